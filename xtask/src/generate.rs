@@ -13,7 +13,7 @@ const TESTS: [&str; 10] = [
     "limits::a_sent_spec_is_held",
     "limits::problems_and_statements",
     "events::invalid_events_are_explained",
-    "metrics::tests::the_documented_list",
+    "metrics::tests::the_documented_table",
     "openapi::tests::the_checked_in_document",
 ];
 

@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 
 /// The engine that the results of the example are compared with; pinned, so that they do not change.
 const DUCKDB: &str = "duckdb==2.0.0";
@@ -86,7 +86,7 @@ pub(crate) fn install(package: &str) -> Result<()> {
     };
     // Services start concurrently, and apt-get refuses to run twice at the same time.
     static LOCK: Mutex<()> = Mutex::new(());
-    let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let _lock = LOCK.lock();
     eprintln!("installing {package}");
     crate::run(&mut apt(&["update"]))?;
     crate::run(&mut apt(&["install", "-y", "--no-install-recommends", package]))

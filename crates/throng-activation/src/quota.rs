@@ -1,9 +1,9 @@
 //! Quota of ad accounts: which accounts may be called now, and which have to wait.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_model::{DestinationName, Timestamp};
 
 use crate::Usage;
@@ -67,7 +67,7 @@ pub struct Quotas(Mutex<HashMap<DestinationName, Quota>>);
 
 impl Quotas {
     fn with<T>(&self, name: &DestinationName, act: impl FnOnce(&mut Quota) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         act(all.entry(name.clone()).or_default())
     }
 
@@ -97,7 +97,7 @@ impl Quotas {
 
     /// Whether any account is suspended after a failure.
     pub fn any_suspended(&self, now: Timestamp) -> bool {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.values().any(|quota| quota.suspended.is_some_and(|(_, until)| until > now))
     }
 
@@ -112,7 +112,7 @@ impl Quotas {
         now: Timestamp,
         max_tasks: impl Fn(&DestinationName) -> u32,
     ) -> Vec<DestinationName> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         all.iter()
             .filter(|(name, quota)| !quota.wait(now).is_zero() || quota.tasks >= max_tasks(name))
             .map(|(name, _)| name.clone())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
+use throng_telemetry::metrics;
 
 use super::{
     Accepted, AppendMode, Budgets, BudgetsError, ProblemKind, apply, catalog, partition_of,
@@ -61,10 +62,10 @@ impl Budgets {
         }
         answer.rejected.sort_by_key(|(index, _)| *index);
         answer.rejected.truncate(MAX_PROBLEMS);
-        metrics::counter!("throng_events_accepted_total").increment(answer.accepted);
-        metrics::counter!("throng_events_duplicate_total").increment(answer.duplicates);
-        metrics::counter!("throng_events_repeated_total").increment(answer.repeated);
-        metrics::counter!("throng_events_rejected_total").increment(answer.rejected_count);
+        metrics::counter!(metrics::EVENTS_ACCEPTED_TOTAL).increment(answer.accepted);
+        metrics::counter!(metrics::EVENTS_DUPLICATE_TOTAL).increment(answer.duplicates);
+        metrics::counter!(metrics::EVENTS_REPEATED_TOTAL).increment(answer.repeated);
+        metrics::counter!(metrics::EVENTS_REJECTED_TOTAL).increment(answer.rejected_count);
         Ok(answer)
     }
 
@@ -103,12 +104,12 @@ impl Budgets {
         match error {
             Some(BudgetsError::Append(error)) => {
                 let kind = if error.is_disk_error() { ProblemKind::Disk } else { ProblemKind::Log };
-                super::locked(&self.refusing).insert(partition);
+                self.refusing.lock().insert(partition);
                 let detail = throng_model::with_causes(&**error);
                 self.health.report_problem(kind, &key, detail);
             }
             Some(_) => {}
-            None if super::locked(&self.refusing).remove(&partition) => {
+            None if self.refusing.lock().remove(&partition) => {
                 self.health.clear_problem(ProblemKind::Disk, &key);
                 self.health.clear_problem(ProblemKind::Log, &key);
             }
@@ -119,7 +120,7 @@ impl Budgets {
     /// Probes partitions whose log refused events, by an append of nothing: while the node is not ready,
     /// nobody sends events by which it would notice that the log accepts them again.
     pub(super) async fn probe_refusing(&self) {
-        let refusing: Vec<u32> = super::locked(&self.refusing).iter().copied().collect();
+        let refusing: Vec<u32> = self.refusing.lock().iter().copied().collect();
         for partition in refusing {
             let probed = self.log.append(partition, self.clock.now(), Vec::new()).await;
             let error = probed.err().map(|error| BudgetsError::Append(Arc::new(error)));

@@ -2,22 +2,24 @@
 //! appends, and that of one to which any process appends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use throng_budget::{
     Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, MAX_PROBLEMS,
     events_to_record, read_record,
 };
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::quarantine::Quarantine;
 use super::state::{PartitionState, checksum};
-use super::{AppendMode, BudgetsError, locked};
+use super::{AppendMode, BudgetsError};
 
 /// Waiting batches are joined to one append until it has this many events.
 const APPEND_EVENTS: usize = 50_000;
@@ -230,11 +232,11 @@ fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> Event
 
 /// Adds to the metrics of applied events. Only the leader does: a standby replica applies the same events.
 pub(super) fn count(counts: EventCounts) {
-    metrics::counter!("throng_events_applied_total").increment(counts.counted);
-    metrics::counter!("throng_events_applied_duplicate_total").increment(counts.duplicates);
-    metrics::counter!("throng_events_applied_repeated_total").increment(counts.repeated);
-    metrics::counter!("throng_events_applied_rejected_total").increment(counts.rejected);
-    metrics::counter!("throng_events_applied_inserted_at_ignored_total")
+    metrics::counter!(metrics::EVENTS_APPLIED_TOTAL).increment(counts.counted);
+    metrics::counter!(metrics::EVENTS_APPLIED_DUPLICATE_TOTAL).increment(counts.duplicates);
+    metrics::counter!(metrics::EVENTS_APPLIED_REPEATED_TOTAL).increment(counts.repeated);
+    metrics::counter!(metrics::EVENTS_APPLIED_REJECTED_TOTAL).increment(counts.rejected);
+    metrics::counter!(metrics::EVENTS_APPLIED_INSERTED_AT_IGNORED_TOTAL)
         .increment(counts.inserted_at_ignored);
 }
 
@@ -264,7 +266,7 @@ impl Follower {
                         dedupe_window: self.dedupe_window,
                         one_by_one: false,
                     };
-                    let mut state = locked(&self.state);
+                    let mut state = self.state.lock();
                     let Ok(counts) = applying.apply(&mut state, &records) else {
                         // The partition is reopened from its checkpoint.
                         return self.failed.store(true, Ordering::Relaxed);
@@ -296,7 +298,7 @@ impl Follower {
     async fn reopen_tail(&self) -> Option<Box<dyn Tail>> {
         loop {
             tokio::time::sleep(RETRY_DELAY).await;
-            let from = locked(&self.state).offset;
+            let from = self.state.lock().offset;
             let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);
             if let (Ok(start), Ok(end)) = (start, end)
                 && !(start..=end).contains(&from)
@@ -361,7 +363,7 @@ impl Writer {
                 let (waiting, batches): (Vec<_>, Vec<_>) =
                     batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
                 let applied = catch_unwind(AssertUnwindSafe(|| {
-                    let mut state = locked(&self.state);
+                    let mut state = self.state.lock();
                     let apply = |events| apply(&mut state, events, now);
                     let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
                     state.offset = position.1;
@@ -369,7 +371,7 @@ impl Writer {
                     state.last_record = last.map(|value| checksum(now, &value));
                     answers
                 }));
-                let applied = applied.ok().filter(|_| !locked(&self.state).engine.has_failed());
+                let applied = applied.ok().filter(|_| !self.state.lock().engine.has_failed());
                 let answers = applied.unwrap_or_else(|| {
                     // Before the callers get their answers: an append that one of them makes then must not
                     // go to this replica.

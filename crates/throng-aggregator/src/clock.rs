@@ -2,12 +2,11 @@
 //! that were closed in between would be lost, and a day's budget spent twice. So a step forward is accepted
 //! only when it lasts, or when events confirm it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_model::{Clock, Timestamp};
-
-use super::locked;
 
 /// A smaller difference is not a step: clocks are corrected by so much at a time, and timers of a busy
 /// machine are late.
@@ -77,20 +76,20 @@ impl SteadyClock {
             return steady;
         }
         // Two clocks agree: this machine's and the sender's.
-        locked(&self.filter).confirmed = true;
+        self.filter.lock().confirmed = true;
         wall
     }
 
     /// Whether the system's clock has stepped forward and the step is not accepted yet.
     pub(super) fn has_pending_step(&self) -> bool {
         self.now();
-        locked(&self.filter).ahead_since.is_some()
+        self.filter.lock().ahead_since.is_some()
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        locked(&self.filter).advance(self.clock.now(), self.clock.elapsed())
+        self.filter.lock().advance(self.clock.now(), self.clock.elapsed())
     }
 
     fn elapsed(&self) -> Duration {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use throng_feed::Frame;
+use throng_telemetry::metrics;
 use tokio::sync::broadcast;
 
 use super::Budgets;
@@ -92,7 +93,7 @@ impl Subscription {
                 Ok(frame) => return Some(frame.in_format(self.format)),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::debug!(missed, "feed subscriber lagged");
-                    metrics::counter!("throng_feed_lagged_total").increment(1);
+                    metrics::counter!(metrics::FEED_LAGGED_TOTAL).increment(1);
                     // In this order: a frame between the two is then in the channel and in the keyframes,
                     // and a gate ignores it the second time. The other way round it would be in neither.
                     self.frames = self.frames.resubscribe();

@@ -2,8 +2,8 @@
 //! sends to gates that are new or missed a frame.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_feed::{FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
@@ -49,7 +49,7 @@ pub(super) struct FeedState(Mutex<BTreeMap<u32, PartitionFeed>>);
 impl FeedState {
     fn partitions(&self) -> MutexGuard<'_, BTreeMap<u32, PartitionFeed>> {
         // What a panic leaves half written is replaced by the next keyframe.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Applies a frame by the rules of gates: the higher epoch wins, then the higher version; a delta needs

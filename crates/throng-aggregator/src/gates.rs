@@ -1,13 +1,11 @@
 //! The gates that report which frames they have applied.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
-
-use super::locked;
 
 /// A gate that has not reported for this long is forgotten.
 const REPORT_TTL: Duration = Duration::from_secs(3_600);
@@ -32,7 +30,7 @@ pub(super) struct Gates(Mutex<HashMap<String, GateReport>>);
 impl Gates {
     /// Records what a gate has applied. `false` if there are too many gates to record another one.
     pub(super) fn report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         if gates.len() >= MAX_GATES && !gates.contains_key(id) {
             gates.retain(|_, gate| at.since(gate.at) < REPORT_TTL);
             if gates.len() >= MAX_GATES {
@@ -45,7 +43,7 @@ impl Gates {
 
     /// The gates that have reported within the last hour.
     pub(super) fn all(&self, now: Timestamp) -> Vec<GateReport> {
-        let mut gates = locked(&self.0);
+        let mut gates = self.0.lock();
         gates.retain(|_, gate| now.since(gate.at) < REPORT_TTL);
         let mut all: Vec<GateReport> = gates.values().cloned().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));

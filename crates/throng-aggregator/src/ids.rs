@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use throng_budget::{IdFile, IdRun};
 use throng_objects::Objects;
 
+use super::BudgetsError;
 use super::files::{self, BoxError};
 use super::state::PartitionState;
-use super::{BudgetsError, locked};
 
 /// A run's file. It stays readable while it is open, also after it was removed.
 #[derive(Debug)]
@@ -70,13 +71,13 @@ pub(super) async fn save(
     state: &Mutex<PartitionState>,
 ) -> Result<Vec<String>, BudgetsError> {
     let mut unneeded = Vec::new();
-    let unsaved = locked(state).engine.unsaved_id_runs();
+    let unsaved = state.lock().engine.unsaved_id_runs();
     for run in unsaved {
         let Some(content) = run.unsaved() else { continue };
         let object = object(partition, run.name());
         let file = files::store(objects, &object, content).await.map_err(failed(partition))?;
         let file: Arc<dyn IdFile> = Arc::new(RunFile(file));
-        if !locked(state).engine.id_run_saved(run.name(), &file) {
+        if !state.lock().engine.id_run_saved(run.name(), &file) {
             unneeded.push(object);
         }
     }

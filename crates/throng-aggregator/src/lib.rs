@@ -38,19 +38,22 @@ mod tests;
 mod tick_loop;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use throng_feed::{Catalog, Frame};
 use throng_log::{EventLog, Retention};
 use throng_model::{AdGroupIndex, AdGroupName, Clock, Timestamp};
 use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::HistoryEntry;
+use throng_telemetry::{metrics, spans};
 use tokio::sync::broadcast;
+use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use apply::Accepted;
@@ -135,11 +138,6 @@ impl std::fmt::Debug for Budgets {
             .field("append_mode", &self.append_mode)
             .finish_non_exhaustive()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the mutexes here guard is valid after every statement, so a panic leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The partition of an ad group, the same on every node and in every client.
@@ -278,7 +276,7 @@ impl Budgets {
     ) -> Result<Arc<PartitionReplica>, BudgetsError> {
         let applied = self.applied.load_full();
         let accept_loss =
-            role == ReplicaRole::Leader && locked(&self.accept_log_loss).contains(&number);
+            role == ReplicaRole::Leader && self.accept_log_loss.lock().contains(&number);
         let opened = PartitionReplica::open(replica::ReplicaConfig {
             number,
             ad_groups: applied.configs.get(number as usize).cloned().unwrap_or_default(),
@@ -293,10 +291,11 @@ impl Budgets {
             accept_loss,
             dedupe_window: self.dedupe_window,
         })
+        .instrument(spans::partition(number))
         .await;
         if opened.is_ok() && accept_loss {
             // What is lost later has to be accepted again.
-            locked(&self.accept_log_loss).remove(&number);
+            self.accept_log_loss.lock().remove(&number);
         }
         opened
     }
@@ -437,7 +436,7 @@ impl Budgets {
     pub async fn tick(&self, gate: &dyn FrameSink) -> bool {
         let now = self.clock.now();
         let pending = if self.clock.has_pending_step() { 1.0 } else { 0.0 };
-        metrics::gauge!("throng_clock_step_pending").set(pending);
+        metrics::gauge!(metrics::CLOCK_STEP_PENDING).set(pending);
         let mut changed = false;
         let keyframes =
             self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_INTERVAL);
@@ -492,7 +491,7 @@ impl Budgets {
         if outcome == ApplyOutcome::Applied {
             self.liveness.record(frame);
             let age = self.clock.now().since(frame.at).as_secs_f64();
-            metrics::histogram!("throng_feed_age_seconds").record(age);
+            metrics::histogram!(metrics::FEED_AGE_SECONDS).record(age);
             self.publish(frame, gate);
         }
         outcome == ApplyOutcome::Applied
@@ -509,8 +508,8 @@ impl Budgets {
             return;
         }
         let bytes = EncodedFrame::new(frame);
-        metrics::counter!("throng_feed_frame_bytes_total").increment(bytes.newest.len() as u64);
-        metrics::counter!("throng_feed_updates_total").increment(frame.entries.len() as u64);
+        metrics::counter!(metrics::FEED_FRAME_BYTES_TOTAL).increment(bytes.newest.len() as u64);
+        metrics::counter!(metrics::FEED_UPDATES_TOTAL).increment(frame.entries.len() as u64);
         // It fails only if there are no subscribers.
         let _ = self.frames.send(bytes);
     }
@@ -551,6 +550,6 @@ impl Budgets {
         let now = self.clock.now();
         let led = self.led.load_full();
         let states: Vec<AdGroupState> = led.iter().flat_map(|p| p.states(now)).collect();
-        locked(&self.status_transitions).record(&states, now)
+        self.status_transitions.lock().record(&states, now)
     }
 }

@@ -2,13 +2,13 @@
 //! reasons, so that a restart and other replicas skip them too.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use throng_objects::Objects;
-
-use super::locked;
+use throng_telemetry::metrics;
 
 /// Records that are listed of each partition; more are only counted.
 const MAX_LISTED: usize = 1_000;
@@ -78,13 +78,13 @@ impl Quarantine {
 
     /// Whether a record is skipped.
     pub(super) fn contains(&self, offset: u64) -> bool {
-        let entries = locked(&self.entries);
+        let entries = self.entries.lock();
         !entries.records.is_empty() && entries.records.contains_key(&offset)
     }
 
     /// Adds a record that could not be applied.
     pub(super) fn add(&self, offset: u64, reason: &str, now: Timestamp) {
-        let mut entries = locked(&self.entries);
+        let mut entries = self.entries.lock();
         if let Some(known) = entries.records.get_mut(&offset) {
             known.count += 1;
             entries.changed = true;
@@ -92,7 +92,7 @@ impl Quarantine {
         }
         entries.total += 1;
         entries.changed = true;
-        metrics::counter!("throng_events_quarantined_total").increment(1);
+        metrics::counter!(metrics::EVENTS_QUARANTINED_TOTAL).increment(1);
         tracing::error!(
             partition = self.partition,
             offset,
@@ -108,7 +108,7 @@ impl Quarantine {
     /// Writes the list, if records were added since the last time.
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
         let list = {
-            let mut entries = locked(&self.entries);
+            let mut entries = self.entries.lock();
             if !std::mem::take(&mut entries.changed) {
                 return Ok(());
             }
@@ -131,7 +131,7 @@ impl Quarantine {
             }
         }
         // Another process has written the list in between: the next checkpoint tries again.
-        locked(&self.entries).changed = true;
+        self.entries.lock().changed = true;
         Ok(())
     }
 }

@@ -1,26 +1,27 @@
 //! One replica of a partition: its task, its engine and its checkpoints; as the leader or as a standby.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_budget::{AdGroupConfig, AdGroupState, Event};
 use throng_feed::Frame;
 use throng_log::{EventLog, Retention, Tail};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;
+use throng_telemetry::metrics;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use super::apply::{Batch, Follower, Writer, count, replay_and_quarantine};
 use super::checkpoint::{Checkpoint, CheckpointStore};
 use super::quarantine::Quarantine;
 use super::restore::{RestoreSource, SpendHistory, load_files, named_files};
 use super::state::PartitionState;
-use super::{
-    Accepted, AppendMode, BudgetsError, CheckpointError, files, ids, locked, position, slices,
-};
+use super::{Accepted, AppendMode, BudgetsError, CheckpointError, files, ids, position, slices};
 
 /// Batches that wait for a partition before callers have to wait.
 const QUEUE: usize = 1_024;
@@ -102,10 +103,12 @@ fn spawn(
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     let guard = FailureGuard(Arc::clone(failed));
-    tokio::spawn(async move {
+    let guarded = async move {
         let _guard = guard;
         task.await;
-    })
+    };
+    // The current span is that of the partition that is being opened.
+    tokio::spawn(guarded.in_current_span())
 }
 
 /// Starts the task that applies events: one that follows the log, or one that also appends to it.
@@ -269,11 +272,11 @@ impl PartitionReplica {
         found: Option<&Checkpoint>,
         now: Timestamp,
     ) -> Result<(), BudgetsError> {
-        locked(&self.state).engine.detach_slice_files();
+        self.state.lock().engine.detach_slice_files();
         let Some(found) = found else { return Ok(()) };
         let names = named_files(self.number, &found.state)?.slices;
         let objects = names.iter().map(|name| slices::object(self.number, name));
-        locked(&self.unneeded).add(objects, now);
+        self.unneeded.lock().add(objects, now);
         Ok(())
     }
 
@@ -292,12 +295,12 @@ impl PartitionReplica {
 
     /// Whether another replica publishes figures under a higher epoch: gates ignore those of this one then.
     pub(super) fn is_superseded(&self) -> bool {
-        self.observed_epoch.load(Ordering::Relaxed) > locked(&self.state).epoch
+        self.observed_epoch.load(Ordering::Relaxed) > self.state.lock().epoch
     }
 
     /// The version of the catalog that its ad groups are from.
     pub(super) fn catalog_version(&self) -> u64 {
-        locked(&self.state).engine.catalog_version()
+        self.state.lock().engine.catalog_version()
     }
 
     /// Bumps the epoch if another replica publishes figures of this partition under a higher one. A standby
@@ -328,7 +331,7 @@ impl PartitionReplica {
         let epoch = next_epoch(epoch.max(self.observed_epoch.load(Ordering::Relaxed)), now);
         let mut store = self.store.lock().await;
         self.write_checkpoint(&mut store, epoch, now).await?;
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.epoch = epoch;
         state.engine.set_epoch(epoch);
         // Keyframes repeat the newest version: it has to be one of the new epoch.
@@ -338,7 +341,7 @@ impl PartitionReplica {
 
     /// A keyframe that a standby replica publishes while the leader is silent, under an epoch of its own.
     pub(super) fn standby_keyframe(&self, epoch: u64, now: Timestamp) -> Frame {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.close(now);
         state.next_delta(now);
         Frame { epoch, ..state.engine.keyframe() }
@@ -346,7 +349,7 @@ impl PartitionReplica {
 
     /// Closes windows by the clock.
     pub(super) fn close(&self, now: Timestamp) {
-        locked(&self.state).engine.close(now);
+        self.state.lock().engine.close(now);
     }
 
     /// Writes runs of ids that are in memory. Every replica that applies the same events makes the same
@@ -368,7 +371,7 @@ impl PartitionReplica {
         events: Vec<(usize, Event)>,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
-        let queue = locked(&self.queue).clone().ok_or(BudgetsError::Closed)?;
+        let queue = self.queue.lock().clone().ok_or(BudgetsError::Closed)?;
         let (done, answer) = oneshot::channel();
         // The task only ends by itself if it fails.
         let failed = || BudgetsError::Unavailable { partition: self.number };
@@ -379,7 +382,7 @@ impl PartitionReplica {
 
     /// Stops the task: after it has applied what waits, or at once where any process appends.
     pub(super) async fn stop(&self) {
-        locked(&self.queue).take();
+        self.queue.lock().take();
         let Some(task) = self.task.lock().await.take() else { return };
         if self.append_mode == AppendMode::Shared {
             task.abort();
@@ -391,25 +394,25 @@ impl PartitionReplica {
 
     /// Continues with other ad groups.
     pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.configure(version, ad_groups, now);
         // Keyframes repeat the newest version: it has to be one of the new catalog.
         state.next_delta(now);
     }
 
     pub(super) fn keyframe(&self) -> Frame {
-        locked(&self.state).engine.keyframe()
+        self.state.lock().engine.keyframe()
     }
 
     /// Closes windows by the clock, and returns what changed since the last version.
     pub(super) fn tick(&self, now: Timestamp) -> Frame {
-        let mut state = locked(&self.state);
+        let mut state = self.state.lock();
         state.engine.close(now);
         state.next_delta(now)
     }
 
     pub(super) fn states(&self, now: Timestamp) -> Vec<AdGroupState> {
-        locked(&self.state).engine.states(now)
+        self.state.lock().engine.states(now)
     }
 
     pub(super) fn spend_history(
@@ -417,22 +420,22 @@ impl PartitionReplica {
         ad_group: &AdGroupName,
         now: Timestamp,
     ) -> Option<SpendHistory> {
-        SpendHistory::of(&locked(&self.state).engine, ad_group, now)
+        SpendHistory::of(&self.state.lock().engine, ad_group, now)
     }
 
     /// The spend of every ad group's last days.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
-        locked(&self.state).engine.all_days(now)
+        self.state.lock().engine.all_days(now)
     }
 
     /// [`Self::checkpoint`], with metrics.
     pub(super) async fn checkpoint_at(&self, now: Timestamp) -> Result<(), BudgetsError> {
         let written = self.checkpoint(now).await;
         if written.is_err() {
-            metrics::counter!("throng_checkpoint_failures_total").increment(1);
+            metrics::counter!(metrics::CHECKPOINT_FAILURES_TOTAL).increment(1);
         } else {
             let seconds = now.0.div_euclid(1_000_000) as f64;
-            let name = "throng_checkpoint_last_success_timestamp_seconds";
+            let name = metrics::CHECKPOINT_LAST_SUCCESS_TIMESTAMP_SECONDS;
             metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
         }
         written
@@ -451,7 +454,7 @@ impl PartitionReplica {
         flushed.map_err(|source| BudgetsError::Quarantine { partition, source })?;
         let mut store = self.store.lock().await;
         let (epoch, offset) = {
-            let state = locked(&self.state);
+            let state = self.state.lock();
             (state.epoch, state.offset)
         };
         if self.append_mode == AppendMode::Shared {
@@ -481,7 +484,7 @@ impl PartitionReplica {
     ) -> Result<u64, BudgetsError> {
         let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
         let (checkpoint, offset, named) = {
-            let mut state = locked(&self.state);
+            let mut state = self.state.lock();
             if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
@@ -491,7 +494,7 @@ impl PartitionReplica {
             let runs = runs.iter().map(|run| ids::object(partition, run));
             let slice_files = state.engine.take_dropped_slice_files();
             let dropped = runs.chain(slice_files.iter().map(slice_file));
-            locked(&self.unneeded).add(unneeded.into_iter().chain(dropped), now);
+            self.unneeded.lock().add(unneeded.into_iter().chain(dropped), now);
             let named: HashSet<String> =
                 state.engine.slice_file_names().iter().map(slice_file).collect();
             let bytes = state.engine.checkpoint(state.position());
@@ -502,7 +505,7 @@ impl PartitionReplica {
             self.fenced.store(true, Ordering::Relaxed);
         }
         written?;
-        let mut due = locked(&self.unneeded).due(now);
+        let mut due = self.unneeded.lock().due(now);
         // A file with the same contents, and so with the same name, may have been made again.
         due.retain(|object| !named.contains(object));
         files::remove(&*self.objects, due).await;

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use throng_model::{Clock as _, with_causes};
+use throng_telemetry::metrics;
 
 use super::quarantine::{self, QuarantineList};
 use super::replica::{PartitionReplica, ReplicaRole};
-use super::{Budgets, BudgetsError, ProblemKind, locked};
+use super::{Budgets, BudgetsError, ProblemKind};
 
 /// Between two attempts to reopen a partition: doubled with each one, up to the maximum.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -95,14 +96,14 @@ impl Budgets {
                 "its task failed; it is being reopened from its checkpoint".to_owned(),
             );
             {
-                let mut restarts = locked(&self.restarts);
+                let mut restarts = self.restarts.lock();
                 let before = restarts.get(&number).copied();
                 if before.is_some_and(|restart| now < restart.due) {
                     continue;
                 }
                 restarts.insert(number, Restart::after(before, now));
             }
-            metrics::counter!("throng_partition_restarts_total").increment(1);
+            metrics::counter!(metrics::PARTITION_RESTARTS_TOTAL).increment(1);
             self.restart(failed).await;
         }
     }

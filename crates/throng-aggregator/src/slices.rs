@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use throng_budget::SliceFile;
 use throng_model::Timestamp;
 use throng_objects::Objects;
 
 use super::state::PartitionState;
-use super::{BudgetsError, files, locked};
+use super::{BudgetsError, files};
 
 pub(super) fn folder(partition: u32) -> String {
     format!("slices/{partition}")
@@ -56,7 +56,7 @@ pub(super) async fn save(
     now: Timestamp,
 ) -> Result<(), BudgetsError> {
     let unsaved = {
-        let mut state = locked(state);
+        let mut state = state.lock();
         state.engine.pack_closed_slices(now);
         state.engine.unsaved_slice_files()
     };
@@ -65,7 +65,7 @@ pub(super) async fn save(
         if let Err(source) = files::store(objects, &object, content).await {
             return Err(BudgetsError::Slices { object, source });
         }
-        locked(state).engine.slice_file_saved(&name);
+        state.lock().engine.slice_file_saved(&name);
     }
     Ok(())
 }

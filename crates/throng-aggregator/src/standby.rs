@@ -9,20 +9,22 @@
 //! replica publishes under the epoch after the leader's; a leader that lives bumps its own above that.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_feed::Frame;
 use throng_log::{EventLog, LogError};
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::replica::{PartitionReplica, ReplicaRole};
-use super::{AggregatorDeps, AggregatorMember, Budgets, BudgetsError, Feed, locked};
+use super::{AggregatorDeps, AggregatorMember, Budgets, BudgetsError, Feed};
 
 /// How often a process chooses its standby partitions.
 const POLL_INTERVAL: Duration = Duration::from_secs(3);
@@ -42,7 +44,7 @@ pub(super) struct FeedLiveness(Mutex<HashMap<u32, (u64, Instant)>>);
 impl FeedLiveness {
     /// Records a frame that was applied.
     pub(super) fn record(&self, frame: &Frame) {
-        locked(&self.0).insert(frame.partition, (frame.epoch, Instant::now()));
+        self.0.lock().insert(frame.partition, (frame.epoch, Instant::now()));
     }
 
     /// The epoch of the last frame; 0 if there is none yet.
@@ -52,7 +54,7 @@ impl FeedLiveness {
 
     /// Epoch and time of the last frame.
     fn last(&self, partition: u32) -> Option<(u64, Instant)> {
-        locked(&self.0).get(&partition).copied()
+        self.0.lock().get(&partition).copied()
     }
 }
 
@@ -74,24 +76,24 @@ impl Drop for StandbyTask {
 
 impl StandbyTasks {
     pub(super) fn numbers(&self) -> Vec<u32> {
-        locked(&self.0).keys().copied().collect()
+        self.0.lock().keys().copied().collect()
     }
 
     /// Whether this process publishes the figures of a partition instead of its leader.
     fn is_publishing(&self, number: u32) -> bool {
-        let tasks = locked(&self.0);
+        let tasks = self.0.lock();
         tasks.get(&number).is_some_and(|standby| standby.is_publishing.load(Ordering::Relaxed))
     }
 
     /// Ends the standby task of a partition. The replica still applies events: the caller promotes or stops
     /// it.
     pub(super) fn take(&self, number: u32) -> Option<Arc<PartitionReplica>> {
-        locked(&self.0).remove(&number).map(|standby| Arc::clone(&standby.partition))
+        self.0.lock().remove(&number).map(|standby| Arc::clone(&standby.partition))
     }
 
     /// Ends all standby tasks and stops their replicas.
     pub(super) fn clear(&self) {
-        let before = std::mem::take(&mut *locked(&self.0));
+        let before = std::mem::take(&mut *self.0.lock());
         for standby in before.into_values() {
             stop(&standby.partition);
         }
@@ -156,7 +158,7 @@ impl Budgets {
                 state: StandbyState::Following,
                 is_publishing: Arc::clone(&is_publishing),
             };
-            let mut tasks = locked(&self.standbys.0);
+            let mut tasks = self.standbys.0.lock();
             // Checked under the lock that `apply_spec` takes to clear the tasks: a spec that is applied from
             // here on clears this one too, and one that was applied since the replica was opened is seen.
             if self.catalog().version != version || self.led_partitions().contains(number) {
@@ -167,7 +169,7 @@ impl Budgets {
             let task = tokio::spawn(standby.run());
             tasks.insert(*number, StandbyTask { partition, is_publishing, task });
         }
-        metrics::gauge!("throng_standby_partitions").set(self.standbys.numbers().len() as f64);
+        metrics::gauge!(metrics::STANDBY_PARTITIONS).set(self.standbys.numbers().len() as f64);
     }
 }
 
@@ -337,7 +339,7 @@ impl Standby {
         if let StandbyState::Publishing { epoch } = self.state {
             let now = self.clock.now();
             self.feed.send(&self.partition.standby_keyframe(epoch, now), now).await?;
-            metrics::counter!("throng_standby_frames_total").increment(1);
+            metrics::counter!(metrics::STANDBY_FRAMES_TOTAL).increment(1);
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ struct TestHealth(Mutex<BTreeSet<(ProblemKind, String)>>);
 
 impl TestHealth {
     fn kinds(&self) -> Vec<ProblemKind> {
-        let mut kinds: Vec<ProblemKind> = locked(&self.0).iter().map(|(kind, _)| *kind).collect();
+        let mut kinds: Vec<ProblemKind> = self.0.lock().iter().map(|(kind, _)| *kind).collect();
         kinds.dedup();
         kinds
     }
@@ -49,11 +49,11 @@ impl TestHealth {
 
 impl HealthReporter for TestHealth {
     fn report_problem(&self, kind: ProblemKind, key: &str, _detail: String) {
-        locked(&self.0).insert((kind, key.to_owned()));
+        self.0.lock().insert((kind, key.to_owned()));
     }
 
     fn clear_problem(&self, kind: ProblemKind, key: &str) {
-        locked(&self.0).remove(&(kind, key.to_owned()));
+        self.0.lock().remove(&(kind, key.to_owned()));
     }
 }
 

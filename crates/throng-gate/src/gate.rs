@@ -1,13 +1,14 @@
 //! The gate: frames and membership in, decisions out.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use throng_feed::{Catalog, FLAG_REMOVED, Frame, FrameKind, WhenStale};
 use throng_membership::MembershipIndex;
@@ -130,10 +131,10 @@ impl Gate {
     }
 
     /// One writer at a time: slots allow one, and a frame must not be written to a view that is
-    /// being replaced. Why a poisoned lock is used all the same: figures are absolute, so the next keyframe
-    /// replaces what a panic has left half written; refusing all frames from then on would be worse.
+    /// being replaced. A panic releases the lock: figures are absolute, so the next
+    /// keyframe replaces what it has left half written.
     fn writer(&self) -> MutexGuard<'_, HashMap<u32, Followed, FixedState>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.followed.lock()
     }
 
     /// Replaces the catalog. Ad groups of the same index and name keep their figures; if there

@@ -9,11 +9,12 @@
 //! lock, only has what to subtract, and when.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
+use parking_lot::{Mutex, MutexGuard};
 use throng_feed::Frame;
 use throng_model::{Micros, Timestamp};
 
@@ -77,8 +78,8 @@ pub(crate) struct OwnInsertions(Mutex<All>);
 
 impl OwnInsertions {
     fn all(&self) -> MutexGuard<'_, All> {
-        // A panic while the lock is held leaves no entry half written, so a poisoned lock is used all the same.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        // A panic while the lock is held leaves no entry half written.
+        self.0.lock()
     }
 
     /// Records what the caller has added to a slot.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::catalog::MemorySchemaProvider;
 use datafusion::common::TableReference;
@@ -12,6 +12,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use throng_spec::Source;
 
 use crate::engine::EngineLimits;
@@ -263,8 +264,8 @@ impl Session {
         Ok(found)
     }
 
-    fn lock_schemas(&self) -> std::sync::MutexGuard<'_, SchemaCache> {
-        self.schemas.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_schemas(&self) -> parking_lot::MutexGuard<'_, SchemaCache> {
+        self.schemas.lock()
     }
 
     fn source(

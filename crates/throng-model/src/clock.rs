@@ -1,8 +1,10 @@
 //! The only place that reads the system's clock.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 use crate::Timestamp;
 
@@ -157,8 +159,8 @@ impl Default for AdjustableClock {
 }
 
 impl AdjustableClock {
-    fn state(&self) -> std::sync::MutexGuard<'_, Adjustment> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, Adjustment> {
+        self.state.lock()
     }
 
     /// From now on the clock runs `speed` times as fast as the system's (at least 0.001).

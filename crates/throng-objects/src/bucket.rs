@@ -5,8 +5,8 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use object_store::{
     BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode,
     PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
+use parking_lot::{Mutex, MutexGuard};
 use throng_model::{Secret, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -337,7 +338,7 @@ impl BucketObjects {
 
     fn downloading(&self) -> MutexGuard<'_, HashSet<String>> {
         // The set is consistent after every statement, so a panic cannot have broken it.
-        self.downloading.lock().unwrap_or_else(PoisonError::into_inner)
+        self.downloading.lock()
     }
 
     /// Starts a download of this name. If another one runs, waits until some download ends and returns

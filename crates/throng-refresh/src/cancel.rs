@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use throng_model::AudienceName;
 use throng_store::{HistoryEntry, LedgerError, Refresh};
+use throng_telemetry::metrics;
 
 use super::cleanup;
 use crate::RefreshContext;
@@ -37,7 +38,7 @@ pub async fn cancel(
         actor: Some(who.to_owned()),
     };
     ctx.ledger.record_history(&[entry]).await?;
-    metrics::counter!("throng_refreshes_total", "outcome" => "cancelled").increment(1);
+    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "cancelled").increment(1);
     tracing::info!(audience = %name, refresh = %refresh.id, who, "cancelled a refresh");
     ctx.observer.audiences_changed();
     Ok(Some(refresh))

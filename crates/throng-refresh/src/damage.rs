@@ -7,6 +7,7 @@ use std::time::Duration;
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
+use throng_telemetry::metrics;
 
 use super::faults::ServingFault;
 use super::history;
@@ -28,7 +29,7 @@ fn key(fault: &ServingFault) -> String {
 /// Reports the faults of the newest load, clears those that are resolved, and queues a refresh of
 /// each audience whose snapshot is damaged.
 pub async fn report_faults(ctx: &Arc<RefreshContext>, faults: &[ServingFault]) {
-    metrics::gauge!("throng_snapshot_faults").set(faults.len() as f64);
+    metrics::gauge!(metrics::SNAPSHOT_FAULTS).set(faults.len() as f64);
     for fault in faults {
         let (ServingFault::Dictionary { detail, .. } | ServingFault::Snapshot { detail, .. }) =
             fault;

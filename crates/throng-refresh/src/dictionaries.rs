@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::{Mutex, MutexGuard};
 use throng_membership::{MembershipError, ShardDictionary, manifest_files};
 use throng_model::SHARD_COUNT;
 use throng_objects::Objects;
@@ -31,7 +32,7 @@ impl Dictionaries {
     fn shard(&self, shard: u8) -> MutexGuard<'_, ShardDictionary> {
         // A dictionary is replaced as a whole, so a panic of another thread cannot leave half of
         // one.
-        self.0[usize::from(shard)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[usize::from(shard)].lock()
     }
 
     /// The dictionary that was opened last; the empty one at first.

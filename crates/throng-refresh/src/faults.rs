@@ -1,8 +1,8 @@
 //! Faults of what is served, and which of them are reported.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use throng_store::Snapshot;
 
 /// A snapshot or a dictionary that is not served as it was published.
@@ -33,7 +33,7 @@ pub(crate) struct OpenProblems(Mutex<BTreeSet<String>>);
 impl OpenProblems {
     /// Stores the problems that are open now, and returns those that are no longer open.
     pub(super) fn replace(&self, open: BTreeSet<String>) -> Vec<String> {
-        let mut reported = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reported = self.0.lock();
         let resolved = reported.difference(&open).cloned().collect();
         *reported = open;
         resolved

@@ -6,8 +6,9 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::error::RefreshError;
@@ -68,7 +69,7 @@ impl Pool {
 fn run_jobs(jobs: &Mutex<Receiver<Job>>) {
     loop {
         // The lock is held only while a thread waits for its next job, not while it works.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = jobs.lock().recv();
         match job {
             Ok(job) => job(),
             Err(_) => return,

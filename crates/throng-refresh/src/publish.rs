@@ -9,6 +9,7 @@ use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapsho
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
 use throng_store::{AlertKind, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState};
+use throng_telemetry::metrics;
 
 use super::error::RefreshError;
 use super::execute::{BuildOutput, PartFile};
@@ -163,7 +164,7 @@ async fn report_published(
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
     let members = outcome.snapshot.members as f64;
-    metrics::gauge!("throng_audience_members", "audience" => name.to_string()).set(members);
+    metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
     let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
     if many_null_keys(rows, null_keys) {
         let message = format!(

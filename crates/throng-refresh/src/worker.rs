@@ -10,7 +10,9 @@ use futures::FutureExt;
 use throng_model::{Backoff, Retry, Timestamp};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Refresh, RefreshTrigger};
+use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::error::RefreshError;
 use super::{
@@ -79,7 +81,10 @@ impl Worker {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
-            Some(refresh) => self.process(refresh).await.map(|()| true),
+            Some(refresh) => {
+                let span = spans::refresh(refresh.id, &refresh.audience);
+                self.process(refresh).instrument(span).await.map(|()| true)
+            }
             None => self.help_once().await,
         }
     }
@@ -107,7 +112,7 @@ impl Worker {
             never = execute::renew_part_lease(ctx, &claim) => match never {},
         };
         if let Some(Ok(())) = helped {
-            metrics::counter!("throng_refresh_parts_helped_total").increment(1);
+            metrics::counter!(metrics::REFRESH_PARTS_HELPED_TOTAL).increment(1);
             return Ok(true);
         }
         if let Some(Err(error)) = helped {
@@ -161,8 +166,8 @@ impl Worker {
                 "failed"
             }
         };
-        metrics::counter!("throng_refreshes_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("throng_refresh_seconds", "outcome" => outcome).record(took);
+        metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => outcome).increment(1);
+        metrics::histogram!(metrics::REFRESH_SECONDS, "outcome" => outcome).record(took);
         Ok(())
     }
 
@@ -202,7 +207,7 @@ impl Worker {
                 return Err(RefreshError::Timeout(limit));
             }
         };
-        metrics::counter!("throng_refresh_rows_total").increment(output.rows_read);
+        metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(output.rows_read);
         let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
         tokio::select! {
             outcome = publishing => outcome,
@@ -267,7 +272,7 @@ impl Worker {
         let (name, now) = (&refresh.audience, ctx.clock.now());
         ctx.observer.report_error(&format!("refresh of {name}"), error);
         let mut reason = error.describe();
-        metrics::counter!("throng_query_failures_total", "class" => error.class()).increment(1);
+        metrics::counter!(metrics::QUERY_FAILURES_TOTAL, "class" => error.class()).increment(1);
         if let (Some(audience), RefreshError::Lake(_)) = (audience, error) {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));

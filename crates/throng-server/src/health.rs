@@ -2,10 +2,12 @@
 //! `/v1/node/health` and the metrics show them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use throng_model::{Clock, Timestamp};
+use throng_telemetry::metrics;
 
 /// The kind of a problem. The only thing about it that a caller without a token sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -192,8 +194,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProblemClass, String), HealthProblem>> {
-        // No code that can panic runs while it is held.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 
@@ -202,7 +203,7 @@ fn count(open: &BTreeMap<(ProblemClass, String), HealthProblem>, class: ProblemC
 }
 
 fn gauge(class: ProblemClass, open: usize) {
-    metrics::gauge!("throng_health_problems", "class" => class.name()).set(open as f64);
+    metrics::gauge!(metrics::HEALTH_PROBLEMS, "class" => class.name()).set(open as f64);
 }
 
 #[cfg(test)]

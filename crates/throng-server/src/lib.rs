@@ -21,10 +21,10 @@ pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
-pub use metrics::metric_names;
 pub use node::{
     Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
     check_backends, migrate,
 };
 pub use roles::activate::query_worker;
 pub use throng_lake::WorkerCommand;
+pub use throng_telemetry::metrics::metric_names;

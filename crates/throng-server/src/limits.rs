@@ -4,9 +4,10 @@
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use throng_spec::{Limits, Problem, Spec};
 
@@ -119,7 +120,7 @@ impl NodeLimits {
 
     /// Reads the file again. The limits do not change if that fails.
     pub(crate) fn reload(&self) -> Result<LimitsChange, LimitsError> {
-        let _reading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let _reading = self.reloading.lock();
         let mut new = configured(&self.config, &self.data_dir)?;
         new.extend(&self.from_spec);
         check_data_dir(&new, &self.data_dir)?;

@@ -5,11 +5,11 @@
 //! command at its end.
 
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// The first error of the standard output.
@@ -17,7 +17,7 @@ static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
 
 /// Writes to the standard output. Writes nothing after the first error.
 fn write(text: std::fmt::Arguments<'_>) {
-    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = STDOUT_ERROR.lock();
     if first.is_some() {
         return;
     }
@@ -28,7 +28,7 @@ fn write(text: std::fmt::Arguments<'_>) {
 /// The error because of which the standard output is incomplete; `None` if it is complete, or if its
 /// reader closed the pipe. Called once, at the end.
 pub(crate) fn stdout_error() -> Option<std::io::Error> {
-    let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = STDOUT_ERROR.lock();
     first.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(document) => write(format_args!("{document}\n")),
         Err(error) => {
-            let mut first = STDOUT_ERROR.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = STDOUT_ERROR.lock();
             if first.is_none() {
                 *first = Some(error.into());
             }

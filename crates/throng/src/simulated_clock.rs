@@ -2,9 +2,9 @@
 //! read it from there.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_model::{AdjustableClock, Clock, SystemClock, Timestamp};
 
 /// How often a process reads the file again.
@@ -44,7 +44,7 @@ impl SimulatedClock {
     }
 
     fn with<T>(&self, read_clock: impl FnOnce(&AdjustableClock) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let now = SystemClock.now();
         if now.since(state.polled_at) >= POLL_INTERVAL {
             state.polled_at = now;

@@ -10,7 +10,14 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 /// layer that are listed before it. Planned crates are listed too.
 const LAYERS: &[&[&str]] = &[
     &["throng-model"],
-    &["throng-spec", "throng-membership", "throng-feed", "throng-store", "throng-api"],
+    &[
+        "throng-telemetry",
+        "throng-spec",
+        "throng-membership",
+        "throng-feed",
+        "throng-store",
+        "throng-api",
+    ],
     &[
         "throng-gate",
         "throng-ledger",
@@ -36,6 +43,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("axum", &["throng-server", "throng-sim"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-server", "throng"]),
+    ("metrics", &["throng-telemetry"]),
 ];
 
 /// Dependencies that the layers allow and the design does not: the first crate must not depend on the second

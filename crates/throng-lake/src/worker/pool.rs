@@ -3,9 +3,10 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_spec::Source;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -161,7 +162,7 @@ impl Pool {
 
     /// Logs folders of sources that a new worker could not open, each once until it can be opened.
     fn log_unopened(&self, unopened: &[UnopenedFolder]) {
-        let mut logged = self.unopened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.unopened.lock();
         for UnopenedFolder { path, text, .. } in
             unopened.iter().filter(|folder| !logged.contains(folder))
         {
@@ -210,7 +211,7 @@ impl Pool {
             what: format!("create a spill folder in {}", dir.display()),
             source,
         };
-        let mut spill = self.spill.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spill = self.spill.lock();
         if let Some(root) = &*spill {
             match root.folder() {
                 // The contents of the directory were removed. If the directory itself is missing,
@@ -224,8 +225,8 @@ impl Pool {
         root.folder().map_err(failed)
     }
 
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, IdleWorkers> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_idle(&self) -> parking_lot::MutexGuard<'_, IdleWorkers> {
+        self.idle.lock()
     }
 }
 

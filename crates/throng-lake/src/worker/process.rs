@@ -4,9 +4,10 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -280,7 +281,7 @@ impl Worker {
         let status = status.ok().and_then(Result::ok);
         // Lets the task that reads standard error store what the worker wrote last.
         tokio::task::yield_now().await;
-        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let stderr = self.stderr.lock();
         exit_cause(&String::from_utf8_lossy(&stderr), status, self.memory_bytes)
     }
 
@@ -343,7 +344,7 @@ async fn memory_exceeded(pid: u32, memory_bytes: u64) -> WorkerExit {
 async fn read_stderr(mut stderr: ChildStderr, last_bytes: Arc<Mutex<Vec<u8>>>) {
     let mut chunk = [0; 1024];
     while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
-        let mut kept = last_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = last_bytes.lock();
         kept.extend_from_slice(&chunk[..length]);
         let surplus = kept.len().saturating_sub(STDERR_BYTES);
         kept.drain(..surplus);

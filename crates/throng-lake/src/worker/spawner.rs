@@ -3,8 +3,9 @@
 //! by one of the runtime's threads.
 
 use std::io;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc;
 
+use parking_lot::Mutex;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -33,7 +34,7 @@ impl Spawner {
     }
 
     fn sender(&self) -> io::Result<mpsc::Sender<Job>> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock();
         if let Some(sender) = &*jobs {
             return Ok(sender.clone());
         }

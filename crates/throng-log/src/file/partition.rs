@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_model::Timestamp;
 
 use super::disk::Disk;
@@ -42,7 +42,7 @@ impl FilePartition {
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
         // Every change of the view is a few plain assignments: a panic cannot leave it inconsistent.
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock()
     }
 
     /// The active segment, without its index.

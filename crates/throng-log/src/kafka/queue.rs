@@ -1,12 +1,13 @@
 //! A topic as a queue of work: a consumer group of any number of processes, each message to one of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -108,11 +109,6 @@ impl OffsetTracker {
     }
 }
 
-fn locked(offsets: &Mutex<OffsetTracker>) -> MutexGuard<'_, OffsetTracker> {
-    // An inconsistent tracker would only cause a second delivery, which is harmless.
-    offsets.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl KafkaQueue {
     /// Opens the topic `<prefix>.<name>` for putting messages; creates it if it is missing.
     ///
@@ -207,7 +203,7 @@ impl Queue for KafkaQueue {
 
     async fn done(&self, message: &Message) -> Result<()> {
         if let (Some(consumer), Some(source)) = (&self.consumer, message.source) {
-            locked(&consumer.offsets).acknowledged(source);
+            consumer.offsets.lock().acknowledged(source);
         }
         Ok(())
     }
@@ -234,7 +230,7 @@ impl ConsumerContext for RebalanceListener {
         // group, so a late one would set the offset of the new owner back, or past messages that it has not
         // processed.
         if let Rebalance::Revoke(list) = rebalance {
-            let mut offsets = locked(&self.offsets);
+            let mut offsets = self.offsets.lock();
             list.elements().iter().for_each(|e| offsets.revoked(e.partition()));
         }
     }
@@ -266,7 +262,7 @@ impl QueueConsumer {
                     let message = Message { key: key.into_owned(), body, source: Some(source) };
                     // Before the message is sent: its acknowledgement could come first otherwise, and its
                     // offset would stay unacknowledged and stop the commits of the partition.
-                    locked(&self.offsets).received(source);
+                    self.offsets.lock().received(source);
                     // Waits only if messages arrive that were fetched before the pause.
                     if sender.blocking_send(message).is_err() {
                         break;
@@ -306,7 +302,7 @@ impl QueueConsumer {
     }
 
     fn commit(&self, mode: CommitMode) {
-        let offsets = locked(&self.offsets).offsets_to_commit();
+        let offsets = self.offsets.lock().offsets_to_commit();
         if offsets.is_empty() {
             return;
         }

@@ -1,8 +1,9 @@
 //! Topics: created when they are missing, inspected before use.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -90,7 +91,7 @@ impl ClientContext for ConnectionErrors {
         let code = error.rdkafka_error_code();
         if let Some(Authentication | SaslAuthenticationFailed | SSL | Resolve) = code {
             // The first one: later ones are often consequences, such as a closed connection.
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = self.0.lock();
             *first = first.or(code);
         }
     }
@@ -144,7 +145,7 @@ impl Probe {
         let first = &self.0.context().0;
         (0..CONNECTION_ERROR_POLLS).find_map(|_| {
             self.0.poll(POLL_INTERVAL);
-            *first.lock().unwrap_or_else(PoisonError::into_inner)
+            *first.lock()
         })
     }
 }

@@ -12,10 +12,11 @@ mod tokens;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
 use throng_store::{Ledger, LedgerError};
 use tokio_util::sync::CancellationToken;
@@ -233,7 +234,7 @@ impl Access {
             found = self.find(hash);
         }
         if let Some(id) = found.as_ref().and_then(|token| token.id) {
-            let mut used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self.last_used.lock();
             used.insert(id, self.now());
         }
         Ok(found.map(|credential| Caller { credential, session: None }))
@@ -276,7 +277,7 @@ impl Access {
 
     async fn write_last_used(&self) {
         let used: Vec<(i64, Timestamp)> = {
-            let mut used = self.last_used.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self.last_used.lock();
             used.drain().collect()
         };
         if let Err(error) = self.ledger.record_token_use(&used).await {

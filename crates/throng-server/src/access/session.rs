@@ -1,6 +1,5 @@
 //! Sessions of browsers, and the sign-in codes that start them.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
@@ -69,7 +68,7 @@ impl Access {
     pub(crate) async fn session(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
         let hash = SecretHash::of(secret);
         let cached = {
-            let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let sessions = self.sessions.lock();
             sessions.get(&hash).filter(|s| self.since(s.read_at) < CACHE_TTL).map(|s| s.row.clone())
         };
         let row = match cached {
@@ -88,7 +87,7 @@ impl Access {
 
     async fn read_session(&self, hash: SecretHash) -> Result<Option<SessionRow>, LedgerError> {
         let row = self.ledger.session(hash).await?;
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.sessions.lock();
         match &row {
             Some(row) => {
                 if sessions.len() >= MAX_CACHED {
@@ -107,14 +106,14 @@ impl Access {
     }
 
     fn remove_cached(&self, hash: SecretHash) {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+        self.sessions.lock().remove(&hash);
     }
 
     /// Ends a session at once on this node, and within [`CACHE_TTL`] on the others. Whether there
     /// was one.
     pub(crate) async fn end_session(&self, id: i64) -> Result<bool, LedgerError> {
         let ended = self.ledger.end_session(id).await?;
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.sessions.lock();
         sessions.retain(|_, session| session.row.id != id);
         Ok(ended)
     }

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// Wrong tokens that an address may send in a burst.
 const BURST: f64 = 10.0;
@@ -61,7 +62,7 @@ impl Throttle {
         address: Option<IpAddr>,
         now: Duration,
     ) -> ThrottleAction {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.0.lock();
         let mut network = network(address);
         if buckets.len() >= MAX_ADDRESSES && !buckets.contains_key(&network) {
             buckets.retain(|_, bucket| bucket.filled(now) < BURST);
@@ -132,9 +133,9 @@ mod tests {
         for n in 0..30_000_u32 {
             throttle.record_wrong_token(Some(IpAddr::V4(n.into())), start);
         }
-        assert!(throttle.0.lock().unwrap().len() <= MAX_ADDRESSES + 1);
+        assert!(throttle.0.lock().len() <= MAX_ADDRESSES + 1);
         let later = start + Duration::from_secs(60);
         assert_eq!(throttle.record_wrong_token(address("10.0.0.1"), later), ThrottleAction::Refuse);
-        assert!(throttle.0.lock().unwrap().len() <= 2, "full buckets are removed");
+        assert!(throttle.0.lock().len() <= 2, "full buckets are removed");
     }
 }

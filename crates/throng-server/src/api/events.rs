@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_telemetry::metrics;
 
 use crate::NodeContext;
 
@@ -74,7 +75,7 @@ pub(crate) async fn accept(
     problems.extend(rejected);
     problems.sort_by_key(|problem| problem.line);
     problems.truncate(MAX_PROBLEMS);
-    metrics::counter!("throng_events_inserted_at_ignored_total").increment(inserted_at_ignored);
+    metrics::counter!(metrics::EVENTS_INSERTED_AT_IGNORED_TOTAL).increment(inserted_at_ignored);
     let positions: BTreeMap<u32, u64> = accepted.positions.iter().copied().collect();
     let mut response = EventsAccepted {
         accepted: accepted.accepted,

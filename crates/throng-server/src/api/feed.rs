@@ -12,6 +12,7 @@ use futures::StreamExt;
 use throng_aggregator::FeedFormat;
 use throng_api::{AdGroupCatalog, AppliedVersions, FeedQuery, GateList, GateNoted, GatePartition};
 use throng_feed::Catalog;
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
@@ -57,7 +58,7 @@ pub(crate) async fn stream(
                 .help("omit `format`, or send format=2"));
         }
     };
-    metrics::gauge!("throng_feed_connections").increment(1.0);
+    metrics::gauge!(metrics::FEED_CONNECTIONS).increment(1.0);
     let connection = OpenConnection;
     let subscription = Arc::clone(&ctx.budgets).subscribe(format);
     let frames =
@@ -74,7 +75,7 @@ struct OpenConnection;
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        metrics::gauge!("throng_feed_connections").decrement(1.0);
+        metrics::gauge!(metrics::FEED_CONNECTIONS).decrement(1.0);
     }
 }
 

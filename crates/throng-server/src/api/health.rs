@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use throng_api::{NodeHealth, NodeList, Readiness};
 use throng_lake::Landlock;
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
+use throng_telemetry::metrics;
 
 use crate::NodeContext;
 use crate::health::Impact;
@@ -63,7 +64,7 @@ static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 pub(crate) fn install_metrics() {
     PROMETHEUS.get_or_init(|| {
         let handle = PrometheusBuilder::new().install_recorder().ok();
-        crate::metrics::describe();
+        metrics::describe();
         handle
     });
 }
@@ -120,7 +121,7 @@ async fn measured(id: String, request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     tracing::debug!(request_id = id, route, status, ms = took.as_millis() as u64, "request");
     let labels = [("route", route), ("status", status.to_string())];
-    metrics::counter!("throng_http_requests_total", &labels).increment(1);
-    metrics::histogram!("throng_http_request_seconds", &labels).record(took.as_secs_f64());
+    metrics::counter!(metrics::HTTP_REQUESTS_TOTAL, &labels).increment(1);
+    metrics::histogram!(metrics::HTTP_REQUEST_SECONDS, &labels).record(took.as_secs_f64());
     response
 }

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use throng_api::{LookupRequest, LookupResult, UserAudiences};
 use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, UserKey};
+use throng_telemetry::metrics;
 
 use crate::NodeContext;
 
@@ -29,7 +30,7 @@ pub(crate) async fn one(
     State(ctx): State<Arc<NodeContext>>,
     Path(key): Path<String>,
 ) -> Json<UserAudiences> {
-    metrics::counter!("throng_lookups_total").increment(1);
+    metrics::counter!(metrics::LOOKUPS_TOTAL).increment(1);
     Json(look_up(&ctx.membership.load(), key))
 }
 
@@ -43,7 +44,7 @@ pub(crate) async fn batch(
         return Err(ApiError::bad_request(format!("{} keys in one request", keys.len()))
             .help(format!("send at most {MAX_KEYS}")));
     }
-    metrics::counter!("throng_lookups_total").increment(keys.len() as u64);
+    metrics::counter!(metrics::LOOKUPS_TOTAL).increment(keys.len() as u64);
     let index = ctx.membership.load();
     let users = keys.into_iter().map(|key| look_up(&index, key)).collect();
     Ok(Json(LookupResult { users }))

@@ -8,6 +8,11 @@ use std::time::Duration;
 use throng_aggregator::GateReport;
 use throng_spec::LogSettings;
 use throng_store::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
+use throng_telemetry::metrics::{
+    ALERT_EVENTS_PENDING, ALERTS_OPEN, AUDIENCE_AGE_SECONDS_MAX, BATCHES_OPEN, DISK_FREE_BYTES,
+    DISK_SIZE_BYTES, GATE_APPLIED_VERSION, GATE_REPORT_AGE_SECONDS, LEDGER_READABLE, LOG_BYTES,
+    QUEUE_DEPTH, REFRESHES, SYNC_RUNS, TASKS,
+};
 use tokio::time::Instant;
 
 use super::Families;
@@ -34,7 +39,7 @@ impl Collector {
         }
         let mut families = Families::default();
         let read = collect_ledger(ctx, &mut families).await;
-        families.one("throng_ledger_readable", f64::from(u8::from(read.is_ok())));
+        families.one(LEDGER_READABLE, f64::from(u8::from(read.is_ok())));
         if let Err(error) = read {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -67,11 +72,11 @@ async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<()
 
     let open = |kind| alerts.iter().find(|(of, _)| *of == kind).map_or(0, |(_, n)| *n);
     families.add(
-        "throng_alerts_open",
+        ALERTS_OPEN,
         AlertKind::ALL.map(|kind| (label("kind", kind.name()), open(kind) as f64)),
     );
     families.add(
-        "throng_alert_events_pending",
+        ALERT_EVENTS_PENDING,
         receivers.into_iter().map(|r| (label("receiver", r.name), r.pending as f64)),
     );
 
@@ -89,28 +94,24 @@ async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<()
         }
     }
     let waiting = refreshes["scheduled"] + refreshes["halted"];
-    families.add(
-        "throng_refreshes",
-        refreshes.into_iter().map(|(state, n)| (label("state", state), n as f64)),
-    );
-    families.one("throng_audience_age_seconds_max", oldest.as_secs_f64());
+    families
+        .add(REFRESHES, refreshes.into_iter().map(|(state, n)| (label("state", state), n as f64)));
+    families.one(AUDIENCE_AGE_SECONDS_MAX, oldest.as_secs_f64());
 
     let runs = [RunState::Active, RunState::Held, RunState::Failed];
     families.add(
-        "throng_sync_runs",
+        SYNC_RUNS,
         runs.map(|state| {
             let n = incomplete_syncs.iter().filter(|(_, of)| *of == state).count();
             (label("state", run_state(state)), n as f64)
         }),
     );
     let queued = tasks.iter().find(|(state, _)| *state == TaskState::Queued).map_or(0, |(_, n)| *n);
+    families
+        .add(TASKS, tasks.iter().map(|(state, n)| (label("state", task_state(*state)), *n as f64)));
+    families.one(BATCHES_OPEN, open_batches as f64);
     families.add(
-        "throng_tasks",
-        tasks.iter().map(|(state, n)| (label("state", task_state(*state)), *n as f64)),
-    );
-    families.one("throng_batches_open", open_batches as f64);
-    families.add(
-        "throng_queue_depth",
+        QUEUE_DEPTH,
         [("refreshes", waiting), ("tasks", queued), ("checks", checks as u64)]
             .map(|(queue, n)| (label("queue", queue), n as f64)),
     );
@@ -156,13 +157,13 @@ async fn collect_disk(ctx: &NodeContext, families: &mut Families) {
     });
     let Ok((log, disk)) = read.await else { return };
     if let Some(bytes) = log {
-        families.one("throng_log_bytes", bytes as f64);
+        families.one(LOG_BYTES, bytes as f64);
     }
     match disk {
         Ok(disk) => {
             let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize) as f64;
-            families.one("throng_disk_free_bytes", bytes(disk.f_bavail));
-            families.one("throng_disk_size_bytes", bytes(disk.f_blocks));
+            families.one(DISK_FREE_BYTES, bytes(disk.f_bavail));
+            families.one(DISK_SIZE_BYTES, bytes(disk.f_blocks));
         }
         Err(error) => tracing::warn!(%error, "failed to read the free space of the disk"),
     }
@@ -187,10 +188,10 @@ fn collect_gates(ctx: &NodeContext) -> String {
     let gates = ctx.budgets.gates();
     let mut families = Families::default();
     families.add(
-        "throng_gate_report_age_seconds",
+        GATE_REPORT_AGE_SECONDS,
         gates.iter().map(|gate| (label("gate", gate.id.clone()), now.since(gate.at).as_secs_f64())),
     );
-    families.add("throng_gate_applied_version", gates.iter().flat_map(applied_versions));
+    families.add(GATE_APPLIED_VERSION, gates.iter().flat_map(applied_versions));
     families.into_text()
 }
 

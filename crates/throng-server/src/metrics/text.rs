@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::find;
+use throng_telemetry::metrics::find;
 
 /// Metric families as text, each with HELP and TYPE from the table of metrics.
 #[derive(Debug, Default)]
@@ -59,14 +59,16 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use throng_telemetry::metrics::{ALERTS_OPEN, DISK_FREE_BYTES, TASKS};
+
     use super::*;
 
     #[test]
     fn families_have_help_type_and_escaped_labels() {
         let mut families = Families::default();
-        families.one("throng_disk_free_bytes", 5.0);
-        families.add("throng_alerts_open", [([("kind", "a\"b\\c\nd".to_owned())], 1.5)]);
-        families.add("throng_tasks", std::iter::empty::<([(&str, String); 0], f64)>());
+        families.one(DISK_FREE_BYTES, 5.0);
+        families.add(ALERTS_OPEN, [([("kind", "a\"b\\c\nd".to_owned())], 1.5)]);
+        families.add(TASKS, std::iter::empty::<([(&str, String); 0], f64)>());
         let text = families.into_text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 6, "{text}");

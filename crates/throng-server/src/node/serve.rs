@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use throng_spec::ConnectionSettings;
+use throng_telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -114,7 +115,7 @@ impl Server {
                     if is_of_one_connection(&error) {
                         continue;
                     }
-                    metrics::counter!("throng_accept_errors_total").increment(1);
+                    metrics::counter!(metrics::ACCEPT_ERRORS_TOTAL).increment(1);
                     refusals.accept_failed(&error);
                     tokio::select! {
                         () = self.stop.cancelled() => break,
@@ -183,7 +184,7 @@ struct Refusals {
 
 impl Refusals {
     fn connection_refused(&mut self, full: Full, peer: SocketAddr) {
-        metrics::counter!("throng_connections_refused_total", "reason" => full.name()).increment(1);
+        metrics::counter!(metrics::CONNECTIONS_REFUSED_TOTAL, "reason" => full.name()).increment(1);
         if let Some(refused) = self.due() {
             let cap = full.name();
             tracing::warn!(
@@ -272,7 +273,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Err(_) => {}
     }
-    metrics::counter!("throng_connections_closed_total", "reason" => "handshake").increment(1);
+    metrics::counter!(metrics::CONNECTIONS_CLOSED_TOTAL, "reason" => "handshake").increment(1);
     None
 }
 
@@ -349,7 +350,7 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 }
 
 fn count_closed(reason: CloseReason) {
-    metrics::counter!("throng_connections_closed_total", "reason" => reason.name()).increment(1);
+    metrics::counter!(metrics::CONNECTIONS_CLOSED_TOTAL, "reason" => reason.name()).increment(1);
 }
 
 fn http_builder() -> Builder<TokioExecutor> {

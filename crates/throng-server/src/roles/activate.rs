@@ -24,7 +24,9 @@ use std::time::Duration;
 use throng_activation::{Quotas, TaskOutcome, Worker, WorkerOptions};
 use throng_model::{TaskId, Timestamp};
 use throng_store::{LedgerError, Task, TaskState};
+use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{Change, NodeContext};
 
@@ -245,7 +247,9 @@ impl ActivationWorker {
         };
         self.prefetch.done(&reserved).await;
         ctx.publish_change(Change::Activation);
-        self.work(&task).await.map(|()| true)
+        let run = spans::sync_run(Some(task.run), &task.sync, &task.audience);
+        let span = run.in_scope(|| spans::task(task.id, &task.destination));
+        self.work(&task).instrument(span).await.map(|()| true)
     }
 
     async fn is_due(&self, id: TaskId, now: Timestamp) -> Result<bool, LedgerError> {
@@ -296,11 +300,11 @@ impl ActivationWorker {
             _ => None,
         };
         if let Some(outcome) = outcome {
-            metrics::counter!("throng_sync_runs_total", "outcome" => outcome).increment(1);
+            metrics::counter!(metrics::SYNC_RUNS_TOTAL, "outcome" => outcome).increment(1);
         }
         if let Ok(now) = self.ctx.ledger.task(task.id).await {
             let finished = now.batches_done.saturating_sub(task.batches_done);
-            metrics::counter!("throng_batches_total").increment(u64::from(finished));
+            metrics::counter!(metrics::BATCHES_TOTAL).increment(u64::from(finished));
         }
     }
 

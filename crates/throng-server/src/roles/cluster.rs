@@ -10,6 +10,7 @@ use throng_aggregator::GateReport;
 use throng_model::Timestamp;
 use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::node::{NodeError, switch_to_applied_spec};
@@ -75,8 +76,8 @@ async fn write_status(ctx: &NodeContext) {
     let now = ctx.clock.now();
     let gates = ctx.budgets.gates();
     let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
-    metrics::gauge!("throng_gates").set(gates.len() as f64);
-    metrics::gauge!("throng_gate_report_age_seconds_max").set(oldest.as_secs_f64());
+    metrics::gauge!(metrics::GATES).set(gates.len() as f64);
+    metrics::gauge!(metrics::GATE_REPORT_AGE_SECONDS_MAX).set(oldest.as_secs_f64());
     let (partitions, stands_by) = (ctx.budgets.led_partitions(), ctx.budgets.standby_partitions());
     let status = NodeStatus { partitions, stands_by, gates };
     let written = match serde_json::to_value(&status) {

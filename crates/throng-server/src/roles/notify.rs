@@ -15,6 +15,7 @@ use std::time::Duration;
 use throng_model::{Entropy as _, SystemEntropy, Timestamp};
 use throng_spec::WebhookSettings;
 use throng_store::{LedgerError, Receiver};
+use throng_telemetry::metrics;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -221,7 +222,7 @@ async fn send_next(
                 why,
                 "alert not accepted, retrying"
             );
-            metrics::counter!("throng_alert_delivery_failures_total", "receiver" => name.clone())
+            metrics::counter!(metrics::ALERT_DELIVERY_FAILURES_TOTAL, "receiver" => name.clone())
                 .increment(1);
             ledger.record_delivery_failure(name, &why, now.plus(delay)).await?;
             Ok(false)
@@ -231,7 +232,7 @@ async fn send_next(
 
 fn count(receiver: &str, outcome: &'static str) {
     let labels = [("receiver", receiver.to_owned()), ("outcome", outcome.to_owned())];
-    metrics::counter!("throng_alert_deliveries_total", &labels).increment(1);
+    metrics::counter!(metrics::ALERT_DELIVERIES_TOTAL, &labels).increment(1);
 }
 
 /// Sends a test once to every receiver, or to the one of this name, and returns the responses. Does not write to the

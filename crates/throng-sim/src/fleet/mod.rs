@@ -10,10 +10,11 @@ mod server;
 mod traffic;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use throng_membership::MembershipIndex;
 use throng_model::{AdGroupName, Clock, Timestamp, UserKey};
@@ -96,18 +97,18 @@ impl FleetProgress {
         number: u32,
         change: impl FnOnce(&mut ServerProgress) -> T,
     ) -> T {
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reached = self.reached.lock();
         change(reached.entry(number).or_default())
     }
 
     pub(crate) fn remove_server(&self, number: u32) {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        self.reached.lock().remove(&number);
     }
 
     /// The instant up to which every ad server has decided and reported all due requests and has applied the
     /// feed. `None` until all `servers` have such an instant; the end of time once all have ended.
     pub fn reached(&self, servers: u32) -> Option<Timestamp> {
-        let reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        let reached = self.reached.lock();
         let mut all = Timestamp(i64::MAX);
         for server in reached.values() {
             all = all.min(server.done?).min(*server.frames.values().min()?);
@@ -118,7 +119,7 @@ impl FleetProgress {
 
     /// Impressions or clicks of an ad group that the node has accepted.
     pub fn accepted(&self, kind: &'static str, ad_group: &AdGroupName) -> u64 {
-        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let accepted = self.accepted.lock();
         accepted.get(&(kind, ad_group.clone())).copied().unwrap_or(0)
     }
 }
@@ -198,7 +199,7 @@ pub async fn run(
             *report.reasons.entry(reason).or_default() += count;
         }
     }
-    let accepted = progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+    let accepted = progress.accepted.lock();
     for ((kind, ad_group), count) in accepted.iter() {
         let events = if *kind == "click" { &mut report.clicks } else { &mut report.impressions };
         events.insert(ad_group.clone(), *count);

@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -222,7 +222,7 @@ impl AdServer {
         }
         let accepted = response["accepted"].as_u64().unwrap_or(0);
         self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
-        let mut all = self.progress.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.progress.accepted.lock();
         let positions = positions(&response);
         for event in batch {
             if event.kind != "insertion" {

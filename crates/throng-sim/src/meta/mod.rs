@@ -23,10 +23,11 @@ mod usage;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_model::{Entropy, SplitMix64};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -53,21 +54,17 @@ struct Shared {
     traces: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, state::PlatformState> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     fn faults(&self) -> MutexGuard<'_, faults::Faults> {
-        lock(&self.faults)
+        self.faults.lock()
     }
 
     fn requests(&self) -> MutexGuard<'_, RequestCounts> {
-        lock(&self.requests)
+        self.requests.lock()
     }
 
     fn record(&self, served: oracle::ServedRequest) {

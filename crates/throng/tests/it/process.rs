@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// Held by tests that keep the whole machine busy, so that one of them runs at a time: the demos run
@@ -161,14 +161,14 @@ static TOKENS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
 /// Remembers the admin token of a node, which has it in its data directory.
 pub(crate) fn remember_token(url: &str, dir: &Path) {
     let token = std::fs::read_to_string(dir.join("admin.token")).expect("an admin token");
-    let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tokens = TOKENS.lock();
     tokens.insert(url.to_owned(), token.trim().to_owned());
 }
 
 /// Adds the token of the node at a URL, if it is known.
 fn with_token(request: reqwest::RequestBuilder, url: &str) -> reqwest::RequestBuilder {
     let origin: String = url.split('/').take(3).collect::<Vec<_>>().join("/");
-    let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
+    let tokens = TOKENS.lock();
     match tokens.get(&origin) {
         Some(token) => request.bearer_auth(token),
         None => request,

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header;
 use axum::http::request::Parts;
+use throng_telemetry::metrics;
 
 use crate::api::error::ApiError;
 
@@ -127,7 +128,7 @@ impl HostNames {
     /// Refuses a request whose host is missing, duplicate or unknown.
     pub(super) fn check(&self, parts: &Parts, probe: bool) -> Result<(), ApiError> {
         let refused = |message: String| {
-            metrics::counter!("throng_requests_refused_total", "reason" => "unknown_host")
+            metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "unknown_host")
                 .increment(1);
             ApiError::misdirected(message).help(
                 "use the address that the node listens on, or set node.public_url (or \

@@ -17,6 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use throng_telemetry::metrics;
 
 use super::error::ApiError;
 use crate::access::{Access, Caller, ThrottleAction};
@@ -106,7 +107,7 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     let site = origin::of(parts, &guard.hosts);
     if changes && site.is_foreign() {
-        metrics::counter!("throng_requests_refused_total", "reason" => "foreign_origin")
+        metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "foreign_origin")
             .increment(1);
         return Err(refuse(ApiError::foreign_origin()));
     }
@@ -173,12 +174,12 @@ fn wrong_token(guard: &Guard, address: Option<IpAddr>) -> ApiError {
     let shown = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     match guard.access.throttle_wrong_token(address) {
         ThrottleAction::Refuse => {
-            metrics::counter!("throng_wrong_tokens_total", "answer" => "refused").increment(1);
+            metrics::counter!(metrics::WRONG_TOKENS_TOTAL, "answer" => "refused").increment(1);
             tracing::warn!(address = shown, "wrong token");
             ApiError::wrong_token()
         }
         ThrottleAction::Slow(after) => {
-            metrics::counter!("throng_wrong_tokens_total", "answer" => "slowed").increment(1);
+            metrics::counter!(metrics::WRONG_TOKENS_TOTAL, "answer" => "slowed").increment(1);
             tracing::debug!(address = shown, "too many wrong tokens");
             ApiError::too_many_wrong_tokens(after)
         }

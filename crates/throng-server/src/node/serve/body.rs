@@ -1,7 +1,7 @@
 //! Bodies of requests: how fast they must arrive, and how long the node has waited for one.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep};
 
 /// How fast the body of a request must arrive. Only time in which the node waits for the sender
@@ -78,7 +79,7 @@ struct Wait {
 
 impl BodyWait {
     fn lock(&self) -> MutexGuard<'_, Wait> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// How long the node has waited until now.

@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
+use throng_telemetry::metrics;
 use tokio::time::Instant;
 
 use super::activity::Connection;
@@ -70,7 +72,7 @@ impl ConnectionTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Admits a connection. At a cap, the oldest connection without a request is evicted for it, or
@@ -100,7 +102,7 @@ impl ConnectionTable {
         let of_address = inner.addresses.entry(address).or_default();
         of_address.count += 1;
         of_address.half_open.insert(number);
-        metrics::gauge!("throng_connections").set(inner.open.len() as f64);
+        metrics::gauge!(metrics::CONNECTIONS).set(inner.open.len() as f64);
         drop(inner);
         Ok(Entry { table: Arc::clone(self), number, address, connection, evicted })
     }
@@ -124,7 +126,7 @@ impl Inner {
             return false;
         };
         connection.abort.cancel();
-        metrics::counter!("throng_connections_closed_total", "reason" => "evicted").increment(1);
+        metrics::counter!(metrics::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted").increment(1);
         true
     }
 
@@ -157,7 +159,7 @@ impl Inner {
                 self.addresses.remove(&address);
             }
         }
-        metrics::gauge!("throng_connections").set(self.open.len() as f64);
+        metrics::gauge!(metrics::CONNECTIONS).set(self.open.len() as f64);
         Some(connection)
     }
 }

@@ -3,15 +3,17 @@
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use throng_model::Clock;
 use throng_spec::TlsSettings;
+use throng_telemetry::metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -124,12 +126,12 @@ impl Certificates {
     /// previous one. An expired certificate stays in use: clients that do not check it keep
     /// working.
     pub(in crate::node) fn check_validity(&self, health: &Health) {
-        let validity = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).validity;
+        let validity = self.in_use.lock().validity;
         let file = self.settings.cert_file.display().to_string();
         let problem = match validity {
             Ok(validity) => {
                 let secs = validity.not_after.0 / 1_000_000;
-                metrics::gauge!("throng_tls_certificate_expires_seconds").set(secs as f64);
+                metrics::gauge!(metrics::TLS_CERTIFICATE_EXPIRES_SECONDS).set(secs as f64);
                 validity.problem_at(self.clock.now()).map(|problem| {
                     let key = match problem {
                         ValidityProblem::ExpiresSoon => EXPIRES_SOON,
@@ -216,7 +218,7 @@ impl Certificates {
     /// Uses the files if they have changed. Whether they had.
     fn reload(&self) -> Result<bool, TlsError> {
         let files = read(&self.settings)?;
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_use = self.in_use.lock();
         if in_use.files == files {
             return Ok(false);
         }
@@ -335,7 +337,7 @@ mod tests {
         let handle = recorder.handle();
         // The problems, and the metric.
         let check = || {
-            metrics::with_local_recorder(&recorder, || certificates.check_validity(&health));
+            ::metrics::with_local_recorder(&recorder, || certificates.check_validity(&health));
             let open: Vec<(ProblemClass, String)> =
                 health.problems().into_iter().map(|p| (p.class, p.key)).collect();
             let text = handle.render();

@@ -2,9 +2,10 @@
 //! have changed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use throng_activation::{Delivered, PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
@@ -13,6 +14,8 @@ use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
     NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
 };
+use throng_telemetry::spans;
+use tracing::Instrument as _;
 
 use super::delivered::{self, DeliveredError, DifferenceInputs, account_of, is_due, new_object};
 use super::task_input::{InputError, MAX_RUNS, covers, platform_name, snapshot};
@@ -33,13 +36,13 @@ pub(super) struct PlanBackoff {
 impl PlanBackoff {
     /// Whether the next try of a sync is not due yet.
     pub(super) fn is_waiting(&self, sync: &SyncName, now: Timestamp) -> bool {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock();
         failed.get(sync).is_some_and(|(_, until)| *until > now)
     }
 
     /// Records the result of a try.
     pub(super) fn record(&self, sync: &SyncName, ok: bool, now: Timestamp) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         if ok {
             failed.remove(sync);
             return;
@@ -102,7 +105,10 @@ pub(super) async fn plan_all(
         let scan = scans::read(ctx, &group).await;
         for request in &group {
             let planned = match &scan {
-                Ok(scan) => plan_sync(ctx, request, scan, &identifiers).await,
+                Ok(scan) => {
+                    let span = spans::sync_run(None, &request.sync.name, &request.sync.audience);
+                    plan_sync(ctx, request, scan, &identifiers).instrument(span).await
+                }
                 Err(error) => Err(error.clone().into()),
             };
             let now = ctx.clock.now();

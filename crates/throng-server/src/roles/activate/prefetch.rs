@@ -3,8 +3,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use throng_log::{LogError, Message, Queue};
 use throng_model::{DestinationName, TaskId, Timestamp};
 use tokio::sync::Notify;
@@ -46,7 +47,7 @@ impl PrefetchBuffer {
 
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<Rank, ReservedTask>> {
         // After a panic of another holder at most one message is missing, and the queue redelivers it.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock()
     }
 
     /// Takes messages from the queue while the buffer has capacity. Returns only on an error.

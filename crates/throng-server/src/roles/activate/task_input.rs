@@ -1,8 +1,9 @@
 //! The inputs of a task besides its row: the account, the rows, the identifier query.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use throng_activation::{
     Advice, Destination, RunUsers, Schema, SealedError, SendClass, SendError, TaskInput, TaskRows,
 };
@@ -78,7 +79,7 @@ impl Destinations {
                 gzip: file.gzip,
             }),
         };
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock();
         if let Some((_, destination)) = open.get(&declared.name).filter(|(a, _)| *a == account) {
             return Ok(Arc::clone(destination));
         }
@@ -90,7 +91,7 @@ impl Destinations {
 
     /// The maximum number of running tasks of an account.
     pub(super) fn max_tasks(&self, name: &DestinationName) -> u32 {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.0.lock();
         open.get(name).map_or(DEFAULT_MAX_TASKS, |(_, destination)| destination.limits().max_tasks)
     }
 }
