@@ -26,7 +26,7 @@ const ALL: &[Seeds] = &[
     ("pipe_frame", throng_lake::worker::fuzzing::pipe_frame_seeds),
     ("meta_response", throng_destinations::meta::fuzzing::response_seeds),
     ("content_encoding", throng_server::fuzzing::content_encoding_seeds),
-    ("task_message", throng_server::fuzzing::task_message_seeds),
+    ("task_message", throng_activation::fuzzing::task_message_seeds),
 ];
 
 fn main() -> std::io::Result<()> {

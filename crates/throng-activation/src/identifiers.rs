@@ -17,16 +17,6 @@ pub struct IdentifierRow {
     pub notes: Vec<Note>,
 }
 
-/// All reasons of a platform. Rows are encoded by position in these lists, so the order must be the same
-/// where rows are written and where they are read.
-#[derive(Debug, Clone, Copy)]
-pub struct Reasons {
-    /// Reasons for skipped rows.
-    pub skips: &'static [&'static str],
-    /// Reasons of notes.
-    pub notes: &'static [&'static str],
-}
-
 /// A sync's identifier query. It runs once for each pass over the users of a run.
 #[async_trait]
 pub trait IdentifierSource: Send + Sync {

@@ -13,7 +13,6 @@ mod limits;
 mod metrics;
 mod node;
 mod page;
-mod removals;
 pub mod roles;
 
 pub use check::{CheckError, CheckedModel, check_sql};

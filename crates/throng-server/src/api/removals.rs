@@ -6,11 +6,11 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
+use throng_activation::{RemovalDefinition, users_of, users_text};
 use throng_store::{Removal, RemovalRule};
 
 use crate::NodeContext;
 use crate::access::Caller;
-use crate::removals::{Definition, users_of, users_text};
 
 use super::error::ApiError;
 use super::syncs::noted;
@@ -26,11 +26,11 @@ pub(crate) async fn list(State(ctx): Ctx) -> Answer {
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let removals = ctx.ledger.removals().await?;
     let removals = removals.iter().map(|removal| {
-        let definition = Definition::of(removal).ok();
+        let definition = RemovalDefinition::of(removal).ok();
         json!({
             "sync": removal.sync,
             "rule": removal.rule,
-            "audience": definition.as_ref().map(Definition::platform_name),
+            "audience": definition.as_ref().map(RemovalDefinition::platform_name),
             "destination": definition.as_ref().map(|d| &d.destination.name),
             "platform_id": audiences.get(&removal.sync).map(|there| &there.platform_id),
             "users": users_of(records.get(&removal.sync)),

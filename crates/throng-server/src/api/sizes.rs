@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
-use throng_activation::evaluate_sizes;
+use throng_activation::{MAX_KEPT_SIZES, evaluate_sizes, size_series};
 use throng_store::Verdict;
 
 use crate::NodeContext;
-use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 use super::error::ApiError;
 use super::syncs::declared;

@@ -248,8 +248,8 @@ pub(crate) async fn approve_destination(
         .ok_or_else(|| ApiError::not_found(format!("no destination `{name}` in the applied spec")))?
         .name;
     let now = ctx.clock.now();
-    let subject = crate::roles::activate::account_alert_subject(name);
-    let reason = crate::roles::activate::failed_checks_reason(name);
+    let subject = throng_activation::account_alert_subject(name);
+    let reason = throng_activation::failed_checks_reason(name);
     // First: what is planned from now on is not held.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let held = ctx.ledger.unsettled().await?;
