@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_delivered::SKIP_NO_IDENTIFIERS;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, HashedIdentifier};
 use throng_store::{
@@ -12,7 +13,6 @@ use throng_store::{
     TaskState,
 };
 
-use crate::difference::SKIP_NO_IDENTIFIERS;
 use crate::sending::{
     LOST_SESSION, RequestPosition, SendContext, SendInterruption, UploadSession, send_batch,
     send_once,
