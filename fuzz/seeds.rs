@@ -19,14 +19,14 @@ const ALL: &[Seeds] = &[
     ("dictionary_manifest", throng_membership::fuzzing::dictionary_manifest_seeds),
     ("spec_yaml", throng_spec::fuzzing::spec_yaml_seeds),
     ("limits_yaml", throng_spec::fuzzing::limits_yaml_seeds),
-    ("prepared_row", throng_activation::fuzzing::prepared_row_seeds),
-    ("sealed_file", throng_activation::fuzzing::sealed_file_seeds),
-    ("sealed_section", throng_activation::fuzzing::sealed_section_seeds),
-    ("identifier_keys", throng_activation::fuzzing::identifier_keys_seeds),
+    ("prepared_row", throng_delivered::fuzzing::prepared_row_seeds),
+    ("sealed_file", throng_delivered::fuzzing::sealed_file_seeds),
+    ("sealed_section", throng_delivered::fuzzing::sealed_section_seeds),
+    ("identifier_keys", throng_delivered::fuzzing::identifier_keys_seeds),
     ("pipe_frame", throng_lake::worker::fuzzing::pipe_frame_seeds),
     ("meta_response", throng_destinations::meta::fuzzing::response_seeds),
     ("content_encoding", throng_server::fuzzing::content_encoding_seeds),
-    ("task_message", throng_server::fuzzing::task_message_seeds),
+    ("task_message", throng_activation::fuzzing::task_message_seeds),
 ];
 
 fn main() -> std::io::Result<()> {

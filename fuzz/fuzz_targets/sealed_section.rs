@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_activation::fuzzing::sealed_section(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_delivered::fuzzing::sealed_section(bytes));

@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_server::fuzzing::task_message(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_activation::fuzzing::task_message(bytes));

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_model::{HashedIdentifier, Personal, SyncName, SyncRunId};
+use throng_delivered::{PreparedRow, Skip};
+use throng_model::{Personal, SyncName, SyncRunId};
 use throng_store::{Operation, ReasonCounts};
 
 /// The columns of a sync, by the platform's names.
@@ -14,34 +15,6 @@ pub struct Schema {
     /// Two capital letters; applies to phone numbers without a calling code and rows without a country.
     pub default_country: Option<String>,
 }
-
-/// One identifier, ready to be sent.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cell {
-    /// Hashed.
-    Hashed(HashedIdentifier),
-    /// A value that the platform takes unhashed: an advertising id, an external id.
-    Plain(Box<str>),
-    /// No usable value.
-    Empty,
-}
-
-impl std::fmt::Debug for Cell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Hashed(_) => "Hashed(…)",
-            Self::Plain(_) => "Plain(…)",
-            Self::Empty => "Empty",
-        })
-    }
-}
-
-/// A user's identifiers, normalised and hashed. One cell for each key of the [`Schema`].
-pub type PreparedRow = Box<[Cell]>;
-
-/// Why a row is skipped. The text is the reason in the run's counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Skip(pub &'static str);
 
 /// The limits of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,31 +1,9 @@
 //! The source of a sync's identifiers.
 
 use async_trait::async_trait;
-use throng_model::UserHash;
+use throng_delivered::IdentifierRow;
 
-use crate::{Note, Prepared, SendError};
-
-/// One row of a sync's identifier query. Raw identifiers stay in the process that runs the query.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdentifierRow {
-    /// The user.
-    pub user: UserHash,
-    /// The identifiers in the platform's form, normalised and hashed by
-    /// [`Destination::prepare`](crate::Destination::prepare), or the reason why the row is skipped.
-    pub row: Prepared,
-    /// Identifiers that were changed or refused.
-    pub notes: Vec<Note>,
-}
-
-/// All reasons of a platform. Rows are encoded by position in these lists, so the order must be the same
-/// where rows are written and where they are read.
-#[derive(Debug, Clone, Copy)]
-pub struct Reasons {
-    /// Reasons for skipped rows.
-    pub skips: &'static [&'static str],
-    /// Reasons of notes.
-    pub notes: &'static [&'static str],
-}
+use crate::SendError;
 
 /// A sync's identifier query. It runs once for each pass over the users of a run.
 #[async_trait]

@@ -1,51 +1,51 @@
 //! Delivers audiences to ad platforms: what a run has to send, how it is cut into batches, the outcome of
 //! each row, how to continue after a failure, and whether the result can be trusted.
 //!
-//! This crate knows no platform and speaks no HTTP: a platform is a [`Destination`]. Decisions are
-//! pure functions ([`plan_run`], [`decide_after_failure`], [`evaluate_check`], [`evaluate_sizes`],
-//! [`Quota`], [`difference`]); [`Worker`] does the I/O.
+//! This crate knows no platform, no SQL and no HTTP: a platform is a [`Destination`], and identifiers come from an
+//! [`IdentifierSource`]. Decisions are pure functions ([`plan_run`], [`decide_after_failure`], [`evaluate_check`],
+//! [`evaluate_sizes`], [`Quota`], [`difference`]); [`Worker`] sends one task. The runtime around them is started by
+//! [`run_leader`] and [`run_workers`], on the parts of a node that [`Activation`] names.
 //!
 //! Invariant: `read = sent + skipped + rejected + pending` for every run at any time. A batch leaves
 //! `pending` in one ledger transaction, and sending it twice is harmless.
 
 mod adoption;
 mod check;
-mod delivered;
 mod destination;
-mod difference;
 mod failure;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod identifiers;
 mod plan;
-mod planned;
-mod prepared;
 mod quota;
-mod scan;
-mod sealed;
+mod runtime;
 mod sending;
 mod sizes;
 mod users;
 mod worker;
 
 pub use check::{CheckFacts, RemovalCounts, evaluate_check};
-pub use delivered::{DeliveredState, StateMeta};
 pub use destination::{
-    Advice, BatchPart, Cell, Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow,
-    Schema, SendClass, SendError, SendRequest, SendResponse, SessionStep, Skip, Usage,
+    Advice, BatchPart, Destination, EnsuredAudience, Limits, PlatformSize, Schema, SendClass,
+    SendError, SendRequest, SendResponse, SessionStep, Usage,
 };
-pub use difference::{Delivered, Difference, DifferenceFacts, EndedRun, difference};
 pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
-pub use identifiers::{IdentifierRow, IdentifierRows, IdentifierSource, Reasons};
+pub use identifiers::{IdentifierRows, IdentifierSource};
 pub use plan::{PlanFacts, RunRows, plan_run};
-pub use planned::{PlanFile, PlanMeta};
-pub use prepared::{
-    InvalidPreparedRow, Note, Prepared, decode_prepared, decode_with_notes, encode_prepared,
-    encode_with_notes,
-};
 pub use quota::{Quota, Quotas};
-pub use scan::{Scan, ScanWriter};
-pub use sealed::{Binding, IdentifierKeys, SealedError};
+pub use runtime::{
+    Activation, DeliveredError, Destinations, EnqueueError, IdentifierQueries, MAX_KEPT_SIZES,
+    NodeState, RemovalDefinition, RemovedSync, TaskQueues, account_alert_subject,
+    enqueue_due_tasks, failed_checks_reason, removed_syncs, request_run, run_leader, run_workers,
+    size_series, users_of, users_text,
+};
 pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes, size_in_words};
+// Rows, delivered states and plans are part of this crate's interface.
+pub use throng_delivered::{
+    Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,
+    IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanEntry, PlanFile, PlanMeta,
+    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta,
+    decode_prepared, decode_with_notes, difference, encode_prepared, encode_with_notes,
+};
 pub use users::RunUsers;
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

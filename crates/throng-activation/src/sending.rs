@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use throng_model::{Clock, SyncRunId, TaskId};
-use throng_store::{BatchOutcome, Operation, ReasonCounts, Receipt};
+use throng_store::{Batch, BatchOutcome, Operation, ReasonCounts, Receipt};
 
 use crate::{
     BatchPart, Destination, PreparedRow, Quotas, Schema, SendClass, SendError, SendRequest,
     SendResponse, SessionStep,
 };
 
+/// Marks the receipt of a request whose upload session was lost; the next try has another session id.
+pub(crate) const LOST_SESSION: &str = "session lost";
 /// After this many single rows are refused, and none accepted, the cause is not the rows.
 const MAX_CONSECUTIVE_REFUSED: u32 = 8;
 /// Distinct reasons that are counted for each batch; all others count as `other`: a platform that puts a
@@ -65,14 +67,12 @@ pub(crate) struct SendContext<'a> {
     pub(crate) remove_schema: &'a Schema,
 }
 
-/// The rows of a batch that are sent.
-pub(crate) struct BatchPayload<'a> {
-    pub(crate) number: u32,
-    pub(crate) operation: Operation,
-    /// Rank of the batch's first row: makes the sequence numbers of a session's requests unique.
-    pub(crate) first_rank: u64,
-    pub(crate) rows: &'a [PreparedRow],
-    /// This is the last batch of the task.
+/// The position of a request in its batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestPosition {
+    /// The index of the request's first row among the batch's rows.
+    pub(crate) first: u64,
+    /// The request closes the session.
     pub(crate) last: bool,
     /// The session has the rows already.
     pub(crate) repeated: bool,
@@ -100,25 +100,28 @@ impl BatchProgress {
 }
 
 /// Sends the rows of a batch until each row has an outcome. On an error the batch has no outcome; it is sent
-/// again later, which is harmless.
+/// again later, which is harmless. `last`: this is the last batch of the task.
 ///
 /// A response with fewer received rows than were sent does not say which rows arrived, and a refused request
 /// does not say which row is invalid. So such a request is bisected until single rows remain: the valid rows
 /// are delivered, and every other row is counted with its own reason.
 pub(crate) async fn send_batch(
     context: &SendContext<'_>,
-    payload: &BatchPayload<'_>,
+    batch: &Batch,
+    rows: &[PreparedRow],
+    last: bool,
     session: &mut Option<UploadSession>,
 ) -> Result<(BatchOutcome, Vec<usize>), SendInterruption> {
     let mut progress = BatchProgress::default();
     let mut ranges = Vec::new();
-    if !payload.rows.is_empty() {
-        ranges.push((0, payload.rows.len()));
+    if !rows.is_empty() {
+        ranges.push((0, rows.len()));
     }
     while let Some((from, to)) = ranges.pop() {
-        let rows = &payload.rows[from..to];
-        let last = payload.last && to == payload.rows.len();
-        match send_once(context, payload, rows, session, from as u64, last).await {
+        let last = last && to == rows.len();
+        let rows = &rows[from..to];
+        let position = RequestPosition { first: from as u64, last, repeated: false };
+        match send_once(context, batch, rows, position, session).await {
             Ok(response) if response.received < rows.len() as u64 => {
                 // Which rows arrived is not known: the halves show it.
                 if rows.len() == 1 {
@@ -130,7 +133,7 @@ pub(crate) async fn send_batch(
             }
             // A refused removal stays due, so it must be known which row it was.
             Ok(response)
-                if payload.operation == Operation::Remove
+                if batch.operation == Operation::Remove
                     && rows.len() > 1
                     && response.invalid > named_in(&response, rows.len()) =>
             {
@@ -200,36 +203,36 @@ fn count(progress: &mut BatchProgress, response: &SendResponse, from: usize, row
     progress.consecutive_refused = 0;
 }
 
-/// Sends one request: waits until the account may be called, sends, and stores the receipt. `from` is the
-/// index of the first row in the batch. The receipt is stored before the response is used: a response whose
-/// receipt is lost must count as no response.
+/// Sends one request: waits until the account may be called, sends, and stores the receipt. The receipt is
+/// stored before the response is used: a response whose receipt is lost must count as no response.
 pub(crate) async fn send_once(
     context: &SendContext<'_>,
-    payload: &BatchPayload<'_>,
+    batch: &Batch,
     rows: &[PreparedRow],
+    position: RequestPosition,
     session: &mut Option<UploadSession>,
-    from: u64,
-    last: bool,
 ) -> Result<SendResponse, SendInterruption> {
-    let seq = payload.first_rank + from + 1;
+    let RequestPosition { first, last, repeated } = position;
+    // The rank of the batch's first row makes the numbers of a session's requests unique.
+    let seq = batch.first_rank + first + 1;
     let wait = context.quotas.wait(context.name, context.clock.now());
     if !wait.is_zero() {
         tokio::time::sleep(context.clock.wall_duration(wait)).await;
     }
     let step =
-        session.as_ref().filter(|_| payload.operation == Operation::Replace).map(|s| SessionStep {
+        session.as_ref().filter(|_| batch.operation == Operation::Replace).map(|s| SessionStep {
             id: s.id,
             seq: if s.opened { seq.max(2) } else { 1 },
             last,
-            repeated: payload.repeated,
+            repeated,
             sent_before: s.sent,
             estimated_total: s.estimated_total,
         });
     let request = SendRequest {
         platform_id: context.platform_id,
-        part: BatchPart { run: context.run, batch: payload.number, first: from },
-        operation: payload.operation,
-        schema: if payload.operation == Operation::Remove {
+        part: BatchPart { run: context.run, batch: batch.number, first },
+        operation: batch.operation,
+        schema: if batch.operation == Operation::Remove {
             context.remove_schema
         } else {
             context.schema
@@ -246,7 +249,7 @@ pub(crate) async fn send_once(
     if let Some(usage) = usage {
         context.quotas.observe(context.name, usage, now);
     }
-    context.ledger.add_receipt(&receipt(context, payload, &request, &result)).await?;
+    context.ledger.add_receipt(&receipt(context, &request, &result)).await?;
     let response = result?;
     if let (Some(session), Some(step)) = (session.as_mut(), step) {
         session.opened = true;
@@ -259,15 +262,14 @@ pub(crate) async fn send_once(
 
 fn receipt(
     context: &SendContext<'_>,
-    payload: &BatchPayload<'_>,
     request: &SendRequest<'_>,
     result: &Result<SendResponse, SendError>,
 ) -> Receipt {
     let session = request.session.map(|s| s.id.to_string());
     let mut receipt = Receipt {
         task: context.task,
-        batch: payload.number,
-        operation: payload.operation,
+        batch: request.part.batch,
+        operation: request.operation,
         rows: request.rows.len() as u64,
         received: 0,
         invalid: 0,
@@ -294,7 +296,7 @@ fn receipt(
             receipt.http_status = error.http_status;
             receipt.error_code = error.code;
             if error.class == SendClass::Restart {
-                receipt.platform_ref = Some(crate::worker::LOST_SESSION.to_owned());
+                receipt.platform_ref = Some(LOST_SESSION.to_owned());
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_delivered::SKIP_NO_IDENTIFIERS;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, HashedIdentifier};
 use throng_store::{
@@ -12,17 +13,14 @@ use throng_store::{
     TaskState,
 };
 
-use crate::difference::SKIP_NO_IDENTIFIERS;
 use crate::sending::{
-    BatchPayload, SendContext, SendInterruption, UploadSession, send_batch, send_once,
+    LOST_SESSION, RequestPosition, SendContext, SendInterruption, UploadSession, send_batch,
+    send_once,
 };
 use crate::{
     Advice, Destination, FailureFacts, IdentifierRow, IdentifierSource, PlanFile, PreparedRow,
     Quotas, RunUsers, Schema, SendClass, SendError, Skip, decide_after_failure,
 };
-
-/// Marks the receipt of a request whose upload session was lost; the next try has another session id.
-pub(crate) const LOST_SESSION: &str = "session lost";
 
 /// The shortest time between renewals of a lease: limits the load on the ledger if the clock runs fast.
 const MIN_RENEW_INTERVAL: Duration = Duration::from_millis(100);
@@ -286,16 +284,9 @@ impl Worker {
         last: bool,
         session: &mut Option<UploadSession>,
     ) -> Result<(), SendInterruption> {
-        let payload = BatchPayload {
-            number: batch.number,
-            operation: batch.operation,
-            first_rank: batch.first_rank,
-            rows: &rows.prepared,
-            last,
-            repeated: false,
-        };
-        let (mut outcome, refused) = send_batch(context, &payload, session).await?;
-        if payload.last {
+        let (mut outcome, refused) =
+            send_batch(context, batch, &rows.prepared, last, session).await?;
+        if last {
             close_session(context, batch, session).await?;
         }
         outcome.skipped = rows.skipped;
@@ -538,17 +529,11 @@ async fn close_session(
     session: &mut Option<UploadSession>,
 ) -> Result<(), SendInterruption> {
     let Some(open) = session.clone().filter(|s| s.opened && !s.closed) else { return Ok(()) };
-    let payload = BatchPayload {
-        number: batch.number,
-        operation: Operation::Replace,
-        first_rank: 0,
-        rows: &[],
-        last: true,
-        repeated: true,
-    };
+    let closing = Batch { operation: Operation::Replace, first_rank: 0, ..batch.clone() };
     // Larger than the sequence number of every row.
-    let from = open.estimated_total + 1;
-    send_once(context, &payload, &open.closing_row, session, from, true).await?;
+    let first = open.estimated_total + 1;
+    let position = RequestPosition { first, last: true, repeated: true };
+    send_once(context, &closing, &open.closing_row, position, session).await?;
     Ok(())
 }
 

@@ -36,18 +36,6 @@ pub fn content_encoding_seeds() -> Vec<Vec<u8>> {
     vec![gzip(&text), gzip(&vec![0; LIMIT + 1]), zstd, brotli, plain]
 }
 
-/// A message of the queues of tasks and checks.
-pub fn task_message(bytes: &[u8]) {
-    crate::roles::activate::is_readable_message(bytes);
-}
-
-/// Messages of this version and of a later one.
-pub fn task_message_seeds() -> Vec<Vec<u8>> {
-    let text =
-        r#"{"version":1,"task":7,"sync":"s","audience":"a","destination":"d","priority":-2}"#;
-    vec![text.as_bytes().to_vec(), text.replace(":1,", ":2,").into_bytes()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,15 +49,10 @@ mod tests {
         });
         let decoded: Vec<bool> = lengths.map(|length| length.is_some()).collect();
         assert_eq!(decoded, [true, false, true, true, true]);
-        let messages = task_message_seeds();
-        let readable: Vec<bool> =
-            messages.iter().map(|seed| crate::roles::activate::is_readable_message(seed)).collect();
-        assert_eq!(readable, [true, false]);
     }
 
     #[test]
-    fn mutants_of_bodies_and_messages() {
+    fn mutants_of_bodies() {
         mutate::run(&content_encoding_seeds(), 4_000, content_encoding);
-        mutate::run(&task_message_seeds(), 2_000, task_message);
     }
 }

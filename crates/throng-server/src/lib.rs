@@ -14,7 +14,6 @@ mod metrics;
 mod node;
 mod operations;
 mod page;
-mod removals;
 pub mod roles;
 
 pub use check::{CheckError, CheckedModel, check_sql};

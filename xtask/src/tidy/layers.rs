@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-objects",
         "throng-lake",
         "throng-budget",
+        "throng-delivered",
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator"],
     &["throng-sim", "throng-destinations"],

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_activation::{RemovalDefinition, users_of};
 use throng_api::{RemovalList, SyncNamed, SyncRemoval};
 
 use crate::NodeContext;
 use crate::access::Caller;
 use crate::operations::removals as operations;
-use crate::removals::{Definition, users_of};
 
 use super::error::ApiError;
 use super::mapping::activation as mapping;
@@ -24,11 +24,11 @@ pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<RemovalList>, ApiError>
     let records = ctx.ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let removals = ctx.ledger.removals().await?.into_iter().map(|removal| {
-        let definition = Definition::of(&removal).ok();
+        let definition = RemovalDefinition::of(&removal).ok();
         let audience = audiences.remove(&removal.sync);
         SyncRemoval {
             rule: mapping::removal_rule(removal.rule),
-            audience: definition.as_ref().map(Definition::platform_name),
+            audience: definition.as_ref().map(RemovalDefinition::platform_name),
             destination: definition.map(|definition| definition.destination.name),
             platform_id: audience.map(|audience| audience.platform_id),
             users: users_of(records.get(&removal.sync)),

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use throng_activation::evaluate_sizes;
+use throng_activation::{MAX_KEPT_SIZES, evaluate_sizes, size_series};
 use throng_api::{ActivationVerdict, SyncSizes};
 
 use crate::NodeContext;
 use crate::operations::syncs as operations;
-use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 use super::error::ApiError;
 use super::mapping::activation as mapping;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use throng_activation::{RemovedSync, removed_syncs};
 use throng_lake::Lake;
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp};
 use throng_spec::{Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
-use crate::removals::{RemovedSync, removed_syncs};
 use crate::roles::aggregate::GateSink;
 use crate::{CheckError, CheckedModel, NodeContext};
 

@@ -1,12 +1,12 @@
 //! Operations on removals: what happens to the audience on the platform of a sync that was removed from the
 //! spec.
 
+use throng_activation::{users_of, users_text};
 use throng_model::SyncName;
 use throng_store::{Removal, RemovalRule};
 
 use super::{OperationError, Result, syncs};
 use crate::NodeContext;
-use crate::removals::{users_of, users_text};
 
 /// Approves a removal: the audience on the platform is emptied or deleted.
 pub(crate) async fn approve(ctx: &NodeContext, name: &str, actor: &str) -> Result<SyncName> {

@@ -28,8 +28,8 @@ pub(crate) async fn approve_destination(ctx: &NodeContext, name: &str, actor: &s
     };
     let name = &destination.name;
     let now = ctx.clock.now();
-    let subject = crate::roles::activate::account_alert_subject(name);
-    let reason = crate::roles::activate::failed_checks_reason(name);
+    let subject = throng_activation::account_alert_subject(name);
+    let reason = throng_activation::failed_checks_reason(name);
     // First, because the planner holds new runs while this alert is open.
     ctx.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
     let incomplete_syncs = ctx.ledger.incomplete_syncs().await?;

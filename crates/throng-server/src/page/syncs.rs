@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use throng_activation::{evaluate_sizes, size_in_words};
+use throng_activation::{
+    MAX_KEPT_SIZES, RemovalDefinition, evaluate_sizes, size_in_words, size_series, users_of,
+};
 use throng_model::Timestamp;
 use throng_store::{DeliveredRecord, Removal, RemovalRule, SizeRecord};
 
 use super::show::{self, Card, Entry, card, count};
 use super::{Context, Page, PageError, chart, render};
 use crate::NodeContext;
-use crate::removals::{Definition, users_of};
-use crate::roles::activate::{MAX_KEPT_SIZES, size_series};
 
 /// The maximum number of listed syncs.
 const MAX_SYNCS: usize = 200;
@@ -123,7 +123,7 @@ fn removal_row(
     now: Timestamp,
 ) -> RemovalRow {
     let id = platform_id.unwrap_or("not on the platform");
-    let audience = match Definition::of(removal) {
+    let audience = match RemovalDefinition::of(removal) {
         Ok(definition) => {
             format!("{} ({id}) at {}", definition.platform_name(), definition.destination.name)
         }

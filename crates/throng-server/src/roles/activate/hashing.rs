@@ -11,6 +11,11 @@ use throng_destinations::{Preparation, preparation};
 use throng_lake::{HashedRow, Hashers, RowHasher};
 use throng_model::Personal;
 
+/// All reasons of a platform; `None` if the platform is not known.
+pub(super) fn reasons(platform: &str) -> Option<Reasons> {
+    preparation(platform).map(|p| Reasons { skips: p.skip_reasons, notes: p.note_reasons })
+}
+
 /// The settings of a query's hashing, which are sent to the query worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HashingSettings {
@@ -23,18 +28,12 @@ pub(super) struct HashingSettings {
 }
 
 impl HashingSettings {
-    /// The reasons of the platform.
-    pub(super) fn reasons(&self) -> Option<Reasons> {
-        preparation(&self.platform)
-            .map(|p| Reasons { skips: p.skip_reasons, notes: p.note_reasons })
-    }
-
     /// Decodes the rows that a worker has hashed with these settings.
     pub(super) fn read(
         &self,
         rows: Vec<HashedRow>,
     ) -> Result<Vec<IdentifierRow>, InvalidPreparedRow> {
-        let reasons = self.reasons().ok_or(InvalidPreparedRow)?;
+        let reasons = reasons(&self.platform).ok_or(InvalidPreparedRow)?;
         rows.into_iter()
             .map(|(user, bytes)| {
                 let (row, notes) = decode_with_notes(&bytes, self.keys.len(), reasons)?;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use throng_log::{LogError, Message, Queue};
-use throng_model::{TaskId, Timestamp};
-use throng_store::LedgerError;
+use throng_log::{Message, Queue};
+use throng_model::{Clock, TaskId, Timestamp};
+use throng_store::{Ledger, Task};
 
+use super::context::Activation;
+use super::errors::EnqueueError;
 use super::task_message::TaskMessage;
-use crate::NodeContext;
 
 /// A due task that no worker has claimed is enqueued again after this.
 const REDELIVERY_INTERVAL: Duration = Duration::from_secs(30);
@@ -19,32 +20,25 @@ const MAX_TASKS_OF_ACCOUNT: u32 = 200;
 /// Tasks that are enqueued in one batch.
 const BATCH_TASKS: u32 = 1_000;
 
-/// An error of enqueueing tasks. It is retried.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EnqueueError {
-    #[error("cannot read or write the ledger")]
-    Ledger(#[from] LedgerError),
-    #[error("cannot read or write the queue")]
-    Queue(#[from] LogError),
-    #[error("cannot encode a task as JSON")]
-    Json(#[from] serde_json::Error),
-}
-
 /// Enqueues tasks that are due and were not enqueued since `before`. Returns their number.
-pub(crate) async fn enqueue_due_tasks(
-    ctx: &NodeContext,
+///
+/// # Errors
+/// [`EnqueueError`]; some of the tasks may be enqueued.
+pub async fn enqueue_due_tasks(
+    ledger: &dyn Ledger,
+    clock: &dyn Clock,
+    queue: &dyn Queue,
     before: Timestamp,
 ) -> Result<u64, EnqueueError> {
     let mut enqueued = 0;
     loop {
-        let now = ctx.clock.now();
-        let due =
-            ctx.ledger.tasks_to_enqueue(before, now, MAX_TASKS_OF_ACCOUNT, BATCH_TASKS).await?;
+        let now = clock.now();
+        let due = ledger.tasks_to_enqueue(before, now, MAX_TASKS_OF_ACCOUNT, BATCH_TASKS).await?;
         let ids: Vec<TaskId> = due.iter().map(|task| task.id).collect();
-        put(&*ctx.queues.tasks, &due).await?;
+        put(queue, &due).await?;
         // Only after the messages are written: a crash in between enqueues the tasks twice, the other order
         // would lose them until the redelivery interval is over.
-        ctx.ledger.mark_tasks_enqueued(&ids, now.max(before)).await?;
+        ledger.mark_tasks_enqueued(&ids, now.max(before)).await?;
         enqueued += ids.len() as u64;
         if ids.len() < BATCH_TASKS as usize {
             return Ok(enqueued);
@@ -52,7 +46,7 @@ pub(crate) async fn enqueue_due_tasks(
     }
 }
 
-async fn put(queue: &dyn Queue, tasks: &[throng_store::Task]) -> Result<(), EnqueueError> {
+async fn put(queue: &dyn Queue, tasks: &[Task]) -> Result<(), EnqueueError> {
     let messages: Vec<Message> =
         tasks.iter().map(TaskMessage::message).collect::<Result<_, _>>()?;
     if !messages.is_empty() {
@@ -63,10 +57,10 @@ async fn put(queue: &dyn Queue, tasks: &[throng_store::Task]) -> Result<(), Enqu
 
 /// Enqueues due tasks and checks. Returns whether there were any. `first`: the first call since this process
 /// leads. It enqueues all due tasks, because the previous leader may have had a queue in memory.
-pub(super) async fn enqueue_due(ctx: &NodeContext, first: bool) -> Result<bool, EnqueueError> {
+pub(super) async fn enqueue_due(ctx: &Activation, first: bool) -> Result<bool, EnqueueError> {
     let now = ctx.clock.now();
     let before = if first { now } else { now.minus(REDELIVERY_INTERVAL) };
-    let tasks = enqueue_due_tasks(ctx, before).await?;
+    let tasks = enqueue_due_tasks(&*ctx.ledger, &*ctx.clock, &*ctx.queues.tasks, before).await?;
     let checks =
         ctx.ledger.checks_to_enqueue(now.minus(CHECK_REDELIVERY_INTERVAL), BATCH_TASKS).await?;
     let ids: Vec<TaskId> = checks.iter().map(|task| task.id).collect();

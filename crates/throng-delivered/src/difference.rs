@@ -12,16 +12,16 @@ use throng_membership::MemberSet;
 use throng_model::SHARD_COUNT;
 use throng_store::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
 
-use crate::delivered::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWriter};
 use crate::planned::{
-    Entry, PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanFile, PlanMeta, PlanWriter,
+    PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter,
 };
+use crate::row::{Cell, Note, PreparedRow};
 use crate::scan::{RowWithNotes, Scan};
-use crate::sealed::{Binding, IdentifierKeys, SealedWriter};
-use crate::{Cell, Note, PreparedRow, SealedError};
+use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
+use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWriter};
 
 /// Users for whom the identifier query has no row.
-pub(crate) const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
+pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
 /// Removals of a row of which members share every identifier.
@@ -54,7 +54,7 @@ impl EndedRun {
     }
 
     /// Applies the run to the state of a shard. A row counts as certain only if its batch has an outcome
-    /// (and, in a replace session, if the session was closed): a row whose answer was lost may be on the
+    /// (and, in a replace session, if the session was closed): a row whose response was lost may be on the
     /// platform. If it were dropped from the state, nobody would ever remove it; if it counted as
     /// certain, nobody would send it again.
     fn apply(&self, shard: u8, state: &mut ShardState) -> Result<(), SealedError> {
@@ -71,7 +71,7 @@ impl EndedRun {
                 (Operation::Remove, Ok(_), Some(row)) if done && !refused => {
                     state.record_removed(entry.ordinal, &row);
                 }
-                // Refused, or without an answer. Another removal may have removed the same person.
+                // Refused, or without a response. Another removal may have removed the same person.
                 (Operation::Remove, Ok(_), Some(row)) => {
                     state.update_flags(entry.ordinal, &row, |row| row.certain = false);
                 }
@@ -313,7 +313,7 @@ pub fn difference(
         }
         if facts.has_removals() {
             let rows = facts.rows_to_remove(&loaded, shard).into_iter();
-            let entries: Vec<Entry> = rows
+            let entries: Vec<PlanEntry> = rows
                 .filter_map(|(ordinal, row)| {
                     removal(ordinal, row, remove_keys, &old_strong, &removed)
                 })
@@ -377,7 +377,7 @@ fn additions(
     extern_id: Option<usize>,
     removed: &RemovedIdentifiers,
     counts: &mut Counts,
-) -> (Vec<Entry>, Vec<Entry>) {
+) -> (Vec<PlanEntry>, Vec<PlanEntry>) {
     let (mut add, mut re_add) = (Vec::new(), Vec::new());
     for ordinal in facts.target.shard(shard) {
         let none: &[Note] = &[];
@@ -404,7 +404,7 @@ fn additions(
             let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
             *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
         }
-        let entry = Entry { ordinal, send, removed_row: None };
+        let entry = PlanEntry { ordinal, send, removed_row: None };
         if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
     }
     (add, re_add)
@@ -418,7 +418,7 @@ fn removal(
     keys: &[String],
     strong: &[bool],
     removed: &RemovedIdentifiers,
-) -> Option<Entry> {
+) -> Option<PlanEntry> {
     let row = &delivered.row;
     let mut send: Vec<Cell> = vec![Cell::Empty; row.len()];
     let mut has_strong_cell = false;
@@ -443,5 +443,5 @@ fn removal(
         // Only names and places: they identify somebody as a whole or not at all.
         Ok(row.clone())
     };
-    Some(Entry { ordinal, send, removed_row: Some(row.clone()) })
+    Some(PlanEntry { ordinal, send, removed_row: Some(row.clone()) })
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use throng_store::Operation;
 
 use crate::prepared::{read_cells, write_cells};
-use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
-use crate::{PreparedRow, SealedError};
+use crate::row::PreparedRow;
+use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWriter};
 
 /// Rows added before anything is removed.
 pub(crate) const PHASE_ADD: u8 = 0;
@@ -25,15 +25,16 @@ const SECTION_ROWS: usize = 8_192;
 
 /// One user's part in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) ordinal: u32,
+pub struct PlanEntry {
+    /// The user's ordinal in its shard.
+    pub ordinal: u32,
     /// The row to send, or the reason why none is sent.
-    pub(crate) send: Result<PreparedRow, String>,
+    pub send: Result<PreparedRow, String>,
     /// In a removal, the complete row that is removed.
-    pub(crate) removed_row: Option<PreparedRow>,
+    pub removed_row: Option<PreparedRow>,
 }
 
-impl Entry {
+impl PlanEntry {
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.ordinal.to_le_bytes());
         match &self.send {
@@ -136,12 +137,12 @@ impl PlanFile {
         if phase == PHASE_REMOVE { Operation::Remove } else { self.meta.put }
     }
 
-    fn section(&self, at: usize) -> Result<Vec<Entry>, SealedError> {
+    fn section(&self, at: usize) -> Result<Vec<PlanEntry>, SealedError> {
         let bytes = self.file.read(at)?;
         let removes = self.file.sections[at].kind == PHASE_REMOVE;
         let (mut entries, mut rest) = (Vec::new(), bytes.as_slice());
         while !rest.is_empty() {
-            let read = Entry::read(rest, removes);
+            let read = PlanEntry::read(rest, removes);
             let (entry, after) =
                 read.ok_or_else(|| self.file.damaged("a section cannot be read"))?;
             entries.push(entry);
@@ -151,12 +152,15 @@ impl PlanFile {
     }
 
     /// The entries of an operation with these ranks.
-    pub(crate) fn rows(
+    ///
+    /// # Errors
+    /// [`SealedError`], also if the plan does not have all of them.
+    pub fn rows(
         &self,
         operation: Operation,
         first: u64,
         count: u64,
-    ) -> Result<Vec<Entry>, SealedError> {
+    ) -> Result<Vec<PlanEntry>, SealedError> {
         let mut found = Vec::new();
         for (at, rank) in self.order.iter().copied() {
             let section = &self.file.sections[at];
@@ -176,7 +180,7 @@ impl PlanFile {
     }
 
     /// The entries of a shard with their operations and ranks.
-    pub(crate) fn shard(&self, shard: u8) -> Result<Vec<(Operation, u64, Entry)>, SealedError> {
+    pub(crate) fn shard(&self, shard: u8) -> Result<Vec<(Operation, u64, PlanEntry)>, SealedError> {
         let mut found = Vec::new();
         for (at, rank) in self.order.iter().copied() {
             let section = &self.file.sections[at];
@@ -205,7 +209,7 @@ impl PlanWriter {
         &mut self,
         phase: u8,
         shard: u8,
-        entries: &[Entry],
+        entries: &[PlanEntry],
     ) -> Result<(), SealedError> {
         for entries in entries.chunks(SECTION_ROWS) {
             let mut bytes = Vec::new();

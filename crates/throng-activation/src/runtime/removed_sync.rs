@@ -7,46 +7,47 @@ use throng_model::SyncName;
 use throng_spec::{Destination, OnRemove, Spec, Sync};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 
+use super::declaration::platform_name;
+
 /// The last declaration of a sync and its destination, which a removal needs. Secrets are references.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Definition {
+pub struct RemovalDefinition {
     /// The sync.
-    pub(crate) sync: Sync,
+    pub sync: Sync,
     /// Its destination.
-    pub(crate) destination: Destination,
+    pub destination: Destination,
 }
 
-impl Definition {
+impl RemovalDefinition {
     /// Decodes the definition that is stored with a removal.
     ///
     /// # Errors
     /// If another version wrote it in a format that this version does not know.
-    pub(crate) fn of(removal: &Removal) -> Result<Self, serde_json::Error> {
+    pub fn of(removal: &Removal) -> Result<Self, serde_json::Error> {
         Self::deserialize(&removal.definition)
     }
 
     /// The audience's name on the platform.
-    pub(crate) fn platform_name(&self) -> String {
-        let named = self.sync.platform_name.clone();
-        named.unwrap_or_else(|| format!("throng: {}", self.sync.audience))
+    pub fn platform_name(&self) -> String {
+        platform_name(&self.sync)
     }
 }
 
 /// A sync that a new spec no longer has, and the known facts about its audience on the platform.
-pub(crate) struct RemovedSync {
-    definition: Definition,
+pub struct RemovedSync {
+    definition: RemovalDefinition,
     platform_id: Option<String>,
     /// The number of delivered users; `None` if it is not known.
     users: Option<u64>,
 }
 
 /// The number of users on the platform by a record; `None` if it is not known.
-pub(crate) fn users_of(record: Option<&DeliveredRecord>) -> Option<u64> {
+pub fn users_of(record: Option<&DeliveredRecord>) -> Option<u64> {
     record.filter(|record| record.state.is_some()).map(|record| record.users)
 }
 
 /// A number of users, as text.
-pub(crate) fn users_text(users: Option<u64>) -> String {
+pub fn users_text(users: Option<u64>) -> String {
     match users {
         Some(1) => "1 user".to_owned(),
         Some(users) => format!("{users} users"),
@@ -55,12 +56,13 @@ pub(crate) fn users_text(users: Option<u64>) -> String {
 }
 
 impl RemovedSync {
-    pub(crate) fn sync(&self) -> &SyncName {
+    /// The sync's name.
+    pub fn sync(&self) -> &SyncName {
         &self.definition.sync.name
     }
 
     /// Describes what happens to the audience.
-    pub(crate) fn description(&self) -> String {
+    pub fn description(&self) -> String {
         let (name, users) = (self.sync(), users_text(self.users));
         let rule = self.definition.sync.on_remove;
         let Some(id) = &self.platform_id else {
@@ -91,12 +93,15 @@ impl RemovedSync {
     }
 
     /// The warning of a plan or an applied spec.
-    pub(crate) fn warning(&self) -> String {
+    pub fn warning(&self) -> String {
         format!("sync `{}` is removed: {}", self.sync(), self.description())
     }
 
     /// The removal to record, which waits for approval; `None` if the audience is kept.
-    pub(crate) fn to_record(&self) -> Result<Option<NewRemoval>, serde_json::Error> {
+    ///
+    /// # Errors
+    /// If the definition cannot be encoded.
+    pub fn to_record(&self) -> Result<Option<NewRemoval>, serde_json::Error> {
         let rule = match self.definition.sync.on_remove {
             OnRemove::Keep => return Ok(None),
             OnRemove::Empty => RemovalRule::Empty,
@@ -110,7 +115,10 @@ impl RemovedSync {
 }
 
 /// The syncs of `before` that `new` does not have. Reads the ledger only if there are any.
-pub(crate) async fn removed_syncs(
+///
+/// # Errors
+/// Those of the ledger.
+pub async fn removed_syncs(
     ledger: &dyn Ledger,
     before: Option<&Spec>,
     new: &Spec,
@@ -132,7 +140,7 @@ pub(crate) async fn removed_syncs(
         removed_syncs.push(RemovedSync {
             platform_id: audiences.get(&sync.name).map(|audience| audience.platform_id.clone()),
             users: users_of(records.get(&sync.name).copied()),
-            definition: Definition { sync: sync.clone(), destination },
+            definition: RemovalDefinition { sync: sync.clone(), destination },
         });
     }
     Ok(removed_syncs)

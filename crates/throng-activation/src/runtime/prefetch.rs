@@ -31,7 +31,7 @@ type Rank = (Reverse<i32>, TaskId);
 #[derive(Debug)]
 pub(super) struct PrefetchBuffer {
     queue: Arc<dyn Queue>,
-    dead: Option<Arc<dyn Queue>>,
+    dead_letters: Option<Arc<dyn Queue>>,
     tasks: Mutex<BTreeMap<Rank, ReservedTask>>,
     /// Notified when a task message was added.
     added: Notify,
@@ -40,9 +40,9 @@ pub(super) struct PrefetchBuffer {
 }
 
 impl PrefetchBuffer {
-    pub(super) fn new(queue: Arc<dyn Queue>, dead: Option<Arc<dyn Queue>>) -> Self {
+    pub(super) fn new(queue: Arc<dyn Queue>, dead_letters: Option<Arc<dyn Queue>>) -> Self {
         let (tasks, added, removed) = Default::default();
-        Self { queue, dead, tasks, added, removed }
+        Self { queue, dead_letters, tasks, added, removed }
     }
 
     fn tasks(&self) -> MutexGuard<'_, BTreeMap<Rank, ReservedTask>> {
@@ -71,8 +71,8 @@ impl PrefetchBuffer {
     /// Moves an invalid message to the dead-letter queue.
     async fn reject(&self, message: &Message, reason: &str) {
         tracing::error!(reason, "failed to decode message of task queue");
-        if let Some(dead) = &self.dead
-            && let Err(error) = dead.put(vec![invalid_message(message, reason)]).await
+        if let Some(dead_letters) = &self.dead_letters
+            && let Err(error) = dead_letters.put(vec![invalid_message(message, reason)]).await
         {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

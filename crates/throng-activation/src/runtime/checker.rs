@@ -3,38 +3,29 @@
 
 use std::time::Duration;
 
-use throng_activation::{CheckFacts, Quotas, RemovalCounts, SendClass, SendError, evaluate_check};
 use throng_log::Message;
-use throng_model::{DestinationName, SyncName, Timestamp};
+use throng_model::{DestinationName, SyncName};
 use throng_store::{
     AlertKind, Check, HistoryEntry, LedgerError, NewAlert, RunState, SyncRun, Task, Verdict,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::enqueue::EnqueueError;
-use super::removals;
-use super::sizes::{self, SizeReading};
-use super::task_input::Destinations;
+use super::account_hold::hold_account;
+use super::context::Activation;
+use super::errors::EnqueueError;
+use super::removal;
+use super::size_reading::{self, SizeReading};
 use super::task_message::TaskMessage;
-use crate::{Change, NodeContext};
+use crate::{CheckFacts, Quotas, RemovalCounts, SendClass, SendError, evaluate_check};
 
 /// How long a check is repeated while the platform is filling the audience or does not respond.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The newest verdicts of an account that are evaluated.
-const MAX_VERDICTS: u32 = 50;
-/// Fewer failed checks than this may be coincidence.
-const MIN_FAILED: usize = 3;
 /// The delay after an error of the ledger or the queue.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Checks the tasks of the check queue, one at a time, until `shutdown`. A check without a verdict is enqueued
 /// again.
-pub(super) async fn run_checks(
-    ctx: &NodeContext,
-    quotas: &Quotas,
-    destinations: &Destinations,
-    shutdown: &CancellationToken,
-) {
+pub(super) async fn run_checks(ctx: &Activation, quotas: &Quotas, shutdown: &CancellationToken) {
     loop {
         let message = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -43,7 +34,7 @@ pub(super) async fn run_checks(
         let handled = match &message {
             Ok(message) => tokio::select! {
                 () = shutdown.cancelled() => return,
-                checked = handle_message(ctx, quotas, destinations, message) => {
+                checked = handle_message(ctx, quotas, message) => {
                     checked.map_err(EnqueueError::from)
                 }
             },
@@ -64,9 +55,8 @@ pub(super) async fn run_checks(
 }
 
 async fn handle_message(
-    ctx: &NodeContext,
+    ctx: &Activation,
     quotas: &Quotas,
-    destinations: &Destinations,
     message: &Message,
 ) -> Result<(), LedgerError> {
     let task_message = match TaskMessage::read(message) {
@@ -77,24 +67,22 @@ async fn handle_message(
         }
     };
     let Some(task) = ctx.ledger.unchecked_task(task_message.task).await? else { return Ok(()) };
-    if check(ctx, quotas, destinations, &task).await? {
-        ctx.publish_change(Change::Activation);
-        ctx.wake_activate.notify_waiters();
+    if check(ctx, quotas, &task).await? {
+        ctx.node.publish_change();
+        ctx.node.wake().notify_waiters();
     }
     Ok(())
 }
 
-async fn check(
-    ctx: &NodeContext,
-    quotas: &Quotas,
-    destinations: &Destinations,
-    task: &Task,
-) -> Result<bool, LedgerError> {
+async fn check(ctx: &Activation, quotas: &Quotas, task: &Task) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     if !quotas.wait(&task.destination, now).is_zero() {
         return Ok(false);
     }
-    let reading = sizes::read(ctx, destinations, &task.sync).await?;
+    let reading = match size_reading::read(ctx, &task.sync).await {
+        Ok(reading) => Ok(reading),
+        Err(error) => Err(error.into_send_error()?),
+    };
     if let Err(SendError { class: SendClass::Throttled(pause), .. }) = &reading {
         quotas.pause(&task.destination, *pause, now);
         return Ok(false);
@@ -115,13 +103,15 @@ async fn check(
 /// Reads the size of a sync's audience again, and repeats the check of its newest run. Returns whether anything was
 /// recorded.
 pub(super) async fn recheck(
-    ctx: &NodeContext,
+    ctx: &Activation,
     quotas: &Quotas,
-    destinations: &Destinations,
     sync: &SyncName,
     destination: &DestinationName,
 ) -> Result<bool, LedgerError> {
-    let reading = sizes::read(ctx, destinations, sync).await?;
+    let reading = match size_reading::read(ctx, sync).await {
+        Ok(reading) => Ok(reading),
+        Err(error) => Err(error.into_send_error()?),
+    };
     if let Err(error) = &reading {
         if let SendClass::Throttled(pause) = error.class {
             quotas.pause(destination, pause, ctx.clock.now());
@@ -141,20 +131,20 @@ pub(super) async fn recheck(
     }
     // Only the size: a completed run is going to be checked, and the state of any other run says more.
     let Ok(reading) = &reading else { return Ok(false) };
-    sizes::record(ctx, &run, &ctx.ledger.batches(task.id).await?, reading).await?;
+    size_reading::record(ctx, &run, &ctx.ledger.batches(task.id).await?, reading).await?;
     Ok(true)
 }
 
 /// Evaluates the check of a finished task, and records the verdict. `before`: the task's earlier check.
 async fn evaluate_and_record(
-    ctx: &NodeContext,
+    ctx: &Activation,
     task: &Task,
     run: &SyncRun,
     reading: Result<SizeReading, SendError>,
     before: Option<&Check>,
 ) -> Result<(), LedgerError> {
-    let removal = removals::approved(ctx, &task.sync).await?;
-    let is_emptying = removal.is_some_and(|removal| removals::is_run_of(&removal, run));
+    let removal = removal::approved(ctx, &task.sync).await?;
+    let is_emptying = removal.is_some_and(|removal| removal::is_run_of(&removal, run));
     // Without the snapshot the size is compared with the number of added users, which is a lower bound.
     let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
         _ if is_emptying => 0,
@@ -164,7 +154,7 @@ async fn evaluate_and_record(
     };
     let batches = ctx.ledger.batches(task.id).await?;
     let points = match &reading {
-        Ok(reading) => sizes::record(ctx, run, &batches, reading).await?,
+        Ok(reading) => size_reading::record(ctx, run, &batches, reading).await?,
         Err(_) => Vec::new(),
     };
     let facts = CheckFacts {
@@ -182,7 +172,7 @@ async fn evaluate_and_record(
 }
 
 async fn record(
-    ctx: &NodeContext,
+    ctx: &Activation,
     task: &Task,
     run: &SyncRun,
     verdict: Verdict,
@@ -226,84 +216,4 @@ async fn record(
     // Last, because it marks the task as checked: after a crash in between the check is repeated.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
     ctx.ledger.put_check(&check).await
-}
-
-/// Whether too many of these verdicts, newest first, are failures, so that the account has to be held: more than
-/// the share, and more than a few.
-fn too_many_failed(verdicts: &[Verdict], max_percent: u32) -> bool {
-    let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
-    failed >= MIN_FAILED && failed * 100 > verdicts.len() * max_percent as usize
-}
-
-/// The subject of the alert that an account is held. No sync can have this name.
-pub(crate) fn account_alert_subject(name: &DestinationName) -> String {
-    format!("destination {name}")
-}
-
-/// The reason of every run that is held with its account. Also identifies runs that an earlier version held without
-/// recording the cause.
-pub(crate) fn failed_checks_reason(name: &DestinationName) -> String {
-    format!("checks of {name} failed")
-}
-
-/// Holds the remaining runs of an account if too many of its checks have failed, including this task's: thousands
-/// of uploads that fail in the same way cost more than a delay. Checks before the last approval do not count.
-async fn hold_account(ctx: &NodeContext, task: &Task) -> Result<(), LedgerError> {
-    let spec = ctx.spec.load_full();
-    let destination = spec.destinations.iter().find(|d| d.name == task.destination);
-    let Some(destination) = destination else { return Ok(()) };
-    let name = &destination.name;
-    let approved =
-        ctx.ledger.alert_resolved_at(AlertKind::RunHeld, &account_alert_subject(name)).await?;
-    let after = approved.unwrap_or(Timestamp(i64::MIN));
-    let mut verdicts = vec![Verdict::Failed];
-    verdicts.extend(ctx.ledger.verdicts(name, after, MAX_VERDICTS - 1).await?);
-    if !too_many_failed(&verdicts, destination.max_failed_checks_percent) {
-        return Ok(());
-    }
-    let failed = verdicts.iter().filter(|v| **v == Verdict::Failed).count();
-    let reason = format!("{failed} of the last {} {}", verdicts.len(), failed_checks_reason(name));
-    let now = ctx.clock.now();
-    let message = format!(
-        "its tasks are held: {reason}. Read the alerts of its syncs, fix the cause, then run \
-         `throng sync approve --destination {name}`"
-    );
-    // First: while this alert is open, newly planned runs are held as well.
-    let alert =
-        NewAlert { kind: AlertKind::RunHeld, subject: account_alert_subject(name), message };
-    ctx.ledger.raise_alert(&alert, now).await?;
-    let held = ctx.ledger.hold_destination(name, &reason).await?;
-    if held == 0 {
-        return Ok(());
-    }
-    tracing::warn!(destination = %name, held, reason, "account held");
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Destination,
-        subject: name.to_string(),
-        what: "held".to_owned(),
-        why: format!("{held} tasks: {reason}"),
-        at: now,
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await
-}
-
-#[cfg(test)]
-mod tests {
-    use Verdict::{Failed, Passed, Suspect};
-
-    use super::*;
-
-    #[test]
-    fn a_share_of_failures_counts_from_a_minimum_number_on() {
-        assert!(!too_many_failed(&[Failed; 2], 20), "two may be coincidence");
-        assert!(too_many_failed(&[Failed; 3], 20));
-        assert!(!too_many_failed(&[Failed; 3], 100), "switched off");
-        let mut verdicts = vec![Passed; 12];
-        verdicts.extend([Failed; 3]);
-        assert!(!too_many_failed(&verdicts, 20), "three of fifteen are a fifth");
-        verdicts.pop();
-        verdicts.extend([Failed, Failed, Suspect]);
-        assert!(too_many_failed(&verdicts, 20), "four of seventeen are more");
-    }
 }

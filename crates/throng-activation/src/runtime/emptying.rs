@@ -1,90 +1,31 @@
-//! Executes approved removals of syncs. A removal that empties its audience is a run to an empty list, which the
-//! leader plans here and workers send like any other run; one that deletes its audience is a call, see
-//! `deletions`.
+//! Executes approved removals that empty their audiences: each is a run to an empty list, which the leader plans
+//! here and workers send like any other run. A removal that deletes its audience is a call, see `deletions`.
 
 use std::sync::Arc;
 
-use throng_activation::{PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 use throng_membership::MemberSet;
 use throng_model::{SyncName, Timestamp};
 use throng_spec::{Destination, Sync};
 use throng_store::{
-    AlertKind, DeliveredRecord, HistoryEntry, LedgerError, NewAlert, PlatformAudience, Removal,
-    RemovalRule, RunState, SyncMode, SyncRun, removal_subject,
+    AlertKind, DeliveredRecord, LedgerError, NewAlert, PlatformAudience, Removal, RemovalRule,
+    RunState, SyncMode, SyncRun, removal_subject,
 };
 
-use super::delivered::{self, DifferenceInputs, account_of, new_object, retry_delay};
-use super::planner::{self, PlanBackoff};
-use super::task_input::{InputError, MAX_RUNS};
-use crate::NodeContext;
-use crate::removals::{Definition, users_of, users_text};
-
-fn stop_error(message: String) -> SendError {
-    SendError::local(SendClass::Stop, message)
-}
-
-/// The sync and the destination of a removal. The destination is the one of the applied spec if that has the
-/// same account, because its secrets may have changed.
-///
-/// # Errors
-/// `Stop` if the definition cannot be read.
-pub(super) fn sync_and_destination(
-    ctx: &NodeContext,
-    removal: &Removal,
-) -> Result<(Sync, Destination), SendError> {
-    let Definition { sync, destination } = Definition::of(removal).map_err(|error| {
-        stop_error(format!(
-            "cannot decode the definition of the removed sync {}: {error}",
-            removal.sync
-        ))
-    })?;
-    let spec = ctx.spec.load();
-    let is_same = |current: &&Destination| {
-        current.name == destination.name && account_of(current) == account_of(&destination)
-    };
-    let current = spec.destinations.iter().find(is_same).cloned();
-    Ok((sync, current.unwrap_or(destination)))
-}
-
-/// The approved removal of a sync, if there is one.
-pub(super) async fn approved(
-    ctx: &NodeContext,
-    sync: &SyncName,
-) -> Result<Option<Removal>, LedgerError> {
-    let removal = ctx.ledger.removal(sync).await?;
-    Ok(removal.filter(|removal| removal.approved_at.is_some()))
-}
-
-/// Whether a run was planned to execute a removal.
-pub(super) fn is_run_of(removal: &Removal, run: &SyncRun) -> bool {
-    removal.approved_at.is_some_and(|at| run.created_at >= at)
-}
-
-/// The delivered state of the sync of a removal.
-///
-/// # Errors
-/// `Stop` if it was delivered to another account than the one that the sync names.
-pub(super) async fn delivered_record(
-    ctx: &NodeContext,
-    sync: &SyncName,
-    account: &str,
-) -> Result<Option<DeliveredRecord>, InputError> {
-    let records = ctx.ledger.delivered_records().await?;
-    let record = records.into_iter().find(|record| record.sync == *sync);
-    if let Some(record) = record.as_ref().filter(|record| record.account != account) {
-        let message = format!(
-            "the audience is on account {}, but the sync was last declared for {account}: remove the \
-             audience there by hand",
-            record.account
-        );
-        return Err(stop_error(message).into());
-    }
-    Ok(record)
-}
+use super::backoff::PlanBackoff;
+use super::context::Activation;
+use super::declaration::keys_of;
+use super::delivered_objects::{self, DifferenceInputs, new_object};
+use super::errors::InputError;
+use super::planned_run::record_run;
+use super::removal::{delivered_record, finish, is_run_of, stop_error, sync_and_destination};
+use super::removed_sync::{users_of, users_text};
+use super::results::retry_delay;
+use super::snapshots::MAX_RUNS;
+use crate::{PlanFacts, RunRows, Scan, SendError, plan_run};
 
 /// Continues the approved removals that empty their audiences. Returns whether anything was recorded. A failure
 /// of one sync does not affect others.
-pub(super) async fn advance(ctx: &NodeContext, backoff: &PlanBackoff) -> Result<bool, LedgerError> {
+pub(super) async fn advance(ctx: &Activation, backoff: &PlanBackoff) -> Result<bool, LedgerError> {
     let mut changed = false;
     for removal in ctx.ledger.removals().await? {
         let approved = removal.rule == RemovalRule::Empty && removal.approved_at.is_some();
@@ -110,7 +51,7 @@ pub(super) async fn advance(ctx: &NodeContext, backoff: &PlanBackoff) -> Result<
 /// Raises an alert that a removal is not completed. An open alert with the same message is not raised again: it
 /// would count a new occurrence in every round.
 async fn alert_not_emptied(
-    ctx: &NodeContext,
+    ctx: &Activation,
     sync: &SyncName,
     why: String,
 ) -> Result<(), LedgerError> {
@@ -167,10 +108,10 @@ fn next_step(removal: &Removal, runs: &[SyncRun], record: Option<&DeliveredRecor
     NextStep::RetryAt(ended.plus(retry_delay(u32::try_from(failures).unwrap_or(u32::MAX))))
 }
 
-async fn empty(ctx: &NodeContext, removal: &Removal) -> Result<bool, InputError> {
+async fn empty(ctx: &Activation, removal: &Removal) -> Result<bool, InputError> {
     let sync = &removal.sync;
     let (declared, destination) = sync_and_destination(ctx, removal)?;
-    let account = account_of(&destination);
+    let account = destination.account();
     let record = delivered_record(ctx, sync, &account).await?;
     let runs = ctx.ledger.runs(Some(sync), MAX_RUNS).await?;
     let newest = runs.first();
@@ -239,16 +180,16 @@ fn unrecorded(
 
 /// Plans a run that removes all delivered users, or finishes the removal if there are none.
 async fn plan(
-    ctx: &NodeContext,
+    ctx: &Activation,
     inputs: EmptyingInputs<'_>,
     runs: Vec<SyncRun>,
 ) -> Result<bool, InputError> {
     let EmptyingInputs { removal, declared, destination, account, record, platform } = inputs;
     let sync = &removal.sync;
     let runs = unrecorded(record.as_ref(), runs)?;
-    let columns: Vec<String> =
-        declared.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
-    let delivered = delivered::delivered(ctx, record.as_ref(), &account, &columns, &runs).await?;
+    let columns = keys_of(&declared);
+    let delivered =
+        delivered_objects::delivered(ctx, record.as_ref(), &account, &columns, &runs).await?;
     let keys = delivered.runs.last().map_or(&delivered.state.meta.keys, |run| &run.plan.meta.keys);
     let keys = keys.clone();
     let object = new_object("plans")?;
@@ -289,49 +230,11 @@ async fn plan(
         },
         hold: None,
     });
-    if planner::record(ctx, &run, false).await? {
+    if record_run(ctx, &run, false).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
     Ok(false)
-}
-
-/// Deletes an executed removal and all records of the sync's audience. `false` if another process has done so.
-pub(super) async fn finish(
-    ctx: &NodeContext,
-    removal: &Removal,
-    how: &str,
-) -> Result<bool, LedgerError> {
-    let sync = &removal.sync;
-    let now = ctx.clock.now();
-    let records = ctx.ledger.delivered_records().await?;
-    let states = records.into_iter().filter(|r| r.sync == *sync).filter_map(|r| r.state);
-    let runs = ctx.ledger.unrecorded_runs().await?;
-    let plans = runs.into_iter().filter(|run| run.sync == *sync).filter_map(|run| run.plan);
-    let objects: Vec<String> = states.chain(plans).collect();
-    match ctx.ledger.finish_removal(sync, now).await {
-        Ok(()) => {}
-        Err(LedgerError::NotFound { .. }) => return Ok(false),
-        Err(error) => return Err(error),
-    }
-    for object in objects {
-        // Objects that remain here are removed when the next process leads.
-        if let Err(error) = ctx.objects.remove(&object).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, object, "failed to remove unreferenced object");
-        }
-    }
-    let by = removal.approved_by.as_deref().unwrap_or("unknown");
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Sync,
-        subject: sync.to_string(),
-        what: "removal_done".to_owned(),
-        why: format!("{how}; approved by {by}; the delivered state is deleted"),
-        at: now,
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await?;
-    Ok(true)
 }
 
 #[cfg(test)]

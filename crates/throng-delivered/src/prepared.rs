@@ -8,19 +8,7 @@
 
 use throng_model::HashedIdentifier;
 
-use crate::{Cell, PreparedRow, Reasons, Skip};
-
-/// A change that normalisation made to a cell, or the reason why the cell is empty. Holds no value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Note {
-    /// The index of the cell in the row.
-    pub cell: u8,
-    /// The change in snake case; `refused_…` if it left the cell empty.
-    pub reason: &'static str,
-}
-
-/// A row, or the reason why it is skipped.
-pub type Prepared = Result<PreparedRow, Skip>;
+use crate::row::{Cell, Note, Prepared, PreparedRow, Reasons, Skip};
 
 /// Bytes that are not a prepared row of this platform, or a reason that the platform does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use throng_model::SHARD_COUNT;
 
-use crate::prepared::{decode_with_notes, encode_with_notes};
-use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
-use crate::{IdentifierRow, InvalidPreparedRow, Note, Prepared, Reasons, SealedError};
+use crate::prepared::{InvalidPreparedRow, decode_with_notes, encode_with_notes};
+use crate::row::{IdentifierRow, Note, Prepared, Reasons};
+use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWriter};
 
 /// A row with the notes of its preparation.
 pub(crate) type RowWithNotes = (Prepared, Vec<Note>);

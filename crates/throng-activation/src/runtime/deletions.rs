@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use throng_activation::{Quotas, SendClass, SendError};
 use throng_model::Backoff;
 use throng_store::{
     AlertKind, LedgerError, NewAlert, Removal, RemovalRule, RunState, removal_subject,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::delivered::account_of;
-use super::task_input::{Destinations, InputError};
-use super::{POLL_INTERVAL, removals, wait};
-use crate::{Change, NodeContext};
+use super::context::Activation;
+use super::errors::InputError;
+use super::removal::{delivered_record, finish, sync_and_destination};
+use super::schedule::{POLL_INTERVAL, wait};
+use crate::{Quotas, SendClass, SendError};
 
 /// The backoff between tries, unless the platform returns a delay.
 const BACKOFF: Backoff =
@@ -23,22 +23,17 @@ const LEASE: Duration = Duration::from_secs(600);
 const ALERT_AFTER: u32 = 3;
 
 /// Executes due deletions until `shutdown`.
-pub(super) async fn run(
-    ctx: &NodeContext,
-    quotas: &Quotas,
-    destinations: &Destinations,
-    shutdown: &CancellationToken,
-) {
+pub(super) async fn run(ctx: &Activation, quotas: &Quotas, shutdown: &CancellationToken) {
     while wait(ctx, shutdown, POLL_INTERVAL).await {
         let result = tokio::select! {
             // Deleting twice is harmless: the next start retries.
             () = shutdown.cancelled() => return,
-            result = round(ctx, quotas, destinations) => result,
+            result = round(ctx, quotas) => result,
         };
         match result {
             Ok(true) => {
-                ctx.publish_change(Change::Activation);
-                ctx.wake_activate.notify_waiters();
+                ctx.node.publish_change();
+                ctx.node.wake().notify_waiters();
             }
             Ok(false) => {}
             Err(error) => {
@@ -50,11 +45,7 @@ pub(super) async fn run(
 }
 
 /// Tries each due removal once. Returns whether anything was done.
-async fn round(
-    ctx: &NodeContext,
-    quotas: &Quotas,
-    destinations: &Destinations,
-) -> Result<bool, LedgerError> {
+async fn round(ctx: &Activation, quotas: &Quotas) -> Result<bool, LedgerError> {
     let mut changed = false;
     for removal in ctx.ledger.removals().await? {
         let now = ctx.clock.now();
@@ -64,16 +55,15 @@ async fn round(
         if !due || is_sending(ctx, &removal).await? {
             continue;
         }
-        let name =
-            removals::sync_and_destination(ctx, &removal).map(|(_, destination)| destination.name);
+        let name = sync_and_destination(ctx, &removal).map(|(_, destination)| destination.name);
         let busy = name.as_ref().is_ok_and(|name| !quotas.wait(name, now).is_zero());
         if busy || !ctx.ledger.claim_removal(&removal.sync, now, now.plus(LEASE)).await? {
             continue;
         }
-        match delete(ctx, destinations, &removal).await {
-            Ok(how) => changed |= removals::finish(ctx, &removal, &how).await?,
+        match delete(ctx, &removal).await {
+            Ok(how) => changed |= finish(ctx, &removal, &how).await?,
             Err(InputError::Ledger(error)) => return Err(error),
-            Err(InputError::Identifiers(error)) => {
+            Err(InputError::Unavailable(error)) => {
                 if let (Ok(name), SendClass::Throttled(pause)) = (&name, error.class) {
                     quotas.pause(name, pause, ctx.clock.now());
                 }
@@ -92,33 +82,25 @@ async fn round(
 
 /// Whether a worker may still be sending a task of the sync: deleting the audience now would let the worker
 /// create another one.
-async fn is_sending(ctx: &NodeContext, removal: &Removal) -> Result<bool, LedgerError> {
+async fn is_sending(ctx: &Activation, removal: &Removal) -> Result<bool, LedgerError> {
     let newest = ctx.ledger.runs(Some(&removal.sync), 1).await?;
     Ok(newest.first().is_some_and(|run| run.state == RunState::Active))
 }
 
 /// Deletes the audience of a removal. Returns what was done, as text.
-async fn delete(
-    ctx: &NodeContext,
-    destinations: &Destinations,
-    removal: &Removal,
-) -> Result<String, InputError> {
-    let (_, destination) = removals::sync_and_destination(ctx, removal)?;
+async fn delete(ctx: &Activation, removal: &Removal) -> Result<String, InputError> {
+    let (_, destination) = sync_and_destination(ctx, removal)?;
     let Some(platform) = ctx.ledger.platform_audience(&removal.sync).await? else {
         return Ok("it has no audience on the platform".to_owned());
     };
-    removals::delivered_record(ctx, &removal.sync, &account_of(&destination)).await?;
-    let account = destinations.open(&destination, &*ctx.env)?;
+    delivered_record(ctx, &removal.sync, &destination.account()).await?;
+    let account = ctx.destinations.open(&destination)?;
     let id = platform.platform_id;
     account.delete_audience(&id).await?;
     Ok(format!("the audience {id} on the platform is deleted"))
 }
 
-async fn failed(
-    ctx: &NodeContext,
-    removal: &Removal,
-    error: &SendError,
-) -> Result<(), LedgerError> {
+async fn failed(ctx: &Activation, removal: &Removal, error: &SendError) -> Result<(), LedgerError> {
     let (sync, now) = (&removal.sync, ctx.clock.now());
     let tries = removal.tries.saturating_add(1);
     let pause = match error.class {

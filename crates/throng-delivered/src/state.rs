@@ -13,8 +13,8 @@ use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
 use crate::prepared::{read_cells, write_cells};
-use crate::sealed::{Binding, IdentifierKeys, SealedFile, SealedWriter};
-use crate::{PreparedRow, SealedError};
+use crate::row::PreparedRow;
+use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWriter};
 
 const USERS: u8 = 0;
 const CERTAIN: u8 = 1;

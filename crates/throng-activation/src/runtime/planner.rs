@@ -3,66 +3,39 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use throng_activation::{Delivered, PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 use throng_membership::{MemberSet, SnapshotFile};
-use throng_model::{Backoff, HashedIdentifier, SyncName, Timestamp};
-use throng_spec::{Adopt, Sync};
+use throng_model::{HashedIdentifier, SyncName};
+use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
-    NewAlert, NewRun, PlatformAudience, RunState, SyncMode, SyncRun,
+    PlatformAudience, RunState, SyncMode, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
 
-use super::delivered::{self, DeliveredError, DifferenceInputs, account_of, is_due, new_object};
-use super::task_input::{InputError, MAX_RUNS, covers, platform_name, snapshot};
-use super::{account_alert_subject, removals, scans};
-use crate::NodeContext;
-
-/// The backoff of a sync that could not be planned.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
-
-/// The backoff of syncs that could not be planned. In memory only: a new leader tries them at once.
-#[derive(Debug, Default)]
-pub(super) struct PlanBackoff {
-    /// By sync: consecutive failures, and the time of the next try.
-    failed: Mutex<HashMap<SyncName, (u32, Timestamp)>>,
-}
-
-impl PlanBackoff {
-    /// Whether the next try of a sync is not due yet.
-    pub(super) fn is_waiting(&self, sync: &SyncName, now: Timestamp) -> bool {
-        let failed = self.failed.lock();
-        failed.get(sync).is_some_and(|(_, until)| *until > now)
-    }
-
-    /// Records the result of a try.
-    pub(super) fn record(&self, sync: &SyncName, ok: bool, now: Timestamp) {
-        let mut failed = self.failed.lock();
-        if ok {
-            failed.remove(sync);
-            return;
-        }
-        let failures = failed.get(sync).map_or(0, |(failures, _)| *failures).saturating_add(1);
-        let until = now.plus(BACKOFF.delay(failures, failures.into()));
-        failed.insert(sync.clone(), (failures, until));
-    }
-}
+use super::account_hold::account_alert_subject;
+use super::backoff::PlanBackoff;
+use super::context::Activation;
+use super::declaration::{keys_of, platform_name};
+use super::delivered_objects::{self, DifferenceInputs, new_object};
+use super::errors::{DeliveredError, InputError};
+use super::identifier_scan;
+use super::planned_run::{record_run, report_plan_failure};
+use super::results::is_due;
+use super::snapshots::{MAX_RUNS, covers, snapshot};
+use crate::{Delivered, PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
 
 /// A sync that needs a run.
-pub(super) struct PlanRequest<'s> {
-    pub(super) sync: &'s Sync,
-    pub(super) platform: String,
+struct PlanRequest<'s> {
+    sync: &'s Sync,
+    platform: String,
     account: String,
     record: Option<DeliveredRecord>,
     /// The id of a foreign audience on the platform whose list the run replaces after approval.
     adopts: Option<String>,
     version: u64,
-    pub(super) target: Arc<SnapshotFile>,
+    target: Arc<SnapshotFile>,
 }
 
 /// A fingerprint of the declaration of a sync's identifiers. Another fingerprint makes the planner read the
@@ -76,25 +49,11 @@ fn fingerprint(sync: &Sync, platform: &str) -> String {
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
-fn keys_of(sync: &Sync) -> Vec<String> {
-    sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect()
-}
-
 /// Plans the runs of all syncs that need one. Returns whether anything was recorded. A failure of one sync does not
 /// affect others.
-pub(super) async fn plan_all(
-    ctx: &NodeContext,
-    backoff: &PlanBackoff,
-) -> Result<bool, LedgerError> {
-    let now = ctx.clock.now();
-    let (mut changed, failed) =
-        delivered::record_ended(ctx, |sync| backoff.is_waiting(sync, now)).await?;
-    for (sync, error) in failed {
-        backoff.record(&sync, false, now);
-        changed |= report_plan_failure(ctx, &sync, &error.into(), now).await?;
-    }
-    changed |= removals::advance(ctx, backoff).await?;
-    let spec = ctx.spec.load_full();
+pub(super) async fn plan_all(ctx: &Activation, backoff: &PlanBackoff) -> Result<bool, LedgerError> {
+    let mut changed = false;
+    let spec = ctx.node.spec();
     let requests = plan_requests(ctx, backoff, &spec).await?;
     // One pass over the identifiers for all syncs with the same identifier query.
     let mut groups: BTreeMap<String, Vec<PlanRequest<'_>>> = BTreeMap::new();
@@ -102,7 +61,10 @@ pub(super) async fn plan_all(
         groups.entry(fingerprint(request.sync, &request.platform)).or_default().push(request);
     }
     for (identifiers, group) in groups {
-        let scan = scans::read(ctx, &group).await;
+        // All requests of the group have the same query.
+        let Some(first) = group.first() else { continue };
+        let targets = group.iter().map(|request| Arc::clone(&request.target)).collect();
+        let scan = identifier_scan::read(ctx, first.sync, &first.platform, targets).await;
         for request in &group {
             let planned = match &scan {
                 Ok(scan) => {
@@ -125,32 +87,11 @@ pub(super) async fn plan_all(
     Ok(changed)
 }
 
-impl From<SendError> for InputError {
-    fn from(error: SendError) -> Self {
-        Self::Identifiers(error)
-    }
-}
-
-/// Raises an alert that a sync could not be planned. It is retried.
-async fn report_plan_failure(
-    ctx: &NodeContext,
-    sync: &SyncName,
-    error: &InputError,
-    now: Timestamp,
-) -> Result<bool, LedgerError> {
-    let text = throng_model::with_causes(error);
-    tracing::error!(%sync, error = text, "failed to plan run");
-    let message = format!("no run can be planned: {text}. It is retried.");
-    let alert = NewAlert { kind: AlertKind::TaskFailed, subject: sync.to_string(), message };
-    ctx.ledger.raise_alert(&alert, now).await?;
-    Ok(true)
-}
-
 /// The syncs that need a run.
 async fn plan_requests<'s>(
-    ctx: &NodeContext,
+    ctx: &Activation,
     backoff: &PlanBackoff,
-    spec: &'s throng_spec::Spec,
+    spec: &'s Spec,
 ) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
     let delivered: HashMap<SyncName, PlatformAudience> =
@@ -164,7 +105,7 @@ async fn plan_requests<'s>(
     let foreign = ctx.ledger.foreign_audiences().await?;
     let mut foreign: HashMap<SyncName, ForeignAudience> =
         foreign.into_iter().map(|audience| (audience.sync.clone(), audience)).collect();
-    let index = ctx.membership.load_full();
+    let index = ctx.node.membership();
     let current: HashMap<_, _> =
         index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
     let excluded_syncs = excluded_syncs(ctx).await?;
@@ -174,7 +115,7 @@ async fn plan_requests<'s>(
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };
         let mut record = records.remove(&sync.name);
-        let account = account_of(declared);
+        let account = declared.account();
         if let Some(old) = record.take_if(|record| record.account != account) {
             record_account_change(ctx, &old, &account).await?;
         }
@@ -209,7 +150,7 @@ async fn plan_requests<'s>(
             continue;
         }
         let target = match snapshot(ctx, &sync.audience, version).await {
-            Ok(target) => target.filter(|t| covers(&ctx.membership.load(), t)),
+            Ok(target) => target.filter(|t| covers(&ctx.node.membership(), t)),
             Err(InputError::Ledger(error)) => return Err(error),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -227,7 +168,7 @@ async fn plan_requests<'s>(
 
 /// Syncs without planning: paused ones, and those that are declared again while their removal is executed. They
 /// start with an empty delivered state afterwards.
-async fn excluded_syncs(ctx: &NodeContext) -> Result<HashSet<SyncName>, LedgerError> {
+async fn excluded_syncs(ctx: &Activation) -> Result<HashSet<SyncName>, LedgerError> {
     let paused = ctx.ledger.paused_syncs().await?.into_iter().map(|(sync, _)| sync);
     let removals = ctx.ledger.removals().await?.into_iter().map(|removal| removal.sync);
     Ok(paused.chain(removals).collect())
@@ -235,7 +176,7 @@ async fn excluded_syncs(ctx: &NodeContext) -> Result<HashSet<SyncName>, LedgerEr
 
 /// Records that a sync has another account. The audience on the old account remains and is no longer updated.
 async fn record_account_change(
-    ctx: &NodeContext,
+    ctx: &Activation,
     old: &DeliveredRecord,
     account: &str,
 ) -> Result<(), LedgerError> {
@@ -279,7 +220,7 @@ struct DifferenceBase {
 
 /// Loads the delivered state that a run of a sync starts from.
 async fn difference_base(
-    ctx: &NodeContext,
+    ctx: &Activation,
     request: &PlanRequest<'_>,
     keys: &[String],
 ) -> Result<DifferenceBase, InputError> {
@@ -299,7 +240,8 @@ async fn difference_base(
     let planned: Vec<SyncRun> =
         runs.into_iter().filter(|run| !replaces && ended(run) && run.plan.is_some()).collect();
     let record = record.filter(|_| !replaces);
-    let delivered = delivered::delivered(ctx, record, &request.account, keys, &planned).await?;
+    let delivered =
+        delivered_objects::delivered(ctx, record, &request.account, keys, &planned).await?;
     let is_same = |known: &[String]| known == keys;
     let has_same_columns = is_same(&delivered.state.meta.keys)
         && delivered.runs.iter().all(|run| is_same(&run.plan.meta.keys));
@@ -311,7 +253,7 @@ async fn difference_base(
 /// A mirror whose list on the platform is not known for certain is replaced as a whole: a difference to an unknown
 /// list would leave users on the platform who have left the audience.
 async fn plan_sync(
-    ctx: &NodeContext,
+    ctx: &Activation,
     request: &PlanRequest<'_>,
     scan: &Arc<Scan>,
     identifiers: &str,
@@ -376,7 +318,7 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    if record(ctx, &run, account_held.is_some()).await? {
+    if record_run(ctx, &run, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
@@ -402,7 +344,7 @@ fn adoption_hold(request: &PlanRequest<'_>) -> Option<Hold> {
 
 /// Records that the platform already has the version.
 async fn record_up_to_date(
-    ctx: &NodeContext,
+    ctx: &Activation,
     request: &PlanRequest<'_>,
     identifiers: String,
 ) -> Result<bool, LedgerError> {
@@ -419,7 +361,7 @@ async fn record_up_to_date(
 
 /// The users that an earlier version delivered, by its snapshot, and how many of them would be removed.
 async fn users_by_snapshots(
-    ctx: &NodeContext,
+    ctx: &Activation,
     request: &PlanRequest<'_>,
     version: u64,
 ) -> Result<(Option<(u64, u64)>, u64), InputError> {
@@ -441,39 +383,4 @@ fn mode(sync: &Sync) -> SyncMode {
         throng_spec::SyncMode::Add => SyncMode::Add,
         throng_spec::SyncMode::Replace => SyncMode::Replace,
     }
-}
-
-/// Records a run in ledger and history, with an alert if it is held. `false` if the ledger does not accept it now.
-pub(super) async fn record(
-    ctx: &NodeContext,
-    run: &NewRun,
-    account_held: bool,
-) -> Result<bool, LedgerError> {
-    let now = ctx.clock.now();
-    let Some(id) = ctx.ledger.plan_run(run, now).await? else { return Ok(false) };
-    let subject = run.sync.to_string();
-    let figures = format!(
-        "run {id}: version {} to deliver, {} to add, {} to remove",
-        run.to_version, run.adds, run.removes
-    );
-    let (what, why) = match &run.held {
-        Some(hold) => ("held", format!("{figures}; {}", hold.reason)),
-        None => ("planned", figures),
-    };
-    // One alert for the account is enough.
-    if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
-        let message = format!("{}. `throng sync approve {id}`", hold.reason);
-        let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
-        ctx.ledger.raise_alert(&alert, now).await?;
-    }
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Sync,
-        subject,
-        what: what.to_owned(),
-        why,
-        at: now,
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await?;
-    Ok(true)
 }

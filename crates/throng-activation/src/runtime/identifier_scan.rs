@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use throng_activation::{IdentifierRow, IdentifierSource, Scan, ScanWriter, SendClass, SendError};
-use throng_membership::MemberSet;
+use throng_membership::{MemberSet, SnapshotFile};
+use throng_spec::Sync;
 
-use super::delivered::{self, DeliveredError};
-use super::planner::PlanRequest;
-use super::task_input::lake_identifiers;
-use crate::NodeContext;
+use super::context::Activation;
+use super::delivered_objects::{new_object, salt};
+use super::errors::DeliveredError;
+use crate::{IdentifierRow, Scan, ScanWriter, SendClass, SendError};
 
 /// Bytes that are kept in memory; the rest is spilled to an encrypted file.
 const MAX_BUFFERED_BYTES: usize = 256 << 20;
@@ -17,13 +17,13 @@ fn failed(error: &DeliveredError) -> SendError {
     SendError::local(SendClass::Retry, throng_model::with_causes(error))
 }
 
-/// Reads the identifiers of the users that any sync of the group delivers. The query runs once.
+/// Reads the identifiers of the users of all targets with the query of a sync. The query runs once.
 pub(super) async fn read(
-    ctx: &NodeContext,
-    group: &[PlanRequest<'_>],
+    ctx: &Activation,
+    sync: &Sync,
+    platform: &str,
+    targets: Vec<Arc<SnapshotFile>>,
 ) -> Result<Arc<Scan>, SendError> {
-    let Some(first) = group.first() else { return Ok(Arc::new(Scan::empty())) };
-    let targets: Vec<_> = group.iter().map(|sync| Arc::clone(&sync.target)).collect();
     let union = tokio::task::spawn_blocking(move || {
         let mut union = MemberSet::default();
         for target in targets {
@@ -35,17 +35,18 @@ pub(super) async fn read(
     if wanted.is_empty() {
         return Ok(Arc::new(Scan::empty()));
     }
-    let source = lake_identifiers(ctx, first.sync, first.platform.clone());
-    let reasons = source.settings.reasons().ok_or_else(|| {
-        SendError::local(SendClass::Stop, format!("unknown platform {}", first.platform))
-    })?;
-    let name = delivered::new_object("scan").map_err(|error| failed(&error))?;
-    let path = ctx.data_dir.join("spill").join(name.replace('/', "-"));
-    let keys = delivered::keys(ctx).await.map_err(|error| failed(&error))?;
-    let salt = delivered::salt().map_err(|error| failed(&error))?;
-    let cells = source.settings.keys.len();
+    let reasons = ctx
+        .destinations
+        .reasons(platform)
+        .ok_or_else(|| SendError::local(SendClass::Stop, format!("unknown platform {platform}")))?;
+    let name = new_object("scan").map_err(|error| failed(&error))?;
+    let path = ctx.spill_folder.join(name.replace('/', "-"));
+    let keys = ctx.node.identifier_keys().await.map_err(|error| failed(&error))?;
+    let salt = salt().map_err(|error| failed(&error))?;
+    let cells = sync.identifiers.columns.len();
     let mut writer = ScanWriter::new(reasons, cells, MAX_BUFFERED_BYTES, &path, &keys, salt);
-    let index = ctx.membership.load_full();
+    let index = ctx.node.membership();
+    let source = ctx.identifiers.query_of(sync, platform);
     let mut rows = source.open().await?;
     while let Some(rows) = rows.next().await? {
         let found = rows.into_iter().filter_map(|row: IdentifierRow| {

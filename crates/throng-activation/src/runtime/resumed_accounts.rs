@@ -1,17 +1,15 @@
 //! Resumes suspended accounts: a person resumes an account on any process, and the other processes read that from
 //! the ledger.
 
-use std::sync::Arc;
-
-use throng_activation::Quotas;
 use tokio_util::sync::CancellationToken;
 
-use super::{POLL_INTERVAL, wait};
-use crate::NodeContext;
+use super::context::Activation;
+use super::schedule::{POLL_INTERVAL, wait};
+use crate::Quotas;
 
 /// Resumes the accounts of this process that a person has resumed, until `shutdown`. Reads the ledger only
 /// while an account is suspended.
-pub(super) async fn run(ctx: &Arc<NodeContext>, quotas: &Quotas, shutdown: &CancellationToken) {
+pub(super) async fn run(ctx: &Activation, quotas: &Quotas, shutdown: &CancellationToken) {
     while wait(ctx, shutdown, POLL_INTERVAL).await {
         if !quotas.any_suspended(ctx.clock.now()) {
             continue;

@@ -84,7 +84,7 @@ pub(super) fn invalid_message(message: &Message, reason: &str) -> Message {
 
 /// Decodes a message like a worker. Returns whether it is valid. For the fuzz target.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn is_readable(body: &[u8]) -> bool {
+pub(crate) fn is_readable_message(body: &[u8]) -> bool {
     let message = Message::new("key", body.to_vec());
     match TaskMessage::read(&message) {
         Ok(_) => true,

@@ -1,0 +1,57 @@
+//! Records planned runs, and failures of planning.
+
+use throng_model::{SyncName, Timestamp};
+use throng_store::{AlertKind, HistoryEntry, LedgerError, NewAlert, NewRun};
+
+use super::context::Activation;
+use super::errors::InputError;
+
+/// Records a run in ledger and history, with an alert if it is held. `false` if the ledger does not accept it now.
+pub(super) async fn record_run(
+    ctx: &Activation,
+    run: &NewRun,
+    account_held: bool,
+) -> Result<bool, LedgerError> {
+    let now = ctx.clock.now();
+    let Some(id) = ctx.ledger.plan_run(run, now).await? else { return Ok(false) };
+    let subject = run.sync.to_string();
+    let figures = format!(
+        "run {id}: version {} to deliver, {} to add, {} to remove",
+        run.to_version, run.adds, run.removes
+    );
+    let (what, why) = match &run.held {
+        Some(hold) => ("held", format!("{figures}; {}", hold.reason)),
+        None => ("planned", figures),
+    };
+    // One alert for the account is enough.
+    if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
+        let message = format!("{}. `throng sync approve {id}`", hold.reason);
+        let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
+        ctx.ledger.raise_alert(&alert, now).await?;
+    }
+    let entry = HistoryEntry {
+        subject_kind: throng_store::SubjectKind::Sync,
+        subject,
+        what: what.to_owned(),
+        why,
+        at: now,
+        actor: None,
+    };
+    ctx.ledger.record_history(&[entry]).await?;
+    Ok(true)
+}
+
+/// Raises an alert that a sync could not be planned. It is retried.
+pub(super) async fn report_plan_failure(
+    ctx: &Activation,
+    sync: &SyncName,
+    error: &InputError,
+    now: Timestamp,
+) -> Result<bool, LedgerError> {
+    let text = throng_model::with_causes(error);
+    tracing::error!(%sync, error = text, "failed to plan run");
+    let message = format!("no run can be planned: {text}. It is retried.");
+    let alert = NewAlert { kind: AlertKind::TaskFailed, subject: sync.to_string(), message };
+    ctx.ledger.raise_alert(&alert, now).await?;
+    Ok(true)
+}

@@ -1,0 +1,106 @@
+//! Records the results of ended runs: the delivered state of each sync, and when refused removals are retried.
+
+use std::time::Duration;
+
+use throng_model::{SyncName, SyncRunId, Timestamp};
+use throng_store::{DeliveredRecord, LedgerError, RunState, SyncRun};
+
+use super::context::Activation;
+use super::delivered_objects::{delivered, write_delivered};
+use super::errors::DeliveredError;
+use super::removal;
+use crate::RemovalCounts;
+
+/// Refused removals are retried after this, then after twice as long, up to [`MAX_RETRY_DELAY`].
+const RETRY_DELAY: Duration = Duration::from_secs(600);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3_600);
+
+/// Records the results of completed runs, except for syncs that are backing off after a failure. Returns whether
+/// there were any, and the failures: a failure of one sync does not affect others.
+pub(super) async fn record_ended(
+    ctx: &Activation,
+    is_backing_off: impl Fn(&SyncName) -> bool,
+) -> Result<(bool, Vec<(SyncName, DeliveredError)>), LedgerError> {
+    let ended = ctx.ledger.unrecorded_runs().await?;
+    let (mut recorded, mut failed) = (false, Vec::new());
+    let mut syncs: Vec<&SyncName> = ended.iter().map(|run| &run.sync).collect();
+    syncs.dedup();
+    syncs.sort_unstable();
+    syncs.dedup();
+    for sync in syncs {
+        let mut runs: Vec<SyncRun> = ended.iter().filter(|r| r.sync == *sync).cloned().collect();
+        // A failed run can be requeued as long as it is the newest one, so its result is not final.
+        while runs.last().is_some_and(|run| run.state == RunState::Failed) {
+            runs.pop();
+        }
+        if runs.is_empty() || is_backing_off(sync) {
+            continue;
+        }
+        match record_sync(ctx, sync, &runs).await {
+            Ok(()) => recorded = true,
+            Err(DeliveredError::Ledger(error)) => return Err(error),
+            Err(error) => failed.push((sync.clone(), error)),
+        }
+    }
+    Ok((recorded, failed))
+}
+
+async fn record_sync(
+    ctx: &Activation,
+    sync: &SyncName,
+    runs: &[SyncRun],
+) -> Result<(), DeliveredError> {
+    let Some(last) = runs.last() else { return Ok(()) };
+    let ids: Vec<SyncRunId> = runs.iter().map(|run| run.id).collect();
+    let records = ctx.ledger.delivered_records().await?;
+    let before = records.into_iter().find(|record| record.sync == *sync);
+    let spec = ctx.node.spec();
+    let declared = spec.destinations.iter().find(|d| d.name == last.destination);
+    let account = match (&before, declared) {
+        (Some(record), _) => record.account.clone(),
+        (None, Some(destination)) => destination.account(),
+        (None, None) => match removal::approved(ctx, sync).await? {
+            Some(removal) => match removal::sync_and_destination(ctx, &removal) {
+                Ok((_, destination)) => destination.account(),
+                Err(_) => return Ok(()),
+            },
+            None => return Ok(()),
+        },
+    };
+    let delivered = delivered(ctx, before.as_ref(), &account, &[], runs).await?;
+    let newest = delivered.runs.last();
+    let due = newest.map_or(0, |run| RemovalCounts::of(&run.batches).rejected);
+    let identifiers = newest.map_or_else(String::new, |run| run.plan.meta.identifiers.clone());
+    let (object, meta) = write_delivered(ctx, delivered, &account, sync).await?;
+    let tries = if due == 0 { 0 } else { before.as_ref().map_or(0, |r| r.tries) + 1 };
+    let record = DeliveredRecord {
+        sync: sync.clone(),
+        account,
+        columns: meta.keys.join(","),
+        identifiers,
+        state: Some(object),
+        users: meta.users,
+        run: last.id,
+        due,
+        retry_at: (due > 0).then(|| ctx.clock.now().plus(retry_delay(tries))),
+        tries,
+        replace: false,
+    };
+    ctx.ledger.put_delivered_record(&record, &ids).await?;
+    // Objects that a crash leaves behind here are removed when the next process leads.
+    let old = before.and_then(|record| record.state);
+    for name in runs.iter().filter_map(|run| run.plan.clone()).chain(old) {
+        ctx.objects.remove(&name).await?;
+    }
+    Ok(())
+}
+
+/// The delay after this many consecutive tries.
+pub(super) fn retry_delay(tries: u32) -> Duration {
+    RETRY_DELAY.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(MAX_RETRY_DELAY)
+}
+
+/// Whether refused removals are due for a retry.
+pub(super) fn is_due(record: Option<&DeliveredRecord>, now: Timestamp) -> bool {
+    record.is_some_and(|record| record.due > 0 && record.retry_at.is_none_or(|at| at <= now))
+}

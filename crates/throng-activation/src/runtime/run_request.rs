@@ -1,0 +1,51 @@
+//! Runs that a person requests.
+
+use throng_model::{SyncName, SyncRunId, Timestamp};
+use throng_store::{DeliveredRecord, Ledger, LedgerError, RunState, SyncRun};
+
+/// Requests a run of a sync: the planner compares the audience with the delivered state again. `full`: the whole
+/// list is sent in a replace session; `forget`: the delivered state is discarded as well.
+///
+/// # Errors
+/// `WrongState` if the sync is paused, if it has an open run, or if no delivery is recorded yet: then the planner
+/// plans a run without a request.
+pub async fn request_run(
+    ledger: &dyn Ledger,
+    now: Timestamp,
+    sync: &SyncName,
+    full: bool,
+    forget: bool,
+) -> Result<(), LedgerError> {
+    let wrong = |state: &str| LedgerError::WrongState {
+        what: "sync",
+        name: sync.to_string(),
+        state: state.to_owned(),
+        wanted: "run",
+    };
+    if ledger.is_sync_paused(sync).await? {
+        return Err(wrong("paused"));
+    }
+    let newest = ledger.runs(Some(sync), 1).await?;
+    let open = |run: &SyncRun| matches!(run.state, RunState::Active | RunState::Held);
+    if newest.first().is_some_and(open) {
+        return Err(wrong("running or held already"));
+    }
+    let records = ledger.delivered_records().await?;
+    let record = records.into_iter().find(|record| record.sync == *sync);
+    let record = record.ok_or_else(|| wrong("without a recorded delivery"))?;
+    let mut requested = DeliveredRecord {
+        identifiers: String::new(),
+        retry_at: Some(now),
+        replace: record.replace || full || forget,
+        ..record.clone()
+    };
+    let mut discarded = Vec::new();
+    if forget {
+        requested.state = None;
+        discarded = ledger.unrecorded_runs().await?;
+        discarded.retain(|run| run.sync == *sync);
+    }
+    let ids: Vec<SyncRunId> = discarded.iter().map(|run| run.id).collect();
+    requested.run = ids.last().copied().unwrap_or(record.run);
+    ledger.put_delivered_record(&requested, &ids).await
+}

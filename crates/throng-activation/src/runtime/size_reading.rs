@@ -1,0 +1,81 @@
+//! Sizes of audiences as platforms report them: how they are read and recorded.
+
+use std::time::Duration;
+
+use throng_model::SyncName;
+use throng_store::{Batch, LedgerError, SizeRecord, SizeRetention, SyncRun};
+
+use super::context::Activation;
+use super::errors::InputError;
+use super::removal::declared;
+use crate::{PlatformSize, SendClass, SendError, SizePoint, delivered_after};
+
+/// Older sizes are removed.
+const RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// Sizes of a sync that are kept and evaluated.
+pub const MAX_KEPT_SIZES: u32 = 400;
+
+/// The size of a sync's audience as its platform reports it.
+pub(super) struct SizeReading {
+    account: String,
+    platform_id: String,
+    /// The size.
+    pub(super) size: PlatformSize,
+}
+
+/// Reads the size of a sync's audience.
+pub(super) async fn read(ctx: &Activation, sync: &SyncName) -> Result<SizeReading, InputError> {
+    let (_, declared) = declared(ctx, sync).await?;
+    let destination = ctx.destinations.open(&declared)?;
+    let audience = ctx.ledger.platform_audience(sync).await?.ok_or_else(|| {
+        let message = "the sync has no recorded audience on the platform";
+        SendError::local(SendClass::Stop, message)
+    })?;
+    let platform_id = audience.platform_id;
+    let size = destination.size(&platform_id).await?;
+    Ok(SizeReading { account: declared.account(), platform_id, size })
+}
+
+/// Records a size with the number of users delivered after a run with these batches. Returns all sizes of the
+/// audience, this one last.
+pub(super) async fn record(
+    ctx: &Activation,
+    run: &SyncRun,
+    batches: &[Batch],
+    reading: &SizeReading,
+) -> Result<Vec<SizePoint>, LedgerError> {
+    let records = ctx.ledger.delivered_records().await?;
+    let delivered = match records.into_iter().find(|record| record.sync == run.sync) {
+        Some(record) if record.run >= run.id => record.users,
+        // The leader has not recorded the result of the run yet.
+        record => delivered_after(record.map_or(0, |record| record.users), batches),
+    };
+    let now = ctx.clock.now();
+    let size = SizeRecord {
+        sync: run.sync.clone(),
+        account: reading.account.clone(),
+        platform_id: reading.platform_id.clone(),
+        at: now,
+        lower: reading.size.lower,
+        upper: reading.size.upper,
+        delivered,
+        settling: reading.size.settling,
+    };
+    let retention = SizeRetention { since: now.minus(RETENTION), rows: MAX_KEPT_SIZES };
+    ctx.ledger.put_size(&size, retention).await?;
+    let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
+    Ok(size_series(&sizes, &reading.platform_id))
+}
+
+/// The sizes of one audience as a series.
+pub fn size_series(sizes: &[SizeRecord], platform_id: &str) -> Vec<SizePoint> {
+    let of_audience = sizes.iter().filter(|size| size.platform_id == platform_id);
+    let point = |size: &SizeRecord| SizePoint {
+        at: size.at,
+        delivered: size.delivered,
+        lower: size.lower,
+        upper: size.upper,
+        settling: size.settling,
+    };
+    of_audience.map(point).collect()
+}

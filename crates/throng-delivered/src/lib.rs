@@ -1,0 +1,30 @@
+//! What platforms were given, per sync and user: encrypted files of rows, and the difference to an audience.
+//!
+//! A sync has one delivered state ([`DeliveredState`]). A run has a plan ([`PlanFile`]): the rows to add and to
+//! remove, which [`difference()`] computes from what was delivered ([`Delivered`]), the members, and one pass over their
+//! identifiers ([`Scan`]). After the run, [`Delivered::write`] applies its results. All files are sealed: encrypted,
+//! and bound to their purpose, account, sync and name ([`Binding`]).
+//!
+//! Pure except for files. Knows no platform.
+
+mod difference;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod planned;
+mod prepared;
+mod row;
+mod scan;
+mod sealed;
+mod state;
+
+pub use difference::{
+    Delivered, Difference, DifferenceFacts, EndedRun, SKIP_NO_IDENTIFIERS, difference,
+};
+pub use planned::{PlanEntry, PlanFile, PlanMeta};
+pub use prepared::{
+    InvalidPreparedRow, decode_prepared, decode_with_notes, encode_prepared, encode_with_notes,
+};
+pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, Reasons, Skip};
+pub use scan::{Scan, ScanWriter};
+pub use sealed::{Binding, IdentifierKeys, SealedError};
+pub use state::{DeliveredState, StateMeta};
