@@ -352,9 +352,9 @@ pub(crate) async fn requeue(
 
 /// Enqueues the due tasks again, in case their messages were lost; of one account only as many as may be queued
 /// at a time, the others follow. Safe at any time: a worker that receives a message reads the task in the ledger.
-#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = super::answers::TasksEnqueued, description = "`announced`: the number of tasks that were enqueued")))]
+#[utoipa::path(post, path = "/v1/tasks/enqueue", responses((status = 200, body = super::answers::TasksEnqueued, description = "`enqueued`: the number of tasks that were enqueued")))]
 pub(crate) async fn enqueue_due(State(ctx): Ctx) -> JsonResult {
     let enqueued = crate::roles::activate::enqueue_due_tasks(&ctx, ctx.clock.now()).await;
     let enqueued = enqueued.map_err(|error| ApiError::of(&error))?;
-    Ok(Json(json!({ "announced": enqueued })))
+    Ok(Json(json!({ "enqueued": enqueued })))
 }

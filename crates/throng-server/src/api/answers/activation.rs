@@ -303,7 +303,7 @@ pub(in crate::api) struct ActivationCheck {
 #[derive(ToSchema)]
 pub(in crate::api) struct TasksEnqueued {
     /// The number of tasks.
-    announced: u64,
+    enqueued: u64,
 }
 
 /// Alerts, open ones first.
