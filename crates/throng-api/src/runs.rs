@@ -316,8 +316,8 @@ pub struct ActivationCheck {
 
 /// Tasks that were enqueued again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[schema(example = json!({ "announced": 12 }))]
+#[schema(example = json!({ "enqueued": 12 }))]
 pub struct TasksEnqueued {
     /// The number of tasks.
-    pub announced: u64,
+    pub enqueued: u64,
 }

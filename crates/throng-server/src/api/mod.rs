@@ -204,7 +204,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))
         .route("/v1/tasks", get(syncs::tasks))
-        .route("/v1/tasks/announce", post(syncs::enqueue_due))
+        .route("/v1/tasks/enqueue", post(syncs::enqueue_due))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
         .route("/v1/alerts", get(alerts::list))

@@ -194,8 +194,8 @@ pub(crate) async fn requeue(
 
 /// Enqueues the due tasks again, in case their messages were lost; of one account only as many as may be queued
 /// at a time, the others follow. Safe at any time: a worker that receives a message reads the task in the ledger.
-#[utoipa::path(post, path = "/v1/tasks/announce", responses((status = 200, body = TasksEnqueued, description = "`announced`: the number of tasks that were enqueued")))]
+#[utoipa::path(post, path = "/v1/tasks/enqueue", responses((status = 200, body = TasksEnqueued, description = "`enqueued`: the number of tasks that were enqueued")))]
 pub(crate) async fn enqueue_due(State(ctx): Ctx) -> Result<Json<TasksEnqueued>, ApiError> {
-    let announced = run_operations::enqueue_due(&ctx).await?;
-    Ok(Json(TasksEnqueued { announced }))
+    let enqueued = run_operations::enqueue_due(&ctx).await?;
+    Ok(Json(TasksEnqueued { enqueued }))
 }

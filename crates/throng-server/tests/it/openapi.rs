@@ -304,7 +304,7 @@ async fn every_response_matches_its_schema() {
         ("/v1/tokens", json!({ "name": "t", "scopes": ["read"] })),
         ("/v1/tokens/{name}/revoke", json!({})),
         ("/v1/sign-in-links", json!({})),
-        ("/v1/tasks/announce", json!({})),
+        ("/v1/tasks/enqueue", json!({})),
         ("/v1/tasks/{id}/requeue", json!({})),
         ("/v1/runs/{id}/approve", json!({})),
         ("/v1/destinations/{name}/approve", json!({})),

@@ -105,13 +105,13 @@ async fn a_session_acts_only_for_the_nodes_own_page() {
     let dir = tempfile::tempdir().unwrap();
     let node = node(dir.path(), &noon(), "").await;
     let browser = Browser::sign_in(&node).await;
-    let announce = "/v1/tasks/announce";
-    assert_eq!(status(browser.own("POST", announce)).await, 200);
-    let origin = browser.request("POST", announce).header("origin", node.url());
+    let enqueue = "/v1/tasks/enqueue";
+    assert_eq!(status(browser.own("POST", enqueue)).await, 200);
+    let origin = browser.request("POST", enqueue).header("origin", node.url());
     assert_eq!(status(origin).await, 200);
-    assert_eq!(status(browser.request("POST", announce)).await, 401, "it has no origin");
+    assert_eq!(status(browser.request("POST", enqueue)).await, 401, "it has no origin");
     for site in ["cross-site", "same-site"] {
-        let request = browser.request("POST", announce).header("sec-fetch-site", site);
+        let request = browser.request("POST", enqueue).header("sec-fetch-site", site);
         assert_eq!(status(request).await, 403, "{site}");
         // An image, a script or a fetch of another site reads nothing.
         let request = browser.request("GET", "/v1/budgets").header("sec-fetch-site", site);

@@ -157,9 +157,9 @@ pub(crate) struct Check {
     pub(crate) reasons: Vec<String>,
 }
 
-/// `POST /v1/tasks/announce`.
+/// `POST /v1/tasks/enqueue`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct QueuedTasks {
-    #[serde(rename = "announced")]
+    #[serde(rename = "enqueued")]
     pub(crate) count: u64,
 }

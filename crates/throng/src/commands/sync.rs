@@ -88,7 +88,7 @@ pub(crate) async fn tasks_command(command: TasksCommand, json: bool) -> Result<E
         let path = format!("/v1/tasks/{id}/requeue");
         return act(&path, format!("task {id} is queued again"), &node, json).await;
     }
-    let answer = Client::new(&node)?.post_empty("/v1/tasks/announce").await?;
+    let answer = Client::new(&node)?.post_empty("/v1/tasks/enqueue").await?;
     if json {
         answer.print();
     } else {

@@ -177,7 +177,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
     post("/v1/runs/{id}/approve", OPERATE),
     post("/v1/destinations/{name}/approve", OPERATE),
     get("/v1/tasks", READ),
-    post("/v1/tasks/announce", OPERATE),
+    post("/v1/tasks/enqueue", OPERATE),
     get("/v1/tasks/{id}", READ),
     post("/v1/tasks/{id}/requeue", OPERATE),
     get("/v1/alerts", READ),
