@@ -148,8 +148,8 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
                 ["/v1/users/1/audiences", "/v1/feed", "/v1/events", "/v1/tokens", "/v1/sessions"];
             let reads = method == "GET" && !others.contains(&path);
             let operates = [
-                "refresh", "approve", "reject", "rollback", "requeue", "enqueue", "test",
-                "cancel", "run", "recreate", "pause", "resume", "release", "keep",
+                "refresh", "approve", "reject", "rollback", "requeue", "enqueue", "test", "cancel",
+                "run", "recreate", "pause", "resume", "release", "keep",
             ];
             let last = path.rsplit('/').next().unwrap_or_default();
             reads || (scope == Scope::Operate && operates.contains(&last))
