@@ -24,12 +24,9 @@ use throng_aggregator::Feed;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
-use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, HashSeed, SystemEntropy, with_causes,
-};
+use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
-use throng_store::Ledger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
