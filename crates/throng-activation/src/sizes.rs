@@ -375,7 +375,9 @@ mod tests {
         let two = vec![point(102, 1_000_000, Some(90_000)), point(160, 1_000_000, Some(90_000))];
         assert_eq!(verdict(&[full(), two]), None);
         let reason = evaluate_sizes(&[full(), low].concat()).unwrap().reason;
-        for part in ["600000 to 660000 people", "1000000 users delivered", "90000 to 99000 people now"] {
+        for part in
+            ["600000 to 660000 people", "1000000 users delivered", "90000 to 99000 people now"]
+        {
             assert!(reason.contains(part), "{reason}");
         }
     }
