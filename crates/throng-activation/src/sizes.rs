@@ -180,19 +180,6 @@ fn dropped(series: &[SizePoint], settled: &[usize]) -> Option<SizeFinding> {
     };
     let since = first_of_lasting(series, settled, is_low)?;
     let (then, now) = (series.get(peak)?, series.get(*settled.last()?)?);
-    // A platform may stop showing sizes of an account altogether.
-    if now.lower.is_none() && now.upper.is_none() {
-        return Some(SizeFinding {
-            verdict: Verdict::Suspect,
-            reason: format!(
-                "the platform no longer shows a size: {} at {} with {} users delivered, none since {}",
-                then.shown(),
-                then.at,
-                then.delivered,
-                since.at
-            ),
-        });
-    }
     Some(SizeFinding {
         verdict: Verdict::Failed,
         reason: format!(
@@ -353,8 +340,7 @@ mod tests {
         let full = || every_six(0..=96, 1_000_000, Some(600_000));
         for (lower, hours, expected) in [
             (None, 24, None),
-            // A platform that shows no size at all has not lost people.
-            (None, 30, Some(Verdict::Suspect)),
+            (None, 30, Some(Verdict::Failed)),
             (Some(100_000), 30, Some(Verdict::Failed)),
             // The match rate may change a little.
             (Some(400_000), 300, None),
@@ -362,22 +348,18 @@ mod tests {
             let after = every_six(102..=96 + hours, 1_100_000, lower);
             assert_eq!(verdict(&[full(), after]), expected, "{lower:?} {hours}");
         }
-        let (low, back) = (
-            every_six(102..=200, 1_000_000, Some(90_000)),
-            every_six(206..=210, 1_000_000, Some(590_000)),
-        );
+        let (low, back) =
+            (every_six(102..=200, 1_000_000, None), every_six(206..=210, 1_000_000, Some(590_000)));
         assert_eq!(verdict(&[full(), low.clone()]), Some(Verdict::Failed));
         assert_eq!(verdict(&[full(), low.clone(), back]), None, "the people are back");
         let settling: Vec<_> =
             low.iter().map(|point| SizePoint { settling: true, ..*point }).collect();
         assert_eq!(verdict(&[full(), settling]), None, "the platform is processing");
         // Two readings are too few, however far apart.
-        let two = vec![point(102, 1_000_000, Some(90_000)), point(160, 1_000_000, Some(90_000))];
+        let two = vec![point(102, 1_000_000, None), point(160, 1_000_000, None)];
         assert_eq!(verdict(&[full(), two]), None);
         let reason = evaluate_sizes(&[full(), low].concat()).unwrap().reason;
-        for part in
-            ["600000 to 660000 people", "1000000 users delivered", "90000 to 99000 people now"]
-        {
+        for part in ["600000 to 660000 people", "1000000 users delivered", "no size now"] {
             assert!(reason.contains(part), "{reason}");
         }
     }

@@ -229,8 +229,8 @@ async fn record(
     if verdict == Verdict::Failed && before.is_none_or(|b| b.verdict != Verdict::Failed) {
         hold_account(ctx, task).await?;
     }
-    // A repeated check keeps its time while its verdict stays: it is no new failure for the account, and no new
-    // success either.
+    // A repeated check keeps its time while its verdict stays, so that the account does not count it as a new failure
+    // or a new success.
     let at = before.filter(|before| before.verdict == verdict).map_or(now, |before| before.at);
     // Last, because it marks the task as checked: after a crash in between the check is repeated.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at };
