@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_batch_rows: u32,
     /// Tasks of one account that run at the same time.
     pub max_tasks: u32,
+    /// Sizes are numbers of matched people that follow deliveries, so that a series of them is evaluated.
+    pub shows_people: bool,
 }
 
 /// The position of a request in an upload session that replaces the whole audience.

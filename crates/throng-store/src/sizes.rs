@@ -1,5 +1,7 @@
 //! The sizes of audiences on platforms over time, as checks read them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use throng_model::{SyncName, Timestamp};
@@ -34,6 +36,9 @@ pub struct SizeRetention {
     pub since: Timestamp,
     /// At most this many per sync: the newest.
     pub rows: u32,
+    /// The newest size of an audience is replaced by the next one if it was read sooner than this after the one
+    /// before it.
+    pub min_interval: Duration,
 }
 
 /// Sizes of audiences on platforms.

@@ -18,6 +18,8 @@ use super::size_reading::{self, SizeReading};
 use super::task_message::TaskMessage;
 use crate::{CheckFacts, Quotas, RemovalCounts, SendClass, SendError, evaluate_check};
 
+/// The last completed run is searched among this many of the newest ones.
+const RECHECKED_RUNS: u32 = 50;
 /// How long a check is repeated while the platform is filling the audience or does not respond.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The delay after an error of the ledger or the queue.
@@ -122,16 +124,20 @@ pub(super) async fn recheck(
             return Ok(false);
         }
     }
-    let Some(run) = ctx.ledger.runs(Some(sync), 1).await?.pop() else { return Ok(false) };
-    let task = ctx.ledger.task_of_run(run.id).await?;
-    let before = ctx.ledger.check_of(task.id).await?;
-    if run.state == RunState::Completed && before.is_some() {
-        evaluate_and_record(ctx, &task, &run, reading, before.as_ref()).await?;
-        return Ok(true);
+    let runs = ctx.ledger.runs(Some(sync), RECHECKED_RUNS).await?;
+    // Not only the newest run: one that is held or has failed may stay so for days, and the audience on the
+    // platform is that of the last completed one.
+    if let Some(run) = runs.iter().find(|run| run.state == RunState::Completed) {
+        let task = ctx.ledger.task_of_run(run.id).await?;
+        // A run without a check is going to be checked.
+        if let Some(before) = ctx.ledger.check_of(task.id).await? {
+            evaluate_and_record(ctx, &task, run, reading, Some(&before)).await?;
+            return Ok(true);
+        }
     }
-    // Only the size: a completed run is going to be checked, and the state of any other run says more.
-    let Ok(reading) = &reading else { return Ok(false) };
-    size_reading::record(ctx, &run, &ctx.ledger.batches(task.id).await?, reading).await?;
+    let (Ok(reading), Some(run)) = (&reading, runs.first()) else { return Ok(false) };
+    let task = ctx.ledger.task_of_run(run.id).await?;
+    size_reading::record(ctx, run, &ctx.ledger.batches(task.id).await?, reading).await?;
     Ok(true)
 }
 
@@ -213,7 +219,10 @@ async fn record(
     if verdict == Verdict::Failed && before.is_none_or(|b| b.verdict != Verdict::Failed) {
         hold_account(ctx, task).await?;
     }
+    // A repeated check keeps its time while its verdict stays, so that the account does not count it as a new failure
+    // or a new success.
+    let at = before.filter(|before| before.verdict == verdict).map_or(now, |before| before.at);
     // Last, because it marks the task as checked: after a crash in between the check is repeated.
-    let check = Check { run: run.id, task: task.id, verdict, reasons, at: now };
+    let check = Check { run: run.id, task: task.id, verdict, reasons, at };
     ctx.ledger.put_check(&check).await
 }

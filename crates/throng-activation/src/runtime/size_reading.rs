@@ -12,6 +12,9 @@ use crate::{PlatformSize, SendClass, SendError, SizePoint, delivered_after};
 
 /// Older sizes are removed.
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// A size that was read sooner after the one before it gives way to the next one, so that the kept sizes of a sync
+/// that is delivered every few minutes reach back over the lag of its platform too.
+const MIN_INTERVAL: Duration = Duration::from_secs(2 * 3_600);
 /// Sizes of a sync that are kept and evaluated.
 pub const MAX_KEPT_SIZES: u32 = 400;
 
@@ -19,6 +22,8 @@ pub const MAX_KEPT_SIZES: u32 = 400;
 pub(super) struct SizeReading {
     account: String,
     platform_id: String,
+    /// The platform shows people: see `Limits`.
+    shows_people: bool,
     /// The size.
     pub(super) size: PlatformSize,
 }
@@ -33,17 +38,21 @@ pub(super) async fn read(ctx: &Activation, sync: &SyncName) -> Result<SizeReadin
     })?;
     let platform_id = audience.platform_id;
     let size = destination.size(&platform_id).await?;
-    Ok(SizeReading { account: declared.account(), platform_id, size })
+    let shows_people = destination.limits().shows_people;
+    Ok(SizeReading { account: declared.account(), platform_id, shows_people, size })
 }
 
 /// Records a size with the number of users delivered after a run with these batches. Returns all sizes of the
-/// audience, this one last.
+/// audience, this one last; none of a platform that does not show people.
 pub(super) async fn record(
     ctx: &Activation,
     run: &SyncRun,
     batches: &[Batch],
     reading: &SizeReading,
 ) -> Result<Vec<SizePoint>, LedgerError> {
+    if !reading.shows_people {
+        return Ok(Vec::new());
+    }
     let records = ctx.ledger.delivered_records().await?;
     let delivered = match records.into_iter().find(|record| record.sync == run.sync) {
         Some(record) if record.run >= run.id => record.users,
@@ -61,7 +70,8 @@ pub(super) async fn record(
         delivered,
         settling: reading.size.settling,
     };
-    let retention = SizeRetention { since: now.minus(RETENTION), rows: MAX_KEPT_SIZES };
+    let since = now.minus(RETENTION);
+    let retention = SizeRetention { since, rows: MAX_KEPT_SIZES, min_interval: MIN_INTERVAL };
     ctx.ledger.put_size(&size, retention).await?;
     let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
     Ok(size_series(&sizes, &reading.platform_id))

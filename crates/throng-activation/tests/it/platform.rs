@@ -111,7 +111,7 @@ impl State {
 #[async_trait]
 impl Destination for Platform {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 100, max_tasks: 8 }
+        Limits { max_batch_rows: 100, max_tasks: 8, shows_people: true }
     }
 
     async fn ensure_audience(&self, _: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

@@ -100,11 +100,15 @@ fn close_session(folder: &Folder, batch: &BatchFile) -> Result<(), Failure> {
         }
     }
     let previous = folder.read(MANIFEST, MAX_FILE_BYTES)?.and_then(|bytes| Manifest::read(&bytes));
-    let previous = previous.filter(|previous| previous.run != batch.run);
+    // The answer of the first time was lost: the previous set is no longer known, and may still be read.
+    let is_repeated = previous.as_ref().is_some_and(|previous| previous.run == batch.run);
     let manifest = Manifest::new(batch.run, batch.columns.clone(), files);
     folder.write(MANIFEST, &line(&manifest)?)?;
     folder.remove(CHANGED)?;
     folder.remove(SESSION)?;
+    if is_repeated {
+        return Ok(());
+    }
     let previous = previous.iter().flat_map(|previous| &previous.files);
     let kept: BTreeSet<&str> =
         manifest.files.iter().chain(previous).map(|file| file.name.as_str()).collect();

@@ -1,5 +1,6 @@
 //! The calls of the destination.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,6 +9,7 @@ use throng_activation::{
     SendRequest, SendResponse, Skip,
 };
 use throng_model::Personal;
+use tokio::sync::Semaphore;
 
 use super::config::{Config, FileAccount, check};
 use super::folder::Location;
@@ -19,10 +21,16 @@ use crate::RegistryError;
 /// A batch's file has a few megabytes. A network file system may hang.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Calls of a destination that run at the same time. A call that hangs keeps its place after its timeout, because
+/// its thread cannot be ended: without a bound, retries on a file system that hangs would take every thread on
+/// which the node blocks, and with them its checkpoints.
+const MAX_CALLS: u32 = 4;
+
 /// A folder as a destination.
 #[derive(Debug)]
 pub struct FileDestination {
     config: Config,
+    calls: Arc<Semaphore>,
 }
 
 impl FileDestination {
@@ -31,7 +39,8 @@ impl FileDestination {
     /// # Errors
     /// [`RegistryError::Account`] if the settings are invalid.
     pub fn new(account: &FileAccount) -> Result<Self, RegistryError> {
-        Ok(Self { config: check(account)? })
+        let calls = Arc::new(Semaphore::new(MAX_CALLS as usize));
+        Ok(Self { config: check(account)?, calls })
     }
 
     fn error(&self, failure: &Failure, doing: &str) -> SendError {
@@ -45,7 +54,16 @@ impl FileDestination {
         work: impl FnOnce(&Location) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, SendError> {
         let location = self.config.location.clone();
-        let running = tokio::task::spawn_blocking(move || work(&location));
+        let calls = Arc::clone(&self.calls);
+        let running = async move {
+            // Never closed, so there is always a permit in the end.
+            let permit = calls.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                work(&location)
+            })
+            .await
+        };
         let folder = self.config.location.path();
         let retry = |how: &str| {
             let message = format!("{doing} in {} {how}", folder.display());
@@ -62,7 +80,7 @@ impl FileDestination {
 #[async_trait]
 impl Destination for FileDestination {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: 4 }
+        Limits { max_batch_rows: 10_000, max_tasks: MAX_CALLS, shows_people: false }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

@@ -186,7 +186,7 @@ fn id_of(value: &Value) -> Option<String> {
 #[async_trait]
 impl Destination for MetaDestination {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: 16 }
+        Limits { max_batch_rows: 10_000, max_tasks: 16, shows_people: true }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

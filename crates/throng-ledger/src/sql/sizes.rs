@@ -26,6 +26,18 @@ impl SizeLedger for Backend {
     async fn put_size(&self, size: &SizeRecord, keep: SizeRetention) -> Result<()> {
         write_tx!(self, Relaxed, "recording a size", |tx| {
             sqlx::query(
+                "DELETE FROM platform_sizes WHERE platform_id = $2
+                   AND id = (SELECT max(id) FROM platform_sizes WHERE sync = $1)
+                   AND at < $3 + (SELECT max(earlier.at) FROM platform_sizes earlier
+                        WHERE earlier.sync = $1 AND earlier.platform_id = $2
+                          AND earlier.id < platform_sizes.id)",
+            )
+            .bind(size.sync.as_str())
+            .bind(size.platform_id.as_str())
+            .bind(i64::try_from(keep.min_interval.as_micros()).unwrap_or(i64::MAX / 2))
+            .execute(&mut *tx)
+            .await?;
+            sqlx::query(
                 "INSERT INTO platform_sizes (sync, account, platform_id, at, lower_bound,
                     upper_bound, delivered, settling)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -162,6 +162,7 @@ cases! {
     sizes {
         sizes_are_kept_in_order_and_within_the_retention,
         a_size_is_due_some_time_after_it_was_read,
+        sizes_that_are_read_often_are_thinned,
     }
     spec {
         the_first_seed_is_kept,

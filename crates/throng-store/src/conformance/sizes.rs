@@ -19,7 +19,7 @@ fn size(name: &str, n: u64, upper: Option<u64>) -> SizeRecord {
 
 /// Keeps sizes since second `n`, and at most `rows` per sync.
 fn keep(n: u64, rows: u32) -> SizeRetention {
-    SizeRetention { since: at(n), rows }
+    SizeRetention { since: at(n), rows, min_interval: Duration::ZERO }
 }
 
 pub(super) async fn sizes_are_kept_in_order_and_within_the_retention(ledger: &dyn Ledger) {
@@ -47,6 +47,19 @@ pub(super) async fn sizes_are_kept_in_order_and_within_the_retention(ledger: &dy
     ledger.put_size(&sixth, keep(5, 9)).await.unwrap();
     assert_eq!(ledger.sizes(&ads, 9).await.unwrap(), [fifth, sixth]);
     assert_eq!(ledger.sizes(&other, 9).await.unwrap(), []);
+}
+
+pub(super) async fn sizes_that_are_read_often_are_thinned(ledger: &dyn Ledger) {
+    let keep = SizeRetention { min_interval: Duration::from_secs(10), ..keep(0, 99) };
+    for second in [1, 4, 8, 12, 13, 21, 22, 23] {
+        ledger.put_size(&size("ads", second, Some(7)), keep).await.unwrap();
+    }
+    let kept = ledger.sizes(&sync_name("ads"), 99).await.unwrap();
+    assert_eq!(kept.iter().map(|size| size.at).collect::<Vec<_>>(), [1, 12, 22, 23].map(at));
+    // The sizes of another audience of the sync stay.
+    let other = SizeRecord { platform_id: "78".to_owned(), ..size("ads", 24, Some(7)) };
+    ledger.put_size(&other, keep).await.unwrap();
+    assert_eq!(ledger.sizes(&sync_name("ads"), 99).await.unwrap().len(), 5);
 }
 
 pub(super) async fn a_size_is_due_some_time_after_it_was_read(ledger: &dyn Ledger) {
