@@ -3,7 +3,7 @@
 
 pub mod access;
 mod api;
-pub mod backup;
+mod backup;
 mod check;
 mod context;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -16,6 +16,7 @@ mod operations;
 mod page;
 pub mod roles;
 
+pub use backup::LocalStores;
 pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};

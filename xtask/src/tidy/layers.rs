@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-budget",
         "throng-delivered",
     ],
-    &["throng-refresh", "throng-activation", "throng-aggregator"],
+    &["throng-refresh", "throng-activation", "throng-aggregator", "throng-backup"],
     &["throng-sim", "throng-destinations"],
     &["throng-page"],
     &["throng-server"],
