@@ -497,7 +497,7 @@ fn start_roles(
     start!("follow", roles::cluster::run);
     start!("probe", roles::probe::run);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
-    start!("problems", roles::notify::problems::run);
+    start!("problems", roles::notify::run_problems);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-budget",
         "throng-delivered",
     ],
-    &["throng-refresh", "throng-activation", "throng-aggregator", "throng-backup"],
+    &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
     &["throng-sim", "throng-destinations"],
     &["throng-page"],
     &["throng-server"],
