@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-lake",
         "throng-budget",
         "throng-delivered",
+        "throng-access",
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
     &["throng-sim", "throng-destinations"],
