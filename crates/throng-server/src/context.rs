@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use throng_access::{Access, NodeLimits};
 use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
@@ -19,8 +20,6 @@ use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Access;
-use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 use crate::node::Environment;
 use crate::{Health, Impact, ProblemClass};

@@ -1,25 +1,23 @@
 //! A Throng node: the roles (build, schedule, activate, aggregate), the HTTP API, the web page and
 //! the metrics, assembled in [`Node`].
 
-pub mod access;
 mod api;
-pub mod backup;
+mod backup;
 mod check;
 mod context;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod health;
-mod limits;
 mod metrics;
 mod node;
 mod operations;
 mod page;
 pub mod roles;
 
+pub use backup::LocalStores;
 pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
-pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use node::{
     Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
     check_backends, migrate,

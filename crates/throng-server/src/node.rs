@@ -20,6 +20,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use throng_access::{
+    ADDRESS_FILE, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits, write_private,
+};
 use throng_aggregator::Feed;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::PartitionAssignment;
@@ -30,9 +33,7 @@ use throng_spec::{Role, Spec};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{ADDRESS_FILE, write_private};
-use crate::api::{Guard, HostNames};
-use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
+use crate::api::Guard;
 use crate::metrics::Collector;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
@@ -497,7 +498,7 @@ fn start_roles(
     start!("follow", roles::cluster::run);
     start!("probe", roles::probe::run);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
-    start!("problems", roles::notify::problems::run);
+    start!("problems", roles::notify::run_problems);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));

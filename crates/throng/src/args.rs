@@ -349,7 +349,7 @@ impl std::str::FromStr for AllowedSecret {
 
 impl LimitsArgs {
     /// The limits that these flags and the file set.
-    pub(crate) fn config(&self) -> throng_server::LimitsConfig {
+    pub(crate) fn config(&self) -> throng_access::LimitsConfig {
         let mut flags = throng_spec::Limits::default();
         for folder in &self.allow_source {
             flags.allow_source(folder);
@@ -363,7 +363,7 @@ impl LimitsArgs {
         for host in &self.allow_host {
             flags.allow_host(host.clone());
         }
-        throng_server::LimitsConfig { flags, file: self.limits.clone() }
+        throng_access::LimitsConfig { flags, file: self.limits.clone() }
     }
 }
 
@@ -470,7 +470,7 @@ pub(crate) enum TokenCommand {
         name: String,
         /// What it allows: events, lookup, feed, metrics, read, operate, admin
         #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
-        scopes: Vec<throng_server::access::Scope>,
+        scopes: Vec<throng_access::Scope>,
         /// The time until it expires, such as 90d, 12h or 30m; it never expires if left out
         #[arg(long, value_parser = crate::commands::access::seconds)]
         expires: Option<u64>,

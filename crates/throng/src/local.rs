@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use throng_access::{ADDRESS_FILE, admin_token};
 use throng_model::Secret;
-use throng_server::access::{ADDRESS_FILE, admin_token};
 
 /// Scheme, host and port of a URL.
 fn parse_url(url: &str) -> Option<(&str, &str, u16)> {

@@ -59,7 +59,8 @@ pub(crate) async fn test(
     State(ctx): Ctx,
     Body(AlertTest { receiver }): Body<AlertTest>,
 ) -> Result<Json<AlertTestAnswers>, ApiError> {
-    let answers = crate::roles::notify::send_test(&ctx, receiver.as_deref()).await;
+    let deps = crate::roles::notify::deps(&ctx);
+    let answers = throng_alerts::send_test(&deps, receiver.as_deref()).await;
     let answers = answers.map_err(|error| ApiError::of(&error))?;
     if answers.is_empty() {
         let message = match receiver {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_access::Caller;
 use throng_api::{
     AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, RefreshCancelled,
     RefreshQueued, SnapshotVersion,
@@ -12,7 +13,6 @@ use throng_api::{
 use throng_model::AudienceName;
 
 use crate::NodeContext;
-use crate::access::Caller;
 use crate::operations::audiences as operations;
 
 use super::body::Body;

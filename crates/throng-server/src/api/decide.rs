@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use throng_access::{Caller, Scope};
 use throng_api::{DecideRequest, DecisionMade, DecisionRefusal};
 use throng_budget::{Event, EventKind};
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::NodeContext;
-use crate::access::{Caller, Scope};
 
 use super::body::Body;
 use super::error::ApiError;

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::sync::Arc;
 
+use throng_access::AccessError;
 use throng_aggregator::{BudgetsError, CheckpointError};
 use throng_lake::LakeError;
 use throng_log::LogError;
@@ -12,7 +13,6 @@ use throng_objects::ObjectsError;
 use throng_store::LedgerError;
 
 use super::error::ApiError;
-use crate::access::AccessError;
 use crate::operations::OperationError;
 
 /// What is unavailable.

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-pub(crate) use auth::{Guard, HostNames};
+pub(crate) use auth::Guard;
 #[cfg(test)]
 pub(crate) use body::whole;
 #[cfg(test)]

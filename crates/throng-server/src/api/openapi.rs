@@ -244,7 +244,7 @@ mod tests {
     /// No route without a scope, and no scope without a route.
     #[test]
     fn every_route_has_a_scope() {
-        use super::super::auth::{Needs, ROUTES};
+        use throng_access::{Needs, ROUTES};
         let described: BTreeSet<(String, String)> = Api::openapi()
             .paths
             .paths

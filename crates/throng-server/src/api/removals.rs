@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_access::Caller;
 use throng_activation::{RemovalDefinition, users_of};
 use throng_api::{RemovalList, SyncNamed, SyncRemoval};
 
 use crate::NodeContext;
-use crate::access::Caller;
 use crate::operations::removals as operations;
 
 use super::error::ApiError;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use throng_access::Caller;
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
 
 use crate::NodeContext;
-use crate::access::Caller;
 use crate::node::{Refusal, plan_sent};
 
 use super::body::Body;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_access::Caller;
 use throng_api::{
     ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed,
     SyncSummary, TaskDetail, TaskList, TasksEnqueued,
@@ -12,7 +13,6 @@ use throng_api::{
 use throng_model::{SyncRunId, TaskId};
 
 use crate::NodeContext;
-use crate::access::Caller;
 use crate::operations::syncs::RunScope;
 use crate::operations::{runs as run_operations, syncs as operations};
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_access::{AccessError, Caller, Scope, Scopes, TokenRequest, is_token_name};
 use throng_api::{
     CreateToken, SessionEnded, SessionList, SignInLink, TokenCreated, TokenList, TokenRevoked,
 };
 use throng_model::Timestamp;
 
 use crate::NodeContext;
-use crate::access::{AccessError, Caller, Scope, Scopes, TokenRequest, is_token_name};
 
 use super::body::Body;
 use super::error::ApiError;

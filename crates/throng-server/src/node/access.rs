@@ -5,10 +5,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use throng_access::{Access, AccessError, Scope};
 use throng_model::Secret;
-use throng_store::{Ledger, LedgerError};
-
-use crate::access::{Access, AccessError, Scope, TokenRequest};
+use throng_store::Ledger;
 
 use super::{Node, NodeConfig, NodeError, backends};
 
@@ -78,16 +77,6 @@ impl Node {
     /// # Errors
     /// [`AccessError`] if the ledger does not respond.
     pub async fn replace_token(&self, name: &str, scopes: &[Scope]) -> Result<Secret, AccessError> {
-        let access = &self.ctx.access;
-        let admin = access.admin()?;
-        let at = self.ctx.clock.now();
-        match access.revoke(name, &admin, at).await {
-            Ok(()) | Err(LedgerError::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let scopes = scopes.iter().copied().collect();
-        let name = name.to_owned();
-        let request = TokenRequest { name, scopes, expires_at: None, workspace: None };
-        access.create(request, &admin, at).await
+        self.ctx.access.replace(name, scopes, self.ctx.clock.now()).await
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use throng_access::{AccessError, LimitsError};
 use throng_aggregator::BudgetsError;
 use throng_lake::LakeError;
 use throng_log::LogError;
@@ -10,9 +11,6 @@ use throng_model::Retry;
 use throng_objects::ObjectsError;
 use throng_spec::SecretError;
 use throng_store::LedgerError;
-
-use crate::access::AccessError;
-use crate::limits::LimitsError;
 
 use super::{StampError, TlsError};
 

@@ -1,275 +1,82 @@
-//! Notification of alerts: the leader turns raised and resolved alerts into events (rows of the ledger, so that a
-//! crash loses none), and sends each event to every receiver of `node.alerts`, ordered by time, until it is accepted
-//! or too old. Each receiver with pending events has a task of its own, so that a receiver that does not respond
-//! does not delay the others.
+//! Alerts of this node, delivered by the leader and raised by every process: what `throng-alerts` needs of them.
 
-mod event;
-mod outcome;
-pub(crate) mod problems;
-mod webhook;
-
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use throng_model::{Entropy as _, SystemEntropy, Timestamp};
-use throng_spec::WebhookSettings;
-use throng_store::{LedgerError, Receiver};
-use throng_telemetry::metrics;
-use tokio::task::JoinSet;
+use throng_alerts::{AlertsDeps, Host, NodeProblem};
+use throng_store::AlertKind;
 use tokio_util::sync::CancellationToken;
 
-use crate::NodeContext;
-use outcome::{AfterSend, BeforeSend, WebhookResponse};
-pub(crate) use webhook::ReceiverTest;
-use webhook::WebhookClient;
+use crate::{Change, NodeContext, ProblemClass};
 
-/// The interval in which alerts are polled.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The delay after an error of the ledger.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How long events and their deliveries are kept after their last delivery has ended.
-const KEEP_EVENTS: Duration = Duration::from_secs(30 * 86_400);
-/// The interval in which old events are removed.
-const CLEANUP_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Alerts that were resolved longer ago than this, before the first receiver was configured, are not sent.
-const MAX_AGE: Duration = Duration::from_secs(86_400);
-
-/// Runs until `shutdown`. The next leader sends an event that is being sent at that time again, with the same id.
+/// Delivers alerts until `shutdown`, while this process is the leader.
 pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    let client = match WebhookClient::new() {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "failed to create HTTP client for alerts"
-            );
-            return shutdown.cancelled().await;
-        }
-    };
-    let mut notifier = Notifier {
-        ctx,
-        client,
-        sending: JoinSet::new(),
-        busy: HashSet::new(),
-        cleanup_at: Timestamp(i64::MIN),
-    };
-    loop {
-        let pause = match notifier.round().await {
-            Ok(()) => POLL_INTERVAL,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "failed to read alerts");
-                RETRY_DELAY
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            Some(ended) = notifier.sending.join_next(), if !notifier.sending.is_empty() => {
-                notifier.handle_ended(ended);
-            }
-            () = tokio::time::sleep(notifier.ctx.poll_delay(pause)) => {}
-        }
+    throng_alerts::deliver(deps(&ctx), shutdown).await;
+}
+
+/// Raises alerts for the problems of this process until `shutdown`.
+pub(crate) async fn run_problems(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    throng_alerts::raise_node_problems(deps(&ctx), shutdown).await;
+}
+
+/// What alerts need of this process.
+pub(crate) fn deps(ctx: &Arc<NodeContext>) -> AlertsDeps {
+    AlertsDeps {
+        ledger: Arc::clone(&ctx.ledger),
+        clock: Arc::clone(&ctx.clock),
+        spec: Arc::clone(&ctx.spec),
+        env: Arc::clone(&ctx.env),
+        host: Arc::<NodeContext>::clone(ctx),
     }
 }
 
-struct Notifier {
-    ctx: Arc<NodeContext>,
-    client: WebhookClient,
-    /// One task for each receiver with pending events.
-    sending: JoinSet<(String, Result<(), LedgerError>)>,
-    /// The receivers of these tasks.
-    busy: HashSet<String>,
-    cleanup_at: Timestamp,
-}
-
-impl Notifier {
-    async fn round(&mut self) -> Result<(), LedgerError> {
-        while let Some(ended) = self.sending.try_join_next() {
-            self.handle_ended(ended);
-        }
-        let settings = self.ctx.spec.load().node.alerts.clone();
-        if settings.is_empty() || !self.ctx.ledger.acquire_leadership().await? {
-            return Ok(());
-        }
-        let now = self.ctx.clock.now();
-        let ledger = &self.ctx.ledger;
-        while ledger.record_alert_events(SystemEntropy.next_u64(), now.minus(MAX_AGE)).await? > 0 {}
-        let mut known = ledger.receivers().await?;
-        let is_new =
-            |receiver: &&WebhookSettings| known.iter().all(|row| row.name != receiver.name);
-        let new: Vec<_> = settings.iter().filter(is_new).collect();
-        if !new.is_empty() {
-            for receiver in new {
-                ledger.add_receiver(&receiver.name, now).await?;
-            }
-            known = ledger.receivers().await?;
-        }
-        if now >= self.cleanup_at {
-            let names: Vec<String> =
-                settings.iter().map(|receiver| receiver.name.clone()).collect();
-            ledger.delete_alert_events(now.minus(KEEP_EVENTS), &names).await?;
-            self.cleanup_at = now.plus(CLEANUP_INTERVAL);
-        }
-        for receiver in settings {
-            let Some(row) = known.iter().find(|row| row.name == receiver.name) else { continue };
-            let due = row.pending > 0 && row.next_try_at.is_none_or(|at| at <= now);
-            if due && self.busy.insert(receiver.name.clone()) {
-                let (ctx, client) = (Arc::clone(&self.ctx), self.client.clone());
-                self.sending.spawn(async move {
-                    let sent = send_all(&ctx, &client, &receiver).await;
-                    (receiver.name, sent)
-                });
-            }
-        }
-        Ok(())
+impl Host for NodeContext {
+    fn url(&self) -> Option<String> {
+        self.url.get().cloned()
     }
 
-    fn handle_ended(
-        &mut self,
-        ended: Result<(String, Result<(), LedgerError>), tokio::task::JoinError>,
-    ) {
-        match ended {
-            Ok((name, result)) => {
-                self.busy.remove(&name);
-                if let Err(error) = result {
-                    tracing::error!(
-                        receiver = name,
-                        error = &error as &dyn std::error::Error,
-                        "failed to send alerts"
-                    );
-                }
-            }
-            Err(error) => {
-                // The error does not name the receiver. If a task of another receiver still runs, its events may
-                // be sent twice, which receivers detect by the event id.
-                tracing::error!(%error, "sending of alerts panicked");
-                self.busy.clear();
-            }
-        }
+    fn problems(&self) -> Vec<NodeProblem> {
+        let problems = self.health.problems().into_iter().filter_map(|problem| {
+            Some(NodeProblem {
+                kind: alert_kind(problem.class)?,
+                class: problem.class.name(),
+                key: problem.key,
+                detail: problem.detail,
+                since: problem.since,
+            })
+        });
+        problems.collect()
+    }
+
+    fn deliveries_changed(&self) {
+        self.publish_change(Change::Activation);
     }
 }
 
-/// Sends the pending events of a receiver, in order, until none is left or a try fails.
-async fn send_all(
-    ctx: &NodeContext,
-    client: &WebhookClient,
-    settings: &WebhookSettings,
-) -> Result<(), LedgerError> {
-    loop {
-        let row = ctx.ledger.receivers().await?.into_iter().find(|row| row.name == settings.name);
-        let (Some(row), true) = (row, ctx.ledger.acquire_leadership().await?) else {
-            return Ok(());
-        };
-        if row.pending == 0 || !send_next(ctx, client, settings, &row).await? {
-            return Ok(());
+/// The kind of the alerts of a class; `None` for problems of the alerting itself.
+fn alert_kind(class: ProblemClass) -> Option<AlertKind> {
+    match class {
+        ProblemClass::Disk => Some(AlertKind::DiskFull),
+        ProblemClass::Ledger
+        | ProblemClass::DataDirectory
+        | ProblemClass::Log
+        | ProblemClass::Objects => Some(AlertKind::StorageFailed),
+        ProblemClass::Partition => Some(AlertKind::PartitionFailed),
+        ProblemClass::Snapshot => Some(AlertKind::Damaged),
+        ProblemClass::Query | ProblemClass::Certificate | ProblemClass::Config => {
+            Some(AlertKind::NodeProblem)
         }
-        ctx.publish_change(crate::Change::Activation);
+        ProblemClass::Alert => None,
     }
 }
 
-/// Ends the delivery of the next event, or records a failed try (`false`).
-async fn send_next(
-    ctx: &NodeContext,
-    client: &WebhookClient,
-    settings: &WebhookSettings,
-    row: &Receiver,
-) -> Result<bool, LedgerError> {
-    let ledger = &ctx.ledger;
-    let name = &settings.name;
-    let Some(event) = ledger.next_alert_event(name).await? else { return Ok(false) };
-    let now = ctx.clock.now();
-    match outcome::decide_before_send(settings, row, &event, now) {
-        BeforeSend::Skip => {
-            ledger.skip_alert_event(name, event.id).await?;
-            return Ok(true);
-        }
-        BeforeSend::Expire(result) => {
-            tracing::error!(
-                receiver = name,
-                alert = event.alert.id,
-                why = result.why,
-                "alert not delivered"
-            );
-            count(name, "expired");
-            ledger.record_delivery_result(name, event.id, &result, now).await?;
-            return Ok(true);
-        }
-        BeforeSend::Send => {}
-    }
-    let response = match settings.secret.resolve(&*ctx.env) {
-        Ok(secret) => client.send(settings, &secret, &event::payload(&event), now).await.0,
-        Err(error) => WebhookResponse::NoResponse(throng_model::with_causes(&error)),
-    };
-    let now = ctx.clock.now();
-    match outcome::decide_after_send(&response, row.failures, event.id.unsigned_abs()) {
-        AfterSend::Ended(result) => {
-            let outcome = match result.state {
-                throng_store::DeliveryState::Delivered => "delivered",
-                _ => "refused",
-            };
-            if let Some(why) = &result.why {
-                tracing::error!(receiver = name, alert = event.alert.id, why, "alert refused");
-            }
-            count(name, outcome);
-            ledger.record_delivery_result(name, event.id, &result, now).await?;
-            Ok(true)
-        }
-        AfterSend::Retry { why, delay } => {
-            tracing::warn!(
-                receiver = name,
-                alert = event.alert.id,
-                failures = row.failures + 1,
-                why,
-                "alert not accepted, retrying"
-            );
-            metrics::counter!(metrics::ALERT_DELIVERY_FAILURES_TOTAL, "receiver" => name.clone())
-                .increment(1);
-            ledger.record_delivery_failure(name, &why, now.plus(delay)).await?;
-            Ok(false)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn count(receiver: &str, outcome: &'static str) {
-    let labels = [("receiver", receiver.to_owned()), ("outcome", outcome.to_owned())];
-    metrics::counter!(metrics::ALERT_DELIVERIES_TOTAL, &labels).increment(1);
-}
-
-/// Sends a test once to every receiver, or to the one of this name, and returns the responses. Does not write to the
-/// ledger.
-pub(crate) async fn send_test(
-    ctx: &NodeContext,
-    only: Option<&str>,
-) -> Result<Vec<ReceiverTest>, reqwest::Error> {
-    let client = WebhookClient::new()?;
-    let settings = ctx.spec.load().node.alerts.clone();
-    let wanted = settings.iter().filter(|one| only.is_none_or(|name| name == one.name));
-    let tests = wanted.map(|receiver| test(ctx, &client, receiver));
-    Ok(futures::future::join_all(tests).await)
-}
-
-async fn test(
-    ctx: &NodeContext,
-    client: &WebhookClient,
-    settings: &WebhookSettings,
-) -> ReceiverTest {
-    let now = ctx.clock.now();
-    let payload = event::test_payload(SystemEntropy.next_u64(), now);
-    let (response, text) = match settings.secret.resolve(&*ctx.env) {
-        Ok(secret) => client.send(settings, &secret, &payload, now).await,
-        Err(error) => {
-            (WebhookResponse::NoResponse(throng_model::with_causes(&error)), String::new())
+    #[test]
+    fn every_class_but_that_of_alerts_raises_alerts() {
+        for class in ProblemClass::ALL {
+            assert_eq!(alert_kind(class).is_none(), class == ProblemClass::Alert);
         }
-    };
-    let (status, error) = match response {
-        WebhookResponse::Status(status) => (Some(status), None),
-        WebhookResponse::NoResponse(why) => (None, Some(why)),
-    };
-    ReceiverTest {
-        receiver: settings.name.clone(),
-        accepted: status.is_some_and(|status| (200..300).contains(&status)),
-        status,
-        answer: text,
-        error,
     }
 }

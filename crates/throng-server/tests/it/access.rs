@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_access::Scope;
 use throng_model::ManualClock;
 use throng_server::Node;
-use throng_server::access::Scope;
 
 use crate::api::routes;
 use crate::sessions::sign_in_with;

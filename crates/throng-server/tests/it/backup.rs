@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_backup::{BackupError, Manifest, Progress};
 use throng_model::{Clock as _, SystemClock, Timestamp};
-use throng_server::backup::{BackupError, Manifest, Progress, backup, restore};
-use throng_server::{Node, NodeConfig, Recovery};
+use throng_server::{LocalStores, Node, NodeConfig, Recovery};
 
 use crate::Client;
 
@@ -55,6 +55,14 @@ async fn start(dir: &Path, data_dir: &Path) -> Node {
 
 fn no_progress() -> Progress {
     Arc::new(|_, _| ())
+}
+
+async fn backup(data_dir: &Path, to: &Path) -> Result<Manifest, BackupError> {
+    throng_backup::backup(&LocalStores, data_dir, to, SystemClock.now(), no_progress()).await
+}
+
+async fn restore(from: &Path, dir: &Path) -> Result<Manifest, BackupError> {
+    throng_backup::restore(Arc::new(LocalStores), from, dir, no_progress()).await
 }
 
 /// All events have the same time, so that they can be sent again unchanged.
@@ -148,7 +156,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_its_events() {
         };
         tokio::time::timeout(Duration::from_secs(60), growing).await.expect("events are accepted");
         let least = load.acknowledged.load(Ordering::SeqCst);
-        let made = backup(&live, &top.join(name), SystemClock.now(), no_progress()).await.unwrap();
+        let made = backup(&live, &top.join(name)).await.unwrap();
         backups.push((top.join(name), least, load.sent.load(Ordering::SeqCst), made));
     }
     load.stop.store(true, Ordering::SeqCst);
@@ -158,7 +166,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_its_events() {
     let all = load.sent.load(Ordering::SeqCst);
     for (number, (from, least, most, made)) in backups.into_iter().enumerate() {
         let target = top.join(format!("restored-{number}"));
-        let restored = restore(&from, &target, no_progress()).await.unwrap();
+        let restored = restore(&from, &target).await.unwrap();
         assert_eq!(restored, made);
         let node = start(top, &target).await;
         let client = Client::of(&node);
@@ -207,12 +215,12 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
     fs::write(live.join("admin.token"), "secret").unwrap();
     // The files of a stopped node are not changed.
     let before = files(&live);
-    let made = backup(&live, &top.join("folder"), SystemClock.now(), no_progress()).await.unwrap();
+    let made = backup(&live, &top.join("folder")).await.unwrap();
     assert_eq!(files(&live), before);
     assert!(made.files.iter().all(|file| !file.path.contains("token")));
     let tar = top.join("file.tar");
-    backup(&live, &tar, SystemClock.now(), no_progress()).await.unwrap();
-    let again = backup(&live, &tar, SystemClock.now(), no_progress()).await.unwrap_err();
+    backup(&live, &tar).await.unwrap();
+    let again = backup(&live, &tar).await.unwrap_err();
     assert!(matches!(again, BackupError::Exists { .. }), "{again:?}");
 
     let target = top.join("restored");
@@ -224,10 +232,10 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
             None => bad.push(0),
         }
         fs::write(path, bad).unwrap();
-        let refused = restore(&top.join("folder"), &target, no_progress()).await;
+        let refused = restore(&top.join("folder"), &target).await;
         assert!(refused.is_err(), "changed {}", path.display());
         fs::remove_file(path).unwrap();
-        let refused = restore(&top.join("folder"), &target, no_progress()).await;
+        let refused = restore(&top.join("folder"), &target).await;
         assert!(refused.is_err(), "without {}", path.display());
         fs::write(path, bytes).unwrap();
         assert!(!target.exists());
@@ -237,12 +245,12 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
     let end = archive.iter().rposition(|byte| *byte != 0).unwrap();
     for cut in (0..end).step_by(end / 40 + 1) {
         fs::write(&tar, &archive[..cut]).unwrap();
-        assert!(restore(&tar, &target, no_progress()).await.is_err(), "truncated at {cut}");
+        assert!(restore(&tar, &target).await.is_err(), "truncated at {cut}");
         assert!(!target.exists());
     }
     fs::write(&tar, &archive).unwrap();
-    restore(&tar, &target, no_progress()).await.unwrap();
-    let refused = restore(&tar, &target, no_progress()).await.unwrap_err();
+    restore(&tar, &target).await.unwrap();
+    let refused = restore(&tar, &target).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused:?}");
     let restored = start(top, &target).await;
     assert_eq!(actual(&Client::of(&restored)).await, 100_000);
@@ -265,12 +273,12 @@ async fn a_backup_has_the_spend_of_past_days() {
     client.events(impression(before, 2)).await;
     let slices = client.get("/v1/budgets/shoes").await["slices"].clone();
     assert_eq!(slices[0][1], json!(300_000), "{slices}");
-    let made = backup(&live, &top.join("folder"), SystemClock.now(), no_progress()).await.unwrap();
+    let made = backup(&live, &top.join("folder")).await.unwrap();
     let of_slices = made.files.iter().filter(|file| file.path.starts_with("objects/slices/"));
     assert_eq!(of_slices.count(), 1, "{:?}", made.files);
     node.shutdown().await;
     let target = top.join("restored");
-    restore(&top.join("folder"), &target, no_progress()).await.unwrap();
+    restore(&top.join("folder"), &target).await.unwrap();
     let node = start(top, &target).await;
     let restored = Client::of(&node).get("/v1/budgets/shoes").await["slices"].clone();
     assert_eq!(restored, slices);

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
+use throng_access::{LimitsConfig, LimitsError};
 use throng_model::{HashedIdentifier, SystemClock};
-use throng_server::{LimitsConfig, LimitsError, Node, NodeConfig, NodeError};
+use throng_server::{Node, NodeConfig, NodeError};
 use throng_store::{RunState, SyncRun, Verdict};
 
 use crate::Client;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use throng_server::{LimitsConfig, LimitsError, Node, NodeConfig, NodeError};
+use throng_access::{LimitsConfig, LimitsError};
+use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::{Limits, Problem};
 
 use crate::{Client, SPEC, noon, sent, spec, start};

@@ -146,7 +146,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn of(node: &Node) -> Self {
         let dir = &node.context().data_dir;
-        let token = throng_server::access::admin_token(dir).unwrap().unwrap();
+        let token = throng_access::admin_token(dir).unwrap().unwrap();
         Self { http: http(Some(token.expose())), url: node.url() }
     }
 

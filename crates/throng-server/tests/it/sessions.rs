@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use throng_access::Scope;
 use throng_server::Node;
-use throng_server::access::Scope;
 
 use crate::access::{node, scoped, status};
 use crate::{Client, http, noon};

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::{Value, json};
+use throng_access::Scope;
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate};
 use throng_log::{EventLog, FileLog, Record};
 use throng_model::{AdGroupName, Clock, Micros, SystemClock};
-use throng_server::access::Scope;
 use throng_server::{Node, NodeConfig, NodeError};
 use throng_spec::Role;
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use throng_backup::{Manifest, Progress};
 use throng_model::{Clock as _, SystemClock};
-use throng_server::backup::{self, Manifest, Progress};
+use throng_server::LocalStores;
 
 use crate::out;
 
@@ -53,7 +54,8 @@ fn describe(manifest: &Manifest) -> String {
 
 pub(crate) async fn backup(dir: &Path, to: &Path, json: bool) -> Result<ExitCode> {
     let bar = out::byte_bar("backup");
-    let result = backup::backup(dir, to, SystemClock.now(), progress(&bar)).await;
+    let result =
+        throng_backup::backup(&LocalStores, dir, to, SystemClock.now(), progress(&bar)).await;
     bar.finish_and_clear();
     let manifest = result.with_context(|| format!("failed to back up {}", dir.display()))?;
     if json {
@@ -66,7 +68,7 @@ pub(crate) async fn backup(dir: &Path, to: &Path, json: bool) -> Result<ExitCode
 
 pub(crate) async fn restore(from: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
     let bar = out::byte_bar("restore");
-    let result = backup::restore(from, dir, progress(&bar)).await;
+    let result = throng_backup::restore(Arc::new(LocalStores), from, dir, progress(&bar)).await;
     bar.finish_and_clear();
     let manifest = result.with_context(|| format!("failed to restore {}", from.display()))?;
     if json {

@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
         access_clock: Arc::new(SystemClock),
         recovery: throng_server::Recovery::default(),
         env: Arc::new(|name: &str| std::env::var(name).ok()),
-        limits: throng_server::LimitsConfig::default(),
+        limits: throng_access::LimitsConfig::default(),
         query_worker: WorkerCommand::default(),
     });
     let node = tokio::select! {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use throng_access::LimitsChange;
 use throng_ledger::SqliteLedger;
 use throng_model::SystemClock;
-use throng_server::{LimitsChange, Node, NodeConfig, WorkerCommand};
+use throng_server::{Node, NodeConfig, WorkerCommand};
 use throng_spec::{Role, Spec};
 use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};

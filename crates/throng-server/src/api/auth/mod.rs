@@ -1,10 +1,7 @@
 //! The checks of every request before its handler runs: host name, origin, credentials, scope and content type,
-//! in this order.
+//! in this order. `throng-access` decides; what is refused is counted, logged and answered here.
 
 mod headers;
-mod host;
-mod origin;
-mod routes;
 mod sign_in;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,24 +9,20 @@ use std::sync::Arc;
 
 use axum::body::HttpBody as _;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::header::AsHeaderName;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use throng_access::{
+    AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
+    Site, ThrottleAction, rule_of,
+};
 use throng_telemetry::metrics;
 
 use super::error::ApiError;
-use crate::access::{Access, Caller, ThrottleAction};
 
 pub(super) use headers::secure;
-pub(crate) use host::HostNames;
 pub(super) use sign_in::routes as sign_in_routes;
-
-pub(super) use routes::Needs;
-#[cfg(test)]
-pub(super) use routes::ROUTES;
-use routes::{AcceptedBody, rule_of};
 
 /// The state that the checks need.
 #[derive(Debug)]
@@ -38,44 +31,13 @@ pub(crate) struct Guard {
     pub(crate) access: Arc<Access>,
     /// The host names that the node accepts.
     pub(crate) hosts: HostNames,
-    /// The name of the session's cookie.
-    cookie: String,
+    /// The cookie of sessions.
+    cookie: SessionCookie,
 }
 
 impl Guard {
     pub(crate) fn new(access: Arc<Access>, hosts: HostNames) -> Self {
-        // Browsers send a cookie to every port of a host. The port in its name separates the sessions of
-        // two nodes on one machine.
-        let port = hosts.public_port();
-        let prefix = if hosts.is_https() { "__Host-" } else { "" };
-        Self { access, cookie: format!("{prefix}throng-session-{port}"), hosts }
-    }
-}
-
-fn text(parts: &Parts, name: impl AsHeaderName) -> Option<&str> {
-    parts.headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// The credentials of a request.
-enum Credentials<'a> {
-    None,
-    Token(&'a str),
-    Session(&'a str),
-}
-
-impl Guard {
-    fn credentials<'a>(&self, parts: &'a Parts) -> Credentials<'a> {
-        if let Some(value) = text(parts, header::AUTHORIZATION) {
-            // Another scheme counts as a wrong token, not as a missing one.
-            return Credentials::Token(value.strip_prefix("Bearer ").unwrap_or_default().trim());
-        }
-        let cookies = parts.headers.get_all(header::COOKIE);
-        let mut pairs = cookies.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
-        let session = pairs.find_map(|pair| {
-            let (name, value) = pair.trim().split_once('=')?;
-            (name == self.cookie).then_some(value)
-        });
-        session.map_or(Credentials::None, Credentials::Session)
+        Self { access, cookie: SessionCookie::new(&hosts), hosts }
     }
 }
 
@@ -103,9 +65,9 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
     let matched = parts.extensions.get::<MatchedPath>().map(|p| p.as_str().to_owned());
     let rule = rule_of(&parts.method, matched.as_deref());
     let probe = rule.needs == Needs::Probe;
-    guard.hosts.check(parts, probe).map_err(refuse)?;
+    guard.hosts.check(parts, probe).map_err(|refusal| refuse(unknown_host(&refusal)))?;
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let site = origin::of(parts, &guard.hosts);
+    let site = Site::of(parts, &guard.hosts);
     if changes && site.is_foreign() {
         metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "foreign_origin")
             .increment(1);
@@ -134,34 +96,29 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
 async fn caller(
     guard: &Guard,
     parts: &Parts,
-    site: origin::Site,
+    site: Site,
     changes: bool,
 ) -> Result<Option<Caller>, Box<Response>> {
-    let found = match guard.credentials(parts) {
-        Credentials::None => return Ok(None),
-        Credentials::Token(token) => guard.access.token(token).await,
-        Credentials::Session(secret) => {
-            // The browser adds the cookie also to requests of other sites, so it counts only if the browser
-            // says that a page of this node sent the request. A page on another port is another site.
-            if !site.may_use_cookie(changes) {
-                return Ok(None);
-            }
-            match guard.access.session(secret).await {
-                // An expired session is not a wrong token: the person signs in again.
-                Ok(None) => return Ok(None),
-                other => other,
-            }
-        }
-    };
-    match found {
-        Ok(Some(caller)) => Ok(Some(caller)),
-        Ok(None) => Err(refuse(wrong_token(guard, address(parts)))),
+    let credentials = guard.cookie.credentials(parts);
+    match guard.access.authenticate(credentials, site, changes).await {
+        Ok(Authentication::Anonymous) => Ok(None),
+        Ok(Authentication::Caller(caller)) => Ok(Some(caller)),
+        Ok(Authentication::WrongToken) => Err(refuse(wrong_token(guard, address(parts)))),
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to check a token");
             let message = "the ledger does not answer, so the token cannot be checked";
             Err(refuse(ApiError::unavailable(message).help("try again in a moment")))
         }
     }
+}
+
+/// The response to a request whose host is not one of the node's.
+fn unknown_host(refusal: &HostRefusal) -> ApiError {
+    metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "unknown_host").increment(1);
+    ApiError::misdirected(refusal.to_string()).help(
+        "use the address that the node listens on, or set node.public_url (or \
+         node.allowed_hosts) to the name that callers use",
+    )
 }
 
 /// The address of the client, from the connection.
@@ -209,15 +166,18 @@ fn forbidden(parts: &Parts, name: &str, needed: &str) -> Box<Response> {
 /// The path of the page, if a browser requests a page.
 fn browser_page(parts: &Parts) -> Option<&str> {
     let is_page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
-    let is_browser = text(parts, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
+    let is_browser = parts
+        .headers
+        .get(header::ACCEPT)
+        .and_then(|kinds| kinds.to_str().ok())
+        .is_some_and(|kinds| kinds.contains("text/html"));
     (is_page && is_browser).then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
 }
 
-/// Refuses a content type that the route does not accept. A page of another site can send forms and
-/// `text/plain` without a preflight request, so no route of the API accepts them.
+/// Refuses a content type that the route does not accept.
 fn check_content_type(parts: &Parts, empty: bool, accepts: AcceptedBody) -> CheckResult {
     let kind = super::body::content_type(&parts.headers);
-    if accepts.matches(&kind) || (empty && kind.is_empty() && accepts != AcceptedBody::Events) {
+    if accepts.allows(&kind, empty) {
         return Ok(());
     }
     let shown: String = kind.chars().filter(|c| !c.is_control()).take(60).collect();

@@ -13,10 +13,10 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use serde::Deserialize;
+use throng_access::{AccessError, Caller, SESSION_LIFETIME, is_opened_by_hand, own_path};
 
-use super::{ApiError, Guard, origin, wrong_token};
+use super::{ApiError, Guard, wrong_token};
 use crate::NodeContext;
-use crate::access::{AccessError, Caller};
 use crate::api::body::slow_body;
 
 const WRONG_LINK: &str = "This link has already been used, or is older than ten minutes.";
@@ -47,7 +47,7 @@ async fn open(
     if code.is_empty() {
         return page(StatusCode::OK, "/", "");
     }
-    if !origin::is_opened_by_hand(&parts) {
+    if !is_opened_by_hand(&parts) {
         return render(&SignInPage { back: "/", code: &code, error: "" }, StatusCode::OK);
     }
     sign_in_by_code(&guard, &code).await
@@ -109,8 +109,7 @@ async fn start_session(guard: &Guard, caller: &Caller, back: &str) -> Response {
     match guard.access.begin_session(caller).await {
         Ok(secret) => {
             tracing::info!(name = caller.name(), "signed in");
-            let cookie =
-                guard.set_cookie(secret.expose(), crate::access::SESSION_LIFETIME.as_secs());
+            let cookie = guard.cookie.set(secret.expose(), SESSION_LIFETIME.as_secs());
             ([(header::SET_COOKIE, cookie)], Redirect::to(back)).into_response()
         }
         Err(error) => failed(&error),
@@ -127,32 +126,13 @@ async fn sign_out(
     {
         return failed(&error.into());
     }
-    ([(header::SET_COOKIE, guard.set_cookie("", 0))], Redirect::to("/sign-in")).into_response()
+    ([(header::SET_COOKIE, guard.cookie.set("", 0))], Redirect::to("/sign-in")).into_response()
 }
 
 fn failed(error: &AccessError) -> Response {
     tracing::error!(error = error as &dyn std::error::Error, "failed to start or end a session");
     let error = ApiError::unavailable("the ledger does not answer");
     error.help("try again in a moment").into_response()
-}
-
-impl Guard {
-    /// `SameSite=Strict`: browsers do not send it with requests of other sites.
-    fn set_cookie(&self, value: &str, max_age_secs: u64) -> String {
-        let secure = if self.hosts.is_https() { "; Secure" } else { "" };
-        format!(
-            "{}={value}; Path=/; Max-Age={max_age_secs}; HttpOnly; SameSite=Strict{secure}",
-            self.cookie
-        )
-    }
-}
-
-/// A path of this node, or `/`: never another site. Only printable ASCII without `\`, because browsers read `\` as
-/// `/` and drop tabs and line breaks.
-fn own_path(back: &str) -> &str {
-    let plain = back.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\');
-    let own = back.starts_with('/') && !back.starts_with("//");
-    if plain && own && back.len() <= 2_000 { back } else { "/" }
 }
 
 #[derive(Template)]
@@ -172,29 +152,5 @@ fn render(page: &SignInPage<'_>, status: StatusCode) -> Response {
     match page.render() {
         Ok(html) => (status, Html(html)).into_response(),
         Err(_) => ApiError::unauthorized().into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn only_paths_of_this_node_are_allowed_after_signing_in() {
-        for own in ["/", "/decide?user=1", "/audiences/a%20b"] {
-            assert_eq!(super::own_path(own), own);
-        }
-        for elsewhere in [
-            "",
-            "//evil.example",
-            "https://evil.example",
-            "/\\evil.example",
-            "/\t/evil.example",
-            "/\r\nset-cookie: a=b",
-            "\t//evil.example",
-            " /",
-            "/ü",
-            "javascript:alert(1)",
-        ] {
-            assert_eq!(super::own_path(elsewhere), "/", "{elsewhere:?}");
-        }
     }
 }

@@ -1,12 +1,11 @@
 //! Alerts, their deliveries and their receivers.
 
+use throng_alerts::ReceiverTest;
 use throng_api::{
     AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertReceiver, AlertSeverity,
     AlertTestAnswer,
 };
 use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver, Severity};
-
-use crate::roles::notify::ReceiverTest;
 
 /// An alert with those of the deliveries that are its own.
 pub(in crate::api) fn item(alert: Alert, deliveries: &[Delivery]) -> AlertItem {

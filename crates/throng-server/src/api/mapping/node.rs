@@ -1,9 +1,9 @@
 //! Problems and nodes, tokens and sessions.
 
+use throng_access::Scopes;
 use throng_api::{NodeImpact, NodeProblem, NodeSummary, SessionSummary, TokenSummary};
 use throng_store::{SessionRow, TokenRow};
 
-use crate::access::Scopes;
 use crate::health::{HealthProblem, Impact};
 use crate::roles::cluster::Member;
 

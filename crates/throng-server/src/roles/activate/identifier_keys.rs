@@ -1,10 +1,10 @@
 //! The keys that delivered states and plans are encrypted with.
 
+use throng_access::write_private;
 use throng_activation::{DeliveredError, IdentifierKeys};
 use throng_model::new_secret;
 
 use crate::NodeContext;
-use crate::access::write_private;
 
 /// The file of the data directory with the keys of identifiers. Not part of backups.
 const KEY_FILE: &str = "identifiers.key";

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use throng_access::Scope;
 use throng_model::{AdjustableClock, Clock as _, Secret, SystemClock};
-use throng_server::access::Scope;
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Role, Spec};
@@ -234,7 +234,7 @@ impl NodeStarter {
             access_clock: Arc::new(SystemClock),
             recovery: throng_server::Recovery::default(),
             env: Arc::clone(&self.env),
-            limits: throng_server::LimitsConfig::default(),
+            limits: throng_access::LimitsConfig::default(),
             query_worker: WorkerCommand::default(),
         })
         .await

@@ -4,15 +4,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::header;
-use axum::http::request::Parts;
-use throng_telemetry::metrics;
-
-use crate::api::error::ApiError;
+use http::header;
+use http::request::Parts;
 
 /// A host with its port, if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Authority {
+struct Authority {
     /// In lower case; an IPv6 address in brackets.
     host: String,
     port: Option<u16>,
@@ -20,7 +17,7 @@ pub(super) struct Authority {
 
 impl Authority {
     /// Parses the value of `Host`, or the authority of an origin. `None` if it is neither a name nor an address.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let text = text.trim().to_ascii_lowercase();
         let (host, port) = match text.rsplit_once(':') {
             Some(_) if text.ends_with(']') => (text.as_str(), None),
@@ -50,9 +47,20 @@ impl Authority {
     }
 }
 
+/// Why the host of a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HostRefusal {
+    /// It is not a name of the node.
+    #[error("the host name `{0}` is not a name of this node")]
+    Unknown(String),
+    /// The request does not have one host.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
 /// The host names and addresses that a node accepts.
 #[derive(Debug, Clone)]
-pub(crate) struct HostNames {
+pub struct HostNames {
     listen: SocketAddr,
     tls: bool,
     public: Option<Public>,
@@ -69,7 +77,7 @@ struct Public {
 impl HostNames {
     /// The host names of a node that listens on an address, with the settings `node.public_url` and
     /// `node.allowed_hosts`.
-    pub(crate) fn new(
+    pub fn new(
         listen: SocketAddr,
         tls: bool,
         public_url: Option<&str>,
@@ -85,12 +93,12 @@ impl HostNames {
     }
 
     /// Whether browsers reach the node over HTTPS.
-    pub(super) fn is_https(&self) -> bool {
+    pub(crate) fn is_https(&self) -> bool {
         self.public.as_ref().map_or(self.tls, |public| public.https)
     }
 
     /// The port that browsers connect to.
-    pub(super) fn public_port(&self) -> u16 {
+    pub(crate) fn public_port(&self) -> u16 {
         match &self.public {
             Some(public) => public.authority.port_or(if public.https { 443 } else { 80 }),
             None => self.listen.port(),
@@ -125,27 +133,17 @@ impl HostNames {
         known_address || public || self.allowed.iter().any(matches)
     }
 
-    /// Refuses a request whose host is missing, duplicate or unknown.
-    pub(super) fn check(&self, parts: &Parts, probe: bool) -> Result<(), ApiError> {
-        let refused = |message: String| {
-            metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "unknown_host")
-                .increment(1);
-            ApiError::misdirected(message).help(
-                "use the address that the node listens on, or set node.public_url (or \
-                 node.allowed_hosts) to the name that callers use",
-            )
-        };
-        match host_of(parts) {
-            Ok(host) if self.is_known(&host, probe) => Ok(()),
-            Ok(host) => {
-                Err(refused(format!("the host name `{}` is not a name of this node", host.host)))
-            }
-            Err(why) => Err(refused(why.to_owned())),
-        }
+    /// Refuses a request whose host is missing, duplicate or unknown. A probe may use any address.
+    ///
+    /// # Errors
+    /// [`HostRefusal`].
+    pub fn check(&self, parts: &Parts, probe: bool) -> Result<(), HostRefusal> {
+        let host = host_of(parts).map_err(HostRefusal::Invalid)?;
+        if self.is_known(&host, probe) { Ok(()) } else { Err(HostRefusal::Unknown(host.host)) }
     }
 
     /// Whether an origin, such as `https://ads.example.com`, is the one of this request's host.
-    pub(super) fn is_own_origin(&self, origin: &str, parts: &Parts) -> bool {
+    pub(crate) fn is_own_origin(&self, origin: &str, parts: &Parts) -> bool {
         let Some((scheme, rest)) = origin.split_once("://") else { return false };
         let (Some(from), Ok(host)) = (Authority::parse(rest), host_of(parts)) else {
             return false;
@@ -194,7 +192,7 @@ mod tests {
     use super::*;
 
     fn request(uri: &str, hosts: &[&str]) -> Parts {
-        let mut builder = axum::http::Request::builder().uri(uri);
+        let mut builder = http::Request::builder().uri(uri);
         for host in hosts {
             builder = builder.header("host", *host);
         }

@@ -1,10 +1,10 @@
 //! The site whose page sent a request, according to the browser.
 
-use axum::http::header;
-use axum::http::request::Parts;
+use http::header;
+use http::request::Parts;
 
-use super::host::HostNames;
-use super::text;
+use crate::headers::text;
+use crate::hosts::HostNames;
 
 const SITE: &str = "sec-fetch-site";
 const MODE: &str = "sec-fetch-mode";
@@ -24,21 +24,40 @@ enum Sender {
 
 /// The origin of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Site {
+pub struct Site {
     sender: Sender,
     /// The browser navigates to a page, instead of fetching something for a page.
     navigates: bool,
 }
 
 impl Site {
+    /// The origin of a request. If it has both headers, both must say that it is a page of this node.
+    pub fn of(parts: &Parts, hosts: &HostNames) -> Self {
+        let site = parts.headers.contains_key(SITE).then(|| {
+            let value = text(parts, SITE).unwrap_or_default();
+            matches!(value, "same-origin" | "none")
+        });
+        let origin = parts.headers.contains_key(header::ORIGIN).then(|| {
+            let value = text(parts, header::ORIGIN).unwrap_or_default();
+            let one = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
+            one && hosts.is_own_origin(value, parts)
+        });
+        let sender = match (site, origin) {
+            (None, None) => Sender::Unknown,
+            (Some(false), _) | (_, Some(false)) => Sender::Foreign,
+            _ => Sender::Own,
+        };
+        Self { sender, navigates: text(parts, MODE) == Some("navigate") }
+    }
+
     /// Whether a page of another site sent the request.
-    pub(super) fn is_foreign(self) -> bool {
+    pub fn is_foreign(self) -> bool {
         self.sender == Sender::Foreign
     }
 
     /// Whether the session cookie counts. For a change the browser must say that a page of this node sent the
     /// request. For a read a page of another site may link here, but may not fetch.
-    pub(super) fn may_use_cookie(self, changes: bool) -> bool {
+    pub(crate) fn may_use_cookie(self, changes: bool) -> bool {
         match self.sender {
             Sender::Own => true,
             Sender::Unknown => !changes,
@@ -47,32 +66,21 @@ impl Site {
     }
 }
 
-/// The origin of a request. If it has both headers, both must say that it is a page of this node.
-pub(super) fn of(parts: &Parts, hosts: &HostNames) -> Site {
-    let site = parts.headers.contains_key(SITE).then(|| {
-        let value = text(parts, SITE).unwrap_or_default();
-        matches!(value, "same-origin" | "none")
-    });
-    let origin = parts.headers.contains_key(header::ORIGIN).then(|| {
-        let value = text(parts, header::ORIGIN).unwrap_or_default();
-        let one = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
-        one && hosts.is_own_origin(value, parts)
-    });
-    let sender = match (site, origin) {
-        (None, None) => Sender::Unknown,
-        (Some(false), _) | (_, Some(false)) => Sender::Foreign,
-        _ => Sender::Own,
-    };
-    Site { sender, navigates: text(parts, MODE) == Some("navigate") }
-}
-
 /// Whether a person opened this address: by typing it, from another program, or from a bookmark. Not a link of
 /// a page, a preview, or a prefetch of the browser.
-pub(super) fn is_opened_by_hand(parts: &Parts) -> bool {
+pub fn is_opened_by_hand(parts: &Parts) -> bool {
     text(parts, SITE) == Some("none")
         && text(parts, MODE) == Some("navigate")
         && !parts.headers.contains_key(PURPOSE)
         && !parts.headers.contains_key("purpose")
+}
+
+/// A path of this node, or `/`: never another site. Only printable ASCII without `\`, because browsers read `\` as
+/// `/` and drop tabs and line breaks.
+pub fn own_path(back: &str) -> &str {
+    let plain = back.bytes().all(|byte| (0x21..=0x7e).contains(&byte) && byte != b'\\');
+    let own = back.starts_with('/') && !back.starts_with("//");
+    if plain && own && back.len() <= 2_000 { back } else { "/" }
 }
 
 #[cfg(test)]
@@ -80,12 +88,12 @@ mod tests {
     use super::*;
 
     fn site(headers: &[(&str, &str)]) -> Site {
-        let mut builder = axum::http::Request::builder().uri("/").header("host", "127.0.0.1:7077");
+        let mut builder = http::Request::builder().uri("/").header("host", "127.0.0.1:7077");
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
         let hosts = HostNames::new(([127, 0, 0, 1], 7077).into(), false, None, &[]);
-        of(&builder.body(()).unwrap().into_parts().0, &hosts)
+        Site::of(&builder.body(()).unwrap().into_parts().0, &hosts)
     }
 
     #[test]
@@ -123,5 +131,26 @@ mod tests {
         );
         let linked = site(&[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate")]);
         assert!(linked.may_use_cookie(false) && !linked.may_use_cookie(true));
+    }
+
+    #[test]
+    fn only_paths_of_this_node_are_allowed_after_signing_in() {
+        for own in ["/", "/decide?user=1", "/audiences/a%20b"] {
+            assert_eq!(own_path(own), own);
+        }
+        for elsewhere in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\r\nset-cookie: a=b",
+            "\t//evil.example",
+            " /",
+            "/ü",
+            "javascript:alert(1)",
+        ] {
+            assert_eq!(own_path(elsewhere), "/", "{elsewhere:?}");
+        }
     }
 }

@@ -10,13 +10,13 @@ use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver, Severity
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
 /// The maximum number of pending events of one receiver. Beyond it the oldest events expire.
-pub(super) const MAX_PENDING: u64 = 10_000;
+pub(crate) const MAX_PENDING: u64 = 10_000;
 /// Tries of an event that the receiver rejects as invalid: the receiver may be faulty temporarily.
 const MAX_REFUSED_TRIES: u32 = 5;
 
 /// The response to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum WebhookResponse {
+pub(crate) enum WebhookResponse {
     /// A response with this status.
     Status(u16),
     /// No response; the reason, without the URL.
@@ -25,7 +25,7 @@ pub(super) enum WebhookResponse {
 
 /// The decision about the next event of a receiver before a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BeforeSend {
+pub(crate) enum BeforeSend {
     /// Send it.
     Send,
     /// It is not for this receiver.
@@ -36,7 +36,7 @@ pub(super) enum BeforeSend {
 
 /// The decision after a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AfterSend {
+pub(crate) enum AfterSend {
     /// The delivery has ended.
     Ended(DeliveryResult),
     /// Retry after this delay.
@@ -44,7 +44,7 @@ pub(super) enum AfterSend {
 }
 
 /// Decides about an event before it is sent.
-pub(super) fn decide_before_send(
+pub(crate) fn decide_before_send(
     settings: &WebhookSettings,
     receiver: &Receiver,
     event: &AlertEvent,
@@ -77,12 +77,12 @@ pub(super) fn decide_before_send(
 }
 
 /// How long an event is retried.
-pub(super) fn max_age(settings: &WebhookSettings) -> Duration {
+pub(crate) fn max_age(settings: &WebhookSettings) -> Duration {
     Duration::from_secs(u64::from(settings.retry_hours) * 3_600)
 }
 
 /// Decides after a request. `failures` counts the earlier failed tries of this event.
-pub(super) fn decide_after_send(response: &WebhookResponse, failures: u32, seed: u64) -> AfterSend {
+pub(crate) fn decide_after_send(response: &WebhookResponse, failures: u32, seed: u64) -> AfterSend {
     let tries = failures.saturating_add(1);
     let delay = BACKOFF.delay(tries, seed);
     match response {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{FileEntry, MANIFEST, MANIFEST_SUM, Manifest};
-use super::{BackupError, failed};
+use crate::error::BackupError;
+use crate::files::failed;
+use crate::manifest::{FileEntry, MANIFEST, MANIFEST_SUM, Manifest};
 
 /// Zstandard's default level.
 const ZSTD_LEVEL: i32 = 3;
@@ -17,14 +18,14 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// The format of a backup, by the extension of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ArchiveFormat {
+pub(crate) enum ArchiveFormat {
     Folder,
     Tar,
     TarZstd,
 }
 
 impl ArchiveFormat {
-    pub(super) fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if name.ends_with(".tar.zst") {
             Self::TarZstd
@@ -42,12 +43,12 @@ fn partial_path(to: &Path) -> PathBuf {
 }
 
 /// The path of the folder for the copy of the ledger, beside the target.
-pub(super) fn staging_path(to: &Path) -> PathBuf {
+pub(crate) fn staging_path(to: &Path) -> PathBuf {
     to.with_added_extension("staging")
 }
 
 /// Removes the temporary files beside the target.
-pub(super) fn remove_temporary_files(to: &Path) {
+pub(crate) fn remove_temporary_files(to: &Path) {
     for path in [partial_path(to), staging_path(to)] {
         let removed = match path.is_dir() {
             true => fs::remove_dir_all(&path),
@@ -63,7 +64,7 @@ pub(super) fn remove_temporary_files(to: &Path) {
 }
 
 /// Creates a folder that only its owner can read.
-pub(super) fn create_folder(path: &Path) -> Result<(), BackupError> {
+pub(crate) fn create_folder(path: &Path) -> Result<(), BackupError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -72,7 +73,7 @@ pub(super) fn create_folder(path: &Path) -> Result<(), BackupError> {
 }
 
 /// Creates a file that only its owner can read.
-pub(super) fn create_file(path: &Path) -> Result<File, BackupError> {
+pub(crate) fn create_file(path: &Path) -> Result<File, BackupError> {
     if let Some(folder) = path.parent() {
         create_folder(folder)?;
     }
@@ -80,17 +81,17 @@ pub(super) fn create_file(path: &Path) -> Result<File, BackupError> {
     file.map_err(failed("create", path))
 }
 
-pub(super) fn sync_folder(path: &Path) -> Result<(), BackupError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), BackupError> {
     let folder = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads at most a number of bytes, hashes and counts them, and reports progress.
-pub(super) struct HashingReader<'a, R> {
+pub(crate) struct HashingReader<'a, R> {
     inner: R,
     remaining: u64,
     sum: Sha256,
@@ -98,12 +99,12 @@ pub(super) struct HashingReader<'a, R> {
 }
 
 impl<'a, R: Read> HashingReader<'a, R> {
-    pub(super) fn new(inner: R, bytes: u64, on_read: &'a mut dyn FnMut(u64)) -> Self {
+    pub(crate) fn new(inner: R, bytes: u64, on_read: &'a mut dyn FnMut(u64)) -> Self {
         Self { inner, remaining: bytes, sum: Sha256::new(), on_read }
     }
 
     /// The number of missing bytes, and the SHA-256 of those that were read.
-    pub(super) fn finish(self) -> (u64, String) {
+    pub(crate) fn finish(self) -> (u64, String) {
         (self.remaining, hex(&self.sum.finalize()))
     }
 }
@@ -161,14 +162,14 @@ impl Write for Output {
 }
 
 /// Writes a backup. Nothing is at the target before [`BackupWriter::finish`].
-pub(super) struct BackupWriter {
+pub(crate) struct BackupWriter {
     to: PathBuf,
     partial: PathBuf,
     inner: Inner,
 }
 
 impl BackupWriter {
-    pub(super) fn create(to: &Path) -> Result<Self, BackupError> {
+    pub(crate) fn create(to: &Path) -> Result<Self, BackupError> {
         let partial = partial_path(to);
         for path in [to.to_owned(), partial.clone(), staging_path(to)] {
             if fs::symlink_metadata(&path).is_ok() {
@@ -196,7 +197,7 @@ impl BackupWriter {
     }
 
     /// Adds the first `bytes` of a file under a name. A file that has fewer by now is an error.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         name: &str,
         source: &Path,
@@ -223,7 +224,7 @@ impl BackupWriter {
 
     /// Adds the manifest, syncs everything to the disk, and only then renames it to the target: an
     /// incomplete backup must never have the name of a complete one.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         mut self,
         mut manifest: Manifest,
         files: Vec<FileEntry>,
@@ -269,7 +270,7 @@ fn append(
 }
 
 /// Syncs a folder and the folders in it.
-pub(super) fn sync_folders(folder: &Path) -> Result<(), BackupError> {
+pub(crate) fn sync_folders(folder: &Path) -> Result<(), BackupError> {
     for entry in fs::read_dir(folder).map_err(failed("list", folder))? {
         let path = entry.map_err(failed("list", folder))?.path();
         if path.is_dir() {

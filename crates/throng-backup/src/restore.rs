@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::archive::{
+use crate::archive::{
     ArchiveFormat, HashingReader, create_file, create_folder, hex, sync_folder, sync_folders,
 };
-use super::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
-use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, failed};
-use crate::node::{stamped_folders, write_stamp};
+use crate::error::BackupError;
+use crate::files::{LEDGER, LOG, OBJECTS, Progress, blocking, failed};
+use crate::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
+use crate::stores::Stores;
 
 /// The largest manifest: one of ten million files is smaller.
 const MAX_MANIFEST_BYTES: u64 = 2 << 30;
@@ -22,7 +24,12 @@ const MAX_MANIFEST_BYTES: u64 = 2 << 30;
 ///
 /// # Errors
 /// [`BackupError`]; the directory is unchanged then.
-pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Manifest, BackupError> {
+pub async fn restore(
+    stores: Arc<dyn Stores>,
+    from: &Path,
+    dir: &Path,
+    progress: Progress,
+) -> Result<Manifest, BackupError> {
     let (from, dir) = (from.to_owned(), dir.to_owned());
     blocking(move || {
         match fs::read_dir(&dir) {
@@ -38,7 +45,7 @@ pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Mani
         if fs::symlink_metadata(&temporary).is_ok() {
             return Err(BackupError::Exists { path: temporary });
         }
-        let restored = restore_to(&from, &temporary, &dir, &progress);
+        let restored = restore_to(&*stores, &from, &temporary, &dir, &progress);
         if restored.is_err()
             && let Err(error) = fs::remove_dir_all(&temporary)
             && error.kind() != io::ErrorKind::NotFound
@@ -51,6 +58,7 @@ pub async fn restore(from: &Path, dir: &Path, progress: Progress) -> Result<Mani
 }
 
 fn restore_to(
+    stores: &dyn Stores,
     from: &Path,
     temporary: &Path,
     dir: &Path,
@@ -70,8 +78,8 @@ fn restore_to(
     }
     // All stores are of one moment, so all get the ledger's stamp.
     if let Some(stamp) = &manifest.stamp {
-        for (_, folder) in stamped_folders(temporary) {
-            write_stamp(&folder, stamp).map_err(failed("stamp", &folder))?;
+        for folder in stores.stamped_folders(temporary) {
+            stores.write_stamp(&folder, stamp).map_err(failed("stamp", &folder))?;
         }
     }
     sync_folders(temporary)?;

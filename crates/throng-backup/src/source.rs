@@ -10,9 +10,10 @@ use throng_log::{EventLog as _, FileLog};
 use throng_spec::{LogSettings, ObjectsSettings, Spec};
 use throng_store::AppliedSpec;
 
-use super::archive::BackupWriter;
-use super::manifest::{FileEntry, PartitionRange};
-use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, failed};
+use crate::archive::BackupWriter;
+use crate::error::BackupError;
+use crate::files::{LEDGER, LOG, OBJECTS, Progress, failed};
+use crate::manifest::{FileEntry, PartitionRange};
 
 /// The folder of checkpoints among the objects.
 const CHECKPOINTS: &str = "checkpoints";
@@ -21,7 +22,7 @@ const QUARANTINE: &str = "quarantine";
 
 /// Refuses a node whose log or objects are not in the data directory: a copy of the rest could not
 /// be restored.
-pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupError> {
+pub(crate) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupError> {
     // With a spec that this version cannot read, the backup copies what the directory holds.
     let spec = applied.and_then(|applied| serde_json::from_value::<Spec>(applied.spec).ok());
     match spec {
@@ -36,7 +37,7 @@ pub(super) fn refuse_shared(applied: Option<AppliedSpec>) -> Result<(), BackupEr
 }
 
 /// Removes a file if it exists.
-pub(super) fn remove(path: &Path) -> Result<(), BackupError> {
+pub(crate) fn remove(path: &Path) -> Result<(), BackupError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),
@@ -58,18 +59,18 @@ fn open(path: &Path) -> Result<Option<(File, u64)>, BackupError> {
 
 /// The files that were copied so far, over all rounds. Objects are immutable, so the copy of an
 /// earlier round stays valid.
-pub(super) struct CopiedFiles {
+pub(crate) struct CopiedFiles {
     data_dir: PathBuf,
     progress: Progress,
     done: u64,
     total: u64,
     copied: HashSet<String>,
     missing_last_round: HashSet<String>,
-    pub(super) entries: Vec<FileEntry>,
+    pub(crate) entries: Vec<FileEntry>,
 }
 
 impl CopiedFiles {
-    pub(super) fn new(data_dir: &Path, progress: Progress) -> Self {
+    pub(crate) fn new(data_dir: &Path, progress: Progress) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
             progress,
@@ -102,7 +103,7 @@ impl CopiedFiles {
     /// Copies the named objects that were not copied before. `false` if one does not exist:
     /// retention may have removed it, and a newer copy of the ledger does not name it then. An
     /// object that is missing in two consecutive rounds is lost.
-    pub(super) fn objects(
+    pub(crate) fn objects(
         &mut self,
         writer: &mut BackupWriter,
         names: &[String],
@@ -134,7 +135,7 @@ impl CopiedFiles {
     }
 
     /// Adds the copy of the ledger, and the captured files.
-    pub(super) fn rest(
+    pub(crate) fn rest(
         &mut self,
         writer: &mut BackupWriter,
         ledger: &Path,
@@ -171,17 +172,17 @@ fn rest_bytes(data_dir: &Path) -> u64 {
 
 /// Checkpoints and log of one moment, as open files: what the node deletes or replaces later stays
 /// readable.
-pub(super) struct CapturedFiles {
+pub(crate) struct CapturedFiles {
     /// Name in the backup, path, open file with its length at that moment.
     files: Vec<(String, PathBuf, (File, u64))>,
-    pub(super) ranges: Vec<PartitionRange>,
+    pub(crate) ranges: Vec<PartitionRange>,
 }
 
 impl CapturedFiles {
     /// Opens the checkpoints, then the log. In the other order a checkpoint could be ahead of the
     /// copied log, and a node refuses to start with that. `None` if the log was truncated past a
     /// checkpoint in between: the next round finds a newer checkpoint.
-    pub(super) fn open(data_dir: &Path) -> Result<Option<Self>, BackupError> {
+    pub(crate) fn open(data_dir: &Path) -> Result<Option<Self>, BackupError> {
         let log_dir = data_dir.join(LOG);
         let mut captured = Self { files: Vec::new(), ranges: Vec::new() };
         let Some(partitions) = FileLog::partitions_in(&log_dir)? else { return Ok(Some(captured)) };

@@ -3,23 +3,28 @@
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
 use throng_store::{HistoryEntry, LedgerError, NewToken, TokenRow};
 
-use super::{Access, AccessError, Caller, SPEC_TOKEN, Scopes};
+use super::{Access, AccessError, Caller, SPEC_TOKEN};
+use crate::scope::{Scope, Scopes};
 
 /// The prefix of every token, so that secret scanners can find leaked ones.
 pub(super) const TOKEN_PREFIX: &str = "throng_";
 
 /// A token to be created.
 #[derive(Debug, Clone)]
-pub(crate) struct TokenRequest {
-    pub(crate) name: String,
-    pub(crate) scopes: Scopes,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) workspace: Option<String>,
+pub struct TokenRequest {
+    /// Its name, which [`is_token_name`] accepts.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// When it expires; `None`: it does not.
+    pub expires_at: Option<Timestamp>,
+    /// The workspace that it is limited to.
+    pub workspace: Option<String>,
 }
 
 /// Whether a text is a valid name of a token that a person creates. The names of the node's own
 /// tokens are reserved.
-pub(crate) fn is_token_name(text: &str) -> bool {
+pub fn is_token_name(text: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     (1..=64).contains(&text.len())
         && text.bytes().all(is_allowed)
@@ -29,8 +34,12 @@ pub(crate) fn is_token_name(text: &str) -> bool {
 }
 
 impl Access {
-    /// Creates a token. Its secret is not stored and cannot be shown again.
-    pub(crate) async fn create(
+    /// Creates a token. Its secret is not stored and cannot be shown again. `at` is its
+    /// time in the history.
+    ///
+    /// # Errors
+    /// [`AccessError`], also if a valid token has this name.
+    pub async fn create(
         &self,
         request: TokenRequest,
         caller: &Caller,
@@ -53,9 +62,33 @@ impl Access {
         Ok(secret)
     }
 
+    /// Creates a token that replaces the one of this name, with the rights of the node itself.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub async fn replace(
+        &self,
+        name: &str,
+        scopes: &[Scope],
+        at: Timestamp,
+    ) -> Result<Secret, AccessError> {
+        let admin = self.admin()?;
+        match self.revoke(name, &admin, at).await {
+            Ok(()) | Err(LedgerError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let scopes = scopes.iter().copied().collect();
+        let name = name.to_owned();
+        let request = TokenRequest { name, scopes, expires_at: None, workspace: None };
+        self.create(request, &admin, at).await
+    }
+
     /// Revokes a token and its sessions: at once on this node, and within two seconds on the
     /// others.
-    pub(crate) async fn revoke(
+    ///
+    /// # Errors
+    /// [`LedgerError::NotFound`] if no valid token has this name; other [`LedgerError`]s.
+    pub async fn revoke(
         &self,
         name: &str,
         caller: &Caller,
@@ -68,18 +101,21 @@ impl Access {
     }
 
     /// All tokens, with their last use as far as this node has recorded it.
-    pub(crate) async fn list(&self) -> Result<Vec<TokenRow>, LedgerError> {
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn list(&self) -> Result<Vec<TokenRow>, LedgerError> {
         self.write_last_used().await;
         self.ledger.tokens().await
     }
 
     /// Whether a token of the list is valid now.
-    pub(crate) fn is_valid(&self, row: &TokenRow) -> bool {
+    pub fn is_valid(&self, row: &TokenRow) -> bool {
         row.is_valid(self.now())
     }
 
     /// The time by which tokens and sessions expire.
-    pub(crate) fn time(&self) -> Timestamp {
+    pub fn time(&self) -> Timestamp {
         self.now()
     }
 

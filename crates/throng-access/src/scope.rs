@@ -88,7 +88,7 @@ impl FromIterator<Scope> for Scopes {
 
 impl Scopes {
     /// Parses a comma-separated list, and ignores scopes that this version does not know.
-    pub(crate) fn parse_known(text: &str) -> Self {
+    pub fn parse_known(text: &str) -> Self {
         text.split(',').filter_map(|word| word.trim().parse::<Scope>().ok()).collect()
     }
 
@@ -104,7 +104,8 @@ impl Scopes {
         self.0 == 0
     }
 
-    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+    /// The names of the scopes, in the order of [`Scope::ALL`].
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & scope.bit() != 0).map(Scope::name)
     }
 }

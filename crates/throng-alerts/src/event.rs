@@ -13,14 +13,14 @@ const MAX_MESSAGE_CHARS: usize = 4_000;
 
 /// A body with the id by which receivers detect duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Payload {
-    pub(super) event_id: String,
-    pub(super) body: String,
+pub(crate) struct Payload {
+    pub(crate) event_id: String,
+    pub(crate) body: String,
 }
 
 /// The body of an event. It has only the fields of the alert: messages name objects of the spec, files and columns,
 /// never a value of the data.
-pub(super) fn payload(event: &AlertEvent) -> Payload {
+pub(crate) fn payload(event: &AlertEvent) -> Payload {
     let what = match event.event {
         AlertEventKind::Raised => "raised",
         AlertEventKind::Resolved => "resolved",
@@ -30,7 +30,7 @@ pub(super) fn payload(event: &AlertEvent) -> Payload {
 }
 
 /// The body of a test: an event of the kind `test` about no alert.
-pub(super) fn test_payload(nonce: u64, now: Timestamp) -> Payload {
+pub(crate) fn test_payload(nonce: u64, now: Timestamp) -> Payload {
     let event_id = format!("test-{nonce:016x}");
     let alert = json!({
         "kind": "test",
@@ -75,7 +75,7 @@ fn body(event_id: &str, event: &str, at: Timestamp, alert: &Value) -> String {
 /// The header `Throng-Signature`: `t=` the time of the request in seconds since 1970, `v1=` the
 /// HMAC-SHA256 of that number, a dot and the body, in hexadecimal. The time is that of the try, so that
 /// a receiver can refuse old requests.
-pub(super) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
+pub(crate) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
     let seconds = now.0.div_euclid(1_000_000);
     let digest = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).map(|mut mac| {
         mac.update(format!("{seconds}.").as_bytes());

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use throng_store::StoreStamp;
 
-pub(super) const MANIFEST: &str = "manifest.json";
-pub(super) const MANIFEST_SUM: &str = "manifest.sha256";
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST_SUM: &str = "manifest.sha256";
 /// The format that this version writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    pub(super) fn new(
+    pub(crate) fn new(
         made_at: Timestamp,
         stamp: Option<StoreStamp>,
         spec_version: Option<u64>,

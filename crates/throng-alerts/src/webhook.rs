@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
 use throng_model::{Secret, Timestamp};
 use throng_spec::WebhookSettings;
 
-use super::event::{Payload, signature};
-use super::outcome::WebhookResponse;
+use crate::event::{Payload, signature};
+use crate::outcome::WebhookResponse;
 
 /// The timeout of the whole request: a receiver that hangs delays its own events only.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -17,7 +16,7 @@ const MAX_SHOWN_BYTES: usize = 512;
 
 /// Sends requests to receivers. Redirects are not followed: a signed alert is sent to the configured server only.
 #[derive(Debug, Clone)]
-pub(super) struct WebhookClient {
+pub(crate) struct WebhookClient {
     /// Uses the machine's proxy, if it has one.
     remote: reqwest::Client,
     /// Without a proxy, for a receiver on this machine.
@@ -25,7 +24,7 @@ pub(super) struct WebhookClient {
 }
 
 impl WebhookClient {
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
         // Another part of the process may have installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = || {
@@ -39,7 +38,7 @@ impl WebhookClient {
     }
 
     /// Sends a payload, and reads the beginning of the response. `now` is the time that is signed.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         settings: &WebhookSettings,
         secret: &Secret,
@@ -88,19 +87,4 @@ async fn beginning(mut response: reqwest::Response) -> String {
     bytes.truncate(MAX_SHOWN_BYTES);
     let text = String::from_utf8_lossy(&bytes);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
-}
-
-/// The result of a test of one receiver.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct ReceiverTest {
-    /// The receiver's name.
-    pub(crate) receiver: String,
-    /// Whether it accepted the test: any status from 200 to 299.
-    pub(crate) accepted: bool,
-    /// The status of its response; `None` if there was none.
-    pub(crate) status: Option<u16>,
-    /// The beginning of the response body.
-    pub(crate) answer: String,
-    /// The reason if there was no response.
-    pub(crate) error: Option<String>,
 }

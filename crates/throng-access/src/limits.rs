@@ -85,7 +85,7 @@ pub struct LimitsChange {
 
 /// The limits of a running node.
 #[derive(Debug)]
-pub(crate) struct NodeLimits {
+pub struct NodeLimits {
     config: LimitsConfig,
     data_dir: PathBuf,
     /// What the spec names with which the node was started.
@@ -97,7 +97,10 @@ pub(crate) struct NodeLimits {
 
 impl NodeLimits {
     /// Reads the limits, and sets the roots of the spec's sources.
-    pub(crate) fn open(
+    ///
+    /// # Errors
+    /// [`LimitsError`].
+    pub fn open(
         config: LimitsConfig,
         data_dir: &Path,
         spec: &mut Spec,
@@ -114,12 +117,15 @@ impl NodeLimits {
     }
 
     /// The current limits.
-    pub(crate) fn now(&self) -> Arc<Limits> {
+    pub fn now(&self) -> Arc<Limits> {
         self.now.load_full()
     }
 
     /// Reads the file again. The limits do not change if that fails.
-    pub(crate) fn reload(&self) -> Result<LimitsChange, LimitsError> {
+    ///
+    /// # Errors
+    /// [`LimitsError`].
+    pub fn reload(&self) -> Result<LimitsChange, LimitsError> {
         let _reading = self.reloading.lock();
         let mut new = configured(&self.config, &self.data_dir)?;
         new.extend(&self.from_spec);

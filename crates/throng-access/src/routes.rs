@@ -3,13 +3,13 @@
 
 use std::fmt;
 
-use axum::http::Method;
+use http::Method;
 
-use crate::access::{Scope, Scopes};
+use crate::scope::{Scope, Scopes};
 
 /// What a route requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Needs {
+pub enum Needs {
     /// Nothing: the response contains nothing about the cluster.
     Nothing,
     /// Nothing: for probes, which may use any address as the host name.
@@ -21,7 +21,8 @@ pub(in crate::api) enum Needs {
 }
 
 impl Needs {
-    pub(super) fn allow(self, scopes: Scopes) -> bool {
+    /// Whether a caller with these scopes may send the request.
+    pub fn allow(self, scopes: Scopes) -> bool {
         match self {
             Self::Nothing | Self::Probe => true,
             Self::Caller => !scopes.is_empty(),
@@ -45,7 +46,7 @@ impl fmt::Display for Needs {
 
 /// The bodies that a route accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum AcceptedBody {
+pub enum AcceptedBody {
     /// JSON, or none.
     Json,
     /// Events: NDJSON, JSON or protobuf.
@@ -55,7 +56,13 @@ pub(in crate::api) enum AcceptedBody {
 }
 
 impl AcceptedBody {
-    pub(super) fn matches(self, kind: &str) -> bool {
+    /// Whether the route accepts a body of this content type; empty: the request has none. A page of another site can
+    /// send forms and `text/plain` without a preflight request, so no route of the API accepts them.
+    pub fn allows(self, kind: &str, is_empty_body: bool) -> bool {
+        self.matches(kind) || (is_empty_body && kind.is_empty() && self != Self::Events)
+    }
+
+    fn matches(self, kind: &str) -> bool {
         match self {
             Self::Json => kind == "application/json",
             Self::Events => matches!(
@@ -70,7 +77,8 @@ impl AcceptedBody {
         }
     }
 
-    pub(super) fn help(self) -> &'static str {
+    /// What to send instead.
+    pub fn help(self) -> &'static str {
         match self {
             Self::Json => "send JSON with `content-type: application/json`",
             Self::Events => {
@@ -83,13 +91,15 @@ impl AcceptedBody {
 
 /// The requirements of one route.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api) struct Rule {
-    pub(in crate::api) needs: Needs,
-    pub(in crate::api) accepts: AcceptedBody,
+pub struct Rule {
+    /// The scopes.
+    pub needs: Needs,
+    /// The body.
+    pub accepts: AcceptedBody,
 }
 
 /// A method, a path and its rule.
-pub(in crate::api) type Entry = (&'static str, &'static str, Rule);
+type Entry = (&'static str, &'static str, Rule);
 
 const fn rule(method: &'static str, path: &'static str, needs: Needs) -> Entry {
     (method, path, Rule { needs, accepts: AcceptedBody::Json })
@@ -110,7 +120,7 @@ const LOOKUP: &[Scope] = &[Scope::Lookup];
 const FEED: &[Scope] = &[Scope::Feed];
 
 /// Every route.
-pub(in crate::api) const ROUTES: &[Entry] = &[
+pub const ROUTES: &[Entry] = &[
     rule("GET", "/healthz", Needs::Probe),
     rule("GET", "/readyz", Needs::Probe),
     get("/metrics", &[Scope::Metrics, Scope::Read]),
@@ -204,7 +214,7 @@ pub(in crate::api) const ROUTES: &[Entry] = &[
 
 /// The rule of a route. An unknown path requires a valid caller, so that strangers cannot find out which paths
 /// exist.
-pub(super) fn rule_of(method: &Method, path: Option<&str>) -> Rule {
+pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     let Some(path) = path else {
         return Rule { needs: Needs::Caller, accepts: AcceptedBody::Json };
     };

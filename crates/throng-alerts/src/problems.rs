@@ -2,14 +2,13 @@
 //! receivers like other alerts.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::Timestamp;
 use throng_store::{AlertKind, LedgerError, NewAlert};
 use tokio_util::sync::CancellationToken;
 
-use crate::{HealthProblem, NodeContext, ProblemClass};
+use crate::deps::{AlertsDeps, NodeProblem};
 
 /// The interval in which problems are polled.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -21,11 +20,12 @@ const MAX_ALERTS: u32 = 1_000;
 /// The cause of an alert: kind and subject.
 type Cause = (AlertKind, String);
 
-/// Runs until `shutdown`. While the ledger cannot be written, alerts wait in memory.
-pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+/// Raises and resolves the alerts of this process until `shutdown`. While the ledger cannot be written, alerts wait in
+/// memory.
+pub async fn raise_node_problems(deps: AlertsDeps, shutdown: CancellationToken) {
     let mut raised: Option<BTreeSet<Cause>> = None;
     loop {
-        if let Err(error) = round(&ctx, &mut raised).await {
+        if let Err(error) = round(&deps, &mut raised).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to write alerts of node problems, retrying"
@@ -33,21 +33,21 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(ctx.poll_delay(POLL_INTERVAL)) => {}
+            () = tokio::time::sleep(deps.poll_delay(POLL_INTERVAL)) => {}
         }
     }
 }
 
-async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Result<(), LedgerError> {
-    let place = match ctx.spec.load().node.is_shared() {
-        true => format!("on {}", ctx.url.get().map_or("a node", String::as_str)),
+async fn round(deps: &AlertsDeps, raised: &mut Option<BTreeSet<Cause>>) -> Result<(), LedgerError> {
+    let place = match deps.spec.load().node.is_shared() {
+        true => format!("on {}", deps.host.url().as_deref().unwrap_or("a node")),
         false => "on this node".to_owned(),
     };
     let raised = match raised {
         Some(raised) => raised,
         // Alerts that the previous process raised and did not resolve.
         None => {
-            let all = ctx.ledger.alerts(MAX_ALERTS).await?;
+            let all = deps.ledger.alerts(MAX_ALERTS).await?;
             let of_this_node = all
                 .into_iter()
                 .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(&place))
@@ -55,19 +55,19 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
             raised.insert(of_this_node.collect())
         }
     };
-    let now = ctx.clock.now();
-    let wanted = alerts(&ctx.health.problems(), &place, now);
+    let now = deps.clock.now();
+    let wanted = alerts(&deps.host.problems(), &place, now);
     let kept: BTreeSet<Cause> =
         wanted.iter().map(|alert| (alert.kind, alert.subject.clone())).collect();
     let ended: Vec<Cause> = raised.difference(&kept).cloned().collect();
     for cause in ended {
-        ctx.ledger.resolve_alert(cause.0, &cause.1, now).await?;
+        deps.ledger.resolve_alert(cause.0, &cause.1, now).await?;
         raised.remove(&cause);
     }
     for alert in wanted {
         let cause = (alert.kind, alert.subject.clone());
         if !raised.contains(&cause) {
-            ctx.ledger.raise_alert(&alert, now).await?;
+            deps.ledger.raise_alert(&alert, now).await?;
             raised.insert(cause);
         }
     }
@@ -75,54 +75,38 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
 }
 
 /// The alerts for problems that have lasted long enough.
-fn alerts(problems: &[HealthProblem], place: &str, now: Timestamp) -> Vec<NewAlert> {
+fn alerts(problems: &[NodeProblem], place: &str, now: Timestamp) -> Vec<NewAlert> {
     let lasting = problems.iter().filter(|problem| now.since(problem.since) >= MIN_DURATION);
     lasting
-        .filter_map(|problem| {
-            let kind = kind(problem.class)?;
-            let parts = [problem.class.name(), &problem.key, place];
+        .map(|problem| {
+            let parts = [problem.class, &problem.key, place];
             let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-            Some(NewAlert { kind, subject: parts.join(" "), message: problem.detail.clone() })
+            NewAlert {
+                kind: problem.kind,
+                subject: parts.join(" "),
+                message: problem.detail.clone(),
+            }
         })
         .collect()
-}
-
-/// The kind of the alerts of a class; `None` for problems of the alerting itself.
-fn kind(class: ProblemClass) -> Option<AlertKind> {
-    match class {
-        ProblemClass::Disk => Some(AlertKind::DiskFull),
-        ProblemClass::Ledger
-        | ProblemClass::DataDirectory
-        | ProblemClass::Log
-        | ProblemClass::Objects => Some(AlertKind::StorageFailed),
-        ProblemClass::Partition => Some(AlertKind::PartitionFailed),
-        ProblemClass::Snapshot => Some(AlertKind::Damaged),
-        ProblemClass::Query | ProblemClass::Certificate | ProblemClass::Config => {
-            Some(AlertKind::NodeProblem)
-        }
-        ProblemClass::Alert => None,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Impact;
 
     #[test]
     fn lasting_problems_raise_alerts_with_distinct_subjects() {
-        let problem = |class, key: &str, since| HealthProblem {
+        let problem = |kind, class, key: &str, since| NodeProblem {
+            kind,
             class,
             key: key.to_owned(),
-            impact: Impact::NotReady,
             detail: "no room".to_owned(),
             since: Timestamp(since),
         };
         let problems = [
-            problem(ProblemClass::Disk, "", 0),
-            problem(ProblemClass::Partition, "3", 0),
-            problem(ProblemClass::Snapshot, "buyers", 1),
-            problem(ProblemClass::Alert, "", 0),
+            problem(AlertKind::DiskFull, "disk", "", 0),
+            problem(AlertKind::PartitionFailed, "partition", "3", 0),
+            problem(AlertKind::Damaged, "snapshot", "buyers", 1),
         ];
         let now = Timestamp(0).plus(MIN_DURATION);
         let all: Vec<(AlertKind, String)> = alerts(&problems, "on this node", now)
@@ -137,8 +121,5 @@ mod tests {
                 (AlertKind::PartitionFailed, subject("partition 3")),
             ]
         );
-        for class in ProblemClass::ALL {
-            assert_eq!(kind(class).is_none(), class == ProblemClass::Alert);
-        }
     }
 }

@@ -29,7 +29,7 @@ impl Bucket {
 
 /// The response to a wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ThrottleAction {
+pub enum ThrottleAction {
     /// The token is wrong.
     Refuse,
     /// There were too many wrong tokens; the client may retry after this.
@@ -57,7 +57,7 @@ impl Throttle {
     /// Counts a wrong token of an address; `now` is a time of [`Clock::elapsed`].
     ///
     /// [`Clock::elapsed`]: throng_model::Clock::elapsed
-    pub(super) fn record_wrong_token(
+    pub(crate) fn record_wrong_token(
         &self,
         address: Option<IpAddr>,
         now: Duration,

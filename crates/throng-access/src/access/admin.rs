@@ -11,7 +11,8 @@ use std::time::Duration;
 use throng_model::{Secret, SecretHash, new_secret};
 use throng_store::NewToken;
 
-use super::{Access, AccessError, Caller, Scope, Scopes};
+use super::{Access, AccessError, Caller};
+use crate::scope::{Scope, Scopes};
 
 /// The file of a data directory with the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
@@ -44,7 +45,10 @@ fn read(path: &Path) -> Result<Option<String>, AccessError> {
 }
 
 /// Writes a file that only its owner may read, atomically.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), AccessError> {
+///
+/// # Errors
+/// [`AccessError::File`].
+pub fn write_private(path: &Path, text: &str) -> Result<(), AccessError> {
     let temporary = path.with_extension("new");
     let written = || -> std::io::Result<()> {
         match fs::remove_file(&temporary) {
@@ -75,7 +79,10 @@ impl Access {
     /// replaced, because the ledger has only its hash. Other admin tokens of the same data
     /// directory are revoked: a copy of an old file must not stay valid. In an embedded ledger that
     /// is every other admin token.
-    pub(crate) async fn open_admin(&self, dir: &Path, shared: bool) -> Result<(), AccessError> {
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub async fn open_admin(&self, dir: &Path, shared: bool) -> Result<(), AccessError> {
         let now = self.now();
         let owner = if shared { owner_of(dir)? } else { "this data directory".to_owned() };
         let path = dir.join(ADMIN_TOKEN_FILE);
@@ -144,7 +151,10 @@ impl Access {
     }
 
     /// The node itself as a caller, with its admin token.
-    pub(crate) fn admin(&self) -> Result<Caller, AccessError> {
+    ///
+    /// # Errors
+    /// [`AccessError::NoAdmin`] before [`Access::open_admin`].
+    pub fn admin(&self) -> Result<Caller, AccessError> {
         let credential = self.admin.get().ok_or(AccessError::NoAdmin)?;
         Ok(Caller { credential: Arc::clone(credential), session: None })
     }

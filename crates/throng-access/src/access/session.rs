@@ -10,9 +10,9 @@ use super::{Access, AccessError, CACHE_TTL, Caller, Credential};
 /// A session expires when it is not used for this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(12 * 3_600);
 /// A session expires this long after its start, even if it is used.
-pub(crate) const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// How long a sign-in link is valid.
-pub(crate) const CODE_LIFETIME: Duration = Duration::from_secs(600);
+const CODE_LIFETIME: Duration = Duration::from_secs(600);
 /// The last use of a session is written to the ledger at most this often.
 const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Sessions in the cache; further ones are read from the ledger for every request.
@@ -55,7 +55,10 @@ impl Access {
     }
 
     /// Starts a session with the rights of a caller. Returns its secret, for the cookie.
-    pub(crate) async fn begin_session(&self, caller: &Caller) -> Result<Secret, AccessError> {
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub async fn begin_session(&self, caller: &Caller) -> Result<Secret, AccessError> {
         let secret = new_secret("")?;
         let grant = grant_of(&secret, &caller.credential);
         let now = self.now();
@@ -64,8 +67,11 @@ impl Access {
         Ok(secret)
     }
 
-    /// The caller with the cookie of this session.
-    pub(crate) async fn session(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
+    /// The caller with the cookie of this session; `None` if it has ended or expired.
+    ///
+    /// # Errors
+    /// [`LedgerError`] if the ledger does not respond.
+    pub async fn session(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
         let hash = SecretHash::of(secret);
         let cached = {
             let sessions = self.sessions.lock();
@@ -109,9 +115,12 @@ impl Access {
         self.sessions.lock().remove(&hash);
     }
 
-    /// Ends a session at once on this node, and within [`CACHE_TTL`] on the others. Whether there
-    /// was one.
-    pub(crate) async fn end_session(&self, id: i64) -> Result<bool, LedgerError> {
+    /// Ends a session at once on this node, and within a second on the others. Whether there was
+    /// one.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn end_session(&self, id: i64) -> Result<bool, LedgerError> {
         let ended = self.ledger.end_session(id).await?;
         let mut sessions = self.sessions.lock();
         sessions.retain(|_, session| session.row.id != id);
@@ -119,7 +128,10 @@ impl Access {
     }
 
     /// The active sessions, newest first, each with the name of its token.
-    pub(crate) async fn sessions(&self) -> Result<Vec<(SessionRow, String)>, LedgerError> {
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn sessions(&self) -> Result<Vec<(SessionRow, String)>, LedgerError> {
         let now = self.now();
         let tokens = self.valid_tokens.load_full();
         let rows = self.ledger.sessions(now).await?.into_iter();
@@ -133,11 +145,12 @@ impl Access {
         Ok(named.collect())
     }
 
-    /// Creates a code for one sign-in with the rights of a caller, valid for [`CODE_LIFETIME`].
-    pub(crate) async fn sign_in_code(
-        &self,
-        caller: &Caller,
-    ) -> Result<(Secret, Timestamp), AccessError> {
+    /// Creates a code for one sign-in with the rights of a caller, valid for ten minutes. Returns
+    /// it with the time when it expires.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub async fn sign_in_code(&self, caller: &Caller) -> Result<(Secret, Timestamp), AccessError> {
         let code = new_secret("")?;
         let grant = grant_of(&code, &caller.credential);
         let now = self.now();
@@ -147,7 +160,10 @@ impl Access {
     }
 
     /// Redeems a sign-in code. Returns the caller for whom it was created; `None` the second time.
-    pub(crate) async fn redeem_code(&self, code: &str) -> Result<Option<Caller>, LedgerError> {
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub async fn redeem_code(&self, code: &str) -> Result<Option<Caller>, LedgerError> {
         let redeemed = self.ledger.redeem_sign_in_code(SecretHash::of(code), self.now()).await?;
         let Some(grant) = redeemed else { return Ok(None) };
         if self.credential_of(code, &grant).is_none() {

@@ -5,9 +5,7 @@
 //! runs through an hour in a minute must not expire the session of its viewer.
 
 mod admin;
-mod scope;
 mod session;
-mod throttle;
 mod tokens;
 
 use std::collections::HashMap;
@@ -21,15 +19,13 @@ use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
 use throng_store::{Ledger, LedgerError};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use admin::write_private;
-pub use admin::{ADDRESS_FILE, ADMIN_TOKEN_FILE, admin_token};
-pub use scope::{Scope, Scopes, UnknownScope};
-pub(crate) use session::SESSION_LIFETIME;
-use throttle::Throttle;
-pub(crate) use throttle::ThrottleAction;
-pub(crate) use tokens::{TokenRequest, is_token_name};
+use crate::scope::{Scope, Scopes};
+use crate::throttle::{Throttle, ThrottleAction};
 
+pub use admin::{ADDRESS_FILE, ADMIN_TOKEN_FILE, admin_token, write_private};
 use session::CachedSession;
+pub use session::SESSION_LIFETIME;
+pub use tokens::{TokenRequest, is_token_name};
 
 /// The name of the token that the spec's `node.token` refers to.
 pub const SPEC_TOKEN: &str = "node.token";
@@ -144,7 +140,7 @@ impl std::fmt::Debug for Access {
 
 impl Access {
     /// Access with the tokens of a ledger and the spec's token.
-    pub(crate) fn new(
+    pub fn new(
         ledger: Arc<dyn Ledger>,
         clock: Arc<dyn Clock>,
         spec_token: Option<&Secret>,
@@ -182,12 +178,12 @@ impl Access {
     }
 
     /// Counts a wrong token of an address, and returns the response to it.
-    pub(crate) fn throttle_wrong_token(&self, address: Option<IpAddr>) -> ThrottleAction {
+    pub fn throttle_wrong_token(&self, address: Option<IpAddr>) -> ThrottleAction {
         self.throttle.record_wrong_token(address, self.clock.elapsed())
     }
 
     /// Reads the valid tokens from the ledger.
-    pub(crate) async fn reload(&self) -> Result<(), LedgerError> {
+    async fn reload(&self) -> Result<(), LedgerError> {
         let mut read_at = self.last_read.lock().await;
         self.read_tokens(&mut read_at).await
     }
@@ -221,12 +217,12 @@ impl Access {
         found.filter(|token| token.is_valid(self.now()))
     }
 
-    /// The caller with this token. Hashes are compared, so that the duration reveals nothing about
-    /// the token.
+    /// The caller with this token; `None` if it is not valid. Hashes are compared, so that the
+    /// duration reveals nothing about the token.
     ///
     /// # Errors
     /// [`LedgerError`] if the token is unknown and the ledger does not respond.
-    pub(crate) async fn token(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
+    pub async fn token(&self, secret: &str) -> Result<Option<Caller>, LedgerError> {
         let hash = SecretHash::of(secret);
         let mut found = self.find(hash);
         if found.is_none() {
@@ -258,7 +254,7 @@ impl Access {
 
     /// Reads the tokens periodically, and writes their last use, until `stop`. While the ledger
     /// does not respond, the tokens of the last read stay valid until they expire.
-    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut written = self.clock.elapsed();
         while !stop.is_cancelled() {
             tokio::select! {

@@ -1,0 +1,64 @@
+//! What alerts need from the process that runs them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use throng_model::{Clock, Timestamp, poll_delay};
+use throng_spec::Spec;
+use throng_store::{AlertKind, Ledger};
+
+/// An open problem of a process, of a class that raises alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeProblem {
+    /// The kind of its alert.
+    pub kind: AlertKind,
+    /// The name of its class, such as `partition`.
+    pub class: &'static str,
+    /// Which one of its class, such as the number of a partition; empty if there can be only one.
+    pub key: String,
+    /// What happened and how to fix it, without values of the data: the message of its alert.
+    pub detail: String,
+    /// Since when it is open.
+    pub since: Timestamp,
+}
+
+/// The process that runs alerts.
+pub trait Host: Send + Sync {
+    /// The URL of this node, which names it in alerts; `None` before it listens.
+    fn url(&self) -> Option<String>;
+
+    /// The open problems of this process that raise alerts.
+    fn problems(&self) -> Vec<NodeProblem>;
+
+    /// A delivery has ended: whoever shows deliveries reads them again. Must not block.
+    fn deliveries_changed(&self);
+}
+
+/// What the functions of this crate work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AlertsDeps {
+    /// Alerts, their events and their receivers.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The applied spec, shared with the process, which swaps it when another one is applied.
+    pub spec: Arc<ArcSwap<Spec>>,
+    /// Where secrets of the kind `env:NAME` come from.
+    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The process.
+    pub host: Arc<dyn Host>,
+}
+
+impl std::fmt::Debug for AlertsDeps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AlertsDeps").finish_non_exhaustive()
+    }
+}
+
+impl AlertsDeps {
+    /// See [`poll_delay`].
+    pub(crate) fn poll_delay(&self, interval: Duration) -> Duration {
+        poll_delay(&*self.clock, interval, self.spec.load().node.is_shared())
+    }
+}

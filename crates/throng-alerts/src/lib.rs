@@ -1,0 +1,19 @@
+//! Alerts to people: raised for lasting problems of a node, and delivered to the receivers of `node.alerts` as
+//! signed webhooks.
+//!
+//! Alerts are rows of the ledger; whoever detects a cause raises them there. [`deliver`] runs on the leader: it
+//! turns raised and resolved alerts into events, which are rows too, so that a crash loses none, and sends each
+//! event to every receiver until it is accepted or too old. [`raise_node_problems`] runs in every process.
+
+mod delivery;
+mod deps;
+mod event;
+mod outcome;
+mod problems;
+mod receiver_test;
+mod webhook;
+
+pub use delivery::deliver;
+pub use deps::{AlertsDeps, Host, NodeProblem};
+pub use problems::raise_node_problems;
+pub use receiver_test::{ReceiverTest, send_test};
