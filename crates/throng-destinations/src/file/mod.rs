@@ -6,6 +6,7 @@ mod audience;
 mod config;
 mod destination;
 mod folder;
+mod format;
 mod manifest;
 mod names;
 mod request;
@@ -17,8 +18,9 @@ use throng_activation::Destination;
 
 use crate::{Preparation, RegistryError};
 
-pub use config::{FileAccount, FileFormat};
+pub use config::FileAccount;
 pub use destination::FileDestination;
+pub use format::FileFormat;
 
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
 pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;

@@ -4,7 +4,7 @@ use throng_activation::BatchPart;
 use throng_model::HashedIdentifier;
 use throng_store::Operation;
 
-use super::config::FileFormat;
+use super::format::FileFormat;
 
 /// The file with the audience and owner of a folder.
 pub(super) const ABOUT: &str = "audience.json";
