@@ -193,7 +193,8 @@ pub struct PlatformSize {
 pub struct EnsuredAudience {
     /// The platform's id.
     pub platform_id: String,
-    /// This call created it.
+    /// This call created it, or an earlier one of this owner to which nothing was ever sent. An earlier one may also
+    /// count as found, with `own` set.
     pub created: bool,
     /// This owner created it, by this call or an earlier one.
     pub own: bool,
@@ -220,8 +221,8 @@ pub trait Destination: Send + Sync {
     /// Reads the audience's size.
     async fn size(&self, platform_id: &str) -> Result<PlatformSize, SendError>;
 
-    /// Deletes an audience. `Ok` also if the account has no audience of this id: an earlier call whose
-    /// response was lost has deleted it.
+    /// Deletes an audience. `Ok` also if the account no longer has the audience: an earlier call whose response
+    /// was lost has deleted it.
     async fn delete_audience(&self, platform_id: &str) -> Result<(), SendError>;
 
     /// Checks token and account with the cheapest call that the platform has.

@@ -8,6 +8,7 @@ mod destination;
 mod folder;
 mod format;
 mod manifest;
+mod marks;
 mod names;
 mod request;
 mod response;
