@@ -23,8 +23,25 @@ pub struct Limits {
     pub max_batch_rows: u32,
     /// Tasks of one account that run at the same time.
     pub max_tasks: u32,
-    /// Sizes are numbers of matched people that follow deliveries, so that a series of them is evaluated.
-    pub shows_people: bool,
+    /// Sizes are numbers of matched people that follow deliveries, so that a series of them is evaluated. `None`:
+    /// they are something else.
+    pub sizes: Option<SizeLimits>,
+}
+
+/// What a platform documents about the sizes of its audiences. The default is for platforms that document nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// The smallest size that is shown as a number. Of a smaller audience the platform shows no size, or this as the
+    /// upper bound.
+    pub min_shown: u64,
+    /// The longest time until a size shows a change.
+    pub lag: Duration,
+}
+
+impl Default for SizeLimits {
+    fn default() -> Self {
+        Self { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) }
+    }
 }
 
 /// The position of a request in an upload session that replaces the whole audience.

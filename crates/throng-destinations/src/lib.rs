@@ -14,4 +14,4 @@ mod registry;
 pub use file::{FileAccount, FileFormat};
 pub use meta::MetaAccount;
 pub use platform::{Preparation, RegistryError};
-pub use registry::{Account, open, platforms, preparation};
+pub use registry::{Account, open, platforms, preparation, size_limits};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_activation::Destination;
+use throng_activation::{Destination, SizeLimits};
 
 use crate::file::FileAccount;
 use crate::meta::MetaAccount;
@@ -20,11 +20,12 @@ pub enum Account {
 struct Platform {
     name: &'static str,
     preparation: Preparation,
+    sizes: Option<SizeLimits>,
 }
 
 const PLATFORMS: &[Platform] = &[
-    Platform { name: "meta", preparation: crate::meta::PREPARATION },
-    Platform { name: "file", preparation: crate::file::PREPARATION },
+    Platform { name: "meta", preparation: crate::meta::PREPARATION, sizes: crate::meta::SIZES },
+    Platform { name: "file", preparation: crate::file::PREPARATION, sizes: crate::file::SIZES },
 ];
 
 /// The names of all platforms.
@@ -35,6 +36,12 @@ pub fn platforms() -> impl Iterator<Item = &'static str> {
 /// The preparation of a platform's rows; `None` if the platform does not exist.
 pub fn preparation(platform: &str) -> Option<Preparation> {
     PLATFORMS.iter().find(|known| known.name == platform).map(|known| known.preparation)
+}
+
+/// What a platform documents about the sizes of its audiences, as [`Destination::limits`] without an account. `None` if
+/// the platform does not exist, or if its sizes are not numbers of people.
+pub fn size_limits(platform: &str) -> Option<SizeLimits> {
+    PLATFORMS.iter().find(|known| known.name == platform).and_then(|known| known.sizes)
 }
 
 /// Opens a destination. Makes no call; the returned destination keeps its connections.

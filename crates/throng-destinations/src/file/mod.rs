@@ -15,7 +15,7 @@ mod response;
 
 use std::sync::Arc;
 
-use throng_activation::Destination;
+use throng_activation::{Destination, SizeLimits};
 
 use crate::{Preparation, RegistryError};
 
@@ -25,6 +25,9 @@ pub use format::FileFormat;
 
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
 pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;
+
+/// Sizes are numbers of rows, and are compared with the manifest.
+pub(crate) const SIZES: Option<SizeLimits> = None;
 
 /// Opens a folder as a destination. Does not access the file system.
 ///

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::config::{Config, MetaAccount, check};
 use super::response::{RawResponse, is_not_found, json_of, response_of, size_of, usage_of};
-use super::{normalise, request};
+use super::{SIZES, normalise, request};
 use crate::RegistryError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -203,7 +203,7 @@ fn id_of(value: &Value) -> Option<String> {
 #[async_trait]
 impl Destination for MetaDestination {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: 16, shows_people: true }
+        Limits { max_batch_rows: 10_000, max_tasks: 16, sizes: SIZES }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

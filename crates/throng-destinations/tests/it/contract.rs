@@ -9,7 +9,7 @@ use throng_activation::{
     SendRequest, SendResponse, SessionStep, Skip,
 };
 use throng_destinations::{
-    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
+    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation, size_limits,
 };
 use throng_model::{Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
@@ -128,6 +128,7 @@ async fn an_audience_is_created_once_and_identified_by_its_owner() {
     for subject in subjects().await {
         let destination = &subject.destination;
         destination.probe().await.unwrap();
+        assert_eq!(destination.limits().sizes, size_limits(subject.platform));
         let first = destination.ensure_audience("throng: a", OWNER).await.unwrap();
         assert!(first.created && first.own, "{}", subject.platform);
         let rows = subject.rows(0..1);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use throng_activation::{MAX_KEPT_SIZES, evaluate_sizes, size_series};
+use throng_activation::MAX_KEPT_SIZES;
 use throng_api::{ActivationVerdict, SyncSizes};
 
 use crate::NodeContext;
@@ -24,8 +24,10 @@ pub(crate) async fn of_sync(
     let sizes = ctx.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
     let audience = ctx.ledger.platform_audience(&sync).await?;
     let platform_id = audience.map(|audience| audience.platform_id);
-    let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
-    let (verdict, reason) = match evaluate_sizes(&series) {
+    let spec = ctx.spec.load();
+    let finding =
+        platform_id.as_deref().and_then(|id| operations::size_finding(&spec, &sync, &sizes, id));
+    let (verdict, reason) = match finding {
         Some(finding) => (mapping::verdict(finding.verdict), Some(finding.reason)),
         None => (ActivationVerdict::Passed, None),
     };

@@ -1,7 +1,9 @@
 //! Operations on syncs.
 
+use throng_activation::{SizeFinding, SizeLimits, evaluate_sizes, size_series};
 use throng_model::SyncName;
-use throng_store::{AlertKind, SubjectKind};
+use throng_spec::Spec;
+use throng_store::{AlertKind, SizeRecord, SubjectKind};
 
 use super::{OperationError, Record, Result};
 use crate::{Change, NodeContext};
@@ -13,6 +15,27 @@ pub(crate) fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName> {
     found
         .map(|sync| sync.name.clone())
         .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
+}
+
+/// Evaluates the sizes of a sync's audience on its platform, as a check does.
+pub(crate) fn size_finding(
+    spec: &Spec,
+    sync: &SyncName,
+    sizes: &[SizeRecord],
+    platform_id: &str,
+) -> Option<SizeFinding> {
+    evaluate_sizes(&size_series(sizes, platform_id), size_limits(spec, sync))
+}
+
+/// What the platform of a sync documents about its sizes.
+fn size_limits(spec: &Spec, sync: &SyncName) -> SizeLimits {
+    let declared = spec.syncs.iter().find(|declared| declared.name == *sync);
+    let destination = declared.and_then(|declared| {
+        spec.destinations.iter().find(|destination| destination.name == declared.destination)
+    });
+    destination
+        .and_then(|destination| throng_destinations::size_limits(destination.platform.name()))
+        .unwrap_or_default()
 }
 
 /// What to send in a run.

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use throng_activation::{
-    MAX_KEPT_SIZES, RemovalDefinition, evaluate_sizes, size_in_words, size_series, users_of,
-};
+use throng_activation::{MAX_KEPT_SIZES, RemovalDefinition, size_in_words, users_of};
 use throng_model::Timestamp;
 use throng_store::{DeliveredRecord, Removal, RemovalRule, SizeRecord};
 
 use super::show::{self, Card, Entry, card, count};
 use super::{Context, Page, PageError, chart, render};
 use crate::NodeContext;
+use crate::operations::syncs::size_finding;
 
 /// The maximum number of listed syncs.
 const MAX_SYNCS: usize = 200;
@@ -225,7 +224,9 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
             card("shown", newest.map_or_else(|| "–".to_owned(), size_text), "on the platform"),
             card("removals-due", due.unwrap_or_else(|| "none".to_owned()), "removals due"),
         ],
-        finding: evaluate_sizes(&size_series(&sizes, &id)).map(|f| f.reason).unwrap_or_default(),
+        finding: size_finding(&spec, &declared.name, &sizes, &id)
+            .map(|finding| finding.reason)
+            .unwrap_or_default(),
         chart: size_chart(&of_audience),
         sizes: sizes
             .iter()
