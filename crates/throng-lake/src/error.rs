@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use throng_model::{Fault, Retry};
+use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::EngineFailure;
 use crate::files::FileFault;
 use crate::position::Position;
-use crate::worker::WorkerExit;
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,28 +80,19 @@ pub enum LakeError {
     /// The sink of a scan returned an error.
     #[error("the scanned keys could not be stored")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The query worker exited before it had answered, or was killed because of a limit.
-    #[error("the query worker has exited")]
-    WorkerExited(#[source] WorkerExit),
-    /// A query worker cannot restrict itself to what it may use, or would lack rights that it
-    /// needs: it is not started.
-    #[error("a query worker cannot {what}")]
-    Confine {
-        /// What it cannot do, with the folder's path.
-        what: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No query worker can be started, or it does not answer as one.
-    #[error("cannot start a query worker with {program}")]
-    Start {
-        /// The program that was started.
-        program: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The query worker did not answer: it has exited, was killed because of a limit, or cannot be
+    /// started.
+    #[error(transparent)]
+    Worker(WorkerError),
+}
+
+impl From<WorkerError> for LakeError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Output(error) => Self::Sink(error),
+            error => Self::Worker(error),
+        }
+    }
 }
 
 impl LakeError {
@@ -139,41 +130,26 @@ impl LakeError {
                  rename"
                     .into(),
             ),
-            Self::OutOfMemory { .. } | Self::WorkerExited(WorkerExit::Memory { .. }) => Some(
-                "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
-            ),
+            Self::OutOfMemory { .. } => Some(MORE_MEMORY.to_owned()),
             Self::LeadsOut { .. } => Some(
                 "put the data itself there; or, if the link is intended, start the node with \
                  `--allow-source` of a folder that contains both"
                     .into(),
             ),
-            Self::WorkerExited(WorkerExit::Timeout { .. }) => {
-                Some("raise node.query_timeout_secs, or let the model read less".into())
-            }
-            Self::WorkerExited(WorkerExit::Stack) => {
-                Some("write long chains of OR as IN (…), and nest less".into())
-            }
             Self::Source { .. } => Some("check the path and its permissions".into()),
-            Self::Confine { what, .. } if what.contains("spill folder") => Some(
-                "check node.spill_dir: it must be a folder that the node can write; it may be empty"
-                    .into(),
-            ),
             Self::Engine { source, .. } if source.is_conversion() => Some(
                 "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
                     .into(),
             ),
-            Self::Engine { .. }
-            | Self::Sink(_)
-            | Self::WorkerExited(_)
-            | Self::Confine { .. }
-            | Self::Start { .. } => None,
+            Self::Worker(error) => help_for_worker(error).map(str::to_owned),
+            Self::Engine { .. } | Self::Sink(_) => None,
         }
     }
 
     /// Whether no query worker can be started, independent of the query.
     pub fn is_worker_unavailable(&self) -> bool {
-        matches!(self, Self::Confine { .. } | Self::Start { .. })
+        matches!(self, Self::Worker(WorkerError::Confine { .. } | WorkerError::Start { .. }))
     }
 
     /// Who has to act.
@@ -184,16 +160,14 @@ impl LakeError {
             | Self::Table { .. }
             | Self::OutOfMemory { .. }
             | Self::LeadsOut { .. } => Fault::User,
-            Self::WorkerExited(
+            Self::Worker(WorkerError::Exited(
                 WorkerExit::Memory { .. } | WorkerExit::Timeout { .. } | WorkerExit::Stack,
-            ) => Fault::User,
+            )) => Fault::User,
             Self::Source { .. }
             | Self::Changed { .. }
             | Self::Engine { .. }
             | Self::Sink(_)
-            | Self::WorkerExited(_)
-            | Self::Confine { .. }
-            | Self::Start { .. } => Fault::External,
+            | Self::Worker(_) => Fault::External,
         }
     }
 
@@ -203,5 +177,26 @@ impl LakeError {
             Self::Sql { .. } | Self::Key { .. } | Self::Table { .. } => Retry::Never,
             _ => Retry::Backoff,
         }
+    }
+}
+
+/// The hint for queries that need more memory than they may use.
+const MORE_MEMORY: &str =
+    "raise node.memory_limit_bytes, or let the model aggregate before it joins";
+
+/// What to do if a query worker did not answer.
+fn help_for_worker(error: &WorkerError) -> Option<&'static str> {
+    match error {
+        WorkerError::Exited(WorkerExit::Memory { .. }) => Some(MORE_MEMORY),
+        WorkerError::Exited(WorkerExit::Timeout { .. }) => {
+            Some("raise node.query_timeout_secs, or let the model read less")
+        }
+        WorkerError::Exited(WorkerExit::Stack) => {
+            Some("write long chains of OR as IN (…), and nest less")
+        }
+        WorkerError::Confine { what, .. } if what.contains("spill folder") => Some(
+            "check node.spill_dir: it must be a folder that the node can write; it may be empty",
+        ),
+        _ => None,
     }
 }

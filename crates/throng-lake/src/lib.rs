@@ -3,7 +3,8 @@
 //! identifiers of users, normalized and hashed by the program's [`Hashers`]. The only crate that
 //! names DataFusion.
 //!
-//! Statements are planned and run in query workers: child processes with limits. See [`worker`].
+//! Statements are planned and run in query workers, the child processes of [`throng_worker`]: see
+//! [`worker`].
 
 mod amount;
 mod canonical;
@@ -16,6 +17,7 @@ mod hashers;
 mod identifiers;
 mod keys;
 mod lake;
+mod limits;
 mod listing;
 mod mask;
 mod misread;
@@ -39,11 +41,12 @@ pub use files::PassedOver;
 pub use hashers::{Hashers, NoHashers, RowHasher};
 pub use identifiers::{HashedRow, IdentifierQuery, IdentifierStream};
 pub use keys::KeyKind;
-pub use lake::{Lake, LakeLimits};
+pub use lake::Lake;
+pub use limits::LakeLimits;
 pub use listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use mask::without_values;
 pub use model::{Model, ModelInfo, Shape};
 pub use position::Position;
 pub use rule::{RowCountRange, Rule};
 pub use scan::{KeyBatch, PlannedFiles, ScanPart, ScanStats, Sink};
-pub use worker::{Landlock, WorkerCommand, WorkerExit};
+pub use throng_worker::{WorkerCommand, WorkerError, WorkerExit};

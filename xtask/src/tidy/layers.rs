@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-ledger",
         "throng-log",
         "throng-objects",
+        "throng-worker",
         "throng-lake",
         "throng-budget",
         "throng-delivered",

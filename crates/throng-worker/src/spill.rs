@@ -1,5 +1,5 @@
 //! Folders that workers spill to: one for each worker, removed with it. Folders that a crash has
-//! left are removed when the next lake opens.
+//! left are removed when the next pool opens.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use throng_model::{Entropy, SystemEntropy};
 
-/// Prefix of the names of a lake's folder and of its lock file.
+/// Prefix of the names of a pool's folder and of its lock file.
 const PREFIX: &str = "query-workers-";
 const LOCK: &str = ".lock";
 
-/// A lake's folder below the spill directory. Its lock is held as long as it is used, so that no
+/// A pool's folder below the spill directory. Its lock is held as long as it is used, so that no
 /// other process removes it as stale.
 #[derive(Debug)]
-pub(super) struct SpillRoot {
+pub(crate) struct SpillRoot {
     folder: PathBuf,
     lock_file: PathBuf,
     next: AtomicU64,
@@ -27,7 +27,7 @@ pub(super) struct SpillRoot {
 
 impl SpillRoot {
     /// Creates a folder below `spill_dir`, after removing stale ones.
-    pub(super) fn create(spill_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn create(spill_dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(spill_dir)?;
         remove_stale(spill_dir)?;
         loop {
@@ -49,7 +49,7 @@ impl SpillRoot {
     }
 
     /// A folder for one worker.
-    pub(super) fn folder(self: &Arc<Self>) -> io::Result<SpillFolder> {
+    pub(crate) fn folder(self: &Arc<Self>) -> io::Result<SpillFolder> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let folder = self.folder.join(number.to_string());
         DirBuilder::new().mode(0o700).create(&folder)?;
@@ -59,7 +59,7 @@ impl SpillRoot {
 
 impl Drop for SpillRoot {
     fn drop(&mut self) {
-        // A folder that cannot be removed now is removed when the next lake opens.
+        // A folder that cannot be removed now is removed when the next pool opens.
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock_file);
     }
@@ -67,13 +67,13 @@ impl Drop for SpillRoot {
 
 /// The folder of one worker.
 #[derive(Debug)]
-pub(super) struct SpillFolder {
+pub(crate) struct SpillFolder {
     folder: PathBuf,
     _root: Arc<SpillRoot>,
 }
 
 impl SpillFolder {
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.folder
     }
 }
@@ -86,7 +86,7 @@ impl Drop for SpillFolder {
 
 /// Removes stale folders: those whose lock is not held. Does nothing if the directory does not
 /// exist.
-pub(super) fn remove_stale(spill_dir: &Path) -> io::Result<()> {
+pub(crate) fn remove_stale(spill_dir: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(spill_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

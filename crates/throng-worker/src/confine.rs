@@ -1,9 +1,9 @@
-//! The limits that a worker sets for itself before it reads its first statement.
+//! The limits that a worker sets for itself before it reads its first request.
 
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError,
@@ -12,11 +12,9 @@ use landlock::{
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, nice, set_parent_process_death_signal, setrlimit,
 };
-use serde::{Deserialize, Serialize};
 
-use super::limits::data_bytes;
-use super::protocol::{Setup, system_error};
-use crate::LakeError;
+use crate::limits::data_bytes;
+use crate::setup::{Confinement, Refusal, UnopenedFolder};
 
 /// The worker's niceness: serving processes have priority.
 const NICENESS: i32 = 5;
@@ -25,7 +23,7 @@ const NEWEST: ABI = ABI::V6;
 
 /// Closes all inherited descriptors except the three standard ones. Descriptors that Rust opens are
 /// closed on exec; this is for those that C libraries or an ancestor process have opened.
-pub(super) fn close_inherited() -> io::Result<()> {
+pub(crate) fn close_inherited() -> io::Result<()> {
     let mut open: Vec<RawFd> = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
@@ -46,53 +44,25 @@ pub(super) fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// A source's folder that could not be opened: the worker has no right to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct UnopenedFolder {
-    pub(crate) path: PathBuf,
-    /// The system's error, as a number if it has one.
-    pub(crate) code: Option<i32>,
-    pub(crate) text: String,
-}
-
-impl UnopenedFolder {
-    fn of(path: &Path, error: &io::Error) -> Self {
-        Self { path: path.to_owned(), code: error.raw_os_error(), text: error.to_string() }
-    }
-
-    /// Replaces the error of a later open below such a folder by the first cause. Without it the
-    /// error would only say that this worker has no permission.
-    pub(super) fn explain(unopened: &[Self], error: LakeError) -> LakeError {
-        let LakeError::Source { path, .. } = &error else { return error };
-        match unopened.iter().find(|folder| path.starts_with(&folder.path)) {
-            None => error,
-            Some(Self { path, code, text }) => {
-                LakeError::Source { path: path.clone(), source: system_error(*code, text.clone()) }
-            }
-        }
-    }
-}
-
-/// Applies the limits. Returns the folders of sources that could not be opened: queries that use
-/// one fail, others run.
+/// Applies the limits. Returns the folders that could not be opened: requests that use one fail,
+/// others are answered.
 ///
 /// # Errors
-/// [`LakeError::Confine`] if a limit that every kernel has cannot be set, the spill folder cannot
-/// be opened, or the parent has died: the worker must not start then.
-pub(super) fn confine(setup: &Setup) -> Result<Vec<UnopenedFolder>, LakeError> {
-    set_limits(setup)
-        .map_err(|source| LakeError::Confine { what: "set its limits".to_owned(), source })?;
-    landlock(setup)
+/// If a limit that every kernel has cannot be set, the spill folder cannot be opened, or the parent
+/// has died: the worker must not start then.
+pub(crate) fn confine(confinement: &Confinement) -> Result<Vec<UnopenedFolder>, Refusal> {
+    set_limits(confinement).map_err(|error| Refusal::new("set its limits", &error))?;
+    landlock(confinement)
 }
 
-fn set_limits(setup: &Setup) -> io::Result<()> {
+fn set_limits(confinement: &Confinement) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let parent = i32::try_from(setup.parent).ok().and_then(Pid::from_raw);
+    let parent = i32::try_from(confinement.parent).ok().and_then(Pid::from_raw);
     if getppid() != parent {
         return Err(io::Error::other("the parent process has died"));
     }
     limit(Resource::Core, 0)?;
-    limit(Resource::Data, data_bytes(setup.memory_bytes, setup.threads))?;
+    limit(Resource::Data, data_bytes(confinement.memory_bytes, confinement.threads))?;
     nice(NICENESS)?;
     // The first process to be killed when the machine runs out of memory. Not every container
     // allows to set this.
@@ -169,28 +139,24 @@ fn ruleset(level: CompatLevel, abi: ABI) -> Result<RulesetCreated, RulesetError>
     ruleset.create()
 }
 
-/// Allows reads below the sources, reads and writes below the spill folder, and nothing else: no
-/// other file, no TCP, no signals to other processes. Without Landlock nothing is refused.
-fn landlock(setup: &Setup) -> Result<Vec<UnopenedFolder>, LakeError> {
-    let failed = |error: RulesetError| LakeError::Confine {
-        what: "restrict itself by Landlock".to_owned(),
-        source: io::Error::other(error),
-    };
+/// Allows reads below the folders to read, reads and writes below the spill folder, and nothing
+/// else: no other file, no TCP, no signals to other processes. Without Landlock nothing is refused.
+fn landlock(confinement: &Confinement) -> Result<Vec<UnopenedFolder>, Refusal> {
+    let failed =
+        |error: RulesetError| Refusal::new("restrict itself by Landlock", &io::Error::other(error));
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = AccessFs::from_all(NEWEST) & !AccessFs::Execute;
     let mut rules = ruleset(CompatLevel::BestEffort, NEWEST).map_err(failed)?;
     let mut unopened = Vec::new();
-    // Links of a source may lead to any file below its root.
-    for path in setup.sources.iter().flat_map(|s| [Some(&s.path), s.root.as_ref()]).flatten() {
+    for path in &confinement.read {
         match open(path) {
             Ok(folder) => rules = rules.add_rule(PathBeneath::new(folder, read)).map_err(failed)?,
-            Err(error) => unopened.push(UnopenedFolder::of(path, &error)),
+            Err(error) => unopened.push(UnopenedFolder::new(path, &error)),
         }
     }
-    if let Some(path) = &setup.spill_dir {
-        let folder = open(path).map_err(|source| LakeError::Confine {
-            what: format!("open its spill folder {}", path.display()),
-            source,
+    if let Some(path) = &confinement.spill_dir {
+        let folder = open(path).map_err(|error| {
+            Refusal::new(format!("open its spill folder {}", path.display()), &error)
         })?;
         rules = rules.add_rule(PathBeneath::new(folder, write)).map_err(failed)?;
     }
@@ -215,24 +181,5 @@ mod tests {
         assert_eq!(found.warning().is_none(), found == Landlock::Yes);
         assert!(found.warning().is_none_or(|words| words.contains(found.name())));
         assert!(fs::read_dir("/proc/self").is_ok());
-    }
-
-    #[test]
-    fn an_error_below_a_folder_that_was_not_opened_has_the_first_cause() {
-        let gone = UnopenedFolder::of(Path::new("/lake/shop"), &io::Error::from_raw_os_error(2));
-        let refused = |path: &str| LakeError::Source {
-            path: path.into(),
-            source: io::Error::from_raw_os_error(13),
-        };
-        let explain = |error| {
-            let folders = std::slice::from_ref(&gone);
-            throng_model::with_causes(&UnopenedFolder::explain(folders, error))
-        };
-        let words = explain(refused("/lake/shop/orders.csv"));
-        assert!(words.starts_with("cannot read /lake/shop: No such file"), "{words}");
-        let words = explain(refused("/lake/shops"));
-        assert!(words.starts_with("cannot read /lake/shops: Permission denied"), "{words}");
-        let other = LakeError::Changed { path: "/lake/shop/orders.csv".into() };
-        assert!(explain(other).contains("has changed"));
     }
 }

@@ -1,25 +1,26 @@
-//! The parent's side of one worker.
+//! The node's side of one worker.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
 
-use super::child::{PANICKED, PANICKED_AT};
-use super::confine::UnopenedFolder;
-use super::limits::resident_bytes;
-use super::protocol::{self, HEAD, PipeFrameKind, Reply, Request, Setup};
-use super::spawner::Spawner;
-use super::spill::SpillFolder;
-use super::{SUBCOMMAND, WorkerCommand};
-use crate::{HashedRow, LakeError, Sink};
+use crate::command::{SUBCOMMAND, WorkerCommand};
+use crate::error::WorkerError;
+use crate::exit::{WorkerExit, exit_cause};
+use crate::frame::{self, CONTROL, HEAD};
+use crate::limits::resident_bytes;
+use crate::output::{ExchangeError, NoOutput, Output};
+use crate::setup::{Setup, SetupReply, UnopenedFolder};
+use crate::spawner::Spawner;
+use crate::spill::SpillFolder;
 
 /// How often a worker's memory is read. `RLIMIT_DATA` stops a worker that allocates faster.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,126 +35,40 @@ const PIPE_BYTES: usize = 1 << 20;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
-/// The number of the signal that cannot be caught.
-const SIGKILL: i32 = 9;
-
-/// Why a query worker exited before it had answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WorkerExit {
-    /// It used more memory than a query may use.
-    #[error("killed: more than memory_limit_bytes (a query may use {limit_mib} MiB in all)")]
-    Memory {
-        /// What a query's process may use.
-        limit_mib: u64,
-    },
-    /// It exceeded the time limit.
-    #[error("killed: ran longer than query_timeout_secs ({limit_secs} s)")]
-    Timeout {
-        /// The limit.
-        limit_secs: u64,
-    },
-    /// The statement is nested too deeply for the planner.
-    #[error("crashed: the statement is too deep for the planner's stack")]
-    Stack,
-    /// The engine panicked: a bug.
-    #[error("crashed: the engine panicked at {at}")]
-    Panicked {
-        /// File and line.
-        at: String,
-    },
-    /// A signal that this process did not send.
-    #[error("{}", describe_signal(*.0))]
-    Signal(i32),
-    /// It exited by itself.
-    #[error("ended with exit code {0}")]
-    Exit(i32),
-    /// Its answer is not a valid message.
-    #[error("killed: it sent an invalid answer")]
-    Protocol,
-}
-
-fn describe_signal(signal: i32) -> String {
-    if signal == SIGKILL {
-        return "killed: signal 9, by another program or by the kernel because memory ran out"
-            .into();
-    }
-    format!("crashed: signal {signal}")
-}
-
-/// Derives the cause from the last lines of standard error and the exit status. Pure.
-fn exit_cause(stderr: &str, status: Option<ExitStatus>, memory_bytes: u64) -> WorkerExit {
-    let limit_mib = resident_bytes(memory_bytes) >> 20;
-    // The messages of Rust's allocator and of mimalloc before they abort.
-    let no_memory = ["memory allocation of", "unable to allocate", "out of memory"];
-    if no_memory.iter().any(|words| stderr.contains(words)) {
-        return WorkerExit::Memory { limit_mib };
-    }
-    if stderr.contains("has overflowed its stack") {
-        return WorkerExit::Stack;
-    }
-    let signal = status.and_then(|status| status.signal());
-    let code = status.and_then(|status| status.code());
-    match (signal, code) {
-        (Some(signal), _) => WorkerExit::Signal(signal),
-        (None, Some(PANICKED)) => {
-            let place = stderr.lines().find_map(|line| line.strip_prefix(PANICKED_AT));
-            WorkerExit::Panicked { at: short(place.unwrap_or("an unknown place")) }
-        }
-        (None, Some(code)) => WorkerExit::Exit(code),
-        (None, None) => WorkerExit::Protocol,
-    }
-}
-
-/// The last two parts of a path with its line.
-fn short(place: &str) -> String {
-    let parts: Vec<&str> = place.rsplitn(4, '/').take(3).collect();
-    parts.into_iter().rev().collect::<Vec<_>>().join("/")
-}
-
 /// Anonymous memory of a process in bytes: `RssAnon` of proc_pid_status(5). `None` if it has
 /// exited.
-pub(super) fn anonymous_bytes(pid: u32) -> Option<u64> {
+fn anonymous_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib << 10)
 }
 
-/// Receives the keys or rows of a request.
-pub(crate) enum Output<'a, 'b> {
-    /// The request has none.
-    None,
-    /// Keys of a scan.
-    Keys(&'a mut Sink<'b>),
-    /// Rows of identifiers.
-    Rows(&'a mpsc::Sender<Result<Vec<HashedRow>, LakeError>>),
-}
-
 /// A running worker. Killed and reaped when dropped.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct Worker {
     child: Option<Child>,
     pid: u32,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     stderr: Arc<Mutex<Vec<u8>>>,
     memory_bytes: u64,
-    /// Folders of sources that it could not open, and so has no right to.
-    pub(super) unopened: Vec<UnopenedFolder>,
-    /// Queries that it has answered.
-    pub(super) served: u32,
+    /// Folders that it could not open, and so has no right to.
+    pub(crate) unopened: Vec<UnopenedFolder>,
+    /// Requests that it has answered.
+    pub(crate) served: u32,
     spill: Option<SpillFolder>,
 }
 
 impl Worker {
     /// Starts a worker and waits until it is set up.
-    pub(super) async fn start(
+    pub(crate) async fn start<T: Serialize + Sync>(
         spawner: &Spawner,
         program: &WorkerCommand,
-        setup: &Setup,
+        setup: &Setup<T>,
         spill: Option<SpillFolder>,
-    ) -> Result<Self, LakeError> {
-        let failed = |source| LakeError::Start { program: name_of(&program.program), source };
+    ) -> Result<Self, WorkerError> {
+        let failed = |source| WorkerError::Start { program: name_of(&program.program), source };
         let mut command = Command::new(&program.program);
         command
             .arg0(format!("throng {SUBCOMMAND}"))
@@ -181,23 +96,24 @@ impl Worker {
             stdin,
             stdout: BufReader::with_capacity(READ_BYTES, stdout),
             stderr: last_bytes,
-            memory_bytes: setup.memory_bytes,
+            memory_bytes: setup.confinement.memory_bytes,
             unopened: Vec::new(),
             served: 0,
             spill,
         };
         let ready = async {
             worker.send(setup).await?;
-            worker.reply(Output::None).await
+            worker.reply::<SetupReply>(&mut NoOutput).await
         };
         match tokio::time::timeout(START_TIMEOUT, ready).await {
-            Ok(Ok(Reply::Ready { unopened })) => {
+            Ok(Ok(SetupReply::Ready { unopened })) => {
                 worker.unopened = unopened;
                 Ok(worker)
             }
-            Ok(Ok(Reply::Failed(failure))) => Err(failure.into()),
-            Ok(Ok(_)) => Err(failed(protocol::invalid("it is not a query worker"))),
-            Ok(Err(ExchangeError::Sink(error))) => Err(LakeError::Sink(error)),
+            Ok(Ok(SetupReply::Refused(refusal))) => {
+                Err(WorkerError::Confine { what: refusal.what, source: refusal.error.into() })
+            }
+            Ok(Err(ExchangeError::Receiver(error))) => Err(WorkerError::Output(error)),
             Ok(Err(ExchangeError::Pipe(error))) => {
                 let exit = worker.wait_exit(&error).await;
                 Err(failed(io::Error::other(exit)))
@@ -207,65 +123,62 @@ impl Worker {
     }
 
     /// Sends one request and reads its reply. After an error the worker must be dropped; an error
-    /// that the worker itself reports is a [`Reply::Failed`].
-    pub(super) async fn exchange(
+    /// that the worker itself reports is a reply.
+    pub(crate) async fn exchange<Q: Serialize + Sync, R: DeserializeOwned + Send>(
         &mut self,
-        request: &Request,
+        request: &Q,
         timeout: Duration,
-        output: Output<'_, '_>,
-    ) -> Result<Reply, LakeError> {
+        output: &mut dyn Output,
+    ) -> Result<R, WorkerError> {
         let (pid, memory_bytes) = (self.pid, self.memory_bytes);
         let pipe_error = tokio::select! {
             biased;
             reply = async {
                 self.send(request).await?;
-                self.reply(output).await
+                self.reply::<R>(output).await
             } => match reply {
                 Ok(reply) => {
                     self.served += 1;
                     return Ok(reply);
                 }
-                Err(ExchangeError::Sink(error)) => return Err(LakeError::Sink(error)),
+                Err(ExchangeError::Receiver(error)) => return Err(WorkerError::Output(error)),
                 Err(ExchangeError::Pipe(error)) => error,
             },
             exit = memory_exceeded(pid, memory_bytes) => {
-                return Err(LakeError::WorkerExited(exit));
+                return Err(WorkerError::Exited(exit));
             }
             () = tokio::time::sleep(timeout) => {
                 let limit_secs = timeout.as_secs();
-                return Err(LakeError::WorkerExited(WorkerExit::Timeout { limit_secs }));
+                return Err(WorkerError::Exited(WorkerExit::Timeout { limit_secs }));
             }
         };
-        Err(LakeError::WorkerExited(self.wait_exit(&pipe_error).await))
+        Err(WorkerError::Exited(self.wait_exit(&pipe_error).await))
     }
 
-    async fn send(&mut self, message: &impl serde::Serialize) -> Result<(), ExchangeError> {
-        self.stdin.write_all(&protocol::control(message)?).await?;
+    async fn send(&mut self, message: &(impl Serialize + Sync)) -> Result<(), ExchangeError> {
+        self.stdin.write_all(&frame::control(message)?).await?;
         Ok(())
     }
 
-    /// Passes keys and rows on until a message arrives.
-    async fn reply(&mut self, mut output: Output<'_, '_>) -> Result<Reply, ExchangeError> {
+    /// Passes data frames on until a message arrives.
+    async fn reply<R: DeserializeOwned + Send>(
+        &mut self,
+        output: &mut dyn Output,
+    ) -> Result<R, ExchangeError> {
         let mut payload = Vec::new();
         loop {
             let mut head = [0; HEAD];
             self.stdout.read_exact(&mut head).await?;
-            let (length, kind) = protocol::head(head)?;
+            let (length, kind) = frame::head(head)?;
+            if kind != CONTROL && !output.accepts(kind) {
+                return Err(frame::invalid("an answer without a request").into());
+            }
             payload.resize(length, 0);
             self.stdout.read_exact(&mut payload).await?;
-            match (kind, &mut output) {
-                (PipeFrameKind::Control, _) => return Ok(protocol::message(&payload)?),
-                (PipeFrameKind::Keys, Output::Keys(sink)) => {
-                    sink(protocol::read_keys(&payload)?).map_err(ExchangeError::Sink)?;
-                }
-                (PipeFrameKind::Rows, Output::Rows(sender)) => {
-                    let sent = sender.send(Ok(protocol::read_rows(&payload)?)).await;
-                    sent.map_err(|_| {
-                        ExchangeError::Sink("the stream of identifiers was dropped".into())
-                    })?;
-                }
-                _ => return Err(protocol::invalid("an answer without a request").into()),
+            if kind == CONTROL {
+                return Ok(frame::message(&payload)?);
             }
+            output.receive(kind, &payload).await?;
             // Lets other tasks of the runtime run between batches.
             tokio::task::yield_now().await;
         }
@@ -286,12 +199,12 @@ impl Worker {
     }
 
     /// Whether its spill folder still exists, if it has one.
-    pub(super) fn can_spill(&self) -> bool {
+    pub(crate) fn can_spill(&self) -> bool {
         self.spill.as_ref().is_none_or(|spill| spill.path().is_dir())
     }
 
     /// Anonymous memory in bytes; `None` if the process has exited.
-    pub(super) fn anonymous_bytes(&mut self) -> Option<u64> {
+    pub(crate) fn anonymous_bytes(&mut self) -> Option<u64> {
         let child = self.child.as_mut()?;
         match child.try_wait() {
             Ok(None) => anonymous_bytes(self.pid),
@@ -313,18 +226,6 @@ impl Drop for Worker {
                 drop(spill);
             });
         }
-    }
-}
-
-/// Why a request has no reply.
-enum ExchangeError {
-    Pipe(io::Error),
-    Sink(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl From<io::Error> for ExchangeError {
-    fn from(error: io::Error) -> Self {
-        Self::Pipe(error)
     }
 }
 
@@ -358,25 +259,6 @@ fn name_of(program: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn died(stderr: &str, status: i32) -> String {
-        exit_cause(stderr, Some(ExitStatus::from_raw(status)), 64 << 20).to_string()
-    }
-
-    #[test]
-    fn causes_are_described_without_the_output_of_the_worker() {
-        let text = "memory allocation of 4096 bytes failed\n";
-        assert!(died(text, 6).starts_with("killed: more than memory_limit_bytes"));
-        assert!(died("thread 'planner' has overflowed its stack", 6).contains("too deep"));
-        assert_eq!(died("ann@example.com", 6), "crashed: signal 6");
-        assert!(died("", 9).starts_with("killed: signal 9"));
-        let panic = "panicked at /home/x/datafusion-1/src/plan.rs:7\nann@example.com";
-        assert_eq!(
-            died(panic, PANICKED << 8),
-            "crashed: the engine panicked at datafusion-1/src/plan.rs:7"
-        );
-        assert_eq!(died("", 3 << 8), "ended with exit code 3");
-    }
 
     #[test]
     fn the_memory_of_a_process_is_read() {

@@ -19,13 +19,13 @@ struct Job {
 /// Starts processes from one thread. When it is dropped, the thread ends, and the kernel kills the
 /// processes that it has started.
 #[derive(Debug, Default)]
-pub(super) struct Spawner {
+pub(crate) struct Spawner {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
 }
 
 impl Spawner {
     /// Starts a process, on the runtime of the caller.
-    pub(super) async fn spawn(&self, command: Command) -> io::Result<Child> {
+    pub(crate) async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (answer, started) = oneshot::channel();
         let job = Job { command, runtime: Handle::current(), answer };
         let ended = || io::Error::other("the thread that starts query workers has ended");

@@ -1,33 +1,33 @@
 //! Resource limits of a query worker. Pure.
 
 /// Stack of the planner thread: reserved, used only by deeply nested statements.
-pub(super) const PLANNER_STACK: usize = 256 << 20;
+pub(crate) const PLANNER_STACK: usize = 256 << 20;
 /// Stack of each other thread.
-pub(super) const THREAD_STACK: usize = 32 << 20;
+pub(crate) const THREAD_STACK: usize = 32 << 20;
 /// Memory of a worker besides that of its operators: the engine itself, open files and batches in
 /// transit.
 const BASE_BYTES: u64 = 256 << 20;
 /// Address space that the allocator may reserve without using it.
 const RESERVED_BYTES: u64 = 512 << 20;
 /// A worker that still uses more memory than this after a query is replaced.
-pub(super) const REUSE_BYTES: u64 = 192 << 20;
+pub(crate) const REUSE_BYTES: u64 = 192 << 20;
 /// Queries after which a worker is replaced.
-pub(super) const REUSE_QUERIES: u32 = 500;
+pub(crate) const REUSE_QUERIES: u32 = 500;
 
 /// Threads that read files.
-pub(super) fn blocking_threads(threads: usize) -> usize {
+pub(crate) fn blocking_threads(threads: usize) -> usize {
     threads + 2
 }
 
 /// The most anonymous memory, in bytes, that a worker may have in use: 1.6 times the memory of its
 /// operators, which sorts were measured to need, and 256 MiB.
-pub(super) fn resident_bytes(memory_bytes: u64) -> u64 {
+pub(crate) fn resident_bytes(memory_bytes: u64) -> u64 {
     memory_bytes.saturating_mul(8).saturating_div(5).saturating_add(BASE_BYTES)
 }
 
 /// `RLIMIT_DATA`: [`resident_bytes`], all stacks and what the allocator reserves. The kernel counts
 /// writable private memory whether it is used or not.
-pub(super) fn data_bytes(memory_bytes: u64, threads: usize) -> u64 {
+pub(crate) fn data_bytes(memory_bytes: u64, threads: usize) -> u64 {
     let stacks = PLANNER_STACK + THREAD_STACK * (threads + blocking_threads(threads));
     resident_bytes(memory_bytes).saturating_add(stacks as u64).saturating_add(RESERVED_BYTES)
 }
