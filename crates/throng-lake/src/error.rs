@@ -1,12 +1,10 @@
 //! Errors of the lake, each with a hint.
 
-use std::path::PathBuf;
-
+use throng_files::FileError;
 use throng_model::{Fault, Retry};
 use throng_worker::{WorkerError, WorkerExit};
 
-use crate::engine_failure::EngineFailure;
-use crate::files::FileFault;
+use crate::engine_failure::{EngineFailure, file_fault};
 use crate::position::Position;
 
 /// Why a query, or another call of the lake, failed.
@@ -30,37 +28,9 @@ pub enum LakeError {
         /// How to fix it.
         help: String,
     },
-    /// A folder or file of a source cannot be read.
-    #[error("cannot read {}", path.display())]
-    Source {
-        /// Which one.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Files of a table cannot be read as one table.
-    #[error("{message}")]
-    Table {
-        /// What is wrong, with the names of the files; no value of the data.
-        message: String,
-        /// How to fix it.
-        help: String,
-    },
-    /// A file has changed since the scan was planned.
-    #[error("{} has changed while it was scanned", path.display())]
-    Changed {
-        /// Which one.
-        path: PathBuf,
-    },
-    /// A symbolic link of a source leads to what the source may not read.
-    #[error("{} leads out of {}", path.display(), root.display())]
-    LeadsOut {
-        /// The link.
-        path: PathBuf,
-        /// The folder that it must stay in.
-        root: PathBuf,
-    },
+    /// Files of a source cannot be read, or not as tables.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The query needs more memory than it may use.
     #[error("the query needs more memory than memory_limit_bytes allows")]
     OutOfMemory {
@@ -99,14 +69,11 @@ impl LakeError {
     /// Classifies an error of a running query.
     pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError;
+        if let Some(fault) = file_fault(&error) {
+            return Self::File(fault.clone().into());
+        }
         let failure = EngineFailure::of(&error);
         match error.find_root() {
-            DataFusionError::External(cause) if cause.is::<FileFault>() => {
-                cause.downcast_ref::<FileFault>().cloned().map_or_else(
-                    || Self::Engine { doing: doing.to_owned(), source: failure },
-                    Self::from,
-                )
-            }
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
             _ => Self::Engine { doing: doing.to_owned(), source: failure },
         }
@@ -124,19 +91,9 @@ impl LakeError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Sql { help, .. } => help.clone(),
-            Self::Key { help, .. } | Self::Table { help, .. } => Some(help.clone()),
-            Self::Changed { .. } => Some(
-                "write new files beside the old ones under other names, or put them in place with a \
-                 rename"
-                    .into(),
-            ),
+            Self::Key { help, .. } => Some(help.clone()),
+            Self::File(error) => Some(error.help().to_owned()),
             Self::OutOfMemory { .. } => Some(MORE_MEMORY.to_owned()),
-            Self::LeadsOut { .. } => Some(
-                "put the data itself there; or, if the link is intended, start the node with \
-                 `--allow-source` of a folder that contains both"
-                    .into(),
-            ),
-            Self::Source { .. } => Some("check the path and its permissions".into()),
             Self::Engine { source, .. } if source.is_conversion() => Some(
                 "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
@@ -155,26 +112,20 @@ impl LakeError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Sql { .. }
-            | Self::Key { .. }
-            | Self::Table { .. }
-            | Self::OutOfMemory { .. }
-            | Self::LeadsOut { .. } => Fault::User,
+            Self::Sql { .. } | Self::Key { .. } | Self::OutOfMemory { .. } => Fault::User,
+            Self::File(error) => error.fault(),
             Self::Worker(WorkerError::Exited(
                 WorkerExit::Memory { .. } | WorkerExit::Timeout { .. } | WorkerExit::Stack,
             )) => Fault::User,
-            Self::Source { .. }
-            | Self::Changed { .. }
-            | Self::Engine { .. }
-            | Self::Sink(_)
-            | Self::Worker(_) => Fault::External,
+            Self::Engine { .. } | Self::Sink(_) | Self::Worker(_) => Fault::External,
         }
     }
 
     /// Whether to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Sql { .. } | Self::Key { .. } | Self::Table { .. } => Retry::Never,
+            Self::Sql { .. } | Self::Key { .. } => Retry::Never,
+            Self::File(error) => error.retry(),
             _ => Retry::Backoff,
         }
     }

@@ -7,11 +7,11 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use serde::{Deserialize, Serialize};
+use throng_files::{FileError, shown_name};
 
-use crate::LakeError;
 use crate::engine::Engine;
-use crate::files::{Layout, shown, shown_name};
-use crate::session::{OpenTable, Opened};
+use crate::session::Opened;
+use crate::tables::{Layout, OpenTable, shown};
 
 /// A table of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,18 +85,18 @@ impl Engine {
     /// Refuses tables that have changed since the served version was made.
     ///
     /// # Errors
-    /// [`LakeError::Table`] naming the file, the column and both types, or the table that has no
+    /// [`FileError::Table`] naming the file, the column and both types, or the table that has no
     /// rows.
     pub(crate) async fn check_unchanged(
         &self,
         served: &[TableFacts],
         now: &[TableFacts],
         opened: &Opened,
-    ) -> Result<(), LakeError> {
+    ) -> Result<(), FileError> {
         for before in served {
             let Some(after) = now.iter().find(|table| table.name == before.name) else { continue };
             if before.has_rows == Some(true) && after.has_rows == Some(false) {
-                return Err(LakeError::Table {
+                return Err(FileError::Table {
                     message: format!("the table {} no longer has rows", before.name),
                     help:
                         "the served version stays until the table has rows; if it is meant to be \
@@ -122,7 +122,7 @@ impl Engine {
         table: Option<&OpenTable>,
         before: &ColumnFacts,
         after: &ColumnFacts,
-    ) -> LakeError {
+    ) -> FileError {
         let name = &before.name;
         let place = match table {
             Some(table) => match self.inner.first_other(table, name, &kind(&before.of)).await {
@@ -132,7 +132,7 @@ impl Engine {
             None => String::new(),
         };
         let name = shown_name(name);
-        LakeError::Table {
+        FileError::Table {
             message: format!(
                 "column {name} is {} in {place}, and was {} when the served version was made",
                 after.of, before.of

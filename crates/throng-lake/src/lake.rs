@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_files::FileError;
 use throng_model::HashSeed;
 use throng_spec::Source;
-use throng_worker::{NoOutput, Output, Pool, WorkerClass};
+use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput};
 use crate::{
     IdentifierQuery, IdentifierStream, LakeError, LakeLimits, Model, ModelInfo, ScanPart,
-    ScanStats, Sink, SourceListing, TableFacts, WorkerError, WorkerExit,
+    ScanStats, Sink, SourceListing, TableFacts,
 };
 
 /// Batches of identifiers that are buffered.
@@ -33,11 +34,11 @@ impl Lake {
     /// a query names them, so a source may change between queries.
     ///
     /// # Errors
-    /// [`LakeError::Source`] if what a crash left in the spill directory cannot be removed.
+    /// [`LakeError::File`] if what a crash left in the spill directory cannot be removed.
     pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
         let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
         let pool = Pool::new(limits.into_pool_settings(sources));
-        let pool = pool.map_err(|source| LakeError::Source { path: spill_dir, source })?;
+        let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
         Ok(Self { pool, timeout })
     }
 
@@ -91,7 +92,7 @@ impl Lake {
     /// declares it, and no table that had rows may be empty.
     ///
     /// # Errors
-    /// As [`Lake::check_model`]; [`LakeError::Table`] naming file, column and both types.
+    /// As [`Lake::check_model`]; [`LakeError::File`] naming file, column and both types.
     pub async fn plan_scan_after(
         &self,
         model: &Model,

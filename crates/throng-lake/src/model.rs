@@ -6,6 +6,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use serde::{Deserialize, Serialize};
+use throng_files::shown_name;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::LakeError;
@@ -13,12 +14,12 @@ use crate::amount::NumberKind;
 use crate::canonical::canonical;
 use crate::engine::Engine;
 use crate::facts::{TableFacts, facts};
-use crate::files::{is_written, shown_name};
 use crate::keys::{KeyKind, key_column, kind_of};
 use crate::rule::{DecomposedModel, Rule, decompose};
 use crate::scan::ScanPart;
 use crate::session::Opened;
 use crate::sql_error::sql_error;
+use crate::tables::is_written;
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,12 +5,9 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
+use throng_files::{DataFile, FileError, FileKind, FileStamp, ReadOptions, file_kind};
 
-use crate::LakeError;
-use crate::files::{
-    Column, DataFile, FileKind, FilePlan, FileStamp, Layout, Origin, ReadOptions, file_kind,
-};
-use crate::session::OpenTable;
+use crate::tables::{Column, FilePlan, Layout, OpenTable, Origin};
 
 /// The state of a part's files when it was planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +88,8 @@ impl PlannedFiles {
     /// Refuses files that have changed.
     ///
     /// # Errors
-    /// [`LakeError::Changed`] naming a file; [`LakeError::Source`] if one is missing.
-    pub(crate) fn compare(&self, tables: &[OpenTable]) -> Result<(), LakeError> {
+    /// [`FileError::Changed`] naming a file; [`FileError::Source`] if one is missing.
+    pub(crate) fn compare(&self, tables: &[OpenTable]) -> Result<(), FileError> {
         self.files.iter().try_for_each(FileStamp::compare)?;
         let files = tables.iter().flat_map(|table| &table.layout.files);
         let unseen = files
@@ -101,7 +98,7 @@ impl PlannedFiles {
         match unseen {
             // A query over all files would read a file that was added later, which may not be
             // complete.
-            Some(path) => Err(LakeError::Changed { path: path.to_owned() }),
+            Some(path) => Err(FileError::Changed { path: path.to_owned() }),
             None => Ok(()),
         }
     }

@@ -10,10 +10,10 @@ use throng_model::{HashSeed, UserHash};
 use crate::amount::{NumberKind, values};
 use crate::engine::Engine;
 use crate::facts::TableFacts;
-use crate::files::FilePlan;
 use crate::keys::{for_each_key, hash_column};
 use crate::model::Planned;
 pub use crate::planned_files::PlannedFiles;
+use crate::tables::FilePlan;
 use crate::{LakeError, Model, ModelInfo, Shape};
 
 /// A part of a scan. The same part of an unchanged source yields the same keys.

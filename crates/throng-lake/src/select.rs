@@ -12,8 +12,9 @@ use futures::StreamExt;
 use crate::LakeError;
 use crate::engine::Engine;
 use crate::scan::ScanPart;
-use crate::session::{OpenTable, Opened};
+use crate::session::Opened;
 use crate::sql_error::{missing_column, sql_error};
+use crate::tables::OpenTable;
 
 /// Rows of each file in a test run.
 const SAMPLE_ROWS: usize = 1000;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use throng_files::FileError;
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
@@ -84,11 +85,12 @@ impl Handler for QueryHandler {
 /// Replaces the error of a later open below a folder that could not be opened by the first cause.
 /// Without it the error would only say that this worker has no permission.
 fn explain(unopened: &[UnopenedFolder], error: LakeError) -> LakeError {
-    let LakeError::Source { path, .. } = &error else { return error };
+    let LakeError::File(FileError::Source { path, .. }) = &error else { return error };
     match unopened.iter().find(|folder| path.starts_with(&folder.path)) {
         None => error,
         Some(folder) => {
-            LakeError::Source { path: folder.path.clone(), source: folder.error.clone().into() }
+            let source = folder.error.clone().into();
+            FileError::Source { path: folder.path.clone(), source }.into()
         }
     }
 }
@@ -102,17 +104,18 @@ mod tests {
     #[test]
     fn an_error_below_a_folder_that_was_not_opened_has_the_first_cause() {
         let gone = UnopenedFolder::new(Path::new("/lake/shop"), &io::Error::from_raw_os_error(2));
-        let refused = |path: &str| LakeError::Source {
+        let refused = |path: &str| FileError::Source {
             path: path.into(),
             source: io::Error::from_raw_os_error(13),
         };
-        let explain =
-            |error| throng_model::with_causes(&explain(std::slice::from_ref(&gone), error));
+        let explain = |error: FileError| {
+            throng_model::with_causes(&explain(std::slice::from_ref(&gone), error.into()))
+        };
         let words = explain(refused("/lake/shop/orders.csv"));
         assert!(words.starts_with("cannot read /lake/shop: No such file"), "{words}");
         let words = explain(refused("/lake/shops"));
         assert!(words.starts_with("cannot read /lake/shops: Permission denied"), "{words}");
-        let other = LakeError::Changed { path: "/lake/shop/orders.csv".into() };
+        let other = FileError::Changed { path: "/lake/shop/orders.csv".into() };
         assert!(explain(other).contains("has changed"));
     }
 }

@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use throng_files::FileError;
 use throng_model::{HashSeed, UserHash};
 use throng_worker::SystemError;
 use throng_worker::frame::{frame, invalid};
@@ -66,13 +67,43 @@ pub(crate) enum Reply {
 pub(crate) enum Failure {
     Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
     Key { message: String, help: String },
+    File(FileFailure),
+    OutOfMemory(EngineFailure),
+    Engine { doing: String, source: EngineFailure },
+    Other(String),
+}
+
+/// [`FileError`] as it goes over a pipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum FileFailure {
     Source { path: PathBuf, error: SystemError },
     Table { message: String, help: String },
     Changed { path: PathBuf },
     LeadsOut { path: PathBuf, root: PathBuf },
-    OutOfMemory(EngineFailure),
-    Engine { doing: String, source: EngineFailure },
-    Other(String),
+}
+
+impl From<FileError> for FileFailure {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Source { path, source } => {
+                Self::Source { path, error: SystemError::of(&source) }
+            }
+            FileError::Table { message, help } => Self::Table { message, help },
+            FileError::Changed { path } => Self::Changed { path },
+            FileError::LeadsOut { path, root } => Self::LeadsOut { path, root },
+        }
+    }
+}
+
+impl From<FileFailure> for FileError {
+    fn from(failure: FileFailure) -> Self {
+        match failure {
+            FileFailure::Source { path, error } => Self::Source { path, source: error.into() },
+            FileFailure::Table { message, help } => Self::Table { message, help },
+            FileFailure::Changed { path } => Self::Changed { path },
+            FileFailure::LeadsOut { path, root } => Self::LeadsOut { path, root },
+        }
+    }
 }
 
 impl From<LakeError> for Failure {
@@ -82,12 +113,7 @@ impl From<LakeError> for Failure {
                 Self::Sql { message, position: position.map(|p| (p.line, p.column)), help }
             }
             LakeError::Key { message, help } => Self::Key { message, help },
-            LakeError::Source { path, source } => {
-                Self::Source { path, error: SystemError::of(&source) }
-            }
-            LakeError::Table { message, help } => Self::Table { message, help },
-            LakeError::Changed { path } => Self::Changed { path },
-            LakeError::LeadsOut { path, root } => Self::LeadsOut { path, root },
+            LakeError::File(error) => Self::File(error.into()),
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
             LakeError::Engine { doing, source } => Self::Engine { doing, source },
             other => Self::Other(throng_model::with_causes(&other)),
@@ -103,10 +129,7 @@ impl From<Failure> for LakeError {
                 Self::Sql { message, position, help }
             }
             Failure::Key { message, help } => Self::Key { message, help },
-            Failure::Table { message, help } => Self::Table { message, help },
-            Failure::Changed { path } => Self::Changed { path },
-            Failure::LeadsOut { path, root } => Self::LeadsOut { path, root },
-            Failure::Source { path, error } => Self::Source { path, source: error.into() },
+            Failure::File(failure) => Self::File(failure.into()),
             Failure::OutOfMemory(source) => Self::OutOfMemory { source },
             Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),

@@ -4,7 +4,7 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit};
 
 /// The type that represents every value of both types exactly and with the same text; `None` if
 /// there is none. Integers and text become text, because an integer has exactly one text.
-pub(crate) fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
+pub(super) fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
     use DataType::{Decimal128, Float32, Float64, Null, Timestamp, Utf8View};
     match (a, b) {
         _ if a == b => Some(a.clone()),

@@ -12,16 +12,16 @@ use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use throng_files::{FileFault, Format};
 
-use super::fault::FileFault;
-use super::format::Format;
-
-use super::union::{Column, FilePlan, Layout, Origin};
-use super::{csv, json};
+use super::csv_rows::CsvRows;
+use super::fault::{of_reader, to_engine};
+use super::json_rows::JsonRows;
+use super::layout::{Column, FilePlan, Layout, Origin};
 
 /// CSV and JSON files that are read one after another.
 #[derive(Debug, Clone)]
-pub(crate) struct TextFiles {
+pub(super) struct TextFiles {
     layout: Arc<Layout>,
     files: Vec<usize>,
     /// Columns of the table.
@@ -31,7 +31,7 @@ pub(crate) struct TextFiles {
 
 impl TextFiles {
     /// Some files of a table, read with the wanted columns, whose schema is `schema`.
-    pub(crate) fn new(
+    pub(super) fn new(
         layout: Arc<Layout>,
         files: Vec<usize>,
         wanted: Arc<[usize]>,
@@ -67,8 +67,8 @@ struct TableRows {
 }
 
 enum FileRows {
-    Csv(Box<csv::Rows>),
-    Json(Box<json::Rows>),
+    Csv(Box<CsvRows>),
+    Json(Box<JsonRows>),
 }
 
 impl FileRows {
@@ -101,7 +101,7 @@ impl Iterator for TableRows {
             }
             Err(fault) => {
                 self.ended = true;
-                Some(Err(fault.into()))
+                Some(Err(to_engine(fault)))
             }
         }
     }
@@ -158,10 +158,10 @@ impl<'a> ColumnMapper<'a> {
         match self.file.file.format {
             Format::Csv => {
                 let positional = self.layout.positional.as_deref();
-                csv::Rows::open(&self.file.file, &columns, positional)
+                CsvRows::open(&self.file.file, &columns, positional)
                     .map(|rows| Some(FileRows::Csv(Box::new(rows))))
             }
-            Format::Json => json::Rows::open(&self.file.file, &columns)
+            Format::Json => JsonRows::open(&self.file.file, &columns)
                 .map(|rows| Some(FileRows::Json(Box::new(rows)))),
             Format::Parquet => Ok(None),
         }
@@ -170,7 +170,7 @@ impl<'a> ColumnMapper<'a> {
     fn fault(&self, error: &DataFusionError) -> FileFault {
         let path = self.file.file.path();
         match error {
-            DataFusionError::ArrowError(error, _) => FileFault::of_reader(path, error),
+            DataFusionError::ArrowError(error, _) => of_reader(path, error),
             _ => FileFault::new(path, None, "a value is not of the type of its column"),
         }
     }
@@ -232,7 +232,7 @@ fn strict() -> CastOptions<'static> {
 ///
 /// # Errors
 /// If it is not a value of the declared type of the column.
-pub(crate) fn constant(value: Option<&str>, column: &Column) -> Result<ScalarValue> {
+pub(super) fn constant(value: Option<&str>, column: &Column) -> Result<ScalarValue> {
     let text = ScalarValue::Utf8View(value.map(str::to_owned));
     text.cast_to_with_options(&column.data_type, &strict())
 }

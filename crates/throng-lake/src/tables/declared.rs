@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{
 use throng_spec::ColumnType;
 
 /// The engine's type.
-pub(crate) fn data_type(declared: ColumnType) -> DataType {
+pub(super) fn data_type(declared: ColumnType) -> DataType {
     match declared {
         ColumnType::Text => DataType::Utf8View,
         ColumnType::Integer => DataType::Int64,
@@ -20,8 +20,8 @@ pub(crate) fn data_type(declared: ColumnType) -> DataType {
     }
 }
 
-/// Whether a text is a value of the type.
-pub(crate) fn fits(declared: ColumnType, text: &str) -> bool {
+/// Whether a text is a value of the type, as the engine converts texts: a [`throng_files::IsValue`].
+pub(super) fn is_value(declared: ColumnType, text: &str) -> bool {
     match declared {
         ColumnType::Text => true,
         ColumnType::Integer => Int64Type::parse(text).is_some(),
@@ -66,7 +66,7 @@ mod tests {
             (ColumnType::Timestamp, "2026-11-25 10:00:00", true),
             (ColumnType::Timestamp, "noon", false),
         ] {
-            assert_eq!(fits(declared, text), expected, "{declared:?} {text}");
+            assert_eq!(is_value(declared, text), expected, "{declared:?} {text}");
         }
     }
 }

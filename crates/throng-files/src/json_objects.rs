@@ -3,8 +3,8 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::fault::FileFault;
-use super::text::{NOT_UTF8, TextReader};
+use crate::fault::FileFault;
+use crate::text::{NOT_UTF8, TextReader};
 
 /// The longest object, in bytes.
 const MAX_OBJECT: usize = 64 << 20;
@@ -12,7 +12,7 @@ const MAX_OBJECT: usize = 64 << 20;
 const ONE_A_LINE: &str = "write one object a line, or one array of objects";
 
 /// Reads object by object.
-pub(crate) struct JsonObjects {
+pub struct JsonObjects {
     reader: TextReader,
     path: PathBuf,
     /// The line of the next byte, from 1.
@@ -57,7 +57,8 @@ impl Scan {
 }
 
 impl JsonObjects {
-    pub(crate) fn new(reader: TextReader, path: &Path) -> Self {
+    /// Reads from `reader`; faults name the file `path`.
+    pub fn new(reader: TextReader, path: &Path) -> Self {
         Self {
             reader,
             path: path.to_owned(),
@@ -77,7 +78,7 @@ impl JsonObjects {
     ///
     /// # Errors
     /// If something other than an object follows, or it is not UTF-8.
-    pub(crate) fn next(&mut self) -> Result<Option<(&[u8], u64)>, FileFault> {
+    pub fn next_object(&mut self) -> Result<Option<(&[u8], u64)>, FileFault> {
         if !self.skip_to_object()? {
             return Ok(None);
         }
@@ -166,7 +167,7 @@ mod tests {
         let mut objects = JsonObjects::new(BufReader::with_capacity(3, bytes), Path::new("f"));
         let mut found = Vec::new();
         loop {
-            match objects.next() {
+            match objects.next_object() {
                 Ok(Some((object, line))) => {
                     found.push(format!("{line} {}", String::from_utf8_lossy(object)));
                 }

@@ -1,15 +1,14 @@
 //! Where two types of nested values differ. Pure.
 
 use datafusion::arrow::datatypes::DataType;
-
-use super::file_schema::Step;
+use throng_files::Step;
 
 /// A path in nested values, and the two types there; `None`: the field is missing.
-pub(crate) type Difference<'a> = (Vec<Step>, Option<&'a DataType>, Option<&'a DataType>);
+pub(super) type Difference<'a> = (Vec<Step>, Option<&'a DataType>, Option<&'a DataType>);
 
 /// The first path at which two types differ. `None` if no field differs: only the order of the
 /// fields, or whether they may be NULL.
-pub(crate) fn difference<'a>(a: &'a DataType, b: &'a DataType) -> Option<Difference<'a>> {
+pub(super) fn difference<'a>(a: &'a DataType, b: &'a DataType) -> Option<Difference<'a>> {
     use DataType::{LargeList, List, Struct};
     Some(match (a, b) {
         _ if a == b || (is_text(a) && is_text(b)) => return None,
@@ -45,8 +44,8 @@ fn is_text(of: &DataType) -> bool {
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::datatypes::Field;
+    use throng_files::shown_path;
 
-    use super::super::names::shown_path;
     use super::*;
 
     fn object(fields: &[(&str, DataType)]) -> DataType {

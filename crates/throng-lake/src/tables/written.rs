@@ -8,8 +8,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
+use throng_files::SHORTEST;
 
-use super::infer::{SHORTEST, WRITTEN};
+use super::layout::WRITTEN;
 use crate::LakeError;
 
 /// How a column is written, if the engine would write it differently.
@@ -80,15 +81,16 @@ fn in_form(text: &str, of: &DataType, form: &str) -> String {
 mod tests {
     use datafusion::arrow::array::{Float64Array, StringArray};
     use datafusion::arrow::datatypes::TimeUnit;
+    use throng_files::InferredType;
 
-    use super::super::infer::InferredType;
+    use super::super::inferred::scalar_type;
     use super::*;
 
     /// Converts texts to their inferred type and back to text.
     fn round_trip(texts: &[&str]) -> Vec<String> {
         let mut inferred = InferredType::default();
         texts.iter().for_each(|text| inferred.add(text));
-        let (of, written) = inferred.data_type().unwrap();
+        let (of, written) = scalar_type(&inferred).unwrap();
         let column: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
         let typed = cast(&column, &of).unwrap();
         let back = as_written(&typed, written).unwrap();

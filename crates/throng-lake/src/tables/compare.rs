@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::discover::DataFile;
+use throng_files::{DataFile, FileError, Format, shown_name, spelling};
+
 use super::file_schema::FileSchema;
-use super::format::Format;
-use super::names::{shown_name, spelling};
-use crate::LakeError;
 
 /// A file with its schema.
 type FileWithSchema<'a> = (&'a DataFile, &'a FileSchema);
@@ -93,7 +91,7 @@ fn columns<'a>(file: &'a DataFile, schema: &'a FileSchema) -> impl Iterator<Item
 pub(super) fn compare_spellings(
     files: &[FileWithSchema<'_>],
     names: &Names<'_>,
-) -> Result<(), LakeError> {
+) -> Result<(), FileError> {
     let with_rows = || files.iter().filter(|(_, schema)| schema.rows > 0);
     let mut spellings: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for (file, schema) in with_rows() {
@@ -124,7 +122,7 @@ pub(super) fn compare_spellings(
                 Some(format!("{} in {}", shown_name(name), file.path().display()))
             })
             .collect();
-        return Err(LakeError::Table {
+        return Err(FileError::Table {
             message: format!("a column is spelled in several ways: {}", in_files.join(", ")),
             help: "write all rows with one name for the column, or put the files into separate folders"
                 .to_owned(),
@@ -136,7 +134,7 @@ pub(super) fn compare_spellings(
 /// Refuses CSV files of one table whose headers have little in common: they are of different
 /// tables, spell the names differently, or have no header. The error does not contain the first
 /// line, which may be data.
-pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), LakeError> {
+pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
     let mut first: Option<&Path> = None;
     let mut known: BTreeSet<String> = BTreeSet::new();
     for (file, schema) in files {
@@ -151,7 +149,7 @@ pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), LakeEr
             None => first = Some(file.path()),
             // With one column in common and none missing, the file is a table of keys.
             Some(before) if common * 2 <= smaller && common < smaller => {
-                return Err(LakeError::Table {
+                return Err(FileError::Table {
                     message: format!(
                         "{} has another header than {}: {common} of {} columns are the same",
                         file.path().display(),
@@ -173,7 +171,7 @@ pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), LakeEr
 
 /// Refuses a file that has no column of the files before it: it belongs to another table, or is an
 /// error message that was saved as a file.
-pub(super) fn compare_columns(files: &[FileWithSchema<'_>]) -> Result<(), LakeError> {
+pub(super) fn compare_columns(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
     let mut first: Option<&Path> = None;
     let mut known: BTreeSet<String> = BTreeSet::new();
     for (file, schema) in files {
@@ -185,7 +183,7 @@ pub(super) fn compare_columns(files: &[FileWithSchema<'_>]) -> Result<(), LakeEr
         match first {
             None => first = Some(file.path()),
             Some(before) if names.is_disjoint(&known) => {
-                return Err(LakeError::Table {
+                return Err(FileError::Table {
                     message: format!(
                         "{} has no column of {}",
                         file.path().display(),

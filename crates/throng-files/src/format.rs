@@ -2,9 +2,12 @@
 
 /// The format of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Format {
+pub enum Format {
+    /// Parquet.
     Parquet,
+    /// Lines of values that are separated by commas.
     Csv,
+    /// JSON objects.
     Json,
 }
 
@@ -20,12 +23,23 @@ impl std::fmt::Display for Format {
 
 /// The kind of a file, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileKind {
-    /// A file that is read: its format, whether it is compressed by gzip, and the length of the
-    /// ending.
-    Data { format: Format, gzipped: bool, ending: usize },
-    /// A file with rows that is not read: what it is, and the length of the ending.
-    Unreadable { what: &'static str, ending: usize },
+pub enum FileKind {
+    /// A file that is read.
+    Data {
+        /// The format of its rows.
+        format: Format,
+        /// Whether it is compressed by gzip.
+        gzipped: bool,
+        /// Bytes of the ending.
+        ending: usize,
+    },
+    /// A file with rows that is not read.
+    Unreadable {
+        /// What it is.
+        what: &'static str,
+        /// Bytes of the ending.
+        ending: usize,
+    },
     /// Anything else.
     Other,
 }
@@ -51,7 +65,7 @@ const COMPRESSED: [&str; 10] =
     [".zst", ".bz2", ".xz", ".zip", ".lz4", ".br", ".snappy", ".7z", ".lzo", ".gz"];
 
 /// The kind of a file, by its name, regardless of case.
-pub(crate) fn file_kind(name: &str) -> FileKind {
+pub fn file_kind(name: &str) -> FileKind {
     let lower = name.to_ascii_lowercase();
     let (stem, gzipped) = match lower.strip_suffix(".gz") {
         Some(stem) => (stem, true),
@@ -92,7 +106,7 @@ pub(crate) fn file_kind(name: &str) -> FileKind {
 }
 
 /// A name as SQL has it: in lower case, `-`, `.` and space become `_`.
-pub(crate) fn sql_name(name: &str) -> String {
+pub fn sql_name(name: &str) -> String {
     name.to_lowercase().replace(['-', '.', ' '], "_")
 }
 

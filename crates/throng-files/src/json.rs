@@ -1,26 +1,20 @@
-//! JSON files: inferring their schema, and reading their rows.
+//! JSON files: inferring their schema.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::arrow::json::ReaderBuilder;
-use datafusion::arrow::json::reader::Decoder;
-use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde::de::IgnoredAny;
 use throng_spec::ColumnType;
 
-use super::declared::fits;
-use super::discover::DataFile;
-use super::fault::FileFault;
-use super::file_schema::{ColumnContents, FileColumn, FileSchema, Node, ReadOptions};
-use super::json_objects::JsonObjects;
-use super::names::{shown_name, spelling};
-use super::text::open;
+use crate::discover::DataFile;
+use crate::fault::FileFault;
+use crate::json_objects::JsonObjects;
+use crate::names::{shown_name, spelling};
+use crate::node::Node;
+use crate::options::{IsValue, ReadOptions};
+use crate::schema::{TextColumn, TextSchema};
+use crate::text::open;
 
-/// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
 /// The deepest nesting of objects and arrays.
 const MAX_DEPTH: usize = 64;
 /// Fields of all objects of a file.
@@ -31,15 +25,16 @@ const MAX_COLUMNS: usize = 10_000;
 /// # Errors
 /// If something in it is not a JSON object, or a value does not have the declared type of its
 /// column.
-pub(crate) fn infer_schema(
+pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
-) -> Result<FileSchema, FileFault> {
+    is_value: IsValue,
+) -> Result<TextSchema, FileFault> {
     let path = file.path();
     let mut objects = JsonObjects::new(open(file)?, path);
-    let mut columns = Columns::new(options);
+    let mut columns = Columns::new(options, is_value);
     let mut rows = 0;
-    while let Some((object, line)) = objects.next()? {
+    while let Some((object, line)) = objects.next_object()? {
         let valid: Result<IgnoredAny, _> = serde_json::from_slice(object);
         let text = match (valid, std::str::from_utf8(object)) {
             (Ok(_), Ok(text)) => text,
@@ -58,17 +53,18 @@ pub(crate) fn infer_schema(
         rows += 1;
     }
     let names: Vec<String> = columns.found.iter().map(|column| column.name.clone()).collect();
-    let columns = columns.found.into_iter().map(|column| FileColumn {
+    let columns = columns.found.into_iter().map(|column| TextColumn {
         name: column.name,
-        contents: ColumnContents::Values(column.node),
+        values: column.node,
         twice: column.twice,
         beside: column.beside.iter().map(|at| names[*at].clone()).collect(),
     });
-    Ok(FileSchema { columns: columns.collect(), rows })
+    Ok(TextSchema { columns: columns.collect(), rows })
 }
 
 struct Columns<'a> {
     options: &'a ReadOptions,
+    is_value: IsValue,
     found: Vec<FoundColumn>,
     /// Columns by the normalized spelling of their names.
     spellings: HashMap<String, Vec<usize>>,
@@ -88,8 +84,8 @@ struct FoundColumn {
 }
 
 impl<'a> Columns<'a> {
-    fn new(options: &'a ReadOptions) -> Self {
-        Self { options, found: Vec::new(), spellings: HashMap::new() }
+    fn new(options: &'a ReadOptions, is_value: IsValue) -> Self {
+        Self { options, is_value, found: Vec::new(), spellings: HashMap::new() }
     }
 
     /// The column of a field. `guess` is its probable index: that of the field before, plus one.
@@ -143,10 +139,11 @@ impl<'a> Columns<'a> {
                 return Err("its objects have more than 10000 fields".to_owned());
             }
             guess = at + 1;
-            let (options, column) = (self.options, &mut self.found[at]);
+            let (options, is_value) = (self.options, self.is_value);
+            let column = &mut self.found[at];
             column.twice |= column.row == Some(row);
             column.row = Some(row);
-            let value = Value { options, declared: column.declared };
+            let value = Value { options, is_value, declared: column.declared };
             let counted = value.add(&mut cursor, &mut column.node, 0);
             counted.map_err(|fault| format!("column {}: {fault}", shown_name(&name)))?;
             self.record_beside(at, row);
@@ -158,6 +155,7 @@ impl<'a> Columns<'a> {
 /// Adds the values of a column to its node.
 struct Value<'a> {
     options: &'a ReadOptions,
+    is_value: IsValue,
     declared: Option<ColumnType>,
 }
 
@@ -199,7 +197,7 @@ impl Value<'_> {
 
     fn scalar(&self, text: &str, quoted: bool, node: &mut Node) -> Result<(), String> {
         match self.declared {
-            Some(declared) if !fits(declared, text) => {
+            Some(declared) if !(self.is_value)(declared, text) => {
                 return Err(format!("the value is not of type {declared}"));
             }
             // A JSON string is text whatever it looks like.
@@ -274,84 +272,18 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The rows of a file.
-pub(crate) struct Rows {
-    path: PathBuf,
-    objects: JsonObjects,
-    decoder: Decoder,
-    schema: SchemaRef,
-}
-
-impl Rows {
-    /// Opens a file: `wanted` are names of columns in the file, with the types to read them as.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
-    pub(crate) fn open(file: &DataFile, wanted: &[(String, DataType)]) -> Result<Self, FileFault> {
-        let path = file.path();
-        let fields: Vec<Field> =
-            wanted.iter().map(|(name, of)| Field::new(name, of.clone(), true)).collect();
-        let schema: SchemaRef = Schema::new(fields).into();
-        let decoder = ReaderBuilder::new(SchemaRef::clone(&schema))
-            .with_batch_size(BATCH_ROWS)
-            .with_coerce_primitive(true)
-            .build_decoder()
-            .map_err(|error| FileFault::of_reader(path, &error))?;
-        Ok(Self {
-            path: path.to_owned(),
-            objects: JsonObjects::new(open(file)?, path),
-            decoder,
-            schema,
-        })
-    }
-
-    /// The next rows, with the wanted columns in their order; `None` at the end.
-    ///
-    /// # Errors
-    /// If the file does not match its inferred schema.
-    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
-        let (mut rows, mut first) = (0, 0);
-        while rows < BATCH_ROWS {
-            let Some((object, line)) = self.objects.next()? else { break };
-            if rows == 0 {
-                first = line;
-            }
-            if !self.schema.fields().is_empty() {
-                let decoded = self.decoder.decode(object);
-                decoded
-                    .map_err(|_| FileFault::new(&self.path, Some(line), "it is not valid JSON"))?;
-            }
-            rows += 1;
-        }
-        if rows == 0 {
-            return Ok(None);
-        }
-        let fault = |text: &str| FileFault::new(&self.path, Some(first), text);
-        let columns = match self.decoder.flush() {
-            Ok(Some(batch)) if batch.num_rows() == rows => batch.columns().to_vec(),
-            Ok(None) if self.schema.fields().is_empty() => Vec::new(),
-            Ok(_) => return Err(fault("its rows cannot be separated")),
-            Err(_) => {
-                return Err(fault(
-                    "in this or a later line, a value is not of the type that its column has in the \
-                     other rows",
-                ));
-            }
-        };
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)
-            .map(Some)
-            .map_err(|error| FileFault::of_reader(&self.path, &error))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// No column is declared.
+    fn no_value(_: ColumnType, _: &str) -> bool {
+        false
+    }
+
     fn types(objects: &[&str]) -> Vec<String> {
         let options = ReadOptions::default();
-        let mut columns = Columns::new(&options);
+        let mut columns = Columns::new(&options, no_value);
         for (object, row) in objects.iter().zip(0..) {
             columns.add(object, row).unwrap();
         }
@@ -360,10 +292,10 @@ mod tests {
             .iter()
             .map(|column| {
                 let twice = if column.twice { " twice" } else { "" };
-                let of = match column.node.data_type() {
-                    Ok(Some((of, _))) => of.to_string(),
-                    Ok(None) => "none".to_owned(),
-                    Err(_) => "mixed".to_owned(),
+                let of = match (column.node.scalars.value_type(), column.node.kinds().len()) {
+                    (_, 2..) => "mixed".to_owned(),
+                    (Some((of, _)), _) => format!("{of:?}"),
+                    (None, _) => "none".to_owned(),
                 };
                 format!("{}: {of}{twice}", column.name)
             })
@@ -377,19 +309,22 @@ mod tests {
                 r#"{"a": 1, "b": "1", "c": 1e3 , "d":18446744073709551615,"e\u0041":true, "f":null}"#,
                 r#"{ "a":2, "c":7 }"#,
             ]),
-            ["a: Int64", "b: Utf8View", "c: Utf8View", "d: Utf8View", "eA: Boolean", "f: none"]
+            ["a: Integer", "b: Text", "c: Text", "d: Text", "eA: Boolean", "f: none"]
         );
-        assert_eq!(types(&[r#"{"u":42}"#, r#"{"u":"A7"}"#]), ["u: Utf8View"]);
-        assert_eq!(types(&[r#"{"u":1.50}"#, r#"{"u":2.25}"#]), ["u: Decimal128(18, 2)"]);
-        assert_eq!(types(&[r#"{"u":1,"u":2}"#]), ["u: Int64 twice"]);
+        assert_eq!(types(&[r#"{"u":42}"#, r#"{"u":"A7"}"#]), ["u: Text"]);
+        assert_eq!(
+            types(&[r#"{"u":1.50}"#, r#"{"u":2.25}"#]),
+            ["u: Decimal { digits: 18, scale: 2 }"]
+        );
+        assert_eq!(types(&[r#"{"u":1,"u":2}"#]), ["u: Integer twice"]);
         assert_eq!(types(&[r#"{"u":{"x":[1,2],"y":{}}}"#, r#"{"u":5}"#]), ["u: mixed"]);
-        assert_eq!(types(&[r#"{"":"\"},"}"#, "{}"]), [": Utf8View"]);
+        assert_eq!(types(&[r#"{"":"\"},"}"#, "{}"]), [": Text"]);
     }
 
     #[test]
     fn spellings_in_one_object_are_distinguished_from_those_in_several() {
         let options = ReadOptions::default();
-        let mut columns = Columns::new(&options);
+        let mut columns = Columns::new(&options, no_value);
         for (object, row) in [
             r#"{"user_id":1,"a b":1}"#,
             r#"{"userId":2,"A_B":2,"ab":3}"#,
@@ -423,7 +358,7 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused() {
         let options = ReadOptions::default();
-        let mut columns = Columns::new(&options);
+        let mut columns = Columns::new(&options, no_value);
         let object = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
         assert!(columns.add(&object, 0).unwrap_err().contains("64"));
     }

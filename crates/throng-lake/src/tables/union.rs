@@ -2,122 +2,28 @@
 //! files, and a column has the narrowest type that represents the values of all files. Pure.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use serde::{Deserialize, Serialize};
+use datafusion::arrow::datatypes::DataType;
+use throng_files::{DataFile, FileError, Node, ReadOptions, Step, Table, shown_name, shown_path};
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
-use super::discover::{DataFile, Table};
-use super::file_schema::{ColumnContents, FileSchema, Node, ReadOptions, Step};
-use super::infer::WRITTEN;
-use super::names::{shown_name, shown_path};
+use super::file_schema::{ColumnContents, FileSchema};
+use super::inferred::node_type;
+use super::layout::{Column, FilePlan, Layout, Origin, shown};
 use super::nested::difference;
 use super::widen::widened;
-use crate::LakeError;
-
-/// A column of a table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    pub(crate) data_type: DataType,
-    /// Its type is declared: the text of CSV and JSON files is converted to it.
-    pub(crate) converted: bool,
-    /// No file has a value of it, so its type is unknown.
-    pub(crate) empty: bool,
-    /// How its values are written, if the engine would write them differently.
-    pub(crate) written: Option<String>,
-}
-
-impl Column {
-    fn field(&self) -> Field {
-        let field = Field::new(&self.name, self.data_type.clone(), true);
-        match &self.written {
-            Some(written) => field.with_metadata([(WRITTEN.to_owned(), written.clone())].into()),
-            None => field,
-        }
-    }
-}
-
-/// Where a file has the values of a column of the table.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Origin {
-    /// Nowhere: the values are NULL.
-    Missing,
-    /// In its column of this name.
-    Column(String),
-    /// In its columns of these names, one of which each row has: objects of a JSON file that spell
-    /// the name differently.
-    Spelled(Vec<String>),
-    /// In the name of its folder; `None` is NULL.
-    Folder(Option<String>),
-}
-
-impl Origin {
-    /// Combines the origin with one that was found later: of two columns both are kept.
-    fn and(&self, later: Self) -> Self {
-        let mut names = match self {
-            Self::Column(name) => vec![name.clone()],
-            Self::Spelled(names) => names.clone(),
-            Self::Missing | Self::Folder(_) => return later,
-        };
-        match later {
-            Self::Column(name) => names.push(name),
-            _ => return later,
-        }
-        Self::Spelled(names)
-    }
-}
-
-/// A file, and where it has the columns of the table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FilePlan {
-    pub(crate) file: DataFile,
-    pub(crate) origins: Vec<Origin>,
-    /// Its rows, if they are known.
-    pub(crate) rows: Option<u64>,
-}
-
-/// A table as it is read.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Layout {
-    pub(crate) columns: Vec<Column>,
-    pub(crate) files: Vec<FilePlan>,
-    /// Columns that a file has twice, with the file. They cannot be used.
-    pub(crate) twice: Vec<(String, PathBuf)>,
-    /// Text columns with values that have white space around them.
-    pub(crate) padded: Vec<String>,
-    /// Text is read without the white space around it.
-    pub(crate) trim: bool,
-    /// The columns of CSV files in their order, if the files have no header.
-    pub(crate) positional: Option<Vec<String>>,
-    /// About how many rows of each file are read, and of Parquet files of each partition; `None`:
-    /// all.
-    pub(crate) sample: Option<usize>,
-}
-
-impl Layout {
-    pub(crate) fn schema(&self) -> SchemaRef {
-        Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()).into()
-    }
-
-    /// Rows of all files, if they are known.
-    pub(crate) fn rows(&self) -> Option<u64> {
-        self.files.iter().map(|file| file.rows).sum()
-    }
-}
 
 /// Merges the files with their schemas into one table.
 ///
 /// # Errors
-/// [`LakeError::Table`] naming two files, if the files do not belong to one table.
+/// [`FileError::Table`] naming two files, if the files do not belong to one table.
 pub(crate) fn union(
     table: &Table,
     schemas: &[impl AsRef<FileSchema>],
     options: &ReadOptions,
-) -> Result<Layout, LakeError> {
+) -> Result<Layout, FileError> {
     let files: Vec<(&DataFile, &FileSchema)> =
         table.files.iter().zip(schemas.iter().map(AsRef::as_ref)).collect();
     compare_headers(&files)?;
@@ -186,7 +92,7 @@ struct MergedColumn<'a> {
 }
 
 impl MergedColumn<'_> {
-    fn resolve(&self, options: &ReadOptions) -> Result<Column, LakeError> {
+    fn resolve(&self, options: &ReadOptions) -> Result<Column, FileError> {
         let column = |data_type, written: Option<&str>| Column {
             name: self.name.to_owned(),
             data_type,
@@ -199,7 +105,7 @@ impl MergedColumn<'_> {
             for (path, of) in &self.typed {
                 if widened(of, &wanted).as_ref() != Some(&wanted) {
                     let name = self.name;
-                    return Err(LakeError::Table {
+                    return Err(FileError::Table {
                         message: format!(
                             "column {} is {} in {} and declared {declared}",
                             shown_name(name),
@@ -235,7 +141,7 @@ impl MergedColumn<'_> {
     }
 
     /// The type of the CSV and JSON files together, with the first file that has a value.
-    fn values(&self) -> Result<Option<Written<'_>>, LakeError> {
+    fn values(&self) -> Result<Option<Written<'_>>, FileError> {
         let mut all = Node::default();
         let mut first = None;
         for (path, node) in &self.values {
@@ -244,12 +150,12 @@ impl MergedColumn<'_> {
             }
             all.merge(node);
         }
-        let resolved = all.data_type().map_err(|mixed| self.mixed(&mixed.path))?;
+        let resolved = node_type(&all).map_err(|mixed| self.mixed(&mixed.path))?;
         Ok(resolved.zip(first).map(|((of, written), path)| (path, of, written)))
     }
 
     /// The type of the Parquet files together, with the first file that has it or a narrower one.
-    fn typed(&self) -> Result<Option<(&Path, DataType)>, LakeError> {
+    fn typed(&self) -> Result<Option<(&Path, DataType)>, FileError> {
         let mut resolved: Option<(&Path, DataType)> = None;
         for (path, of) in &self.typed {
             resolved = match resolved {
@@ -267,7 +173,7 @@ impl MergedColumn<'_> {
         Ok(resolved)
     }
 
-    fn refusal(&self, a: (&Path, &DataType), b: (&Path, &DataType)) -> LakeError {
+    fn refusal(&self, a: (&Path, &DataType), b: (&Path, &DataType)) -> FileError {
         let (path, a_type, b_type) =
             difference(a.1, b.1).unwrap_or_else(|| (Vec::new(), Some(a.1), Some(b.1)));
         let name = shown_path(self.name, &path);
@@ -288,11 +194,11 @@ impl MergedColumn<'_> {
             "write the objects and arrays of all files with the same fields, of the same types"
                 .to_owned()
         };
-        LakeError::Table { message, help }
+        FileError::Table { message, help }
     }
 
     /// Refuses objects or arrays beside other values in one place of CSV and JSON files.
-    fn mixed(&self, path: &[Step]) -> LakeError {
+    fn mixed(&self, path: &[Step]) -> FileError {
         let name = shown_path(self.name, path);
         let values = self.values.iter();
         let there: Vec<(&Path, Vec<&str>)> =
@@ -315,15 +221,6 @@ impl MergedColumn<'_> {
             (None, ..) => format!("column {name} has objects or arrays and other values"),
         };
         let help = "write the column, or the field, in one way in all rows".to_owned();
-        LakeError::Table { message, help }
-    }
-}
-
-/// A type as users see it.
-pub(crate) fn shown(of: &DataType) -> String {
-    match of {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
-        DataType::BinaryView => "bytes".to_owned(),
-        other => other.to_string(),
+        FileError::Table { message, help }
     }
 }

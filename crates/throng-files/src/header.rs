@@ -5,7 +5,7 @@
 //! line itself, [`FirstLine`] compares it with the values that follow. The source can declare
 //! `header: true` or `header: false`.
 
-use super::names::personal;
+use crate::names::personal;
 
 /// Values of a column that are compared with the pattern of the first line.
 const COMPARED: u64 = 1000;
@@ -13,17 +13,17 @@ const COMPARED: u64 = 1000;
 const SHORT_NUMBER: usize = 4;
 
 /// The fault of a first line that is a row.
-pub(super) const VALUES: &str = "the first line holds values and not names of columns";
+pub(crate) const VALUES: &str = "the first line holds values and not names of columns";
 /// The hint for a first line that is probably a row.
-pub(super) const DECLARE: &str = "start the file with a line that names its columns; or, if no CSV file of the source has one, \
+pub(crate) const DECLARE: &str = "start the file with a line that names its columns; or, if no CSV file of the source has one, \
      declare `header: false` and all `columns` in their order; or, if the line does name the columns, \
      `header: true`";
 /// The hint for lines before the header.
-pub(super) const LINES_BEFORE: &str = "remove the lines before the one that names the columns";
+pub(crate) const LINES_BEFORE: &str = "remove the lines before the one that names the columns";
 
 /// The fault and the hint of a first line that is not a header, independent of the rows that
 /// follow.
-pub(super) fn line_fault(names: &[String]) -> Option<(String, &'static str)> {
+pub(crate) fn line_fault(names: &[String]) -> Option<(String, &'static str)> {
     let first = names.first()?.trim();
     if first.starts_with('{') {
         return Some(("it is JSON".to_owned(), "give the file a name that ends with .json"));
@@ -42,7 +42,7 @@ pub(super) fn line_fault(names: &[String]) -> Option<(String, &'static str)> {
 }
 
 /// Whether the line is the one by which Excel declares the separator.
-pub(super) fn names_separator(names: &[String]) -> bool {
+pub(crate) fn names_separator(names: &[String]) -> bool {
     let first = names.first().map_or("", |name| name.trim());
     let prefix = first.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sep="));
     prefix && first.chars().count() <= 5 && names.len() <= 2
@@ -91,7 +91,7 @@ fn unexpected_number(names: &[String]) -> Option<usize> {
 }
 
 /// The first line, with counts of the values of its columns that are similar to it.
-pub(super) struct FirstLine<'a> {
+pub(crate) struct FirstLine<'a> {
     cells: Vec<Cell<'a>>,
 }
 
@@ -160,7 +160,7 @@ fn characters(text: &str) -> impl Iterator<Item = char> + '_ {
 }
 
 impl<'a> FirstLine<'a> {
-    pub(super) fn of(names: &'a [String]) -> Self {
+    pub(crate) fn of(names: &'a [String]) -> Self {
         let cell = |name: &'a String| Cell {
             text: name,
             pattern: ValuePattern::of(name.trim()),
@@ -174,7 +174,7 @@ impl<'a> FirstLine<'a> {
     }
 
     /// Counts a value of a column.
-    pub(super) fn add(&mut self, column: usize, value: &str) {
+    pub(crate) fn add(&mut self, column: usize, value: &str) {
         let Some(cell) = self.cells.get_mut(column) else { return };
         if value.is_empty() {
             cell.blanks += 1;
@@ -189,7 +189,7 @@ impl<'a> FirstLine<'a> {
     }
 
     /// The fault and the hint of the line, if the values show that it is not a header.
-    pub(super) fn fault(&self) -> Option<(String, &'static str)> {
+    pub(crate) fn fault(&self) -> Option<(String, &'static str)> {
         let blank = |cell: &Cell<'_>| cell.text.trim().is_empty();
         let named = self.cells.iter().filter(|cell| !blank(cell)).count();
         let below = self.cells.iter().skip(1).any(|cell| cell.values > 0);

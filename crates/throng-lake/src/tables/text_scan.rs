@@ -20,7 +20,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 
 /// Streams of rows, one for each partition.
 #[derive(Debug)]
-pub(crate) struct TextScan {
+pub(super) struct TextScan {
     partitions: Vec<Arc<dyn PartitionStream>>,
     rows: Option<usize>,
     /// Size of the files.
@@ -29,7 +29,7 @@ pub(crate) struct TextScan {
 }
 
 impl TextScan {
-    pub(crate) fn new(
+    pub(super) fn new(
         schema: SchemaRef,
         partitions: Vec<Arc<dyn PartitionStream>>,
         rows: Option<usize>,

@@ -4,16 +4,15 @@ use std::fs::File;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use throng_files::{DataFile, FileFault};
 
-use super::discover::DataFile;
-use super::fault::FileFault;
 use super::file_schema::{ColumnContents, FileColumn, FileSchema};
 
 /// Reads the columns and the count of rows from a file's footer.
 ///
 /// # Errors
 /// If the file is not a complete Parquet file.
-pub(crate) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
+pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
     let path = file.path();
     if file.stamp.bytes == 0 {
         return Err(FileFault::new(path, None, "it is empty: its writer did not finish")

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::file_schema::Step;
+use crate::node::Step;
 
 /// The fewest digits of a phone number.
 const PHONE_DIGITS: usize = 7;
@@ -20,12 +20,12 @@ const HASH_DIGITS: usize = 32;
 const MASK: &str = "…";
 
 /// A name as it is shown.
-pub(crate) fn shown_name(name: &str) -> Cow<'_, str> {
+pub fn shown_name(name: &str) -> Cow<'_, str> {
     if is_personal(name) { Cow::Borrowed(MASK) } else { Cow::Borrowed(name) }
 }
 
 /// A field inside of a column as it is shown, such as `address.zip` or `orders[].total`.
-pub(crate) fn shown_path(column: &str, path: &[Step]) -> String {
+pub fn shown_path(column: &str, path: &[Step]) -> String {
     let mut shown = shown_name(column).into_owned();
     for step in path {
         match step {
@@ -40,7 +40,7 @@ pub(crate) fn shown_path(column: &str, path: &[Step]) -> String {
 }
 
 /// Whether a name must not be shown.
-pub(crate) fn is_personal(name: &str) -> bool {
+pub fn is_personal(name: &str) -> bool {
     let mut run = 0;
     let long = name.chars().any(|c| {
         run = if c.is_ascii_digit() { run + 1 } else { 0 };
@@ -89,7 +89,7 @@ fn is_date(text: &str) -> bool {
 
 /// Normalizes case, separators and composed accents of a name, so that spellings of one name are
 /// equal. A separator between two digits is kept: `q1_1` and `q11` are two columns.
-pub(crate) fn spelling(name: &str) -> String {
+pub fn spelling(name: &str) -> String {
     let is_separator = |c: char| {
         c.is_whitespace()
             || matches!(c, '_' | '-' | '.' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')

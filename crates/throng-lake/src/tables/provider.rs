@@ -27,12 +27,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::union::UnionExec;
+use throng_files::{Format, WHITE_SPACE};
 
 use super::column_mapping::{TextFiles, constant};
-use super::file_schema::WHITE;
-use super::format::Format;
+use super::layout::{FilePlan, Layout, Origin};
 use super::text_scan::TextScan;
-use super::union::{FilePlan, Layout, Origin};
 
 /// A table.
 #[derive(Debug)]
@@ -264,7 +263,7 @@ impl ParquetScan<'_> {
 
 /// Removes the white space around the values of a text column.
 fn trim(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
-    let white = ScalarValue::Utf8View(Some(WHITE.iter().collect()));
+    let white = ScalarValue::Utf8View(Some(WHITE_SPACE.iter().collect()));
     let arguments: Vec<Arc<dyn PhysicalExpr>> = vec![column, Arc::new(Literal::new(white))];
     let function = datafusion::functions::string::btrim();
     let config = Arc::new(ConfigOptions::default());

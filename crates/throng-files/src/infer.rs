@@ -2,20 +2,52 @@
 //!
 //! A column gets a type other than text only if writing each of its values gives the text of the
 //! file: `00042`, `32E01`, `1e3`, `+1` and integers of more than 64 bits are text. See
-//! [`InferredType::data_type`].
+//! [`InferredType::value_type`].
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
-
-/// Key in the metadata of a column's field: how its values are written, if the engine would write
-/// them differently.
-pub(crate) const WRITTEN: &str = "throng.written";
-/// Value of [`WRITTEN`]: numbers in their shortest form, such as `5` and `6.5` in one column.
-pub(crate) const SHORTEST: &str = "shortest";
+/// The form of numbers that are written as short as possible, such as `5` and `6.5` in one column.
+pub const SHORTEST: &str = "shortest";
 
 /// Digits of a decimal that fits 64 bits.
 const SMALL_DECIMAL: u8 = 18;
 /// Digits of the largest decimal.
 const LARGE_DECIMAL: u8 = 38;
+
+/// The type of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// Any text.
+    Text,
+    /// Integers of 64 bits.
+    Integer,
+    /// Numbers with the same count of digits after the point.
+    Decimal {
+        /// Digits of the longest one, at most.
+        digits: u8,
+        /// Digits after the point.
+        scale: u8,
+    },
+    /// Floating-point numbers of 64 bits.
+    Double,
+    /// `true` and `false`.
+    Boolean,
+    /// Days of the calendar.
+    Date,
+    /// Times of a day, to this unit.
+    Timestamp(TimeUnit),
+}
+
+/// The unit of the last digit of a timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// No digits after the second.
+    Second,
+    /// 3 digits after the second.
+    Millisecond,
+    /// 6 digits after the second.
+    Microsecond,
+    /// 9 digits after the second.
+    Nanosecond,
+}
 
 /// The kind of value that a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +82,7 @@ struct TimestampFormat {
 
 /// The kinds of values that a column has. Can be merged with those of other files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct InferredType {
+pub struct InferredType {
     integers: bool,
     decimals: bool,
     booleans: bool,
@@ -66,7 +98,7 @@ pub(crate) struct InferredType {
     digits: u32,
     format: Common<TimestampFormat>,
     /// A value has white space around it.
-    pub(crate) padded: bool,
+    pub padded: bool,
 }
 
 /// The value that all have in common, if there is one.
@@ -90,7 +122,7 @@ impl<T: Copy + PartialEq> Common<T> {
 
 impl InferredType {
     /// Adds a value as it is written.
-    pub(crate) fn add(&mut self, text: &str) {
+    pub fn add(&mut self, text: &str) {
         match classify(text.as_bytes()) {
             Class::Integer { exact } => {
                 self.integers = true;
@@ -113,13 +145,13 @@ impl InferredType {
     }
 
     /// Adds a value that is text whatever it looks like.
-    pub(crate) fn add_text(&mut self, text: &str) {
+    pub fn add_text(&mut self, text: &str) {
         self.texts = true;
         self.padded |= text.trim() != text;
     }
 
     /// Merges the values of another file.
-    pub(crate) fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         self.integers |= other.integers;
         self.decimals |= other.decimals;
         self.booleans |= other.booleans;
@@ -133,20 +165,21 @@ impl InferredType {
         self.padded |= other.padded;
     }
 
-    /// The type of the column, and how it is written if the engine would write it differently;
+    /// The type of the column, and the form in which its values are written if the type has
+    /// several: [`SHORTEST`], or that of timestamps (`T`, `TZ`, a space, or a space and `Z`);
     /// `None` if it has no value.
     ///
     /// | all values | type |
     /// |---|---|
-    /// | integers of 64 bits | `Int64` |
-    /// | decimals with the same number of digits after the point | `Decimal128` |
-    /// | numbers, each in its shortest form | `Float64`, written in the shortest form |
+    /// | integers of 64 bits | `Integer` |
+    /// | decimals with the same number of digits after the point | `Decimal` |
+    /// | numbers, each in its shortest form | `Double`, written in the shortest form |
     /// | `true`, `false` | `Boolean` |
-    /// | dates as `2026-11-25` | `Date32` |
+    /// | dates as `2026-11-25` | `Date` |
     /// | timestamps of one format | `Timestamp` |
-    /// | anything else | text |
-    pub(crate) fn data_type(&self) -> Option<(DataType, Option<&'static str>)> {
-        let text = Some((DataType::Utf8View, None));
+    /// | anything else | `Text` |
+    pub fn value_type(&self) -> Option<(ValueType, Option<&'static str>)> {
+        let text = Some((ValueType::Text, None));
         let kinds = [
             self.integers || self.decimals,
             self.booleans,
@@ -157,13 +190,13 @@ impl InferredType {
         match kinds {
             [false, false, false, false, false] => None,
             [true, false, false, false, false] => {
-                Some(self.number().unwrap_or((DataType::Utf8View, None)))
+                Some(self.number().unwrap_or((ValueType::Text, None)))
             }
-            [false, true, false, false, false] => Some((DataType::Boolean, None)),
-            [false, false, true, false, false] => Some((DataType::Date32, None)),
+            [false, true, false, false, false] => Some((ValueType::Boolean, None)),
+            [false, false, true, false, false] => Some((ValueType::Date, None)),
             [false, false, false, true, false] => match self.format {
                 Common::One(format) => {
-                    Some((DataType::Timestamp(format.unit(), None), Some(format.name())))
+                    Some((ValueType::Timestamp(format.unit()), Some(format.name())))
                 }
                 _ => text,
             },
@@ -171,21 +204,21 @@ impl InferredType {
         }
     }
 
-    fn number(&self) -> Option<(DataType, Option<&'static str>)> {
+    fn number(&self) -> Option<(ValueType, Option<&'static str>)> {
         match (self.integers, self.decimals, self.scale) {
-            (true, false, _) => Some((DataType::Int64, None)),
+            (true, false, _) => Some((ValueType::Integer, None)),
             (false, true, Common::One(scale)) if self.digits <= u32::from(LARGE_DECIMAL) => {
                 let small = self.digits <= u32::from(SMALL_DECIMAL);
                 let digits = if small { SMALL_DECIMAL } else { LARGE_DECIMAL };
-                Some((DataType::Decimal128(digits, i8::try_from(scale).ok()?), None))
+                Some((ValueType::Decimal { digits, scale: u8::try_from(scale).ok()? }, None))
             }
-            _ if !self.inexact => Some((DataType::Float64, Some(SHORTEST))),
+            _ if !self.inexact => Some((ValueType::Double, Some(SHORTEST))),
             _ => None,
         }
     }
 
     /// Whether every value can be read as a double without a change of the text.
-    pub(crate) fn fits_double(&self) -> bool {
+    pub fn fits_double(&self) -> bool {
         !(self.booleans || self.dates || self.timestamps || self.texts || self.inexact)
     }
 }
@@ -200,7 +233,7 @@ impl TimestampFormat {
         }
     }
 
-    /// [`WRITTEN`].
+    /// How it is written.
     fn name(self) -> &'static str {
         match (self.separator, self.zulu) {
             (b'T', false) => "T",
@@ -316,11 +349,10 @@ mod tests {
     fn of(values: &[&str]) -> String {
         let mut inferred = InferredType::default();
         values.iter().for_each(|value| inferred.add(value));
-        match inferred.data_type() {
+        match inferred.value_type() {
             None => "none".to_owned(),
-            Some((DataType::Utf8View, _)) => "text".to_owned(),
-            Some((data_type, written)) => {
-                format!("{data_type}{}", written.map(|w| format!(" {w}")).unwrap_or_default())
+            Some((value_type, written)) => {
+                format!("{value_type:?}{}", written.map(|w| format!(" {w}")).unwrap_or_default())
             }
         }
     }
@@ -329,38 +361,38 @@ mod tests {
     fn a_column_has_the_common_type_of_its_values() {
         for (values, found) in [
             (&[][..], "none"),
-            (&["1", "-7", "0", "9223372036854775807"], "Int64"),
-            (&["1", "00042"], "text"),
-            (&["12E3", "12000"], "text"),
-            (&["1e3"], "text"),
-            (&["+1"], "text"),
-            (&["-0"], "text"),
-            (&[" 1"], "text"),
-            (&["18446744073709551615", "42"], "text"),
-            (&["12.00", "10.10"], "Decimal128(18, 2)"),
-            (&["-0.50"], "Decimal128(18, 2)"),
-            (&["15551234567.0", "1.0"], "Decimal128(18, 1)"),
-            (&["1234567890123456789.55"], "Decimal128(38, 2)"),
-            (&["10.10", "10.1"], "text"),
-            (&["5", "6.5", "2.25"], "Float64 shortest"),
-            (&["5", "6.50"], "text"),
-            (&["9007199254740993", "0.5"], "text"),
-            (&[".5"], "text"),
-            (&["5."], "text"),
-            (&["1.2.3"], "text"),
-            (&["NaN"], "text"),
+            (&["1", "-7", "0", "9223372036854775807"], "Integer"),
+            (&["1", "00042"], "Text"),
+            (&["12E3", "12000"], "Text"),
+            (&["1e3"], "Text"),
+            (&["+1"], "Text"),
+            (&["-0"], "Text"),
+            (&[" 1"], "Text"),
+            (&["18446744073709551615", "42"], "Text"),
+            (&["12.00", "10.10"], "Decimal { digits: 18, scale: 2 }"),
+            (&["-0.50"], "Decimal { digits: 18, scale: 2 }"),
+            (&["15551234567.0", "1.0"], "Decimal { digits: 18, scale: 1 }"),
+            (&["1234567890123456789.55"], "Decimal { digits: 38, scale: 2 }"),
+            (&["10.10", "10.1"], "Text"),
+            (&["5", "6.5", "2.25"], "Double shortest"),
+            (&["5", "6.50"], "Text"),
+            (&["9007199254740993", "0.5"], "Text"),
+            (&[".5"], "Text"),
+            (&["5."], "Text"),
+            (&["1.2.3"], "Text"),
+            (&["NaN"], "Text"),
             (&["true", "false"], "Boolean"),
-            (&["True"], "text"),
-            (&["true", "1"], "text"),
-            (&["2026-02-28", "2024-02-29"], "Date32"),
-            (&["2026-02-29"], "text"),
-            (&["2026-02-28", "7"], "text"),
-            (&["2026-02-28T20:54:00"], "Timestamp(s) T"),
-            (&["2026-02-28 20:54:00.123Z"], "Timestamp(ms)  Z"),
-            (&["2026-02-28T20:54:00", "2026-02-28 20:54:00"], "text"),
-            (&["2026-02-28T20:54:00+01:00"], "text"),
-            (&["2026-02-28T24:00:00"], "text"),
-            (&["2026-02-28T20:54:00."], "text"),
+            (&["True"], "Text"),
+            (&["true", "1"], "Text"),
+            (&["2026-02-28", "2024-02-29"], "Date"),
+            (&["2026-02-29"], "Text"),
+            (&["2026-02-28", "7"], "Text"),
+            (&["2026-02-28T20:54:00"], "Timestamp(Second) T"),
+            (&["2026-02-28 20:54:00.123Z"], "Timestamp(Millisecond)  Z"),
+            (&["2026-02-28T20:54:00", "2026-02-28 20:54:00"], "Text"),
+            (&["2026-02-28T20:54:00+01:00"], "Text"),
+            (&["2026-02-28T24:00:00"], "Text"),
+            (&["2026-02-28T20:54:00."], "Text"),
         ] {
             assert_eq!(of(values), found, "{values:?}");
         }

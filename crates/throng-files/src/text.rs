@@ -6,8 +6,8 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::discover::DataFile;
-use super::fault::FileFault;
+use crate::discover::DataFile;
+use crate::fault::FileFault;
 
 /// Size of the read buffer, in bytes.
 const BUFFER: usize = 256 << 10;
@@ -17,13 +17,13 @@ const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 const GZIP: &[u8] = &[0x1F, 0x8B];
 
 /// Bytes of a file, decompressed and without a byte order mark.
-pub(crate) type TextReader = BufReader<Box<dyn Read + Send>>;
+pub type TextReader = BufReader<Box<dyn Read + Send>>;
 
 /// Opens a file.
 ///
 /// # Errors
 /// If it cannot be opened, or its first bytes are those of another format than its name has.
-pub(crate) fn open(file: &DataFile) -> Result<TextReader, FileFault> {
+pub fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     let path = file.path();
     let fail = |error| FileFault::io(path, &error);
     let plain = File::open(path).map_err(fail)?;

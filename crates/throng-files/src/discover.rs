@@ -12,8 +12,8 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{FileKind, Format, file_kind, sql_name};
-use crate::LakeError;
+use crate::error::FileError;
+use crate::format::{FileKind, Format, file_kind, sql_name};
 
 /// Levels of folders in a table.
 const MAX_LEVELS: usize = 64;
@@ -22,17 +22,22 @@ const MAX_ENTRIES: usize = 2_000_000;
 
 /// The size and time of change of a file. If either differs, the file may have other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct FileStamp {
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: u64,
+pub struct FileStamp {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
     /// Time of change in nanoseconds since 1970; 0 if the file system has none.
-    pub(crate) modified: u64,
+    pub modified: u64,
 }
 
 impl FileStamp {
     /// Reads the stamp of a file.
-    pub(crate) fn of(path: &Path) -> Result<Self, LakeError> {
-        let fail = |source| LakeError::Source { path: path.to_owned(), source };
+    ///
+    /// # Errors
+    /// [`FileError::Source`] if it cannot be read.
+    pub fn of(path: &Path) -> Result<Self, FileError> {
+        let fail = |source| FileError::Source { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(fail)?;
         let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified = since.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0);
@@ -42,29 +47,33 @@ impl FileStamp {
     /// Refuses a file that has changed.
     ///
     /// # Errors
-    /// [`LakeError::Changed`]; [`LakeError::Source`] if it is missing.
-    pub(crate) fn compare(&self) -> Result<(), LakeError> {
+    /// [`FileError::Changed`]; [`FileError::Source`] if it is missing.
+    pub fn compare(&self) -> Result<(), FileError> {
         if Self::of(&self.path)? == *self {
             Ok(())
         } else {
-            Err(LakeError::Changed { path: self.path.clone() })
+            Err(FileError::Changed { path: self.path.clone() })
         }
     }
 }
 
 /// A file of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DataFile {
-    pub(crate) stamp: FileStamp,
-    pub(crate) format: Format,
-    pub(crate) gzipped: bool,
+pub struct DataFile {
+    /// Its path, size and time of change.
+    pub stamp: FileStamp,
+    /// The format of its rows.
+    pub format: Format,
+    /// Whether it is compressed by gzip.
+    pub gzipped: bool,
     /// The columns in the names of its folders (`day=2026-11-25`), with their values; `None` is
     /// NULL.
-    pub(crate) folders: Vec<(String, Option<String>)>,
+    pub folders: Vec<(String, Option<String>)>,
 }
 
 impl DataFile {
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
         &self.stamp.path
     }
 }
@@ -80,32 +89,33 @@ pub struct PassedOver {
 
 /// A table: files, in order of their paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Table {
-    pub(crate) files: Vec<DataFile>,
+pub struct Table {
+    /// The files that are read.
+    pub files: Vec<DataFile>,
     /// Files in the table's folder that are not read.
-    pub(crate) passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<PassedOver>,
 }
 
 /// The tables of a source.
 #[derive(Debug, Default)]
-pub(crate) struct Folder {
+pub struct Folder {
     /// By their SQL names, each with its files or with why it cannot be read.
-    pub(crate) tables: BTreeMap<String, Result<Table, LakeError>>,
+    pub tables: BTreeMap<String, Result<Table, FileError>>,
     /// Files and folders that are not a table.
-    pub(crate) passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<PassedOver>,
     /// The file or folder that gave each table its name.
     origins: BTreeMap<String, PathBuf>,
 }
 
 impl Folder {
-    fn insert(&mut self, name: String, path: PathBuf, table: Result<Table, LakeError>) {
+    fn insert(&mut self, name: String, path: PathBuf, table: Result<Table, FileError>) {
         match self.origins.entry(name.clone()) {
             MapEntry::Vacant(entry) => {
                 entry.insert(path);
                 self.tables.insert(name, table);
             }
             MapEntry::Occupied(first) => {
-                let refusal = LakeError::Table {
+                let refusal = FileError::Table {
                     message: format!(
                         "{} and {} are both the table {name}",
                         first.get().display(),
@@ -124,7 +134,7 @@ impl Folder {
 struct Entry {
     name: String,
     path: PathBuf,
-    kind: Result<EntryKind, LakeError>,
+    kind: Result<EntryKind, FileError>,
 }
 
 enum EntryKind {
@@ -134,8 +144,8 @@ enum EntryKind {
 }
 
 /// The entries of a folder in the order of their names. `root` is canonical.
-fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
-    let fail = |source| LakeError::Source { path: folder.to_owned(), source };
+fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, FileError> {
+    let fail = |source| FileError::Source { path: folder.to_owned(), source };
     let mut entries = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
@@ -148,7 +158,7 @@ fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
             // Its path could not be recorded.
             Err(name) => {
                 let source = std::io::Error::other("its name is not UTF-8");
-                let error = LakeError::Source { path: path.clone(), source };
+                let error = FileError::Source { path: path.clone(), source };
                 (name.to_string_lossy().into_owned(), Err(error))
             }
         };
@@ -158,7 +168,7 @@ fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, LakeError> {
     Ok(entries)
 }
 
-fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKind, LakeError> {
+fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKind, FileError> {
     let path = entry.path();
     if name.starts_with('.') {
         return Ok(EntryKind::PassedOver("its name begins with a dot"));
@@ -181,16 +191,16 @@ fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKi
         }
         Ok(kind) if kind.is_symlink() => kind_of_target(&path, root),
         Ok(_) => Err(irregular(&path)),
-        Err(source) => Err(LakeError::Source { path, source }),
+        Err(source) => Err(FileError::Source { path, source }),
     }
 }
 
 /// The kind of a link's target.
-fn kind_of_target(path: &Path, root: &Path) -> Result<EntryKind, LakeError> {
-    let fail = |source| LakeError::Source { path: path.to_owned(), source };
+fn kind_of_target(path: &Path, root: &Path) -> Result<EntryKind, FileError> {
+    let fail = |source| FileError::Source { path: path.to_owned(), source };
     let real = path.canonicalize().map_err(fail)?;
     if !real.starts_with(root) {
-        return Err(LakeError::LeadsOut { path: path.to_owned(), root: root.to_owned() });
+        return Err(FileError::LeadsOut { path: path.to_owned(), root: root.to_owned() });
     }
     let found = std::fs::symlink_metadata(&real).map_err(fail)?;
     match (found.is_dir(), found.is_file()) {
@@ -201,14 +211,14 @@ fn kind_of_target(path: &Path, root: &Path) -> Result<EntryKind, LakeError> {
 }
 
 /// A pipe, a socket or a device: opening it blocks, or it never ends.
-fn irregular(path: &Path) -> LakeError {
+fn irregular(path: &Path) -> FileError {
     let source = std::io::Error::other("it is a pipe, a socket or a device, not a file");
-    LakeError::Source { path: path.to_owned(), source }
+    FileError::Source { path: path.to_owned(), source }
 }
 
 /// Refuses the folder of a table format whose files must not be read by themselves: it also
 /// contains files that are no longer part of the table.
-fn refuse_table_format(folder: &Path) -> Result<(), LakeError> {
+fn refuse_table_format(folder: &Path) -> Result<(), FileError> {
     let format = if folder.join("_delta_log").is_dir() {
         "a Delta table"
     } else if folder.join(".hoodie").is_dir() {
@@ -218,7 +228,7 @@ fn refuse_table_format(folder: &Path) -> Result<(), LakeError> {
     } else {
         return Ok(());
     };
-    Err(LakeError::Table {
+    Err(FileError::Table {
         message: format!("{} is {format}, which is not supported", folder.display()),
         help: "write its current rows to Parquet files in a separate folder".to_owned(),
     })
@@ -236,16 +246,16 @@ fn is_iceberg(metadata: &Path) -> bool {
 /// The tables of a source's folder.
 ///
 /// # Errors
-/// [`LakeError::LeadsOut`] if the folder is not beneath `root`; [`LakeError::Source`] if it cannot
-/// be read; [`LakeError::Table`] if it is itself a table of a format that is not supported. The
+/// [`FileError::LeadsOut`] if the folder is not beneath `root`; [`FileError::Source`] if it cannot
+/// be read; [`FileError::Table`] if it is itself a table of a format that is not supported. The
 /// error of one table is its entry in the result.
-pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError> {
+pub fn of_folder(folder: &Path, root: &Path) -> Result<Folder, FileError> {
     let real = |path: &Path| {
-        path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
+        path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })
     };
     let root = &real(root)?;
     if !real(folder)?.starts_with(root) {
-        return Err(LakeError::LeadsOut { path: folder.to_owned(), root: root.clone() });
+        return Err(FileError::LeadsOut { path: folder.to_owned(), root: root.clone() });
     }
     refuse_table_format(folder)?;
     let mut found = Folder::default();
@@ -288,8 +298,8 @@ pub(crate) fn of_folder(folder: &Path, root: &Path) -> Result<Folder, LakeError>
 }
 
 /// The error of a file with rows whose format is not read.
-fn unreadable(path: &Path, what: &str) -> LakeError {
-    LakeError::Table {
+fn unreadable(path: &Path, what: &str) -> FileError {
+    FileError::Table {
         message: format!("{} cannot be read: it is {what}", path.display()),
         help:
             "write it as Parquet, as CSV or as JSON lines, plain or compressed by gzip; or give it a \
@@ -299,7 +309,7 @@ fn unreadable(path: &Path, what: &str) -> LakeError {
 }
 
 /// The files of a folder and its subfolders.
-fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, LakeError> {
+fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, FileError> {
     let mut walk = Walk {
         root,
         table: Table::default(),
@@ -324,9 +334,9 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn collect(&mut self, folder: &Path) -> Result<(), LakeError> {
+    fn collect(&mut self, folder: &Path) -> Result<(), FileError> {
         refuse_table_format(folder)?;
-        let fail = |source| LakeError::Source { path: folder.to_owned(), source };
+        let fail = |source| FileError::Source { path: folder.to_owned(), source };
         let real = folder.canonicalize().map_err(fail)?;
         if self.open.contains(&real) || self.open.len() >= MAX_LEVELS {
             return Err(fail(std::io::Error::other("links of its folders form a cycle")));
@@ -525,7 +535,7 @@ mod tests {
         // A link instead of the source.
         symlink(at("outside"), at("root/swapped")).unwrap();
         let swapped = of_folder(&at("root/swapped"), &at("root")).unwrap_err();
-        assert!(matches!(swapped, LakeError::LeadsOut { .. }), "{swapped}");
+        assert!(matches!(swapped, FileError::LeadsOut { .. }), "{swapped}");
         let pipe = at("root/source/pipe.csv");
         assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
         assert_eq!(tables("root/source", "root"), both("table x y z", "pipe"));

@@ -1,26 +1,20 @@
-//! CSV files: checking their headers, inferring their schema, and reading their rows.
+//! CSV files: checking their headers, and inferring their schema.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
-use datafusion::arrow::csv::ReaderBuilder as ArrowReaderBuilder;
-use datafusion::arrow::csv::reader::BufReader;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
-use datafusion::arrow::record_batch::RecordBatch;
 use throng_spec::ColumnType;
 
-use super::declared::fits;
-use super::discover::DataFile;
-use super::fault::FileFault;
-use super::file_schema::{ColumnContents, FileColumn, FileSchema, Node, ReadOptions};
-use super::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
-use super::names::shown_name;
-use super::text::{NOT_UTF8, TextReader, open};
+use crate::discover::DataFile;
+use crate::fault::FileFault;
+use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
+use crate::names::shown_name;
+use crate::node::Node;
+use crate::options::{IsValue, ReadOptions};
+use crate::schema::{TextColumn, TextSchema};
+use crate::text::{NOT_UTF8, open};
 
-/// Rows of a batch.
-const BATCH_ROWS: usize = 8192;
 /// The most fields of a first line.
 const MAX_COLUMNS: usize = 10_000;
 
@@ -50,7 +44,10 @@ fn line_of(record: &ByteRecord) -> Option<u64> {
 }
 
 /// The names of the columns in the first line; `None` for an empty file.
-fn header(file: &DataFile) -> Result<Option<Vec<String>>, FileFault> {
+///
+/// # Errors
+/// If the file cannot be read, or the line has too many fields or is not UTF-8.
+pub fn header(file: &DataFile) -> Result<Option<Vec<String>>, FileFault> {
     let mut record = ByteRecord::new();
     let found = next(&mut records(open(file)?), &mut record, file.path())?;
     found.then(|| cells(&record, file.path())).transpose()
@@ -119,17 +116,18 @@ fn is_end(record: &ByteRecord) -> bool {
 /// If the first line is probably a row of values; if a row has another number of fields than the
 /// header, repeats the header, or has a quote that does not end; if a value is not UTF-8, or does
 /// not have the declared type of its column.
-pub(crate) fn infer_schema(
+pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
-) -> Result<FileSchema, FileFault> {
+    is_value: IsValue,
+) -> Result<TextSchema, FileFault> {
     let path = file.path();
     let end = format!("\n{END_ROW}");
     let mut reader = records(open(file)?.chain(end.as_bytes()));
     let mut record = ByteRecord::new();
     let mut more = next(&mut reader, &mut record, path)? && !is_end(&record);
     if !more {
-        return Ok(FileSchema { columns: Vec::new(), rows: 0 });
+        return Ok(TextSchema { columns: Vec::new(), rows: 0 });
     }
     let first = line_of(&record);
     let positional = options.positional();
@@ -149,7 +147,7 @@ pub(crate) fn infer_schema(
             names
         }
     };
-    let mut columns = Columns::new(path, options, &names, by_position);
+    let mut columns = Columns::new(path, options, is_value, &names, by_position);
     while more {
         columns.add(&record)?;
         more = next(&mut reader, &mut record, path)? && !is_end(&record);
@@ -164,6 +162,7 @@ pub(crate) fn infer_schema(
 struct Columns<'a> {
     path: &'a Path,
     options: &'a ReadOptions,
+    is_value: IsValue,
     names: &'a [String],
     /// Whether the source declares the names, and the file has no header.
     by_position: bool,
@@ -178,6 +177,7 @@ impl<'a> Columns<'a> {
     fn new(
         path: &'a Path,
         options: &'a ReadOptions,
+        is_value: IsValue,
         names: &'a [String],
         by_position: bool,
     ) -> Self {
@@ -187,6 +187,7 @@ impl<'a> Columns<'a> {
         Self {
             path,
             options,
+            is_value,
             names,
             by_position,
             declared,
@@ -229,7 +230,9 @@ impl<'a> Columns<'a> {
             }
             match self.declared[place] {
                 None => self.nodes[place].scalars.add(cell),
-                Some(declared) if fits(declared, cell) => self.nodes[place].scalars.add_text(cell),
+                Some(declared) if (self.is_value)(declared, cell) => {
+                    self.nodes[place].scalars.add_text(cell);
+                }
                 Some(declared) => {
                     let name = shown_name(&self.names[place]);
                     let text = format!("the value of column {name} is not of type {declared}");
@@ -263,88 +266,14 @@ impl<'a> Columns<'a> {
         self.fault(record, text).with_help(help)
     }
 
-    fn into_schema(self) -> FileSchema {
+    fn into_schema(self) -> TextSchema {
         let twice = |name: &String| self.names.iter().filter(|there| *there == name).count() > 1;
-        let columns = self.names.iter().zip(self.nodes).map(|(name, node)| FileColumn {
+        let columns = self.names.iter().zip(self.nodes).map(|(name, values)| TextColumn {
             name: name.clone(),
-            contents: ColumnContents::Values(node),
+            values,
             twice: twice(name),
             beside: Vec::new(),
         });
-        FileSchema { columns: columns.collect(), rows: self.rows }
-    }
-}
-
-/// The rows of a file.
-pub(crate) struct Rows {
-    path: PathBuf,
-    /// `None` for an empty file.
-    reader: Option<BufReader<TextReader>>,
-    /// The indexes of the wanted columns in the batches that are read.
-    order: Vec<usize>,
-}
-
-impl Rows {
-    /// Opens a file: `wanted` are names of columns in the file, with the types to read them as, and
-    /// `positional` the names of all columns if the file has no header.
-    ///
-    /// # Errors
-    /// If it cannot be opened, or its header has changed.
-    pub(crate) fn open(
-        file: &DataFile,
-        wanted: &[(String, DataType)],
-        positional: Option<&[String]>,
-    ) -> Result<Self, FileFault> {
-        let path = file.path();
-        let names = match positional {
-            Some(names) => Some(names.to_vec()),
-            None => header(file)?,
-        };
-        let Some(names) = names else {
-            return Ok(Self { path: path.to_owned(), reader: None, order: Vec::new() });
-        };
-        let mut places = Vec::with_capacity(wanted.len());
-        for (name, _) in wanted {
-            let place = names.iter().position(|there| there == name);
-            places.push(
-                place.ok_or_else(|| FileFault::new(path, Some(1), "its header has changed"))?,
-            );
-        }
-        let mut fields: Vec<Field> = (0..names.len())
-            .map(|place| Field::new(place.to_string(), DataType::Utf8View, true))
-            .collect();
-        for (place, (_, data_type)) in places.iter().zip(wanted) {
-            fields[*place] = Field::new(place.to_string(), data_type.clone(), true);
-        }
-        // In the order of the file; at least one column, to count the rows.
-        let mut projection = places.clone();
-        projection.sort_unstable();
-        projection.dedup();
-        if projection.is_empty() {
-            projection.push(0);
-        }
-        let order =
-            places.iter().filter_map(|place| projection.iter().position(|p| p == place)).collect();
-        let reader = ArrowReaderBuilder::new(Arc::new(Schema::new(fields)))
-            .with_header(positional.is_none())
-            .with_batch_size(BATCH_ROWS)
-            .with_projection(projection)
-            .build_buffered(open(file)?)
-            .map_err(|error| FileFault::of_reader(path, &error))?;
-        Ok(Self { path: path.to_owned(), reader: Some(reader), order })
-    }
-
-    /// The next rows, with the wanted columns in their order; `None` at the end.
-    ///
-    /// # Errors
-    /// If the file does not match its inferred schema.
-    pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, FileFault> {
-        let fail = |error| FileFault::of_reader(&self.path, &error);
-        match self.reader.as_mut().and_then(Iterator::next) {
-            Some(batch) => {
-                batch.and_then(|batch| batch.project(&self.order)).map(Some).map_err(fail)
-            }
-            None => Ok(None),
-        }
+        TextSchema { columns: columns.collect(), rows: self.rows }
     }
 }
