@@ -12,7 +12,7 @@ use throng_model::{HashSeed, Personal, UserHash};
 
 use crate::engine::Engine;
 use crate::keys::{for_each_key, key_column, kind_of};
-use crate::model::column_index;
+use crate::plan::column_index;
 use crate::session::Opened;
 use crate::tables::{as_written, is_written};
 use crate::{LakeError, RowHasher};

@@ -8,6 +8,7 @@
 
 mod amount;
 mod canonical;
+mod decompose;
 mod engine;
 mod engine_failure;
 mod error;
@@ -21,7 +22,8 @@ mod listing;
 mod mask;
 mod misread;
 mod model;
-mod planned_files;
+mod part;
+mod plan;
 mod position;
 mod rewrites;
 mod rule;
@@ -31,6 +33,7 @@ mod session;
 mod sql_error;
 mod statement;
 mod tables;
+mod unchanged;
 pub mod worker;
 
 pub use amount::SumRange;
@@ -45,8 +48,9 @@ pub use limits::LakeLimits;
 pub use listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use mask::without_values;
 pub use model::{Model, ModelInfo, Shape};
+pub use part::{PlannedFiles, ScanPart};
 pub use position::Position;
 pub use rule::{RowCountRange, Rule};
-pub use scan::{KeyBatch, PlannedFiles, ScanPart, ScanStats, Sink};
+pub use scan::{KeyBatch, ScanStats, Sink};
 pub use throng_files::{FileError, PassedOver};
 pub use throng_worker::{WorkerCommand, WorkerError, WorkerExit};

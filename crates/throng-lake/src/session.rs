@@ -16,11 +16,10 @@ use parking_lot::Mutex;
 use throng_files::{DataFile, FileError, FileStamp, ReadOptions, Table, of_folder, sql_name};
 use throng_spec::Source;
 
-use crate::engine::EngineLimits;
 use crate::facts::is_other;
 use crate::misread::refuse_misread;
+use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
-use crate::scan::ScanPart;
 use crate::sql_error::sql_error;
 use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
 use crate::{LakeError, position};
@@ -34,6 +33,18 @@ const MAX_CACHED_SCHEMAS: usize = 200_000;
 /// The schemas of files, by source and by path, size and time of change of the file.
 type SchemaCache = HashMap<(usize, FileStamp), Arc<FileSchema>>;
 
+/// What the queries of one engine may use.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineLimits {
+    /// Memory that operators which can spill use together.
+    pub(crate) memory_bytes: u64,
+    /// Where queries spill; `None`: a query that would have to spill fails.
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// Partitions of one query.
+    pub(crate) threads: usize,
+}
+
+/// The sources, and what all queries share.
 #[derive(Debug)]
 pub(crate) struct Session {
     sources: Vec<SessionSource>,

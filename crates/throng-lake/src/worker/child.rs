@@ -9,7 +9,8 @@ use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
 use super::protocol::{Reply, Request, rows, write_keys};
-use crate::engine::{Engine, EngineLimits};
+use crate::engine::Engine;
+use crate::session::EngineLimits;
 use crate::{HashedRow, Hashers, KeyBatch, LakeError};
 
 /// Runs a query worker: see [`throng_worker::main`]. `hashers` are for identifier queries.

@@ -1,13 +1,23 @@
-//! The state of a part's files when it was planned, so that the part has the same result whenever
-//! it runs.
+//! Parts of a scan, with the state of their files when they were planned, so that a part has the
+//! same result whenever it runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use datafusion::arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use throng_files::{DataFile, FileError, FileKind, FileStamp, ReadOptions, file_kind};
 
 use crate::tables::{Column, FilePlan, Layout, OpenTable, Origin};
+
+/// A part of a scan. The same part of an unchanged source yields the same keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanPart {
+    /// The file that it covers; `None`: the whole query.
+    pub file: Option<PathBuf>,
+    /// The state of its files when it was planned; `None` in parts that an older version planned.
+    #[serde(default, rename = "seen", skip_serializing_if = "Option::is_none")]
+    pub planned_files: Option<PlannedFiles>,
+}
 
 /// The state of a part's files when it was planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
