@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use throng_files::{FileError, Folder, Format, PassedOver, Table, of_folder, shown_name};
 
-use crate::LakeError;
 use crate::engine::Engine;
-use crate::files::{Folder, Format, PassedOver, Table, of_folder, shown, shown_name};
+use crate::tables::{Layout, shown};
 
 /// CSV and JSON files of a table that a listing reads, in bytes. For larger tables it has no types
 /// and no count of rows.
@@ -96,9 +96,9 @@ pub struct ColumnListing {
     pub of: String,
 }
 
-impl From<&LakeError> for Refused {
-    fn from(error: &LakeError) -> Self {
-        Self { message: throng_model::with_causes(error), help: error.help() }
+impl From<&FileError> for Refused {
+    fn from(error: &FileError) -> Self {
+        Self { message: throng_model::with_causes(error), help: Some(error.help().to_owned()) }
     }
 }
 
@@ -145,7 +145,7 @@ impl Engine {
         &self,
         source: usize,
         name: String,
-        table: Result<Table, LakeError>,
+        table: Result<Table, FileError>,
     ) -> TableListing {
         let (table, mut refused) = match table {
             Ok(table) => (table, None),
@@ -181,7 +181,7 @@ impl Engine {
             files,
             file_count,
             bytes,
-            rows: layout.as_ref().and_then(crate::files::Layout::rows),
+            rows: layout.as_ref().and_then(Layout::rows),
             columns: columns.collect(),
             twice: layout.iter().flat_map(|l| &l.twice).map(|(name, _)| masked(name)).collect(),
             padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),

@@ -2,9 +2,10 @@
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use throng_files::shown_name;
 
-use crate::files::shown_name;
-use crate::session::OpenTable;
+use crate::engine_failure::file_fault;
+use crate::tables::OpenTable;
 use crate::{LakeError, position};
 
 /// The column that planning did not find, and the existing ones.
@@ -18,10 +19,8 @@ pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>
 
 /// Converts an error of planning into one with a position in the SQL.
 pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]) -> LakeError {
-    if let DataFusionError::External(cause) = error.find_root()
-        && let Some(fault) = cause.downcast_ref::<crate::files::FileFault>()
-    {
-        return fault.clone().into();
+    if let Some(fault) = file_fault(error) {
+        return LakeError::File(fault.clone().into());
     }
     if let Some((name, there)) = missing_column(error) {
         return no_column(sql, name, &there, tables);

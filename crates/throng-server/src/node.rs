@@ -21,12 +21,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_aggregator::Feed;
-use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
+use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -91,7 +92,7 @@ pub struct NodeConfig {
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
     /// How a query worker is started; by default the running program, which must call
-    /// [`throng_lake::worker::main`] when its first argument is [`throng_lake::worker::SUBCOMMAND`].
+    /// [`throng_lake::worker::main`] when its first argument is [`throng_worker::SUBCOMMAND`].
     pub query_worker: WorkerCommand,
 }
 

@@ -23,6 +23,8 @@ const LAYERS: &[&[&str]] = &[
         "throng-ledger",
         "throng-log",
         "throng-objects",
+        "throng-files",
+        "throng-worker",
         "throng-lake",
         "throng-budget",
         "throng-delivered",

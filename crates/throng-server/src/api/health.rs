@@ -10,9 +10,9 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use throng_api::{NodeHealth, NodeList, Readiness};
-use throng_lake::Landlock;
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 use throng_telemetry::metrics;
+use throng_worker::Landlock;
 
 use crate::NodeContext;
 use crate::health::Impact;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_server::{CheckError, CheckedModel, Environment, Finding, check_backends, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
 use crate::args::ApplyArgs;
