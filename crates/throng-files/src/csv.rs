@@ -12,6 +12,7 @@ use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
 use crate::names::shown_name;
 use crate::node::Node;
 use crate::options::{IsValue, ReadOptions};
+use crate::plain_words::{HeaderEvidence, PlainWords};
 use crate::schema::{TextColumn, TextSchema};
 use crate::text::{NOT_UTF8, open};
 
@@ -127,7 +128,7 @@ pub fn infer_schema(
     let mut record = ByteRecord::new();
     let mut more = next(&mut reader, &mut record, path)? && !is_end(&record);
     if !more {
-        return Ok(TextSchema { columns: Vec::new(), rows: 0 });
+        return Ok(TextSchema { columns: Vec::new(), rows: 0, header: HeaderEvidence::Certain });
     }
     let first = line_of(&record);
     let positional = options.positional();
@@ -170,6 +171,8 @@ struct Columns<'a> {
     nodes: Vec<Node>,
     /// The first line, if it may be a row of values.
     first_line: Option<FirstLine<'a>>,
+    /// The same, if it consists of words that may be names or values.
+    words: Option<PlainWords<'a>>,
     rows: u64,
 }
 
@@ -193,6 +196,7 @@ impl<'a> Columns<'a> {
             declared,
             nodes: vec![Node::default(); names.len()],
             first_line: (!is_header).then(|| FirstLine::of(names)),
+            words: PlainWords::of(names).filter(|_| !is_header),
             rows: 0,
         }
     }
@@ -224,6 +228,9 @@ impl<'a> Columns<'a> {
             let cell = self.options.cell(cell);
             if let Some(first_line) = &mut self.first_line {
                 first_line.add(place, cell);
+            }
+            if let Some(words) = &mut self.words {
+                words.add(place, cell);
             }
             if cell.is_empty() {
                 continue;
@@ -274,6 +281,11 @@ impl<'a> Columns<'a> {
             twice: twice(name),
             beside: Vec::new(),
         });
-        TextSchema { columns: columns.collect(), rows: self.rows }
+        let header = match (&self.first_line, &self.words) {
+            (None, _) => HeaderEvidence::Certain,
+            (Some(_), Some(words)) if words.are_like_values() => HeaderEvidence::Doubtful,
+            (Some(_), _) => HeaderEvidence::Assumed,
+        };
+        TextSchema { columns: columns.collect(), rows: self.rows, header }
     }
 }

@@ -12,6 +12,7 @@ use crate::json_objects::JsonObjects;
 use crate::names::{shown_name, spelling};
 use crate::node::Node;
 use crate::options::{IsValue, ReadOptions};
+use crate::plain_words::HeaderEvidence;
 use crate::schema::{TextColumn, TextSchema};
 use crate::text::open;
 
@@ -59,7 +60,7 @@ pub fn infer_schema(
         twice: column.twice,
         beside: column.beside.iter().map(|at| names[*at].clone()).collect(),
     });
-    Ok(TextSchema { columns: columns.collect(), rows })
+    Ok(TextSchema { columns: columns.collect(), rows, header: HeaderEvidence::Certain })
 }
 
 struct Columns<'a> {

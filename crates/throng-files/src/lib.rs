@@ -21,6 +21,7 @@ mod json_objects;
 mod names;
 mod node;
 mod options;
+mod plain_words;
 mod schema;
 mod text;
 
@@ -33,5 +34,6 @@ pub use json_objects::JsonObjects;
 pub use names::{is_personal, shown_name, shown_path, spelling};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
+pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};
 pub use text::{TextReader, open};

@@ -1,6 +1,7 @@
 //! The schema of a CSV or JSON file: its columns, with the kinds of their values.
 
 use crate::node::Node;
+use crate::plain_words::HeaderEvidence;
 
 /// The schema of a CSV or JSON file, with its count of rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +10,8 @@ pub struct TextSchema {
     pub columns: Vec<TextColumn>,
     /// Count of rows.
     pub rows: u64,
+    /// Whether the first line names the columns.
+    pub header: HeaderEvidence,
 }
 
 /// A column of a CSV or JSON file.

@@ -58,4 +58,7 @@ pub struct ModelInfo {
     /// The tables that it reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFacts>,
+    /// Doubts about their files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

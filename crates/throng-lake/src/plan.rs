@@ -5,7 +5,6 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
-use throng_files::shown_name;
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
@@ -17,7 +16,7 @@ use crate::model::{Model, ModelInfo, Shape};
 use crate::part::ScanPart;
 use crate::rule::Rule;
 use crate::session::Opened;
-use crate::sql_error::sql_error;
+use crate::sql_error::{shown_column, sql_error};
 use crate::tables::is_written;
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
@@ -61,8 +60,10 @@ impl Engine {
         let fields = frame.schema().fields();
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
-        let names =
-            || columns.iter().map(|(name, _)| shown_name(name)).collect::<Vec<_>>().join(", ");
+        let names = || {
+            let names = columns.iter().map(|(name, _)| shown_column(name, &opened.tables));
+            names.collect::<Vec<_>>().join(", ")
+        };
         let at = match &model.key {
             Some(key) => column_index(key, columns.iter().map(|(name, _)| name.as_str()))
                 .ok_or_else(|| LakeError::Key {
@@ -113,6 +114,7 @@ impl Engine {
             shape,
             rule,
             tables,
+            warnings: opened.tables.iter().filter_map(|t| t.layout.header.warning()).collect(),
         };
         Ok(Planned { frame, values, written, opened, info })
     }

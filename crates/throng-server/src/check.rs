@@ -14,6 +14,13 @@ pub struct CheckedModel {
     pub model: ModelInfo,
 }
 
+impl CheckedModel {
+    /// Doubts about the files that the SQL reads.
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        self.model.warnings.iter().map(|warning| format!("audience {}: {warning}", self.audience))
+    }
+}
+
 /// Why the SQL of a spec is invalid, or could not be checked.
 #[derive(Debug)]
 pub enum CheckError {

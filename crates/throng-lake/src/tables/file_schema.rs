@@ -1,7 +1,7 @@
 //! The schema of a file: its columns, with the types that their values have in common.
 
 use datafusion::arrow::datatypes::DataType;
-use throng_files::{Node, TextSchema};
+use throng_files::{HeaderEvidence, Node, TextSchema};
 
 /// The schema of a file, with its count of rows.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +9,8 @@ pub(crate) struct FileSchema {
     pub(super) columns: Vec<FileColumn>,
     /// Count of rows.
     pub(super) rows: u64,
+    /// Whether the first line names the columns.
+    pub(super) header: HeaderEvidence,
 }
 
 /// A column of a file.
@@ -41,6 +43,6 @@ impl From<TextSchema> for FileSchema {
             twice: column.twice,
             beside: column.beside,
         });
-        Self { columns: columns.collect(), rows: schema.rows }
+        Self { columns: columns.collect(), rows: schema.rows, header: schema.header }
     }
 }

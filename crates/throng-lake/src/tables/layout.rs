@@ -7,6 +7,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use throng_files::DataFile;
 
+use super::table_header::TableHeader;
+
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.
 pub(super) const WRITTEN: &str = "throng.written";
@@ -83,6 +85,8 @@ pub(crate) struct Layout {
     pub(crate) twice: Vec<(String, PathBuf)>,
     /// Text columns with values that have white space around them.
     pub(crate) padded: Vec<String>,
+    /// Whether the CSV files begin with a header.
+    pub(crate) header: TableHeader,
     /// Text is read without the white space around it.
     pub(crate) trim: bool,
     /// The columns of CSV files in their order, if the files have no header.

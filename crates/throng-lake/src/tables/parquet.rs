@@ -4,7 +4,7 @@ use std::fs::File;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use throng_files::{DataFile, FileFault};
+use throng_files::{DataFile, FileFault, HeaderEvidence};
 
 use super::file_schema::{ColumnContents, FileColumn, FileSchema};
 
@@ -32,7 +32,7 @@ pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
         beside: Vec::new(),
     });
     let rows = u64::try_from(footer.metadata().file_metadata().num_rows()).unwrap_or(0);
-    Ok(FileSchema { columns: columns.collect(), rows })
+    Ok(FileSchema { columns: columns.collect(), rows, header: HeaderEvidence::Certain })
 }
 
 /// The type of the values in a table: one type for all texts, one for all bytes, no dictionaries.

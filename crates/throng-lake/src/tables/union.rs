@@ -13,6 +13,7 @@ use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
 use super::layout::{Column, FilePlan, Layout, Origin, shown};
 use super::nested::difference;
+use super::table_header::TableHeader;
 use super::widen::widened;
 
 /// Merges the files with their schemas into one table.
@@ -31,7 +32,8 @@ pub(crate) fn union(
     compare_spellings(&files, &names)?;
     compare_columns(&files)?;
     let positional = options.positional();
-    let mut layout = Layout { trim: options.trim, positional, ..Layout::default() };
+    let header = TableHeader::of(&files);
+    let mut layout = Layout { header, trim: options.trim, positional, ..Layout::default() };
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut merged: Vec<MergedColumn<'_>> = Vec::new();
     for (file, schema) in &files {

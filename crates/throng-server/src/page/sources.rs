@@ -69,6 +69,7 @@ fn table(table: TableListing) -> TableRow {
     if !table.padded.is_empty() {
         notes.push(format!("whitespace around values of {}", table.padded.join(", ")));
     }
+    notes.extend(table.warnings);
     notes.extend(skipped_files(&table.passed_over));
     let left = more(table.passed_over.len(), table.passed_over_count);
     notes.extend((!left.is_empty()).then_some(left));

@@ -38,6 +38,7 @@ fn table(table: TableListing) -> SourceTable {
         padded: table.padded,
         passed_over: table.passed_over.into_iter().map(passed_over).collect(),
         passed_over_count: table.passed_over_count,
+        warnings: table.warnings,
     }
 }
 
