@@ -39,7 +39,7 @@ pub use runtime::{
     enqueue_due_tasks, failed_checks_reason, removed_syncs, request_run, run_leader, run_workers,
     size_series, users_of, users_text,
 };
-pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes, size_in_words};
+pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes};
 // Rows, delivered states and plans are part of this crate's interface.
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,

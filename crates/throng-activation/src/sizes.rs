@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use throng_model::Timestamp;
+use throng_model::{Timestamp, people_text};
 use throng_store::{Batch, Operation, Verdict};
 
 /// The smallest size that platforms show. Below it they show none, or this as an upper bound: Meta shows -1,
@@ -61,18 +61,7 @@ impl SizePoint {
 
     /// The size as text.
     fn shown(&self) -> String {
-        size_in_words(self.lower, self.upper)
-    }
-}
-
-/// The bounds that a platform shows, as text.
-pub fn size_in_words(lower: Option<u64>, upper: Option<u64>) -> String {
-    match (lower, upper) {
-        (Some(lower), Some(upper)) if lower == upper => format!("{lower} people"),
-        (Some(lower), Some(upper)) => format!("{lower} to {upper} people"),
-        (Some(lower), None) => format!("at least {lower} people"),
-        (None, Some(upper)) => format!("at most {upper} people"),
-        (None, None) => "no size".to_owned(),
+        people_text(self.lower, self.upper)
     }
 }
 
