@@ -1,6 +1,6 @@
 //! The sizes that a platform shows for an audience, and the deliveries that they are compared with. Pure.
 
-use throng_model::Timestamp;
+use throng_model::{Timestamp, people_text};
 use throng_store::{Batch, Operation, SyncMode, SyncRun};
 
 /// The size of an audience at one time, and what was delivered then.
@@ -28,18 +28,7 @@ impl SizePoint {
 
     /// The size as text.
     pub(crate) fn shown(&self) -> String {
-        size_in_words(self.lower, self.upper)
-    }
-}
-
-/// The bounds that a platform shows, as text.
-pub fn size_in_words(lower: Option<u64>, upper: Option<u64>) -> String {
-    match (lower, upper) {
-        (Some(lower), Some(upper)) if lower == upper => format!("{lower} people"),
-        (Some(lower), Some(upper)) => format!("{lower} to {upper} people"),
-        (Some(lower), None) => format!("at least {lower} people"),
-        (None, Some(upper)) => format!("at most {upper} people"),
-        (None, None) => "no size".to_owned(),
+        people_text(self.lower, self.upper)
     }
 }
 

@@ -4,7 +4,6 @@
 pub mod access;
 mod api;
 pub mod backup;
-mod check;
 mod context;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -16,7 +15,6 @@ mod operations;
 mod page;
 pub mod roles;
 
-pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
@@ -26,4 +24,5 @@ pub use node::{
 };
 pub use roles::activate::query_worker;
 pub use throng_lake::WorkerCommand;
+pub use throng_operations::{CheckError, CheckedModel, check_sql};
 pub use throng_telemetry::metrics::metric_names;

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{ADDRESS_FILE, write_private};
-use crate::api::{Guard, HostNames};
+use crate::api::{Guard, HostNames, PageRoutes};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::Collector;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
@@ -283,7 +283,8 @@ fn guarded_router(
     let limits = crate::api::Limits::of(node);
     let hosts = HostNames::new(address, tls, node.public_url.as_deref(), &node.allowed_hosts);
     let guard = Arc::new(Guard::new(Arc::clone(&ctx.access), hosts));
-    crate::api::router(Arc::clone(ctx), guard, limits, stop.clone())
+    let page = PageRoutes { pages: crate::page::routes(), assets: crate::page::assets() };
+    crate::api::router(Arc::clone(ctx), guard, limits, page, stop.clone())
 }
 
 /// SQL over the sources of a spec.

@@ -31,7 +31,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator"],
     &["throng-sim", "throng-destinations"],
-    &["throng-page"],
+    &["throng-operations", "throng-page"],
     &["throng-server"],
     &["throng"],
     &["throng-bench"],
@@ -44,6 +44,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
     ("axum", &["throng-server", "throng-sim"]),
+    ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-server", "throng"]),
     ("metrics", &["throng-telemetry"]),
@@ -79,6 +80,13 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
         "the producer of the feed does not depend on its consumer",
     ),
     ("throng-activation", "throng-lake", "identifiers come through a trait"),
+    ("throng-page", "throng-store", "pages are rendered from types of the API"),
+    ("throng-page", "throng-operations", "pages are rendered from types of the API"),
+    (
+        "throng-operations",
+        "throng-ledger",
+        "it needs rows and traits only; SQL belongs to the assembly",
+    ),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
 ];
 

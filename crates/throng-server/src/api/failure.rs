@@ -9,11 +9,11 @@ use throng_lake::LakeError;
 use throng_log::LogError;
 use throng_model::{Fault, Retry, StorageProblem};
 use throng_objects::ObjectsError;
+use throng_operations::OperationError;
 use throng_store::LedgerError;
 
 use super::error::ApiError;
 use crate::access::AccessError;
-use crate::operations::OperationError;
 
 /// What is unavailable.
 enum Cause {

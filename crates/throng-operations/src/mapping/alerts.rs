@@ -2,14 +2,11 @@
 
 use throng_api::{
     AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertReceiver, AlertSeverity,
-    AlertTestAnswer,
 };
 use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver, Severity};
 
-use crate::roles::notify::ReceiverTest;
-
 /// An alert with those of the deliveries that are its own.
-pub(in crate::api) fn item(alert: Alert, deliveries: &[Delivery]) -> AlertItem {
+pub fn item(alert: Alert, deliveries: &[Delivery]) -> AlertItem {
     let own = deliveries.iter().filter(|delivery| delivery.alert == alert.id);
     AlertItem {
         deliveries: own.cloned().map(delivery).collect(),
@@ -28,7 +25,8 @@ pub(in crate::api) fn item(alert: Alert, deliveries: &[Delivery]) -> AlertItem {
     }
 }
 
-pub(in crate::api) fn delivery(row: Delivery) -> AlertDelivery {
+/// An ended delivery.
+pub fn delivery(row: Delivery) -> AlertDelivery {
     AlertDelivery {
         receiver: row.receiver,
         event_id: row.event_id,
@@ -49,7 +47,8 @@ pub(in crate::api) fn delivery(row: Delivery) -> AlertDelivery {
     }
 }
 
-pub(in crate::api) fn receiver(row: Receiver) -> AlertReceiver {
+/// A receiver and the state of its deliveries.
+pub fn receiver(row: Receiver) -> AlertReceiver {
     AlertReceiver {
         name: row.name,
         since: row.since,
@@ -59,15 +58,5 @@ pub(in crate::api) fn receiver(row: Receiver) -> AlertReceiver {
         last_error: row.last_error,
         last_ok_at: row.last_ok_at,
         pending: row.pending,
-    }
-}
-
-pub(in crate::api) fn test_answer(test: ReceiverTest) -> AlertTestAnswer {
-    AlertTestAnswer {
-        receiver: test.receiver,
-        accepted: test.accepted,
-        status: test.status,
-        answer: test.answer,
-        error: test.error,
     }
 }

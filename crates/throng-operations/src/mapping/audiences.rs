@@ -10,11 +10,7 @@ use throng_store::{
 };
 
 /// An audience of the applied spec, and its row if it has one.
-pub(in crate::api) fn summary(
-    name: AudienceName,
-    row: Option<AudienceRow>,
-    now: Timestamp,
-) -> AudienceSummary {
+pub fn summary(name: AudienceName, row: Option<AudienceRow>, now: Timestamp) -> AudienceSummary {
     let Some(row) = row else {
         return AudienceSummary {
             name,
@@ -28,9 +24,10 @@ pub(in crate::api) fn summary(
     AudienceSummary {
         name,
         current: row.current.map(snapshot),
-        refresh: row.refresh.map(|row| AudienceRefreshProgress {
-            eta_seconds: eta_seconds(&row, now),
-            refresh: refresh(row),
+        refresh: row.refresh.map(|row| {
+            let refresh = refresh(row);
+            let eta_seconds = refresh.remaining_time(now).map(|left| left.as_secs());
+            AudienceRefreshProgress { refresh, eta_seconds }
         }),
         last_fired: row.last_fired,
         paused_at: row.paused_at,
@@ -38,17 +35,8 @@ pub(in crate::api) fn summary(
     }
 }
 
-/// The estimated remaining time of a refresh, at its speed so far.
-fn eta_seconds(refresh: &Refresh, now: Timestamp) -> Option<u64> {
-    let (expected, started) = refresh.rows_expected.zip(refresh.started_at)?;
-    if refresh.finished_at.is_some() || refresh.rows_read == 0 || expected <= refresh.rows_read {
-        return None;
-    }
-    let left = (expected - refresh.rows_read) as f64 / refresh.rows_read as f64;
-    Some(now.since(started).mul_f64(left).as_secs())
-}
-
-pub(in crate::api) fn refresh(row: Refresh) -> AudienceRefresh {
+/// A refresh.
+pub fn refresh(row: Refresh) -> AudienceRefresh {
     AudienceRefresh {
         id: row.id,
         audience: row.audience,
@@ -81,7 +69,8 @@ pub(in crate::api) fn refresh(row: Refresh) -> AudienceRefresh {
     }
 }
 
-pub(in crate::api) fn snapshot(row: Snapshot) -> AudienceSnapshot {
+/// One version of an audience.
+pub fn snapshot(row: Snapshot) -> AudienceSnapshot {
     AudienceSnapshot {
         audience: row.audience,
         version: row.version,
@@ -103,7 +92,8 @@ pub(in crate::api) fn snapshot(row: Snapshot) -> AudienceSnapshot {
     }
 }
 
-pub(in crate::api) fn history_item(entry: HistoryEntry) -> HistoryItem {
+/// An entry of the history.
+pub fn history_item(entry: HistoryEntry) -> HistoryItem {
     HistoryItem {
         subject_kind: entry.subject_kind.into(),
         subject: entry.subject,

@@ -5,7 +5,8 @@ use throng_api::{
 };
 use throng_lake::{PassedOver, Refused, SourceListing, TableListing};
 
-pub(in crate::api) fn source(source: SourceListing) -> SourceTables {
+/// A source and its tables.
+pub fn source(source: SourceListing) -> SourceTables {
     SourceTables {
         name: source.name,
         path: source.path.display().to_string(),

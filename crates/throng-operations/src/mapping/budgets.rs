@@ -11,7 +11,8 @@ use throng_budget::{EventProblem, Interval, SpendPoint};
 use throng_model::{BudgetDay, Micros, Timestamp};
 use throng_store::BudgetDayRow;
 
-pub(in crate::api) fn state(state: &AdGroupState) -> BudgetState {
+/// The state of an ad group.
+pub fn state(state: &AdGroupState) -> BudgetState {
     BudgetState {
         name: state.name.clone(),
         open: state.open,
@@ -24,16 +25,18 @@ pub(in crate::api) fn state(state: &AdGroupState) -> BudgetState {
     }
 }
 
-pub(in crate::api) fn point(point: SpendPoint) -> BudgetPoint {
+/// The spend at one time.
+pub fn point(point: SpendPoint) -> BudgetPoint {
     BudgetPoint { at: point.at, actual: point.actual, in_flight: point.in_flight }
 }
 
-pub(in crate::api) fn interval(interval: Interval) -> BudgetInterval {
+/// Predicted and actual spend of three minutes.
+pub fn interval(interval: Interval) -> BudgetInterval {
     BudgetInterval { start: interval.start, predicted: interval.predicted, actual: interval.actual }
 }
 
 /// Budget days, newest first: the last 8 as they are counted now, the earlier ones as they were stored.
-pub(in crate::api) fn days(
+pub fn days(
     state: &AdGroupState,
     stored: Vec<BudgetDayRow>,
     counted: &[(BudgetDay, Micros)],
@@ -63,7 +66,8 @@ pub(in crate::api) fn days(
     days.into_values().rev().collect()
 }
 
-pub(in crate::api) fn rejected(problem: EventProblem) -> EventRejected {
+/// Why an event was rejected.
+pub fn rejected(problem: EventProblem) -> EventRejected {
     EventRejected {
         line: problem.line as u64,
         field: problem.field,
@@ -72,7 +76,8 @@ pub(in crate::api) fn rejected(problem: EventProblem) -> EventRejected {
     }
 }
 
-pub(in crate::api) fn quarantine(partition: u32, list: QuarantineList) -> QuarantineOfPartition {
+/// The records of a partition that could not be applied.
+pub fn quarantine(partition: u32, list: QuarantineList) -> QuarantineOfPartition {
     let records = list.records.into_iter().map(|record| QuarantineRecord {
         offset: record.offset,
         reason: record.reason,
@@ -82,7 +87,8 @@ pub(in crate::api) fn quarantine(partition: u32, list: QuarantineList) -> Quaran
     QuarantineOfPartition { partition, total: list.total, records: records.collect() }
 }
 
-pub(in crate::api) fn gate(report: GateReport, now: Timestamp) -> GateApplied {
+/// What a gate reported last.
+pub fn gate(report: GateReport, now: Timestamp) -> GateApplied {
     GateApplied {
         age_seconds: now.since(report.at).as_secs_f64(),
         id: report.id,

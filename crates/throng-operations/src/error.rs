@@ -4,9 +4,12 @@ use std::error::Error;
 
 use throng_store::LedgerError;
 
+/// The result of an operation.
+pub(crate) type Result<T, E = OperationError> = std::result::Result<T, E>;
+
 /// Why an operation was not carried out, or not completely.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OperationError {
+pub enum OperationError {
     /// The object does not exist.
     #[error("{message}")]
     NotFound {
@@ -39,17 +42,17 @@ pub(crate) enum OperationError {
 
 impl OperationError {
     /// The object does not exist.
-    pub(super) fn not_found(message: String) -> Self {
+    pub(crate) fn not_found(message: String) -> Self {
         Self::NotFound { message, help: None }
     }
 
     /// The state of the object does not allow the operation.
-    pub(super) fn wrong_state(message: String) -> Self {
+    pub(crate) fn wrong_state(message: String) -> Self {
         Self::WrongState { message, help: None }
     }
 
     /// Adds a hint how to fix the error, if the class of the error has one.
-    pub(super) fn help(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
         if let Self::NotFound { help, .. } | Self::WrongState { help, .. } = &mut self {
             *help = Some(text.into());
         }

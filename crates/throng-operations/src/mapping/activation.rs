@@ -1,7 +1,5 @@
 //! Syncs, runs, tasks, batches, receipts, checks, sizes and removals.
 
-use std::time::Duration;
-
 use throng_api::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,
     ActivationOutcome, ActivationReceipt, ActivationRun, ActivationRunState, ActivationTask,
@@ -14,7 +12,7 @@ use throng_store::{
 };
 
 /// The mode of a sync of the spec.
-pub(in crate::api) fn declared_mode(mode: throng_spec::SyncMode) -> ActivationMode {
+pub fn declared_mode(mode: throng_spec::SyncMode) -> ActivationMode {
     match mode {
         throng_spec::SyncMode::Mirror => ActivationMode::Mirror,
         throng_spec::SyncMode::Add => ActivationMode::Add,
@@ -38,8 +36,8 @@ fn operation(operation: Operation) -> ActivationOperation {
     }
 }
 
-/// Without the object of the plan, which is internal.
-pub(in crate::api) fn run(row: SyncRun) -> ActivationRun {
+/// A run, without the object of the plan, which is internal.
+pub fn run(row: SyncRun) -> ActivationRun {
     ActivationRun {
         id: row.id,
         sync: row.sync,
@@ -68,7 +66,8 @@ pub(in crate::api) fn run(row: SyncRun) -> ActivationRun {
     }
 }
 
-pub(in crate::api) fn task_state(state: TaskState) -> ActivationTaskState {
+/// The state of a task.
+pub fn task_state(state: TaskState) -> ActivationTaskState {
     match state {
         TaskState::Queued => ActivationTaskState::Queued,
         TaskState::Running => ActivationTaskState::Running,
@@ -78,7 +77,8 @@ pub(in crate::api) fn task_state(state: TaskState) -> ActivationTaskState {
     }
 }
 
-pub(in crate::api) fn task(row: Task) -> ActivationTask {
+/// A task.
+pub fn task(row: Task) -> ActivationTask {
     ActivationTask {
         id: row.id,
         run: row.run,
@@ -99,21 +99,17 @@ pub(in crate::api) fn task(row: Task) -> ActivationTask {
     }
 }
 
-/// The estimated remaining time of a task, at its speed so far; none while there is no estimate.
-pub(crate) fn task_eta(task: &Task, now: Timestamp) -> Option<Duration> {
-    let (done, all) = (f64::from(task.batches_done), f64::from(task.batches));
-    let is_started = task.state == TaskState::Running && task.batches_done > 0;
-    (is_started && done < all).then(|| now.since(task.created_at).mul_f64((all - done) / done))
-}
-
-pub(in crate::api) fn task_progress(row: Task, now: Timestamp) -> ActivationTaskProgress {
+/// A task with its progress.
+pub fn task_progress(row: Task, now: Timestamp) -> ActivationTaskProgress {
     let (done, all) = (f64::from(row.batches_done), f64::from(row.batches));
-    let eta_seconds = task_eta(&row, now).map(|left| left.as_secs());
     let progress = if row.state == TaskState::Done { 1.0 } else { done / all.max(1.0) };
-    ActivationTaskProgress { task: task(row), progress, eta_seconds }
+    let task = task(row);
+    let eta_seconds = task.remaining_time(now).map(|left| left.as_secs());
+    ActivationTaskProgress { task, progress, eta_seconds }
 }
 
-pub(in crate::api) fn batch(row: Batch) -> ActivationBatch {
+/// A batch of a task.
+pub fn batch(row: Batch) -> ActivationBatch {
     ActivationBatch {
         number: row.number,
         operation: operation(row.operation),
@@ -136,7 +132,8 @@ fn outcome(outcome: BatchOutcome) -> ActivationOutcome {
     }
 }
 
-pub(in crate::api) fn receipt(row: Receipt) -> ActivationReceipt {
+/// The response of a platform to one request.
+pub fn receipt(row: Receipt) -> ActivationReceipt {
     ActivationReceipt {
         task: row.task,
         batch: row.batch,
@@ -152,7 +149,8 @@ pub(in crate::api) fn receipt(row: Receipt) -> ActivationReceipt {
     }
 }
 
-pub(in crate::api) fn verdict(verdict: Verdict) -> ActivationVerdict {
+/// The verdict of a check.
+pub fn verdict(verdict: Verdict) -> ActivationVerdict {
     match verdict {
         Verdict::Passed => ActivationVerdict::Passed,
         Verdict::Suspect => ActivationVerdict::Suspect,
@@ -160,7 +158,8 @@ pub(in crate::api) fn verdict(verdict: Verdict) -> ActivationVerdict {
     }
 }
 
-pub(in crate::api) fn check(row: Check) -> ActivationCheck {
+/// The check of a task.
+pub fn check(row: Check) -> ActivationCheck {
     ActivationCheck {
         run: row.run,
         task: row.task,
@@ -170,7 +169,8 @@ pub(in crate::api) fn check(row: Check) -> ActivationCheck {
     }
 }
 
-pub(in crate::api) fn size(row: SizeRecord) -> SyncSize {
+/// The size of an audience on a platform.
+pub fn size(row: SizeRecord) -> SyncSize {
     SyncSize {
         sync: row.sync,
         account: row.account,
@@ -183,7 +183,8 @@ pub(in crate::api) fn size(row: SizeRecord) -> SyncSize {
     }
 }
 
-pub(in crate::api) fn removal_rule(rule: RemovalRule) -> SyncRemovalRule {
+/// What happens to the audience of a removed sync.
+pub fn removal_rule(rule: RemovalRule) -> SyncRemovalRule {
     match rule {
         RemovalRule::Empty => SyncRemovalRule::Empty,
         RemovalRule::Delete => SyncRemovalRule::Delete,

@@ -12,7 +12,7 @@ use throng_store::AppliedSpec;
 use crate::CheckedModel;
 
 /// The applied spec, if there is one.
-pub(in crate::api) fn current(applied: Option<AppliedSpec>) -> CurrentSpec {
+pub fn current(applied: Option<AppliedSpec>) -> CurrentSpec {
     match applied {
         Some(applied) => CurrentSpec {
             version: applied.version,
@@ -24,13 +24,14 @@ pub(in crate::api) fn current(applied: Option<AppliedSpec>) -> CurrentSpec {
 }
 
 /// The files of a request.
-pub(in crate::api) fn files(base: String, files: Vec<SentFile>) -> SpecFiles {
+pub fn files(base: String, files: Vec<SentFile>) -> SpecFiles {
     let files = files.into_iter();
     let files = files.map(|file| SpecFile { path: PathBuf::from(file.path), text: file.text });
     SpecFiles { base: PathBuf::from(base), files: files.collect() }
 }
 
-pub(in crate::api) fn plan(plan: Plan) -> SpecPlan {
+/// The differences between two specs.
+pub fn plan(plan: Plan) -> SpecPlan {
     SpecPlan { changes: plan.changes.into_iter().map(change).collect(), warnings: plan.warnings }
 }
 
@@ -65,14 +66,17 @@ fn change(change: Change) -> SpecChange {
     }
 }
 
+/// The model of an audience.
+///
 /// # Errors
 /// If the model cannot be written as JSON.
-pub(in crate::api) fn model(model: CheckedModel) -> Result<SpecModel, serde_json::Error> {
+pub fn model(model: CheckedModel) -> Result<SpecModel, serde_json::Error> {
     let CheckedModel { audience, model } = model;
     Ok(SpecModel { audience, model: serde_json::to_value(model)? })
 }
 
-pub(in crate::api) fn problem(problem: Problem) -> SpecProblem {
+/// A problem of a spec.
+pub fn problem(problem: Problem) -> SpecProblem {
     SpecProblem {
         file: problem.file.display().to_string(),
         line: problem.line,

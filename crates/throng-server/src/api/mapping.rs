@@ -1,13 +1,14 @@
-//! Problems and nodes, tokens and sessions.
+//! Maps values of this crate to the types of the API: problems, tokens and sessions, and tests of receivers. What
+//! is not of this crate: `throng_operations::mapping`.
 
-use throng_api::{NodeImpact, NodeProblem, NodeSummary, SessionSummary, TokenSummary};
+use throng_api::{AlertTestAnswer, NodeImpact, NodeProblem, SessionSummary, TokenSummary};
 use throng_store::{SessionRow, TokenRow};
 
 use crate::access::Scopes;
 use crate::health::{HealthProblem, Impact};
-use crate::roles::cluster::Member;
+use crate::roles::notify::ReceiverTest;
 
-pub(in crate::api) fn problem(problem: HealthProblem) -> NodeProblem {
+pub(super) fn problem(problem: HealthProblem) -> NodeProblem {
     NodeProblem {
         class: problem.class.name().to_owned(),
         key: problem.key,
@@ -20,26 +21,13 @@ pub(in crate::api) fn problem(problem: HealthProblem) -> NodeProblem {
     }
 }
 
-pub(in crate::api) fn node(node: Member) -> NodeSummary {
-    NodeSummary {
-        name: node.name,
-        roles: node.roles,
-        url: node.url,
-        started_at: node.started_at,
-        seen_at: node.seen_at,
-        partitions: node.partitions,
-        stands_by: node.stands_by,
-        gates: node.gates as u64,
-    }
-}
-
 /// The names of scopes, as in requests.
-pub(in crate::api) fn scope_names(scopes: Scopes) -> Vec<String> {
+pub(super) fn scope_names(scopes: Scopes) -> Vec<String> {
     scopes.names().map(str::to_owned).collect()
 }
 
 /// Without the hash of the secret.
-pub(in crate::api) fn token(row: TokenRow, valid: bool) -> TokenSummary {
+pub(super) fn token(row: TokenRow, valid: bool) -> TokenSummary {
     TokenSummary {
         name: row.name,
         scopes: scope_names(Scopes::parse_known(&row.scopes)),
@@ -54,12 +42,22 @@ pub(in crate::api) fn token(row: TokenRow, valid: bool) -> TokenSummary {
 }
 
 /// Without the hash of the secret.
-pub(in crate::api) fn session(row: &SessionRow, token: String) -> SessionSummary {
+pub(super) fn session(row: &SessionRow, token: String) -> SessionSummary {
     SessionSummary {
         id: row.id,
         token,
         created_at: row.created_at,
         last_seen_at: row.last_seen_at,
         expires_at: row.expires_at,
+    }
+}
+
+pub(super) fn test_answer(test: ReceiverTest) -> AlertTestAnswer {
+    AlertTestAnswer {
+        receiver: test.receiver,
+        accepted: test.accepted,
+        status: test.status,
+        answer: test.answer,
+        error: test.error,
     }
 }
