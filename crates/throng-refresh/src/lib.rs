@@ -29,6 +29,8 @@ mod error;
 mod execute;
 mod faults;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod guard;
 mod history;
 mod job;

@@ -241,11 +241,10 @@ fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use throng_model::RefreshId;
     use throng_spec::{Guard, Location};
-    use throng_store::Refresh;
 
     use super::*;
+    use crate::fixture::audience_row;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -298,29 +297,7 @@ mod tests {
     }
 
     fn row(state: RefreshState) -> AudienceRow {
-        let name: AudienceName = "a".parse().unwrap();
-        let refresh = Refresh {
-            id: RefreshId(1),
-            audience: name.clone(),
-            state,
-            trigger: RefreshTrigger::Manual,
-            scheduled_at: Timestamp(0),
-            started_at: None,
-            finished_at: None,
-            not_before: Timestamp(0),
-            failures: 0,
-            crashes: 0,
-            holder: None,
-            lease_until: None,
-            rows_read: 0,
-            null_keys: 0,
-            rows_expected: None,
-            reason: None,
-            snapshot_version: None,
-        };
-        let refresh = Some(refresh);
-        let (current, last_fired, paused_at, pinned_at) = Default::default();
-        AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
+        audience_row(state, None)
     }
 
     #[test]
