@@ -2,8 +2,8 @@
 
 use throng_store::{Batch, Operation, SyncRun, Verdict};
 
-use crate::sizes::recently_delivered;
-use crate::{PlatformSize, SizePoint, evaluate_sizes};
+use crate::size_evaluation::recently_delivered;
+use crate::{PlatformSize, SizeLimits, SizePoint, evaluate_sizes};
 
 /// What is known about a finished task.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct CheckFacts<'a> {
     pub size: Result<&'a PlatformSize, String>,
     /// The sizes of the audience over time, oldest first, including this one.
     pub sizes: &'a [SizePoint],
+    /// What the platform documents about its sizes.
+    pub size_limits: SizeLimits,
 }
 
 /// The results of the removals of a run.
@@ -52,9 +54,8 @@ const FAILED_REJECTED_PERCENT: u64 = 30;
 /// Above this share of users without a usable identifier a person should inspect the identifier query.
 const SUSPECT_SKIPPED_PERCENT: u64 = 50;
 /// Platforms round sizes, and count only people they can match: a size below the snapshot is normal,
-/// one that exceeds it by more than this is not.
+/// one that exceeds it by more than this, and by more than the smallest size that the platform shows, is not.
 const SIZE_SLACK_PERCENT: u64 = 10;
-const SIZE_SLACK_USERS: u64 = 1_000;
 
 /// Evaluates the check of a task. Pure. The verdict is the worst of all findings; without a finding it is
 /// `Passed`.
@@ -125,7 +126,7 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
     if let Some(problem) = &size.problem {
         findings.push((Verdict::Suspect, format!("the platform reports a problem: {problem}")));
     }
-    if let Some(finding) = evaluate_sizes(facts.sizes) {
+    if let Some(finding) = evaluate_sizes(facts.sizes, facts.size_limits) {
         findings.push((finding.verdict, finding.reason));
     }
     if size.settling {
@@ -136,9 +137,9 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
         return;
     }
     // The platform may still show users who were removed.
-    let members = facts.members.max(recently_delivered(facts.sizes));
-    let most = members
-        .saturating_add((members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(SIZE_SLACK_USERS));
+    let members = facts.members.max(recently_delivered(facts.sizes, facts.size_limits));
+    let slack = (members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(facts.size_limits.min_shown);
+    let most = members.saturating_add(slack);
     if let Some(lower) = size.lower.filter(|lower| *lower > most) {
         findings.push((
             Verdict::Suspect,
@@ -183,6 +184,7 @@ mod tests {
             reason: None,
             normalised: BTreeMap::new(),
             plan: None,
+            users_removed: 0,
         }
     }
 
@@ -208,6 +210,7 @@ mod tests {
                 members: run.adds,
                 size: size.as_ref().map_err(Clone::clone),
                 sizes: &[],
+                size_limits: SizeLimits::default(),
             };
             let (verdict, reasons) = evaluate_check(&facts);
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
@@ -223,6 +226,7 @@ mod tests {
             lower: Some(size),
             upper: Some(size),
             settling: false,
+            removed: Some(0),
         };
         let size = PlatformSize { lower: Some(0), upper: Some(0), ..PlatformSize::default() };
         let evaluated = |sizes: &[SizePoint]| {
@@ -233,6 +237,7 @@ mod tests {
                 members: 5_000,
                 size: Ok(&size),
                 sizes,
+                size_limits: SizeLimits::default(),
             })
         };
         let (verdict, reasons) = evaluated(&[point(0, 4_000), point(9, 0)]);
@@ -251,6 +256,7 @@ mod tests {
                 members: 1_000,
                 size: Ok(&size),
                 sizes: &[],
+                size_limits: SizeLimits::default(),
             })
         };
         let refused = RemovalCounts { sent: 0, skipped: 0, rejected: 1 };

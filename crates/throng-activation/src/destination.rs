@@ -23,8 +23,25 @@ pub struct Limits {
     pub max_batch_rows: u32,
     /// Tasks of one account that run at the same time.
     pub max_tasks: u32,
-    /// Sizes are numbers of matched people that follow deliveries, so that a series of them is evaluated.
-    pub shows_people: bool,
+    /// Sizes are numbers of matched people that follow deliveries, so that a series of them is evaluated. `None`:
+    /// they are something else.
+    pub sizes: Option<SizeLimits>,
+}
+
+/// What a platform documents about the sizes of its audiences. The default is for platforms that document nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// The smallest size that is shown as a number. Of a smaller audience the platform shows no size, or this as the
+    /// upper bound.
+    pub min_shown: u64,
+    /// The longest time until a size shows a change.
+    pub lag: Duration,
+}
+
+impl Default for SizeLimits {
+    fn default() -> Self {
+        Self { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) }
+    }
 }
 
 /// The position of a request in an upload session that replaces the whole audience.
@@ -193,7 +210,8 @@ pub struct PlatformSize {
 pub struct EnsuredAudience {
     /// The platform's id.
     pub platform_id: String,
-    /// This call created it.
+    /// This call created it, or an earlier one of this owner to which nothing was ever sent. An earlier one may also
+    /// count as found, with `own` set.
     pub created: bool,
     /// This owner created it, by this call or an earlier one.
     pub own: bool,
@@ -220,8 +238,8 @@ pub trait Destination: Send + Sync {
     /// Reads the audience's size.
     async fn size(&self, platform_id: &str) -> Result<PlatformSize, SendError>;
 
-    /// Deletes an audience. `Ok` also if the account has no audience of this id: an earlier call whose
-    /// response was lost has deleted it.
+    /// Deletes an audience. `Ok` also if the account no longer has the audience: an earlier call whose response
+    /// was lost has deleted it.
     async fn delete_audience(&self, platform_id: &str) -> Result<(), SendError>;
 
     /// Checks token and account with the cheapest call that the platform has.

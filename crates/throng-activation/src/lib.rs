@@ -20,6 +20,7 @@ mod plan;
 mod quota;
 mod runtime;
 mod sending;
+mod size_evaluation;
 mod sizes;
 mod users;
 mod worker;
@@ -27,7 +28,7 @@ mod worker;
 pub use check::{CheckFacts, RemovalCounts, evaluate_check};
 pub use destination::{
     Advice, BatchPart, Destination, EnsuredAudience, Limits, PlatformSize, Schema, SendClass,
-    SendError, SendRequest, SendResponse, SessionStep, Usage,
+    SendError, SendRequest, SendResponse, SessionStep, SizeLimits, Usage,
 };
 pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRows, IdentifierSource};
@@ -39,7 +40,8 @@ pub use runtime::{
     enqueue_due_tasks, failed_checks_reason, removed_syncs, request_run, run_leader, run_workers,
     size_series, users_of, users_text,
 };
-pub use sizes::{SizeFinding, SizePoint, delivered_after, evaluate_sizes, size_in_words};
+pub use size_evaluation::{SizeFinding, evaluate_sizes};
+pub use sizes::{SizePoint, delivered_after, removed_until};
 // Rows, delivered states and plans are part of this crate's interface.
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,

@@ -101,6 +101,7 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         priority: facts.priority,
         plan,
         normalised,
+        users_removed: facts.users_removed,
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
             run.batches,
             [(Operation::Add, 4), (Operation::Add, 4), (Operation::Add, 1), (Operation::Remove, 3)]
         );
-        assert_eq!((run.adds, run.removes, run.held), (9, 3, None));
+        assert_eq!((run.adds, run.removes, run.users_removed, run.held), (9, 3, 3, None));
     }
 
     #[test]

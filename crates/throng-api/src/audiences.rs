@@ -1,5 +1,7 @@
 //! Audiences, their refreshes and their snapshots.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, RefreshId, Timestamp};
 use utoipa::ToSchema;
@@ -119,6 +121,18 @@ pub struct AudienceRefresh {
     pub reason: Option<String>,
     /// The version of its snapshot.
     pub snapshot_version: Option<u64>,
+}
+
+impl AudienceRefresh {
+    /// The estimated remaining time, at its speed so far; `None` while there is no estimate.
+    pub fn remaining_time(&self, now: Timestamp) -> Option<Duration> {
+        let (expected, started) = self.rows_expected.zip(self.started_at)?;
+        if self.finished_at.is_some() || self.rows_read == 0 || expected <= self.rows_read {
+            return None;
+        }
+        let left = (expected - self.rows_read) as f64 / self.rows_read as f64;
+        Duration::try_from_secs_f64(now.since(started).as_secs_f64() * left).ok()
+    }
 }
 
 /// A refresh with its estimated remaining time.

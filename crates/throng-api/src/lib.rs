@@ -10,6 +10,7 @@ mod alerts;
 mod audiences;
 mod budgets;
 mod decisions;
+mod description;
 mod error;
 mod events;
 mod feed;
@@ -41,6 +42,7 @@ pub use budgets::{
 pub use decisions::{
     DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, UserAudiences,
 };
+pub use description::{BearerToken, CommonErrors};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
 pub use events::{
     EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,

@@ -1,6 +1,7 @@
 //! Sync runs, their tasks, batches, receipts and checks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
@@ -185,6 +186,18 @@ pub struct ActivationTask {
     /// When it was done or failed.
     #[schema(value_type = Option<i64>)]
     pub finished_at: Option<Timestamp>,
+}
+
+impl ActivationTask {
+    /// The estimated remaining time, at its speed so far; `None` while there is no estimate.
+    pub fn remaining_time(&self, now: Timestamp) -> Option<Duration> {
+        let (done, all) = (f64::from(self.batches_done), f64::from(self.batches));
+        if self.state != ActivationTaskState::Running || self.batches_done == 0 || done >= all {
+            return None;
+        }
+        let left = (all - done) / done;
+        Duration::try_from_secs_f64(now.since(self.created_at).as_secs_f64() * left).ok()
+    }
 }
 
 /// A task with its progress.

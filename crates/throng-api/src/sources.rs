@@ -63,6 +63,8 @@ pub struct SourceTable {
     pub passed_over: Vec<SourcePassedOver>,
     /// The number of such files.
     pub passed_over_count: u64,
+    /// Doubts about its files, such as a first line that may be a row.
+    pub warnings: Vec<String>,
 }
 
 /// A file of a table.
@@ -83,7 +85,7 @@ pub struct SourceFile {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SourceColumn {
-    /// The name; `…` if it looks like personal data.
+    /// The name; `…` if it looks like personal data, or may be a value.
     pub name: String,
     /// The type.
     #[serde(rename = "type")]

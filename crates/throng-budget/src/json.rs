@@ -9,21 +9,11 @@ use throng_model::Timestamp;
 use crate::event::{
     EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, missing, unknown_kind,
 };
+use crate::time_unit::{float_in_micros, in_micros};
 use crate::{Event, EventKind};
 
 /// The value of an `inserted_at` that cannot be read: out of bounds at any time.
 const UNREADABLE: Timestamp = Timestamp(i64::MIN);
-/// Whole numbers up to this one are exact in a 64-bit float: 2^53.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-/// 2000-01-01 and 2100-01-01 in seconds since 1970.
-const FIRST: i64 = 946_684_800;
-const LAST: i64 = 4_102_444_800;
-/// Units of a numeric time: how many of each make a second. A time from 2000 to 2100 is in the range of
-/// exactly one unit.
-const UNITS: [i64; 4] = [1, 1_000, 1_000_000, 1_000_000_000];
-/// Index in `UNITS`.
-const NANOS: usize = 3;
-
 const TIME_HELP: &str = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
 
 /// Reads one event a line, or an array of events; empty lines are ignored, and so is a byte order mark.
@@ -343,34 +333,6 @@ fn invalid_time(field: &str) -> EventProblem {
     EventProblem::new(field, message, TIME_HELP)
 }
 
-/// The unit in which a number is a time from 2000 to 2100: its index in [`UNITS`].
-pub(crate) fn unit_of(number: i64) -> Option<usize> {
-    UNITS.iter().position(|unit| (FIRST * unit..LAST * unit).contains(&number))
-}
-
-fn in_micros(number: i64) -> Option<Timestamp> {
-    let unit = unit_of(number)?;
-    Some(Timestamp(match unit {
-        NANOS => number.div_euclid(1_000),
-        unit => number * (1_000_000 / UNITS[unit]),
-    }))
-}
-
-/// Whole numbers in any unit, and fractions of seconds and milliseconds, to the nearest microsecond.
-fn float_in_micros(number: f64) -> Option<Timestamp> {
-    let whole = number.abs() < EXACT && number.fract() == 0.0;
-    let unit = unit_of(number as i64)?;
-    match (whole, unit) {
-        (true, _) => in_micros(number as i64),
-        (false, 0 | 1) => {
-            Some(Timestamp((number * (1_000_000 / UNITS[unit]) as f64).round() as i64))
-        }
-        // Nanoseconds are beyond what a float holds exactly; the microsecond is not.
-        (false, NANOS) => Some(Timestamp((number / 1_000.0).round() as i64)),
-        (false, _) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,6 +407,17 @@ mod tests {
         let brackets = r#"[{"id":"]},{\"[","kind":"click","ad_group":"shoes","at":1795600000}]"#;
         assert_eq!(ids(&parse_ndjson(brackets.as_bytes())), [(1, "]},{\"[")]);
         assert_eq!(parse_ndjson(b"[]"), ParsedEvents::default());
+    }
+
+    #[test]
+    fn one_invalid_line_does_not_affect_the_others() {
+        let body = br#"{"id":"a","kind":"insertion","ad_group":"shoes","at":1795600000}
+
+invalid
+{"id":"b","kind":"impression","ad_group":"shoes","at":"2026-01-01T00:00:02Z"}"#;
+        let parsed = parse_ndjson(body);
+        assert_eq!(parsed.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!((parsed.problems[0].line, parsed.refused), (3, 1));
     }
 
     #[test]

@@ -18,7 +18,9 @@ mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod json;
+mod protobuf;
 mod record;
+mod time_unit;
 mod wire;
 
 pub use config::{AdGroupConfig, Pricing};
@@ -29,7 +31,8 @@ pub use engine::{
 };
 pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents, events_to_record, parse_protobuf,
+    MAX_PROBLEMS, ParsedEvents,
 };
 pub use json::parse_ndjson;
+pub use protobuf::{events_to_record, parse_protobuf};
 pub use record::{EventRef, RecordError, Text, read_record};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE};
+use crate::event::{MAX_AHEAD, MAX_ID_BYTES, plausible};
 use crate::{Event, EventKind};
 
 /// Text in a record: UTF-8, which was verified when it was read.
@@ -98,13 +98,6 @@ impl EventRef<'_> {
             && self.insertion_id.0.len() <= MAX_ID_BYTES
             && ages.contains(&now.0.saturating_sub(self.at.0))
     }
-}
-
-/// `inserted_at` of an event that happened `at`, unless it is out of bounds.
-#[inline]
-pub(crate) fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
-    const OLDEST: i64 = MAX_INSERTION_AGE.as_micros() as i64;
-    inserted_at.filter(|inserted| (0..=OLDEST).contains(&at.0.saturating_sub(inserted.0)))
 }
 
 /// Why bytes are not a `throng.events.v1.Events` message.

@@ -8,8 +8,10 @@
 
 pub mod file;
 pub mod meta;
+mod platform;
 mod registry;
 
 pub use file::{FileAccount, FileFormat};
 pub use meta::MetaAccount;
-pub use registry::{Account, Preparation, RegistryError, open, platforms, preparation};
+pub use platform::{Preparation, RegistryError};
+pub use registry::{Account, open, platforms, preparation, size_limits};

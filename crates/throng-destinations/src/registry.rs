@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use throng_activation::{Destination, Note, Prepared, Schema};
-use throng_model::Personal;
+use throng_activation::{Destination, SizeLimits};
 
 use crate::file::FileAccount;
 use crate::meta::MetaAccount;
+use crate::platform::{Preparation, RegistryError};
 
 /// The settings that a destination is opened with, including resolved secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,44 +17,15 @@ pub enum Account {
     File(FileAccount),
 }
 
-/// A destination cannot be opened. The author of the spec has to correct it.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The account's settings are invalid for the platform.
-    #[error("the account `{account}` cannot be used: {why}")]
-    Account {
-        /// The account.
-        account: String,
-        /// What is invalid, and a hint.
-        why: String,
-    },
-}
-
-/// Normalises and hashes one row for a platform: [`Destination::prepare`] without an account. Appends notes
-/// about identifiers that were changed or refused.
-type Prepare = fn(&Schema, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
-
 struct Platform {
     name: &'static str,
     preparation: Preparation,
-}
-
-/// The preparation of a platform's rows. Needs no account and makes no call.
-#[derive(Clone, Copy)]
-pub struct Preparation {
-    /// Normalises and hashes one row.
-    pub prepare: Prepare,
-    /// Every reason for a skipped row.
-    pub skip_reasons: &'static [&'static str],
-    /// Every reason of a note.
-    pub note_reasons: &'static [&'static str],
-    /// The keys of which each identifies one person: only these may be named in a removal.
-    pub strong_keys: &'static [&'static str],
+    sizes: Option<SizeLimits>,
 }
 
 const PLATFORMS: &[Platform] = &[
-    Platform { name: "meta", preparation: crate::meta::PREPARATION },
-    Platform { name: "file", preparation: crate::file::PREPARATION },
+    Platform { name: "meta", preparation: crate::meta::PREPARATION, sizes: crate::meta::SIZES },
+    Platform { name: "file", preparation: crate::file::PREPARATION, sizes: crate::file::SIZES },
 ];
 
 /// The names of all platforms.
@@ -65,6 +36,12 @@ pub fn platforms() -> impl Iterator<Item = &'static str> {
 /// The preparation of a platform's rows; `None` if the platform does not exist.
 pub fn preparation(platform: &str) -> Option<Preparation> {
     PLATFORMS.iter().find(|known| known.name == platform).map(|known| known.preparation)
+}
+
+/// What a platform documents about the sizes of its audiences, as [`Destination::limits`] without an account. `None` if
+/// the platform does not exist, or if its sizes are not numbers of people.
+pub fn size_limits(platform: &str) -> Option<SizeLimits> {
+    PLATFORMS.iter().find(|known| known.name == platform).and_then(|known| known.sizes)
 }
 
 /// Opens a destination. Makes no call; the returned destination keeps its connections.

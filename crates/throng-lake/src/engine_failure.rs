@@ -4,6 +4,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
+use throng_files::FileFault;
 
 use crate::mask::without_values;
 
@@ -68,6 +69,14 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
         other => without_values(&other.to_string()),
+    }
+}
+
+/// The fault of a file that caused an error of the engine.
+pub(crate) fn file_fault(error: &DataFusionError) -> Option<&FileFault> {
+    match error.find_root() {
+        DataFusionError::External(cause) => cause.downcast_ref::<FileFault>(),
+        _ => None,
     }
 }
 

@@ -1,13 +1,11 @@
 //! Errors of the lake, each with a hint.
 
-use std::path::PathBuf;
-
+use throng_files::FileError;
 use throng_model::{Fault, Retry};
+use throng_worker::{WorkerError, WorkerExit};
 
-use crate::engine_failure::EngineFailure;
-use crate::files::FileFault;
+use crate::engine_failure::{EngineFailure, file_fault};
 use crate::position::Position;
-use crate::worker::WorkerExit;
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,37 +28,9 @@ pub enum LakeError {
         /// How to fix it.
         help: String,
     },
-    /// A folder or file of a source cannot be read.
-    #[error("cannot read {}", path.display())]
-    Source {
-        /// Which one.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Files of a table cannot be read as one table.
-    #[error("{message}")]
-    Table {
-        /// What is wrong, with the names of the files; no value of the data.
-        message: String,
-        /// How to fix it.
-        help: String,
-    },
-    /// A file has changed since the scan was planned.
-    #[error("{} has changed while it was scanned", path.display())]
-    Changed {
-        /// Which one.
-        path: PathBuf,
-    },
-    /// A symbolic link of a source leads to what the source may not read.
-    #[error("{} leads out of {}", path.display(), root.display())]
-    LeadsOut {
-        /// The link.
-        path: PathBuf,
-        /// The folder that it must stay in.
-        root: PathBuf,
-    },
+    /// Files of a source cannot be read, or not as tables.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The query needs more memory than it may use.
     #[error("the query needs more memory than memory_limit_bytes allows")]
     OutOfMemory {
@@ -80,42 +50,30 @@ pub enum LakeError {
     /// The sink of a scan returned an error.
     #[error("the scanned keys could not be stored")]
     Sink(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The query worker exited before it had answered, or was killed because of a limit.
-    #[error("the query worker has exited")]
-    WorkerExited(#[source] WorkerExit),
-    /// A query worker cannot restrict itself to what it may use, or would lack rights that it
-    /// needs: it is not started.
-    #[error("a query worker cannot {what}")]
-    Confine {
-        /// What it cannot do, with the folder's path.
-        what: String,
-        /// The system's error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No query worker can be started, or it does not answer as one.
-    #[error("cannot start a query worker with {program}")]
-    Start {
-        /// The program that was started.
-        program: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The query worker did not answer: it has exited, was killed because of a limit, or cannot be
+    /// started.
+    #[error(transparent)]
+    Worker(WorkerError),
+}
+
+impl From<WorkerError> for LakeError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Output(error) => Self::Sink(error),
+            error => Self::Worker(error),
+        }
+    }
 }
 
 impl LakeError {
     /// Classifies an error of a running query.
     pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError;
+        if let Some(fault) = file_fault(&error) {
+            return Self::File(fault.clone().into());
+        }
         let failure = EngineFailure::of(&error);
         match error.find_root() {
-            DataFusionError::External(cause) if cause.is::<FileFault>() => {
-                cause.downcast_ref::<FileFault>().cloned().map_or_else(
-                    || Self::Engine { doing: doing.to_owned(), source: failure },
-                    Self::from,
-                )
-            }
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
             _ => Self::Engine { doing: doing.to_owned(), source: failure },
         }
@@ -133,75 +91,63 @@ impl LakeError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Sql { help, .. } => help.clone(),
-            Self::Key { help, .. } | Self::Table { help, .. } => Some(help.clone()),
-            Self::Changed { .. } => Some(
-                "write new files beside the old ones under other names, or put them in place with a \
-                 rename"
-                    .into(),
-            ),
-            Self::OutOfMemory { .. } | Self::WorkerExited(WorkerExit::Memory { .. }) => Some(
-                "raise node.memory_limit_bytes, or let the model aggregate before it joins".into(),
-            ),
-            Self::LeadsOut { .. } => Some(
-                "put the data itself there; or, if the link is intended, start the node with \
-                 `--allow-source` of a folder that contains both"
-                    .into(),
-            ),
-            Self::WorkerExited(WorkerExit::Timeout { .. }) => {
-                Some("raise node.query_timeout_secs, or let the model read less".into())
-            }
-            Self::WorkerExited(WorkerExit::Stack) => {
-                Some("write long chains of OR as IN (…), and nest less".into())
-            }
-            Self::Source { .. } => Some("check the path and its permissions".into()),
-            Self::Confine { what, .. } if what.contains("spill folder") => Some(
-                "check node.spill_dir: it must be a folder that the node can write; it may be empty"
-                    .into(),
-            ),
+            Self::Key { help, .. } => Some(help.clone()),
+            Self::File(error) => Some(error.help().to_owned()),
+            Self::OutOfMemory { .. } => Some(MORE_MEMORY.to_owned()),
             Self::Engine { source, .. } if source.is_conversion() => Some(
                 "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
                     .into(),
             ),
-            Self::Engine { .. }
-            | Self::Sink(_)
-            | Self::WorkerExited(_)
-            | Self::Confine { .. }
-            | Self::Start { .. } => None,
+            Self::Worker(error) => help_for_worker(error).map(str::to_owned),
+            Self::Engine { .. } | Self::Sink(_) => None,
         }
     }
 
     /// Whether no query worker can be started, independent of the query.
     pub fn is_worker_unavailable(&self) -> bool {
-        matches!(self, Self::Confine { .. } | Self::Start { .. })
+        matches!(self, Self::Worker(WorkerError::Confine { .. } | WorkerError::Start { .. }))
     }
 
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Sql { .. }
-            | Self::Key { .. }
-            | Self::Table { .. }
-            | Self::OutOfMemory { .. }
-            | Self::LeadsOut { .. } => Fault::User,
-            Self::WorkerExited(
+            Self::Sql { .. } | Self::Key { .. } | Self::OutOfMemory { .. } => Fault::User,
+            Self::File(error) => error.fault(),
+            Self::Worker(WorkerError::Exited(
                 WorkerExit::Memory { .. } | WorkerExit::Timeout { .. } | WorkerExit::Stack,
-            ) => Fault::User,
-            Self::Source { .. }
-            | Self::Changed { .. }
-            | Self::Engine { .. }
-            | Self::Sink(_)
-            | Self::WorkerExited(_)
-            | Self::Confine { .. }
-            | Self::Start { .. } => Fault::External,
+            )) => Fault::User,
+            Self::Engine { .. } | Self::Sink(_) | Self::Worker(_) => Fault::External,
         }
     }
 
     /// Whether to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Sql { .. } | Self::Key { .. } | Self::Table { .. } => Retry::Never,
+            Self::Sql { .. } | Self::Key { .. } => Retry::Never,
+            Self::File(error) => error.retry(),
             _ => Retry::Backoff,
         }
+    }
+}
+
+/// The hint for queries that need more memory than they may use.
+const MORE_MEMORY: &str =
+    "raise node.memory_limit_bytes, or let the model aggregate before it joins";
+
+/// What to do if a query worker did not answer.
+fn help_for_worker(error: &WorkerError) -> Option<&'static str> {
+    match error {
+        WorkerError::Exited(WorkerExit::Memory { .. }) => Some(MORE_MEMORY),
+        WorkerError::Exited(WorkerExit::Timeout { .. }) => {
+            Some("raise node.query_timeout_secs, or let the model read less")
+        }
+        WorkerError::Exited(WorkerExit::Stack) => {
+            Some("write long chains of OR as IN (…), and nest less")
+        }
+        WorkerError::Confine { what, .. } if what.contains("spill folder") => Some(
+            "check node.spill_dir: it must be a folder that the node can write; it may be empty",
+        ),
+        _ => None,
     }
 }

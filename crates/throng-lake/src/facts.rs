@@ -8,10 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use serde::{Deserialize, Serialize};
 
-use crate::LakeError;
-use crate::engine::Engine;
-use crate::files::{Layout, shown, shown_name};
-use crate::session::{OpenTable, Opened};
+use crate::tables::{Layout, OpenTable, shown};
 
 /// A table of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,76 +69,12 @@ fn columns(layout: &Layout, used: &BTreeSet<String>) -> Vec<ColumnFacts> {
 }
 
 /// The kind of a type: columns of one kind can replace each other in a model.
-fn kind(of: &str) -> String {
+pub(crate) fn kind(of: &str) -> String {
     let Ok(parsed) = of.parse::<DataType>() else { return of.to_owned() };
     match parsed {
         t if t.is_numeric() => "number".to_owned(),
         DataType::Timestamp(..) => "timestamp".to_owned(),
         other => other.to_string(),
-    }
-}
-
-impl Engine {
-    /// Refuses tables that have changed since the served version was made.
-    ///
-    /// # Errors
-    /// [`LakeError::Table`] naming the file, the column and both types, or the table that has no
-    /// rows.
-    pub(crate) async fn check_unchanged(
-        &self,
-        served: &[TableFacts],
-        now: &[TableFacts],
-        opened: &Opened,
-    ) -> Result<(), LakeError> {
-        for before in served {
-            let Some(after) = now.iter().find(|table| table.name == before.name) else { continue };
-            if before.has_rows == Some(true) && after.has_rows == Some(false) {
-                return Err(LakeError::Table {
-                    message: format!("the table {} no longer has rows", before.name),
-                    help:
-                        "the served version stays until the table has rows; if it is meant to be \
-                           empty, change the model so that it does not read it"
-                            .to_owned(),
-                });
-            }
-            for column in &before.columns {
-                let changed = after.columns.iter().find(|c| {
-                    c.name == column.name && !c.declared && kind(&c.of) != kind(&column.of)
-                });
-                if let Some(changed) = changed {
-                    let table = opened.tables.iter().find(|table| table.name == before.name);
-                    return Err(self.retyped(table, column, changed).await);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn retyped(
-        &self,
-        table: Option<&OpenTable>,
-        before: &ColumnFacts,
-        after: &ColumnFacts,
-    ) -> LakeError {
-        let name = &before.name;
-        let place = match table {
-            Some(table) => match self.inner.first_other(table, name, &kind(&before.of)).await {
-                Some(path) => path.display().to_string(),
-                None => table.name.clone(),
-            },
-            None => String::new(),
-        };
-        let name = shown_name(name);
-        LakeError::Table {
-            message: format!(
-                "column {name} is {} in {place}, and was {} when the served version was made",
-                after.of, before.of
-            ),
-            help: format!(
-                "correct the file; or accept the change: declare the column's type in the source, such \
-                 as `columns: {{ {name}: text }}`"
-            ),
-        }
     }
 }
 

@@ -7,13 +7,14 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
+use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
 
 use crate::engine::Engine;
-use crate::files::{as_written, is_written, shown_name};
 use crate::keys::{for_each_key, key_column, kind_of};
-use crate::model::column_index;
+use crate::plan::column_index;
 use crate::session::Opened;
+use crate::tables::{as_written, is_written};
 use crate::{LakeError, RowHasher};
 
 /// An identifier query.
@@ -97,7 +98,8 @@ impl Engine {
                 sink(rows).map_err(|e| LakeError::Sink(e.into()))?;
             }
         }
-        opened.compare_files()
+        opened.compare_files()?;
+        Ok(())
     }
 }
 

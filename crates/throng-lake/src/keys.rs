@@ -12,10 +12,11 @@ use datafusion::arrow::datatypes::{
     UInt32Type, UInt64Type,
 };
 use serde::{Deserialize, Serialize};
+use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey};
 
 use crate::LakeError;
-use crate::files::{as_written, shown_name};
+use crate::tables::as_written;
 
 /// The kind of a key column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

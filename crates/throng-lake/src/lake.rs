@@ -1,60 +1,32 @@
 //! A lake: the sources of a spec, and the workers that run SQL over them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_spec::{NodeSettings, Source};
+use throng_spec::Source;
+use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
 use crate::statement::check_bounds;
-use crate::worker::{Output, Pool, QueryClass, Reply, Request, WorkerCommand};
+use crate::worker::{KeyOutput, Reply, Request, RowOutput};
 use crate::{
-    IdentifierQuery, IdentifierStream, LakeError, Model, ModelInfo, ScanPart, ScanStats, Sink,
-    SourceListing, TableFacts, WorkerExit,
+    IdentifierQuery, IdentifierStream, LakeError, LakeLimits, Model, ModelInfo, ScanPart,
+    ScanStats, Sink, SourceListing, TableFacts,
 };
 
 /// Batches of identifiers that are buffered.
 const BUFFERED_BATCHES: usize = 4;
-
-/// Limits on what queries may use.
-#[derive(Debug, Clone)]
-pub struct LakeLimits {
-    /// Memory that the operators of all queries of this lake use together, in bytes; what does not
-    /// fit is spilled. Each query gets a fixed part: see `docs/operate/queries.md`. A query's
-    /// process is killed when it has more than 1.6 times its part and 256 MiB in use.
-    pub memory_bytes: u64,
-    /// Where queries spill. Each worker has its own folder there, which is removed with it.
-    pub spill_dir: PathBuf,
-    /// Partitions of one query.
-    pub threads: usize,
-    /// Scans at the same time; more of them wait.
-    pub queries: usize,
-    /// The longest time of one query.
-    pub timeout: Duration,
-    /// How a query worker is started.
-    pub worker: WorkerCommand,
-}
-
-impl LakeLimits {
-    /// The limits of a node's settings, with one partition for each processor.
-    pub fn of(node: &NodeSettings, spill_dir: PathBuf, worker: WorkerCommand) -> Self {
-        Self {
-            memory_bytes: node.memory_limit_bytes,
-            spill_dir,
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
-            queries: node.build_workers.max(1) as usize,
-            timeout: Duration::from_secs(u64::from(node.query_timeout_secs)),
-            worker,
-        }
-    }
-}
+/// Planning reads CSV and JSON files to infer their types, which may take this long.
+const PLAN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// SQL over the sources of a spec. Cheap to clone. Its methods need a Tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Lake {
-    pool: Arc<Pool>,
+    pool: Arc<Pool<Vec<Source>>>,
+    /// The longest time of one query.
+    timeout: Duration,
 }
 
 impl Lake {
@@ -62,23 +34,47 @@ impl Lake {
     /// a query names them, so a source may change between queries.
     ///
     /// # Errors
-    /// [`LakeError::Source`] if what a crash left in the spill directory cannot be removed.
+    /// [`LakeError::File`] if what a crash left in the spill directory cannot be removed.
     pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
-        Ok(Self { pool: Pool::new(sources, limits)? })
+        let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
+        let pool = Pool::new(limits.into_pool_settings(sources));
+        let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
+        Ok(Self { pool, timeout })
+    }
+
+    /// Answers a request in a worker. Dropping the future kills the worker.
+    async fn execute(
+        &self,
+        class: WorkerClass,
+        request: &Request,
+        output: &mut dyn Output,
+    ) -> Result<Reply, LakeError> {
+        let timeout = match request {
+            Request::Scan { .. } | Request::Identifiers { .. } => self.timeout,
+            Request::Plan { .. }
+            | Request::Check { .. }
+            | Request::List
+            | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.timeout),
+        };
+        let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
+        match reply {
+            Reply::Failed(failure) => Err(failure.into()),
+            reply => Ok(reply),
+        }
     }
 
     /// Plans a model and runs it over the first 1,000 rows of each file.
     ///
     /// # Errors
     /// The error of that run within ten seconds; [`LakeError::Sql`] with a position,
-    /// [`LakeError::Key`] if the result has no usable key, [`LakeError::WorkerExited`] if it takes
+    /// [`LakeError::Key`] if the result has no usable key, [`LakeError::Worker`] if it takes
     /// too much memory.
     pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
         let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
         check_bounds(sql)?;
-        match self.pool.execute(QueryClass::Other, &Request::Check { model }, Output::None).await? {
+        match self.execute(WorkerClass::InMemory, &Request::Check { model }, &mut NoOutput).await? {
             Reply::Plan { info, .. } => Ok(info),
-            _ => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            _ => Err(protocol_error()),
         }
     }
 
@@ -96,7 +92,7 @@ impl Lake {
     /// declares it, and no table that had rows may be empty.
     ///
     /// # Errors
-    /// As [`Lake::check_model`]; [`LakeError::Table`] naming file, column and both types.
+    /// As [`Lake::check_model`]; [`LakeError::File`] naming file, column and both types.
     pub async fn plan_scan_after(
         &self,
         model: &Model,
@@ -104,9 +100,9 @@ impl Lake {
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
         check_bounds(&model.sql)?;
         let request = Request::Plan { model: model.clone(), served: served.to_vec() };
-        match self.pool.execute(QueryClass::Scan, &request, Output::None).await? {
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
             Reply::Plan { info, parts } => Ok((info, parts)),
-            _ => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            _ => Err(protocol_error()),
         }
     }
 
@@ -114,7 +110,7 @@ impl Lake {
     /// query.
     ///
     /// # Errors
-    /// [`LakeError::Sink`] if the sink returned an error, [`LakeError::WorkerExited`] if the query
+    /// [`LakeError::Sink`] if the sink returned an error, [`LakeError::Worker`] if the query
     /// took too much memory or time, else the error of the query. After an error, the keys that
     /// were passed before must be discarded.
     pub async fn scan(
@@ -126,9 +122,9 @@ impl Lake {
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed };
-        match self.pool.execute(QueryClass::Scan, &request, Output::Keys(sink)).await? {
+        match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
-            _ => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            _ => Err(protocol_error()),
         }
     }
 
@@ -137,12 +133,12 @@ impl Lake {
     /// than 256 MiB of them.
     ///
     /// # Errors
-    /// [`LakeError::WorkerExited`] if it takes too much memory or time. The error of a source or a
+    /// [`LakeError::Worker`] if it takes too much memory or time. The error of a source or a
     /// table is part of the list.
     pub async fn list(&self) -> Result<Vec<SourceListing>, LakeError> {
-        match self.pool.execute(QueryClass::Other, &Request::List, Output::None).await? {
+        match self.execute(WorkerClass::InMemory, &Request::List, &mut NoOutput).await? {
             Reply::Listed(sources) => Ok(sources),
-            _ => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            _ => Err(protocol_error()),
         }
     }
 
@@ -159,9 +155,9 @@ impl Lake {
         check_bounds(sql)?;
         let (sql, key, columns) = (sql.to_owned(), key.to_owned(), columns.to_vec());
         let request = Request::CheckIdentifiers { sql, key, columns };
-        match self.pool.execute(QueryClass::Other, &request, Output::None).await? {
+        match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
             Reply::Checked => Ok(()),
-            _ => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            _ => Err(protocol_error()),
         }
     }
 
@@ -179,16 +175,17 @@ impl Lake {
         check_bounds(&query.sql)?;
         let request = Request::Identifiers { query: query.clone(), seed };
         let (sender, mut rows) = mpsc::channel(BUFFERED_BATCHES);
-        let pool = Arc::clone(&self.pool);
+        let lake = self.clone();
         tokio::spawn(async move {
+            let mut output = RowOutput(sender.clone());
             let result = tokio::select! {
-                result = pool.execute(QueryClass::Other, &request, Output::Rows(&sender)) => result,
+                result = lake.execute(WorkerClass::InMemory, &request, &mut output) => result,
                 // The stream was dropped: dropping the request kills the worker.
                 () = sender.closed() => return,
             };
             let error = match result {
                 Ok(Reply::Checked) => return,
-                Ok(_) => LakeError::WorkerExited(WorkerExit::Protocol),
+                Ok(_) => protocol_error(),
                 Err(error) => error,
             };
             // The stream may be dropped already.
@@ -198,7 +195,12 @@ impl Lake {
         match rows.recv().await {
             Some(Ok(_)) => Ok(Box::pin(futures::stream::poll_fn(move |cx| rows.poll_recv(cx)))),
             Some(Err(error)) => Err(error),
-            None => Err(LakeError::WorkerExited(WorkerExit::Protocol)),
+            None => Err(protocol_error()),
         }
     }
+}
+
+/// The error of a reply that does not belong to the request.
+fn protocol_error() -> LakeError {
+    WorkerError::Exited(WorkerExit::Protocol).into()
 }

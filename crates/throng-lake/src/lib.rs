@@ -3,24 +3,27 @@
 //! identifiers of users, normalized and hashed by the program's [`Hashers`]. The only crate that
 //! names DataFusion.
 //!
-//! Statements are planned and run in query workers: child processes with limits. See [`worker`].
+//! Statements are planned and run in query workers, the child processes of [`throng_worker`]: see
+//! [`worker`].
 
 mod amount;
 mod canonical;
+mod decompose;
 mod engine;
 mod engine_failure;
 mod error;
 mod facts;
-mod files;
 mod hashers;
 mod identifiers;
 mod keys;
 mod lake;
+mod limits;
 mod listing;
 mod mask;
 mod misread;
 mod model;
-mod planned_files;
+mod part;
+mod plan;
 mod position;
 mod rewrites;
 mod rule;
@@ -29,21 +32,25 @@ mod select;
 mod session;
 mod sql_error;
 mod statement;
+mod tables;
+mod unchanged;
 pub mod worker;
 
 pub use amount::SumRange;
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use facts::{ColumnFacts, TableFacts};
-pub use files::PassedOver;
 pub use hashers::{Hashers, NoHashers, RowHasher};
 pub use identifiers::{HashedRow, IdentifierQuery, IdentifierStream};
 pub use keys::KeyKind;
-pub use lake::{Lake, LakeLimits};
+pub use lake::Lake;
+pub use limits::LakeLimits;
 pub use listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use mask::without_values;
 pub use model::{Model, ModelInfo, Shape};
+pub use part::{PlannedFiles, ScanPart};
 pub use position::Position;
 pub use rule::{RowCountRange, Rule};
-pub use scan::{KeyBatch, PlannedFiles, ScanPart, ScanStats, Sink};
-pub use worker::{Landlock, WorkerCommand, WorkerExit};
+pub use scan::{KeyBatch, ScanStats, Sink};
+pub use throng_files::{FileError, PassedOver};
+pub use throng_worker::{WorkerCommand, WorkerError, WorkerExit};

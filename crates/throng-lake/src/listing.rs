@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use throng_files::{FileError, Folder, Format, PassedOver, Table, of_folder};
 
-use crate::LakeError;
 use crate::engine::Engine;
-use crate::files::{Folder, Format, PassedOver, Table, of_folder, shown, shown_name};
+use crate::tables::{Layout, shown};
 
 /// CSV and JSON files of a table that a listing reads, in bytes. For larger tables it has no types
 /// and no count of rows.
@@ -69,6 +69,9 @@ pub struct TableListing {
     pub passed_over: Vec<PassedOver>,
     /// How many there are.
     pub passed_over_count: u64,
+    /// Doubts about its files, such as a first line that may be a row.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A file of a table.
@@ -89,22 +92,17 @@ pub struct FileListing {
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ColumnListing {
-    /// Its name; `…` if it looks like personal data.
+    /// Its name; `…` if it looks like personal data, or may be a value.
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
     pub of: String,
 }
 
-impl From<&LakeError> for Refused {
-    fn from(error: &LakeError) -> Self {
-        Self { message: throng_model::with_causes(error), help: error.help() }
+impl From<&FileError> for Refused {
+    fn from(error: &FileError) -> Self {
+        Self { message: throng_model::with_causes(error), help: Some(error.help().to_owned()) }
     }
-}
-
-/// The name of a column, without what looks like personal data.
-fn masked(name: &str) -> String {
-    shown_name(name).into_owned()
 }
 
 fn first(mut passed_over: Vec<PassedOver>) -> (Vec<PassedOver>, u64) {
@@ -145,7 +143,7 @@ impl Engine {
         &self,
         source: usize,
         name: String,
-        table: Result<Table, LakeError>,
+        table: Result<Table, FileError>,
     ) -> TableListing {
         let (table, mut refused) = match table {
             Ok(table) => (table, None),
@@ -172,6 +170,11 @@ impl Engine {
         let (files, file_count) = (files.collect(), table.files.len() as u64);
         let bytes = table.files.iter().map(|file| file.stamp.bytes).sum();
         let (passed_over, passed_over_count) = first(table.passed_over);
+        // Without what may be a value of the data.
+        let masked = |name: &str| {
+            let header = layout.as_ref().map(|layout| &layout.header);
+            header.map(|header| header.shown(name).into_owned()).unwrap_or_default()
+        };
         let columns = layout.iter().flat_map(|layout| &layout.columns).map(|column| {
             ColumnListing { name: masked(&column.name), of: shown(&column.data_type) }
         });
@@ -181,12 +184,13 @@ impl Engine {
             files,
             file_count,
             bytes,
-            rows: layout.as_ref().and_then(crate::files::Layout::rows),
+            rows: layout.as_ref().and_then(Layout::rows),
             columns: columns.collect(),
             twice: layout.iter().flat_map(|l| &l.twice).map(|(name, _)| masked(name)).collect(),
             padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),
             passed_over,
             passed_over_count,
+            warnings: layout.iter().filter_map(|layout| layout.header.warning()).collect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Masks values of the data in errors of a running query, which are shown in the ledger, on pages
 //! and to receivers of alerts.
 
-use crate::files::is_personal;
+use throng_files::is_personal;
 
 /// Words after which quotes hold a name of the spec or of a file, not a value.
 const NAMES: [&str; 6] = ["column", "field", "type", "function", "table", "file"];

@@ -1,24 +1,12 @@
-//! Planning models, and recognizing those that the build can count or add itself.
+//! Models, and what is known of one after it was planned.
 
-use datafusion::arrow::array::ArrayRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
-use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::LakeError;
-use crate::amount::NumberKind;
 use crate::canonical::canonical;
-use crate::engine::Engine;
-use crate::facts::{TableFacts, facts};
-use crate::files::{is_written, shown_name};
-use crate::keys::{KeyKind, key_column, kind_of};
-use crate::rule::{DecomposedModel, Rule, decompose};
-use crate::scan::ScanPart;
-use crate::session::Opened;
-use crate::sql_error::sql_error;
+use crate::facts::TableFacts;
+use crate::keys::KeyKind;
+use crate::rule::Rule;
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,140 +58,7 @@ pub struct ModelInfo {
     /// The tables that it reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFacts>,
-}
-
-/// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
-/// does itself.
-pub(crate) struct Planned {
-    /// Keys, and values if the rule is a sum.
-    pub(crate) frame: DataFrame,
-    /// The kind of the values.
-    pub(crate) values: Option<NumberKind>,
-    /// How the files write the key, if the engine would write it differently.
-    written: Option<String>,
-    pub(crate) opened: Opened,
-    pub(crate) info: ModelInfo,
-}
-
-impl Planned {
-    /// The keys of a batch as they are written in their files.
-    pub(crate) fn key_column(&self, column: &ArrayRef) -> Result<ArrayRef, LakeError> {
-        key_column(column, self.written.as_deref())
-    }
-}
-
-/// The index of the column with this name, or of the only one whose name differs only in case.
-pub(crate) fn column_index<'a>(
-    name: &str,
-    there: impl Iterator<Item = &'a str> + Clone,
-) -> Option<usize> {
-    let lower = name.to_lowercase();
-    let mut alike = there.clone().enumerate().filter(|(_, other)| other.to_lowercase() == lower);
-    let same = there.into_iter().position(|other| other == name);
-    same.or_else(|| alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at))
-}
-
-impl Engine {
-    pub(crate) async fn planned(
-        &self,
-        model: &Model,
-        part: Option<&ScanPart>,
-    ) -> Result<Planned, LakeError> {
-        let (frame, opened) = self.select(&model.sql, part).await?;
-        let fields = frame.schema().fields();
-        let columns: Vec<(String, String)> =
-            fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
-        let names =
-            || columns.iter().map(|(name, _)| shown_name(name)).collect::<Vec<_>>().join(", ");
-        let at = match &model.key {
-            Some(key) => column_index(key, columns.iter().map(|(name, _)| name.as_str()))
-                .ok_or_else(|| LakeError::Key {
-                    message: format!("the model returns no column {key}"),
-                    help: format!("the columns are: {}", names()),
-                })?,
-            None if columns.len() == 1 => 0,
-            None => {
-                return Err(LakeError::Key {
-                    message: format!("the model returns {} columns", columns.len()),
-                    help: format!(
-                        "name the users' column with `key:`; the columns are: {}",
-                        names()
-                    ),
-                });
-            }
-        };
-        let written = is_written(&fields[at]).map(str::to_owned);
-        let key_kind = match written {
-            Some(_) => KeyKind::Text,
-            None => kind_of(&columns[at].0, fields[at].data_type())?,
-        };
-        let tables = facts(frame.logical_plan(), &opened.tables);
-        let (state, plan) = frame.into_parts();
-        let plan = without_distinct_and_order(plan);
-        let column = Expr::Column(plan.schema().qualified_field(at).into());
-        let decomposed = decompose(&plan, at);
-        let DecomposedModel { rows, key, value, rule } = decomposed.unwrap_or(DecomposedModel {
-            rows: plan,
-            key: column,
-            value: None,
-            rule: Rule::ANY,
-        });
-        let shape = shape_of(&rows, rule);
-        let (value, values) = value.unzip();
-        let value = value.map(|value| value.alias("value of the rule"));
-        let frame = DataFrame::new(state, rows)
-            .select(std::iter::once(key.alias("key")).chain(value).collect::<Vec<_>>())
-            .map_err(|e| sql_error(&model.sql, &e, &opened.tables))?;
-        let estimated_rows = estimate(&frame).await;
-        let info = ModelInfo {
-            key_column: columns[at].0.clone(),
-            key_kind,
-            columns,
-            estimated_rows,
-            files: opened.tables.iter().map(|table| table.layout.files.len()).sum(),
-            fingerprint: model.fingerprint(),
-            shape,
-            rule,
-            tables,
-        };
-        Ok(Planned { frame, values, written, opened, info })
-    }
-}
-
-/// The plan without a final DISTINCT or ORDER BY: a set has no duplicates and no order, and the
-/// build removes duplicates at a lower cost.
-fn without_distinct_and_order(mut plan: LogicalPlan) -> LogicalPlan {
-    loop {
-        plan = match plan {
-            LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
-            LogicalPlan::Sort(sort) if sort.fetch.is_none() => sort.input.as_ref().clone(),
-            other => return other,
-        };
-    }
-}
-
-/// Whether each row of one table is evaluated by itself. Where rows are counted or added up,
-/// DISTINCT depends on more than one.
-fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
-    let mut simple = true;
-    let mut scans = 0;
-    let visited = plan.apply_with_subqueries(|node| {
-        match node {
-            LogicalPlan::TableScan(_) => scans += 1,
-            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {
-            }
-            LogicalPlan::Distinct(Distinct::All(_)) if rule == Rule::ANY => {}
-            _ => simple = false,
-        }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    if visited.is_ok() && simple && scans == 1 { Shape::FilterOnly } else { Shape::General }
-}
-
-/// The engine's own estimate, if it has one.
-async fn estimate(frame: &DataFrame) -> Option<u64> {
-    let plan = frame.clone().create_physical_plan().await.ok()?;
-    let statistics =
-        StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new()).ok()?;
-    statistics.num_rows.get_value().map(|rows| *rows as u64)
+    /// Doubts about their files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

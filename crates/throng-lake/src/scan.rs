@@ -1,7 +1,5 @@
 //! Scans: a model's keys as hashes, in parts that can be repeated.
 
-use std::path::PathBuf;
-
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -9,22 +7,13 @@ use throng_model::{HashSeed, UserHash};
 
 use crate::amount::{NumberKind, values};
 use crate::engine::Engine;
+use crate::error::LakeError;
 use crate::facts::TableFacts;
-use crate::files::FilePlan;
 use crate::keys::{for_each_key, hash_column};
-use crate::model::Planned;
-pub use crate::planned_files::PlannedFiles;
-use crate::{LakeError, Model, ModelInfo, Shape};
-
-/// A part of a scan. The same part of an unchanged source yields the same keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScanPart {
-    /// The file that it covers; `None`: the whole query.
-    pub file: Option<PathBuf>,
-    /// The state of its files when it was planned; `None` in parts that an older version planned.
-    #[serde(default, rename = "seen", skip_serializing_if = "Option::is_none")]
-    pub planned_files: Option<PlannedFiles>,
-}
+use crate::model::{Model, ModelInfo, Shape};
+use crate::part::{PlannedFiles, ScanPart};
+use crate::plan::Planned;
+use crate::tables::FilePlan;
 
 /// Some of the keys of a scan, hashed.
 #[derive(Debug, Default)]

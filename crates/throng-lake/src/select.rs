@@ -9,11 +9,12 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
 
-use crate::LakeError;
 use crate::engine::Engine;
-use crate::scan::ScanPart;
-use crate::session::{OpenTable, Opened};
+use crate::error::LakeError;
+use crate::part::ScanPart;
+use crate::session::Opened;
 use crate::sql_error::{missing_column, sql_error};
+use crate::tables::OpenTable;
 
 /// Rows of each file in a test run.
 const SAMPLE_ROWS: usize = 1000;

@@ -13,18 +13,15 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
+use throng_files::{DataFile, FileError, FileStamp, ReadOptions, Table, of_folder, sql_name};
 use throng_spec::Source;
 
-use crate::engine::EngineLimits;
 use crate::facts::is_other;
-use crate::files::{
-    DataFile, FileSchema, FileStamp, LakeTable, Layout, ReadOptions, Table, infer_schema,
-    of_folder, sql_name, union,
-};
 use crate::misread::refuse_misread;
+use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
-use crate::scan::ScanPart;
 use crate::sql_error::sql_error;
+use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
 use crate::{LakeError, position};
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that
@@ -36,6 +33,18 @@ const MAX_CACHED_SCHEMAS: usize = 200_000;
 /// The schemas of files, by source and by path, size and time of change of the file.
 type SchemaCache = HashMap<(usize, FileStamp), Arc<FileSchema>>;
 
+/// What the queries of one engine may use.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineLimits {
+    /// Memory that operators which can spill use together.
+    pub(crate) memory_bytes: u64,
+    /// Where queries spill; `None`: a query that would have to spill fails.
+    pub(crate) spill_dir: Option<PathBuf>,
+    /// Partitions of one query.
+    pub(crate) threads: usize,
+}
+
+/// The sources, and what all queries share.
 #[derive(Debug)]
 pub(crate) struct Session {
     sources: Vec<SessionSource>,
@@ -62,20 +71,12 @@ pub(crate) struct Opened {
     pub(crate) tables: Vec<OpenTable>,
 }
 
-/// A table of a query.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenTable {
-    /// `source.table`.
-    pub(crate) name: String,
-    pub(crate) layout: Arc<Layout>,
-}
-
 impl Opened {
     /// Refuses files that changed since they were opened.
     ///
     /// # Errors
-    /// [`LakeError::Changed`], or [`LakeError::Source`] if a file is missing.
-    pub(crate) fn compare_files(&self) -> Result<(), LakeError> {
+    /// [`FileError::Changed`], or [`FileError::Source`] if a file is missing.
+    pub(crate) fn compare_files(&self) -> Result<(), FileError> {
         let files = self.tables.iter().flat_map(|table| &table.layout.files);
         files.into_iter().try_for_each(|plan| plan.file.stamp.compare())
     }
@@ -193,14 +194,14 @@ impl Session {
             if layout.files.is_empty() {
                 // Read as an empty table, it would lose the file's users without an error.
                 let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(LakeError::Source { path: only.to_owned(), source });
+                return Err(FileError::Source { path: only.to_owned(), source }.into());
             }
         }
         Ok(layout)
     }
 
     /// All files of a table of a source.
-    pub(crate) async fn whole(&self, source: usize, table: &Table) -> Result<Layout, LakeError> {
+    pub(crate) async fn whole(&self, source: usize, table: &Table) -> Result<Layout, FileError> {
         let options = self.sources.get(source).map(|s| s.options.clone()).unwrap_or_default();
         let threads = self.config.target_partitions();
         let schemas: Vec<Arc<FileSchema>> = futures::stream::iter(table.files.clone())
@@ -238,7 +239,7 @@ impl Session {
         source: usize,
         file: DataFile,
         options: ReadOptions,
-    ) -> Result<Arc<FileSchema>, LakeError> {
+    ) -> Result<Arc<FileSchema>, FileError> {
         let key = (source, file.stamp.clone());
         if let Some(cached) = self.lock_schemas().get(&key) {
             return Ok(Arc::clone(cached));
@@ -249,11 +250,11 @@ impl Session {
             // If the file has changed while it was read, the schema must not be cached for its
             // stamp.
             file.stamp.compare()?;
-            Ok::<_, LakeError>(found)
+            Ok::<_, FileError>(found)
         });
         let found = found.await.map_err(|_| {
             let source = std::io::Error::other("its reader failed");
-            LakeError::Source { path, source }
+            FileError::Source { path, source }
         })??;
         let found = Arc::new(found);
         let mut schemas = self.lock_schemas();
@@ -303,7 +304,7 @@ impl Session {
         let (name, schema) = (reference.table(), &source.name);
         let mut found = of_folder(&source.folder, &source.root)?;
         if let Some(table) = found.tables.remove(name) {
-            return table;
+            return Ok(table?);
         }
         let there: Vec<&str> = found.tables.keys().map(String::as_str).collect();
         let help = match position::nearest(name, &there) {
@@ -342,14 +343,14 @@ impl Session {
 
 /// Refuses a file of a part that is not beneath the source's root: links may have changed since the
 /// part was planned.
-fn check_beneath(file: &Path, root: &Path) -> Result<(), LakeError> {
+fn check_beneath(file: &Path, root: &Path) -> Result<(), FileError> {
     let real = |path: &Path| {
-        path.canonicalize().map_err(|source| LakeError::Source { path: path.to_owned(), source })
+        path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })
     };
     let root = real(root)?;
     if real(file)?.starts_with(&root) {
         Ok(())
     } else {
-        Err(LakeError::LeadsOut { path: file.to_owned(), root })
+        Err(FileError::LeadsOut { path: file.to_owned(), root })
     }
 }

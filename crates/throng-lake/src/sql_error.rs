@@ -1,11 +1,24 @@
 //! Errors of planning, with their position in the SQL.
 
+use std::borrow::Cow;
+
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use throng_files::shown_name;
 
-use crate::files::shown_name;
-use crate::session::OpenTable;
+use crate::engine_failure::file_fault;
+use crate::tables::OpenTable;
 use crate::{LakeError, position};
+
+/// The hint for an unknown column of a table whose header was assumed.
+const ASSUMED_HEADER: &str = "the first line of a CSV file was taken as the header; if the file has none, declare \
+     `header: false` and all `columns` in their order";
+
+/// The name of a column as it is shown: masked if it may be a value of the data.
+pub(crate) fn shown_column<'n>(name: &'n str, tables: &[OpenTable]) -> Cow<'n, str> {
+    let header = tables.iter().map(|table| &table.layout.header).find(|h| h.may_be_value(name));
+    header.map_or_else(|| shown_name(name), |header| header.shown(name))
+}
 
 /// The column that planning did not find, and the existing ones.
 pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
@@ -18,10 +31,8 @@ pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>
 
 /// Converts an error of planning into one with a position in the SQL.
 pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]) -> LakeError {
-    if let DataFusionError::External(cause) = error.find_root()
-        && let Some(fault) = cause.downcast_ref::<crate::files::FileFault>()
-    {
-        return fault.clone().into();
+    if let Some(fault) = file_fault(error) {
+        return LakeError::File(fault.clone().into());
     }
     if let Some((name, there)) = missing_column(error) {
         return no_column(sql, name, &there, tables);
@@ -56,7 +67,10 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
     }
     let alike: Vec<&str> =
         there.iter().copied().filter(|other| other.to_lowercase() == lower).collect();
-    let help = match (alike.as_slice(), there, position::nearest(name, there)) {
+    let is_value = |name: &str| tables.iter().any(|t| t.layout.header.may_be_value(name));
+    let names: Vec<&str> = there.iter().copied().filter(|name| !is_value(name)).collect();
+    let is_assumed = alike.is_empty() && tables.iter().any(|t| t.layout.header.is_assumed);
+    let mut help = match (alike.as_slice(), there, position::nearest(name, &names)) {
         ([one], ..) => format!("write \"{}\" in quotes", shown_name(one)),
         ([_, ..], ..) => {
             let alike: Vec<String> =
@@ -66,19 +80,22 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
         (_, [one], _) if one.contains([';', '\t', '|']) => {
             "the header is one column: separate columns by commas".to_owned()
         }
-        (.., Some(near)) => format!("did you mean {}?", quoted(near)),
+        (.., Some(near)) => format!("did you mean {}?", quoted(near, tables)),
         (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
         _ => {
-            let there: Vec<String> = there.iter().map(|name| quoted(name)).collect();
+            let there: Vec<String> = there.iter().map(|name| quoted(name, tables)).collect();
             format!("the columns are: {}", there.join(", "))
         }
     };
+    if is_assumed {
+        help = format!("{help}; {ASSUMED_HEADER}");
+    }
     LakeError::Sql { message: format!("there is no column {name}"), position, help: Some(help) }
 }
 
 /// A name, in quotes if white space or case make them necessary.
-fn quoted(name: &str) -> String {
+fn quoted(name: &str, tables: &[OpenTable]) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    let shown = shown_name(name);
+    let shown = shown_column(name, tables);
     if name.chars().all(plain) { shown.into_owned() } else { format!("\"{shown}\"") }
 }

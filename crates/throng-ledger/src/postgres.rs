@@ -62,6 +62,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (15, include_str!("../migrations/postgres/0015_foreign_audiences.sql")),
     (16, include_str!("../migrations/postgres/0016_sync_removals.sql")),
     (17, include_str!("../migrations/postgres/0017_platform_sizes.sql")),
+    (18, include_str!("../migrations/postgres/0018_turnover.sql")),
 ];
 
 /// PostgreSQL's error code for a connection to a database that does not exist:

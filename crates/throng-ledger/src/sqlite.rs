@@ -72,6 +72,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (15, include_str!("../migrations/sqlite/0015_foreign_audiences.sql")),
     (16, include_str!("../migrations/sqlite/0016_sync_removals.sql")),
     (17, include_str!("../migrations/sqlite/0017_platform_sizes.sql")),
+    (18, include_str!("../migrations/sqlite/0018_turnover.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than the timeout

@@ -7,6 +7,7 @@ mod entropy;
 mod ids;
 mod key;
 mod money;
+mod people;
 mod personal;
 mod retry;
 mod role;
@@ -22,6 +23,7 @@ pub use ids::{
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
+pub use people::people_text;
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use retry::{Backoff, Fault, Retry, with_causes};
 pub use role::{Role, UnknownRole};

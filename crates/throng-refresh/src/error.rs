@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use throng_lake::LakeError;
+use throng_lake::{FileError, LakeError};
 use throng_membership::MembershipError;
 use throng_model::{AudienceName, Retry};
 use throng_objects::ObjectsError;
@@ -99,7 +99,7 @@ impl RefreshError {
         match self {
             Self::Lake(LakeError::Sql { .. } | LakeError::Key { .. }) => "sql",
             Self::Lake(LakeError::OutOfMemory { .. }) => "memory",
-            Self::Lake(LakeError::Source { .. }) => "source",
+            Self::Lake(LakeError::File(FileError::Source { .. })) => "source",
             Self::Lake(_) => "engine",
             Self::Ledger(_) => "ledger",
             Self::Objects(_) => "objects",

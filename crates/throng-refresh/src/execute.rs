@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{KeyBatch, LakeError, Model, Rule, TableFacts};
+use throng_lake::{FileError, KeyBatch, LakeError, Model, Rule, TableFacts};
 use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
@@ -100,7 +100,9 @@ pub(super) async fn run(
     match run_parts(ctx, audience, refresh, holder, progress, recorded).await {
         // The source files were replaced after an earlier try had planned the parts. Without a new
         // plan every try would fail in the same way.
-        Err(RefreshError::Lake(error @ (LakeError::Changed { .. } | LakeError::Source { .. }))) => {
+        Err(RefreshError::Lake(
+            error @ LakeError::File(FileError::Changed { .. } | FileError::Source { .. }),
+        )) => {
             tracing::info!(
                 refresh = %refresh.id,
                 error = &error as &dyn std::error::Error,

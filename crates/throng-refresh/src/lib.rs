@@ -11,7 +11,8 @@
 //!    update that does it, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
 //!    happens if a file is damaged;
-//! 6. `recovery`, `cleanup` and `cancel`: refreshes that a crash interrupted, files of refreshes that
+//! 6. `schedule`: queues refreshes that are due;
+//! 7. `recovery`, `cleanup` and `cancel`: refreshes that a crash interrupted, files of refreshes that
 //!    have ended, and refreshes that a person ends.
 //!
 //! The process that runs refreshes gives what they need in [`RefreshParts`], and gets what they
@@ -28,6 +29,8 @@ mod error;
 mod execute;
 mod faults;
 mod files;
+#[cfg(test)]
+mod fixture;
 mod guard;
 mod history;
 mod job;
@@ -38,6 +41,7 @@ mod pool;
 mod publish;
 mod recovery;
 mod retention;
+mod schedule;
 mod snapshots;
 mod worker;
 
@@ -55,6 +59,7 @@ pub use faults::ServingFault;
 pub use job::{RefreshOutcome, refresh_audiences};
 pub use membership::{Loaded, declared_audiences, load_membership, reload_membership};
 pub use recovery::recover;
+pub use schedule::{refresh_if_stale, run_schedules};
 pub use snapshots::open_snapshot;
 pub use worker::run;
 

@@ -118,6 +118,7 @@ mod tests {
             shape: Shape::FilterOnly,
             rule: Rule::ANY,
             tables: Vec::new(),
+            warnings: Vec::new(),
         };
         let parts = plan(&model, scans, &info, 5).unwrap();
         assert!(parts.iter().zip(5..).all(|(part, number)| part.number == number));

@@ -132,36 +132,8 @@ async fn reconcile_alerts(ctx: &RefreshContext, row: &AudienceRow) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use throng_model::{RefreshId, Timestamp};
-    use throng_store::{Refresh, RefreshTrigger};
-
     use super::*;
-
-    fn row(state: RefreshState, snapshot_version: Option<u64>) -> AudienceRow {
-        let name: AudienceName = "a".parse().unwrap();
-        let refresh = Refresh {
-            id: RefreshId(1),
-            audience: name.clone(),
-            state,
-            trigger: RefreshTrigger::Manual,
-            scheduled_at: Timestamp(0),
-            started_at: None,
-            finished_at: None,
-            not_before: Timestamp(0),
-            failures: 0,
-            crashes: 0,
-            holder: None,
-            lease_until: None,
-            rows_read: 0,
-            null_keys: 0,
-            rows_expected: None,
-            reason: Some("because".into()),
-            snapshot_version,
-        };
-        let refresh = Some(refresh);
-        let (current, last_fired, paused_at, pinned_at) = Default::default();
-        AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
-    }
+    use crate::fixture::audience_row as row;
 
     #[test]
     fn alerts_follow_the_newest_refresh() {

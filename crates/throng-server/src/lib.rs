@@ -3,7 +3,6 @@
 
 mod api;
 mod backup;
-mod check;
 mod context;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -15,7 +14,6 @@ mod page;
 pub mod roles;
 
 pub use backup::LocalStores;
-pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use node::{
@@ -24,4 +22,5 @@ pub use node::{
 };
 pub use roles::activate::query_worker;
 pub use throng_lake::WorkerCommand;
+pub use throng_operations::{CheckError, CheckedModel, check_sql};
 pub use throng_telemetry::metrics::metric_names;

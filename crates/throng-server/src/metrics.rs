@@ -3,7 +3,5 @@
 //! `throng_telemetry::metrics`.
 
 mod collect;
-mod text;
 
 pub(crate) use collect::Collector;
-pub(crate) use text::Families;

@@ -24,16 +24,17 @@ use throng_access::{
     ADDRESS_FILE, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits, write_private,
 };
 use throng_aggregator::Feed;
-use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
+use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Guard;
+use crate::api::{Guard, PageRoutes};
 use crate::metrics::Collector;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
@@ -92,7 +93,7 @@ pub struct NodeConfig {
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
     /// How a query worker is started; by default the running program, which must call
-    /// [`throng_lake::worker::main`] when its first argument is [`throng_lake::worker::SUBCOMMAND`].
+    /// [`throng_lake::worker::main`] when its first argument is [`throng_worker::SUBCOMMAND`].
     pub query_worker: WorkerCommand,
 }
 
@@ -283,7 +284,8 @@ fn guarded_router(
     let limits = crate::api::Limits::of(node);
     let hosts = HostNames::new(address, tls, node.public_url.as_deref(), &node.allowed_hosts);
     let guard = Arc::new(Guard::new(Arc::clone(&ctx.access), hosts));
-    crate::api::router(Arc::clone(ctx), guard, limits, stop.clone())
+    let page = PageRoutes { pages: crate::page::routes(), assets: crate::page::assets() };
+    crate::api::router(Arc::clone(ctx), guard, limits, page, stop.clone())
 }
 
 /// SQL over the sources of a spec.

@@ -27,6 +27,10 @@ pub struct SizeRecord {
     pub delivered: u64,
     /// The platform was still processing an upload.
     pub settling: bool,
+    /// Users whom runs have removed from the audience until that time, in total, counted from its
+    /// first size. `None` if an earlier version read the size.
+    #[serde(default)]
+    pub removed: Option<u64>,
 }
 
 /// Which sizes are kept.

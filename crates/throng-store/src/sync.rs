@@ -96,6 +96,9 @@ pub struct SyncRun {
     /// were planned by an earlier version.
     #[serde(default, skip_serializing)]
     pub plan: Option<String>,
+    /// See [`NewRun::users_removed`]. 0 also for runs that were planned by an earlier version.
+    #[serde(default)]
+    pub users_removed: u64,
 }
 
 /// Why a run is held.
@@ -155,6 +158,9 @@ pub struct NewRun {
     pub plan: Option<String>,
     /// Identifiers of added users that were changed or refused, by `KEY.reason`.
     pub normalised: ReasonCounts,
+    /// Delivered users who are not on the platform's list after the run, including those that a
+    /// replace session drops.
+    pub users_removed: u64,
 }
 
 /// The state of a task.

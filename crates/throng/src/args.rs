@@ -1,5 +1,6 @@
 //! The command line.
 
+mod duration;
 mod sync;
 
 use std::net::SocketAddr;
@@ -472,7 +473,7 @@ pub(crate) enum TokenCommand {
         #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
         scopes: Vec<throng_access::Scope>,
         /// The time until it expires, such as 90d, 12h or 30m; it never expires if left out
-        #[arg(long, value_parser = crate::commands::access::seconds)]
+        #[arg(long, value_parser = duration::seconds)]
         expires: Option<u64>,
         /// The workspace that it is limited to
         #[arg(long)]

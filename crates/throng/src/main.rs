@@ -38,7 +38,7 @@ const BLOCKING_THREADS: usize = 32;
 fn main() -> ExitCode {
     // A query worker reads nothing from the command line. It sets its limits first: a file that is opened
     // before, or a thread that is started before, would not be subject to them.
-    if std::env::args_os().nth(1).is_some_and(|first| first == throng_lake::worker::SUBCOMMAND) {
+    if std::env::args_os().nth(1).is_some_and(|first| first == throng_worker::SUBCOMMAND) {
         return throng_server::query_worker();
     }
     let arguments = match Arguments::try_parse() {

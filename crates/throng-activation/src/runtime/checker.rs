@@ -172,6 +172,7 @@ async fn evaluate_and_record(
             Err(error) => Err(error.message_for(&task.sync)),
         },
         sizes: &points,
+        size_limits: reading.as_ref().ok().and_then(|r| r.size_limits).unwrap_or_default(),
     };
     let (verdict, reasons) = evaluate_check(&facts);
     record(ctx, task, run, verdict, reasons, before).await

@@ -265,6 +265,7 @@ mod tests {
             reason: None,
             normalised: Default::default(),
             plan: plan.map(str::to_owned),
+            users_removed: 0,
         }
     }
 

@@ -8,7 +8,9 @@ use throng_store::{Batch, LedgerError, SizeRecord, SizeRetention, SyncRun};
 use super::context::Activation;
 use super::errors::InputError;
 use super::removal::declared;
-use crate::{PlatformSize, SendClass, SendError, SizePoint, delivered_after};
+use crate::{
+    PlatformSize, SendClass, SendError, SizeLimits, SizePoint, delivered_after, removed_until,
+};
 
 /// Older sizes are removed.
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -17,13 +19,15 @@ const RETENTION: Duration = Duration::from_secs(30 * 86_400);
 const MIN_INTERVAL: Duration = Duration::from_secs(2 * 3_600);
 /// Sizes of a sync that are kept and evaluated.
 pub const MAX_KEPT_SIZES: u32 = 400;
+/// Runs since the newest size whose removals are counted. A size is read after every run.
+const MAX_COUNTED_RUNS: u32 = 200;
 
 /// The size of a sync's audience as its platform reports it.
 pub(super) struct SizeReading {
     account: String,
     platform_id: String,
-    /// The platform shows people: see `Limits`.
-    shows_people: bool,
+    /// What the platform documents about its sizes: see `Limits`.
+    pub(super) size_limits: Option<SizeLimits>,
     /// The size.
     pub(super) size: PlatformSize,
 }
@@ -38,8 +42,8 @@ pub(super) async fn read(ctx: &Activation, sync: &SyncName) -> Result<SizeReadin
     })?;
     let platform_id = audience.platform_id;
     let size = destination.size(&platform_id).await?;
-    let shows_people = destination.limits().shows_people;
-    Ok(SizeReading { account: declared.account(), platform_id, shows_people, size })
+    let size_limits = destination.limits().sizes;
+    Ok(SizeReading { account: declared.account(), platform_id, size_limits, size })
 }
 
 /// Records a size with the number of users delivered after a run with these batches. Returns all sizes of the
@@ -50,7 +54,7 @@ pub(super) async fn record(
     batches: &[Batch],
     reading: &SizeReading,
 ) -> Result<Vec<SizePoint>, LedgerError> {
-    if !reading.shows_people {
+    if reading.size_limits.is_none() {
         return Ok(Vec::new());
     }
     let records = ctx.ledger.delivered_records().await?;
@@ -69,12 +73,22 @@ pub(super) async fn record(
         upper: reading.size.upper,
         delivered,
         settling: reading.size.settling,
+        removed: Some(removed(ctx, run, &reading.platform_id).await?),
     };
     let since = now.minus(RETENTION);
     let retention = SizeRetention { since, rows: MAX_KEPT_SIZES, min_interval: MIN_INTERVAL };
     ctx.ledger.put_size(&size, retention).await?;
     let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
     Ok(size_series(&sizes, &reading.platform_id))
+}
+
+/// Users whom runs have removed from an audience until now. The count continues that of the newest size that has one.
+async fn removed(ctx: &Activation, run: &SyncRun, platform_id: &str) -> Result<u64, LedgerError> {
+    let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
+    let mut of_audience = sizes.iter().rev().filter(|size| size.platform_id == platform_id);
+    let counted = of_audience.find_map(|size| Some((size.at, size.removed?)));
+    let Some((at, before)) = counted else { return Ok(0) };
+    Ok(removed_until(at, before, &ctx.ledger.runs(Some(&run.sync), MAX_COUNTED_RUNS).await?))
 }
 
 /// The sizes of one audience as a series.
@@ -86,6 +100,7 @@ pub fn size_series(sizes: &[SizeRecord], platform_id: &str) -> Vec<SizePoint> {
         lower: size.lower,
         upper: size.upper,
         settling: size.settling,
+        removed: size.removed,
     };
     of_audience.map(point).collect()
 }

@@ -105,6 +105,7 @@ mod tests {
             reason: None,
             normalised: Default::default(),
             plan: None,
+            users_removed: 0,
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use throng_activation::{
     Advice, Cell, Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow, Schema,
-    SendClass, SendError, SendRequest, SendResponse, Skip, Usage,
+    SendClass, SendError, SendRequest, SendResponse, SizeLimits, Skip, Usage,
 };
 use throng_model::Personal;
 use throng_store::Operation;
@@ -111,7 +111,7 @@ impl State {
 #[async_trait]
 impl Destination for Platform {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 100, max_tasks: 8, shows_people: true }
+        Limits { max_batch_rows: 100, max_tasks: 8, sizes: Some(SizeLimits::default()) }
     }
 
     async fn ensure_audience(&self, _: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

@@ -1,6 +1,8 @@
 //! State and log offset in one object: magic, protobuf, checksum. Older ids and closed slices of spend are in
 //! files that it names.
 
+pub(super) mod format;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -23,43 +25,12 @@ use super::survival::Delays;
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 
-const MAGIC: &[u8; 8] = b"THRCKPT1";
-const FORMAT: u32 = 4;
-/// It has all slices of spend, and names no file of them; the rest is as in the next format.
-const INLINE_SLICES: u32 = 3;
-/// Its ids are hashes of event ids alone ([`legacy_id_of`](super::dedupe::legacy_id_of)), and spend is by
-/// budget day.
-const LEGACY_IDS: u32 = 2;
-/// Its ids are 128 bits long; the rest is as in the next format.
-const LONG_IDS: u32 = 1;
+pub use format::CheckpointError;
+use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS};
 
+const MAGIC: &[u8; 8] = b"THRCKPT1";
 /// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
 const LEGACY_RETENTION: Duration = Duration::from_secs(8 * DEFAULT_DEDUPE_WINDOW.as_secs());
-
-/// Why bytes are not a checkpoint of this partition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CheckpointError {
-    /// Too short, another format, or changed on disk.
-    #[error("the checkpoint is damaged ({0}); replay the log from its beginning instead")]
-    Damaged(&'static str),
-    /// Written by a newer version.
-    #[error("the checkpoint has format {0}, this version reads {FORMAT}: use the newer version")]
-    Newer(u32),
-    /// A run of ids that it names is missing.
-    #[error("the run of ids {0}, which the checkpoint names, is missing")]
-    MissingIds(String),
-    /// A file of closed slices that it names is missing.
-    #[error("the file of closed slices {0}, which the checkpoint names, is missing")]
-    MissingSlices(String),
-    /// Of another partition.
-    #[error("the checkpoint belongs to partition {found}, not {wanted}")]
-    OtherPartition {
-        /// The partition of the checkpoint.
-        found: u32,
-        /// The partition that was asked for.
-        wanted: u32,
-    },
-}
 
 /// The names of the files that a checkpoint refers to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use crate::wire;
 
 use super::Engine;
-use super::checkpoint::CheckpointError;
+use super::checkpoint::format::CheckpointError;
 use super::spend::{Amount, SLICE_MICROS, SLICES_PER_DAY, SliceCount, Spend};
 
 const MAGIC: &[u8; 8] = b"THRNGSLC";

@@ -9,6 +9,7 @@ use throng_model::HashedIdentifier;
 
 use super::folder::{Folder, Location};
 use super::manifest::{About, Manifest, NamedFile, SessionStart, files_of, line};
+use super::marks;
 use super::names::{self, ABOUT, CHANGED, LOCK, MANIFEST, SESSION};
 use super::request::BatchFile;
 use super::response::Failure;
@@ -16,14 +17,24 @@ use super::response::Failure;
 /// Larger than any file except batches; a larger file was written by another program.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-fn open(location: &Location, id: &str) -> Result<Folder, Failure> {
+/// Opens the destination's folder, for an audience of this id.
+fn open_root(location: &Location, id: &str) -> Result<Folder, Failure> {
     if !names::is_folder(id) {
         return Err(Failure::Refused(
             "the recorded id of the audience is not the name of a folder",
         ));
     }
-    let root = location.open().map_err(Failure::Root)?;
-    root.folder(id)?.ok_or(Failure::Missing)
+    location.open().map_err(Failure::Root)
+}
+
+/// Opens the folder of an audience that was created before.
+fn open(root: &Folder, id: &str) -> Result<Folder, Failure> {
+    match root.folder(id)? {
+        Some(folder) => Ok(folder),
+        None if marks::has(root, id)? => Err(Failure::Missing),
+        // Not missing: there is no evidence that it was ever here.
+        None => Err(Failure::NotMounted),
+    }
 }
 
 /// Finds the folder of an audience, or creates it.
@@ -36,10 +47,25 @@ pub(super) fn ensure(
     let root = location.open().map_err(Failure::Root)?;
     let folder = root.create_folder(&id)?;
     let _lock = folder.lock()?;
+    let ensured = ensure_in(&folder, id, name, owner)?;
+    if ensured.own {
+        marks::record(&root, &ensured.platform_id)?;
+    }
+    Ok(ensured)
+}
+
+fn ensure_in(
+    folder: &Folder,
+    id: String,
+    name: &str,
+    owner: &str,
+) -> Result<EnsuredAudience, Failure> {
     if let Some(bytes) = folder.read(ABOUT, MAX_FILE_BYTES)? {
         let about = About::read(&bytes).ok_or(Failure::Damaged(ABOUT))?;
         let own = about.name == name && about.owner == owner;
-        return Ok(EnsuredAudience { platform_id: id, created: false, own });
+        // After a crash right after an audience was created, nobody knows that it was.
+        let created = own && is_unused(folder)?;
+        return Ok(EnsuredAudience { platform_id: id, created, own });
     }
     // A crash after the folder was created leaves only hidden files in it. Other files belong to somebody
     // else.
@@ -50,10 +76,18 @@ pub(super) fn ensure(
     Ok(EnsuredAudience { platform_id: id, created: true, own: true })
 }
 
+/// Whether no batch was ever written to an audience. Consumers may remove files that they have applied, but not
+/// the traces of them.
+fn is_unused(folder: &Folder) -> Result<bool, Failure> {
+    Ok(folder.names()?.iter().all(|name| name == ABOUT || names::is_auxiliary(name)))
+}
+
 /// Writes a batch.
 pub(super) fn put(location: &Location, batch: &BatchFile) -> Result<(), Failure> {
-    let folder = open(location, &batch.audience)?;
+    let root = open_root(location, &batch.audience)?;
+    let folder = open(&root, &batch.audience)?;
     let _lock = folder.lock()?;
+    marks::record(&root, &batch.audience)?;
     match batch.session {
         Some(step) => put_in_session(&folder, batch, step),
         None => {
@@ -85,15 +119,23 @@ fn put_in_session(folder: &Folder, batch: &BatchFile, step: SessionStep) -> Resu
         };
         folder.append(SESSION, &line(&named)?)?;
     }
-    if step.last { close_session(folder, batch) } else { Ok(()) }
+    if step.last { close_session(folder, batch, step) } else { Ok(()) }
 }
 
 /// Marks the set as complete, and removes what it replaces. The previous set remains until the next one, for
 /// consumers that are still reading it. The files are compared with the session first: without that a
 /// manifest could list a file that somebody has removed.
-fn close_session(folder: &Folder, batch: &BatchFile) -> Result<(), Failure> {
+///
+/// The rows of the session are compared with those that the caller has sent: two tries of one run have the same
+/// session id, and a worker that was paused could otherwise close the set of which another try has sent a part.
+fn close_session(folder: &Folder, batch: &BatchFile, step: SessionStep) -> Result<(), Failure> {
     let session_file = folder.read(SESSION, MAX_FILE_BYTES)?.ok_or(Failure::SessionLost)?;
     let files = files_of(&session_file).ok_or(Failure::SessionLost)?;
+    let written = files.iter().try_fold(0u64, |rows, file| rows.checked_add(file.rows));
+    let last_rows = if step.repeated { 0 } else { batch.rows };
+    if written.is_none() || written != step.sent_before.checked_add(last_rows) {
+        return Err(Failure::SessionLost);
+    }
     for file in &files {
         if folder.length(&file.name)? != Some(file.bytes) {
             return Err(Failure::SessionLost);
@@ -123,7 +165,7 @@ fn close_session(folder: &Folder, batch: &BatchFile) -> Result<(), Failure> {
 /// Reads an audience: whether the files of the manifest exist with their lengths, and how many rows they
 /// have, unless files were added after the manifest.
 pub(super) fn size(location: &Location, id: &str) -> Result<PlatformSize, Failure> {
-    let folder = open(location, id)?;
+    let folder = open(&open_root(location, id)?, id)?;
     let Some(bytes) = folder.read(MANIFEST, MAX_FILE_BYTES)? else {
         return Ok(PlatformSize::default());
     };
@@ -148,11 +190,14 @@ pub(super) fn size(location: &Location, id: &str) -> Result<PlatformSize, Failur
 
 /// Removes an audience: every file that was written for it, and its folder if that is empty then.
 pub(super) fn delete(location: &Location, id: &str) -> Result<(), Failure> {
-    let folder = match open(location, id) {
+    let root = open_root(location, id)?;
+    let folder = match open(&root, id) {
         Err(Failure::Missing) => return Ok(()),
         folder => folder?,
     };
     let _lock = folder.lock()?;
+    // By its mark, a call that is repeated knows that the audience was here and is deleted.
+    marks::record(&root, id)?;
     // First, so that no consumer takes the remaining files for a complete set.
     folder.remove(MANIFEST)?;
     for name in folder.names()? {
@@ -162,7 +207,7 @@ pub(super) fn delete(location: &Location, id: &str) -> Result<(), Failure> {
     }
     folder.remove(ABOUT)?;
     folder.remove(LOCK)?;
-    Ok(location.open().map_err(Failure::Root)?.remove_folder(id)?)
+    Ok(root.remove_folder(id)?)
 }
 
 /// Checks that files can be written.

@@ -3,6 +3,7 @@
 use std::path::{Component, PathBuf};
 
 use super::folder::Location;
+use super::format::FileFormat;
 use crate::RegistryError;
 
 /// A folder that batches are written to.
@@ -16,15 +17,6 @@ pub struct FileAccount {
     pub format: FileFormat,
     /// Whether files are compressed with gzip.
     pub gzip: bool,
-}
-
-/// The format of a file's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    /// CSV with a header line.
-    Csv,
-    /// One JSON object per line.
-    Jsonl,
 }
 
 /// Checked settings.

@@ -15,7 +15,7 @@ use super::config::{Config, FileAccount, check};
 use super::folder::Location;
 use super::request::batch_file;
 use super::response::{Failure, error_of};
-use super::{PREPARATION, audience};
+use super::{PREPARATION, SIZES, audience};
 use crate::RegistryError;
 
 /// A batch's file has a few megabytes. A network file system may hang.
@@ -80,7 +80,7 @@ impl FileDestination {
 #[async_trait]
 impl Destination for FileDestination {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: MAX_CALLS, shows_people: false }
+        Limits { max_batch_rows: 10_000, max_tasks: MAX_CALLS, sizes: SIZES }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

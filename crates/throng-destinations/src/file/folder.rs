@@ -172,6 +172,13 @@ impl Folder {
         self.open(name, flags)?.write_all(bytes)
     }
 
+    /// Creates an empty file. Succeeds also if it exists.
+    pub(super) fn touch(&self, name: &str) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open(name, flags)?;
+        self.file.sync_all()
+    }
+
     /// Removes a file. Succeeds also if there is none.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         let removed = rustix::fs::unlinkat(&self.file, name, AtFlags::empty());

@@ -6,22 +6,28 @@ mod audience;
 mod config;
 mod destination;
 mod folder;
+mod format;
 mod manifest;
+mod marks;
 mod names;
 mod request;
 mod response;
 
 use std::sync::Arc;
 
-use throng_activation::Destination;
+use throng_activation::{Destination, SizeLimits};
 
 use crate::{Preparation, RegistryError};
 
-pub use config::{FileAccount, FileFormat};
+pub use config::FileAccount;
 pub use destination::FileDestination;
+pub use format::FileFormat;
 
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
 pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;
+
+/// Sizes are numbers of rows, and are compared with the manifest.
+pub(crate) const SIZES: Option<SizeLimits> = None;
 
 /// Opens a folder as a destination. Does not access the file system.
 ///

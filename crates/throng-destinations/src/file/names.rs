@@ -4,7 +4,7 @@ use throng_activation::BatchPart;
 use throng_model::HashedIdentifier;
 use throng_store::Operation;
 
-use super::config::FileFormat;
+use super::format::FileFormat;
 
 /// The file with the audience and owner of a folder.
 pub(super) const ABOUT: &str = "audience.json";
@@ -16,6 +16,8 @@ pub(super) const SESSION: &str = ".session";
 pub(super) const CHANGED: &str = ".changed";
 /// Locked by the process that writes.
 pub(super) const LOCK: &str = ".lock";
+/// The folder in the destination's folder with an empty file for each audience that was created there.
+pub(super) const MARKS: &str = ".throng";
 
 /// Characters of an audience's name that its folder's name has.
 const READABLE_CHARS: usize = 48;
@@ -86,8 +88,12 @@ pub(super) fn is_file(name: &str) -> bool {
 
 /// Whether a file is not for consumers.
 pub(super) fn is_hidden(name: &str) -> bool {
-    let own = [SESSION, CHANGED, LOCK].contains(&name);
-    own || (name.starts_with('.') && name.ends_with(".tmp"))
+    [SESSION, CHANGED].contains(&name) || is_auxiliary(name)
+}
+
+/// Whether a file says nothing about batches: the lock, or what an interrupted write left behind.
+pub(super) fn is_auxiliary(name: &str) -> bool {
+    name == LOCK || (name.starts_with('.') && name.ends_with(".tmp"))
 }
 
 #[cfg(test)]
@@ -154,5 +160,7 @@ mod tests {
             assert!(!is_file(other), "{other}");
         }
         assert!(is_hidden(".manifest.json.tmp") && is_hidden(LOCK) && !is_hidden(".profile"));
+        assert!(is_auxiliary(LOCK) && !is_auxiliary(CHANGED) && !is_auxiliary(SESSION));
+        assert!(!is_folder(MARKS), "no audience has this folder");
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use throng_activation::{Cell, PreparedRow, Schema, SendRequest, SessionStep};
 use throng_store::Operation;
 
-use super::config::{Config, FileFormat};
+use super::config::Config;
+use super::format::FileFormat;
 use super::names;
 use super::response::Failure;
 

@@ -17,13 +17,16 @@ const STORAGE_RETRY_DELAY: Duration = Duration::from_secs(5 * 60);
 pub(super) enum Failure {
     /// The destination's own folder cannot be opened.
     Root(io::Error),
-    /// The audience has no folder.
+    /// The audience's folder was removed.
     Missing,
+    /// The destination's folder is not the one that the audience was written to.
+    NotMounted,
     /// The file system returned an error.
     Io(io::Error),
     /// Another process writes the same audience.
     Busy,
-    /// The session was not opened, or its files are missing: all its rows have to be sent again.
+    /// The session was not opened, its files are missing, or another try has begun it again: all its rows have to
+    /// be sent again.
     SessionLost,
     /// A file that this destination wrote was changed or damaged.
     Damaged(&'static str),
@@ -48,9 +51,15 @@ pub(super) fn error_of(failure: &Failure, doing: &str, folder: &Path) -> SendErr
         }
         Failure::Root(error) | Failure::Io(error) => of_io(error),
         Failure::Missing => (SendClass::Stop, "the audience's folder is missing".to_owned()),
+        Failure::NotMounted => {
+            let why = "the audience was not created in this folder; mount the file system that it was \
+                       written to";
+            (SendClass::RetryLater(STORAGE_RETRY_DELAY), why.to_owned())
+        }
         Failure::Busy => (SendClass::Retry, "another process writes this audience".to_owned()),
         Failure::SessionLost => {
-            (SendClass::Restart, "files of the complete set are missing".to_owned())
+            let why = "files of the complete set are missing, or another try has begun it again";
+            (SendClass::Restart, why.to_owned())
         }
         Failure::Damaged(file) => {
             let why = format!(
@@ -62,7 +71,7 @@ pub(super) fn error_of(failure: &Failure, doing: &str, folder: &Path) -> SendErr
     };
     let mut error =
         SendError::local(class, format!("{doing} in {} failed: {why}", folder.display()));
-    if matches!(failure, Failure::Missing | Failure::Damaged(_)) {
+    if matches!(failure, Failure::Missing | Failure::NotMounted | Failure::Damaged(_)) {
         error.advice = Advice::Recreate;
     }
     error
@@ -124,6 +133,7 @@ mod tests {
             (Failure::Root(io(Errno::ACCESS)), SendClass::StopAccount, "let the user of the node"),
             (Failure::Root(io(Errno::IO)), SendClass::Retry, "check the disk"),
             (Failure::Missing, SendClass::Stop, "folder is missing"),
+            (Failure::NotMounted, later, "mount the file system"),
             (Failure::Busy, SendClass::Retry, "another process"),
             (Failure::SessionLost, SendClass::Restart, ""),
             (Failure::Damaged("audience.json"), SendClass::Stop, "audience.json"),
@@ -134,7 +144,8 @@ mod tests {
             assert!(error.message.contains(hint), "{}", error.message);
             assert!(error.message.starts_with("writing a batch in /data/out failed: "));
             assert_eq!((error.http_status, error.code), (0, None));
-            let recreated = matches!(failure, Failure::Missing | Failure::Damaged(_));
+            let recreated =
+                matches!(failure, Failure::Missing | Failure::NotMounted | Failure::Damaged(_));
             assert_eq!(error.advice == Advice::Recreate, recreated, "{failure:?}");
         }
     }

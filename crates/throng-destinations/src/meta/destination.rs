@@ -15,7 +15,7 @@ use url::Url;
 
 use super::config::{Config, MetaAccount, check};
 use super::response::{RawResponse, is_not_found, json_of, response_of, size_of, usage_of};
-use super::{normalise, request};
+use super::{SIZES, normalise, request};
 use crate::RegistryError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +24,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// No response of this API is larger than a page of audiences.
 const MAX_BODY_BYTES: usize = 4 << 20;
 const PAGE: usize = 100;
-/// An account has at most 500 customer-list audiences and a few thousand others.
+/// An account has at most 500 customer-list audiences and a few thousand others. A list that is longer is an
+/// error: if its rest counted as "not there", an audience would be created twice, or count as deleted.
 const MAX_PAGES: usize = 200;
 
 /// A Meta ad account.
@@ -125,7 +126,8 @@ impl MetaDestination {
         Ok(RawResponse { status, body, usage })
     }
 
-    /// Finds the first audience of the account for which `wanted` is true.
+    /// Finds the first audience of the account for which `wanted` is true. `None` only after the whole list was
+    /// read.
     async fn find(&self, wanted: impl Fn(&Value) -> bool) -> Result<Option<Value>, SendError> {
         let doing = "listing audiences";
         let path = format!("act_{}/customaudiences", self.config.account);
@@ -139,21 +141,36 @@ impl MetaDestination {
             }
             let raw = self.call_platform(self.call(Method::GET, &path, &query)?, doing).await?;
             let page = json_of(&raw, doing)?;
-            let found = page["data"].as_array().into_iter().flatten().find(|one| wanted(one));
-            if let Some(audience) = found {
+            let incomplete = || {
+                let message = "Meta responded to listing audiences with an incomplete list";
+                SendError::local(SendClass::Retry, message)
+            };
+            let audiences = page["data"].as_array().ok_or_else(incomplete)?;
+            if let Some(audience) = audiences.iter().find(|one| wanted(one)) {
                 return Ok(Some(audience.clone()));
             }
             // Only the cursor: `paging.next` is a URL, and the token must never be sent to a URL from a
             // response.
             let next = page["paging"]["cursors"]["after"].as_str().map(str::to_owned);
-            let more = page["data"].as_array().is_some_and(|data| !data.is_empty());
-            if !more || next.is_none() || next == after {
+            if audiences.is_empty() || next.is_none() {
                 return Ok(None);
+            }
+            if next == after {
+                return Err(incomplete());
             }
             after = next;
         }
-        Ok(None)
+        Err(SendError::local(SendClass::Stop, too_many_audiences(&self.config.account)))
     }
+}
+
+/// The message if an account has more audiences than are searched.
+fn too_many_audiences(account: &str) -> String {
+    format!(
+        "listing audiences at Meta ended after {} of them, so that it is not known whether the account {account} \
+         has the audience: delete audiences of the account that are no longer used",
+        MAX_PAGES * PAGE
+    )
 }
 
 /// Whether an audience is a customer list of this name with a valid id.
@@ -186,7 +203,7 @@ fn id_of(value: &Value) -> Option<String> {
 #[async_trait]
 impl Destination for MetaDestination {
     fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: 16, shows_people: true }
+        Limits { max_batch_rows: 10_000, max_tasks: 16, sizes: SIZES }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

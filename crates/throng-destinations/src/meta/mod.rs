@@ -14,7 +14,7 @@ mod text;
 
 use std::sync::Arc;
 
-use throng_activation::Destination;
+use throng_activation::{Destination, SizeLimits};
 
 use crate::{Preparation, RegistryError};
 
@@ -28,6 +28,9 @@ pub(crate) const PREPARATION: Preparation = Preparation {
     note_reasons: normalise::NOTE_REASONS,
     strong_keys: normalise::STRONG_KEYS,
 };
+
+/// Sizes are numbers of matched people.
+pub(crate) const SIZES: Option<SizeLimits> = Some(response::SIZES);
 
 /// Opens a Meta ad account.
 ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use throng_activation::{
-    Advice, PlatformSize, SendClass, SendError, SendRequest, SendResponse, Usage,
+    Advice, PlatformSize, SendClass, SendError, SendRequest, SendResponse, SizeLimits, Usage,
 };
 
 use super::request::wire_row;
@@ -17,6 +17,11 @@ const DEFAULT_THROTTLE: Duration = Duration::from_secs(60);
 const BLOCK_DURATION: Duration = Duration::from_secs(30 * 60);
 /// The retry delay while an earlier upload is processed, which takes up to 24 hours.
 const BUSY_RETRY_DELAY: Duration = Duration::from_secs(5 * 60);
+/// Audiences are populated within 24 hours as a rule; below 1,000 people no number is shown.
+pub(super) const SIZES: SizeLimits =
+    SizeLimits { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) };
+/// Delivery status of an audience that is too small to be used.
+const TOO_SMALL: i64 = 300;
 /// Error of a removal that would leave the audience too small.
 const AUDIENCE_TOO_SMALL: (i64, i64) = (200, 1_870_047);
 
@@ -115,7 +120,8 @@ fn match_samples(
     response.invalid_rows.sort();
 }
 
-/// The size and state of an audience.
+/// The size and state of an audience. Both bounds are -1 if the audience is too small, and also if the platform has
+/// no number for another reason; the delivery status distinguishes them.
 pub(super) fn size_of(value: &Value) -> PlatformSize {
     let status = |name: &str| value[name]["code"].as_i64();
     let operation = status("operation_status").unwrap_or(0);
@@ -126,9 +132,12 @@ pub(super) fn size_of(value: &Value) -> PlatformSize {
         }
         _ => None,
     };
+    let lower = number(&value["approximate_count_lower_bound"]);
+    let upper = number(&value["approximate_count_upper_bound"]);
+    let is_too_small = lower.is_none() && status("delivery_status") == Some(TOO_SMALL);
     PlatformSize {
-        lower: number(&value["approximate_count_lower_bound"]),
-        upper: number(&value["approximate_count_upper_bound"]),
+        lower,
+        upper: upper.or(is_too_small.then_some(SIZES.min_shown)),
         settling: matches!(operation, 414 | 441),
         problem,
     }
@@ -479,5 +488,16 @@ mod tests {
             (None, Some(1000), true, None)
         );
         assert!(size_of(&json!({"operation_status": {"code": 471}})).problem.is_some());
+        let bounds = |delivery_status: i64, lower: i64, upper: i64| {
+            let size = size_of(&json!({
+                "approximate_count_lower_bound": lower, "approximate_count_upper_bound": upper,
+                "delivery_status": {"code": delivery_status, "description": "x"}
+            }));
+            (size.lower, size.upper)
+        };
+        assert_eq!(bounds(300, -1, -1), (None, Some(1_000)), "too small");
+        assert_eq!(bounds(300, -1, 100), (None, Some(100)));
+        assert_eq!(bounds(300, 2_000, -1), (Some(2_000), None));
+        assert_eq!(bounds(200, -1, -1), (None, None), "not shown for another reason");
     }
 }

@@ -9,7 +9,7 @@ use throng_activation::{
     SendRequest, SendResponse, SessionStep, Skip,
 };
 use throng_destinations::{
-    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
+    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation, size_limits,
 };
 use throng_model::{Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
@@ -128,8 +128,11 @@ async fn an_audience_is_created_once_and_identified_by_its_owner() {
     for subject in subjects().await {
         let destination = &subject.destination;
         destination.probe().await.unwrap();
+        assert_eq!(destination.limits().sizes, size_limits(subject.platform));
         let first = destination.ensure_audience("throng: a", OWNER).await.unwrap();
         assert!(first.created && first.own, "{}", subject.platform);
+        let rows = subject.rows(0..1);
+        subject.send_twice(&first.platform_id, 0, Operation::Add, &rows).await;
         for (owner, own) in [(OWNER, true), (OTHER_OWNER, false)] {
             let second = destination.ensure_audience("throng: a", owner).await.unwrap();
             assert_eq!(second, EnsuredAudience { created: false, own, ..first.clone() });
@@ -214,6 +217,37 @@ async fn a_session_is_closed_by_a_row_that_it_already_has() {
 }
 
 #[tokio::test]
+async fn a_session_that_two_workers_send_ends_with_the_whole_list() {
+    for subject in subjects().await {
+        let id = subject.audience("a").await;
+        let all = subject.rows(0..9);
+        let parts = [&all[..3], &all[3..6], &all[6..]];
+        let send = async |part: usize, session| {
+            subject.send(&id, part as u32, Operation::Replace, parts[part], session).await
+        };
+        // A worker is paused before its last request, and another one begins the session again.
+        send(0, step(7, 1, false, 0)).await.unwrap();
+        send(1, step(7, 4, false, 3)).await.unwrap();
+        send(0, step(7, 1, false, 0)).await.unwrap();
+        // A platform that cannot compare what it has with what was sent closes the session.
+        if let Err(error) = send(2, step(7, 7, true, 6)).await {
+            assert_eq!(error.class, SendClass::Restart, "{}: {error}", subject.platform);
+        }
+        match send(1, step(7, 4, false, 3)).await {
+            Ok(_) => drop(send(2, step(7, 7, true, 6)).await.unwrap()),
+            Err(error) => {
+                assert_eq!(error.class, SendClass::Restart, "{}: {error}", subject.platform);
+                for (part, last) in [(0, false), (1, false), (2, true)] {
+                    let before = 3 * part as u64;
+                    send(part, step(8, before + 1, last, before)).await.unwrap();
+                }
+            }
+        }
+        subject.assert_members(&id, 0..9, "two workers");
+    }
+}
+
+#[tokio::test]
 async fn an_audience_is_deleted_and_deleted_again() {
     for subject in subjects().await {
         let (id, other) = (subject.audience("a").await, subject.audience("b").await);
@@ -234,12 +268,13 @@ async fn an_audience_is_deleted_and_deleted_again() {
 async fn a_request_for_a_missing_audience_fails_without_quoting_a_value() {
     for subject in subjects().await {
         let rows = subject.rows(0..3);
-        // A number, as Meta's, and the name of a folder.
-        let error = subject.send("999", 0, Operation::Add, &rows, None).await.unwrap_err();
+        let id = subject.audience("a").await;
+        subject.destination.delete_audience(&id).await.unwrap();
+        let error = subject.send(&id, 0, Operation::Add, &rows, None).await.unwrap_err();
         assert_eq!(error.class, SendClass::Stop, "{}: {}", subject.platform, error.message);
         for value in ["example.com", "@"] {
             assert!(!error.message.contains(value), "{}", error.message);
         }
-        assert!(subject.destination.size("999").await.is_err());
+        assert!(subject.destination.size(&id).await.is_err());
     }
 }

@@ -60,13 +60,15 @@ impl Files {
         self.dir.path().join(&self.id)
     }
 
+    /// Sends users as a batch. `session`: the number of the request, whether it is the last one, and the rows
+    /// that were sent before.
     async fn send(
         &self,
         run: i64,
         batch: u32,
         operation: Operation,
         users: std::ops::Range<u32>,
-        session: Option<(u64, bool)>,
+        session: Option<(u64, bool, u64)>,
     ) -> Result<SendResponse, SendError> {
         let request = SendRequest {
             platform_id: &self.id,
@@ -74,12 +76,12 @@ impl Files {
             operation,
             schema: &schema(),
             rows: &rows(&*self.destination, users),
-            session: session.map(|(seq, last)| SessionStep {
+            session: session.map(|(seq, last, sent_before)| SessionStep {
                 id: run * 100,
                 seq,
                 last,
                 repeated: false,
-                sent_before: 0,
+                sent_before,
                 estimated_total: 100,
             }),
         };
@@ -89,8 +91,9 @@ impl Files {
     /// A complete set in two files.
     async fn set(&self, run: i64, users: u32) {
         let half = users / 2;
-        self.send(run, 0, Operation::Replace, 0..half, Some((1, false))).await.unwrap();
-        self.send(run, 1, Operation::Replace, half..users, Some((2, true))).await.unwrap();
+        let (first, last) = (Some((1, false, 0)), Some((2, true, u64::from(half))));
+        self.send(run, 0, Operation::Replace, 0..half, first).await.unwrap();
+        self.send(run, 1, Operation::Replace, half..users, last).await.unwrap();
     }
 
     fn files(&self) -> Vec<String> {
@@ -124,9 +127,9 @@ async fn a_batch_is_a_file_with_the_same_bytes_each_time() {
 async fn a_set_is_complete_once_its_manifest_lists_it() {
     let files = Files::new().await;
     files.send(4, 0, Operation::Add, 50..60, None).await.unwrap();
-    files.send(5, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
+    files.send(5, 0, Operation::Replace, 0..3, Some((1, false, 0))).await.unwrap();
     assert_eq!(consumer::manifest(&files.folder()), None, "the set is not complete");
-    files.send(5, 1, Operation::Replace, 3..5, Some((2, true))).await.unwrap();
+    files.send(5, 1, Operation::Replace, 3..5, Some((2, true, 3))).await.unwrap();
     let manifest = consumer::manifest(&files.folder()).unwrap();
     let listed = manifest["files"].as_array().unwrap();
     let names = ["run-0000000005-batch-000000-set.csv", "run-0000000005-batch-000001-set.csv"];
@@ -177,13 +180,39 @@ async fn the_previous_set_remains_until_the_next_one() {
 async fn a_session_whose_files_are_missing_is_not_closed() {
     let files = Files::new().await;
     files.set(1, 4).await;
-    files.send(2, 0, Operation::Replace, 0..2, Some((1, false))).await.unwrap();
+    files.send(2, 0, Operation::Replace, 0..2, Some((1, false, 0))).await.unwrap();
     std::fs::remove_file(files.folder().join("run-0000000002-batch-000000-set.csv")).unwrap();
-    let error = files.send(2, 1, Operation::Replace, 2..4, Some((2, true))).await.unwrap_err();
+    let error = files.send(2, 1, Operation::Replace, 2..4, Some((2, true, 2))).await.unwrap_err();
     assert_eq!(error.class, SendClass::Restart);
     assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the previous set remains");
     files.set(2, 4).await;
     assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 2);
+}
+
+#[tokio::test]
+async fn a_set_that_another_try_has_begun_again_is_not_closed_without_its_files() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    // A worker is paused before its last request, and another one begins the set again.
+    let first = || files.send(2, 0, Operation::Replace, 0..2, Some((1, false, 0)));
+    let second = || files.send(2, 1, Operation::Replace, 2..4, Some((2, false, 2)));
+    let last = || files.send(2, 2, Operation::Replace, 4..6, Some((3, true, 4)));
+    first().await.unwrap();
+    second().await.unwrap();
+    first().await.unwrap();
+    assert_eq!(last().await.unwrap_err().class, SendClass::Restart);
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the previous set remains");
+    second().await.unwrap();
+    // The first request of the worker that was paused is late, too.
+    first().await.unwrap();
+    assert_eq!(last().await.unwrap_err().class, SendClass::Restart);
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1, "the previous set remains");
+    for sent in [first().await, second().await, last().await] {
+        sent.unwrap();
+    }
+    let manifest = consumer::manifest(&files.folder()).unwrap();
+    assert_eq!(manifest["run"], 2);
+    assert_eq!(manifest["rows"], 6);
 }
 
 #[tokio::test]
@@ -210,15 +239,25 @@ async fn a_crash_while_an_audience_is_created_leaves_no_foreign_audience() {
     std::fs::remove_file(&about).unwrap();
     std::fs::write(files.folder().join(".audience.json.tmp"), "{").unwrap();
     let second = ensure().await.unwrap();
-    assert_eq!(second, EnsuredAudience { platform_id: files.id.clone(), created: true, own: true });
+    let created = EnsuredAudience { platform_id: files.id.clone(), created: true, own: true };
+    assert_eq!(second, created);
+    // After a crash right after it, nobody knows that the audience was created.
+    assert_eq!(ensure().await.unwrap(), created);
+    let other_owner = files.destination.ensure_audience("throng: buyers", "fedcba9876543210").await;
+    let foreign = EnsuredAudience { created: false, own: false, ..created.clone() };
+    assert_eq!(other_owner.unwrap(), foreign);
+    // Consumers remove files that they have applied.
+    let response = files.send(1, 0, Operation::Add, 0..1, None).await.unwrap();
+    let name = response.platform_ref.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ensure().await.unwrap(), EnsuredAudience { created: false, ..created.clone() });
+        let _ = std::fs::remove_file(files.folder().join(&name));
+    }
     // A folder with other files belongs to another owner.
     std::fs::remove_file(&about).unwrap();
     std::fs::write(files.folder().join("report.csv"), "x\n").unwrap();
     let found = ensure().await.unwrap();
-    assert_eq!(
-        found,
-        EnsuredAudience { platform_id: files.id.clone(), created: false, own: false }
-    );
+    assert_eq!(found, foreign);
     std::fs::write(&about, "{}").unwrap();
     let error = ensure().await.unwrap_err();
     assert!(error.class == SendClass::Stop && error.message.contains("audience.json"), "{error}");
@@ -235,6 +274,54 @@ async fn a_deleted_audience_leaves_files_of_others() {
     std::fs::remove_file(files.folder().join("notes.txt")).unwrap();
     files.destination.delete_audience(&files.id).await.unwrap();
     assert!(!files.folder().exists());
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_or_sent_while_the_file_system_is_not_mounted() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    // Not mounted: the folder is an empty one.
+    let empty = tempfile::tempdir().unwrap();
+    let destination = opened(account(empty.path()));
+    let unmounted = Files { dir: empty, destination, id: files.id };
+    for _ in 0..2 {
+        for error in [
+            unmounted.destination.delete_audience(&unmounted.id).await.unwrap_err(),
+            unmounted.send(2, 0, Operation::Remove, 0..4, None).await.unwrap_err(),
+            unmounted.send(2, 0, Operation::Replace, 0..4, Some((1, true, 0))).await.unwrap_err(),
+            unmounted.destination.size(&unmounted.id).await.unwrap_err(),
+        ] {
+            assert!(matches!(error.class, SendClass::RetryLater(_)), "{error}");
+            assert!(error.message.contains("mount the file system"), "{error}");
+        }
+        // Another audience that is created meanwhile is not evidence.
+        unmounted.destination.ensure_audience("throng: others", OWNER).await.unwrap();
+    }
+    let mounted = opened(account(files.dir.path()));
+    assert_eq!(consumer::manifest(&files.dir.path().join(&unmounted.id)).unwrap()["run"], 1);
+    for _ in 0..2 {
+        mounted.delete_audience(&unmounted.id).await.unwrap();
+        assert!(!files.dir.path().join(&unmounted.id).exists());
+    }
+}
+
+#[tokio::test]
+async fn audiences_of_an_earlier_version_have_no_marks_and_are_adopted() {
+    let files = Files::new().await;
+    let other = files.destination.ensure_audience("throng: others", OWNER).await.unwrap();
+    let removed = files.destination.ensure_audience("throng: removed", OWNER).await.unwrap();
+    std::fs::remove_dir_all(files.dir.path().join(".throng")).unwrap();
+    // It was removed by hand, and the other audiences show that the folder is mounted.
+    std::fs::remove_dir_all(files.dir.path().join(&removed.platform_id)).unwrap();
+    files.destination.delete_audience(&removed.platform_id).await.unwrap();
+    files.set(1, 4).await;
+    assert_eq!(consumer::manifest(&files.folder()).unwrap()["run"], 1);
+    std::fs::remove_dir_all(files.dir.path().join(&other.platform_id)).unwrap();
+    for id in [&other.platform_id, &files.id] {
+        for _ in 0..2 {
+            files.destination.delete_audience(id).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -272,7 +359,7 @@ async fn a_missing_folder_is_not_created_and_a_link_is_not_followed() {
 #[tokio::test]
 async fn a_changed_format_in_a_session_leaves_no_file_of_the_previous_format() {
     let files = Files::new().await;
-    files.send(2, 0, Operation::Replace, 0..3, Some((1, false))).await.unwrap();
+    files.send(2, 0, Operation::Replace, 0..3, Some((1, false, 0))).await.unwrap();
     let lines =
         opened(FileAccount { format: FileFormat::Jsonl, gzip: true, ..account(files.dir.path()) });
     let files = Files { destination: lines, ..files };

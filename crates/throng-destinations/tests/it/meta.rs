@@ -248,27 +248,17 @@ async fn serve_responses(
     (address, serving)
 }
 
-#[tokio::test]
-async fn the_token_is_never_sent_to_a_server_that_a_response_names() {
-    let other_server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    other_server.set_nonblocking(true).unwrap();
-    let url = format!("http://{}/v25.0/stolen", other_server.local_addr().unwrap());
-    let json = |body: &str| {
-        let length = body.len();
-        format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-             connection: close\r\n\r\n{body}"
-        )
-    };
-    let page = json(&format!(
-        r#"{{"data":[{{"id":"1","name":"a"}}],"paging":{{"cursors":{{"after":"c"}},"next":"{url}"}}}}"#
-    ));
-    let last = json(r#"{"data":[{"id":"2","name":"wanted"}]}"#);
-    let moved = format!(
-        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
-         connection: close\r\n\r\n"
-    );
-    let (address, serving) = serve_responses(vec![page, last, moved]).await;
+/// A response with a body of JSON.
+fn json_response(status: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
+    )
+}
+
+/// A destination on a server.
+fn destination_at(address: std::net::SocketAddr) -> Arc<dyn Destination> {
     let account = MetaAccount {
         account: "act_12".into(),
         access_token: Secret::new("token"),
@@ -276,7 +266,63 @@ async fn the_token_is_never_sent_to_a_server_that_a_response_names() {
         base_url: Some(format!("http://{address}")),
         api_version: "v25.0".into(),
     };
-    let meta = open(&Account::Meta(account)).unwrap();
+    open(&Account::Meta(account)).unwrap()
+}
+
+#[tokio::test]
+async fn a_list_that_is_not_read_to_its_end_does_not_show_that_an_audience_is_gone() {
+    // As many pages as are read.
+    let pages = || {
+        (0..200).map(|page| {
+            let body = format!(
+                r#"{{"data":[{{"id":"{page}","name":"other"}}],"paging":{{"cursors":{{"after":"c{page}"}}}}}}"#
+            );
+            json_response("200 OK", &body)
+        })
+    };
+    let gone =
+        r#"{"error":{"message":"Unsupported request","code":100,"error_subcode":33,"type":"x"}}"#;
+    let deletion = std::iter::once(json_response("400 Bad Request", gone));
+    let (address, serving) = serve_responses(deletion.chain(pages()).collect()).await;
+    let error = destination_at(address).delete_audience("999").await.unwrap_err();
+    assert_eq!(error.class, SendClass::Stop, "{error}");
+    for part in ["20000", "account 12", "delete audiences"] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    assert_eq!(serving.await.unwrap().matches("GET ").count(), 200);
+    let (address, serving) = serve_responses(pages().collect()).await;
+    let error = destination_at(address).ensure_audience("wanted", OWNER).await.unwrap_err();
+    assert_eq!(error.class, SendClass::Stop, "no second audience is created: {error}");
+    serving.await.unwrap();
+    // Neither is a response that is not a list, or a cursor that leads to the same page again.
+    let page = r#"{"data":[{"id":"1","name":"a"}],"paging":{"cursors":{"after":"c"}}}"#;
+    for bodies in [vec!["{}"], vec![r#"{"data":null}"#], vec![page, page]] {
+        let responses = bodies.iter().map(|body| json_response("200 OK", body)).collect();
+        let (address, serving) = serve_responses(responses).await;
+        let error = destination_at(address).ensure_audience("wanted", OWNER).await.unwrap_err();
+        assert_eq!(error.class, SendClass::Retry, "{error}");
+        serving.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_never_sent_to_a_server_that_a_response_names() {
+    let other_server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    other_server.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/v25.0/stolen", other_server.local_addr().unwrap());
+    let page = json_response(
+        "200 OK",
+        &format!(
+            r#"{{"data":[{{"id":"1","name":"a"}}],"paging":{{"cursors":{{"after":"c"}},"next":"{url}"}}}}"#
+        ),
+    );
+    let last = json_response("200 OK", r#"{"data":[{"id":"2","name":"wanted"}]}"#);
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
+         connection: close\r\n\r\n"
+    );
+    let (address, serving) = serve_responses(vec![page, last, moved]).await;
+    let meta = destination_at(address);
     assert_eq!(meta.ensure_audience("wanted", OWNER).await.unwrap().platform_id, "2");
     meta.probe().await.unwrap_err();
     let requests = serving.await.unwrap();

@@ -3,8 +3,11 @@
 //! tests below over mutants of the seeds.
 
 use throng_model::UserHash;
+use throng_spec::Source;
+use throng_worker::frame::{self, CONTROL, HEAD};
+use throng_worker::{Confinement, Setup};
 
-use super::protocol::{self, Failure, HEAD, PipeFrameKind, Reply, Request, Setup};
+use super::protocol::{self, Failure, KEYS, ROWS, Reply, Request};
 use crate::KeyBatch;
 
 #[cfg(test)]
@@ -13,39 +16,41 @@ mod mutate;
 
 /// A frame, as the worker and as the node read it.
 pub fn pipe_frame(bytes: &[u8]) {
-    let _ = protocol::read::<Setup>(&mut &*bytes);
-    let _ = protocol::read::<Request>(&mut &*bytes);
+    let _ = frame::read::<Setup<Vec<Source>>>(&mut &*bytes);
+    let _ = frame::read::<Request>(&mut &*bytes);
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return };
-    let Ok((length, kind)) = protocol::head(*head) else { return };
+    let Ok((length, kind)) = frame::head(*head) else { return };
     let payload = rest.get(..length).unwrap_or(rest);
     match kind {
-        PipeFrameKind::Control => {
-            let _ = protocol::message::<Reply>(payload);
+        CONTROL => {
+            let _ = frame::message::<Reply>(payload);
         }
-        PipeFrameKind::Keys => {
+        KEYS => {
             if let Ok(batch) = protocol::read_keys(payload) {
                 let words = batch.hashes.len() + batch.values.map_or(0, |values| values.len());
                 assert_eq!(24 + words * 8, payload.len());
             }
         }
-        PipeFrameKind::Rows => {
+        ROWS => {
             if let Ok(rows) = protocol::read_rows(payload) {
                 let bytes: usize = rows.iter().map(|(_, hashed)| 12 + hashed.len()).sum();
                 assert_eq!(bytes, payload.len());
             }
         }
+        _ => {}
     }
 }
 
 /// A frame of each kind.
 pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
-    let setup = Setup {
+    let confinement = Confinement {
         parent: 1,
-        sources: Vec::new(),
+        read: vec!["/lake".into()],
         memory_bytes: 1 << 30,
         spill_dir: Some("/spill".into()),
         threads: 2,
     };
+    let setup = Setup { confinement, task: Vec::<Source>::new() };
     let check = Request::CheckIdentifiers {
         sql: "SELECT id, email FROM s.users".to_owned(),
         key: "id".to_owned(),
@@ -59,10 +64,10 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         protocol::write_keys(&mut out, &batch).map(|()| out)
     };
     [
-        protocol::control(&setup),
-        protocol::control(&check),
-        protocol::control(&Reply::Ready { unopened: Vec::new() }),
-        protocol::control(&Reply::Failed(failure)),
+        frame::control(&setup),
+        frame::control(&check),
+        frame::control(&Reply::Checked),
+        frame::control(&Reply::Failed(failure)),
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
         protocol::rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),

@@ -1,22 +1,21 @@
-//! The messages between parent and worker: frames over two pipes. Pure except for reading and
-//! writing.
+//! The messages between a node and a query worker, and the data frames of their answers. Pure except
+//! for writing.
 //!
 //! ```text
-//! frame: length of the payload u32 | kind u8 | payload          (numbers are little-endian)
-//! kind 1, control: JSON ([`Setup`], [`Request`], [`Reply`])
+//! kind 1, control: JSON ([`Request`], [`Reply`])                (numbers are little-endian)
 //! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
 //! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! ```
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use throng_files::FileError;
 use throng_model::{HashSeed, UserHash};
-use throng_spec::Source;
+use throng_worker::SystemError;
+use throng_worker::frame::{frame, invalid};
 
-use super::confine::UnopenedFolder;
 use crate::engine_failure::EngineFailure;
 use crate::position::Position;
 use crate::{
@@ -24,46 +23,12 @@ use crate::{
     SourceListing, TableFacts,
 };
 
-/// A longer frame is an error of the protocol.
-pub(super) const MAX_FRAME: usize = 64 << 20;
-/// Bytes before a payload.
-pub(super) const HEAD: usize = 5;
+/// The kind of frames with keys.
+pub(super) const KEYS: u8 = 2;
+/// The kind of frames with rows of identifiers.
+pub(super) const ROWS: u8 = 3;
 /// Keys in one frame, at most.
 const MAX_KEYS: usize = 1 << 20;
-
-/// The content of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PipeFrameKind {
-    Control = 1,
-    Keys = 2,
-    Rows = 3,
-}
-
-impl PipeFrameKind {
-    pub(super) fn of(byte: u8) -> io::Result<Self> {
-        match byte {
-            1 => Ok(Self::Control),
-            2 => Ok(Self::Keys),
-            3 => Ok(Self::Rows),
-            _ => Err(invalid("a frame of an unknown kind")),
-        }
-    }
-}
-
-/// The first message to a worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Setup {
-    /// The parent process. The worker exits with it.
-    pub(super) parent: u32,
-    /// The only folders that it may read.
-    pub(super) sources: Vec<Source>,
-    /// Memory of the operators of a query.
-    pub(super) memory_bytes: u64,
-    /// The only folder that it may write; `None`: queries do not spill.
-    pub(super) spill_dir: Option<PathBuf>,
-    /// Partitions of a query.
-    pub(super) threads: usize,
-}
 
 /// A request to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -85,8 +50,6 @@ pub(crate) enum Request {
 /// The reply of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// It is set up, except for these folders of sources.
-    Ready { unopened: Vec<UnopenedFolder> },
     /// A model is planned.
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
@@ -104,14 +67,43 @@ pub(crate) enum Reply {
 pub(crate) enum Failure {
     Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
     Key { message: String, help: String },
-    Source { path: PathBuf, code: Option<i32>, text: String },
+    File(FileFailure),
+    OutOfMemory(EngineFailure),
+    Engine { doing: String, source: EngineFailure },
+    Other(String),
+}
+
+/// [`FileError`] as it goes over a pipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum FileFailure {
+    Source { path: PathBuf, error: SystemError },
     Table { message: String, help: String },
     Changed { path: PathBuf },
     LeadsOut { path: PathBuf, root: PathBuf },
-    OutOfMemory(EngineFailure),
-    Engine { doing: String, source: EngineFailure },
-    Confine { what: String, code: Option<i32>, text: String },
-    Other(String),
+}
+
+impl From<FileError> for FileFailure {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Source { path, source } => {
+                Self::Source { path, error: SystemError::of(&source) }
+            }
+            FileError::Table { message, help } => Self::Table { message, help },
+            FileError::Changed { path } => Self::Changed { path },
+            FileError::LeadsOut { path, root } => Self::LeadsOut { path, root },
+        }
+    }
+}
+
+impl From<FileFailure> for FileError {
+    fn from(failure: FileFailure) -> Self {
+        match failure {
+            FileFailure::Source { path, error } => Self::Source { path, source: error.into() },
+            FileFailure::Table { message, help } => Self::Table { message, help },
+            FileFailure::Changed { path } => Self::Changed { path },
+            FileFailure::LeadsOut { path, root } => Self::LeadsOut { path, root },
+        }
+    }
 }
 
 impl From<LakeError> for Failure {
@@ -121,19 +113,9 @@ impl From<LakeError> for Failure {
                 Self::Sql { message, position: position.map(|p| (p.line, p.column)), help }
             }
             LakeError::Key { message, help } => Self::Key { message, help },
-            LakeError::Source { path, source } => {
-                let code = source.raw_os_error();
-                Self::Source { path, code, text: source.to_string() }
-            }
-            LakeError::Table { message, help } => Self::Table { message, help },
-            LakeError::Changed { path } => Self::Changed { path },
-            LakeError::LeadsOut { path, root } => Self::LeadsOut { path, root },
+            LakeError::File(error) => Self::File(error.into()),
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
             LakeError::Engine { doing, source } => Self::Engine { doing, source },
-            LakeError::Confine { what, source } => {
-                let code = source.raw_os_error();
-                Self::Confine { what, code, text: source.to_string() }
-            }
             other => Self::Other(throng_model::with_causes(&other)),
         }
     }
@@ -147,83 +129,12 @@ impl From<Failure> for LakeError {
                 Self::Sql { message, position, help }
             }
             Failure::Key { message, help } => Self::Key { message, help },
-            Failure::Table { message, help } => Self::Table { message, help },
-            Failure::Changed { path } => Self::Changed { path },
-            Failure::LeadsOut { path, root } => Self::LeadsOut { path, root },
-            Failure::Source { path, code, text } => {
-                Self::Source { path, source: system_error(code, text) }
-            }
-            Failure::Confine { what, code, text } => {
-                Self::Confine { what, source: system_error(code, text) }
-            }
+            Failure::File(failure) => Self::File(failure.into()),
             Failure::OutOfMemory(source) => Self::OutOfMemory { source },
             Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),
         }
     }
-}
-
-/// An error of the system that was received over a pipe.
-pub(super) fn system_error(code: Option<i32>, text: String) -> io::Error {
-    match code {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(text),
-    }
-}
-
-/// The error of bytes that are not a frame.
-pub(super) fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// A frame with its head.
-fn frame(kind: PipeFrameKind, payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; HEAD];
-    payload(&mut bytes);
-    let length = bytes.len() - HEAD;
-    if length > MAX_FRAME {
-        return Err(invalid("a frame is too long"));
-    }
-    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
-    bytes[4] = kind as u8;
-    Ok(bytes)
-}
-
-/// A message as a frame.
-pub(super) fn control(message: &impl Serialize) -> io::Result<Vec<u8>> {
-    let json = serde_json::to_vec(message)?;
-    frame(PipeFrameKind::Control, |bytes| bytes.extend_from_slice(&json))
-}
-
-/// Length and kind of the frame with this head.
-pub(super) fn head(bytes: [u8; HEAD]) -> io::Result<(usize, PipeFrameKind)> {
-    let [a, b, c, d, kind] = bytes;
-    let length = u32::from_le_bytes([a, b, c, d]) as usize;
-    if length > MAX_FRAME {
-        return Err(invalid("a frame is too long"));
-    }
-    Ok((length, PipeFrameKind::of(kind)?))
-}
-
-/// The message of a control frame.
-pub(super) fn message<T: DeserializeOwned>(payload: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(payload).map_err(|_| invalid("a message of an unknown form"))
-}
-
-/// Reads a message; `None` at the end of the input.
-pub(super) fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
-    let mut bytes = [0; HEAD];
-    match input.read_exact(&mut bytes) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        read => read?,
-    }
-    let (length, kind) = head(bytes)?;
-    if kind != PipeFrameKind::Control {
-        return Err(invalid("a message was expected"));
-    }
-    let mut payload = vec![0; length];
-    input.read_exact(&mut payload)?;
-    message(&payload).map(Some)
 }
 
 /// Writes the keys of a batch, in as many frames as they need.
@@ -243,7 +154,7 @@ pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<(
 }
 
 fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::Result<Vec<u8>> {
-    frame(PipeFrameKind::Keys, |bytes| {
+    frame(KEYS, |bytes| {
         let words = hashes.len() + values.map_or(0, <[u64]>::len);
         bytes.reserve_exact(24 + words * 8);
         bytes.extend_from_slice(&counts.0.to_le_bytes());
@@ -278,7 +189,7 @@ pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
 
 /// Rows of identifiers as a frame.
 pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
-    frame(PipeFrameKind::Rows, |bytes| {
+    frame(ROWS, |bytes| {
         for (user, hashed) in rows {
             bytes.extend_from_slice(&user.0.to_le_bytes());
             bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
@@ -312,9 +223,11 @@ fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
 
 #[cfg(test)]
 mod tests {
+    use throng_worker::frame::{HEAD, head, message};
+
     use super::*;
 
-    fn payload(frame: &[u8]) -> (PipeFrameKind, &[u8]) {
+    fn payload(frame: &[u8]) -> (u8, &[u8]) {
         let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
         (kind, &frame[HEAD..HEAD + length])
     }
@@ -327,7 +240,7 @@ mod tests {
             let mut out = Vec::new();
             write_keys(&mut out, &batch).unwrap();
             let (kind, bytes) = payload(&out);
-            assert_eq!(kind, PipeFrameKind::Keys);
+            assert_eq!(kind, KEYS);
             let read = read_keys(bytes).unwrap();
             assert_eq!((read.rows, read.null_keys), (7, 2));
             assert_eq!((read.hashes, read.values), (batch.hashes, batch.values));
@@ -357,16 +270,14 @@ mod tests {
             vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
         let frame = rows(&written).unwrap();
         let (kind, bytes) = payload(&frame);
-        assert_eq!(kind, PipeFrameKind::Rows);
+        assert_eq!(kind, ROWS);
         assert_eq!(read_rows(bytes).unwrap(), written);
         assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
         assert!(read_rows(&[]).unwrap().is_empty());
     }
 
     #[test]
-    fn bytes_that_are_not_a_frame_are_refused_without_allocating() {
-        assert!(head([255, 255, 255, 255, 2]).is_err());
-        assert!(head([1, 0, 0, 0, 9]).is_err());
+    fn payloads_that_are_invalid_are_refused_without_allocating() {
         assert!(read_keys(&[0; 23]).is_err());
         let mut wrong_count = vec![0; 24];
         wrong_count[16..20].copy_from_slice(&u32::MAX.to_le_bytes());

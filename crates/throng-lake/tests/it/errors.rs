@@ -1,5 +1,7 @@
 //! Errors of SQL have a position and a hint with the name that was probably intended.
 
+use throng_lake::{FileError, LakeError};
+
 use crate::Shop;
 
 /// The SQL, the position of the error, and parts of message and help.
@@ -40,7 +42,7 @@ async fn a_missing_folder_is_not_an_error_of_the_sql() {
     let lake = shop.lake();
     std::fs::remove_dir(shop.folder()).unwrap();
     let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
-    assert!(matches!(error, throng_lake::LakeError::Source { .. }), "{error:?}");
+    assert!(matches!(error, LakeError::File(FileError::Source { .. })), "{error:?}");
     let words = throng_model::with_causes(&error);
     let folder = shop.folder().display().to_string();
     assert!(words.contains(&folder) && words.contains("No such file"), "{words}");

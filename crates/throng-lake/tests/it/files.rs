@@ -1,6 +1,6 @@
 //! Files become the table that a person expects, or are refused by name.
 
-use throng_lake::{LakeError, ScanPart};
+use throng_lake::{FileError, LakeError, ScanPart};
 
 use crate::{Shop, hashes, model, scan, users};
 
@@ -343,7 +343,7 @@ async fn a_file_that_changes_after_planning_fails_its_part() {
     assert!(scan(&lake, &by_file, &parts[0]).await.is_ok());
     for (model, part) in [(&by_file, &parts[1]), (&whole, &all[0])] {
         let error = scan(&lake, model, part).await.unwrap_err();
-        assert!(matches!(error, LakeError::Changed { .. }), "{error:?}");
+        assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
     }
     // A part that an older version planned detects no change.
     let old = ScanPart { planned_files: None, ..parts[1].clone() };
@@ -352,7 +352,7 @@ async fn a_file_that_changes_after_planning_fails_its_part() {
     let all = lake.plan_scan(&whole).await.unwrap().1;
     let shop = shop.file("t/3.csv", "id\n4\n");
     let error = scan(&lake, &whole, &all[0]).await.unwrap_err();
-    assert!(matches!(error, LakeError::Changed { .. }), "{error:?}");
+    assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
     drop(shop);
 }
 

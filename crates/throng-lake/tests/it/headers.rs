@@ -112,6 +112,49 @@ async fn a_declared_header_is_always_accepted_and_personal_names_are_masked() {
 }
 
 #[tokio::test]
+async fn a_first_line_of_words_is_a_doubt_that_shows_no_value() {
+    let people = "Zoe,Rome\nBob,Paris\nAnnabel,Oslo\nCarla,New York\n";
+    let shop = Shop::new()
+        .file("people.csv", people)
+        .file("keys.csv", "qwertz\nasdfgh\nyxcvbn\n")
+        .file("headed.csv", "user_id,city\nzoe,Rome\nbob,Paris\n");
+    // An unknown column says what was taken as the header.
+    for table in ["people", "headed"] {
+        let sql = format!("SELECT nothing_like_it FROM shop.{table}");
+        refused(&shop, &sql, &["no column", "taken as the header", "`header: false`"]).await;
+    }
+    refused(&shop, "SELECT nothing_like_it FROM shop.headed", &["user_id, city"]).await;
+    for name in ["first_name", "zo", "rom"] {
+        let sql = format!("SELECT {name} FROM shop.people");
+        let error = shop.lake().plan_scan(&model(&sql)).await.unwrap_err();
+        let text = format!("{error:?} {}", error.help().unwrap_or_default());
+        assert!(!text.contains("Zoe") && !text.contains("Rome"), "{text}");
+    }
+    // The list of the sources, and every check of a model, report the doubt.
+    let listed = shop.lake().list().await.unwrap();
+    let warnings = |name: &str| {
+        let table = listed[0].tables.iter().find(|there| there.name == name).unwrap();
+        table.warnings.join(" ")
+    };
+    assert!(warnings("people").contains("people.csv") && warnings("keys").contains("keys.csv"));
+    assert_eq!(warnings("headed"), "");
+    let text = format!("{listed:?}").to_lowercase();
+    assert!(!text.contains("zoe") && !text.contains("qwertz"), "{text}");
+    let checked = shop.lake().check_model("SELECT * FROM shop.keys", None).await.unwrap();
+    assert!(checked.warnings[0].contains("`header: true`"), "{:?}", checked.warnings);
+    let checked = shop.lake().check_model("SELECT user_id FROM shop.headed", None).await.unwrap();
+    assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+
+    // A declaration, and a second file with the same line, end it.
+    let declared = Shop::new().file("people.csv", people).header(true);
+    refused(&declared, "SELECT nothing_like_it FROM shop.people", &["\"Zoe\", \"Rome\""]).await;
+    let twice = Shop::new().file("t/1.csv", "Anrede\nDoktor\n").file("t/2.csv", "Anrede\nFrau\n");
+    for shop in [declared, twice] {
+        assert!(shop.lake().list().await.unwrap()[0].tables[0].warnings.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn lines_before_the_header_are_refused_with_a_hint() {
     let shop = Shop::new()
         .file("excel.csv", "sep=;\nuser_id;total\n1;5\n")

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use throng_lake::{LakeError, RowCountRange, Rule, ScanPart, Shape};
+use throng_lake::{FileError, LakeError, RowCountRange, Rule, ScanPart, Shape};
 use throng_model::UserHash;
 
 use crate::{Shop, hashes, model, scan, users};
@@ -161,7 +161,7 @@ async fn a_part_whose_file_is_missing_fails_and_is_not_empty() {
     let parts = lake.plan_scan(&model).await.unwrap().1;
     std::fs::remove_file(shop.folder().join("visits/2.csv")).unwrap();
     let error = scan(&lake, &model, &parts[1]).await.unwrap_err();
-    assert!(matches!(error, LakeError::Source { .. }), "{error:?}");
+    assert!(matches!(error, LakeError::File(FileError::Source { .. })), "{error:?}");
     assert!(scan(&lake, &model, &parts[0]).await.is_ok());
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerExit};
+use throng_lake::{Lake, LakeError, LakeLimits, ScanPart, WorkerCommand, WorkerError, WorkerExit};
 use throng_model::Fault;
 use throng_spec::Source;
 
@@ -165,7 +165,7 @@ async fn a_query_that_runs_too_long_is_killed_with_a_reason() {
     let sql = "SELECT a.id FROM shop.orders a, shop.orders b, shop.orders c, shop.orders d
         WHERE a.n + b.n + c.n + d.n = -1";
     let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
-    let LakeError::WorkerExited(exit) = &error else { panic!("{error:?}") };
+    let LakeError::Worker(WorkerError::Exited(exit)) = &error else { panic!("{error:?}") };
     assert_eq!(*exit, WorkerExit::Timeout { limit_secs: 1 });
     assert!(error.help().unwrap().contains("query_timeout_secs"));
 }
@@ -177,7 +177,7 @@ async fn a_query_that_uses_too_much_memory_is_killed_with_a_reason() {
     // One value of 1.2 GB, which the engine's own accounting does not count.
     let sql = "SELECT repeat(repeat(id, 30000), 10000) AS id FROM shop.orders WHERE n = 1000";
     let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
-    let LakeError::WorkerExited(WorkerExit::Memory { limit_mib }) = &error else {
+    let LakeError::Worker(WorkerError::Exited(WorkerExit::Memory { limit_mib })) = &error else {
         panic!("{error:?}")
     };
     assert!(*limit_mib < 400, "{limit_mib}");
@@ -263,13 +263,15 @@ fn set_up(sources: &[Source], spill_dir: Option<&Path>) -> Value {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let message = json!({
+    let read: Vec<&PathBuf> = sources.iter().map(|source| &source.path).collect();
+    let confinement = json!({
         "parent": std::process::id(),
-        "sources": sources,
+        "read": read,
         "memory_bytes": 64 << 20,
         "spill_dir": spill_dir,
         "threads": 1,
     });
+    let message = json!({ "confinement": confinement, "task": sources });
     let message = serde_json::to_vec(&message).unwrap();
     let mut frame = u32::try_from(message.len()).unwrap().to_le_bytes().to_vec();
     frame.push(1);
@@ -305,12 +307,14 @@ fn a_worker_reports_a_folder_that_it_cannot_open() {
     let answer = set_up(&sources, Some(&shop.spill()));
     let unopened = answer["Ready"]["unopened"].as_array().unwrap();
     assert_eq!(unopened.len(), 1, "{answer}");
-    assert_eq!((&unopened[0]["path"], &unopened[0]["code"]), (&json!(gone), &json!(2)));
+    let code = &unopened[0]["error"]["code"];
+    assert_eq!((&unopened[0]["path"], code), (&json!(gone), &json!(2)));
     // Without its spill folder it would fail later, without the reason.
     let answer = set_up(&sources, Some(&gone));
-    let refused = &answer["Failed"]["Confine"];
+    let refused = &answer["Refused"];
     let wanted = format!("open its spill folder {}", gone.display());
-    assert_eq!((&refused["what"], &refused["code"]), (&json!(wanted), &json!(2)), "{answer}");
+    let code = &refused["error"]["code"];
+    assert_eq!((&refused["what"], code), (&json!(wanted), &json!(2)), "{answer}");
 }
 
 #[tokio::test]
@@ -321,7 +325,7 @@ async fn a_missing_spill_folder_is_an_error_until_it_exists_again() {
     assert_eq!(users(&lake, sql).await.1, 1);
     std::fs::remove_dir_all(shop.spill()).unwrap();
     let error = scan(&lake, &model(sql), &WHOLE).await.unwrap_err();
-    assert!(matches!(error, LakeError::Confine { .. }), "{error:?}");
+    assert!(matches!(error, LakeError::Worker(WorkerError::Confine { .. })), "{error:?}");
     let words = throng_model::with_causes(&error);
     let folder = shop.spill().display().to_string();
     assert!(words.contains(&folder) && words.contains("No such file"), "{words}");

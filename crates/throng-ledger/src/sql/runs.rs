@@ -15,7 +15,7 @@ macro_rules! run_columns {
     () => {
         "id, sync, audience, destination, mode, from_version, to_version, state, adds, removes,
          read, sent, skipped_reasons, rejected_reasons, pending, created_at, finished_at, reason,
-         normalised, plan"
+         normalised, plan, users_removed"
     };
 }
 
@@ -42,6 +42,7 @@ fn run_of(row: &DbRow) -> Result<SyncRun> {
         reason: cells.maybe_text("reason")?,
         normalised: cells.json("normalised")?,
         plan: cells.maybe_text("plan")?,
+        users_removed: cells.maybe_number("users_removed")?.unwrap_or(0),
     })
 }
 
@@ -121,8 +122,9 @@ pub(super) async fn plan(
     };
     let planned: Option<i64> = sqlx::query_scalar(
         "INSERT INTO sync_runs (sync, audience, destination, mode, from_version, to_version, state,
-            adds, removes, read, pending, created_at, reason, normalised, plan, hold_cause)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15)
+            adds, removes, read, pending, created_at, reason, normalised, plan, hold_cause,
+            users_removed)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (sync) WHERE state IN ('active', 'held') DO NOTHING
          RETURNING id",
     )
@@ -141,6 +143,7 @@ pub(super) async fn plan(
     .bind(json(&run.normalised)?)
     .bind(run.plan.as_deref())
     .bind(run.held.as_ref().map(|hold| hold.cause.sql_name()))
+    .bind(count(run.users_removed))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(id) = planned else { return Ok(None) };

@@ -18,6 +18,7 @@ fn size_of(row: &DbRow) -> Result<SizeRecord> {
         upper: cells.maybe_number("upper_bound")?,
         delivered: cells.number("delivered")?,
         settling: cells.int("settling")? != 0,
+        removed: cells.maybe_number("removed")?,
     })
 }
 
@@ -39,8 +40,8 @@ impl SizeLedger for Backend {
             .await?;
             sqlx::query(
                 "INSERT INTO platform_sizes (sync, account, platform_id, at, lower_bound,
-                    upper_bound, delivered, settling)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                    upper_bound, delivered, settling, removed)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(size.sync.as_str())
             .bind(size.account.as_str())
@@ -50,6 +51,7 @@ impl SizeLedger for Backend {
             .bind(size.upper.map(count))
             .bind(count(size.delivered))
             .bind(i64::from(size.settling))
+            .bind(size.removed.map(count))
             .execute(&mut *tx)
             .await?;
             sqlx::query("UPDATE platform_audiences SET size_read_at = $2 WHERE sync = $1")
@@ -75,7 +77,8 @@ impl SizeLedger for Backend {
     async fn sizes(&self, sync: &SyncName, limit: u32) -> Result<Vec<SizeRecord>> {
         read_one!(self, "reading the sizes of a sync", |tx| {
             let rows = sqlx::query(
-                "SELECT sync, account, platform_id, at, lower_bound, upper_bound, delivered, settling
+                "SELECT sync, account, platform_id, at, lower_bound, upper_bound, delivered, settling,
+                    removed
                  FROM platform_sizes WHERE sync = $1 ORDER BY id DESC LIMIT $2",
             )
             .bind(sync.as_str())
@@ -90,7 +93,7 @@ impl SizeLedger for Backend {
         read_one!(self, "reading the newest sizes", |tx| {
             let rows = sqlx::query(
                 "SELECT s.sync, s.account, s.platform_id, s.at, s.lower_bound, s.upper_bound,
-                    s.delivered, s.settling
+                    s.delivered, s.settling, s.removed
                  FROM platform_audiences p JOIN platform_sizes s ON s.id =
                     (SELECT max(newest.id) FROM platform_sizes newest WHERE newest.sync = p.sync)
                  ORDER BY s.sync",

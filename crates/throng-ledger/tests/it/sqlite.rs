@@ -201,6 +201,7 @@ async fn runs_that_an_earlier_version_held_are_recognised_by_their_reason() {
             held: Some(Hold::new(HoldCause::Guard, reason)),
             plan: Some(format!("plans/{name}")),
             normalised: ReasonCounts::new(),
+            users_removed: 0,
         };
         ledger.plan_run(&run, now).await.unwrap().unwrap();
     }

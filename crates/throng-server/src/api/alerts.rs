@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use throng_api::{AlertDeliveryList, AlertList, AlertTest, AlertTestAnswers, PageQuery};
+use throng_operations::{alerts as operations, mapping::alerts as mapping};
 
 use crate::NodeContext;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::alerts as mapping;
+use super::mapping::test_answer;
 
 type Ctx = State<Arc<NodeContext>>;
 
@@ -29,17 +30,7 @@ pub(crate) async fn list(
     State(ctx): Ctx,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<AlertList>, ApiError> {
-    let alerts = ctx.ledger.alerts_page(limit(page), page.offset).await?;
-    let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
-    let deliveries = ctx.ledger.deliveries_of(&ids).await?;
-    let totals = ctx.ledger.alert_totals().await?;
-    let receivers = ctx.ledger.receivers().await?;
-    Ok(Json(AlertList {
-        alerts: alerts.into_iter().map(|alert| mapping::item(alert, &deliveries)).collect(),
-        open: totals.open,
-        total: totals.total,
-        receivers: receivers.into_iter().map(mapping::receiver).collect(),
-    }))
+    Ok(Json(operations::list(&ctx.operations(), limit(page), page.offset).await?))
 }
 
 /// Ended deliveries of alerts, newest first.
@@ -70,6 +61,6 @@ pub(crate) async fn test(
         let help = "set node.alerts in the spec that this node was started with";
         return Err(ApiError::not_found(message).help(help));
     }
-    let answers = answers.into_iter().map(mapping::test_answer).collect();
+    let answers = answers.into_iter().map(test_answer).collect();
     Ok(Json(AlertTestAnswers { answers }))
 }

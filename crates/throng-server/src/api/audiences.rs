@@ -1,6 +1,5 @@
 //! `/v1/audiences`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -10,14 +9,12 @@ use throng_api::{
     AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, RefreshCancelled,
     RefreshQueued, SnapshotVersion,
 };
-use throng_model::AudienceName;
+use throng_operations::audiences as operations;
 
 use crate::NodeContext;
-use crate::operations::audiences as operations;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::audiences as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
 type SnapshotResult = Result<Json<AudienceSnapshot>, ApiError>;
@@ -26,22 +23,11 @@ type SummaryResult = Result<Json<AudienceSummary>, ApiError>;
 /// All audiences of the applied spec.
 #[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<AudienceList>, ApiError> {
-    let rows = ctx.ledger.audiences().await?;
-    let mut rows: HashMap<AudienceName, _> =
-        rows.into_iter().map(|row| (row.name.clone(), row)).collect();
-    let now = ctx.clock.now();
-    let spec = ctx.spec.load();
-    let audiences = spec.audiences.iter().map(|audience| {
-        let row = rows.remove(&audience.name);
-        mapping::summary(audience.name.clone(), row, now)
-    });
-    Ok(Json(AudienceList { audiences: audiences.collect() }))
+    Ok(Json(operations::list(&ctx.operations()).await?))
 }
 
-async fn summary(ctx: &NodeContext, name: AudienceName) -> Result<AudienceSummary, ApiError> {
-    let row = ctx.ledger.audience(&name).await?;
-    Ok(mapping::summary(name, row, ctx.clock.now()))
-}
+/// The sizes of one response.
+const MAX_SIZES: u32 = 1_000;
 
 /// One audience with its snapshots.
 #[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, body = AudienceDetail, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
@@ -49,12 +35,9 @@ pub(crate) async fn one(
     State(ctx): Ctx,
     Path(name): Path<String>,
 ) -> Result<Json<AudienceDetail>, ApiError> {
-    let name = operations::declared(&ctx, &name)?;
-    let snapshots = ctx.ledger.snapshots(&name).await?;
-    let sizes = ctx.ledger.size_history(&name, 1_000).await?;
-    let audience = summary(&ctx, name).await?;
-    let snapshots = snapshots.into_iter().map(mapping::snapshot).collect();
-    Ok(Json(AudienceDetail { audience, snapshots, sizes }))
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    Ok(Json(operations::detail(&node, name, MAX_SIZES).await?))
 }
 
 /// Queues a refresh.
@@ -64,8 +47,9 @@ pub(crate) async fn refresh(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RefreshQueued>, ApiError> {
-    let name = operations::declared(&ctx, &name)?;
-    let refresh = operations::refresh(&ctx, &name, caller.name()).await?;
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    let refresh = operations::refresh(&node, &name, caller.name()).await?;
     Ok(Json(RefreshQueued { refresh }))
 }
 
@@ -76,9 +60,10 @@ pub(crate) async fn pause(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let name = operations::declared(&ctx, &name)?;
-    operations::pause(&ctx, &name, caller.name()).await?;
-    summary(&ctx, name).await.map(Json)
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    operations::pause(&node, &name, caller.name()).await?;
+    Ok(Json(operations::summary(&node, name).await?))
 }
 
 /// Resumes a paused audience. It is refreshed at once if it has no snapshot of its current model.
@@ -88,9 +73,10 @@ pub(crate) async fn resume(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let name = operations::declared(&ctx, &name)?;
-    operations::resume(&ctx, &name, caller.name()).await?;
-    summary(&ctx, name).await.map(Json)
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    operations::resume(&node, &name, caller.name()).await?;
+    Ok(Json(operations::summary(&node, name).await?))
 }
 
 /// Ends the pin that a rollback has set: new snapshots are served again.
@@ -100,9 +86,10 @@ pub(crate) async fn release(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let name = operations::declared(&ctx, &name)?;
-    operations::release(&ctx, &name, caller.name()).await?;
-    summary(&ctx, name).await.map(Json)
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    operations::release(&node, &name, caller.name()).await?;
+    Ok(Json(operations::summary(&node, name).await?))
 }
 
 /// Cancels the open refresh.
@@ -112,9 +99,10 @@ pub(crate) async fn cancel(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RefreshCancelled>, ApiError> {
-    let name = operations::declared(&ctx, &name)?;
-    let refresh = operations::cancel(&ctx, &name, caller.name()).await?;
-    Ok(Json(RefreshCancelled { refresh: mapping::refresh(refresh) }))
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    let refresh = operations::cancel(&node, &name, caller.name()).await?;
+    Ok(Json(RefreshCancelled { refresh }))
 }
 
 /// Publishes a held snapshot.
@@ -125,9 +113,10 @@ pub(crate) async fn approve(
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let name = operations::declared(&ctx, &name)?;
-    let snapshot = operations::approve(&ctx, &name, version, caller.name()).await?;
-    Ok(Json(mapping::snapshot(snapshot)))
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    let snapshot = operations::approve(&node, &name, version, caller.name()).await?;
+    Ok(Json(snapshot))
 }
 
 /// Rejects a held snapshot.
@@ -138,9 +127,10 @@ pub(crate) async fn reject(
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let name = operations::declared(&ctx, &name)?;
-    let snapshot = operations::reject(&ctx, &name, version, caller.name()).await?;
-    Ok(Json(mapping::snapshot(snapshot)))
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    let snapshot = operations::reject(&node, &name, version, caller.name()).await?;
+    Ok(Json(snapshot))
 }
 
 /// Rolls back to an older snapshot and pins it: no other snapshot is served until it is released. An open
@@ -152,7 +142,8 @@ pub(crate) async fn rollback(
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let name = operations::declared(&ctx, &name)?;
-    let snapshot = operations::rollback(&ctx, &name, version, caller.name()).await?;
-    Ok(Json(mapping::snapshot(snapshot)))
+    let node = ctx.operations();
+    let name = operations::declared(&node, &name)?;
+    let snapshot = operations::rollback(&node, &name, version, caller.name()).await?;
+    Ok(Json(snapshot))
 }

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use throng_api::{BudgetDetail, BudgetList};
 use throng_model::AdGroupName;
+use throng_operations::mapping::budgets as mapping;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
-use super::mapping::budgets as mapping;
 
 /// All ad groups.
 #[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]

@@ -7,6 +7,7 @@ use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
 use throng_api::{DecideRequest, DecisionMade, DecisionRefusal};
 use throng_budget::{Event, EventKind};
+use throng_gate::Decision;
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::NodeContext;
@@ -29,27 +30,12 @@ pub(crate) async fn decide(
     }
     let now = ctx.clock.now();
     let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
-    let mut refused: Vec<DecisionRefusal> = Vec::new();
-    let mut candidates: Vec<AdGroupName> = Vec::with_capacity(request.ad_groups.len());
-    for text in &request.ad_groups {
-        match AdGroupName::new(text.as_str()) {
-            Ok(name) => candidates.push(name),
-            Err(error) => refused.push(DecisionRefusal {
-                ad_group: text.clone(),
-                code: "not_a_name".to_owned(),
-                why: error.to_string(),
-            }),
-        }
-    }
+    let (candidates, mut refused) = candidates(request.ad_groups.iter().map(String::as_str));
     let (decision, counted) = match request.record_insertion {
         true => ctx.gate.decide_and_count(user, &candidates, now),
         false => (ctx.gate.decide(user, &candidates, now), None),
     };
-    refused.extend(decision.refused.iter().map(|(name, reason)| DecisionRefusal {
-        ad_group: name.to_string(),
-        code: reason.code().to_owned(),
-        why: reason.to_string(),
-    }));
+    refused.extend(refusals(&decision));
     let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
         match record_insertion(&ctx, chosen, now).await {
@@ -64,6 +50,33 @@ pub(crate) async fn decide(
         }
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
+}
+
+/// The names of ad groups, and the refusals of what is not a name.
+pub(crate) fn candidates<'a>(
+    texts: impl Iterator<Item = &'a str>,
+) -> (Vec<AdGroupName>, Vec<DecisionRefusal>) {
+    let (mut names, mut refused) = (Vec::new(), Vec::new());
+    for text in texts {
+        match AdGroupName::new(text) {
+            Ok(name) => names.push(name),
+            Err(error) => refused.push(DecisionRefusal {
+                ad_group: text.to_owned(),
+                code: "not_a_name".to_owned(),
+                why: error.to_string(),
+            }),
+        }
+    }
+    (names, refused)
+}
+
+/// The ad groups that the gate refuses.
+pub(crate) fn refusals(decision: &Decision<AdGroupName>) -> impl Iterator<Item = DecisionRefusal> {
+    decision.refused.iter().map(|(name, reason)| DecisionRefusal {
+        ad_group: name.to_string(),
+        code: reason.code().to_owned(),
+        why: reason.to_string(),
+    })
 }
 
 /// Records an insertion; returns its id and its positions in the event log by partition.

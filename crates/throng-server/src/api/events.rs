@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_operations::mapping::budgets as mapping;
 use throng_telemetry::metrics;
 
 use crate::NodeContext;
@@ -16,7 +17,6 @@ use crate::NodeContext;
 use super::body::{content_type, whole};
 use super::encoding::decoded;
 use super::error::ApiError;
-use super::mapping::budgets as mapping;
 
 /// After how many seconds refused events may be sent again. A failed partition is restarted, and a full
 /// disk is checked, about every second.

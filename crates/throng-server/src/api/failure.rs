@@ -10,10 +10,10 @@ use throng_lake::LakeError;
 use throng_log::LogError;
 use throng_model::{Fault, Retry, StorageProblem};
 use throng_objects::ObjectsError;
+use throng_operations::OperationError;
 use throng_store::LedgerError;
 
 use super::error::ApiError;
-use crate::operations::OperationError;
 
 /// What is unavailable.
 enum Cause {
@@ -142,6 +142,7 @@ mod tests {
 
     use axum::http::header;
     use axum::response::IntoResponse as _;
+    use throng_worker::WorkerError;
 
     use super::*;
     use crate::NodeError;
@@ -249,11 +250,11 @@ mod tests {
             let message = error.to_string();
             assert_eq!(response(error.into()), unavailable, "{message}");
         }
-        let worker = || LakeError::Start {
+        let worker = || WorkerError::Start {
             program: "throng".to_owned(),
             source: io::Error::from(ErrorKind::NotFound),
         };
-        assert_eq!(of(NodeError::Lake(worker())), unavailable);
+        assert_eq!(of(NodeError::Lake(worker().into())), unavailable);
         // Bugs stay bugs.
         assert_eq!(of(NodeError::Ledger(bug())).0, 500);
         let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };

@@ -20,7 +20,6 @@ use crate::roles::cluster::cluster_members;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::budgets as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
 
@@ -118,8 +117,5 @@ pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<GateList>, ApiError> {
         version: feed.version,
         age_seconds: now.since(feed.at).as_secs_f64(),
     });
-    Ok(Json(GateList {
-        gates: gates.into_iter().map(|gate| mapping::gate(gate, now)).collect(),
-        partitions: partitions.collect(),
-    }))
+    Ok(Json(GateList { gates, partitions: partitions.collect() }))
 }

@@ -10,15 +10,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use throng_api::{NodeHealth, NodeList, Readiness};
-use throng_lake::Landlock;
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
 use throng_telemetry::metrics;
+use throng_worker::Landlock;
 
 use crate::NodeContext;
 use crate::health::Impact;
 
 use super::error::{self, ApiError, REQUEST_ID};
-use super::mapping::node as mapping;
+use super::mapping;
 
 pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
@@ -81,7 +81,7 @@ pub(crate) fn drain_samples() {
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
 pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<NodeList>, ApiError> {
     let (nodes, _) = crate::roles::cluster::cluster_members(&ctx).await?;
-    Ok(Json(NodeList { nodes: nodes.into_iter().map(mapping::node).collect() }))
+    Ok(Json(NodeList { nodes }))
 }
 
 /// Metrics in Prometheus' text format.

@@ -6,7 +6,7 @@ mod audiences;
 mod auth;
 mod body;
 mod budgets;
-mod decide;
+pub(crate) mod decide;
 mod encoding;
 mod error;
 mod events;
@@ -23,7 +23,7 @@ mod spec;
 mod stream;
 mod syncs;
 mod timeout;
-mod tokens;
+pub(crate) mod tokens;
 mod why;
 
 use std::sync::Arc;
@@ -48,7 +48,6 @@ pub(crate) use encoding::decoded;
 pub(crate) use encoding::decoded_length;
 pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
-pub(crate) use mapping::activation::task_eta;
 #[cfg(test)]
 pub(crate) use timeout::within;
 
@@ -76,11 +75,20 @@ impl Limits {
     }
 }
 
+/// The web pages, for the role api, and what every page loads.
+pub(crate) struct PageRoutes {
+    /// The pages.
+    pub(crate) pages: Router<Arc<NodeContext>>,
+    /// Style and script, which contain no data.
+    pub(crate) assets: Router<Arc<NodeContext>>,
+}
+
 /// All routes of a node: API, streams, pages. Streams end when `stop` is cancelled.
 pub(crate) fn router(
     ctx: Arc<NodeContext>,
     guard: Arc<Guard>,
     limits: Limits,
+    page: PageRoutes,
     stop: CancellationToken,
 ) -> Router {
     let has = |role| ctx.roles.contains(&role);
@@ -88,7 +96,7 @@ pub(crate) fn router(
     let mut slow = Router::new();
     let mut streams = Router::new();
     if has(Role::Api) {
-        bounded = bounded.merge(objects()).merge(crate::page::routes());
+        bounded = bounded.merge(objects()).merge(page.pages);
         slow = slow.merge(specs());
         streams = streams.route("/v1/stream", get(stream::changes));
     }
@@ -110,7 +118,7 @@ pub(crate) fn router(
         .merge(streams)
         .merge(health::open_routes())
         .merge(auth::sign_in_routes(Arc::clone(&guard)))
-        .merge(crate::page::assets())
+        .merge(page.assets)
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(Arc::clone(&ctx), require_data_directory))

@@ -1,112 +1,15 @@
 //! The OpenAPI description, generated from the handlers. `docs/reference/openapi.json` is a copy of it
 //! (`cargo xtask gen`).
 
-use std::collections::BTreeMap;
-
 use axum::Json;
-use throng_api::{ErrorBody, ErrorCode};
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, Ref, RefOr, Response};
-use utoipa::{Modify, OpenApi};
-
-/// Adds the bearer token.
-struct Token;
-
-impl Modify for Token {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme =
-            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
-    }
-}
-
-/// Gives every operation a unique id and the errors that every operation of its kind can have, and all errors
-/// the same schema.
-struct Common;
-
-/// The id of an operation: its method and its path, such as `get_v1_audiences_name`.
-fn operation_id(method: &str, path: &str) -> String {
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
-}
-
-/// The codes that an operation can respond with, besides those that it declares, each with its meaning.
-fn common_errors(method: &str, operation: &Operation) -> Vec<(ErrorCode, &'static str)> {
-    use ErrorCode::{
-        BadRequest, Forbidden, ForeignOrigin, Internal, Timeout, TooLarge, TooManyWrongTokens,
-        Unauthorized, Unavailable, UnknownHost, UnsupportedMediaType, WrongToken,
-    };
-    let mut errors = vec![(UnknownHost, "the host name of the request is not a name of the node")];
-    // Probes need no token, and read only memory.
-    if operation.security.is_some() {
-        return errors;
-    }
-    errors.extend([
-        (Unauthorized, "the request has no token and no session"),
-        (WrongToken, "the token is wrong, expired or revoked"),
-        (Forbidden, "the token lacks a scope"),
-        (Timeout, "the request took longer than `node.request_timeout_secs`"),
-        (TooManyWrongTokens, "too many wrong tokens from this address"),
-        (Internal, "a bug; the log of the node has the cause, with the request id"),
-        (Unavailable, "a component is unavailable; with `Retry-After` if a retry may succeed"),
-    ]);
-    let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
-    if has_parameters || operation.request_body.is_some() {
-        errors.push((BadRequest, "a parameter or the body is invalid"));
-    }
-    if method == "post" {
-        errors.extend([
-            (ForeignOrigin, "a page of another site sent the request"),
-            (TooLarge, "the body is larger than `node.max_request_bytes`"),
-            (UnsupportedMediaType, "the path does not accept the content type or encoding"),
-        ]);
-    }
-    errors
-}
-
-/// The description of the errors of one status.
-fn describe(errors: &[(ErrorCode, &str)]) -> String {
-    let parts: Vec<String> =
-        errors.iter().map(|(code, meaning)| format!("`{code}`: {meaning}")).collect();
-    parts.join("; ")
-}
-
-impl Modify for Common {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        for (path, item) in &mut openapi.paths.paths {
-            for (method, operation) in [("get", &mut item.get), ("post", &mut item.post)] {
-                let Some(operation) = operation else { continue };
-                operation.operation_id = Some(operation_id(method, path));
-                let mut errors: BTreeMap<u16, Vec<(ErrorCode, &str)>> = BTreeMap::new();
-                for (code, meaning) in common_errors(method, operation) {
-                    errors.entry(code.status()).or_default().push((code, meaning));
-                }
-                let responses = &mut operation.responses.responses;
-                for (status, errors) in errors {
-                    let common = RefOr::T(Response::new(describe(&errors)));
-                    responses.entry(status.to_string()).or_insert(common);
-                }
-                let any_error = RefOr::T(Response::new("all other responses are errors"));
-                responses.entry("default".to_owned()).or_insert(any_error);
-                for (status, response) in responses.iter_mut() {
-                    let RefOr::T(response) = response else { continue };
-                    let is_error = status == "default" || status.starts_with(['4', '5']);
-                    if is_error && response.content.is_empty() {
-                        let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
-                        response.content.insert("application/json".to_owned(), RefOr::T(body));
-                    }
-                }
-            }
-        }
-    }
-}
+use throng_api::{BearerToken, CommonErrors, ErrorBody, ErrorCode};
+use utoipa::OpenApi;
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Throng", description = "Audiences, lookups, activation, budgets, decisions"),
     security(("token" = [])),
-    modifiers(&Token, &Common),
+    modifiers(&BearerToken, &CommonErrors),
     components(schemas(ErrorBody, throng_api::ErrorDetail, ErrorCode, throng_api::SpecProblem)),
     paths(
         super::health::healthz, super::health::readyz, super::health::details, super::health::metrics, super::health::nodes, document,
@@ -137,6 +40,8 @@ pub(crate) async fn document() -> Json<utoipa::openapi::OpenApi> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use utoipa::openapi::RefOr;
 
     use super::*;
 

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use throng_activation::{MAX_KEPT_SIZES, evaluate_sizes, size_series};
-use throng_api::{ActivationVerdict, SyncSizes};
+use throng_api::SyncSizes;
+use throng_operations::syncs as operations;
 
 use crate::NodeContext;
-use crate::operations::syncs as operations;
 
 use super::error::ApiError;
-use super::mapping::activation as mapping;
 
 /// The sizes that the platform reported for the audience of a sync over the last 30 days, each with the
 /// number of users that were delivered.
@@ -20,15 +18,7 @@ pub(crate) async fn of_sync(
     State(ctx): State<Arc<NodeContext>>,
     Path(name): Path<String>,
 ) -> Result<Json<SyncSizes>, ApiError> {
-    let sync = operations::declared(&ctx, &name)?;
-    let sizes = ctx.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
-    let audience = ctx.ledger.platform_audience(&sync).await?;
-    let platform_id = audience.map(|audience| audience.platform_id);
-    let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
-    let (verdict, reason) = match evaluate_sizes(&series) {
-        Some(finding) => (mapping::verdict(finding.verdict), Some(finding.reason)),
-        None => (ActivationVerdict::Passed, None),
-    };
-    let sizes = sizes.into_iter().map(mapping::size).collect();
-    Ok(Json(SyncSizes { sync, platform_id, verdict, reason, sizes }))
+    let node = ctx.operations();
+    let sync = operations::declared(&node, &name)?;
+    Ok(Json(operations::sizes(&node, sync).await?))
 }

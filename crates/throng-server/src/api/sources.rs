@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use throng_api::SourceList;
+use throng_operations::mapping::sources as mapping;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
-use super::mapping::sources as mapping;
 
 /// All tables of all sources.
 #[utoipa::path(get, path = "/v1/sources", responses((status = 200, body = SourceList, description = "`sources`: name, path, `tables` (name, files, bytes, rows if known, columns with types, `refused` with the cause), `passed_over`: skipped files with the reason"), (status = 503, description = "the tables cannot be listed, because it takes too much memory or time")))]

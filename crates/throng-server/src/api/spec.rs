@@ -6,13 +6,14 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
+use throng_operations::mapping::spec as mapping;
+use throng_spec::{Plan, SpecFiles};
 
-use crate::NodeContext;
-use crate::node::{Refusal, plan_sent};
+use crate::node::{Refusal, apply_planned, plan_sent};
+use crate::{NodeContext, NodeError};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::spec as mapping;
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
@@ -60,7 +61,28 @@ pub(crate) async fn apply(
     Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<SpecChanged>, ApiError> {
     let files = mapping::files(base, files);
-    let (version, plan) =
-        crate::operations::spec::apply(&ctx, files, base_version, caller.name()).await?;
+    let (version, plan) = apply_sent(&ctx, files, base_version, caller.name()).await?;
     Ok(Json(SpecChanged { version, plan: mapping::plan(plan) }))
+}
+
+/// Checks the files of a spec and applies it to the running node; with a `base`, only over that version.
+/// Returns the new version and what changed.
+async fn apply_sent(
+    ctx: &Arc<NodeContext>,
+    files: SpecFiles,
+    base: Option<u64>,
+    actor: &str,
+) -> Result<(u64, Plan), Refusal> {
+    let planned = plan_sent(ctx, files).await?;
+    let (ctx, actor) = (Arc::clone(ctx), actor.to_owned());
+    // In a separate task, so that it ends also if the client disconnects: a spec must not be applied in part.
+    let applying = tokio::spawn(async move { apply_planned(&ctx, planned, base, &actor).await });
+    match applying.await {
+        Ok(applied) => applied,
+        Err(panicked) => Err(Refusal::Failed(NodeError::Io {
+            doing: "apply",
+            what: "the spec".to_owned(),
+            source: std::io::Error::other(panicked),
+        })),
+    }
 }

@@ -1,24 +1,22 @@
 //! Syncs, runs, tasks.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{
-    ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed,
-    SyncSummary, TaskDetail, TaskList, TasksEnqueued,
+    ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed, TaskDetail,
+    TaskList, TasksEnqueued,
 };
 use throng_model::{SyncRunId, TaskId};
+use throng_operations::syncs::RunScope;
+use throng_operations::{runs as run_operations, syncs as operations};
 
 use crate::NodeContext;
-use crate::operations::syncs::RunScope;
-use crate::operations::{runs as run_operations, syncs as operations};
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::activation as mapping;
 
 type Ctx = State<Arc<NodeContext>>;
 type NamedResult = Result<Json<SyncNamed>, ApiError>;
@@ -29,38 +27,7 @@ const MAX_ROWS: u32 = 500;
 /// The syncs of the applied spec, each with the state of its audience on the platform.
 #[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<SyncList>, ApiError> {
-    let mut delivered: HashMap<_, _> = ctx.ledger.delivered().await?.into_iter().collect();
-    let records = ctx.ledger.delivered_records().await?;
-    let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
-    let paused: HashMap<_, _> = ctx.ledger.paused_syncs().await?.into_iter().collect();
-    let sizes = ctx.ledger.newest_sizes().await?;
-    let mut sizes: HashMap<_, _> =
-        sizes.into_iter().map(|size| (size.sync.clone(), size)).collect();
-    let spec = ctx.spec.load();
-    let syncs = spec.syncs.iter().map(|sync| {
-        let platform = delivered.remove(&sync.name);
-        let record = records.get(&sync.name);
-        let due = record.map_or(0, |record| record.due);
-        // A size of an earlier audience on the platform says nothing about the current one.
-        let size = sizes.remove(&sync.name).filter(|size| {
-            platform.as_ref().is_some_and(|platform| platform.platform_id == size.platform_id)
-        });
-        SyncSummary {
-            name: sync.name.clone(),
-            audience: sync.audience.clone(),
-            destination: sync.destination.clone(),
-            mode: mapping::declared_mode(sync.mode),
-            paused_at: paused.get(&sync.name).copied(),
-            delivered_version: platform.as_ref().and_then(|platform| platform.delivered_version),
-            delivered_at: platform.as_ref().and_then(|platform| platform.delivered_at),
-            platform_id: platform.map(|platform| platform.platform_id),
-            delivered_users: record.map(|record| record.users),
-            removals_due: due,
-            removals_retry_at: record.filter(|_| due > 0).and_then(|record| record.retry_at),
-            size: size.map(mapping::size),
-        }
-    });
-    Ok(Json(SyncList { syncs: syncs.collect() }))
+    Ok(Json(operations::list(&ctx.operations()).await?))
 }
 
 /// Plans a run of a sync at once if it has something to send.
@@ -71,13 +38,14 @@ pub(crate) async fn run(
     Path(name): Path<String>,
     Body(RunSync { full, forget_delivered }): Body<RunSync>,
 ) -> NamedResult {
-    let sync = operations::declared(&ctx, &name)?;
+    let node = ctx.operations();
+    let sync = operations::declared(&node, &name)?;
     let scope = match (full, forget_delivered) {
         (_, true) => RunScope::FullWithoutRecord,
         (true, false) => RunScope::Full,
         (false, false) => RunScope::Difference,
     };
-    operations::run(&ctx, &sync, scope, caller.name()).await?;
+    operations::run(&node, &sync, scope, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
 }
 
@@ -89,8 +57,9 @@ pub(crate) async fn recreate(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let sync = operations::declared(&ctx, &name)?;
-    operations::recreate(&ctx, &sync, caller.name()).await?;
+    let node = ctx.operations();
+    let sync = operations::declared(&node, &name)?;
+    operations::recreate(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
 }
 
@@ -102,8 +71,9 @@ pub(crate) async fn pause(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let sync = operations::declared(&ctx, &name)?;
-    operations::pause(&ctx, &sync, caller.name()).await?;
+    let node = ctx.operations();
+    let sync = operations::declared(&node, &name)?;
+    operations::pause(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
 }
 
@@ -114,16 +84,16 @@ pub(crate) async fn resume(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let sync = operations::declared(&ctx, &name)?;
-    operations::resume(&ctx, &sync, caller.name()).await?;
+    let node = ctx.operations();
+    let sync = operations::declared(&node, &name)?;
+    operations::resume(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
 }
 
 /// The newest 500 runs.
 #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = RunList, description = "`runs`, newest first")))]
 pub(crate) async fn runs(State(ctx): Ctx) -> Result<Json<RunList>, ApiError> {
-    let runs = ctx.ledger.runs(None, MAX_ROWS).await?;
-    Ok(Json(RunList { runs: runs.into_iter().map(mapping::run).collect() }))
+    Ok(Json(RunList { runs: run_operations::list(&ctx.operations(), MAX_ROWS).await? }))
 }
 
 /// Approves a held run.
@@ -133,8 +103,8 @@ pub(crate) async fn approve_run(
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
 ) -> Result<Json<ActivationRun>, ApiError> {
-    let run = run_operations::approve(&ctx, SyncRunId(id), caller.name()).await?;
-    Ok(Json(mapping::run(run)))
+    let run = run_operations::approve(&ctx.operations(), SyncRunId(id), caller.name()).await?;
+    Ok(Json(run))
 }
 
 /// Approves all held runs of a destination. Runs that are held because of failed checks of the account and have
@@ -145,20 +115,15 @@ pub(crate) async fn approve_destination(
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RunsApproved>, ApiError> {
-    let approved = run_operations::approve_destination(&ctx, &name, caller.name()).await?;
+    let approved =
+        run_operations::approve_destination(&ctx.operations(), &name, caller.name()).await?;
     Ok(Json(RunsApproved { approved }))
 }
 
 /// Tasks: running ones first, then queued ones, then finished ones.
 #[utoipa::path(get, path = "/v1/tasks", responses((status = 200, body = TaskList, description = "`tasks` and `counts` by state")))]
 pub(crate) async fn tasks(State(ctx): Ctx) -> Result<Json<TaskList>, ApiError> {
-    let now = ctx.clock.now();
-    let tasks = ctx.ledger.tasks(MAX_ROWS).await?;
-    let counts = ctx.ledger.task_counts().await?.into_iter();
-    Ok(Json(TaskList {
-        tasks: tasks.into_iter().map(|task| mapping::task_progress(task, now)).collect(),
-        counts: counts.map(|(state, count)| (mapping::task_state(state), count)).collect(),
-    }))
+    Ok(Json(run_operations::tasks(&ctx.operations(), MAX_ROWS).await?))
 }
 
 /// One task with its run, batches, receipts and check.
@@ -167,18 +132,7 @@ pub(crate) async fn task(
     State(ctx): Ctx,
     Path(id): Path<i64>,
 ) -> Result<Json<TaskDetail>, ApiError> {
-    let task = ctx.ledger.task(TaskId(id)).await?;
-    let check = ctx.ledger.check_of(task.id).await?;
-    let run = ctx.ledger.run(task.run).await?;
-    let batches = ctx.ledger.batches(task.id).await?;
-    let receipts = ctx.ledger.receipts(task.id).await?;
-    Ok(Json(TaskDetail {
-        run: mapping::run(run),
-        batches: batches.into_iter().map(mapping::batch).collect(),
-        receipts: receipts.into_iter().map(mapping::receipt).collect(),
-        check: check.map(mapping::check),
-        task: mapping::task_progress(task, ctx.clock.now()),
-    }))
+    Ok(Json(run_operations::task(&ctx.operations(), TaskId(id)).await?))
 }
 
 /// Puts a failed task back into the queue, and ends the backoff of its account.
@@ -188,14 +142,14 @@ pub(crate) async fn requeue(
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
 ) -> Result<Json<ActivationTask>, ApiError> {
-    let task = run_operations::requeue(&ctx, TaskId(id), caller.name()).await?;
-    Ok(Json(mapping::task(task)))
+    let task = run_operations::requeue(&ctx.operations(), TaskId(id), caller.name()).await?;
+    Ok(Json(task))
 }
 
 /// Enqueues the due tasks again, in case their messages were lost; of one account only as many as may be queued
 /// at a time, the others follow. Safe at any time: a worker that receives a message reads the task in the ledger.
 #[utoipa::path(post, path = "/v1/tasks/enqueue", responses((status = 200, body = TasksEnqueued, description = "`enqueued`: the number of tasks that were enqueued")))]
 pub(crate) async fn enqueue_due(State(ctx): Ctx) -> Result<Json<TasksEnqueued>, ApiError> {
-    let enqueued = run_operations::enqueue_due(&ctx).await?;
+    let enqueued = run_operations::enqueue_due(&ctx.operations()).await?;
     Ok(Json(TasksEnqueued { enqueued }))
 }

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use throng_access::{AccessError, Caller, Scope, Scopes, TokenRequest, is_token_name};
 use throng_api::{
-    CreateToken, SessionEnded, SessionList, SignInLink, TokenCreated, TokenList, TokenRevoked,
+    CreateToken, SessionEnded, SessionList, SessionSummary, SignInLink, TokenCreated, TokenList,
+    TokenRevoked, TokenSummary,
 };
 use throng_model::Timestamp;
 
@@ -15,7 +16,7 @@ use crate::NodeContext;
 
 use super::body::Body;
 use super::error::ApiError;
-use super::mapping::node as mapping;
+use super::mapping;
 
 type Ctx = State<Arc<NodeContext>>;
 
@@ -85,11 +86,16 @@ pub(crate) async fn create(
 /// All tokens, also expired and revoked ones; without their secrets.
 #[utoipa::path(get, path = "/v1/tokens", responses((status = 200, body = TokenList, description = "`tokens`: name, scopes, workspace, created_at, created_by, expires_at, last_used_at, revoked_at, valid")))]
 pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<TokenList>, ApiError> {
+    Ok(Json(TokenList { tokens: all_tokens(&ctx).await? }))
+}
+
+/// All tokens, also expired and revoked ones; without their secrets.
+pub(crate) async fn all_tokens(ctx: &NodeContext) -> Result<Vec<TokenSummary>, ApiError> {
     let tokens = ctx.access.list().await?.into_iter().map(|row| {
         let valid = ctx.access.is_valid(&row);
         mapping::token(row, valid)
     });
-    Ok(Json(TokenList { tokens: tokens.collect() }))
+    Ok(tokens.collect())
 }
 
 /// Revokes a token and ends its sessions.
@@ -106,9 +112,13 @@ pub(crate) async fn revoke(
 /// The sessions of browsers.
 #[utoipa::path(get, path = "/v1/sessions", responses((status = 200, body = SessionList, description = "`sessions`: id, token, created_at, last_seen_at, expires_at")))]
 pub(crate) async fn sessions(State(ctx): Ctx) -> Result<Json<SessionList>, ApiError> {
+    Ok(Json(SessionList { sessions: all_sessions(&ctx).await? }))
+}
+
+/// The sessions of browsers.
+pub(crate) async fn all_sessions(ctx: &NodeContext) -> Result<Vec<SessionSummary>, ApiError> {
     let sessions = ctx.access.sessions().await?.into_iter();
-    let sessions = sessions.map(|(row, token)| mapping::session(&row, token));
-    Ok(Json(SessionList { sessions: sessions.collect() }))
+    Ok(sessions.map(|(row, token)| mapping::session(&row, token)).collect())
 }
 
 /// Ends a session.

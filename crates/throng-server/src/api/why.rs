@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use throng_api::History;
+use throng_operations::history::newest;
 use throng_spec::Spec;
 use throng_store::SubjectKind;
 
 use crate::NodeContext;
 
 use super::error::ApiError;
-use super::mapping::audiences as mapping;
 
 /// The history of an audience, a sync or an ad group, newest first.
 #[utoipa::path(get, path = "/v1/why/{kind}/{name}", params(("kind" = String, Path, description = "audience, sync or ad_group"), ("name" = String, Path)), responses((status = 200, body = History, description = "`history`: what, why, at, actor"), (status = 404, description = "no such object in the applied spec, and no history of it")))]
@@ -23,13 +23,13 @@ pub(crate) async fn history(
         return Err(ApiError::bad_request(format!("`{kind}` is not a kind of object"))
             .help("use audience, sync or ad_group"));
     }
-    let subject_kind = SubjectKind::from(kind.clone());
-    let history = ctx.ledger.history(Some((&subject_kind, name.as_str())), 200).await?;
+    let subject = (SubjectKind::from(kind.clone()), name.as_str());
+    let history = newest(&ctx.operations(), Some(subject), 200).await?;
     if history.is_empty() && !is_declared(&ctx.spec.load(), &kind, &name) {
         let what = kind.replace('_', " ");
         return Err(ApiError::not_found(format!("no {what} `{name}` in the applied spec")));
     }
-    Ok(Json(History { history: history.into_iter().map(mapping::history_item).collect() }))
+    Ok(Json(History { history }))
 }
 
 fn is_declared(spec: &Spec, kind: &str, name: &str) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use throng_aggregator::GateReport;
 use throng_spec::LogSettings;
 use throng_store::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
+use throng_telemetry::Families;
 use throng_telemetry::metrics::{
     ALERT_EVENTS_PENDING, ALERTS_OPEN, AUDIENCE_AGE_SECONDS_MAX, BATCHES_OPEN, DISK_FREE_BYTES,
     DISK_SIZE_BYTES, GATE_APPLIED_VERSION, GATE_REPORT_AGE_SECONDS, LEDGER_READABLE, LOG_BYTES,
@@ -15,7 +16,6 @@ use throng_telemetry::metrics::{
 };
 use tokio::time::Instant;
 
-use super::Families;
 use crate::NodeContext;
 
 /// A scrape within this time after another one gets the same values of the ledger: several scrapers

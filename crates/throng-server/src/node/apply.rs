@@ -313,6 +313,7 @@ pub(crate) async fn plan_sent(
     let mut plan = throng_spec::plan(before.as_ref(), &stored);
     let gone = removed_syncs(&*ctx.ledger, before.as_ref(), &stored).await?;
     plan.warnings.extend(gone.iter().map(RemovedSync::warning));
+    plan.warnings.extend(models.iter().flat_map(CheckedModel::warnings));
     Ok(Planned { spec, lake, version, plan, models })
 }
 

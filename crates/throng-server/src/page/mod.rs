@@ -1,41 +1,27 @@
-//! The web pages. The node renders them; `assets/throng.js` reloads the content of a page when the stream of
-//! changes says that it changed. No framework and no build step.
+//! The web pages over HTTP: handlers collect what a page shows, and `throng_page` renders it.
 
 mod access;
 mod activation;
 mod alerts;
 mod audiences;
 mod budgets;
-mod chart;
 mod decide;
 mod overview;
-mod show;
 mod sources;
-mod syncs;
 
 use std::sync::Arc;
 
-use askama::Template;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use throng_aggregator::BudgetsError;
+use throng_page::{RenderError, Rendered};
+use throng_store::LedgerError;
 
 use crate::NodeContext;
 use crate::api::ApiError;
-
-/// The pages of the menu: path and name.
-pub(crate) const MENU: &[(&str, &str)] = &[
-    ("/", "Overview"),
-    ("/sources", "Sources"),
-    ("/audiences", "Audiences"),
-    ("/activation", "Activation"),
-    ("/budgets", "Budgets"),
-    ("/alerts", "Alerts"),
-    ("/decide", "Try a decision"),
-    ("/access", "Access"),
-];
 
 /// The routes of the pages.
 pub(crate) fn routes() -> Router<Arc<NodeContext>> {
@@ -45,7 +31,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
         .route("/activation/tasks/{id}", get(activation::task))
-        .route("/activation/syncs/{name}", get(syncs::one))
+        .route("/activation/syncs/{name}", get(activation::sync))
         .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
         .route("/budgets/{name}", get(budgets::one))
@@ -62,14 +48,11 @@ pub(crate) fn assets() -> Router<Arc<NodeContext>> {
 type Context = State<Arc<NodeContext>>;
 
 async fn style() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("../../assets/throng.css"))
+    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], throng_page::STYLE)
 }
 
 async fn script() -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
-        include_str!("../../assets/throng.js"),
-    )
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], throng_page::SCRIPT)
 }
 
 /// A page that could not be shown.
@@ -78,38 +61,30 @@ pub(crate) enum PageError {
     Missing(String),
     /// The error, as the API reports it.
     Failed(ApiError),
-    /// The template failed to render.
-    Template(askama::Error),
+    /// The page failed to render.
+    Render(RenderError),
 }
 
-impl From<throng_aggregator::BudgetsError> for PageError {
-    fn from(error: throng_aggregator::BudgetsError) -> Self {
+impl From<ApiError> for PageError {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<BudgetsError> for PageError {
+    fn from(error: BudgetsError) -> Self {
         Self::Failed(error.into())
     }
 }
 
-impl From<throng_store::LedgerError> for PageError {
-    fn from(error: throng_store::LedgerError) -> Self {
+impl From<LedgerError> for PageError {
+    fn from(error: LedgerError) -> Self {
         match error {
-            throng_store::LedgerError::NotFound { what, name } => {
+            LedgerError::NotFound { what, name } => {
                 Self::Missing(format!("There is no {what} {name}."))
             }
             other => Self::Failed(other.into()),
         }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "error.html")]
-struct ErrorPage {
-    title: &'static str,
-    message: String,
-    suggested_fix: Option<String>,
-}
-
-impl ErrorPage {
-    fn menu_path(&self) -> &'static str {
-        ""
     }
 }
 
@@ -118,7 +93,7 @@ impl IntoResponse for PageError {
         let (status, message, suggested_fix, retry_after) = match self {
             Self::Missing(message) => (StatusCode::NOT_FOUND, message, None, None),
             Self::Failed(error) => error.into_parts(),
-            Self::Template(error) => {
+            Self::Render(error) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "failed to render a page"
@@ -132,7 +107,8 @@ impl IntoResponse for PageError {
             StatusCode::SERVICE_UNAVAILABLE => "Unavailable",
             _ => "Error",
         };
-        let mut response = match (ErrorPage { title, message, suggested_fix }).render() {
+        let page = throng_page::error::page(title, &message, suggested_fix.as_deref());
+        let mut response = match page {
             Ok(html) => (status, Html(html)).into_response(),
             Err(_) => status.into_response(),
         };
@@ -145,6 +121,6 @@ impl IntoResponse for PageError {
 
 type Page = Result<Html<String>, PageError>;
 
-fn render(template: &impl Template) -> Page {
-    template.render().map(Html).map_err(PageError::Template)
+fn html(page: Rendered) -> Page {
+    page.map(Html).map_err(PageError::Render)
 }

@@ -9,9 +9,7 @@ mod node_state;
 
 use std::sync::Arc;
 
-use throng_activation::{Activation, EnqueueError, TaskQueues, run_workers};
-use throng_model::{SyncName, Timestamp};
-use throng_store::LedgerError;
+use throng_activation::{Activation, TaskQueues, run_workers};
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
@@ -47,23 +45,4 @@ fn activation(ctx: &Arc<NodeContext>) -> Activation {
         identifiers: Arc::clone(&node) as Arc<dyn throng_activation::IdentifierQueries>,
         node,
     }
-}
-
-/// Requests a run of a sync; see [`throng_activation::request_run`].
-pub(crate) async fn request_run(
-    ctx: &NodeContext,
-    sync: &SyncName,
-    full: bool,
-    forget: bool,
-) -> Result<(), LedgerError> {
-    throng_activation::request_run(&*ctx.ledger, ctx.clock.now(), sync, full, forget).await
-}
-
-/// Enqueues tasks that are due and were not enqueued since `before`. Returns their number.
-pub(crate) async fn enqueue_due_tasks(
-    ctx: &NodeContext,
-    before: Timestamp,
-) -> Result<u64, EnqueueError> {
-    let queue = &*ctx.queues.tasks;
-    throng_activation::enqueue_due_tasks(&*ctx.ledger, &*ctx.clock, queue, before).await
 }

@@ -1,13 +1,11 @@
 //! What every node does besides its roles: it follows what other nodes apply and publish, and writes its own
 //! status for them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use throng_aggregator::GateReport;
-use throng_model::Timestamp;
+use throng_api::{GateApplied, NodeSummary};
+use throng_operations::members::{NodeStatus, members};
 use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
 use throng_telemetry::metrics;
@@ -20,8 +18,6 @@ use crate::{Change, NodeContext};
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a node writes its status.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
-/// A node whose last heartbeat is older is no longer a member.
-const MEMBER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the files that are served are inspected.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(30);
 /// After an error of the ledger or the objects.
@@ -60,18 +56,6 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     }
 }
 
-/// The status of a node, as it is stored in the ledger.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct NodeStatus {
-    /// The partitions that it leads.
-    partitions: Vec<u32>,
-    /// The partitions of which it runs the standby replica.
-    #[serde(default)]
-    stands_by: Vec<u32>,
-    /// The gates that report to it.
-    gates: Vec<GateReport>,
-}
-
 async fn write_status(ctx: &NodeContext) {
     let now = ctx.clock.now();
     let gates = ctx.budgets.gates();
@@ -102,69 +86,14 @@ async fn write_status(ctx: &NodeContext) {
     }
 }
 
-/// A process of the cluster, by its last heartbeat, which is at most half a minute old.
-#[derive(Debug, Serialize)]
-pub struct Member {
-    /// Its name, as in leases.
-    pub name: String,
-    /// Its roles.
-    pub roles: String,
-    /// The address of its API.
-    pub url: String,
-    /// When it was started.
-    pub started_at: Timestamp,
-    /// When it wrote its status.
-    pub seen_at: Timestamp,
-    /// The partitions that it leads.
-    pub partitions: Vec<u32>,
-    /// The partitions of which it runs the standby replica.
-    pub stands_by: Vec<u32>,
-    /// How many gates report to it.
-    pub gates: usize,
-}
-
 /// The processes of the cluster, and every gate that reports to one of them.
 ///
 /// # Errors
 /// [`LedgerError`].
-pub async fn cluster_members(
+pub(crate) async fn cluster_members(
     ctx: &NodeContext,
-) -> Result<(Vec<Member>, Vec<GateReport>), LedgerError> {
-    let rows = ctx.ledger.nodes(ctx.clock.now().minus(MEMBER_TIMEOUT)).await?;
-    // What a gate reports to this node is newer than what the ledger has of it.
-    let mut gates: BTreeMap<String, GateReport> = BTreeMap::new();
-    let mut members = Vec::with_capacity(rows.len());
-    for row in rows {
-        // A status of another version that cannot be read: the node is a member all the same.
-        let status: NodeStatus = serde_json::from_value(row.status).unwrap_or_default();
-        members.push(Member {
-            name: row.name,
-            roles: row.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
-            url: row.url,
-            started_at: row.started_at,
-            seen_at: row.seen_at,
-            partitions: status.partitions,
-            stands_by: status.stands_by,
-            gates: status.gates.len(),
-        });
-        for gate in status.gates {
-            newest(&mut gates, gate);
-        }
-    }
-    for gate in ctx.budgets.gates() {
-        newest(&mut gates, gate);
-    }
-    Ok((members, gates.into_values().collect()))
-}
-
-/// Keeps the newer report: a gate that moved from one relay to another is in the status of both for a while.
-fn newest(gates: &mut BTreeMap<String, GateReport>, gate: GateReport) {
-    match gates.get(&gate.id) {
-        Some(known) if known.at >= gate.at => {}
-        _ => {
-            gates.insert(gate.id.clone(), gate);
-        }
-    }
+) -> Result<(Vec<NodeSummary>, Vec<GateApplied>), LedgerError> {
+    members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await
 }
 
 type Versions = Vec<(throng_model::AudienceName, u64)>;

@@ -78,9 +78,12 @@ impl Shop {
 
     /// The only audience's folder.
     fn audience(&self) -> PathBuf {
+        let is_hidden =
+            |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
         let mut folders: Vec<PathBuf> = std::fs::read_dir(self.path("out"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| !is_hidden(path))
             .collect();
         let folder = folders.pop().unwrap();
         assert!(folders.is_empty(), "one sync, one folder");

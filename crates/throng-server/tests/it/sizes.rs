@@ -134,7 +134,8 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
         clock.advance(Duration::from_secs(10 * 3_600));
         let known = read(&client, count).await;
         assert_eq!(known["verdict"], json!("passed"), "the loss has not lasted long enough");
-        assert_eq!(known["sizes"][count - 1]["upper"], Value::Null);
+        // The platform says that the audience is too small for a number.
+        assert_eq!(known["sizes"][count - 1]["upper"], json!(1_000));
     }
     clock.advance(Duration::from_secs(10 * 3_600));
     let known = read(&client, 10).await;

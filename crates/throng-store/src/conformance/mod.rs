@@ -247,6 +247,7 @@ fn new_run(name: &str, to: u64, adds: &[u64]) -> NewRun {
         held: None,
         plan: None,
         normalised: ReasonCounts::new(),
+        users_removed: 0,
     }
 }
 

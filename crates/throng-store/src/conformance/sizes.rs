@@ -14,6 +14,7 @@ fn size(name: &str, n: u64, upper: Option<u64>) -> SizeRecord {
         upper,
         delivered: 10 * n,
         settling: upper.is_none(),
+        removed: (n > 2).then_some(3 * n),
     }
 }
 

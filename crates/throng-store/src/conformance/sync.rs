@@ -38,7 +38,7 @@ pub(super) async fn a_sync_has_one_open_run(ledger: &dyn Ledger) {
 pub(super) async fn batches_are_ranked_per_operation(ledger: &dyn Ledger) {
     let mut run = new_run("ads", 2, &[]);
     run.from_version = Some(1);
-    (run.adds, run.removes) = (25, 12);
+    (run.adds, run.removes, run.users_removed) = (25, 12, 11);
     run.batches = vec![
         (Operation::Remove, 10),
         (Operation::Remove, 2),
@@ -47,6 +47,7 @@ pub(super) async fn batches_are_ranked_per_operation(ledger: &dyn Ledger) {
     ];
     let task = running(ledger, &run, "w").await;
     assert_eq!((task.batches, task.batches_done), (4, 0));
+    assert_eq!(ledger.run(task.run).await.unwrap().users_removed, 11);
     let found = ledger.batches(task.id).await.unwrap();
     let shown: Vec<_> =
         found.iter().map(|b| (b.number, b.operation, b.first_rank, b.rows)).collect();

@@ -39,6 +39,9 @@ pub(crate) struct Table {
     /// Columns with white space around values.
     #[serde(default)]
     pub(crate) padded: Vec<String>,
+    /// Doubts about its files.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
     /// The first files that are not read.
     #[serde(default)]
     pub(crate) passed_over: Vec<SkippedFile>,

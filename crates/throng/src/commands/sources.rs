@@ -44,6 +44,8 @@ pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
             for column in &table.padded {
                 notes.push(format!("{name}: white space around values of the column {column}"));
             }
+            notes
+                .extend(table.warnings.iter().map(|warning| format!("{name}: warning: {warning}")));
             passed_over(&name, &table.passed_over, table.passed_over_count, &mut notes);
         }
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
+use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_server::{CheckError, CheckedModel, Environment, Finding, check_backends, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
 use crate::args::ApplyArgs;
@@ -52,18 +53,19 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
         true => check_backends(&spec.node, &environment()).await,
         false => Vec::new(),
     };
+    let mut warnings = throng_spec::warnings(&spec);
+    warnings.extend(models.iter().flat_map(CheckedModel::warnings));
     let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
         let help = "`backends` has what is wrong with each and what to do";
         let success = Success::new(ok, "a backend does not work", help);
-        let warnings = throng_spec::warnings(&spec);
         let landlock = landlock.name();
         out::json(&CheckReport { success, models, backends: findings, warnings, landlock });
         return Ok(code);
     }
-    for warning in throng_spec::warnings(&spec) {
+    for warning in warnings {
         out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {

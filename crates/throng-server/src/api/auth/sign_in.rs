@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use askama::Template;
 use axum::extract::rejection::FormRejection;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::request::Parts;
@@ -48,7 +47,7 @@ async fn open(
         return page(StatusCode::OK, "/", "");
     }
     if !is_opened_by_hand(&parts) {
-        return render(&SignInPage { back: "/", code: &code, error: "" }, StatusCode::OK);
+        return respond(throng_page::sign_in::with_code(&code), StatusCode::OK);
     }
     sign_in_by_code(&guard, &code).await
 }
@@ -135,21 +134,13 @@ fn failed(error: &AccessError) -> Response {
     error.help("try again in a moment").into_response()
 }
 
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignInPage<'a> {
-    back: &'a str,
-    code: &'a str,
-    error: &'a str,
-}
-
 /// The sign-in page.
 pub(super) fn page(status: StatusCode, back: &str, error: &str) -> Response {
-    render(&SignInPage { back: own_path(back), code: "", error }, status)
+    respond(throng_page::sign_in::with_token(own_path(back), error), status)
 }
 
-fn render(page: &SignInPage<'_>, status: StatusCode) -> Response {
-    match page.render() {
+fn respond(page: throng_page::Rendered, status: StatusCode) -> Response {
+    match page {
         Ok(html) => (status, Html(html)).into_response(),
         Err(_) => ApiError::unauthorized().into_response(),
     }

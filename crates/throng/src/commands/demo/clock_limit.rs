@@ -10,7 +10,6 @@ use throng_server::Node;
 use throng_sim::fleet::FleetProgress;
 
 use super::DemoEnvironment;
-use super::steps::{billable_micros, set_limit};
 use crate::args::DemoArgs;
 
 /// How far the clock may be ahead of the slowest, in its own time: one window of in-flight spend.
@@ -36,7 +35,7 @@ impl FleetOfNode<'_> {
     fn reached(&mut self, environment: &DemoEnvironment, servers: u32) -> Option<Timestamp> {
         let now = environment.clock.now();
         let accepted =
-            billable_micros(environment, |kind, ad_group| self.progress.accepted(kind, ad_group));
+            environment.billable_micros(|kind, ad_group| self.progress.accepted(kind, ad_group));
         self.accepted.push_back((now, accepted));
         let counted: i64 = self.node.context().budgets.states().iter().map(|s| s.actual.0).sum();
         while let Some((at, _)) = self.accepted.front().filter(|(_, value)| *value <= counted) {
@@ -77,7 +76,7 @@ pub(super) async fn advance(
             continue;
         }
         (limit, stalled) = (next, Duration::ZERO);
-        if let Err(error) = set_limit(environment, limit) {
+        if let Err(error) = environment.set_limit(limit) {
             return error;
         }
     }

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_access::Scope;
-use throng_model::{AdjustableClock, Clock as _, Secret, SystemClock};
+use throng_model::{AdGroupName, AdjustableClock, Clock as _, Secret, SystemClock, Timestamp};
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
-use throng_spec::{Prediction, Role, Spec};
+use throng_spec::{Prediction, Pricing, Role, Spec};
 
 use crate::args::{DemoArgs, Engine};
 use crate::failure::{Failure, Success};
@@ -62,6 +62,39 @@ struct DemoEnvironment {
     /// Removed when the demo ends.
     _registration: Registration,
     data_dir: DataDir,
+}
+
+impl DemoEnvironment {
+    /// Sets the speed of the demo's clock, for all of its processes.
+    fn set_speed(&self, speed: f64) -> Result<()> {
+        self.clock.set_speed(speed);
+        self.publish_clock()
+    }
+
+    /// Sets the instant at which the demo's clock stops, for all of its processes.
+    fn set_limit(&self, limit: Timestamp) -> Result<()> {
+        self.clock.set_limit(Some(limit));
+        self.publish_clock()
+    }
+
+    fn publish_clock(&self) -> Result<()> {
+        simulated_clock::publish(&self.clock, &self.clock_file)
+            .context("cannot write the demo's clock")
+    }
+
+    /// The value in micros of billable events (`impression` or `click`), by their count of each ad group.
+    fn billable_micros(&self, count: impl Fn(&'static str, &AdGroupName) -> u64) -> i64 {
+        let amounts = self.spec.ad_groups.iter().map(|ad_group| {
+            let kind = match ad_group.pricing {
+                Pricing::PerImpression | Pricing::PerThousand => "impression",
+                Pricing::PerClick => "click",
+            };
+            let count = i64::try_from(count(kind, &ad_group.name)).unwrap_or(i64::MAX);
+            let amount = ad_group.price.0.saturating_mul(count);
+            if ad_group.pricing == Pricing::PerThousand { amount / 1_000 } else { amount }
+        });
+        amounts.sum()
+    }
 }
 
 /// Tokens for the simulated ad servers of each node.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use throng_lake::IdentifierQuery;
-use throng_model::{AdGroupName, Clock, Timestamp, UserHash, UserKey};
+use throng_model::{Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
 use throng_store::{RefreshState, RunState, TaskState};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::LookupAnswer;
 use crate::args::DemoArgs;
-use crate::{out, simulated_clock};
+use crate::out;
 
 use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
 use super::{DemoEnvironment, clock_limit, example};
@@ -198,7 +198,7 @@ pub(super) async fn run_traffic(
         fleet::traffic_from_log(&logs, &customers, TRAFFIC_LENGTH, Delays::default(), SEED)?;
     let start = environment.clock.now().plus(Duration::from_secs(20));
     environment.clock.set_limit(Some(start));
-    set_speed(environment, arguments.speed)?;
+    environment.set_speed(arguments.speed)?;
     let bar = out::bar(traffic.len() as u64, "ad traffic");
     let progress = Arc::new(FleetProgress::default());
     let stop = CancellationToken::new();
@@ -235,26 +235,9 @@ pub(super) async fn run_traffic(
     showing.await.context("the progress bar failed")?;
     bar.finish_and_clear();
     environment.clock.set_limit(None);
-    set_speed(environment, 1.0)?;
+    environment.set_speed(1.0)?;
     let (report, _) = both?;
     figures(environment, &report).await
-}
-
-/// Sets the speed of the demo's clock, for all of its processes.
-fn set_speed(environment: &DemoEnvironment, speed: f64) -> Result<()> {
-    environment.clock.set_speed(speed);
-    publish(environment)
-}
-
-/// Sets the instant at which the demo's clock stops, for all of its processes.
-pub(super) fn set_limit(environment: &DemoEnvironment, limit: Timestamp) -> Result<()> {
-    environment.clock.set_limit(Some(limit));
-    publish(environment)
-}
-
-fn publish(environment: &DemoEnvironment) -> Result<()> {
-    simulated_clock::publish(&environment.clock, &environment.clock_file)
-        .context("cannot write the demo's clock")
 }
 
 async fn run_fleet(
@@ -344,26 +327,8 @@ async fn figures(environment: &DemoEnvironment, report: &FleetReport) -> Result<
 
 /// The value of the ads that were shown, from the fleet's own counts.
 fn delivered(environment: &DemoEnvironment, report: &FleetReport) -> i64 {
-    billable_micros(environment, |kind, ad_group| {
+    environment.billable_micros(|kind, ad_group| {
         let events = if kind == "click" { &report.clicks } else { &report.impressions };
         events.get(ad_group).copied().unwrap_or(0)
     })
-}
-
-/// The value in micros of billable events (`impression` or `click`), by their count of each ad group.
-pub(super) fn billable_micros(
-    environment: &DemoEnvironment,
-    count: impl Fn(&'static str, &AdGroupName) -> u64,
-) -> i64 {
-    let ad_groups = environment.spec.ad_groups.iter();
-    let amounts = ad_groups.map(|ad_group| {
-        let kind = match ad_group.pricing {
-            throng_spec::Pricing::PerImpression | throng_spec::Pricing::PerThousand => "impression",
-            throng_spec::Pricing::PerClick => "click",
-        };
-        let count = i64::try_from(count(kind, &ad_group.name)).unwrap_or(i64::MAX);
-        let amount = ad_group.price.0.saturating_mul(count);
-        if ad_group.pricing == throng_spec::Pricing::PerThousand { amount / 1_000 } else { amount }
-    });
-    amounts.sum()
 }

@@ -1,0 +1,39 @@
+//! Files of sources, before any query engine: which files of a folder are tables, whether the first line of a
+//! CSV file is a header, and the types that the values of CSV and JSON files have in common.
+//!
+//! [`of_folder`] finds the tables of a source. [`infer_schema` of CSV](crate::csv::infer_schema) and
+//! [of JSON](crate::json::infer_schema) read a whole file and return its columns with the kinds of their values.
+//! Nothing here knows how an engine reads a file: the caller decides whether a text is a value of a declared type
+//! ([`IsValue`]).
+//!
+//! No error has a value of the data, and names of columns that look like personal data are masked
+//! ([`shown_name`]).
+
+pub mod csv;
+mod discover;
+mod error;
+mod fault;
+mod format;
+mod header;
+mod infer;
+pub mod json;
+mod json_objects;
+mod names;
+mod node;
+mod options;
+mod plain_words;
+mod schema;
+mod text;
+
+pub use discover::{DataFile, FileStamp, Folder, PassedOver, Table, of_folder};
+pub use error::FileError;
+pub use fault::FileFault;
+pub use format::{FileKind, Format, file_kind, sql_name};
+pub use infer::{InferredType, SHORTEST, TimeUnit, ValueType};
+pub use json_objects::JsonObjects;
+pub use names::{is_personal, shown_name, shown_path, spelling};
+pub use node::{Node, Step};
+pub use options::{IsValue, ReadOptions, WHITE_SPACE};
+pub use plain_words::HeaderEvidence;
+pub use schema::{TextColumn, TextSchema};
+pub use text::{TextReader, open};

@@ -1,0 +1,200 @@
+//! Compares the columns of all files: their names in the table, and whether the files belong to one
+//! table. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use throng_files::{DataFile, FileError, Format, shown_name, spelling};
+
+use super::file_schema::FileSchema;
+
+/// A file with its schema.
+type FileWithSchema<'a> = (&'a DataFile, &'a FileSchema);
+
+/// The names of columns over all files.
+pub(super) struct Names<'a> {
+    /// Lower-case name → the name in the table, unless a file has two columns that differ only in
+    /// case.
+    alike: BTreeMap<String, &'a str>,
+    /// Columns that a file has twice, by their name in the table.
+    pub(super) twice: BTreeMap<String, PathBuf>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(files: &[(&'a DataFile, &'a FileSchema)]) -> Self {
+        let mut alike: BTreeMap<String, &str> = BTreeMap::new();
+        let mut distinct: BTreeSet<String> = BTreeSet::new();
+        let mut twice: Vec<(&str, &Path)> = Vec::new();
+        for (file, schema) in files {
+            let mut here: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+            let columns = schema.columns.iter().map(|c| (c.name.as_str(), c.twice));
+            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false));
+            let mut seen = BTreeSet::new();
+            for (name, is_twice) in columns.chain(folders) {
+                if is_twice || !seen.insert(name) {
+                    twice.push((name, file.path()));
+                }
+                let lower = name.to_lowercase();
+                let others = here.entry(lower.clone()).or_default();
+                let together =
+                    |other: &&str| *other != name && share_rows(file, schema, other, name);
+                if others.iter().any(together) {
+                    distinct.insert(lower.clone());
+                }
+                others.push(name);
+                alike.entry(lower).or_insert(name);
+            }
+        }
+        alike.retain(|lower, _| !distinct.contains(lower));
+        let mut names = Self { alike, twice: BTreeMap::new() };
+        for (name, path) in twice {
+            let name = names.table_name(name).to_owned();
+            names.twice.entry(name).or_insert_with(|| path.to_owned());
+        }
+        names
+    }
+
+    /// The name that a column has in the table.
+    pub(super) fn table_name<'n>(&self, name: &'n str) -> &'n str
+    where
+        'a: 'n,
+    {
+        self.alike.get(&name.to_lowercase()).copied().unwrap_or(name)
+    }
+
+    /// Whether a file has the column twice.
+    pub(super) fn is_twice(&self, name: &str) -> bool {
+        self.twice.contains_key(name)
+    }
+}
+
+/// Whether rows of a file have both columns. Rows of CSV and Parquet files have all columns;
+/// objects of a JSON file may spell one name in two ways.
+fn share_rows(file: &DataFile, schema: &FileSchema, a: &str, b: &str) -> bool {
+    let column = |name: &str| schema.columns.iter().find(|column| column.name == name);
+    match (file.format, column(a), column(b)) {
+        (Format::Json, Some(one), Some(_)) => one.beside.iter().any(|other| other == b),
+        // The column of a folder's name is in all rows of its files.
+        _ => true,
+    }
+}
+
+/// The names of the columns of a file.
+fn columns<'a>(file: &'a DataFile, schema: &'a FileSchema) -> impl Iterator<Item = &'a str> {
+    let columns = schema.columns.iter().map(|column| column.name.as_str());
+    columns.chain(file.folders.iter().map(|(name, _)| name.as_str()))
+}
+
+/// Refuses files of one table that spell a column in two ways, such as `user_id` and `userid`: each
+/// would have NULL in the other's column, and users would be missing. If rows have both, they are
+/// two columns.
+pub(super) fn compare_spellings(
+    files: &[FileWithSchema<'_>],
+    names: &Names<'_>,
+) -> Result<(), FileError> {
+    let with_rows = || files.iter().filter(|(_, schema)| schema.rows > 0);
+    let mut spellings: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (file, schema) in with_rows() {
+        for name in columns(file, schema).map(|name| names.table_name(name)) {
+            spellings.entry(spelling(name)).or_default().insert(name);
+        }
+    }
+    for (spelling, spelled) in spellings.iter().filter(|(_, spelled)| spelled.len() > 1) {
+        let is_spelled = |name: &&str| spelled.contains(names.table_name(name));
+        let has_both = |(file, schema): &FileWithSchema<'_>| {
+            let here: Vec<&str> = columns(file, schema).filter(is_spelled).collect();
+            here.iter().enumerate().any(|(at, one)| {
+                here[at + 1..].iter().any(|other| {
+                    names.table_name(one) != names.table_name(other)
+                        && share_rows(file, schema, one, other)
+                })
+            })
+        };
+        if spelling.is_empty() || with_rows().any(has_both) {
+            continue;
+        }
+        let in_files: Vec<String> = spelled
+            .iter()
+            .filter_map(|name| {
+                let (file, _) = with_rows().find(|(file, schema)| {
+                    columns(file, schema).any(|column| names.table_name(column) == *name)
+                })?;
+                Some(format!("{} in {}", shown_name(name), file.path().display()))
+            })
+            .collect();
+        return Err(FileError::Table {
+            message: format!("a column is spelled in several ways: {}", in_files.join(", ")),
+            help: "write all rows with one name for the column, or put the files into separate folders"
+                .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses CSV files of one table whose headers have little in common: they are of different
+/// tables, spell the names differently, or have no header. The error does not contain the first
+/// line, which may be data.
+pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
+    let mut first: Option<&Path> = None;
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (file, schema) in files {
+        if file.format != Format::Csv || schema.columns.is_empty() {
+            continue;
+        }
+        let names: BTreeSet<String> =
+            schema.columns.iter().map(|column| column.name.to_lowercase()).collect();
+        let common = names.intersection(&known).count();
+        let smaller = names.len().min(known.len());
+        match first {
+            None => first = Some(file.path()),
+            // With one column in common and none missing, the file is a table of keys.
+            Some(before) if common * 2 <= smaller && common < smaller => {
+                return Err(FileError::Table {
+                    message: format!(
+                        "{} has another header than {}: {common} of {} columns are the same",
+                        file.path().display(),
+                        before.display(),
+                        names.len()
+                    ),
+                    help:
+                        "put files with other columns into a separate folder; start every file with \
+                           a line that names its columns, or none and declare `header: false`"
+                            .to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+        known.extend(names);
+    }
+    Ok(())
+}
+
+/// Refuses a file that has no column of the files before it: it belongs to another table, or is an
+/// error message that was saved as a file.
+pub(super) fn compare_columns(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
+    let mut first: Option<&Path> = None;
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (file, schema) in files {
+        if schema.rows == 0 || schema.columns.is_empty() {
+            continue;
+        }
+        let names: BTreeSet<String> =
+            schema.columns.iter().map(|column| column.name.to_lowercase()).collect();
+        match first {
+            None => first = Some(file.path()),
+            Some(before) if names.is_disjoint(&known) => {
+                return Err(FileError::Table {
+                    message: format!(
+                        "{} has no column of {}",
+                        file.path().display(),
+                        before.display()
+                    ),
+                    help: "put files with other columns into a separate folder".to_owned(),
+                });
+            }
+            Some(_) => {}
+        }
+        known.extend(names);
+    }
+    Ok(())
+}

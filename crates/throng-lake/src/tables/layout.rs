@@ -1,0 +1,125 @@
+//! A table as it is read: its columns, and where each of its files has them. Pure.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use throng_files::DataFile;
+
+use super::table_header::TableHeader;
+
+/// Key in the metadata of a column's field: how its values are written, if the engine would write
+/// them differently.
+pub(super) const WRITTEN: &str = "throng.written";
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
+    /// Its type is declared: the text of CSV and JSON files is converted to it.
+    pub(crate) converted: bool,
+    /// No file has a value of it, so its type is unknown.
+    pub(crate) empty: bool,
+    /// How its values are written, if the engine would write them differently.
+    pub(crate) written: Option<String>,
+}
+
+impl Column {
+    fn field(&self) -> Field {
+        let field = Field::new(&self.name, self.data_type.clone(), true);
+        match &self.written {
+            Some(written) => field.with_metadata([(WRITTEN.to_owned(), written.clone())].into()),
+            None => field,
+        }
+    }
+}
+
+/// Where a file has the values of a column of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    /// Nowhere: the values are NULL.
+    Missing,
+    /// In its column of this name.
+    Column(String),
+    /// In its columns of these names, one of which each row has: objects of a JSON file that spell
+    /// the name differently.
+    Spelled(Vec<String>),
+    /// In the name of its folder; `None` is NULL.
+    Folder(Option<String>),
+}
+
+impl Origin {
+    /// Combines the origin with one that was found later: of two columns both are kept.
+    pub(super) fn and(&self, later: Self) -> Self {
+        let mut names = match self {
+            Self::Column(name) => vec![name.clone()],
+            Self::Spelled(names) => names.clone(),
+            Self::Missing | Self::Folder(_) => return later,
+        };
+        match later {
+            Self::Column(name) => names.push(name),
+            _ => return later,
+        }
+        Self::Spelled(names)
+    }
+}
+
+/// A file, and where it has the columns of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FilePlan {
+    pub(crate) file: DataFile,
+    pub(crate) origins: Vec<Origin>,
+    /// Its rows, if they are known.
+    pub(crate) rows: Option<u64>,
+}
+
+/// A table as it is read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Layout {
+    pub(crate) columns: Vec<Column>,
+    pub(crate) files: Vec<FilePlan>,
+    /// Columns that a file has twice, with the file. They cannot be used.
+    pub(crate) twice: Vec<(String, PathBuf)>,
+    /// Text columns with values that have white space around them.
+    pub(crate) padded: Vec<String>,
+    /// Whether the CSV files begin with a header.
+    pub(crate) header: TableHeader,
+    /// Text is read without the white space around it.
+    pub(crate) trim: bool,
+    /// The columns of CSV files in their order, if the files have no header.
+    pub(crate) positional: Option<Vec<String>>,
+    /// About how many rows of each file are read, and of Parquet files of each partition; `None`:
+    /// all.
+    pub(crate) sample: Option<usize>,
+}
+
+impl Layout {
+    pub(super) fn schema(&self) -> SchemaRef {
+        Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()).into()
+    }
+
+    /// Rows of all files, if they are known.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+}
+
+/// A table of a query.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenTable {
+    /// `source.table`.
+    pub(crate) name: String,
+    pub(crate) layout: Arc<Layout>,
+}
+
+/// A type as users see it.
+pub(crate) fn shown(of: &DataType) -> String {
+    match of {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
+        DataType::BinaryView => "bytes".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,28 @@
+//! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
+//! them.
+
+mod column_mapping;
+mod compare;
+mod csv_rows;
+mod declared;
+mod fault;
+mod file_schema;
+mod inferred;
+mod json_rows;
+mod layout;
+mod nested;
+mod parquet;
+mod provider;
+mod read_schema;
+mod table_header;
+mod text_scan;
+mod union;
+mod widen;
+mod written;
+
+pub(crate) use file_schema::FileSchema;
+pub(crate) use layout::{Column, FilePlan, Layout, OpenTable, Origin, shown};
+pub(crate) use provider::LakeTable;
+pub(crate) use read_schema::infer_schema;
+pub(crate) use union::union;
+pub(crate) use written::{as_written, is_written};

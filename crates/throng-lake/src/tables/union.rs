@@ -1,0 +1,228 @@
+//! Merges files into one table: columns are matched by name, the table has the columns of all
+//! files, and a column has the narrowest type that represents the values of all files. Pure.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use datafusion::arrow::datatypes::DataType;
+use throng_files::{DataFile, FileError, Node, ReadOptions, Step, Table, shown_name, shown_path};
+
+use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
+use super::declared;
+use super::file_schema::{ColumnContents, FileSchema};
+use super::inferred::node_type;
+use super::layout::{Column, FilePlan, Layout, Origin, shown};
+use super::nested::difference;
+use super::table_header::TableHeader;
+use super::widen::widened;
+
+/// Merges the files with their schemas into one table.
+///
+/// # Errors
+/// [`FileError::Table`] naming two files, if the files do not belong to one table.
+pub(crate) fn union(
+    table: &Table,
+    schemas: &[impl AsRef<FileSchema>],
+    options: &ReadOptions,
+) -> Result<Layout, FileError> {
+    let files: Vec<(&DataFile, &FileSchema)> =
+        table.files.iter().zip(schemas.iter().map(AsRef::as_ref)).collect();
+    compare_headers(&files)?;
+    let names = Names::of(&files);
+    compare_spellings(&files, &names)?;
+    compare_columns(&files)?;
+    let positional = options.positional();
+    let header = TableHeader::of(&files);
+    let mut layout = Layout { header, trim: options.trim, positional, ..Layout::default() };
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut merged: Vec<MergedColumn<'_>> = Vec::new();
+    for (file, schema) in &files {
+        let columns = schema.columns.iter().map(|c| (c.name.as_str(), Some(&c.contents)));
+        let folders = file.folders.iter().map(|(name, _)| (name.as_str(), None));
+        for (name, contents) in columns.chain(folders) {
+            let name = names.table_name(name);
+            if names.is_twice(name) {
+                continue;
+            }
+            let at = *places.entry(name.to_owned()).or_insert_with(|| {
+                merged.push(MergedColumn { name, values: Vec::new(), typed: Vec::new() });
+                merged.len() - 1
+            });
+            match contents {
+                Some(ColumnContents::Values(node)) => merged[at].values.push((file.path(), node)),
+                Some(ColumnContents::Typed(of)) => merged[at].typed.push((file.path(), of)),
+                None => {}
+            }
+        }
+    }
+    for column in &merged {
+        layout.columns.push(column.resolve(options)?);
+        if column.values.iter().any(|(_, node)| node.scalars.padded) {
+            layout.padded.push(column.name.to_owned());
+        }
+    }
+    for (file, schema) in &files {
+        let mut origins = vec![Origin::Missing; layout.columns.len()];
+        let mut add = |name: &str, origin| {
+            if let Some(at) = places.get(names.table_name(name)) {
+                origins[*at] = origins[*at].and(origin);
+            }
+        };
+        for column in &schema.columns {
+            add(&column.name, Origin::Column(column.name.clone()));
+        }
+        for (name, value) in &file.folders {
+            add(name, Origin::Folder(value.clone()));
+        }
+        layout.files.push(FilePlan { file: (*file).clone(), origins, rows: Some(schema.rows) });
+    }
+    layout.twice = names.twice.into_iter().collect();
+    Ok(layout)
+}
+
+/// The first CSV or JSON file that has a value, the type of all of them, and how the values are
+/// written.
+type Written<'a> = (&'a Path, DataType, Option<&'static str>);
+
+/// A column with its values and types in all files.
+struct MergedColumn<'a> {
+    name: &'a str,
+    /// Of CSV and JSON files.
+    values: Vec<(&'a Path, &'a Node)>,
+    /// Of Parquet files.
+    typed: Vec<(&'a Path, &'a DataType)>,
+}
+
+impl MergedColumn<'_> {
+    fn resolve(&self, options: &ReadOptions) -> Result<Column, FileError> {
+        let column = |data_type, written: Option<&str>| Column {
+            name: self.name.to_owned(),
+            data_type,
+            converted: false,
+            empty: false,
+            written: written.map(str::to_owned),
+        };
+        if let Some(declared) = options.declared(self.name) {
+            let wanted = declared::data_type(declared);
+            for (path, of) in &self.typed {
+                if widened(of, &wanted).as_ref() != Some(&wanted) {
+                    let name = self.name;
+                    return Err(FileError::Table {
+                        message: format!(
+                            "column {} is {} in {} and declared {declared}",
+                            shown_name(name),
+                            shown(of),
+                            path.display()
+                        ),
+                        help: format!(
+                            "a Parquet file states the types of its columns: leave the type of {} \
+                             undeclared, and use CAST in the SQL",
+                            shown_name(name)
+                        ),
+                    });
+                }
+            }
+            return Ok(Column { converted: true, ..column(wanted, None) });
+        }
+        let (values, typed) = (self.values()?, self.typed()?);
+        let (Some((text_path, of, _)), Some((typed_path, wanted))) = (&values, &typed) else {
+            return Ok(match (values, typed) {
+                (Some((_, of, written)), _) => column(of, written),
+                (None, Some((_, of))) => column(of, None),
+                // No file has a value.
+                (None, None) => Column { empty: true, ..column(DataType::Utf8View, None) },
+            });
+        };
+        let doubles = *wanted == DataType::Float64
+            && self.values.iter().all(|(_, node)| node.scalars.fits_double());
+        match widened(of, wanted) {
+            Some(both) => Ok(column(both, None)),
+            None if doubles => Ok(column(DataType::Float64, None)),
+            None => Err(self.refusal((*text_path, of), (*typed_path, wanted))),
+        }
+    }
+
+    /// The type of the CSV and JSON files together, with the first file that has a value.
+    fn values(&self) -> Result<Option<Written<'_>>, FileError> {
+        let mut all = Node::default();
+        let mut first = None;
+        for (path, node) in &self.values {
+            if !node.kinds().is_empty() {
+                first.get_or_insert(*path);
+            }
+            all.merge(node);
+        }
+        let resolved = node_type(&all).map_err(|mixed| self.mixed(&mixed.path))?;
+        Ok(resolved.zip(first).map(|((of, written), path)| (path, of, written)))
+    }
+
+    /// The type of the Parquet files together, with the first file that has it or a narrower one.
+    fn typed(&self) -> Result<Option<(&Path, DataType)>, FileError> {
+        let mut resolved: Option<(&Path, DataType)> = None;
+        for (path, of) in &self.typed {
+            resolved = match resolved {
+                _ if **of == DataType::Null => resolved,
+                None => Some((path, (*of).clone())),
+                Some((before, wide)) => match widened(&wide, of) {
+                    Some(both) if both == wide => Some((before, wide)),
+                    Some(both) => Some((path, both)),
+                    None => {
+                        return Err(self.refusal((before, &wide), (*path, *of)));
+                    }
+                },
+            };
+        }
+        Ok(resolved)
+    }
+
+    fn refusal(&self, a: (&Path, &DataType), b: (&Path, &DataType)) -> FileError {
+        let (path, a_type, b_type) =
+            difference(a.1, b.1).unwrap_or_else(|| (Vec::new(), Some(a.1), Some(b.1)));
+        let name = shown_path(self.name, &path);
+        let of = |of: Option<&DataType>| of.map_or_else(|| "missing".to_owned(), shown);
+        let message = format!(
+            "column {name} is {} in {} and {} in {}",
+            of(a_type),
+            a.0.display(),
+            of(b_type),
+            b.0.display()
+        );
+        let help = if path.is_empty() && !a.1.is_nested() && !b.1.is_nested() {
+            format!(
+                "write both files with one type; or, if all values are text, declare \
+                 `columns: {{ {name}: text }}` in the source"
+            )
+        } else {
+            "write the objects and arrays of all files with the same fields, of the same types"
+                .to_owned()
+        };
+        FileError::Table { message, help }
+    }
+
+    /// Refuses objects or arrays beside other values in one place of CSV and JSON files.
+    fn mixed(&self, path: &[Step]) -> FileError {
+        let name = shown_path(self.name, path);
+        let values = self.values.iter();
+        let there: Vec<(&Path, Vec<&str>)> =
+            values.filter_map(|(file, node)| Some((*file, node.at(path)?.kinds()))).collect();
+        let several = there.iter().find(|(_, kinds)| kinds.len() > 1);
+        let mut plain = there.iter().filter(|(_, kinds)| !kinds.is_empty());
+        let first = plain.next();
+        let other = plain.find(|(_, kinds)| first.is_some_and(|(_, before)| before != kinds));
+        let message = match (several, first, other) {
+            (Some((file, kinds)), ..) => {
+                format!("column {name} has {} in {}", kinds.join(" and "), file.display())
+            }
+            (None, Some((a, a_kinds)), Some((b, b_kinds))) => format!(
+                "column {name} has {} in {} and {} in {}",
+                a_kinds.join(" and "),
+                a.display(),
+                b_kinds.join(" and "),
+                b.display()
+            ),
+            (None, ..) => format!("column {name} has objects or arrays and other values"),
+        };
+        let help = "write the column, or the field, in one way in all rows".to_owned();
+        FileError::Table { message, help }
+    }
+}

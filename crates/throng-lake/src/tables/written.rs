@@ -1,0 +1,131 @@
+//! Numbers and timestamps as text, as their files write them. The engine writes a double as `5.0`
+//! and a timestamp with `T`; keys and identifiers must have the text of the file, or they would be
+//! other users.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
+use throng_files::SHORTEST;
+
+use super::layout::WRITTEN;
+use crate::LakeError;
+
+/// How a column is written, if the engine would write it differently.
+pub(crate) fn is_written(field: &Field) -> Option<&str> {
+    field.metadata().get(WRITTEN).map(String::as_str)
+}
+
+/// A column as text, as its files write it.
+///
+/// # Errors
+/// If its type cannot be written as text.
+pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
+    let fail = |e: datafusion::arrow::error::ArrowError| {
+        LakeError::engine("writing a column as text", e.into())
+    };
+    match (written, column.data_type()) {
+        (Some(SHORTEST), DataType::Float64) => {
+            let mut texts = StringViewBuilder::with_capacity(column.len());
+            let mut text = String::new();
+            for number in column.as_primitive::<Float64Type>() {
+                text.clear();
+                match number.map(|number| write!(text, "{number}")) {
+                    Some(_) => texts.append_value(&text),
+                    None => texts.append_null(),
+                }
+            }
+            Ok(Arc::new(texts.finish()))
+        }
+        (Some(form), DataType::Timestamp(..)) => {
+            let plain = cast(column, &DataType::Utf8View).map_err(fail)?;
+            let mut texts = StringViewBuilder::with_capacity(column.len());
+            for text in plain.as_string_view() {
+                match text {
+                    Some(text) => texts.append_value(in_form(text, column.data_type(), form)),
+                    None => texts.append_null(),
+                }
+            }
+            Ok(Arc::new(texts.finish()))
+        }
+        _ => cast(column, &DataType::Utf8View).map_err(fail),
+    }
+}
+
+/// `2026-11-25T10:00:00.5` as a file writes it: all digits of the unit, its separator, its zone.
+fn in_form(text: &str, of: &DataType, form: &str) -> String {
+    use datafusion::arrow::datatypes::TimeUnit;
+    let digits = match of {
+        DataType::Timestamp(TimeUnit::Millisecond, _) => 3,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 6,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => 9,
+        _ => 0,
+    };
+    let (second, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut written = second.to_owned();
+    if digits > 0 {
+        let _ = write!(written, ".{fraction:0<digits$}");
+    }
+    if form.starts_with(' ') {
+        written = written.replacen('T', " ", 1);
+    }
+    if form.ends_with('Z') {
+        written.push('Z');
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Float64Array, StringArray};
+    use datafusion::arrow::datatypes::TimeUnit;
+    use throng_files::InferredType;
+
+    use super::super::inferred::scalar_type;
+    use super::*;
+
+    /// Converts texts to their inferred type and back to text.
+    fn round_trip(texts: &[&str]) -> Vec<String> {
+        let mut inferred = InferredType::default();
+        texts.iter().for_each(|text| inferred.add(text));
+        let (of, written) = scalar_type(&inferred).unwrap();
+        let column: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+        let typed = cast(&column, &of).unwrap();
+        let back = as_written(&typed, written).unwrap();
+        back.as_string_view().iter().map(|text| text.unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_are_written_as_they_were_read() {
+        for texts in [
+            &["5", "6.5", "-0.25", "123456789.125"][..],
+            &["12.00", "10.10", "-0.05"],
+            &["1", "-9223372036854775808"],
+            &["true", "false"],
+            &["2026-11-25", "0001-01-01"],
+            &["2026-11-25T10:00:00", "1969-12-31T23:59:59"],
+            &["2026-11-25 10:00:00"],
+            &["2026-11-25 10:00:00.120Z", "2026-11-25 10:00:00.000Z"],
+            &["2026-11-25T10:00:00.123456"],
+            &["2026-11-25T10:00:00.123456789"],
+            &["18446744073709551615", "00042", "1e3"],
+        ] {
+            assert_eq!(round_trip(texts), texts);
+        }
+    }
+
+    #[test]
+    fn nulls_stay_and_other_columns_are_written_by_the_engine() {
+        let numbers: ArrayRef = Arc::new(Float64Array::from(vec![Some(5.0), None]));
+        let written = as_written(&numbers, Some(SHORTEST)).unwrap();
+        assert_eq!(written.as_string_view().value(0), "5");
+        assert!(written.is_null(1));
+        assert_eq!(as_written(&numbers, None).unwrap().as_string_view().value(0), "5.0");
+        assert_eq!(
+            in_form("2026-01-01T00:00:00", &DataType::Timestamp(TimeUnit::Second, None), "T"),
+            "2026-01-01T00:00:00"
+        );
+    }
+}

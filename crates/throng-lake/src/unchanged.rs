@@ -1,0 +1,72 @@
+//! Compares the tables of a model with those of the version that is served.
+
+use throng_files::{FileError, shown_name};
+
+use crate::engine::Engine;
+use crate::facts::{ColumnFacts, TableFacts, kind};
+use crate::session::Opened;
+use crate::tables::OpenTable;
+
+impl Engine {
+    /// Refuses tables that have changed since the served version was made.
+    ///
+    /// # Errors
+    /// [`FileError::Table`] naming the file, the column and both types, or the table that has no
+    /// rows.
+    pub(crate) async fn check_unchanged(
+        &self,
+        served: &[TableFacts],
+        now: &[TableFacts],
+        opened: &Opened,
+    ) -> Result<(), FileError> {
+        for before in served {
+            let Some(after) = now.iter().find(|table| table.name == before.name) else { continue };
+            if before.has_rows == Some(true) && after.has_rows == Some(false) {
+                return Err(FileError::Table {
+                    message: format!("the table {} no longer has rows", before.name),
+                    help:
+                        "the served version stays until the table has rows; if it is meant to be \
+                           empty, change the model so that it does not read it"
+                            .to_owned(),
+                });
+            }
+            for column in &before.columns {
+                let changed = after.columns.iter().find(|c| {
+                    c.name == column.name && !c.declared && kind(&c.of) != kind(&column.of)
+                });
+                if let Some(changed) = changed {
+                    let table = opened.tables.iter().find(|table| table.name == before.name);
+                    return Err(self.retyped(table, column, changed).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn retyped(
+        &self,
+        table: Option<&OpenTable>,
+        before: &ColumnFacts,
+        after: &ColumnFacts,
+    ) -> FileError {
+        let name = &before.name;
+        let place = match table {
+            Some(table) => match self.inner.first_other(table, name, &kind(&before.of)).await {
+                Some(path) => path.display().to_string(),
+                None => table.name.clone(),
+            },
+            None => String::new(),
+        };
+        let name = shown_name(name);
+        FileError::Table {
+            message: format!(
+                "column {name} is {} in {place}, and was {} when the served version was made",
+                after.of, before.of
+            ),
+            help: format!(
+                "correct the file; or accept the change: declare the column's type in the source, such \
+                 as `columns: {{ {name}: text }}`"
+            ),
+        }
+    }
+}

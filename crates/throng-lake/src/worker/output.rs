@@ -1,0 +1,37 @@
+//! What receives the keys and rows of a scan or an identifier query.
+
+use async_trait::async_trait;
+use throng_worker::{ExchangeError, Output};
+use tokio::sync::mpsc;
+
+use super::protocol::{KEYS, ROWS, read_keys, read_rows};
+use crate::{HashedRow, LakeError, Sink};
+
+/// Passes the keys of a scan to its sink.
+pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
+
+#[async_trait]
+impl Output for KeyOutput<'_, '_> {
+    fn accepts(&self, kind: u8) -> bool {
+        kind == KEYS
+    }
+
+    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        (self.0)(read_keys(payload)?).map_err(ExchangeError::Receiver)
+    }
+}
+
+/// Sends the rows of an identifier query to its stream.
+pub(crate) struct RowOutput(pub(crate) mpsc::Sender<Result<Vec<HashedRow>, LakeError>>);
+
+#[async_trait]
+impl Output for RowOutput {
+    fn accepts(&self, kind: u8) -> bool {
+        kind == ROWS
+    }
+
+    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        let sent = self.0.send(Ok(read_rows(payload)?)).await;
+        sent.map_err(|_| ExchangeError::Receiver("the stream of identifiers was dropped".into()))
+    }
+}

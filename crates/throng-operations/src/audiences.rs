@@ -1,0 +1,293 @@
+//! Operations on audiences.
+
+use std::collections::HashMap;
+
+use throng_api::{
+    AudienceDetail, AudienceList, AudienceRefresh, AudienceSnapshot, AudienceSummary,
+};
+use throng_model::{AudienceName, RefreshId, Retry, with_causes};
+use throng_refresh::{open_snapshot, refresh_if_stale};
+use throng_store::{AlertKind, LedgerError, RefreshTrigger, Snapshot, SubjectKind};
+
+use crate::Operations;
+use crate::error::{OperationError, Result};
+use crate::mapping::audiences as mapping;
+use crate::record::Record;
+
+/// All audiences of the applied spec, in its order.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn list(operations: &Operations) -> Result<AudienceList, LedgerError> {
+    let rows = operations.ledger.audiences().await?;
+    let mut rows: HashMap<AudienceName, _> =
+        rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let now = operations.clock.now();
+    let audiences = operations.spec.audiences.iter().map(|audience| {
+        let row = rows.remove(&audience.name);
+        mapping::summary(audience.name.clone(), row, now)
+    });
+    Ok(AudienceList { audiences: audiences.collect() })
+}
+
+/// An audience with its snapshot and its newest refresh.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn summary(
+    operations: &Operations,
+    name: AudienceName,
+) -> Result<AudienceSummary, LedgerError> {
+    let row = operations.ledger.audience(&name).await?;
+    Ok(mapping::summary(name, row, operations.clock.now()))
+}
+
+/// An audience with its snapshots, and the newest `max_sizes` sizes.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn detail(
+    operations: &Operations,
+    name: AudienceName,
+    max_sizes: u32,
+) -> Result<AudienceDetail, LedgerError> {
+    let snapshots = operations.ledger.snapshots(&name).await?;
+    let sizes = operations.ledger.size_history(&name, max_sizes).await?;
+    let audience = summary(operations, name).await?;
+    let snapshots = snapshots.into_iter().map(mapping::snapshot).collect();
+    Ok(AudienceDetail { audience, snapshots, sizes })
+}
+
+/// The name of an audience of the applied spec.
+///
+/// # Errors
+/// [`OperationError`].
+pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
+    let spec = &operations.spec;
+    let found = spec.audiences.iter().find(|audience| audience.name.as_str() == name);
+    found.map(|audience| audience.name.clone()).ok_or_else(|| {
+        OperationError::not_found(format!("no audience `{name}` in the applied spec"))
+            .help("`throng audience list` shows the names")
+    })
+}
+
+/// Queues a refresh; returns the one that is open already, if there is one.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn refresh(
+    operations: &Operations,
+    name: &AudienceName,
+    actor: &str,
+) -> Result<RefreshId> {
+    let now = operations.clock.now();
+    let queued = operations.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await;
+    let id = queued.map_err(|error| with_state_help(name, error))?;
+    record(operations, name, actor, "refresh requested", format!("refresh {id}")).await?;
+    operations.observer.refresh_queued();
+    operations.observer.audiences_changed();
+    Ok(id)
+}
+
+/// Adds to a refusal because of a paused or pinned audience how to end that state.
+fn with_state_help(name: &AudienceName, error: LedgerError) -> OperationError {
+    let help = match &error {
+        LedgerError::WrongState { what: "audience", state, .. } if state == "paused" => {
+            format!("`throng audience resume {name}` resumes its refreshes")
+        }
+        LedgerError::WrongState { what: "audience", .. } => {
+            format!("`throng audience release {name}` ends the pin of the rollback")
+        }
+        _ => return error.into(),
+    };
+    OperationError::wrong_state(error.to_string()).help(help)
+}
+
+async fn record(
+    operations: &Operations,
+    name: &AudienceName,
+    actor: &str,
+    what: &str,
+    why: String,
+) -> Result<()> {
+    let record =
+        Record { subject_kind: SubjectKind::Audience, subject: name.as_str(), what, why, actor };
+    record.write(operations).await
+}
+
+/// Pauses an audience: no refresh starts until it is resumed. An open refresh continues.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn pause(operations: &Operations, name: &AudienceName, actor: &str) -> Result<()> {
+    if !operations.ledger.pause_audience(name, operations.clock.now()).await? {
+        let error = OperationError::wrong_state(format!("audience `{name}` is already paused"));
+        return Err(error.help(format!("`throng audience resume {name}` resumes its refreshes")));
+    }
+    let why = "no refresh starts until it is resumed";
+    record(operations, name, actor, "paused", why.to_owned()).await?;
+    operations.observer.audiences_changed();
+    Ok(())
+}
+
+/// Resumes a paused audience. It is refreshed at once if it has no snapshot of its current model.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn resume(operations: &Operations, name: &AudienceName, actor: &str) -> Result<()> {
+    if !operations.ledger.resume_audience(name).await? {
+        return Err(OperationError::wrong_state(format!("audience `{name}` is not paused")));
+    }
+    record(operations, name, actor, "resumed", "it is refreshed again".to_owned()).await?;
+    catch_up(operations, name).await
+}
+
+/// Ends the pin that a rollback has set: new snapshots are served again.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn release(operations: &Operations, name: &AudienceName, actor: &str) -> Result<()> {
+    if !operations.ledger.unpin_audience(name).await? {
+        return Err(OperationError::wrong_state(format!("audience `{name}` is not pinned")));
+    }
+    record(operations, name, actor, "released", "it is refreshed again".to_owned()).await?;
+    catch_up(operations, name).await
+}
+
+/// Brings an audience up to date that is no longer paused or pinned.
+async fn catch_up(operations: &Operations, name: &AudienceName) -> Result<()> {
+    match refresh_if_stale(&operations.refresh, name).await {
+        Ok(_) => {}
+        // It was paused again in the meantime.
+        Err(error) if error.is_wrong_state() => {}
+        Err(error) => return Err(error.into()),
+    }
+    operations.observer.audiences_changed();
+    Ok(())
+}
+
+/// Cancels the open refresh.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn cancel(
+    operations: &Operations,
+    name: &AudienceName,
+    actor: &str,
+) -> Result<AudienceRefresh> {
+    let cancelled = throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    cancelled.map(mapping::refresh).ok_or_else(|| {
+        OperationError::wrong_state(format!("audience `{name}` has no open refresh"))
+            .help("`throng audience list` shows the states")
+    })
+}
+
+/// Refuses a version whose file is damaged or missing. Otherwise it would become the current version, and no
+/// node could serve it.
+async fn check_can_be_served(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+) -> Result<()> {
+    let row = match operations.ledger.snapshot(name, version).await {
+        Ok(row) => row,
+        // The write that follows fails with the right error.
+        Err(LedgerError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match open_snapshot(&operations.objects, &row).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.retry() == Retry::Never => {
+            let why = with_causes(&error);
+            let message = format!("version {version} of `{name}` cannot be served: {why}");
+            Err(OperationError::wrong_state(message)
+                .help(format!("`throng audience refresh {name}` builds another version")))
+        }
+        Err(error) => Err(OperationError::Unavailable { message: with_causes(&error) }),
+    }
+}
+
+/// Publishes a held snapshot.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn approve(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+    actor: &str,
+) -> Result<AudienceSnapshot> {
+    check_can_be_served(operations, name, version).await?;
+    let approved = operations.ledger.approve(name, version, operations.clock.now()).await;
+    let snapshot = approved.map_err(|error| with_state_help(name, error))?;
+    resolve_held(operations, name).await?;
+    record_snapshot(operations, &snapshot, actor, "approved", "the held snapshot was approved")
+        .await?;
+    serve_current(operations).await?;
+    Ok(mapping::snapshot(snapshot))
+}
+
+/// Rejects a held snapshot.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn reject(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+    actor: &str,
+) -> Result<AudienceSnapshot> {
+    let snapshot = operations.ledger.reject(name, version, operations.clock.now()).await?;
+    resolve_held(operations, name).await?;
+    record_snapshot(operations, &snapshot, actor, "rejected", "the held snapshot was rejected")
+        .await?;
+    operations.observer.audiences_changed();
+    Ok(mapping::snapshot(snapshot))
+}
+
+/// Rolls back to an older snapshot and pins it: no other snapshot is served until it is released. An open
+/// refresh is cancelled.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn rollback(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+    actor: &str,
+) -> Result<AudienceSnapshot> {
+    check_can_be_served(operations, name, version).await?;
+    let snapshot = operations.ledger.rollback(name, version, operations.clock.now()).await?;
+    throng_refresh::cancel(&operations.refresh, name, actor).await?;
+    let why = "this version is current again and pinned: no refresh starts until it is released";
+    record_snapshot(operations, &snapshot, actor, "rolled back", why).await?;
+    serve_current(operations).await?;
+    Ok(mapping::snapshot(snapshot))
+}
+
+/// Resolves the alert that a snapshot is held.
+async fn resolve_held(operations: &Operations, name: &AudienceName) -> Result<()> {
+    let now = operations.clock.now();
+    Ok(operations.ledger.resolve_alert(AlertKind::SnapshotHeld, name.as_str(), now).await?)
+}
+
+async fn record_snapshot(
+    operations: &Operations,
+    snapshot: &Snapshot,
+    actor: &str,
+    what: &str,
+    why: &str,
+) -> Result<()> {
+    let why = format!("version {} with {} members: {why}", snapshot.version, snapshot.members);
+    record(operations, &snapshot.audience, actor, what, why).await
+}
+
+/// After another snapshot became current: serves it, and lets activation deliver it.
+async fn serve_current(operations: &Operations) -> Result<()> {
+    throng_refresh::reload_membership(&operations.refresh)
+        .await
+        .map_err(|error| OperationError::Component(error.into()))?;
+    operations.observer.wake_activation();
+    operations.observer.audiences_changed();
+    Ok(())
+}

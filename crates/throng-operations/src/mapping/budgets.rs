@@ -1,0 +1,98 @@
+//! Budgets, events, quarantined records and gates.
+
+use std::collections::BTreeMap;
+
+use throng_aggregator::{AdGroupState, GateReport, QuarantineList};
+use throng_api::{
+    BudgetInterval, BudgetOfDay, BudgetPoint, BudgetState, EventRejected, GateApplied,
+    QuarantineOfPartition, QuarantineRecord,
+};
+use throng_budget::{EventProblem, Interval, SpendPoint};
+use throng_model::{BudgetDay, Micros, Timestamp};
+use throng_store::BudgetDayRow;
+
+/// The state of an ad group.
+pub fn state(state: &AdGroupState) -> BudgetState {
+    BudgetState {
+        name: state.name.clone(),
+        open: state.open,
+        reason: state.reason.clone(),
+        currency: state.currency,
+        budget_micros: state.budget,
+        actual_micros: state.actual,
+        in_flight_micros: state.in_flight,
+        projected_micros: state.projected,
+    }
+}
+
+/// The spend at one time.
+pub fn point(point: SpendPoint) -> BudgetPoint {
+    BudgetPoint { at: point.at, actual: point.actual, in_flight: point.in_flight }
+}
+
+/// Predicted and actual spend of three minutes.
+pub fn interval(interval: Interval) -> BudgetInterval {
+    BudgetInterval { start: interval.start, predicted: interval.predicted, actual: interval.actual }
+}
+
+/// Budget days, newest first: the last 8 as they are counted now, the earlier ones as they were stored.
+pub fn days(
+    state: &AdGroupState,
+    stored: Vec<BudgetDayRow>,
+    counted: &[(BudgetDay, Micros)],
+) -> Vec<BudgetOfDay> {
+    let stored = stored.into_iter().map(|row| {
+        let day = BudgetOfDay {
+            ad_group: row.ad_group,
+            day: row.day,
+            budget: row.budget,
+            actual: row.actual,
+        };
+        (day.day, day)
+    });
+    let mut days: BTreeMap<BudgetDay, BudgetOfDay> = stored.collect();
+    for (day, actual) in counted {
+        let new = || BudgetOfDay {
+            ad_group: state.name.clone(),
+            day: *day,
+            budget: state.budget,
+            actual: *actual,
+        };
+        // A stored day without spend stays: it may have had spend in the time zone of that time.
+        if actual.0 != 0 || days.contains_key(day) {
+            days.entry(*day).or_insert_with(new).actual = *actual;
+        }
+    }
+    days.into_values().rev().collect()
+}
+
+/// Why an event was rejected.
+pub fn rejected(problem: EventProblem) -> EventRejected {
+    EventRejected {
+        line: problem.line as u64,
+        field: problem.field,
+        message: problem.message,
+        help: problem.help,
+    }
+}
+
+/// The records of a partition that could not be applied.
+pub fn quarantine(partition: u32, list: QuarantineList) -> QuarantineOfPartition {
+    let records = list.records.into_iter().map(|record| QuarantineRecord {
+        offset: record.offset,
+        reason: record.reason,
+        count: record.count,
+        at: record.at,
+    });
+    QuarantineOfPartition { partition, total: list.total, records: records.collect() }
+}
+
+/// What a gate reported last.
+pub fn gate(report: GateReport, now: Timestamp) -> GateApplied {
+    GateApplied {
+        age_seconds: now.since(report.at).as_secs_f64(),
+        id: report.id,
+        versions: report.versions,
+        at: report.at,
+    }
+}

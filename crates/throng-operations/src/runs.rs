@@ -1,0 +1,142 @@
+//! Operations on runs and tasks.
+
+use throng_api::{ActivationRun, ActivationTask, ActivationTaskState, TaskDetail, TaskList};
+use throng_model::{SyncName, SyncRunId, TaskId};
+use throng_store::{AlertKind, LedgerError, RunState, SubjectKind};
+
+use crate::error::{OperationError, Result};
+use crate::mapping::activation as mapping;
+use crate::record::Record;
+use crate::{Operations, syncs};
+
+/// The newest runs, newest first.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn list(operations: &Operations, limit: u32) -> Result<Vec<ActivationRun>, LedgerError> {
+    let runs = operations.ledger.runs(None, limit).await?;
+    Ok(runs.into_iter().map(mapping::run).collect())
+}
+
+/// Tasks: running ones first, then queued ones, then finished ones; and the number of all tasks by state.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn tasks(operations: &Operations, limit: u32) -> Result<TaskList, LedgerError> {
+    let now = operations.clock.now();
+    let tasks = operations.ledger.tasks(limit).await?;
+    let tasks = tasks.into_iter().map(|task| mapping::task_progress(task, now)).collect();
+    Ok(TaskList { tasks, counts: task_counts(operations).await? })
+}
+
+/// The number of tasks by state; states without a task are left out.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn task_counts(
+    operations: &Operations,
+) -> Result<Vec<(ActivationTaskState, u64)>, LedgerError> {
+    let counts = operations.ledger.task_counts().await?.into_iter();
+    Ok(counts.map(|(state, count)| (mapping::task_state(state), count)).collect())
+}
+
+/// One task with its run, batches, receipts and check.
+///
+/// # Errors
+/// [`LedgerError`]; `NotFound` if there is no such task.
+pub async fn task(operations: &Operations, id: TaskId) -> Result<TaskDetail, LedgerError> {
+    let ledger = &operations.ledger;
+    let task = ledger.task(id).await?;
+    let check = ledger.check_of(task.id).await?;
+    let run = ledger.run(task.run).await?;
+    let batches = ledger.batches(task.id).await?;
+    let receipts = ledger.receipts(task.id).await?;
+    Ok(TaskDetail {
+        run: mapping::run(run),
+        batches: batches.into_iter().map(mapping::batch).collect(),
+        receipts: receipts.into_iter().map(mapping::receipt).collect(),
+        check: check.map(mapping::check),
+        task: mapping::task_progress(task, operations.clock.now()),
+    })
+}
+
+/// Approves a held run.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Result<ActivationRun> {
+    let now = operations.clock.now();
+    operations.ledger.approve_run(id, now).await?;
+    let run = operations.ledger.run(id).await?;
+    operations.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
+    let why = format!("run {id} with {} removals was approved", run.removes);
+    syncs::finish(operations, &run.sync, actor, "approved", why).await?;
+    Ok(mapping::run(run))
+}
+
+/// Approves all held runs of a destination; returns how many. Runs that are held because of failed checks of
+/// the account and have sent nothing are planned again, because the cause may be in their identifiers.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn approve_destination(operations: &Operations, name: &str, actor: &str) -> Result<u64> {
+    let spec = &operations.spec;
+    let found = spec.destinations.iter().find(|destination| destination.name.as_str() == name);
+    let Some(destination) = found else {
+        let message = format!("no destination `{name}` in the applied spec");
+        return Err(OperationError::not_found(message));
+    };
+    let name = &destination.name;
+    let now = operations.clock.now();
+    let subject = throng_activation::account_alert_subject(name);
+    let reason = throng_activation::failed_checks_reason(name);
+    // First, because the planner holds new runs while this alert is open.
+    operations.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
+    let incomplete_syncs = operations.ledger.incomplete_syncs().await?;
+    let held = incomplete_syncs.into_iter().filter(|(_, state)| *state == RunState::Held);
+    let held: Vec<SyncName> = held
+        .map(|(sync, _)| sync)
+        .filter(|held| spec.syncs.iter().any(|s| s.name == *held && s.destination == *name))
+        .collect();
+    let approved = operations.ledger.approve_destination(name, Some(&reason), now).await?;
+    for sync in &held {
+        operations.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+    }
+    let record = Record {
+        subject_kind: SubjectKind::Destination,
+        subject: name.as_str(),
+        what: "approved",
+        why: format!("{approved} held runs were approved"),
+        actor,
+    };
+    record.write(operations).await?;
+    operations.observer.wake_activation();
+    operations.observer.activation_changed();
+    Ok(approved)
+}
+
+/// Puts a failed task back into the queue, and ends the backoff of its account.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result<ActivationTask> {
+    let now = operations.clock.now();
+    syncs::refuse_paused(operations, &operations.ledger.task(id).await?.sync).await?;
+    operations.ledger.requeue_task(id, now).await?;
+    let task = operations.ledger.task(id).await?;
+    operations.ledger.end_backoff(&task.destination, now).await?;
+    let why = format!("task {id} is queued again, and the backoff of its account is ended");
+    syncs::finish(operations, &task.sync, actor, "requeued", why).await?;
+    Ok(mapping::task(task))
+}
+
+/// Enqueues the due tasks again, in case their messages were lost; returns how many.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn enqueue_due(operations: &Operations) -> Result<u64> {
+    let Operations { ledger, clock, tasks, .. } = operations;
+    let enqueued =
+        throng_activation::enqueue_due_tasks(&**ledger, &**clock, &**tasks, clock.now()).await;
+    enqueued.map_err(|error| OperationError::Component(error.into()))
+}

@@ -1,0 +1,219 @@
+//! Operations on syncs.
+
+use std::collections::HashMap;
+
+use throng_activation::{MAX_KEPT_SIZES, SizeLimits, evaluate_sizes, size_series};
+use throng_api::{ActivationVerdict, SyncList, SyncSizes, SyncSummary};
+use throng_model::SyncName;
+use throng_spec::Spec;
+use throng_store::{AlertKind, LedgerError, SubjectKind};
+
+use crate::Operations;
+use crate::error::{OperationError, Result};
+use crate::mapping::activation as mapping;
+use crate::record::Record;
+
+/// The syncs of the applied spec, in its order, each with the state of its audience on the platform.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
+    let ledger = &operations.ledger;
+    let mut delivered: HashMap<_, _> = ledger.delivered().await?.into_iter().collect();
+    let records = ledger.delivered_records().await?;
+    let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
+    let paused: HashMap<_, _> = ledger.paused_syncs().await?.into_iter().collect();
+    let sizes = ledger.newest_sizes().await?;
+    let mut sizes: HashMap<_, _> =
+        sizes.into_iter().map(|size| (size.sync.clone(), size)).collect();
+    let syncs = operations.spec.syncs.iter().map(|sync| {
+        let platform = delivered.remove(&sync.name);
+        let record = records.get(&sync.name);
+        let due = record.map_or(0, |record| record.due);
+        // A size of an earlier audience on the platform says nothing about the current one.
+        let size = sizes.remove(&sync.name).filter(|size| {
+            platform.as_ref().is_some_and(|platform| platform.platform_id == size.platform_id)
+        });
+        SyncSummary {
+            name: sync.name.clone(),
+            audience: sync.audience.clone(),
+            destination: sync.destination.clone(),
+            mode: mapping::declared_mode(sync.mode),
+            paused_at: paused.get(&sync.name).copied(),
+            delivered_version: platform.as_ref().and_then(|platform| platform.delivered_version),
+            delivered_at: platform.as_ref().and_then(|platform| platform.delivered_at),
+            platform_id: platform.map(|platform| platform.platform_id),
+            delivered_users: record.map(|record| record.users),
+            removals_due: due,
+            removals_retry_at: record.filter(|_| due > 0).and_then(|record| record.retry_at),
+            size: size.map(mapping::size),
+        }
+    });
+    Ok(SyncList { syncs: syncs.collect() })
+}
+
+/// The sizes that the platform reported for the audience of a sync, oldest first, and what they say together.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn sizes(operations: &Operations, sync: SyncName) -> Result<SyncSizes, LedgerError> {
+    let sizes = operations.ledger.sizes(&sync, MAX_KEPT_SIZES).await?;
+    let audience = operations.ledger.platform_audience(&sync).await?;
+    let platform_id = audience.map(|audience| audience.platform_id);
+    let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
+    let limits = size_limits(&operations.spec, &sync);
+    let (verdict, reason) = match evaluate_sizes(&series, limits) {
+        Some(finding) => (mapping::verdict(finding.verdict), Some(finding.reason)),
+        None => (ActivationVerdict::Passed, None),
+    };
+    let sizes = sizes.into_iter().map(mapping::size).collect();
+    Ok(SyncSizes { sync, platform_id, verdict, reason, sizes })
+}
+
+/// What the platform of a sync documents about its sizes.
+fn size_limits(spec: &Spec, sync: &SyncName) -> SizeLimits {
+    let declared = spec.syncs.iter().find(|declared| declared.name == *sync);
+    let destination = declared.and_then(|declared| {
+        spec.destinations.iter().find(|destination| destination.name == declared.destination)
+    });
+    destination
+        .and_then(|destination| throng_destinations::size_limits(destination.platform.name()))
+        .unwrap_or_default()
+}
+
+/// The name of a sync of the applied spec.
+///
+/// # Errors
+/// [`OperationError`].
+pub fn declared(operations: &Operations, name: &str) -> Result<SyncName> {
+    let spec = &operations.spec;
+    let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
+    found
+        .map(|sync| sync.name.clone())
+        .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
+}
+
+/// What to send in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunScope {
+    /// What differs from what was delivered.
+    Difference,
+    /// All users.
+    Full,
+    /// All users; the record of what was delivered is discarded.
+    FullWithoutRecord,
+}
+
+/// Plans a run of a sync at once if it has something to send.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn run(
+    operations: &Operations,
+    sync: &SyncName,
+    scope: RunScope,
+    actor: &str,
+) -> Result<()> {
+    refuse_paused(operations, sync).await?;
+    refuse_removal(operations, sync).await?;
+    let discard = scope == RunScope::FullWithoutRecord;
+    let (now, full) = (operations.clock.now(), scope == RunScope::Full);
+    throng_activation::request_run(&*operations.ledger, now, sync, full, discard).await?;
+    let why = match scope {
+        RunScope::FullWithoutRecord => {
+            "all users are sent again; the record of what was delivered is discarded"
+        }
+        RunScope::Full => "all users are sent again",
+        RunScope::Difference => "it is planned again",
+    };
+    finish(operations, sync, actor, "run", why.to_owned()).await
+}
+
+/// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the
+/// same name.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn recreate(operations: &Operations, sync: &SyncName, actor: &str) -> Result<()> {
+    refuse_removal(operations, sync).await?;
+    let now = operations.clock.now();
+    let before = operations.ledger.platform_audience(sync).await?;
+    let reason = "the sync was recreated: another audience on the platform replaces it";
+    operations.ledger.forget_delivered(sync, reason, now).await?;
+    operations.ledger.resolve_alert(AlertKind::TaskFailed, sync.as_str(), now).await?;
+    operations.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+    let why = match before {
+        Some(before) => format!(
+            "audience {} stays on the platform, but is no longer updated",
+            before.platform_id
+        ),
+        None => "it had no audience on the platform".to_owned(),
+    };
+    finish(operations, sync, actor, "recreated", why).await
+}
+
+/// Pauses a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch that is
+/// being sent is completed.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn pause(operations: &Operations, sync: &SyncName, actor: &str) -> Result<()> {
+    if !operations.ledger.pause_sync(sync, operations.clock.now()).await? {
+        return Err(paused(sync));
+    }
+    let why = "no run is planned and no task is claimed until it is resumed";
+    finish(operations, sync, actor, "paused", why.to_owned()).await
+}
+
+/// Resumes a paused sync.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn resume(operations: &Operations, sync: &SyncName, actor: &str) -> Result<()> {
+    if !operations.ledger.resume_sync(sync).await? {
+        return Err(OperationError::wrong_state(format!("sync `{sync}` is not paused")));
+    }
+    let why = "runs are planned and tasks are claimed again";
+    finish(operations, sync, actor, "resumed", why.to_owned()).await
+}
+
+fn paused(sync: &SyncName) -> OperationError {
+    OperationError::wrong_state(format!("sync `{sync}` is paused"))
+        .help(format!("`throng sync resume {sync}` resumes it"))
+}
+
+/// Refuses an operation that sends something for a paused sync.
+pub(crate) async fn refuse_paused(operations: &Operations, sync: &SyncName) -> Result<()> {
+    match operations.ledger.is_sync_paused(sync).await? {
+        true => Err(paused(sync)),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a sync that was added to the spec again while the audience of the earlier sync of this name is being
+/// removed. Both would change the same audience on the platform.
+async fn refuse_removal(operations: &Operations, sync: &SyncName) -> Result<()> {
+    if operations.ledger.removal(sync).await?.is_none() {
+        return Ok(());
+    }
+    let message =
+        format!("the audience of an earlier sync `{sync}` is being removed from the platform");
+    Err(OperationError::wrong_state(message)
+        .help("it starts after that; `throng sync removals` shows the progress"))
+}
+
+/// Records a change of a sync in its history, and wakes activation.
+pub(crate) async fn finish(
+    operations: &Operations,
+    sync: &SyncName,
+    actor: &str,
+    what: &str,
+    why: String,
+) -> Result<()> {
+    let record =
+        Record { subject_kind: SubjectKind::Sync, subject: sync.as_str(), what, why, actor };
+    record.write(operations).await?;
+    operations.observer.wake_activation();
+    operations.observer.activation_changed();
+    Ok(())
+}

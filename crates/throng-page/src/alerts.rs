@@ -1,0 +1,198 @@
+//! Alerts in pages, with the results of their deliveries.
+
+use askama::Template;
+use throng_api::{
+    AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList, AlertReceiver,
+};
+use throng_model::Timestamp;
+
+use crate::Rendered;
+use crate::show::{self, count};
+
+/// The number of alerts on one page.
+pub const PAGE_ROWS: u32 = 50;
+/// The number of alerts that other pages show.
+pub const OTHER_PAGES_ROWS: u32 = 20;
+
+#[derive(Template)]
+#[template(path = "alerts.html")]
+struct List {
+    summary: String,
+    rows: Vec<Row>,
+    receivers: Vec<ReceiverRow>,
+    newer: Option<u32>,
+    older: Option<u32>,
+}
+
+impl List {
+    fn menu_path(&self) -> &'static str {
+        "/alerts"
+    }
+}
+
+struct Row {
+    open: bool,
+    kind: String,
+    subject: String,
+    message: String,
+    count: String,
+    first: String,
+    last: String,
+    deliveries: Vec<String>,
+}
+
+struct ReceiverRow {
+    name: String,
+    pending: String,
+    ok: String,
+    last_error: String,
+}
+
+/// An alert on another page.
+pub(crate) struct AlertLine {
+    pub(crate) message: String,
+    pub(crate) when: String,
+    pub(crate) is_resolved: bool,
+}
+
+/// The alerts for another page: open ones, and resolved ones if wanted.
+pub(crate) fn lines(list: &AlertList, with_resolved: bool) -> Vec<AlertLine> {
+    shown(list, with_resolved).map(line).collect()
+}
+
+fn shown(list: &AlertList, with_resolved: bool) -> impl Iterator<Item = &AlertItem> {
+    list.alerts.iter().filter(move |alert| with_resolved || alert.resolved_at.is_none())
+}
+
+/// The note below a list that does not show all alerts, such as `20 of 1,950 open alerts`, or
+/// `20 of 1,950 alerts, 3 open`; `None` if all are shown.
+pub(crate) fn truncation_note(list: &AlertList, with_resolved: bool) -> Option<String> {
+    let shown = shown(list, with_resolved).count() as u64;
+    let (shown_text, open) = (count(shown), count(list.open));
+    match with_resolved {
+        true => (shown < list.total)
+            .then(|| format!("{shown_text} of {} alerts, {open} open", count(list.total))),
+        false => (shown < list.open).then(|| format!("{shown_text} of {open} open alerts")),
+    }
+}
+
+fn line(alert: &AlertItem) -> AlertLine {
+    let times =
+        if alert.count > 1 { format!(" ({} times)", count(alert.count)) } else { String::new() };
+    AlertLine {
+        message: format!("{}{times}", alert.message),
+        when: show::when(alert.last_at),
+        is_resolved: alert.resolved_at.is_some(),
+    }
+}
+
+/// The page with these alerts, which are [`PAGE_ROWS`] at most, after the first `from`.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn page(list: AlertList, from: u32, now: Timestamp) -> Rendered {
+    let shown = u64::from(from) + list.alerts.len() as u64;
+    let summary = format!(
+        "{} to {} of {} alerts, {} open",
+        count(u64::from(from).saturating_add(1).min(shown)),
+        count(shown),
+        count(list.total),
+        count(list.open)
+    );
+    let page = List {
+        summary,
+        rows: list.alerts.into_iter().map(row).collect(),
+        receivers: list.receivers.into_iter().map(|receiver| receiver_row(receiver, now)).collect(),
+        newer: (from > 0).then(|| from.saturating_sub(PAGE_ROWS)),
+        older: (shown < list.total).then(|| from.saturating_add(PAGE_ROWS)),
+    };
+    page.render()
+}
+
+fn row(alert: AlertItem) -> Row {
+    Row {
+        open: alert.resolved_at.is_none(),
+        kind: alert.kind,
+        deliveries: alert.deliveries.iter().map(delivery_text).collect(),
+        subject: alert.subject,
+        message: alert.message,
+        count: count(alert.count),
+        first: show::when(alert.raised_at),
+        last: show::when(alert.last_at),
+    }
+}
+
+fn delivery_text(delivery: &AlertDelivery) -> String {
+    let event = match delivery.event {
+        AlertEventName::Raised => "raised",
+        AlertEventName::Resolved => "resolved",
+    };
+    let (receiver, why) = (&delivery.receiver, delivery.why.as_deref().unwrap_or_default());
+    match delivery.state {
+        AlertDeliveryState::Delivered => format!("{event}: delivered to {receiver}"),
+        AlertDeliveryState::Expired => format!("{event}: expired for {receiver}: {why}"),
+        AlertDeliveryState::Refused => format!("{event}: refused by {receiver}: {why}"),
+    }
+}
+
+fn receiver_row(receiver: AlertReceiver, now: Timestamp) -> ReceiverRow {
+    let next = receiver.next_try_at.map(|at| format!("; {}", show::next_retry(at, now)));
+    ReceiverRow {
+        name: receiver.name,
+        pending: count(receiver.pending),
+        ok: receiver.last_ok_at.map_or_else(|| "–".to_owned(), show::when),
+        last_error: match receiver.failures {
+            0 => String::new(),
+            failures => format!(
+                "{failures} failed attempts, last error: {}{}",
+                receiver.last_error.unwrap_or_default(),
+                next.unwrap_or_default()
+            ),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_api::AlertSeverity;
+
+    use super::*;
+
+    /// A list of this many alerts, of which the first `open` are open, out of more.
+    fn list(alerts: u64, open_shown: u64, open: u64, total: u64) -> AlertList {
+        let alert = |number: u64| AlertItem {
+            id: number as i64,
+            kind: "run_held".to_owned(),
+            subject: "s".to_owned(),
+            message: "held".to_owned(),
+            count: 1,
+            raised_at: Timestamp(0),
+            last_at: Timestamp(0),
+            resolved_at: (number >= open_shown).then_some(Timestamp(1)),
+            severity: AlertSeverity::Warning,
+            deliveries: Vec::new(),
+        };
+        let alerts = (0..alerts).map(alert).collect();
+        AlertList { alerts, open, total, receivers: Vec::new() }
+    }
+
+    #[test]
+    fn a_truncated_list_says_so() {
+        assert_eq!(truncation_note(&list(20, 20, 20, 500), false), None);
+        let note = truncation_note(&list(20, 20, 1_950, 2_000), false);
+        assert_eq!(note.as_deref(), Some("20 of 1,950 open alerts"));
+        assert_eq!(truncation_note(&list(20, 3, 3, 20), true), None);
+        let note = truncation_note(&list(20, 3, 3, 1_950), true);
+        assert_eq!(note.as_deref(), Some("20 of 1,950 alerts, 3 open"));
+        assert_eq!(lines(&list(20, 3, 3, 1_950), false).len(), 3);
+    }
+
+    #[test]
+    fn a_page_links_to_its_neighbours() {
+        let html = page(list(50, 3, 3, 120), 50, Timestamp(0)).unwrap();
+        assert!(html.contains("51 to 100 of 120 alerts, 3 open"), "{html}");
+        assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
+        let html = page(list(0, 0, 0, 0), 0, Timestamp(0)).unwrap();
+        assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
+    }
+}

@@ -1,0 +1,298 @@
+//! Audiences: the list, and one audience with its size over time, SQL, snapshots and history.
+
+use askama::Template;
+use throng_api::{
+    AudienceDetail, AudienceRefresh, AudienceRefreshState, AudienceSnapshot, AudienceSummary,
+    HistoryItem,
+};
+use throng_model::Timestamp;
+
+use crate::show::{self, Card, Entry, card, count};
+use crate::{Rendered, chart};
+
+/// An audience of the list.
+#[derive(Debug)]
+pub struct ListedAudience {
+    /// The audience.
+    pub summary: AudienceSummary,
+    /// Its description in the spec.
+    pub description: Option<String>,
+}
+
+/// One audience, with what the spec says about it.
+#[derive(Debug)]
+pub struct AudienceView {
+    /// The audience, its snapshots and its sizes.
+    pub detail: AudienceDetail,
+    /// Its description in the spec.
+    pub description: Option<String>,
+    /// The SQL of its model.
+    pub sql: String,
+    /// Its cron expression and time zone; `None` if only people refresh it.
+    pub schedule: Option<(String, String)>,
+    /// Its history, newest first.
+    pub history: Vec<HistoryItem>,
+}
+
+#[derive(Template)]
+#[template(path = "audiences.html")]
+struct List {
+    rows: Vec<Row>,
+}
+
+struct Row {
+    name: String,
+    description: String,
+    members: String,
+    state: &'static str,
+    tone: &'static str,
+    /// Why it is not refreshed (paused or pinned); empty if it is.
+    stopped: String,
+    version: String,
+    built: String,
+    progress: String,
+}
+
+impl List {
+    fn menu_path(&self) -> &'static str {
+        "/audiences"
+    }
+}
+
+/// All audiences of the applied spec.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn list(audiences: Vec<ListedAudience>, now: Timestamp) -> Rendered {
+    List { rows: audiences.into_iter().map(|audience| row(audience, now)).collect() }.render()
+}
+
+fn row(ListedAudience { summary, description }: ListedAudience, now: Timestamp) -> Row {
+    let (state, tone) = state_of(&summary);
+    let (current, refresh) = (summary.current.as_ref(), summary.refresh.as_ref());
+    Row {
+        name: summary.name.to_string(),
+        description: description.unwrap_or_default(),
+        members: members(current),
+        state,
+        tone,
+        stopped: stopped(&summary),
+        version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
+        built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
+        progress: refresh.map(|of| progress(&of.refresh, now)).unwrap_or_default(),
+    }
+}
+
+fn members(current: Option<&AudienceSnapshot>) -> String {
+    current.map_or_else(|| "–".to_owned(), |snapshot| count(snapshot.members))
+}
+
+fn state_of(summary: &AudienceSummary) -> (&'static str, &'static str) {
+    summary.refresh.as_ref().map_or(("waiting", ""), |of| show::refresh(of.refresh.state))
+}
+
+/// Why no refresh of the audience starts; empty if one can start.
+fn stopped(summary: &AudienceSummary) -> String {
+    let version = summary.current.as_ref().map_or(0, |current| current.version);
+    match (summary.paused_at, summary.pinned_at) {
+        (Some(_), Some(_)) => format!("paused and pinned to version {version}"),
+        (Some(_), None) => "paused".to_owned(),
+        (None, Some(_)) => format!("pinned to version {version}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// The rows read, the rows expected, and the remaining time at this speed.
+fn progress(refresh: &AudienceRefresh, now: Timestamp) -> String {
+    match refresh.state {
+        AudienceRefreshState::Processing => {
+            let read = format!("{} rows", count(refresh.rows_read));
+            match (refresh.rows_expected, refresh.remaining_time(now)) {
+                (Some(expected), Some(left)) => {
+                    let (expected, left) = (count(expected), show::duration(left));
+                    format!("{read} of about {expected}, {left} remaining")
+                }
+                _ => read,
+            }
+        }
+        AudienceRefreshState::Failed | AudienceRefreshState::Held => {
+            refresh.reason.clone().unwrap_or_default()
+        }
+        AudienceRefreshState::Scheduled if refresh.failures > 0 => {
+            let reason = refresh.reason.as_deref().unwrap_or("no reason was recorded");
+            format!("{}; last error: {reason}", show::next_retry(refresh.not_before, now))
+        }
+        _ => String::new(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "audience.html")]
+struct One {
+    name: String,
+    description: String,
+    state: &'static str,
+    tone: &'static str,
+    /// Why it is not refreshed (paused or pinned); empty if it is.
+    stopped: String,
+    reason: Option<String>,
+    /// Whether a refresh is waiting or running.
+    is_refreshing: bool,
+    cards: Vec<Card>,
+    sizes: String,
+    sql: String,
+    snapshots: Vec<SnapshotRow>,
+    history: Vec<Entry>,
+}
+
+struct SnapshotRow {
+    version: u64,
+    current: bool,
+    state: &'static str,
+    tone: &'static str,
+    members: String,
+    rows_read: String,
+    null_keys: String,
+    bytes: String,
+    created: String,
+}
+
+impl One {
+    fn menu_path(&self) -> &'static str {
+        "/audiences"
+    }
+}
+
+/// The page of one audience.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn one(view: AudienceView) -> Rendered {
+    let AudienceView { detail, description, sql, schedule, history } = view;
+    let AudienceDetail { audience, snapshots, sizes } = detail;
+    let (state, tone) = state_of(&audience);
+    let stopped = stopped(&audience);
+    let current = audience.current.as_ref();
+    let refresh = audience.refresh.as_ref().map(|of| &of.refresh);
+    let points = sizes.iter().map(|(at, members)| (at.0 as f64, *members as f64)).collect();
+    let size_line = chart::Line { class: "b", points };
+    let served = current.map(|snapshot| snapshot.version);
+    let (cron, time_zone) =
+        schedule.unwrap_or_else(|| ("manual".to_owned(), "schedule".to_owned()));
+    let page = One {
+        name: audience.name.to_string(),
+        description: description.unwrap_or_default(),
+        state,
+        tone,
+        stopped,
+        reason: refresh
+            .filter(|refresh| refresh.state != AudienceRefreshState::Completed)
+            .and_then(|refresh| refresh.reason.clone()),
+        is_refreshing: refresh.is_some_and(|refresh| {
+            use AudienceRefreshState::{Halted, Processing, Scheduled};
+            matches!(refresh.state, Scheduled | Processing | Halted)
+        }),
+        cards: vec![
+            card("members", members(current), "members"),
+            card("version", served.unwrap_or(0), "version served"),
+            card("rows-read", count(current.map_or(0, |s| s.rows_read)), "rows read"),
+            card("null-keys", count(current.map_or(0, |s| s.null_keys)), "rows without a key"),
+            card("schedule", cron, time_zone),
+        ],
+        sizes: chart::lines(&[size_line], &|x| show::when(Timestamp(x as i64)), &|y| {
+            count(y as u64)
+        }),
+        sql,
+        snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, served)).collect(),
+        history: show::entries(&history),
+    };
+    page.render()
+}
+
+fn snapshot_row(snapshot: &AudienceSnapshot, served: Option<u64>) -> SnapshotRow {
+    let (state, tone) = show::snapshot(snapshot.state);
+    SnapshotRow {
+        version: snapshot.version,
+        current: served == Some(snapshot.version),
+        state,
+        tone,
+        members: count(snapshot.members),
+        rows_read: count(snapshot.rows_read),
+        null_keys: count(snapshot.null_keys),
+        bytes: count(snapshot.bytes),
+        created: show::when(snapshot.created_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_api::AudienceRefreshProgress;
+    use throng_model::RefreshId;
+
+    use super::*;
+
+    fn summary(refresh: Option<AudienceRefresh>) -> AudienceSummary {
+        AudienceSummary {
+            name: "buyers".parse().unwrap(),
+            current: None,
+            refresh: refresh.map(|refresh| AudienceRefreshProgress { refresh, eta_seconds: None }),
+            last_fired: None,
+            paused_at: None,
+            pinned_at: None,
+        }
+    }
+
+    fn processing() -> AudienceRefresh {
+        AudienceRefresh {
+            id: RefreshId(1),
+            audience: "buyers".parse().unwrap(),
+            state: AudienceRefreshState::Processing,
+            trigger: throng_api::AudienceRefreshTrigger::Manual,
+            scheduled_at: Timestamp(0),
+            started_at: Some(Timestamp(0)),
+            finished_at: None,
+            not_before: Timestamp(0),
+            failures: 0,
+            crashes: 0,
+            holder: None,
+            lease_until: None,
+            rows_read: 1_000,
+            null_keys: 0,
+            rows_expected: Some(4_000),
+            reason: None,
+            snapshot_version: None,
+        }
+    }
+
+    #[test]
+    fn a_running_refresh_shows_its_remaining_time() {
+        let now = Timestamp(10_000_000);
+        assert_eq!(progress(&processing(), now), "1,000 rows of about 4,000, 30 s remaining");
+        let unknown = AudienceRefresh { rows_expected: None, ..processing() };
+        assert_eq!(progress(&unknown, now), "1,000 rows");
+        let failed = AudienceRefresh {
+            state: AudienceRefreshState::Failed,
+            reason: Some("no such column".to_owned()),
+            ..processing()
+        };
+        assert_eq!(progress(&failed, now), "no such column");
+    }
+
+    #[test]
+    fn an_audience_that_is_not_refreshed_says_why() {
+        assert_eq!(stopped(&summary(None)), "");
+        let paused = AudienceSummary { paused_at: Some(Timestamp(1)), ..summary(None) };
+        assert_eq!(stopped(&paused), "paused");
+        let both = AudienceSummary { pinned_at: Some(Timestamp(1)), ..paused };
+        assert_eq!(stopped(&both), "paused and pinned to version 0");
+    }
+
+    #[test]
+    fn the_list_shows_audiences_without_a_snapshot() {
+        let listed = ListedAudience { summary: summary(None), description: None };
+        let html = list(vec![listed], Timestamp(0)).unwrap();
+        assert!(html.contains("data-name=\"buyers\""), "{html}");
+        assert!(html.contains("<time>never</time>"), "{html}");
+        assert!(list(Vec::new(), Timestamp(0)).unwrap().contains("has no audiences"));
+    }
+}

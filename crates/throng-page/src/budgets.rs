@@ -1,0 +1,231 @@
+//! Budgets: actual, in-flight and projected spend of all ad groups; one ad group over the day.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use throng_api::{BudgetInterval, BudgetPoint, BudgetState, GateApplied, HistoryItem};
+use throng_model::{Currency, Micros, Timestamp};
+
+use crate::show::{self, Card, Entry, card, money};
+use crate::{Rendered, chart};
+
+/// One ad group with its spend of today.
+#[derive(Debug)]
+pub struct AdGroupView {
+    /// The current state.
+    pub state: BudgetState,
+    /// Actual and in-flight spend over time, oldest first.
+    pub points: Vec<BudgetPoint>,
+    /// Predicted and actual spend per three minutes, oldest first.
+    pub intervals: Vec<BudgetInterval>,
+    /// Its history, newest first.
+    pub history: Vec<HistoryItem>,
+}
+
+#[derive(Template)]
+#[template(path = "budgets.html")]
+struct List {
+    cards: Vec<Card>,
+    rows: Vec<Row>,
+    gates: Vec<GateRow>,
+}
+
+struct Row {
+    name: String,
+    state: &'static str,
+    tone: &'static str,
+    budget: String,
+    actual: String,
+    in_flight: String,
+    projected: String,
+    meter: String,
+}
+
+struct GateRow {
+    id: String,
+    versions: String,
+    age: String,
+}
+
+impl List {
+    fn menu_path(&self) -> &'static str {
+        "/budgets"
+    }
+}
+
+fn meter(state: &BudgetState) -> String {
+    let budget = state.budget_micros.0.max(1) as f64;
+    let within = state.actual_micros.0.min(state.budget_micros.0) as f64 / budget;
+    let over = past_budget(state) as f64 / budget;
+    // Overdelivery is drawn inside the bar, so that the end of the bar is the budget.
+    chart::meter(&[
+        ("actual", within - over.min(within)),
+        ("over", over.min(within)),
+        ("flight", state.in_flight_micros.0 as f64 / budget),
+    ])
+}
+
+/// The amount that was delivered past the budget.
+fn past_budget(state: &BudgetState) -> i64 {
+    (state.actual_micros.0 - state.budget_micros.0).max(0)
+}
+
+/// An amount of an ad group, with its currency.
+fn with_currency(state: &BudgetState, amount: Micros) -> String {
+    format!("{} {}", money(amount), state.currency)
+}
+
+/// Sums of amounts by currency. Amounts of different currencies are never added.
+pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> String {
+    let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
+    for state in states {
+        let sum = sums.entry(state.currency).or_default();
+        *sum = sum.saturating_add(of(state));
+    }
+    let shown = |(currency, sum): (&Currency, &i64)| format!("{} {currency}", money(Micros(*sum)));
+    sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
+}
+
+/// The share of the budgets: computed by currency, then averaged over the currencies.
+pub(crate) fn share_of_budgets(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> f64 {
+    let mut sums: BTreeMap<Currency, (f64, f64)> = BTreeMap::new();
+    for state in states {
+        let sum = sums.entry(state.currency).or_default();
+        *sum = (sum.0 + of(state) as f64, sum.1 + state.budget_micros.0 as f64);
+    }
+    let shares = sums.values().map(|(part, budget)| part / budget.max(1.0));
+    shares.sum::<f64>() / sums.len().max(1) as f64
+}
+
+fn open_or_closed(state: &BudgetState) -> (&'static str, &'static str) {
+    if state.open { ("open", "good") } else { ("closed", "bad") }
+}
+
+/// All ad groups, and the gates that report.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn list(states: &[BudgetState], gates: &[GateApplied], now: Timestamp) -> Rendered {
+    let sum = |of: &dyn Fn(&BudgetState) -> i64| sums(states, of);
+    let page = List {
+        cards: vec![
+            card("budget-total", sum(&|s| s.budget_micros.0), "budgets today"),
+            card("actual-total", sum(&|s| s.actual_micros.0), "actual"),
+            card("in-flight-total", sum(&|s| s.in_flight_micros.0), "in flight"),
+            card("over-total", sum(&past_budget), "delivered past the budgets"),
+            card("open-count", states.iter().filter(|s| s.open).count(), "ad groups open"),
+        ],
+        rows: states.iter().map(row).collect(),
+        gates: gates.iter().map(|gate| gate_row(gate, now)).collect(),
+    };
+    page.render()
+}
+
+fn row(budget: &BudgetState) -> Row {
+    let (state, tone) = open_or_closed(budget);
+    Row {
+        name: budget.name.to_string(),
+        state,
+        tone,
+        budget: with_currency(budget, budget.budget_micros),
+        actual: with_currency(budget, budget.actual_micros),
+        in_flight: with_currency(budget, budget.in_flight_micros),
+        projected: with_currency(budget, budget.projected_micros),
+        meter: meter(budget),
+    }
+}
+
+fn gate_row(gate: &GateApplied, now: Timestamp) -> GateRow {
+    GateRow {
+        id: gate.id.clone(),
+        versions: format!("{:?}", gate.versions),
+        age: show::duration(now.since(gate.at)),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "ad_group.html")]
+struct One {
+    name: String,
+    state: &'static str,
+    tone: &'static str,
+    reason: String,
+    cards: Vec<Card>,
+    live: String,
+    predicted: String,
+    history: Vec<Entry>,
+}
+
+impl One {
+    fn menu_path(&self) -> &'static str {
+        "/budgets"
+    }
+}
+
+/// The page of one ad group.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn one(view: &AdGroupView) -> Rendered {
+    let AdGroupView { state, points, intervals, history } = view;
+    let line = |class, of: &dyn Fn(&BudgetPoint) -> i64| chart::Line {
+        class,
+        points: points.iter().map(|point| (point.at.0 as f64, of(point) as f64)).collect(),
+    };
+    let lines = [
+        line("d", &|_| state.budget_micros.0),
+        line("c", &|p| p.actual.0.saturating_add(p.in_flight.0)),
+        line("b", &|p| p.in_flight.0),
+        line("a", &|p| p.actual.0),
+    ];
+    let amount = |micros: f64| with_currency(state, Micros(micros as i64));
+    let pairs: Vec<(String, f64, f64)> = intervals
+        .iter()
+        .map(|i| (show::clock(i.start.0 as f64), i.predicted.0 as f64, i.actual.0 as f64))
+        .collect();
+    let (state_text, tone) = open_or_closed(state);
+    let page = One {
+        name: state.name.to_string(),
+        state: state_text,
+        tone,
+        reason: state.reason.clone(),
+        cards: vec![
+            card("budget", with_currency(state, state.budget_micros), "budget today"),
+            card("actual", with_currency(state, state.actual_micros), "actual"),
+            card("in-flight", with_currency(state, state.in_flight_micros), "in flight"),
+            card("projected", with_currency(state, state.projected_micros), "projected"),
+        ],
+        live: chart::lines(&lines, &show::clock, &amount),
+        predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
+        history: show::entries(history),
+    };
+    page.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_different_currencies_are_never_added() {
+        let state = |name: &str, currency: &str, actual| BudgetState {
+            name: name.parse().unwrap(),
+            open: true,
+            reason: String::new(),
+            currency: currency.parse().unwrap(),
+            budget_micros: Micros(4_000_000),
+            actual_micros: Micros(actual),
+            in_flight_micros: Micros(0),
+            projected_micros: Micros(actual),
+        };
+        let states = [
+            state("a", "USD", 1_000_000),
+            state("b", "EUR", 2_000_000),
+            state("c", "USD", 1_000_000),
+        ];
+        assert_eq!(sums(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
+        assert_eq!(sums(&[], &|s| s.actual_micros.0), "");
+        assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);
+        assert_eq!(share_of_budgets(&[], &|s| s.actual_micros.0), 0.0);
+    }
+}

@@ -1,0 +1,173 @@
+//! Formats values for the pages. Pure.
+
+use throng_api::{
+    ActivationRunState, ActivationTaskState, ActivationVerdict, AudienceRefreshState,
+    AudienceSnapshotState, HistoryItem,
+};
+use throng_model::{Micros, Timestamp};
+
+/// A value with a label, shown in a box.
+pub(crate) struct Card {
+    pub(crate) id: &'static str,
+    pub(crate) value: String,
+    pub(crate) label: String,
+    pub(crate) link: &'static str,
+}
+
+pub(crate) fn card(id: &'static str, value: impl ToString, label: impl Into<String>) -> Card {
+    Card { id, value: value.to_string(), label: label.into(), link: "" }
+}
+
+pub(crate) fn linked(mut card: Card, link: &'static str) -> Card {
+    card.link = link;
+    card
+}
+
+/// A row of the history.
+pub(crate) struct Entry {
+    pub(crate) when: String,
+    pub(crate) subject: String,
+    pub(crate) what: String,
+    pub(crate) why: String,
+    /// The name of the token of the caller; empty if the node acted by itself.
+    pub(crate) actor: String,
+}
+
+pub(crate) fn entries(history: &[HistoryItem]) -> Vec<Entry> {
+    let entry = |item: &HistoryItem| Entry {
+        when: when(item.at),
+        subject: item.subject.clone(),
+        what: item.what.clone(),
+        why: item.why.clone(),
+        actor: item.actor.clone().unwrap_or_default(),
+    };
+    history.iter().map(entry).collect()
+}
+
+/// `12,345`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Money rounded to cents; the API has the exact micros.
+pub(crate) fn money(amount: Micros) -> String {
+    let cents = (i128::from(amount.0) + 5_000).div_euclid(10_000);
+    format!("{}.{:02}", cents.div_euclid(100), cents.rem_euclid(100))
+}
+
+/// `2026-11-23 15:04:05`, in UTC.
+pub(crate) fn when(at: Timestamp) -> String {
+    let text = at.to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+/// When something is retried: a time in the future, rounded up to a second, in UTC.
+pub(crate) fn next_retry(at: Timestamp, now: Timestamp) -> String {
+    if at <= now {
+        return "next retry as soon as a worker is free".to_owned();
+    }
+    let rounded_up = at.plus(std::time::Duration::from_micros(999_999));
+    format!("next retry at {} UTC", when(rounded_up))
+}
+
+/// `15:04`, in UTC.
+pub(crate) fn clock(micros: f64) -> String {
+    let text = Timestamp(micros as i64).to_string();
+    text.get(11..16).unwrap_or(&text).to_owned()
+}
+
+/// `3 min`, `4.2 s`.
+pub(crate) fn duration(duration: std::time::Duration) -> String {
+    match duration.as_secs_f64() {
+        s if s < 10.0 => format!("{s:.1} s"),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7_200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3_600.0),
+        s => format!("{:.0} days", s / 86_400.0),
+    }
+}
+
+/// The text and the color class of a state.
+pub(crate) fn refresh(state: AudienceRefreshState) -> (&'static str, &'static str) {
+    match state {
+        AudienceRefreshState::Scheduled => ("scheduled", "busy"),
+        AudienceRefreshState::Processing => ("processing", "busy"),
+        AudienceRefreshState::Halted => ("halted", "warn"),
+        AudienceRefreshState::Completed => ("completed", "good"),
+        AudienceRefreshState::Failed => ("failed", "bad"),
+        AudienceRefreshState::Held => ("held", "warn"),
+    }
+}
+
+pub(crate) fn snapshot(state: AudienceSnapshotState) -> (&'static str, &'static str) {
+    match state {
+        AudienceSnapshotState::Held => ("held", "warn"),
+        AudienceSnapshotState::Published => ("published", "good"),
+        AudienceSnapshotState::Rejected => ("rejected", "bad"),
+    }
+}
+
+pub(crate) fn run(state: ActivationRunState) -> (&'static str, &'static str) {
+    match state {
+        ActivationRunState::Active => ("active", "busy"),
+        ActivationRunState::Completed => ("completed", "good"),
+        ActivationRunState::Failed => ("failed", "bad"),
+        ActivationRunState::Held => ("held", "warn"),
+    }
+}
+
+pub(crate) fn task(state: ActivationTaskState) -> (&'static str, &'static str) {
+    match state {
+        ActivationTaskState::Queued => ("queued", "busy"),
+        ActivationTaskState::Running => ("running", "busy"),
+        ActivationTaskState::Done => ("done", "good"),
+        ActivationTaskState::Failed => ("failed", "bad"),
+        ActivationTaskState::Held => ("held", "warn"),
+    }
+}
+
+pub(crate) fn verdict(verdict: ActivationVerdict) -> (&'static str, &'static str) {
+    match verdict {
+        ActivationVerdict::Passed => ("passed", "good"),
+        ActivationVerdict::Suspect => ("suspect", "warn"),
+        ActivationVerdict::Failed => ("failed", "bad"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_rounded_to_the_nearest_cent() {
+        assert_eq!(money(Micros(4_999)), "0.00");
+        assert_eq!(money(Micros(5_000)), "0.01");
+        assert_eq!(money(Micros(100_000_000)), "100.00");
+        assert_eq!(money(Micros(i64::MAX)), "9223372036854.78");
+    }
+
+    #[test]
+    fn times_are_short() {
+        let at: Timestamp = "2026-11-23T15:04:05.678Z".parse().unwrap();
+        assert_eq!(when(at), "2026-11-23 15:04:05");
+        assert_eq!(clock(at.0 as f64), "15:04");
+    }
+
+    #[test]
+    fn the_next_retry_is_in_the_future() {
+        let now: Timestamp = "2026-11-23T15:04:05.2Z".parse().unwrap();
+        let at = now.plus(std::time::Duration::from_millis(500));
+        assert_eq!(next_retry(at, now), "next retry at 2026-11-23 15:04:06 UTC");
+        for due in [now, Timestamp(0)] {
+            assert_eq!(next_retry(due, now), "next retry as soon as a worker is free");
+        }
+    }
+}

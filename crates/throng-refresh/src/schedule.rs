@@ -1,0 +1,315 @@
+//! Schedules: queues refreshes that are due by their schedule, and those of audiences whose snapshot
+//! was not made by their model.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_model::{AudienceName, Timestamp};
+use throng_spec::{Audience, Schedule};
+use throng_store::{
+    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
+};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::{RefreshContext, declared, model_of};
+
+/// The longest time between two polls, on the node's clock; a change of the spec ends it.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest time between two polls, on the machine's timer: the node's clock may be set forward.
+const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// When each audience was read first by this process. The schedule of one that never had a refresh
+/// counts from then.
+type FirstSeen = HashMap<AudienceName, Timestamp>;
+
+/// Queues what is due while this process is the leader, until `shutdown`. `changes`: what has changed in
+/// the node; a change that `is_new_spec` starts a poll at once.
+pub async fn run_schedules<C: Clone + Send>(
+    ctx: Arc<RefreshContext>,
+    mut changes: Receiver<C>,
+    is_new_spec: fn(&C) -> bool,
+    shutdown: CancellationToken,
+) {
+    let mut first_seen = FirstSeen::default();
+    loop {
+        let polled = match ctx.ledger.acquire_leadership().await {
+            Ok(true) => poll_schedules(&ctx, &mut first_seen).await.map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let next = match polled {
+            Ok(Some(next)) => next,
+            // Another process is the leader, and may die at any time. What this process has stored
+            // may be old by then: the leader has fired schedules meanwhile.
+            Ok(None) => {
+                first_seen = FirstSeen::default();
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(MAX_WALL_INTERVAL) => {}
+                }
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to poll schedules"
+                );
+                None
+            }
+        };
+        let until = next.map_or(POLL_INTERVAL, |at| at.since(ctx.clock.now()).min(POLL_INTERVAL));
+        let pause = ctx.poll_delay(until).min(MAX_WALL_INTERVAL);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = spec_changed(&mut changes, is_new_spec) => {}
+        }
+    }
+}
+
+async fn spec_changed<C: Clone + Send>(changes: &mut Receiver<C>, is_new_spec: fn(&C) -> bool) {
+    loop {
+        match changes.recv().await {
+            Ok(change) if is_new_spec(&change) => return,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+/// Queues what is due. Returns the time of the next firing, if there is one.
+async fn poll_schedules(
+    ctx: &RefreshContext,
+    first_seen: &mut FirstSeen,
+) -> Result<Option<Timestamp>, LedgerError> {
+    let rows: HashMap<AudienceName, AudienceRow> =
+        ctx.ledger.audiences().await?.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let spec = ctx.spec.load_full();
+    let now = ctx.clock.now();
+    let (mut next, mut queued) = (None, false);
+    for audience in &spec.audiences {
+        let row = rows.get(&audience.name);
+        let stopped = row.and_then(AudienceRow::stopped);
+        if stopped.is_none()
+            && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
+        {
+            let apply = RefreshTrigger::Apply;
+            ctx.ledger.schedule_refresh(&audience.name, apply, now).await?;
+            queued = true;
+        }
+        let Some(schedule) = &audience.schedule else { continue };
+        let seen_at = *first_seen.entry(audience.name.clone()).or_insert(now);
+        let since = row
+            .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
+            .unwrap_or(seen_at);
+        if let Some(fire_at) = latest_due(schedule, since, now) {
+            match &stopped {
+                Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
+                None => queued |= ctx.ledger.fire_schedule(&audience.name, fire_at, now).await?,
+            }
+        }
+        let following = schedule.next_after(now);
+        next = match (next, following) {
+            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+    if queued {
+        ctx.wake.notify_waiters();
+        ctx.observer.audiences_changed();
+    }
+    Ok(next)
+}
+
+/// The schedule of a paused or pinned audience has fired: nothing is queued. The history has the
+/// first such firing.
+async fn skip(
+    ctx: &RefreshContext,
+    name: &AudienceName,
+    fire_at: Timestamp,
+    why: &str,
+) -> Result<(), LedgerError> {
+    if !ctx.ledger.skip_schedule(name, fire_at).await? {
+        return Ok(());
+    }
+    let why = format!(
+        "the audience is {why}: the refresh of {fire_at} was not started, and later ones are not \
+         started either"
+    );
+    let entry = HistoryEntry {
+        subject_kind: throng_store::SubjectKind::Audience,
+        subject: name.to_string(),
+        what: "skipped".to_owned(),
+        why,
+        at: ctx.clock.now(),
+        actor: None,
+    };
+    ctx.ledger.record_history(&[entry]).await
+}
+
+/// After an audience was resumed or released: queues a refresh if the version that it serves was
+/// not made by its model, or if it serves none. Returns whether one was queued.
+///
+/// # Errors
+/// [`LedgerError`]; `WrongState` if it is still paused or pinned.
+pub async fn refresh_if_stale(
+    ctx: &RefreshContext,
+    name: &AudienceName,
+) -> Result<bool, LedgerError> {
+    let spec = ctx.spec.load_full();
+    let Some(audience) = declared(&spec, name) else { return Ok(false) };
+    let row = ctx.ledger.audience(name).await?;
+    let model = model_of(audience).fingerprint();
+    let is_current = row.is_some_and(|row| {
+        row.current.is_some_and(|current| current.model_fingerprint == model)
+            || row.refresh.is_some_and(|refresh| refresh.state == RefreshState::Held)
+    });
+    if is_current {
+        return Ok(false);
+    }
+    ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
+    ctx.wake.notify_waiters();
+    Ok(true)
+}
+
+/// The fingerprint of the model that the newest refresh ran, if its snapshot still exists.
+async fn newest_fingerprint(
+    ctx: &RefreshContext,
+    row: Option<&AudienceRow>,
+) -> Result<Option<String>, LedgerError> {
+    let Some(row) = row else { return Ok(None) };
+    let Some(version) = row.refresh.as_ref().and_then(|refresh| refresh.snapshot_version) else {
+        return Ok(None);
+    };
+    if let Some(current) = row.current.as_ref().filter(|current| current.version == version) {
+        return Ok(Some(current.model_fingerprint.clone()));
+    }
+    match ctx.ledger.snapshot(&row.name, version).await {
+        Ok(snapshot) if snapshot.state == SnapshotState::Published => {
+            Ok(Some(snapshot.model_fingerprint))
+        }
+        Ok(_) | Err(LedgerError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an audience has to be refreshed although no schedule is due. Compares with the newest
+/// snapshot and not with the served one: a person may have rolled back to an older version, and a
+/// refresh would undo that.
+fn needs_refresh(
+    audience: &Audience,
+    row: Option<&AudienceRow>,
+    newest_fingerprint: Option<&str>,
+) -> bool {
+    let Some(refresh) = row.and_then(|row| row.refresh.as_ref()) else { return true };
+    // A failed one waits for a person, the schedule or a new spec: it has an alert.
+    refresh.state == RefreshState::Completed
+        && newest_fingerprint.is_some_and(|made_by| made_by != model_of(audience).fingerprint())
+}
+
+/// The last firing after `since` that is not in the future. Many may have been missed while the
+/// node was down; one refresh replaces all of them.
+fn latest_due(schedule: &Schedule, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    // Short windows first, so that not every firing of a frequent schedule since long ago is
+    // computed.
+    for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
+        let from = now.minus(window);
+        if from <= since {
+            break;
+        }
+        if let Some(due) = last_between(schedule, from, now) {
+            return Some(due);
+        }
+    }
+    last_between(schedule, since, now)
+}
+
+fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let mut last = None;
+    let mut at = from;
+    while let Some(next) = schedule.next_after(at).filter(|next| *next <= now && *next > at) {
+        last = Some(next);
+        at = next;
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_spec::{Guard, Location};
+
+    use super::*;
+    use crate::fixture::audience_row;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn schedule(cron: &str) -> Schedule {
+        Schedule::new(cron, "America/New_York".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn one_firing_replaces_all_that_were_missed() {
+        let every_minute = schedule("* * * * *");
+        let now = at("2026-11-23T12:00:30Z");
+        let due = latest_due(&every_minute, at("2020-01-01T00:00:00Z"), now);
+        assert_eq!(due, Some(at("2026-11-23T12:00:00Z")));
+        assert_eq!(latest_due(&every_minute, at("2026-11-23T12:00:00Z"), now), None);
+    }
+
+    #[test]
+    fn schedules_run_in_their_time_zone() {
+        // Three in the morning in New York is eight o'clock UTC in winter.
+        let nightly = schedule("0 3 * * *");
+        let since = at("2026-11-20T09:00:00Z");
+        assert_eq!(
+            latest_due(&nightly, since, at("2026-11-23T07:59:59Z")),
+            Some(at("2026-11-22T08:00:00Z"))
+        );
+        assert_eq!(
+            latest_due(&nightly, since, at("2026-11-23T08:00:00Z")),
+            Some(at("2026-11-23T08:00:00Z"))
+        );
+        let yearly = schedule("0 0 1 1 *");
+        assert_eq!(
+            latest_due(&yearly, at("2024-06-01T00:00:00Z"), at("2026-11-23T00:00:00Z")),
+            Some(at("2026-01-01T05:00:00Z"))
+        );
+    }
+
+    fn audience(sql: &str) -> Audience {
+        Audience {
+            name: "a".parse().unwrap(),
+            description: None,
+            sql: sql.into(),
+            key: None,
+            schedule: None,
+            guard: Guard::default(),
+            keep_snapshots: 10,
+            sql_at: Location { file: "throng.yaml".into(), line: 1 },
+        }
+    }
+
+    fn row(state: RefreshState) -> AudienceRow {
+        audience_row(state, None)
+    }
+
+    #[test]
+    fn a_changed_model_is_refreshed_and_a_failed_refresh_is_not_repeated() {
+        let audience = audience("SELECT id FROM s.t");
+        let same = model_of(&audience).fingerprint();
+        assert!(needs_refresh(&audience, None, None));
+        let completed = row(RefreshState::Completed);
+        assert!(needs_refresh(&audience, Some(&completed), Some("other")));
+        assert!(!needs_refresh(&audience, Some(&completed), Some(&same)));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Failed)), None));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Held)), Some("other")));
+        assert!(!needs_refresh(&audience, Some(&row(RefreshState::Processing)), None));
+    }
+}
