@@ -5,7 +5,7 @@
 //! for the write lock at its start. A deferred transaction that reads first and writes later would
 //! fail immediately with SQLITE_BUSY_SNAPSHOT if another process wrote in between.
 //!
-//! **Durability.** A commit survives kill -9 at any time in both [`Durability`] modes, because
+//! **Durability.** A commit survives kill -9 at any time in both [`Durability`](writer::Durability) modes, because
 //! the operating system has the pages. They differ when the machine loses power. `Full` waits for
 //! the disk: for changes that other systems depend on immediately (a publish, after which old files
 //! are deleted; a platform's id; an ad group's number). `Relaxed` may lose the last commits, never
@@ -83,22 +83,13 @@ const READERS: u32 = 4;
 /// Rows of one INSERT: with up to 10 columns, below SQLite's limit of 32,766 values.
 const ROWS_PER_INSERT: usize = 1_000;
 
-/// When a commit returns; see the module's documentation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    /// After it is on the disk.
-    Full,
-    /// After the operating system has its pages.
-    Relaxed,
-}
-
 /// Runs a body in a writing transaction: commits if it returns `Ok`, else rolls back. A macro,
 /// because a generic function over async closures cannot declare that its future is `Send`.
 macro_rules! write_tx {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
         let tried: crate::failure::DbResult<_> = async {
-            let mut call = writer.begin(crate::sqlite::Durability::$durability).await?;
+            let mut call = writer.begin(crate::sqlite::writer::Durability::$durability).await?;
             let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection();
                 let done = $body;
@@ -120,7 +111,7 @@ macro_rules! write_one {
     ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
         let mut writer = $self.writer.lock().await;
         let tried: crate::failure::DbResult<_> = async {
-            let mut call = writer.call(crate::sqlite::Durability::$durability).await?;
+            let mut call = writer.call(crate::sqlite::writer::Durability::$durability).await?;
             let done: crate::failure::DbResult<_> = async {
                 let $tx: &mut crate::sqlite::Conn = call.connection();
                 let done = $body;
@@ -317,6 +308,7 @@ async fn migrate(connection: &mut Conn) -> DbResult<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::writer::Durability;
     use super::*;
 
     #[tokio::test]

@@ -7,11 +7,19 @@
 //! rolls back, also when the call is dropped before its end.
 
 use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
 use sqlx::{Sqlite, pool::PoolConnection};
 
-use super::{Conn, Durability};
 use crate::failure::{DbResult, Failure};
+
+/// When a commit returns; the documentation of `sqlite` says what depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// After it is on the disk.
+    Full,
+    /// After the operating system has its pages.
+    Relaxed,
+}
 
 /// Owns the writing connection, and opens it when there is none.
 #[derive(Debug)]
@@ -22,13 +30,13 @@ pub(super) struct Writer {
 
 #[derive(Debug)]
 struct Open {
-    connection: Conn,
+    connection: SqliteConnection,
     /// The durability that the connection is set to; `None` if that is unknown.
     durability: Option<Durability>,
 }
 
 impl Writer {
-    pub(super) fn new(options: SqliteConnectOptions, connection: Conn) -> Self {
+    pub(super) fn new(options: SqliteConnectOptions, connection: SqliteConnection) -> Self {
         let open = Open { connection, durability: Some(Durability::Full) };
         Self { options, open: Some(open) }
     }
@@ -78,7 +86,7 @@ pub(super) struct WriteCall<'a> {
 }
 
 impl WriteCall<'_> {
-    pub(super) fn connection(&mut self) -> &mut Conn {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.open.connection
     }
 
@@ -121,7 +129,7 @@ impl ReadCall {
         Ok(call)
     }
 
-    pub(super) fn connection(&mut self) -> DbResult<&mut Conn> {
+    pub(super) fn connection(&mut self) -> DbResult<&mut SqliteConnection> {
         Ok(self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)?)
     }
 
