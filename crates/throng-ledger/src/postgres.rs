@@ -8,41 +8,18 @@
 //! A call whose connection is lost during the commit returns an error although it may have been
 //! committed; every call is safe to repeat.
 
-#[path = "sql/mod.rs"]
-#[expect(clippy::duplicate_mod, reason = "the statements are the same, the driver's types are not")]
-mod sql;
-mod transaction;
-
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow, PgSslMode};
-use sqlx::{ConnectOptions, Connection, Postgres};
+use async_trait::async_trait;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection};
 use throng_model::{Secret, Timestamp};
 use tokio::sync::Mutex;
 
+use crate::backend::{Access, Backend, SqlLedger};
+use crate::conn::{Call, Conn};
 use crate::failure::{DbResult, Failure, check_schema};
 use crate::{LedgerError, Result};
-
-use transaction::{End, PooledTransaction};
-
-/// The ledger of this backend.
-type Backend = PostgresLedger;
-/// Its database.
-type Db = Postgres;
-/// Its connection.
-type Conn = PgConnection;
-/// Its row.
-type DbRow = PgRow;
-
-/// Appended to the inner SELECT of a claim, so that two concurrent claims lock two different rows
-/// and neither waits. Without it both would wait for the same row, and the second would claim
-/// nothing.
-macro_rules! lock_rows {
-    () => {
-        " FOR UPDATE SKIP LOCKED"
-    };
-}
-use lock_rows;
 
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/postgres/0001_ledger.sql")),
@@ -82,8 +59,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a call waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Rows of one INSERT: with up to 11 columns, below the protocol's limit of 65,535 values.
-const ROWS_PER_INSERT: usize = 1_000;
 /// How many times a transaction is tried that conflicts with others. Conflicts are rare:
 /// transactions have a few statements, and most change the rows of one holder.
 const MAX_ATTEMPTS: u32 = 50;
@@ -94,114 +69,6 @@ fn is_serialization_conflict(failure: &Failure) -> bool {
     let Failure::Driver(sqlx::Error::Database(error)) = failure else { return false };
     matches!(error.code().as_deref(), Some("40001" | "40P01"))
 }
-
-/// Runs a body in a transaction. A body that fails is rolled back.
-macro_rules! in_transaction {
-    ($self:ident, $begin:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::DbResult<_> = crate::postgres::with_timeout(async {
-            let mut transaction =
-                crate::postgres::PooledTransaction::begin(&$self.pool, $begin).await?;
-            let done: crate::failure::DbResult<_> = async {
-                let $tx: &mut crate::postgres::Conn = transaction.connection()?;
-                let done = $body;
-                Ok(done)
-            }
-            .await;
-            match done {
-                Ok(done) => {
-                    transaction.end(crate::postgres::End::Commit).await?;
-                    Ok(done)
-                }
-                Err(failure) => {
-                    // The first failure is the one to report. A connection that cannot roll back is
-                    // closed.
-                    let _ = transaction.end(crate::postgres::End::Rollback).await;
-                    Err(failure)
-                }
-            }
-        })
-        .await;
-        tried
-    }};
-}
-use in_transaction;
-
-/// Runs a call, and fails as a lost connection does if it takes longer than [`CALL_TIMEOUT`].
-async fn with_timeout<T>(call: impl Future<Output = DbResult<T>>) -> DbResult<T> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Ok(done) => done,
-        Err(_) => Err(Failure::Driver(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
-    }
-}
-
-/// Runs a body in a serializable transaction: commits if it returns `Ok`, else rolls back; retries
-/// it after a conflict, so a body may run several times and must not have other effects. All
-/// commits of PostgreSQL are durable, so the durability that SQLite distinguishes is ignored. A
-/// macro for the reason that `sqlite` gives.
-macro_rules! write_tx {
-    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let mut attempt = 0;
-        loop {
-            let tried = crate::postgres::in_transaction!(
-                $self,
-                "BEGIN ISOLATION LEVEL SERIALIZABLE",
-                |$tx| $body
-            );
-            attempt += 1;
-            match tried {
-                Err(failure)
-                    if crate::postgres::is_serialization_conflict(&failure)
-                        && attempt < crate::postgres::MAX_ATTEMPTS =>
-                {
-                    crate::postgres::back_off(attempt).await;
-                }
-                other => break other.map_err(|failure| failure.while_doing($doing)),
-            }
-        }
-    }};
-}
-use write_tx;
-
-/// Waits up to 20 ms, so that the conflicting transaction can finish.
-async fn back_off(attempt: u32) {
-    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(20)))).await;
-}
-
-/// Runs a body on one connection, without a transaction around its statements.
-macro_rules! read_one {
-    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::DbResult<_> = crate::postgres::with_timeout(async {
-            let mut connection = $self.pool.acquire().await?;
-            let $tx: &mut crate::postgres::Conn = &mut connection;
-            let done = $body;
-            Ok(done)
-        })
-        .await;
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use read_one;
-
-/// Runs a body of one writing statement, which is a transaction of its own.
-macro_rules! write_one {
-    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {
-        crate::postgres::read_one!($self, $doing, |$tx| $body)
-    };
-}
-use write_one;
-
-/// Runs a body of several reading statements, on one consistent state of the ledger.
-macro_rules! read_tx {
-    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried = crate::postgres::in_transaction!(
-            $self,
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            |$tx| $body
-        );
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use read_tx;
 
 /// The state of a PostgreSQL server, as [`PostgresLedger::inspect`] reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,13 +86,16 @@ pub struct PostgresStatus {
 }
 
 /// A ledger in a PostgreSQL database that any number of processes share.
+pub type PostgresLedger = SqlLedger<PostgresBackend>;
+
+/// The database of a [`PostgresLedger`].
 #[derive(Debug)]
-pub struct PostgresLedger {
+pub struct PostgresBackend {
     pool: PgPool,
-    /// The session that holds [`NODE_LOCK`], once it is acquired.
-    node_session: Mutex<Option<Conn>>,
-    /// The session that holds [`LEADER_LOCK`], while this process is the leader.
-    leader_session: Mutex<Option<Conn>>,
+    /// The session that holds `NODE_LOCK`, once it is acquired.
+    node_session: Mutex<Option<PgConnection>>,
+    /// The session that holds `LEADER_LOCK`, while this process is the leader.
+    leader_session: Mutex<Option<PgConnection>>,
 }
 
 impl PostgresLedger {
@@ -262,7 +132,8 @@ impl PostgresLedger {
     }
 
     fn with_pool(pool: PgPool) -> Self {
-        Self { pool, node_session: Mutex::new(None), leader_session: Mutex::new(None) }
+        let (node_session, leader_session) = (Mutex::new(None), Mutex::new(None));
+        Self { backend: PostgresBackend { pool, node_session, leader_session } }
     }
 
     /// Connects to an existing ledger and changes nothing: no database and no table is created. For
@@ -342,15 +213,17 @@ impl PostgresLedger {
     /// # Errors
     /// [`LedgerError::Database`].
     pub async fn acquire_node_lock(&self) -> Result<bool> {
-        let mut node_session = self.node_session.lock().await;
-        let session = self.acquire_lock_session(NODE_LOCK).await;
+        let mut node_session = self.backend.node_session.lock().await;
+        let session = self.backend.acquire_lock_session(NODE_LOCK).await;
         *node_session = session.map_err(|failure| failure.while_doing("locking the ledger"))?;
         Ok(node_session.is_some())
     }
+}
 
+impl PostgresBackend {
     /// A separate session that holds an advisory lock until it ends; `None` if another session
     /// holds it.
-    async fn acquire_lock_session(&self, lock: i64) -> DbResult<Option<Conn>> {
+    async fn acquire_lock_session(&self, lock: i64) -> DbResult<Option<PgConnection>> {
         let mut session = self.pool.acquire().await?.detach();
         // The server detects within seconds, not hours, that the machine of a holder died.
         sqlx::raw_sql(
@@ -370,7 +243,7 @@ impl PostgresLedger {
     /// connection of a paused process alive, and a paused leader would keep the lock while nobody
     /// does the leader's work. So the server ends the session of a leader that is idle (PostgreSQL
     /// 14 and later).
-    async fn acquire_leader_session(&self) -> DbResult<Option<Conn>> {
+    async fn acquire_leader_session(&self) -> DbResult<Option<PgConnection>> {
         let Some(mut session) = self.acquire_lock_session(LEADER_LOCK).await? else {
             return Ok(None);
         };
@@ -378,13 +251,35 @@ impl PostgresLedger {
         let _ = sqlx::raw_sql("SET idle_session_timeout = '10s'").execute(&mut session).await;
         Ok(Some(session))
     }
+}
 
-    #[expect(clippy::unused_async, reason = "the SQLite backend reads its file here")]
-    async fn backend_check_structure(&self) -> Result<()> {
+#[async_trait]
+impl Backend for PostgresBackend {
+    async fn begin(&self, access: Access) -> DbResult<Call> {
+        let conn = Conn::Postgres(self.pool.acquire().await?);
+        match access {
+            Access::ReadOne | Access::WriteOne(_) => Ok(Call::new(conn)),
+            Access::ReadMany => {
+                Call::begin(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+            }
+            Access::WriteMany(_) => Call::begin(conn, "BEGIN ISOLATION LEVEL SERIALIZABLE").await,
+        }
+    }
+
+    fn call_timeout(&self) -> Option<Duration> {
+        Some(CALL_TIMEOUT)
+    }
+
+    fn must_retry(&self, failure: &Failure, attempts: u32) -> bool {
+        attempts < MAX_ATTEMPTS && is_serialization_conflict(failure)
+    }
+
+    /// The server checks its own files.
+    async fn check_structure(&self) -> Result<()> {
         Ok(())
     }
 
-    async fn backend_close(&self) -> Result<()> {
+    async fn close(&self) -> Result<()> {
         // The sessions with locks end first, so that other processes can acquire the locks.
         *self.leader_session.lock().await = None;
         *self.node_session.lock().await = None;
@@ -392,7 +287,7 @@ impl PostgresLedger {
         Ok(())
     }
 
-    async fn backend_acquire_leadership(&self) -> Result<bool> {
+    async fn acquire_leadership(&self) -> Result<bool> {
         let mut leader_session = self.leader_session.lock().await;
         if let Some(session) = leader_session.as_mut() {
             let ping = tokio::time::timeout(PING_TIMEOUT, session.ping()).await;
@@ -467,7 +362,7 @@ async fn create_database(options: &PgConnectOptions) -> DbResult<()> {
 
 /// Runs the migrations that are missing, in one transaction: of two processes that open a new
 /// ledger at the same time, the second waits for the first and has nothing to do.
-async fn migrate(connection: &mut Conn) -> DbResult<()> {
+async fn migrate(connection: &mut PgConnection) -> DbResult<()> {
     let mut tx = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *tx).await?;
     sqlx::raw_sql(

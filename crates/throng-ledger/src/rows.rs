@@ -6,107 +6,62 @@ use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::{ColumnIndex, Database, Decode, Row, Type};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
 use throng_model::Timestamp;
 
-use crate::{
-    AlertEventKind, AlertKind, BatchState, DeliveryState, HoldCause, LedgerError, Operation,
-    PartKind, PartState, RefreshState, RefreshTrigger, RemovalRule, Result, RunState,
-    SnapshotState, SyncMode, TaskState, Verdict,
-};
-
-/// An enum that is stored as the name of its variant.
-pub(crate) trait SqlEnum: Sized + Copy + 'static {
-    /// Every variant with its name in the database.
-    const VARIANTS: &'static [(Self, &'static str)];
-
-    /// The name of a variant in the database.
-    fn sql_name(self) -> &'static str;
-}
-
-macro_rules! sql_enums {
-    ($($type:ident { $($value:ident = $name:literal),+ $(,)? })+) => {$(
-        impl SqlEnum for $type {
-            const VARIANTS: &'static [(Self, &'static str)] = &[$(($type::$value, $name)),+];
-
-            fn sql_name(self) -> &'static str {
-                match self { $($type::$value => $name),+ }
-            }
-        }
-    )+};
-}
-
-sql_enums! {
-    RefreshState {
-        Scheduled = "scheduled", Processing = "processing", Halted = "halted",
-        Completed = "completed", Failed = "failed", Held = "held",
-    }
-    RefreshTrigger { Schedule = "schedule", Manual = "manual", Apply = "apply" }
-    PartKind { Scan = "scan", Shards = "shards" }
-    PartState { Pending = "pending", Done = "done" }
-    SnapshotState { Held = "held", Published = "published", Rejected = "rejected" }
-    SyncMode { Mirror = "mirror", Add = "add", Replace = "replace" }
-    Operation { Add = "add", Remove = "remove", Replace = "replace" }
-    RunState { Active = "active", Completed = "completed", Failed = "failed", Held = "held" }
-    HoldCause { Guard = "guard", Adoption = "adoption", Account = "account" }
-    TaskState {
-        Queued = "queued", Running = "running", Done = "done", Failed = "failed", Held = "held",
-    }
-    BatchState { Pending = "pending", Done = "done" }
-    Verdict { Passed = "passed", Suspect = "suspect", Failed = "failed" }
-    RemovalRule { Empty = "empty", Delete = "delete" }
-    AlertEventKind { Raised = "raised", Resolved = "resolved" }
-    DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }
-}
-
-/// A kind of alert is stored by the name that APIs and metrics use.
-impl SqlEnum for AlertKind {
-    const VARIANTS: &'static [(Self, &'static str)] = &alert_kinds();
-
-    fn sql_name(self) -> &'static str {
-        self.name()
-    }
-}
-
-const fn alert_kinds() -> [(AlertKind, &'static str); AlertKind::ALL.len()] {
-    let mut kinds = [(AlertKind::ALL[0], ""); AlertKind::ALL.len()];
-    let mut n = 0;
-    while n < kinds.len() {
-        kinds[n] = (AlertKind::ALL[n], AlertKind::ALL[n].name());
-        n += 1;
-    }
-    kinds
-}
-
-/// A count as a column value. Counts beyond 2^63 do not occur; one would be clamped and then
-/// violate a CHECK constraint.
-pub(crate) fn count(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
+use crate::{LedgerError, Result, StoredEnum};
 
 /// A value as JSON text.
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| LedgerError::Refused {
-        what: "value",
-        why: format!("it cannot be written as JSON: {e}"),
-    })
+    serde_json::to_string(value)
+        .map_err(|e| LedgerError::refused("value", format!("it cannot be written as JSON: {e}")))
+}
+
+/// A row of either database.
+pub(crate) enum DbRow {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+/// What a column has: BIGINT or TEXT, which may be NULL.
+pub(crate) trait Cell:
+    Type<Sqlite> + for<'r> Decode<'r, Sqlite> + Type<Postgres> + for<'r> Decode<'r, Postgres>
+{
+}
+
+impl<T> Cell for T where
+    T: Type<Sqlite> + for<'r> Decode<'r, Sqlite> + Type<Postgres> + for<'r> Decode<'r, Postgres>
+{
+}
+
+impl DbRow {
+    fn get<T: Cell>(&self, column: &str) -> sqlx::Result<T> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// The first column.
+    pub(crate) fn first<T: Cell>(&self) -> sqlx::Result<T> {
+        match self {
+            Self::Sqlite(row) => row.try_get(0),
+            Self::Postgres(row) => row.try_get(0),
+        }
+    }
 }
 
 /// Reads the cells of one row. A cell that cannot be decoded is [`LedgerError::Unreadable`].
-pub(crate) struct Cells<'r, R> {
-    row: &'r R,
+pub(crate) struct Cells<'r> {
+    row: &'r DbRow,
     what: &'static str,
 }
 
-impl<'r, R> Cells<'r, R>
-where
-    R: Row,
-    &'static str: ColumnIndex<R>,
-    i64: Decode<'r, R::Database> + Type<R::Database>,
-    String: Decode<'r, R::Database> + Type<R::Database>,
-{
+impl<'r> Cells<'r> {
     /// `what` is the kind of row, for errors.
-    pub(crate) fn new(row: &'r R, what: &'static str) -> Self {
+    pub(crate) fn new(row: &'r DbRow, what: &'static str) -> Self {
         Self { row, what }
     }
 
@@ -114,12 +69,8 @@ where
         LedgerError::Unreadable { what: self.what, why: format!("column {column}: {why}") }
     }
 
-    fn raw<T>(&self, column: &'static str) -> Result<T>
-    where
-        T: Decode<'r, R::Database> + Type<R::Database>,
-        R::Database: Database,
-    {
-        self.row.try_get(column).map_err(|e| self.unreadable(column, e))
+    fn raw<T: Cell>(&self, column: &'static str) -> Result<T> {
+        self.row.get(column).map_err(|e| self.unreadable(column, e))
     }
 
     pub(crate) fn int(&self, column: &'static str) -> Result<i64> {
@@ -172,13 +123,15 @@ where
     }
 
     /// A variant of an enum.
-    pub(crate) fn variant<E: SqlEnum>(&self, column: &'static str) -> Result<E> {
-        let text = self.text(column)?;
-        E::VARIANTS
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(value, _)| *value)
-            .ok_or_else(|| self.unreadable(column, format_args!("`{text}` is not known")))
+    pub(crate) fn variant<E: StoredEnum>(&self, column: &'static str) -> Result<E> {
+        let name = self.text(column)?;
+        let variant = E::of_stored_name(&name);
+        variant.ok_or_else(|| self.unreadable(column, format_args!("`{name}` is not known")))
+    }
+
+    /// A flag, which is stored as 0 or 1.
+    pub(crate) fn flag(&self, column: &'static str) -> Result<bool> {
+        Ok(self.int(column)? != 0)
     }
 
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T> {

@@ -12,47 +12,28 @@
 //! older ones without the newer ones, and a later `Full` commit makes all earlier ones durable: for
 //! claims, leases, receipts and finished batches, whose work is safe to repeat. That saves a disk
 //! flush for most calls of the hot path.
-//!
-//! The statements are in `sql/`, which the PostgreSQL backend compiles too; the differences between
-//! the two are in `migrations/` and in this file.
 
 mod copy;
 mod integrity;
-#[path = "sql/mod.rs"]
-mod sql;
-mod writer;
+pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Sqlite};
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
-use crate::failure::{DbResult, check_schema};
+use crate::backend::{Access, Backend, SqlLedger};
+use crate::conn::{Call, Conn};
+use crate::durability::Durability;
+use crate::failure::{DbResult, Failure, check_schema};
 use crate::{LedgerError, Result};
-use writer::Writer;
-
-/// The ledger of this backend.
-type Backend = SqliteLedger;
-/// Its database.
-type Db = Sqlite;
-/// Its connection.
-type Conn = SqliteConnection;
-/// Its row.
-type DbRow = SqliteRow;
-
-/// Appended to the inner SELECT of a claim. PostgreSQL needs `FOR UPDATE SKIP LOCKED` there; SQLite
-/// has one writer at a time and needs nothing.
-macro_rules! lock_rows {
-    () => {
-        ""
-    };
-}
-use lock_rows;
+use writer::{WriteConnection, Writer};
 
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/sqlite/0001_ledger.sql")),
@@ -81,104 +62,14 @@ const MIGRATIONS: &[(i64, &str)] = &[
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that read.
 const READERS: u32 = 4;
-/// Rows of one INSERT: with up to 10 columns, below SQLite's limit of 32,766 values.
-const ROWS_PER_INSERT: usize = 1_000;
-
-/// When a commit returns; see the module's documentation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Durability {
-    /// After it is on the disk.
-    Full,
-    /// After the operating system has its pages.
-    Relaxed,
-}
-
-/// Runs a body in a writing transaction: commits if it returns `Ok`, else rolls back. A macro,
-/// because a generic function over async closures cannot declare that its future is `Send`.
-macro_rules! write_tx {
-    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let mut writer = $self.writer.lock().await;
-        let tried: crate::failure::DbResult<_> = async {
-            let mut call = writer.begin(crate::sqlite::Durability::$durability).await?;
-            let done: crate::failure::DbResult<_> = async {
-                let $tx: &mut crate::sqlite::Conn = call.connection();
-                let done = $body;
-                Ok(done)
-            }
-            .await;
-            call.end(done).await
-        }
-        .await;
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use write_tx;
-
-/// Runs a body of one writing statement. A single statement is a transaction that acquires the
-/// write lock at its start, like `BEGIN IMMEDIATE`, but with one round trip to the connection's
-/// thread in place of three.
-macro_rules! write_one {
-    ($self:ident, $durability:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let mut writer = $self.writer.lock().await;
-        let tried: crate::failure::DbResult<_> = async {
-            let mut call = writer.call(crate::sqlite::Durability::$durability).await?;
-            let done: crate::failure::DbResult<_> = async {
-                let $tx: &mut crate::sqlite::Conn = call.connection();
-                let done = $body;
-                Ok(done)
-            }
-            .await;
-            call.finish(done)
-        }
-        .await;
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use write_one;
-
-/// Runs a body of one reading statement, which reads one consistent state without a transaction.
-macro_rules! read_one {
-    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::DbResult<_> = async {
-            let mut call = crate::sqlite::writer::ReadCall::new(&$self.readers).await?;
-            let done: crate::failure::DbResult<_> = async {
-                let $tx: &mut crate::sqlite::Conn = call.connection()?;
-                let done = $body;
-                Ok(done)
-            }
-            .await;
-            call.finish(done)
-        }
-        .await;
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use read_one;
-
-/// Runs a body of several reading statements, on one consistent state of the ledger.
-macro_rules! read_tx {
-    ($self:ident, $doing:expr, |$tx:ident| $body:expr) => {{
-        let tried: crate::failure::DbResult<_> = async {
-            let mut call = crate::sqlite::writer::ReadCall::begin(&$self.readers).await?;
-            let done: crate::failure::DbResult<_> = async {
-                let $tx: &mut crate::sqlite::Conn = call.connection()?;
-                let done = $body;
-                Ok(done)
-            }
-            .await;
-            call.end(done).await
-        }
-        .await;
-        tried.map_err(|failure| failure.while_doing($doing))
-    }};
-}
-use read_tx;
-
 /// A ledger in a SQLite file. Several processes may open the same file.
+pub type SqliteLedger = SqlLedger<SqliteBackend>;
+
+/// The database of a [`SqliteLedger`].
 #[derive(Debug)]
-pub struct SqliteLedger {
+pub struct SqliteBackend {
     path: PathBuf,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     /// The structure of the file was not checked when it was opened.
     structure_unchecked: bool,
@@ -187,12 +78,6 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// A SQLite ledger is used by one node, which is always the leader.
-    #[expect(clippy::unused_async, reason = "the PostgreSQL backend asks its server here")]
-    async fn backend_acquire_leadership(&self) -> Result<bool> {
-        Ok(true)
-    }
-
     /// Opens the ledger: creates the file if it does not exist (its folder must exist), checks that
     /// an existing file is intact, and migrates its tables. After a clean shutdown the whole file
     /// is compared with its checksum; after a crash its structure is checked, unless it is larger
@@ -216,18 +101,20 @@ impl SqliteLedger {
             switch_to_wal(&mut connection).await?;
             migrate(&mut connection).await?;
             let options = settings(path).create_if_missing(false);
-            let mut ledger = Self::assemble(path, options, connection).await?;
-            ledger.structure_unchecked = structure_unchecked;
-            Ok(ledger)
+            let mut backend = SqliteBackend::assemble(path, options, connection).await?;
+            backend.structure_unchecked = structure_unchecked;
+            Ok(Self { backend })
         }
         .await;
         opened.map_err(|failure| failure.while_doing("opening the ledger"))
     }
+}
 
+impl SqliteBackend {
     async fn assemble(
         path: &Path,
         options: SqliteConnectOptions,
-        connection: Conn,
+        connection: SqliteConnection,
     ) -> DbResult<Self> {
         // Readers open a file that is already in WAL mode, and cannot change it.
         let readers = SqlitePoolOptions::new()
@@ -237,9 +124,65 @@ impl SqliteLedger {
             .test_before_acquire(false)
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await?;
-        let writer = Mutex::new(Writer::new(options, connection));
+        let writer = Arc::new(Mutex::new(Writer::new(options, connection)));
         let path = path.to_owned();
         Ok(Self { path, writer, readers, structure_unchecked: false, records_checksum: true })
+    }
+
+    async fn reader(&self) -> DbResult<Conn> {
+        Ok(Conn::SqliteReader(self.readers.acquire().await?))
+    }
+
+    async fn writer(&self, durability: Durability) -> DbResult<Conn> {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        Ok(Conn::SqliteWriter(WriteConnection::take(writer, durability).await?))
+    }
+}
+
+#[async_trait]
+impl Backend for SqliteBackend {
+    async fn begin(&self, access: Access) -> DbResult<Call> {
+        match access {
+            Access::ReadOne => Ok(Call::new(self.reader().await?)),
+            Access::ReadMany => Call::begin(self.reader().await?, "BEGIN").await,
+            // A single statement is a transaction that acquires the write lock at its start, like
+            // `BEGIN IMMEDIATE`, but with one round trip to the connection's thread in place of three.
+            Access::WriteOne(durability) => Ok(Call::new(self.writer(durability).await?)),
+            Access::WriteMany(durability) => {
+                Call::begin(self.writer(durability).await?, "BEGIN IMMEDIATE").await
+            }
+        }
+    }
+
+    /// None: a statement waits for [`BUSY_TIMEOUT`] at most.
+    fn call_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Never: transactions wait for each other.
+    fn must_retry(&self, _: &Failure, _: u32) -> bool {
+        false
+    }
+
+    /// A SQLite ledger is used by one node, which is always the leader.
+    async fn acquire_leadership(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn check_structure(&self) -> Result<()> {
+        if self.structure_unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.readers.close().await;
+        // Closing the last connection writes the write-ahead log into the file.
+        let closed = self.writer.lock().await.close().await;
+        closed.map_err(|failure| failure.while_doing("closing the ledger"))?;
+        if !self.records_checksum {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        blocking(move || integrity::record(&path)).await
     }
 }
 
@@ -268,7 +211,7 @@ async fn blocking<T: Send + 'static>(
 /// Of two processes that do this to a new file at the same time, SQLite refuses one without waiting
 /// for the busy timeout: both have a read lock and want an exclusive one, so waiting would be a
 /// deadlock. The refused process has released its lock and can try again.
-async fn switch_to_wal(connection: &mut Conn) -> DbResult<()> {
+async fn switch_to_wal(connection: &mut SqliteConnection) -> DbResult<()> {
     const MAX_ATTEMPTS: u32 = 200;
     const RETRY_DELAY: Duration = Duration::from_millis(25);
     const SQLITE_BUSY: &str = "5";
@@ -290,7 +233,7 @@ async fn switch_to_wal(connection: &mut Conn) -> DbResult<()> {
 
 /// Runs the migrations that are missing, in one transaction: of two processes that open a new
 /// ledger at the same time, the second waits for the first and has nothing to do.
-async fn migrate(connection: &mut Conn) -> DbResult<()> {
+async fn migrate(connection: &mut SqliteConnection) -> DbResult<()> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     sqlx::query(
         "CREATE TABLE IF NOT EXISTS ledger_schema (
@@ -324,17 +267,14 @@ mod tests {
     async fn each_transaction_has_the_requested_durability() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = SqliteLedger::open(&folder.path().join("l.db")).await.unwrap();
-        let mut writer = ledger.writer.lock().await;
         for _ in 0..3 {
             for (durability, level) in [(Durability::Full, 2), (Durability::Relaxed, 1)] {
-                let Ok(mut call) = writer.begin(durability).await else {
+                let Ok(mut call) = ledger.backend.begin(Access::WriteMany(durability)).await else {
                     panic!("no transaction");
                 };
-                let found: i64 = sqlx::query_scalar("PRAGMA synchronous")
-                    .fetch_one(call.connection())
-                    .await
-                    .unwrap();
-                assert_eq!(found, level);
+                let Ok(connection) = call.connection() else { panic!("no connection") };
+                let found = connection.scalar::<i64>("PRAGMA synchronous", ()).await;
+                assert!(found.is_ok_and(|found| found == level));
                 assert!(call.end(Ok(())).await.is_ok());
             }
         }

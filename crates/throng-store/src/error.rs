@@ -91,6 +91,31 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// There is no object of this kind and name.
+    pub fn not_found(what: &'static str, name: impl ToString) -> Self {
+        Self::NotFound { what, name: name.to_string() }
+    }
+
+    /// An object is in a state that does not allow the change that was requested, a participle.
+    pub fn wrong_state(
+        what: &'static str,
+        name: impl ToString,
+        state: impl Into<String>,
+        wanted: &'static str,
+    ) -> Self {
+        Self::WrongState { what, name: name.to_string(), state: state.into(), wanted }
+    }
+
+    /// Another process has the lease on an object.
+    pub fn lease_lost(what: &'static str, name: impl ToString) -> Self {
+        Self::LeaseLost { what, name: name.to_string() }
+    }
+
+    /// A value contradicts itself or the ledger.
+    pub fn refused(what: &'static str, why: impl Into<String>) -> Self {
+        Self::Refused { what, why: why.into() }
+    }
+
     /// A failure of the file or of the thread that a database needs, which is not an error of its
     /// driver. Its class is that of the first error of the operating system among its causes.
     pub fn of_system(doing: &'static str, error: impl Error + Send + Sync + 'static) -> Self {

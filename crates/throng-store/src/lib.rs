@@ -18,7 +18,9 @@ mod maintenance;
 mod pauses;
 mod removals;
 mod sizes;
+mod stored;
 mod sync;
+mod users;
 
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
 pub use alerts::{
@@ -38,11 +40,13 @@ pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
 pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
+pub use stored::StoredEnum;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
     NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode,
     SyncRun, Task, TaskState, Verdict,
 };
+pub use users::{add_reasons, sum_reasons};
 
 /// The result of a ledger call.
 pub type Result<T> = std::result::Result<T, LedgerError>;

@@ -287,6 +287,121 @@ impl Disk {
     }
 }
 
+/// An engine and its model, which get the same events.
+struct Comparison {
+    terms: [Terms; 3],
+    model: Model,
+    engine: Engine,
+    disk: Disk,
+    now: Timestamp,
+    /// Events that were sent, with their ad groups.
+    sent: Vec<(usize, Event)>,
+}
+
+impl Comparison {
+    fn new() -> Self {
+        let terms = [Terms { price: 100_000, nanos: 0, zone: 0, is_there: true, once: true }; 3];
+        let mut model = Model::default();
+        (0..3).for_each(|place| model.set_price(place, &terms[place], START));
+        let mut engine = Engine::new(3, 1, 1, configs(&terms));
+        engine.set_dedupe_window(DEDUPE_WINDOW, START);
+        let mut disk = Disk::default();
+        disk.checkpoint(&mut engine);
+        Self { terms, model, engine, disk, now: START, sent: Vec::new() }
+    }
+
+    /// Does a step, a second after the previous one. Returns the event that it sends.
+    fn take(&mut self, step: Step) -> Option<(usize, Event)> {
+        self.now = self.now.plus(Duration::from_secs(1));
+        match step {
+            Step::Event { id, kind, ad_group, age, insertion, inserted } => {
+                let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+                let at = self.now.minus(minutes(u64::from(age)));
+                let inserted_at = inserted
+                    .map(|before| Timestamp(at.0.saturating_sub(i64::from(before) * 60_000_000)));
+                let event = Event {
+                    id: id.to_string(),
+                    kind,
+                    ad_group: name(ad_group),
+                    insertion_id: insertion.map(|id| id.to_string()),
+                    at,
+                    inserted_at: inserted_at.filter(|_| kind != EventKind::Insertion),
+                };
+                self.sent.push((ad_group, event.clone()));
+                return Some((ad_group, event));
+            }
+            Step::Again(_) if self.sent.is_empty() => {}
+            Step::Again(which) => return Some(self.sent[which.index(self.sent.len())].clone()),
+            Step::Change(ad_group, changed) => {
+                self.terms[ad_group] = changed;
+                self.engine.configure(2, configs(&self.terms), self.now);
+                if changed.is_there {
+                    self.model.set_price(ad_group, &changed, self.now);
+                }
+                // As its leader does: earlier events keep the price that counted then.
+                self.disk.checkpoint(&mut self.engine);
+            }
+            Step::Pack(writes) => {
+                self.engine.pack_closed_slices(self.now);
+                if writes {
+                    self.disk.write_slice_files(&mut self.engine);
+                }
+            }
+            Step::Checkpoint => self.disk.checkpoint(&mut self.engine),
+            Step::Kill => self.restore(),
+            Step::TakeOver => {
+                self.disk.dropped.append(&mut self.engine.slice_file_names());
+                self.engine.detach_slice_files();
+                self.disk.checkpoint(&mut self.engine);
+            }
+            Step::Wait(minutes) => {
+                self.now = self.now.plus(Duration::from_secs(60 * u64::from(minutes)));
+                self.engine.close(self.now);
+            }
+        }
+        None
+    }
+
+    fn restore(&mut self) {
+        self.engine = self.disk.read(configs(&self.terms), self.now);
+    }
+
+    /// Applies an event to both, which must agree on its effect.
+    fn apply(&mut self, ad_group: usize, event: Event) -> Result<(), TestCaseError> {
+        let wanted = self.model.apply(ad_group, &self.terms[ad_group], &event, self.now);
+        prop_assert_eq!(self.engine.apply(&event, self.now), Ok(wanted), "{:?}", event);
+        self.disk.log.push((event, self.now));
+        Ok(())
+    }
+
+    /// The spend of today.
+    fn check_today(&self) -> Result<(), TestCaseError> {
+        for state in self.engine.states(self.now) {
+            let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).unwrap();
+            let today = BudgetDay::of(self.now, &zone(&self.terms[ad_group]).rules());
+            let expected = self.model.day(ad_group, &self.terms[ad_group], today);
+            prop_assert_eq!(state.actual.0, expected);
+        }
+        Ok(())
+    }
+
+    /// The spend of every quarter of an hour, and of every budget day.
+    fn check_history(&self) -> Result<(), TestCaseError> {
+        for ad_group in (0..3).filter(|ad_group| self.terms[*ad_group].is_there) {
+            let slices = self.engine.slices(&name(ad_group)).unwrap();
+            let slices: BTreeMap<i64, i64> = slices
+                .into_iter()
+                .map(|(start, amount)| (start.0.div_euclid(SLICE_SECS * 1_000_000), amount.0))
+                .collect();
+            prop_assert_eq!(slices, self.model.slices(ad_group));
+            for (day, actual) in self.engine.days(&name(ad_group), self.now).unwrap() {
+                prop_assert_eq!(actual.0, self.model.day(ad_group, &self.terms[ad_group], day));
+            }
+        }
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -294,97 +409,15 @@ proptest! {
     fn spend_is_that_of_a_model_that_keeps_every_event(
         steps in prop::collection::vec(step(), 1..240)
     ) {
-        let mut terms = [Terms { price: 100_000, nanos: 0, zone: 0, is_there: true, once: true }; 3];
-        let mut model = Model::default();
-        (0..3).for_each(|place| model.set_price(place, &terms[place], START));
-        let mut engine = Engine::new(3, 1, 1, configs(&terms));
-        engine.set_dedupe_window(DEDUPE_WINDOW, START);
-        let mut disk = Disk::default();
-        disk.checkpoint(&mut engine);
-        let mut now = START;
-        let mut sent: Vec<(usize, Event)> = Vec::new();
+        let mut both = Comparison::new();
         for step in steps {
-            now = now.plus(Duration::from_secs(1));
-            let event = match step {
-                Step::Event { id, kind, ad_group, age, insertion, inserted } => {
-                    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-                    let at = now.minus(minutes(u64::from(age)));
-                    let inserted_at = inserted.map(|before| {
-                        Timestamp(at.0.saturating_sub(i64::from(before) * 60_000_000))
-                    });
-                    let event = Event {
-                        id: id.to_string(),
-                        kind,
-                        ad_group: name(ad_group),
-                        insertion_id: insertion.map(|id| id.to_string()),
-                        at,
-                        inserted_at: inserted_at.filter(|_| kind != EventKind::Insertion),
-                    };
-                    sent.push((ad_group, event.clone()));
-                    Some((ad_group, event))
-                }
-                Step::Again(_) if sent.is_empty() => None,
-                Step::Again(which) => Some(sent[which.index(sent.len())].clone()),
-                Step::Change(ad_group, changed) => {
-                    terms[ad_group] = changed;
-                    engine.configure(2, configs(&terms), now);
-                    if changed.is_there {
-                        model.set_price(ad_group, &changed, now);
-                    }
-                    // As its leader does: earlier events keep the price that counted then.
-                    disk.checkpoint(&mut engine);
-                    None
-                }
-                Step::Pack(writes) => {
-                    engine.pack_closed_slices(now);
-                    if writes {
-                        disk.write_slice_files(&mut engine);
-                    }
-                    None
-                }
-                Step::Checkpoint => {
-                    disk.checkpoint(&mut engine);
-                    None
-                }
-                Step::Kill => {
-                    engine = disk.read(configs(&terms), now);
-                    None
-                }
-                Step::TakeOver => {
-                    disk.dropped.append(&mut engine.slice_file_names());
-                    engine.detach_slice_files();
-                    disk.checkpoint(&mut engine);
-                    None
-                }
-                Step::Wait(minutes) => {
-                    now = now.plus(Duration::from_secs(60 * u64::from(minutes)));
-                    engine.close(now);
-                    None
-                }
-            };
-            if let Some((ad_group, event)) = event {
-                let wanted = model.apply(ad_group, &terms[ad_group], &event, now);
-                prop_assert_eq!(engine.apply(&event, now), Ok(wanted), "{:?}", event);
-                disk.log.push((event, now));
+            if let Some((ad_group, event)) = both.take(step) {
+                both.apply(ad_group, event)?;
             }
-            for state in engine.states(now) {
-                let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).unwrap();
-                let today = BudgetDay::of(now, &zone(&terms[ad_group]).rules());
-                prop_assert_eq!(state.actual.0, model.day(ad_group, &terms[ad_group], today));
-            }
+            both.check_today()?;
         }
-        disk.checkpoint(&mut engine);
-        engine = disk.read(configs(&terms), now);
-        for ad_group in (0..3).filter(|ad_group| terms[*ad_group].is_there) {
-            let slices = engine.slices(&name(ad_group)).unwrap();
-            let slices: BTreeMap<i64, i64> = slices
-                .into_iter()
-                .map(|(start, amount)| (start.0.div_euclid(SLICE_SECS * 1_000_000), amount.0))
-                .collect();
-            prop_assert_eq!(slices, model.slices(ad_group));
-            for (day, actual) in engine.days(&name(ad_group), now).unwrap() {
-                prop_assert_eq!(actual.0, model.day(ad_group, &terms[ad_group], day));
-            }
-        }
+        both.disk.checkpoint(&mut both.engine);
+        both.restore();
+        both.check_history()?;
     }
 }

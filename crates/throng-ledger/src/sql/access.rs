@@ -3,15 +3,29 @@
 use async_trait::async_trait;
 use throng_model::{SecretHash, Timestamp};
 
-use super::{Backend, DbRow, read_one, write_one, write_tx};
-use crate::rows::Cells;
+use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
+use crate::rows::{Cells, DbRow};
 use crate::{AccessLedger, Grant, LedgerError, NewToken, Result, SessionRow, TokenRow};
 
-/// The columns of a token.
-macro_rules! token_columns {
-    () => {
-        "id, name, hash, scopes, workspace, owner, created_at, created_by, expires_at, \
-         last_used_at, revoked_at"
+/// SELECT of tokens, with these clauses.
+macro_rules! tokens {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT id, name, hash, scopes, workspace, owner, created_at, created_by, expires_at,
+                last_used_at, revoked_at
+             FROM tokens ",
+            $clauses
+        )
+    };
+}
+
+/// SELECT of sessions, with these clauses.
+macro_rules! sessions {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT id, hash, token, binding, created_at, last_seen_at, expires_at FROM sessions ",
+            $clauses
+        )
     };
 }
 
@@ -53,117 +67,83 @@ fn session_of(row: &DbRow) -> Result<SessionRow> {
 }
 
 /// The columns of a grant.
-fn columns(grant: &Grant) -> (Option<i64>, Option<String>) {
+fn columns(grant: &Grant) -> (Option<i64>, Option<SecretHash>) {
     match grant {
         Grant::Token(id) => (Some(*id), None),
-        Grant::Binding(hash) => (None, Some(hash.to_hex())),
+        Grant::Binding(hash) => (None, Some(*hash)),
     }
 }
 
 #[async_trait]
-impl AccessLedger for Backend {
+impl<B: Backend> AccessLedger for SqlLedger<B> {
     async fn create_token(&self, token: &NewToken, now: Timestamp) -> Result<i64> {
         write_tx!(self, Full, "creating a token", |tx| {
-            sqlx::query(
+            tx.execute(
                 "UPDATE tokens SET revoked_at = expires_at
                  WHERE name = $1 AND revoked_at IS NULL AND expires_at <= $2",
+                (&token.name, now),
             )
-            .bind(&token.name)
-            .bind(now.0)
-            .execute(&mut *tx)
             .await?;
-            let created: Option<i64> = sqlx::query_scalar(
-                "INSERT INTO tokens
-                    (name, hash, scopes, workspace, owner, created_at, created_by, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-                 ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
-                 RETURNING id",
-            )
-            .bind(&token.name)
-            .bind(token.hash.to_hex())
-            .bind(&token.scopes)
-            .bind(&token.workspace)
-            .bind(&token.owner)
-            .bind(now.0)
-            .bind(&token.created_by)
-            .bind(token.expires_at.map(|end| end.0))
-            .fetch_optional(&mut *tx)
-            .await?;
-            created.ok_or_else(|| LedgerError::WrongState {
-                what: "token",
-                name: token.name.clone(),
-                state: "already valid".to_owned(),
-                wanted: "created",
+            let created: Option<i64> = tx
+                .maybe_scalar(
+                    "INSERT INTO tokens
+                        (name, hash, scopes, workspace, owner, created_at, created_by, expires_at)
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                     ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
+                     RETURNING id",
+                    (
+                        &token.name,
+                        token.hash,
+                        &token.scopes,
+                        token.workspace.as_deref(),
+                        token.owner.as_deref(),
+                        now,
+                        &token.created_by,
+                        token.expires_at,
+                    ),
+                )
+                .await?;
+            created.ok_or_else(|| {
+                LedgerError::wrong_state("token", &token.name, "already valid", "created")
             })?
         })
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRow>> {
         read_one!(self, "reading the tokens", |tx| {
-            let rows = sqlx::query(concat!(
-                "SELECT ",
-                token_columns!(),
-                " FROM tokens ORDER BY name, id DESC"
-            ))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(token_of).collect::<Result<_>>()?
+            tx.all(tokens!("ORDER BY name, id DESC"), (), token_of).await?
         })
     }
 
     async fn valid_tokens(&self, now: Timestamp) -> Result<Vec<TokenRow>> {
         read_one!(self, "reading the valid tokens", |tx| {
-            let rows = sqlx::query(concat!(
-                "SELECT ",
-                token_columns!(),
-                " FROM tokens
-                 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)"
-            ))
-            .bind(now.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(token_of).collect::<Result<_>>()?
+            let text =
+                tokens!("WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $1)");
+            tx.all(text, now, token_of).await?
         })
     }
 
     async fn revoke_token(&self, name: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "revoking a token", |tx| {
-            let done = sqlx::query(
-                "UPDATE tokens SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL",
-            )
-            .bind(name)
-            .bind(now.0)
-            .execute(&mut *tx)
-            .await?;
-            if done.rows_affected() == 0 {
-                let name = name.to_owned();
-                return Err(LedgerError::NotFound { what: "token", name }.into());
+            let text = "UPDATE tokens SET revoked_at = $2 WHERE name = $1 AND revoked_at IS NULL";
+            if tx.execute(text, (name, now)).await? == 0 {
+                return Err(LedgerError::not_found("token", name).into());
             }
         })
     }
 
     async fn revoke_owned(&self, owner: &str, keep: SecretHash, now: Timestamp) -> Result<u64> {
         write_one!(self, Full, "revoking the tokens of a data directory", |tx| {
-            sqlx::query(
-                "UPDATE tokens SET revoked_at = $3
-                 WHERE owner = $1 AND hash <> $2 AND revoked_at IS NULL",
-            )
-            .bind(owner)
-            .bind(keep.to_hex())
-            .bind(now.0)
-            .execute(tx)
-            .await?
-            .rows_affected()
+            let text = "UPDATE tokens SET revoked_at = $3
+                 WHERE owner = $1 AND hash <> $2 AND revoked_at IS NULL";
+            tx.execute(text, (owner, keep, now)).await?
         })
     }
 
     async fn extend_token(&self, id: i64, expires_at: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "extending a token", |tx| {
-            sqlx::query("UPDATE tokens SET expires_at = $2 WHERE id = $1 AND expires_at < $2")
-                .bind(id)
-                .bind(expires_at.0)
-                .execute(tx)
-                .await?;
+            let text = "UPDATE tokens SET expires_at = $2 WHERE id = $1 AND expires_at < $2";
+            tx.execute(text, (id, expires_at)).await?;
         })
     }
 
@@ -173,14 +153,9 @@ impl AccessLedger for Backend {
         }
         write_tx!(self, Relaxed, "recording the use of tokens", |tx| {
             for (id, at) in used {
-                sqlx::query(
-                    "UPDATE tokens SET last_used_at = $2
-                     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)",
-                )
-                .bind(*id)
-                .bind(at.0)
-                .execute(&mut *tx)
-                .await?;
+                let text = "UPDATE tokens SET last_used_at = $2
+                     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+                tx.execute(text, (*id, *at)).await?;
             }
         })
     }
@@ -194,67 +169,36 @@ impl AccessLedger for Backend {
     ) -> Result<i64> {
         let (token, binding) = columns(grant);
         write_tx!(self, Full, "creating a session", |tx| {
-            sqlx::query("DELETE FROM sessions WHERE expires_at <= $1")
-                .bind(now.0)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query_scalar(
+            tx.execute("DELETE FROM sessions WHERE expires_at <= $1", now).await?;
+            let text =
                 "INSERT INTO sessions (hash, token, binding, created_at, last_seen_at, expires_at)
-                 VALUES ($1, $2, $3, $4, $4, $5) RETURNING id",
-            )
-            .bind(hash.to_hex())
-            .bind(token)
-            .bind(&binding)
-            .bind(now.0)
-            .bind(expires_at.0)
-            .fetch_one(&mut *tx)
-            .await?
+                 VALUES ($1, $2, $3, $4, $4, $5) RETURNING id";
+            tx.scalar(text, (hash, token, binding, now, expires_at)).await?
         })
     }
 
     async fn session(&self, hash: SecretHash) -> Result<Option<SessionRow>> {
         read_one!(self, "reading a session", |tx| {
-            let row = sqlx::query(
-                "SELECT id, hash, token, binding, created_at, last_seen_at, expires_at
-                 FROM sessions WHERE hash = $1",
-            )
-            .bind(hash.to_hex())
-            .fetch_optional(tx)
-            .await?;
-            row.map(|row| session_of(&row)).transpose()?
+            tx.optional(sessions!("WHERE hash = $1"), hash, session_of).await?
         })
     }
 
     async fn record_session_use(&self, id: i64, now: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "recording the use of a session", |tx| {
-            sqlx::query(
-                "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2",
-            )
-            .bind(id)
-            .bind(now.0)
-            .execute(tx)
-            .await?;
+            let text = "UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2";
+            tx.execute(text, (id, now)).await?;
         })
     }
 
     async fn end_session(&self, id: i64) -> Result<bool> {
         write_one!(self, Full, "ending a session", |tx| {
-            let done =
-                sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id).execute(tx).await?;
-            done.rows_affected() > 0
+            tx.execute("DELETE FROM sessions WHERE id = $1", id).await? > 0
         })
     }
 
     async fn sessions(&self, now: Timestamp) -> Result<Vec<SessionRow>> {
         read_one!(self, "reading the sessions", |tx| {
-            let rows = sqlx::query(
-                "SELECT id, hash, token, binding, created_at, last_seen_at, expires_at
-                 FROM sessions WHERE expires_at > $1 ORDER BY id DESC",
-            )
-            .bind(now.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(session_of).collect::<Result<_>>()?
+            tx.all(sessions!("WHERE expires_at > $1 ORDER BY id DESC"), now, session_of).await?
         })
     }
 
@@ -267,34 +211,18 @@ impl AccessLedger for Backend {
     ) -> Result<()> {
         let (token, binding) = columns(grant);
         write_tx!(self, Full, "storing a sign-in code", |tx| {
-            sqlx::query("DELETE FROM sign_in_codes WHERE expires_at <= $1")
-                .bind(now.0)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query(
-                "INSERT INTO sign_in_codes (hash, token, binding, expires_at)
-                 VALUES ($1, $2, $3, $4)",
-            )
-            .bind(hash.to_hex())
-            .bind(token)
-            .bind(&binding)
-            .bind(expires_at.0)
-            .execute(&mut *tx)
-            .await?;
+            tx.execute("DELETE FROM sign_in_codes WHERE expires_at <= $1", now).await?;
+            let text = "INSERT INTO sign_in_codes (hash, token, binding, expires_at)
+                 VALUES ($1, $2, $3, $4)";
+            tx.execute(text, (hash, token, binding, expires_at)).await?;
         })
     }
 
     async fn redeem_sign_in_code(&self, hash: SecretHash, now: Timestamp) -> Result<Option<Grant>> {
         write_one!(self, Full, "redeeming a sign-in code", |tx| {
-            let row = sqlx::query(
-                "DELETE FROM sign_in_codes WHERE hash = $1 AND expires_at > $2
-                 RETURNING token, binding",
-            )
-            .bind(hash.to_hex())
-            .bind(now.0)
-            .fetch_optional(tx)
-            .await?;
-            row.map(|row| grant_of(&row)).transpose()?
+            let text = "DELETE FROM sign_in_codes WHERE hash = $1 AND expires_at > $2
+                 RETURNING token, binding";
+            tx.optional(text, (hash, now), grant_of).await?
         })
     }
 }

@@ -1,14 +1,17 @@
 //! Alerts and their delivery in SQL.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use throng_model::Timestamp;
 
-use super::{Backend, Conn, Db, DbResult, DbRow, read_one, write_one, write_tx};
-use crate::rows::{Cells, SqlEnum};
+use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow};
 use crate::{
     Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
-    DeliveryResult, DeliveryState, NewAlert, Receiver, Result,
+    DeliveryResult, DeliveryState, NewAlert, Receiver, Result, StoredEnum,
 };
 
 /// How many alerts have their events recorded in one transaction.
@@ -44,18 +47,20 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
 /// would have the same stored kind and subject, and one would count as a repetition of the other.
 fn stored(kind: AlertKind, subject: &str) -> (&'static str, Option<&'static str>, String) {
     match stored_kind(kind) {
-        same if same == kind => (kind.sql_name(), None, subject.to_owned()),
-        other => {
-            (other.sql_name(), Some(kind.sql_name()), format!("{}: {subject}", kind.sql_name()))
-        }
+        same if same == kind => (kind.stored_name(), None, subject.to_owned()),
+        other => (
+            other.stored_name(),
+            Some(kind.stored_name()),
+            format!("{}: {subject}", kind.stored_name()),
+        ),
     }
 }
 
 /// The kind of a row: its cause, if it has one that this version knows.
-fn kind_of(cells: &Cells<'_, DbRow>) -> Result<AlertKind> {
+fn kind_of(cells: &Cells<'_>) -> Result<AlertKind> {
     let cause = cells.maybe_text("cause")?;
-    let known = AlertKind::VARIANTS.iter().find(|(_, name)| Some(*name) == cause.as_deref());
-    known.map_or_else(|| cells.variant("kind"), |(kind, _)| Ok(*kind))
+    let known = cause.as_deref().and_then(AlertKind::of_stored_name);
+    known.map_or_else(|| cells.variant("kind"), Ok)
 }
 
 fn alert_of(row: &DbRow) -> Result<Alert> {
@@ -119,11 +124,15 @@ fn delivery_of(row: &DbRow) -> Result<Delivery> {
     })
 }
 
-macro_rules! delivery_columns {
-    () => {
-        "SELECT d.receiver, e.event_id, e.alert, e.event, d.state, d.tries, d.http_status, d.why,
-            d.at
-         FROM alert_deliveries d JOIN alert_events e ON e.id = d.event "
+/// SELECT of deliveries, with these clauses.
+macro_rules! deliveries {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT d.receiver, e.event_id, e.alert, e.event, d.state, d.tries, d.http_status, d.why,
+                d.at
+             FROM alert_deliveries d JOIN alert_events e ON e.id = d.event ",
+            $clauses
+        )
     };
 }
 
@@ -134,47 +143,33 @@ struct Unrecorded {
     resolved: Option<Timestamp>,
 }
 
+fn unrecorded_of(row: &DbRow, since: Timestamp) -> Result<Unrecorded> {
+    let cells = Cells::new(row, "alert");
+    let resolved = cells.maybe_time("resolved_at")?;
+    let is_new = cells.int("recorded")? == 0;
+    let is_old = is_new && resolved.is_some_and(|at| at < since);
+    let raised = (is_new && !is_old).then_some(cells.time("raised_at")?);
+    let resolved = resolved.filter(|_| !is_old);
+    Ok(Unrecorded { id: cells.int("id")?, raised, resolved })
+}
+
 async fn unrecorded(tx: &mut Conn, since: Timestamp) -> DbResult<Vec<Unrecorded>> {
-    let rows = sqlx::query(
-        "SELECT id, recorded, raised_at, resolved_at FROM alerts
+    let text = "SELECT id, recorded, raised_at, resolved_at FROM alerts
          WHERE recorded = 0 OR (recorded = 1 AND resolved_at IS NOT NULL)
-         ORDER BY id LIMIT $1",
-    )
-    .bind(MAX_ALERTS_PER_CALL)
-    .fetch_all(tx)
-    .await?;
-    let mut found = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let cells = Cells::new(row, "alert");
-        let resolved = cells.maybe_time("resolved_at")?;
-        let is_new = cells.int("recorded")? == 0;
-        let is_old = is_new && resolved.is_some_and(|at| at < since);
-        let raised = (is_new && !is_old).then_some(cells.time("raised_at")?);
-        let resolved = resolved.filter(|_| !is_old);
-        found.push(Unrecorded { id: cells.int("id")?, raised, resolved });
-    }
-    Ok(found)
+         ORDER BY id LIMIT $1";
+    tx.all(text, MAX_ALERTS_PER_CALL, |row| unrecorded_of(row, since)).await
 }
 
 /// Raises an alert, or increments the count of an open one. Returns its number.
 pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> DbResult<i64> {
     let (kind, cause, subject) = stored(alert.kind, &alert.subject);
-    let id = sqlx::query_scalar(
-        "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
+    let text = "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
          VALUES ($1, $2, $3, $4, $5, $5)
          ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
          DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
             occurrences = alerts.occurrences + 1
-         RETURNING id",
-    )
-    .bind(kind)
-    .bind(cause)
-    .bind(&subject)
-    .bind(&alert.message)
-    .bind(now.0)
-    .fetch_one(tx)
-    .await?;
-    Ok(id)
+         RETURNING id";
+    tx.scalar(text, (kind, cause, subject, &alert.message, now)).await
 }
 
 /// Resolves the open alert of this kind and subject, if there is one.
@@ -185,20 +180,27 @@ pub(super) async fn resolve(
     now: Timestamp,
 ) -> DbResult<()> {
     let (kind, _, subject) = stored(kind, subject);
-    sqlx::query(
+    tx.execute(
         "UPDATE alerts SET resolved_at = $3
          WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
+        (kind, subject, now),
     )
-    .bind(kind)
-    .bind(&subject)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(())
 }
 
+fn totals_of(row: &DbRow) -> Result<AlertTotals> {
+    let cells = Cells::new(row, "count of alerts");
+    Ok(AlertTotals { open: cells.number("still_open")?, total: cells.number("total")? })
+}
+
+fn count_of(row: &DbRow) -> Result<(AlertKind, u64)> {
+    let cells = Cells::new(row, "count of alerts");
+    Ok((kind_of(&cells)?, cells.number("n")?))
+}
+
 #[async_trait]
-impl AlertLedger for Backend {
+impl<B: Backend> AlertLedger for SqlLedger<B> {
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
         write_tx!(self, Relaxed, "raising an alert", |tx| raise(tx, alert, now).await?)
     }
@@ -212,75 +214,51 @@ impl AlertLedger for Backend {
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>> {
         let (kind, _, subject) = stored(kind, subject);
         read_one!(self, "reading an alert", |tx| {
-            let row = sqlx::query(
-                "SELECT message FROM alerts
-                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL",
-            )
-            .bind(kind)
-            .bind(&subject)
-            .fetch_optional(tx)
-            .await?;
-            row.map(|row| Cells::new(&row, "alert").text("message")).transpose()?
+            let text = "SELECT message FROM alerts
+                 WHERE kind = $1 AND subject = $2 AND resolved_at IS NULL";
+            tx.optional(text, (kind, &subject), |row| Cells::new(row, "alert").text("message"))
+                .await?
         })
     }
 
     async fn alert_resolved_at(&self, kind: AlertKind, subject: &str) -> Result<Option<Timestamp>> {
         let (kind, _, subject) = stored(kind, subject);
         read_one!(self, "reading when an alert was resolved", |tx| {
-            let resolved: Option<i64> = sqlx::query_scalar(
-                "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2",
-            )
-            .bind(kind)
-            .bind(&subject)
-            .fetch_one(tx)
-            .await?;
+            let text = "SELECT max(resolved_at) FROM alerts WHERE kind = $1 AND subject = $2";
+            let resolved: Option<i64> = tx.scalar(text, (kind, &subject)).await?;
             resolved.map(Timestamp)
         })
     }
 
     async fn alerts_page(&self, limit: u32, offset: u32) -> Result<Vec<Alert>> {
         read_one!(self, "reading the alerts", |tx| {
-            let rows = sqlx::query(concat!(
+            let text = concat!(
                 "SELECT ",
                 alert_columns!(),
                 " FROM alerts a
                  ORDER BY (a.resolved_at IS NULL) DESC, a.raised_at DESC, a.id DESC
                  LIMIT $1 OFFSET $2"
-            ))
-            .bind(i64::from(limit))
-            .bind(i64::from(offset))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(alert_of).collect::<Result<_>>()?
+            );
+            tx.all(text, (limit, offset), alert_of).await?
         })
     }
 
     async fn alert_totals(&self) -> Result<AlertTotals> {
         read_one!(self, "counting the alerts", |tx| {
-            let row = sqlx::query(
-                "SELECT count(*) AS total,
-                    count(CASE WHEN resolved_at IS NULL THEN 1 END) AS still_open FROM alerts",
-            )
-            .fetch_one(tx)
-            .await?;
-            let cells = Cells::new(&row, "count of alerts");
-            AlertTotals { open: cells.number("still_open")?, total: cells.number("total")? }
+            let text = "SELECT count(*) AS total,
+                    count(CASE WHEN resolved_at IS NULL THEN 1 END) AS still_open FROM alerts";
+            tx.one(text, (), totals_of).await?
         })
     }
 
     async fn open_alerts_by_kind(&self) -> Result<Vec<(AlertKind, u64)>> {
         read_one!(self, "counting the open alerts", |tx| {
-            let rows = sqlx::query(
-                "SELECT kind, cause, count(*) AS n FROM alerts WHERE resolved_at IS NULL
-                 GROUP BY kind, cause",
-            )
-            .fetch_all(tx)
-            .await?;
-            let mut counts = std::collections::BTreeMap::new();
-            for row in &rows {
-                let cells = Cells::new(row, "count of alerts");
-                let sum: &mut u64 = counts.entry(kind_of(&cells)?).or_default();
-                *sum = sum.saturating_add(cells.number("n")?);
+            let text = "SELECT kind, cause, count(*) AS n FROM alerts WHERE resolved_at IS NULL
+                 GROUP BY kind, cause";
+            let mut counts = BTreeMap::<AlertKind, u64>::new();
+            for (kind, n) in tx.all(text, (), count_of).await? {
+                let sum = counts.entry(kind).or_default();
+                *sum = sum.saturating_add(n);
             }
             counts.into_iter().collect()
         })
@@ -288,7 +266,7 @@ impl AlertLedger for Backend {
 
     async fn record_alert_events(&self, nonce: u64, since: Timestamp) -> Result<u64> {
         write_tx!(self, Relaxed, "recording the events of alerts", |tx| {
-            let found = unrecorded(&mut *tx, since).await?;
+            let found = unrecorded(tx, since).await?;
             let mut events: Vec<(Timestamp, i64, AlertEventKind)> = Vec::new();
             for alert in &found {
                 let raised = alert.raised.map(|at| (at, alert.id, AlertEventKind::Raised));
@@ -298,25 +276,18 @@ impl AlertLedger for Backend {
             // A stable sort: an alert that was raised and resolved at the same time is raised
             // first.
             events.sort_by_key(|(at, alert, _)| (*at, *alert));
-            for (number, (at, alert, event)) in events.iter().enumerate() {
-                sqlx::query(
-                    "INSERT INTO alert_events (event_id, alert, event, at)
-                     VALUES ($1, $2, $3, $4)",
-                )
-                .bind(format!("{nonce:016x}-{number}"))
-                .bind(*alert)
-                .bind(event.sql_name())
-                .bind(at.0)
-                .execute(&mut *tx)
-                .await?;
+            for (number, (at, alert, event)) in events.into_iter().enumerate() {
+                let event_id = format!("{nonce:016x}-{number}");
+                let text = "INSERT INTO alert_events (event_id, alert, event, at)
+                     VALUES ($1, $2, $3, $4)";
+                tx.execute(text, (event_id, alert, event, at)).await?;
             }
             for alert in &found {
-                sqlx::query(
+                tx.execute(
                     "UPDATE alerts SET recorded = CASE WHEN resolved_at IS NULL THEN 1 ELSE 2 END
                      WHERE id = $1",
+                    alert.id,
                 )
-                .bind(alert.id)
-                .execute(&mut *tx)
                 .await?;
             }
             found.len() as u64
@@ -325,7 +296,7 @@ impl AlertLedger for Backend {
 
     async fn add_receiver(&self, name: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "adding a receiver of alerts", |tx| {
-            sqlx::query(
+            tx.execute(
                 "INSERT INTO alert_receivers (name, since, last_event)
                  SELECT $1, $2, coalesce(
                     (SELECT min(e.id) - 1 FROM alert_events e JOIN alerts a ON a.id = e.alert
@@ -333,53 +304,43 @@ impl AlertLedger for Backend {
                     (SELECT max(id) FROM alert_events),
                     0)
                  WHERE NOT EXISTS (SELECT 1 FROM alert_receivers WHERE name = $1)",
+                (name, now),
             )
-            .bind(name)
-            .bind(now.0)
-            .execute(tx)
             .await?;
         })
     }
 
     async fn receivers(&self) -> Result<Vec<Receiver>> {
         read_one!(self, "reading the receivers of alerts", |tx| {
-            let rows = sqlx::query(
+            let text =
                 "SELECT r.name, r.since, r.last_event, r.failures, r.next_try_at, r.last_error,
                     r.last_ok_at,
                     (SELECT count(*) FROM alert_events e WHERE e.id > r.last_event) AS pending
-                 FROM alert_receivers r ORDER BY r.name",
-            )
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(receiver_of).collect::<Result<_>>()?
+                 FROM alert_receivers r ORDER BY r.name";
+            tx.all(text, (), receiver_of).await?
         })
     }
 
     async fn next_alert_event(&self, receiver: &str) -> Result<Option<AlertEvent>> {
         read_one!(self, "reading the next event of a receiver", |tx| {
-            let row = sqlx::query(concat!(
+            let text = concat!(
                 "SELECT e.id AS event_number, e.event_id, e.event, e.at AS event_at, ",
                 alert_columns!(),
                 " FROM alert_events e JOIN alerts a ON a.id = e.alert
                  WHERE e.id > (SELECT last_event FROM alert_receivers WHERE name = $1)
                  ORDER BY e.id LIMIT 1"
-            ))
-            .bind(receiver)
-            .fetch_optional(tx)
-            .await?;
-            row.as_ref().map(event_of).transpose()?
+            );
+            tx.optional(text, receiver, event_of).await?
         })
     }
 
     async fn skip_alert_event(&self, receiver: &str, event: i64) -> Result<()> {
         write_one!(self, Relaxed, "skipping an event", |tx| {
-            sqlx::query(
+            tx.execute(
                 "UPDATE alert_receivers SET last_event = $2, failures = 0, next_try_at = NULL
                  WHERE name = $1 AND last_event < $2",
+                (receiver, event),
             )
-            .bind(receiver)
-            .bind(event)
-            .execute(tx)
             .await?;
         })
     }
@@ -391,14 +352,11 @@ impl AlertLedger for Backend {
         next_try_at: Timestamp,
     ) -> Result<()> {
         write_one!(self, Relaxed, "recording a failed delivery", |tx| {
-            sqlx::query(
+            tx.execute(
                 "UPDATE alert_receivers
                  SET failures = failures + 1, last_error = $2, next_try_at = $3 WHERE name = $1",
+                (receiver, why, next_try_at),
             )
-            .bind(receiver)
-            .bind(why)
-            .bind(next_try_at.0)
-            .execute(tx)
             .await?;
         })
     }
@@ -411,42 +369,28 @@ impl AlertLedger for Backend {
         now: Timestamp,
     ) -> Result<()> {
         write_tx!(self, Relaxed, "recording the end of a delivery", |tx| {
-            let failures: Option<i64> = sqlx::query_scalar(
-                "SELECT failures FROM alert_receivers WHERE name = $1 AND last_event < $2",
-            )
-            .bind(receiver)
-            .bind(event)
-            .fetch_optional(&mut *tx)
-            .await?;
+            let text = "SELECT failures FROM alert_receivers WHERE name = $1 AND last_event < $2";
+            let failures: Option<i64> = tx.maybe_scalar(text, (receiver, event)).await?;
             if let Some(failures) = failures {
                 // A delivery that expired made no further request.
                 let last = i64::from(result.state != DeliveryState::Expired);
-                let ok_at = (result.state == DeliveryState::Delivered).then_some(now.0);
-                sqlx::query(
+                let tries = failures.saturating_add(last);
+                let ok_at = (result.state == DeliveryState::Delivered).then_some(now);
+                let why = result.why.as_deref();
+                tx.execute(
                     "UPDATE alert_receivers SET last_event = $2, failures = 0, next_try_at = NULL,
                         last_error = $3, last_ok_at = coalesce($4, last_ok_at)
                      WHERE name = $1",
+                    (receiver, event, why, ok_at),
                 )
-                .bind(receiver)
-                .bind(event)
-                .bind(result.why.as_deref())
-                .bind(ok_at)
-                .execute(&mut *tx)
                 .await?;
-                sqlx::query(
+                tx.execute(
                     "INSERT INTO alert_deliveries
                         (receiver, event, state, tries, http_status, why, at)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      ON CONFLICT (receiver, event) DO NOTHING",
+                    (receiver, event, result.state, tries, result.http_status, why, now),
                 )
-                .bind(receiver)
-                .bind(event)
-                .bind(result.state.sql_name())
-                .bind(failures.saturating_add(last))
-                .bind(result.http_status.map(i64::from))
-                .bind(result.why.as_deref())
-                .bind(now.0)
-                .execute(&mut *tx)
                 .await?;
             }
         })
@@ -454,14 +398,8 @@ impl AlertLedger for Backend {
 
     async fn deliveries(&self, limit: u32) -> Result<Vec<Delivery>> {
         read_one!(self, "reading the deliveries of alerts", |tx| {
-            let rows = sqlx::query(concat!(
-                delivery_columns!(),
-                "ORDER BY d.at DESC, d.event DESC, d.receiver LIMIT $1"
-            ))
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(delivery_of).collect::<Result<_>>()?
+            let text = deliveries!("ORDER BY d.at DESC, d.event DESC, d.receiver LIMIT $1");
+            tx.all(text, limit, delivery_of).await?
         })
     }
 
@@ -470,50 +408,32 @@ impl AlertLedger for Backend {
             return Ok(Vec::new());
         }
         read_one!(self, "reading the deliveries of alerts", |tx| {
-            let mut query =
-                QueryBuilder::<Db>::new(concat!(delivery_columns!(), "WHERE e.alert IN ("));
-            let mut places = query.separated(", ");
-            for alert in alerts {
-                places.push_bind(*alert);
-            }
-            query.push(") ORDER BY d.event, d.receiver");
-            let rows = query.build().persistent(false).fetch_all(tx).await?;
+            let select = tx.build(deliveries!("WHERE e.alert IN (")).values(alerts);
+            let select = select.push(") ORDER BY d.event, d.receiver").build(false);
+            let rows = tx.rows(select).await?;
             rows.iter().map(delivery_of).collect::<Result<_>>()?
         })
     }
 
     async fn delete_alert_events(&self, before: Timestamp, receivers: &[String]) -> Result<u64> {
         write_tx!(self, Relaxed, "deleting old events of alerts", |tx| {
-            let known: Vec<String> =
-                sqlx::query_scalar("SELECT name FROM alert_receivers").fetch_all(&mut *tx).await?;
+            let known: Vec<String> = tx.scalars("SELECT name FROM alert_receivers", ()).await?;
             for removed in known.iter().filter(|name| !receivers.contains(name)) {
-                sqlx::query("DELETE FROM alert_receivers WHERE name = $1")
-                    .bind(removed)
-                    .execute(&mut *tx)
-                    .await?;
+                tx.execute("DELETE FROM alert_receivers WHERE name = $1", removed).await?;
             }
-            let done_up_to: i64 = sqlx::query_scalar(
-                "SELECT coalesce(
+            let text = "SELECT coalesce(
                     (SELECT min(last_event) FROM alert_receivers),
                     (SELECT max(id) FROM alert_events),
-                    0)",
-            )
-            .fetch_one(&mut *tx)
-            .await?;
-            sqlx::query(
+                    0)";
+            let done_up_to: i64 = tx.scalar(text, ()).await?;
+            tx.execute(
                 "DELETE FROM alert_deliveries WHERE event IN
                     (SELECT id FROM alert_events WHERE at < $1 AND id <= $2)",
+                (before, done_up_to),
             )
-            .bind(before.0)
-            .bind(done_up_to)
-            .execute(&mut *tx)
             .await?;
-            let deleted = sqlx::query("DELETE FROM alert_events WHERE at < $1 AND id <= $2")
-                .bind(before.0)
-                .bind(done_up_to)
-                .execute(&mut *tx)
-                .await?;
-            deleted.rows_affected()
+            let text = "DELETE FROM alert_events WHERE at < $1 AND id <= $2";
+            tx.execute(text, (before, done_up_to)).await?
         })
     }
 }

@@ -1,59 +1,54 @@
 //! Audiences and refreshes in SQL. The rows of refreshes, snapshots, parts and the dictionary have
 //! their own modules.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::refreshes::{get_leased_by, refresh_columns, refresh_of};
-use super::{
-    Backend, Conn, DbResult, dictionary, lock_rows, parts, pauses, read_one, read_tx, refreshes,
-    snapshots, write_one, write_tx,
-};
-use crate::rows::{Cells, SqlEnum, count};
+use super::refreshes::{get_leased_by, refresh_columns, refresh_of, select_refreshes};
+use super::{dictionary, parts, pauses, refreshes, snapshots};
+use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow};
 use crate::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, Refresh, RefreshState,
     RefreshTrigger, Result, Snapshot,
 };
 
+/// An audience, without its refresh and its snapshot.
+fn audience_of(row: &DbRow) -> Result<AudienceRow> {
+    let cells = Cells::new(row, "audience");
+    Ok(AudienceRow {
+        name: cells.name("name")?,
+        current: None,
+        refresh: None,
+        last_fired: cells.maybe_time("last_fired")?,
+        paused_at: cells.maybe_time("paused_at")?,
+        pinned_at: cells.maybe_time("pinned_at")?,
+    })
+}
+
 /// All audiences, or one.
 async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
-    let audiences = sqlx::query(
-        "SELECT name, last_fired, paused_at, pinned_at FROM audiences
-         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name",
-    )
-    .bind(only)
-    .fetch_all(&mut *tx)
-    .await?;
+    let text = "SELECT name, last_fired, paused_at, pinned_at FROM audiences
+         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name";
+    let mut audiences = tx.all(text, only, audience_of).await?;
     let mut current = snapshots::current(tx, only).await?;
-    let newest = sqlx::query(concat!(
-        "SELECT ",
-        refresh_columns!(),
-        " FROM refreshes WHERE id IN
+    let text = select_refreshes!(
+        "WHERE id IN
             (SELECT (SELECT max(r.id) FROM refreshes r WHERE r.audience = a.name)
              FROM audiences a WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1)"
-    ))
-    .bind(only)
-    .fetch_all(tx)
-    .await?;
-    let mut refreshes = std::collections::HashMap::with_capacity(newest.len());
-    for row in &newest {
-        let refresh = refresh_of(row)?;
-        refreshes.insert(refresh.audience.clone(), refresh);
+    );
+    let newest = tx.all(text, only, refresh_of).await?;
+    let mut newest: HashMap<AudienceName, Refresh> =
+        newest.into_iter().map(|refresh| (refresh.audience.clone(), refresh)).collect();
+    for audience in &mut audiences {
+        audience.current = current.remove(&audience.name);
+        audience.refresh = newest.remove(&audience.name);
     }
-    let mut found = Vec::with_capacity(audiences.len());
-    for row in &audiences {
-        let cells = Cells::new(row, "audience");
-        let name: AudienceName = cells.name("name")?;
-        found.push(AudienceRow {
-            current: current.remove(&name),
-            refresh: refreshes.remove(&name),
-            last_fired: cells.maybe_time("last_fired")?,
-            paused_at: cells.maybe_time("paused_at")?,
-            pinned_at: cells.maybe_time("pinned_at")?,
-            name,
-        });
-    }
-    Ok(found)
+    Ok(audiences)
 }
 
 /// `processing → halted`, with `claims` less. Parts that are claimed as `HOLDER#…` become free.
@@ -65,23 +60,18 @@ async fn release_refresh(
     now: Timestamp,
 ) -> DbResult<()> {
     get_leased_by(tx, id, holder).await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL, not_before = $2,
             claims = CASE WHEN claims > $3 THEN claims - $3 ELSE 0 END
          WHERE id = $1",
+        (id, now, claims),
     )
-    .bind(id.0)
-    .bind(now.0)
-    .bind(claims)
-    .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE refresh_parts SET lease_until = NULL
          WHERE refresh = $1 AND (holder = $2 OR holder LIKE $2 || '#%') AND state = 'pending'",
+        (id, holder),
     )
-    .bind(id.0)
-    .bind(holder)
-    .execute(tx)
     .await?;
     Ok(())
 }
@@ -96,55 +86,44 @@ async fn record_failed_attempt(
 ) -> DbResult<Refresh> {
     let (state, finished_at) = match retry_at {
         Some(_) => (RefreshState::Scheduled, None),
-        None => (RefreshState::Failed, Some(now.0)),
+        None => (RefreshState::Failed, Some(now)),
     };
-    let row = sqlx::query(concat!(
+    let text = concat!(
         "UPDATE refreshes SET state = $2, finished_at = $3, not_before = $4, reason = $5,
             failures = failures + 1, holder = NULL, lease_until = NULL,
             claims = CASE WHEN claims > 0 THEN claims - 1 ELSE 0 END
          WHERE id = $1 RETURNING ",
         refresh_columns!()
-    ))
-    .bind(id.0)
-    .bind(state.sql_name())
-    .bind(finished_at)
-    .bind(retry_at.unwrap_or(now).0)
-    .bind(reason)
-    .fetch_one(&mut *tx)
-    .await?;
+    );
+    let values = (id, state, finished_at, retry_at.unwrap_or(now), reason);
+    let refresh = tx.one(text, values, refresh_of).await?;
     match retry_at {
         None => parts::delete_all(tx, id).await?,
         // The next try need not wait for the leases of this one.
         Some(_) => {
-            sqlx::query("UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1")
-                .bind(id.0)
-                .execute(tx)
-                .await?;
+            let text = "UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1";
+            tx.execute(text, id).await?;
         }
     }
-    Ok(refresh_of(&row)?)
+    Ok(refresh)
+}
+
+fn served_of(row: &DbRow) -> Result<(AudienceName, u64)> {
+    let cells = Cells::new(row, "audience");
+    Ok((cells.name("name")?, cells.number("current_version")?))
 }
 
 #[async_trait]
-impl AudienceLedger for Backend {
+impl<B: Backend> AudienceLedger for SqlLedger<B> {
     async fn audiences(&self) -> Result<Vec<AudienceRow>> {
         read_tx!(self, "reading the audiences", |tx| list(tx, None).await?)
     }
 
     async fn served_versions(&self) -> Result<Vec<(AudienceName, u64)>> {
         read_one!(self, "reading the served versions", |tx| {
-            let rows = sqlx::query(
-                "SELECT name, current_version FROM audiences
-                 WHERE current_version IS NOT NULL ORDER BY name",
-            )
-            .fetch_all(tx)
-            .await?;
-            let mut served = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let cells = Cells::new(row, "audience");
-                served.push((cells.name("name")?, cells.number("current_version")?));
-            }
-            served
+            let text = "SELECT name, current_version FROM audiences
+                 WHERE current_version IS NOT NULL ORDER BY name";
+            tx.all(text, (), served_of).await?
         })
     }
 
@@ -159,10 +138,8 @@ impl AudienceLedger for Backend {
         now: Timestamp,
     ) -> Result<RefreshId> {
         write_tx!(self, Relaxed, "queueing a refresh", |tx| {
-            sqlx::query("INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING")
-                .bind(audience.as_str())
-                .execute(&mut *tx)
-                .await?;
+            let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+            tx.execute(text, audience).await?;
             pauses::check_not_stopped(tx, audience).await?;
             refreshes::queue(tx, audience, trigger, now).await?
         })
@@ -175,18 +152,11 @@ impl AudienceLedger for Backend {
         now: Timestamp,
     ) -> Result<bool> {
         write_tx!(self, Relaxed, "firing a schedule", |tx| {
-            let first = sqlx::query(
-                "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
+            let text = "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
                  WHERE audiences.paused_at IS NULL AND audiences.pinned_at IS NULL
-                   AND (audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired)",
-            )
-            .bind(audience.as_str())
-            .bind(fire_at.0)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected()
-                == 1;
+                   AND (audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired)";
+            let first = tx.execute(text, (audience, fire_at)).await? == 1;
             if first {
                 refreshes::queue(tx, audience, RefreshTrigger::Schedule, now).await?;
             }
@@ -201,22 +171,16 @@ impl AudienceLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>> {
         write_one!(self, Relaxed, "claiming a refresh", |tx| {
-            // All rows are fetched: only then is it certain that the statement was committed.
-            let rows = sqlx::query(concat!(
+            let text = [
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
                     claims = claims + 1, started_at = coalesce(started_at, $2)
                  WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= $2
                              ORDER BY scheduled_at, id LIMIT 1",
-                lock_rows!(),
-                ") RETURNING ",
-                refresh_columns!()
-            ))
-            .bind(holder)
-            .bind(now.0)
-            .bind(lease_until.0)
-            .fetch_all(tx)
-            .await?;
-            rows.first().map(refresh_of).transpose()?
+                tx.dialect().lock_rows(),
+                concat!(") RETURNING ", refresh_columns!()),
+            ];
+            // All rows are fetched: only then is it certain that the statement was committed.
+            tx.all(text.concat(), (holder, now, lease_until), refresh_of).await?.pop()
         })
     }
 
@@ -229,20 +193,14 @@ impl AudienceLedger for Backend {
     ) -> Result<Option<Refresh>> {
         write_one!(self, Relaxed, "claiming a refresh", |tx| {
             // An audience has at most one open refresh, so no inner SELECT is needed.
-            let rows = sqlx::query(concat!(
+            let text = concat!(
                 "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
                     claims = claims + 1, started_at = coalesce(started_at, $2)
                  WHERE audience = $4 AND due_at IS NOT NULL AND due_at <= $2
                  RETURNING ",
                 refresh_columns!()
-            ))
-            .bind(holder)
-            .bind(now.0)
-            .bind(lease_until.0)
-            .bind(audience.as_str())
-            .fetch_all(tx)
-            .await?;
-            rows.first().map(refresh_of).transpose()?
+            );
+            tx.all(text, (holder, now, lease_until, audience), refresh_of).await?.pop()
         })
     }
 
@@ -257,17 +215,12 @@ impl AudienceLedger for Backend {
     ) -> Result<()> {
         write_tx!(self, Relaxed, "recording a refresh's progress", |tx| {
             get_leased_by(tx, id, holder).await?;
-            sqlx::query(
+            tx.execute(
                 "UPDATE refreshes SET lease_until = $2, rows_read = $3, null_keys = $4,
                     rows_expected = coalesce($5, rows_expected)
                  WHERE id = $1",
+                (id, lease_until, rows_read, null_keys, rows_expected),
             )
-            .bind(id.0)
-            .bind(lease_until.0)
-            .bind(count(rows_read))
-            .bind(count(null_keys))
-            .bind(rows_expected.map(count))
-            .execute(tx)
             .await?;
         })
     }
@@ -279,35 +232,23 @@ impl AudienceLedger for Backend {
     async fn refreshes(&self, audience: Option<&AudienceName>, limit: u32) -> Result<Vec<Refresh>> {
         read_one!(self, "reading the refreshes", |tx| {
             // Two statements, so that each uses its index.
-            let rows = match audience {
+            match audience {
                 Some(name) => {
-                    sqlx::query(concat!(
-                        "SELECT ",
-                        refresh_columns!(),
-                        " FROM refreshes WHERE audience = $1 ORDER BY id DESC LIMIT $2"
-                    ))
-                    .bind(name.as_str())
-                    .bind(i64::from(limit))
-                    .fetch_all(tx)
-                    .await?
+                    let text = select_refreshes!("WHERE audience = $1 ORDER BY id DESC LIMIT $2");
+                    tx.all(text, (name, limit), refresh_of).await?
                 }
                 None => {
-                    sqlx::query(concat!(
-                        "SELECT ",
-                        refresh_columns!(),
-                        " FROM refreshes ORDER BY id DESC LIMIT $1"
-                    ))
-                    .bind(i64::from(limit))
-                    .fetch_all(tx)
-                    .await?
+                    tx.all(select_refreshes!("ORDER BY id DESC LIMIT $1"), limit, refresh_of)
+                        .await?
                 }
-            };
-            rows.iter().map(refresh_of).collect::<Result<_>>()?
+            }
         })
     }
 
     async fn add_parts(&self, id: RefreshId, parts: &[NewPart], by: Option<&str>) -> Result<()> {
-        parts::record(self, id, parts, by).await
+        write_tx!(self, Relaxed, "recording the parts of a refresh", |tx| {
+            parts::insert(tx, id, parts, by).await?
+        })
     }
 
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>> {
@@ -368,26 +309,18 @@ impl AudienceLedger for Backend {
         now: Timestamp,
     ) -> Result<Option<Refresh>> {
         write_tx!(self, Full, "cancelling a refresh", |tx| {
-            let row = sqlx::query(concat!(
+            let text = concat!(
                 "UPDATE refreshes SET state = 'failed', finished_at = $2, reason = $3,
                     holder = NULL, lease_until = NULL
                  WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')
                  RETURNING ",
                 refresh_columns!()
-            ))
-            .bind(audience.as_str())
-            .bind(now.0)
-            .bind(reason)
-            .fetch_optional(&mut *tx)
-            .await?;
-            match row {
-                None => None,
-                Some(row) => {
-                    let refresh = refresh_of(&row)?;
-                    parts::delete_all(tx, refresh.id).await?;
-                    Some(refresh)
-                }
+            );
+            let cancelled = tx.optional(text, (audience, now, reason), refresh_of).await?;
+            if let Some(refresh) = &cancelled {
+                parts::delete_all(tx, refresh.id).await?;
             }
+            cancelled
         })
     }
 

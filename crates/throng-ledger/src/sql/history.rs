@@ -1,11 +1,11 @@
 //! History and nodes in SQL.
 
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use throng_model::{Role, Timestamp};
 
-use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_tx};
-use crate::rows::{Cells, json};
+use crate::backend::{Backend, SqlLedger, read_one, write_tx};
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::rows::{Cells, DbRow, json};
 use crate::{HistoryEntry, HistoryLedger, NodeRow, Result, SubjectKind};
 
 fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
@@ -42,43 +42,31 @@ fn node_of(row: &DbRow) -> Result<NodeRow> {
 }
 
 #[async_trait]
-impl HistoryLedger for Backend {
+impl<B: Backend> HistoryLedger for SqlLedger<B> {
     async fn put_node(&self, node: &NodeRow) -> Result<()> {
         let roles: Vec<&str> = node.roles.iter().map(|role| role.name()).collect();
         let roles = roles.join(", ");
         write_tx!(self, Relaxed, "recording the status of a node", |tx| {
-            sqlx::query(
+            let status = json(&node.status)?;
+            tx.execute(
                 "INSERT INTO nodes (name, roles, url, started_at, seen_at, status)
                  VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (name) DO UPDATE SET roles = excluded.roles, url = excluded.url,
                     started_at = excluded.started_at, seen_at = excluded.seen_at,
                     status = excluded.status",
+                (&node.name, &roles, &node.url, node.started_at, node.seen_at, status),
             )
-            .bind(&node.name)
-            .bind(&roles)
-            .bind(&node.url)
-            .bind(node.started_at.0)
-            .bind(node.seen_at.0)
-            .bind(json(&node.status)?)
-            .execute(&mut *tx)
             .await?;
-            sqlx::query("DELETE FROM nodes WHERE seen_at < $1")
-                .bind(node.seen_at.minus(NODE_RETENTION).0)
-                .execute(&mut *tx)
-                .await?;
+            let before = node.seen_at.minus(NODE_RETENTION);
+            tx.execute("DELETE FROM nodes WHERE seen_at < $1", before).await?;
         })
     }
 
     async fn nodes(&self, since: Timestamp) -> Result<Vec<NodeRow>> {
         read_one!(self, "reading the nodes", |tx| {
-            let rows = sqlx::query(
-                "SELECT name, roles, url, started_at, seen_at, status FROM nodes
-                 WHERE seen_at >= $1 ORDER BY name",
-            )
-            .bind(since.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(node_of).collect::<Result<_>>()?
+            let text = "SELECT name, roles, url, started_at, seen_at, status FROM nodes
+                 WHERE seen_at >= $1 ORDER BY name";
+            tx.all(text, since, node_of).await?
         })
     }
 
@@ -87,21 +75,16 @@ impl HistoryLedger for Backend {
             return Ok(());
         }
         write_tx!(self, Relaxed, "recording history", |tx| {
-            for chunk in entries.chunks(ROWS_PER_INSERT) {
-                let mut insert = QueryBuilder::<Db>::new(
-                    "INSERT INTO history (subject_kind, subject, what, why, at, actor) ",
-                );
-                insert.push_values(chunk, |mut values, entry| {
-                    values
-                        .push_bind(entry.subject_kind.name())
-                        .push_bind(&entry.subject)
-                        .push_bind(&entry.what)
-                        .push_bind(&entry.why)
-                        .push_bind(entry.at.0)
-                        .push_bind(&entry.actor);
+            for chunk in entries.chunks(ROWS_PER_STATEMENT) {
+                let rows = chunk.iter().map(|entry| {
+                    let HistoryEntry { subject_kind, subject, what, why, at, actor } = entry;
+                    (subject_kind.name(), subject, what, why, *at, actor.as_deref())
                 });
-                let one = chunk.len() == 1;
-                insert.build().persistent(one).execute(&mut *tx).await?;
+                let insert = tx.build(
+                    "INSERT INTO history (subject_kind, subject, what, why, at, actor) VALUES ",
+                );
+                let insert = insert.rows(rows).build(chunk.len() == 1);
+                tx.execute_built(insert).await?;
             }
         })
     }
@@ -113,30 +96,19 @@ impl HistoryLedger for Backend {
     ) -> Result<Vec<HistoryEntry>> {
         read_one!(self, "reading the history", |tx| {
             // Two statements, so that each uses its index.
-            let rows = match subject {
+            match subject {
                 Some((kind, name)) => {
-                    sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at, actor FROM history
+                    let text = "SELECT subject_kind, subject, what, why, at, actor FROM history
                          WHERE subject_kind = $1 AND subject = $2
-                         ORDER BY at DESC, id DESC LIMIT $3",
-                    )
-                    .bind(kind.name())
-                    .bind(name)
-                    .bind(i64::from(limit))
-                    .fetch_all(tx)
-                    .await?
+                         ORDER BY at DESC, id DESC LIMIT $3";
+                    tx.all(text, (kind.name(), name, limit), entry_of).await?
                 }
                 None => {
-                    sqlx::query(
-                        "SELECT subject_kind, subject, what, why, at, actor FROM history
-                         ORDER BY at DESC, id DESC LIMIT $1",
-                    )
-                    .bind(i64::from(limit))
-                    .fetch_all(tx)
-                    .await?
+                    let text = "SELECT subject_kind, subject, what, why, at, actor FROM history
+                         ORDER BY at DESC, id DESC LIMIT $1";
+                    tx.all(text, limit, entry_of).await?
                 }
-            };
-            rows.iter().map(entry_of).collect::<Result<_>>()?
+            }
         })
     }
 }

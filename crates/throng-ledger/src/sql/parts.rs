@@ -1,11 +1,13 @@
 //! The parts of a refresh: recorded, claimed, renewed, released, finished.
 
-use sqlx::QueryBuilder;
 use throng_model::{RefreshId, Timestamp};
 
-use super::{Backend, Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, lock_rows, refreshes, write_tx};
-use crate::rows::{Cells, SqlEnum, json};
-use crate::{LedgerError, NewPart, Part, Result};
+use super::refreshes;
+use crate::conn::Conn;
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow, json};
+use crate::{LedgerError, NewPart, Part, Result, StoredEnum};
 
 fn part_of(row: &DbRow) -> Result<Part> {
     let cells = Cells::new(row, "part");
@@ -21,18 +23,7 @@ fn part_of(row: &DbRow) -> Result<Part> {
 
 /// Records parts of an open refresh; existing ones stay as they are. `replacing`: the holder of the
 /// refresh, which replaces all parts by these.
-pub(super) async fn record(
-    backend: &Backend,
-    id: RefreshId,
-    parts: &[NewPart],
-    replacing: Option<&str>,
-) -> Result<()> {
-    write_tx!(backend, Relaxed, "recording the parts of a refresh", |tx| {
-        insert(tx, id, parts, replacing).await?
-    })
-}
-
-async fn insert(
+pub(super) async fn insert(
     tx: &mut Conn,
     id: RefreshId,
     parts: &[NewPart],
@@ -44,46 +35,36 @@ async fn insert(
     }
     let refresh = refreshes::get(tx, id).await?;
     if refresh.finished_at.is_some() {
-        return Err(LedgerError::WrongState {
-            what: "refresh",
-            name: id.to_string(),
-            state: refresh.state.sql_name().to_owned(),
-            wanted: "divided into parts",
-        }
-        .into());
+        let state = refresh.state.stored_name();
+        return Err(LedgerError::wrong_state("refresh", id, state, "divided into parts").into());
     }
-    for chunk in parts.chunks(ROWS_PER_INSERT) {
-        let mut values = Vec::with_capacity(chunk.len());
+    for chunk in parts.chunks(ROWS_PER_STATEMENT) {
+        let mut rows = Vec::with_capacity(chunk.len());
         for part in chunk {
-            values.push((part.number, part.kind.sql_name(), json(&part.covers)?));
+            rows.push((id, part.number, part.kind, json(&part.covers)?));
         }
-        let mut insert =
-            QueryBuilder::<Db>::new("INSERT INTO refresh_parts (refresh, number, kind, covers) ");
-        insert.push_values(values, |mut row, (number, kind, covers)| {
-            row.push_bind(id.0).push_bind(i64::from(number)).push_bind(kind).push_bind(covers);
-        });
-        insert.push(" ON CONFLICT (refresh, number) DO NOTHING");
-        insert.build().persistent(false).execute(&mut *tx).await?;
+        let insert = tx.build("INSERT INTO refresh_parts (refresh, number, kind, covers) VALUES ");
+        let insert = insert.rows(rows).push(" ON CONFLICT (refresh, number) DO NOTHING");
+        tx.execute_built(insert.build(false)).await?;
     }
     Ok(())
 }
 
 /// Deletes the parts of a refresh.
 pub(super) async fn delete_all(tx: &mut Conn, id: RefreshId) -> DbResult<()> {
-    sqlx::query("DELETE FROM refresh_parts WHERE refresh = $1").bind(id.0).execute(tx).await?;
+    tx.execute("DELETE FROM refresh_parts WHERE refresh = $1", id).await?;
     Ok(())
 }
 
 /// The parts of a refresh, by number.
 pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> DbResult<Vec<Part>> {
-    let rows = sqlx::query(
-        "SELECT number, kind, state, covers, output, holder FROM refresh_parts
-         WHERE refresh = $1 ORDER BY number",
-    )
-    .bind(id.0)
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.iter().map(part_of).collect::<Result<_>>()?)
+    let text = "SELECT number, kind, state, covers, output, holder FROM refresh_parts
+         WHERE refresh = $1 ORDER BY number";
+    tx.all(text, id, part_of).await
+}
+
+fn claimed_of(row: &DbRow) -> Result<(RefreshId, Part)> {
+    Ok((RefreshId(Cells::new(row, "part").int("refresh")?), part_of(row)?))
 }
 
 /// Claims the first waiting part for `holder`, of one refresh or of any that is processing. Parts
@@ -96,7 +77,7 @@ pub(super) async fn claim(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> DbResult<Option<(RefreshId, Part)>> {
-    let rows = sqlx::query(concat!(
+    let text = [
         "UPDATE refresh_parts SET holder = $1, lease_until = $3
          WHERE (refresh, number) = (
             SELECT p.refresh, p.number FROM refresh_parts p
@@ -108,18 +89,10 @@ pub(super) async fn claim(
                     SELECT 1 FROM refresh_parts s WHERE s.refresh = p.refresh
                         AND s.kind = 'scan' AND s.state = 'pending'))
             ORDER BY p.refresh, p.number LIMIT 1",
-        lock_rows!(),
-        ") RETURNING refresh, number, kind, state, covers, output, holder"
-    ))
-    .bind(holder)
-    .bind(now.0)
-    .bind(lease_until.0)
-    .bind(of.map(|id| id.0))
-    .fetch_all(tx)
-    .await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let refresh = Cells::new(row, "part").number("refresh")?;
-    Ok(Some((RefreshId(refresh), part_of(row)?)))
+        tx.dialect().lock_rows(),
+        ") RETURNING refresh, number, kind, state, covers, output, holder",
+    ];
+    Ok(tx.all(text.concat(), (holder, now, lease_until, of), claimed_of).await?.pop())
 }
 
 /// Renews the leases of all unfinished parts that `holder` has claimed.
@@ -128,13 +101,8 @@ pub(super) async fn renew_leases(
     holder: &str,
     lease_until: Timestamp,
 ) -> DbResult<()> {
-    sqlx::query(
-        "UPDATE refresh_parts SET lease_until = $2 WHERE holder = $1 AND state = 'pending'",
-    )
-    .bind(holder)
-    .bind(lease_until.0)
-    .execute(tx)
-    .await?;
+    let text = "UPDATE refresh_parts SET lease_until = $2 WHERE holder = $1 AND state = 'pending'";
+    tx.execute(text, (holder, lease_until)).await?;
     Ok(())
 }
 
@@ -146,14 +114,11 @@ pub(super) async fn release(
     number: u32,
     holder: &str,
 ) -> DbResult<()> {
-    sqlx::query(
+    tx.execute(
         "UPDATE refresh_parts SET holder = NULL, lease_until = NULL
          WHERE refresh = $1 AND number = $2 AND holder = $3 AND state = 'pending'",
+        (id, number, holder),
     )
-    .bind(id.0)
-    .bind(i64::from(number))
-    .bind(holder)
-    .execute(tx)
     .await?;
     Ok(())
 }
@@ -168,22 +133,16 @@ pub(super) async fn finish(
     output: &serde_json::Value,
 ) -> DbResult<()> {
     // The refresh is locked before its parts, as in all transactions, so that they cannot deadlock.
-    sqlx::query("UPDATE refreshes SET claims = 1 WHERE id = $1 AND claims > 1")
-        .bind(id.0)
-        .execute(&mut *tx)
+    tx.execute("UPDATE refreshes SET claims = 1 WHERE id = $1 AND claims > 1", id).await?;
+    let found = tx
+        .execute(
+            "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
+             WHERE refresh = $1 AND number = $2",
+            (id, number, json(output)?),
+        )
         .await?;
-    let found = sqlx::query(
-        "UPDATE refresh_parts SET state = 'done', output = coalesce(output, $3)
-         WHERE refresh = $1 AND number = $2",
-    )
-    .bind(id.0)
-    .bind(i64::from(number))
-    .bind(json(output)?)
-    .execute(tx)
-    .await?
-    .rows_affected();
     if found == 0 {
-        return Err(LedgerError::NotFound { what: "part", name: format!("{id}/{number}") }.into());
+        return Err(LedgerError::not_found("part", format_args!("{id}/{number}")).into());
     }
     Ok(())
 }

@@ -3,38 +3,37 @@
 use async_trait::async_trait;
 use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
 
-use super::{Backend, Conn, DbResult, read_one, write_one, write_tx};
-use crate::rows::Cells;
+use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow};
 use crate::{LedgerError, PauseLedger, Result};
 
 /// Whether a sync is paused.
 pub(super) async fn is_paused(tx: &mut Conn, sync: &SyncName) -> DbResult<bool> {
-    let row = sqlx::query("SELECT paused_at FROM paused_syncs WHERE sync = $1")
-        .bind(sync.as_str())
-        .fetch_optional(tx)
-        .await?;
-    Ok(row.is_some())
+    let text = "SELECT paused_at FROM paused_syncs WHERE sync = $1";
+    Ok(tx.maybe_scalar::<i64>(text, sync).await?.is_some())
 }
 
 /// Why no refresh of an audience may be queued.
+#[derive(Default)]
 struct Stopped {
     paused: bool,
     /// The version that it is pinned to.
     pinned: Option<u64>,
 }
 
-async fn stopped(tx: &mut Conn, audience: &AudienceName) -> DbResult<Stopped> {
-    let row = sqlx::query(
-        "SELECT paused_at, CASE WHEN pinned_at IS NOT NULL THEN current_version END AS pinned
-         FROM audiences WHERE name = $1",
-    )
-    .bind(audience.as_str())
-    .fetch_optional(tx)
-    .await?;
-    let Some(row) = row else { return Ok(Stopped { paused: false, pinned: None }) };
-    let cells = Cells::new(&row, "audience");
+fn stopped_of(row: &DbRow) -> Result<Stopped> {
+    let cells = Cells::new(row, "audience");
     let paused = cells.maybe_time("paused_at")?.is_some();
     Ok(Stopped { paused, pinned: cells.maybe_number("pinned")? })
+}
+
+async fn stopped(tx: &mut Conn, audience: &AudienceName) -> DbResult<Stopped> {
+    let text =
+        "SELECT paused_at, CASE WHEN pinned_at IS NOT NULL THEN current_version END AS pinned
+         FROM audiences WHERE name = $1";
+    Ok(tx.optional(text, audience, stopped_of).await?.unwrap_or_default())
 }
 
 /// Fails with `WrongState` if no refresh of an audience may be queued.
@@ -44,73 +43,61 @@ pub(super) async fn check_not_stopped(tx: &mut Conn, audience: &AudienceName) ->
         Stopped { pinned: Some(version), .. } => format!("pinned to version {version}"),
         Stopped { .. } => return Ok(()),
     };
-    let name = audience.to_string();
-    Err(LedgerError::WrongState { what: "audience", name, state, wanted: "refreshed" }.into())
+    Err(LedgerError::wrong_state("audience", audience, state, "refreshed").into())
 }
 
 /// Fails with `WrongState` if another version of an audience may not become current.
 pub(super) async fn check_not_pinned(tx: &mut Conn, audience: &AudienceName) -> DbResult<()> {
     let Some(version) = stopped(tx, audience).await?.pinned else { return Ok(()) };
-    let (name, state) = (audience.to_string(), format!("pinned to version {version}"));
-    let wanted = "given another version";
-    Err(LedgerError::WrongState { what: "audience", name, state, wanted }.into())
+    let (state, wanted) = (format!("pinned to version {version}"), "given another version");
+    Err(LedgerError::wrong_state("audience", audience, state, wanted).into())
 }
 
 /// Pins the current version of an audience.
 pub(super) async fn pin(tx: &mut Conn, audience: &AudienceName, now: Timestamp) -> DbResult<()> {
-    sqlx::query("UPDATE audiences SET pinned_at = $2, skips = 0 WHERE name = $1")
-        .bind(audience.as_str())
-        .bind(now.0)
-        .execute(tx)
-        .await?;
+    let text = "UPDATE audiences SET pinned_at = $2, skips = 0 WHERE name = $1";
+    tx.execute(text, (audience, now)).await?;
     Ok(())
 }
 
+fn paused_of(row: &DbRow) -> Result<(SyncName, Timestamp)> {
+    let cells = Cells::new(row, "paused sync");
+    Ok((cells.name("sync")?, cells.time("paused_at")?))
+}
+
+fn ended_of(row: &DbRow) -> Result<(DestinationName, Timestamp)> {
+    let cells = Cells::new(row, "ended backoff");
+    Ok((cells.name("destination")?, cells.time("at")?))
+}
+
 #[async_trait]
-impl PauseLedger for Backend {
+impl<B: Backend> PauseLedger for SqlLedger<B> {
     async fn pause_sync(&self, sync: &SyncName, now: Timestamp) -> Result<bool> {
         write_one!(self, Full, "pausing a sync", |tx| {
-            let done = sqlx::query(
-                "INSERT INTO paused_syncs (sync, paused_at) VALUES ($1, $2)
-                 ON CONFLICT (sync) DO NOTHING",
-            )
-            .bind(sync.as_str())
-            .bind(now.0)
-            .execute(tx)
-            .await?;
-            done.rows_affected() == 1
+            let text = "INSERT INTO paused_syncs (sync, paused_at) VALUES ($1, $2)
+                 ON CONFLICT (sync) DO NOTHING";
+            tx.execute(text, (sync, now)).await? == 1
         })
     }
 
     async fn resume_sync(&self, sync: &SyncName) -> Result<bool> {
         write_tx!(self, Full, "resuming a sync", |tx| {
-            let done = sqlx::query("DELETE FROM paused_syncs WHERE sync = $1")
-                .bind(sync.as_str())
-                .execute(&mut *tx)
-                .await?;
+            let resumed = tx.execute("DELETE FROM paused_syncs WHERE sync = $1", sync).await?;
             // The tasks' messages were consumed while no worker could claim the tasks.
-            sqlx::query(
+            tx.execute(
                 "UPDATE tasks SET announced_at = NULL
                  WHERE sync = $1 AND state IN ('queued', 'running')",
+                sync,
             )
-            .bind(sync.as_str())
-            .execute(tx)
             .await?;
-            done.rows_affected() == 1
+            resumed == 1
         })
     }
 
     async fn paused_syncs(&self) -> Result<Vec<(SyncName, Timestamp)>> {
         read_one!(self, "reading the paused syncs", |tx| {
-            let rows = sqlx::query("SELECT sync, paused_at FROM paused_syncs ORDER BY sync")
-                .fetch_all(tx)
-                .await?;
-            let mut paused = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let cells = Cells::new(row, "paused sync");
-                paused.push((cells.name("sync")?, cells.time("paused_at")?));
-            }
-            paused
+            let text = "SELECT sync, paused_at FROM paused_syncs ORDER BY sync";
+            tx.all(text, (), paused_of).await?
         })
     }
 
@@ -120,91 +107,58 @@ impl PauseLedger for Backend {
 
     async fn pause_audience(&self, audience: &AudienceName, now: Timestamp) -> Result<bool> {
         write_one!(self, Full, "pausing an audience", |tx| {
-            let done = sqlx::query(
-                "INSERT INTO audiences (name, paused_at) VALUES ($1, $2)
+            let text = "INSERT INTO audiences (name, paused_at) VALUES ($1, $2)
                  ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at, skips = 0
-                 WHERE audiences.paused_at IS NULL",
-            )
-            .bind(audience.as_str())
-            .bind(now.0)
-            .execute(tx)
-            .await?;
-            done.rows_affected() == 1
+                 WHERE audiences.paused_at IS NULL";
+            tx.execute(text, (audience, now)).await? == 1
         })
     }
 
     async fn resume_audience(&self, audience: &AudienceName) -> Result<bool> {
         write_one!(self, Full, "resuming an audience", |tx| {
-            let done = sqlx::query(
-                "UPDATE audiences SET paused_at = NULL, skips = 0
-                 WHERE name = $1 AND paused_at IS NOT NULL",
-            )
-            .bind(audience.as_str())
-            .execute(tx)
-            .await?;
-            done.rows_affected() == 1
+            let text = "UPDATE audiences SET paused_at = NULL, skips = 0
+                 WHERE name = $1 AND paused_at IS NOT NULL";
+            tx.execute(text, audience).await? == 1
         })
     }
 
     async fn unpin_audience(&self, audience: &AudienceName) -> Result<bool> {
         write_one!(self, Full, "unpinning an audience", |tx| {
-            let done = sqlx::query(
-                "UPDATE audiences SET pinned_at = NULL, skips = 0
-                 WHERE name = $1 AND pinned_at IS NOT NULL",
-            )
-            .bind(audience.as_str())
-            .execute(tx)
-            .await?;
-            done.rows_affected() == 1
+            let text = "UPDATE audiences SET pinned_at = NULL, skips = 0
+                 WHERE name = $1 AND pinned_at IS NOT NULL";
+            tx.execute(text, audience).await? == 1
         })
     }
 
     async fn skip_schedule(&self, audience: &AudienceName, fire_at: Timestamp) -> Result<bool> {
         write_one!(self, Relaxed, "skipping a firing of a schedule", |tx| {
-            // All rows are fetched: only then is it certain that the statement was committed.
-            let rows = sqlx::query(
-                "UPDATE audiences SET last_fired = $2, skips = skips + 1
+            let text = "UPDATE audiences SET last_fired = $2, skips = skips + 1
                  WHERE name = $1 AND (paused_at IS NOT NULL OR pinned_at IS NOT NULL)
                    AND (last_fired IS NULL OR last_fired < $2)
-                 RETURNING skips",
-            )
-            .bind(audience.as_str())
-            .bind(fire_at.0)
-            .fetch_all(tx)
-            .await?;
-            match rows.first() {
-                Some(row) => Cells::new(row, "audience").int("skips")? == 1,
-                None => false,
-            }
+                 RETURNING skips";
+            // All rows are fetched: only then is it certain that the statement was committed.
+            let skips: Vec<i64> = tx.scalars(text, (audience, fire_at)).await?;
+            skips.first() == Some(&1)
         })
     }
 
     async fn end_backoff(&self, destination: &DestinationName, now: Timestamp) -> Result<()> {
         // The table is named after the earlier word for a backoff: a rename would not be additive.
         write_one!(self, Relaxed, "ending the backoff of an account", |tx| {
-            sqlx::query(
+            tx.execute(
                 "INSERT INTO ended_rests (destination, at) VALUES ($1, $2)
                  ON CONFLICT (destination) DO UPDATE SET at = excluded.at
                  WHERE ended_rests.at < excluded.at",
+                (destination, now),
             )
-            .bind(destination.as_str())
-            .bind(now.0)
-            .execute(tx)
             .await?;
         })
     }
 
     async fn ended_backoffs(&self) -> Result<Vec<(DestinationName, Timestamp)>> {
         read_one!(self, "reading which backoffs were ended", |tx| {
-            let rows = sqlx::query("SELECT destination, at FROM ended_rests ORDER BY destination")
-                .fetch_all(tx)
-                .await?;
-            let mut ended = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let cells = Cells::new(row, "ended backoff");
-                ended.push((cells.name("destination")?, cells.time("at")?));
-            }
-            ended
+            let text = "SELECT destination, at FROM ended_rests ORDER BY destination";
+            tx.all(text, (), ended_of).await?
         })
     }
 }

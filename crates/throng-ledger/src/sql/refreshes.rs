@@ -2,8 +2,9 @@
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::{Conn, DbResult, DbRow};
-use crate::rows::{Cells, SqlEnum};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow};
 use crate::{LedgerError, Refresh, RefreshState, RefreshTrigger, Result};
 
 /// The columns of a refresh, for SELECT and RETURNING.
@@ -15,6 +16,14 @@ macro_rules! refresh_columns {
     };
 }
 pub(super) use refresh_columns;
+
+/// SELECT of refreshes, with these clauses.
+macro_rules! select_refreshes {
+    ($clauses:literal) => {
+        concat!("SELECT ", refresh_columns!(), " FROM refreshes ", $clauses)
+    };
+}
+pub(super) use select_refreshes;
 
 /// The refresh of a row.
 pub(super) fn refresh_of(row: &DbRow) -> Result<Refresh> {
@@ -51,12 +60,8 @@ pub(super) fn refresh_of(row: &DbRow) -> Result<Refresh> {
 
 /// One refresh, or `NotFound`.
 pub(super) async fn get(tx: &mut Conn, id: RefreshId) -> DbResult<Refresh> {
-    let row = sqlx::query(concat!("SELECT ", refresh_columns!(), " FROM refreshes WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(tx)
-        .await?;
-    let row = row.ok_or_else(|| LedgerError::NotFound { what: "refresh", name: id.to_string() })?;
-    Ok(refresh_of(&row)?)
+    let refresh = tx.optional(select_refreshes!("WHERE id = $1"), id, refresh_of).await?;
+    Ok(refresh.ok_or_else(|| LedgerError::not_found("refresh", id))?)
 }
 
 /// One refresh, if `holder` has its lease; else `LeaseLost`. A holder's writes call this in their
@@ -66,7 +71,7 @@ pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) ->
     if refresh.holder.as_deref() == Some(holder) {
         Ok(refresh)
     } else {
-        Err(LedgerError::LeaseLost { what: "refresh", name: id.to_string() }.into())
+        Err(LedgerError::lease_lost("refresh", id).into())
     }
 }
 
@@ -77,28 +82,16 @@ pub(super) async fn queue(
     trigger: RefreshTrigger,
     now: Timestamp,
 ) -> DbResult<RefreshId> {
-    let queued: Option<i64> = sqlx::query_scalar(
-        "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
+    let queue = "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
          VALUES ($1, 'scheduled', $2, $3, $3)
          ON CONFLICT (audience) WHERE state IN ('scheduled', 'processing', 'halted') DO NOTHING
-         RETURNING id",
-    )
-    .bind(audience.as_str())
-    .bind(trigger.sql_name())
-    .bind(now.0)
-    .fetch_optional(&mut *tx)
-    .await?;
+         RETURNING id";
+    let open = "SELECT id FROM refreshes
+         WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')";
+    let queued: Option<i64> = tx.maybe_scalar(queue, (audience, trigger, now)).await?;
     let id = match queued {
         Some(id) => id,
-        None => {
-            sqlx::query_scalar(
-                "SELECT id FROM refreshes
-                 WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')",
-            )
-            .bind(audience.as_str())
-            .fetch_one(tx)
-            .await?
-        }
+        None => tx.scalar(open, audience).await?,
     };
     Ok(RefreshId(id))
 }

@@ -3,18 +3,25 @@
 use async_trait::async_trait;
 use throng_model::{SyncName, Timestamp};
 
-use super::{
-    Backend, Conn, DbResult, DbRow, alerts, delivered, read_one, spec, write_one, write_tx,
-};
-use crate::rows::{Cells, SqlEnum, json};
+use super::{alerts, delivered, spec};
+use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow, json};
 use crate::{
     AlertKind, LedgerError, NewAlert, NewRemoval, Removal, RemovalLedger, Result, SpecApplied,
     SpecUpdate, removal_subject,
 };
 
-macro_rules! removal_columns {
-    () => {
-        "sync, rule, definition, requested_at, approved_at, approved_by, tries, retry_at, last_error"
+/// SELECT of removals, with these clauses.
+macro_rules! removals {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT sync, rule, definition, requested_at, approved_at, approved_by, tries, retry_at,
+                last_error
+             FROM sync_removals ",
+            $clauses
+        )
     };
 }
 
@@ -37,43 +44,28 @@ fn removal_of(row: &DbRow) -> Result<Removal> {
 }
 
 async fn all(tx: &mut Conn) -> DbResult<Vec<Removal>> {
-    let rows =
-        sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals ORDER BY sync"))
-            .fetch_all(tx)
-            .await?;
-    Ok(rows.iter().map(removal_of).collect::<Result<_>>()?)
+    tx.all(removals!("ORDER BY sync"), (), removal_of).await
 }
 
 async fn get(tx: &mut Conn, sync: &SyncName) -> DbResult<Option<Removal>> {
-    let row =
-        sqlx::query(concat!("SELECT ", removal_columns!(), " FROM sync_removals WHERE sync = $1"))
-            .bind(sync.as_str())
-            .fetch_optional(tx)
-            .await?;
-    Ok(row.as_ref().map(removal_of).transpose()?)
+    tx.optional(removals!("WHERE sync = $1"), sync, removal_of).await
 }
 
 fn not_found(sync: &SyncName) -> LedgerError {
-    LedgerError::NotFound { what: "removal", name: sync.to_string() }
+    LedgerError::not_found("removal", sync)
 }
 
 fn wrong_state(sync: &SyncName, state: &str, wanted: &'static str) -> LedgerError {
-    let (name, state) = (sync.to_string(), state.to_owned());
-    LedgerError::WrongState { what: "removal", name, state, wanted }
+    LedgerError::wrong_state("removal", sync, state, wanted)
 }
 
 /// Whether the sync has an audience on a platform, or a run that may create one.
 async fn has_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<bool> {
-    let row = sqlx::query(
-        "SELECT sync FROM platform_audiences WHERE sync = $1
+    let text = "SELECT sync FROM platform_audiences WHERE sync = $1
          UNION ALL
          SELECT sync FROM sync_runs WHERE sync = $1 AND state IN ('active', 'held')
-         LIMIT 1",
-    )
-    .bind(sync.as_str())
-    .fetch_optional(tx)
-    .await?;
-    Ok(row.is_some())
+         LIMIT 1";
+    Ok(tx.maybe_scalar::<String>(text, sync).await?.is_some())
 }
 
 /// Records a removal with its alert. `false` if there is nothing on a platform, or one is already
@@ -82,18 +74,11 @@ async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> DbResult
     if !has_audience(tx, &removal.sync).await? {
         return Ok(false);
     }
-    let added = sqlx::query(
-        "INSERT INTO sync_removals (sync, rule, definition, requested_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (sync) DO NOTHING",
-    )
-    .bind(removal.sync.as_str())
-    .bind(removal.rule.sql_name())
-    .bind(json(&removal.definition)?)
-    .bind(now.0)
-    .execute(&mut *tx)
-    .await?
-    .rows_affected();
-    if added == 0 {
+    let text = "INSERT INTO sync_removals (sync, rule, definition, requested_at)
+         VALUES ($1, $2, $3, $4)
+         ON CONFLICT (sync) DO NOTHING";
+    let values = (&removal.sync, removal.rule, json(&removal.definition)?, now);
+    if tx.execute(text, values).await? == 0 {
         return Ok(false);
     }
     let subject = removal_subject(&removal.sync);
@@ -103,10 +88,7 @@ async fn record(tx: &mut Conn, removal: &NewRemoval, now: Timestamp) -> DbResult
 }
 
 async fn delete(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
-    sqlx::query("DELETE FROM sync_removals WHERE sync = $1")
-        .bind(sync.as_str())
-        .execute(tx)
-        .await?;
+    tx.execute("DELETE FROM sync_removals WHERE sync = $1", sync).await?;
     Ok(())
 }
 
@@ -121,45 +103,33 @@ async fn resolve(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<()>
 
 /// Ends the runs of a sync that no worker has claimed.
 async fn end_idle_runs(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<()> {
-    sqlx::query(
+    tx.execute(
         "UPDATE sync_runs SET state = 'failed', finished_at = $2, reason = $3
          WHERE sync = $1 AND state IN ('active', 'held') AND id IN
             (SELECT run FROM tasks WHERE sync = $1 AND state IN ('queued', 'held'))",
+        (sync, now, REMOVED_REASON),
     )
-    .bind(sync.as_str())
-    .bind(now.0)
-    .bind(REMOVED_REASON)
-    .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE tasks SET state = 'failed', finished_at = $2, last_error = $3
          WHERE sync = $1 AND state IN ('queued', 'held')",
+        (sync, now, REMOVED_REASON),
     )
-    .bind(sync.as_str())
-    .bind(now.0)
-    .bind(REMOVED_REASON)
-    .execute(tx)
     .await?;
     Ok(())
 }
 
 /// Whether a process is carrying out a removal.
 async fn is_in_progress(tx: &mut Conn, sync: &SyncName, now: Timestamp) -> DbResult<bool> {
-    let row = sqlx::query(
-        "SELECT sync FROM sync_removals WHERE sync = $1 AND lease_until > $2
+    let text = "SELECT sync FROM sync_removals WHERE sync = $1 AND lease_until > $2
          UNION ALL
          SELECT sync FROM tasks WHERE sync = $1 AND state = 'running' AND lease_until > $2
-         LIMIT 1",
-    )
-    .bind(sync.as_str())
-    .bind(now.0)
-    .fetch_optional(tx)
-    .await?;
-    Ok(row.is_some())
+         LIMIT 1";
+    Ok(tx.maybe_scalar::<String>(text, (sync, now)).await?.is_some())
 }
 
 #[async_trait]
-impl RemovalLedger for Backend {
+impl<B: Backend> RemovalLedger for SqlLedger<B> {
     async fn apply_spec_update(
         &self,
         update: SpecUpdate<'_>,
@@ -204,19 +174,11 @@ impl RemovalLedger for Backend {
             if removal.approved_at.is_some() {
                 return Err(wrong_state(sync, "already approved", "approved").into());
             }
-            sqlx::query(
-                "UPDATE sync_removals SET approved_at = $2, approved_by = $3 WHERE sync = $1",
-            )
-            .bind(sync.as_str())
-            .bind(now.0)
-            .bind(by)
-            .execute(&mut *tx)
-            .await?;
+            let text =
+                "UPDATE sync_removals SET approved_at = $2, approved_by = $3 WHERE sync = $1";
+            tx.execute(text, (sync, now, by)).await?;
             resolve(tx, sync, now).await?;
-            sqlx::query("DELETE FROM paused_syncs WHERE sync = $1")
-                .bind(sync.as_str())
-                .execute(&mut *tx)
-                .await?;
+            tx.execute("DELETE FROM paused_syncs WHERE sync = $1", sync).await?;
             end_idle_runs(tx, sync, now).await?;
         })
     }
@@ -244,32 +206,22 @@ impl RemovalLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<bool> {
         write_one!(self, Full, "claiming a removal", |tx| {
-            let claimed = sqlx::query(
-                "UPDATE sync_removals SET lease_until = $3
+            let text = "UPDATE sync_removals SET lease_until = $3
                  WHERE sync = $1 AND approved_at IS NOT NULL
                    AND (retry_at IS NULL OR retry_at <= $2)
-                   AND (lease_until IS NULL OR lease_until <= $2)",
-            )
-            .bind(sync.as_str())
-            .bind(now.0)
-            .bind(lease_until.0)
-            .execute(tx)
-            .await?;
-            claimed.rows_affected() == 1
+                   AND (lease_until IS NULL OR lease_until <= $2)";
+            tx.execute(text, (sync, now, lease_until)).await? == 1
         })
     }
 
     async fn fail_removal(&self, sync: &SyncName, error: &str, retry_at: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "recording a failed removal", |tx| {
-            sqlx::query(
+            tx.execute(
                 "UPDATE sync_removals SET tries = tries + 1, last_error = $2, retry_at = $3,
                     lease_until = NULL
                  WHERE sync = $1",
+                (sync, error, retry_at),
             )
-            .bind(sync.as_str())
-            .bind(error)
-            .bind(retry_at.0)
-            .execute(tx)
             .await?;
         })
     }

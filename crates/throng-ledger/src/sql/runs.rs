@@ -1,14 +1,16 @@
 //! Runs: planning, counts, ends. `read = sent + skipped + rejected + pending` is a CHECK constraint
 //! of the table, so that no statement here can break it.
 
-use sqlx::QueryBuilder;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, Db, DbResult, DbRow, ROWS_PER_INSERT, pauses};
-use crate::rows::{Cells, SqlEnum, count, json};
+use super::pauses;
+use crate::conn::Conn;
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow, json};
 use crate::{
     BatchOutcome, HoldCause, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState,
-    SyncRun, TaskState,
+    StoredEnum, SyncRun, TaskState, add_reasons, sum_reasons,
 };
 
 macro_rules! run_columns {
@@ -16,6 +18,13 @@ macro_rules! run_columns {
         "id, sync, audience, destination, mode, from_version, to_version, state, adds, removes,
          read, sent, skipped_reasons, rejected_reasons, pending, created_at, finished_at, reason,
          normalised, plan, users_removed"
+    };
+}
+
+/// SELECT of runs, with these clauses.
+macro_rules! runs {
+    ($clauses:literal) => {
+        concat!("SELECT ", run_columns!(), " FROM sync_runs ", $clauses)
     };
 }
 
@@ -47,12 +56,8 @@ fn run_of(row: &DbRow) -> Result<SyncRun> {
 }
 
 pub(super) async fn get(tx: &mut Conn, id: SyncRunId) -> DbResult<SyncRun> {
-    let row = sqlx::query(concat!("SELECT ", run_columns!(), " FROM sync_runs WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(tx)
-        .await?;
-    let row = row.ok_or_else(|| LedgerError::NotFound { what: "run", name: id.to_string() })?;
-    Ok(run_of(&row)?)
+    let run = tx.optional(runs!("WHERE id = $1"), id, run_of).await?;
+    Ok(run.ok_or_else(|| LedgerError::not_found("run", id))?)
 }
 
 pub(super) async fn newest(
@@ -61,49 +66,12 @@ pub(super) async fn newest(
     limit: u32,
 ) -> DbResult<Vec<SyncRun>> {
     // Two statements, so that each uses its index.
-    let rows = match sync {
+    match sync {
         Some(sync) => {
-            sqlx::query(concat!(
-                "SELECT ",
-                run_columns!(),
-                " FROM sync_runs WHERE sync = $1 ORDER BY id DESC LIMIT $2"
-            ))
-            .bind(sync.as_str())
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?
+            let text = runs!("WHERE sync = $1 ORDER BY id DESC LIMIT $2");
+            tx.all(text, (sync, limit), run_of).await
         }
-        None => {
-            sqlx::query(concat!(
-                "SELECT ",
-                run_columns!(),
-                " FROM sync_runs ORDER BY id DESC LIMIT $1"
-            ))
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?
-        }
-    };
-    Ok(rows.iter().map(run_of).collect::<Result<_>>()?)
-}
-
-/// The number of users of a run. Fails with `Refused` if its batches and its counts do not agree.
-fn users_of(run: &NewRun) -> Result<u64> {
-    let refuse = |why: String| LedgerError::Refused {
-        what: "run",
-        why: format!("sync {}: {why}", run.sync),
-    };
-    let users = run.adds.checked_add(run.removes);
-    let mut in_batches = 0u64;
-    for (_, rows) in &run.batches {
-        in_batches = in_batches.saturating_add(*rows);
-    }
-    match users {
-        Some(users) if users == in_batches && i64::try_from(users).is_ok() => Ok(users),
-        _ => Err(refuse(format!(
-            "its batches have {in_batches} users, but it has {} to add and {} to remove",
-            run.adds, run.removes
-        ))),
+        None => tx.all(runs!("ORDER BY id DESC LIMIT $1"), limit, run_of).await,
     }
 }
 
@@ -112,7 +80,7 @@ pub(super) async fn plan(
     run: &NewRun,
     now: Timestamp,
 ) -> DbResult<Option<SyncRunId>> {
-    let users = users_of(run)?;
+    let users = run.users()?;
     if pauses::is_paused(tx, &run.sync).await? {
         return Ok(None);
     }
@@ -120,75 +88,72 @@ pub(super) async fn plan(
         Some(_) => (RunState::Held, TaskState::Held),
         None => (RunState::Active, TaskState::Queued),
     };
-    let planned: Option<i64> = sqlx::query_scalar(
-        "INSERT INTO sync_runs (sync, audience, destination, mode, from_version, to_version, state,
-            adds, removes, read, pending, created_at, reason, normalised, plan, hold_cause,
-            users_removed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)
-         ON CONFLICT (sync) WHERE state IN ('active', 'held') DO NOTHING
-         RETURNING id",
-    )
-    .bind(run.sync.as_str())
-    .bind(run.audience.as_str())
-    .bind(run.destination.as_str())
-    .bind(run.mode.sql_name())
-    .bind(run.from_version.map(count))
-    .bind(count(run.to_version))
-    .bind(run_state.sql_name())
-    .bind(count(run.adds))
-    .bind(count(run.removes))
-    .bind(count(users))
-    .bind(now.0)
-    .bind(run.held.as_ref().map(|hold| hold.reason.as_str()))
-    .bind(json(&run.normalised)?)
-    .bind(run.plan.as_deref())
-    .bind(run.held.as_ref().map(|hold| hold.cause.sql_name()))
-    .bind(count(run.users_removed))
-    .fetch_optional(&mut *tx)
-    .await?;
+    let planned: Option<i64> = tx
+        .maybe_scalar(
+            "INSERT INTO sync_runs (sync, audience, destination, mode, from_version, to_version,
+                state, adds, removes, read, pending, created_at, reason, normalised, plan, hold_cause,
+                 users_removed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12, $13, $14, $15, $16)
+             ON CONFLICT (sync) WHERE state IN ('active', 'held') DO NOTHING
+             RETURNING id",
+            (
+                &run.sync,
+                &run.audience,
+                &run.destination,
+                run.mode,
+                run.from_version,
+                run.to_version,
+                run_state,
+                run.adds,
+                run.removes,
+                users,
+                now,
+                run.held.as_ref().map(|hold| hold.reason.as_str()),
+                json(&run.normalised)?,
+                run.plan.as_deref(),
+                run.held.as_ref().map(|hold| hold.cause),
+                run.users_removed,
+            ),
+        )
+        .await?;
     let Some(id) = planned else { return Ok(None) };
-    let task: i64 = sqlx::query_scalar(
-        "INSERT INTO tasks (run, sync, audience, destination, state, priority, not_before, batches,
-            created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
-         RETURNING id",
-    )
-    .bind(id)
-    .bind(run.sync.as_str())
-    .bind(run.audience.as_str())
-    .bind(run.destination.as_str())
-    .bind(task_state.sql_name())
-    .bind(i64::from(run.priority))
-    .bind(now.0)
-    .bind(count(run.batches.len() as u64))
-    .fetch_one(&mut *tx)
-    .await?;
+    let batches = run.batches.len() as u64;
+    let task: i64 = tx
+        .scalar(
+            "INSERT INTO tasks (run, sync, audience, destination, state, priority, not_before,
+                batches, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+             RETURNING id",
+            (
+                id,
+                &run.sync,
+                &run.audience,
+                &run.destination,
+                task_state,
+                run.priority,
+                now,
+                batches,
+            ),
+        )
+        .await?;
     insert_batches(tx, TaskId(task), &run.batches).await?;
     Ok(Some(SyncRunId(id)))
 }
 
 async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)]) -> DbResult<()> {
     let mut next_rank = std::collections::HashMap::<Operation, u64>::new();
-    let mut numbered = Vec::with_capacity(batches.len());
-    for (number, (operation, rows)) in (0i64..).zip(batches) {
+    let mut rows = Vec::with_capacity(batches.len());
+    for (number, (operation, users)) in (0i64..).zip(batches) {
         let rank = next_rank.entry(*operation).or_default();
-        numbered.push((number, *operation, *rank, *rows));
-        *rank += *rows;
+        rows.push((task, number, *operation, *rank, *users));
+        *rank += *users;
     }
-    for chunk in numbered.chunks(ROWS_PER_INSERT) {
-        let mut insert = QueryBuilder::<Db>::new(
-            "INSERT INTO batches (task, number, operation, first_rank, row_count) ",
-        );
-        insert.push_values(chunk, |mut row, (number, operation, first_rank, rows)| {
-            row.push_bind(task.0)
-                .push_bind(*number)
-                .push_bind(operation.sql_name())
-                .push_bind(count(*first_rank))
-                .push_bind(count(*rows));
-        });
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let insert = tx
+            .build("INSERT INTO batches (task, number, operation, first_rank, row_count) VALUES ");
         // Most runs are small: their statements stay prepared.
-        let common = chunk.len() <= 4;
-        insert.build().persistent(common).execute(&mut *tx).await?;
+        let insert = insert.rows(chunk.iter().copied()).build(chunk.len() <= 4);
+        tx.execute_built(insert).await?;
     }
     Ok(())
 }
@@ -196,37 +161,30 @@ async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)
 pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
     let run = get(tx, id).await?;
     if run.state != RunState::Held {
-        return Err(LedgerError::WrongState {
-            what: "run",
-            name: id.to_string(),
-            state: run.state.sql_name().to_owned(),
-            wanted: "approved",
-        }
-        .into());
+        let state = run.state.stored_name();
+        return Err(LedgerError::wrong_state("run", id, state, "approved").into());
     }
-    sqlx::query(
+    tx.execute(
         "UPDATE sync_runs SET state = 'active', reason = NULL, hold_cause = NULL WHERE id = $1",
+        id,
     )
-    .bind(id.0)
-    .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE tasks SET state = 'queued', not_before = $2 WHERE run = $1 AND state = 'held'",
+        (id, now),
     )
-    .bind(id.0)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Why a run is held, if the cause was recorded.
-fn hold_cause_of(row: &DbRow) -> Result<Option<HoldCause>> {
+/// A held run, and why it is held, if the cause was recorded.
+fn held_run_of(row: &DbRow) -> Result<(SyncRun, Option<HoldCause>)> {
     let cells = Cells::new(row, "run");
-    match cells.maybe_text("hold_cause")? {
-        Some(_) => cells.variant("hold_cause").map(Some),
-        None => Ok(None),
-    }
+    let cause = match cells.maybe_text("hold_cause")? {
+        Some(_) => Some(cells.variant("hold_cause")?),
+        None => None,
+    };
+    Ok((run_of(row)?, cause))
 }
 
 /// Approves all held runs of a destination, or deletes those that are to be planned again. Returns
@@ -237,18 +195,15 @@ pub(super) async fn approve_all(
     account_reason: Option<&str>,
     now: Timestamp,
 ) -> DbResult<u64> {
-    let rows = sqlx::query(concat!(
+    let text = concat!(
         "SELECT ",
         run_columns!(),
         ", hold_cause FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id"
-    ))
-    .bind(destination.as_str())
-    .fetch_all(&mut *tx)
-    .await?;
-    for row in &rows {
-        let run = run_of(row)?;
-        let of_account = match hold_cause_of(row)? {
-            Some(cause) => cause == HoldCause::Account,
+    );
+    let held = tx.all(text, destination, held_run_of).await?;
+    for (run, cause) in &held {
+        let of_account = match cause {
+            Some(cause) => *cause == HoldCause::Account,
             None => account_reason
                 .zip(run.reason.as_deref())
                 .is_some_and(|(account_reason, reason)| reason.contains(account_reason)),
@@ -258,48 +213,27 @@ pub(super) async fn approve_all(
             approve(tx, run.id, now).await?;
         }
     }
-    Ok(rows.len() as u64)
+    Ok(held.len() as u64)
 }
 
 /// Deletes a run of which nothing was sent; `false` if the platform has answered a request of it.
 async fn delete(tx: &mut Conn, id: SyncRunId) -> DbResult<bool> {
-    let task: i64 = sqlx::query_scalar("SELECT id FROM tasks WHERE run = $1")
-        .bind(id.0)
-        .fetch_one(&mut *tx)
-        .await?;
-    let answered: i64 = sqlx::query_scalar("SELECT count(*) FROM receipts WHERE task = $1")
-        .bind(task)
-        .fetch_one(&mut *tx)
-        .await?;
+    let task: i64 = tx.scalar("SELECT id FROM tasks WHERE run = $1", id).await?;
+    let answered: i64 = tx.scalar("SELECT count(*) FROM receipts WHERE task = $1", task).await?;
     if answered > 0 {
         return Ok(false);
     }
     for statement in ["DELETE FROM batches WHERE task = $1", "DELETE FROM tasks WHERE id = $1"] {
-        sqlx::query(statement).bind(task).execute(&mut *tx).await?;
+        tx.execute(statement, task).await?;
     }
-    sqlx::query("DELETE FROM sync_runs WHERE id = $1").bind(id.0).execute(tx).await?;
+    tx.execute("DELETE FROM sync_runs WHERE id = $1", id).await?;
     Ok(true)
 }
 
 /// Ended runs whose plans are not in a delivered state.
 pub(super) async fn unrecorded(tx: &mut Conn) -> DbResult<Vec<SyncRun>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        run_columns!(),
-        " FROM sync_runs WHERE plan IS NOT NULL AND state IN ('completed', 'failed') ORDER BY id"
-    ))
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.iter().map(run_of).collect::<Result<_>>()?)
-}
-
-fn total(reasons: &ReasonCounts) -> u64 {
-    reasons.values().fold(0, |sum, n| sum.saturating_add(*n))
-}
-
-/// The number of users of an outcome.
-pub(super) fn users_in(outcome: &BatchOutcome) -> u64 {
-    outcome.sent.saturating_add(total(&outcome.skipped)).saturating_add(total(&outcome.rejected))
+    let text = runs!("WHERE plan IS NOT NULL AND state IN ('completed', 'failed') ORDER BY id");
+    tx.all(text, (), run_of).await
 }
 
 /// The counts by reason of a run.
@@ -315,29 +249,23 @@ pub(super) async fn count_outcome(
     mut reasons: RunReasons,
     outcome: &BatchOutcome,
 ) -> DbResult<()> {
-    merge(&mut reasons.skipped, &outcome.skipped);
-    merge(&mut reasons.rejected, &outcome.rejected);
-    sqlx::query(
+    add_reasons(&mut reasons.skipped, &outcome.skipped);
+    add_reasons(&mut reasons.rejected, &outcome.rejected);
+    tx.execute(
         "UPDATE sync_runs SET sent = sent + $2, skipped = skipped + $3, rejected = rejected + $4,
             pending = pending - $2 - $3 - $4, skipped_reasons = $5, rejected_reasons = $6
          WHERE id = $1",
+        (
+            reasons.run,
+            outcome.sent,
+            sum_reasons(&outcome.skipped),
+            sum_reasons(&outcome.rejected),
+            json(&reasons.skipped)?,
+            json(&reasons.rejected)?,
+        ),
     )
-    .bind(reasons.run.0)
-    .bind(count(outcome.sent))
-    .bind(count(total(&outcome.skipped)))
-    .bind(count(total(&outcome.rejected)))
-    .bind(json(&reasons.skipped)?)
-    .bind(json(&reasons.rejected)?)
-    .execute(tx)
     .await?;
     Ok(())
-}
-
-fn merge(into: &mut ReasonCounts, from: &ReasonCounts) {
-    for (reason, n) in from {
-        let sum = into.entry(reason.clone()).or_default();
-        *sum = sum.saturating_add(*n);
-    }
 }
 
 pub(super) async fn fail(
@@ -346,42 +274,29 @@ pub(super) async fn fail(
     error: &str,
     now: Timestamp,
 ) -> DbResult<()> {
-    sqlx::query(
+    tx.execute(
         "UPDATE sync_runs SET state = 'failed', reason = $2, finished_at = $3 WHERE id = $1",
+        (id, error, now),
     )
-    .bind(id.0)
-    .bind(error)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(())
 }
 
 /// Completes a run and records its version as delivered. Its sync must have a platform audience.
 pub(super) async fn complete(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
-    sqlx::query("UPDATE sync_runs SET state = 'completed', finished_at = $2 WHERE id = $1")
-        .bind(id.0)
-        .bind(now.0)
-        .execute(&mut *tx)
+    let text = "UPDATE sync_runs SET state = 'completed', finished_at = $2 WHERE id = $1";
+    tx.execute(text, (id, now)).await?;
+    let delivered = tx
+        .execute(
+            "UPDATE platform_audiences SET delivered_at = $2, delivered_version =
+                (SELECT to_version FROM sync_runs WHERE id = $1)
+             WHERE sync = (SELECT sync FROM sync_runs WHERE id = $1)",
+            (id, now),
+        )
         .await?;
-    let delivered = sqlx::query(
-        "UPDATE platform_audiences SET delivered_at = $2, delivered_version =
-            (SELECT to_version FROM sync_runs WHERE id = $1)
-         WHERE sync = (SELECT sync FROM sync_runs WHERE id = $1)",
-    )
-    .bind(id.0)
-    .bind(now.0)
-    .execute(tx)
-    .await?
-    .rows_affected();
     if delivered == 0 {
-        return Err(LedgerError::WrongState {
-            what: "run",
-            name: id.to_string(),
-            state: "without a platform audience".to_owned(),
-            wanted: "completed",
-        }
-        .into());
+        let state = "without a platform audience";
+        return Err(LedgerError::wrong_state("run", id, state, "completed").into());
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use throng_model::{SyncName, Timestamp};
 
-use super::{Backend, DbRow, read_one, write_one, write_tx};
-use crate::rows::{Cells, count};
+use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
+use crate::rows::{Cells, DbRow};
 use crate::{Result, SizeLedger, SizeRecord, SizeRetention};
 
 fn size_of(row: &DbRow) -> Result<SizeRecord> {
@@ -17,124 +17,93 @@ fn size_of(row: &DbRow) -> Result<SizeRecord> {
         lower: cells.maybe_number("lower_bound")?,
         upper: cells.maybe_number("upper_bound")?,
         delivered: cells.number("delivered")?,
-        settling: cells.int("settling")? != 0,
+        settling: cells.flag("settling")?,
         removed: cells.maybe_number("removed")?,
     })
 }
 
 #[async_trait]
-impl SizeLedger for Backend {
+impl<B: Backend> SizeLedger for SqlLedger<B> {
     async fn put_size(&self, size: &SizeRecord, keep: SizeRetention) -> Result<()> {
         write_tx!(self, Relaxed, "recording a size", |tx| {
-            sqlx::query(
+            let min_interval = i64::try_from(keep.min_interval.as_micros()).unwrap_or(i64::MAX / 2);
+            tx.execute(
                 "DELETE FROM platform_sizes WHERE platform_id = $2
                    AND id = (SELECT max(id) FROM platform_sizes WHERE sync = $1)
                    AND at < $3 + (SELECT max(earlier.at) FROM platform_sizes earlier
                         WHERE earlier.sync = $1 AND earlier.platform_id = $2
                           AND earlier.id < platform_sizes.id)",
+                (&size.sync, &size.platform_id, min_interval),
             )
-            .bind(size.sync.as_str())
-            .bind(size.platform_id.as_str())
-            .bind(i64::try_from(keep.min_interval.as_micros()).unwrap_or(i64::MAX / 2))
-            .execute(&mut *tx)
             .await?;
-            sqlx::query(
+            tx.execute(
                 "INSERT INTO platform_sizes (sync, account, platform_id, at, lower_bound,
                     upper_bound, delivered, settling, removed)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                (
+                    &size.sync,
+                    &size.account,
+                    &size.platform_id,
+                    size.at,
+                    size.lower,
+                    size.upper,
+                    size.delivered,
+                    size.settling,
+                    size.removed,
+                ),
             )
-            .bind(size.sync.as_str())
-            .bind(size.account.as_str())
-            .bind(size.platform_id.as_str())
-            .bind(size.at.0)
-            .bind(size.lower.map(count))
-            .bind(size.upper.map(count))
-            .bind(count(size.delivered))
-            .bind(i64::from(size.settling))
-            .bind(size.removed.map(count))
-            .execute(&mut *tx)
             .await?;
-            sqlx::query("UPDATE platform_audiences SET size_read_at = $2 WHERE sync = $1")
-                .bind(size.sync.as_str())
-                .bind(size.at.0)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query("DELETE FROM platform_sizes WHERE at < $1")
-                .bind(keep.since.0)
-                .execute(&mut *tx)
-                .await?;
-            sqlx::query(
+            let text = "UPDATE platform_audiences SET size_read_at = $2 WHERE sync = $1";
+            tx.execute(text, (&size.sync, size.at)).await?;
+            tx.execute("DELETE FROM platform_sizes WHERE at < $1", keep.since).await?;
+            tx.execute(
                 "DELETE FROM platform_sizes WHERE sync = $1 AND id NOT IN
                     (SELECT id FROM platform_sizes WHERE sync = $1 ORDER BY id DESC LIMIT $2)",
+                (&size.sync, keep.rows),
             )
-            .bind(size.sync.as_str())
-            .bind(i64::from(keep.rows))
-            .execute(tx)
             .await?;
         })
     }
 
     async fn sizes(&self, sync: &SyncName, limit: u32) -> Result<Vec<SizeRecord>> {
         read_one!(self, "reading the sizes of a sync", |tx| {
-            let rows = sqlx::query(
+            let text =
                 "SELECT sync, account, platform_id, at, lower_bound, upper_bound, delivered, settling,
                     removed
-                 FROM platform_sizes WHERE sync = $1 ORDER BY id DESC LIMIT $2",
-            )
-            .bind(sync.as_str())
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().rev().map(size_of).collect::<Result<_>>()?
+                 FROM platform_sizes WHERE sync = $1 ORDER BY id DESC LIMIT $2";
+            let mut sizes = tx.all(text, (sync, limit), size_of).await?;
+            sizes.reverse();
+            sizes
         })
     }
 
     async fn newest_sizes(&self) -> Result<Vec<SizeRecord>> {
         read_one!(self, "reading the newest sizes", |tx| {
-            let rows = sqlx::query(
+            let text =
                 "SELECT s.sync, s.account, s.platform_id, s.at, s.lower_bound, s.upper_bound,
                     s.delivered, s.settling, s.removed
                  FROM platform_audiences p JOIN platform_sizes s ON s.id =
                     (SELECT max(newest.id) FROM platform_sizes newest WHERE newest.sync = p.sync)
-                 ORDER BY s.sync",
-            )
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(size_of).collect::<Result<_>>()?
+                 ORDER BY s.sync";
+            tx.all(text, (), size_of).await?
         })
     }
 
     async fn sizes_due(&self, before: Timestamp) -> Result<Vec<SyncName>> {
         read_one!(self, "selecting sizes to read", |tx| {
-            let rows = sqlx::query(
-                "SELECT sync FROM platform_audiences
+            let text = "SELECT sync FROM platform_audiences
                  WHERE delivered_at IS NOT NULL AND coalesce(size_read_at, delivered_at) <= $1
-                 ORDER BY coalesce(size_read_at, delivered_at), sync",
-            )
-            .bind(before.0)
-            .fetch_all(tx)
-            .await?;
-            let mut due = Vec::with_capacity(rows.len());
-            for row in &rows {
-                due.push(Cells::new(row, "platform audience").name("sync")?);
-            }
-            due
+                 ORDER BY coalesce(size_read_at, delivered_at), sync";
+            tx.all(text, before, |row| Cells::new(row, "platform audience").name("sync")).await?
         })
     }
 
     async fn claim_size(&self, sync: &SyncName, before: Timestamp, now: Timestamp) -> Result<bool> {
         write_one!(self, Relaxed, "claiming the reading of a size", |tx| {
-            let claimed = sqlx::query(
-                "UPDATE platform_audiences SET size_read_at = $3
+            let text = "UPDATE platform_audiences SET size_read_at = $3
                  WHERE sync = $1 AND delivered_at IS NOT NULL
-                   AND coalesce(size_read_at, delivered_at) <= $2",
-            )
-            .bind(sync.as_str())
-            .bind(before.0)
-            .bind(now.0)
-            .execute(tx)
-            .await?;
-            claimed.rows_affected() == 1
+                   AND coalesce(size_read_at, delivered_at) <= $2";
+            tx.execute(text, (sync, before, now)).await? == 1
         })
     }
 }

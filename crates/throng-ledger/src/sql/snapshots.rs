@@ -5,14 +5,23 @@ use std::collections::HashMap;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::refreshes::get_leased_by;
-use super::{Conn, DbResult, DbRow, parts, pauses};
-use crate::rows::{Cells, SqlEnum, count};
-use crate::{LedgerError, Result, Snapshot, SnapshotState};
+use super::{parts, pauses};
+use crate::conn::Conn;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow};
+use crate::{LedgerError, RefreshState, Result, Snapshot, SnapshotState, StoredEnum};
 
 macro_rules! snapshot_columns {
     () => {
         "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
          refresh, created_at, checksum, tables"
+    };
+}
+
+/// SELECT of snapshots, with these clauses.
+macro_rules! snapshots {
+    ($clauses:literal) => {
+        concat!("SELECT ", snapshot_columns!(), " FROM snapshots ", $clauses)
     };
 }
 
@@ -44,21 +53,12 @@ pub(super) async fn current(
     tx: &mut Conn,
     only: Option<&str>,
 ) -> DbResult<HashMap<AudienceName, Snapshot>> {
-    let rows = sqlx::query(
-        "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
+    let text = "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
             s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum, s.tables
          FROM audiences a JOIN snapshots s ON s.audience = a.name AND s.version = a.current_version
-         WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1",
-    )
-    .bind(only)
-    .fetch_all(tx)
-    .await?;
-    let mut found = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let snapshot = snapshot_of(row)?;
-        found.insert(snapshot.audience.clone(), snapshot);
-    }
-    Ok(found)
+         WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1";
+    let current = tx.all(text, only, snapshot_of).await?;
+    Ok(current.into_iter().map(|snapshot| (snapshot.audience.clone(), snapshot)).collect())
 }
 
 pub(super) async fn get(
@@ -66,77 +66,44 @@ pub(super) async fn get(
     audience: &AudienceName,
     version: u64,
 ) -> DbResult<Snapshot> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        snapshot_columns!(),
-        " FROM snapshots WHERE audience = $1 AND version = $2"
-    ))
-    .bind(audience.as_str())
-    .bind(count(version))
-    .fetch_optional(tx)
-    .await?;
-    let row = row.ok_or_else(|| LedgerError::NotFound {
-        what: "snapshot",
-        name: full_name(audience, version),
-    })?;
-    Ok(snapshot_of(&row)?)
+    let text = snapshots!("WHERE audience = $1 AND version = $2");
+    let snapshot = tx.optional(text, (audience, version), snapshot_of).await?;
+    let name = || full_name(audience, version);
+    Ok(snapshot.ok_or_else(|| LedgerError::not_found("snapshot", name()))?)
 }
 
 pub(super) async fn list(tx: &mut Conn, audience: &AudienceName) -> DbResult<Vec<Snapshot>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        snapshot_columns!(),
-        " FROM snapshots WHERE audience = $1 ORDER BY version DESC"
-    ))
-    .bind(audience.as_str())
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.iter().map(snapshot_of).collect::<Result<_>>()?)
+    let text = snapshots!("WHERE audience = $1 ORDER BY version DESC");
+    tx.all(text, audience, snapshot_of).await
 }
 
 /// The highest version that the audience ever had, 0 if none. The numbers of deleted snapshots are
 /// not used again: nodes and caches identify a snapshot by its version.
 pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> DbResult<u64> {
-    let row = sqlx::query("SELECT last_version FROM audiences WHERE name = $1")
-        .bind(audience.as_str())
-        .fetch_optional(tx)
-        .await?;
-    Ok(match row {
-        Some(row) => Cells::new(&row, "audience").number("last_version")?,
-        None => 0,
-    })
+    let text = "SELECT last_version FROM audiences WHERE name = $1";
+    let version_of = |row: &DbRow| Cells::new(row, "audience").number("last_version");
+    Ok(tx.optional(text, audience, version_of).await?.unwrap_or(0))
 }
 
 async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
-    sqlx::query("UPDATE audiences SET current_version = $2 WHERE name = $1")
-        .bind(audience.as_str())
-        .bind(count(version))
-        .execute(tx)
-        .await?;
+    let text = "UPDATE audiences SET current_version = $2 WHERE name = $1";
+    tx.execute(text, (audience, version)).await?;
     Ok(())
 }
 
 async fn set_state(tx: &mut Conn, snapshot: &mut Snapshot, state: SnapshotState) -> DbResult<()> {
-    sqlx::query("UPDATE snapshots SET state = $3 WHERE audience = $1 AND version = $2")
-        .bind(snapshot.audience.as_str())
-        .bind(count(snapshot.version))
-        .bind(state.sql_name())
-        .execute(tx)
-        .await?;
+    let text = "UPDATE snapshots SET state = $3 WHERE audience = $1 AND version = $2";
+    tx.execute(text, (&snapshot.audience, snapshot.version, state)).await?;
     snapshot.state = state;
     Ok(())
 }
 
 async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> DbResult<()> {
-    sqlx::query(
+    tx.execute(
         "INSERT INTO audience_sizes (audience, version, at, members) VALUES ($1, $2, $3, $4)
          ON CONFLICT (audience, version) DO NOTHING",
+        (&snapshot.audience, snapshot.version, snapshot.created_at, snapshot.members),
     )
-    .bind(snapshot.audience.as_str())
-    .bind(count(snapshot.version))
-    .bind(snapshot.created_at.0)
-    .bind(count(snapshot.members))
-    .execute(tx)
     .await?;
     Ok(())
 }
@@ -157,11 +124,8 @@ async fn check_consistent(
     } else {
         return Ok(());
     };
-    Err(LedgerError::Refused {
-        what: "snapshot",
-        why: format!("{}: {why}", full_name(&snapshot.audience, snapshot.version)),
-    }
-    .into())
+    let name = full_name(&snapshot.audience, snapshot.version);
+    Err(LedgerError::refused("snapshot", format!("{name}: {why}")).into())
 }
 
 /// Inserts the snapshot of a refresh: published and current, or held for the reason given.
@@ -178,47 +142,41 @@ pub(super) async fn insert(
         pauses::check_not_pinned(tx, &snapshot.audience).await?;
     }
     let (snapshot_state, refresh_state) = match held {
-        Some(_) => (SnapshotState::Held, crate::RefreshState::Held),
-        None => (SnapshotState::Published, crate::RefreshState::Completed),
+        Some(_) => (SnapshotState::Held, RefreshState::Held),
+        None => (SnapshotState::Published, RefreshState::Completed),
     };
-    sqlx::query(concat!(
-        "INSERT INTO snapshots (",
-        snapshot_columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-    ))
-    .bind(snapshot.audience.as_str())
-    .bind(count(snapshot.version))
-    .bind(snapshot_state.sql_name())
-    .bind(&snapshot.path)
-    .bind(count(snapshot.members))
-    .bind(count(snapshot.rows_read))
-    .bind(count(snapshot.null_keys))
-    .bind(count(snapshot.bytes))
-    .bind(&snapshot.model_fingerprint)
-    .bind(snapshot.refresh.0)
-    .bind(snapshot.created_at.0)
-    .bind(&snapshot.checksum)
-    .bind(&snapshot.tables)
-    .execute(&mut *tx)
+    tx.execute(
+        concat!(
+            "INSERT INTO snapshots (",
+            snapshot_columns!(),
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        ),
+        (
+            &snapshot.audience,
+            snapshot.version,
+            snapshot_state,
+            &snapshot.path,
+            snapshot.members,
+            snapshot.rows_read,
+            snapshot.null_keys,
+            snapshot.bytes,
+            &snapshot.model_fingerprint,
+            snapshot.refresh,
+            snapshot.created_at,
+            snapshot.checksum.as_deref(),
+            snapshot.tables.as_deref(),
+        ),
+    )
     .await?;
-    sqlx::query("UPDATE audiences SET last_version = $2 WHERE name = $1")
-        .bind(snapshot.audience.as_str())
-        .bind(count(snapshot.version))
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query(
+    let text = "UPDATE audiences SET last_version = $2 WHERE name = $1";
+    tx.execute(text, (&snapshot.audience, snapshot.version)).await?;
+    let (rows_read, null_keys) = (snapshot.rows_read, snapshot.null_keys);
+    tx.execute(
         "UPDATE refreshes SET state = $2, finished_at = $3, reason = $4, snapshot_version = $5,
             rows_read = $6, null_keys = $7, holder = NULL, lease_until = NULL
          WHERE id = $1",
+        (snapshot.refresh, refresh_state, now, held, snapshot.version, rows_read, null_keys),
     )
-    .bind(snapshot.refresh.0)
-    .bind(refresh_state.sql_name())
-    .bind(now.0)
-    .bind(held)
-    .bind(count(snapshot.version))
-    .bind(count(snapshot.rows_read))
-    .bind(count(snapshot.null_keys))
-    .execute(&mut *tx)
     .await?;
     if held.is_none() {
         make_current(tx, &snapshot.audience, snapshot.version).await?;
@@ -239,17 +197,13 @@ async fn get_in(
     if snapshot.state == state {
         Ok(snapshot)
     } else {
-        Err(wrong_state(&snapshot, snapshot.state.sql_name(), wanted).into())
+        Err(wrong_state(&snapshot, snapshot.state.stored_name(), wanted).into())
     }
 }
 
 fn wrong_state(snapshot: &Snapshot, state: &str, wanted: &'static str) -> LedgerError {
-    LedgerError::WrongState {
-        what: "snapshot",
-        name: full_name(&snapshot.audience, snapshot.version),
-        state: state.to_owned(),
-        wanted,
-    }
+    let name = full_name(&snapshot.audience, snapshot.version);
+    LedgerError::wrong_state("snapshot", name, state, wanted)
 }
 
 pub(super) async fn approve(
@@ -263,13 +217,11 @@ pub(super) async fn approve(
     set_state(tx, &mut snapshot, SnapshotState::Published).await?;
     make_current(tx, audience, version).await?;
     add_size(tx, &snapshot).await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE refreshes SET state = 'completed', finished_at = $2, reason = NULL
          WHERE id = $1 AND state = 'held'",
+        (snapshot.refresh, now),
     )
-    .bind(snapshot.refresh.0)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(snapshot)
 }
@@ -283,12 +235,10 @@ pub(super) async fn reject(
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "rejected").await?;
     set_state(tx, &mut snapshot, SnapshotState::Rejected).await?;
     // The refresh keeps the reason why its snapshot was held.
-    sqlx::query(
+    tx.execute(
         "UPDATE refreshes SET state = 'failed', finished_at = $2 WHERE id = $1 AND state = 'held'",
+        (snapshot.refresh, now),
     )
-    .bind(snapshot.refresh.0)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(snapshot)
 }
@@ -308,19 +258,22 @@ pub(super) async fn roll_back(
 
 pub(super) async fn delete(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
     let snapshot = get(tx, audience, version).await?;
-    let deleted = sqlx::query(
-        "DELETE FROM snapshots WHERE audience = $1 AND version = $2 AND NOT EXISTS
-            (SELECT 1 FROM audiences WHERE name = $1 AND current_version = $2)",
-    )
-    .bind(audience.as_str())
-    .bind(count(version))
-    .execute(tx)
-    .await?
-    .rows_affected();
+    let deleted = tx
+        .execute(
+            "DELETE FROM snapshots WHERE audience = $1 AND version = $2 AND NOT EXISTS
+                (SELECT 1 FROM audiences WHERE name = $1 AND current_version = $2)",
+            (audience, version),
+        )
+        .await?;
     if deleted == 0 {
         return Err(wrong_state(&snapshot, "current", "deleted").into());
     }
     Ok(())
+}
+
+fn size_of(row: &DbRow) -> Result<(Timestamp, u64)> {
+    let cells = Cells::new(row, "audience size");
+    Ok((cells.time("at")?, cells.number("members")?))
 }
 
 pub(super) async fn sizes(
@@ -328,18 +281,9 @@ pub(super) async fn sizes(
     audience: &AudienceName,
     limit: u32,
 ) -> DbResult<Vec<(Timestamp, u64)>> {
-    let rows = sqlx::query(
-        "SELECT at, members FROM audience_sizes WHERE audience = $1
-         ORDER BY version DESC LIMIT $2",
-    )
-    .bind(audience.as_str())
-    .bind(i64::from(limit))
-    .fetch_all(tx)
-    .await?;
-    let mut sizes = Vec::with_capacity(rows.len());
-    for row in rows.iter().rev() {
-        let cells = Cells::new(row, "audience size");
-        sizes.push((cells.time("at")?, cells.number("members")?));
-    }
+    let text = "SELECT at, members FROM audience_sizes WHERE audience = $1
+         ORDER BY version DESC LIMIT $2";
+    let mut sizes = tx.all(text, (audience, limit), size_of).await?;
+    sizes.reverse();
     Ok(sizes)
 }

@@ -1,26 +1,29 @@
 //! The applied spec, the hash seed, ad group numbers and budget days in SQL.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
-use sqlx::QueryBuilder;
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
 
-use super::{Backend, Conn, Db, DbResult, ROWS_PER_INSERT, read_one, write_tx};
-use crate::rows::{Cells, json};
+use crate::backend::{Backend, SqlLedger, read_one, write_tx};
+use crate::conn::Conn;
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow, json};
 use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
 
-pub(super) async fn newest_spec(tx: &mut Conn) -> DbResult<Option<AppliedSpec>> {
-    let row = sqlx::query(
-        "SELECT version, spec, applied_at FROM applied_specs ORDER BY version DESC LIMIT 1",
-    )
-    .fetch_optional(tx)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let cells = Cells::new(&row, "spec");
-    Ok(Some(AppliedSpec {
+fn spec_of(row: &DbRow) -> Result<AppliedSpec> {
+    let cells = Cells::new(row, "spec");
+    Ok(AppliedSpec {
         version: cells.number("version")?,
         spec: cells.json("spec")?,
         applied_at: cells.time("applied_at")?,
-    }))
+    })
+}
+
+pub(super) async fn newest_spec(tx: &mut Conn) -> DbResult<Option<AppliedSpec>> {
+    let text = "SELECT version, spec, applied_at FROM applied_specs ORDER BY version DESC LIMIT 1";
+    tx.optional(text, (), spec_of).await
 }
 
 /// Stores a spec after the newest one, unless they are equal. Returns its version.
@@ -36,93 +39,64 @@ pub(super) async fn put_spec(
         return Ok(newest.version);
     }
     let version = newest.map_or(0, |newest| newest.version) + 1;
-    sqlx::query("INSERT INTO applied_specs (version, spec, applied_at) VALUES ($1, $2, $3)")
-        .bind(crate::rows::count(version))
-        .bind(json(spec)?)
-        .bind(now.0)
-        .execute(tx)
-        .await?;
+    let text = "INSERT INTO applied_specs (version, spec, applied_at) VALUES ($1, $2, $3)";
+    tx.execute(text, (version, json(spec)?, now)).await?;
     Ok(version)
 }
 
 /// Writes budget days. `update`: the assignments for existing rows.
 async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResult<()> {
     // One INSERT must not have a key twice, so of equal keys only the last row is inserted.
-    let mut last = std::collections::BTreeMap::new();
+    let mut last = BTreeMap::new();
     for row in rows {
         last.insert((&row.ad_group, row.day), row);
     }
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        let mut insert =
-            QueryBuilder::<Db>::new("INSERT INTO budget_days (ad_group, day, budget, actual) ");
-        insert.push_values(chunk, |mut values, row| {
-            values
-                .push_bind(row.ad_group.as_str())
-                .push_bind(i64::from(row.day.0))
-                .push_bind(row.budget.0)
-                .push_bind(row.actual.0);
-        });
-        insert.push(" ON CONFLICT (ad_group, day) DO UPDATE SET ").push(update);
-        insert.build().persistent(false).execute(&mut *tx).await?;
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let insert = tx.build("INSERT INTO budget_days (ad_group, day, budget, actual) VALUES ");
+        let rows = chunk.iter().map(|row| (&row.ad_group, row.day, row.budget, row.actual));
+        let insert = insert.rows(rows).push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
+        tx.execute_built(insert.push(update).build(false)).await?;
     }
     Ok(())
 }
 
 /// Sets the spend of stored days to 0.
 async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
-    for chunk in rows.chunks(ROWS_PER_INSERT) {
-        let mut update = QueryBuilder::<Db>::new(
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let update = tx.build(
             "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
         );
-        let mut first = true;
-        for row in chunk {
-            update.push(if first { "(" } else { ", (" });
-            update.push_bind(row.ad_group.as_str()).push(", ");
-            update.push_bind(i64::from(row.day.0)).push(")");
-            first = false;
-        }
-        update.push(")").build().persistent(false).execute(&mut *tx).await?;
+        let update = update.rows(chunk.iter().map(|row| (&row.ad_group, row.day))).push(")");
+        tx.execute_built(update.build(false)).await?;
     }
     Ok(())
 }
 
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> DbResult<AdGroupIndex> {
-    let known = sqlx::query("SELECT number FROM ad_groups WHERE name = $1")
-        .bind(name.as_str())
-        .fetch_optional(&mut *tx)
-        .await?;
-    let row = match known {
-        Some(row) => row,
-        None => {
-            sqlx::query(
-                "INSERT INTO ad_groups (name, number)
-                 VALUES ($1, (SELECT coalesce(max(number) + 1, 0) FROM ad_groups))
-                 RETURNING number",
-            )
-            .bind(name.as_str())
-            .fetch_one(tx)
-            .await?
-        }
-    };
-    let index = Cells::new(&row, "ad group").number("number")?;
-    Ok(AdGroupIndex(index))
+    let number_of = |row: &DbRow| Cells::new(row, "ad group").number("number").map(AdGroupIndex);
+    let text = "SELECT number FROM ad_groups WHERE name = $1";
+    if let Some(known) = tx.optional(text, name, number_of).await? {
+        return Ok(known);
+    }
+    let text = "INSERT INTO ad_groups (name, number)
+         VALUES ($1, (SELECT coalesce(max(number) + 1, 0) FROM ad_groups))
+         RETURNING number";
+    tx.one(text, name, number_of).await
 }
 
 #[async_trait]
-impl SpecLedger for Backend {
+impl<B: Backend> SpecLedger for SqlLedger<B> {
     async fn hash_seed(&self, proposed: HashSeed) -> Result<HashSeed> {
         write_tx!(self, Full, "reading the hash seed", |tx| {
             // The seed uses all 64 bits, so it is stored as the signed number with the same bits.
-            sqlx::query(
+            tx.execute(
                 "INSERT INTO deployment (only_row, hash_seed) VALUES (1, $1)
                  ON CONFLICT (only_row) DO NOTHING",
+                proposed.0.cast_signed(),
             )
-            .bind(proposed.0.cast_signed())
-            .execute(&mut *tx)
             .await?;
-            let seed: i64 =
-                sqlx::query_scalar("SELECT hash_seed FROM deployment").fetch_one(tx).await?;
+            let seed: i64 = tx.scalar("SELECT hash_seed FROM deployment", ()).await?;
             HashSeed(seed.cast_unsigned())
         })
     }
@@ -130,17 +104,11 @@ impl SpecLedger for Backend {
     async fn log_partitions(&self, proposed: Option<u32>) -> Result<Option<u32>> {
         write_tx!(self, Full, "reading the number of partitions", |tx| {
             if let Some(proposed) = proposed {
-                sqlx::query(
-                    "UPDATE deployment SET log_partitions = $1 WHERE log_partitions IS NULL",
-                )
-                .bind(i64::from(proposed))
-                .execute(&mut *tx)
-                .await?;
+                let text = "UPDATE deployment SET log_partitions = $1 WHERE log_partitions IS NULL";
+                tx.execute(text, proposed).await?;
             }
             let stored: Option<Option<i64>> =
-                sqlx::query_scalar("SELECT log_partitions FROM deployment")
-                    .fetch_optional(tx)
-                    .await?;
+                tx.maybe_scalar("SELECT log_partitions FROM deployment", ()).await?;
             stored.flatten().and_then(|count| u32::try_from(count).ok())
         })
     }
@@ -152,13 +120,13 @@ impl SpecLedger for Backend {
     async fn applied_version(&self) -> Result<Option<u64>> {
         read_one!(self, "reading the applied spec's version", |tx| {
             let newest: Option<i64> =
-                sqlx::query_scalar("SELECT max(version) FROM applied_specs").fetch_one(tx).await?;
+                tx.scalar("SELECT max(version) FROM applied_specs", ()).await?;
             newest.and_then(|version| u64::try_from(version).ok())
         })
     }
 
     async fn acquire_leadership(&self) -> Result<bool> {
-        self.backend_acquire_leadership().await
+        self.backend.acquire_leadership().await
     }
 
     async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {
@@ -214,25 +182,18 @@ impl SpecLedger for Backend {
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading budget days", |tx| {
-            let rows = sqlx::query(
-                "SELECT day, budget, actual FROM budget_days WHERE ad_group = $1
-                 ORDER BY day DESC LIMIT $2",
-            )
-            .bind(ad_group.as_str())
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            let mut days = Vec::with_capacity(rows.len());
-            for row in &rows {
+            let day_of = |row: &DbRow| -> Result<BudgetDayRow> {
                 let cells = Cells::new(row, "budget day");
-                days.push(BudgetDayRow {
+                Ok(BudgetDayRow {
                     ad_group: ad_group.clone(),
                     day: BudgetDay(cells.number("day")?),
                     budget: Micros(cells.int("budget")?),
                     actual: Micros(cells.int("actual")?),
-                });
-            }
-            days
+                })
+            };
+            let text = "SELECT day, budget, actual FROM budget_days WHERE ad_group = $1
+                 ORDER BY day DESC LIMIT $2";
+            tx.all(text, (ad_group, limit), day_of).await?
         })
     }
 }

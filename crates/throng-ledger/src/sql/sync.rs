@@ -4,13 +4,31 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{Backend, DbRow, delivered, read_one, read_tx, runs, tasks, write_one, write_tx};
-use crate::rows::{Cells, SqlEnum, count, json};
+use super::{delivered, runs, tasks};
+use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
+use crate::rows::{Cells, DbRow, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, HoldCause,
-    LedgerError, NewRun, PlatformAudience, Receipt, Result, RunState, SyncLedger, SyncRun, Task,
-    TaskState, Verdict,
+    LedgerError, NewRun, PlatformAudience, Receipt, Result, RunState, StoredEnum, SyncLedger,
+    SyncRun, Task, TaskState, Verdict,
 };
+
+/// SELECT of checks, with these clauses.
+macro_rules! checks {
+    ($clauses:literal) => {
+        concat!("SELECT task, run, verdict, reasons, at FROM checks ", $clauses)
+    };
+}
+
+/// SELECT of audiences on platforms, with these clauses.
+macro_rules! platform_audiences {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT sync, platform_id, delivered_version, delivered_at FROM platform_audiences ",
+            $clauses
+        )
+    };
+}
 
 fn batch_of(row: &DbRow) -> Result<Batch> {
     let cells = Cells::new(row, "batch");
@@ -71,8 +89,22 @@ fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
     })
 }
 
+fn delivered_of(row: &DbRow) -> Result<(SyncName, PlatformAudience)> {
+    Ok((Cells::new(row, "platform audience").name("sync")?, platform_audience_of(row)?))
+}
+
+fn incomplete_of(row: &DbRow) -> Result<(SyncName, RunState)> {
+    let cells = Cells::new(row, "run");
+    Ok((cells.name("sync")?, cells.variant("state")?))
+}
+
+fn count_of(row: &DbRow) -> Result<(TaskState, u64)> {
+    let cells = Cells::new(row, "task");
+    Ok((cells.variant("state")?, cells.number("tasks")?))
+}
+
 #[async_trait]
-impl SyncLedger for Backend {
+impl<B: Backend> SyncLedger for SqlLedger<B> {
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>> {
         write_tx!(self, Relaxed, "planning a run", |tx| { runs::plan(tx, run, now).await? })
     }
@@ -87,21 +119,12 @@ impl SyncLedger for Backend {
 
     async fn incomplete_syncs(&self) -> Result<Vec<(SyncName, RunState)>> {
         read_one!(self, "reading the incomplete syncs", |tx| {
-            let rows = sqlx::query(
-                "SELECT sync, state FROM sync_runs WHERE state IN ('active', 'held')
+            let text = "SELECT sync, state FROM sync_runs WHERE state IN ('active', 'held')
                  UNION ALL
                  SELECT sync, state FROM sync_runs failed WHERE state = 'failed' AND id =
                     (SELECT max(id) FROM sync_runs newest WHERE newest.sync = failed.sync)
-                 ORDER BY sync",
-            )
-            .fetch_all(tx)
-            .await?;
-            let mut incomplete_syncs = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let cells = Cells::new(row, "run");
-                incomplete_syncs.push((cells.name("sync")?, cells.variant("state")?));
-            }
-            incomplete_syncs
+                 ORDER BY sync";
+            tx.all(text, (), incomplete_of).await?
         })
     }
 
@@ -140,7 +163,7 @@ impl SyncLedger for Backend {
         // Not in a transaction: it would lock many tasks for a long time while workers claim and
         // end them. A task that is not marked is only enqueued again.
         write_one!(self, Relaxed, "marking enqueued tasks", |tx| {
-            tasks::set_time(tx, tasks::ENQUEUED_AT, ids, now).await?;
+            tasks::set_time(tx, tasks::SET_ENQUEUED_AT, ids, now).await?;
         })
     }
 
@@ -157,24 +180,19 @@ impl SyncLedger for Backend {
     async fn mark_checks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()> {
         // Not in a transaction, as above.
         write_one!(self, Relaxed, "marking enqueued checks", |tx| {
-            tasks::set_time(tx, tasks::CHECK_ENQUEUED_AT, ids, now).await?;
+            tasks::set_time(tx, tasks::SET_CHECK_ENQUEUED_AT, ids, now).await?;
         })
     }
 
     async fn expire_leases(&self, now: Timestamp) -> Result<u64> {
         write_tx!(self, Relaxed, "ending the leases of a dead process", |tx| {
-            let tasks = sqlx::query("UPDATE tasks SET lease_until = $1 WHERE state = 'running'")
-                .bind(now.0)
-                .execute(&mut *tx)
-                .await?;
-            let refreshes =
-                sqlx::query("UPDATE refreshes SET lease_until = $1 WHERE state = 'processing'")
-                    .bind(now.0)
-                    .execute(&mut *tx)
-                    .await?;
-            sqlx::query("UPDATE refresh_parts SET lease_until = NULL").execute(&mut *tx).await?;
-            sqlx::query("UPDATE sync_removals SET lease_until = NULL").execute(tx).await?;
-            tasks.rows_affected() + refreshes.rows_affected()
+            let text = "UPDATE tasks SET lease_until = $1 WHERE state = 'running'";
+            let tasks = tx.execute(text, now).await?;
+            let text = "UPDATE refreshes SET lease_until = $1 WHERE state = 'processing'";
+            let refreshes = tx.execute(text, now).await?;
+            tx.execute("UPDATE refresh_parts SET lease_until = NULL", ()).await?;
+            tx.execute("UPDATE sync_removals SET lease_until = NULL", ()).await?;
+            tasks + refreshes
         })
     }
 
@@ -185,15 +203,8 @@ impl SyncLedger for Backend {
         lease_until: Timestamp,
     ) -> Result<()> {
         write_one!(self, Relaxed, "renewing a task's lease", |tx| {
-            let renewed =
-                sqlx::query("UPDATE tasks SET lease_until = $3 WHERE id = $1 AND holder = $2")
-                    .bind(id.0)
-                    .bind(holder)
-                    .bind(lease_until.0)
-                    .execute(&mut *tx)
-                    .await?
-                    .rows_affected();
-            if renewed == 0 {
+            let text = "UPDATE tasks SET lease_until = $3 WHERE id = $1 AND holder = $2";
+            if tx.execute(text, (id, holder, lease_until)).await? == 0 {
                 // Returns `NotFound` or `LeaseLost`.
                 tasks::get_leased_by(tx, id, holder).await?;
             }
@@ -214,71 +225,55 @@ impl SyncLedger for Backend {
 
     async fn open_batches(&self) -> Result<u64> {
         read_one!(self, "counting the open batches", |tx| {
-            let row = sqlx::query(
+            let text =
                 "SELECT CAST(coalesce(sum(batches - batches_done), 0) AS BIGINT) AS n FROM tasks
-                 WHERE state IN ('queued', 'running', 'held')",
-            )
-            .fetch_one(tx)
-            .await?;
-            Cells::new(&row, "count of batches").number("n")?
+                 WHERE state IN ('queued', 'running', 'held')";
+            tx.one(text, (), |row| Cells::new(row, "count of batches").number("n")).await?
         })
     }
 
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
         read_one!(self, "counting the tasks", |tx| {
-            let rows = sqlx::query("SELECT state, count(*) AS tasks FROM tasks GROUP BY state")
-                .fetch_all(tx)
-                .await?;
-            let mut counts: Vec<(TaskState, u64)> =
-                TaskState::VARIANTS.iter().map(|(state, _)| (*state, 0)).collect();
-            for row in &rows {
-                let cells = Cells::new(row, "task");
-                let state: TaskState = cells.variant("state")?;
-                let tasks = cells.number("tasks")?;
-                for entry in counts.iter_mut().filter(|entry| entry.0 == state) {
-                    entry.1 = tasks;
-                }
-            }
-            counts
+            let text = "SELECT state, count(*) AS tasks FROM tasks GROUP BY state";
+            let found = tx.all(text, (), count_of).await?;
+            let count = |state| found.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+            TaskState::VARIANTS.iter().map(|(state, _)| (*state, count(*state))).collect()
         })
     }
 
     async fn batches(&self, task: TaskId) -> Result<Vec<Batch>> {
         read_one!(self, "reading the batches of a task", |tx| {
-            let rows = sqlx::query(
+            let text =
                 "SELECT number, operation, first_rank, row_count, state, sent, skipped_reasons,
                     rejected_reasons, refused
-                 FROM batches WHERE task = $1 ORDER BY number",
-            )
-            .bind(task.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(batch_of).collect::<Result<_>>()?
+                 FROM batches WHERE task = $1 ORDER BY number";
+            tx.all(text, task, batch_of).await?
         })
     }
 
     async fn add_receipt(&self, receipt: &Receipt) -> Result<()> {
         write_one!(self, Relaxed, "storing a receipt", |tx| {
-            let stored = sqlx::query(
-                "INSERT INTO receipts (task, batch, operation, row_count, received, invalid,
-                    invalid_reasons, http_status, error_code, platform_ref, at)
-                 SELECT task, number, $3, $4, $5, $6, $7, $8, $9, $10, $11
-                 FROM batches WHERE task = $1 AND number = $2",
-            )
-            .bind(receipt.task.0)
-            .bind(i64::from(receipt.batch))
-            .bind(receipt.operation.sql_name())
-            .bind(count(receipt.rows))
-            .bind(count(receipt.received))
-            .bind(count(receipt.invalid))
-            .bind(json(&receipt.invalid_reasons)?)
-            .bind(i64::from(receipt.http_status))
-            .bind(receipt.error_code)
-            .bind(receipt.platform_ref.as_deref())
-            .bind(receipt.at.0)
-            .execute(tx)
-            .await?
-            .rows_affected();
+            let stored = tx
+                .execute(
+                    "INSERT INTO receipts (task, batch, operation, row_count, received, invalid,
+                        invalid_reasons, http_status, error_code, platform_ref, at)
+                     SELECT task, number, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                     FROM batches WHERE task = $1 AND number = $2",
+                    (
+                        receipt.task,
+                        receipt.batch,
+                        receipt.operation,
+                        receipt.rows,
+                        receipt.received,
+                        receipt.invalid,
+                        json(&receipt.invalid_reasons)?,
+                        receipt.http_status,
+                        receipt.error_code,
+                        receipt.platform_ref.as_deref(),
+                        receipt.at,
+                    ),
+                )
+                .await?;
             if stored == 0 {
                 return Err(tasks::batch_not_found(receipt.task, receipt.batch).into());
             }
@@ -287,15 +282,11 @@ impl SyncLedger for Backend {
 
     async fn receipts(&self, task: TaskId) -> Result<Vec<Receipt>> {
         read_one!(self, "reading the receipts of a task", |tx| {
-            let rows = sqlx::query(
+            let text =
                 "SELECT task, batch, operation, row_count, received, invalid, invalid_reasons,
                     http_status, error_code, platform_ref, at
-                 FROM receipts WHERE task = $1 ORDER BY id",
-            )
-            .bind(task.0)
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(receipt_of).collect::<Result<_>>()?
+                 FROM receipts WHERE task = $1 ORDER BY id";
+            tx.all(text, task, receipt_of).await?
         })
     }
 
@@ -337,15 +328,7 @@ impl SyncLedger for Backend {
     async fn release_task(&self, id: TaskId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "releasing a task", |tx| {
             tasks::get_leased_by(tx, id, holder).await?;
-            sqlx::query(
-                "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL,
-                    not_before = $2
-                 WHERE id = $1",
-            )
-            .bind(id.0)
-            .bind(now.0)
-            .execute(tx)
-            .await?;
+            tasks::release(tx, id, now).await?;
         })
     }
 
@@ -363,14 +346,7 @@ impl SyncLedger for Backend {
 
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>> {
         read_one!(self, "reading a platform's audience", |tx| {
-            let row = sqlx::query(
-                "SELECT platform_id, delivered_version, delivered_at
-                 FROM platform_audiences WHERE sync = $1",
-            )
-            .bind(sync.as_str())
-            .fetch_optional(tx)
-            .await?;
-            row.as_ref().map(platform_audience_of).transpose()?
+            tx.optional(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await?
         })
     }
 
@@ -380,23 +356,14 @@ impl SyncLedger for Backend {
         platform_id: &str,
     ) -> Result<PlatformAudience> {
         write_tx!(self, Full, "recording a platform's audience", |tx| {
-            sqlx::query(
+            tx.execute(
                 "INSERT INTO platform_audiences (sync, platform_id) VALUES ($1, $2)
                  ON CONFLICT (sync) DO NOTHING",
+                (sync, platform_id),
             )
-            .bind(sync.as_str())
-            .bind(platform_id)
-            .execute(&mut *tx)
             .await?;
             delivered::delete_foreign(tx, sync).await?;
-            let row = sqlx::query(
-                "SELECT platform_id, delivered_version, delivered_at
-                 FROM platform_audiences WHERE sync = $1",
-            )
-            .bind(sync.as_str())
-            .fetch_one(tx)
-            .await?;
-            platform_audience_of(&row)?
+            tx.one(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await?
         })
     }
 
@@ -406,32 +373,23 @@ impl SyncLedger for Backend {
         platform_id: &str,
         run: SyncRunId,
     ) -> Result<()> {
-        delivered::put_foreign(self, sync, platform_id, run).await
+        write_one!(self, Full, "recording a foreign audience", |tx| {
+            delivered::put_foreign(tx, sync, platform_id, run).await?
+        })
     }
 
     async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>> {
-        delivered::foreign(self).await
+        read_one!(self, "reading the foreign audiences", |tx| delivered::foreign(tx).await?)
     }
 
     async fn delivered(&self) -> Result<Vec<(SyncName, PlatformAudience)>> {
         read_one!(self, "reading the delivered versions", |tx| {
-            let rows = sqlx::query(
-                "SELECT sync, platform_id, delivered_version, delivered_at
-                 FROM platform_audiences ORDER BY sync",
-            )
-            .fetch_all(tx)
-            .await?;
-            let mut delivered = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let sync = Cells::new(row, "platform audience").name("sync")?;
-                delivered.push((sync, platform_audience_of(row)?));
-            }
-            delivered
+            tx.all(platform_audiences!("ORDER BY sync"), (), delivered_of).await?
         })
     }
 
     async fn delivered_records(&self) -> Result<Vec<DeliveredRecord>> {
-        delivered::all(self).await
+        read_one!(self, "reading the delivered states", |tx| delivered::all(tx).await?)
     }
 
     async fn put_delivered_record(
@@ -439,7 +397,9 @@ impl SyncLedger for Backend {
         record: &DeliveredRecord,
         recorded: &[SyncRunId],
     ) -> Result<()> {
-        delivered::put(self, record, recorded).await
+        write_tx!(self, Full, "recording a delivered state", |tx| {
+            delivered::put(tx, record, recorded).await?
+        })
     }
 
     async fn unrecorded_runs(&self) -> Result<Vec<SyncRun>> {
@@ -452,39 +412,31 @@ impl SyncLedger for Backend {
         version: u64,
         now: Timestamp,
     ) -> Result<()> {
-        delivered::version(self, sync, version, now).await
+        write_tx!(self, Full, "recording a delivered version", |tx| {
+            delivered::version(tx, sync, version, now).await?
+        })
     }
 
     async fn forget_delivered(&self, sync: &SyncName, reason: &str, now: Timestamp) -> Result<()> {
-        delivered::forget(self, sync, reason, now).await
+        write_tx!(self, Full, "forgetting a delivered state", |tx| {
+            delivered::forget(tx, sync, reason, now).await?
+        })
     }
 
     async fn put_check(&self, check: &Check) -> Result<()> {
         write_tx!(self, Relaxed, "storing a check", |tx| {
-            let marked = sqlx::query("UPDATE tasks SET checked = 1 WHERE id = $1 AND run = $2")
-                .bind(check.task.0)
-                .bind(check.run.0)
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            if marked == 0 {
-                return Err(LedgerError::NotFound {
-                    what: "task",
-                    name: format!("{} of run {}", check.task, check.run),
-                }
-                .into());
+            let text = "UPDATE tasks SET checked = 1 WHERE id = $1 AND run = $2";
+            if tx.execute(text, (check.task, check.run)).await? == 0 {
+                let name = format!("{} of run {}", check.task, check.run);
+                return Err(LedgerError::not_found("task", name).into());
             }
-            sqlx::query(
+            let reasons = json(&check.reasons)?;
+            tx.execute(
                 "INSERT INTO checks (task, run, verdict, reasons, at) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (task) DO UPDATE SET verdict = excluded.verdict,
                     reasons = excluded.reasons, at = excluded.at",
+                (check.task, check.run, check.verdict, reasons, check.at),
             )
-            .bind(check.task.0)
-            .bind(check.run.0)
-            .bind(check.verdict.sql_name())
-            .bind(json(&check.reasons)?)
-            .bind(check.at.0)
-            .execute(tx)
             .await?;
         })
     }
@@ -496,43 +448,26 @@ impl SyncLedger for Backend {
         limit: u32,
     ) -> Result<Vec<Verdict>> {
         read_one!(self, "reading verdicts", |tx| {
-            let rows = sqlx::query(
-                "SELECT checks.verdict FROM checks JOIN tasks ON tasks.id = checks.task
+            let text = "SELECT checks.verdict FROM checks JOIN tasks ON tasks.id = checks.task
                  WHERE tasks.destination = $1 AND checks.at > $2
-                 ORDER BY checks.at DESC, checks.task DESC LIMIT $3",
-            )
-            .bind(destination.as_str())
-            .bind(after.0)
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            let mut verdicts = Vec::with_capacity(rows.len());
-            for row in &rows {
-                verdicts.push(Cells::new(row, "check").variant("verdict")?);
-            }
-            verdicts
+                 ORDER BY checks.at DESC, checks.task DESC LIMIT $3";
+            let verdict_of = |row: &DbRow| Cells::new(row, "check").variant("verdict");
+            tx.all(text, (destination, after, limit), verdict_of).await?
         })
     }
 
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64> {
         write_tx!(self, Full, "holding an account's tasks", |tx| {
-            sqlx::query(
+            tx.execute(
                 "UPDATE sync_runs SET state = 'held', reason = $2, hold_cause = $3
                  WHERE state = 'active' AND id IN
                     (SELECT run FROM tasks WHERE destination = $1 AND state = 'queued')",
+                (destination, reason, HoldCause::Account),
             )
-            .bind(destination.as_str())
-            .bind(reason)
-            .bind(HoldCause::Account.sql_name())
-            .execute(&mut *tx)
             .await?;
-            let held = sqlx::query(
-                "UPDATE tasks SET state = 'held' WHERE destination = $1 AND state = 'queued'",
-            )
-            .bind(destination.as_str())
-            .execute(&mut *tx)
-            .await?;
-            held.rows_affected()
+            let text =
+                "UPDATE tasks SET state = 'held' WHERE destination = $1 AND state = 'queued'";
+            tx.execute(text, destination).await?
         })
     }
 
@@ -549,25 +484,13 @@ impl SyncLedger for Backend {
 
     async fn check_of(&self, task: TaskId) -> Result<Option<Check>> {
         read_one!(self, "reading a check", |tx| {
-            let row =
-                sqlx::query("SELECT task, run, verdict, reasons, at FROM checks WHERE task = $1")
-                    .bind(task.0)
-                    .fetch_optional(tx)
-                    .await?;
-            row.as_ref().map(check_of).transpose()?
+            tx.optional(checks!("WHERE task = $1"), task, check_of).await?
         })
     }
 
     async fn checks(&self, limit: u32) -> Result<Vec<Check>> {
         read_one!(self, "reading the checks", |tx| {
-            let rows = sqlx::query(
-                "SELECT task, run, verdict, reasons, at FROM checks
-                 ORDER BY at DESC, task DESC LIMIT $1",
-            )
-            .bind(i64::from(limit))
-            .fetch_all(tx)
-            .await?;
-            rows.iter().map(check_of).collect::<Result<_>>()?
+            tx.all(checks!("ORDER BY at DESC, task DESC LIMIT $1"), limit, check_of).await?
         })
     }
 

@@ -1,23 +1,34 @@
 //! Tasks and their batches: claims, leases, failures, ends.
 
-use sqlx::{AssertSqlSafe, Row};
 use throng_model::{SyncRunId, TaskId, Timestamp};
 
-use super::{Conn, DbResult, DbRow, ROWS_PER_INSERT, runs};
-use crate::rows::{Cells, SqlEnum, count, json};
-use crate::{BatchOutcome, BatchState, LedgerError, Result, Task, TaskState};
+use super::runs;
+use crate::conn::Conn;
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::failure::DbResult;
+use crate::rows::{Cells, DbRow, json};
+use crate::{
+    BatchOutcome, BatchState, LedgerError, ReasonCounts, Result, StoredEnum, Task, TaskState,
+};
 
-/// The column of the time when a task was last enqueued. Its name has an earlier word for that and
+/// Sets the time when a task was last enqueued. The column's name has an earlier word for that and
 /// stays: migrations only add, so that a node of the previous version can use the ledger during an
 /// upgrade, and a renamed column would break its statements.
-pub(super) const ENQUEUED_AT: &str = "announced_at";
-/// The column of the time when a task's check was last enqueued; named as [`ENQUEUED_AT`].
-pub(super) const CHECK_ENQUEUED_AT: &str = "check_announced_at";
+pub(super) const SET_ENQUEUED_AT: &str = "UPDATE tasks SET announced_at = ";
+/// Sets the time when a task's check was last enqueued; named as in [`SET_ENQUEUED_AT`].
+pub(super) const SET_CHECK_ENQUEUED_AT: &str = "UPDATE tasks SET check_announced_at = ";
 
 macro_rules! task_columns {
     () => {
         "id, run, sync, audience, destination, state, priority, failures, not_before, holder,
          lease_until, batches, batches_done, last_error, created_at, finished_at"
+    };
+}
+
+/// SELECT of tasks, with these clauses.
+macro_rules! tasks {
+    ($clauses:literal) => {
+        concat!("SELECT ", task_columns!(), " FROM tasks ", $clauses)
     };
 }
 
@@ -43,35 +54,22 @@ fn task_of(row: &DbRow) -> Result<Task> {
     })
 }
 
-fn tasks_of(rows: &[DbRow]) -> Result<Vec<Task>> {
-    rows.iter().map(task_of).collect()
-}
-
 fn wrong_state(id: TaskId, state: impl Into<String>, wanted: &'static str) -> LedgerError {
-    LedgerError::WrongState { what: "task", name: id.to_string(), state: state.into(), wanted }
+    LedgerError::wrong_state("task", id, state, wanted)
 }
 
 pub(super) fn batch_not_found(task: TaskId, number: u32) -> LedgerError {
-    LedgerError::NotFound { what: "batch", name: format!("{task}/{number}") }
+    LedgerError::not_found("batch", format_args!("{task}/{number}"))
 }
 
 pub(super) async fn get(tx: &mut Conn, id: TaskId) -> DbResult<Task> {
-    let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = $1"))
-        .bind(id.0)
-        .fetch_optional(tx)
-        .await?;
-    let row = row.ok_or_else(|| LedgerError::NotFound { what: "task", name: id.to_string() })?;
-    Ok(task_of(&row)?)
+    let task = tx.optional(tasks!("WHERE id = $1"), id, task_of).await?;
+    Ok(task.ok_or_else(|| LedgerError::not_found("task", id))?)
 }
 
 pub(super) async fn of_run(tx: &mut Conn, run: SyncRunId) -> DbResult<Task> {
-    let row = sqlx::query(concat!("SELECT ", task_columns!(), " FROM tasks WHERE run = $1"))
-        .bind(run.0)
-        .fetch_optional(tx)
-        .await?;
-    let name = || format!("of run {run}");
-    let row = row.ok_or_else(|| LedgerError::NotFound { what: "task", name: name() })?;
-    Ok(task_of(&row)?)
+    let task = tx.optional(tasks!("WHERE run = $1"), run, task_of).await?;
+    Ok(task.ok_or_else(|| LedgerError::not_found("task", format_args!("of run {run}")))?)
 }
 
 /// One task, if `holder` has its lease; else `LeaseLost`. Writes of a holder call this in their
@@ -82,7 +80,7 @@ pub(super) async fn get_leased_by(tx: &mut Conn, id: TaskId, holder: &str) -> Db
     if task.holder.as_deref() == Some(holder) {
         Ok(task)
     } else {
-        Err(LedgerError::LeaseLost { what: "task", name: id.to_string() }.into())
+        Err(LedgerError::lease_lost("task", id).into())
     }
 }
 
@@ -95,7 +93,7 @@ pub(super) async fn claim(
     now: Timestamp,
     lease_until: Timestamp,
 ) -> DbResult<Option<Task>> {
-    let rows = sqlx::query(concat!(
+    let text = concat!(
         "UPDATE tasks SET state = 'running', holder = $2, lease_until = $4
          WHERE id = $1 AND due_at <= $3 AND sync NOT IN (SELECT sync FROM paused_syncs)
            AND (SELECT count(*) FROM tasks AS other
@@ -103,15 +101,8 @@ pub(super) async fn claim(
                   AND other.destination = tasks.destination) < $5
          RETURNING ",
         task_columns!()
-    ))
-    .bind(id.0)
-    .bind(holder)
-    .bind(now.0)
-    .bind(lease_until.0)
-    .bind(i64::from(at_most))
-    .fetch_all(tx)
-    .await?;
-    Ok(rows.first().map(task_of).transpose()?)
+    );
+    Ok(tx.all(text, (id, holder, now, lease_until, at_most), task_of).await?.pop())
 }
 
 /// The due tasks to enqueue. A task is due again when its backoff ends or its lease expires: it is
@@ -123,7 +114,7 @@ pub(super) async fn to_enqueue(
     at_most: u32,
     limit: u32,
 ) -> DbResult<Vec<Task>> {
-    let rows = sqlx::query(concat!(
+    let text = concat!(
         "SELECT ",
         task_columns!(),
         " FROM (SELECT *, row_number() OVER (PARTITION BY destination
@@ -133,46 +124,28 @@ pub(super) async fn to_enqueue(
           WHERE place <= $4
             AND (announced_at IS NULL OR announced_at < $2 OR announced_at < due_at)
           ORDER BY priority DESC, id LIMIT $3"
-    ))
-    .bind(now.0)
-    .bind(before.0)
-    .bind(i64::from(limit))
-    .bind(i64::from(at_most))
-    .fetch_all(tx)
-    .await?;
-    Ok(tasks_of(&rows)?)
+    );
+    tx.all(text, (now, before, limit, at_most), task_of).await
 }
 
-/// Sets a column of many tasks to a time, in statements of up to [`ROWS_PER_INSERT`] tasks.
+/// Sets the time when tasks were enqueued, in statements of up to [`ROWS_PER_STATEMENT`] tasks.
+/// `update`: the statement up to the time.
 pub(super) async fn set_time(
     tx: &mut Conn,
-    column: &'static str,
+    update: &'static str,
     ids: &[TaskId],
     at: Timestamp,
 ) -> DbResult<()> {
-    for ids in ids.chunks(ROWS_PER_INSERT) {
-        let places: Vec<String> = (2..2 + ids.len()).map(|n| format!("${n}")).collect();
-        // The text contains only one of the column names above and placeholders.
-        let text = format!("UPDATE tasks SET {column} = $1 WHERE id IN ({})", places.join(", "));
-        let mut update = sqlx::query(AssertSqlSafe(text)).bind(at.0);
-        for id in ids {
-            update = update.bind(id.0);
-        }
-        update.execute(&mut *tx).await?;
+    for ids in ids.chunks(ROWS_PER_STATEMENT) {
+        let update = tx.build(update).values(at).push(" WHERE id IN (").values(ids).push(")");
+        let update = update.build(true);
+        tx.execute_built(update).await?;
     }
     Ok(())
 }
 
 pub(super) async fn unchecked_task(tx: &mut Conn, id: TaskId) -> DbResult<Option<Task>> {
-    let row = sqlx::query(concat!(
-        "SELECT ",
-        task_columns!(),
-        " FROM tasks WHERE id = $1 AND unchecked_since IS NOT NULL"
-    ))
-    .bind(id.0)
-    .fetch_optional(tx)
-    .await?;
-    Ok(row.as_ref().map(task_of).transpose()?)
+    tx.optional(tasks!("WHERE id = $1 AND unchecked_since IS NOT NULL"), id, task_of).await
 }
 
 pub(super) async fn checks_to_enqueue(
@@ -180,54 +153,47 @@ pub(super) async fn checks_to_enqueue(
     before: Timestamp,
     limit: u32,
 ) -> DbResult<Vec<Task>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        task_columns!(),
-        " FROM tasks WHERE unchecked_since IS NOT NULL
+    let text = tasks!(
+        "WHERE unchecked_since IS NOT NULL
             AND (check_announced_at IS NULL OR check_announced_at < $1)
-          ORDER BY unchecked_since, id LIMIT $2"
-    ))
-    .bind(before.0)
-    .bind(i64::from(limit))
-    .fetch_all(tx)
-    .await?;
-    Ok(tasks_of(&rows)?)
+         ORDER BY unchecked_since, id LIMIT $2"
+    );
+    tx.all(text, (before, limit), task_of).await
 }
 
 pub(super) async fn list(tx: &mut Conn, limit: u32) -> DbResult<Vec<Task>> {
-    let open = sqlx::query(concat!(
-        "SELECT ",
-        task_columns!(),
-        " FROM tasks WHERE state IN ('running', 'queued', 'held')
+    let open = tasks!(
+        "WHERE state IN ('running', 'queued', 'held')
          ORDER BY CASE state WHEN 'running' THEN 0 ELSE 1 END, priority DESC, not_before, id
          LIMIT $1"
-    ))
-    .bind(i64::from(limit))
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut tasks = tasks_of(&open)?;
-    let ended = sqlx::query(concat!(
-        "SELECT ",
-        task_columns!(),
-        " FROM tasks WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT $1"
-    ))
-    .bind(i64::from(limit) - count(tasks.len() as u64))
-    .fetch_all(tx)
-    .await?;
-    tasks.extend(tasks_of(&ended)?);
+    );
+    let mut tasks = tx.all(open, limit, task_of).await?;
+    let ended = tasks!("WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT $1");
+    let left = u64::from(limit).saturating_sub(tasks.len() as u64);
+    tasks.extend(tx.all(ended, left, task_of).await?);
     Ok(tasks)
 }
 
 pub(super) async fn unchecked(tx: &mut Conn, limit: u32) -> DbResult<Vec<Task>> {
-    let rows = sqlx::query(concat!(
-        "SELECT ",
-        task_columns!(),
-        " FROM tasks WHERE unchecked_since IS NOT NULL ORDER BY unchecked_since, id LIMIT $1"
-    ))
-    .bind(i64::from(limit))
-    .fetch_all(tx)
-    .await?;
-    Ok(tasks_of(&rows)?)
+    let text = tasks!("WHERE unchecked_since IS NOT NULL ORDER BY unchecked_since, id LIMIT $1");
+    tx.all(text, limit, task_of).await
+}
+
+/// A batch before its outcome, with the counts by reason of its run.
+struct OpenBatch {
+    state: BatchState,
+    rows: u64,
+    reasons: runs::RunReasons,
+}
+
+fn open_batch_of(row: &DbRow) -> Result<OpenBatch> {
+    let cells = Cells::new(row, "batch");
+    let reasons = runs::RunReasons {
+        run: SyncRunId(cells.int("run")?),
+        skipped: cells.json::<ReasonCounts>("skipped_reasons")?,
+        rejected: cells.json("rejected_reasons")?,
+    };
+    Ok(OpenBatch { state: cells.variant("state")?, rows: cells.number("row_count")?, reasons })
 }
 
 /// Marks a batch done and resets the task's failures. Returns the run's counts by reason without
@@ -240,56 +206,34 @@ pub(super) async fn finish_batch(
     outcome: &BatchOutcome,
 ) -> DbResult<Option<runs::RunReasons>> {
     // One statement for all that is needed, because this is called for every batch.
-    let row = sqlx::query(
-        "SELECT t.run, b.row_count, b.state, r.skipped_reasons, r.rejected_reasons
+    let text = "SELECT t.run, b.row_count, b.state, r.skipped_reasons, r.rejected_reasons
          FROM tasks t JOIN sync_runs r ON r.id = t.run JOIN batches b ON b.task = t.id
-         WHERE t.id = $1 AND t.holder = $2 AND b.number = $3",
-    )
-    .bind(task.0)
-    .bind(holder)
-    .bind(i64::from(number))
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(row) = row else {
+         WHERE t.id = $1 AND t.holder = $2 AND b.number = $3";
+    let batch = tx.optional(text, (task, holder, number), open_batch_of).await?;
+    let Some(batch) = batch else {
         get_leased_by(tx, task, holder).await?;
         return Err(batch_not_found(task, number).into());
     };
-    let cells = Cells::new(&row, "batch");
-    if cells.variant::<BatchState>("state")? == BatchState::Done {
+    if batch.state == BatchState::Done {
         return Ok(None);
     }
-    let reasons = runs::RunReasons {
-        run: SyncRunId(cells.int("run")?),
-        skipped: cells.json("skipped_reasons")?,
-        rejected: cells.json("rejected_reasons")?,
-    };
-    let rows: u64 = cells.number("row_count")?;
-    let users = runs::users_in(outcome);
+    let (rows, users) = (batch.rows, outcome.users());
     if users != rows {
-        return Err(LedgerError::Refused {
-            what: "outcome",
-            why: format!("batch {task}/{number} has {rows} users, but the outcome has {users}"),
-        }
-        .into());
+        let why = format!("batch {task}/{number} has {rows} users, but the outcome has {users}");
+        return Err(LedgerError::refused("outcome", why).into());
     }
-    sqlx::query(
+    let (skipped, rejected) = (json(&outcome.skipped)?, json(&outcome.rejected)?);
+    let refused = (!outcome.refused.is_empty()).then(|| json(&outcome.refused)).transpose()?;
+    tx.execute(
         "UPDATE batches SET state = 'done', sent = $3, skipped_reasons = $4, rejected_reasons = $5,
             refused = $6
          WHERE task = $1 AND number = $2",
+        (task, number, outcome.sent, skipped, rejected, refused),
     )
-    .bind(task.0)
-    .bind(i64::from(number))
-    .bind(count(outcome.sent))
-    .bind(json(&outcome.skipped)?)
-    .bind(json(&outcome.rejected)?)
-    .bind((!outcome.refused.is_empty()).then(|| json(&outcome.refused)).transpose()?)
-    .execute(&mut *tx)
     .await?;
-    sqlx::query("UPDATE tasks SET batches_done = batches_done + 1, failures = 0 WHERE id = $1")
-        .bind(task.0)
-        .execute(tx)
-        .await?;
-    Ok(Some(reasons))
+    let text = "UPDATE tasks SET batches_done = batches_done + 1, failures = 0 WHERE id = $1";
+    tx.execute(text, task).await?;
+    Ok(Some(batch.reasons))
 }
 
 /// Queues a task again after a failed try.
@@ -300,19 +244,13 @@ pub(super) async fn retry(
     retry_at: Timestamp,
     counts: bool,
 ) -> DbResult<Task> {
-    let row = sqlx::query(concat!(
+    let text = concat!(
         "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL, not_before = $2,
             last_error = $3, failures = failures + $4
          WHERE id = $1 RETURNING ",
         task_columns!()
-    ))
-    .bind(id.0)
-    .bind(retry_at.0)
-    .bind(error)
-    .bind(i64::from(counts))
-    .fetch_one(tx)
-    .await?;
-    Ok(task_of(&row)?)
+    );
+    tx.one(text, (id, retry_at, error, counts), task_of).await
 }
 
 /// Fails a task for good.
@@ -323,19 +261,23 @@ pub(super) async fn give_up(
     counts: bool,
     now: Timestamp,
 ) -> DbResult<Task> {
-    let row = sqlx::query(concat!(
+    let text = concat!(
         "UPDATE tasks SET state = 'failed', holder = NULL, lease_until = NULL, finished_at = $2,
             last_error = $3, failures = failures + $4
          WHERE id = $1 RETURNING ",
         task_columns!()
-    ))
-    .bind(id.0)
-    .bind(now.0)
-    .bind(error)
-    .bind(i64::from(counts))
-    .fetch_one(tx)
+    );
+    tx.one(text, (id, now, error, counts), task_of).await
+}
+
+pub(super) async fn release(tx: &mut Conn, id: TaskId, now: Timestamp) -> DbResult<()> {
+    tx.execute(
+        "UPDATE tasks SET state = 'queued', holder = NULL, lease_until = NULL, not_before = $2
+         WHERE id = $1",
+        (id, now),
+    )
     .await?;
-    Ok(task_of(&row)?)
+    Ok(())
 }
 
 pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> DbResult<()> {
@@ -343,13 +285,11 @@ pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> DbRe
         let state = format!("at batch {} of {}", task.batches_done, task.batches);
         return Err(wrong_state(task.id, state, "completed").into());
     }
-    sqlx::query(
+    tx.execute(
         "UPDATE tasks SET state = 'done', holder = NULL, lease_until = NULL, finished_at = $2
          WHERE id = $1",
+        (task.id, now),
     )
-    .bind(task.id.0)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(())
 }
@@ -357,33 +297,25 @@ pub(super) async fn complete(tx: &mut Conn, task: &Task, now: Timestamp) -> DbRe
 pub(super) async fn requeue(tx: &mut Conn, id: TaskId, now: Timestamp) -> DbResult<()> {
     let task = get(tx, id).await?;
     if task.state != TaskState::Failed {
-        return Err(wrong_state(id, task.state.sql_name(), "requeued").into());
+        return Err(wrong_state(id, task.state.stored_name(), "requeued").into());
     }
     // A newer run was planned from the version that was delivered before this one. To continue this
     // one now would undo the newer run.
-    let newer = sqlx::query("SELECT id FROM sync_runs WHERE sync = $1 AND id > $2 LIMIT 1")
-        .bind(task.sync.as_str())
-        .bind(task.run.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-    if let Some(newer) = newer {
-        let newer: i64 = newer.try_get(0)?;
+    let text = "SELECT id FROM sync_runs WHERE sync = $1 AND id > $2 LIMIT 1";
+    if let Some(newer) = tx.maybe_scalar::<i64>(text, (&task.sync, task.run)).await? {
         let state = format!("failed and replaced by run {newer} of its sync");
         return Err(wrong_state(id, state, "requeued").into());
     }
-    sqlx::query(
+    tx.execute(
         "UPDATE sync_runs SET state = 'active', finished_at = NULL, reason = NULL WHERE id = $1",
+        task.run,
     )
-    .bind(task.run.0)
-    .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    tx.execute(
         "UPDATE tasks SET state = 'queued', finished_at = NULL, failures = 0, not_before = $2
          WHERE id = $1",
+        (id, now),
     )
-    .bind(id.0)
-    .bind(now.0)
-    .execute(tx)
     .await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection};
 
-use super::{MIGRATIONS, SqliteLedger, integrity, settings};
+use super::{MIGRATIONS, SqliteBackend, SqliteLedger, blocking, integrity, settings};
 use crate::failure::{DbResult, Failure};
 use crate::{LedgerError, Result};
 
@@ -18,7 +18,7 @@ impl SqliteLedger {
     /// if it has changed since the last clean shutdown, [`LedgerError::Database`].
     pub async fn attach(path: &Path) -> Result<Self> {
         let file = path.to_owned();
-        let compared = super::blocking(move || integrity::compare(&file)).await?;
+        let compared = blocking(move || integrity::compare(&file)).await?;
         let attached: DbResult<Self> = async {
             let options = settings(path).create_if_missing(false);
             let mut connection = options.connect().await?;
@@ -35,11 +35,11 @@ impl SqliteLedger {
                     ),
                 }));
             }
-            let mut ledger = Self::assemble(path, options, connection).await?;
+            let mut backend = SqliteBackend::assemble(path, options, connection).await?;
             // A checksum is a statement that the file is intact: a file that was not compared gets
             // none.
-            ledger.records_checksum = compared;
-            Ok(ledger)
+            backend.records_checksum = compared;
+            Ok(Self { backend })
         }
         .await;
         attached.map_err(|failure| failure.while_doing("opening the ledger"))
@@ -53,7 +53,8 @@ impl SqliteLedger {
     pub async fn copy_to(&self, path: &Path) -> Result<()> {
         const DOING: &str = "copying the ledger";
         let copied: DbResult<()> = async {
-            let mut connection = settings(&self.path).create_if_missing(false).connect().await?;
+            let mut connection =
+                settings(&self.backend.path).create_if_missing(false).connect().await?;
             // SQLite takes names in UTF-8 only.
             let name = path
                 .to_str()
@@ -66,23 +67,5 @@ impl SqliteLedger {
         copied.map_err(|failure| failure.while_doing(DOING))?;
         let synced = File::open(path).and_then(|file| file.sync_all());
         synced.map_err(|error| LedgerError::of_system(DOING, error))
-    }
-
-    pub(super) async fn backend_check_structure(&self) -> Result<()> {
-        if self.structure_unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
-    }
-
-    /// Closes all connections; see
-    /// [`MaintenanceLedger::close`](throng_store::MaintenanceLedger::close).
-    pub(super) async fn backend_close(&self) -> Result<()> {
-        self.readers.close().await;
-        // Closing the last connection writes the write-ahead log into the file.
-        let closed = self.writer.lock().await.close().await;
-        closed.map_err(|failure| failure.while_doing("closing the ledger"))?;
-        if !self.records_checksum {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        super::blocking(move || integrity::record(&path)).await
     }
 }

@@ -11,12 +11,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use throng_model::StorageProblem;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Conn;
 use crate::failure::{DbResult, Failure, storage_problem};
 use crate::{LedgerError, Result};
 
@@ -144,7 +143,7 @@ pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
     let damaged = |why: String| LedgerError::Damaged { path: ledger.to_owned(), why };
     let checked: DbResult<Vec<String>> = async {
         let options = SqliteConnectOptions::new().filename(ledger).disable_statement_logging();
-        let mut connection: Conn = options.connect().await?;
+        let mut connection: SqliteConnection = options.connect().await?;
         // SQLite returns `ok`, or at most this many errors.
         let found = sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut connection).await?;
         connection.close().await?;

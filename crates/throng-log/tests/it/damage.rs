@@ -2,6 +2,7 @@
 //! acknowledged record is missing without an error, and a repair reports what is lost.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -154,14 +155,8 @@ async fn all(log: &FileLog) -> Result<Records, LogError> {
     Ok(records)
 }
 
-async fn apply_and_check(
-    commits: Vec<Vec<Vec<u8>>>,
-    segment_bytes: u64,
-    damages: Vec<Damage>,
-) -> Result<(), TestCaseError> {
-    let dir = fast_dir();
-    let open = || FileLog::open_with(dir.path(), options(1, segment_bytes));
-    let log = open().unwrap();
+/// Appends commits, each at its own time. Returns the records.
+async fn append_all(log: &FileLog, commits: Vec<Vec<Vec<u8>>>) -> Records {
     let mut model = Records::new();
     for (now, commit) in commits.into_iter().enumerate() {
         let at = Timestamp(now as i64);
@@ -169,65 +164,62 @@ async fn apply_and_check(
         let first = log.append(0, at, values.clone()).await.unwrap();
         model.extend((first..).zip(values.into_iter().map(|value| (at, value))));
     }
-    drop(log);
-    let mut files = Files::of(dir.path());
-    let undetected: Vec<Undetected> = damages.iter().map(|damage| files.apply(damage)).collect();
-    let may_miss = |kind| undetected.contains(&kind);
+    model
+}
 
-    let opened = open();
-    let read = match &opened {
-        Ok(log) => all(log).await.map(Some),
-        Err(LogError::Damaged { .. }) => Ok(None),
-        Err(other) => return Err(TestCaseError::fail(other.to_string())),
-    };
-    match read {
-        Ok(None) | Err(LogError::Damaged { .. }) => {}
-        Err(other) => return Err(TestCaseError::fail(other.to_string())),
-        Ok(Some(read)) => {
-            for (offset, record) in &read {
-                prop_assert_eq!(model.get(offset), Some(record), "a wrong record is read");
-            }
-            let missing: Vec<u64> =
-                model.keys().filter(|o| !read.contains_key(o)).copied().collect();
-            let (first, last) = (read.keys().next(), read.keys().last());
-            for offset in missing {
-                let at_the_end =
-                    last.is_none_or(|last| offset > *last) && may_miss(Undetected::Newest);
-                let at_the_start =
-                    first.is_some_and(|first| offset < *first) && may_miss(Undetected::Oldest);
-                prop_assert!(at_the_end || at_the_start, "{offset} is missing without an error");
-            }
-        }
+/// What is read from a damaged log is right, and nothing is missing but what cannot be detected.
+fn check_damaged(
+    model: &Records,
+    read: &Records,
+    undetected: &[Undetected],
+) -> Result<(), TestCaseError> {
+    for (offset, record) in read {
+        prop_assert_eq!(model.get(offset), Some(record), "a wrong record is read");
     }
-    drop(opened);
+    let (first, last) = (read.keys().next(), read.keys().last());
+    for offset in model.keys().filter(|offset| !read.contains_key(offset)) {
+        let at_the_end = last.is_none_or(|last| offset > last);
+        let at_the_start = first.is_some_and(|first| offset < first);
+        prop_assert!(
+            (at_the_end && undetected.contains(&Undetected::Newest))
+                || (at_the_start && undetected.contains(&Undetected::Oldest)),
+            "{offset} is missing without an error"
+        );
+    }
+    Ok(())
+}
 
-    // After a repair it opens; what is lost is reported.
-    let removed = repair_log(dir.path()).unwrap();
-    prop_assert_eq!(repair_log(dir.path()).unwrap(), Vec::<RemovedRange>::new());
-    let log = open().unwrap();
-    let read = all(&log).await.unwrap();
+/// What a repaired log lacks is reported, and once; what it has is right and not reported. `offsets`: those
+/// of the repaired log.
+fn check_repaired(
+    model: &Records,
+    read: &Records,
+    removed: &[RemovedRange],
+    offsets: Range<u64>,
+    undetected: &[Undetected],
+) -> Result<(), TestCaseError> {
     let times_reported = |offset| {
         removed.iter().filter(|a| (a.first_offset..a.next_offset).contains(&offset)).count()
     };
-    let reported = |offset| times_reported(offset) > 0;
+    let may_miss = |kind| undetected.contains(&kind);
     let reported_last = removed.iter().any(|a| a.first_offset >= a.next_offset);
-    let end = log.end(0).await.unwrap();
-    let start = log.start(0).await.unwrap();
-    for (offset, record) in &model {
+    for (offset, record) in model {
+        let is_reported = times_reported(*offset) > 0;
         match read.get(offset) {
             Some(there) => {
                 prop_assert_eq!(there, record);
                 prop_assert!(
-                    !reported(*offset),
+                    !is_reported,
                     "{} is there and reported as lost: {:?}",
                     offset,
                     removed
                 );
             }
             None => prop_assert!(
-                reported(*offset)
-                    || (*offset >= end && (reported_last || may_miss(Undetected::Newest)))
-                    || (*offset < start && (may_miss(Undetected::Oldest) || !removed.is_empty())),
+                is_reported
+                    || (*offset >= offsets.end && (reported_last || may_miss(Undetected::Newest)))
+                    || (*offset < offsets.start
+                        && (may_miss(Undetected::Oldest) || !removed.is_empty())),
                 "{} is lost and not reported: {:?}",
                 offset,
                 removed
@@ -240,6 +232,42 @@ async fn apply_and_check(
         removed
     );
     prop_assert!(read.keys().all(|offset| model.contains_key(offset)));
+    Ok(())
+}
+
+async fn apply_and_check(
+    commits: Vec<Vec<Vec<u8>>>,
+    segment_bytes: u64,
+    damages: Vec<Damage>,
+) -> Result<(), TestCaseError> {
+    let dir = fast_dir();
+    let open = || FileLog::open_with(dir.path(), options(1, segment_bytes));
+    let log = open().unwrap();
+    let model = append_all(&log, commits).await;
+    drop(log);
+    let mut files = Files::of(dir.path());
+    let undetected: Vec<Undetected> = damages.iter().map(|damage| files.apply(damage)).collect();
+
+    let opened = open();
+    let read = match &opened {
+        Ok(log) => all(log).await.map(Some),
+        Err(LogError::Damaged { .. }) => Ok(None),
+        Err(other) => return Err(TestCaseError::fail(other.to_string())),
+    };
+    match read {
+        Ok(None) | Err(LogError::Damaged { .. }) => {}
+        Err(other) => return Err(TestCaseError::fail(other.to_string())),
+        Ok(Some(read)) => check_damaged(&model, &read, &undetected)?,
+    }
+    drop(opened);
+
+    // After a repair it opens; what is lost is reported.
+    let removed = repair_log(dir.path()).unwrap();
+    prop_assert_eq!(repair_log(dir.path()).unwrap(), Vec::<RemovedRange>::new());
+    let log = open().unwrap();
+    let read = all(&log).await.unwrap();
+    let (start, end) = (log.start(0).await.unwrap(), log.end(0).await.unwrap());
+    check_repaired(&model, &read, &removed, start..end, &undetected)?;
     let next = log.append(0, Timestamp(-1), vec![Bytes::from_static(b"on")]).await.unwrap();
     prop_assert_eq!(next, end);
     prop_assert_eq!(&all(&log).await.unwrap()[&next].1[..], b"on");

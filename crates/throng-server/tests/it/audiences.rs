@@ -80,22 +80,16 @@ async fn audiences_of(client: &Client, user: &str) -> Value {
     client.get(&format!("/v1/users/{user}/audiences")).await["audiences"].clone()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("data")).unwrap();
-    std::fs::write(dir.path().join("throng.yaml"), SPEC).unwrap();
-    purchases(dir.path(), 0..20);
-    let node = start(dir.path()).await;
-    let client = Client::of(&node);
+/// Both audiences are built and served, and decisions use them.
+async fn check_first_snapshots(node: &Node, client: &Client) {
     for (name, members) in [("buyers", 20), ("big", 10)] {
-        let built = settled(&node, name, |a| !a["current"].is_null()).await;
+        let built = settled(node, name, |a| !a["current"].is_null()).await;
         assert_eq!(built["current"]["members"], json!(members), "{name}");
     }
-    served(&client, json!({ "big": 1, "buyers": 1 })).await;
-    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
-    assert_eq!(audiences_of(&client, "c15").await, json!(["big", "buyers"]));
-    assert_eq!(audiences_of(&client, "nobody").await, json!([]));
+    served(client, json!({ "big": 1, "buyers": 1 })).await;
+    assert_eq!(audiences_of(client, "c5").await, json!(["buyers"]));
+    assert_eq!(audiences_of(client, "c15").await, json!(["big", "buyers"]));
+    assert_eq!(audiences_of(client, "nobody").await, json!([]));
     for (user, allowed, code) in
         [("c5", true, ""), ("c15", false, "excluded"), ("x", false, "not_in_audience")]
     {
@@ -108,34 +102,41 @@ async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() 
         );
         assert_eq!(said["refused"][0]["code"].as_str().unwrap_or_default(), code, "{user}");
     }
+}
 
-    // The source is emptied: the served version stays until a person approves the new one.
-    purchases(dir.path(), 0..2);
+/// The source is emptied: the served version stays until a person approves the new one.
+async fn check_held_and_approved(dir: &Path, node: &Node, client: &Client) {
+    purchases(dir, 0..2);
     let (status, queued) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{queued}");
-    let held = settled(&node, "buyers", |a| a["refresh"]["state"] == "held").await;
+    let held = settled(node, "buyers", |a| a["refresh"]["state"] == "held").await;
     assert_eq!(held["current"]["members"], json!(20));
-    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
+    assert_eq!(audiences_of(client, "c5").await, json!(["buyers"]));
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
     assert_eq!(status, 200, "{said}");
     let refresh = client.get("/v1/audiences/buyers").await["refresh"].clone();
     assert_eq!((&refresh["state"], &refresh["reason"]), (&json!("completed"), &Value::Null));
-    assert_eq!(audiences_of(&client, "c5").await, json!([]));
+    assert_eq!(audiences_of(client, "c5").await, json!([]));
     let (status, said) =
         client.post("/v1/audiences/buyers/approve", &json!({ "version": 2 })).await;
     assert_eq!((status, &said["error"]["code"]), (409, &json!("wrong_state")));
+}
+
+/// A version that a person rolled back to is pinned.
+async fn check_rolled_back_and_pinned(client: &Client) {
     let (status, _) = client.post("/v1/audiences/buyers/rollback", &json!({ "version": 1 })).await;
     assert_eq!(status, 200);
-    assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]));
-    // A version that a person rolled back to is pinned.
+    assert_eq!(audiences_of(client, "c5").await, json!(["buyers"]));
     let (status, said) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 409, "{said}");
     assert!(said["error"]["help"].as_str().unwrap().contains("throng audience release buyers"));
     let page = client.request("GET", "/audiences").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("pinned to version 1"), "{page}");
+}
 
-    // A paused audience is not refreshed, not even on request.
+/// A paused audience is not refreshed, not even on request.
+async fn check_paused(client: &Client) {
     let post =
         async |what: &str| client.post(&format!("/v1/audiences/big/{what}"), &json!({})).await;
     let (status, said) = post("pause").await;
@@ -149,6 +150,20 @@ async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() 
     let (status, said) = post("resume").await;
     assert_eq!((status, said["paused_at"].is_null()), (200, true), "{said}");
     assert_eq!(post("resume").await.0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("throng.yaml"), SPEC).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    check_first_snapshots(&node, &client).await;
+    check_held_and_approved(dir.path(), &node, &client).await;
+    check_rolled_back_and_pinned(&client).await;
+    check_paused(&client).await;
 
     // All of it survives a restart.
     node.shutdown().await;

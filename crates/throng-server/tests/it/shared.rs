@@ -405,6 +405,42 @@ async fn a_log_replayed_in_the_other_form_gives_the_same_spend() {
     }
 }
 
+/// A gate that reads the feed of a relay receives this spend of the ad group `shoes`.
+async fn check_gate_receives(relay_client: &Client, spend: Micros) {
+    let catalog: Catalog = serde_json::from_value(relay_client.get("/v1/catalog").await).unwrap();
+    let gate = Gate::new(catalog, Duration::from_secs(60));
+    let shoes: AdGroupName = "shoes".parse().unwrap();
+    let response = relay_client.request("GET", "/v1/feed?gate=test").send().await.unwrap();
+    let mut stream = response.bytes_stream();
+    let mut buffer = Vec::new();
+    while gate.spend(&shoes).unwrap().actual != spend {
+        buffer.extend_from_slice(&stream.next().await.unwrap().unwrap());
+        while let Some((length, rest)) = buffer.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let Some(frame) = rest.get(..length) else { break };
+            gate.apply(&Frame::decode(frame).unwrap());
+            buffer.drain(..4 + length);
+        }
+    }
+}
+
+/// Every node is listed, after its first heartbeat.
+async fn check_all_are_listed(client: &Client) {
+    until("every node is listed", async || {
+        let nodes = client.get("/v1/nodes").await;
+        let mut roles: Vec<&str> = nodes["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["roles"].as_str().unwrap())
+            .collect();
+        roles.sort_unstable();
+        roles.dedup();
+        roles == ["aggregate", "api", "relay"]
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     let deployment = Deployment::new();
@@ -435,23 +471,8 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
     until("events since then are counted too", async || figures().await == (30_000_000, 4_500_000))
         .await;
 
-    // A gate at the relay receives it.
     let relay_client = Client::of(&relay);
-    let catalog: Catalog = serde_json::from_value(relay_client.get("/v1/catalog").await).unwrap();
-    let gate = Gate::new(catalog, Duration::from_secs(60));
-    let shoes: AdGroupName = "shoes".parse().unwrap();
-    let response = relay_client.request("GET", "/v1/feed?gate=test").send().await.unwrap();
-    let mut stream = response.bytes_stream();
-    let mut buffer = Vec::new();
-    while gate.spend(&shoes).unwrap().actual != Micros(30_000_000) {
-        buffer.extend_from_slice(&stream.next().await.unwrap().unwrap());
-        while let Some((length, rest)) = buffer.split_first_chunk::<4>() {
-            let length = u32::from_le_bytes(*length) as usize;
-            let Some(frame) = rest.get(..length) else { break };
-            gate.apply(&Frame::decode(frame).unwrap());
-            buffer.drain(..4 + length);
-        }
-    }
+    check_gate_receives(&relay_client, Micros(30_000_000)).await;
 
     // And is listed by other nodes, as all nodes are.
     let report = json!({ "versions": { "0": 7 } });
@@ -462,20 +483,7 @@ async fn aggregators_share_the_log_and_take_over_to_the_micro() {
         gates["gates"][0]["id"] == "test" && gates["gates"][0]["versions"] == json!([[0, 7]])
     })
     .await;
-    // A node is listed after its first heartbeat.
-    until("every node is listed", async || {
-        let nodes = client.get("/v1/nodes").await;
-        let mut roles: Vec<&str> = nodes["nodes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|n| n["roles"].as_str().unwrap())
-            .collect();
-        roles.sort_unstable();
-        roles.dedup();
-        roles == ["aggregate", "api", "relay"]
-    })
-    .await;
+    check_all_are_listed(&client).await;
 
     // A new price counts from now on, whichever node applied the spec.
     deployment.spec("0.20");

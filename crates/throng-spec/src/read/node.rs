@@ -20,14 +20,7 @@ enum ObjectStore {
 
 impl Reader {
     pub(super) fn node(&mut self, node: &Node, at: At) {
-        if let Some(first) = self.node_at.replace(at.clone()) {
-            let help = format!(
-                "the first is at {}:{}: put all settings there",
-                first.file.display(),
-                first.line
-            );
-            self.problem(&at, "the node settings are in two files", Some(help));
-        }
+        self.check_single_node(&at);
         let default = NodeSettings::default();
         let Some(mut fields) = Fields::open(self, node, at) else { return };
         let token = self.optional_secret(&mut fields, "token");
@@ -51,18 +44,8 @@ impl Reader {
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
-        let retention = default.log_retention;
-        let log_retention = LogRetention {
-            bytes: self.integer(
-                &mut fields,
-                "log_retention_bytes",
-                64 << 20..=1 << 50,
-                retention.bytes,
-            ),
-            hours: self.integer(&mut fields, "log_retention_hours", 1..=8_784, retention.hours),
-        };
-        let has_min_free = fields.get("min_free_disk_bytes").is_some();
-        let min_free = self.integer(&mut fields, "min_free_disk_bytes", 0..=1 << 50, 0);
+        let log_retention = self.log_retention(&mut fields, default.log_retention);
+        let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
         let settings = NodeSettings {
             listen,
@@ -90,7 +73,7 @@ impl Reader {
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
             log_retention,
             dedupe_hours: self.integer(&mut fields, "dedupe_hours", 1..=168, 24),
-            min_free_disk_bytes: has_min_free.then_some(min_free),
+            min_free_disk_bytes,
             feed_interval_ms: self.integer(&mut fields, "feed_interval_ms", 50..=60_000, 1000),
             max_request_bytes: self.integer(
                 &mut fields,
@@ -105,6 +88,32 @@ impl Reader {
         let settings = self.admit_node(settings, &fields);
         fields.done(self);
         self.spec.node = settings;
+    }
+
+    /// The node settings of all files are in one of them.
+    fn check_single_node(&mut self, at: &At) {
+        let Some(first) = self.node_at.replace(at.clone()) else { return };
+        let help = format!(
+            "the first is at {}:{}: put all settings there",
+            first.file.display(),
+            first.line
+        );
+        self.problem(at, "the node settings are in two files", Some(help));
+    }
+
+    fn log_retention(&mut self, fields: &mut Fields<'_>, default: LogRetention) -> LogRetention {
+        let (bytes, hours) = (64 << 20..=1 << 50, 1..=8_784);
+        LogRetention {
+            bytes: self.integer(fields, "log_retention_bytes", bytes, default.bytes),
+            hours: self.integer(fields, "log_retention_hours", hours, default.hours),
+        }
+    }
+
+    /// `None` unless set: the default depends on the size of the disk.
+    fn min_free_disk_bytes(&mut self, fields: &mut Fields<'_>) -> Option<u64> {
+        let is_set = fields.get("min_free_disk_bytes").is_some();
+        let bytes = self.integer(fields, "min_free_disk_bytes", 0..=1 << 50, 0);
+        is_set.then_some(bytes)
     }
 
     fn ledger(&mut self, fields: &mut Fields<'_>) -> LedgerSettings {

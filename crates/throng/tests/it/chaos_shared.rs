@@ -134,6 +134,38 @@ enum Fault {
     Restart(&'static str),
 }
 
+impl Fault {
+    /// `overloaded`: a bucket that refuses every request.
+    async fn begin(&self, deployment: &Deployment, proxy: &Proxy, overloaded: &str) {
+        match *self {
+            // The process is started again at the end of the round.
+            Self::Kill(index) => deployment.nodes[index].signal("KILL"),
+            Self::Pause(index) => deployment.nodes[index].signal("STOP"),
+            Self::Cut(service) => proxy.enabled(service, false).await,
+            Self::Slow(service) => {
+                proxy.toxic(service, "latency", json!({ "latency": 1000 })).await;
+            }
+            Self::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
+            Self::Refuse => proxy.set_upstream("s3", overloaded).await,
+            Self::Restart(service) => restart(service),
+        }
+    }
+
+    /// `bucket`: the bucket without faults.
+    async fn end(&self, deployment: &mut Deployment, proxy: &Proxy, bucket: &str) {
+        match *self {
+            Self::Kill(index) => deployment.nodes[index] = deployment.start(index, true),
+            Self::Pause(index) => deployment.nodes[index].signal("CONT"),
+            Self::Cut(service) | Self::Slow(service) | Self::Hang(service) => {
+                proxy.heal(service).await;
+            }
+            Self::Refuse => proxy.set_upstream("s3", bucket).await,
+            // The script has started it again.
+            Self::Restart(_) => {}
+        }
+    }
+}
+
 fn restart(service: &str) {
     let script = setting(&format!("THRONG_{}_RESTART", service.to_uppercase()));
     let status = std::process::Command::new("sh").arg(script).status().expect("sh runs");
@@ -234,18 +266,7 @@ async fn faults_of_processes_and_services_lose_nothing_and_count_nothing_twice()
         };
         let lasts = Duration::from_millis(200 + workload.random.below(2_800));
         eprintln!("round {round}: {fault:?} for {lasts:?}");
-        match fault {
-            // The process is started again at the end of the round.
-            Fault::Kill(index) => deployment.nodes[index].signal("KILL"),
-            Fault::Pause(index) => deployment.nodes[index].signal("STOP"),
-            Fault::Cut(service) => proxy.enabled(service, false).await,
-            Fault::Slow(service) => {
-                proxy.toxic(service, "latency", json!({ "latency": 1000 })).await
-            }
-            Fault::Hang(service) => proxy.toxic(service, "timeout", json!({ "timeout": 0 })).await,
-            Fault::Refuse => proxy.set_upstream("s3", &overloaded).await,
-            Fault::Restart(service) => restart(service),
-        }
+        fault.begin(&deployment, &proxy, &overloaded).await;
         let url = deployment.nodes[workload.random.below(2) as usize].url.clone();
         let work = async {
             // The fault causes errors here.
@@ -255,16 +276,7 @@ async fn faults_of_processes_and_services_lose_nothing_and_count_nothing_twice()
         };
         // This is not a wait for a condition: the random length of the fault is what is tested.
         let _ = tokio::time::timeout(lasts, work).await;
-        match fault {
-            Fault::Kill(index) => deployment.nodes[index] = deployment.start(index, true),
-            Fault::Pause(index) => deployment.nodes[index].signal("CONT"),
-            Fault::Cut(service) | Fault::Slow(service) | Fault::Hang(service) => {
-                proxy.heal(service).await;
-            }
-            Fault::Refuse => proxy.set_upstream("s3", &bucket).await,
-            // The script has started it again.
-            Fault::Restart(_) => {}
-        }
+        fault.end(&mut deployment, &proxy, &bucket).await;
     }
     while !pauses.0.is_empty() {
         // The pause itself is what is tested; the other processes work meanwhile.

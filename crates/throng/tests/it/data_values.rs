@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reqwest::Client;
 use serde_json::Value;
 
 use crate::process::{NodeProcess, get, get_text, http, post, wait_for};
@@ -75,12 +76,8 @@ fn files_with_marker(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-#[tokio::test]
-async fn errors_show_no_value_of_the_data() {
-    let dir = tempfile::tempdir().expect("temporary folder");
-    let (data, node_dir, log) =
-        (dir.path().join("data"), dir.path().join("node"), dir.path().join("log"));
-    GOOD.iter().for_each(|(name, text)| write(&data, name, text.as_bytes()));
+/// A spec with an audience for each query, which can be built from the valid files.
+fn spec() -> String {
     let mut spec = "version: 1\nsources:\n  - { name: s, path: data, columns: { amount: integer } }\naudiences:\n"
         .to_owned();
     for (name, sql) in QUERIES {
@@ -89,41 +86,22 @@ async fn errors_show_no_value_of_the_data() {
             "  - {{ name: {name}, sql: \"{sql}\", guard: {{ min_members: 0 }} }}\n"
         ));
     }
-    let spec_file = dir.path().join("throng.yaml");
-    std::fs::write(&spec_file, &spec).expect("written");
-    let node = NodeProcess::start(&node_dir, &spec_file, &log);
-    let http = http();
-    let audiences = async |done: &dyn Fn(&Value) -> bool| {
-        wait_for("the audiences", async || {
-            let answer = get(&http, format!("{}/v1/audiences", node.url)).await?;
-            let all = answer["audiences"].as_array().ok_or("no list")?;
-            let left: Vec<&Value> = all.iter().filter(|audience| !done(audience)).collect();
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        })
-        .await;
-    };
-    audiences(&|audience| audience["current"].is_object()).await;
-    bad().iter().for_each(|(name, bytes)| write(&data, name, bytes));
-    for (name, _) in QUERIES {
-        let url = format!("{}/v1/audiences/{name}/refresh", node.url);
-        assert!(post(&http, url).send().await.expect("answered").status().is_success(), "{name}");
-    }
-    // TRY_CAST does not fail, so this audience is published again.
-    let ended = |audience: &Value| {
-        let state = audience["refresh"]["state"].as_str();
-        match audience["name"].as_str() {
-            Some("cast") => state == Some("completed"),
-            _ => state == Some("failed"),
-        }
-    };
-    audiences(&ended).await;
-    // A spec whose query fails over these files.
-    let failing = spec.replace("TRY_CAST(v AS INTEGER) IS NULL", "CAST(v AS INTEGER) > 1");
-    let sent = serde_json::json!({ "base": dir.path(), "files": [{ "path": "throng.yaml", "text": failing }] });
+    spec
+}
+
+async fn wait_for_audiences(http: &Client, node_url: &str, done: impl Fn(&Value) -> bool) {
+    wait_for("the audiences", async || {
+        let answer = get(http, format!("{node_url}/v1/audiences")).await?;
+        let all = answer["audiences"].as_array().ok_or("no list")?;
+        let left: Vec<&Value> = all.iter().filter(|audience| !done(audience)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+}
+
+/// Everything that the API and the pages say about the refreshes.
+async fn answers_about_errors(http: &Client, node_url: &str) -> Vec<String> {
     let mut answers = Vec::new();
-    let planned = post(&http, format!("{}/v1/spec/plan", node.url)).json(&sent).send().await;
-    answers.push(planned.expect("answered").text().await.expect("text"));
-    assert!(answers[0].contains("cannot be converted"), "{}", answers[0]);
     for path in [
         "/v1/sources",
         "/v1/audiences",
@@ -137,15 +115,51 @@ async fn errors_show_no_value_of_the_data() {
         "/audiences/compared",
         "/alerts",
     ] {
-        let response =
-            get_text(&http, format!("{}{path}", node.url)).send().await.expect("answered");
+        let response = get_text(http, format!("{node_url}{path}")).send().await.expect("answered");
         assert!(response.status().is_success(), "{path}: {}", response.status());
         answers.push(response.text().await.expect("text"));
     }
     for (name, _) in QUERIES {
-        let url = format!("{}/v1/audiences/{name}", node.url);
-        answers.push(get(&http, url).await.expect("the audience").to_string());
+        let url = format!("{node_url}/v1/audiences/{name}");
+        answers.push(get(http, url).await.expect("the audience").to_string());
     }
+    answers
+}
+
+#[tokio::test]
+async fn errors_show_no_value_of_the_data() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let (data, node_dir, log) =
+        (dir.path().join("data"), dir.path().join("node"), dir.path().join("log"));
+    GOOD.iter().for_each(|(name, text)| write(&data, name, text.as_bytes()));
+    let spec = spec();
+    let spec_file = dir.path().join("throng.yaml");
+    std::fs::write(&spec_file, &spec).expect("written");
+    let node = NodeProcess::start(&node_dir, &spec_file, &log);
+    let http = http();
+    wait_for_audiences(&http, &node.url, |audience| audience["current"].is_object()).await;
+    bad().iter().for_each(|(name, bytes)| write(&data, name, bytes));
+    for (name, _) in QUERIES {
+        let url = format!("{}/v1/audiences/{name}/refresh", node.url);
+        assert!(post(&http, url).send().await.expect("answered").status().is_success(), "{name}");
+    }
+    // TRY_CAST does not fail, so this audience is published again.
+    let ended = |audience: &Value| {
+        let state = audience["refresh"]["state"].as_str();
+        match audience["name"].as_str() {
+            Some("cast") => state == Some("completed"),
+            _ => state == Some("failed"),
+        }
+    };
+    wait_for_audiences(&http, &node.url, ended).await;
+    // A spec whose query fails over these files.
+    let failing = spec.replace("TRY_CAST(v AS INTEGER) IS NULL", "CAST(v AS INTEGER) > 1");
+    let sent = serde_json::json!({ "base": dir.path(), "files": [{ "path": "throng.yaml", "text": failing }] });
+    let planned = post(&http, format!("{}/v1/spec/plan", node.url)).json(&sent).send().await;
+    let planned = planned.expect("answered").text().await.expect("text");
+    assert!(planned.contains("cannot be converted"), "{planned}");
+    let mut answers = vec![planned];
+    answers.extend(answers_about_errors(&http, &node.url).await);
     for text in &answers {
         assert!(!text.to_lowercase().contains(MARKER), "{text}");
     }

@@ -12,6 +12,7 @@ use crate::Record;
 
 use super::super::log::TIME_HEADER;
 use super::compression::decompress;
+use super::error::BatchError;
 
 /// The fields base offset and length, which the length does not include.
 const LENGTH_PREFIX: usize = 12;
@@ -24,21 +25,6 @@ const CODEC: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
-
-/// Why record batches cannot be decoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BatchError {
-    #[error("a record batch ends in the middle of a field")]
-    Truncated,
-    #[error("a record batch has the checksum {found:08x}, not {expected:08x}")]
-    Checksum { found: u32, expected: u32 },
-    #[error("a record batch is of version {0}; Throng reads version 2, of Kafka 0.11 and later")]
-    Version(i8),
-    #[error("a record batch is compressed by codec {0}, which Throng does not support")]
-    Codec(i16),
-    #[error("a record batch cannot be decompressed: {0}")]
-    Decompression(String),
-}
 
 /// The result of a fetch.
 #[derive(Debug, Default, PartialEq, Eq)]

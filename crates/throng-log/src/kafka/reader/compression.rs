@@ -4,7 +4,7 @@ use std::io::Read;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::batch::BatchError;
+use super::error::BatchError;
 
 /// The limit of a decompressed batch: eight times the largest message that Throng's topics accept.
 const MAX_DECOMPRESSED_BYTES: usize = 128 << 20;

@@ -7,7 +7,21 @@ use kafka_protocol::ResponseError;
 use crate::LogError;
 
 use super::super::client::hints;
-use super::batch::BatchError;
+
+/// Why record batches cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BatchError {
+    #[error("a record batch ends in the middle of a field")]
+    Truncated,
+    #[error("a record batch has the checksum {found:08x}, not {expected:08x}")]
+    Checksum { found: u32, expected: u32 },
+    #[error("a record batch is of version {0}; Throng reads version 2, of Kafka 0.11 and later")]
+    Version(i8),
+    #[error("a record batch is compressed by codec {0}, which Throng does not support")]
+    Codec(i16),
+    #[error("a record batch cannot be decompressed: {0}")]
+    Decompression(String),
+}
 
 /// Why a read failed.
 #[derive(Debug, thiserror::Error)]

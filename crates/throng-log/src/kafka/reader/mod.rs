@@ -9,6 +9,7 @@
 mod batch;
 mod compression;
 mod connection;
+mod connector;
 mod error;
 mod sasl;
 
@@ -30,7 +31,8 @@ use super::client::KafkaSettings;
 use batch::Fetched;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::{fuzz, fuzz_seeds};
-use connection::{Connection, Connector};
+use connection::Connection;
+use connector::Connector;
 use error::ReadError;
 
 /// Versions that every broker since 2.1 supports, the oldest release that works with Kafka 4 (KIP-896).
