@@ -20,7 +20,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use throng_aggregator::Feed;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
@@ -158,7 +157,7 @@ impl Node {
         }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
-        let Parts { ctx, feed, share, stamps } = open_with_retries(&mut config, &roles).await?;
+        let Parts { ctx, share, stamps } = open_with_retries(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
@@ -176,7 +175,7 @@ impl Node {
             );
         }
         let work = stop.child_token();
-        let mut roles = start_roles(&ctx, feed, share, &work);
+        let mut roles = start_roles(&ctx, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
@@ -321,7 +320,6 @@ fn role_names(roles: &[Role]) -> String {
 /// The opened parts of a node, before its roles start.
 struct Parts {
     ctx: Arc<NodeContext>,
-    feed: Option<Feed>,
     share: Option<PartitionAssignment>,
     stamps: Option<Stamps>,
 }
@@ -359,13 +357,12 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
     }
-    let feed = backends.feed.clone();
     let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
     let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
     if let Some(stamps) = &mut stamps {
         stamps.start_run(&*ctx.ledger).await?;
     }
-    Ok(Parts { ctx, feed, share, stamps })
+    Ok(Parts { ctx, share, stamps })
 }
 
 /// Builds the context from what was opened.
@@ -458,7 +455,6 @@ pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
 /// Starts the roles. One that exits by itself is a bug: it is logged and restarted.
 fn start_roles(
     ctx: &Arc<NodeContext>,
-    feed: Option<Feed>,
     share: Option<PartitionAssignment>,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
@@ -493,6 +489,10 @@ fn start_roles(
     }
     if has(Role::Aggregate) {
         start!("aggregate", roles::aggregate::run);
+        start!("standby", roles::aggregate::run_standbys);
+    }
+    if [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has) {
+        start!("feed", roles::aggregate::follow_feed);
     }
     start!("follow", roles::cluster::run);
     start!("probe", roles::probe::run);
@@ -501,18 +501,6 @@ fn start_roles(
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));
-    }
-    if let Some(feed) = &feed
-        && has(Role::Aggregate)
-    {
-        let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::run_standbys(ctx, feed, stop)));
-    }
-    if let Some(feed) = feed
-        && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)
-    {
-        let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
     }
     running
 }

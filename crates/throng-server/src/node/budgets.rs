@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_aggregator::{Budgets, BudgetsParts};
+use throng_aggregator::{APPLY_TIMEOUT, Budgets, BudgetsParts};
 use throng_gate::Gate;
 use throng_log::Retention;
 use throng_membership::MembershipIndex;
@@ -65,8 +65,7 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
     BudgetsParts {
         objects: Arc::clone(&backends.objects),
         log: Arc::clone(&backends.log),
-        feed: backends.feed.clone(),
-        append_mode: backends.append_mode,
+        feed: Arc::clone(&backends.feed),
         clock: Arc::clone(&config.clock),
         retention: Retention {
             bytes: settings.log_retention.bytes,
@@ -74,6 +73,7 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         },
         accept_log_loss: config.accept_log_loss.clone(),
         dedupe_window: Duration::from_secs(u64::from(settings.dedupe_hours) * 3_600),
+        apply_timeout: APPLY_TIMEOUT,
         health: Arc::<Health>::clone(health),
     }
 }
