@@ -21,11 +21,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_log::PartitionAssignment;
+use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
+use throng_store::Ledger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// delay between two tries.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKEND_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The shortest time between two polls of a role, by this process alone and where many processes poll one
+/// ledger.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MIN_SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The file of the data directory with the key of identifiers. Not part of backups.
+const IDENTIFIERS_KEY_FILE: &str = "identifiers.key";
 /// Changes that a page may lag behind. A page that lags further reads everything again.
 const CHANGES_CAPACITY: usize = 256;
 
@@ -165,7 +172,9 @@ impl Node {
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
         write_private(&dir.join(ADDRESS_FILE), &url)?;
-        // Only this line sets it.
+        let place = if shared { format!("on {url}") } else { "on this node".to_owned() };
+        // Only these lines set them.
+        let _ = ctx.alert_place.set(place);
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = throng_refresh::recover(&ctx.refresh).await {
@@ -365,6 +374,46 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
     Ok(Parts { ctx, share, stamps })
 }
 
+/// The settings of roles that depend on whether other processes use the same backends.
+struct RoleSettings {
+    helps_others: bool,
+    min_poll_interval: Duration,
+    identifiers_key_file: Option<PathBuf>,
+}
+
+impl RoleSettings {
+    fn of(config: &NodeConfig) -> Self {
+        match config.spec.node.is_shared() {
+            true => Self {
+                helps_others: true,
+                min_poll_interval: MIN_SHARED_POLL_INTERVAL,
+                identifiers_key_file: None,
+            },
+            false => Self {
+                helps_others: false,
+                min_poll_interval: MIN_POLL_INTERVAL,
+                identifiers_key_file: Some(config.data_dir.join(IDENTIFIERS_KEY_FILE)),
+            },
+        }
+    }
+}
+
+/// Whether one of these roles needs the published snapshots.
+fn serves_membership(roles: &[Role]) -> bool {
+    let serving = [Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup];
+    serving.iter().any(|role| roles.contains(role))
+}
+
+/// Compares the number of partitions of the log with that in the ledger, which has it since the first start.
+async fn check_log_partitions(ledger: &dyn Ledger, log: &dyn EventLog) -> Result<(), NodeError> {
+    let found = log.partitions();
+    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
+    match found == stored {
+        true => Ok(()),
+        false => Err(NodeError::LogPartitions { found, stored }),
+    }
+}
+
 /// Builds the context from what was opened.
 async fn assemble(
     config: &NodeConfig,
@@ -377,15 +426,9 @@ async fn assemble(
     let access = access::open(config, &backends.ledger).await?;
     let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
-    let found = backends.log.partitions();
-    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
-    if found != stored {
-        return Err(NodeError::LogPartitions { found, stored });
-    }
+    check_log_partitions(&*ledger, &*backends.log).await?;
     let lake = open_lake(dir, &spec, &config.query_worker)?;
-    let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
-    let serves_membership =
-        has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
+    let (serves_membership, settings) = (serves_membership(&roles), RoleSettings::of(config));
     let (membership, faults) = match serves_membership {
         true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
         false => (MembershipIndex::empty(seed), Vec::new()),
@@ -402,6 +445,8 @@ async fn assemble(
         seed,
         holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
         serves_membership,
+        helps_others: settings.helps_others,
+        min_poll_interval: settings.min_poll_interval,
         spec: Arc::new(ArcSwap::from_pointee(spec)),
         lake: Arc::new(ArcSwap::from_pointee(lake)),
         membership: Arc::new(ArcSwap::new(membership)),
@@ -413,6 +458,7 @@ async fn assemble(
         roles,
         serves_membership,
         url: OnceLock::new(),
+        alert_place: OnceLock::new(),
         started_at: clock.now(),
         clock: Arc::clone(clock),
         spec: Arc::clone(&refresh.spec),
@@ -423,6 +469,8 @@ async fn assemble(
         ledger,
         objects,
         queues: backends.queues,
+        min_poll_interval: settings.min_poll_interval,
+        identifiers_key_file: settings.identifiers_key_file,
         seed,
         holder: refresh.holder.clone(),
         lake: Arc::clone(&refresh.lake),

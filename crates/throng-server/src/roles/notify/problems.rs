@@ -39,10 +39,7 @@ pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
 }
 
 async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Result<(), LedgerError> {
-    let place = match ctx.spec.load().node.is_shared() {
-        true => format!("on {}", ctx.url.get().map_or("a node", String::as_str)),
-        false => "on this node".to_owned(),
-    };
+    let place = ctx.alert_place.get().map_or("on a node", String::as_str);
     let raised = match raised {
         Some(raised) => raised,
         // Alerts that the previous process raised and did not resolve.
@@ -50,13 +47,13 @@ async fn round(ctx: &NodeContext, raised: &mut Option<BTreeSet<Cause>>) -> Resul
             let all = ctx.ledger.alerts(MAX_ALERTS).await?;
             let of_this_node = all
                 .into_iter()
-                .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(&place))
+                .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(place))
                 .map(|alert| (alert.kind, alert.subject));
             raised.insert(of_this_node.collect())
         }
     };
     let now = ctx.clock.now();
-    let wanted = alerts(&ctx.health.problems(), &place, now);
+    let wanted = alerts(&ctx.health.problems(), place, now);
     let kept: BTreeSet<Cause> =
         wanted.iter().map(|alert| (alert.kind, alert.subject.clone())).collect();
     let ended: Vec<Cause> = raised.difference(&kept).cloned().collect();
