@@ -62,6 +62,7 @@ pub(super) async fn open(
 
 fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> BudgetsParts {
     let settings = &config.spec.node;
+    let request_timeout = Duration::from_secs(u64::from(settings.request_timeout_secs));
     BudgetsParts {
         objects: Arc::clone(&backends.objects),
         log: Arc::clone(&backends.log),
@@ -73,7 +74,8 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         },
         accept_log_loss: config.accept_log_loss.clone(),
         dedupe_window: Duration::from_secs(u64::from(settings.dedupe_hours) * 3_600),
-        apply_timeout: APPLY_TIMEOUT,
+        // Shorter than the timeout of a request, which would answer with an error for events in the log.
+        apply_timeout: APPLY_TIMEOUT.min(request_timeout / 2),
         health: Arc::<Health>::clone(health),
     }
 }
