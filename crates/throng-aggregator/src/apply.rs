@@ -44,14 +44,15 @@ struct Applying<'a> {
 /// Events that are decoded and not applied yet.
 struct DecodedEvents<'a> {
     events: Vec<(EventRef<'a>, Timestamp)>,
-    /// The offset of the record of each event, and its index in it.
+    /// The offset of the first record that they may be from.
+    first: u64,
+    /// The offset of the record of each event, and its index in it; only for callers that wait.
     places: Vec<(u64, usize)>,
 }
 
 impl DecodedEvents<'_> {
     fn new() -> Self {
-        let events = Vec::with_capacity(EVENTS_PER_BATCH);
-        Self { events, places: Vec::with_capacity(EVENTS_PER_BATCH) }
+        Self { events: Vec::with_capacity(EVENTS_PER_BATCH), first: 0, places: Vec::new() }
     }
 
     fn truncate(&mut self, length: usize) {
@@ -134,9 +135,13 @@ impl Applying<'_> {
         records: &[Record],
         mut outcomes: Option<&mut RecordOutcomes>,
     ) -> Result<EventCounts, BudgetsError> {
-        let mut decoded = DecodedEvents::new();
+        let (mut decoded, is_wanted) = (DecodedEvents::new(), outcomes.is_some());
         let (mut counts, mut refused) = (EventCounts::default(), 0);
         for record in records {
+            if decoded.events.is_empty() {
+                // Also after records that have no events.
+                decoded.first = record.offset;
+            }
             if self.quarantine.contains(record.offset) {
                 refused += 1;
                 continue;
@@ -145,7 +150,9 @@ impl Applying<'_> {
             let read = read_record(&record.value, |event| {
                 if self.is_checked || event.is_sound(record.at, self.dedupe_window) {
                     decoded.events.push((event, record.at));
-                    decoded.places.push((record.offset, index));
+                    if is_wanted {
+                        decoded.places.push((record.offset, index));
+                    }
                 } else {
                     // Not one that a caller here waits for: it was checked against the same time.
                     refused += 1;
@@ -184,11 +191,12 @@ impl Applying<'_> {
         decoded: &DecodedEvents<'_>,
         outcomes: Option<&mut RecordOutcomes>,
     ) -> Result<EventCounts, BudgetsError> {
-        let Some((offset, _)) = decoded.places.first() else { return Ok(EventCounts::default()) };
         // A panic leaves the engine half changed: the caller drops the state.
         let apply = || apply_decoded(&mut state.engine, decoded, outcomes);
-        let counts = catch_unwind(AssertUnwindSafe(apply))
-            .map_err(|_| BudgetsError::Panicked { partition: self.number, offset: *offset })?;
+        let counts = catch_unwind(AssertUnwindSafe(apply)).map_err(|_| BudgetsError::Panicked {
+            partition: self.number,
+            offset: decoded.first,
+        })?;
         match state.engine.has_failed() {
             false => Ok(counts),
             true => Err(BudgetsError::Unavailable { partition: self.number }),
@@ -201,7 +209,7 @@ fn apply_decoded(
     decoded: &DecodedEvents<'_>,
     outcomes: Option<&mut RecordOutcomes>,
 ) -> EventCounts {
-    let DecodedEvents { events, places } = decoded;
+    let DecodedEvents { events, places, .. } = decoded;
     #[cfg(test)]
     events.iter().for_each(|(event, _)| super::tests::panic_at(event.id.as_str()));
     match outcomes {

@@ -413,9 +413,10 @@ impl Budgets {
         }
         // The next tick publishes keyframes.
         self.ticks.store(0, Ordering::Relaxed);
+        let led: Vec<Frame> = self.led.load().iter().map(|led| led.keyframe()).collect();
         let _forwarding = self.forwarding.lock();
-        for partition in self.led.load().iter() {
-            self.feed_state.apply(&partition.keyframe());
+        for keyframe in &led {
+            self.feed_state.apply(keyframe);
         }
         for frame in self.keyframes() {
             // It fails only if there are no subscribers.

@@ -50,7 +50,7 @@ impl TailBuffers {
 
     /// Adds the records of a commit to every buffer. Values are shared and not copied.
     pub(super) fn push(&mut self, commit: &[Record]) {
-        let bytes = commit.iter().map(size).sum();
+        let bytes: usize = commit.iter().map(size).sum();
         self.buffers.values_mut().for_each(|buffer| buffer.push(commit, bytes));
     }
 
