@@ -1,16 +1,111 @@
-//! Events are checked and appended to the log.
+//! Events are checked and appended to the log, and the caller is answered when they are durable and applied.
+//!
+//! The append is what is acknowledged. If this process leads the partition, the answer also says what became
+//! of each event; the wait for that is bounded, and its end is never an error: the events are in the log, and
+//! are counted when they are applied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use throng_budget::{Event, EventProblem, MAX_PROBLEMS};
+use bytes::Bytes;
+use throng_budget::{Event, EventProblem, MAX_PROBLEMS, events_to_record};
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 use throng_telemetry::metrics;
 
-use super::{
-    Accepted, AppendMode, Budgets, BudgetsError, ProblemKind, apply, catalog, partition_of,
-};
+use super::outcomes::{RecordOutcomes, Rejection};
+use super::replica::PartitionReplica;
+use super::{Budgets, BudgetsError, ProblemKind, catalog, partition_of};
+
+/// Events of one record: it stays far below the largest record that a log accepts.
+const RECORD_EVENTS: usize = 10_000;
+
+/// The result of a batch of events. They are in the log, except those that are rejected.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accepted {
+    /// Events that count; and, if they are not applied yet or another process applies them, all that were
+    /// appended.
+    pub accepted: u64,
+    /// Events whose id was counted before.
+    pub duplicates: u64,
+    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
+    pub repeated: u64,
+    /// Events that do not count, by their index in the batch: the first 1,000 of them.
+    pub rejected: Vec<(usize, EventProblem)>,
+    /// By partition, the first offset of the log after the events: a frame with this log position, or a
+    /// higher one, includes them.
+    pub positions: Vec<(u32, u64)>,
+    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
+    pub rejected_count: u64,
+}
+
+impl Accepted {
+    /// The answer for events in the log whose effect is not known.
+    fn appended(events: &[(usize, Event)], position: (u32, u64)) -> Self {
+        Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
+    }
+
+    /// The answer for events that are applied. `first`: the offset of their first record.
+    fn applied(
+        events: &[(usize, Event)],
+        first: u64,
+        position: (u32, u64),
+        outcomes: RecordOutcomes,
+    ) -> Self {
+        let mut answer = Self { positions: vec![position], ..Self::default() };
+        for (offset, outcome) in outcomes {
+            answer.duplicates += outcome.duplicates;
+            answer.repeated += outcome.repeated;
+            // As `records` has cut them.
+            let before = usize::try_from(offset - first).unwrap_or(usize::MAX);
+            let before = before.saturating_mul(RECORD_EVENTS);
+            for (index, rejection) in outcome.rejected {
+                if let Some((index, event)) = events.get(before.saturating_add(index)) {
+                    answer.reject(*index, problem(&rejection, event));
+                }
+            }
+        }
+        let others = answer.duplicates + answer.repeated + answer.rejected_count;
+        answer.accepted = (events.len() as u64).saturating_sub(others);
+        answer
+    }
+
+    fn reject(&mut self, index: usize, problem: EventProblem) {
+        self.rejected_count += 1;
+        if self.rejected.len() < MAX_PROBLEMS {
+            self.rejected.push((index, problem));
+        }
+    }
+
+    fn add(&mut self, part: Self) {
+        self.accepted += part.accepted;
+        self.duplicates += part.duplicates;
+        self.repeated += part.repeated;
+        self.rejected_count += part.rejected_count;
+        self.rejected.extend(part.rejected);
+        self.positions.extend(part.positions);
+    }
+}
+
+fn problem(rejection: &Rejection, event: &Event) -> EventProblem {
+    let (field, message, help) = match rejection {
+        Rejection::UnknownAdGroup => return EventProblem::unknown_ad_group(&event.ad_group, None),
+        Rejection::TooOld => (
+            "at",
+            format!("{} is before the time from which ids are remembered", event.at),
+            "node.dedupe_hours was raised: events from before the earlier window could count twice",
+        ),
+        Rejection::Overflow(error) => ("event", error.to_string(), "check the ad group's price"),
+    };
+    EventProblem { line: 0, field: field.to_owned(), message, help: help.to_owned() }
+}
+
+/// Events as records of the log.
+fn records(events: &[(usize, Event)]) -> Vec<Bytes> {
+    let chunks = events.chunks(RECORD_EVENTS);
+    chunks.map(|chunk| events_to_record(chunk.iter().map(|(_, event)| event)).into()).collect()
+}
 
 /// Whether an event can count.
 fn check(
@@ -27,19 +122,22 @@ fn check(
 }
 
 impl Budgets {
-    /// Appends events to the log. When it returns, those accepted are durable; where this process
-    /// alone appends, they are applied too, unless that fails: then they are applied when the partition
-    /// is reopened. An event that cannot count is rejected alone. Waits for one sync of the disk, shared by
-    /// all calls at the same time, or for the brokers.
+    /// Appends events to the log. When it returns, those accepted are durable. Those of partitions that this
+    /// process leads are applied too, unless that fails or takes longer than the timeout: then they count
+    /// when they are applied, and the answer has them as accepted. An event that cannot count is rejected
+    /// alone. Waits for one sync of the disk, shared by all calls at the same time, or for the brokers.
     ///
     /// # Errors
     /// [`BudgetsError::Append`] if the log failed: events of other partitions may be counted. The caller
-    /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`],
-    /// [`BudgetsError::Unavailable`]. Never for a partition whose events are in the log.
+    /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`]. Never for a
+    /// partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(BudgetsError::Closed);
+        }
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
-        let applied = self.applied.load();
+        let applied = self.applied.load_full();
         let now = self
             .clock
             .time_for(|now| events.iter().all(|e| e.check_time(now, self.dedupe_window).is_ok()));
@@ -50,15 +148,11 @@ impl Budgets {
                 Err(problem) => answer.reject(index, problem),
             }
         }
-        let appends = by_partition.into_iter().enumerate().filter(|(_, e)| !e.is_empty());
+        drop(applied);
+        let appends = (0..).zip(by_partition).filter(|(_, events)| !events.is_empty());
         let appends = appends.map(|(partition, events)| self.append(partition, events, now));
         for part in futures::future::try_join_all(appends).await? {
-            answer.accepted += part.accepted;
-            answer.duplicates += part.duplicates;
-            answer.repeated += part.repeated;
-            answer.rejected_count += part.rejected_count;
-            answer.rejected.extend(part.rejected);
-            answer.positions.extend(part.positions);
+            answer.add(part);
         }
         answer.rejected.sort_by_key(|(index, _)| *index);
         answer.rejected.truncate(MAX_PROBLEMS);
@@ -69,33 +163,35 @@ impl Budgets {
         Ok(answer)
     }
 
+    /// Appends, then waits until the events are applied, if this process does that.
     async fn append(
         &self,
-        partition: usize,
+        partition: u32,
         events: Vec<(usize, Event)>,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
-        let number = partition as u32;
-        let appended = match self.append_mode {
-            AppendMode::Exclusive => {
-                let led = self.led.load_full();
-                match led.iter().find(|p| p.number() == number) {
-                    Some(leader) => leader.append(events, now).await,
-                    None => Err(BudgetsError::Unavailable { partition: number }),
-                }
+        let records = records(&events);
+        let count = records.len() as u64;
+        let leader: Option<Arc<PartitionReplica>> =
+            self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
+        // Before the append: the events may be applied before it returns.
+        let waiting = leader.as_ref().map(|leader| leader.wait_for_outcomes());
+        let appended = self.log.append(partition, now, records).await;
+        let appended = appended.map_err(|error| BudgetsError::Append(Arc::new(error)));
+        self.report_append(partition, appended.as_ref().err());
+        let first = appended?;
+        let position = (partition, first.saturating_add(count));
+        let outcomes = match leader.zip(waiting) {
+            Some((leader, waiting)) => {
+                let applied = leader.wait_until_applied(position.1, self.apply_timeout).await;
+                applied.then(|| waiting.take(first..position.1)).flatten()
             }
-            AppendMode::Shared => {
-                let records: Vec<bytes::Bytes> =
-                    apply::records(events.iter().map(|(_, event)| event));
-                let count = records.len() as u64;
-                let appended = self.log.append(number, now, records).await;
-                appended
-                    .map(|first| Accepted::appended(&events, (number, first.saturating_add(count))))
-                    .map_err(|error| BudgetsError::Append(Arc::new(error)))
-            }
+            None => None,
         };
-        self.report_append(number, appended.as_ref().err());
-        appended
+        Ok(match outcomes {
+            Some(outcomes) => Accepted::applied(&events, first, position, outcomes),
+            None => Accepted::appended(&events, position),
+        })
     }
 
     /// Reports to the node's health whether the log accepts events.
@@ -132,4 +228,47 @@ impl Budgets {
 /// The key of the health problem of a partition's log.
 fn log_problem_key(partition: u32) -> String {
     format!("log/{partition}")
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_budget::EventKind;
+    use throng_model::MoneyError;
+
+    use super::super::outcomes::RecordOutcome;
+    use super::*;
+
+    #[test]
+    fn an_answer_names_events_by_their_index_in_the_batch() {
+        let event = |number: usize| Event {
+            id: number.to_string(),
+            kind: EventKind::Impression,
+            ad_group: AdGroupName::new("shoes").unwrap(),
+            insertion_id: None,
+            at: Timestamp(1),
+            inserted_at: None,
+        };
+        // Every other event of the batch is of another partition.
+        let events: Vec<(usize, Event)> = (0..25_000).map(|n| (2 * n, event(n))).collect();
+        assert_eq!(records(&events).len(), 3);
+        let rejected = |rejected: &[(usize, Rejection)]| RecordOutcome {
+            duplicates: 1,
+            repeated: 2,
+            rejected: rejected.to_vec(),
+        };
+        let overflow = Rejection::Overflow(MoneyError::Overflow);
+        let outcomes = RecordOutcomes::from([
+            (7, rejected(&[(3, Rejection::TooOld)])),
+            (9, rejected(&[(4_998, Rejection::UnknownAdGroup), (4_999, overflow)])),
+        ]);
+        let answer = Accepted::applied(&events, 7, (4, 10), outcomes);
+        assert_eq!((answer.duplicates, answer.repeated, answer.rejected_count), (2, 4, 3));
+        assert_eq!(answer.accepted, 25_000 - 9);
+        let indexes: Vec<usize> = answer.rejected.iter().map(|(index, _)| *index).collect();
+        assert_eq!(indexes, [6, 49_996, 49_998]);
+        let fields: Vec<&str> =
+            answer.rejected.iter().map(|(_, problem)| problem.field.as_str()).collect();
+        assert_eq!(fields, ["at", "ad_group", "event"]);
+        assert_eq!(answer.positions, [(4, 10)]);
+    }
 }

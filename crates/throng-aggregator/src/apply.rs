@@ -1,30 +1,24 @@
-//! From the log's records to a partition's state: the task of a partition to which this process alone
-//! appends, and that of one to which any process appends.
+//! From the log's records to a partition's state. One task for each replica follows the log, whichever
+//! process appends to it, so that events are applied in the order of the log, and the state is at every moment
+//! the one of the log up to an offset.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use throng_budget::{
-    Engine, Event, EventCounts, EventEffect, EventProblem, EventRef, MAX_PROBLEMS,
-    events_to_record, read_record,
-};
+use throng_budget::{Engine, EventCounts, EventRef, read_record};
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use throng_telemetry::metrics;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
+use super::BudgetsError;
+use super::outcomes::{Outcomes, RecordOutcomes, add_effect};
 use super::quarantine::Quarantine;
-use super::state::{PartitionState, checksum};
-use super::{AppendMode, BudgetsError};
+use super::state::PartitionState;
 
-/// Waiting batches are joined to one append until it has this many events.
-const APPEND_EVENTS: usize = 50_000;
-/// Events of one record: it stays far below the largest record that a log accepts.
-const RECORD_EVENTS: usize = 10_000;
 /// Events that are decoded before they are applied: few enough to stay in the processor's caches.
 const EVENTS_PER_BATCH: usize = 512;
 /// Before a follower reads the log again after an error.
@@ -34,56 +28,37 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// at fault and not a record.
 const MAX_FAILING_RECORDS: usize = 100;
 
-/// The result of a batch of events.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Accepted {
-    /// Events that count.
-    pub accepted: u64,
-    /// Events whose id was counted before.
-    pub duplicates: u64,
-    /// Impressions and clicks whose insertion already has one, under another id: they do not count.
-    pub repeated: u64,
-    /// Events that do not count, by their index in the batch: the first 1,000 of them.
-    pub rejected: Vec<(usize, EventProblem)>,
-    /// By partition, the first offset of the log after the events: a frame with this log position, or a
-    /// higher one, includes them.
-    pub positions: Vec<(u32, u64)>,
-    /// How many do not count. With `accepted`, `duplicates` and `repeated` it adds up to the batch.
-    pub rejected_count: u64,
-}
-
-impl Accepted {
-    /// Events that are in the log, as far as is known before they are applied.
-    pub(super) fn appended(events: &[(usize, Event)], position: (u32, u64)) -> Self {
-        Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
-    }
-
-    pub(super) fn reject(&mut self, index: usize, problem: EventProblem) {
-        self.rejected_count += 1;
-        if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((index, problem));
-        }
-    }
-}
-
-/// Events that wait to be appended, with their indexes in the caller's batch.
-pub(super) struct Batch {
-    pub(super) events: Vec<(usize, Event)>,
-    /// The time against which they were checked.
-    pub(super) now: Timestamp,
-    pub(super) done: oneshot::Sender<Result<Accepted, Arc<LogError>>>,
-}
-
 /// How records are applied.
 struct Applying<'a> {
     number: u32,
-    append_mode: AppendMode,
     quarantine: &'a Quarantine,
     now: Timestamp,
+    /// Every event was checked before it was appended.
+    is_checked: bool,
     /// How old events may be.
     dedupe_window: Duration,
     /// Records are applied one by one, so that the one that fails is known.
     one_by_one: bool,
+}
+
+/// Events that are decoded and not applied yet.
+struct DecodedEvents<'a> {
+    events: Vec<(EventRef<'a>, Timestamp)>,
+    /// The offset of the first record that they may be from.
+    first: u64,
+    /// The offset of the record of each event, and its index in it; only for callers that wait.
+    places: Vec<(u64, usize)>,
+}
+
+impl DecodedEvents<'_> {
+    fn new() -> Self {
+        Self { events: Vec::with_capacity(EVENTS_PER_BATCH), first: 0, places: Vec::new() }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.events.truncate(length);
+        self.places.truncate(length);
+    }
 }
 
 /// Applies what was appended since the checkpoint. The returned tail continues from there.
@@ -104,7 +79,7 @@ async fn replay(
         }
         while state.offset < end {
             let records = tail.next().await?;
-            counts += applying.apply(state, &records)?;
+            counts += applying.apply(state, &records, None)?;
             state.advance(tail.position(), &records);
         }
     }
@@ -118,7 +93,6 @@ async fn replay(
 /// records one by one: the one that panics is then known and goes to the quarantine. Without the quarantine
 /// one such record would stop its partition for ever, in every process that takes it over.
 pub(super) async fn replay_and_quarantine(
-    append_mode: AppendMode,
     quarantine: &Quarantine,
     state: &mut PartitionState,
     restore: impl Fn() -> Result<PartitionState, BudgetsError>,
@@ -126,8 +100,9 @@ pub(super) async fn replay_and_quarantine(
     (now, dedupe_window): (Timestamp, Duration),
 ) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
     let number = state.engine.partition();
+    let is_checked = log.is_exclusive();
     let mut applying =
-        Applying { number, append_mode, quarantine, now, dedupe_window, one_by_one: false };
+        Applying { number, quarantine, now, is_checked, dedupe_window, one_by_one: false };
     let mut failing = 0;
     loop {
         match replay(&applying, state, log).await {
@@ -150,7 +125,7 @@ pub(super) async fn replay_and_quarantine(
 impl Applying<'_> {
     /// Applies the events of records. Where any process may append, events are checked here, against the
     /// record's time and not the clock, so that every replica and every replay decides the same. A record
-    /// that cannot be decoded goes to the quarantine.
+    /// that cannot be decoded goes to the quarantine. `outcomes`: for callers that wait for these events.
     ///
     /// # Errors
     /// [`BudgetsError::Panicked`]: the state is half changed and must be dropped.
@@ -158,41 +133,44 @@ impl Applying<'_> {
         &self,
         state: &mut PartitionState,
         records: &[Record],
+        mut outcomes: Option<&mut RecordOutcomes>,
     ) -> Result<EventCounts, BudgetsError> {
-        let mut events: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(EVENTS_PER_BATCH);
+        let (mut decoded, is_wanted) = (DecodedEvents::new(), outcomes.is_some());
         let (mut counts, mut refused) = (EventCounts::default(), 0);
-        let mut first = records.first().map_or(0, |record| record.offset);
         for record in records {
-            if events.is_empty() {
+            if decoded.events.is_empty() {
                 // Also after records that have no events.
-                first = record.offset;
+                decoded.first = record.offset;
             }
             if self.quarantine.contains(record.offset) {
                 refused += 1;
                 continue;
             }
-            let before = events.len();
+            let (before, mut index) = (decoded.events.len(), 0);
             let read = read_record(&record.value, |event| {
-                if self.append_mode == AppendMode::Exclusive
-                    || event.is_sound(record.at, self.dedupe_window)
-                {
-                    events.push((event, record.at));
+                if self.is_checked || event.is_sound(record.at, self.dedupe_window) {
+                    decoded.events.push((event, record.at));
+                    if is_wanted {
+                        decoded.places.push((record.offset, index));
+                    }
                 } else {
+                    // Not one that a caller here waits for: it was checked against the same time.
                     refused += 1;
                 }
+                index += 1;
             });
             if let Err(problem) = read {
-                events.truncate(before);
+                decoded.truncate(before);
                 refused += 1;
                 let reason = format!("it is not a throng.events.v1.Events message: {problem}");
                 self.quarantine.add(record.offset, &reason, self.now);
             }
-            if events.len() >= EVENTS_PER_BATCH || self.one_by_one {
-                counts += self.apply_events(state, &events, first)?;
-                events.clear();
+            if decoded.events.len() >= EVENTS_PER_BATCH || self.one_by_one {
+                counts += self.apply_events(state, &decoded, outcomes.as_deref_mut())?;
+                decoded.truncate(0);
             }
         }
-        counts += self.apply_events(state, &events, first)?;
+        counts += self.apply_events(state, &decoded, outcomes)?;
         counts.rejected += refused;
         if counts.rejected > 0 {
             let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
@@ -207,16 +185,18 @@ impl Applying<'_> {
         Ok(counts)
     }
 
-    /// `offset`: of the first record that these events may be from.
     fn apply_events(
         &self,
         state: &mut PartitionState,
-        events: &[(EventRef<'_>, Timestamp)],
-        offset: u64,
+        decoded: &DecodedEvents<'_>,
+        outcomes: Option<&mut RecordOutcomes>,
     ) -> Result<EventCounts, BudgetsError> {
         // A panic leaves the engine half changed: the caller drops the state.
-        let counts = catch_unwind(AssertUnwindSafe(|| apply_all(&mut state.engine, events)))
-            .map_err(|_| BudgetsError::Panicked { partition: self.number, offset })?;
+        let apply = || apply_decoded(&mut state.engine, decoded, outcomes);
+        let counts = catch_unwind(AssertUnwindSafe(apply)).map_err(|_| BudgetsError::Panicked {
+            partition: self.number,
+            offset: decoded.first,
+        })?;
         match state.engine.has_failed() {
             false => Ok(counts),
             true => Err(BudgetsError::Unavailable { partition: self.number }),
@@ -224,10 +204,20 @@ impl Applying<'_> {
     }
 }
 
-fn apply_all(engine: &mut Engine, events: &[(EventRef<'_>, Timestamp)]) -> EventCounts {
+fn apply_decoded(
+    engine: &mut Engine,
+    decoded: &DecodedEvents<'_>,
+    outcomes: Option<&mut RecordOutcomes>,
+) -> EventCounts {
+    let DecodedEvents { events, places, .. } = decoded;
     #[cfg(test)]
     events.iter().for_each(|(event, _)| super::tests::panic_at(event.id.as_str()));
-    engine.apply_all(events)
+    match outcomes {
+        Some(outcomes) => {
+            engine.apply_each(events, |index, effect| add_effect(outcomes, places[index], effect))
+        }
+        None => engine.apply_all(events),
+    }
 }
 
 /// Adds to the metrics of applied events. Only the leader does: a standby replica applies the same events.
@@ -240,12 +230,13 @@ pub(super) fn count(counts: EventCounts) {
         .increment(counts.inserted_at_ignored);
 }
 
-/// The task of a partition to which any process appends: applies what comes.
+/// The task of a replica: applies what is appended, by this process or by others.
 pub(super) struct Follower {
     pub(super) number: u32,
     pub(super) log: Arc<dyn EventLog>,
     pub(super) state: Arc<Mutex<PartitionState>>,
     pub(super) progress: watch::Sender<u64>,
+    pub(super) outcomes: Arc<Outcomes>,
     pub(super) is_leader: Arc<AtomicBool>,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) clock: Arc<dyn Clock>,
@@ -254,43 +245,69 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// Runs until it is aborted, or marks the replica as failed: it is reopened from its checkpoint then.
     pub(super) async fn run(self, mut tail: Box<dyn Tail>) {
         loop {
-            match tail.next().await {
-                Ok(records) => {
-                    let applying = Applying {
-                        number: self.number,
-                        append_mode: AppendMode::Shared,
-                        quarantine: &self.quarantine,
-                        now: self.clock.now(),
-                        dedupe_window: self.dedupe_window,
-                        one_by_one: false,
-                    };
-                    let mut state = self.state.lock();
-                    let Ok(counts) = applying.apply(&mut state, &records) else {
-                        // The partition is reopened from its checkpoint.
-                        return self.failed.store(true, Ordering::Relaxed);
-                    };
-                    // Also over offsets without records.
-                    state.advance(tail.position(), &records);
-                    if self.is_leader.load(Ordering::Relaxed) {
-                        count(counts);
+            let error = match tail.next().await {
+                Ok(records) => match self.apply(&records, tail.position()) {
+                    Ok(()) => continue,
+                    Err(error) => {
+                        tracing::error!(
+                            partition = self.number,
+                            error = &error as &dyn std::error::Error,
+                            "failed to apply events"
+                        );
+                        break;
                     }
-                    self.progress.send_replace(state.offset);
-                }
-                Err(error) => {
-                    tracing::error!(
-                        partition = self.number,
-                        error = &error as &dyn std::error::Error,
-                        "failed to read the event log"
-                    );
-                    match self.reopen_tail().await {
-                        Some(reopened) => tail = reopened,
-                        None => return self.failed.store(true, Ordering::Relaxed),
-                    }
-                }
+                },
+                Err(error) => error,
+            };
+            tracing::error!(
+                partition = self.number,
+                error = &error as &dyn std::error::Error,
+                "failed to read the event log"
+            );
+            // Reading damage again does not help: it is reported when the partition cannot be reopened.
+            let reopened = match error {
+                LogError::Damaged { .. } => None,
+                _ => self.reopen_tail().await,
+            };
+            match reopened {
+                Some(reopened) => tail = reopened,
+                None => break,
             }
         }
+        // Before `progress` is dropped, and with it the wait of callers ends.
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Applies records, up to an offset.
+    fn apply(&self, records: &[Record], position: u64) -> Result<(), BudgetsError> {
+        let applying = Applying {
+            number: self.number,
+            quarantine: &self.quarantine,
+            now: self.clock.now(),
+            is_checked: self.log.is_exclusive(),
+            dedupe_window: self.dedupe_window,
+            one_by_one: false,
+        };
+        let mut outcomes = self.outcomes.is_wanted().then(RecordOutcomes::new);
+        let counts = {
+            let mut state = self.state.lock();
+            let counts = applying.apply(&mut state, records, outcomes.as_mut())?;
+            // Also over offsets without records.
+            state.advance(position, records);
+            counts
+        };
+        if self.is_leader.load(Ordering::Relaxed) {
+            count(counts);
+        }
+        if let Some(outcomes) = outcomes {
+            self.outcomes.add(outcomes);
+        }
+        // Last: who waits for this offset looks for the outcomes then.
+        self.progress.send_replace(position);
+        Ok(())
     }
 
     /// Opens the tail again where it stopped, as soon as that works. `None` if the log does not have that
@@ -314,134 +331,5 @@ impl Follower {
                 ),
             }
         }
-    }
-}
-
-/// The task of a partition to which only this process appends: appends what waits, then applies it.
-/// One task does both, so that events are applied in the order of the log, and the state is at every
-/// moment the one of the log up to an offset.
-pub(super) struct Writer {
-    pub(super) number: u32,
-    pub(super) log: Arc<dyn EventLog>,
-    pub(super) state: Arc<Mutex<PartitionState>>,
-    pub(super) failed: Arc<AtomicBool>,
-}
-
-impl Writer {
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<Batch>) {
-        while let Some(first) = queue.recv().await {
-            let mut count = first.events.len();
-            let mut batches = vec![first];
-            while count < APPEND_EVENTS
-                && let Ok(next) = queue.try_recv()
-            {
-                count += next.events.len();
-                batches.push(next);
-            }
-            self.append_and_apply(batches).await;
-            if self.failed.load(Ordering::Relaxed) {
-                // The partition is reopened from its checkpoint.
-                return;
-            }
-        }
-    }
-
-    async fn append_and_apply(&self, batches: Vec<Batch>) {
-        let records: Vec<Bytes> = batches
-            .iter()
-            .flat_map(|batch| records(batch.events.iter().map(|(_, event)| event)))
-            .collect();
-        let now = batches.last().map_or(Timestamp(0), |batch| batch.now);
-        let (count, last) = (records.len() as u64, records.last().cloned());
-        match self.log.append(self.number, now, records).await {
-            Ok(first) => {
-                let position = (self.number, first + count);
-                let appended: Vec<Accepted> = batches
-                    .iter()
-                    .map(|batch| Accepted::appended(&batch.events, position))
-                    .collect();
-                let (waiting, batches): (Vec<_>, Vec<_>) =
-                    batches.into_iter().map(|batch| (batch.done, batch.events)).unzip();
-                let applied = catch_unwind(AssertUnwindSafe(|| {
-                    let mut state = self.state.lock();
-                    let apply = |events| apply(&mut state, events, now);
-                    let mut answers: Vec<Accepted> = batches.into_iter().map(apply).collect();
-                    state.offset = position.1;
-                    answers.iter_mut().for_each(|answer| answer.positions.push(position));
-                    state.last_record = last.map(|value| checksum(now, &value));
-                    answers
-                }));
-                let applied = applied.ok().filter(|_| !self.state.lock().engine.has_failed());
-                let answers = applied.unwrap_or_else(|| {
-                    // Before the callers get their answers: an append that one of them makes then must not
-                    // go to this replica.
-                    self.failed.store(true, Ordering::Relaxed);
-                    // The events are durable: they are counted, or go to the quarantine, when the partition
-                    // is reopened. An error would say that they have to be sent again.
-                    appended
-                });
-                for (done, answer) in waiting.into_iter().zip(answers) {
-                    // A caller may have gone away; its events are counted.
-                    let _ = done.send(Ok(answer));
-                }
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                for batch in batches {
-                    let _ = batch.done.send(Err(Arc::clone(&error)));
-                }
-            }
-        }
-    }
-}
-
-/// Events as records of the log.
-pub(super) fn records<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Bytes> {
-    let events: Vec<&Event> = events.collect();
-    events.chunks(RECORD_EVENTS).map(|c| events_to_record(c.iter().copied()).into()).collect()
-}
-
-fn apply(
-    state: &mut PartitionState,
-    events: Vec<(usize, Event)>,
-    logged_at: Timestamp,
-) -> Accepted {
-    let mut answer = Accepted::default();
-    for (index, event) in events {
-        #[cfg(test)]
-        super::tests::panic_at(&event.id);
-        match state.engine.apply(&event, logged_at) {
-            Ok(EventEffect::Counted) => answer.accepted += 1,
-            Ok(EventEffect::Duplicate) => answer.duplicates += 1,
-            Ok(EventEffect::Repeated) => answer.repeated += 1,
-            // Its ad group was removed after the check.
-            Ok(EventEffect::UnknownAdGroup) => {
-                let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
-                answer.reject(index, problem);
-            }
-            Ok(EventEffect::TooOld) => answer.reject(index, too_old(&event)),
-            Err(error) => answer.reject(index, overflow(&error.to_string())),
-        }
-    }
-    answer
-}
-
-fn too_old(event: &Event) -> EventProblem {
-    EventProblem {
-        line: 0,
-        field: "at".to_owned(),
-        message: format!("{} is before the time from which ids are remembered", event.at),
-        help:
-            "node.dedupe_hours was raised: events from before the earlier window could count twice"
-                .to_owned(),
-    }
-}
-
-fn overflow(message: &str) -> EventProblem {
-    EventProblem {
-        line: 0,
-        field: "event".to_owned(),
-        message: message.to_owned(),
-        help: "check the ad group's price".to_owned(),
     }
 }

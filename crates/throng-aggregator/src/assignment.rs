@@ -1,21 +1,17 @@
-//! What an aggregator and a relay do where several processes share a log: lead the assigned partitions, and
-//! follow the feed of all.
+//! Leads the partitions that are assigned to this process, and follows the feed of all.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_feed::Frame;
-use throng_log::{EventLog, LogError, PartitionAssignment};
+use throng_log::{LogError, PartitionAssignment};
 use tokio_util::sync::CancellationToken;
 
-use super::{AggregatorDeps, Budgets, Feed};
+use super::{AggregatorDeps, Budgets};
 
 /// After a partition could not be opened, or the feed not be followed.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How often to check whether another process has taken over a partition.
 const FENCED_POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Records of the feed that are read before its end at a start: a keyframe is among them.
-const STARTUP_RECORDS: u64 = 32;
 
 /// Leads the partitions that the consumer group assigns to this process, until `shutdown`; then revokes
 /// them.
@@ -70,31 +66,30 @@ async fn fenced(budgets: &Budgets) {
 }
 
 /// Applies the frames of every partition, until `shutdown`.
-pub async fn follow_feed(deps: AggregatorDeps, feed: Feed, shutdown: CancellationToken) {
+pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
     let keyframes = tokio::select! {
         () = shutdown.cancelled() => return,
-        keyframes = feed.latest_keyframes() => keyframes,
+        keyframes = deps.budgets.feed.latest_keyframes() => keyframes,
     };
     match keyframes {
         Ok(frames) => {
             frames.iter().for_each(|frame| _ = deps.budgets.apply_frame(frame, &*deps.gate));
             deps.host.figures_changed();
         }
-        // The log of frames has keyframes too: every tenth one of a partition that has a leader.
+        // The partitions have keyframes too: every tenth frame of one that has a leader.
         Err(error) => tracing::warn!(
             error = &error as &dyn std::error::Error,
             "failed to read the latest keyframes"
         ),
     }
-    let frames = feed.frames;
     let mut followers = tokio::task::JoinSet::new();
-    for partition in 0..frames.partitions() {
-        let (deps, frames, shutdown) = (deps.clone(), Arc::clone(&frames), shutdown.clone());
+    for partition in 0..deps.budgets.partitions() {
+        let (deps, shutdown) = (deps.clone(), shutdown.clone());
         followers.spawn(async move {
             while !shutdown.is_cancelled() {
                 let followed = tokio::select! {
                     () = shutdown.cancelled() => return,
-                    followed = follow_partition(&deps, &*frames, partition) => followed,
+                    followed = follow_partition(&deps, partition) => followed,
                 };
                 let Err(error) = followed;
                 tracing::warn!(
@@ -106,28 +101,23 @@ pub async fn follow_feed(deps: AggregatorDeps, feed: Feed, shutdown: Cancellatio
             }
         });
     }
-    while followers.join_next().await.is_some() {}
+    while let Some(ended) = followers.join_next().await {
+        if ended.is_err() {
+            // It panicked: the caller starts all of them again.
+            return;
+        }
+    }
 }
 
 async fn follow_partition(
     deps: &AggregatorDeps,
-    frames: &dyn EventLog,
     partition: u32,
 ) -> Result<std::convert::Infallible, LogError> {
-    let (start, end) = (frames.start(partition).await?, frames.end(partition).await?);
-    let mut tail = frames.tail(partition, end.saturating_sub(STARTUP_RECORDS).max(start)).await?;
+    let mut frames = deps.budgets.feed.follow(partition).await?;
     loop {
         let mut changed = false;
-        for record in tail.next().await? {
-            match Frame::decode(&record.value) {
-                Ok(frame) => changed |= deps.budgets.apply_frame(&frame, &*deps.gate),
-                Err(error) => tracing::warn!(
-                    partition,
-                    offset = record.offset,
-                    error = &error as &dyn std::error::Error,
-                    "failed to decode a frame"
-                ),
-            }
+        for frame in frames.next().await? {
+            changed |= deps.budgets.apply_frame(&frame, &*deps.gate);
         }
         if changed {
             deps.host.figures_changed();

@@ -11,7 +11,7 @@ use throng_model::Clock;
 use throng_objects::Objects;
 use throng_store::{Ledger, LedgerError};
 
-use crate::{AppendMode, Budgets, Feed};
+use crate::{Budgets, Feed};
 
 /// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,10 +49,8 @@ pub struct BudgetsParts {
     pub objects: Arc<dyn Objects>,
     /// Events.
     pub log: Arc<dyn EventLog>,
-    /// Carries frames to other processes; `None` where there are none.
-    pub feed: Option<Feed>,
-    /// Which processes append events.
-    pub append_mode: AppendMode,
+    /// Carries frames from leaders to those who show or forward them.
+    pub feed: Arc<dyn Feed>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is kept of a log in files besides what a restart needs.
@@ -61,6 +59,9 @@ pub struct BudgetsParts {
     pub accept_log_loss: Vec<u32>,
     /// How long an event id is remembered, and how old events may be.
     pub dedupe_window: Duration,
+    /// How long [`Budgets::accept`] waits until events are applied that are in the log;
+    /// [`APPLY_TIMEOUT`](crate::APPLY_TIMEOUT).
+    pub apply_timeout: Duration,
     /// Where problems are reported.
     pub health: Arc<dyn HealthReporter>,
 }

@@ -105,7 +105,7 @@ pub enum BudgetsError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The partition is being restarted.
-    #[error("partition {partition} does not accept events now: it is being restarted")]
+    #[error("partition {partition} does not work now: it is being reopened from its checkpoint")]
     Unavailable {
         /// The partition.
         partition: u32,

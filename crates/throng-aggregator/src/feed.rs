@@ -1,54 +1,34 @@
-//! Carries frames between processes: a log of all frames, and a table with the newest keyframe of each
-//! partition, from which a process that joins reads all figures, however long ago they were published.
+//! Carries frames from the leaders of partitions to every process that shows or forwards them, the leader's
+//! own among them.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use throng_feed::{FeedError, Frame, FrameKind};
-use throng_log::{EventLog, KafkaTable, LogError};
+use async_trait::async_trait;
+use throng_feed::Frame;
+use throng_log::LogError;
 use throng_model::Timestamp;
 
-/// See the module. Cheap to clone.
-#[derive(Clone)]
-pub struct Feed {
-    /// Every frame; one partition for each partition of the events.
-    pub frames: Arc<dyn EventLog>,
-    /// The newest keyframe by partition number.
-    pub keyframes: Arc<KafkaTable>,
+/// See the module. Frames of one partition keep their order; partitions are independent of each other.
+#[async_trait]
+pub trait Feed: Send + Sync + Debug {
+    /// Publishes a frame to all processes that follow the feed. After an error they may get it or not.
+    async fn publish(&self, frame: Arc<Frame>, now: Timestamp) -> Result<(), LogError>;
+
+    /// The newest keyframe of each partition that has one, however long ago it was published.
+    async fn latest_keyframes(&self) -> Result<Vec<Arc<Frame>>, LogError>;
+
+    /// A number that grows with each frame of a partition, and only then.
+    async fn end(&self, partition: u32) -> Result<u64, LogError>;
+
+    /// Follows a partition, from a recent keyframe on.
+    async fn follow(&self, partition: u32) -> Result<Box<dyn FrameStream>, LogError>;
 }
 
-impl std::fmt::Debug for Feed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("keyframes", &self.keyframes).finish_non_exhaustive()
-    }
-}
-
-impl Feed {
-    /// Publishes a frame to all processes that follow the feed.
-    pub(super) async fn send(&self, frame: &Frame, now: Timestamp) -> Result<(), LogError> {
-        let bytes = Bytes::from(frame.encode());
-        self.frames.append(frame.partition, now, vec![bytes.clone()]).await?;
-        if frame.kind == FrameKind::Keyframe {
-            // A leader that was replaced may overwrite a newer keyframe with its own for a moment. That is
-            // safe: readers compare epochs, and the log has the newer one too.
-            self.keyframes.put(&frame.partition.to_string(), &bytes).await?;
-        }
-        Ok(())
-    }
-
-    /// The newest keyframes. What cannot be decoded is skipped and logged: the next one replaces it.
-    pub(super) async fn latest_keyframes(&self) -> Result<Vec<Frame>, LogError> {
-        let all = self.keyframes.all().await?;
-        let decoded = all.iter().filter_map(|(partition, bytes)| {
-            let log_error = |error: &FeedError| {
-                tracing::warn!(
-                    partition = partition.as_str(),
-                    error = error as &dyn std::error::Error,
-                    "failed to decode a keyframe"
-                );
-            };
-            Frame::decode(bytes).inspect_err(log_error).ok()
-        });
-        Ok(decoded.collect())
-    }
+/// The frames of a partition as they are published.
+#[async_trait]
+pub trait FrameStream: Send {
+    /// The next frames, in order. Waits until there is one; may be empty nevertheless. A keyframe replaces
+    /// those before it: a reader that lags may not get them. Cancel safe. Not usable after an error.
+    async fn next(&mut self) -> Result<Vec<Arc<Frame>>, LogError>;
 }

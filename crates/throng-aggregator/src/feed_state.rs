@@ -12,6 +12,8 @@ use throng_model::{AdGroupIndex, Micros, Timestamp};
 pub(super) enum ApplyOutcome {
     /// Its figures replaced what was known.
     Applied,
+    /// It is newer than what is known, and has the same figures.
+    Unchanged,
     /// It is older than what is known.
     Outdated,
     /// A frame before it is missing: a keyframe has to come first.
@@ -46,6 +48,17 @@ pub struct FeedPosition {
 #[derive(Debug, Default)]
 pub(super) struct FeedState(Mutex<BTreeMap<u32, PartitionFeed>>);
 
+impl ApplyOutcome {
+    /// Whether the frame is the newest one.
+    pub(super) fn is_newest(self) -> bool {
+        matches!(self, Self::Applied | Self::Unchanged)
+    }
+
+    fn of(has_changed: bool) -> Self {
+        if has_changed { Self::Applied } else { Self::Unchanged }
+    }
+}
+
 impl FeedState {
     fn partitions(&self) -> MutexGuard<'_, BTreeMap<u32, PartitionFeed>> {
         // What a panic leaves half written is replaced by the next keyframe.
@@ -72,20 +85,22 @@ impl FeedState {
                 feed.catalog_version = frame.catalog_version;
                 feed.log_position = frame.log_position;
                 feed.entries.extend(entries);
-                ApplyOutcome::Applied
+                ApplyOutcome::of(!frame.entries.is_empty())
             }
             (FrameKind::Delta { .. }, _) => ApplyOutcome::Gap,
-            (FrameKind::Keyframe, _) => {
+            (FrameKind::Keyframe, known) => {
+                let entries: BTreeMap<u32, FeedEntry> = entries.collect();
+                let has_changed = known.is_none_or(|known| known.entries != entries);
                 let feed = PartitionFeed {
                     epoch: frame.epoch,
                     version: frame.version,
                     at: frame.at,
                     catalog_version: frame.catalog_version,
                     log_position: frame.log_position,
-                    entries: entries.collect(),
+                    entries,
                 };
                 partitions.insert(frame.partition, feed);
-                ApplyOutcome::Applied
+                ApplyOutcome::of(has_changed)
             }
         }
     }
@@ -173,6 +188,9 @@ mod tests {
         assert_eq!(state.apply(&frame(5, 9, None, 99)), ApplyOutcome::Outdated);
         assert_eq!(state.apply(&frame(5, 10, Some(9), 99)), ApplyOutcome::Outdated);
         assert_eq!(actual(), 30);
+        // The same figures, of a later time.
+        assert_eq!(state.apply(&frame(6, 2, None, 30)), ApplyOutcome::Unchanged);
+        assert_eq!(state.positions()[0].at, Timestamp(2));
         assert_eq!(state.keyframe(2).unwrap().entries[0].actual, Micros(30));
         assert_eq!(state.positions()[0].epoch, 6);
         assert_eq!(state.keyframe(3), None);

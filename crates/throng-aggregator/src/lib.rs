@@ -3,10 +3,13 @@
 //! Every ad group belongs to one partition of the event log, by the XXH3 of its name. A partition
 //! has one leader: a task that applies events in the order of the log, and one engine. Its checkpoint
 //! is the engine's state and the log's offset in one object; a takeover reads the checkpoint and
-//! replays the log. A single node leads all partitions and applies events before it answers. Where
-//! several processes share a log, a consumer group assigns the partitions, frames reach the other
-//! processes over the feed, and a standby replica in another process applies the same events and
-//! publishes the figures while the leader is silent.
+//! replays the log. The leader publishes frames on the feed, and every process applies the frames of
+//! all partitions to its gate and forwards them, the leader's own among them.
+//!
+//! It is the same in a single node, which leads all partitions of a log in files, with a feed in memory,
+//! and where several processes share a log: there a consumer group assigns the partitions, and a standby
+//! replica in another process applies the same events and publishes the figures while the leader is
+//! silent.
 
 mod accept;
 mod applied_catalog;
@@ -24,6 +27,9 @@ mod feed_state;
 mod files;
 mod gates;
 mod ids;
+mod kafka_feed;
+mod local_feed;
+mod outcomes;
 mod position;
 mod quarantine;
 mod replica;
@@ -39,7 +45,7 @@ mod tick_loop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -56,17 +62,19 @@ use tokio::sync::broadcast;
 use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use apply::Accepted;
+pub use accept::Accepted;
 pub use assignment::{follow_assignment, follow_feed};
 pub use checkpoint::{checkpoint_objects, checkpoint_offset};
 pub use deps::{
     AggregatorDeps, AggregatorMember, BudgetsParts, FrameSink, HealthReporter, Host, ProblemKind,
 };
 pub use error::{BudgetsError, CheckpointError};
-pub use feed::Feed;
+pub use feed::{Feed, FrameStream};
 pub use feed_broadcast::{FeedFormat, Subscription};
 pub use feed_state::FeedPosition;
 pub use gates::GateReport;
+pub use kafka_feed::KafkaFeed;
+pub use local_feed::LocalFeed;
 pub use quarantine::{QuarantineList, QuarantinedRecord};
 pub use restore::SpendHistory;
 pub use standby::run_standbys;
@@ -83,19 +91,14 @@ use restart::Restart;
 use standby::{FeedLiveness, StandbyTasks};
 use status_transitions::StatusTransitions;
 
-/// In a feed that other processes follow, every tenth frame is a keyframe, for those that join.
+/// Every tenth frame is a keyframe, for processes that begin to follow the feed.
 const KEYFRAME_INTERVAL: u64 = 10;
 /// Checkpoints that are written at the same time.
 const CONCURRENT_CHECKPOINTS: usize = 2;
 
-/// Which processes append to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppendMode {
-    /// This process alone, which applies what it appended before it answers.
-    Exclusive,
-    /// Any process. What is appended is applied by the partition's leader, soon after.
-    Shared,
-}
+/// How long [`Budgets::accept`] waits until the events are applied. It takes milliseconds; after this time
+/// the leader is stuck, and the caller is not kept from its own work by that.
+pub const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Budget states of all ad groups. Reads are cheap; nothing here waits for a disk or a network except
 /// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::spend_history`], [`Budgets::checkpoint`] and
@@ -104,14 +107,16 @@ pub struct Budgets {
     clock: Arc<SteadyClock>,
     objects: Arc<dyn Objects>,
     log: Arc<dyn EventLog>,
-    feed: Option<Feed>,
-    append_mode: AppendMode,
+    feed: Arc<dyn Feed>,
     count: usize,
     /// The partitions that this process leads.
     led: ArcSwap<Vec<Arc<PartitionReplica>>>,
     standbys: StandbyTasks,
     liveness: Arc<FeedLiveness>,
     feed_state: FeedState,
+    /// Held while a frame is applied and forwarded: subscribers get frames in the order in which they were
+    /// applied, as a delta before its base is a gap for them.
+    forwarding: Mutex<()>,
     applied: ArcSwap<AppliedCatalog>,
     frames: broadcast::Sender<EncodedFrame>,
     gates: Gates,
@@ -120,6 +125,9 @@ pub struct Budgets {
     ticks: AtomicU64,
     retention: Retention,
     dedupe_window: Duration,
+    apply_timeout: Duration,
+    /// No more events are accepted.
+    closed: AtomicBool,
     accept_log_loss: Mutex<BTreeSet<u32>>,
     health: Arc<dyn HealthReporter>,
     /// Partitions whose log refuses events.
@@ -133,10 +141,7 @@ pub struct Budgets {
 
 impl std::fmt::Debug for Budgets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Budgets")
-            .field("partitions", &self.count)
-            .field("append_mode", &self.append_mode)
-            .finish_non_exhaustive()
+        f.debug_struct("Budgets").field("partitions", &self.count).finish_non_exhaustive()
     }
 }
 
@@ -160,12 +165,12 @@ impl Budgets {
             objects: parts.objects,
             log: parts.log,
             feed: parts.feed,
-            append_mode: parts.append_mode,
             count,
             led: ArcSwap::default(),
             standbys: StandbyTasks::default(),
             liveness: Arc::default(),
             feed_state: FeedState::default(),
+            forwarding: Mutex::default(),
             applied: ArcSwap::from_pointee(AppliedCatalog::of(spec, indexes, version, count)),
             frames: broadcast::channel(feed_broadcast::CHANNEL_CAPACITY).0,
             gates: Gates::default(),
@@ -173,6 +178,8 @@ impl Budgets {
             ticks: AtomicU64::new(0),
             retention: parts.retention,
             dedupe_window: parts.dedupe_window,
+            apply_timeout: parts.apply_timeout,
+            closed: AtomicBool::new(false),
             accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),
             health: parts.health,
             refusing: Mutex::default(),
@@ -284,7 +291,6 @@ impl Budgets {
             log: Arc::clone(&self.log),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             catalog_version: applied.catalog.version,
-            append_mode: self.append_mode,
             role,
             observed_epoch: self.liveness.epoch(number),
             retention: self.retention,
@@ -341,7 +347,7 @@ impl Budgets {
     /// Applies all figures to a gate in this process.
     pub fn update_gate(&self, gate: &dyn FrameSink) {
         for partition in self.led.load().iter() {
-            self.feed_state.apply(&partition.keyframe());
+            self.forward(&partition.keyframe(), gate);
         }
         for frame in self.feed_state.keyframes() {
             _ = gate.apply_frame(&frame);
@@ -404,12 +410,14 @@ impl Budgets {
         for partition in self.led.load().iter() {
             let configs = applied.configs.get(partition.number() as usize);
             partition.set_catalog(configs.cloned().unwrap_or_default(), version, now);
-            if self.feed.is_none() {
-                self.feed_state.apply(&partition.keyframe());
-            }
         }
         // The next tick publishes keyframes.
         self.ticks.store(0, Ordering::Relaxed);
+        let led: Vec<Frame> = self.led.load().iter().map(|led| led.keyframe()).collect();
+        let _forwarding = self.forwarding.lock();
+        for keyframe in &led {
+            self.feed_state.apply(keyframe);
+        }
         for frame in self.keyframes() {
             // It fails only if there are no subscribers.
             let _ = self.frames.send(frame);
@@ -431,13 +439,12 @@ impl Budgets {
         self.feed_state.positions()
     }
 
-    /// Closes windows by the clock and publishes the figures of the partitions that this process
-    /// leads. Returns whether any figure changed.
-    pub async fn tick(&self, gate: &dyn FrameSink) -> bool {
+    /// Closes windows by the clock and publishes the figures of the partitions that this process leads on
+    /// the feed.
+    pub async fn tick(&self) {
         let now = self.clock.now();
         let pending = if self.clock.has_pending_step() { 1.0 } else { 0.0 };
         metrics::gauge!(metrics::CLOCK_STEP_PENDING).set(pending);
-        let mut changed = false;
         let keyframes =
             self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_INTERVAL);
         let led = self.led.load_full();
@@ -451,20 +458,9 @@ impl Budgets {
                 continue;
             }
             let delta = partition.tick(now);
-            changed |= !delta.entries.is_empty();
-            match &self.feed {
-                None => {
-                    if self.feed_state.apply(&delta) == ApplyOutcome::Gap {
-                        self.feed_state.apply(&partition.keyframe());
-                    }
-                    self.publish(&delta, gate);
-                }
-                // A keyframe of the same version replaces the delta.
-                Some(feed) => {
-                    let frame = if keyframes { partition.keyframe() } else { delta };
-                    sends.push(async move { feed.send(&frame, now).await });
-                }
-            }
+            // A keyframe of the same version replaces the delta.
+            let frame = Arc::new(if keyframes { partition.keyframe() } else { delta });
+            sends.push(self.feed.publish(frame, now));
         }
         for sent in futures::future::join_all(sends).await {
             if let Err(error) = sent {
@@ -476,29 +472,40 @@ impl Budgets {
                 );
             }
         }
-        changed
     }
 
-    /// Applies a frame of the feed, and forwards it to gates. `false` if it has nothing new, or a frame
-    /// before it is missing.
+    /// Applies a frame of the feed, and forwards it to gates. Returns whether any figure changed.
     pub fn apply_frame(&self, frame: &Frame, gate: &dyn FrameSink) -> bool {
-        let outcome = self.feed_state.apply(frame);
+        let outcome = self.forward(frame, gate);
         // Also of a frame that is not applied: its epoch shows that another process publishes figures of
         // a partition that this one leads.
         if let Some(led) = self.led.load().iter().find(|p| p.number() == frame.partition) {
             led.observe_epoch(frame.epoch);
+            if outcome == ApplyOutcome::Gap {
+                // The next tick publishes a keyframe, which closes it.
+                self.ticks.store(0, Ordering::Relaxed);
+            }
         }
-        if outcome == ApplyOutcome::Applied {
+        if outcome.is_newest() {
             self.liveness.record(frame);
             let age = self.clock.now().since(frame.at).as_secs_f64();
             metrics::histogram!(metrics::FEED_AGE_SECONDS).record(age);
-            self.publish(frame, gate);
         }
         outcome == ApplyOutcome::Applied
     }
 
+    /// Applies a frame to the figures of this process, and forwards it to gates if it is the newest one.
+    fn forward(&self, frame: &Frame, gate: &dyn FrameSink) -> ApplyOutcome {
+        let _forwarding = self.forwarding.lock();
+        let outcome = self.feed_state.apply(frame);
+        if outcome.is_newest() {
+            self.send_to_gates(frame, gate);
+        }
+        outcome
+    }
+
     /// Sends a frame to the gate of this process and to the subscribers of this node.
-    fn publish(&self, frame: &Frame, gate: &dyn FrameSink) {
+    fn send_to_gates(&self, frame: &Frame, gate: &dyn FrameSink) {
         if !gate.apply_frame(frame)
             && let Some(keyframe) = self.feed_state.keyframe(frame.partition)
         {
@@ -534,11 +541,12 @@ impl Budgets {
         written.collect::<Vec<_>>().await.into_iter().collect()
     }
 
-    /// Stops applying events, and writes the last checkpoint. Safe to call again.
+    /// Stops accepting and applying events, and writes the last checkpoint. Safe to call again.
     ///
     /// # Errors
     /// [`BudgetsError`].
     pub async fn close(&self) -> Result<(), BudgetsError> {
+        self.closed.store(true, Ordering::Relaxed);
         for partition in self.led.load_full().iter() {
             partition.stop().await;
         }

@@ -6,25 +6,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use throng_budget::{AdGroupConfig, AdGroupState, Event};
+use throng_budget::{AdGroupConfig, AdGroupState};
 use throng_feed::Frame;
-use throng_log::{EventLog, Retention, Tail};
+use throng_log::{EventLog, Retention};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
 use throng_objects::Objects;
 use throng_telemetry::metrics;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::apply::{Batch, Follower, Writer, count, replay_and_quarantine};
+use super::apply::{Follower, count, replay_and_quarantine};
 use super::checkpoint::{Checkpoint, CheckpointStore};
+use super::outcomes::{Outcomes, Waiting};
 use super::quarantine::Quarantine;
 use super::restore::{RestoreSource, SpendHistory, load_files, named_files};
 use super::state::PartitionState;
-use super::{Accepted, AppendMode, BudgetsError, CheckpointError, files, ids, position, slices};
+use super::{BudgetsError, CheckpointError, files, ids, position, slices};
 
-/// Batches that wait for a partition before callers have to wait.
-const QUEUE: usize = 1_024;
 /// How long a standby replica that is promoted may take to apply the rest of the log.
 const PROMOTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for a leader that was superseded and bumps its epoch.
@@ -49,7 +48,6 @@ pub(super) struct ReplicaConfig {
     pub(super) log: Arc<dyn EventLog>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog_version: u64,
-    pub(super) append_mode: AppendMode,
     pub(super) role: ReplicaRole,
     /// The highest epoch of the partition's frames that this process has applied.
     pub(super) observed_epoch: u64,
@@ -64,7 +62,6 @@ pub(super) struct ReplicaConfig {
 pub(super) struct PartitionReplica {
     number: u32,
     log: Arc<dyn EventLog>,
-    append_mode: AppendMode,
     state: Arc<Mutex<PartitionState>>,
     /// Identifies this replica in checkpoints; random.
     replica: u64,
@@ -73,11 +70,11 @@ pub(super) struct PartitionReplica {
     fenced: AtomicBool,
     /// The highest epoch of frames that another replica has published.
     observed_epoch: AtomicU64,
-    /// The next offset to apply, where any process appends.
+    /// The next offset to apply.
     applied: watch::Receiver<u64>,
+    outcomes: Arc<Outcomes>,
     /// Whether this replica is the leader: what standby replicas apply is not counted in metrics.
     is_leader: Arc<AtomicBool>,
-    queue: Mutex<Option<mpsc::Sender<Batch>>>,
     task: tokio::sync::Mutex<Option<JoinHandle<()>>>,
     quarantine: Arc<Quarantine>,
     retention: Retention,
@@ -111,20 +108,11 @@ fn spawn(
     tokio::spawn(guarded.in_current_span())
 }
 
-/// Starts the task that applies events: one that follows the log, or one that also appends to it.
-fn start(
-    append_mode: AppendMode,
-    follower: Follower,
-    tail: Box<dyn Tail>,
-) -> (Option<mpsc::Sender<Batch>>, JoinHandle<()>) {
-    let guarded = Arc::clone(&follower.failed);
-    match append_mode {
-        AppendMode::Shared => (None, spawn(&guarded, follower.run(tail))),
-        AppendMode::Exclusive => {
-            let (sender, receiver) = mpsc::channel(QUEUE);
-            let Follower { number, log, state, failed, .. } = follower;
-            let writer = Writer { number, log, state, failed };
-            (Some(sender), spawn(&guarded, writer.run(receiver)))
+impl Drop for PartitionReplica {
+    fn drop(&mut self) {
+        // A replica that was not stopped: otherwise its task would hold the log open for ever.
+        if let Some(task) = self.task.get_mut().take() {
+            task.abort();
         }
     }
 }
@@ -137,8 +125,7 @@ impl PartitionReplica {
     /// With one in between, the write of this replica would be the one that is refused.
     pub(super) async fn open(config: ReplicaConfig) -> Result<Arc<Self>, BudgetsError> {
         let ReplicaConfig { number, ad_groups, objects, log, clock, catalog_version, .. } = config;
-        let (append_mode, role) = (config.append_mode, config.role);
-        let observed_epoch = config.observed_epoch;
+        let (role, observed_epoch) = (config.role, config.observed_epoch);
         let dedupe_window = config.dedupe_window;
         let quarantine = Quarantine::open(Arc::clone(&objects), number).await;
         let quarantine =
@@ -156,19 +143,13 @@ impl PartitionReplica {
         let bytes = state.engine.checkpoint(state.position());
         let checkpoint = Checkpoint { partition: number, epoch, replica, state: bytes };
         if role == ReplicaRole::Leader {
-            write_first_checkpoint(&mut store, &checkpoint, append_mode).await?;
+            write_first_checkpoint(&mut store, &checkpoint, log.is_exclusive()).await?;
             remove_orphans(&*objects, number, &source, now).await;
         }
         let restore = || source.state(Some(checkpoint.clone()));
-        let (replayed, tail) = replay_and_quarantine(
-            append_mode,
-            &quarantine,
-            &mut state,
-            restore,
-            &*log,
-            (now, dedupe_window),
-        )
-        .await?;
+        let (replayed, tail) =
+            replay_and_quarantine(&quarantine, &mut state, restore, &*log, (now, dedupe_window))
+                .await?;
         if role == ReplicaRole::Leader {
             count(replayed);
         }
@@ -181,22 +162,23 @@ impl PartitionReplica {
         let state = Arc::new(Mutex::new(state));
         let quarantine = Arc::new(quarantine);
         let failed = Arc::new(AtomicBool::new(false));
+        let outcomes = Arc::<Outcomes>::default();
         let follower = Follower {
             number,
             log: Arc::clone(&log),
             state: Arc::clone(&state),
             progress,
+            outcomes: Arc::clone(&outcomes),
             is_leader: Arc::clone(&is_leader),
             quarantine: Arc::clone(&quarantine),
             clock,
             dedupe_window,
             failed: Arc::clone(&failed),
         };
-        let (queue, task) = start(append_mode, follower, tail);
+        let task = spawn(&failed, follower.run(tail));
         Ok(Arc::new(Self {
             number,
             log,
-            append_mode,
             state,
             replica,
             objects,
@@ -204,8 +186,8 @@ impl PartitionReplica {
             fenced: AtomicBool::new(false),
             observed_epoch: AtomicU64::new(observed_epoch),
             applied,
+            outcomes,
             is_leader,
-            queue: Mutex::new(queue),
             task: tokio::sync::Mutex::new(Some(task)),
             quarantine,
             retention: config.retention,
@@ -257,11 +239,7 @@ impl PartitionReplica {
         self.is_leader.store(true, Ordering::Relaxed);
         // Its figures lack what is not applied yet: published under the new epoch they would replace the
         // newer ones of the previous leader.
-        if self.wait_until_applied(PROMOTION_TIMEOUT).await? {
-            Ok(())
-        } else {
-            Err(BudgetsError::Closed)
-        }
+        if self.catch_up(PROMOTION_TIMEOUT).await? { Ok(()) } else { Err(BudgetsError::Closed) }
     }
 
     /// Makes the state independent of files of closed slices until the next [`Self::checkpoint`]: the
@@ -281,11 +259,22 @@ impl PartitionReplica {
     }
 
     /// Waits until all is applied that is in the log now. `false` after the timeout.
-    async fn wait_until_applied(&self, timeout: Duration) -> Result<bool, BudgetsError> {
+    async fn catch_up(&self, timeout: Duration) -> Result<bool, BudgetsError> {
         let end = self.log.end(self.number).await?;
+        Ok(self.wait_until_applied(end, timeout).await)
+    }
+
+    /// Waits until all records before an offset are applied. `false` after the timeout, or when the task has
+    /// ended.
+    pub(super) async fn wait_until_applied(&self, end: u64, timeout: Duration) -> bool {
         let mut applied = self.applied.clone();
-        let caught_up = applied.wait_for(|applied| *applied >= end);
-        Ok(matches!(tokio::time::timeout(timeout, caught_up).await, Ok(Ok(_))))
+        let waiting = applied.wait_for(|applied| *applied >= end);
+        matches!(tokio::time::timeout(timeout, waiting).await, Ok(Ok(_)))
+    }
+
+    /// Has the outcomes of events kept, for a caller that is about to append some and to wait for them.
+    pub(super) fn wait_for_outcomes(&self) -> Waiting {
+        self.outcomes.wait()
     }
 
     /// Records the epoch of a frame of this partition that this process received.
@@ -313,7 +302,7 @@ impl PartitionReplica {
             return Ok(false);
         }
         // After a pause there may be much to apply; until then the other replica has newer figures.
-        if !self.wait_until_applied(RECLAIM_TIMEOUT).await? {
+        if !self.catch_up(RECLAIM_TIMEOUT).await? {
             return Ok(false);
         }
         let epoch = self.observed_epoch.load(Ordering::Relaxed);
@@ -364,29 +353,11 @@ impl PartitionReplica {
         *self.applied.borrow()
     }
 
-    /// Appends and applies events, given with their indexes in the caller's batch. `now`: the time against
-    /// which they were checked.
-    pub(super) async fn append(
-        &self,
-        events: Vec<(usize, Event)>,
-        now: Timestamp,
-    ) -> Result<Accepted, BudgetsError> {
-        let queue = self.queue.lock().clone().ok_or(BudgetsError::Closed)?;
-        let (done, answer) = oneshot::channel();
-        // The task only ends by itself if it fails.
-        let failed = || BudgetsError::Unavailable { partition: self.number };
-        queue.send(Batch { events, now, done }).await.map_err(|_| failed())?;
-        let answer = answer.await.map_err(|_| failed())?;
-        answer.map_err(BudgetsError::Append)
-    }
-
-    /// Stops the task: after it has applied what waits, or at once where any process appends.
+    /// Stops applying events. What is appended later is applied by the next replica.
     pub(super) async fn stop(&self) {
-        self.queue.lock().take();
         let Some(task) = self.task.lock().await.take() else { return };
-        if self.append_mode == AppendMode::Shared {
-            task.abort();
-        }
+        // Between two batches: the state is whole.
+        task.abort();
         if task.await.is_err_and(|error| error.is_panic()) {
             tracing::error!(partition = self.number, "the partition's task panicked");
         }
@@ -457,20 +428,16 @@ impl PartitionReplica {
             let state = self.state.lock();
             (state.epoch, state.offset)
         };
-        if self.append_mode == AppendMode::Shared {
-            // If the topic was recreated, a checkpoint with this offset would make the next leader skip that
-            // many records of the new topic.
-            let end = self.log.end(partition).await?;
-            if end < offset {
-                return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
-            }
+        // If the topic was recreated, a checkpoint with this offset would make the next leader skip that
+        // many records of the new topic.
+        let end = self.log.end(partition).await?;
+        if end < offset {
+            return Err(BudgetsError::LogBehind { partition, checkpoint: offset, end });
         }
         slices::save(&*self.objects, partition, &self.state, now).await?;
         let offset = self.write_checkpoint(&mut store, epoch, now).await?;
         // After the checkpoint: records from its offset on are needed for a replay.
-        if self.append_mode == AppendMode::Exclusive {
-            self.log.retain(partition, self.retention, offset, now).await?;
-        }
+        self.log.retain(partition, self.retention, offset, now).await?;
         Ok(())
     }
 
@@ -526,16 +493,17 @@ async fn remove_orphans(
     }
 }
 
-/// Rewrites the checkpoint with the replica's epoch, which fences the previous leader.
+/// Rewrites the checkpoint with the replica's epoch, which fences the previous leader. `is_exclusive`: no
+/// other process has the log.
 async fn write_first_checkpoint(
     store: &mut CheckpointStore,
     checkpoint: &Checkpoint,
-    append_mode: AppendMode,
+    is_exclusive: bool,
 ) -> Result<(), BudgetsError> {
     match store.write(checkpoint).await {
         // No other process can lead the partition, so nobody has to be fenced: a full disk must not keep it
         // from being served.
-        Err(error @ CheckpointError::Store { .. }) if append_mode == AppendMode::Exclusive => {
+        Err(error @ CheckpointError::Store { .. }) if is_exclusive => {
             tracing::error!(
                 partition = checkpoint.partition,
                 error = &error as &dyn std::error::Error,

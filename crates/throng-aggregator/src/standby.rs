@@ -124,7 +124,7 @@ impl Budgets {
     /// Runs standby replicas of these partitions from now on, of those that this process does not lead. One
     /// that is no longer wanted is stopped once another process, of those in `others`, runs one, and not
     /// while it publishes: its partition would have no figures until the other one starts to.
-    async fn set_standbys(&self, wanted: &[u32], others: &[u32], feed: &Feed, interval: Duration) {
+    async fn set_standbys(&self, wanted: &[u32], others: &[u32], interval: Duration) {
         let before = self.standbys.numbers();
         for unwanted in before.iter().filter(|n| !wanted.contains(n) && others.contains(n)) {
             if !self.standbys.is_publishing(*unwanted)
@@ -150,7 +150,7 @@ impl Budgets {
             let standby = Standby {
                 partition: Arc::clone(&partition),
                 log: Arc::clone(&self.log),
-                feed: feed.clone(),
+                feed: Arc::clone(&self.feed),
                 liveness: Arc::clone(&self.liveness),
                 clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
                 interval,
@@ -174,7 +174,7 @@ impl Budgets {
 }
 
 /// Runs the standby replicas of this process until `shutdown`.
-pub async fn run_standbys(deps: AggregatorDeps, feed: Feed, shutdown: CancellationToken) {
+pub async fn run_standbys(deps: AggregatorDeps, shutdown: CancellationToken) {
     let mut version = deps.budgets.catalog().version;
     let mut settled_at = Instant::now();
     loop {
@@ -184,7 +184,7 @@ pub async fn run_standbys(deps: AggregatorDeps, feed: Feed, shutdown: Cancellati
         }
         let round = async {
             if Instant::now() >= settled_at {
-                choose_standbys(&deps, &feed).await;
+                choose_standbys(&deps).await;
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         };
@@ -196,7 +196,12 @@ pub async fn run_standbys(deps: AggregatorDeps, feed: Feed, shutdown: Cancellati
     deps.budgets.standbys.clear();
 }
 
-async fn choose_standbys(deps: &AggregatorDeps, feed: &Feed) {
+async fn choose_standbys(deps: &AggregatorDeps) {
+    let (led, partitions) = (deps.budgets.led_partitions(), deps.budgets.partitions());
+    if led.len() == partitions as usize {
+        // Nobody else leads a partition: the list of members is not needed.
+        return;
+    }
     let aggregators = match deps.host.aggregators().await {
         Ok(aggregators) => aggregators,
         Err(error) => {
@@ -206,12 +211,11 @@ async fn choose_standbys(deps: &AggregatorDeps, feed: &Feed) {
             );
         }
     };
-    let (led, partitions) = (deps.budgets.led_partitions(), deps.budgets.partitions());
     let wanted = standby_partitions_of(&deps.name, &led, partitions, &aggregators);
     let others = aggregators.iter().filter(|member| member.name != deps.name);
     let others: Vec<u32> = others.flat_map(|member| member.standby_partitions.clone()).collect();
     let interval = deps.clock.wall_duration(deps.host.feed_interval());
-    deps.budgets.set_standbys(&wanted, &others, feed, interval).await;
+    deps.budgets.set_standbys(&wanted, &others, interval).await;
 }
 
 /// The partitions of which `me` runs the standby replica. Rendezvous hashing over the aggregators that do
@@ -255,7 +259,7 @@ enum StandbyState {
 struct Standby {
     partition: Arc<PartitionReplica>,
     log: Arc<dyn EventLog>,
-    feed: Feed,
+    feed: Arc<dyn Feed>,
     liveness: Arc<FeedLiveness>,
     clock: Arc<dyn Clock>,
     interval: Duration,
@@ -326,7 +330,7 @@ impl Standby {
                 return Ok(());
             }
             StandbyState::Suspecting { feed_end, log_end, .. } => {
-                let is_silent = self.feed.frames.end(number).await? == feed_end;
+                let is_silent = self.feed.end(number).await? == feed_end;
                 match is_silent && self.partition.applied() >= log_end {
                     true => StandbyState::Publishing { epoch: epoch.saturating_add(1) },
                     false => self.suspect().await?,
@@ -338,7 +342,8 @@ impl Standby {
         };
         if let StandbyState::Publishing { epoch } = self.state {
             let now = self.clock.now();
-            self.feed.send(&self.partition.standby_keyframe(epoch, now), now).await?;
+            let keyframe = self.partition.standby_keyframe(epoch, now);
+            self.feed.publish(Arc::new(keyframe), now).await?;
             metrics::counter!(metrics::STANDBY_FRAMES_TOTAL).increment(1);
         }
         Ok(())
@@ -347,7 +352,7 @@ impl Standby {
     /// Notes where feed and log end now.
     async fn suspect(&self) -> Result<StandbyState, LogError> {
         let (number, since) = (self.partition.number(), Instant::now());
-        let feed_end = self.feed.frames.end(number).await?;
+        let feed_end = self.feed.end(number).await?;
         let log_end = self.log.end(number).await?;
         Ok(StandbyState::Suspecting { feed_end, log_end, since })
     }

@@ -1,13 +1,16 @@
-//! Budgets on a log in files, with a checkpoint ahead of its log, with a record that cannot be applied, and
-//! with a clock that is set.
+//! Budgets on a log in files: with a checkpoint ahead of its log, with a record that cannot be applied, with
+//! events that are appended and not applied, and with a clock that is set.
 
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use throng_budget::{Event, EventKind};
-use throng_log::{FileLog, FileLogOptions};
+use throng_log::{FileLog, FileLogOptions, LogError, Record, Tail};
 use throng_model::{ManualClock, Micros};
 use throng_objects::DirectoryObjects;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -57,12 +60,73 @@ impl HealthReporter for TestHealth {
     }
 }
 
-/// A process without a gate.
-struct NoGate;
+/// A log whose tails wait until they may read.
+#[derive(Debug)]
+struct GatedLog {
+    log: FileLog,
+    readable: watch::Receiver<bool>,
+}
 
-impl FrameSink for NoGate {
-    fn apply_frame(&self, _frame: &Frame) -> bool {
-        true
+struct GatedTail {
+    tail: Box<dyn Tail>,
+    readable: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl EventLog for GatedLog {
+    fn partitions(&self) -> u32 {
+        self.log.partitions()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.log.is_exclusive()
+    }
+
+    async fn append(
+        &self,
+        partition: u32,
+        at: Timestamp,
+        values: Vec<Bytes>,
+    ) -> throng_log::Result<u64> {
+        self.log.append(partition, at, values).await
+    }
+
+    async fn read(
+        &self,
+        partition: u32,
+        from: u64,
+        max_bytes: usize,
+    ) -> throng_log::Result<Vec<Record>> {
+        self.log.read(partition, from, max_bytes).await
+    }
+
+    async fn tail(&self, partition: u32, from: u64) -> throng_log::Result<Box<dyn Tail>> {
+        let tail = self.log.tail(partition, from).await?;
+        Ok(Box::new(GatedTail { tail, readable: self.readable.clone() }))
+    }
+
+    async fn start(&self, partition: u32) -> throng_log::Result<u64> {
+        self.log.start(partition).await
+    }
+
+    async fn end(&self, partition: u32) -> throng_log::Result<u64> {
+        self.log.end(partition).await
+    }
+
+    async fn truncate_before(&self, partition: u32, offset: u64) -> throng_log::Result<()> {
+        self.log.truncate_before(partition, offset).await
+    }
+}
+
+#[async_trait]
+impl Tail for GatedTail {
+    async fn next(&mut self) -> throng_log::Result<Vec<Record>> {
+        let is_readable = self.readable.wait_for(|readable| *readable).await.is_ok();
+        if is_readable { self.tail.next().await } else { Err(LogError::Closed) }
+    }
+
+    fn position(&self) -> u64 {
+        self.tail.position()
     }
 }
 
@@ -70,12 +134,15 @@ struct Fixture {
     clock: Arc<ManualClock>,
     health: Arc<TestHealth>,
     segment_bytes: u64,
+    apply_timeout: Duration,
 }
 
 impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(START));
-        Self { clock, health: Arc::default(), segment_bytes: 200 }
+        // Longer than any test: an answer always has what became of the events.
+        let apply_timeout = Duration::from_secs(600);
+        Self { clock, health: Arc::default(), segment_bytes: 200, apply_timeout }
     }
 
     /// Budgets on one partition in `dir`.
@@ -84,19 +151,32 @@ impl Fixture {
         dir: &Path,
         accept_log_loss: &[u32],
     ) -> Result<Arc<Budgets>, BudgetsError> {
+        let log = Arc::new(self.log(dir)?);
+        self.open_on(log, dir, accept_log_loss).await
+    }
+
+    fn log(&self, dir: &Path) -> throng_log::Result<FileLog> {
         let options =
             FileLogOptions { segment_bytes: self.segment_bytes, ..FileLogOptions::new(1) };
-        let log = Arc::new(FileLog::open_with(&dir.join("log"), options)?);
+        FileLog::open_with(&dir.join("log"), options)
+    }
+
+    async fn open_on(
+        &self,
+        log: Arc<dyn EventLog>,
+        dir: &Path,
+        accept_log_loss: &[u32],
+    ) -> Result<Arc<Budgets>, BudgetsError> {
         let objects = Arc::new(DirectoryObjects::open(dir.join("objects")).unwrap());
         let parts = BudgetsParts {
             objects,
             log,
-            feed: None,
-            append_mode: AppendMode::Exclusive,
+            feed: Arc::new(LocalFeed::new(1)),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             retention: Retention { bytes: 1 << 30, age: Duration::from_secs(1 << 30) },
             accept_log_loss: accept_log_loss.to_vec(),
             dedupe_window: throng_budget::DEFAULT_DEDUPE_WINDOW,
+            apply_timeout: self.apply_timeout,
             health: Arc::<TestHealth>::clone(&self.health),
         };
         let spec = spec();
@@ -132,7 +212,7 @@ async fn crash(budgets: Arc<Budgets>) {
 
 /// Actual and in-flight spend, after a tick.
 async fn figures(budgets: &Budgets) -> (Micros, Micros) {
-    budgets.tick(&NoGate).await;
+    budgets.tick().await;
     let state = &budgets.states()[0];
     (state.actual, state.in_flight)
 }
@@ -230,15 +310,15 @@ async fn quarantines(fixture: Fixture) {
     let poison = fixture.event(POISON, EventKind::Impression);
     let answer = budgets.accept(vec![poison]).await.unwrap();
     assert_eq!((answer.accepted, answer.positions), (1, vec![(0, 2)]), "it is in the log");
-    let refused = budgets.accept(vec![fixture.event("more", EventKind::Impression)]).await;
-    let refused = refused.unwrap_err();
-    assert!(matches!(refused, BudgetsError::Unavailable { partition: 0 }), "{refused}");
+    // The log accepts events while nobody applies them.
+    let answer = budgets.accept(vec![fixture.event("more", EventKind::Impression)]).await.unwrap();
+    assert_eq!((answer.accepted, answer.positions), (1, vec![(0, 3)]));
     assert!(budgets.checkpoint().await.is_err(), "its state is not written");
 
     budgets.restart_failed().await;
-    assert_eq!(actual(&budgets), 200_000);
+    assert_eq!(actual(&budgets), 300_000);
     fixture.impressions(&budgets, 2..4).await;
-    assert_eq!(actual(&budgets), 400_000);
+    assert_eq!(actual(&budgets), 500_000);
     let listed = budgets.quarantine().await.unwrap();
     let [(0, list)] = listed.as_slice() else { panic!("{listed:?}") };
     assert_eq!((list.total, list.records[0].offset), (1, 1));
@@ -248,7 +328,7 @@ async fn quarantines(fixture: Fixture) {
     // A start without a checkpoint after it skips it too.
     crash(budgets).await;
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
-    assert_eq!(actual(&budgets), 400_000);
+    assert_eq!(actual(&budgets), 500_000);
     // A second one soon after: the partition is reopened after a backoff.
     let poison = fixture.event(format!("{POISON}-2"), EventKind::Impression);
     assert!(budgets.accept(vec![poison.clone()]).await.is_ok());
@@ -256,12 +336,123 @@ async fn quarantines(fixture: Fixture) {
     assert!(budgets.accept(vec![Event { id: format!("{POISON}-3"), ..poison }]).await.is_ok());
     budgets.restart_failed().await;
     assert_eq!(fixture.health.kinds(), [ProblemKind::Partition]);
-    assert!(budgets.accept(vec![fixture.event(9, EventKind::Impression)]).await.is_err());
+    assert_eq!(fixture.impressions(&budgets, 9..10).await.accepted, 1, "it is in the log");
+    assert_eq!(actual(&budgets), 500_000, "and not applied");
     fixture.clock.advance(Duration::from_secs(60));
     budgets.restart_failed().await;
-    fixture.impressions(&budgets, 9..10).await;
-    assert_eq!(actual(&budgets), 500_000);
+    assert_eq!(actual(&budgets), 600_000);
+    assert_eq!(fixture.impressions(&budgets, 9..10).await.duplicates, 1);
     assert_eq!(budgets.quarantine().await.unwrap()[0].1.total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_not_applied_in_time_are_acknowledged_and_count_later() {
+    let fixture = Fixture { apply_timeout: Duration::from_millis(20), ..Fixture::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, readable) = watch::channel(false);
+    let log = Arc::new(GatedLog { log: fixture.log(dir.path()).unwrap(), readable });
+    let budgets = fixture.open_on(log, dir.path(), &[]).await.unwrap();
+    // The same twice: what is not applied yet is not known to be a duplicate.
+    for position in 1..3 {
+        let answer = fixture.impressions(&budgets, 0..2).await;
+        assert_eq!((answer.accepted, answer.duplicates), (2, 0));
+        assert_eq!(answer.positions, [(0, position)]);
+    }
+    assert_eq!(actual(&budgets), 0);
+    budgets.checkpoint().await.unwrap();
+    gate.send_replace(true);
+    let applied = budgets.led.load()[0].wait_until_applied(2, Duration::from_secs(600)).await;
+    assert!(applied);
+    assert_eq!(actual(&budgets), 200_000);
+
+    // Acknowledged without being applied, and then the process ends: they count after a restart.
+    gate.send_replace(false);
+    // A tail that is past the gate returns one batch more.
+    fixture.impressions(&budgets, 2..3).await;
+    fixture.impressions(&budgets, 3..6).await;
+    crash(budgets).await;
+    let fixture = Fixture::new();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert_eq!(actual(&budgets), 600_000);
+    let answer = fixture.impressions(&budgets, 0..7).await;
+    assert_eq!((answer.accepted, answer.duplicates), (1, 6));
+    budgets.close().await.unwrap();
+    let refused = budgets.accept(vec![fixture.event(8, EventKind::Impression)]).await;
+    assert!(matches!(refused, Err(BudgetsError::Closed)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_what_became_of_each_event() {
+    let fixture = Fixture { segment_bytes: 1 << 20, ..Fixture::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let impression = |id: &str, insertion: Option<&str>| Event {
+        insertion_id: insertion.map(str::to_owned),
+        ..fixture.event(id, EventKind::Impression)
+    };
+    let hats = AdGroupName::new("hats").unwrap();
+    // More events than fit into one record, with others among them.
+    let mut events: Vec<Event> =
+        (0..25_000).map(|id| fixture.event(id, EventKind::Impression)).collect();
+    events[3] = impression("2", None);
+    events[12_345] = Event { ad_group: hats, ..impression("a", None) };
+    events[24_000] = impression("b", Some("i"));
+    events[24_998] = impression("c", Some("i"));
+    events[24_999] = impression("24997", None);
+    let answer = budgets.accept(events.clone()).await.unwrap();
+    let counts = (answer.accepted, answer.duplicates, answer.repeated, answer.rejected_count);
+    assert_eq!(counts, (24_996, 2, 1, 1));
+    assert_eq!(answer.rejected[0].0, 12_345);
+    assert_eq!(answer.positions, [(0, 3)]);
+    // Concurrent calls get the outcomes of their own events.
+    let calls = (0..50).map(|call| {
+        let mut batch = events[call * 10..call * 10 + 3].to_vec();
+        batch.push(fixture.event(format!("new-{call}"), EventKind::Impression));
+        let budgets = &budgets;
+        async move { budgets.accept(batch).await.unwrap() }
+    });
+    for answer in futures::future::join_all(calls).await {
+        assert_eq!((answer.accepted, answer.duplicates), (1, 3));
+    }
+}
+
+/// The frames of the feed that are applied here, as a process does that follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frames_of_the_leader_reach_the_gate_of_its_process() {
+    struct Versions(Mutex<Vec<(u64, bool)>>);
+    impl FrameSink for Versions {
+        fn apply_frame(&self, frame: &Frame) -> bool {
+            let is_keyframe = frame.kind == throng_feed::FrameKind::Keyframe;
+            self.0.lock().push((frame.version, is_keyframe));
+            true
+        }
+    }
+    let fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let gate = Versions(Mutex::default());
+    let mut frames = budgets.feed.follow(0).await.unwrap();
+    let mut changed = Vec::new();
+    for id in 0..12 {
+        if id < 3 {
+            fixture.impressions(&budgets, id..id + 1).await;
+        }
+        budgets.tick().await;
+        for frame in frames.next().await.unwrap() {
+            changed.push(budgets.apply_frame(&frame, &gate));
+        }
+    }
+    let versions = std::mem::take(&mut *gate.0.lock());
+    let first = versions[0].0;
+    assert_eq!(
+        versions,
+        (0..12).map(|n| (first + n, n % 10 == 0)).collect::<Vec<_>>(),
+        "every tenth frame is a keyframe"
+    );
+    assert_eq!(changed[..3], [true; 3]);
+    assert_eq!(changed[3..], [false; 9], "the figures are the same");
+    let figures = budgets.feed_state.figures(0, AdGroupIndex(0));
+    assert_eq!(figures.0, Micros(300_000));
 }
 
 /// Spend by quarters of an hour, as the API returns it.

@@ -43,9 +43,7 @@ async fn next_tick(deps: &AggregatorDeps, shutdown: &CancellationToken) -> bool 
 
 async fn publish_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
     while next_tick(deps, shutdown).await {
-        if deps.budgets.tick(&*deps.gate).await {
-            deps.host.figures_changed();
-        }
+        deps.budgets.tick().await;
     }
 }
 

@@ -25,8 +25,8 @@ pub struct NodeProblem {
 
 /// The process that runs alerts.
 pub trait Host: Send + Sync {
-    /// The URL of this node, which names it in alerts; `None` before it listens.
-    fn url(&self) -> Option<String>;
+    /// How alerts name this node, such as `on this node`.
+    fn place(&self) -> String;
 
     /// The open problems of this process that raise alerts.
     fn problems(&self) -> Vec<NodeProblem>;
@@ -46,6 +46,8 @@ pub struct AlertsDeps {
     pub spec: Arc<ArcSwap<Spec>>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// The shortest time between two polls.
+    pub min_poll_interval: Duration,
     /// The process.
     pub host: Arc<dyn Host>,
 }
@@ -59,6 +61,6 @@ impl std::fmt::Debug for AlertsDeps {
 impl AlertsDeps {
     /// See [`poll_delay`].
     pub(crate) fn poll_delay(&self, interval: Duration) -> Duration {
-        poll_delay(&*self.clock, interval, self.spec.load().node.is_shared())
+        poll_delay(&*self.clock, interval, self.min_poll_interval)
     }
 }

@@ -39,10 +39,8 @@ pub async fn raise_node_problems(deps: AlertsDeps, shutdown: CancellationToken) 
 }
 
 async fn round(deps: &AlertsDeps, raised: &mut Option<BTreeSet<Cause>>) -> Result<(), LedgerError> {
-    let place = match deps.spec.load().node.is_shared() {
-        true => format!("on {}", deps.host.url().as_deref().unwrap_or("a node")),
-        false => "on this node".to_owned(),
-    };
+    let place = deps.host.place();
+    let place = place.as_str();
     let raised = match raised {
         Some(raised) => raised,
         // Alerts that the previous process raised and did not resolve.
@@ -50,13 +48,13 @@ async fn round(deps: &AlertsDeps, raised: &mut Option<BTreeSet<Cause>>) -> Resul
             let all = deps.ledger.alerts(MAX_ALERTS).await?;
             let of_this_node = all
                 .into_iter()
-                .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(&place))
+                .filter(|alert| alert.resolved_at.is_none() && alert.subject.ends_with(place))
                 .map(|alert| (alert.kind, alert.subject));
             raised.insert(of_this_node.collect())
         }
     };
     let now = deps.clock.now();
-    let wanted = alerts(&deps.host.problems(), &place, now);
+    let wanted = alerts(&deps.host.problems(), place, now);
     let kept: BTreeSet<Cause> =
         wanted.iter().map(|alert| (alert.kind, alert.subject.clone())).collect();
     let ended: Vec<Cause> = raised.difference(&kept).cloned().collect();

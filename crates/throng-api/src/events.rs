@@ -16,7 +16,7 @@ use crate::error::ErrorDetail;
     "rejected_count": 1, "inserted_at_ignored": 0, "positions": { "0": 1042 }
 }))]
 pub struct EventsAccepted {
-    /// Events that count.
+    /// Events that count, and events in the log that this node has not applied.
     pub accepted: u64,
     /// Events that had been counted before.
     pub duplicates: u64,

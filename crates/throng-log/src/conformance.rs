@@ -35,6 +35,7 @@ pub async fn suite(backend: &dyn LogBackend) {
     truncation_keeps_records_from_the_offset_on(&*backend.open("truncated").await).await;
     everything_is_there_after_reopening(backend).await;
     a_tail_returns_old_and_new_records(backend.open("tail").await).await;
+    a_tail_that_lags_misses_nothing(&*backend.open("lagging").await).await;
 }
 
 fn value(text: impl ToString) -> Bytes {
@@ -190,6 +191,27 @@ async fn a_tail_returns_old_and_new_records(log: Arc<dyn EventLog>) {
         assert_eq!((record.offset, record.at, record.value), (n as u64, at, value(n)));
     }
     assert!(matches!(log.tail(7, 0).await, Err(LogError::NoSuchPartition { .. })));
+}
+
+async fn a_tail_that_lags_misses_nothing(log: &dyn EventLog) {
+    let mut tail = log.tail(0, 0).await.unwrap();
+    let value = |n: u64| Bytes::from(vec![n as u8; 100_000]);
+    let mut next = 0;
+    for round in 0..4 {
+        // More than a log keeps in memory for a tail, with and without older records before them.
+        for n in round * 60..(round + 1) * 60 {
+            log.append(0, Timestamp(n as i64), vec![value(n)]).await.unwrap();
+        }
+        let until = if round == 3 { 240 } else { round * 60 + 30 };
+        while next < until {
+            for record in tail.next().await.unwrap() {
+                assert_eq!((record.offset, record.at), (next, Timestamp(next as i64)));
+                assert_eq!(record.value, value(next));
+                next += 1;
+            }
+        }
+    }
+    assert_eq!(tail.position(), 240);
 }
 
 /// A queue under test.

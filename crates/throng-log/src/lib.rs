@@ -61,6 +61,13 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// The number of partitions; fixed when the log is created. They are numbered from 0.
     fn partitions(&self) -> u32;
 
+    /// Whether nothing but this process can append: every record was appended by it, or by a process before
+    /// it that had this log to itself. `false` for a log that any process may append to, such as a Kafka
+    /// topic.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
     /// Appends records at consecutive offsets and returns the offset of the first one. When it returns,
     /// they survive a loss of power; when it fails, none of them is ever read, except after
     /// [`LogError::UnconfirmedWrite`] and [`LogError::Unconfirmed`]. Concurrent appends share one sync
@@ -73,6 +80,7 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     async fn read(&self, partition: u32, from: u64, max_bytes: usize) -> Result<Vec<Record>>;
 
     /// Follows a partition from offset `from`. [`LogError::OffsetOutOfRange`] if `from` was truncated.
+    /// A log in files returns what this process appends from memory, as soon as it is durable.
     async fn tail(&self, partition: u32, from: u64) -> Result<Box<dyn Tail>>;
 
     /// The offset of the oldest record (of the next one, if there is none).

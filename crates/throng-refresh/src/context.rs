@@ -53,6 +53,11 @@ pub struct RefreshParts {
     pub holder: String,
     /// Whether this process serves lookups, and so loads every published snapshot.
     pub serves_membership: bool,
+    /// Whether a worker without a refresh runs parts of refreshes that other processes lead. Not where
+    /// there are none: a single process uses all of its threads for the refresh already.
+    pub helps_others: bool,
+    /// The shortest time between two polls: see [`poll_delay`].
+    pub min_poll_interval: Duration,
     /// The applied spec.
     pub spec: Arc<ArcSwap<Spec>>,
     /// SQL over the sources of the applied spec.
@@ -73,6 +78,8 @@ pub struct RefreshContext {
     pub(crate) seed: HashSeed,
     pub(crate) holder: String,
     pub(crate) serves_membership: bool,
+    pub(crate) helps_others: bool,
+    min_poll_interval: Duration,
     pub(crate) spec: Arc<ArcSwap<Spec>>,
     pub(crate) lake: Arc<ArcSwap<Lake>>,
     pub(crate) membership: Arc<ArcSwap<MembershipIndex>>,
@@ -107,6 +114,8 @@ impl RefreshContext {
             seed: parts.seed,
             holder: parts.holder,
             serves_membership: parts.serves_membership,
+            helps_others: parts.helps_others,
+            min_poll_interval: parts.min_poll_interval,
             spec: parts.spec,
             lake: parts.lake,
             membership: parts.membership,
@@ -122,6 +131,6 @@ impl RefreshContext {
 
     /// See [`poll_delay`].
     pub(crate) fn poll_delay(&self, interval: Duration) -> Duration {
-        poll_delay(&*self.clock, interval, self.spec.load().node.is_shared())
+        poll_delay(&*self.clock, interval, self.min_poll_interval)
     }
 }

@@ -96,8 +96,7 @@ impl Worker {
     /// one cause would count as two failures.
     async fn help_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
-        // A single process uses all of its threads for the refresh already.
-        if !ctx.spec.load().node.is_shared() {
+        if !ctx.helps_others {
             return Ok(false);
         }
         let now = ctx.clock.now();

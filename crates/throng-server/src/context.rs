@@ -72,6 +72,8 @@ pub struct NodeContext {
     pub(crate) spec_lock: tokio::sync::Mutex<()>,
     /// The URL of this node; set once it listens.
     pub url: OnceLock<String>,
+    /// How alerts name this node, such as `on this node`; set once it listens.
+    pub(crate) alert_place: OnceLock<String>,
     /// When this process started.
     pub started_at: Timestamp,
     /// The open problems of this node.
@@ -84,6 +86,11 @@ pub struct NodeContext {
     pub objects: Arc<dyn Objects>,
     /// The queues of work.
     pub queues: Queues,
+    /// The shortest time between two polls of a role.
+    pub(crate) min_poll_interval: Duration,
+    /// The file of the key of identifiers, which is created at the first use if the spec names no key.
+    /// `None` if other processes need the same key.
+    pub(crate) identifiers_key_file: Option<PathBuf>,
     /// The cluster's hash seed.
     pub seed: HashSeed,
     /// The name of this process in leases: process id and a random number.
@@ -143,7 +150,7 @@ impl NodeContext {
     /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
     /// poll in a busy loop, and load a ledger that many processes share.
     pub(crate) fn poll_delay(&self, duration: Duration) -> Duration {
-        poll_delay(&*self.clock, duration, self.spec.load().node.is_shared())
+        poll_delay(&*self.clock, duration, self.min_poll_interval)
     }
 
     /// The URL of the page for a browser on this machine, or `node.public_url` for a browser

@@ -23,13 +23,13 @@ use arc_swap::ArcSwap;
 use throng_access::{
     ADDRESS_FILE, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits, write_private,
 };
-use throng_aggregator::Feed;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_log::PartitionAssignment;
+use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec};
+use throng_store::Ledger;
 use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,12 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// delay between two tries.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKEND_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The shortest time between two polls of a role, by this process alone and where many processes poll one
+/// ledger.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MIN_SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The file of the data directory with the key of identifiers. Not part of backups.
+const IDENTIFIERS_KEY_FILE: &str = "identifiers.key";
 /// Changes that a page may lag behind. A page that lags further reads everything again.
 const CHANGES_CAPACITY: usize = 256;
 
@@ -160,7 +166,7 @@ impl Node {
         }
         crate::api::install_metrics();
         let shared = config.spec.node.is_shared();
-        let Parts { ctx, feed, share, stamps } = open_with_retries(&mut config, &roles).await?;
+        let Parts { ctx, share, stamps } = open_with_retries(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
             .await
             .map_err(NodeError::io("listen on", listen))?;
@@ -168,7 +174,9 @@ impl Node {
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
         write_private(&dir.join(ADDRESS_FILE), &url)?;
-        // Only this line sets it.
+        let place = if shared { format!("on {url}") } else { "on this node".to_owned() };
+        // Only these lines set them.
+        let _ = ctx.alert_place.set(place);
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
         if !shared && let Err(error) = throng_refresh::recover(&ctx.refresh).await {
@@ -178,7 +186,7 @@ impl Node {
             );
         }
         let work = stop.child_token();
-        let mut roles = start_roles(&ctx, feed, share, &work);
+        let mut roles = start_roles(&ctx, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
@@ -324,7 +332,6 @@ fn role_names(roles: &[Role]) -> String {
 /// The opened parts of a node, before its roles start.
 struct Parts {
     ctx: Arc<NodeContext>,
-    feed: Option<Feed>,
     share: Option<PartitionAssignment>,
     stamps: Option<Stamps>,
 }
@@ -362,13 +369,52 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
     }
-    let feed = backends.feed.clone();
     let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
     let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
     if let Some(stamps) = &mut stamps {
         stamps.start_run(&*ctx.ledger).await?;
     }
-    Ok(Parts { ctx, feed, share, stamps })
+    Ok(Parts { ctx, share, stamps })
+}
+
+/// The settings of roles that depend on whether other processes use the same backends.
+struct RoleSettings {
+    helps_others: bool,
+    min_poll_interval: Duration,
+    identifiers_key_file: Option<PathBuf>,
+}
+
+impl RoleSettings {
+    fn of(config: &NodeConfig) -> Self {
+        match config.spec.node.is_shared() {
+            true => Self {
+                helps_others: true,
+                min_poll_interval: MIN_SHARED_POLL_INTERVAL,
+                identifiers_key_file: None,
+            },
+            false => Self {
+                helps_others: false,
+                min_poll_interval: MIN_POLL_INTERVAL,
+                identifiers_key_file: Some(config.data_dir.join(IDENTIFIERS_KEY_FILE)),
+            },
+        }
+    }
+}
+
+/// Whether one of these roles needs the published snapshots.
+fn serves_membership(roles: &[Role]) -> bool {
+    let serving = [Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup];
+    serving.iter().any(|role| roles.contains(role))
+}
+
+/// Compares the number of partitions of the log with that in the ledger, which has it since the first start.
+async fn check_log_partitions(ledger: &dyn Ledger, log: &dyn EventLog) -> Result<(), NodeError> {
+    let found = log.partitions();
+    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
+    match found == stored {
+        true => Ok(()),
+        false => Err(NodeError::LogPartitions { found, stored }),
+    }
 }
 
 /// Builds the context from what was opened.
@@ -383,15 +429,9 @@ async fn assemble(
     let access = access::open(config, &backends.ledger).await?;
     let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
-    let found = backends.log.partitions();
-    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
-    if found != stored {
-        return Err(NodeError::LogPartitions { found, stored });
-    }
+    check_log_partitions(&*ledger, &*backends.log).await?;
     let lake = open_lake(dir, &spec, &config.query_worker)?;
-    let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
-    let serves_membership =
-        has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
+    let (serves_membership, settings) = (serves_membership(&roles), RoleSettings::of(config));
     let (membership, faults) = match serves_membership {
         true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
         false => (MembershipIndex::empty(seed), Vec::new()),
@@ -408,6 +448,8 @@ async fn assemble(
         seed,
         holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
         serves_membership,
+        helps_others: settings.helps_others,
+        min_poll_interval: settings.min_poll_interval,
         spec: Arc::new(ArcSwap::from_pointee(spec)),
         lake: Arc::new(ArcSwap::from_pointee(lake)),
         membership: Arc::new(ArcSwap::new(membership)),
@@ -419,6 +461,7 @@ async fn assemble(
         roles,
         serves_membership,
         url: OnceLock::new(),
+        alert_place: OnceLock::new(),
         started_at: clock.now(),
         clock: Arc::clone(clock),
         spec: Arc::clone(&refresh.spec),
@@ -429,6 +472,8 @@ async fn assemble(
         ledger,
         objects,
         queues: backends.queues,
+        min_poll_interval: settings.min_poll_interval,
+        identifiers_key_file: settings.identifiers_key_file,
         seed,
         holder: refresh.holder.clone(),
         lake: Arc::clone(&refresh.lake),
@@ -461,7 +506,6 @@ pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
 /// Starts the roles. One that exits by itself is a bug: it is logged and restarted.
 fn start_roles(
     ctx: &Arc<NodeContext>,
-    feed: Option<Feed>,
     share: Option<PartitionAssignment>,
     stop: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
@@ -496,6 +540,10 @@ fn start_roles(
     }
     if has(Role::Aggregate) {
         start!("aggregate", roles::aggregate::run);
+        start!("standby", roles::aggregate::run_standbys);
+    }
+    if [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has) {
+        start!("feed", roles::aggregate::follow_feed);
     }
     start!("follow", roles::cluster::run);
     start!("probe", roles::probe::run);
@@ -504,18 +552,6 @@ fn start_roles(
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));
-    }
-    if let Some(feed) = &feed
-        && has(Role::Aggregate)
-    {
-        let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::run_standbys(ctx, feed, stop)));
-    }
-    if let Some(feed) = feed
-        && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)
-    {
-        let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
     }
     running
 }

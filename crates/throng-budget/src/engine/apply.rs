@@ -43,6 +43,16 @@ impl Engine {
     /// [`Engine::apply`] one by one, and several times faster: while one is applied, the table entries of
     /// the ids of later ones are loaded from memory.
     pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> EventCounts {
+        self.apply_each(events, |_, _| {})
+    }
+
+    /// As [`Engine::apply_all`]. Calls `each` with the index and the effect of every event, in their order.
+    #[inline]
+    pub fn apply_each(
+        &mut self,
+        events: &[(EventRef<'_>, Timestamp)],
+        mut each: impl FnMut(usize, &Result<EventEffect, MoneyError>),
+    ) -> EventCounts {
         let mut counts = EventCounts::default();
         let mut ahead = [(None, EventIds::default()); AHEAD];
         // Events of a message are often of one ad group. None has an empty name.
@@ -60,11 +70,11 @@ impl Engine {
                 self.seen.prefetch(ids.event);
                 ids.link.into_iter().for_each(|id| self.seen.prefetch(id));
             }
-            let Some((event, logged_at)) = step.checked_sub(AHEAD).and_then(|n| events.get(n))
-            else {
-                continue;
-            };
-            match self.apply_at(due.0, due.1, event, *logged_at) {
+            let Some(index) = step.checked_sub(AHEAD) else { continue };
+            let Some((event, logged_at)) = events.get(index) else { continue };
+            let effect = self.apply_at(due.0, due.1, event, *logged_at);
+            each(index, &effect);
+            match effect {
                 Ok(EventEffect::Counted) => {
                     counts.counted += 1;
                     let ignored =

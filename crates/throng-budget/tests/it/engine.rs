@@ -257,9 +257,11 @@ proptest! {
         }
         let (mut one_by_one, mut at_once) = (engine(), engine());
         let logged_at = |event: &Event| event.at.plus(Duration::from_secs(2));
-        let mut counts = EventCounts::default();
+        let (mut counts, mut effects) = (EventCounts::default(), Vec::new());
         for event in &events {
-            match one_by_one.apply(event, logged_at(event)).expect("no overflow") {
+            let effect = one_by_one.apply(event, logged_at(event)).expect("no overflow");
+            effects.push(effect);
+            match effect {
                 EventEffect::Counted => counts.counted += 1,
                 EventEffect::Duplicate => counts.duplicates += 1,
                 EventEffect::Repeated => counts.repeated += 1,
@@ -267,7 +269,12 @@ proptest! {
             }
         }
         let pairs: Vec<_> = events.iter().map(|event| (event.into(), logged_at(event))).collect();
-        prop_assert_eq!(at_once.apply_all(&pairs), counts);
+        let mut each = Vec::new();
+        let applied = at_once.apply_each(&pairs, |index, effect| {
+            each.push((index, *effect.as_ref().expect("no overflow")));
+        });
+        prop_assert_eq!(applied, counts);
+        prop_assert_eq!(each, effects.into_iter().enumerate().collect::<Vec<_>>());
         prop_assert_eq!(at_once.checkpoint(0), one_by_one.checkpoint(0));
     }
 

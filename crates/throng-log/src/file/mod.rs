@@ -5,6 +5,8 @@ mod partition;
 mod record;
 mod repair;
 mod segment;
+mod tail;
+mod tail_buffer;
 mod writer;
 
 use std::fs::File;
@@ -18,9 +20,9 @@ use bytes::Bytes;
 use throng_model::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::retry::POLL_INTERVAL;
 use crate::{EventLog, LogError, Record, Result, Retention, Tail};
 use partition::FilePartition;
+use tail::FileTail;
 use writer::{Append, Request, Writer};
 
 pub use disk::{Disk, DiskSpace, MinFreeDisk, SystemDisk};
@@ -37,8 +39,6 @@ pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// The largest number of partitions: each one has a thread.
 const MAX_PARTITIONS: u32 = 256;
-/// The size of one read of a tail.
-const TAIL_READ_BYTES: usize = 1 << 20;
 
 /// Appends that wait for the thread of a partition. When there are more, `append` waits.
 const MAX_QUEUED_APPENDS: usize = 4096;
@@ -216,6 +216,11 @@ impl EventLog for FileLog {
         self.partitions.len() as u32
     }
 
+    fn is_exclusive(&self) -> bool {
+        // By the lock of the folder.
+        !self.read_only
+    }
+
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64> {
         let handle = self.handle(partition)?;
         if let Some(large) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
@@ -240,7 +245,7 @@ impl EventLog for FileLog {
             return Err(LogError::OffsetOutOfRange { partition, wanted: from, first });
         }
         let partition = Arc::clone(&self.handle(partition)?.partition);
-        Ok(Box::new(FileTail { partition, read_only: self.read_only, position: from }))
+        Ok(Box::new(FileTail::new(partition, self.read_only, from)))
     }
 
     async fn start(&self, partition: u32) -> Result<u64> {
@@ -277,51 +282,6 @@ impl EventLog for FileLog {
         let (reply, result) = oneshot::channel();
         requests.send(Request::SkipTo { offset, reply }).await.map_err(|_| LogError::Closed)?;
         result.await.map_err(|_| LogError::Closed)?.map(|()| true)
-    }
-}
-
-/// Follows a partition.
-struct FileTail {
-    partition: Arc<FilePartition>,
-    read_only: bool,
-    position: u64,
-}
-
-#[async_trait]
-impl Tail for FileTail {
-    async fn next(&mut self) -> Result<Vec<Record>> {
-        loop {
-            let partition = Arc::clone(&self.partition);
-            let appended = self.partition.appended.notified();
-            tokio::pin!(appended);
-            // Registered before the read: an append between the read and the wait would be missed
-            // otherwise.
-            appended.as_mut().enable();
-            let (read_only, from) = (self.read_only, self.position);
-            let read = tokio::task::spawn_blocking(move || {
-                if read_only {
-                    partition.reload()?;
-                }
-                partition.read(from, TAIL_READ_BYTES)
-            });
-            let records = read.await.map_err(|_| LogError::Closed)??;
-            if let Some(last) = records.last() {
-                self.position = last.offset + 1;
-                return Ok(records);
-            }
-            let next = self.partition.after_gap(self.position);
-            if next > self.position {
-                // Only offsets without a record are left: return them as passed.
-                self.position = next;
-                return Ok(records);
-            }
-            // Appends of another process send no notification: poll.
-            let _ = tokio::time::timeout(POLL_INTERVAL, appended).await;
-        }
-    }
-
-    fn position(&self) -> u64 {
-        self.position
     }
 }
 

@@ -11,6 +11,7 @@ use super::disk::Disk;
 use super::record;
 use super::segment::{self, Segment};
 use super::sync_folder;
+use super::tail_buffer::TailBuffers;
 use crate::{LogError, Record, Result, Retention};
 
 /// A partition in segment files. Readers share it with the writer thread.
@@ -19,7 +20,7 @@ pub(super) struct FilePartition {
     pub(super) folder: PathBuf,
     pub(super) number: u32,
     view: Mutex<View>,
-    /// Notified after each durable append of this process.
+    /// Notified when the end has moved, by this process.
     pub(super) appended: tokio::sync::Notify,
 }
 
@@ -28,6 +29,18 @@ pub(super) struct View {
     /// By offset; without gaps, except where records were removed or skipped. The last one is active:
     /// appends go to it. Never empty, except in a log that is read while it is created.
     pub(super) segments: Vec<Segment>,
+    /// What the tails of this process have not returned yet.
+    pub(super) tails: TailBuffers,
+}
+
+/// Where the next records of a tail are.
+pub(super) enum NextRecords {
+    /// In its buffer; at least one.
+    InMemory(Vec<Record>),
+    /// In the segment files.
+    OnDisk,
+    /// There are none yet.
+    NotAppended,
 }
 
 impl FilePartition {
@@ -85,6 +98,20 @@ impl FilePartition {
             }
         }
         Ok(out)
+    }
+
+    /// The records from `from` on in the buffer of a tail, or else where they are.
+    pub(super) fn next_records(&self, tail: u64, from: u64, max_bytes: usize) -> NextRecords {
+        // Under one lock, as the writer publishes the end and the records of a commit together: otherwise a
+        // tail could see the new end with an empty buffer, and read the disk for nothing.
+        let mut view = self.view();
+        let records = view.tails.take(tail, from, max_bytes);
+        let end = view.segments.last().map_or(0, |segment| segment.end);
+        match records.is_empty() {
+            false => NextRecords::InMemory(records),
+            true if end > from => NextRecords::OnDisk,
+            true => NextRecords::NotAppended,
+        }
     }
 
     /// The first offset from `from` on that is not in a gap between segments.

@@ -12,7 +12,7 @@ use super::disk::{Disk, MinFreeDisk, drop_page_cache};
 use super::partition::FilePartition;
 use super::record::{self, SEGMENT_HEADER};
 use super::segment::{self, Segment};
-use crate::{LogError, Result};
+use crate::{LogError, Record, Result};
 
 /// A commit of this size accepts no more appends.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
@@ -110,6 +110,7 @@ impl Writer {
         let (file, next) = segment::create(&*self.disk, folder, number, offset, Some(&active))?;
         self.file = file;
         self.partition.view().segments.push(next);
+        self.partition.appended.notify_waiters();
         Ok(())
     }
 
@@ -232,20 +233,44 @@ impl Writer {
             self.is_unverified = true;
             return Err(LogError::UnconfirmedWrite { path: active.path });
         }
-        // Published only when it is durable: a consumer must not act on a record that a loss of power can
-        // remove.
+        self.publish(appends, &firsts, &positions, start + buffer.len() as u64);
+        Ok(firsts)
+    }
+
+    /// Makes a durable commit readable, which ends at this position of the file. Not before it is durable: a
+    /// consumer must not act on a record that a loss of power can remove.
+    fn publish(
+        &self,
+        appends: &[Append],
+        firsts: &[u64],
+        positions: &[(u64, u64)],
+        end_position: u64,
+    ) {
         let mut view = self.partition.view();
         if let Some(last) = view.segments.last_mut() {
             for (offset, position) in positions {
-                last.add_to_index(offset, position);
+                last.add_to_index(*offset, *position);
             }
-            last.end = offset;
-            last.bytes = start + buffer.len() as u64;
+            last.end = positions.last().map_or(last.end, |(offset, _)| offset + 1);
+            last.bytes = end_position;
+        }
+        if !view.tails.is_empty() {
+            view.tails.push(&records(appends, firsts));
         }
         drop(view);
         self.partition.appended.notify_waiters();
-        Ok(firsts)
     }
+}
+
+/// The records of a commit, which share the values of its appends.
+fn records(appends: &[Append], firsts: &[u64]) -> Vec<Record> {
+    let of_append = |(append, first): (&Append, &u64)| {
+        let at = append.at;
+        let record =
+            move |(offset, value): (u64, &Bytes)| Record { offset, at, value: value.clone() };
+        (*first..).zip(&append.values).map(record).collect::<Vec<Record>>()
+    };
+    appends.iter().zip(firsts).flat_map(of_append).collect()
 }
 
 fn encoded_bytes(append: &Append) -> usize {

@@ -18,8 +18,7 @@ use super::body::{content_type, whole};
 use super::encoding::decoded;
 use super::error::ApiError;
 
-/// After how many seconds refused events may be sent again. A failed partition is restarted, and a full
-/// disk is checked, about every second.
+/// After how many seconds refused events may be sent again. A full disk is checked about every second.
 const RETRY_AFTER_SECS: u64 = 5;
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
@@ -46,10 +45,10 @@ fn refuse_batch(error: ApiError) -> Response {
     error.retry_after(RETRY_AFTER_SECS).into_response()
 }
 
-/// Accepts events. Each event is checked by itself: accepted ones are durable and counted when the response
-/// arrives, rejected ones are listed with their line. Events of a batch that is sent again are not counted
-/// twice. The body may be encoded with gzip, zstd or br.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = EventsAccepted, description = "`accepted`, `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or a partition is being restarted: send all events again after `Retry-After`")))]
+/// Accepts events. Each event is checked by itself: accepted ones are durable when the response arrives,
+/// rejected ones are listed with their line. Events of a batch that is sent again are not counted twice. The
+/// body may be encoded with gzip, zstd or br.
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "none of the events counts: the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes: send all events again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<Arc<NodeContext>>,
     request: Request,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_aggregator::{AppendMode, Feed};
+use throng_aggregator::{Feed, KafkaFeed, LocalFeed};
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
     EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
@@ -42,9 +42,7 @@ pub(super) struct Backends {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) objects: Arc<dyn Objects>,
     pub(super) log: Arc<dyn EventLog>,
-    /// The feed between processes; `None` if one process runs every role.
-    pub(super) feed: Option<Feed>,
-    pub(super) append_mode: AppendMode,
+    pub(super) feed: Arc<dyn Feed>,
     pub(super) queues: Queues,
     /// This process's assignment of partitions; `None` if it has all partitions, or does not
     /// aggregate.
@@ -69,7 +67,7 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             tracing::info!(leases, "resuming work of a dead process");
         }
     }
-    let (log, feed, append_mode, queues, share): Log = match &settings.log {
+    let (log, feed, queues, share): Log = match &settings.log {
         LogSettings::Files => {
             let dir = config.data_dir.join("log");
             // The number of partitions is fixed when the log is created; the setting counts only
@@ -89,14 +87,14 @@ pub(super) async fn open(config: &NodeConfig, roles: &[Role]) -> Result<Backends
             let log = Arc::new(FileLog::open_with(&dir, options)?);
             let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
             let queues = Queues { tasks: memory(), checks: memory(), dead_letters: None };
-            (log, None, AppendMode::Exclusive, queues, None)
+            (log, Arc::new(LocalFeed::new(partitions)), queues, None)
         }
         LogSettings::Kafka(kafka) => kafka_log(config, kafka, roles).await?,
     };
-    Ok(Backends { ledger, objects, log, feed, append_mode, queues, share, stamps })
+    Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
 }
 
-type Log = (Arc<dyn EventLog>, Option<Feed>, AppendMode, Queues, Option<PartitionAssignment>);
+type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, Queues, Option<PartitionAssignment>);
 
 async fn kafka_log(
     config: &NodeConfig,
@@ -111,7 +109,7 @@ async fn kafka_log(
     // One partition of frames for each partition of events.
     let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
-    let feed = Feed { frames: Arc::new(frames), keyframes: Arc::new(keyframes) };
+    let feed = KafkaFeed::new(Arc::new(frames), keyframes);
     let consumes = roles.contains(&Role::Activate);
     let queue = async |name: &str| {
         let queue = match consumes {
@@ -129,7 +127,7 @@ async fn kafka_log(
         true => Some(PartitionAssignment::join(&kafka, EVENTS, AGGREGATE, timing)?),
         false => None,
     };
-    Ok((Arc::new(log), Some(feed), AppendMode::Shared, queues, share))
+    Ok((Arc::new(log), Arc::new(feed), queues, share))
 }
 
 pub(super) fn secret(

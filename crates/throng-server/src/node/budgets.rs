@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_aggregator::{Budgets, BudgetsParts};
+use throng_aggregator::{APPLY_TIMEOUT, Budgets, BudgetsParts};
 use throng_gate::Gate;
 use throng_log::Retention;
 use throng_membership::MembershipIndex;
@@ -62,11 +62,11 @@ pub(super) async fn open(
 
 fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> BudgetsParts {
     let settings = &config.spec.node;
+    let request_timeout = Duration::from_secs(u64::from(settings.request_timeout_secs));
     BudgetsParts {
         objects: Arc::clone(&backends.objects),
         log: Arc::clone(&backends.log),
-        feed: backends.feed.clone(),
-        append_mode: backends.append_mode,
+        feed: Arc::clone(&backends.feed),
         clock: Arc::clone(&config.clock),
         retention: Retention {
             bytes: settings.log_retention.bytes,
@@ -74,6 +74,8 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         },
         accept_log_loss: config.accept_log_loss.clone(),
         dedupe_window: Duration::from_secs(u64::from(settings.dedupe_hours) * 3_600),
+        // Shorter than the timeout of a request, which would answer with an error for events in the log.
+        apply_timeout: APPLY_TIMEOUT.min(request_timeout / 2),
         health: Arc::<Health>::clone(health),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_aggregator::{
-    AggregatorDeps, AggregatorMember, Feed, FrameSink, HealthReporter, Host, ProblemKind,
+    AggregatorDeps, AggregatorMember, FrameSink, HealthReporter, Host, ProblemKind,
 };
 use throng_feed::Frame;
 use throng_gate::{FrameOutcome, Gate};
@@ -103,11 +103,11 @@ pub(crate) async fn follow_assignment(
 }
 
 /// Runs the standby replicas of this node until `shutdown`.
-pub(crate) async fn run_standbys(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
-    throng_aggregator::run_standbys(deps(&ctx), feed, shutdown).await;
+pub(crate) async fn run_standbys(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    throng_aggregator::run_standbys(deps(&ctx), shutdown).await;
 }
 
 /// Applies the frames of every partition until `shutdown`.
-pub(crate) async fn follow_feed(ctx: Arc<NodeContext>, feed: Feed, shutdown: CancellationToken) {
-    throng_aggregator::follow_feed(deps(&ctx), feed, shutdown).await;
+pub(crate) async fn follow_feed(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    throng_aggregator::follow_feed(deps(&ctx), shutdown).await;
 }

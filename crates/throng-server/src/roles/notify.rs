@@ -25,13 +25,14 @@ pub(crate) fn deps(ctx: &Arc<NodeContext>) -> AlertsDeps {
         clock: Arc::clone(&ctx.clock),
         spec: Arc::clone(&ctx.spec),
         env: Arc::clone(&ctx.env),
+        min_poll_interval: ctx.min_poll_interval,
         host: Arc::<NodeContext>::clone(ctx),
     }
 }
 
 impl Host for NodeContext {
-    fn url(&self) -> Option<String> {
-        self.url.get().cloned()
+    fn place(&self) -> String {
+        self.alert_place.get().map_or("on a node", String::as_str).to_owned()
     }
 
     fn problems(&self) -> Vec<NodeProblem> {

@@ -6,6 +6,7 @@ mod access;
 mod activate_many;
 mod activation;
 mod alerts;
+mod answers;
 mod api;
 mod audiences;
 mod backup;

@@ -6,12 +6,9 @@ use throng_model::new_secret;
 
 use crate::NodeContext;
 
-/// The file of the data directory with the keys of identifiers. Not part of backups.
-const KEY_FILE: &str = "identifiers.key";
-
-/// The keys of a node. An embedded node creates its own key at the first use. If delivered state exists and the key is
-/// missing, no new key is created: with a new key the old state could never be read, and the loss would not be
-/// noticed.
+/// The keys of a node. One that works alone creates its own key at the first use. If delivered state exists and the
+/// key is missing, no new key is created: with a new key the old state could never be read, and the loss would not
+/// be noticed.
 pub(super) async fn identifier_keys(ctx: &NodeContext) -> Result<IdentifierKeys, DeliveredError> {
     let spec = ctx.spec.load_full();
     if let Some(reference) = &spec.node.identifiers_key {
@@ -20,14 +17,13 @@ pub(super) async fn identifier_keys(ctx: &NodeContext) -> Result<IdentifierKeys,
         })?;
         return Ok(IdentifierKeys::parse(secret.expose())?);
     }
-    if spec.node.is_shared() {
+    let Some(path) = &ctx.identifiers_key_file else {
         let message = "node.identifiers_key is not set: delivered state is encrypted, and all nodes need the \
                        same key. Set it to env:NAME or file:PATH of 64 hexadecimal \
                        digits, such as `openssl rand -hex 32` prints";
         return Err(DeliveredError::Key(message.to_owned()));
-    }
-    let path = ctx.data_dir.join(KEY_FILE);
-    match std::fs::read_to_string(&path) {
+    };
+    match std::fs::read_to_string(path) {
         Ok(text) => return Ok(IdentifierKeys::parse(&text)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
@@ -45,7 +41,7 @@ pub(super) async fn identifier_keys(ctx: &NodeContext) -> Result<IdentifierKeys,
     }
     let key = new_secret("")
         .map_err(|_| DeliveredError::Key("cannot generate random bytes".to_owned()))?;
-    write_private(&path, key.expose())
+    write_private(path, key.expose())
         .map_err(|error| DeliveredError::Key(throng_model::with_causes(&error)))?;
     Ok(IdentifierKeys::parse(key.expose())?)
 }
