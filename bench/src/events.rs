@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
-use throng_budget::{AdGroupConfig, Engine, Event, EventEffect, EventKind, Pricing};
+use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind};
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
     Timestamp,
@@ -60,7 +60,7 @@ pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
     Ok(AdGroupConfig {
         index: AdGroupIndex(u32::try_from(number)?),
         name: name(number)?,
-        pricing: Pricing::PerImpression,
+        billed: BilledEvent::Impression,
         price: Micros(130_001),
         price_nanos: 0,
         impression_rate: 0.8,

@@ -26,8 +26,8 @@ mod worker;
 
 pub use check::{CheckFacts, RemovalCounts, evaluate_check};
 pub use destination::{
-    Advice, BatchPart, Destination, EnsuredAudience, Limits, PlatformSize, Schema, SendClass,
-    SendError, SendRequest, SendResponse, SessionStep, Usage,
+    Advice, BatchPart, Destination, DestinationLimits, EnsuredAudience, PlatformSize, Schema,
+    SendClass, SendError, SendRequest, SendResponse, SessionStep, Usage,
 };
 pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRows, IdentifierSource};

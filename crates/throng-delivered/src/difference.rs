@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use throng_membership::MemberSet;
-use throng_model::SHARD_COUNT;
-use throng_store::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
+use throng_model::{SHARD_COUNT, SyncMode};
+use throng_store::{Batch, BatchState, Operation, ReasonCounts};
 
 use crate::planned::{
     PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter,

@@ -10,6 +10,6 @@ pub mod file;
 pub mod meta;
 mod registry;
 
-pub use file::{FileAccount, FileFormat};
+pub use file::FileAccount;
 pub use meta::MetaAccount;
 pub use registry::{Account, Preparation, RegistryError, open, platforms, preparation};

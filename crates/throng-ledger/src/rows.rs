@@ -7,12 +7,12 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
-use throng_model::Timestamp;
+use throng_model::{SyncMode, Timestamp};
 
 use crate::{
     AlertEventKind, AlertKind, BatchState, DeliveryState, HoldCause, LedgerError, Operation,
     PartKind, PartState, RefreshState, RefreshTrigger, RemovalRule, Result, RunState,
-    SnapshotState, SyncMode, TaskState, Verdict,
+    SnapshotState, TaskState, Verdict,
 };
 
 /// An enum that is stored as the name of its variant.

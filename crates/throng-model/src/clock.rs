@@ -26,17 +26,6 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// How long a loop that polls waits on the machine's timer for an interval of this clock. At least 50
-/// milliseconds, or 500 if the ledger is shared: however fast the clock runs, a loop must not poll
-/// without a pause, least of all a ledger that many processes poll.
-pub fn poll_delay(clock: &dyn Clock, interval: Duration, shared_ledger: bool) -> Duration {
-    let shortest = match shared_ledger {
-        true => Duration::from_millis(500),
-        false => Duration::from_millis(50),
-    };
-    clock.wall_duration(interval).max(shortest)
-}
-
 /// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

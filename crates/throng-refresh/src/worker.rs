@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use throng_model::{Backoff, Retry, Timestamp};
+use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Refresh, RefreshTrigger};
 use throng_telemetry::{metrics, spans};
@@ -16,8 +16,7 @@ use tracing::Instrument as _;
 
 use super::error::RefreshError;
 use super::{
-    HEARTBEAT_INTERVAL, LEASE, POLL_INTERVAL, RETRY_DELAY, alerts, cleanup, declared, execute,
-    history, model_of, publish,
+    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
 };
 use crate::RefreshContext;
 
@@ -27,8 +26,7 @@ const MAX_HALT_TRIES: u32 = 5;
 const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Tries of a refresh before it fails for good.
 const MAX_TRIES: u32 = 3;
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(300), ..Backoff::WORK };
 
 /// Runs until `shutdown`. A refresh that is being processed is halted then, and resumes after the
 /// parts that are done.

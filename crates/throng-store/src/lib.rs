@@ -23,7 +23,7 @@ mod sync;
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
 pub use alerts::{
     Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
-    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+    DeliveryResult, DeliveryState, NewAlert, Receiver,
 };
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
@@ -40,8 +40,8 @@ pub use removals::{
 pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
-    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode,
-    SyncRun, Task, TaskState, Verdict,
+    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun,
+    Task, TaskState, Verdict,
 };
 
 /// The result of a ledger call.

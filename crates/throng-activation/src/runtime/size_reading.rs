@@ -22,7 +22,7 @@ pub const MAX_KEPT_SIZES: u32 = 400;
 pub(super) struct SizeReading {
     account: String,
     platform_id: String,
-    /// The platform shows people: see `Limits`.
+    /// The platform shows people: see `DestinationLimits`.
     shows_people: bool,
     /// The size.
     pub(super) size: PlatformSize,

@@ -2,6 +2,8 @@
 
 use std::path::{Component, PathBuf};
 
+use throng_model::FileFormat;
+
 use super::folder::Location;
 use crate::RegistryError;
 
@@ -16,15 +18,6 @@ pub struct FileAccount {
     pub format: FileFormat,
     /// Whether files are compressed with gzip.
     pub gzip: bool,
-}
-
-/// The format of a file's rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileFormat {
-    /// CSV with a header line.
-    Csv,
-    /// One JSON object per line.
-    Jsonl,
 }
 
 /// Checked settings.

@@ -17,7 +17,7 @@ use throng_activation::Destination;
 
 use crate::{Preparation, RegistryError};
 
-pub use config::{FileAccount, FileFormat};
+pub use config::FileAccount;
 pub use destination::FileDestination;
 
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.

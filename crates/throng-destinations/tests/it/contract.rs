@@ -8,10 +8,8 @@ use throng_activation::{
     BatchPart, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendError,
     SendRequest, SendResponse, SessionStep, Skip,
 };
-use throng_destinations::{
-    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation,
-};
-use throng_model::{Personal, Secret, SyncRunId};
+use throng_destinations::{Account, FileAccount, MetaAccount, open, platforms, preparation};
+use throng_model::{FileFormat, Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_store::Operation;
 

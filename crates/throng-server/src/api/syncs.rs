@@ -49,7 +49,7 @@ pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<SyncList>, ApiError> {
             name: sync.name.clone(),
             audience: sync.audience.clone(),
             destination: sync.destination.clone(),
-            mode: mapping::declared_mode(sync.mode),
+            mode: mapping::mode(sync.mode),
             paused_at: paused.get(&sync.name).copied(),
             delivered_version: platform.as_ref().and_then(|platform| platform.delivered_version),
             delivered_at: platform.as_ref().and_then(|platform| platform.delivered_at),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use throng_aggregator::GateReport;
-use throng_model::Timestamp;
+use throng_model::{POLL_INTERVAL, Timestamp};
 use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
 use throng_telemetry::metrics;
@@ -16,8 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::node::{NodeError, switch_to_applied_spec};
 use crate::{Change, NodeContext};
 
-/// How often the ledger is polled for what other nodes did.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a node writes its status.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// A node whose last heartbeat is older is no longer a member.

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_model::{Entropy as _, SystemEntropy, Timestamp};
+use throng_model::{Entropy as _, POLL_INTERVAL, RETRY_DELAY, SystemEntropy, Timestamp};
 use throng_spec::WebhookSettings;
 use throng_store::{LedgerError, Receiver};
 use throng_telemetry::metrics;
@@ -24,10 +24,6 @@ use outcome::{AfterSend, BeforeSend, WebhookResponse};
 pub(crate) use webhook::ReceiverTest;
 use webhook::WebhookClient;
 
-/// The interval in which alerts are polled.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The delay after an error of the ledger.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How long events and their deliveries are kept after their last delivery has ended.
 const KEEP_EVENTS: Duration = Duration::from_secs(30 * 86_400);
 /// The interval in which old events are removed.

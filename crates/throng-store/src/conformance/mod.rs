@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use throng_model::{AudienceName, DestinationName, RefreshId, SyncName, Timestamp};
+use throng_model::{AudienceName, DestinationName, RefreshId, SyncMode, SyncName, Timestamp};
 
 use crate::{
     Ledger, LedgerError, NewRun, Operation, ReasonCounts, Refresh, RefreshTrigger, Snapshot,
-    SnapshotState, SyncMode, Task,
+    SnapshotState, Task,
 };
 
 /// A backend under test.

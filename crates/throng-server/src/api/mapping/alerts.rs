@@ -4,7 +4,8 @@ use throng_api::{
     AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertReceiver, AlertSeverity,
     AlertTestAnswer,
 };
-use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver, Severity};
+use throng_model::Severity;
+use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver};
 
 use crate::roles::notify::ReceiverTest;
 
