@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
 use throng_spec::Audience;
-use throng_store::{LedgerError, Refresh, RefreshTrigger};
+use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -295,7 +295,7 @@ impl Worker {
         if let Some(at) = retry_at {
             tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed, will retry");
             let why = format!("try {tries} of {MAX_TRIES}, the next at {at}: {reason}");
-            history::record(ctx, name, "failed", why).await?;
+            history::record(ctx, name, HistoryEvent::Failed, why).await?;
         } else if changed {
             cleanup::remove_parts(ctx, refresh.id).await;
             match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
@@ -304,14 +304,14 @@ impl Worker {
                 Err(error) if error.is_wrong_state() => {}
                 Err(error) => return Err(error),
             }
-            history::record(ctx, name, "given up", reason).await?;
+            history::record(ctx, name, HistoryEvent::GivenUp, reason).await?;
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed");
             cleanup::remove_parts(ctx, refresh.id).await;
             if current.is_some() {
                 ctx.ledger.raise_alert(&alerts::failed_alert(name, &reason), now).await?;
             }
-            history::record(ctx, name, "failed", format!("given up: {reason}")).await?;
+            history::record(ctx, name, HistoryEvent::Failed, format!("given up: {reason}")).await?;
         }
         ctx.observer.audiences_changed();
         Ok(())

@@ -31,7 +31,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
-pub use history::{HistoryEntry, HistoryLedger, NodeRow, SubjectKind};
+pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use removals::{

@@ -8,8 +8,8 @@ use throng_membership::{MemberSet, SnapshotFile};
 use throng_model::{HashedIdentifier, SyncMode, SyncName};
 use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
-    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
-    PlatformAudience, RunState, SyncRun,
+    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, HistoryEvent, Hold, HoldCause,
+    LedgerError, PlatformAudience, RunState, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
@@ -190,7 +190,7 @@ async fn record_account_change(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject: old.sync.to_string(),
-        what: "moved".to_owned(),
+        what: HistoryEvent::Moved,
         why,
         at: now,
         actor: None,

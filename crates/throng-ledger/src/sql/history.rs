@@ -6,14 +6,14 @@ use throng_model::{Role, Timestamp};
 
 use super::{Backend, Db, DbRow, ROWS_PER_INSERT, read_one, write_tx};
 use crate::rows::{Cells, json};
-use crate::{HistoryEntry, HistoryLedger, NodeRow, Result, SubjectKind};
+use crate::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, Result, SubjectKind};
 
 fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     let cells = Cells::new(row, "history entry");
     Ok(HistoryEntry {
         subject_kind: SubjectKind::from(cells.text("subject_kind")?),
         subject: cells.text("subject")?,
-        what: cells.text("what")?,
+        what: HistoryEvent::from(cells.text("what")?),
         why: cells.text("why")?,
         at: cells.time("at")?,
         actor: cells.maybe_text("actor")?,
@@ -95,7 +95,7 @@ impl HistoryLedger for Backend {
                     values
                         .push_bind(entry.subject_kind.name())
                         .push_bind(&entry.subject)
-                        .push_bind(&entry.what)
+                        .push_bind(entry.what.name())
                         .push_bind(&entry.why)
                         .push_bind(entry.at.0)
                         .push_bind(&entry.actor);

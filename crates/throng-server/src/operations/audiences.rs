@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::open_snapshot;
-use throng_store::{AlertKind, LedgerError, Refresh, RefreshTrigger, Snapshot, SubjectKind};
+use throng_store::{
+    AlertKind, HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot, SubjectKind,
+};
 
 use super::{OperationError, Record, Result};
 use crate::{Change, NodeContext};
@@ -28,7 +30,7 @@ pub(crate) async fn refresh(
     let now = ctx.clock.now();
     let queued = ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await;
     let id = queued.map_err(|error| with_state_help(name, error))?;
-    record(ctx, name, actor, "refresh requested", format!("refresh {id}")).await?;
+    record(ctx, name, actor, HistoryEvent::RefreshRequested, format!("refresh {id}")).await?;
     ctx.wake_build.notify_waiters();
     ctx.publish_change(Change::Audiences);
     Ok(id)
@@ -52,7 +54,7 @@ async fn record(
     ctx: &NodeContext,
     name: &AudienceName,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: String,
 ) -> Result<()> {
     let record =
@@ -67,7 +69,7 @@ pub(crate) async fn pause(ctx: &NodeContext, name: &AudienceName, actor: &str) -
         return Err(error.help(format!("`throng audience resume {name}` resumes its refreshes")));
     }
     let why = "no refresh starts until it is resumed";
-    record(ctx, name, actor, "paused", why.to_owned()).await?;
+    record(ctx, name, actor, HistoryEvent::Paused, why.to_owned()).await?;
     ctx.publish_change(Change::Audiences);
     Ok(())
 }
@@ -77,7 +79,7 @@ pub(crate) async fn resume(ctx: &NodeContext, name: &AudienceName, actor: &str) 
     if !ctx.ledger.resume_audience(name).await? {
         return Err(OperationError::wrong_state(format!("audience `{name}` is not paused")));
     }
-    record(ctx, name, actor, "resumed", "it is refreshed again".to_owned()).await?;
+    record(ctx, name, actor, HistoryEvent::Resumed, "it is refreshed again".to_owned()).await?;
     catch_up(ctx, name).await
 }
 
@@ -86,7 +88,7 @@ pub(crate) async fn release(ctx: &NodeContext, name: &AudienceName, actor: &str)
     if !ctx.ledger.unpin_audience(name).await? {
         return Err(OperationError::wrong_state(format!("audience `{name}` is not pinned")));
     }
-    record(ctx, name, actor, "released", "it is refreshed again".to_owned()).await?;
+    record(ctx, name, actor, HistoryEvent::Released, "it is refreshed again".to_owned()).await?;
     catch_up(ctx, name).await
 }
 
@@ -147,7 +149,14 @@ pub(crate) async fn approve(
     let approved = ctx.ledger.approve(name, version, ctx.clock.now()).await;
     let snapshot = approved.map_err(|error| with_state_help(name, error))?;
     resolve_held(ctx, name).await?;
-    record_snapshot(ctx, &snapshot, actor, "approved", "the held snapshot was approved").await?;
+    record_snapshot(
+        ctx,
+        &snapshot,
+        actor,
+        HistoryEvent::Approved,
+        "the held snapshot was approved",
+    )
+    .await?;
     serve_current(ctx).await?;
     Ok(snapshot)
 }
@@ -161,7 +170,14 @@ pub(crate) async fn reject(
 ) -> Result<Snapshot> {
     let snapshot = ctx.ledger.reject(name, version, ctx.clock.now()).await?;
     resolve_held(ctx, name).await?;
-    record_snapshot(ctx, &snapshot, actor, "rejected", "the held snapshot was rejected").await?;
+    record_snapshot(
+        ctx,
+        &snapshot,
+        actor,
+        HistoryEvent::Rejected,
+        "the held snapshot was rejected",
+    )
+    .await?;
     ctx.publish_change(Change::Audiences);
     Ok(snapshot)
 }
@@ -178,7 +194,7 @@ pub(crate) async fn rollback(
     let snapshot = ctx.ledger.rollback(name, version, ctx.clock.now()).await?;
     throng_refresh::cancel(&ctx.refresh, name, actor).await?;
     let why = "this version is current again and pinned: no refresh starts until it is released";
-    record_snapshot(ctx, &snapshot, actor, "rolled back", why).await?;
+    record_snapshot(ctx, &snapshot, actor, HistoryEvent::RolledBack, why).await?;
     serve_current(ctx).await?;
     Ok(snapshot)
 }
@@ -193,7 +209,7 @@ async fn record_snapshot(
     ctx: &NodeContext,
     snapshot: &Snapshot,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: &str,
 ) -> Result<()> {
     let why = format!("version {} with {} members: {why}", snapshot.version, snapshot.members);

@@ -9,7 +9,7 @@ pub(crate) mod runs;
 pub(crate) mod spec;
 pub(crate) mod syncs;
 
-use throng_store::{HistoryEntry, SubjectKind};
+use throng_store::{HistoryEntry, HistoryEvent, SubjectKind};
 
 use crate::NodeContext;
 
@@ -25,7 +25,7 @@ struct Record<'a> {
     /// The name of the object.
     subject: &'a str,
     /// What happened.
-    what: &'a str,
+    what: HistoryEvent,
     /// Why.
     why: String,
     /// The name of the token of the caller.
@@ -37,7 +37,7 @@ impl Record<'_> {
         let entry = HistoryEntry {
             subject_kind: self.subject_kind,
             subject: self.subject.to_owned(),
-            what: self.what.to_owned(),
+            what: self.what,
             why: self.why,
             at: ctx.clock.now(),
             actor: Some(self.actor.to_owned()),

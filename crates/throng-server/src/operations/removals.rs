@@ -3,7 +3,7 @@
 
 use throng_activation::{users_of, users_text};
 use throng_model::SyncName;
-use throng_store::{Removal, RemovalRule};
+use throng_store::{HistoryEvent, Removal, RemovalRule};
 
 use super::{OperationError, Result, syncs};
 use crate::NodeContext;
@@ -17,7 +17,7 @@ pub(crate) async fn approve(ctx: &NodeContext, name: &str, actor: &str) -> Resul
         RemovalRule::Delete => "is deleted",
     };
     let why = format!("{} {what}", describe_audience(ctx, &removal).await?);
-    syncs::finish(ctx, &removal.sync, actor, "removal_approved", why).await?;
+    syncs::finish(ctx, &removal.sync, actor, HistoryEvent::RemovalApproved, why).await?;
     Ok(removal.sync)
 }
 
@@ -26,7 +26,7 @@ pub(crate) async fn discard(ctx: &NodeContext, name: &str, actor: &str) -> Resul
     let removal = open_removal(ctx, name).await?;
     ctx.ledger.discard_removal(&removal.sync, ctx.clock.now()).await?;
     let why = format!("{} is not changed", describe_audience(ctx, &removal).await?);
-    syncs::finish(ctx, &removal.sync, actor, "removal_discarded", why).await?;
+    syncs::finish(ctx, &removal.sync, actor, HistoryEvent::RemovalDiscarded, why).await?;
     Ok(removal.sync)
 }
 

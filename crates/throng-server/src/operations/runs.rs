@@ -1,7 +1,7 @@
 //! Operations on runs and tasks.
 
 use throng_model::{SyncName, SyncRunId, TaskId};
-use throng_store::{AlertKind, RunState, SubjectKind, SyncRun, Task};
+use throng_store::{AlertKind, HistoryEvent, RunState, SubjectKind, SyncRun, Task};
 
 use super::{OperationError, Record, Result, syncs};
 use crate::{Change, NodeContext};
@@ -13,7 +13,7 @@ pub(crate) async fn approve(ctx: &NodeContext, id: SyncRunId, actor: &str) -> Re
     let run = ctx.ledger.run(id).await?;
     ctx.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
     let why = format!("run {id} with {} removals was approved", run.removes);
-    syncs::finish(ctx, &run.sync, actor, "approved", why).await?;
+    syncs::finish(ctx, &run.sync, actor, HistoryEvent::Approved, why).await?;
     Ok(run)
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn approve_destination(ctx: &NodeContext, name: &str, actor: &s
     let record = Record {
         subject_kind: SubjectKind::Destination,
         subject: name.as_str(),
-        what: "approved",
+        what: HistoryEvent::Approved,
         why: format!("{approved} held runs were approved"),
         actor,
     };
@@ -63,7 +63,7 @@ pub(crate) async fn requeue(ctx: &NodeContext, id: TaskId, actor: &str) -> Resul
     let task = ctx.ledger.task(id).await?;
     ctx.ledger.end_backoff(&task.destination, now).await?;
     let why = format!("task {id} is queued again, and the backoff of its account is ended");
-    syncs::finish(ctx, &task.sync, actor, "requeued", why).await?;
+    syncs::finish(ctx, &task.sync, actor, HistoryEvent::Requeued, why).await?;
     Ok(task)
 }
 

@@ -1,7 +1,7 @@
 //! Operations on syncs.
 
 use throng_model::SyncName;
-use throng_store::{AlertKind, SubjectKind};
+use throng_store::{AlertKind, HistoryEvent, SubjectKind};
 
 use super::{OperationError, Record, Result};
 use crate::{Change, NodeContext};
@@ -44,7 +44,7 @@ pub(crate) async fn run(
         RunScope::Full => "all users are sent again",
         RunScope::Difference => "it is planned again",
     };
-    finish(ctx, sync, actor, "run", why.to_owned()).await
+    finish(ctx, sync, actor, HistoryEvent::RunRequested, why.to_owned()).await
 }
 
 /// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the
@@ -64,7 +64,7 @@ pub(crate) async fn recreate(ctx: &NodeContext, sync: &SyncName, actor: &str) ->
         ),
         None => "it had no audience on the platform".to_owned(),
     };
-    finish(ctx, sync, actor, "recreated", why).await
+    finish(ctx, sync, actor, HistoryEvent::Recreated, why).await
 }
 
 /// Pauses a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch that is
@@ -74,7 +74,7 @@ pub(crate) async fn pause(ctx: &NodeContext, sync: &SyncName, actor: &str) -> Re
         return Err(paused(sync));
     }
     let why = "no run is planned and no task is claimed until it is resumed";
-    finish(ctx, sync, actor, "paused", why.to_owned()).await
+    finish(ctx, sync, actor, HistoryEvent::Paused, why.to_owned()).await
 }
 
 /// Resumes a paused sync.
@@ -83,7 +83,7 @@ pub(crate) async fn resume(ctx: &NodeContext, sync: &SyncName, actor: &str) -> R
         return Err(OperationError::wrong_state(format!("sync `{sync}` is not paused")));
     }
     let why = "runs are planned and tasks are claimed again";
-    finish(ctx, sync, actor, "resumed", why.to_owned()).await
+    finish(ctx, sync, actor, HistoryEvent::Resumed, why.to_owned()).await
 }
 
 fn paused(sync: &SyncName) -> OperationError {
@@ -116,7 +116,7 @@ pub(super) async fn finish(
     ctx: &NodeContext,
     sync: &SyncName,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: String,
 ) -> Result<()> {
     let record =

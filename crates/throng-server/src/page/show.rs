@@ -36,7 +36,7 @@ pub(super) fn entries(history: Vec<HistoryEntry>) -> Vec<Entry> {
         .map(|h| Entry {
             when: when(h.at),
             subject: h.subject,
-            what: h.what,
+            what: h.what.into(),
             why: h.why,
             actor: h.actor.unwrap_or_default(),
         })

@@ -9,7 +9,8 @@ use throng_model::{AudienceName, Timestamp};
 use throng_refresh::model_of;
 use throng_spec::{Audience, Schedule};
 use throng_store::{
-    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
+    AudienceRow, HistoryEntry, HistoryEvent, LedgerError, RefreshState, RefreshTrigger,
+    SnapshotState,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -137,7 +138,7 @@ async fn skip(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
-        what: "skipped".to_owned(),
+        what: HistoryEvent::Skipped,
         why,
         at: ctx.clock.now(),
         actor: None,

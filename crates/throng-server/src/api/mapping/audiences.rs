@@ -107,7 +107,7 @@ pub(in crate::api) fn history_item(entry: HistoryEntry) -> HistoryItem {
     HistoryItem {
         subject_kind: entry.subject_kind.into(),
         subject: entry.subject,
-        what: entry.what,
+        what: entry.what.into(),
         why: entry.why,
         at: entry.at,
         actor: entry.actor,
