@@ -20,7 +20,7 @@ mod storage;
 mod time;
 
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
-pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock};
+pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use declared::{FileFormat, Severity, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};

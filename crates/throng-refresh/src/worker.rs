@@ -241,11 +241,11 @@ impl Worker {
                 }
                 Some(_) => {}
             }
-            let (rows, null_keys, expected) = progress.counts();
+            let execute::RowCounts { read, null_keys, expected } = progress.counts();
             let until = ctx.clock.now().plus(LEASE);
             let renewed = ctx
                 .ledger
-                .record_refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
+                .record_refresh_progress(refresh.id, &self.holder, until, read, null_keys, expected)
                 .await;
             match renewed {
                 Ok(()) => ctx.observer.audiences_changed(),

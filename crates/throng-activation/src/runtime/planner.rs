@@ -107,7 +107,7 @@ async fn plan_requests<'s>(
         foreign.into_iter().map(|audience| (audience.sync.clone(), audience)).collect();
     let index = ctx.node.membership();
     let current: HashMap<_, _> =
-        index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
+        index.snapshots().map(|(name, file)| (name.clone(), file.meta().version)).collect();
     let excluded_syncs = excluded_syncs(ctx).await?;
     let mut requests = Vec::new();
     for sync in spec.syncs.iter().filter(|sync| !excluded_syncs.contains(&sync.name)) {

@@ -4,7 +4,7 @@ use throng_model::{MoneyError, Timestamp};
 
 use crate::{BilledEvent, EventKind, EventRef};
 
-use super::account::Outcome;
+use super::account::{InsertionLink, Outcome};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::pooled::Pooled;
@@ -159,11 +159,16 @@ impl Engine {
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let outcome = IdKind::Outcome(billed.kind().number());
-        let has_outcome = linked
-            && self
-                .seen
-                .contains(id_of(key.seed, outcome, event.insertion_id.as_bytes()), event.at);
-        self.accounts[key.account].insertion(event.at, linked, has_outcome)?;
+        let has_outcome = || {
+            let id = id_of(key.seed, outcome, event.insertion_id.as_bytes());
+            self.seen.contains(id, event.at)
+        };
+        let link = match linked {
+            false => InsertionLink::None,
+            true if has_outcome() => InsertionLink::Settled,
+            true => InsertionLink::Linked,
+        };
+        self.accounts[key.account].insertion(event.at, link)?;
         self.pooled(billed).insertion(event.at);
         Ok(EventEffect::Counted)
     }

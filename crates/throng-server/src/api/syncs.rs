@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use throng_activation::RunScope;
 use throng_api::{
     ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed,
     SyncSummary, TaskDetail, TaskList, TasksEnqueued,
@@ -13,7 +14,6 @@ use throng_model::{SyncRunId, TaskId};
 
 use crate::NodeContext;
 use crate::access::Caller;
-use crate::operations::syncs::RunScope;
 use crate::operations::{runs as run_operations, syncs as operations};
 
 use super::body::Body;

@@ -1,5 +1,6 @@
 //! Operations on syncs.
 
+use throng_activation::RunScope;
 use throng_model::SyncName;
 use throng_store::{AlertKind, HistoryEvent, SubjectKind};
 
@@ -15,17 +16,6 @@ pub(crate) fn declared(ctx: &NodeContext, name: &str) -> Result<SyncName> {
         .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
 }
 
-/// What to send in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RunScope {
-    /// What differs from what was delivered.
-    Difference,
-    /// All users.
-    Full,
-    /// All users; the record of what was delivered is discarded.
-    FullWithoutRecord,
-}
-
 /// Plans a run of a sync at once if it has something to send.
 pub(crate) async fn run(
     ctx: &NodeContext,
@@ -35,8 +25,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     refuse_paused(ctx, sync).await?;
     refuse_removal(ctx, sync).await?;
-    let discard = scope == RunScope::FullWithoutRecord;
-    crate::roles::activate::request_run(ctx, sync, scope == RunScope::Full, discard).await?;
+    crate::roles::activate::request_run(ctx, sync, scope).await?;
     let why = match scope {
         RunScope::FullWithoutRecord => {
             "all users are sent again; the record of what was delivered is discarded"

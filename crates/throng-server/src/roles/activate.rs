@@ -9,7 +9,7 @@ mod node_state;
 
 use std::sync::Arc;
 
-use throng_activation::{Activation, EnqueueError, TaskQueues, run_workers};
+use throng_activation::{Activation, EnqueueError, RunScope, TaskQueues, run_workers};
 use throng_model::{SyncName, Timestamp};
 use throng_store::LedgerError;
 use tokio_util::sync::CancellationToken;
@@ -53,10 +53,9 @@ fn activation(ctx: &Arc<NodeContext>) -> Activation {
 pub(crate) async fn request_run(
     ctx: &NodeContext,
     sync: &SyncName,
-    full: bool,
-    forget: bool,
+    scope: RunScope,
 ) -> Result<(), LedgerError> {
-    throng_activation::request_run(&*ctx.ledger, ctx.clock.now(), sync, full, forget).await
+    throng_activation::request_run(&*ctx.ledger, ctx.clock.now(), sync, scope).await
 }
 
 /// Enqueues tasks that are due and were not enqueued since `before`. Returns their number.

@@ -242,8 +242,8 @@ impl Reader {
             (None, _) => None,
         };
         let session_ms = self.integer(&mut block, "session_ms", 1_000..=300_000, 6_000);
-        let plain = sasl.is_some() && mechanism == "PLAIN";
-        let insecure = self.insecure_kafka(&mut block, &brokers, plain, tls);
+        let exposes_password = sasl.is_some() && mechanism == "PLAIN" && !tls;
+        let insecure = self.insecure_kafka(&mut block, &brokers, exposes_password);
         block.done(self);
         LogSettings::Kafka(KafkaSettings {
             brokers,
