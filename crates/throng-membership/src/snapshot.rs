@@ -337,7 +337,7 @@ impl SnapshotFile {
 
     /// The portable Roaring bytes of a shard; empty if it has no members.
     #[inline]
-    pub fn shard_bytes(&self, shard: u8) -> &[u8] {
+    fn shard_bytes(&self, shard: u8) -> &[u8] {
         let section = &self.sections[usize::from(shard)];
         self.contents.bytes().get(section.start..section.start + section.length).unwrap_or_default()
     }

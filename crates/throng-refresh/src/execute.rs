@@ -135,7 +135,7 @@ async fn plan(
 ) -> Result<Vec<Part>, RefreshError> {
     let model = model_of(audience);
     let served = served_tables(ctx, audience).await?;
-    let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
+    let (info, scans) = ctx.lake.load_full().plan_scan(&model, &served).await?;
     progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
     let planned = parts::plan(&model, scans, &info, first)?;

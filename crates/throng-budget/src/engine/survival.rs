@@ -127,11 +127,6 @@ impl Survival {
         Self { later, ..step }
     }
 
-    /// Whether it is learned from outcomes.
-    pub fn is_learned(&self) -> bool {
-        !self.later.is_empty()
-    }
-
     /// The share of outcomes still to come at an age in microseconds, from 1 down to 0. Between the
     /// ends of buckets it is interpolated.
     pub fn at(&self, age_micros: i64) -> f64 {
@@ -173,7 +168,7 @@ mod tests {
     #[test]
     fn with_too_few_outcomes_it_is_a_step() {
         let curve = Survival::learned(HORIZON, &Delays::default(), None);
-        assert!(!curve.is_learned());
+        assert!(curve.later.is_empty());
         assert_eq!(curve.at(179_999_999), 1.0);
         assert_eq!(curve.at(180_000_000), 0.0);
     }

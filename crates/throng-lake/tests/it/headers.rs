@@ -33,7 +33,7 @@ async fn a_first_line_of_values_is_refused_without_showing_it() {
     ] {
         let sql = format!("SELECT user_id FROM shop.{table}");
         refused(&shop, &sql, &[table, words, "`header: false`"]).await;
-        let error = shop.lake().plan_scan(&model(&sql)).await.unwrap_err();
+        let error = shop.lake().plan_scan(&model(&sql), &[]).await.unwrap_err();
         let text = format!("{error:?} {}", error.help().unwrap_or_default());
         assert!(!text.to_lowercase().contains("zoe"), "{text}");
     }
