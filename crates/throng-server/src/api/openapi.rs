@@ -118,7 +118,7 @@ impl Modify for Common {
                 for (status, response) in responses.iter_mut() {
                     let RefOr::T(response) = response else { continue };
                     let Ok(status) = status.parse::<u16>() else { continue };
-                    // A declared response with a body of its own is no common error.
+                    // A response that has a body of its own describes it itself.
                     if status >= 400 && response.content.is_empty() {
                         let common = errors.remove(&status).unwrap_or_default();
                         response.description =
