@@ -38,7 +38,7 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, RefreshErr
     Ok(checksum)
 }
 
-/// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write`] returned.
+/// Reads `(dictionary_len, bitmap)` of each shard of a part. `expected` is what [`write()`] returned.
 pub(super) fn read(
     path: &Path,
     expected: Option<u64>,
