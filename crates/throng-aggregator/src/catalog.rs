@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use throng_budget::{AdGroupConfig, BilledEvent};
 use throng_feed::{Catalog, CatalogEntry};
-use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
+use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName, edit_distance};
 use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec};
 
 use super::partition_of;
