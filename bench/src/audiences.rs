@@ -6,11 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use serde_json::{Value, json};
-use throng_model::Timestamp;
+use throng_api::AudienceList;
 
 use crate::Programs;
-use crate::node::{Node, get, runtime};
+use crate::node::{Node, completed, get, runtime};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -45,8 +46,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for round in 1..=options.rounds {
             let ours = throng(options, name, sql)?;
             let peer = duckdb(options, name, sql)?;
-            if ours["members"] != peer["members"] {
-                bail!("{name}: {ours} against {peer}");
+            if peer["members"].as_u64() != Some(ours.members) {
+                bail!("{name}: {} members against {peer}", ours.members);
             }
             let line = json!({ "figure": "audiences", "model": name, "round": round,
                 "rows": options.rows, "throng": ours, "duckdb": peer });
@@ -94,7 +95,15 @@ pub(crate) fn node_dir(data: &Path, model: &str) -> PathBuf {
     data.join(format!("node-{model}"))
 }
 
-fn throng(options: &Options, name: &str, sql: &str) -> Result<Value> {
+/// A build of an audience.
+#[derive(Serialize)]
+struct Build {
+    seconds: f64,
+    peak_kib: u64,
+    members: u64,
+}
+
+fn throng(options: &Options, name: &str, sql: &str) -> Result<Build> {
     let dir = node_dir(&options.data, name);
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -109,27 +118,22 @@ fn throng(options: &Options, name: &str, sql: &str) -> Result<Value> {
     )?;
     let node = Node::start(&options.programs.throng()?, &dir, &spec)?;
     let (seconds, members) = runtime()?.block_on(wait_for_build(&node))?;
-    Ok(json!({ "seconds": seconds, "peak_kib": node.peak_kib()?, "members": members }))
+    Ok(Build { seconds, peak_kib: node.peak_kib()?, members })
 }
 
 /// Waits until the only audience is published. Returns the seconds of the refresh, and the members.
 async fn wait_for_build(node: &Node) -> Result<(f64, u64)> {
     let http = node.http()?;
     loop {
-        let response = get(&http, &format!("{}/v1/audiences", node.url)).await?;
-        let audience = &response["audiences"][0];
-        let refresh = &audience["refresh"];
-        match refresh["state"].as_str() {
-            Some("completed") => {
-                let at = |field: &str| {
-                    refresh[field].as_i64().map(Timestamp).with_context(|| format!("no {field}"))
-                };
-                let seconds = at("finished_at")?.since(at("started_at")?).as_secs_f64();
-                let members = audience["current"]["members"].as_u64().context("no members")?;
-                return Ok((seconds, members));
-            }
-            Some("failed" | "held") => bail!("{refresh}"),
-            _ => tokio::time::sleep(POLL_INTERVAL).await,
-        }
+        let list: AudienceList = get(&http, &format!("{}/v1/audiences", node.url)).await?;
+        let audience = list.audiences.first().context("no audience")?;
+        let Some(refresh) = completed(audience)? else {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            continue;
+        };
+        let ended = refresh.finished_at.zip(refresh.started_at);
+        let (finished_at, started_at) = ended.context("a completed refresh has no times")?;
+        let current = audience.current.as_ref().context("no snapshot")?;
+        return Ok((finished_at.since(started_at).as_secs_f64(), current.members));
     }
 }

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
+use throng_api::AudienceList;
 use throng_model::Timestamp;
 
 use crate::Programs;
-use crate::node::{Node, Usage, disk_kib, get, runtime};
+use crate::node::{Node, Usage, completed, disk_kib, get, runtime, served_version};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -143,13 +144,11 @@ fn events(from: u64, count: u64, at: Timestamp) -> String {
 
 /// The number of published snapshots. A failed refresh is an error.
 async fn refreshes(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let response = get(http, &format!("{}/v1/audiences", node.url)).await?;
+    let AudienceList { audiences } = get(http, &format!("{}/v1/audiences", node.url)).await?;
     let mut published = 0;
-    for audience in response["audiences"].as_array().context("a list of audiences")? {
-        if matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held")) {
-            bail!("{audience}");
-        }
-        published += audience["current"]["version"].as_u64().unwrap_or(0);
+    for audience in &audiences {
+        completed(audience)?;
+        published += served_version(audience);
     }
     Ok(published)
 }

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
-use throng_budget::{AdGroupConfig, Engine, Event, EventEffect, EventKind, Pricing};
+use throng_api::EventsAccepted;
+use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind};
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
     Timestamp,
@@ -60,7 +61,7 @@ pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
     Ok(AdGroupConfig {
         index: AdGroupIndex(u32::try_from(number)?),
         name: name(number)?,
-        pricing: Pricing::PerImpression,
+        billed: BilledEvent::Impression,
         price: Micros(130_001),
         price_nanos: 0,
         impression_rate: 0.8,
@@ -242,8 +243,10 @@ async fn send(node: &Node, encoding: Encoding, bodies: Vec<Vec<u8>>) -> Result<u
         let request =
             http.post(&url).header("content-type", encoding.content_type()).body(body).send();
         async move {
-            let response: Value = request.await?.json().await?;
-            response["accepted"].as_u64().with_context(|| response.to_string())
+            let response = request.await?;
+            let outcome: EventsAccepted =
+                response.json().await.context("no outcome of the events")?;
+            anyhow::Ok(outcome.accepted)
         }
     }));
     let mut accepted = 0;

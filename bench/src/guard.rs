@@ -5,9 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures::StreamExt;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use throng_api::{AudienceDetail, AudienceRefreshState, DecideRequest};
 use throng_gate::feed::Frame;
 
 use crate::Programs;
@@ -53,8 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             wait_until_processing(&http, &node.url).await?;
             anyhow::Ok((idle, busy))
         })?;
-        let ratio =
-            busy["p99_ms"].as_f64().context("p99")? / idle["p99_ms"].as_f64().context("p99")?;
+        let ratio = busy.p99_ms / idle.p99_ms;
         let line = json!({ "figure": "guard", "round": round, "idle": idle, "cross_join": busy,
             "p99_ratio": ratio });
         println!("{line}");
@@ -80,26 +81,45 @@ fn spec(dir: &std::path::Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-async fn post(http: &reqwest::Client, url: &str) -> Result<Value> {
+async fn post(http: &reqwest::Client, url: &str) -> Result<()> {
     let response = http.post(url).json(&json!({})).send().await?;
     ensure!(response.status().is_success(), "{url}: {}", response.status());
-    Ok(response.json().await?)
+    Ok(())
 }
 
 /// Waits until the endless refresh is being processed.
 async fn wait_until_processing(http: &reqwest::Client, url: &str) -> Result<()> {
     loop {
-        let audience = get(http, &format!("{url}/v1/audiences/endless")).await?;
-        match audience["refresh"]["state"].as_str() {
-            Some("processing") => return Ok(()),
-            Some("failed" | "completed") => anyhow::bail!("{audience}"),
-            _ => tokio::time::sleep(POLL_INTERVAL).await,
+        let AudienceDetail { audience, .. } =
+            get(http, &format!("{url}/v1/audiences/endless")).await?;
+        match audience.refresh.as_ref().map(|newest| newest.refresh.state) {
+            Some(AudienceRefreshState::Processing) => return Ok(()),
+            Some(
+                state @ (AudienceRefreshState::Failed
+                | AudienceRefreshState::Held
+                | AudienceRefreshState::Completed),
+            ) => anyhow::bail!("the endless refresh is {state}"),
+            Some(AudienceRefreshState::Scheduled | AudienceRefreshState::Halted) | None => {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
         }
     }
 }
 
+/// The figures of a run.
+#[derive(Serialize)]
+struct Figures {
+    decisions: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    frames: usize,
+    latest_frame_ms: f64,
+    feed_interval_ms: u64,
+}
+
 /// Makes decisions at a constant rate and receives frames at the same time.
-async fn measure(options: &Options, http: &reqwest::Client, url: &str) -> Result<Value> {
+async fn measure(options: &Options, http: &reqwest::Client, url: &str) -> Result<Figures> {
     let started = Instant::now();
     let duration = WARM_UP + Duration::from_secs(options.seconds);
     let (latencies, intervals) = tokio::try_join!(
@@ -113,12 +133,15 @@ async fn measure(options: &Options, http: &reqwest::Client, url: &str) -> Result
         latencies.get(index).copied().unwrap_or(0) as f64 / 1e3
     };
     let longest = intervals.iter().copied().max().unwrap_or_default().as_secs_f64() * 1e3;
-    Ok(json!({
-        "decisions": latencies.len(), "p50_ms": quantile(0.5), "p99_ms": quantile(0.99),
-        "max_ms": quantile(1.0), "frames": intervals.len(),
-        "latest_frame_ms": (longest - FEED_INTERVAL_MS as f64).max(0.0),
-        "feed_interval_ms": FEED_INTERVAL_MS,
-    }))
+    Ok(Figures {
+        decisions: latencies.len(),
+        p50_ms: quantile(0.5),
+        p99_ms: quantile(0.99),
+        max_ms: quantile(1.0),
+        frames: intervals.len(),
+        latest_frame_ms: (longest - FEED_INTERVAL_MS as f64).max(0.0),
+        feed_interval_ms: FEED_INTERVAL_MS,
+    })
 }
 
 /// The latency of each decision, in microseconds.
@@ -130,7 +153,8 @@ async fn decide(
     duration: Duration,
 ) -> Result<Vec<u64>> {
     let names: Vec<String> = (0..AD_GROUPS).map(|n| format!("a{n}")).collect();
-    let body = json!({ "user": "u1", "ad_groups": names });
+    let body =
+        DecideRequest { user: Some("u1".to_owned()), ad_groups: names, record_insertion: false };
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / options.rate);
     let mut latencies = Vec::new();
     while started.elapsed() < duration {

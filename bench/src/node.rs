@@ -5,10 +5,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use throng_api::{AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState, AudienceSummary};
 
 /// `USER_HZ`, which is 100 on every Linux that Rust runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// The first line of `throng up --json`.
+#[derive(Deserialize)]
+struct Started {
+    url: String,
+}
 
 /// A running `throng up`. Drop kills it.
 pub(crate) struct Node {
@@ -46,8 +54,7 @@ impl Node {
         let stdout = child.stdout.take().context("the node's output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let started: Value = serde_json::from_str(&line).context("the node did not start")?;
-        let url = started["url"].as_str().context("the node's first line has no url")?.to_owned();
+        let Started { url } = serde_json::from_str(&line).context("the node did not start")?;
         let token = std::fs::read_to_string(dir.join("admin.token")).unwrap_or_default();
         Ok(Self { child, url, token: token.trim().to_owned() })
     }
@@ -149,13 +156,33 @@ pub(crate) fn disk_kib(folder: &Path) -> Result<u64> {
     Ok(bytes >> 10)
 }
 
-/// Sends a GET request and returns the JSON body.
-pub(crate) async fn get(http: &reqwest::Client, url: &str) -> Result<Value> {
+/// Sends a GET request and reads the JSON body.
+pub(crate) async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> Result<T> {
     let response = http.get(url).send().await?;
     if !response.status().is_success() {
         bail!("{url}: {}", response.status());
     }
     Ok(response.json().await?)
+}
+
+/// The newest refresh of an audience if it is completed. A refresh that failed or is held is an error.
+pub(crate) fn completed(audience: &AudienceSummary) -> Result<Option<&AudienceRefresh>> {
+    let Some(AudienceRefreshProgress { refresh, .. }) = &audience.refresh else { return Ok(None) };
+    match refresh.state {
+        AudienceRefreshState::Completed => Ok(Some(refresh)),
+        AudienceRefreshState::Failed | AudienceRefreshState::Held => {
+            let reason = refresh.reason.as_deref().unwrap_or("no reason");
+            bail!("the refresh of {} is {}: {reason}", audience.name, refresh.state)
+        }
+        AudienceRefreshState::Scheduled
+        | AudienceRefreshState::Processing
+        | AudienceRefreshState::Halted => Ok(None),
+    }
+}
+
+/// The version of an audience that is served; 0 before the first one.
+pub(crate) fn served_version(audience: &AudienceSummary) -> u64 {
+    audience.current.as_ref().map_or(0, |snapshot| snapshot.version)
 }
 
 /// A Tokio runtime for the client.

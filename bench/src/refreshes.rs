@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
+use throng_api::AudienceList;
 use throng_model::{Entropy, SplitMix64};
 
 use crate::Programs;
-use crate::node::{Node, Usage, disk_kib, get, runtime};
+use crate::node::{Node, Usage, completed, disk_kib, get, runtime, served_version};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -116,15 +117,11 @@ async fn wait_for_round(
     round: u64,
 ) -> Result<u64> {
     loop {
-        let response = get(http, &format!("{}/v1/audiences", node.url)).await?;
-        let audiences = response["audiences"].as_array().context("a list of audiences")?;
-        if let Some(failed) = audiences.iter().find(|audience| {
-            matches!(audience["refresh"]["state"].as_str(), Some("failed" | "held"))
-        }) {
-            bail!("{failed}");
+        let AudienceList { audiences } = get(http, &format!("{}/v1/audiences", node.url)).await?;
+        for audience in &audiences {
+            completed(audience)?;
         }
-        let version = |audience: &serde_json::Value| audience["current"]["version"].as_u64();
-        if audiences.iter().all(|audience| version(audience).unwrap_or(0) >= round) {
+        if audiences.iter().all(|audience| served_version(audience) >= round) {
             return Ok(options.audiences * round);
         }
         tokio::time::sleep(POLL_INTERVAL).await;

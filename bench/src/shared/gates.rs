@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
+use throng_api::EventsAccepted;
 use throng_gate::Catalog;
 use throng_gate::feed::Frame;
 use throng_model::{Clock, SystemClock};
@@ -263,8 +264,8 @@ fn insertions(events: impl Iterator<Item = (String, String)>) -> Vec<u8> {
 async fn send(http: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<u64> {
     let request = http.post(format!("{url}/v1/events")).body(body);
     let response = request.header("content-type", "application/x-protobuf").send().await?;
-    let response: Value = response.json().await?;
-    response["accepted"].as_u64().with_context(|| response.to_string())
+    let outcome: EventsAccepted = response.json().await.context("no outcome of the events")?;
+    Ok(outcome.accepted)
 }
 
 /// A gate: reads frames until it is aborted.

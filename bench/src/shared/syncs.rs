@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use throng_api::{AudienceList, AudienceSummary, SyncList};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 
 use super::Deployment;
@@ -75,9 +76,9 @@ async fn measure(options: &Options) -> Result<()> {
     let main = deployment.start("main", "api,schedule,build", false)?;
     let http = main.http()?;
     let built = async || {
-        let audiences = get(&http, &format!("{}/v1/audiences", main.url)).await?;
-        let all = audiences["audiences"].as_array().context("a list")?;
-        let built = all.iter().filter(|a| a["current"]["members"].as_u64() > Some(0)).count();
+        let AudienceList { audiences } = get(&http, &format!("{}/v1/audiences", main.url)).await?;
+        let members = |audience: &AudienceSummary| Some(audience.current.as_ref()?.members);
+        let built = audiences.iter().filter(|audience| members(audience) > Some(0)).count();
         anyhow::Ok(built as u64 == AUDIENCES)
     };
     wait_until(POLL_INTERVAL, built).await?;
@@ -166,10 +167,8 @@ fn people(deployment: &Deployment) -> Result<()> {
 
 /// Syncs of the applied spec that have delivered their audience.
 async fn delivered(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let syncs = get(http, &format!("{}/v1/syncs", node.url)).await?;
-    let syncs = syncs["syncs"].as_array().context("a list")?;
-    let is_delivered = |sync: &&Value| !sync["delivered_version"].is_null();
-    Ok(syncs.iter().filter(is_delivered).count() as u64)
+    let SyncList { syncs } = get(http, &format!("{}/v1/syncs", node.url)).await?;
+    Ok(syncs.iter().filter(|sync| sync.delivered_version.is_some()).count() as u64)
 }
 
 async fn wait_until(

@@ -1,7 +1,7 @@
 //! The audience of a sync that has none yet: created, or adopted after a person has approved it.
 
-use throng_model::{HashSeed, HashedIdentifier, SyncName};
-use throng_store::{SyncMode, Task};
+use throng_model::{HashSeed, HashedIdentifier, SyncMode, SyncName};
+use throng_store::Task;
 
 use crate::sending::SendInterruption;
 use crate::{Advice, SendClass, SendError, TaskInput, Worker};

@@ -155,8 +155,8 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
 mod tests {
     use std::collections::BTreeMap;
 
-    use throng_model::{SyncRunId, Timestamp};
-    use throng_store::{RunState, SyncMode};
+    use throng_model::{SyncMode, SyncRunId, Timestamp};
+    use throng_store::RunState;
 
     use super::*;
 

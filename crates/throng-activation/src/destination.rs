@@ -18,7 +18,7 @@ pub struct Schema {
 
 /// The limits of a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct DestinationLimits {
     /// Rows in one request.
     pub max_batch_rows: u32,
     /// Tasks of one account that run at the same time.
@@ -85,7 +85,7 @@ pub struct SendRequest<'a> {
     pub operation: Operation,
     /// The meaning of the cells.
     pub schema: &'a Schema,
-    /// The rows: at least one, at most [`Limits::max_batch_rows`].
+    /// The rows: at least one, at most [`DestinationLimits::max_batch_rows`].
     pub rows: &'a [PreparedRow],
     /// Set if and only if the operation is `Replace`.
     pub session: Option<SessionStep>,
@@ -221,7 +221,7 @@ pub struct EnsuredAudience {
 #[async_trait]
 pub trait Destination: Send + Sync {
     /// The limits of the platform. Constant.
-    fn limits(&self) -> Limits;
+    fn limits(&self) -> DestinationLimits;
 
     /// Finds the audience of this name, or creates it. The name is searched first, so that a crash between
     /// creating and recording does not leave two audiences. `owner` (16 hexadecimal digits) is stored with

@@ -35,8 +35,7 @@ const ALERT_AFTER: u32 = 3;
 /// Consecutive failures after which the task has failed.
 const MAX_FAILURES: u32 = 8;
 /// Failures 1 to 7 are followed by delays of 5 s to 10 min, 21 min in total.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
+const BACKOFF: Backoff = Backoff::WORK;
 /// With an invalid token, every task of the account that is tried fails. So after one failure no task of
 /// the account is tried for this long.
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);

@@ -27,8 +27,8 @@ mod worker;
 
 pub use check::{CheckFacts, RemovalCounts, evaluate_check};
 pub use destination::{
-    Advice, BatchPart, Destination, EnsuredAudience, Limits, PlatformSize, Schema, SendClass,
-    SendError, SendRequest, SendResponse, SessionStep, SizeLimits, Usage,
+    Advice, BatchPart, Destination, DestinationLimits, EnsuredAudience, PlatformSize, Schema,
+    SendClass, SendError, SendRequest, SendResponse, SessionStep, SizeLimits, Usage,
 };
 pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRows, IdentifierSource};
@@ -36,7 +36,7 @@ pub use plan::{PlanFacts, RunRows, plan_run};
 pub use quota::{Quota, Quotas};
 pub use runtime::{
     Activation, DeliveredError, Destinations, EnqueueError, IdentifierQueries, MAX_KEPT_SIZES,
-    NodeState, RemovalDefinition, RemovedSync, TaskQueues, account_alert_subject,
+    NodeState, RemovalDefinition, RemovedSync, RunScope, TaskQueues, account_alert_subject,
     enqueue_due_tasks, failed_checks_reason, removed_syncs, request_run, run_leader, run_workers,
     size_series, users_of, users_text,
 };

@@ -1,7 +1,7 @@
 //! Plans a run: its batches, and whether it waits for approval.
 
-use throng_model::{AudienceName, DestinationName, SyncName};
-use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts, SyncMode};
+use throng_model::{AudienceName, DestinationName, SyncMode, SyncName};
+use throng_store::{Hold, HoldCause, NewRun, Operation, ReasonCounts};
 
 use crate::{PlanMeta, RunUsers};
 

@@ -41,7 +41,7 @@ pub use enqueue::enqueue_due_tasks;
 pub use errors::{DeliveredError, EnqueueError};
 pub use leader::run_leader;
 pub use removed_sync::{RemovalDefinition, RemovedSync, removed_syncs, users_of, users_text};
-pub use run_request::request_run;
+pub use run_request::{RunScope, request_run};
 pub use size_reading::{MAX_KEPT_SIZES, size_series};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use task_message::is_readable_message;

@@ -1,7 +1,7 @@
 //! The sizes that a platform shows for an audience, and the deliveries that they are compared with. Pure.
 
-use throng_model::{Timestamp, people_text};
-use throng_store::{Batch, Operation, SyncMode, SyncRun};
+use throng_model::{SyncMode, Timestamp, people_text};
+use throng_store::{Batch, Operation, SyncRun};
 
 /// The size of an audience at one time, and what was delivered then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The users of a run, and their ranks in it.
 
 use throng_membership::MemberSet;
-use throng_store::{Operation, SyncMode};
+use throng_model::SyncMode;
+use throng_store::Operation;
 
 /// The users that a run adds, removes or sends in a replace session, each with a rank: the position in
 /// (shard, ordinal) order. Computed from immutable snapshots, so it is the same after a crash.

@@ -9,8 +9,8 @@ use throng_delivered::SKIP_NO_IDENTIFIERS;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, HashedIdentifier};
 use throng_store::{
-    AlertKind, Batch, BatchState, HistoryEntry, Ledger, LedgerError, NewAlert, Operation, Task,
-    TaskState,
+    AlertKind, Batch, BatchState, HistoryEntry, HistoryEvent, Ledger, LedgerError, NewAlert,
+    Operation, Task, TaskState,
 };
 
 use crate::sending::{
@@ -334,7 +334,7 @@ impl Worker {
             run.skipped.values().sum::<u64>(),
             run.rejected.values().sum::<u64>()
         );
-        self.record_history(task, "delivered", why).await?;
+        self.record_history(task, HistoryEvent::Delivered, why).await?;
         Ok(TaskOutcome::Completed)
     }
 
@@ -384,7 +384,10 @@ impl Worker {
             self.ledger.raise_alert(&alert, now).await?;
         }
         if decision.counts {
-            let what = if has_failed { "failed" } else { "try_failed" };
+            let what = match has_failed {
+                true => HistoryEvent::Failed,
+                false => HistoryEvent::TryFailed,
+            };
             self.record_history(&task, what, why).await?;
         }
         Ok(if has_failed { TaskOutcome::Failed } else { TaskOutcome::Rescheduled })
@@ -393,13 +396,13 @@ impl Worker {
     async fn record_history(
         &self,
         task: &Task,
-        what: &str,
+        what: HistoryEvent,
         why: String,
     ) -> Result<(), LedgerError> {
         let entry = HistoryEntry {
             subject_kind: throng_store::SubjectKind::Sync,
             subject: task.sync.to_string(),
-            what: what.to_owned(),
+            what,
             why,
             at: self.clock.now(),
             actor: None,

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use throng_budget::AdGroupConfig;
+use throng_budget::{AdGroupConfig, BilledEvent};
 use throng_feed::{Catalog, CatalogEntry};
-use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
-use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec, WhenStale};
+use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName, edit_distance};
+use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec};
 
 use super::partition_of;
 
@@ -61,11 +61,9 @@ pub(super) fn of_partition(
         .map(|(ad_group, index)| AdGroupConfig {
             index,
             name: ad_group.name.clone(),
-            pricing: match ad_group.pricing {
-                Pricing::PerImpression | Pricing::PerThousand => {
-                    throng_budget::Pricing::PerImpression
-                }
-                Pricing::PerClick => throng_budget::Pricing::PerClick,
+            billed: match ad_group.pricing.is_of_impressions() {
+                true => BilledEvent::Impression,
+                false => BilledEvent::Click,
             },
             price: price(ad_group).0,
             price_nanos: price(ad_group).1,
@@ -100,10 +98,7 @@ pub(super) fn for_gates(
                 .0
                 .times_share(ad_group.impression_rate * ad_group.action_rate)
                 .max(Micros(1)),
-            when_stale: match ad_group.when_stale {
-                WhenStale::Serve => throng_feed::WhenStale::Serve,
-                WhenStale::Stop => throng_feed::WhenStale::Stop,
-            },
+            when_stale: ad_group.when_stale,
         })
         .collect();
     Catalog { version, ad_groups }
@@ -116,25 +111,10 @@ pub(super) fn nearest<'a>(
 ) -> Option<&'a AdGroupName> {
     names
         .filter(|name| name.as_str().len().abs_diff(wrong.as_str().len()) <= 2)
-        .map(|name| (edit_distance(name.as_str().as_bytes(), wrong.as_str().as_bytes()), name))
+        .map(|name| (edit_distance(name.as_str(), wrong.as_str()), name))
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= 2 && *distance < wrong.as_str().len())
         .map(|(_, name)| name)
-}
-
-/// Edit distance: how many letters to insert, delete or replace.
-fn edit_distance(a: &[u8], b: &[u8]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@
 use std::sync::Arc;
 
 use throng_budget::Engine;
+use throng_model::{ChecksumError, append_checksum, verify_checksum};
 use throng_objects::{Objects, ObjectsError};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{BudgetsError, CheckpointError, ids, slices};
 
@@ -119,18 +119,14 @@ impl Checkpoint {
         bytes.extend_from_slice(&self.replica.to_le_bytes());
         bytes.extend_from_slice(&(self.state.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&self.state);
-        let sum = xxh3_64(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
+        append_checksum(&mut bytes);
         bytes
     }
 
     fn decode(bytes: &[u8], partition: u32) -> Result<Self, String> {
-        let Some((body, sum)) = bytes.split_last_chunk::<8>().filter(|(b, _)| b.len() >= HEAD)
-        else {
-            return Err("it is truncated".to_owned());
-        };
-        if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not match".to_owned());
+        let body = verify_checksum(bytes).map_err(|error| error.to_string())?;
+        if body.len() < HEAD {
+            return Err(ChecksumError::Truncated.to_string());
         }
         let four = |at: usize| body[at..at + 4].try_into().map(u32::from_le_bytes).unwrap_or(0);
         let eight = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0);
@@ -210,8 +206,7 @@ mod tests {
         let mut bytes = written.encode();
         bytes.truncate(bytes.len() - 8);
         bytes[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
-        let sum = xxh3_64(&bytes).to_le_bytes();
-        bytes.extend(sum);
+        append_checksum(&mut bytes);
         let dir = tempfile::tempdir().unwrap();
         let objects: Arc<dyn Objects> =
             Arc::new(DirectoryObjects::open(dir.path().to_owned()).unwrap());

@@ -21,7 +21,7 @@ pub enum BudgetsError {
         partition: u32,
         /// The error of the engine.
         #[source]
-        source: throng_budget::CheckpointError,
+        source: throng_budget::InvalidCheckpoint,
     },
     /// The checkpoint is ahead of the log.
     #[error(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use throng_model::{AdGroupName, Timestamp};
-use throng_store::HistoryEntry;
+use throng_store::{HistoryEntry, HistoryEvent};
 
 use super::AdGroupState;
 
@@ -23,7 +23,10 @@ impl StatusTransitions {
                 entries.push(HistoryEntry {
                     subject_kind: throng_store::SubjectKind::AdGroup,
                     subject: state.name.to_string(),
-                    what: if state.open { "opened" } else { "closed" }.to_owned(),
+                    what: match state.open {
+                        true => HistoryEvent::Opened,
+                        false => HistoryEvent::Closed,
+                    },
                     why: state.reason.clone(),
                     at: now,
                     actor: None,
@@ -60,8 +63,9 @@ mod tests {
         let mut recorded = Vec::new();
         for open in [true, true, false, false, true] {
             let entries = transitions.record(&[state(open)], Timestamp(5));
-            recorded.push(entries.into_iter().map(|e| e.what).collect::<Vec<_>>().join(" "));
+            recorded.push(entries.into_iter().map(|entry| entry.what).collect::<Vec<_>>());
         }
-        assert_eq!(recorded, ["", "", "closed", "", "opened"]);
+        let (closed, opened) = (vec![HistoryEvent::Closed], vec![HistoryEvent::Opened]);
+        assert_eq!(recorded, [vec![], vec![], closed, vec![], opened]);
     }
 }

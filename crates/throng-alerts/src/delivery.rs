@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use throng_model::{Entropy as _, SystemEntropy, Timestamp};
+use throng_model::{Entropy as _, POLL_INTERVAL, RETRY_DELAY, SystemEntropy, Timestamp};
 use throng_spec::WebhookSettings;
 use throng_store::{LedgerError, Receiver};
 use throng_telemetry::metrics;
@@ -18,10 +18,6 @@ use crate::outcome::{AfterSend, BeforeSend, WebhookResponse};
 use crate::webhook::WebhookClient;
 use crate::{event, outcome};
 
-/// The interval in which alerts are polled.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The delay after an error of the ledger.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How long events and their deliveries are kept after their last delivery has ended.
 const KEEP_EVENTS: Duration = Duration::from_secs(30 * 86_400);
 /// The interval in which old events are removed.

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use throng_model::{Backoff, Timestamp};
-use throng_spec::{AlertSeverity, WebhookSettings};
-use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver, Severity};
+use throng_model::{Backoff, Severity, Timestamp};
+use throng_spec::WebhookSettings;
+use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver};
 
-/// The backoff between tries of an event.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
 /// The maximum number of pending events of one receiver. Beyond it the oldest events expire.
 pub(crate) const MAX_PENDING: u64 = 10_000;
 /// Tries of an event that the receiver rejects as invalid: the receiver may be faulty temporarily.
@@ -50,12 +47,7 @@ pub(crate) fn decide_before_send(
     event: &AlertEvent,
     now: Timestamp,
 ) -> BeforeSend {
-    let severity = match event.alert.kind.severity() {
-        Severity::Warning => AlertSeverity::Warning,
-        Severity::Critical => AlertSeverity::Critical,
-    };
-    let is_urgent =
-        settings.min_severity == AlertSeverity::Warning || severity == AlertSeverity::Critical;
+    let is_urgent = event.alert.kind.severity() >= settings.min_severity;
     // The alert was resolved before the receiver was configured.
     let is_over = event.alert.resolved_at.is_some_and(|at| at < receiver.since);
     if !is_urgent || is_over {
@@ -84,7 +76,7 @@ pub(crate) fn max_age(settings: &WebhookSettings) -> Duration {
 /// Decides after a request. `failures` counts the earlier failed tries of this event.
 pub(crate) fn decide_after_send(response: &WebhookResponse, failures: u32, seed: u64) -> AfterSend {
     let tries = failures.saturating_add(1);
-    let delay = BACKOFF.delay(tries, seed);
+    let delay = Backoff::WORK.delay(tries, seed);
     match response {
         WebhookResponse::Status(status @ 200..=299) => AfterSend::Ended(DeliveryResult {
             state: DeliveryState::Delivered,
@@ -122,7 +114,7 @@ mod tests {
 
     use super::*;
 
-    fn settings(min_severity: AlertSeverity) -> WebhookSettings {
+    fn settings(min_severity: Severity) -> WebhookSettings {
         WebhookSettings {
             name: "pager".to_owned(),
             url: "https://hooks.example.com/".to_owned(),
@@ -163,7 +155,7 @@ mod tests {
     #[test]
     fn an_event_that_is_not_for_a_receiver_is_skipped() {
         let now = Timestamp(200);
-        let (all, critical) = (settings(AlertSeverity::Warning), settings(AlertSeverity::Critical));
+        let (all, critical) = (settings(Severity::Warning), settings(Severity::Critical));
         let held = event(AlertKind::RunHeld, 150, None);
         assert_eq!(decide_before_send(&all, &receiver(1), &held, now), BeforeSend::Send);
         assert_eq!(decide_before_send(&critical, &receiver(1), &held, now), BeforeSend::Skip);
@@ -180,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_event_that_is_too_old_or_one_too_many_expires_with_its_reason() {
-        let all = settings(AlertSeverity::Warning);
+        let all = settings(Severity::Warning);
         let raised = event(AlertKind::TaskFailed, 150, None);
         let why = |pending, now| match decide_before_send(&all, &receiver(pending), &raised, now) {
             BeforeSend::Expire(DeliveryResult { state: DeliveryState::Expired, why, .. }) => why,

@@ -23,6 +23,10 @@ pub struct CreateToken {
 
 /// A token that was created.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "ad-servers", "scopes": ["events", "feed"], "expires_at": null, "workspace": null,
+    "token": "throng_…"
+}))]
 pub struct TokenCreated {
     /// The name of the token.
     pub name: String,
@@ -46,6 +50,15 @@ impl std::fmt::Debug for TokenCreated {
 
 /// All tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "tokens": [
+        {
+            "name": "ad-servers", "scopes": ["events", "feed"], "workspace": null,
+            "created_at": 1795536000000000_i64, "created_by": "admin", "expires_at": null,
+            "last_used_at": null, "revoked_at": null, "valid": true
+        }
+    ]
+}))]
 pub struct TokenList {
     /// The tokens.
     pub tokens: Vec<TokenSummary>,
@@ -93,6 +106,14 @@ pub struct TokenRevoked {
 
 /// The sessions of browsers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "sessions": [
+        {
+            "id": 8, "token": "ann", "created_at": 1795536000000000_i64,
+            "last_seen_at": 1795536060000000_i64, "expires_at": 1795579260000000_i64
+        }
+    ]
+}))]
 pub struct SessionList {
     /// The sessions.
     pub sessions: Vec<SessionSummary>,
@@ -126,6 +147,10 @@ pub struct SessionEnded {
 
 /// A link that signs a browser in, once.
 #[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "path": "/sign-in?code=…", "url": "http://127.0.0.1:7077/sign-in?code=…",
+    "expires_at": 1795536600000000_i64
+}))]
 pub struct SignInLink {
     /// The path with the code.
     pub path: String,

@@ -16,6 +16,24 @@ pub struct PageQuery {
 
 /// Alerts, open ones first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "alerts": [
+        {
+            "id": 5, "kind": "snapshot_held", "subject": "buyers",
+            "message": "version 4 has 80% fewer members", "count": 1,
+            "raised_at": 1795536000000000_i64, "last_at": 1795536000000000_i64, "resolved_at": null,
+            "severity": "warning", "deliveries": []
+        }
+    ],
+    "open": 1, "total": 12,
+    "receivers": [
+        {
+            "name": "pager", "since": 1795536000000000_i64, "last_event": 41, "failures": 0,
+            "next_try_at": null, "last_error": null, "last_ok_at": 1795536000000000_i64,
+            "pending": 0
+        }
+    ]
+}))]
 pub struct AlertList {
     /// The alerts.
     pub alerts: Vec<AlertItem>,
@@ -94,6 +112,10 @@ pub enum AlertEventName {
 
 /// An ended delivery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "receiver": "pager", "event_id": "9f86d081884c7d65-41", "alert": 5, "event": "raised",
+    "state": "delivered", "tries": 1, "http_status": 200, "why": null, "at": 1795536000000000_i64
+}))]
 pub struct AlertDelivery {
     /// The receiver.
     pub receiver: String,
@@ -118,6 +140,15 @@ pub struct AlertDelivery {
 
 /// Ended deliveries, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "deliveries": [
+        {
+            "receiver": "pager", "event_id": "9f86d081884c7d65-41", "alert": 5, "event": "raised",
+            "state": "delivered", "tries": 1, "http_status": 200, "why": null,
+            "at": 1795536000000000_i64
+        }
+    ]
+}))]
 pub struct AlertDeliveryList {
     /// The deliveries.
     pub deliveries: Vec<AlertDelivery>,
@@ -125,6 +156,10 @@ pub struct AlertDeliveryList {
 
 /// A receiver of alerts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "pager", "since": 1795536000000000_i64, "last_event": 41, "failures": 0,
+    "next_try_at": null, "last_error": null, "last_ok_at": 1795536000000000_i64, "pending": 0
+}))]
 pub struct AlertReceiver {
     /// The name in the spec.
     pub name: String,

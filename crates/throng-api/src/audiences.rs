@@ -8,6 +8,29 @@ use utoipa::ToSchema;
 
 /// The audiences of the applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "audiences": [
+        {
+            "name": "buyers",
+            "current": {
+                "audience": "buyers", "version": 3, "state": "published",
+                "path": "snapshots/buyers/3.tsnap", "members": 1200345, "rows_read": 5400120,
+                "null_keys": 12, "bytes": 2400128, "checksum": "b42d9a0c7cf0d1ad3c2a0f4f7bbd51e2",
+                "tables": null, "model_fingerprint": "5f1c8e0a", "refresh": 17,
+                "created_at": 1795536000000000_i64
+            },
+            "refresh": {
+                "id": 17, "audience": "buyers", "state": "completed", "trigger": "schedule",
+                "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
+                "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64,
+                "failures": 0, "crashes": 0, "holder": null, "lease_until": null,
+                "rows_read": 5400120, "null_keys": 12, "rows_expected": 5400000, "reason": null,
+                "snapshot_version": 3, "eta_seconds": null
+            },
+            "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
+        }
+    ]
+}))]
 pub struct AudienceList {
     /// The audiences, in the order of the spec.
     pub audiences: Vec<AudienceSummary>,
@@ -15,6 +38,24 @@ pub struct AudienceList {
 
 /// An audience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "buyers",
+    "current": {
+        "audience": "buyers", "version": 3, "state": "published",
+        "path": "snapshots/buyers/3.tsnap", "members": 1200345, "rows_read": 5400120,
+        "null_keys": 12, "bytes": 2400128, "checksum": "b42d9a0c7cf0d1ad3c2a0f4f7bbd51e2",
+        "tables": null, "model_fingerprint": "5f1c8e0a", "refresh": 17,
+        "created_at": 1795536000000000_i64
+    },
+    "refresh": {
+        "id": 17, "audience": "buyers", "state": "completed", "trigger": "schedule",
+        "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
+        "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
+        "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
+        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "eta_seconds": null
+    },
+    "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
+}))]
 pub struct AudienceSummary {
     /// The name of the audience.
     #[schema(value_type = String)]
@@ -36,6 +77,34 @@ pub struct AudienceSummary {
 
 /// An audience with its snapshots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "name": "buyers",
+    "current": {
+        "audience": "buyers", "version": 3, "state": "published",
+        "path": "snapshots/buyers/3.tsnap", "members": 1200345, "rows_read": 5400120,
+        "null_keys": 12, "bytes": 2400128, "checksum": "b42d9a0c7cf0d1ad3c2a0f4f7bbd51e2",
+        "tables": null, "model_fingerprint": "5f1c8e0a", "refresh": 17,
+        "created_at": 1795536000000000_i64
+    },
+    "refresh": {
+        "id": 17, "audience": "buyers", "state": "completed", "trigger": "schedule",
+        "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
+        "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
+        "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
+        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "eta_seconds": null
+    },
+    "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null,
+    "snapshots": [
+        {
+            "audience": "buyers", "version": 3, "state": "published",
+            "path": "snapshots/buyers/3.tsnap", "members": 1200345, "rows_read": 5400120,
+            "null_keys": 12, "bytes": 2400128, "checksum": "b42d9a0c7cf0d1ad3c2a0f4f7bbd51e2",
+            "tables": null, "model_fingerprint": "5f1c8e0a", "refresh": 17,
+            "created_at": 1795536000000000_i64
+        }
+    ],
+    "sizes": [[1795536000000000_i64, 1200345]]
+}))]
 pub struct AudienceDetail {
     /// The audience.
     #[serde(flatten)]
@@ -79,6 +148,13 @@ pub enum AudienceRefreshTrigger {
 
 /// A refresh of an audience.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": 17, "audience": "buyers", "state": "completed", "trigger": "schedule",
+    "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
+    "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
+    "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
+    "rows_expected": 5400000, "reason": null, "snapshot_version": 3
+}))]
 pub struct AudienceRefresh {
     /// The id of the refresh.
     #[schema(value_type = i64)]
@@ -217,6 +293,15 @@ pub struct RefreshQueued {
 
 /// The refresh that was cancelled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "refresh": {
+        "id": 17, "audience": "buyers", "state": "failed", "trigger": "manual",
+        "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
+        "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
+        "crashes": 0, "holder": null, "lease_until": null, "rows_read": 120000, "null_keys": 0,
+        "rows_expected": 5400000, "reason": "cancelled by ann", "snapshot_version": null
+    }
+}))]
 pub struct RefreshCancelled {
     /// The refresh, whose state is `failed`.
     pub refresh: AudienceRefresh,

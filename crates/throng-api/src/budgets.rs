@@ -6,6 +6,15 @@ use utoipa::ToSchema;
 
 /// All ad groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "budgets": [
+        {
+            "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD",
+            "currency": "USD", "budget_micros": 1000000, "actual_micros": 500000,
+            "in_flight_micros": 250000, "projected_micros": 750000
+        }
+    ]
+}))]
 pub struct BudgetList {
     /// The ad groups.
     pub budgets: Vec<BudgetState>,
@@ -45,6 +54,17 @@ pub struct BudgetState {
 
 /// An ad group with its spend over the day.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "state": {
+        "name": "shoes", "open": true, "reason": "projected 0.75 of 1.00 USD", "currency": "USD",
+        "budget_micros": 1000000, "actual_micros": 500000, "in_flight_micros": 250000,
+        "projected_micros": 750000
+    },
+    "points": [{ "at": 1795536000000000_i64, "actual": 500000, "in_flight": 250000 }],
+    "intervals": [{ "start": 1795536000000000_i64, "predicted": 240000, "actual": 250000 }],
+    "days": [{ "ad_group": "shoes", "day": 20781, "budget": 1000000, "actual": 500000 }],
+    "slices": [[1795536000000000_i64, 500000]]
+}))]
 pub struct BudgetDetail {
     /// The current state.
     pub state: BudgetState,

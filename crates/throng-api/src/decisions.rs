@@ -31,6 +31,7 @@ pub struct UserAudiences {
 
 /// The users in the order of their keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "users": [{ "key": "00002", "audiences": ["buyers", "loyal"] }] }))]
 pub struct LookupResult {
     /// The users.
     pub users: Vec<UserAudiences>,

@@ -1,4 +1,4 @@
-//! What all operations of the OpenAPI description share: the token, ids, and the errors.
+//! What all operations of the OpenAPI description share: the token, ids, tags, and the errors.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +21,15 @@ impl Modify for BearerToken {
     }
 }
 
-/// Gives every operation of a description a unique id and the errors that every operation of its kind can have,
-/// and all errors the same schema.
+/// Gives every operation of a description a unique id, the tag of its resource and the errors that every
+/// operation of its kind can have, and all errors the same schema.
 #[derive(Debug)]
 pub struct CommonErrors;
+
+/// The resource of a path: `audiences` of `/v1/audiences/{name}`; `node` of the paths of the node itself.
+fn resource(path: &str) -> &str {
+    path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or("node")
+}
 
 /// The id of an operation: its method and its path, such as `get_v1_audiences_name`.
 fn operation_id(method: &str, path: &str) -> String {
@@ -73,17 +78,54 @@ fn describe(errors: &[(ErrorCode, &str)]) -> String {
     parts.join("; ")
 }
 
+/// The code of an error that an operation declares. An operation with another code of the status names it at
+/// the beginning of the description.
+fn declared_code(status: u16) -> Option<ErrorCode> {
+    match status {
+        409 => Some(ErrorCode::WrongState),
+        _ => ErrorCode::ALL.into_iter().find(|code| code.status() == status),
+    }
+}
+
+/// The description of an error that an operation declares, with its code, and with the common errors of the
+/// status.
+fn describe_declared(status: u16, declared: &str, common: &[(ErrorCode, &str)]) -> String {
+    let is_named = |text: &str, code: ErrorCode| text.starts_with(&format!("`{code}`"));
+    let has_code = ErrorCode::ALL.into_iter().any(|code| is_named(declared, code));
+    let described = match declared_code(status).filter(|_| !has_code) {
+        Some(code) => format!("`{code}`: {declared}"),
+        None => declared.to_owned(),
+    };
+    let others = common.iter().copied().filter(|(code, _)| !is_named(&described, *code));
+    let others: Vec<(ErrorCode, &str)> = others.collect();
+    match others.as_slice() {
+        [] => described,
+        others => format!("{described}; {}", describe(others)),
+    }
+}
+
 impl Modify for CommonErrors {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         for (path, item) in &mut openapi.paths.paths {
             for (method, operation) in [("get", &mut item.get), ("post", &mut item.post)] {
                 let Some(operation) = operation else { continue };
                 operation.operation_id = Some(operation_id(method, path));
+                operation.tags = Some(vec![resource(path).to_owned()]);
                 let mut errors: BTreeMap<u16, Vec<(ErrorCode, &str)>> = BTreeMap::new();
                 for (code, meaning) in common_errors(method, operation) {
                     errors.entry(code.status()).or_default().push((code, meaning));
                 }
                 let responses = &mut operation.responses.responses;
+                for (status, response) in responses.iter_mut() {
+                    let RefOr::T(response) = response else { continue };
+                    let Ok(status) = status.parse::<u16>() else { continue };
+                    // A response that has a body of its own describes it itself.
+                    if status >= 400 && response.content.is_empty() {
+                        let common = errors.remove(&status).unwrap_or_default();
+                        response.description =
+                            describe_declared(status, &response.description, &common);
+                    }
+                }
                 for (status, errors) in errors {
                     let common = RefOr::T(Response::new(describe(&errors)));
                     responses.entry(status.to_string()).or_insert(common);

@@ -51,6 +51,19 @@ pub struct EventRejected {
 
 /// Records of the event log that are skipped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "partitions": [
+        {
+            "partition": 2, "total": 1,
+            "records": [
+                {
+                    "offset": 1042, "reason": "it is not a record of events", "count": 3,
+                    "at": 1795536000000000_i64
+                }
+            ]
+        }
+    ]
+}))]
 pub struct QuarantineByPartition {
     /// The partitions that have such records.
     pub partitions: Vec<QuarantineOfPartition>,

@@ -17,6 +17,16 @@ pub struct FeedQuery {
 
 /// The ad groups that gates decide about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "version": 4,
+    "ad_groups": [
+        {
+            "index": 0, "name": "shoes", "daily_budget": 1000000, "currency": "USD",
+            "prediction": true, "include": ["buyers"], "exclude": [], "when_stale": "serve",
+            "expected": 50000
+        }
+    ]
+}))]
 pub struct AdGroupCatalog {
     /// Increases with each change.
     pub version: u64,
@@ -76,6 +86,15 @@ pub struct AppliedVersions {
 
 /// The gates that have reported within the last hour.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "gates": [
+        {
+            "id": "ad-server-1", "versions": [[0, 118], [1, 97]], "at": 1795536000000000_i64,
+            "age_seconds": 0.8
+        }
+    ],
+    "partitions": [{ "partition": 0, "epoch": 3, "version": 118, "age_seconds": 0.4 }]
+}))]
 pub struct GateList {
     /// The gates.
     pub gates: Vec<GateApplied>,

@@ -6,6 +6,15 @@ use utoipa::ToSchema;
 
 /// The history of an object, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "history": [
+        {
+            "subject_kind": "audience", "subject": "buyers", "what": "approved",
+            "why": "version 3 with 1200345 members: the held snapshot was approved",
+            "at": 1795536000000000_i64, "actor": "ann"
+        }
+    ]
+}))]
 pub struct History {
     /// The entries.
     pub history: Vec<HistoryItem>,

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod names;
 mod node;
 mod runs;
 mod sources;

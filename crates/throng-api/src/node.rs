@@ -70,6 +70,15 @@ pub struct NodeProblem {
 
 /// The nodes of the cluster.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "nodes": [
+        {
+            "name": "host-1", "roles": "api, schedule", "url": "http://10.0.0.1:7077",
+            "started_at": 1795536000000000_i64, "seen_at": 1795536060000000_i64,
+            "partitions": [0, 1], "stands_by": [2], "gates": 12
+        }
+    ]
+}))]
 pub struct NodeList {
     /// The nodes.
     pub nodes: Vec<NodeSummary>,
@@ -100,6 +109,10 @@ pub struct NodeSummary {
 
 /// The OpenAPI description of the API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "openapi": "3.1.0", "info": { "title": "Throng", "version": "0.1.0" }, "paths": {},
+    "components": {}, "security": []
+}))]
 pub struct Description {
     /// The version of OpenAPI.
     pub openapi: String,

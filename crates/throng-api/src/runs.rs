@@ -47,6 +47,18 @@ pub enum ActivationRunState {
 
 /// The newest runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "runs": [
+        {
+            "id": 41, "sync": "buyers-on-meta", "audience": "buyers", "destination": "meta",
+            "mode": "mirror", "from_version": 2, "to_version": 3, "state": "completed",
+            "adds": 1000, "removes": 20, "read": 1020, "sent": 1010,
+            "skipped": { "no identifier": 7 }, "rejected": { "invalid": 3 }, "pending": 0,
+            "created_at": 1795536000000000_i64, "finished_at": 1795536060000000_i64, "reason": null,
+            "normalised": { "EMAIL.lower_case": 12 }
+        }
+    ]
+}))]
 pub struct RunList {
     /// The runs, newest first; at most 500.
     pub runs: Vec<ActivationRun>,
@@ -134,6 +146,19 @@ pub enum ActivationTaskState {
 
 /// Tasks: running ones first, then queued ones, then finished ones; at most 500.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "tasks": [
+        {
+            "id": 52, "run": 41, "sync": "buyers-on-meta", "audience": "buyers",
+            "destination": "meta", "state": "running", "priority": 0, "failures": 0,
+            "not_before": 1795536000000000_i64, "holder": "host-1/activate-0",
+            "lease_until": 1795536030000000_i64, "batches": 5, "batches_done": 2,
+            "last_error": null, "created_at": 1795536000000000_i64, "finished_at": null,
+            "progress": 0.4, "eta_seconds": 90
+        }
+    ],
+    "counts": [["running", 1], ["done", 12]]
+}))]
 pub struct TaskList {
     /// The tasks.
     pub tasks: Vec<ActivationTaskProgress>,
@@ -144,6 +169,12 @@ pub struct TaskList {
 
 /// The work of one audience on one destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "id": 52, "run": 41, "sync": "buyers-on-meta", "audience": "buyers", "destination": "meta",
+    "state": "running", "priority": 0, "failures": 0, "not_before": 1795536000000000_i64,
+    "holder": "host-1/activate-0", "lease_until": 1795536030000000_i64, "batches": 5,
+    "batches_done": 2, "last_error": null, "created_at": 1795536000000000_i64, "finished_at": null
+}))]
 pub struct ActivationTask {
     /// The id of the task.
     #[schema(value_type = i64)]
@@ -214,6 +245,40 @@ pub struct ActivationTaskProgress {
 
 /// One task with its run, batches, receipts and check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "run": {
+        "id": 41, "sync": "buyers-on-meta", "audience": "buyers", "destination": "meta",
+        "mode": "mirror", "from_version": 2, "to_version": 3, "state": "completed", "adds": 1000,
+        "removes": 20, "read": 1020, "sent": 1010, "skipped": { "no identifier": 7 },
+        "rejected": { "invalid": 3 }, "pending": 0, "created_at": 1795536000000000_i64,
+        "finished_at": 1795536060000000_i64, "reason": null,
+        "normalised": { "EMAIL.lower_case": 12 }
+    },
+    "batches": [
+        {
+            "number": 0, "operation": "add", "first_rank": 0, "rows": 1000, "state": "done",
+            "outcome": {
+                "sent": 990, "skipped": { "no identifier": 7 }, "rejected": { "invalid": 3 },
+                "refused": [[12, 15]]
+            }
+        }
+    ],
+    "receipts": [
+        {
+            "task": 52, "batch": 0, "operation": "add", "rows": 993, "received": 993, "invalid": 3,
+            "invalid_reasons": { "invalid": 3 }, "http_status": 200, "error_code": null,
+            "platform_ref": "7", "at": 1795536000000000_i64
+        }
+    ],
+    "check": null,
+    "task": {
+        "id": 52, "run": 41, "sync": "buyers-on-meta", "audience": "buyers", "destination": "meta",
+        "state": "running", "priority": 0, "failures": 0, "not_before": 1795536000000000_i64,
+        "holder": "host-1/activate-0", "lease_until": 1795536030000000_i64, "batches": 5,
+        "batches_done": 2, "last_error": null, "created_at": 1795536000000000_i64,
+        "finished_at": null, "progress": 0.4, "eta_seconds": 90
+    }
+}))]
 pub struct TaskDetail {
     /// The run.
     pub run: ActivationRun,

@@ -5,6 +5,31 @@ use utoipa::ToSchema;
 
 /// The sources of the applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "sources": [
+        {
+            "name": "shop", "path": "/data/shop",
+            "tables": [
+                {
+                    "name": "orders",
+                    "files": [
+                        {
+                            "path": "/data/shop/orders.parquet", "format": "parquet",
+                            "gzipped": false, "bytes": 1048576, "rows": 20000
+                        }
+                    ],
+                    "file_count": 1, "bytes": 1048576, "rows": 20000,
+                    "columns": [{ "name": "customer", "type": "Utf8" }], "twice": [], "padded": [],
+                    "passed_over": [], "passed_over_count": 0, "warnings": []
+                }
+            ],
+            "passed_over": [
+                { "path": "/data/shop/readme.txt", "reason": "it is not Parquet, CSV or JSON" }
+            ],
+            "passed_over_count": 1
+        }
+    ]
+}))]
 pub struct SourceList {
     /// The sources.
     pub sources: Vec<SourceTables>,

@@ -35,6 +35,9 @@ pub struct SentFile {
 
 /// The applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "version": 4, "spec": { "version": 1, "audiences": [] }, "applied_at": 1795536000000000_i64
+}))]
 pub struct CurrentSpec {
     /// The version; 0 if no spec is applied.
     pub version: u64,
@@ -49,6 +52,25 @@ pub struct CurrentSpec {
 
 /// What applying a spec would change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "version": 4,
+    "plan": {
+        "changes": [
+            {
+                "kind": "ad_group", "name": "shoes", "currency": "USD",
+                "action": {
+                    "changed": [{ "field": "daily_budget", "old": 1000000, "new": 2000000 }]
+                }
+            }
+        ]
+    },
+    "models": [
+        {
+            "audience": "buyers",
+            "model": { "key_column": "customer", "key_kind": "text", "estimated_rows": 1200000 }
+        }
+    ]
+}))]
 pub struct SpecPlanned {
     /// The applied version: `base_version` of `apply`.
     pub version: u64,
@@ -60,6 +82,19 @@ pub struct SpecPlanned {
 
 /// What applying a spec has changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "version": 5,
+    "plan": {
+        "changes": [
+            {
+                "kind": "ad_group", "name": "shoes", "currency": "USD",
+                "action": {
+                    "changed": [{ "field": "daily_budget", "old": 1000000, "new": 2000000 }]
+                }
+            }
+        ]
+    }
+}))]
 pub struct SpecChanged {
     /// The new version.
     pub version: u64,

@@ -8,6 +8,21 @@ use crate::runs::{ActivationMode, ActivationVerdict};
 
 /// The syncs of the applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "syncs": [
+        {
+            "name": "buyers-on-meta", "audience": "buyers", "destination": "meta", "mode": "mirror",
+            "paused_at": null, "platform_id": "120210000000001", "delivered_version": 3,
+            "delivered_at": 1795536000000000_i64, "delivered_users": 1200345, "removals_due": 0,
+            "removals_retry_at": null,
+            "size": {
+                "sync": "buyers-on-meta", "account": "meta/12", "platform_id": "120210000000001",
+                "at": 1795536000000000_i64, "lower": 940000, "upper": 1100000, "delivered": 1200345,
+                "settling": false
+            }
+        }
+    ]
+}))]
 pub struct SyncList {
     /// The syncs, in the order of the spec.
     pub syncs: Vec<SyncSummary>,
@@ -50,6 +65,16 @@ pub struct SyncSummary {
 
 /// The sizes of the audience of a sync on the platform over time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "sync": "buyers-on-meta", "platform_id": "120210000000001", "verdict": "passed", "reason": null,
+    "sizes": [
+        {
+            "sync": "buyers-on-meta", "account": "meta/12", "platform_id": "120210000000001",
+            "at": 1795536000000000_i64, "lower": 940000, "upper": 1100000, "delivered": 1200345,
+            "settling": false
+        }
+    ]
+}))]
 pub struct SyncSizes {
     /// The sync.
     #[schema(value_type = String)]
@@ -126,6 +151,16 @@ pub enum SyncRemovalRule {
 
 /// Removals that are not finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "removals": [
+        {
+            "sync": "buyers-on-meta", "rule": "empty", "audience": "throng: buyers",
+            "destination": "meta", "platform_id": "120210000000001", "users": 1200345,
+            "requested_at": 1795536000000000_i64, "approved_at": null, "approved_by": null,
+            "tries": 0, "retry_at": null, "last_error": null
+        }
+    ]
+}))]
 pub struct RemovalList {
     /// The removals.
     pub removals: Vec<SyncRemoval>,

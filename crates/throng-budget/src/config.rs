@@ -2,38 +2,48 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
 
-/// What is paid for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pricing {
+use crate::EventKind;
+
+/// The event of an ad group that is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BilledEvent {
     /// Every impression.
-    PerImpression,
+    Impression,
     /// Every click.
-    PerClick,
+    Click,
+}
+
+impl BilledEvent {
+    /// The kind of the event.
+    pub fn kind(self) -> EventKind {
+        match self {
+            Self::Impression => EventKind::Impression,
+            Self::Click => EventKind::Click,
+        }
+    }
 }
 
 /// Standard deviations of in-flight spend that are added to it before it is compared with the budget.
 const SAFETY_MARGIN_DEVIATIONS: f64 = 0.5;
 
 /// What the engine needs to know of an ad group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AdGroupConfig {
     /// Its number in the feed.
     pub index: AdGroupIndex,
     /// Its name.
     pub name: AdGroupName,
-    /// What is paid for.
-    pub pricing: Pricing,
+    /// The event that is billed.
+    pub billed: BilledEvent,
     /// The price of one.
     pub price: Micros,
     /// Billionths of the currency's unit to add to it, 0 to 999: prices per thousand have them.
     pub price_nanos: u16,
     /// Share of insertions that are seen, 0 to 1.
     pub impression_rate: f64,
-    /// Share of impressions that lead to what is paid for, 0 to 1; 1 per impression.
+    /// Share of impressions that lead to the billed event, 0 to 1; 1 if impressions are billed.
     pub action_rate: f64,
     /// Until delays are learned, outcomes are expected within this time.
     pub horizon: Duration,

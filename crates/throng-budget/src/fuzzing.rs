@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp, append_checksum};
 
 use crate::{
-    AdGroupConfig, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind, IdFile, IdRun,
-    Pricing, events_to_record, parse_ndjson, parse_protobuf, read_record,
+    AdGroupConfig, BilledEvent, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind,
+    IdFile, IdRun, events_to_record, parse_ndjson, parse_protobuf, read_record,
 };
 
 #[cfg(test)]
@@ -24,7 +23,7 @@ const PARTITION: u32 = 3;
 fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
     let (body, _) = bytes.split_last_chunk::<8>()?;
     let mut sealed = body.to_vec();
-    sealed.extend_from_slice(&xxh3_64(body).to_le_bytes());
+    append_checksum(&mut sealed);
     Some(sealed)
 }
 
@@ -126,14 +125,14 @@ pub fn id_file_seeds() -> Vec<Vec<u8>> {
 }
 
 fn configs() -> Vec<AdGroupConfig> {
-    let config = |index: u32, name: &str, pricing| AdGroupConfig {
+    let config = |index: u32, name: &str, billed| AdGroupConfig {
         index: AdGroupIndex(index),
         name: AdGroupName::new(name).expect("a name"),
-        pricing,
+        billed,
         price: Micros(130_001),
         price_nanos: 0,
         impression_rate: 0.9,
-        action_rate: if pricing == Pricing::PerClick { 0.1 } else { 1.0 },
+        action_rate: if billed == BilledEvent::Click { 0.1 } else { 1.0 },
         horizon: Duration::from_secs(180),
         daily_budget: Micros(10_000_000),
         prediction: true,
@@ -141,7 +140,7 @@ fn configs() -> Vec<AdGroupConfig> {
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
     };
-    vec![config(0, "red", Pricing::PerImpression), config(1, "blue", Pricing::PerClick)]
+    vec![config(0, "red", BilledEvent::Impression), config(1, "blue", BilledEvent::Click)]
 }
 
 fn events() -> Vec<Event> {

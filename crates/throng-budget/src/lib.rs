@@ -23,10 +23,10 @@ mod record;
 mod time_unit;
 mod wire;
 
-pub use config::{AdGroupConfig, Pricing};
+pub use config::{AdGroupConfig, BilledEvent};
 pub use engine::{
-    AdGroupState, CheckpointError, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts,
-    EventEffect, IdFile, IdRun, Interval, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
+    AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts, EventEffect, IdFile,
+    IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
     Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
 };
 pub use event::{

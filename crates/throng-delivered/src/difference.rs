@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use throng_membership::MemberSet;
-use throng_model::SHARD_COUNT;
-use throng_store::{Batch, BatchState, Operation, ReasonCounts, SyncMode};
+use throng_model::{SHARD_COUNT, SyncMode};
+use throng_store::{Batch, BatchState, Operation, ReasonCounts};
 
 use crate::planned::{
-    PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter,
+    PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter, RankedEntry,
 };
 use crate::row::{Cell, Note, PreparedRow};
 use crate::scan::{RowWithNotes, Scan};
@@ -64,7 +64,7 @@ impl EndedRun {
         } else if replaces {
             state.users.values_mut().flatten().for_each(|row| row.certain = false);
         }
-        for (operation, rank, entry) in self.plan.shard(shard)? {
+        for RankedEntry { operation, rank, entry } in self.plan.shard(shard)? {
             let (done, refused) = self.result_of(operation, rank);
             let certain = done && (!replaces || self.completed);
             match (operation, entry.send, entry.removed_row) {

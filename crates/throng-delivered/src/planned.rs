@@ -179,19 +179,26 @@ impl PlanFile {
         Ok(found)
     }
 
-    /// The entries of a shard with their operations and ranks.
-    pub(crate) fn shard(&self, shard: u8) -> Result<Vec<(Operation, u64, PlanEntry)>, SealedError> {
+    /// The entries of a shard.
+    pub(crate) fn shard(&self, shard: u8) -> Result<Vec<RankedEntry>, SealedError> {
         let mut found = Vec::new();
         for (at, rank) in self.order.iter().copied() {
             let section = &self.file.sections[at];
             if section.shard == shard {
                 let operation = self.operation(section.kind);
                 let entries = self.section(at)?.into_iter().zip(rank..);
-                found.extend(entries.map(|(entry, rank)| (operation, rank, entry)));
+                found.extend(entries.map(|(entry, rank)| RankedEntry { operation, rank, entry }));
             }
         }
         Ok(found)
     }
+}
+
+/// An entry of a plan, with its place among the entries of its operation.
+pub(crate) struct RankedEntry {
+    pub(crate) operation: Operation,
+    pub(crate) rank: u64,
+    pub(crate) entry: PlanEntry,
 }
 
 /// Writes a plan, section by section.

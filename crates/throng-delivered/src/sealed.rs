@@ -138,11 +138,6 @@ impl IdentifierKeys {
         Ok(Self(keys))
     }
 
-    /// Identifies the newest key without revealing it: 16 hexadecimal digits.
-    pub fn current_id(&self) -> String {
-        self.0.first().map(|key| hex(&id_of(key))).unwrap_or_default()
-    }
-
     fn file_key(key: &[u8; 32], salt: &[u8; SALT]) -> Option<LessSafeKey> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let mut text = b"throng identifiers 1".to_vec();

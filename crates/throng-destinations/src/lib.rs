@@ -11,7 +11,7 @@ pub mod meta;
 mod platform;
 mod registry;
 
-pub use file::{FileAccount, FileFormat};
+pub use file::FileAccount;
 pub use meta::MetaAccount;
 pub use platform::{Preparation, RegistryError};
 pub use registry::{Account, open, platforms, preparation, size_limits};

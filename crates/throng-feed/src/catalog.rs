@@ -1,28 +1,7 @@
 //! The ad groups that a gate decides about, as `GET /v1/catalog` answers them in JSON.
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Currency, Micros};
-
-/// What to do with an ad group whose feed is stale: no frame was received for too long, or none names it.
-///
-/// ```
-/// use throng_feed::WhenStale;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// assert_eq!(serde_json::from_str::<WhenStale>("\"stop\"")?, WhenStale::Stop);
-/// assert_eq!(WhenStale::default(), WhenStale::Serve);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenStale {
-    /// Continue with the last known figures.
-    #[default]
-    Serve,
-    /// Show nothing.
-    Stop,
-}
+use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Currency, Micros, WhenStale};
 
 /// One ad group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +33,8 @@ pub struct CatalogEntry {
 /// All ad groups.
 ///
 /// ```
-/// use throng_feed::{Catalog, WhenStale};
-/// use throng_model::Micros;
+/// use throng_feed::Catalog;
+/// use throng_model::{Micros, WhenStale};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // A catalog of an earlier version: it has no currency and no expected earnings.

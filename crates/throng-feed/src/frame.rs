@@ -26,8 +26,7 @@
 //! `actual` and `in flight` are micros. How a column is coded is described in `column.rs` and in
 //! the document: class codes and raw bits, within a few percent of the entropy of log-normal spend.
 
-use throng_model::{AdGroupIndex, Micros, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum, verify_checksum};
 
 use crate::column::{Coding, Reader, put_column, take_column};
 use crate::error::FeedError;
@@ -213,8 +212,7 @@ impl Frame {
         if let Some(position) = self.log_position {
             bytes.extend_from_slice(&position.to_le_bytes());
         }
-        let sum = xxh3_64(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
+        append_checksum(&mut bytes);
         bytes
     }
 
@@ -253,10 +251,7 @@ impl Frame {
         if bytes.len() < HEADER + CHECKSUM {
             return Err(FeedError::NotAFrame);
         }
-        let (body, sum) = bytes.split_at(bytes.len() - CHECKSUM);
-        if xxh3_64(body).to_le_bytes() != sum {
-            return Err(FeedError::Checksum);
-        }
+        let body = verify_checksum(bytes).map_err(|_| FeedError::Checksum)?;
         let mut reader = Reader::new(&body[4..]);
         let partition = reader.u32()?;
         let epoch = reader.u64()?;

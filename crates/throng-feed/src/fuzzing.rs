@@ -1,8 +1,7 @@
 //! Fuzz targets of this crate: each gives arbitrary bytes to a decoder and asserts what must hold for
 //! what it accepts. `fuzz/` runs them under libFuzzer, the tests below over mutants of the seeds.
 
-use throng_model::{AdGroupIndex, Micros, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum};
 
 use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
 
@@ -16,7 +15,7 @@ pub fn feed_frame(bytes: &[u8]) {
     let _ = Frame::decode(bytes);
     let Some((body, _)) = bytes.split_last_chunk::<8>() else { return };
     let mut sealed = body.to_vec();
-    sealed.extend_from_slice(&xxh3_64(body).to_le_bytes());
+    append_checksum(&mut sealed);
     if let Ok(frame) = Frame::decode(&sealed) {
         assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
     }

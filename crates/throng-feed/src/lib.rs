@@ -37,7 +37,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 
-pub use catalog::{Catalog, CatalogEntry, WhenStale};
+pub use catalog::{Catalog, CatalogEntry};
 pub use error::FeedError;
 pub use frame::{
     ENTRIES_PER_BYTE, FLAG_CLOSED, FLAG_REMOVED, FREE_ENTRIES, FeedEntry, Frame, FrameKind,

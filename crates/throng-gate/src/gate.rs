@@ -10,9 +10,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use throng_feed::{Catalog, FLAG_REMOVED, Frame, FrameKind, WhenStale};
+use throng_feed::{Catalog, FLAG_REMOVED, Frame, FrameKind};
 use throng_membership::MembershipIndex;
-use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash, WhenStale};
 
 use crate::decision::{Decision, Reason};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};

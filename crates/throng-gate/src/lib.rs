@@ -13,4 +13,5 @@ pub use gate::{AdGroupSpend, FrameOutcome, Gate, PartitionVersion};
 pub use own::OwnInsertion;
 /// The wire format of the feed: what an ad server decodes before it applies.
 pub use throng_feed as feed;
-pub use throng_feed::{Catalog, CatalogEntry, WhenStale};
+pub use throng_feed::{Catalog, CatalogEntry};
+pub use throng_model::WhenStale;

@@ -79,21 +79,13 @@ impl Lake {
     }
 
     /// Plans a model that is to be scanned, and divides its scan: one part per file if each row is
-    /// evaluated by itself, else one part.
-    ///
-    /// # Errors
-    /// As [`Lake::check_model`].
-    pub async fn plan_scan(&self, model: &Model) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
-        self.plan_scan_after(model, &[]).await
-    }
-
-    /// As [`Lake::plan_scan`], and compares the tables with those that the served version was made
-    /// from: no column that the model uses may have another kind of type now, unless the source
-    /// declares it, and no table that had rows may be empty.
+    /// evaluated by itself, else one part. Compares the tables with those that the served version
+    /// was made from, if there is one: no column that the model uses may have another kind of type
+    /// now, unless the source declares it, and no table that had rows may be empty.
     ///
     /// # Errors
     /// As [`Lake::check_model`]; [`LakeError::File`] naming file, column and both types.
-    pub async fn plan_scan_after(
+    pub async fn plan_scan(
         &self,
         model: &Model,
         served: &[TableFacts],

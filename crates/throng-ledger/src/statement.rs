@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 
 use throng_model::{
-    AdGroupName, AudienceName, BudgetDay, DestinationName, Micros, RefreshId, SecretHash, SyncName,
-    SyncRunId, TaskId, Timestamp,
+    AdGroupName, AudienceName, BudgetDay, DestinationName, Micros, RefreshId, SecretHash, SyncMode,
+    SyncName, SyncRunId, TaskId, Timestamp,
 };
 
 use crate::dialect::Dialect;
 use crate::{
     AlertEventKind, DeliveryState, HoldCause, Operation, PartKind, RefreshState, RefreshTrigger,
-    RemovalRule, RunState, SnapshotState, StoredEnum, SyncMode, TaskState, Verdict,
+    RemovalRule, RunState, SnapshotState, StoredEnum, TaskState, Verdict,
 };
 
 /// A value of a statement: a BIGINT or a TEXT; `None`: NULL.

@@ -22,7 +22,7 @@ pub use file::{
     SEGMENT_BYTES, SystemDisk, repair_log,
 };
 pub use kafka::{
-    GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, PartitionAssignment, Sasl, Tls,
+    GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, PartitionAssignment, Sasl, Tls,
     TopicReport, TopicSettings, check_brokers,
 };
 pub use queue::{MemoryQueue, Message, Queue};

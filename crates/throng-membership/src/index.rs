@@ -196,11 +196,6 @@ impl MembershipIndex {
         self.snapshots.iter().map(|(name, file)| (name, file))
     }
 
-    /// All audiences, by name, with the version that is served and its members.
-    pub fn versions(&self) -> impl ExactSizeIterator<Item = (&AudienceName, u64, u64)> {
-        self.snapshots.iter().map(|(name, file)| (name, file.meta().version, file.members()))
-    }
-
     /// How many users are known in all shards.
     pub fn users(&self) -> u64 {
         self.dictionaries.iter().flatten().map(|d| u64::from(d.len())).sum()

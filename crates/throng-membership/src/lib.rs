@@ -3,7 +3,7 @@
 //! 1. [`ShardDictionary`]: user hash → dense ordinal, per user shard, in write-once segment files;
 //! 2. [`SnapshotWriter`] and [`SnapshotFile`]: one immutable version of an audience, a Roaring
 //!    bitmap of ordinals per shard;
-//! 3. [`MemberSet`] and [`Diff`]: set algebra, and members by rank;
+//! 3. [`MemberSet`]: set algebra, and members by rank;
 //! 4. [`MembershipIndex`]: all dictionaries and the published snapshots, for lookups.
 //!
 //! Synchronous, and safe against any bytes on disk: a damaged file is an error when it is opened,
@@ -27,7 +27,7 @@ pub use dictionary::{
 pub use durable::TEMPORARY_SUFFIX;
 pub use error::MembershipError;
 pub use index::{AudienceId, Located, MembershipIndex};
-pub use set::{Diff, MemberSet};
+pub use set::MemberSet;
 pub use snapshot::{
     SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check,
     write_snapshot,

@@ -40,10 +40,18 @@ struct Container {
     runs: bool,
 }
 
+/// A serialized bitmap of which every byte was checked.
+pub(crate) struct CheckedBitmap {
+    pub(crate) layout: Layout,
+    /// Its cardinality.
+    pub(crate) members: u64,
+    /// Its greatest member; `None` if it is empty.
+    pub(crate) greatest: Option<u32>,
+}
+
 impl Layout {
-    /// Checks every byte of a serialized bitmap. Returns its layout, its cardinality and its
-    /// greatest member.
-    pub(crate) fn check(bytes: &[u8]) -> Result<(Self, u64, Option<u32>), &'static str> {
+    /// Checks every byte of a serialized bitmap.
+    pub(crate) fn check(bytes: &[u8]) -> Result<CheckedBitmap, &'static str> {
         let layout = Self::of_header(bytes).ok_or("its header is truncated or not Roaring")?;
         let mut at = layout.first_container();
         let (mut members, mut greatest, mut previous) = (0u64, None, None);
@@ -69,7 +77,7 @@ impl Layout {
         if at != bytes.len() {
             return Err("bytes follow its end");
         }
-        Ok((layout, members, greatest))
+        Ok(CheckedBitmap { layout, members, greatest })
     }
 
     fn of_header(bytes: &[u8]) -> Option<Self> {
@@ -302,7 +310,7 @@ mod tests {
         #[test]
         fn reads_what_roaring_writes(bitmap in bitmaps(), probes in prop::collection::vec(0u32..500_000, 200)) {
             let bytes = bytes(&bitmap);
-            let (layout, members, greatest) = Layout::check(&bytes).unwrap();
+            let CheckedBitmap { layout, members, greatest } = Layout::check(&bytes).unwrap();
             prop_assert_eq!(members, bitmap.len());
             prop_assert_eq!(greatest, bitmap.max());
             for probe in probes.into_iter().chain(bitmap.iter().take(300)) {
@@ -313,12 +321,12 @@ mod tests {
         #[test]
         fn damage_is_an_error_or_harmless(bitmap in bitmaps(), at in any::<prop::sample::Index>(), flip in 1u8..) {
             let mut bytes = bytes(&bitmap);
-            let (layout, ..) = Layout::check(&bytes).unwrap();
+            let layout = Layout::check(&bytes).unwrap().layout;
             let at = at.index(bytes.len());
             prop_assert!(Layout::check(&bytes[..at]).is_err());
             bytes[at] ^= flip;
             // Bytes that are still accepted are a valid bitmap: roaring gives the same answers.
-            if let Ok((changed, members, _)) = Layout::check(&bytes) {
+            if let Ok(CheckedBitmap { layout: changed, members, .. }) = Layout::check(&bytes) {
                 let expected = RoaringBitmap::deserialize_from(&bytes[..]).unwrap();
                 prop_assert_eq!(members, expected.len());
                 for probe in expected.iter().take(100) {
@@ -334,7 +342,7 @@ mod tests {
         fn random_bytes_never_panic(tail in prop::collection::vec(any::<u8>(), 0..300), cookie in 0usize..3) {
             let mut bytes = [&b""[..], &[0x3A, 0x30, 0, 0], &[0x3B, 0x30, 2, 0]][cookie].to_vec();
             bytes.extend(tail);
-            if let Ok((layout, ..)) = Layout::check(&bytes) {
+            if let Ok(CheckedBitmap { layout, .. }) = Layout::check(&bytes) {
                 layout.contains(&bytes, 7);
             }
         }

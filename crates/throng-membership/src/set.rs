@@ -1,4 +1,4 @@
-//! Sets of users in memory: algebra, differences, and members by rank.
+//! Sets of users in memory: algebra, and members by rank.
 
 use std::ops::Range;
 
@@ -136,57 +136,5 @@ impl MemberSet {
     /// Members of this one that are not in the other.
     pub fn minus(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a - b)
-    }
-}
-
-/// The difference of two sets of users.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Diff {
-    /// In the new set only.
-    pub adds: MemberSet,
-    /// In the old set only.
-    pub removes: MemberSet,
-}
-
-impl Diff {
-    /// From an old snapshot (`None`: the empty set) to a new one.
-    pub fn between(old: Option<&SnapshotFile>, new: &SnapshotFile) -> Self {
-        let empty = RoaringBitmap::new();
-        let (mut adds, mut removes) = (Vec::new(), Vec::new());
-        for shard in 0..=u8::MAX {
-            // Equal bytes are equal sets; most shards are, when little has changed.
-            if old.is_some_and(|old| old.shard_bytes(shard) == new.shard_bytes(shard)) {
-                adds.push(empty.clone());
-                removes.push(empty.clone());
-                continue;
-            }
-            let before = old.map_or_else(RoaringBitmap::new, |old| old.shard_bitmap(shard));
-            let after = new.shard_bitmap(shard);
-            adds.push(&after - &before);
-            removes.push(before - after);
-        }
-        Self { adds: MemberSet::new(adds), removes: MemberSet::new(removes) }
-    }
-
-    /// From one set to another.
-    ///
-    /// ```
-    /// use roaring::RoaringBitmap;
-    /// use throng_membership::{Diff, MemberSet};
-    ///
-    /// let delivered = MemberSet::new(vec![RoaringBitmap::from_iter([1, 2])]);
-    /// let published = MemberSet::new(vec![RoaringBitmap::from_iter([2, 3])]);
-    /// let diff = Diff::of_sets(&delivered, &published);
-    /// assert_eq!(diff.adds.iter().collect::<Vec<_>>(), [(0, 3)]);
-    /// assert_eq!(diff.removes.iter().collect::<Vec<_>>(), [(0, 1)]);
-    /// assert!(Diff::of_sets(&published, &published).is_empty());
-    /// ```
-    pub fn of_sets(old: &MemberSet, new: &MemberSet) -> Self {
-        Self { adds: new.minus(old), removes: old.minus(new) }
-    }
-
-    /// Whether both sets are equal.
-    pub fn is_empty(&self) -> bool {
-        self.adds.is_empty() && self.removes.is_empty()
     }
 }

@@ -30,7 +30,7 @@ use throng_model::{AudienceName, HashSeed, SHARD_COUNT, Timestamp, UserHash};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::contents::Contents;
-use crate::portable::Layout;
+use crate::portable::{CheckedBitmap, Layout};
 use crate::{MembershipError, durable};
 
 const MAGIC: &[u8; 8] = b"THRGSNAP";
@@ -165,7 +165,7 @@ impl SnapshotWriter {
                 "the bitmap of shard {shard} cannot be used: {problem}"
             ))
         };
-        let (_, members, greatest) = Layout::check(&bytes).map_err(misuse)?;
+        let CheckedBitmap { members, greatest, .. } = Layout::check(&bytes).map_err(misuse)?;
         if greatest.is_some_and(|g| g >= self.meta.dictionary_len[index]) {
             return Err(misuse("it contains an ordinal that the dictionary does not have"));
         }
@@ -337,7 +337,7 @@ impl SnapshotFile {
 
     /// The portable Roaring bytes of a shard; empty if it has no members.
     #[inline]
-    pub fn shard_bytes(&self, shard: u8) -> &[u8] {
+    fn shard_bytes(&self, shard: u8) -> &[u8] {
         let section = &self.sections[usize::from(shard)];
         self.contents.bytes().get(section.start..section.start + section.length).unwrap_or_default()
     }
@@ -431,7 +431,7 @@ fn check_section(
     if xxh3_64(body) != sum {
         return Err("its checksum does not match");
     }
-    let (layout, members, greatest) = Layout::check(body)?;
+    let CheckedBitmap { layout, members, greatest } = Layout::check(body)?;
     if members != cardinality || members == 0 {
         return Err("its count is wrong");
     }

@@ -26,13 +26,6 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     }
 }
 
-/// How long a loop that polls waits on the machine's timer for an interval of this clock. At least
-/// `shortest`: however fast the clock runs, a loop must not poll without a pause, least of all a ledger
-/// that many processes poll.
-pub fn poll_delay(clock: &dyn Clock, interval: Duration, shortest: Duration) -> Duration {
-    clock.wall_duration(interval).max(shortest)
-}
-
 /// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -119,13 +112,18 @@ pub struct AdjustableClock {
     state: Mutex<Adjustment>,
 }
 
+/// What an [`AdjustableClock`] shows: with the same adjustment the clocks of two processes show the same
+/// time.
 #[derive(Debug, Clone, Copy)]
-struct Adjustment {
-    system_anchor: Timestamp,
-    shown_anchor: Timestamp,
-    speed: f64,
+pub struct Adjustment {
+    /// A time of the system's clock.
+    pub system_anchor: Timestamp,
+    /// The time that is shown then.
+    pub shown_anchor: Timestamp,
+    /// How many times as fast as the system's clock it runs; more than zero.
+    pub speed: f64,
     /// The time at which it stops.
-    limit: Option<Timestamp>,
+    pub limit: Option<Timestamp>,
 }
 
 impl Adjustment {
@@ -181,23 +179,14 @@ impl AdjustableClock {
             Adjustment { system_anchor: system, shown_anchor: state.at(system), limit, ..*state };
     }
 
-    /// A clock that showed `shown` when the system's clock showed `system`, and runs at this speed
-    /// up to this limit. With the [`parts`](Self::parts) of another process's clock it shows the
-    /// same time as that one.
-    pub fn from_parts(
-        system: Timestamp,
-        shown: Timestamp,
-        speed: f64,
-        limit: Option<Timestamp>,
-    ) -> Self {
-        let state = Adjustment { system_anchor: system, shown_anchor: shown, speed, limit };
-        Self { state: Mutex::new(state) }
+    /// A clock with the [`adjustment`](Self::adjustment) of another one.
+    pub fn new(adjustment: Adjustment) -> Self {
+        Self { state: Mutex::new(adjustment) }
     }
 
-    /// The arguments for [`from_parts`](Self::from_parts).
-    pub fn parts(&self) -> (Timestamp, Timestamp, f64, Option<Timestamp>) {
-        let state = self.state();
-        (state.system_anchor, state.shown_anchor, state.speed, state.limit)
+    /// How it differs from the system's clock.
+    pub fn adjustment(&self) -> Adjustment {
+        *self.state()
     }
 
     /// Jumps forward to `to`; does nothing if that is in the past.

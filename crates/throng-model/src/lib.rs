@@ -1,21 +1,29 @@
 //! The basic types of Throng, in reading order: names and ids, money, time, user keys, personal
-//! data and secrets, faults and retries, roles of nodes. Nothing in this crate does I/O. It is the only crate that
-//! may read the system's clock or randomness, through [`Clock`] and [`Entropy`].
+//! data and secrets, faults and retries, roles of nodes, choices that users declare. Nothing in this
+//! crate does I/O. It is the only crate that may read the system's clock or randomness, through
+//! [`Clock`] and [`Entropy`].
 
+mod checksum;
 mod clock;
+mod declared;
+mod edit_distance;
 mod entropy;
 mod ids;
 mod key;
 mod money;
 mod people;
 mod personal;
+mod polling;
 mod retry;
 mod role;
 mod secret;
 mod storage;
 mod time;
 
-pub use clock::{AdjustableClock, Clock, ManualClock, SystemClock, poll_delay};
+pub use checksum::{ChecksumError, append_checksum, verify_checksum};
+pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
+pub use declared::{FileFormat, Severity, SyncMode, WhenStale};
+pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
@@ -25,6 +33,7 @@ pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
 pub use people::people_text;
 pub use personal::{HashedIdentifier, Personal, Secret};
+pub use polling::{POLL_INTERVAL, RETRY_DELAY, poll_delay};
 pub use retry::{Backoff, Fault, Retry, with_causes};
 pub use role::{Role, UnknownRole};
 pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};

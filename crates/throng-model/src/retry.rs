@@ -65,6 +65,10 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// The backoff of work that failed and that nobody waits for: a plan, a task, the delivery of an alert.
+    pub const WORK: Self =
+        Self { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
+
     /// The delay after failure number `attempt` (1 is the first): `first * 2^(attempt-1)`, at most
     /// `longest`, times a factor from 0.8 to 1.2 that depends on `seed` and `attempt` only.
     ///
@@ -80,10 +84,15 @@ impl Backoff {
     /// assert_eq!(third, backoff.delay(3, 42));
     /// ```
     pub fn delay(&self, attempt: u32, seed: u64) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(30);
-        let plain = self.first.saturating_mul(1u32 << doublings).min(self.longest);
         let jitter = SplitMix64::new(seed ^ u64::from(attempt)).next_f64();
-        plain.mul_f64(0.8 + 0.4 * jitter)
+        self.without_jitter(attempt).mul_f64(0.8 + 0.4 * jitter)
+    }
+
+    /// The delay after failure number `attempt` without jitter, for retries that have nothing to collide
+    /// with: `first * 2^(attempt-1)`, at most `longest`.
+    pub fn without_jitter(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(30);
+        self.first.saturating_mul(1u32 << doublings).min(self.longest)
     }
 }
 
@@ -97,6 +106,7 @@ mod tests {
         for (attempt, plain) in [(1, 1.0), (2, 2.0), (4, 8.0), (9, 60.0), (4_000_000, 60.0)] {
             let delay = backoff.delay(attempt, 42).as_secs_f64();
             assert!((plain * 0.8..=plain * 1.2).contains(&delay), "{attempt}: {delay}");
+            assert_eq!(backoff.without_jitter(attempt).as_secs_f64(), plain);
         }
     }
 }

@@ -62,9 +62,9 @@ pub enum Service {
     },
 }
 
-/// A bucket, and how to reach it.
+/// A bucket, and how to reach it, with the secrets that this takes.
 #[derive(Debug, Clone)]
-pub struct BucketSettings {
+pub struct BucketOptions {
     /// The service.
     pub service: Service,
     /// The bucket's name.
@@ -106,7 +106,7 @@ fn with_authorities(mut client: ClientOptions, path: &Path) -> object_store::Res
     Ok(client)
 }
 
-fn store_of(settings: &BucketSettings) -> object_store::Result<Arc<dyn ObjectStore>> {
+fn store_of(options: &BucketOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
     let client = ClientOptions::new()
         .with_timeout(REQUEST_TIMEOUT)
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -120,14 +120,14 @@ fn store_of(settings: &BucketSettings) -> object_store::Result<Arc<dyn ObjectSto
             base: 2.,
         },
     };
-    Ok(match &settings.service {
+    Ok(match &options.service {
         Service::S3 { endpoint, region, keys, ca_file } => {
             let client = match ca_file {
                 Some(path) => with_authorities(client, path)?,
                 None => client,
             };
             let mut builder = AmazonS3Builder::new()
-                .with_bucket_name(&settings.bucket)
+                .with_bucket_name(&options.bucket)
                 .with_region(region)
                 .with_client_options(client)
                 .with_retry(retry);
@@ -143,7 +143,7 @@ fn store_of(settings: &BucketSettings) -> object_store::Result<Arc<dyn ObjectSto
         }
         Service::Gcs { service_account } => {
             let mut builder = GoogleCloudStorageBuilder::new()
-                .with_bucket_name(&settings.bucket)
+                .with_bucket_name(&options.bucket)
                 .with_client_options(client)
                 .with_retry(retry);
             if let Some(key) = service_account {
@@ -214,11 +214,11 @@ impl BucketObjects {
     ///
     /// # Errors
     /// [`ObjectsError::Settings`], [`ObjectsError::Io`].
-    pub fn open(root: PathBuf, settings: &BucketSettings) -> Result<Self> {
+    pub fn open(root: PathBuf, options: &BucketOptions) -> Result<Self> {
         std::fs::create_dir_all(&root).map_err(ObjectsError::io("create the folder", &root))?;
-        let store = store_of(settings)
-            .map_err(|error| ObjectsError::Settings { why: error.to_string() })?;
-        let (prefix, cache_bytes) = (settings.prefix.clone(), settings.cache_bytes);
+        let store =
+            store_of(options).map_err(|error| ObjectsError::Settings { why: error.to_string() })?;
+        let (prefix, cache_bytes) = (options.prefix.clone(), options.cache_bytes);
         let (downloading, downloaded) = Default::default();
         Ok(Self { store, prefix, root, cache_bytes, downloading, downloaded })
     }

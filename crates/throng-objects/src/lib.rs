@@ -14,7 +14,7 @@ mod directory;
 mod error;
 mod name;
 
-pub use bucket::{BucketObjects, BucketSettings, Service};
+pub use bucket::{BucketObjects, BucketOptions, Service};
 pub use directory::DirectoryObjects;
 pub use error::{ObjectsError, Result};
 

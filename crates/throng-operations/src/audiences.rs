@@ -7,7 +7,7 @@ use throng_api::{
 };
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::{open_snapshot, refresh_if_stale};
-use throng_store::{AlertKind, LedgerError, RefreshTrigger, Snapshot, SubjectKind};
+use throng_store::{AlertKind, HistoryEvent, LedgerError, RefreshTrigger, Snapshot, SubjectKind};
 
 use crate::Operations;
 use crate::error::{OperationError, Result};
@@ -83,7 +83,8 @@ pub async fn refresh(
     let now = operations.clock.now();
     let queued = operations.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await;
     let id = queued.map_err(|error| with_state_help(name, error))?;
-    record(operations, name, actor, "refresh requested", format!("refresh {id}")).await?;
+    record(operations, name, actor, HistoryEvent::RefreshRequested, format!("refresh {id}"))
+        .await?;
     operations.observer.refresh_queued();
     operations.observer.audiences_changed();
     Ok(id)
@@ -107,7 +108,7 @@ async fn record(
     operations: &Operations,
     name: &AudienceName,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: String,
 ) -> Result<()> {
     let record =
@@ -125,7 +126,7 @@ pub async fn pause(operations: &Operations, name: &AudienceName, actor: &str) ->
         return Err(error.help(format!("`throng audience resume {name}` resumes its refreshes")));
     }
     let why = "no refresh starts until it is resumed";
-    record(operations, name, actor, "paused", why.to_owned()).await?;
+    record(operations, name, actor, HistoryEvent::Paused, why.to_owned()).await?;
     operations.observer.audiences_changed();
     Ok(())
 }
@@ -138,7 +139,8 @@ pub async fn resume(operations: &Operations, name: &AudienceName, actor: &str) -
     if !operations.ledger.resume_audience(name).await? {
         return Err(OperationError::wrong_state(format!("audience `{name}` is not paused")));
     }
-    record(operations, name, actor, "resumed", "it is refreshed again".to_owned()).await?;
+    record(operations, name, actor, HistoryEvent::Resumed, "it is refreshed again".to_owned())
+        .await?;
     catch_up(operations, name).await
 }
 
@@ -150,7 +152,8 @@ pub async fn release(operations: &Operations, name: &AudienceName, actor: &str) 
     if !operations.ledger.unpin_audience(name).await? {
         return Err(OperationError::wrong_state(format!("audience `{name}` is not pinned")));
     }
-    record(operations, name, actor, "released", "it is refreshed again".to_owned()).await?;
+    record(operations, name, actor, HistoryEvent::Released, "it is refreshed again".to_owned())
+        .await?;
     catch_up(operations, name).await
 }
 
@@ -221,8 +224,14 @@ pub async fn approve(
     let approved = operations.ledger.approve(name, version, operations.clock.now()).await;
     let snapshot = approved.map_err(|error| with_state_help(name, error))?;
     resolve_held(operations, name).await?;
-    record_snapshot(operations, &snapshot, actor, "approved", "the held snapshot was approved")
-        .await?;
+    record_snapshot(
+        operations,
+        &snapshot,
+        actor,
+        HistoryEvent::Approved,
+        "the held snapshot was approved",
+    )
+    .await?;
     serve_current(operations).await?;
     Ok(mapping::snapshot(snapshot))
 }
@@ -239,8 +248,14 @@ pub async fn reject(
 ) -> Result<AudienceSnapshot> {
     let snapshot = operations.ledger.reject(name, version, operations.clock.now()).await?;
     resolve_held(operations, name).await?;
-    record_snapshot(operations, &snapshot, actor, "rejected", "the held snapshot was rejected")
-        .await?;
+    record_snapshot(
+        operations,
+        &snapshot,
+        actor,
+        HistoryEvent::Rejected,
+        "the held snapshot was rejected",
+    )
+    .await?;
     operations.observer.audiences_changed();
     Ok(mapping::snapshot(snapshot))
 }
@@ -260,7 +275,7 @@ pub async fn rollback(
     let snapshot = operations.ledger.rollback(name, version, operations.clock.now()).await?;
     throng_refresh::cancel(&operations.refresh, name, actor).await?;
     let why = "this version is current again and pinned: no refresh starts until it is released";
-    record_snapshot(operations, &snapshot, actor, "rolled back", why).await?;
+    record_snapshot(operations, &snapshot, actor, HistoryEvent::RolledBack, why).await?;
     serve_current(operations).await?;
     Ok(mapping::snapshot(snapshot))
 }
@@ -275,7 +290,7 @@ async fn record_snapshot(
     operations: &Operations,
     snapshot: &Snapshot,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: &str,
 ) -> Result<()> {
     let why = format!("version {} with {} members: {why}", snapshot.version, snapshot.members);

@@ -1,6 +1,6 @@
 //! What the history says about an operation.
 
-use throng_store::{HistoryEntry, SubjectKind};
+use throng_store::{HistoryEntry, HistoryEvent, SubjectKind};
 
 use crate::Operations;
 use crate::error::Result;
@@ -12,7 +12,7 @@ pub(crate) struct Record<'a> {
     /// The name of the object.
     pub(crate) subject: &'a str,
     /// What happened.
-    pub(crate) what: &'a str,
+    pub(crate) what: HistoryEvent,
     /// Why.
     pub(crate) why: String,
     /// The name of the token of the caller.
@@ -24,7 +24,7 @@ impl Record<'_> {
         let entry = HistoryEntry {
             subject_kind: self.subject_kind,
             subject: self.subject.to_owned(),
-            what: self.what.to_owned(),
+            what: self.what,
             why: self.why,
             at: operations.clock.now(),
             actor: Some(self.actor.to_owned()),

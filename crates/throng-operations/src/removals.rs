@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use throng_activation::{RemovalDefinition, users_of, users_text};
 use throng_api::SyncRemoval;
 use throng_model::{SyncName, Timestamp};
-use throng_store::{LedgerError, Removal, RemovalRule};
+use throng_store::{HistoryEvent, LedgerError, Removal, RemovalRule};
 
 use crate::error::{OperationError, Result};
 use crate::mapping::activation as mapping;
@@ -64,7 +64,7 @@ pub async fn approve(operations: &Operations, name: &str, actor: &str) -> Result
         RemovalRule::Delete => "is deleted",
     };
     let why = format!("{} {what}", describe_audience(operations, &removal).await?);
-    syncs::finish(operations, &removal.sync, actor, "removal_approved", why).await?;
+    syncs::finish(operations, &removal.sync, actor, HistoryEvent::RemovalApproved, why).await?;
     Ok(removal.sync)
 }
 
@@ -76,7 +76,7 @@ pub async fn discard(operations: &Operations, name: &str, actor: &str) -> Result
     let removal = open_removal(operations, name).await?;
     operations.ledger.discard_removal(&removal.sync, operations.clock.now()).await?;
     let why = format!("{} is not changed", describe_audience(operations, &removal).await?);
-    syncs::finish(operations, &removal.sync, actor, "removal_discarded", why).await?;
+    syncs::finish(operations, &removal.sync, actor, HistoryEvent::RemovalDiscarded, why).await?;
     Ok(removal.sync)
 }
 

@@ -2,7 +2,7 @@
 
 use throng_api::{ActivationRun, ActivationTask, ActivationTaskState, TaskDetail, TaskList};
 use throng_model::{SyncName, SyncRunId, TaskId};
-use throng_store::{AlertKind, LedgerError, RunState, SubjectKind};
+use throng_store::{AlertKind, HistoryEvent, LedgerError, RunState, SubjectKind};
 
 use crate::error::{OperationError, Result};
 use crate::mapping::activation as mapping;
@@ -70,7 +70,7 @@ pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Res
     let run = operations.ledger.run(id).await?;
     operations.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
     let why = format!("run {id} with {} removals was approved", run.removes);
-    syncs::finish(operations, &run.sync, actor, "approved", why).await?;
+    syncs::finish(operations, &run.sync, actor, HistoryEvent::Approved, why).await?;
     Ok(mapping::run(run))
 }
 
@@ -105,7 +105,7 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
     let record = Record {
         subject_kind: SubjectKind::Destination,
         subject: name.as_str(),
-        what: "approved",
+        what: HistoryEvent::Approved,
         why: format!("{approved} held runs were approved"),
         actor,
     };
@@ -126,7 +126,7 @@ pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result
     let task = operations.ledger.task(id).await?;
     operations.ledger.end_backoff(&task.destination, now).await?;
     let why = format!("task {id} is queued again, and the backoff of its account is ended");
-    syncs::finish(operations, &task.sync, actor, "requeued", why).await?;
+    syncs::finish(operations, &task.sync, actor, HistoryEvent::Requeued, why).await?;
     Ok(mapping::task(task))
 }
 

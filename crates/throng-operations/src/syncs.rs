@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use throng_activation::{MAX_KEPT_SIZES, SizeLimits, evaluate_sizes, size_series};
+use throng_activation::{MAX_KEPT_SIZES, RunScope, SizeLimits, evaluate_sizes, size_series};
 use throng_api::{ActivationVerdict, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
 use throng_spec::Spec;
-use throng_store::{AlertKind, LedgerError, SubjectKind};
+use throng_store::{AlertKind, HistoryEvent, LedgerError, SubjectKind};
 
 use crate::Operations;
 use crate::error::{OperationError, Result};
@@ -38,7 +38,7 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             name: sync.name.clone(),
             audience: sync.audience.clone(),
             destination: sync.destination.clone(),
-            mode: mapping::declared_mode(sync.mode),
+            mode: mapping::mode(sync.mode),
             paused_at: paused.get(&sync.name).copied(),
             delivered_version: platform.as_ref().and_then(|platform| platform.delivered_version),
             delivered_at: platform.as_ref().and_then(|platform| platform.delivered_at),
@@ -93,17 +93,6 @@ pub fn declared(operations: &Operations, name: &str) -> Result<SyncName> {
         .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
 }
 
-/// What to send in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunScope {
-    /// What differs from what was delivered.
-    Difference,
-    /// All users.
-    Full,
-    /// All users; the record of what was delivered is discarded.
-    FullWithoutRecord,
-}
-
 /// Plans a run of a sync at once if it has something to send.
 ///
 /// # Errors
@@ -116,9 +105,8 @@ pub async fn run(
 ) -> Result<()> {
     refuse_paused(operations, sync).await?;
     refuse_removal(operations, sync).await?;
-    let discard = scope == RunScope::FullWithoutRecord;
-    let (now, full) = (operations.clock.now(), scope == RunScope::Full);
-    throng_activation::request_run(&*operations.ledger, now, sync, full, discard).await?;
+    let now = operations.clock.now();
+    throng_activation::request_run(&*operations.ledger, now, sync, scope).await?;
     let why = match scope {
         RunScope::FullWithoutRecord => {
             "all users are sent again; the record of what was delivered is discarded"
@@ -126,7 +114,7 @@ pub async fn run(
         RunScope::Full => "all users are sent again",
         RunScope::Difference => "it is planned again",
     };
-    finish(operations, sync, actor, "run", why.to_owned()).await
+    finish(operations, sync, actor, HistoryEvent::RunRequested, why.to_owned()).await
 }
 
 /// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the
@@ -149,7 +137,7 @@ pub async fn recreate(operations: &Operations, sync: &SyncName, actor: &str) -> 
         ),
         None => "it had no audience on the platform".to_owned(),
     };
-    finish(operations, sync, actor, "recreated", why).await
+    finish(operations, sync, actor, HistoryEvent::Recreated, why).await
 }
 
 /// Pauses a sync: no run of it is planned and no task of it is claimed until it is resumed. The batch that is
@@ -162,7 +150,7 @@ pub async fn pause(operations: &Operations, sync: &SyncName, actor: &str) -> Res
         return Err(paused(sync));
     }
     let why = "no run is planned and no task is claimed until it is resumed";
-    finish(operations, sync, actor, "paused", why.to_owned()).await
+    finish(operations, sync, actor, HistoryEvent::Paused, why.to_owned()).await
 }
 
 /// Resumes a paused sync.
@@ -174,7 +162,7 @@ pub async fn resume(operations: &Operations, sync: &SyncName, actor: &str) -> Re
         return Err(OperationError::wrong_state(format!("sync `{sync}` is not paused")));
     }
     let why = "runs are planned and tasks are claimed again";
-    finish(operations, sync, actor, "resumed", why.to_owned()).await
+    finish(operations, sync, actor, HistoryEvent::Resumed, why.to_owned()).await
 }
 
 fn paused(sync: &SyncName) -> OperationError {
@@ -207,7 +195,7 @@ pub(crate) async fn finish(
     operations: &Operations,
     sync: &SyncName,
     actor: &str,
-    what: &str,
+    what: HistoryEvent,
     why: String,
 ) -> Result<()> {
     let record =

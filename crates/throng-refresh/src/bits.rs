@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{append_checksum, verify_checksum};
 
 use super::error::RefreshError;
 use super::files::write_file;
@@ -33,8 +33,7 @@ pub(super) fn write(path: &Path, shards: &[ShardBits]) -> Result<u64, RefreshErr
         out.extend((shard.bytes.len() as u32).to_le_bytes());
         out.extend(&shard.bytes);
     }
-    let checksum = xxh3_64(&out);
-    out.extend(checksum.to_le_bytes());
+    let checksum = append_checksum(&mut out);
     write_file(path, &out)?;
     Ok(checksum)
 }
@@ -47,13 +46,8 @@ pub(super) fn read(
     let damaged =
         |problem: &str| RefreshError::Damaged { path: path.to_owned(), problem: problem.into() };
     let all = std::fs::read(path).map_err(RefreshError::io("read", path))?;
-    let Some((body, checksum)) = all.split_last_chunk::<8>() else {
-        return Err(damaged("it is too short"));
-    };
-    if xxh3_64(body) != u64::from_le_bytes(*checksum) {
-        return Err(damaged("its checksum is wrong"));
-    }
-    if expected.is_some_and(|expected| expected != u64::from_le_bytes(*checksum)) {
+    let body = verify_checksum(&all).map_err(|error| damaged(error.problem()))?;
+    if expected.is_some_and(|expected| !all.ends_with(&expected.to_le_bytes())) {
         return Err(damaged("it is not the output that the ledger names"));
     }
     let Some(mut rest) = body.strip_prefix(MAGIC) else {
@@ -90,8 +84,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.truncate(bytes.len() - 8);
         bytes[7] = b'2';
-        let sum = xxh3_64(&bytes).to_le_bytes();
-        bytes.extend(sum);
+        append_checksum(&mut bytes);
         std::fs::write(&path, &bytes).unwrap();
         let error = read(&path, None).unwrap_err().to_string();
         assert!(error.contains("another version of throng"), "{error}");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use throng_model::AudienceName;
-use throng_store::{HistoryEntry, LedgerError, Refresh};
+use throng_store::{HistoryEntry, HistoryEvent, LedgerError, Refresh};
 use throng_telemetry::metrics;
 
 use super::cleanup;
@@ -32,7 +32,7 @@ pub async fn cancel(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
-        what: "cancelled".to_owned(),
+        what: HistoryEvent::Cancelled,
         why: format!("refresh {}", refresh.id),
         at: ctx.clock.now(),
         actor: Some(who.to_owned()),

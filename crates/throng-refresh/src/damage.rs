@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use throng_membership::{MembershipError, MembershipIndex};
 use throng_model::{AudienceName, with_causes};
-use throng_store::{LedgerError, RefreshState, RefreshTrigger, Snapshot};
+use throng_store::{HistoryEvent, LedgerError, RefreshState, RefreshTrigger, Snapshot};
 use throng_telemetry::metrics;
 
 use super::faults::ServingFault;
@@ -116,7 +116,13 @@ async fn queue_rebuild(
         return Ok(());
     }
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
-    history::record(ctx, name, "damaged", format!("{detail}; another refresh is queued")).await?;
+    history::record(
+        ctx,
+        name,
+        HistoryEvent::Damaged,
+        format!("{detail}; another refresh is queued"),
+    )
+    .await?;
     ctx.wake.notify_waiters();
     ctx.observer.audiences_changed();
     Ok(())

@@ -47,13 +47,23 @@ impl Progress {
         self.null_keys.store(0, Ordering::Relaxed);
     }
 
-    /// Rows, NULL keys, expected rows.
-    pub(super) fn counts(&self) -> (u64, u64, Option<u64>) {
+    pub(super) fn counts(&self) -> RowCounts {
         let expected = self.rows_expected.load(Ordering::Relaxed);
-        let (rows, null_keys) =
-            (self.rows_read.load(Ordering::Relaxed), self.null_keys.load(Ordering::Relaxed));
-        (rows, null_keys, (expected > 0).then_some(expected))
+        RowCounts {
+            read: self.rows_read.load(Ordering::Relaxed),
+            null_keys: self.null_keys.load(Ordering::Relaxed),
+            expected: (expected > 0).then_some(expected),
+        }
     }
+}
+
+/// The rows of a refresh so far.
+pub(super) struct RowCounts {
+    pub(super) read: u64,
+    /// Rows without a key.
+    pub(super) null_keys: u64,
+    /// How many rows there will be, if it is known.
+    pub(super) expected: Option<u64>,
 }
 
 /// The outputs of all parts of a refresh.
@@ -127,7 +137,7 @@ async fn plan(
 ) -> Result<Vec<Part>, RefreshError> {
     let model = model_of(audience);
     let served = served_tables(ctx, audience).await?;
-    let (info, scans) = ctx.lake.load_full().plan_scan_after(&model, &served).await?;
+    let (info, scans) = ctx.lake.load_full().plan_scan(&model, &served).await?;
     progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
     let planned = parts::plan(&model, scans, &info, first)?;

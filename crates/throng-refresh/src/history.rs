@@ -1,7 +1,7 @@
 //! Entries in the history of an audience.
 
 use throng_model::AudienceName;
-use throng_store::{HistoryEntry, LedgerError};
+use throng_store::{HistoryEntry, HistoryEvent, LedgerError};
 
 use crate::RefreshContext;
 
@@ -9,13 +9,13 @@ use crate::RefreshContext;
 pub(super) async fn record(
     ctx: &RefreshContext,
     name: &AudienceName,
-    what: &str,
+    what: HistoryEvent,
     why: String,
 ) -> Result<(), LedgerError> {
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
-        what: what.to_owned(),
+        what,
         why,
         at: ctx.clock.now(),
         actor: None,

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use throng_model::{AudienceName, RefreshId};
+use throng_model::{AudienceName, POLL_INTERVAL, RETRY_DELAY, RefreshId};
 use throng_store::{LedgerError, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
+use super::LEASE;
 use super::worker::Worker;
-use super::{LEASE, POLL_INTERVAL, RETRY_DELAY};
 use crate::RefreshContext;
 
 /// How the refresh of an audience ended.

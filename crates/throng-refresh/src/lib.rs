@@ -68,10 +68,6 @@ const LEASE: Duration = Duration::from_secs(20);
 /// How often a builder renews its lease and reports progress; a refresh that was cancelled in
 /// another process ends within this time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the ledger is polled for a refresh, besides the signals.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a builder waits after an error of the ledger.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The model of an audience.
 pub fn model_of(audience: &Audience) -> Model {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapshot};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
-use throng_store::{AlertKind, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState};
+use throng_store::{
+    AlertKind, HistoryEvent, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
+};
 use throng_telemetry::metrics;
 
 use super::error::RefreshError;
@@ -176,7 +178,7 @@ async fn report_published(
     } else {
         ctx.ledger.resolve_alert(AlertKind::NullKeys, name.as_str(), now).await?;
     }
-    history::record(ctx, name, "published", counts(outcome)).await
+    history::record(ctx, name, HistoryEvent::Published, counts(outcome)).await
 }
 
 /// More rows without a key than this, in percent of all, raise an alert.
@@ -200,7 +202,7 @@ async fn report_held(
     // The refresh itself succeeded.
     ctx.ledger.resolve_alert(AlertKind::RefreshFailed, name.as_str(), now).await?;
     tracing::warn!(audience = %name, version = outcome.snapshot.version, reason, "holding a snapshot");
-    history::record(ctx, name, "held", format!("{}; {reason}", counts(outcome))).await
+    history::record(ctx, name, HistoryEvent::Held, format!("{}; {reason}", counts(outcome))).await
 }
 
 /// Deletes snapshots by the retention rule: first from the ledger, then their files. A crash in

@@ -8,7 +8,8 @@ use std::time::Duration;
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Schedule};
 use throng_store::{
-    AudienceRow, HistoryEntry, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
+    AudienceRow, HistoryEntry, HistoryEvent, LedgerError, RefreshState, RefreshTrigger,
+    SnapshotState,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -143,7 +144,7 @@ async fn skip(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Audience,
         subject: name.to_string(),
-        what: "skipped".to_owned(),
+        what: HistoryEvent::Skipped,
         why,
         at: ctx.clock.now(),
         actor: None,

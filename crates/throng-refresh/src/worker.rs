@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use throng_model::{Backoff, Retry, Timestamp};
+use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
 use throng_spec::Audience;
-use throng_store::{LedgerError, Refresh, RefreshTrigger};
+use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::RefreshError;
 use super::{
-    HEARTBEAT_INTERVAL, LEASE, POLL_INTERVAL, RETRY_DELAY, alerts, cleanup, declared, execute,
-    history, model_of, publish,
+    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
 };
 use crate::RefreshContext;
 
@@ -27,8 +26,7 @@ const MAX_HALT_TRIES: u32 = 5;
 const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Tries of a refresh before it fails for good.
 const MAX_TRIES: u32 = 3;
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(300), ..Backoff::WORK };
 
 /// Runs until `shutdown`. A refresh that is being processed is halted then, and resumes after the
 /// parts that are done.
@@ -242,11 +240,11 @@ impl Worker {
                 }
                 Some(_) => {}
             }
-            let (rows, null_keys, expected) = progress.counts();
+            let execute::RowCounts { read, null_keys, expected } = progress.counts();
             let until = ctx.clock.now().plus(LEASE);
             let renewed = ctx
                 .ledger
-                .record_refresh_progress(refresh.id, &self.holder, until, rows, null_keys, expected)
+                .record_refresh_progress(refresh.id, &self.holder, until, read, null_keys, expected)
                 .await;
             match renewed {
                 Ok(()) => ctx.observer.audiences_changed(),
@@ -296,7 +294,7 @@ impl Worker {
         if let Some(at) = retry_at {
             tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed, will retry");
             let why = format!("try {tries} of {MAX_TRIES}, the next at {at}: {reason}");
-            history::record(ctx, name, "failed", why).await?;
+            history::record(ctx, name, HistoryEvent::Failed, why).await?;
         } else if changed {
             cleanup::remove_parts(ctx, refresh.id).await;
             match ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, now).await {
@@ -305,14 +303,14 @@ impl Worker {
                 Err(error) if error.is_wrong_state() => {}
                 Err(error) => return Err(error),
             }
-            history::record(ctx, name, "given up", reason).await?;
+            history::record(ctx, name, HistoryEvent::GivenUp, reason).await?;
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed");
             cleanup::remove_parts(ctx, refresh.id).await;
             if current.is_some() {
                 ctx.ledger.raise_alert(&alerts::failed_alert(name, &reason), now).await?;
             }
-            history::record(ctx, name, "failed", format!("given up: {reason}")).await?;
+            history::record(ctx, name, HistoryEvent::Failed, format!("given up: {reason}")).await?;
         }
         ctx.observer.audiences_changed();
         Ok(())

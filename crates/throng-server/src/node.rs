@@ -289,7 +289,7 @@ fn guarded_router(
 ) -> axum::Router {
     let spec = ctx.spec.load();
     let node = &spec.node;
-    let limits = crate::api::Limits::of(node);
+    let limits = crate::api::RequestLimits::of(node);
     let hosts = HostNames::new(address, tls, node.public_url.as_deref(), &node.allowed_hosts);
     let guard = Arc::new(Guard::new(Arc::clone(&ctx.access), hosts));
     let page = PageRoutes { pages: crate::page::routes(), assets: crate::page::assets() };

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, Engine, Event, EventKind, Interval, Pricing};
+use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, Interval};
 use throng_gate::feed::{FeedError, Frame};
 use throng_gate::{Catalog, CatalogEntry, Gate, WhenStale};
 use throng_model::{
@@ -42,7 +42,7 @@ impl Delay {
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// The event that is billed.
-    pub pricing: Pricing,
+    pub billed: BilledEvent,
     /// The price of one billed event.
     pub price: Micros,
     /// The budget of the day.
@@ -164,13 +164,13 @@ impl<'a> Day<'a> {
         let config = AdGroupConfig {
             index,
             name: name.clone(),
-            pricing: scenario.pricing,
+            billed: scenario.billed,
             price: scenario.price,
             price_nanos: 0,
             impression_rate: scenario.impression_rate,
-            action_rate: match scenario.pricing {
-                Pricing::PerImpression => 1.0,
-                Pricing::PerClick => scenario.click_rate,
+            action_rate: match scenario.billed {
+                BilledEvent::Impression => 1.0,
+                BilledEvent::Click => scenario.click_rate,
             },
             horizon: scenario.horizon,
             daily_budget: scenario.daily_budget,
@@ -272,11 +272,7 @@ impl<'a> Day<'a> {
     }
 
     fn log(&mut self, kind: EventKind, at: Timestamp, inserted_at: Timestamp, delay: Delay) {
-        let billable = matches!(
-            (kind, self.scenario.pricing),
-            (EventKind::Impression, Pricing::PerImpression) | (EventKind::Click, Pricing::PerClick)
-        );
-        if billable {
+        if kind == self.scenario.billed.kind() {
             self.delivered = Micros(self.delivered.0.saturating_add(self.scenario.price.0));
         }
         let event = Event {
@@ -315,7 +311,7 @@ fn simulate_yesterday(
         engine.apply(&event(EventKind::Insertion, inserted, None), inserted)?;
         let mut at = inserted.plus(scenario.seen.draw(random));
         let mut kind = EventKind::Impression;
-        if scenario.pricing == Pricing::PerClick {
+        if scenario.billed == BilledEvent::Click {
             at = at.plus(scenario.clicked.draw(random));
             kind = EventKind::Click;
         }
@@ -331,7 +327,7 @@ fn simulate_yesterday(
 /// have a tenth of the budget.
 pub fn advertiser_x(prediction: bool) -> Scenario {
     Scenario {
-        pricing: Pricing::PerImpression,
+        billed: BilledEvent::Impression,
         price: Micros(100_000),
         daily_budget: Micros(100_000_000),
         requests_per_minute: 20.0 / 0.95,
@@ -352,7 +348,7 @@ pub fn advertiser_x(prediction: bool) -> Scenario {
 /// impressions a minute, about ten clicks, a fifth of the budget, are always in flight.
 pub fn advertiser_y(prediction: bool) -> Scenario {
     Scenario {
-        pricing: Pricing::PerClick,
+        billed: BilledEvent::Click,
         price: Micros(2_000_000),
         daily_budget: Micros(100_000_000),
         requests_per_minute: 75.0 / 0.95,

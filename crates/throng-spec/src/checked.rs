@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use throng_model::{
-    AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, Micros,
-    SourceName, SyncName, TimeZoneName,
+    AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, FileFormat,
+    Micros, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
 
 use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
@@ -135,7 +135,7 @@ impl Destination {
 #[serde(tag = "platform", rename_all = "snake_case")]
 pub enum Platform {
     /// Meta custom audiences.
-    Meta(MetaAccount),
+    Meta(MetaSettings),
     /// Files in a folder.
     File(FileFolder),
 }
@@ -166,20 +166,9 @@ pub struct FileFolder {
     pub gzip: bool,
 }
 
-/// How the rows of a file are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileFormat {
-    /// CSV with a line of column names.
-    #[default]
-    Csv,
-    /// A JSON object a line.
-    Jsonl,
-}
-
 /// A Meta ad account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MetaAccount {
+pub struct MetaSettings {
     /// `act_` and digits.
     pub account: String,
     /// The access token for the account's audiences.
@@ -198,13 +187,13 @@ pub struct MetaAccount {
 /// The URL of Meta's API.
 const META_URL: &str = "https://graph.facebook.com";
 
-impl MetaAccount {
+impl MetaSettings {
     /// The URL of the server to which calls and secrets are sent.
     pub fn server_url(&self) -> &str {
         self.base_url.as_deref().unwrap_or(META_URL)
     }
 
-    /// The host and port of [`MetaAccount::server_url`].
+    /// The host and port of [`MetaSettings::server_url`].
     ///
     /// # Errors
     /// [`NotAHost`] if `base_url` is not a URL; never for a checked spec.
@@ -267,18 +256,6 @@ pub enum Adopt {
     #[default]
     Fail,
     /// After an approval its list is replaced by the audience.
-    Replace,
-}
-
-/// How a sync changes the audience on the platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncMode {
-    /// Adds users who entered the audience and removes users who left it.
-    Mirror,
-    /// Only adds.
-    Add,
-    /// Sends all users each time; the platform removes all others.
     Replace,
 }
 
@@ -396,15 +373,4 @@ pub enum Prediction {
     InFlight,
     /// Only billed spend counts.
     Off,
-}
-
-/// What an ad server does when its budget states are stale.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenStale {
-    /// It serves by the last state.
-    #[default]
-    Serve,
-    /// It serves nothing of the ad group.
-    Stop,
 }

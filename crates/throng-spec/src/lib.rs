@@ -21,18 +21,17 @@ mod secret;
 mod transport;
 
 pub use checked::{
-    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, FileFormat, Guard,
-    Identifiers, Location, MetaAccount, OnRemove, Platform, Prediction, Pricing, Source, Spec,
-    Sync, SyncMode, WhenStale,
+    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
+    Location, MetaSettings, OnRemove, Platform, Prediction, Pricing, Source, Spec, Sync,
 };
 pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use host::{HostPort, NotAHost};
 pub use limits::{Limits, SpecOrigin};
 pub use node::{
-    AlertSeverity, BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention,
-    LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, Service, TlsSettings,
-    UnknownRole, WebhookSettings,
+    BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
+    NodeSettings, ObjectsSettings, Role, SaslSettings, ServiceSettings, TlsSettings, UnknownRole,
+    WebhookSettings,
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan, warnings};
 pub use problem::Problem;

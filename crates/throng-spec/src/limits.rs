@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{HostPort, MetaAccount, NodeSettings, Platform, SecretRef, Source, Spec};
+use crate::{HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -200,7 +200,7 @@ impl Limits {
     }
 }
 
-impl MetaAccount {
+impl MetaSettings {
     /// The references to all its secrets.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         std::iter::once(&self.access_token).chain(&self.app_secret)

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use throng_model::Severity;
 
 pub use throng_model::{Role, UnknownRole};
 
@@ -75,7 +76,7 @@ pub enum LogSettings {
 /// The service that a bucket is on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Service {
+pub enum ServiceSettings {
     /// Amazon S3, or a server with its API.
     S3 {
         /// The server; `None` for Amazon's own.
@@ -108,7 +109,7 @@ pub struct BucketSettings {
     /// The most bytes of local copies, not counting those in use; 10 GiB unless set.
     pub cache_bytes: u64,
     /// Its service.
-    pub service: Service,
+    pub service: ServiceSettings,
 }
 
 /// Where snapshots, parts and checkpoints are stored.
@@ -148,17 +149,6 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// The severity of an alert.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertSeverity {
-    /// Something waits for a person's decision.
-    #[default]
-    Warning,
-    /// Something does not work.
-    Critical,
-}
-
 /// A receiver of alerts, which are sent there by signed HTTP POST requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookSettings {
@@ -170,7 +160,7 @@ pub struct WebhookSettings {
     /// The secret that requests are signed with.
     pub secret: SecretRef,
     /// The lowest severity of alerts that it receives; `warning` unless set.
-    pub min_severity: AlertSeverity,
+    pub min_severity: Severity,
     /// How long an event that it does not accept is retried, in hours; 24 unless set.
     pub retry_hours: u32,
 }

@@ -143,17 +143,23 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// How many objects are added, changed and removed.
-    pub fn counts(&self) -> (usize, usize, usize) {
+    fn counts(&self) -> PlanCounts {
         let count = |wanted: fn(&Action) -> bool| {
             self.changes.iter().filter(|change| wanted(&change.action)).count()
         };
-        (
-            count(|a| matches!(a, Action::Added)),
-            count(|a| matches!(a, Action::Changed(_))),
-            count(|a| matches!(a, Action::Removed)),
-        )
+        PlanCounts {
+            added: count(|action| matches!(action, Action::Added)),
+            changed: count(|action| matches!(action, Action::Changed(_))),
+            removed: count(|action| matches!(action, Action::Removed)),
+        }
     }
+}
+
+/// How many objects are added, changed and removed.
+struct PlanCounts {
+    added: usize,
+    changed: usize,
+    removed: usize,
 }
 
 /// Compares two specs by the names of their objects. `None` is the empty spec. The position of an
@@ -346,7 +352,7 @@ impl fmt::Display for Plan {
                 write_field(f, field, change)?;
             }
         }
-        let (added, changed, removed) = self.counts();
+        let PlanCounts { added, changed, removed } = self.counts();
         writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")?;
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
     }

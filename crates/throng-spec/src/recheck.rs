@@ -9,7 +9,7 @@ use throng_model::Micros;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaAccount,
+    AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
     NodeSettings, ObjectKind, Platform, Schedule, Source, Spec, Sync,
 };
 
@@ -194,7 +194,7 @@ fn file(file: &FileFolder) -> Result<(), &'static str> {
     ensure(file.folder.starts_with(root), "its folder is not beneath its root")
 }
 
-fn meta(account: &MetaAccount) -> Result<(), &'static str> {
+fn meta(account: &MetaSettings) -> Result<(), &'static str> {
     let digits = account.account.strip_prefix("act_").unwrap_or_default();
     let is_account = (1..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     ensure(is_account, "its account is not act_ and digits")?;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use throng_model::Timestamp;
+use throng_model::{Severity, Timestamp};
 
 use crate::Result;
 
@@ -86,16 +86,6 @@ impl AlertKind {
             | Self::PartitionFailed => Severity::Critical,
         }
     }
-}
-
-/// How urgent an alert is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Something waits for a person's decision.
-    Warning,
-    /// Something does not work.
-    Critical,
 }
 
 /// An alert to be raised.

@@ -55,19 +55,6 @@ pub trait SpecLedger: Send + Sync {
     /// true where one process has the ledger.
     async fn acquire_leadership(&self) -> Result<bool>;
 
-    /// Applies a spec. Returns its version. Applying an equal spec changes nothing and returns the
-    /// stored version.
-    async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64>;
-
-    /// Applies a spec as [`SpecLedger::apply_spec`] does, if the newest one has the version `base`;
-    /// 0 if there must be none. `None` if another one was applied in the meantime.
-    async fn apply_spec_over(
-        &self,
-        base: u64,
-        spec: &serde_json::Value,
-        now: Timestamp,
-    ) -> Result<Option<u64>>;
-
     /// The dense numbers of these ad groups; new ones get the next free numbers. A number is never
     /// used again for another ad group.
     async fn ad_group_indexes(

@@ -62,6 +62,124 @@ impl From<SubjectKind> for String {
     }
 }
 
+/// Defines [`HistoryEvent`]: each event once, with its name, so that an event cannot be written under a name
+/// that is not read.
+macro_rules! history_events {
+    ($($(#[$doc:meta])* $event:ident = $name:literal,)+) => {
+        /// What happened to an object.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum HistoryEvent {
+            $($(#[$doc])* $event,)+
+            /// An event that another version has written, by its name: see [`SubjectKind::Other`].
+            Other(String),
+        }
+
+        impl HistoryEvent {
+            /// Every event that this version writes.
+            #[cfg(test)]
+            const KNOWN: &[Self] = &[$(Self::$event),+];
+
+            /// Its name in the ledger, in the API and on the page, such as `published`.
+            pub fn name(&self) -> &str {
+                match self {
+                    $(Self::$event => $name,)+
+                    Self::Other(name) => name,
+                }
+            }
+        }
+
+        impl From<String> for HistoryEvent {
+            fn from(name: String) -> Self {
+                match name.as_str() {
+                    $($name => Self::$event,)+
+                    _ => Self::Other(name),
+                }
+            }
+        }
+    };
+}
+
+history_events! {
+    /// The spec was applied.
+    Applied = "applied",
+    /// A held snapshot or run, or the held runs of a destination, were approved.
+    Approved = "approved",
+    /// A refresh was cancelled.
+    Cancelled = "cancelled",
+    /// A check of a delivery failed.
+    CheckFailed = "check_failed",
+    /// A check of a delivery passed.
+    CheckPassed = "check_passed",
+    /// A check of a delivery found a size that is not certain.
+    CheckSuspect = "check_suspect",
+    /// An ad group was closed.
+    Closed = "closed",
+    /// A token was created.
+    Created = "created",
+    /// A file of an audience is damaged.
+    Damaged = "damaged",
+    /// A version of an audience was delivered.
+    Delivered = "delivered",
+    /// A refresh or a task failed.
+    Failed = "failed",
+    /// A refresh was given up, because its model has changed.
+    GivenUp = "given up",
+    /// A snapshot, a run or an account waits for approval.
+    Held = "held",
+    /// A sync has moved to another account.
+    Moved = "moved",
+    /// An ad group was opened.
+    Opened = "opened",
+    /// An audience or a sync was paused.
+    Paused = "paused",
+    /// A run of a sync was planned.
+    Planned = "planned",
+    /// A snapshot was published.
+    Published = "published",
+    /// A sync was detached from its audience on the platform.
+    Recreated = "recreated",
+    /// A refresh was requested.
+    RefreshRequested = "refresh requested",
+    /// A held snapshot was rejected.
+    Rejected = "rejected",
+    /// The pin of an audience was ended.
+    Released = "released",
+    /// The removal of an audience from a platform was approved.
+    RemovalApproved = "removal_approved",
+    /// The spec has a removed sync again.
+    RemovalCancelled = "removal_cancelled",
+    /// The removal of an audience from a platform was discarded.
+    RemovalDiscarded = "removal_discarded",
+    /// An audience was removed from a platform.
+    RemovalDone = "removal_done",
+    /// The spec no longer has a sync.
+    Removed = "removed",
+    /// A failed task was queued again.
+    Requeued = "requeued",
+    /// A paused audience or sync was resumed.
+    Resumed = "resumed",
+    /// A token was revoked.
+    Revoked = "revoked",
+    /// An earlier snapshot was made current again.
+    RolledBack = "rolled back",
+    /// A run of a sync was requested.
+    RunRequested = "run",
+    /// A scheduled refresh was not started.
+    Skipped = "skipped",
+    /// A try of a task failed.
+    TryFailed = "try_failed",
+}
+
+impl From<HistoryEvent> for String {
+    fn from(event: HistoryEvent) -> Self {
+        match event {
+            HistoryEvent::Other(name) => name,
+            known => known.name().to_owned(),
+        }
+    }
+}
+
 /// One change of state, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
@@ -69,8 +187,8 @@ pub struct HistoryEntry {
     pub subject_kind: SubjectKind,
     /// Its name.
     pub subject: String,
-    /// What happened: `published`, `held`, `closed`, …
-    pub what: String,
+    /// What happened.
+    pub what: HistoryEvent,
     /// The reason, in plain words with the figures.
     pub why: String,
     /// When it happened.
@@ -129,6 +247,17 @@ mod tests {
             let name = kind.name().to_owned();
             assert_eq!(serde_json::to_value(&kind).unwrap(), name);
             assert_eq!(SubjectKind::from(name), kind);
+        }
+    }
+
+    #[test]
+    fn an_event_has_one_name_everywhere() {
+        let other = HistoryEvent::Other("archived".to_owned());
+        for event in HistoryEvent::KNOWN.iter().cloned().chain([other]) {
+            let name = event.name().to_owned();
+            assert_eq!(serde_json::to_value(&event).unwrap(), name);
+            assert_eq!(String::from(event.clone()), name);
+            assert_eq!(HistoryEvent::from(name), event);
         }
     }
 }

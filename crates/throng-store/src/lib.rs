@@ -25,7 +25,7 @@ mod users;
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
 pub use alerts::{
     Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
-    DeliveryResult, DeliveryState, NewAlert, Receiver, Severity,
+    DeliveryResult, DeliveryState, NewAlert, Receiver,
 };
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
@@ -33,7 +33,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
-pub use history::{HistoryEntry, HistoryLedger, NodeRow, SubjectKind};
+pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use removals::{
@@ -43,8 +43,8 @@ pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use stored::StoredEnum;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
-    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncMode,
-    SyncRun, Task, TaskState, Verdict,
+    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun,
+    Task, TaskState, Verdict,
 };
 pub use users::{add_reasons, sum_reasons};
 

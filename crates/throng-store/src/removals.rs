@@ -87,11 +87,12 @@ pub fn removal_subject(sync: &SyncName) -> String {
 /// declared again; it ends when it is carried out.
 #[async_trait]
 pub trait RemovalLedger: Send + Sync {
-    /// Applies a spec as [`crate::SpecLedger::apply_spec_over`] does. In the same transaction
-    /// removals are recorded, each with an open alert of the kind `run_held`, and cancelled, which
-    /// resolves their alerts: in two transactions a crash between them would lose a removal for
-    /// ever. A removal that is already recorded stays as it is. `None`, and nothing is changed, if
-    /// another version than `base` is applied.
+    /// Applies a spec, if the newest one has the version `base`. An equal spec is not stored again,
+    /// and its version is returned. In the same transaction removals are recorded, each with an
+    /// open alert of the kind `run_held`, and cancelled, which resolves their alerts: in two
+    /// transactions a crash between them would lose a removal for ever. A removal that is already
+    /// recorded stays as it is. `None`, and nothing is changed, if another version than `base` is
+    /// applied.
     async fn apply_spec_update(
         &self,
         update: SpecUpdate<'_>,

@@ -1,9 +1,11 @@
 //! How enums are stored, in any database: as the names of their variants.
 
+use throng_model::SyncMode;
+
 use crate::{
     AlertEventKind, AlertKind, BatchState, DeliveryState, HoldCause, Operation, PartKind,
-    PartState, RefreshState, RefreshTrigger, RemovalRule, RunState, SnapshotState, SyncMode,
-    TaskState, Verdict,
+    PartState, RefreshState, RefreshTrigger, RemovalRule, RunState, SnapshotState, TaskState,
+    Verdict,
 };
 
 /// An enum that is stored as the name of its variant. A stored name never changes: rows of earlier versions

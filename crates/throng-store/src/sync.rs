@@ -4,21 +4,11 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+use throng_model::{
+    AudienceName, DestinationName, SyncMode, SyncName, SyncRunId, TaskId, Timestamp,
+};
 
 use crate::Result;
-
-/// How an audience is kept on a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SyncMode {
-    /// Adds and removes users, so that the platform's audience equals the snapshot.
-    Mirror,
-    /// Adds users only.
-    Add,
-    /// Replaces all users in one upload session.
-    Replace,
-}
 
 /// What a batch does on the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -104,24 +104,24 @@ impl Client {
         &self.url
     }
 
-    /// Like `post`, but a refusal of the node is returned for callers that read its fields.
+    /// Like `post`, for callers that read the fields of a refusal.
     pub(crate) async fn try_post(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<std::result::Result<Answer, Refused>> {
+    ) -> Result<Answer, RequestError> {
         self.try_send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, path: &str) -> Result<Answer> {
-        self.try_send(request, path).await?.map_err(Refused::into_error)
+        self.try_send(request, path).await.map_err(RequestError::into_error)
     }
 
     async fn try_send(
         &self,
         mut request: reqwest::RequestBuilder,
         path: &str,
-    ) -> Result<std::result::Result<Answer, Refused>> {
+    ) -> Result<Answer, RequestError> {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -134,7 +134,8 @@ impl Client {
                 "{} answers {status}, which redirects to {to}; the token is not sent there",
                 self.url
             );
-            return Err(Failure::new(message).help("name the node itself with --url").into());
+            let failure = Failure::new(message).help("name the node itself with --url");
+            return Err(RequestError::Failed(failure.into()));
         }
         let body = response
             .text()
@@ -142,9 +143,10 @@ impl Client {
             .with_context(|| format!("the answer of the node to {path} was cut off"))?;
         if status.is_success() {
             let document = serde_json::from_str(&body).unwrap_or(Value::Null);
-            return Ok(Ok(Answer { document, path: path.to_owned() }));
+            return Ok(Answer { document, path: path.to_owned() });
         }
-        Ok(Err(Refused { body, place: format!("HTTP {status} from {path}") }))
+        let place = format!("HTTP {status} from {path}");
+        Err(RequestError::Refused(Refused { body, place }))
     }
 }
 
@@ -166,7 +168,7 @@ impl Answer {
         &self.document
     }
 
-    /// Reads the document as one of the types of [`crate::answers`].
+    /// Reads the document as one of the types of `throng-api` or [`crate::answers`].
     ///
     /// # Errors
     /// If the document lacks a field that the command needs, or it has another type.
@@ -177,6 +179,29 @@ impl Answer {
                 .help("use the command line of the node's version")
                 .into()
         })
+    }
+}
+
+/// Why a request has no answer.
+pub(crate) enum RequestError {
+    /// The node refused it.
+    Refused(Refused),
+    /// It could not be sent, or its answer could not be read.
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for RequestError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl RequestError {
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::Refused(refused) => refused.into_error(),
+            Self::Failed(error) => error,
+        }
     }
 }
 

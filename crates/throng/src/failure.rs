@@ -9,7 +9,7 @@ use throng_lake::LakeError;
 use throng_spec::Problem;
 
 use crate::answers::ErrorDetail;
-use crate::out;
+use crate::out::{self, Output};
 
 /// Exit code: it failed.
 const FAILED: u8 = 1;
@@ -135,8 +135,8 @@ impl Success {
 
 /// Prints why a command failed to the standard error, where a service's log is kept; with `--json` also
 /// as one object to the standard output.
-pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    if json {
+pub(crate) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
+    if output.is_json() {
         out::json(&object(error));
     }
     out::message(format!("error: {error:#}"));
@@ -148,10 +148,10 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
 }
 
 /// Prints the problems of a spec, as [`report`] does.
-pub(crate) fn report_problems(problems: &[Problem], json: bool) -> ExitCode {
+pub(crate) fn report_problems(problems: &[Problem], output: Output) -> ExitCode {
     let s = if problems.len() == 1 { "" } else { "s" };
     let message = format!("{} problem{s} in the spec", problems.len());
-    if json {
+    if output.is_json() {
         let help = "`problems` has the place of each and what to do".to_owned();
         let object = FailureObject::new(message.as_str(), Some(help)).with_code("invalid_spec");
         out::json(&FailureObject { problems: problems.to_vec(), ..object });
@@ -169,9 +169,9 @@ pub(crate) fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) ->
 }
 
 /// Prints what is wrong with the command line, or the help that it asks for.
-pub(crate) fn report_command_line(error: &clap::Error, json: bool) -> ExitCode {
+pub(crate) fn report_command_line(error: &clap::Error, output: Output) -> ExitCode {
     let is_error = error.use_stderr();
-    if json && is_error {
+    if output.is_json() && is_error {
         out::json(&command_line_object(error));
     }
     // A failed write to the standard error cannot be reported anywhere.

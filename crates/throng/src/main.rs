@@ -20,12 +20,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use throng_api::DecideRequest;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use args::{Arguments, Command, EventsCommand, LogCommand};
 use failure::Failure;
+use out::Output;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,12 +46,12 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let json = failure::wants_json(std::env::args_os());
-            return failure::report_command_line(&error, json);
+            let output = Output::of(failure::wants_json(std::env::args_os()));
+            return failure::report_command_line(&error, output);
         }
     };
-    let json = arguments.json;
-    let code = run_all(arguments).unwrap_or_else(|error| failure::report(&error, json));
+    let output = Output::of(arguments.json);
+    let code = run_all(arguments).unwrap_or_else(|error| failure::report(&error, output));
     match out::stdout_error() {
         Some(error) => {
             out::message(format!("error: cannot write to the standard output: {error}"));
@@ -96,44 +98,47 @@ fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let json = arguments.json;
+    let output = Output::of(arguments.json);
     match arguments.command {
-        Command::Demo(demo) => commands::demo::run(demo, json).await,
-        Command::Up(up) => commands::up::run(up, json).await,
-        Command::Build(build) => commands::build::run(build, json).await,
-        Command::Check { spec, connect } => commands::spec::check(&spec, connect, json).await,
+        Command::Demo(demo) => commands::demo::run(demo, output).await,
+        Command::Up(up) => commands::up::run(up, output).await,
+        Command::Build(build) => commands::build::run(build, output).await,
+        Command::Check { spec, connect } => commands::spec::check(&spec, connect, output).await,
         Command::Migrate { spec, dir } => {
-            commands::spec::migrate(&spec, dir.as_deref(), json).await
+            commands::spec::migrate(&spec, dir.as_deref(), output).await
         }
-        Command::Backup { dir, to } => commands::backup::backup(&dir, &to, json).await,
-        Command::Restore { from, dir } => commands::backup::restore(&from, &dir, json).await,
-        Command::Plan(apply) => commands::spec::plan(&apply, json).await,
+        Command::Backup { dir, to } => commands::backup::backup(&dir, &to, output).await,
+        Command::Restore { from, dir } => commands::backup::restore(&from, &dir, output).await,
+        Command::Plan(apply) => commands::spec::plan(&apply, output).await,
         Command::Apply { apply, base_version } => {
-            commands::spec::apply(&apply, base_version, json).await
+            commands::spec::apply(&apply, base_version, output).await
         }
-        Command::Sources { node } => commands::sources::sources(&node, json).await,
+        Command::Sources { node } => commands::sources::sources(&node, output).await,
         Command::Lookup { users, keys, node } => {
-            commands::inspect::lookup(users, keys, &node, json).await
+            commands::inspect::lookup(users, keys, &node, output).await
         }
-        Command::Audience(command) => commands::audience::run(command, json).await,
-        Command::Sync(command) => commands::sync::run(command, json).await,
-        Command::Alerts(command) => commands::alerts::run(command, json).await,
-        Command::Tasks(command) => commands::sync::tasks_command(command, json).await,
+        Command::Audience(command) => commands::audience::run(command, output).await,
+        Command::Sync(command) => commands::sync::run(command, output).await,
+        Command::Alerts(command) => commands::alerts::run(command, output).await,
+        Command::Tasks(command) => commands::sync::tasks_command(command, output).await,
         Command::Events(EventsCommand::Quarantine { node }) => {
-            commands::events::quarantine(&node, json).await
+            commands::events::quarantine(&node, output).await
         }
-        Command::Log(LogCommand::Repair { dir }) => commands::events::repair(&dir, json),
+        Command::Log(LogCommand::Repair { dir }) => commands::events::repair(&dir, output),
         Command::Budget { ad_group, node } => {
-            commands::inspect::budget(ad_group.as_deref(), &node, json).await
+            commands::inspect::budget(ad_group.as_deref(), &node, output).await
         }
         Command::Decide { user, ad_groups, record_insertion, node } => {
-            commands::inspect::decide(&user, &ad_groups, record_insertion, &node, json).await
+            let request = DecideRequest { user: Some(user), ad_groups, record_insertion };
+            commands::inspect::decide(&request, &node, output).await
         }
-        Command::Why { kind, name, node } => commands::inspect::why(kind, &name, &node, json).await,
-        Command::Token(command) => commands::access::token(command, json).await,
-        Command::Session(command) => commands::access::session(command, json).await,
-        Command::SignIn { node } => commands::access::sign_in(&node, json).await,
-        Command::Sim(command) => commands::sim::run(command, json).await,
+        Command::Why { kind, name, node } => {
+            commands::inspect::why(kind, &name, &node, output).await
+        }
+        Command::Token(command) => commands::access::token(command, output).await,
+        Command::Session(command) => commands::access::session(command, output).await,
+        Command::SignIn { node } => commands::access::sign_in(&node, output).await,
+        Command::Sim(command) => commands::sim::run(command, output).await,
         Command::Schema => {
             out::json(&throng_spec::json_schema());
             Ok(ExitCode::SUCCESS)

@@ -12,6 +12,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
 
+/// The form of what a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Text for people.
+    Text,
+    /// One JSON document, for programs.
+    Json,
+}
+
+impl Output {
+    /// `json`: whether the command line has `--json`.
+    pub(crate) fn of(json: bool) -> Self {
+        match json {
+            true => Self::Json,
+            false => Self::Text,
+        }
+    }
+
+    pub(crate) fn is_json(self) -> bool {
+        self == Self::Json
+    }
+}
+
 /// The first error of the standard output.
 static STDOUT_ERROR: Mutex<Option<std::io::Error>> = Mutex::new(None);
 

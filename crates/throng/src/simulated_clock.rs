@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use throng_model::{AdjustableClock, Clock, SystemClock, Timestamp};
+use throng_model::{AdjustableClock, Adjustment, Clock, SystemClock, Timestamp};
 
 /// How often a process reads the file again.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -15,10 +15,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// # Errors
 /// If the file cannot be written.
 pub(crate) fn publish(clock: &AdjustableClock, path: &Path) -> std::io::Result<()> {
-    let (system, shown, speed, limit) = clock.parts();
+    let Adjustment { system_anchor, shown_anchor, speed, limit } = clock.adjustment();
     let limit = limit.map_or(String::new(), |limit| format!(" {}", limit.0));
     let temporary = path.with_extension("new");
-    std::fs::write(&temporary, format!("{} {} {speed}{limit}\n", system.0, shown.0))?;
+    std::fs::write(&temporary, format!("{} {} {speed}{limit}\n", system_anchor.0, shown_anchor.0))?;
     std::fs::rename(temporary, path)
 }
 
@@ -60,15 +60,15 @@ impl SimulatedClock {
 fn read(path: &Path) -> Option<AdjustableClock> {
     let text = std::fs::read_to_string(path).ok()?;
     let mut words = text.split_whitespace();
-    let system = words.next()?.parse().ok()?;
-    let shown = words.next()?.parse().ok()?;
+    let system_anchor = Timestamp(words.next()?.parse().ok()?);
+    let shown_anchor = Timestamp(words.next()?.parse().ok()?);
     let speed: f64 = words.next()?.parse().ok()?;
     let limit = match words.next() {
         Some(limit) => Some(Timestamp(limit.parse().ok()?)),
         None => None,
     };
-    (speed.is_finite() && speed > 0.0)
-        .then(|| AdjustableClock::from_parts(Timestamp(system), Timestamp(shown), speed, limit))
+    let adjustment = Adjustment { system_anchor, shown_anchor, speed, limit };
+    (speed.is_finite() && speed > 0.0).then(|| AdjustableClock::new(adjustment))
 }
 
 impl Clock for SimulatedClock {

@@ -1,7 +1,7 @@
 //! Creating, listing and revoking tokens.
 
 use throng_model::{Secret, SecretHash, Timestamp, new_secret};
-use throng_store::{HistoryEntry, LedgerError, NewToken, TokenRow};
+use throng_store::{HistoryEntry, HistoryEvent, LedgerError, NewToken, TokenRow};
 
 use super::{Access, AccessError, Caller, SPEC_TOKEN};
 use crate::scope::{Scope, Scopes};
@@ -57,7 +57,7 @@ impl Access {
         };
         self.ledger.create_token(&token, self.now()).await?;
         let why = format!("scopes {}", token.scopes);
-        self.record(&token.name, "created", why, caller, at).await?;
+        self.record(&token.name, HistoryEvent::Created, why, caller, at).await?;
         self.reload().await?;
         Ok(secret)
     }
@@ -96,7 +96,7 @@ impl Access {
     ) -> Result<(), LedgerError> {
         self.ledger.revoke_token(name, self.now()).await?;
         let why = "it is no longer accepted".to_owned();
-        self.record(name, "revoked", why, caller, at).await?;
+        self.record(name, HistoryEvent::Revoked, why, caller, at).await?;
         self.reload().await
     }
 
@@ -122,7 +122,7 @@ impl Access {
     async fn record(
         &self,
         name: &str,
-        what: &str,
+        what: HistoryEvent,
         why: String,
         caller: &Caller,
         at: Timestamp,
@@ -130,7 +130,7 @@ impl Access {
         let entry = HistoryEntry {
             subject_kind: throng_store::SubjectKind::Token,
             subject: name.to_owned(),
-            what: what.to_owned(),
+            what,
             why,
             at,
             actor: Some(caller.name().to_owned()),

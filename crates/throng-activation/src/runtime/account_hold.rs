@@ -1,7 +1,7 @@
 //! Holds the runs of an account if too many of its checks fail.
 
 use throng_model::{DestinationName, Timestamp};
-use throng_store::{AlertKind, HistoryEntry, LedgerError, NewAlert, Task, Verdict};
+use throng_store::{AlertKind, HistoryEntry, HistoryEvent, LedgerError, NewAlert, Task, Verdict};
 
 use super::context::Activation;
 
@@ -62,7 +62,7 @@ pub(super) async fn hold_account(ctx: &Activation, task: &Task) -> Result<(), Le
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Destination,
         subject: name.to_string(),
-        what: "held".to_owned(),
+        what: HistoryEvent::Held,
         why: format!("{held} tasks: {reason}"),
         at: now,
         actor: None,

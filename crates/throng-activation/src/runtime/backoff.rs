@@ -1,14 +1,9 @@
 //! The backoff of syncs that could not be planned.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use throng_model::{Backoff, SyncName, Timestamp};
-
-/// The backoff of a sync that could not be planned.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) };
 
 /// The backoff of syncs that could not be planned. In memory only: a new leader tries them at once.
 #[derive(Debug, Default)]
@@ -32,7 +27,7 @@ impl PlanBackoff {
             return;
         }
         let failures = failed.get(sync).map_or(0, |(failures, _)| *failures).saturating_add(1);
-        let until = now.plus(BACKOFF.delay(failures, failures.into()));
+        let until = now.plus(Backoff::WORK.delay(failures, failures.into()));
         failed.insert(sync.clone(), (failures, until));
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use throng_log::Message;
 use throng_model::{DestinationName, SyncName};
 use throng_store::{
-    AlertKind, Check, HistoryEntry, LedgerError, NewAlert, RunState, SyncRun, Task, Verdict,
+    AlertKind, Check, HistoryEntry, HistoryEvent, LedgerError, NewAlert, RunState, SyncRun, Task,
+    Verdict,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -189,9 +190,9 @@ async fn record(
     let now = ctx.clock.now();
     let subject = task.sync.to_string();
     let what = match verdict {
-        Verdict::Passed => "check_passed",
-        Verdict::Suspect => "check_suspect",
-        Verdict::Failed => "check_failed",
+        Verdict::Passed => HistoryEvent::CheckPassed,
+        Verdict::Suspect => HistoryEvent::CheckSuspect,
+        Verdict::Failed => HistoryEvent::CheckFailed,
     };
     let why = format!("version {}: {}", run.to_version, reasons.join("; "));
     let is_new = before.is_none_or(|b| b.verdict != verdict || b.reasons != reasons);
@@ -199,7 +200,7 @@ async fn record(
         ctx.ledger.resolve_alert(AlertKind::CheckFailed, &subject, now).await?;
     } else {
         if is_new {
-            tracing::warn!(sync = %task.sync, task = %task.id, verdict = what, why, "check not passed");
+            tracing::warn!(sync = %task.sync, task = %task.id, verdict = what.name(), why, "check not passed");
         }
         let message = why.clone();
         let alert = NewAlert { kind: AlertKind::CheckFailed, subject: subject.clone(), message };
@@ -208,7 +209,7 @@ async fn record(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject,
-        what: what.to_owned(),
+        what,
         why,
         at: now,
         actor: None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::Backoff;
+use throng_model::{Backoff, POLL_INTERVAL};
 use throng_store::{
     AlertKind, LedgerError, NewAlert, Removal, RemovalRule, RunState, removal_subject,
 };
@@ -11,12 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::context::Activation;
 use super::errors::InputError;
 use super::removal::{delivered_record, finish, sync_and_destination};
-use super::schedule::{POLL_INTERVAL, wait};
+use super::schedule::wait;
 use crate::{Quotas, SendClass, SendError};
 
 /// The backoff between tries, unless the platform returns a delay.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(3_600) };
+const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(3_600), ..Backoff::WORK };
 /// Longer than the calls of one try can take: another process may try after it.
 const LEASE: Duration = Duration::from_secs(600);
 /// Consecutive transient failures after which an alert is raised.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_membership::MemberSet;
-use throng_model::{HashedIdentifier, SyncName, SyncRunId, new_secret};
-use throng_store::{Batch, DeliveredRecord, LedgerError, RunState, SyncMode, SyncRun};
+use throng_model::{HashedIdentifier, SyncMode, SyncName, SyncRunId, new_secret};
+use throng_store::{Batch, DeliveredRecord, LedgerError, RunState, SyncRun};
 
 use super::context::Activation;
 use super::errors::DeliveredError;

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use throng_membership::MemberSet;
-use throng_model::{SyncName, Timestamp};
+use throng_model::{SyncMode, SyncName, Timestamp};
 use throng_spec::{Destination, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, LedgerError, NewAlert, PlatformAudience, Removal, RemovalRule,
-    RunState, SyncMode, SyncRun, removal_subject,
+    RunState, SyncRun, removal_subject,
 };
 
 use super::backoff::PlanBackoff;

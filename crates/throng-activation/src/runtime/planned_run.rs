@@ -1,7 +1,7 @@
 //! Records planned runs, and failures of planning.
 
 use throng_model::{SyncName, Timestamp};
-use throng_store::{AlertKind, HistoryEntry, LedgerError, NewAlert, NewRun};
+use throng_store::{AlertKind, HistoryEntry, HistoryEvent, LedgerError, NewAlert, NewRun};
 
 use super::context::Activation;
 use super::errors::InputError;
@@ -20,8 +20,8 @@ pub(super) async fn record_run(
         run.to_version, run.adds, run.removes
     );
     let (what, why) = match &run.held {
-        Some(hold) => ("held", format!("{figures}; {}", hold.reason)),
-        None => ("planned", figures),
+        Some(hold) => (HistoryEvent::Held, format!("{figures}; {}", hold.reason)),
+        None => (HistoryEvent::Planned, figures),
     };
     // One alert for the account is enough.
     if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
@@ -32,7 +32,7 @@ pub(super) async fn record_run(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject,
-        what: what.to_owned(),
+        what,
         why,
         at: now,
         actor: None,

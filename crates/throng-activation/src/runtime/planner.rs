@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use throng_membership::{MemberSet, SnapshotFile};
-use throng_model::{HashedIdentifier, SyncName};
+use throng_model::{HashedIdentifier, SyncMode, SyncName};
 use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
-    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, Hold, HoldCause, LedgerError,
-    PlatformAudience, RunState, SyncMode, SyncRun,
+    AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, HistoryEvent, Hold, HoldCause,
+    LedgerError, PlatformAudience, RunState, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
@@ -107,7 +107,7 @@ async fn plan_requests<'s>(
         foreign.into_iter().map(|audience| (audience.sync.clone(), audience)).collect();
     let index = ctx.node.membership();
     let current: HashMap<_, _> =
-        index.versions().map(|(name, version, _)| (name.clone(), version)).collect();
+        index.snapshots().map(|(name, file)| (name.clone(), file.meta().version)).collect();
     let excluded_syncs = excluded_syncs(ctx).await?;
     let mut requests = Vec::new();
     for sync in spec.syncs.iter().filter(|sync| !excluded_syncs.contains(&sync.name)) {
@@ -190,7 +190,7 @@ async fn record_account_change(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject: old.sync.to_string(),
-        what: "moved".to_owned(),
+        what: HistoryEvent::Moved,
         why,
         at: now,
         actor: None,
@@ -263,7 +263,7 @@ async fn plan_sync(
     let base = difference_base(ctx, request, &keys).await?;
     let DifferenceBase { delivered, is_known, has_same_columns } = base;
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
-    let mode = mode(sync);
+    let mode = sync.mode;
     let target = MemberSet::of_snapshot(&request.target);
     let replace = !target.is_empty() && is_replace_run(request, mode, is_known && has_same_columns);
     let unknown = !is_known && mode != SyncMode::Add && delivered.runs.is_empty();
@@ -375,12 +375,4 @@ async fn users_by_snapshots(
     });
     let (members, users_removed) = counted.await.map_err(|_| DeliveredError::Interrupted)?;
     Ok((Some((version, members)), users_removed))
-}
-
-fn mode(sync: &Sync) -> SyncMode {
-    match sync.mode {
-        throng_spec::SyncMode::Mirror => SyncMode::Mirror,
-        throng_spec::SyncMode::Add => SyncMode::Add,
-        throng_spec::SyncMode::Replace => SyncMode::Replace,
-    }
 }

@@ -2,7 +2,7 @@
 
 use throng_model::SyncName;
 use throng_spec::{Destination, Sync};
-use throng_store::{DeliveredRecord, HistoryEntry, LedgerError, Removal, SyncRun};
+use throng_store::{DeliveredRecord, HistoryEntry, HistoryEvent, LedgerError, Removal, SyncRun};
 
 use super::context::Activation;
 use super::declaration::find_declaration;
@@ -134,7 +134,7 @@ pub(super) async fn finish(
     let entry = HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
-        what: "removal_done".to_owned(),
+        what: HistoryEvent::RemovalDone,
         why: format!("{how}; approved by {by}; the delivered state is deleted"),
         at: now,
         actor: None,

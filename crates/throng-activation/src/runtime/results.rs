@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::{SyncName, SyncRunId, Timestamp};
+use throng_model::{Backoff, SyncName, SyncRunId, Timestamp};
 use throng_store::{DeliveredRecord, LedgerError, RunState, SyncRun};
 
 use super::context::Activation;
@@ -11,9 +11,9 @@ use super::errors::DeliveredError;
 use super::removal;
 use crate::RemovalCounts;
 
-/// Refused removals are retried after this, then after twice as long, up to [`MAX_RETRY_DELAY`].
-const RETRY_DELAY: Duration = Duration::from_secs(600);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3_600);
+/// The backoff of refused removals.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(600), longest: Duration::from_secs(6 * 3_600) };
 
 /// Records the results of completed runs, except for syncs that are backing off after a failure. Returns whether
 /// there were any, and the failures: a failure of one sync does not affect others.
@@ -97,7 +97,7 @@ async fn record_sync(
 
 /// The delay after this many consecutive tries.
 pub(super) fn retry_delay(tries: u32) -> Duration {
-    RETRY_DELAY.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(MAX_RETRY_DELAY)
+    BACKOFF.without_jitter(tries)
 }
 
 /// Whether refused removals are due for a retry.

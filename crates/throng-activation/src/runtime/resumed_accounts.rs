@@ -1,10 +1,11 @@
 //! Resumes suspended accounts: a person resumes an account on any process, and the other processes read that from
 //! the ledger.
 
+use throng_model::POLL_INTERVAL;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Activation;
-use super::schedule::{POLL_INTERVAL, wait};
+use super::schedule::wait;
 use crate::Quotas;
 
 /// Resumes the accounts of this process that a person has resumed, until `shutdown`. Reads the ledger only

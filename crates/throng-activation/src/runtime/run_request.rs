@@ -3,8 +3,18 @@
 use throng_model::{SyncName, SyncRunId, Timestamp};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, RunState, SyncRun};
 
-/// Requests a run of a sync: the planner compares the audience with the delivered state again. `full`: the whole
-/// list is sent in a replace session; `forget`: the delivered state is discarded as well.
+/// What a requested run sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunScope {
+    /// What differs from the delivered state.
+    Difference,
+    /// The whole list, in a replace session.
+    Full,
+    /// The whole list; the delivered state is discarded as well.
+    FullWithoutRecord,
+}
+
+/// Requests a run of a sync: the planner compares the audience with the delivered state again.
 ///
 /// # Errors
 /// `WrongState` if the sync is paused, if it has an open run, or if no delivery is recorded yet: then the planner
@@ -13,8 +23,7 @@ pub async fn request_run(
     ledger: &dyn Ledger,
     now: Timestamp,
     sync: &SyncName,
-    full: bool,
-    forget: bool,
+    scope: RunScope,
 ) -> Result<(), LedgerError> {
     let wrong = |state: &str| LedgerError::WrongState {
         what: "sync",
@@ -36,11 +45,11 @@ pub async fn request_run(
     let mut requested = DeliveredRecord {
         identifiers: String::new(),
         retry_at: Some(now),
-        replace: record.replace || full || forget,
+        replace: record.replace || scope != RunScope::Difference,
         ..record.clone()
     };
     let mut discarded = Vec::new();
-    if forget {
+    if scope == RunScope::FullWithoutRecord {
         requested.state = None;
         discarded = ledger.unrecorded_runs().await?;
         discarded.retain(|run| run.sync == *sync);

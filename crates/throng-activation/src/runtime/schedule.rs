@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
+use throng_model::{POLL_INTERVAL, RETRY_DELAY};
 use tokio_util::sync::CancellationToken;
 
 use super::context::Activation;
 use super::errors::EnqueueError;
-
-/// How often to poll without a signal.
-pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The delay after an error of the ledger.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Waits for a signal or the timer. `false` at shutdown.
 pub(super) async fn wait(

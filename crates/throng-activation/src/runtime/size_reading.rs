@@ -26,7 +26,7 @@ const MAX_COUNTED_RUNS: u32 = 200;
 pub(super) struct SizeReading {
     account: String,
     platform_id: String,
-    /// What the platform documents about its sizes: see `Limits`.
+    /// What the platform documents about its sizes: see `DestinationLimits`.
     pub(super) size_limits: Option<SizeLimits>,
     /// The size.
     pub(super) size: PlatformSize,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use throng_membership::{MemberSet, MembershipIndex, SnapshotFile};
-use throng_model::{AudienceName, SHARD_COUNT};
-use throng_store::{LedgerError, RunState, SyncMode, SyncRun};
+use throng_model::{AudienceName, SHARD_COUNT, SyncMode};
+use throng_store::{LedgerError, RunState, SyncRun};
 
 use super::context::Activation;
 use super::errors::InputError;

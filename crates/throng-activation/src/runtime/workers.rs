@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_model::{TaskId, Timestamp};
+use throng_model::{POLL_INTERVAL, RETRY_DELAY, TaskId, Timestamp};
 use throng_store::{LedgerError, Task, TaskState};
 use throng_telemetry::{metrics, spans};
 use tokio::task::JoinSet;
@@ -11,7 +11,6 @@ use tracing::Instrument as _;
 
 use super::context::Activation;
 use super::prefetch::PrefetchBuffer;
-use super::schedule::{POLL_INTERVAL, RETRY_DELAY};
 use super::task_input::task_input;
 use super::task_message::dead_letter;
 use super::{checker, deletions, resumed_accounts, size_poller};

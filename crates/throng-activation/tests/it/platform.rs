@@ -5,8 +5,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Advice, Cell, Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow, Schema,
-    SendClass, SendError, SendRequest, SendResponse, SizeLimits, Skip, Usage,
+    Advice, Cell, Destination, DestinationLimits, EnsuredAudience, PlatformSize, PreparedRow,
+    Schema, SendClass, SendError, SendRequest, SendResponse, SizeLimits, Skip, Usage,
 };
 use throng_model::Personal;
 use throng_store::Operation;
@@ -110,8 +110,8 @@ impl State {
 
 #[async_trait]
 impl Destination for Platform {
-    fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 100, max_tasks: 8, sizes: Some(SizeLimits::default()) }
+    fn limits(&self) -> DestinationLimits {
+        DestinationLimits { max_batch_rows: 100, max_tasks: 8, sizes: Some(SizeLimits::default()) }
     }
 
     async fn ensure_audience(&self, _: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

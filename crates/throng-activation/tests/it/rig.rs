@@ -13,9 +13,9 @@ use throng_activation::{
 use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
-    Clock, HashSeed, ManualClock, Personal, SyncRunId, Timestamp, UserHash, UserKey,
+    Clock, HashSeed, ManualClock, Personal, SyncMode, SyncRunId, Timestamp, UserHash, UserKey,
 };
-use throng_store::{Ledger, RunState, SyncLedger, SyncMode, SyncRun, Task};
+use throng_store::{Ledger, RunState, SyncLedger, SyncRun, Task};
 
 use crate::platform::Platform;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{Advice, SendClass, TaskOutcome, Usage};
-use throng_model::{Clock, Entropy, SplitMix64};
-use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger, SyncMode};
+use throng_model::{Clock, Entropy, SplitMix64, SyncMode};
+use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger};
 
 use crate::platform::Fault;
 use crate::rig::Rig;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use throng_aggregator::{Feed, FrameStream, KafkaFeed, LocalFeed};
 use throng_feed::{FeedEntry, Frame, FrameKind};
-use throng_log::{KafkaLog, KafkaSettings, KafkaTable, LogError};
+use throng_log::{KafkaLog, KafkaOptions, KafkaTable, LogError};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
 fn frame(partition: u32, version: u64, is_keyframe: bool) -> Arc<Frame> {
@@ -102,9 +102,8 @@ async fn the_feed_on_kafka_passes() {
         .expect("THRONG_KAFKA is not set: run the tests by `cargo xtask test`");
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().file_name().unwrap().to_str().unwrap().trim_matches('.').to_owned();
-    let settings =
-        KafkaSettings { brokers, prefix: format!("feed-it-{run}"), tls: None, sasl: None };
-    let frames = KafkaLog::open(&settings, "feed", 2).await.unwrap();
-    let keyframes = KafkaTable::open(&settings, "keyframes").await.unwrap();
+    let options = KafkaOptions { brokers, prefix: format!("feed-it-{run}"), tls: None, sasl: None };
+    let frames = KafkaLog::open(&options, "feed", 2).await.unwrap();
+    let keyframes = KafkaTable::open(&options, "keyframes").await.unwrap();
     suite(&KafkaFeed::new(Arc::new(frames), keyframes)).await;
 }

@@ -42,6 +42,17 @@ pub(super) struct Window {
     pub(super) outcomes: Vec<(u32, u32)>,
 }
 
+/// What is known of the outcome of an insertion when it is added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InsertionLink {
+    /// It has no `insertion_id`, so no outcome can name it.
+    None,
+    /// Its outcome may name it.
+    Linked,
+    /// Its outcome has come before it.
+    Settled,
+}
+
 /// Something that is paid for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outcome {
@@ -170,20 +181,19 @@ impl Account {
         window.is_none_or(|window| window.expected.checked_add(expected).is_some())
     }
 
-    /// An insertion: one window changes. `linked`: its outcomes may name it; `has_outcome`: one has.
+    /// An insertion: one window changes.
     pub(super) fn insertion(
         &mut self,
         at: Timestamp,
-        linked: bool,
-        has_outcome: bool,
+        link: InsertionLink,
     ) -> Result<(), MoneyError> {
         let expected = self.expected_at(self.prices.at(at).amount);
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
-        if linked {
+        if link != InsertionLink::None {
             window.linked += expected;
         }
-        if has_outcome {
+        if link == InsertionLink::Settled {
             window.settled += expected;
             self.settles = true;
         }

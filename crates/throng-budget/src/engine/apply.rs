@@ -2,9 +2,9 @@
 
 use throng_model::{MoneyError, Timestamp};
 
-use crate::{EventKind, EventRef, Pricing};
+use crate::{BilledEvent, EventKind, EventRef};
 
-use super::account::Outcome;
+use super::account::{InsertionLink, Outcome};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::pooled::Pooled;
@@ -119,15 +119,12 @@ impl Engine {
         if self.seen.is_forgotten(event.at) {
             return Ok(EventEffect::TooOld);
         }
-        let pricing = self.accounts[key.account].config.pricing;
-        match (event.kind(), pricing) {
-            (Some(EventKind::Insertion), _) => self.apply_insertion(key, ids, event, logged_at),
-            (Some(EventKind::Impression), Pricing::PerImpression)
-            | (Some(EventKind::Click), Pricing::PerClick) => {
-                self.apply_outcome(key, ids, event, logged_at)
-            }
+        let billed = self.accounts[key.account].config.billed.kind();
+        match event.kind() {
+            Some(EventKind::Insertion) => self.apply_insertion(key, ids, event, logged_at),
+            Some(kind) if kind == billed => self.apply_outcome(key, ids, event, logged_at),
             // Impressions of ad groups paid by click earn nothing, and the other way round.
-            (Some(EventKind::Impression | EventKind::Click) | None, _) => {
+            Some(EventKind::Impression | EventKind::Click) | None => {
                 if self.is_duplicate(ids, event) {
                     return Ok(EventEffect::Duplicate);
                 }
@@ -145,10 +142,10 @@ impl Engine {
             || self.seen.has_legacy() && self.seen.contains(legacy(), event.at)
     }
 
-    fn pooled(&mut self, pricing: Pricing) -> &mut Pooled {
-        match pricing {
-            Pricing::PerImpression => &mut self.pooled_impressions,
-            Pricing::PerClick => &mut self.pooled_clicks,
+    fn pooled(&mut self, billed: BilledEvent) -> &mut Pooled {
+        match billed {
+            BilledEvent::Impression => &mut self.pooled_impressions,
+            BilledEvent::Click => &mut self.pooled_clicks,
         }
     }
 
@@ -167,17 +164,22 @@ impl Engine {
             // Its id is not remembered: it may fit when it is sent again.
             return Err(MoneyError::Overflow);
         }
-        let pricing = account.config.pricing;
+        let billed = account.config.billed;
         self.seen.insert(ids.event, event.at, logged_at);
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
-        let outcome = IdKind::Outcome(paid_kind(pricing).number());
-        let has_outcome = linked
-            && self
-                .seen
-                .contains(id_of(key.seed, outcome, event.insertion_id.as_bytes()), event.at);
-        self.accounts[key.account].insertion(event.at, linked, has_outcome)?;
-        self.pooled(pricing).insertion(event.at);
+        let outcome = IdKind::Outcome(billed.kind().number());
+        let has_outcome = || {
+            let id = id_of(key.seed, outcome, event.insertion_id.as_bytes());
+            self.seen.contains(id, event.at)
+        };
+        let link = match linked {
+            false => InsertionLink::None,
+            true if has_outcome() => InsertionLink::Settled,
+            true => InsertionLink::Linked,
+        };
+        self.accounts[key.account].insertion(event.at, link)?;
+        self.pooled(billed).insertion(event.at);
         Ok(EventEffect::Counted)
     }
 
@@ -202,7 +204,7 @@ impl Engine {
         if !account.spend.fits(price) {
             return Err(MoneyError::Overflow);
         }
-        let (pricing, once) = (account.config.pricing, account.config.once_per_insertion);
+        let (billed, once) = (account.config.billed, account.config.once_per_insertion);
         self.seen.insert(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         if once && !first {
@@ -219,7 +221,7 @@ impl Engine {
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);
             if self.accounts[key.account].is_learned_from(delay) {
-                self.pooled(pricing).outcome(inserted_at, bucket_of(delay), logged_at);
+                self.pooled(billed).outcome(inserted_at, bucket_of(delay), logged_at);
             }
         }
         Ok(EventEffect::Counted)
@@ -234,13 +236,5 @@ impl Engine {
             self.seen.contains(id, event.at)
         };
         prices.iter().rev().find(|price| made_with(price.since)).map(|price| price.amount)
-    }
-}
-
-/// The kind of event that is paid for.
-fn paid_kind(pricing: Pricing) -> EventKind {
-    match pricing {
-        Pricing::PerImpression => EventKind::Impression,
-        Pricing::PerClick => EventKind::Click,
     }
 }

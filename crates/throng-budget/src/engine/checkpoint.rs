@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message;
-use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
 
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
@@ -25,7 +24,7 @@ use super::survival::Delays;
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 
-pub use format::CheckpointError;
+pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
@@ -85,7 +84,7 @@ impl Engine {
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+        append_checksum(&mut bytes);
         bytes
     }
 
@@ -93,7 +92,7 @@ impl Engine {
     /// the checkpoint's counts from `at` on. Returns the engine and the position to continue from.
     ///
     /// # Errors
-    /// [`CheckpointError`]; never panics, whatever the bytes.
+    /// [`InvalidCheckpoint`]; never panics, whatever the bytes.
     pub fn restore(
         bytes: &[u8],
         partition: u32,
@@ -102,7 +101,7 @@ impl Engine {
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
         files: &CheckpointFiles,
-    ) -> Result<(Self, LogPosition), CheckpointError> {
+    ) -> Result<(Self, LogPosition), InvalidCheckpoint> {
         let owned = (partition, epoch, catalog_version);
         Self::restore_with(bytes, owned, ad_groups, at, (Some(&files.runs), &files.slices))
     }
@@ -111,22 +110,22 @@ impl Engine {
     /// to it.
     ///
     /// # Errors
-    /// [`CheckpointError`].
+    /// [`InvalidCheckpoint`].
     pub fn restore_figures(
         bytes: &[u8],
         partition: u32,
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
         slices: &HashMap<String, SliceFile>,
-    ) -> Result<(Self, LogPosition), CheckpointError> {
+    ) -> Result<(Self, LogPosition), InvalidCheckpoint> {
         Self::restore_with(bytes, (partition, 0, 0), ad_groups, at, (None, slices))
     }
 
     /// The names of the files that a checkpoint refers to.
     ///
     /// # Errors
-    /// [`CheckpointError`].
-    pub fn named_files(bytes: &[u8]) -> Result<NamedFiles, CheckpointError> {
+    /// [`InvalidCheckpoint`].
+    pub fn named_files(bytes: &[u8]) -> Result<NamedFiles, InvalidCheckpoint> {
         let message = decode(bytes)?;
         let runs = message.runs.into_iter().filter(|run| run.content.is_empty());
         let slices = message.slice_files.into_iter().filter(|file| file.content.is_empty());
@@ -139,11 +138,11 @@ impl Engine {
     /// The log position of a checkpoint of a partition.
     ///
     /// # Errors
-    /// [`CheckpointError`].
+    /// [`InvalidCheckpoint`].
     pub fn checkpoint_position(
         bytes: &[u8],
         partition: u32,
-    ) -> Result<LogPosition, CheckpointError> {
+    ) -> Result<LogPosition, InvalidCheckpoint> {
         Ok(position(&decode_of(bytes, partition)?))
     }
 
@@ -153,8 +152,8 @@ impl Engine {
         ad_groups: Vec<AdGroupConfig>,
         at: Timestamp,
         (runs, slices): (Option<&HashMap<String, IdRun>>, &HashMap<String, SliceFile>),
-    ) -> Result<(Self, LogPosition), CheckpointError> {
-        let damaged = CheckpointError::Damaged;
+    ) -> Result<(Self, LogPosition), InvalidCheckpoint> {
+        let damaged = InvalidCheckpoint::Damaged;
         let message = decode_of(bytes, partition)?;
         let position = position(&message);
         let mut engine = Self::new(partition, epoch, catalog_version, ad_groups);
@@ -183,8 +182,8 @@ impl Engine {
         in_files: &ReadSlices,
         format: u32,
         at: Timestamp,
-    ) -> Result<(), CheckpointError> {
-        let invalid = CheckpointError::Damaged("an ad group is invalid");
+    ) -> Result<(), InvalidCheckpoint> {
+        let invalid = InvalidCheckpoint::Damaged("an ad group is invalid");
         // For those that the checkpoint does not have.
         for account in &mut self.accounts {
             account.spend = Spend::since_file(self.slice_files.next());
@@ -213,11 +212,11 @@ impl Engine {
 }
 
 /// The message of a checkpoint of a partition, in a format that is known.
-fn decode_of(bytes: &[u8], partition: u32) -> Result<wire::Checkpoint, CheckpointError> {
+fn decode_of(bytes: &[u8], partition: u32) -> Result<wire::Checkpoint, InvalidCheckpoint> {
     let message = decode(bytes)?;
     let found = message.partition;
     if found != partition {
-        return Err(CheckpointError::OtherPartition { found, wanted: partition });
+        return Err(InvalidCheckpoint::OtherPartition { found, wanted: partition });
     }
     Ok(message)
 }
@@ -226,18 +225,14 @@ fn position(message: &wire::Checkpoint) -> LogPosition {
     LogPosition { next_offset: message.next_offset, last_record: message.last_record }
 }
 
-fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, CheckpointError> {
-    let damaged = CheckpointError::Damaged;
-    let (body, sum) =
-        bytes.split_last_chunk::<8>().ok_or(damaged("it is shorter than its checksum"))?;
-    if xxh3_64(body) != u64::from_le_bytes(*sum) {
-        return Err(damaged("its checksum does not match"));
-    }
+fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, InvalidCheckpoint> {
+    let damaged = InvalidCheckpoint::Damaged;
+    let body = verify_checksum(bytes).map_err(|error| damaged(error.problem()))?;
     let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not start like one"))?;
     let format = wire::CheckpointFormat::decode(body);
     let format = format.map_err(|_| damaged("its contents are invalid"))?.format;
     if ![FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
-        return Err(CheckpointError::Newer(format));
+        return Err(InvalidCheckpoint::Newer(format));
     }
     wire::Checkpoint::decode(body).map_err(|_| damaged("its contents are invalid"))
 }
@@ -255,12 +250,12 @@ fn save_run(timed: &TimedRun) -> wire::IdRun {
 fn load_run(
     saved: &wire::IdRun,
     runs: &HashMap<String, IdRun>,
-) -> Result<TimedRun, CheckpointError> {
+) -> Result<TimedRun, InvalidCheckpoint> {
     let run = if saved.content.is_empty() {
         let run = runs.get(&saved.name).cloned();
-        run.ok_or_else(|| CheckpointError::MissingIds(saved.name.clone()))?
+        run.ok_or_else(|| InvalidCheckpoint::MissingIds(saved.name.clone()))?
     } else {
-        IdRun::of_content(saved.content.clone()).map_err(CheckpointError::Damaged)?
+        IdRun::of_content(saved.content.clone()).map_err(InvalidCheckpoint::Damaged)?
     };
     let (oldest, newest) = (saved.oldest, saved.newest);
     Ok(TimedRun { run, oldest, newest, sealed: saved.sealed })
@@ -270,8 +265,8 @@ fn load_run(
 fn load_ids(
     message: &wire::Checkpoint,
     runs: &HashMap<String, IdRun>,
-) -> Result<SeenIds, CheckpointError> {
-    let invalid = CheckpointError::Damaged("its ids are invalid");
+) -> Result<SeenIds, InvalidCheckpoint> {
+    let invalid = InvalidCheckpoint::Damaged("its ids are invalid");
     let newest = message.newest_record.unwrap_or(message.generation_began);
     let log_time =
         LogTime { newest: Timestamp(newest), micros: message.generation_micros.unwrap_or(0) };

@@ -26,10 +26,10 @@ use serde::{Deserialize, Serialize};
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 
-use crate::{AdGroupConfig, Pricing};
+use crate::{AdGroupConfig, BilledEvent};
 
 pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
-pub use checkpoint::{CheckpointError, CheckpointFiles, NamedFiles};
+pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
 pub use slices::SliceFile;
@@ -240,11 +240,11 @@ impl Engine {
 
     /// Has delays learned up to the longest horizon.
     fn cover_horizons(&mut self) {
-        let horizon = |pricing: Pricing| {
-            let priced = self.accounts.iter().filter(|account| account.config.pricing == pricing);
-            priced.map(|account| account.config.horizon).max().unwrap_or_default()
+        let horizon = |billed: BilledEvent| {
+            let accounts = self.accounts.iter().filter(|account| account.config.billed == billed);
+            accounts.map(|account| account.config.horizon).max().unwrap_or_default()
         };
-        let (impressions, clicks) = (horizon(Pricing::PerImpression), horizon(Pricing::PerClick));
+        let (impressions, clicks) = (horizon(BilledEvent::Impression), horizon(BilledEvent::Click));
         self.pooled_impressions.cover_horizon(impressions);
         self.pooled_clicks.cover_horizon(clicks);
     }
@@ -313,9 +313,9 @@ impl Engine {
         let impressions = self.pooled_impressions.curve(now);
         let clicks = self.pooled_clicks.curve(now);
         for account in &mut self.accounts {
-            account.learn(match account.config.pricing {
-                Pricing::PerImpression => impressions.as_deref(),
-                Pricing::PerClick => clicks.as_deref(),
+            account.learn(match account.config.billed {
+                BilledEvent::Impression => impressions.as_deref(),
+                BilledEvent::Click => clicks.as_deref(),
             });
         }
     }

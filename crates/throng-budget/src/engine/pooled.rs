@@ -1,4 +1,4 @@
-//! The delays of all ad groups of one pricing kind, learned while outcomes still come in.
+//! The delays of all ad groups with the same billed event, learned while outcomes still come in.
 //!
 //! Outcomes of recent insertions are *right-truncated*: of ads inserted four minutes ago only delays
 //! under four minutes can have been seen. Counting them as they are would make the curve too short,

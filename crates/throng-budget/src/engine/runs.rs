@@ -14,7 +14,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use throng_model::{ChecksumError, append_checksum, verify_checksum};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::ids::Id;
 use super::memory::prefetch_bytes;
@@ -126,8 +127,7 @@ impl IdRun {
         bytes.extend_from_slice(&(ids.len() as u64).to_le_bytes());
         ids.iter().for_each(|id| bytes.extend_from_slice(&big_endian(*id)));
         filter.iter().for_each(|block| bytes.extend_from_slice(block));
-        let sum = xxh3_64(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
+        append_checksum(&mut bytes);
         let bytes = Arc::new(bytes);
         let file: Arc<dyn IdFile> = Arc::<Vec<u8>>::clone(&bytes);
         Self {
@@ -157,10 +157,7 @@ impl IdRun {
         let end = HEAD + self.count * Id::WIDTH;
         let mut bytes = vec![0; end + self.filter.len() * BLOCK + SUM];
         self.file.read_at(0, &mut bytes)?;
-        let sound = bytes
-            .split_last_chunk::<SUM>()
-            .is_some_and(|(body, sum)| xxh3_64(body) == u64::from_le_bytes(*sum));
-        match bytes.get(HEAD..end).filter(|_| sound) {
+        match verify_checksum(&bytes).ok().and_then(|body| body.get(HEAD..end)) {
             Some(ids) => {
                 Ok(ids.as_chunks::<{ Id::WIDTH }>().0.iter().map(from_big_endian).collect())
             }
@@ -173,10 +170,7 @@ impl IdRun {
     /// # Errors
     /// What is wrong with it.
     pub fn read(bytes: &[u8], file: Arc<dyn IdFile>) -> Result<Self, &'static str> {
-        let (body, sum) = bytes.split_last_chunk::<SUM>().ok_or("it is truncated")?;
-        if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not match");
-        }
+        let body = verify_checksum(bytes).map_err(ChecksumError::problem)?;
         let rest = body.strip_prefix(MAGIC).ok_or(match body.starts_with(FAMILY) {
             true => "another version of throng wrote it, in a format that this one does not know",
             false => "it is not a run of ids",
@@ -362,8 +356,7 @@ mod tests {
         let mut bytes = run.unsaved().unwrap().to_vec();
         bytes.truncate(bytes.len() - SUM);
         bytes[7] = b'2';
-        let sum = xxh3_64(&bytes).to_le_bytes();
-        bytes.extend(sum);
+        append_checksum(&mut bytes);
         let error = IdRun::read(&bytes, Arc::new(bytes.clone())).unwrap_err();
         assert!(error.contains("another version of throng"), "{error}");
     }

@@ -16,13 +16,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use prost::Message;
-use throng_model::Timestamp;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use throng_model::{ChecksumError, Timestamp, append_checksum, verify_checksum};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::wire;
 
 use super::Engine;
-use super::checkpoint::format::CheckpointError;
+use super::checkpoint::format::InvalidCheckpoint;
 use super::spend::{Amount, SLICE_MICROS, SLICES_PER_DAY, SliceCount, Spend};
 
 const MAGIC: &[u8; 8] = b"THRNGSLC";
@@ -114,10 +114,7 @@ impl SliceFile {
     /// # Errors
     /// What is wrong with it.
     pub fn read(bytes: &[u8]) -> Result<Self, &'static str> {
-        let (body, sum) = bytes.split_last_chunk::<8>().ok_or("it is truncated")?;
-        if xxh3_64(body) != u64::from_le_bytes(*sum) {
-            return Err("its checksum does not match");
-        }
+        let body = verify_checksum(bytes).map_err(ChecksumError::problem)?;
         let body = body.strip_prefix(MAGIC).ok_or("it has another format")?;
         let content = wire::SliceFileContent::decode(body);
         let content = content.map_err(|_| "its contents cannot be decoded")?;
@@ -158,8 +155,7 @@ fn name_of(bytes: &[u8]) -> String {
 fn encode(content: &wire::SliceFileContent) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&content.encode_to_vec());
-    let sum = xxh3_64(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
+    append_checksum(&mut bytes);
     bytes
 }
 
@@ -302,17 +298,17 @@ impl SliceFiles {
     pub(super) fn load(
         message: &wire::Checkpoint,
         found: &HashMap<String, SliceFile>,
-    ) -> Result<(Self, ReadSlices), CheckpointError> {
-        let damaged = CheckpointError::Damaged("its files of closed slices do not match");
+    ) -> Result<(Self, ReadSlices), InvalidCheckpoint> {
+        let damaged = InvalidCheckpoint::Damaged("its files of closed slices do not match");
         let mut loaded = Self { next: message.next_slice_file, ..Self::default() };
         let mut read = ReadSlices::default();
         for saved in &message.slice_files {
             let unsaved = (!saved.content.is_empty()).then(|| Arc::new(saved.content.clone()));
             let file = match &unsaved {
-                Some(content) => SliceFile::read(content).map_err(CheckpointError::Damaged)?,
+                Some(content) => SliceFile::read(content).map_err(InvalidCheckpoint::Damaged)?,
                 None => {
                     let file = found.get(&saved.name).cloned();
-                    file.ok_or_else(|| CheckpointError::MissingSlices(saved.name.clone()))?
+                    file.ok_or_else(|| InvalidCheckpoint::MissingSlices(saved.name.clone()))?
                 }
             };
             let days = DayRange { first: saved.first_day, last: saved.last_day };

@@ -86,7 +86,7 @@ pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
 
 /// The share of outcomes that come later than an age, for every age.
 ///
-/// Until there are enough outcomes of the ad group's pricing kind it is a step: 1 before the horizon,
+/// Until there are enough outcomes of ad groups with the same billed event it is a step: 1 before the horizon,
 /// 0 after it. Then it is a weighted mean of the curve of all ad groups of that kind and the ad group's own:
 /// with 50 outcomes of its own both have the same weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +105,7 @@ impl Survival {
         }
     }
 
-    /// `pooled` is the share later than each bucket among all ad groups of the pricing kind.
+    /// `pooled` is the share later than each bucket among all ad groups with the same billed event.
     pub(super) fn learned(
         horizon: std::time::Duration,
         own: &Delays,
@@ -125,11 +125,6 @@ impl Survival {
             })
             .collect();
         Self { later, ..step }
-    }
-
-    /// Whether it is learned from outcomes.
-    pub fn is_learned(&self) -> bool {
-        !self.later.is_empty()
     }
 
     /// The share of outcomes still to come at an age in microseconds, from 1 down to 0. Between the
@@ -173,7 +168,7 @@ mod tests {
     #[test]
     fn with_too_few_outcomes_it_is_a_step() {
         let curve = Survival::learned(HORIZON, &Delays::default(), None);
-        assert!(!curve.is_learned());
+        assert!(curve.later.is_empty());
         assert_eq!(curve.at(179_999_999), 1.0);
         assert_eq!(curve.at(180_000_000), 0.0);
     }

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, CheckpointFiles, Engine, Event, EventCounts, EventEffect, EventKind, Pricing,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventCounts, EventEffect, EventKind,
 };
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 
 fn configs() -> Vec<AdGroupConfig> {
-    [("red", Pricing::PerImpression), ("blue", Pricing::PerClick)]
+    [("red", BilledEvent::Impression), ("blue", BilledEvent::Click)]
         .into_iter()
         .enumerate()
-        .map(|(index, (name, pricing))| AdGroupConfig {
+        .map(|(index, (name, billed))| AdGroupConfig {
             index: AdGroupIndex(index as u32),
             name: AdGroupName::new(name).expect("a name"),
-            pricing,
+            billed,
             price: Micros(130_001),
             price_nanos: 0,
             impression_rate: 0.9,
-            action_rate: if pricing == Pricing::PerClick { 0.1 } else { 1.0 },
+            action_rate: if billed == BilledEvent::Click { 0.1 } else { 1.0 },
             horizon: Duration::from_secs(180),
             daily_budget: Micros(10_000_000),
             prediction: true,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, CheckpointFiles, Engine, Event, EventEffect, EventKind, LogPosition, NamedFiles,
-    Pricing, SLICE_SECS,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind,
+    LogPosition, NamedFiles, SLICE_SECS,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
 
@@ -20,7 +20,7 @@ fn config(index: u32, ad_group: &str, price: Micros, price_nanos: u16) -> AdGrou
     AdGroupConfig {
         index: AdGroupIndex(index),
         name: name(ad_group),
-        pricing: Pricing::PerImpression,
+        billed: BilledEvent::Impression,
         price,
         price_nanos,
         impression_rate: 0.9,

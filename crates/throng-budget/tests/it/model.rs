@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, CheckpointFiles, Engine, Event, EventEffect, EventKind, Pricing, SLICE_SECS,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, SLICE_SECS,
     SliceFile,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
@@ -101,8 +101,8 @@ fn zone(terms: &Terms) -> TimeZoneName {
     ZONES[terms.zone].parse().expect("a zone")
 }
 
-fn pricing(ad_group: usize) -> Pricing {
-    if ad_group == 1 { Pricing::PerClick } else { Pricing::PerImpression }
+fn billed(ad_group: usize) -> BilledEvent {
+    if ad_group == 1 { BilledEvent::Click } else { BilledEvent::Impression }
 }
 
 fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
@@ -111,7 +111,7 @@ fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
         .map(|place| AdGroupConfig {
             index: AdGroupIndex(place as u32),
             name: name(place),
-            pricing: pricing(place),
+            billed: billed(place),
             price: Micros(terms[place].price),
             price_nanos: terms[place].nanos as u16,
             impression_rate: 0.9,
@@ -186,9 +186,9 @@ impl Model {
         if !self.seen.insert((ad_group, kind, event.id.clone())) {
             return EventEffect::Duplicate;
         }
-        let paid = match pricing(ad_group) {
-            Pricing::PerImpression => EventKind::Impression,
-            Pricing::PerClick => EventKind::Click,
+        let paid = match billed(ad_group) {
+            BilledEvent::Impression => EventKind::Impression,
+            BilledEvent::Click => EventKind::Click,
         };
         if event.kind == EventKind::Insertion {
             if let Some(insertion) = &event.insertion_id {

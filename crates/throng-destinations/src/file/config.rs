@@ -2,8 +2,9 @@
 
 use std::path::{Component, PathBuf};
 
+use throng_model::FileFormat;
+
 use super::folder::Location;
-use super::format::FileFormat;
 use crate::RegistryError;
 
 /// A folder that batches are written to.

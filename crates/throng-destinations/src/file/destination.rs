@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, SendResponse, Skip,
+    Destination, DestinationLimits, EnsuredAudience, PlatformSize, PreparedRow, Schema, SendClass,
+    SendError, SendRequest, SendResponse, Skip,
 };
 use throng_model::Personal;
 use tokio::sync::Semaphore;
@@ -79,8 +79,8 @@ impl FileDestination {
 
 #[async_trait]
 impl Destination for FileDestination {
-    fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: MAX_CALLS, sizes: SIZES }
+    fn limits(&self) -> DestinationLimits {
+        DestinationLimits { max_batch_rows: 10_000, max_tasks: MAX_CALLS, sizes: SIZES }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

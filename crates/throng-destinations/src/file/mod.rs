@@ -6,7 +6,6 @@ mod audience;
 mod config;
 mod destination;
 mod folder;
-mod format;
 mod manifest;
 mod marks;
 mod names;
@@ -21,7 +20,6 @@ use crate::{Preparation, RegistryError};
 
 pub use config::FileAccount;
 pub use destination::FileDestination;
-pub use format::FileFormat;
 
 /// Rows are prepared as for Meta, so that one file serves every consumer that takes Meta's hashes.
 pub(crate) const PREPARATION: Preparation = crate::meta::PREPARATION;

@@ -1,10 +1,8 @@
 //! Names of folders and files. Pure.
 
 use throng_activation::BatchPart;
-use throng_model::HashedIdentifier;
+use throng_model::{FileFormat, HashedIdentifier};
 use throng_store::Operation;
-
-use super::format::FileFormat;
 
 /// The file with the audience and owner of a folder.
 pub(super) const ABOUT: &str = "audience.json";

@@ -6,10 +6,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Map, Value};
 use throng_activation::{Cell, PreparedRow, Schema, SendRequest, SessionStep};
+use throng_model::FileFormat;
 use throng_store::Operation;
 
 use super::config::Config;
-use super::format::FileFormat;
 use super::names;
 use super::response::Failure;
 

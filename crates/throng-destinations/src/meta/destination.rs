@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use throng_activation::{
-    Destination, EnsuredAudience, Limits, PlatformSize, PreparedRow, Schema, SendClass, SendError,
-    SendRequest, SendResponse, Skip,
+    Destination, DestinationLimits, EnsuredAudience, PlatformSize, PreparedRow, Schema, SendClass,
+    SendError, SendRequest, SendResponse, Skip,
 };
 use throng_model::Personal;
 use throng_store::Operation;
@@ -202,8 +202,8 @@ fn id_of(value: &Value) -> Option<String> {
 
 #[async_trait]
 impl Destination for MetaDestination {
-    fn limits(&self) -> Limits {
-        Limits { max_batch_rows: 10_000, max_tasks: 16, sizes: SIZES }
+    fn limits(&self) -> DestinationLimits {
+        DestinationLimits { max_batch_rows: 10_000, max_tasks: 16, sizes: SIZES }
     }
 
     async fn ensure_audience(&self, name: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

@@ -9,9 +9,9 @@ use throng_activation::{
     SendRequest, SendResponse, SessionStep, Skip,
 };
 use throng_destinations::{
-    Account, FileAccount, FileFormat, MetaAccount, open, platforms, preparation, size_limits,
+    Account, FileAccount, MetaAccount, open, platforms, preparation, size_limits,
 };
-use throng_model::{Personal, Secret, SyncRunId};
+use throng_model::{FileFormat, Personal, Secret, SyncRunId};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_store::Operation;
 

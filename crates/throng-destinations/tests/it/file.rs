@@ -9,8 +9,8 @@ use throng_activation::{
     BatchPart, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendError,
     SendRequest, SendResponse, SessionStep,
 };
-use throng_destinations::{Account, FileAccount, FileFormat, open};
-use throng_model::{HashedIdentifier, Personal, SyncRunId};
+use throng_destinations::{Account, FileAccount, open};
+use throng_model::{FileFormat, HashedIdentifier, Personal, SyncRunId};
 use throng_store::Operation;
 
 use crate::consumer;

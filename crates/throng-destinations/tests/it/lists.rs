@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
-    Binding, Cell, Delivered, DeliveredState, Destination, DifferenceFacts, EndedRun,
-    EnsuredAudience, IdentifierKeys, IdentifierRow, Limits, PlanFacts, PlanFile, PlatformSize,
+    Binding, Cell, Delivered, DeliveredState, Destination, DestinationLimits, DifferenceFacts,
+    EndedRun, EnsuredAudience, IdentifierKeys, IdentifierRow, PlanFacts, PlanFile, PlatformSize,
     PreparedRow, Quotas, Reasons, RunRows, ScanWriter, Schema, SendClass, SendError, SendRequest,
     SendResponse, Skip, TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions, difference,
     plan_run,
@@ -19,10 +19,11 @@ use throng_destinations::{Account, MetaAccount, open, preparation};
 use throng_ledger::SqliteLedger;
 use throng_membership::MemberSet;
 use throng_model::{
-    Clock, Entropy, HashSeed, ManualClock, Personal, Secret, SplitMix64, Timestamp, UserKey,
+    Clock, Entropy, HashSeed, ManualClock, Personal, Secret, SplitMix64, SyncMode, Timestamp,
+    UserKey,
 };
 use throng_sim::meta::{MetaSim, MetaSimConfig};
-use throng_store::{DeliveredRecord, Ledger, Operation, RunState, SyncLedger, SyncMode, SyncRun};
+use throng_store::{DeliveredRecord, Ledger, Operation, RunState, SyncLedger, SyncRun};
 
 const USERS: u32 = 10;
 const SEED: HashSeed = HashSeed(3);
@@ -60,7 +61,7 @@ impl Flaky {
 
 #[async_trait]
 impl Destination for Flaky {
-    fn limits(&self) -> Limits {
+    fn limits(&self) -> DestinationLimits {
         self.inner.limits()
     }
 

@@ -2,8 +2,7 @@
 
 use proptest::prelude::*;
 use throng_feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
-use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp};
-use xxhash_rust::xxh3::xxh3_64;
+use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp, append_checksum};
 
 fn frame(kind: FrameKind, entries: Vec<FeedEntry>) -> Frame {
     Frame {
@@ -62,8 +61,7 @@ fn frames() -> impl Strategy<Value = Frame> {
 
 /// Adds a valid checksum to invalid bytes, so that the checks after it are tested.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
-    let sum = xxh3_64(&bytes);
-    bytes.extend_from_slice(&sum.to_le_bytes());
+    append_checksum(&mut bytes);
     bytes
 }
 

@@ -13,7 +13,7 @@ pub(crate) async fn holds(shop: &Shop, sql: &str, keys: &[&str]) {
 /// Asserts that a query is refused when it is planned, and that message and help contain these
 /// words.
 pub(crate) async fn refused(shop: &Shop, sql: &str, words: &[&str]) {
-    let error = shop.lake().plan_scan(&model(sql)).await.unwrap_err();
+    let error = shop.lake().plan_scan(&model(sql), &[]).await.unwrap_err();
     let said = format!("{error}; {}", error.help().unwrap_or_default());
     for word in words {
         assert!(said.contains(word), "{sql}: {said}");
@@ -160,7 +160,7 @@ async fn headers_that_have_nothing_in_common_are_refused_without_showing_them() 
     refused(&shop, "SELECT a FROM shop.rows", &["rows.csv, line 3", "3 fields", "header has 2"])
         .await;
     for sql in ["SELECT user_id FROM shop.q", "SELECT a FROM shop.h", "SELECT a FROM shop.rows"] {
-        let error = shop.lake().plan_scan(&model(sql)).await.unwrap_err();
+        let error = shop.lake().plan_scan(&model(sql), &[]).await.unwrap_err();
         let said = format!("{error:?} {}", error.help().unwrap_or_default());
         assert!(!said.to_lowercase().contains("zoe"), "{said}");
     }
@@ -336,8 +336,8 @@ async fn a_file_that_changes_after_planning_fails_its_part() {
     let lake = shop.lake();
     let by_file = model("SELECT id FROM shop.t");
     let whole = model("SELECT id FROM shop.t GROUP BY id HAVING count(id) > 0");
-    let parts = lake.plan_scan(&by_file).await.unwrap().1;
-    let all = lake.plan_scan(&whole).await.unwrap().1;
+    let parts = lake.plan_scan(&by_file, &[]).await.unwrap().1;
+    let all = lake.plan_scan(&whole, &[]).await.unwrap().1;
     assert_eq!((parts.len(), all.len()), (2, 1));
     let shop = shop.file("t/2.csv", "id\n2\n3\n");
     assert!(scan(&lake, &by_file, &parts[0]).await.is_ok());
@@ -349,7 +349,7 @@ async fn a_file_that_changes_after_planning_fails_its_part() {
     let old = ScanPart { planned_files: None, ..parts[1].clone() };
     assert_eq!(scan(&lake, &by_file, &old).await.unwrap().1.rows_read, 2);
     // A file that was added later.
-    let all = lake.plan_scan(&whole).await.unwrap().1;
+    let all = lake.plan_scan(&whole, &[]).await.unwrap().1;
     let shop = shop.file("t/3.csv", "id\n4\n");
     let error = scan(&lake, &whole, &all[0]).await.unwrap_err();
     assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
@@ -374,15 +374,15 @@ async fn a_later_file_that_changes_a_type_is_refused() {
         Shop::new().file("t/1.csv", "user_id,n,note\n1,5,a\n2,6,b\n").file("z.csv", "id\n1\n");
     let lake = shop.lake();
     let by_note = model("SELECT user_id FROM shop.t WHERE n > 5");
-    let served = lake.plan_scan(&by_note).await.unwrap().0.tables;
+    let served = lake.plan_scan(&by_note, &[]).await.unwrap().0.tables;
     assert_eq!(served[0].name, "shop.t");
     let used: Vec<&str> = served[0].columns.iter().map(|column| column.name.as_str()).collect();
     assert_eq!(used, ["user_id", "n"]);
     // A column that the model does not use, and another size of number.
     let shop = shop.file("t/2.csv", "user_id,n,note\n3,7.5,4\n");
-    assert!(lake.plan_scan_after(&by_note, &served).await.is_ok());
+    assert!(lake.plan_scan(&by_note, &served).await.is_ok());
     let shop = shop.file("t/3.csv", "user_id,n,note\n4,many,4\n");
-    let error = lake.plan_scan_after(&by_note, &served).await.unwrap_err();
+    let error = lake.plan_scan(&by_note, &served).await.unwrap_err();
     let said = format!("{error}; {}", error.help().unwrap());
     for word in ["column n is text", "t/3.csv", "was Int64", "columns: { n: text }"] {
         assert!(said.contains(word), "{said}");
@@ -390,14 +390,14 @@ async fn a_later_file_that_changes_a_type_is_refused() {
     // Declaring the type accepts it.
     let shop = shop.declare("n", "text");
     let text = model("SELECT user_id FROM shop.t WHERE n = 'many'");
-    assert!(shop.lake().plan_scan_after(&text, &served).await.is_ok());
+    assert!(shop.lake().plan_scan(&text, &served).await.is_ok());
     // A table that had rows is empty.
     let all = model("SELECT id FROM shop.z");
-    let served = shop.lake().plan_scan(&all).await.unwrap().0.tables;
+    let served = shop.lake().plan_scan(&all, &[]).await.unwrap().0.tables;
     let shop = shop.file("z.csv", "id\n");
-    let error = shop.lake().plan_scan_after(&all, &served).await.unwrap_err();
+    let error = shop.lake().plan_scan(&all, &served).await.unwrap_err();
     assert!(error.to_string().contains("shop.z no longer has rows"), "{error}");
-    assert!(shop.lake().plan_scan(&all).await.is_ok());
+    assert!(shop.lake().plan_scan(&all, &[]).await.is_ok());
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn random_folders_equal_duckdb() {
         let texts: Vec<String> =
             columns.iter().map(|c| format!("coalesce(CAST(\"{c}\" AS VARCHAR), 'NULL')")).collect();
         let model = model(&format!("SELECT {} FROM shop.{table}", texts.join(" || '|' || ")));
-        let parts = match lake.plan_scan(&model).await {
+        let parts = match lake.plan_scan(&model, &[]).await {
             Ok((_, parts)) => parts,
             Err(error) => {
                 let said = error.to_string();

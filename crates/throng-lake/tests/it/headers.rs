@@ -33,7 +33,7 @@ async fn a_first_line_of_values_is_refused_without_showing_it() {
     ] {
         let sql = format!("SELECT user_id FROM shop.{table}");
         refused(&shop, &sql, &[table, words, "`header: false`"]).await;
-        let error = shop.lake().plan_scan(&model(&sql)).await.unwrap_err();
+        let error = shop.lake().plan_scan(&model(&sql), &[]).await.unwrap_err();
         let text = format!("{error:?} {}", error.help().unwrap_or_default());
         assert!(!text.to_lowercase().contains("zoe"), "{text}");
     }
@@ -126,7 +126,7 @@ async fn a_first_line_of_words_is_a_doubt_that_shows_no_value() {
     refused(&shop, "SELECT nothing_like_it FROM shop.headed", &["user_id, city"]).await;
     for name in ["first_name", "zo", "rom"] {
         let sql = format!("SELECT {name} FROM shop.people");
-        let error = shop.lake().plan_scan(&model(&sql)).await.unwrap_err();
+        let error = shop.lake().plan_scan(&model(&sql), &[]).await.unwrap_err();
         let text = format!("{error:?} {}", error.help().unwrap_or_default());
         assert!(!text.contains("Zoe") && !text.contains("Rome"), "{text}");
     }

@@ -153,7 +153,7 @@ pub(crate) async fn scan(
 pub(crate) async fn users(lake: &Lake, sql: &str) -> (BTreeSet<UserHash>, u64, u64) {
     let model = model(sql);
     let (mut users, mut rows, mut null_keys) = (BTreeSet::new(), 0, 0);
-    for part in lake.plan_scan(&model).await.unwrap().1 {
+    for part in lake.plan_scan(&model, &[]).await.unwrap().1 {
         let (hashes, stats) = scan(lake, &model, &part).await.unwrap();
         assert_eq!(hashes.len() as u64, stats.rows_read - stats.null_keys);
         users.extend(hashes);

@@ -33,7 +33,7 @@ async fn rows_that_are_evaluated_by_themselves_are_scanned_file_by_file() {
         ("SELECT id FROM shop.visits WHERE n > (SELECT avg(n) FROM shop.visits)", 1),
         ("SELECT a.id FROM shop.visits a JOIN shop.visits b ON a.id = b.id", 1),
     ] {
-        let cut = lake.plan_scan(&model(sql)).await.unwrap().1;
+        let cut = lake.plan_scan(&model(sql), &[]).await.unwrap().1;
         assert_eq!(cut.len(), parts, "{sql}");
         let shape = if parts == 3 { Shape::FilterOnly } else { Shape::General };
         assert_eq!(lake.check_model(sql, None).await.unwrap().shape, shape, "{sql}");
@@ -44,7 +44,7 @@ async fn rows_that_are_evaluated_by_themselves_are_scanned_file_by_file() {
 async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
     let lake = shop.lake();
     let mut rows = BTreeMap::<UserHash, Vec<u64>>::new();
-    for part in lake.plan_scan(&model(sql)).await.unwrap().1 {
+    for part in lake.plan_scan(&model(sql), &[]).await.unwrap().1 {
         let mut sink = |batch: throng_lake::KeyBatch| {
             let values = batch.values.unwrap_or_else(|| vec![0; batch.hashes.len()]);
             assert_eq!(values.len(), batch.hashes.len());
@@ -158,7 +158,7 @@ async fn a_part_whose_file_is_missing_fails_and_is_not_empty() {
     let shop = days();
     let lake = shop.lake();
     let model = model("SELECT id FROM shop.visits");
-    let parts = lake.plan_scan(&model).await.unwrap().1;
+    let parts = lake.plan_scan(&model, &[]).await.unwrap().1;
     std::fs::remove_file(shop.folder().join("visits/2.csv")).unwrap();
     let error = scan(&lake, &model, &parts[1]).await.unwrap_err();
     assert!(matches!(error, LakeError::File(FileError::Source { .. })), "{error:?}");

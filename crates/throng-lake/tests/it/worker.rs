@@ -128,7 +128,7 @@ async fn twelve_bad_statements_do_no_harm() {
     for (name, sql) in bad_statements() {
         let model = model(&sql);
         let ended = async {
-            lake.plan_scan(&model).await?;
+            lake.plan_scan(&model, &[]).await?;
             scan(&lake, &model, &WHOLE).await
         };
         if let Err(error) = ended.await {

@@ -6,14 +6,14 @@ use throng_model::{Role, Timestamp};
 use crate::backend::{Backend, SqlLedger, read_one, write_tx};
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::rows::{Cells, DbRow, json};
-use crate::{HistoryEntry, HistoryLedger, NodeRow, Result, SubjectKind};
+use crate::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, Result, SubjectKind};
 
 fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     let cells = Cells::new(row, "history entry");
     Ok(HistoryEntry {
         subject_kind: SubjectKind::from(cells.text("subject_kind")?),
         subject: cells.text("subject")?,
-        what: cells.text("what")?,
+        what: HistoryEvent::from(cells.text("what")?),
         why: cells.text("why")?,
         at: cells.time("at")?,
         actor: cells.maybe_text("actor")?,
@@ -78,7 +78,7 @@ impl<B: Backend> HistoryLedger for SqlLedger<B> {
             for chunk in entries.chunks(ROWS_PER_STATEMENT) {
                 let rows = chunk.iter().map(|entry| {
                     let HistoryEntry { subject_kind, subject, what, why, at, actor } = entry;
-                    (subject_kind.name(), subject, what, why, *at, actor.as_deref())
+                    (subject_kind.name(), subject, what.name(), why, *at, actor.as_deref())
                 });
                 let insert = tx.build(
                     "INSERT INTO history (subject_kind, subject, what, why, at, actor) VALUES ",

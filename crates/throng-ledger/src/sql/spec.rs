@@ -129,29 +129,6 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
         self.backend.acquire_leadership().await
     }
 
-    async fn apply_spec(&self, spec: &serde_json::Value, now: Timestamp) -> Result<u64> {
-        write_tx!(self, Full, "applying a spec", |tx| {
-            let newest = newest_spec(tx).await?;
-            put_spec(tx, newest, spec, now).await?
-        })
-    }
-
-    async fn apply_spec_over(
-        &self,
-        base: u64,
-        spec: &serde_json::Value,
-        now: Timestamp,
-    ) -> Result<Option<u64>> {
-        write_tx!(self, Full, "applying a spec", |tx| {
-            let newest = newest_spec(tx).await?;
-            if newest.as_ref().map_or(0, |newest| newest.version) == base {
-                Some(put_spec(tx, newest, spec, now).await?)
-            } else {
-                None
-            }
-        })
-    }
-
     async fn ad_group_indexes(
         &self,
         names: &[AdGroupName],

@@ -9,8 +9,8 @@ use throng_ledger::SqliteLedger;
 use throng_model::{HashSeed, StorageProblem, Timestamp};
 use throng_sim::SmallDisk;
 use throng_store::{
-    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SpecLedger as _,
-    StoreStamp, SubjectKind,
+    HistoryEntry, HistoryEvent, HistoryLedger as _, LedgerError, MaintenanceLedger as _,
+    SpecLedger as _, StoreStamp, SubjectKind,
 };
 
 /// One history entry, large enough to need new pages.
@@ -18,7 +18,7 @@ fn entry(number: usize) -> HistoryEntry {
     HistoryEntry {
         subject_kind: SubjectKind::Sync,
         subject: "disk".to_owned(),
-        what: format!("{number}"),
+        what: HistoryEvent::from(number.to_string()),
         why: "x".repeat(3_000),
         actor: None,
         at: Timestamp(number as i64),
@@ -27,7 +27,8 @@ fn entry(number: usize) -> HistoryEntry {
 
 async fn recorded(ledger: &SqliteLedger) -> Vec<usize> {
     let entries = ledger.history(Some((&SubjectKind::Sync, "disk")), 100_000).await.unwrap();
-    let mut numbers: Vec<usize> = entries.iter().map(|entry| entry.what.parse().unwrap()).collect();
+    let mut numbers: Vec<usize> =
+        entries.iter().map(|entry| entry.what.name().parse().unwrap()).collect();
     numbers.sort_unstable();
     numbers
 }

@@ -5,14 +5,15 @@ use std::path::Path;
 use throng_ledger::SqliteLedger;
 use throng_model::Timestamp;
 use throng_store::{
-    HistoryEntry, HistoryLedger as _, LedgerError, MaintenanceLedger as _, SubjectKind,
+    HistoryEntry, HistoryEvent, HistoryLedger as _, LedgerError, MaintenanceLedger as _,
+    SubjectKind,
 };
 
 fn entry(number: i64) -> HistoryEntry {
     HistoryEntry {
         subject_kind: SubjectKind::Sync,
         subject: "integrity".to_owned(),
-        what: "written".to_owned(),
+        what: HistoryEvent::Published,
         why: format!("number {number}"),
         actor: None,
         at: Timestamp(number),

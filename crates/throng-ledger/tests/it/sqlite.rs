@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use throng_ledger::SqliteLedger;
-use throng_model::Timestamp;
+use throng_model::{SyncMode, Timestamp};
 use throng_store::conformance::{Backend, suite};
 use throng_store::{
-    Hold, HoldCause, Ledger, LedgerError, NewRun, Operation, ReasonCounts, RunState, SyncMode,
+    Hold, HoldCause, Ledger, LedgerError, NewRun, Operation, ReasonCounts, RunState,
 };
 
 struct Folder(TempDir);

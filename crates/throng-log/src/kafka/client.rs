@@ -27,9 +27,9 @@ pub struct Sasl {
     pub password: Secret,
 }
 
-/// How to reach a Kafka cluster.
+/// How to reach a Kafka cluster, with the secrets that this takes.
 #[derive(Debug, Clone)]
-pub struct KafkaSettings {
+pub struct KafkaOptions {
     /// `host:port` of some brokers, with commas between them.
     pub brokers: String,
     /// The prefix of the names of topics and groups: with `throng`, a topic is `throng.events`.
@@ -40,7 +40,7 @@ pub struct KafkaSettings {
     pub sasl: Option<Sasl>,
 }
 
-impl KafkaSettings {
+impl KafkaOptions {
     /// The full name of a topic or group.
     pub fn named(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
@@ -79,11 +79,11 @@ impl KafkaSettings {
 }
 
 /// A consumer with manually assigned partitions, outside of any group.
-pub(super) fn consumer(settings: &KafkaSettings, topic: &str) -> Result<BaseConsumer> {
-    settings
+pub(super) fn consumer(options: &KafkaOptions, topic: &str) -> Result<BaseConsumer> {
+    options
         .config()
         // Required by librdkafka, although no offsets are committed under it.
-        .set("group.id", settings.named("reader"))
+        .set("group.id", options.named("reader"))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A deleted offset must be an error: any other setting skips records silently.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::retry::POLL_INTERVAL;
 use crate::{LogError, Result};
 
-use super::client::{KafkaSettings, failed};
+use super::client::{KafkaOptions, failed};
 
 /// How soon a group detects a dead member.
 #[derive(Debug, Clone, Copy)]
@@ -64,16 +64,16 @@ impl PartitionAssignment {
     /// # Errors
     /// [`LogError::Kafka`].
     pub fn join(
-        settings: &KafkaSettings,
+        options: &KafkaOptions,
         topic: &str,
         group: &str,
         timing: GroupTiming,
     ) -> Result<Self> {
-        let topic = settings.named(topic);
+        let topic = options.named(topic);
         let (sender, partitions) = watch::channel(Vec::new());
-        let consumer: BaseConsumer<AssignmentListener> = settings
+        let consumer: BaseConsumer<AssignmentListener> = options
             .config()
-            .set("group.id", settings.named(group))
+            .set("group.id", options.named(group))
             // The offsets of this group are in the checkpoints. Committed ones would be a second truth.
             .set("enable.auto.commit", "false")
             // A fetch may start before the pause takes effect. At the end of the log it returns little.

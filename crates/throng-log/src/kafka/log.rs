@@ -18,7 +18,7 @@ use crate::file::MAX_RECORD_BYTES;
 use crate::retry::{QUEUE_FULL_RETRY_DELAY, RETRY_DELAY, TIMEOUT, retry};
 use crate::{EventLog, LogError, Record, Result, Tail};
 
-use super::client::{self, KafkaSettings, failed};
+use super::client::{self, KafkaOptions, failed};
 use super::reader::Reader;
 use super::tail::KafkaTail;
 use super::topic::{self, Admin, TopicSettings};
@@ -45,7 +45,7 @@ pub(crate) fn event_topic(partitions: u32) -> TopicSettings {
 
 /// A topic as a log: partition and offset are Kafka's. Any number of processes can write and read it.
 pub struct KafkaLog {
-    settings: KafkaSettings,
+    options: KafkaOptions,
     topic: String,
     producer: FutureProducer,
     /// Held while the records of one append are added to the queue of the producer, so that their offsets
@@ -71,10 +71,10 @@ impl KafkaLog {
     ///
     /// # Errors
     /// [`LogError::Kafka`].
-    pub async fn open(settings: &KafkaSettings, name: &str, partitions: u32) -> Result<Self> {
-        let topic = settings.named(name);
-        let count = topic::ensure(settings, &topic, &event_topic(partitions)).await?;
-        let producer = settings
+    pub async fn open(options: &KafkaOptions, name: &str, partitions: u32) -> Result<Self> {
+        let topic = options.named(name);
+        let count = topic::ensure(options, &topic, &event_topic(partitions)).await?;
+        let producer = options
             .config()
             // Each record once and in order, also when the client retries (KIP-98): the brokers discard a
             // batch whose sequence number they have. Otherwise a retry would append a batch twice, or after
@@ -92,12 +92,12 @@ impl KafkaLog {
             .set("request.timeout.ms", "10000")
             .create()
             .map_err(failed("create a producer for", &topic))?;
-        let consumer = client::consumer(settings, &topic)?;
+        let consumer = client::consumer(options, &topic)?;
         Ok(Self {
-            settings: settings.clone(),
+            options: options.clone(),
             producer,
             append_locks: (0..count).map(|_| tokio::sync::Mutex::default()).collect(),
-            admin: Arc::new(topic::admin(settings)?),
+            admin: Arc::new(topic::admin(options)?),
             consumer: Arc::new(consumer),
             topic,
         })
@@ -111,7 +111,7 @@ impl KafkaLog {
     }
 
     fn reader(&self, partition: i32, from: u64) -> Result<Reader> {
-        Reader::new(&self.settings, &self.topic, partition, from)
+        Reader::new(&self.options, &self.topic, partition, from)
     }
 
     /// The offsets of the oldest and of the next record.

@@ -10,7 +10,7 @@ mod table;
 mod tail;
 mod topic;
 
-pub use client::{KafkaSettings, Sasl, Tls};
+pub use client::{KafkaOptions, Sasl, Tls};
 pub use group::{GroupTiming, PartitionAssignment};
 pub use log::KafkaLog;
 pub use queue::KafkaQueue;

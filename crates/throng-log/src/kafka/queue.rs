@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::retry::{POLL_INTERVAL, TIMEOUT};
 use crate::{LogError, Message, Queue, Result};
 
-use super::client::{KafkaSettings, failed};
+use super::client::{KafkaOptions, failed};
 use super::group::GroupTiming;
 use super::topic::{self, TopicSettings};
 
@@ -114,10 +114,10 @@ impl KafkaQueue {
     ///
     /// # Errors
     /// [`LogError::Kafka`].
-    pub async fn open(settings: &KafkaSettings, name: &str, partitions: u32) -> Result<Self> {
-        let topic = settings.named(name);
-        topic::ensure(settings, &topic, &queue_topic(partitions)).await?;
-        let producer = settings
+    pub async fn open(options: &KafkaOptions, name: &str, partitions: u32) -> Result<Self> {
+        let topic = options.named(name);
+        topic::ensure(options, &topic, &queue_topic(partitions)).await?;
+        let producer = options
             .config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -133,15 +133,15 @@ impl KafkaQueue {
     /// # Errors
     /// [`LogError::Kafka`].
     pub async fn join(
-        settings: &KafkaSettings,
+        options: &KafkaOptions,
         name: &str,
         partitions: u32,
         timing: GroupTiming,
     ) -> Result<Self> {
-        let mut queue = Self::open(settings, name, partitions).await?;
+        let mut queue = Self::open(options, name, partitions).await?;
         let topic = queue.topic.clone();
         let offsets = Arc::default();
-        let consumer: BaseConsumer<RebalanceListener> = settings
+        let consumer: BaseConsumer<RebalanceListener> = options
             .config()
             .set("group.id", &topic)
             // Committed here when messages are done. The client would commit what it has delivered, and a

@@ -10,13 +10,13 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use crate::retry::TIMEOUT;
 use crate::{LogError, Result};
 
-use super::client::{self, KafkaSettings, failed};
+use super::client::{self, KafkaOptions, failed};
 use super::topic::{self, TopicSettings};
 
 /// Values by key that any number of processes put and read. For small tables: a read reads the whole
 /// topic, which the brokers compact to little more than one value per key.
 pub struct KafkaTable {
-    settings: KafkaSettings,
+    options: KafkaOptions,
     topic: String,
     producer: FutureProducer,
 }
@@ -32,8 +32,8 @@ impl KafkaTable {
     ///
     /// # Errors
     /// [`LogError::Kafka`].
-    pub async fn open(settings: &KafkaSettings, name: &str) -> Result<Self> {
-        let topic = settings.named(name);
+    pub async fn open(options: &KafkaOptions, name: &str) -> Result<Self> {
+        let topic = options.named(name);
         let wanted = TopicSettings {
             partitions: 1,
             settings: vec![
@@ -44,8 +44,8 @@ impl KafkaTable {
                 ("max.message.bytes", "17825792"),
             ],
         };
-        topic::ensure(settings, &topic, &wanted).await?;
-        let producer = settings
+        topic::ensure(options, &topic, &wanted).await?;
+        let producer = options
             .config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
@@ -54,7 +54,7 @@ impl KafkaTable {
             .set("delivery.timeout.ms", "30000")
             .create()
             .map_err(failed("create a producer for", &topic))?;
-        Ok(Self { settings: settings.clone(), topic, producer })
+        Ok(Self { options: options.clone(), topic, producer })
     }
 
     /// Puts a value. Durable when it returns.
@@ -73,9 +73,9 @@ impl KafkaTable {
     /// # Errors
     /// [`LogError`].
     pub async fn all(&self) -> Result<BTreeMap<String, Bytes>> {
-        let (settings, topic) = (self.settings.clone(), self.topic.clone());
+        let (options, topic) = (self.options.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
-            let consumer = client::consumer(&settings, &topic)?;
+            let consumer = client::consumer(&options, &topic)?;
             let watermarks = consumer.fetch_watermarks(&topic, 0, TIMEOUT);
             let (low, high) = watermarks.map_err(failed("get the offsets of", &topic))?;
             let mut table = BTreeMap::new();

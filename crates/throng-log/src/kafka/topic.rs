@@ -13,7 +13,7 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use crate::retry::{POLL_INTERVAL, RETRY_DELAY, TIMEOUT, retry};
 use crate::{LogError, Result};
 
-use super::client::{KafkaSettings, failed};
+use super::client::{KafkaOptions, failed};
 
 /// Polls for connection errors, two seconds in total.
 const CONNECTION_ERROR_POLLS: u32 = 40;
@@ -43,11 +43,11 @@ pub struct TopicReport {
 ///
 /// # Errors
 /// [`LogError::Kafka`] if no broker answers, or this user may not describe a topic.
-pub async fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<Vec<TopicReport>> {
-    let (admin, probe) = (admin(settings)?, Probe::new(settings)?);
+pub async fn check_brokers(options: &KafkaOptions, topics: &[&str]) -> Result<Vec<TopicReport>> {
+    let (admin, probe) = (admin(options)?, Probe::new(options)?);
     let mut reports = Vec::with_capacity(topics.len());
     for name in topics {
-        let topic = settings.named(name);
+        let topic = options.named(name);
         let partitions = probe.partitions(&topic).await?;
         let refusal = match partitions {
             Some(_) => None,
@@ -72,8 +72,8 @@ pub async fn check_brokers(settings: &KafkaSettings, topics: &[&str]) -> Result<
 
 pub(super) type Admin = AdminClient<DefaultClientContext>;
 
-pub(super) fn admin(settings: &KafkaSettings) -> Result<Admin> {
-    settings.config().create().map_err(failed("connect to the brokers for", &settings.prefix))
+pub(super) fn admin(options: &KafkaOptions) -> Result<Admin> {
+    options.config().create().map_err(failed("connect to the brokers for", &options.prefix))
 }
 
 /// Inspects topics, and finds out why no broker answers: a failed call reports only a timeout.
@@ -103,11 +103,11 @@ impl ProducerContext for ConnectionErrors {
 }
 
 impl Probe {
-    fn new(settings: &KafkaSettings) -> Result<Self> {
-        let producer = settings.config().create_with_context(ConnectionErrors::default());
+    fn new(options: &KafkaOptions) -> Result<Self> {
+        let producer = options.config().create_with_context(ConnectionErrors::default());
         producer
             .map(|producer| Self(Arc::new(producer)))
-            .map_err(failed("connect to the brokers for", &settings.prefix))
+            .map_err(failed("connect to the brokers for", &options.prefix))
     }
 
     /// The number of partitions of a topic; `None` if there is no such topic.
@@ -152,15 +152,15 @@ impl Probe {
 
 /// The number of partitions of a topic, which is created if it is missing.
 pub(super) async fn ensure(
-    settings: &KafkaSettings,
+    options: &KafkaOptions,
     topic: &str,
     wanted: &TopicSettings,
 ) -> Result<u32> {
-    let probe = Probe::new(settings)?;
+    let probe = Probe::new(options)?;
     if let Some(found) = probe.partitions(topic).await? {
         return Ok(found);
     }
-    let admin = admin(settings)?;
+    let admin = admin(options)?;
     let partitions = i32::try_from(wanted.partitions.max(1)).unwrap_or(i32::MAX);
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     for (name, value) in &wanted.settings {

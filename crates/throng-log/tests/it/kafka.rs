@@ -7,20 +7,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use throng_log::conformance::{LogBackend, QueueBackend, queue_suite, suite};
 use throng_log::{
-    EventLog, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings, KafkaTable, Message,
+    EventLog, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, Message,
     PartitionAssignment, Queue, check_brokers,
 };
 
 /// Settings with a prefix of this run alone.
-pub(crate) fn settings() -> KafkaSettings {
+pub(crate) fn settings() -> KafkaOptions {
     let brokers = std::env::var("THRONG_KAFKA")
         .expect("THRONG_KAFKA is not set: run the tests by `cargo xtask test`");
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().file_name().unwrap().to_str().unwrap().trim_matches('.').to_owned();
-    KafkaSettings { brokers, prefix: format!("log-it-{run}"), tls: None, sasl: None }
+    KafkaOptions { brokers, prefix: format!("log-it-{run}"), tls: None, sasl: None }
 }
 
-struct Kafka(KafkaSettings);
+struct Kafka(KafkaOptions);
 
 #[async_trait]
 impl LogBackend for Kafka {
@@ -34,7 +34,7 @@ async fn a_topic_passes() {
     suite(&Kafka(settings())).await;
 }
 
-struct Topic(KafkaSettings);
+struct Topic(KafkaOptions);
 
 #[async_trait]
 impl QueueBackend for Topic {
@@ -163,7 +163,7 @@ async fn a_table_has_the_latest_value_of_each_key() {
 
 #[tokio::test]
 async fn unreachable_brokers_are_reported_with_a_hint() {
-    let unreachable = KafkaSettings { brokers: "127.0.0.1:1".into(), ..settings() };
+    let unreachable = KafkaOptions { brokers: "127.0.0.1:1".into(), ..settings() };
     let error = check_brokers(&unreachable, &["events"]).await.unwrap_err().to_string();
     assert!(error.contains("node.kafka.brokers"), "{error}");
 }

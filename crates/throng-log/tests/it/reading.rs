@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, FutureProducer, Producer};
-use throng_log::{EventLog, KafkaLog, KafkaSettings, LogError, Record, Sasl, Tls, check_brokers};
+use throng_log::{EventLog, KafkaLog, KafkaOptions, LogError, Record, Sasl, Tls, check_brokers};
 use throng_model::{Clock, Secret, SystemClock, Timestamp};
 
 use crate::kafka::settings;
@@ -32,7 +32,7 @@ fn values(records: &[Record]) -> Vec<&[u8]> {
     records.iter().map(|record| &record.value[..]).collect()
 }
 
-fn producer(settings: &KafkaSettings, more: &[(&str, &str)]) -> ClientConfig {
+fn producer(settings: &KafkaOptions, more: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &settings.brokers);
     more.iter().for_each(|(name, value)| {
@@ -115,8 +115,8 @@ async fn records_of_aborted_transactions_are_not_read() {
     assert_eq!(values(&rest), wanted[3..]);
 }
 
-fn secure(mechanism: &str, username: String) -> KafkaSettings {
-    KafkaSettings {
+fn secure(mechanism: &str, username: String) -> KafkaOptions {
+    KafkaOptions {
         brokers: setting("THRONG_KAFKA_SECURE"),
         tls: Some(Tls { ca_file: Some(PathBuf::from(setting("THRONG_CA"))) }),
         sasl: Some(Sasl {
@@ -142,7 +142,7 @@ async fn every_sasl_mechanism_works() {
 async fn missing_rights_are_reported_with_a_hint() {
     let user = secure("PLAIN", setting("THRONG_KAFKA_USER"));
     KafkaLog::open(&user, "there", 1).await.unwrap();
-    let guest = KafkaSettings { sasl: secure("PLAIN", setting("THRONG_KAFKA_GUEST")).sasl, ..user };
+    let guest = KafkaOptions { sasl: secure("PLAIN", setting("THRONG_KAFKA_GUEST")).sasl, ..user };
     for topic in ["there", "missing"] {
         let error = check_brokers(&guest, &[topic]).await.unwrap_err().to_string();
         assert!(error.contains("give the user the rights in docs/operate/kafka.md"), "{error}");

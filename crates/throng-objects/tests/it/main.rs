@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use throng_model::Secret;
 use throng_objects::conformance::{ObjectsBackend, suite};
-use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
+use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects, Service};
 
 struct Directory(tempfile::TempDir);
 
@@ -42,7 +42,7 @@ impl S3 {
         let keys =
             ["THRONG_S3_ACCESS_KEY", "THRONG_S3_SECRET_KEY"].map(|n| Secret::new(setting(n)));
         let [key, secret] = keys;
-        let settings = BucketSettings {
+        let settings = BucketOptions {
             service: Service::S3 {
                 endpoint: Some(setting("THRONG_S3")),
                 region: "us-east-1".to_owned(),
@@ -83,7 +83,7 @@ async fn wrong_keys_and_buckets_are_reported_in_one_line() {
     let local = tempfile::tempdir().unwrap();
     let check = async |bucket: &str, secret: &str| {
         let keys = Some((key.clone(), Secret::new(secret)));
-        let settings = BucketSettings {
+        let settings = BucketOptions {
             service: Service::S3 {
                 endpoint: Some(server.clone()),
                 region: "us-east-1".into(),

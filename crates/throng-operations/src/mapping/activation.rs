@@ -5,22 +5,14 @@ use throng_api::{
     ActivationOutcome, ActivationReceipt, ActivationRun, ActivationRunState, ActivationTask,
     ActivationTaskProgress, ActivationTaskState, ActivationVerdict, SyncRemovalRule, SyncSize,
 };
-use throng_model::Timestamp;
+use throng_model::{SyncMode, Timestamp};
 use throng_store::{
     Batch, BatchOutcome, BatchState, Check, Operation, Receipt, RemovalRule, RunState, SizeRecord,
-    SyncMode, SyncRun, Task, TaskState, Verdict,
+    SyncRun, Task, TaskState, Verdict,
 };
 
-/// The mode of a sync of the spec.
-pub fn declared_mode(mode: throng_spec::SyncMode) -> ActivationMode {
-    match mode {
-        throng_spec::SyncMode::Mirror => ActivationMode::Mirror,
-        throng_spec::SyncMode::Add => ActivationMode::Add,
-        throng_spec::SyncMode::Replace => ActivationMode::Replace,
-    }
-}
-
-fn mode(mode: SyncMode) -> ActivationMode {
+/// The mode of a sync.
+pub fn mode(mode: SyncMode) -> ActivationMode {
     match mode {
         SyncMode::Mirror => ActivationMode::Mirror,
         SyncMode::Add => ActivationMode::Add,

@@ -4,7 +4,8 @@ use throng_alerts::ReceiverTest;
 use throng_api::{
     AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertReceiver, AlertSeverity,
 };
-use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver, Severity};
+use throng_model::Severity;
+use throng_store::{Alert, AlertEventKind, Delivery, DeliveryState, Receiver};
 
 /// An alert with those of the deliveries that are its own.
 pub fn item(alert: Alert, deliveries: &[Delivery]) -> AlertItem {

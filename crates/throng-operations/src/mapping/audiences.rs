@@ -97,7 +97,7 @@ pub fn history_item(entry: HistoryEntry) -> HistoryItem {
     HistoryItem {
         subject_kind: entry.subject_kind.into(),
         subject: entry.subject,
-        what: entry.what,
+        what: entry.what.into(),
         why: entry.why,
         at: entry.at,
         actor: entry.actor,

@@ -47,7 +47,7 @@ pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, 
 pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<NodeHealth> {
     let impact = ctx.health.impact();
     let index = ctx.membership.load();
-    let served = index.versions().map(|(name, version, _)| (name.to_string(), version));
+    let served = index.snapshots().map(|(name, file)| (name.to_string(), file.meta().version));
     Json(NodeHealth {
         ready: impact != Some(Impact::NotReady),
         degraded: impact.is_some(),

@@ -58,14 +58,14 @@ const SPEC_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Limits on requests, from the spec's node settings.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct RequestLimits {
     /// The maximum length of a body.
     pub(crate) max_request_bytes: usize,
     /// The timeout of a request, without the time in which its body arrives. Streams have none.
     pub(crate) timeout: Duration,
 }
 
-impl Limits {
+impl RequestLimits {
     /// The limits that a spec sets.
     pub(crate) fn of(settings: &NodeSettings) -> Self {
         Self {
@@ -87,7 +87,7 @@ pub(crate) struct PageRoutes {
 pub(crate) fn router(
     ctx: Arc<NodeContext>,
     guard: Arc<Guard>,
-    limits: Limits,
+    limits: RequestLimits,
     page: PageRoutes,
     stop: CancellationToken,
 ) -> Router {

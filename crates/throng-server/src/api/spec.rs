@@ -39,7 +39,7 @@ pub(crate) async fn current(
 }
 
 /// Checks a spec and returns what applying it would change. Changes nothing.
-#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
+#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
 pub(crate) async fn plan(
     State(ctx): State<Arc<NodeContext>>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
@@ -54,7 +54,7 @@ pub(crate) async fn plan(
 }
 
 /// Checks a spec and applies it to the running node.
-#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = SpecChanged, description = "`version`: the new version; `plan`: what changed"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds"), (status = 409, description = "another spec was applied since `base_version`")))]
+#[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = SpecChanged, description = "`version`: the new version; `plan`: what changed"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds"), (status = 409, description = "`conflict`: another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
     State(ctx): State<Arc<NodeContext>>,
     Extension(caller): Extension<Caller>,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
+use throng_activation::RunScope;
 use throng_api::{
     ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed, TaskDetail,
     TaskList, TasksEnqueued,
 };
 use throng_model::{SyncRunId, TaskId};
-use throng_operations::syncs::RunScope;
 use throng_operations::{runs as run_operations, syncs as operations};
 
 use crate::NodeContext;

@@ -6,7 +6,7 @@ use throng_activation::{RemovedSync, removed_syncs};
 use throng_lake::Lake;
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, SyncName, Timestamp};
 use throng_spec::{Action, ObjectKind, Plan, Problem, Role, Spec, SpecFiles, SpecOrigin};
-use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
+use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SpecApplied, SpecUpdate};
 
 use crate::roles::aggregate::GateSink;
 use crate::{CheckError, CheckedModel, NodeContext};
@@ -209,7 +209,7 @@ pub(super) async fn queue_refreshes(
         let entry = HistoryEntry {
             subject_kind: throng_store::SubjectKind::Spec,
             subject: "spec".to_owned(),
-            what: "applied".to_owned(),
+            what: HistoryEvent::Applied,
             why: format!("version {} with {} changes", applied.version, applied.plan.changes.len()),
             at: now,
             actor: actor.map(str::to_owned),
@@ -225,21 +225,25 @@ fn removal_entries(
     actor: Option<&str>,
     now: Timestamp,
 ) -> Vec<HistoryEntry> {
-    let entry = |sync: &SyncName, what: &str, why: String| HistoryEntry {
+    let entry = |sync: &SyncName, what: HistoryEvent, why: String| HistoryEntry {
         subject_kind: throng_store::SubjectKind::Sync,
         subject: sync.to_string(),
-        what: what.to_owned(),
+        what,
         why,
         at: now,
         actor: actor.map(str::to_owned),
     };
     let version = applied.version;
     let removed = applied.removed.iter().map(|(sync, what)| {
-        entry(sync, "removed", format!("version {version} of the spec does not have it: {what}"))
+        entry(
+            sync,
+            HistoryEvent::Removed,
+            format!("version {version} of the spec does not have it: {what}"),
+        )
     });
     let cancelled = applied.cancelled.iter().map(|sync| {
         let why = format!("version {version} of the spec has it again; its audience stays");
-        entry(sync, "removal_cancelled", why)
+        entry(sync, HistoryEvent::RemovalCancelled, why)
     });
     removed.chain(cancelled).collect()
 }

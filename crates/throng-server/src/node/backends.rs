@@ -7,12 +7,15 @@ use std::time::Duration;
 use throng_aggregator::{Feed, KafkaFeed, LocalFeed};
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
-    EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaQueue, KafkaSettings,
-    KafkaTable, MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
+    EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable,
+    MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
 };
 use throng_model::Secret;
-use throng_objects::{BucketObjects, BucketSettings, DirectoryObjects, Objects, Service};
-use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Role, SecretRef};
+use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects, Service};
+use throng_spec::{
+    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
+    Role, SecretRef, ServiceSettings,
+};
 use throng_store::Ledger;
 
 use crate::Queues;
@@ -98,10 +101,10 @@ type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, Queues, Option<PartitionAssignment
 
 async fn kafka_log(
     config: &NodeConfig,
-    settings: &throng_spec::KafkaSettings,
+    settings: &KafkaSettings,
     roles: &[Role],
 ) -> Result<Log, NodeError> {
-    let kafka = kafka_settings(&config.env, settings)?;
+    let kafka = kafka_options(&config.env, settings)?;
     let session = Duration::from_millis(u64::from(settings.session_ms));
     let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.spec.node.log_partitions;
@@ -152,11 +155,11 @@ pub(super) fn ledger_url(
     Ok(url)
 }
 
-/// The settings of a Kafka client, with the resolved secrets.
-pub(super) fn kafka_settings(
+/// The options of a Kafka client: the settings, with the resolved secrets.
+pub(super) fn kafka_options(
     env: &Environment,
-    settings: &throng_spec::KafkaSettings,
-) -> Result<KafkaSettings, NodeError> {
+    settings: &KafkaSettings,
+) -> Result<KafkaOptions, NodeError> {
     let sasl = match &settings.sasl {
         Some(sasl) => Some(Sasl {
             mechanism: sasl.mechanism.clone(),
@@ -165,7 +168,7 @@ pub(super) fn kafka_settings(
         }),
         None => None,
     };
-    Ok(KafkaSettings {
+    Ok(KafkaOptions {
         brokers: settings.brokers.clone(),
         prefix: settings.prefix.clone(),
         tls: settings.tls.then(|| Tls { ca_file: settings.ca_file.clone() }),
@@ -173,13 +176,13 @@ pub(super) fn kafka_settings(
     })
 }
 
-/// The settings of a bucket, with the resolved secrets.
-pub(super) fn bucket_settings(
+/// The options of a bucket: its settings, with the resolved secrets.
+pub(super) fn bucket_options(
     env: &Environment,
-    bucket: &throng_spec::BucketSettings,
-) -> Result<BucketSettings, NodeError> {
+    bucket: &BucketSettings,
+) -> Result<BucketOptions, NodeError> {
     let service = match &bucket.service {
-        throng_spec::Service::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
+        ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
             endpoint: endpoint.clone(),
             ca_file: ca_file.clone(),
             region: region.clone(),
@@ -191,14 +194,14 @@ pub(super) fn bucket_settings(
                 None => None,
             },
         },
-        throng_spec::Service::Gcs { service_account } => Service::Gcs {
+        ServiceSettings::Gcs { service_account } => Service::Gcs {
             service_account: match service_account {
                 Some(key) => Some(secret(env, "bucket.service_account", key)?),
                 None => None,
             },
         },
     };
-    Ok(BucketSettings {
+    Ok(BucketOptions {
         service,
         bucket: bucket.name.clone(),
         prefix: bucket.prefix.clone(),
@@ -211,7 +214,7 @@ fn objects(config: &NodeConfig, settings: &NodeSettings) -> Result<Arc<dyn Objec
     Ok(match &settings.objects {
         ObjectsSettings::Directory => Arc::new(DirectoryObjects::open(root)?),
         ObjectsSettings::Bucket(bucket) => {
-            Arc::new(BucketObjects::open(root, &bucket_settings(&config.env, bucket)?)?)
+            Arc::new(BucketObjects::open(root, &bucket_options(&config.env, bucket)?)?)
         }
     })
 }

@@ -12,8 +12,7 @@ use throng_objects::BucketObjects;
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
 use super::backends::{
-    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings,
-    ledger_url,
+    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options, ledger_url,
 };
 use super::{Environment, NodeError, consistency};
 
@@ -141,7 +140,7 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
     let LogSettings::Kafka(kafka) = &settings.log else {
         return Finding::ok_with(NAME, "files of the data directory");
     };
-    let kafka = match kafka_settings(env, kafka) {
+    let kafka = match kafka_options(env, kafka) {
         Ok(kafka) => kafka,
         Err(error) => return Finding::failed(NAME, &error, "set what node.kafka.password names"),
     };
@@ -179,9 +178,9 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
         return Finding::ok_with(NAME, "files of the data directory");
     };
     let checked = async {
-        let settings = bucket_settings(env, bucket)?;
+        let options = bucket_options(env, bucket)?;
         let folder = std::env::temp_dir().join(format!("throng-check-{}", std::process::id()));
-        let objects = BucketObjects::open(folder.clone(), &settings)?;
+        let objects = BucketObjects::open(folder.clone(), &options)?;
         let checked = objects.check(&format!("{:016x}", SystemEntropy.next_u64())).await;
         // A folder of local copies, which is empty.
         let _ = std::fs::remove_dir_all(folder);

@@ -11,7 +11,7 @@ use throng_objects::{BucketObjects, Objects};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use throng_store::MaintenanceLedger as _;
 
-use super::backends::{EVENTS, bucket_settings, kafka_settings, ledger_url};
+use super::backends::{EVENTS, bucket_options, kafka_options, ledger_url};
 use super::connect::Finding;
 use super::{Environment, NodeError};
 
@@ -25,7 +25,7 @@ pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Fin
     let ObjectsSettings::Bucket(bucket) = &settings.objects else { return Vec::new() };
     let folder = std::env::temp_dir().join(format!("throng-compare-{}", std::process::id()));
     let mut findings = Vec::new();
-    let opened = bucket_settings(env, bucket)
+    let opened = bucket_options(env, bucket)
         .and_then(|bucket| Ok(BucketObjects::open(folder.clone(), &bucket)?));
     if let Ok(objects) = opened {
         let objects: Arc<dyn Objects> = Arc::new(objects);
@@ -113,7 +113,7 @@ async fn checkpoints(
 ) -> Option<Finding> {
     const NAME: &str = "checkpoints";
     let LogSettings::Kafka(kafka) = &settings.log else { return None };
-    let kafka = kafka_settings(env, kafka).ok()?;
+    let kafka = kafka_options(env, kafka).ok()?;
     let reports = check_brokers(&kafka, &[EVENTS]).await.ok()?;
     let partitions = reports.first().and_then(|report| report.partitions);
     let compared = async {

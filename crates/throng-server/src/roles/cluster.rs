@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_api::{GateApplied, NodeSummary};
+use throng_model::POLL_INTERVAL;
 use throng_operations::members::{NodeStatus, members};
 use throng_refresh::{declared_audiences, inspect_files, reload_membership};
 use throng_store::{LedgerError, NodeRow};
@@ -14,8 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::node::{NodeError, switch_to_applied_spec};
 use crate::{Change, NodeContext};
 
-/// How often the ledger is polled for what other nodes did.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a node writes its status.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the files that are served are inspected.

@@ -369,7 +369,7 @@ async fn the_history_names_the_actor() {
         .iter()
         .find(|e| e.subject_kind == throng_store::SubjectKind::Token && e.subject == "ann")
         .unwrap();
-    assert_eq!((made.what.as_str(), made.actor.as_deref()), ("created", Some("admin")));
+    assert_eq!((made.what.name(), made.actor.as_deref()), ("created", Some("admin")));
     let applied = all.iter().find(|e| e.subject_kind == throng_store::SubjectKind::Spec).unwrap();
     assert_eq!(applied.actor, None, "by the node itself, at its start");
     node.shutdown().await;

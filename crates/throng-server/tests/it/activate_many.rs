@@ -16,10 +16,10 @@ use throng_destinations::{Account, MetaAccount};
 use throng_ledger::SqliteLedger;
 use throng_membership::{MemberSet, MembershipIndex, ShardDictionary};
 use throng_model::{
-    AdjustableClock, Clock, HashSeed, Personal, Secret, SyncName, UserHash, UserKey,
+    AdjustableClock, Clock, HashSeed, Personal, Secret, SyncMode, SyncName, UserHash, UserKey,
 };
 use throng_sim::meta::{FaultScript, MetaSim, MetaSimConfig};
-use throng_store::{Ledger, RunState, SyncLedger, SyncMode, Task, TaskState};
+use throng_store::{Ledger, RunState, SyncLedger, Task, TaskState};
 use tokio::sync::Mutex;
 
 const AUDIENCES: u32 = 2_000;

@@ -344,7 +344,7 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
         .await;
     let history = history.unwrap();
     for what in ["paused", "resumed"] {
-        let entry = history.iter().find(|entry| entry.what == what).unwrap();
+        let entry = history.iter().find(|entry| entry.what.name() == what).unwrap();
         assert!(entry.actor.is_some(), "{entry:?}");
     }
     node.shutdown().await;

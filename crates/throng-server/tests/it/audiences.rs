@@ -236,7 +236,7 @@ async fn a_paused_audience_is_not_refreshed_by_its_schedule() {
             .history(Some((&throng_store::SubjectKind::Audience, "buyers")), 50)
             .await
             .unwrap();
-        history.iter().filter(|entry| entry.what == "skipped").count()
+        history.iter().filter(|entry| entry.what == throng_store::HistoryEvent::Skipped).count()
     };
     let refreshes = async || ledger.refreshes(Some(&name), 9).await.unwrap();
     assert_eq!(client.post("/v1/audiences/buyers/pause", &json!({})).await.0, 200);

@@ -200,7 +200,11 @@ async fn a_snapshot_with_the_name_of_another_is_not_served_and_its_audience_is_r
     let ledger = &node.context().ledger;
     let history =
         ledger.history(Some((&throng_store::SubjectKind::Audience, "even")), 100).await.unwrap();
-    let why = &history.iter().find(|entry| entry.what == "damaged").unwrap().why;
+    let why = &history
+        .iter()
+        .find(|entry| entry.what == throng_store::HistoryEvent::Damaged)
+        .unwrap()
+        .why;
     assert!(why.contains("version 2 of audience `odd`"), "{why}");
     assert!(why.contains("version 1 is served in its place"), "{why}");
     let cleared = async {

@@ -20,6 +20,7 @@ mod limits;
 mod metrics;
 mod node;
 mod openapi;
+mod openapi_document;
 mod queries;
 mod removals;
 mod schedules;

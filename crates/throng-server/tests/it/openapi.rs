@@ -19,14 +19,19 @@ ad_groups:
 "#;
 
 /// Compares values with the schemas of one document. Properties that a schema does not name are errors.
-struct Schemas<'a> {
+pub(crate) struct Schemas<'a> {
     document: &'a Value,
     errors: Vec<String>,
 }
 
 impl<'a> Schemas<'a> {
-    fn new(document: &'a Value) -> Self {
+    pub(crate) fn new(document: &'a Value) -> Self {
         Self { document, errors: Vec::new() }
+    }
+
+    /// What differs.
+    pub(crate) fn into_errors(self) -> Vec<String> {
+        self.errors
     }
 
     fn resolved(&self, schema: &'a Value) -> &'a Value {
@@ -45,7 +50,7 @@ impl<'a> Schemas<'a> {
         tried.errors.is_empty()
     }
 
-    fn compare(&mut self, schema: &'a Value, value: &Value, at: &str) {
+    pub(crate) fn compare(&mut self, schema: &'a Value, value: &Value, at: &str) {
         let schema = self.resolved(schema);
         if let Some(parts) = schema["allOf"].as_array() {
             self.compare_parts(parts, value, at);

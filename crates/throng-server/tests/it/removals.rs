@@ -100,7 +100,7 @@ async fn history_actor(node: &Node, what: &str) -> Option<bool> {
         .history(Some((&throng_store::SubjectKind::Sync, SYNC)), 100)
         .await
         .unwrap();
-    let entry = history.into_iter().find(|entry| entry.what == what)?;
+    let entry = history.into_iter().find(|entry| entry.what.name() == what)?;
     Some(entry.actor.is_some())
 }
 

@@ -262,7 +262,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     };
     let mut settings = settings;
     let throng_spec::ObjectsSettings::Bucket(bucket) = &mut settings.objects else { panic!() };
-    let throng_spec::Service::S3 { ca_file, .. } = &mut bucket.service else { panic!() };
+    let throng_spec::ServiceSettings::S3 { ca_file, .. } = &mut bucket.service else { panic!() };
     *ca_file = None;
     let found = throng_server::check_backends(&settings, &(Arc::new(wrong) as _)).await;
     for finding in &found {

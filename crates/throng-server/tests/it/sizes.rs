@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, ManualClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{MetaSim, MetaSimConfig};
-use throng_store::HistoryEntry;
+use throng_store::{HistoryEntry, HistoryEvent};
 
 use crate::{Client, noon, query_worker, until};
 
@@ -114,7 +114,7 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
         (&json!(3_000), &json!(3_100), &json!(3_000), &json!("meta/12"))
     );
     until("the delivery is checked", async || {
-        history(&node).await.iter().any(|entry| entry.what == "check_passed")
+        history(&node).await.iter().any(|entry| entry.what == HistoryEvent::CheckPassed)
     })
     .await;
     // It is read again without a delivery; a check with the same result is not recorded again.
@@ -124,7 +124,7 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
         assert_eq!((&known["verdict"], &known["reason"]), (&json!("passed"), &Value::Null));
     }
     let checks = |history: Vec<HistoryEntry>| {
-        history.iter().filter(|entry| entry.what.starts_with("check_")).count()
+        history.iter().filter(|entry| entry.what.name().starts_with("check_")).count()
     };
     assert_eq!(checks(history(&node).await), 1);
     assert_eq!(client.get("/v1/syncs").await["syncs"][0]["size"]["lower"], json!(3_000));

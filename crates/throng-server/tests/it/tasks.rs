@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use throng_log::{GroupTiming, KafkaQueue, KafkaSettings, Message, Queue};
+use throng_log::{GroupTiming, KafkaOptions, KafkaQueue, Message, Queue};
 use throng_model::{Clock, HashedIdentifier, SystemClock, Timestamp};
 use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
@@ -75,7 +75,7 @@ async fn runs(node: &Node) -> Vec<SyncRun> {
 
 /// The dead-letter topic, read by a normal consumer.
 async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
-    let settings = KafkaSettings {
+    let settings = KafkaOptions {
         brokers: setting("THRONG_KAFKA"),
         prefix: deployment.name().to_owned(),
         tls: None,

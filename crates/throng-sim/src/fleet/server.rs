@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
-use serde_json::json;
+use serde::Serialize;
+use throng_api::{EventRejected, EventsAccepted};
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, FrameOutcome, Gate, OwnInsertion};
 use throng_model::{AdGroupName, Timestamp};
@@ -200,13 +201,18 @@ impl AdServer {
         if batch.is_empty() {
             return Ok(());
         }
-        let body: String = batch.iter().map(|event| format!("{}\n", line(event))).collect();
+        let mut body = Vec::new();
+        for event in &batch {
+            serde_json::to_writer(&mut body, &EventLine::new(event))
+                .map_err(|error| self.error("write an event", error))?;
+            body.push(b'\n');
+        }
         let request = self
             .http
             .post(format!("{}/v1/events", self.config.node_url))
             .header("content-type", "application/x-ndjson")
             .body(body);
-        let response: serde_json::Value = self
+        let outcome: EventsAccepted = self
             .with_token(request)
             .send()
             .await
@@ -215,15 +221,13 @@ impl AdServer {
             .json()
             .await
             .map_err(|e| self.error("decode the response to events", e))?;
-        let rejected = response["rejected"].as_array().map_or(0, Vec::len);
-        if rejected > 0 {
-            let why = response["rejected"][0].to_string();
+        if let Some(EventRejected { line, field, message, .. }) = outcome.rejected.first() {
+            let why = format!("line {line}, {field}: {message}");
             return Err(FleetError::Rejected { server: self.number, why });
         }
-        let accepted = response["accepted"].as_u64().unwrap_or(0);
-        self.progress.events_accepted.fetch_add(accepted, Ordering::Relaxed);
+        self.progress.events_accepted.fetch_add(outcome.accepted, Ordering::Relaxed);
         let mut all = self.progress.accepted.lock();
-        let positions = positions(&response);
+        let positions: Vec<(u32, u64)> = outcome.positions.into_iter().collect();
         for event in batch {
             if event.kind != "insertion" {
                 *all.entry((event.kind, event.ad_group)).or_default() += 1;
@@ -235,25 +239,30 @@ impl AdServer {
     }
 }
 
-/// The log positions of the events of a response, by partition.
-fn positions(response: &serde_json::Value) -> Vec<(u32, u64)> {
-    let positions = response["positions"].as_object().into_iter().flatten();
-    positions.filter_map(|(number, at)| Some((number.parse().ok()?, at.as_u64()?))).collect()
+/// An event as a line of NDJSON.
+#[derive(Serialize)]
+struct EventLine<'a> {
+    id: String,
+    kind: &'a str,
+    ad_group: &'a AdGroupName,
+    insertion_id: String,
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inserted_at: Option<String>,
 }
 
-/// An event as a line of NDJSON. Its id derives from the request, so that it counts once if it is sent twice.
-fn line(event: &Due) -> serde_json::Value {
-    let mut line = json!({
-        "id": format!("{}-{}", event.kind, event.request),
-        "kind": event.kind,
-        "ad_group": event.ad_group,
-        "insertion_id": format!("insertion-{}", event.request),
-        "at": event.at.to_string(),
-    });
-    if event.kind != "insertion" {
-        line["inserted_at"] = json!(event.inserted_at.to_string());
+impl<'a> EventLine<'a> {
+    /// Its id derives from the request, so that it counts once if it is sent twice.
+    fn new(event: &'a Due) -> Self {
+        Self {
+            id: format!("{}-{}", event.kind, event.request),
+            kind: event.kind,
+            ad_group: &event.ad_group,
+            insertion_id: format!("insertion-{}", event.request),
+            at: event.at.to_string(),
+            inserted_at: (event.kind != "insertion").then(|| event.inserted_at.to_string()),
+        }
     }
-    line
 }
 
 /// Applies the feed to a gate until `stop`; reconnects after an interruption.

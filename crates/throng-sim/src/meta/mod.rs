@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{MetaSimConfig, Tier};
 pub use faults::{FaultKind, FaultRule, FaultScript};
 pub use oracle::{
-    AudienceSummary, CallCounts, MemberRow, RequestCounts, digest_of, member_identity,
+    CallCounts, MemberRow, RequestCounts, SimulatedAudience, digest_of, member_identity,
 };
 
 /// The time for running calls when the server stops.
@@ -86,9 +86,9 @@ impl Shared {
         Ok(())
     }
 
-    fn audiences(&self) -> Vec<AudienceSummary> {
+    fn audiences(&self) -> Vec<SimulatedAudience> {
         let now = self.config.clock.now();
-        self.state().settled(&self.config, now).map(AudienceSummary::of).collect()
+        self.state().settled(&self.config, now).map(SimulatedAudience::of).collect()
     }
 
     fn with_audience<T>(&self, id: &str, read: impl FnOnce(&audience::Audience) -> T) -> Option<T> {
@@ -176,7 +176,7 @@ impl MetaSim {
     }
 
     /// All audiences, oldest first.
-    pub fn audiences(&self) -> Vec<AudienceSummary> {
+    pub fn audiences(&self) -> Vec<SimulatedAudience> {
         self.shared.audiences()
     }
 

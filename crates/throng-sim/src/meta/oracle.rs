@@ -10,7 +10,7 @@ use super::audience::Audience;
 
 /// An audience as the oracle shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AudienceSummary {
+pub struct SimulatedAudience {
     /// The platform's id.
     pub id: String,
     /// The ad account, without `act_`.
@@ -21,7 +21,7 @@ pub struct AudienceSummary {
     pub members: u64,
 }
 
-impl AudienceSummary {
+impl SimulatedAudience {
     pub(super) fn of(audience: &Audience) -> Self {
         Self {
             id: audience.id.to_string(),

@@ -6,7 +6,7 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
-use crate::{FileFolder, HostPort, MetaAccount, NodeSettings, SecretRef, Source, SpecOrigin};
+use crate::{FileFolder, HostPort, MetaSettings, NodeSettings, SecretRef, Source, SpecOrigin};
 
 /// The positions of the fields of a destination on a server.
 pub(super) struct DestinationAt {
@@ -85,7 +85,7 @@ impl Reader {
     }
 
     /// Checks that a destination may be on its server, and that its secrets may be sent there.
-    pub(super) fn admit_destination(&mut self, destination: &MetaAccount, at: &DestinationAt) {
+    pub(super) fn admit_destination(&mut self, destination: &MetaSettings, at: &DestinationAt) {
         let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
         let limits = std::sync::Arc::clone(limits);
         let Ok(host) = destination.server() else { return };

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use throng_model::Severity;
+
 use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::{Node, Value};
-use crate::{AlertSeverity, SecretRef, WebhookSettings};
+use crate::{SecretRef, WebhookSettings};
 
 /// The largest number of receivers of one node.
 const MAX_RECEIVERS: usize = 20;
@@ -61,10 +63,8 @@ impl Reader {
             .and_then(|(node, at)| self.secret(node, &at, "secret"))
             .unwrap_or_else(|| SecretRef::Env("UNSET".to_owned()));
         let name = self.receiver_name(&mut fields);
-        let severities =
-            [("warning", AlertSeverity::Warning), ("critical", AlertSeverity::Critical)];
-        let min_severity =
-            self.word(&mut fields, "min_severity", &severities, AlertSeverity::Warning);
+        let severities = [("warning", Severity::Warning), ("critical", Severity::Critical)];
+        let min_severity = self.word(&mut fields, "min_severity", &severities, Severity::Warning);
         let retry_hours = self.integer(&mut fields, "retry_hours", 1..=168, 24);
         fields.done(self);
         let (url, host) = url?;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use throng_model::{AudienceName, Micros};
+use throng_model::{AudienceName, Micros, WhenStale};
 
 use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::{Node, Value};
-use crate::{AdGroup, Advertiser, Campaign, ObjectKind, Prediction, Pricing, WhenStale};
+use crate::{AdGroup, Advertiser, Campaign, ObjectKind, Prediction, Pricing};
 
 impl Reader {
     pub(super) fn advertiser(&mut self, mut fields: Fields<'_>) {

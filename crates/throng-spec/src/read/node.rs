@@ -7,7 +7,7 @@ use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::{
     BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings, Service,
+    ObjectsSettings, Role, SaslSettings, ServiceSettings,
 };
 
 /// The values of `objects`.
@@ -251,8 +251,8 @@ impl Reader {
             (None, _) => None,
         };
         let session_ms = self.integer(&mut block, "session_ms", 1_000..=300_000, 6_000);
-        let plain = sasl.is_some() && mechanism == "PLAIN";
-        let insecure = self.insecure_kafka(&mut block, &brokers, plain, tls);
+        let exposes_password = sasl.is_some() && mechanism == "PLAIN" && !tls;
+        let insecure = self.insecure_kafka(&mut block, &brokers, exposes_password);
         block.done(self);
         LogSettings::Kafka(KafkaSettings {
             brokers,
@@ -281,7 +281,9 @@ impl Reader {
         let prefix = self.optional_text(&mut block, "prefix").unwrap_or_default();
         let cache_bytes = self.integer(&mut block, "cache_bytes", 0..=1 << 50, 10 << 30);
         let service = if store == ObjectStore::Gcs {
-            Service::Gcs { service_account: self.optional_secret(&mut block, "service_account") }
+            ServiceSettings::Gcs {
+                service_account: self.optional_secret(&mut block, "service_account"),
+            }
         } else {
             let endpoint = self.optional_text(&mut block, "endpoint");
             if let (Some(text), Some((_, at))) = (&endpoint, block.get("endpoint"))
@@ -310,7 +312,7 @@ impl Reader {
             let region = region.unwrap_or_else(|| "us-east-1".to_owned());
             let ca_file = self.optional_text(&mut block, "ca_file");
             let ca_file = ca_file.map(|path| self.folder.join(path));
-            Service::S3 { endpoint, region, keys, ca_file, insecure }
+            ServiceSettings::S3 { endpoint, region, keys, ca_file, insecure }
         };
         block.done(self);
         let prefix = prefix.trim_matches('/').to_owned();

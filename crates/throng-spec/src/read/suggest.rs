@@ -1,5 +1,7 @@
 //! "Did you mean …": the nearest known word by edit distance.
 
+use throng_model::edit_distance;
+
 /// The known word that is nearest to `word`, if it is near enough to be a misspelling. The first of
 /// several. Costs one distance per known word.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -7,7 +9,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     let limit = (folded.chars().count() / 3).max(1);
     known
         .into_iter()
-        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
+        .map(|candidate| (edit_distance(&folded, &fold(candidate)), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -28,27 +30,6 @@ pub(super) fn help(word: &str, known: &[&str]) -> Option<String> {
 
 fn fold(word: &str) -> String {
     word.chars().take(128).map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
-}
-
-/// The edit distance: insertions, deletions, replacements and swaps of neighbors that turn `a` into
-/// `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Destinations and syncs.
 
-use throng_model::{AudienceName, DestinationName, SyncName};
+use throng_model::{AudienceName, DestinationName, FileFormat, SyncMode, SyncName};
 
 use super::access::DestinationAt;
 use super::fields::{At, Fields, text_of};
@@ -9,8 +9,8 @@ use super::{Reader, suggest};
 use crate::checked::max_failed_checks_percent;
 use crate::limits::without_dots;
 use crate::{
-    Adopt, Destination, FileFolder, FileFormat, HostPort, Identifiers, Location, MetaAccount,
-    ObjectKind, OnRemove, Platform, SecretRef, Sync, SyncMode,
+    Adopt, Destination, FileFolder, HostPort, Identifiers, Location, MetaSettings, ObjectKind,
+    OnRemove, Platform, SecretRef, Sync,
 };
 
 /// The identifier keys of a sync's columns, the same for every platform.
@@ -112,7 +112,7 @@ impl Reader {
         let insecure = self.insecure(fields, url, "the access token and identifiers");
         let api_version = self.api_version(fields);
         let at = fields.at.clone();
-        let meta = MetaAccount {
+        let meta = MetaSettings {
             account,
             access_token: access_token.unwrap_or_else(|| SecretRef::Env("UNSET".to_owned())),
             app_secret,

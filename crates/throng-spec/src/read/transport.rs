@@ -82,17 +82,17 @@ impl Reader {
         insecure
     }
 
-    /// The field `insecure` of Kafka. SASL PLAIN sends the password in plain text.
+    /// The field `insecure` of Kafka. `exposes_password`: the password is sent in plain text, because SASL
+    /// PLAIN is used without TLS.
     pub(super) fn insecure_kafka(
         &mut self,
         block: &mut Fields<'_>,
         brokers: &str,
-        plain: bool,
-        tls: bool,
+        exposes_password: bool,
     ) -> bool {
         let insecure = self.switch(block, "insecure");
         let remote = brokers.split(',').any(|broker| !is_loopback_host(host_of(broker.trim())));
-        if plain && remote && !tls && !insecure {
+        if exposes_password && remote && !insecure {
             let at = block.get("sasl_mechanism").map_or(block.at.clone(), |(_, at)| at);
             let help = "add `tls: true` below `kafka:`, use SCRAM-SHA-512, or add `insecure: true` \
                         if the network is trusted";

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use throng_model::Micros;
+use throng_model::{FileFormat, Micros, Severity, SyncMode, WhenStale};
 use throng_spec::{
-    AdGroup, Adopt, AlertSeverity, ColumnType, FileFormat, LogSettings, NodeSettings,
-    ObjectsSettings, OnRemove, Platform, Prediction, Pricing, Role, SecretRef, Service, Spec,
-    SyncMode, WhenStale, load,
+    AdGroup, Adopt, ColumnType, LogSettings, NodeSettings, ObjectsSettings, OnRemove, Platform,
+    Prediction, Pricing, Role, SecretRef, ServiceSettings, Spec, load,
 };
 
 use super::here;
@@ -81,7 +80,7 @@ fn every_field_is_read() {
     assert_eq!(spec.node.allowed_hosts, ["relay", "lookup:7077"]);
     let receivers: Vec<_> =
         spec.node.alerts.iter().map(|a| (a.name.as_str(), a.min_severity, a.retry_hours)).collect();
-    let (warning, critical) = (AlertSeverity::Warning, AlertSeverity::Critical);
+    let (warning, critical) = (Severity::Warning, Severity::Critical);
     assert_eq!(receivers, [("hooks.example.com", warning, 24), ("on-call", critical, 72)]);
 }
 
@@ -152,14 +151,19 @@ fn backends_and_roles_are_read() {
     );
     let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
     assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("ads", "throng"));
-    let Service::S3 { endpoint, region, keys, ca_file, .. } = bucket.service else { panic!() };
+    let ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } = bucket.service else {
+        panic!()
+    };
     assert!(ca_file.is_some_and(|path| path.is_absolute()));
     assert_eq!(endpoint.as_deref(), Some("https://s3.example.com"));
     assert_eq!((region.as_str(), keys.is_some()), ("eu-west-1", true));
     let node = load_valid(&here("good/gcs.yaml")).node;
     assert_eq!(node.roles, Role::ALL);
     let ObjectsSettings::Bucket(bucket) = node.objects else { panic!() };
-    assert!(matches!(bucket.service, Service::Gcs { service_account: Some(SecretRef::File(_)) }));
+    assert!(matches!(
+        bucket.service,
+        ServiceSettings::Gcs { service_account: Some(SecretRef::File(_)) }
+    ));
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn changes_list_their_fields() {
     let Action::Changed(fields) = &boots.action else { panic!() };
     let fields: Vec<_> = fields.iter().map(|change| change.field.as_str()).collect();
     assert_eq!(fields, ["daily_budget", "exclude"]);
-    assert_eq!(plan.counts(), (1, 4, 1));
+    assert!(plan.to_string().contains("1 to add, 4 to change, 1 to remove."), "{plan}");
     let json = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<throng_spec::Plan>(&json).unwrap(), plan);
     check("changes.txt", &plan);

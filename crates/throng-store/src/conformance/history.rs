@@ -3,14 +3,18 @@
 use throng_model::Role;
 
 use super::*;
-use crate::{HistoryEntry, NodeRow, SubjectKind};
+use crate::{HistoryEntry, HistoryEvent, NodeRow, SubjectKind};
 
 pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
     let (audience, ad_group) = (SubjectKind::Audience, SubjectKind::AdGroup);
     let entry = |kind: &SubjectKind, subject: &str, n| HistoryEntry {
         subject_kind: kind.clone(),
         subject: subject.to_owned(),
-        what: format!("event {n}"),
+        // Every third one of this version.
+        what: match n.is_multiple_of(3) {
+            true => HistoryEvent::RefreshRequested,
+            false => HistoryEvent::from(format!("event {n}")),
+        },
         why: "because".to_owned(),
         at: at(n),
         actor: n.is_multiple_of(2).then(|| "ann".to_owned()),

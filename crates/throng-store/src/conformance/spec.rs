@@ -27,31 +27,31 @@ pub(super) async fn an_equal_spec_changes_nothing(ledger: &dyn Ledger) {
     let one = json!({"version": 1, "rate": 0.02, "audiences": [{"name": "buyers", "n": 1}]});
     let same = json!({"audiences": [{"n": 1, "name": "buyers"}], "rate": 0.02, "version": 1});
     let two = json!({"version": 1, "audiences": []});
-    assert_eq!(ledger.apply_spec(&one, at(1)).await.unwrap(), 1);
-    assert_eq!(ledger.apply_spec(&one, at(2)).await.unwrap(), 1);
-    assert_eq!(ledger.apply_spec(&same, at(3)).await.unwrap(), 1);
+    assert_eq!(apply_spec(ledger, 0, &one, 1).await, Some(1));
+    assert_eq!(apply_spec(ledger, 1, &one, 2).await, Some(1));
+    assert_eq!(apply_spec(ledger, 1, &same, 3).await, Some(1));
     let applied = ledger.applied_spec().await.unwrap().unwrap();
     assert_eq!((applied.version, applied.applied_at), (1, at(1)));
     assert_eq!(applied.spec, one);
-    assert_eq!(ledger.apply_spec(&two, at(4)).await.unwrap(), 2);
+    assert_eq!(apply_spec(ledger, 1, &two, 4).await, Some(2));
     // Going back to an older one is a change too.
-    assert_eq!(ledger.apply_spec(&one, at(5)).await.unwrap(), 3);
+    assert_eq!(apply_spec(ledger, 2, &one, 5).await, Some(3));
     let applied = ledger.applied_spec().await.unwrap().unwrap();
     assert_eq!((applied.version, applied.spec), (3, one));
 }
 
 pub(super) async fn a_spec_replaces_only_the_version_that_it_was_made_for(ledger: &dyn Ledger) {
     let spec = |n: u32| json!({ "version": 1, "n": n });
-    assert_eq!(ledger.apply_spec_over(1, &spec(0), at(1)).await.unwrap(), None);
+    assert_eq!(apply_spec(ledger, 1, &spec(0), 1).await, None);
     assert_eq!(ledger.applied_spec().await.unwrap(), None);
-    assert_eq!(ledger.apply_spec_over(0, &spec(1), at(1)).await.unwrap(), Some(1));
-    assert_eq!(ledger.apply_spec_over(1, &spec(2), at(2)).await.unwrap(), Some(2));
-    assert_eq!(ledger.apply_spec_over(1, &spec(3), at(3)).await.unwrap(), None);
+    assert_eq!(apply_spec(ledger, 0, &spec(1), 1).await, Some(1));
+    assert_eq!(apply_spec(ledger, 1, &spec(2), 2).await, Some(2));
+    assert_eq!(apply_spec(ledger, 1, &spec(3), 3).await, None);
     // An equal spec is refused too if it was made for another version.
-    assert_eq!(ledger.apply_spec_over(1, &spec(2), at(3)).await.unwrap(), None);
-    assert_eq!(ledger.apply_spec_over(2, &spec(2), at(3)).await.unwrap(), Some(2));
+    assert_eq!(apply_spec(ledger, 1, &spec(2), 3).await, None);
+    assert_eq!(apply_spec(ledger, 2, &spec(2), 3).await, Some(2));
     // Of several concurrent calls one succeeds.
-    let calls = (10..16).map(async |n| ledger.apply_spec_over(2, &spec(n), at(4)).await.unwrap());
+    let calls = (10..16).map(async |n| apply_spec(ledger, 2, &spec(n), 4).await);
     let versions = futures::future::join_all(calls).await;
     assert_eq!(versions.iter().flatten().collect::<Vec<_>>(), [&3]);
     assert_eq!(versions.len(), 6);
@@ -103,8 +103,8 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
 
 pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {
     assert_eq!(ledger.applied_version().await.unwrap(), None);
-    let version = ledger.apply_spec(&serde_json::json!({ "version": 1 }), at(1)).await.unwrap();
-    assert_eq!(ledger.applied_version().await.unwrap(), Some(version));
+    let version = apply_spec(ledger, 0, &json!({ "version": 1 }), 1).await;
+    assert_eq!((version, ledger.applied_version().await.unwrap()), (Some(1), Some(1)));
     for _ in 0..3 {
         assert!(ledger.acquire_leadership().await.unwrap(), "there is no other process");
     }

@@ -1,4 +1,4 @@
-//! Plans of specs.
+//! Plans of specs. `throng_api::SpecPlan` has the same fields; [`Plan`] is the type that can be printed.
 
 use serde::Deserialize;
 use throng_spec::Plan;
@@ -20,7 +20,7 @@ pub(crate) struct PlannedModel {
     pub(crate) model: ModelKey,
 }
 
-/// The key of a model.
+/// The key of a model, of which `throng_api::SpecModel` has the JSON.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ModelKey {
     pub(crate) key_column: String,

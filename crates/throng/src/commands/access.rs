@@ -3,47 +3,33 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde::Serialize;
+use throng_api::{CreateToken, SessionList, SignInLink, TokenCreated, TokenList};
 use throng_model::Timestamp;
 
-use crate::answers::{CreatedToken, SessionList, SignInLink, TokenList};
 use crate::args::{NodeArgs, SessionCommand, TokenCommand};
 use crate::client::{Client, segment};
-use crate::out;
+use crate::out::{self, Output};
 
 fn time(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".to_owned(), |at| at.to_string())
 }
 
-/// The body of `POST /v1/tokens`.
-#[derive(Serialize)]
-struct NewToken<'a> {
-    name: &'a str,
-    scopes: Vec<&'static str>,
-    expires_in_secs: Option<u64>,
-    workspace: Option<&'a str>,
-}
-
-pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn token(command: TokenCommand, output: Output) -> Result<ExitCode> {
     match command {
         TokenCommand::Create { name, scopes, expires, workspace, node } => {
-            let body = NewToken {
-                name: &name,
-                scopes: scopes.iter().map(|scope| scope.name()).collect(),
-                expires_in_secs: expires,
-                workspace: workspace.as_deref(),
-            };
+            let scopes = scopes.iter().map(|scope| scope.name().to_owned()).collect();
+            let body = CreateToken { name, scopes, expires_in_secs: expires, workspace };
             let answer = Client::new(&node)?.post("/v1/tokens", &body).await?;
-            if json {
+            if output.is_json() {
                 answer.print();
             } else {
-                out::line(answer.read::<CreatedToken>()?.token);
+                out::line(answer.read::<TokenCreated>()?.token);
                 out::message("the token is not shown again");
             }
         }
         TokenCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/tokens").await?;
-            if json {
+            if output.is_json() {
                 answer.print();
             } else {
                 list_tokens(answer.read()?);
@@ -52,7 +38,7 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
         TokenCommand::Revoke { name, node } => {
             let path = format!("/v1/tokens/{}/revoke", segment(&name));
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if json {
+            if output.is_json() {
                 answer.print();
             } else {
                 out::line(format!("{name} is revoked"));
@@ -73,7 +59,7 @@ fn list_tokens(list: TokenList) {
             token.name,
             state.to_owned(),
             token.scopes.join(","),
-            time(token.created_at),
+            token.created_at.to_string(),
             token.created_by,
             time(token.expires_at),
             time(token.last_used_at),
@@ -83,11 +69,11 @@ fn list_tokens(list: TokenList) {
     out::table(&header, rows.collect());
 }
 
-pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn session(command: SessionCommand, output: Output) -> Result<ExitCode> {
     match command {
         SessionCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/sessions").await?;
-            if json {
+            if output.is_json() {
                 answer.print();
                 return Ok(ExitCode::SUCCESS);
             }
@@ -96,9 +82,9 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
                 vec![
                     session.id.to_string(),
                     session.token,
-                    time(session.created_at),
-                    time(session.last_seen_at),
-                    time(session.expires_at),
+                    session.created_at.to_string(),
+                    session.last_seen_at.to_string(),
+                    session.expires_at.to_string(),
                 ]
             });
             let header = ["SESSION", "TOKEN", "CREATED", "LAST USED", "EXPIRES"];
@@ -107,7 +93,7 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
         SessionCommand::End { id, node } => {
             let path = format!("/v1/sessions/{id}/end");
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if json {
+            if output.is_json() {
                 answer.print();
             } else {
                 out::line(format!("session {id} has ended"));
@@ -117,14 +103,14 @@ pub(crate) async fn session(command: SessionCommand, json: bool) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn sign_in(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn sign_in(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let mut link: SignInLink = client.post_empty("/v1/sign-in-links").await?.read()?;
     // With --url the link has that address, which may be a name that the node does not know of itself.
     if node.url.is_some() {
         link.url = format!("{}{}", client.url(), link.path);
     }
-    if json {
+    if output.is_json() {
         out::json(&link);
     } else {
         out::line(link.url);

@@ -5,25 +5,23 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
+use throng_api::{
+    AlertDeliveryList, AlertDeliveryState, AlertItem, AlertList, AlertReceiver, AlertTest,
+    AlertTestAnswers,
+};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
-use crate::answers::{Alert, AlertList, DeliveryList, Receiver, TestAnswers};
 use crate::args::{AlertsCommand, NodeArgs};
 use crate::client::Client;
 use crate::failure::Success;
-use crate::out;
+use crate::out::{self, Output};
 
-pub(crate) async fn run(command: AlertsCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(command: AlertsCommand, output: Output) -> Result<ExitCode> {
     match command {
-        AlertsCommand::List { limit, offset, node } => list(&node, limit, offset, json).await,
-        AlertsCommand::Deliveries { limit, node } => deliveries(&node, limit, json).await,
-        AlertsCommand::Test { receiver, node } => test(receiver, &node, json).await,
+        AlertsCommand::List { limit, offset, node } => list(&node, limit, offset, output).await,
+        AlertsCommand::Deliveries { limit, node } => deliveries(&node, limit, output).await,
+        AlertsCommand::Test { receiver, node } => test(receiver, &node, output).await,
     }
-}
-
-/// A time in UTC.
-pub(super) fn time(at: Option<Timestamp>) -> String {
-    at.map_or_else(String::new, |at| at.to_string())
 }
 
 /// When something is tried again. A time in the past means that the next try is due.
@@ -35,10 +33,15 @@ pub(super) fn next_try(at: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 /// Prints the alerts, open ones first.
-pub(crate) async fn list(node: &NodeArgs, limit: u32, offset: u32, json: bool) -> Result<ExitCode> {
+pub(crate) async fn list(
+    node: &NodeArgs,
+    limit: u32,
+    offset: u32,
+    output: Output,
+) -> Result<ExitCode> {
     let path = format!("/v1/alerts?limit={limit}&offset={offset}");
     let answer = Client::new(node)?.get(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -49,11 +52,11 @@ pub(crate) async fn list(node: &NodeArgs, limit: u32, offset: u32, json: bool) -
         let delivery = delivery(&alert, &receivers, now);
         vec![
             state.to_owned(),
-            alert.severity,
+            alert.severity.to_string(),
             alert.kind,
             alert.subject,
             alert.count.to_string(),
-            time(alert.last_at),
+            alert.last_at.to_string(),
             delivery,
             alert.message,
         ]
@@ -65,12 +68,12 @@ pub(crate) async fn list(node: &NodeArgs, limit: u32, offset: u32, json: bool) -
 }
 
 /// The delivery of the newest event of an alert, for each receiver.
-fn delivery(alert: &Alert, receivers: &[Receiver], now: Timestamp) -> String {
-    let describe = |receiver: &Receiver| {
+fn delivery(alert: &AlertItem, receivers: &[AlertReceiver], now: Timestamp) -> String {
+    let describe = |receiver: &AlertReceiver| {
         let name = &receiver.name;
         let newest = alert.deliveries.iter().rfind(|delivery| delivery.receiver == *name);
         match newest {
-            Some(delivery) if delivery.state == "delivered" => {
+            Some(delivery) if delivery.state == AlertDeliveryState::Delivered => {
                 format!("{name}: {} delivered", delivery.event)
             }
             Some(delivery) => {
@@ -91,21 +94,21 @@ fn delivery(alert: &Alert, receivers: &[Receiver], now: Timestamp) -> String {
     }
 }
 
-async fn deliveries(node: &NodeArgs, limit: u32, json: bool) -> Result<ExitCode> {
+async fn deliveries(node: &NodeArgs, limit: u32, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/alerts/deliveries?limit={limit}");
     let answer = Client::new(node)?.get(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let DeliveryList { deliveries } = answer.read()?;
+    let AlertDeliveryList { deliveries } = answer.read()?;
     let rows = deliveries.into_iter().map(|delivery| {
         vec![
-            time(delivery.at),
+            delivery.at.to_string(),
             delivery.receiver,
             delivery.alert.to_string(),
-            delivery.event,
-            delivery.state,
+            delivery.event.to_string(),
+            delivery.state.to_string(),
             delivery.tries.to_string(),
             delivery.http_status.map_or_else(String::new, |status| status.to_string()),
             delivery.why.unwrap_or_default(),
@@ -114,12 +117,6 @@ async fn deliveries(node: &NodeArgs, limit: u32, json: bool) -> Result<ExitCode>
     let header = ["AT", "RECEIVER", "ALERT", "EVENT", "STATE", "TRIES", "HTTP", "WHY"];
     out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
-}
-
-/// The body of `POST /v1/alerts/test`.
-#[derive(Serialize)]
-struct TestRequest {
-    receiver: Option<String>,
 }
 
 /// What `throng alerts test` prints with `--json`.
@@ -132,12 +129,12 @@ struct TestReport<'a> {
 }
 
 /// Exits with 1 if a receiver did not accept the test.
-async fn test(receiver: Option<String>, node: &NodeArgs, json: bool) -> Result<ExitCode> {
-    let body = TestRequest { receiver };
+async fn test(receiver: Option<String>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let body = AlertTest { receiver };
     let answer = Client::new(node)?.post("/v1/alerts/test", &body).await?;
-    let TestAnswers { answers } = answer.read()?;
+    let AlertTestAnswers { answers } = answer.read()?;
     let all_accepted = !answers.is_empty() && answers.iter().all(|one| one.accepted);
-    if json {
+    if output.is_json() {
         let (error, help) =
             ("a receiver did not accept the test", "`answers` has the answer of each");
         let success = Success::new(all_accepted, error, help);
@@ -157,6 +154,8 @@ async fn test(receiver: Option<String>, node: &NodeArgs, json: bool) -> Result<E
 
 #[cfg(test)]
 mod tests {
+    use throng_api::{AlertDelivery, AlertEventName, AlertSeverity};
+
     use super::*;
 
     #[test]
@@ -170,24 +169,44 @@ mod tests {
     }
 
     #[test]
-    fn times_are_not_numbers() {
-        assert_eq!(time(Some(Timestamp(0))), "1970-01-01T00:00:00Z");
-        assert_eq!(time(None), "");
-    }
-
-    #[test]
     fn a_delivery_is_described_for_each_receiver() {
-        let alert = r#"{
-            "kind": "run_held", "subject": "a", "message": "m", "count": 1, "resolved_at": null,
-            "deliveries": [
-                {"receiver": "x", "alert": 1, "event": "raised", "state": "expired", "why": "no"},
-                {"receiver": "x", "alert": 1, "event": "resolved", "state": "delivered"}
-            ]
-        }"#;
-        let alert: Alert = serde_json::from_str(alert).unwrap();
-        let receivers =
-            r#"[{"name": "x"}, {"name": "y", "pending": 2}, {"name": "z", "failures": 3}]"#;
-        let receivers: Vec<Receiver> = serde_json::from_str(receivers).unwrap();
+        let ended = |event, state, why: Option<&str>| AlertDelivery {
+            receiver: "x".to_owned(),
+            event_id: "e".to_owned(),
+            alert: 1,
+            event,
+            state,
+            tries: 1,
+            http_status: None,
+            why: why.map(str::to_owned),
+            at: Timestamp(0),
+        };
+        let alert = AlertItem {
+            id: 1,
+            kind: "run_held".to_owned(),
+            subject: "a".to_owned(),
+            message: "m".to_owned(),
+            count: 1,
+            raised_at: Timestamp(0),
+            last_at: Timestamp(0),
+            resolved_at: None,
+            severity: AlertSeverity::Warning,
+            deliveries: vec![
+                ended(AlertEventName::Raised, AlertDeliveryState::Expired, Some("no")),
+                ended(AlertEventName::Resolved, AlertDeliveryState::Delivered, None),
+            ],
+        };
+        let receiver = |name: &str, pending, failures| AlertReceiver {
+            name: name.to_owned(),
+            since: Timestamp(0),
+            last_event: 0,
+            failures,
+            next_try_at: None,
+            last_error: None,
+            last_ok_at: None,
+            pending,
+        };
+        let receivers = [receiver("x", 0, 0), receiver("y", 2, 0), receiver("z", 0, 3)];
         assert_eq!(
             delivery(&alert, &receivers, Timestamp(0)),
             "x: resolved delivered; y: waiting; z: waiting, , next try at once"

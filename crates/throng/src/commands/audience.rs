@@ -4,55 +4,51 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use throng_api::{
+    AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshotState,
+    AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
+};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
 use super::alerts::next_try;
-use crate::answers::{Audience, AudienceList, CancelledRefresh, QueuedRefresh, Refresh};
 use crate::args::{AudienceCommand, NodeArgs};
 use crate::client::{Answer, Client, segment};
 use crate::failure::Failure;
-use crate::out;
+use crate::out::{self, Output};
 
-pub(crate) async fn run(command: AudienceCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(command: AudienceCommand, output: Output) -> Result<ExitCode> {
     match command {
-        AudienceCommand::List { node } => list(&node, json).await,
-        AudienceCommand::Show { name, node } => show(&name, &node, json).await,
+        AudienceCommand::List { node } => list(&node, output).await,
+        AudienceCommand::Show { name, node } => show(&name, &node, output).await,
         AudienceCommand::Refresh { name, no_wait, node } => {
-            refresh(&name, no_wait, &node, json).await
+            refresh(&name, no_wait, &node, output).await
         }
-        AudienceCommand::Cancel { name, node } => cancel(&name, &node, json).await,
+        AudienceCommand::Cancel { name, node } => cancel(&name, &node, output).await,
         AudienceCommand::Pause { name, node } => {
             let done = format!("{name} is paused until `throng audience resume {name}`");
-            act(&name, "pause", done, &node, json).await
+            act(&name, "pause", done, &node, output).await
         }
         AudienceCommand::Resume { name, node } => {
-            act(&name, "resume", format!("{name} is resumed"), &node, json).await
+            act(&name, "resume", format!("{name} is resumed"), &node, output).await
         }
         AudienceCommand::Release { name, node } => {
-            act(&name, "release", format!("{name} is no longer pinned"), &node, json).await
+            act(&name, "release", format!("{name} is no longer pinned"), &node, output).await
         }
         AudienceCommand::Approve { name, version, node } => {
             let version = match version {
                 Some(version) => version,
                 None => held_version(&name, &node).await?,
             };
-            set_version(&name, "approve", version, &node, json).await
+            set_version(&name, "approve", version, &node, output).await
         }
         AudienceCommand::Rollback { name, version, node } => {
             let version = match version {
                 Some(version) => version,
                 None => previous_version(&name, &node).await?,
             };
-            set_version(&name, "rollback", version, &node, json).await
+            set_version(&name, "rollback", version, &node, output).await
         }
     }
-}
-
-/// The body of `approve` and `rollback`.
-#[derive(Serialize)]
-struct VersionRequest {
-    version: u64,
 }
 
 /// A text that may be absent.
@@ -61,43 +57,51 @@ fn or_dash(text: Option<String>) -> String {
 }
 
 /// The members of the served snapshot.
-fn members(audience: &Audience) -> String {
+fn members(audience: &AudienceSummary) -> String {
     or_dash(audience.current.as_ref().map(|current| out::count(current.members)))
 }
 
 /// The version of the served snapshot.
-fn version(audience: &Audience) -> String {
+fn version(audience: &AudienceSummary) -> String {
     or_dash(audience.current.as_ref().map(|current| current.version.to_string()))
 }
 
 /// The reason of a refresh's state, with the time of the next try if there is one.
-fn reason(refresh: &Refresh, now: Timestamp) -> String {
+fn reason(refresh: &AudienceRefresh, now: Timestamp) -> String {
     let why = refresh.reason.clone().unwrap_or_default();
-    match refresh.state == "scheduled" && refresh.failures > 0 {
-        true => format!("{}; {why}", next_try(refresh.not_before, now)),
+    match refresh.state == AudienceRefreshState::Scheduled && refresh.failures > 0 {
+        true => format!("{}; {why}", next_try(Some(refresh.not_before), now)),
         false => why,
     }
 }
 
-async fn list(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/audiences").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
     let AudienceList { audiences } = answer.read()?;
     let now = SystemClock.now();
     let rows = audiences.iter().map(|audience| {
-        let reason = audience.refresh.as_ref().map_or_else(String::new, |r| reason(r, now));
-        vec![audience.name.clone(), members(audience), state(audience), version(audience), reason]
+        let refresh = audience.refresh.as_ref();
+        let reason = refresh.map_or_else(String::new, |newest| reason(&newest.refresh, now));
+        vec![
+            audience.name.to_string(),
+            members(audience),
+            state(audience),
+            version(audience),
+            reason,
+        ]
     });
     out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows.collect());
     Ok(ExitCode::SUCCESS)
 }
 
 /// The state of the newest refresh, and whether the audience is paused or pinned.
-fn state(audience: &Audience) -> String {
-    let mut state = or_dash(audience.refresh.as_ref().map(|refresh| refresh.state.clone()));
+fn state(audience: &AudienceSummary) -> String {
+    let newest = audience.refresh.as_ref();
+    let mut state = or_dash(newest.map(|newest| newest.refresh.state.to_string()));
     for (since, word) in [(audience.paused_at, ", paused"), (audience.pinned_at, ", pinned")] {
         if since.is_some() {
             state.push_str(word);
@@ -106,17 +110,17 @@ fn state(audience: &Audience) -> String {
     state
 }
 
-async fn show(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn show(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let audience: Audience = answer.read()?;
+    let AudienceDetail { audience, snapshots, .. } = answer.read()?;
     out::line(format!("{name}: {} members", members(&audience)));
-    let rows = audience.snapshots.into_iter().map(|snapshot| {
+    let rows = snapshots.into_iter().map(|snapshot| {
         let counts = [snapshot.members, snapshot.rows_read, snapshot.null_keys, snapshot.bytes];
-        let mut row = vec![snapshot.version.to_string(), snapshot.state];
+        let mut row = vec![snapshot.version.to_string(), snapshot.state.to_string()];
         row.extend(counts.map(out::count));
         row
     });
@@ -125,13 +129,13 @@ async fn show(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let path = format!("/v1/audiences/{}", segment(name));
     let queued = client.post_empty(&format!("{path}/refresh")).await?;
-    let QueuedRefresh { refresh: id } = queued.read()?;
+    let RefreshQueued { refresh: id } = queued.read()?;
     if no_wait {
-        if json {
+        if output.is_json() {
             queued.print();
         } else {
             out::line(format!("refresh {id} of {name} is queued"));
@@ -141,14 +145,15 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, json: bool) -> Resu
     let bar = out::bar(0, name);
     loop {
         let answer = client.get(&path).await?;
-        let audience: Audience = answer.read()?;
-        if let Some(refresh) = audience.refresh.as_ref().filter(|refresh| refresh.id == id) {
+        let AudienceDetail { audience, .. } = answer.read()?;
+        let newest = audience.refresh.as_ref().map(|newest| &newest.refresh);
+        if let Some(refresh) = newest.filter(|newest| newest.id == id) {
             bar.set_length(refresh.rows_expected.unwrap_or(0));
             bar.set_position(refresh.rows_read);
             if let Some(ended) = ended(name, refresh) {
                 bar.finish_and_clear();
                 ended?;
-                return print_current(&answer, &audience, json);
+                return print_current(&answer, &audience, output);
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -156,34 +161,36 @@ async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, json: bool) -> Resu
 }
 
 /// How a refresh has ended; `None` while it is open.
-fn ended(name: &str, refresh: &Refresh) -> Option<Result<()>> {
+fn ended(name: &str, refresh: &AudienceRefresh) -> Option<Result<()>> {
     let reason = refresh.reason.as_deref().unwrap_or("–");
-    match refresh.state.as_str() {
-        "completed" => Some(Ok(())),
-        "held" => {
+    match refresh.state {
+        AudienceRefreshState::Completed => Some(Ok(())),
+        AudienceRefreshState::Held => {
             let failure = Failure::new(format!("the new snapshot is held: {reason}"))
                 .help(format!("check it, then run `throng audience approve {name}`"));
             Some(Err(failure.into()))
         }
-        "failed" => Some(Err(anyhow!("the refresh failed: {reason}"))),
-        _ => None,
+        AudienceRefreshState::Failed => Some(Err(anyhow!("the refresh failed: {reason}"))),
+        AudienceRefreshState::Scheduled
+        | AudienceRefreshState::Processing
+        | AudienceRefreshState::Halted => None,
     }
 }
 
-async fn cancel(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn cancel(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/cancel", segment(name));
     let answer = Client::new(node)?.post_empty(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
     } else {
-        let CancelledRefresh { refresh } = answer.read()?;
+        let RefreshCancelled { refresh } = answer.read()?;
         out::line(format!("refresh {} of {name} is cancelled", refresh.id));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_current(answer: &Answer, audience: &Audience, json: bool) -> Result<ExitCode> {
-    if json {
+fn print_current(answer: &Answer, audience: &AudienceSummary, output: Output) -> Result<ExitCode> {
+    if output.is_json() {
         answer.print();
     } else {
         let (version, members) = (version(audience), members(audience));
@@ -192,31 +199,35 @@ fn print_current(answer: &Answer, audience: &Audience, json: bool) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fetch(name: &str, node: &NodeArgs) -> Result<Audience> {
+async fn fetch(name: &str, node: &NodeArgs) -> Result<AudienceDetail> {
     Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await?.read()
 }
 
 /// The newest version of an audience in a state; with `below`, the newest one before that.
-fn newest(audience: &Audience, state: &str, below: Option<u64>) -> Result<u64> {
-    let snapshots = audience.snapshots.iter().filter(|snapshot| snapshot.state == state);
+fn newest(
+    detail: &AudienceDetail,
+    state: AudienceSnapshotState,
+    below: Option<u64>,
+) -> Result<u64> {
+    let snapshots = detail.snapshots.iter().filter(|snapshot| snapshot.state == state);
     snapshots
         .map(|snapshot| snapshot.version)
         .filter(|version| below.is_none_or(|below| *version < below))
         .max()
-        .with_context(|| format!("audience {} has no such {state} snapshot", audience.name))
+        .with_context(|| format!("audience {} has no such {state} snapshot", detail.audience.name))
 }
 
 /// The newest held version.
 async fn held_version(name: &str, node: &NodeArgs) -> Result<u64> {
-    newest(&fetch(name, node).await?, "held", None)
+    newest(&fetch(name, node).await?, AudienceSnapshotState::Held, None)
 }
 
 /// The published version before the current one.
 async fn previous_version(name: &str, node: &NodeArgs) -> Result<u64> {
-    let audience = fetch(name, node).await?;
-    let current = audience.current.as_ref();
+    let detail = fetch(name, node).await?;
+    let current = detail.audience.current.as_ref();
     let current = current.with_context(|| format!("audience {name} has no snapshot yet"))?;
-    newest(&audience, "published", Some(current.version))
+    newest(&detail, AudienceSnapshotState::Published, Some(current.version))
 }
 
 async fn act(
@@ -224,11 +235,11 @@ async fn act(
     verb: &str,
     done: String,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post_empty(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
     } else {
         out::line(done);
@@ -241,11 +252,11 @@ async fn set_version(
     verb: &str,
     version: u64,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
-    let answer = Client::new(node)?.post(&path, &VersionRequest { version }).await?;
-    if json {
+    let answer = Client::new(node)?.post(&path, &SnapshotVersion { version }).await?;
+    if output.is_json() {
         answer.print();
     } else {
         let pinned = match verb {
@@ -259,45 +270,91 @@ async fn set_version(
 
 #[cfg(test)]
 mod tests {
+    use throng_api::{AudienceRefreshTrigger, AudienceSnapshot};
+    use throng_model::RefreshId;
+
     use super::*;
+
+    fn refresh(state: AudienceRefreshState) -> AudienceRefresh {
+        AudienceRefresh {
+            id: RefreshId(1),
+            audience: "a".parse().unwrap(),
+            state,
+            trigger: AudienceRefreshTrigger::Manual,
+            scheduled_at: Timestamp(0),
+            started_at: None,
+            finished_at: None,
+            not_before: Timestamp(0),
+            failures: 0,
+            crashes: 0,
+            holder: None,
+            lease_until: None,
+            rows_read: 0,
+            null_keys: 0,
+            rows_expected: None,
+            reason: None,
+            snapshot_version: None,
+        }
+    }
 
     #[test]
     fn a_failed_refresh_shows_its_next_try() {
         let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
-        let mut refresh = Refresh {
-            state: "scheduled".to_owned(),
+        let mut failed = AudienceRefresh {
             failures: 1,
-            not_before: Some(now.plus(Duration::from_secs(60))),
+            not_before: now.plus(Duration::from_secs(60)),
             reason: Some("disk full".to_owned()),
-            ..Refresh::default()
+            ..refresh(AudienceRefreshState::Scheduled)
         };
-        assert_eq!(reason(&refresh, now), "next try 2026-11-25T18:41:00Z; disk full");
-        refresh.state = "failed".to_owned();
-        assert_eq!(reason(&refresh, now), "disk full");
-        assert_eq!(reason(&Refresh::default(), now), "");
+        assert_eq!(reason(&failed, now), "next try 2026-11-25T18:41:00Z; disk full");
+        failed.state = AudienceRefreshState::Failed;
+        assert_eq!(reason(&failed, now), "disk full");
+        assert_eq!(reason(&refresh(AudienceRefreshState::Scheduled), now), "");
     }
 
     #[test]
     fn a_rollback_goes_to_the_version_before_the_current_one() {
-        let snapshots = r#"[
-            {"version": 4, "state": "held", "members": 1},
-            {"version": 3, "state": "published", "members": 1},
-            {"version": 2, "state": "rejected", "members": 1},
-            {"version": 1, "state": "published", "members": 1}
-        ]"#;
-        let audience: Audience =
-            serde_json::from_str(&format!(r#"{{"name": "a", "snapshots": {snapshots}}}"#)).unwrap();
-        assert_eq!(newest(&audience, "held", None).unwrap(), 4);
-        assert_eq!(newest(&audience, "published", Some(3)).unwrap(), 1);
-        assert!(newest(&audience, "published", Some(1)).is_err());
+        use AudienceSnapshotState::{Held, Published, Rejected};
+        let snapshot = |(version, state)| AudienceSnapshot {
+            audience: "a".parse().unwrap(),
+            version,
+            state,
+            path: format!("snapshots/a/{version}.tsnap"),
+            members: 1,
+            rows_read: 1,
+            null_keys: 0,
+            bytes: 1,
+            checksum: None,
+            tables: None,
+            model_fingerprint: String::new(),
+            refresh: RefreshId(1),
+            created_at: Timestamp(0),
+        };
+        let snapshots = [(4, Held), (3, Published), (2, Rejected), (1, Published)];
+        let audience = AudienceSummary {
+            name: "a".parse().unwrap(),
+            current: None,
+            refresh: None,
+            last_fired: None,
+            paused_at: None,
+            pinned_at: None,
+        };
+        let snapshots = snapshots.map(snapshot).to_vec();
+        let detail = AudienceDetail { audience, snapshots, sizes: Vec::new() };
+        assert_eq!(newest(&detail, Held, None).unwrap(), 4);
+        assert_eq!(newest(&detail, Published, Some(3)).unwrap(), 1);
+        let none = newest(&detail, Published, Some(1)).unwrap_err();
+        assert_eq!(none.to_string(), "audience a has no such published snapshot");
     }
 
     #[test]
     fn a_refresh_ends_with_its_outcome() {
-        let refresh = |state: &str| Refresh { state: state.to_owned(), ..Refresh::default() };
-        assert!(ended("a", &refresh("processing")).is_none());
-        assert!(ended("a", &refresh("completed")).unwrap().is_ok());
-        for state in ["held", "failed"] {
+        use AudienceRefreshState::{Completed, Failed, Halted, Held, Processing, Scheduled};
+        for open in [Scheduled, Processing, Halted] {
+            assert!(ended("a", &refresh(open)).is_none(), "{open}");
+        }
+        assert!(ended("a", &refresh(Completed)).unwrap().is_ok());
+        for state in [Held, Failed] {
             assert!(ended("a", &refresh(state)).unwrap().is_err(), "{state}");
         }
     }

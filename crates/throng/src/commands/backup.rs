@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use serde_json::{Value, json};
-use throng_backup::{Manifest, Progress};
+use serde::Serialize;
+use throng_backup::{Manifest, PartitionRange, Progress};
 use throng_model::{Clock as _, SystemClock};
 use throng_server::LocalStores;
 
-use crate::out;
+use crate::out::{self, Output};
 
 /// Shows the copied bytes on a progress bar.
 fn progress(bar: &ProgressBar) -> Progress {
@@ -22,18 +22,32 @@ fn progress(bar: &ProgressBar) -> Progress {
     })
 }
 
-/// The contents of a backup as JSON.
-fn facts(manifest: &Manifest, path: &Path) -> Value {
-    json!({
-        "path": path.display().to_string(),
-        "version": manifest.version,
-        "made_at": manifest.made_at.to_string(),
-        "instance": manifest.stamp.as_ref().map(|stamp| &stamp.instance),
-        "spec_version": manifest.spec_version,
-        "partitions": manifest.partitions,
-        "files": manifest.files.len(),
-        "bytes": manifest.bytes(),
-    })
+/// What `throng backup` and `throng restore` print with `--json`.
+#[derive(Serialize)]
+struct BackupReport<'a> {
+    path: String,
+    version: &'a str,
+    made_at: String,
+    instance: Option<&'a str>,
+    spec_version: Option<u64>,
+    partitions: &'a [PartitionRange],
+    files: usize,
+    bytes: u64,
+}
+
+impl<'a> BackupReport<'a> {
+    fn new(manifest: &'a Manifest, path: &Path) -> Self {
+        Self {
+            path: path.display().to_string(),
+            version: &manifest.version,
+            made_at: manifest.made_at.to_string(),
+            instance: manifest.stamp.as_ref().map(|stamp| stamp.instance.as_str()),
+            spec_version: manifest.spec_version,
+            partitions: &manifest.partitions,
+            files: manifest.files.len(),
+            bytes: manifest.bytes(),
+        }
+    }
 }
 
 /// The contents of a backup as a sentence.
@@ -52,27 +66,27 @@ fn describe(manifest: &Manifest) -> String {
     )
 }
 
-pub(crate) async fn backup(dir: &Path, to: &Path, json: bool) -> Result<ExitCode> {
+pub(crate) async fn backup(dir: &Path, to: &Path, output: Output) -> Result<ExitCode> {
     let bar = out::byte_bar("backup");
     let result =
         throng_backup::backup(&LocalStores, dir, to, SystemClock.now(), progress(&bar)).await;
     bar.finish_and_clear();
     let manifest = result.with_context(|| format!("failed to back up {}", dir.display()))?;
-    if json {
-        out::json(&facts(&manifest, to));
+    if output.is_json() {
+        out::json(&BackupReport::new(&manifest, to));
     } else {
         out::line(format!("{} contains {}", to.display(), describe(&manifest)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn restore(from: &Path, dir: &Path, json: bool) -> Result<ExitCode> {
+pub(crate) async fn restore(from: &Path, dir: &Path, output: Output) -> Result<ExitCode> {
     let bar = out::byte_bar("restore");
     let result = throng_backup::restore(Arc::new(LocalStores), from, dir, progress(&bar)).await;
     bar.finish_and_clear();
     let manifest = result.with_context(|| format!("failed to restore {}", from.display()))?;
-    if json {
-        out::json(&facts(&manifest, dir));
+    if output.is_json() {
+        out::json(&BackupReport::new(&manifest, dir));
     } else {
         out::line(format!(
             "{} contains the backup of {} by throng {}: {}",

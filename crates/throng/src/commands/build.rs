@@ -18,17 +18,17 @@ use tokio_util::sync::CancellationToken;
 use super::up::ShutdownSignal;
 use crate::args::BuildArgs;
 use crate::failure::{Failure, Success, report_problems};
-use crate::out;
+use crate::out::{self, Output};
 
 /// `EX_TEMPFAIL`: stopped by a signal; the next run continues.
 const STOPPED: u8 = 75;
 /// A retry cannot succeed.
 const NEEDS_A_PERSON: u8 = 3;
 
-pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(arguments: BuildArgs, output: Output) -> Result<ExitCode> {
     let spec = match throng_spec::load(&arguments.spec) {
         Ok(spec) => spec,
-        Err(problems) => return Ok(report_problems(&problems, json)),
+        Err(problems) => return Ok(report_problems(&problems, output)),
     };
     let (index, completions) = (arguments.index, arguments.completions);
     if index >= completions {
@@ -75,7 +75,7 @@ pub(crate) async fn run(arguments: BuildArgs, json: bool) -> Result<ExitCode> {
     let mut built = built?;
     built.sort_by(|a, b| a.audience.cmp(&b.audience));
     let code = code(&built, stopped);
-    report(&built, code == ExitCode::SUCCESS, json);
+    report(&built, code == ExitCode::SUCCESS, output);
     Ok(code)
 }
 
@@ -113,8 +113,8 @@ struct BuiltAudience<'a> {
     reason: Option<&'a str>,
 }
 
-fn report(built: &[RefreshOutcome], ok: bool, json: bool) {
-    if json {
+fn report(built: &[RefreshOutcome], ok: bool, output: Output) {
+    if output.is_json() {
         let help = "`audiences` has the state of each and the reason";
         let success = Success::new(ok, "not all audiences are built", help);
         let audiences = built.iter().map(|one| BuiltAudience {

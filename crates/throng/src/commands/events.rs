@@ -4,21 +4,21 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
+use throng_api::QuarantineByPartition;
 
-use crate::answers::Quarantine;
 use crate::args::NodeArgs;
 use crate::client::Client;
-use crate::out;
+use crate::out::{self, Output};
 
 /// Prints the records that a node skips.
-pub(crate) async fn quarantine(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn quarantine(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/events/quarantine").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let Quarantine { partitions } = answer.read()?;
+    let QuarantineByPartition { partitions } = answer.read()?;
     if partitions.is_empty() {
         out::line("no record is in quarantine");
     }
@@ -32,28 +32,41 @@ pub(crate) async fn quarantine(node: &NodeArgs, json: bool) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What `throng log repair` prints with `--json`.
+#[derive(Serialize)]
+struct RepairReport<'a> {
+    set_aside: Vec<SetAside<'a>>,
+}
+
+/// A damaged part of the log.
+#[derive(Serialize)]
+struct SetAside<'a> {
+    partition: u32,
+    file: &'a Path,
+    position: u64,
+    bytes: u64,
+    first_offset: u64,
+    next_offset: u64,
+    kept_in: Option<&'a Path>,
+}
+
 /// Removes damaged parts from the log of a stopped node.
-pub(crate) fn repair(dir: &Path, json: bool) -> Result<ExitCode> {
+pub(crate) fn repair(dir: &Path, output: Output) -> Result<ExitCode> {
     let log = dir.join("log");
     anyhow::ensure!(log.is_dir(), "{} holds no event log: name a data directory", dir.display());
     let damage = throng_log::repair_log(&log)
         .with_context(|| format!("cannot repair the event log in {}", log.display()))?;
-    if json {
-        let all: Vec<Value> = damage
-            .iter()
-            .map(|one| {
-                json!({
-                    "partition": one.partition,
-                    "file": one.path,
-                    "position": one.position,
-                    "bytes": one.bytes,
-                    "first_offset": one.first_offset,
-                    "next_offset": one.next_offset,
-                    "kept_in": one.kept_in,
-                })
-            })
-            .collect();
-        out::json(&json!({ "set_aside": all }));
+    if output.is_json() {
+        let set_aside = damage.iter().map(|one| SetAside {
+            partition: one.partition,
+            file: &one.path,
+            position: one.position,
+            bytes: one.bytes,
+            first_offset: one.first_offset,
+            next_offset: one.next_offset,
+            kept_in: one.kept_in.as_deref(),
+        });
+        out::json(&RepairReport { set_aside: set_aside.collect() });
         return Ok(ExitCode::SUCCESS);
     }
     if damage.is_empty() {

@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde::Serialize;
-use throng_model::Micros;
+use throng_api::{
+    BudgetDetail, BudgetList, DecideRequest, DecisionMade, History, LookupRequest, LookupResult,
+};
+use throng_model::{AudienceName, Micros};
 
-use crate::answers::{BudgetDetail, BudgetList, Decision, History, LookupAnswer};
 use crate::args::{NodeArgs, WhyKind};
 use crate::client::{Client, segment};
 use crate::failure::Failure;
-use crate::out;
+use crate::out::{self, Output};
 
 /// Refuses options after `--`: the parser takes them for keys, which is hardly ever intended.
 fn refuse_options(users: &[String]) -> Result<(), Failure> {
@@ -26,34 +27,32 @@ fn refuse_options(users: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// The body of `POST /v1/lookups`.
-#[derive(Serialize)]
-struct LookupRequest {
-    keys: Vec<String>,
+fn joined(names: &[AudienceName]) -> String {
+    names.iter().map(AudienceName::as_str).collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) async fn lookup(
     mut users: Vec<String>,
     keys: Vec<String>,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
     refuse_options(&users)?;
     users.extend(keys);
     let answer = Client::new(node)?.post("/v1/lookups", &LookupRequest { keys: users }).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let LookupAnswer { users } = answer.read()?;
+    let LookupResult { users } = answer.read()?;
     for user in users {
         let mut shown = match user.audiences.is_empty() {
             true => "in no audience".to_owned(),
-            false => user.audiences.join(" "),
+            false => joined(&user.audiences),
         };
         if !user.unknown.is_empty() {
             // Their snapshots cannot be used. To print nothing would say that the user is not in them.
-            shown.push_str(&format!("\tunknown: {}", user.unknown.join(" ")));
+            shown.push_str(&format!("\tunknown: {}", joined(&user.unknown)));
         }
         out::line(format!("{}\t{shown}", out::printable(&user.key)));
     }
@@ -63,14 +62,14 @@ pub(crate) async fn lookup(
 pub(crate) async fn budget(
     ad_group: Option<&str>,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let answer = match ad_group {
         Some(name) => client.get(&format!("/v1/budgets/{}", segment(name))).await?,
         None => client.get("/v1/budgets").await?,
     };
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -87,7 +86,7 @@ pub(crate) async fn budget(
             state.projected_micros,
         ];
         let open = if state.open { "open" } else { "closed" };
-        let mut row = vec![state.name.clone(), open.to_owned()];
+        let mut row = vec![state.name.to_string(), open.to_owned()];
         row.extend(amounts.map(amount));
         row.push(state.reason.clone());
         row
@@ -97,28 +96,17 @@ pub(crate) async fn budget(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The body of `POST /v1/decide`.
-#[derive(Serialize)]
-struct DecisionRequest<'a> {
-    user: &'a str,
-    ad_groups: &'a [String],
-    record_insertion: bool,
-}
-
 pub(crate) async fn decide(
-    user: &str,
-    ad_groups: &[String],
-    record_insertion: bool,
+    request: &DecideRequest,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
-    let body = DecisionRequest { user, ad_groups, record_insertion };
-    let answer = Client::new(node)?.post("/v1/decide", &body).await?;
-    if json {
+    let answer = Client::new(node)?.post("/v1/decide", request).await?;
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let Decision { allowed, refused } = answer.read()?;
+    let DecisionMade { allowed, refused, .. } = answer.read()?;
     for ad_group in allowed {
         out::line(format!("allowed\t{ad_group}"));
     }
@@ -132,11 +120,11 @@ pub(crate) async fn why(
     kind: WhyKind,
     name: &str,
     node: &NodeArgs,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
     let path = format!("/v1/why/{}/{}", kind.as_str(), segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }

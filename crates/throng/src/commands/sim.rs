@@ -7,7 +7,8 @@ use serde::Serialize;
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 
 use crate::args::SimCommand;
-use crate::{out, secret_input};
+use crate::out::{self, Output};
+use crate::secret_input;
 
 /// What a simulator that is ready prints with `--json`.
 #[derive(Serialize)]
@@ -15,7 +16,7 @@ struct ReadySimulator {
     url: String,
 }
 
-pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(command: SimCommand, output: Output) -> Result<ExitCode> {
     let SimCommand::Meta { port, token_file } = command;
     let token = secret_input::read(token_file.as_deref(), "THRONG_SIM_TOKEN")?;
     let tokens = token.iter().map(|token| token.expose().to_owned()).collect();
@@ -23,7 +24,7 @@ pub(crate) async fn run(command: SimCommand, json: bool) -> Result<ExitCode> {
     let sim = MetaSim::start(config)
         .await
         .with_context(|| format!("cannot listen on 127.0.0.1:{port}: choose another --port"))?;
-    if json {
+    if output.is_json() {
         out::json_line(&ReadySimulator { url: sim.url() })?;
     } else {
         out::line(format!("the Meta simulator is up: {}", sim.url()));

@@ -3,20 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use throng_api::{SourceList, SourcePassedOver, SourceRefusal};
 
-use crate::answers::{Refusal, SkippedFile, SourceList};
 use crate::args::NodeArgs;
 use crate::client::Client;
-use crate::out;
-
-fn number(number: Option<u64>) -> String {
-    number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
-}
+use crate::out::{self, Output};
 
 /// Prints every table, then what is refused and what is passed over, with the cause of each.
-pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn sources(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/sources").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -29,12 +25,12 @@ pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
             let name = format!("{}.{}", source.name, table.name);
             let columns = table.columns.iter();
             let columns: Vec<String> =
-                columns.map(|column| format!("{} {}", column.name, column.data_type)).collect();
+                columns.map(|column| format!("{} {}", column.name, column.of)).collect();
             rows.push(vec![
                 name.clone(),
-                number(table.file_count),
-                number(table.bytes),
-                number(table.rows),
+                table.file_count.to_string(),
+                table.bytes.to_string(),
+                table.rows.map_or_else(|| "unknown".to_owned(), |rows| rows.to_string()),
                 if columns.is_empty() { "unknown".to_owned() } else { columns.join(", ") },
             ]);
             refusal(&name, table.refused.as_ref(), &mut notes);
@@ -55,15 +51,15 @@ pub(crate) async fn sources(node: &NodeArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// Adds why a source or a table cannot be read.
-fn refusal(name: &str, refused: Option<&Refusal>, notes: &mut Vec<String>) {
-    if let Some(Refusal { message, help }) = refused {
+fn refusal(name: &str, refused: Option<&SourceRefusal>, notes: &mut Vec<String>) {
+    if let Some(SourceRefusal { message, help }) = refused {
         notes.push(format!("{name}: refused: {message} ({})", help.as_deref().unwrap_or_default()));
     }
 }
 
 /// Adds the files that are passed over, of which an answer has the first ones, and how many more there are.
-fn passed_over(name: &str, files: &[SkippedFile], count: u64, notes: &mut Vec<String>) {
-    for SkippedFile { path, reason } in files {
+fn passed_over(name: &str, files: &[SourcePassedOver], count: u64, notes: &mut Vec<String>) {
+    for SourcePassedOver { path, reason } in files {
         notes.push(format!("{name}: passed over {path}: {reason}"));
     }
     let left = count.saturating_sub(files.len() as u64);

@@ -13,23 +13,52 @@ use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
 use crate::args::ApplyArgs;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, RequestError};
 use crate::failure::{Success, report_problems};
-use crate::out;
+use crate::out::{self, Output};
+
+/// Why a spec was not checked, planned or applied.
+enum SpecError {
+    /// It has problems.
+    Problems(Vec<Problem>),
+    /// The command failed; the spec may be right.
+    Failed(anyhow::Error),
+}
+
+impl From<Vec<Problem>> for SpecError {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self::Problems(problems)
+    }
+}
+
+impl From<anyhow::Error> for SpecError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl SpecError {
+    /// Prints the problems and returns the exit code.
+    fn report(self, output: Output) -> Result<ExitCode> {
+        match self {
+            Self::Problems(problems) => Ok(report_problems(&problems, output)),
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
 
 /// Loads a spec and checks its SQL against the sources on this machine.
-async fn load(path: &Path) -> Result<std::result::Result<(Spec, Vec<CheckedModel>), Vec<Problem>>> {
-    let spec = match throng_spec::load(path) {
-        Ok(spec) => spec,
-        Err(problems) => return Ok(Err(problems)),
-    };
+async fn load(path: &Path) -> Result<(Spec, Vec<CheckedModel>), SpecError> {
+    let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
     match check_sql(&lake, &spec).await {
-        Ok(models) => Ok(Ok((spec, models))),
-        Err(CheckError::Problems(problems)) => Ok(Err(problems)),
-        Err(CheckError::Worker(error)) => Err(error).context("cannot check the SQL"),
+        Ok(models) => Ok((spec, models)),
+        Err(CheckError::Problems(problems)) => Err(problems.into()),
+        Err(CheckError::Worker(error)) => {
+            Err(anyhow::Error::new(error).context("cannot check the SQL").into())
+        }
     }
 }
 
@@ -44,10 +73,10 @@ struct CheckReport {
     landlock: &'static str,
 }
 
-pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<ExitCode> {
-    let (spec, models) = match load(path).await? {
+pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<ExitCode> {
+    let (spec, models) = match load(path).await {
         Ok(loaded) => loaded,
-        Err(problems) => return Ok(report_problems(&problems, json)),
+        Err(error) => return error.report(output),
     };
     let findings = match connect {
         true => check_backends(&spec.node, &environment()).await,
@@ -58,7 +87,7 @@ pub(crate) async fn check(path: &Path, connect: bool, json: bool) -> Result<Exit
     let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    if json {
+    if output.is_json() {
         let help = "`backends` has what is wrong with each and what to do";
         let success = Success::new(ok, "a backend does not work", help);
         let landlock = landlock.name();
@@ -93,13 +122,13 @@ struct MigrationReport {
     ledger: String,
 }
 
-pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, json: bool) -> Result<ExitCode> {
+pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, output: Output) -> Result<ExitCode> {
     let spec = match throng_spec::load(path) {
         Ok(spec) => spec,
-        Err(problems) => return Ok(report_problems(&problems, json)),
+        Err(problems) => return Ok(report_problems(&problems, output)),
     };
     let found = throng_server::migrate(&spec.node, dir, &environment()).await?;
-    if json {
+    if output.is_json() {
         out::json(&MigrationReport { ledger: found });
     } else {
         out::line(format!("the ledger is up to date: {found}"));
@@ -121,35 +150,31 @@ struct SentSpec<'a> {
     base_version: Option<u64>,
 }
 
-/// Sends the texts of a spec to a node. Problems that the node reports are printed, and the exit code is
-/// returned in place of the answer.
+/// Sends the texts of a spec to a node.
 async fn send(
     arguments: &ApplyArgs,
     path: &str,
     base_version: Option<u64>,
-    json: bool,
-) -> Result<std::result::Result<Answer, ExitCode>> {
-    let files = match read_files(&arguments.spec) {
-        Ok(files) => files,
-        Err(problems) => return Ok(Err(report_problems(&problems, json))),
-    };
+) -> Result<Answer, SpecError> {
+    let files = read_files(&arguments.spec)?;
     let client = Client::with_long_timeout(&arguments.node)?;
     let body = SentSpec { files: &files, base_version };
-    match client.try_post(path, &body).await? {
-        Ok(answer) => Ok(Ok(answer)),
-        Err(refused) => match refused.problems() {
-            problems if problems.is_empty() => Err(refused.into_error()),
-            problems => Ok(Err(report_problems(&problems, json))),
+    match client.try_post(path, &body).await {
+        Ok(answer) => Ok(answer),
+        Err(RequestError::Failed(error)) => Err(error.into()),
+        Err(RequestError::Refused(refused)) => match refused.problems() {
+            problems if problems.is_empty() => Err(refused.into_error().into()),
+            problems => Err(problems.into()),
         },
     }
 }
 
-pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> {
-    let answer = match send(arguments, "/v1/spec/plan", None, json).await? {
+pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCode> {
+    let answer = match send(arguments, "/v1/spec/plan", None).await {
         Ok(answer) => answer,
-        Err(code) => return Ok(code),
+        Err(error) => return error.report(output),
     };
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -171,13 +196,13 @@ pub(crate) async fn plan(arguments: &ApplyArgs, json: bool) -> Result<ExitCode> 
 pub(crate) async fn apply(
     arguments: &ApplyArgs,
     base_version: Option<u64>,
-    json: bool,
+    output: Output,
 ) -> Result<ExitCode> {
-    let answer = match send(arguments, "/v1/spec/apply", base_version, json).await? {
+    let answer = match send(arguments, "/v1/spec/apply", base_version).await {
         Ok(answer) => answer,
-        Err(code) => return Ok(code),
+        Err(error) => return error.report(output),
     };
-    if json {
+    if output.is_json() {
         answer.print();
     } else {
         let AppliedSpec { version, plan } = answer.read()?;

@@ -3,36 +3,29 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde::Serialize;
+use throng_api::{
+    ActivationTask, ActivationTaskProgress, ActivationTaskState, RemovalList, RunList, RunSync,
+    SyncList, SyncSize, SyncSizes, TaskDetail, TaskList, TasksEnqueued,
+};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
-use super::alerts::{next_try, time};
-use crate::answers::{
-    QueuedTasks, RemovalList, RunList, Size, SizeList, SyncList, Task, TaskDetail, TaskList,
-};
+use super::alerts::next_try;
 use crate::args::{NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
-use crate::out;
+use crate::out::{self, Output};
 
-/// The body of `POST /v1/syncs/{name}/run`.
-#[derive(Serialize)]
-struct RunRequest {
-    full: bool,
-    forget_delivered: bool,
-}
-
-pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
-        SyncCommand::List { node } => syncs(&node, json).await,
-        SyncCommand::Sizes { name, node } => sizes(&name, &node, json).await,
-        SyncCommand::Runs { node } => runs(&node, json).await,
-        SyncCommand::Tasks { node } => tasks(&node, json).await,
-        SyncCommand::Task { id, node } => task(id, &node, json).await,
+        SyncCommand::List { node } => syncs(&node, output).await,
+        SyncCommand::Sizes { name, node } => sizes(&name, &node, output).await,
+        SyncCommand::Runs { node } => runs(&node, output).await,
+        SyncCommand::Tasks { node } => tasks(&node, output).await,
+        SyncCommand::Task { id, node } => task(id, &node, output).await,
         SyncCommand::Run { name, full, forget_delivered, node } => {
-            let body = RunRequest { full, forget_delivered };
+            let body = RunSync { full, forget_delivered };
             let path = format!("/v1/syncs/{}/run", segment(&name));
             let answer = Client::new(&node)?.post(&path, &body).await?;
-            if json {
+            if output.is_json() {
                 answer.print();
             } else {
                 out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
@@ -41,20 +34,21 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
         }
         SyncCommand::Recreate { name, node } => {
             let path = format!("/v1/syncs/{}/recreate", segment(&name));
-            act(&path, format!("the next run of {name} creates a new audience"), &node, json).await
+            act(&path, format!("the next run of {name} creates a new audience"), &node, output)
+                .await
         }
         SyncCommand::Pause { name, node } => {
             let path = format!("/v1/syncs/{}/pause", segment(&name));
             let done = format!("{name} is paused until `throng sync resume {name}`");
-            act(&path, done, &node, json).await
+            act(&path, done, &node, output).await
         }
         SyncCommand::Resume { name, node } => {
             let path = format!("/v1/syncs/{}/resume", segment(&name));
-            act(&path, format!("{name} is resumed"), &node, json).await
+            act(&path, format!("{name} is resumed"), &node, output).await
         }
         SyncCommand::Requeue { id, node } => {
             let path = format!("/v1/tasks/{id}/requeue");
-            act(&path, format!("task {id} is queued again"), &node, json).await
+            act(&path, format!("task {id} is queued again"), &node, output).await
         }
         SyncCommand::Approve { run, destination, removal, node } => {
             let (path, done) = match (run, removal, destination) {
@@ -71,29 +65,30 @@ pub(crate) async fn run(command: SyncCommand, json: bool) -> Result<ExitCode> {
                     (path, format!("the held runs of {name} are approved"))
                 }
             };
-            act(&path, done, &node, json).await
+            act(&path, done, &node, output).await
         }
-        SyncCommand::Removals { node } => removals(&node, json).await,
+        SyncCommand::Removals { node } => removals(&node, output).await,
         SyncCommand::Keep { name, node } => {
             let path = format!("/v1/removals/{}/keep", segment(&name));
-            act(&path, format!("the audience of {name} is kept on the platform"), &node, json).await
+            act(&path, format!("the audience of {name} is kept on the platform"), &node, output)
+                .await
         }
-        SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, json).await,
+        SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, output).await,
     }
 }
 
-pub(crate) async fn tasks_command(command: TasksCommand, json: bool) -> Result<ExitCode> {
+pub(crate) async fn tasks_command(command: TasksCommand, output: Output) -> Result<ExitCode> {
     let TasksCommand::Requeue { id, node, .. } = command;
     if let Some(id) = id {
         let path = format!("/v1/tasks/{id}/requeue");
-        return act(&path, format!("task {id} is queued again"), &node, json).await;
+        return act(&path, format!("task {id} is queued again"), &node, output).await;
     }
     let answer = Client::new(&node)?.post_empty("/v1/tasks/enqueue").await?;
-    if json {
+    if output.is_json() {
         answer.print();
     } else {
-        let QueuedTasks { count } = answer.read()?;
-        out::line(format!("{} tasks are queued", out::count(count)));
+        let TasksEnqueued { enqueued } = answer.read()?;
+        out::line(format!("{} tasks are queued", out::count(enqueued)));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,7 +99,7 @@ fn number(number: Option<u64>) -> String {
 }
 
 /// The range in which a platform says that the size of an audience is.
-fn size(size: &Size) -> String {
+fn size(size: &SyncSize) -> String {
     match (size.lower, size.upper) {
         (Some(lower), Some(upper)) if lower == upper => out::count(lower),
         (Some(lower), Some(upper)) => format!("{} to {}", out::count(lower), out::count(upper)),
@@ -114,9 +109,9 @@ fn size(size: &Size) -> String {
     }
 }
 
-async fn syncs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn syncs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/syncs").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,10 +124,10 @@ async fn syncs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
         };
         let state = if sync.paused_at.is_none() { "active" } else { "paused" };
         vec![
-            sync.name,
-            sync.audience,
-            sync.destination,
-            sync.mode,
+            sync.name.to_string(),
+            sync.audience.to_string(),
+            sync.destination.to_string(),
+            sync.mode.to_string(),
             state.to_owned(),
             sync.delivered_version.map_or_else(String::new, |version| version.to_string()),
             number(sync.delivered_users),
@@ -155,18 +150,18 @@ async fn syncs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn sizes(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn sizes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let SizeList { verdict, reason, sizes } = answer.read()?;
+    let SyncSizes { verdict, reason, sizes, .. } = answer.read()?;
     let rows = sizes.into_iter().map(|one| {
         let state = if one.settling { "processing an upload" } else { "" };
-        let (at, delivered, shown) = (time(one.at), number(one.delivered), size(&one));
-        vec![at, one.platform_id, delivered, shown, state.to_owned()]
+        let (delivered, shown) = (out::count(one.delivered), size(&one));
+        vec![one.at.to_string(), one.platform_id, delivered, shown, state.to_owned()]
     });
     out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
     if let Some(reason) = reason {
@@ -175,9 +170,9 @@ async fn sizes(name: &str, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn runs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn runs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/runs").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -185,8 +180,8 @@ async fn runs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let rows = runs.into_iter().map(|run| {
         vec![
             run.id.to_string(),
-            run.sync,
-            run.state,
+            run.sync.to_string(),
+            run.state.to_string(),
             out::count(run.read),
             out::count(run.sent),
             out::count(run.skipped.values().sum()),
@@ -201,9 +196,9 @@ async fn runs(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn removals(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/removals").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
@@ -216,9 +211,9 @@ async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
             (Some(by), at) => format!("approved by {by}; {}", next_try(at, now)),
         };
         vec![
-            removal.sync,
-            removal.rule,
-            removal.destination.unwrap_or_default(),
+            removal.sync.to_string(),
+            removal.rule.to_string(),
+            removal.destination.map_or_else(String::new, |name| name.to_string()),
             removal.platform_id.unwrap_or_default(),
             number(removal.users),
             state,
@@ -231,28 +226,28 @@ async fn removals(node: &NodeArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// Why the last try of a task failed, with the time of the next one.
-fn last_error(task: &Task, now: Timestamp) -> String {
+fn last_error(task: &ActivationTask, now: Timestamp) -> String {
     let why = task.last_error.clone().unwrap_or_default();
-    match task.state == "queued" && !why.is_empty() {
-        true => format!("{why}; {}", next_try(task.not_before, now)),
+    match task.state == ActivationTaskState::Queued && !why.is_empty() {
+        true => format!("{why}; {}", next_try(Some(task.not_before), now)),
         false => why,
     }
 }
 
-async fn tasks(node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn tasks(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/tasks").await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
     let TaskList { tasks, counts } = answer.read()?;
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
-    let rows = tasks.into_iter().map(|task| {
+    let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
         let last_error = last_error(&task, now);
         vec![
             task.id.to_string(),
-            task.sync,
-            task.state,
+            task.sync.to_string(),
+            task.state.to_string(),
             format!("{}/{}", task.batches_done, task.batches),
             task.failures.to_string(),
             last_error,
@@ -267,13 +262,14 @@ async fn tasks(node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn task(id: i64, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn task(id: i64, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
-    if json {
+    if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let TaskDetail { task, receipts, check } = answer.read()?;
+    let TaskDetail { task: ActivationTaskProgress { task, .. }, receipts, check, .. } =
+        answer.read()?;
     out::line(format!("task {id}: {} is {}", task.sync, task.state));
     if let Some(check) = check {
         for reason in &check.reasons {
@@ -283,7 +279,7 @@ async fn task(id: i64, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     let rows = receipts.into_iter().map(|receipt| {
         vec![
             receipt.batch.to_string(),
-            receipt.operation,
+            receipt.operation.to_string(),
             out::count(receipt.rows),
             out::count(receipt.received),
             out::count(receipt.invalid),
@@ -296,9 +292,9 @@ async fn task(id: i64, node: &NodeArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn act(path: &str, done: String, node: &NodeArgs, json: bool) -> Result<ExitCode> {
+async fn act(path: &str, done: String, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.post_empty(path).await?;
-    if json {
+    if output.is_json() {
         answer.print();
     } else {
         out::line(done);
@@ -308,11 +304,24 @@ async fn act(path: &str, done: String, node: &NodeArgs, json: bool) -> Result<Ex
 
 #[cfg(test)]
 mod tests {
+    use throng_model::{SyncRunId, TaskId};
+
     use super::*;
 
     #[test]
     fn a_size_is_a_range_or_a_bound() {
-        let shown = |lower, upper| size(&Size { lower, upper, ..Size::default() });
+        let shown = |lower, upper| {
+            size(&SyncSize {
+                sync: "s".parse().unwrap(),
+                account: "meta/1".to_owned(),
+                platform_id: "1".to_owned(),
+                at: Timestamp(0),
+                lower,
+                upper,
+                delivered: 1,
+                settling: false,
+            })
+        };
         assert_eq!(shown(Some(1_000), Some(1_000)), "1,000");
         assert_eq!(shown(Some(1_000), Some(1_200)), "1,000 to 1,200");
         assert_eq!(shown(Some(1_000), None), "at least 1,000");
@@ -322,20 +331,29 @@ mod tests {
 
     #[test]
     fn a_task_that_is_tried_again_shows_when() {
+        use ActivationTaskState::{Failed, Queued};
         let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
-        let task = |state: &str, error: Option<&str>| Task {
-            id: 1,
-            sync: "s".to_owned(),
-            state: state.to_owned(),
+        let task = |state, error: Option<&str>| ActivationTask {
+            id: TaskId(1),
+            run: SyncRunId(1),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            state,
+            priority: 0,
             failures: 1,
-            not_before: Some(now.plus(std::time::Duration::from_secs(5))),
+            not_before: now.plus(std::time::Duration::from_secs(5)),
+            holder: None,
+            lease_until: None,
             batches: 2,
             batches_done: 1,
             last_error: error.map(str::to_owned),
+            created_at: Timestamp(0),
+            finished_at: None,
         };
-        let queued = last_error(&task("queued", Some("cut off")), now);
+        let queued = last_error(&task(Queued, Some("cut off")), now);
         assert_eq!(queued, "cut off; next try 2026-11-25T18:40:05Z");
-        assert_eq!(last_error(&task("failed", Some("cut off")), now), "cut off");
-        assert_eq!(last_error(&task("queued", None), now), "");
+        assert_eq!(last_error(&task(Failed, Some("cut off")), now), "cut off");
+        assert_eq!(last_error(&task(Queued, None), now), "");
     }
 }

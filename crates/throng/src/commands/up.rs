@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::args::UpArgs;
 use crate::failure::report_problems;
 use crate::local::Registration;
-use crate::out;
+use crate::out::{self, Output};
 use crate::simulated_clock::SimulatedClock;
 
 /// What a node that is ready prints with `--json`.
@@ -27,11 +27,11 @@ pub(super) struct ReadyNode {
     sign_in: Option<String>,
 }
 
-pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(arguments: UpArgs, output: Output) -> Result<ExitCode> {
     let spec = match &arguments.spec {
         Some(path) => match throng_spec::load(path) {
             Ok(spec) => spec,
-            Err(problems) => return Ok(report_problems(&problems, json)),
+            Err(problems) => return Ok(report_problems(&problems, output)),
         },
         None => last_applied_spec(&arguments).await?,
     };
@@ -73,7 +73,7 @@ pub(crate) async fn run(arguments: UpArgs, json: bool) -> Result<ExitCode> {
     let sign_in = if has_pages { sign_in_link(&node).await } else { None };
     let node = Arc::new(node);
     let reloading = tokio::spawn(reload_on_hangup(hangups, Arc::clone(&node)));
-    if json {
+    if output.is_json() {
         out::json_line(&ReadyNode { url: node.url(), sign_in })?;
     } else {
         out::line(format!("throng is up: {}", node.url()));

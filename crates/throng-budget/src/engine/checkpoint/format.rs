@@ -12,7 +12,7 @@ pub(super) const LONG_IDS: u32 = 1;
 
 /// Why bytes are not a checkpoint of this partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CheckpointError {
+pub enum InvalidCheckpoint {
     /// Too short, another format, or changed on disk.
     #[error("the checkpoint is damaged ({0}); replay the log from its beginning instead")]
     Damaged(&'static str),

@@ -23,8 +23,8 @@ fn a_state_of_a_newer_version_is_refused_by_its_format() {
     let next = Next { format: FORMAT + 1, partition: "three".to_owned() };
     let mut bytes = MAGIC.to_vec();
     bytes.extend(next.encode_to_vec());
-    bytes.extend(xxh3_64(&bytes).to_le_bytes());
-    let newer = CheckpointError::Newer(FORMAT + 1);
+    append_checksum(&mut bytes);
+    let newer = InvalidCheckpoint::Newer(FORMAT + 1);
     assert_eq!(Engine::named_files(&bytes).err(), Some(newer.clone()));
     let restored = Engine::restore_figures(&bytes, 3, Vec::new(), Timestamp(1), &HashMap::new());
     assert_eq!(restored.err(), Some(newer));
@@ -49,7 +49,7 @@ fn ids_of_the_first_format_are_remembered() {
     };
     let mut bytes = MAGIC.to_vec();
     bytes.extend(message.encode_to_vec());
-    bytes.extend(xxh3_64(&bytes).to_le_bytes());
+    append_checksum(&mut bytes);
     let (mut engine, offset) =
         Engine::restore(&bytes, 3, 1, 1, Vec::new(), Timestamp(1), &CheckpointFiles::default())
             .unwrap();

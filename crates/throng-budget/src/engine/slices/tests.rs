@@ -7,7 +7,7 @@ use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName};
 use super::super::spend::SLICE_SECS;
 use super::super::{CheckpointFiles, LogPosition, REMOVED_RETENTION};
 use super::*;
-use crate::{AdGroupConfig, Pricing};
+use crate::{AdGroupConfig, BilledEvent};
 
 /// Midnight of UTC.
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -17,7 +17,7 @@ fn config(index: u32, name: &str) -> AdGroupConfig {
     AdGroupConfig {
         index: AdGroupIndex(index),
         name: AdGroupName::new(name).unwrap(),
-        pricing: Pricing::PerImpression,
+        billed: BilledEvent::Impression,
         price: Micros(130_001),
         price_nanos: 0,
         impression_rate: 0.9,
@@ -61,7 +61,10 @@ fn pack(engine: &mut Engine, stored: &mut HashMap<String, SliceFile>, now: Times
     }
 }
 
-fn restored(bytes: &[u8], stored: &HashMap<String, SliceFile>) -> Result<Engine, CheckpointError> {
+fn restored(
+    bytes: &[u8],
+    stored: &HashMap<String, SliceFile>,
+) -> Result<Engine, InvalidCheckpoint> {
     let files = CheckpointFiles { slices: stored.clone(), ..CheckpointFiles::default() };
     Engine::restore(bytes, 3, 1, 1, configs(), START, &files).map(|(engine, _)| engine)
 }
@@ -219,21 +222,21 @@ fn a_file_that_is_missing_or_another_one_is_an_error() {
     let name = engine.slice_file_names().remove(0);
     assert_eq!(Engine::named_files(&bytes).unwrap().slices, std::slice::from_ref(&name));
     let missing = restored(&bytes, &HashMap::new()).map(drop);
-    assert_eq!(missing, Err(CheckpointError::MissingSlices(name.clone())));
+    assert_eq!(missing, Err(InvalidCheckpoint::MissingSlices(name.clone())));
     assert_eq!(
         Engine::checkpoint_position(&bytes, 3),
         Ok(LogPosition::from(0)),
         "it needs no file"
     );
     let figures = Engine::restore_figures(&bytes, 3, configs(), START, &HashMap::new());
-    assert_eq!(figures.map(drop), Err(CheckpointError::MissingSlices(name.clone())));
+    assert_eq!(figures.map(drop), Err(InvalidCheckpoint::MissingSlices(name.clone())));
 
     // The file of another day.
     let mut other = HashMap::new();
     pack(&mut engine, &mut other, at(2, 8));
     let other = other.into_values().next().unwrap();
     let swapped = HashMap::from([(name, other)]);
-    assert!(matches!(restored(&bytes, &swapped), Err(CheckpointError::Damaged(_))));
+    assert!(matches!(restored(&bytes, &swapped), Err(InvalidCheckpoint::Damaged(_))));
 }
 
 #[test]

@@ -8,27 +8,27 @@ use tokio::net::TcpStream;
 
 use crate::retry::{CONNECT_TIMEOUT, TIMEOUT};
 
-use super::super::client::{KafkaSettings, Tls};
+use super::super::client::{KafkaOptions, Tls};
 use super::connection::{Connection, Stream};
 use super::error::ReadError;
 use super::sasl;
 
 /// Opens connections. Reads the trusted certificates once.
 pub(super) struct Connector {
-    settings: KafkaSettings,
+    options: KafkaOptions,
     tls: Option<tokio_rustls::TlsConnector>,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &KafkaSettings) -> Result<Self, ReadError> {
-        let tls = settings.tls.as_ref().map(tls_connector).transpose()?;
-        Ok(Self { settings: settings.clone(), tls })
+    pub(super) fn new(options: &KafkaOptions) -> Result<Self, ReadError> {
+        let tls = options.tls.as_ref().map(tls_connector).transpose()?;
+        Ok(Self { options: options.clone(), tls })
     }
 
     /// `host:port` of the bootstrap brokers. Like librdkafka, it ignores a protocol before the host, and
     /// the default port is 9092.
     pub(super) fn bootstrap(&self) -> Vec<String> {
-        let brokers = self.settings.brokers.split(',').map(str::trim);
+        let brokers = self.options.brokers.split(',').map(str::trim);
         brokers.filter(|broker| !broker.is_empty()).map(address).collect()
     }
 
@@ -56,7 +56,7 @@ impl Connector {
         let mut connection = Connection::new(stream);
         // Before any other request: a listener with SASL closes the connection otherwise (protocol guide,
         // "SASL Authentication Sequence").
-        if let Some(sasl) = &self.settings.sasl {
+        if let Some(sasl) = &self.options.sasl {
             sasl::authenticate(&mut connection, sasl).await?;
         }
         Ok(connection)

@@ -27,7 +27,7 @@ use throng_model::with_causes;
 use crate::retry::{RETRY_DELAY, retry};
 use crate::{Record, Result};
 
-use super::client::KafkaSettings;
+use super::client::KafkaOptions;
 use batch::Fetched;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::{fuzz, fuzz_seeds};
@@ -68,12 +68,12 @@ impl Reader {
     /// # Errors
     /// [`crate::LogError::Kafka`] if the certificates cannot be used.
     pub(super) fn new(
-        settings: &KafkaSettings,
+        options: &KafkaOptions,
         topic: &str,
         partition: i32,
         from: u64,
     ) -> Result<Self> {
-        let connector = Connector::new(settings).map_err(|error| error.into_error(topic))?;
+        let connector = Connector::new(options).map_err(|error| error.into_error(topic))?;
         Ok(Self {
             brokers: connector.bootstrap(),
             connector,
@@ -256,8 +256,8 @@ mod tests {
         std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
     }
 
-    fn secure(mechanism: &str, password: &str) -> KafkaSettings {
-        KafkaSettings {
+    fn secure(mechanism: &str, password: &str) -> KafkaOptions {
+        KafkaOptions {
             brokers: setting("THRONG_KAFKA_SECURE"),
             prefix: "reader".to_owned(),
             tls: Some(Tls { ca_file: Some(PathBuf::from(setting("THRONG_CA"))) }),
@@ -270,8 +270,8 @@ mod tests {
     }
 
     /// The text of the error with its hint and its causes.
-    async fn read_error(settings: &KafkaSettings) -> String {
-        let read = async { Reader::new(settings, "no-such-topic", 0, 0)?.next().await };
+    async fn read_error(options: &KafkaOptions) -> String {
+        let read = async { Reader::new(options, "no-such-topic", 0, 0)?.next().await };
         with_causes(&read.await.unwrap_err())
     }
 
@@ -292,11 +292,11 @@ mod tests {
         let error = read_error(&guest).await;
         assert!(error.contains("give the user the rights"), "{error}");
         // The system's authorities did not issue the broker's certificate.
-        let other_ca = KafkaSettings { tls: Some(Tls::default()), ..secure("PLAIN", &right) };
+        let other_ca = KafkaOptions { tls: Some(Tls::default()), ..secure("PLAIN", &right) };
         let error = read_error(&other_ca).await;
         assert!(error.contains("node.kafka.tls") && error.contains("UnknownIssuer"), "{error}");
         let missing = Some(Tls { ca_file: Some(PathBuf::from("no/such.pem")) });
-        let error = read_error(&KafkaSettings { tls: missing, ..secure("PLAIN", &right) }).await;
+        let error = read_error(&KafkaOptions { tls: missing, ..secure("PLAIN", &right) }).await;
         assert!(error.contains("node.kafka.tls"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use throng_activation::{Destination, Destinations, Reasons, SendClass, SendError};
-use throng_destinations::{Account, FileAccount, FileFormat, MetaAccount, preparation};
+use throng_destinations::{Account, FileAccount, MetaAccount, preparation};
 use throng_model::DestinationName;
 use throng_spec::{Platform, SecretRef};
 
@@ -59,10 +59,7 @@ impl OpenDestinations {
             Platform::File(file) => Account::File(FileAccount {
                 folder: file.folder.clone(),
                 root: file.root.clone().unwrap_or_else(|| file.folder.clone()),
-                format: match file.format {
-                    throng_spec::FileFormat::Csv => FileFormat::Csv,
-                    throng_spec::FileFormat::Jsonl => FileFormat::Jsonl,
-                },
+                format: file.format,
                 gzip: file.gzip,
             }),
         })

@@ -25,7 +25,8 @@ use throng_spec::{Prediction, Pricing, Role, Spec};
 use crate::args::{DemoArgs, Engine};
 use crate::failure::{Failure, Success};
 use crate::local::Registration;
-use crate::{out, simulated_clock};
+use crate::out::{self, Output};
+use crate::simulated_clock;
 
 use example::TOKEN;
 
@@ -112,7 +113,7 @@ struct DemoReport<'a> {
     success: Success,
 }
 
-pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(arguments: DemoArgs, output: Output) -> Result<ExitCode> {
     if !arguments.on.is_empty() {
         for engine in [Engine::Kafka, Engine::Postgres, Engine::S3] {
             if !arguments.on.contains(&engine) {
@@ -130,7 +131,7 @@ pub(crate) async fn run(arguments: DemoArgs, json: bool) -> Result<ExitCode> {
     let found = privacy::plain_identifiers(&[environment.data_dir.path()], &environment.spec)
         .context("cannot search the data directory for plain identifiers")?;
     let summary = summary::Summary::new(audiences, lookups, syncs, traffic, found);
-    if json {
+    if output.is_json() {
         let (error, help) = ("a result is not as expected", "`failures` lists what differs");
         let success = Success::new(summary.is_ok(), error, help);
         out::json(&DemoReport { summary: &summary, success });

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
+use throng_api::{LookupRequest, LookupResult};
 use throng_lake::IdentifierQuery;
-use throng_model::{Clock, Timestamp, UserHash, UserKey};
+use throng_model::{AudienceName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
 use throng_sim::fleet::{self, AdRequest, Delays, FleetConfig, FleetProgress, FleetReport};
 use throng_store::{RefreshState, RunState, TaskState};
 use tokio_util::sync::CancellationToken;
 
-use crate::answers::LookupAnswer;
 use crate::args::DemoArgs;
 use crate::out;
 
@@ -109,10 +109,10 @@ pub(super) async fn check_lookups(environment: &DemoEnvironment) -> Result<Looku
     let http = reqwest::Client::new();
     let mut lookups = Lookups { checked: 0, wrong: 0 };
     for chunk in users.chunks(1_000) {
-        let answer: LookupAnswer = http
+        let answer: LookupResult = http
             .post(format!("{}/v1/lookups", environment.node.url()))
             .bearer_auth(environment.tokens.node.expose())
-            .json(&serde_json::json!({ "keys": chunk }))
+            .json(&LookupRequest { keys: chunk.to_vec() })
             .send()
             .await?
             .error_for_status()?
@@ -120,7 +120,7 @@ pub(super) async fn check_lookups(environment: &DemoEnvironment) -> Result<Looku
             .await?;
         ensure!(answer.users.len() == chunk.len(), "the answer to a lookup lacks users");
         for (user, found) in chunk.iter().zip(answer.users) {
-            let mut got = found.audiences;
+            let mut got: Vec<&str> = found.audiences.iter().map(AudienceName::as_str).collect();
             got.sort_unstable();
             let mut expected: Vec<&str> = expected_members
                 .iter()
