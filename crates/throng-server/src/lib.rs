@@ -6,14 +6,13 @@ mod api;
 pub mod backup;
 mod check;
 mod context;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
 mod health;
 mod limits;
 mod metrics;
 mod node;
 mod operations;
 mod page;
+mod reporters;
 pub mod roles;
 
 pub use check::{CheckError, CheckedModel, check_sql};
@@ -21,8 +20,8 @@ pub use context::{Change, NodeContext, Queues};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
-    check_backends, migrate,
+    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
+    migrate,
 };
 pub use roles::activate::query_worker;
 pub use throng_lake::WorkerCommand;

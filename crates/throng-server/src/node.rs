@@ -9,7 +9,6 @@ mod consistency;
 mod data_directory;
 mod error;
 mod lock;
-mod serve;
 mod stamps;
 mod storage;
 
@@ -21,12 +20,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_aggregator::Feed;
+use throng_http::{Caps, CertificateFiles, Certificates, Server};
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::PartitionAssignment;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
-use throng_spec::{Role, Spec};
+use throng_spec::{Role, Spec, TlsSettings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ use crate::access::{ADDRESS_FILE, write_private};
 use crate::api::{Guard, HostNames};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::Collector;
+use crate::reporters::CertificateProblems;
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
 pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
@@ -43,8 +44,6 @@ pub use connect::{Finding, check_backends, migrate};
 use data_directory::DataDirectory;
 pub use error::NodeError;
 use lock::DataDirLock;
-pub use serve::TlsError;
-pub(crate) use serve::{BodyWait, SlowBody};
 use stamps::Stamps;
 pub use stamps::{Recovery, StampError};
 pub(crate) use stamps::{stamped_folders, write_stamp};
@@ -151,7 +150,13 @@ impl Node {
         if !config.spec.node.is_shared() && partial {
             return Err(NodeError::RolesNeedSharedBackends);
         }
-        let open = |tls| serve::Certificates::open(tls, Arc::clone(&config.access_clock));
+        let open = |tls: &TlsSettings| {
+            let files = CertificateFiles {
+                cert_file: tls.cert_file.clone(),
+                key_file: tls.key_file.clone(),
+            };
+            Certificates::open(files, Arc::clone(&config.access_clock))
+        };
         let certificates = tls.map(open).transpose()?.map(Arc::new);
         if let Some(warning) = Landlock::of_kernel().warning() {
             tracing::warn!(warning, "query workers are not fully confined");
@@ -180,15 +185,19 @@ impl Node {
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
-            let sighup = serve::Certificates::sighup();
-            let health = Arc::clone(&ctx.health);
-            certificates.check_validity(&health);
-            let reloads = Arc::clone(certificates).reload_on_change(sighup, health, stop.clone());
+            let sighup = Certificates::sighup();
+            let reporter = Arc::new(CertificateProblems(Arc::clone(&ctx.health)));
+            certificates.check_validity(&*reporter);
+            let reloads = Arc::clone(certificates).reload_on_change(sighup, reporter, stop.clone());
             roles.push(tokio::spawn(reloads));
         }
         let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
-        let server = serve::Server::new(router, &connections, certificates, stop.clone());
+        let caps = Caps {
+            total: connections.total as usize,
+            per_address: connections.per_address as usize,
+        };
+        let server = Server::new(router, caps, certificates, stop.clone());
         let server = tokio::spawn(server.serve(listener));
         let role_names = role_names(&ctx.roles);
         tracing::info!(%address, data_dir = %dir.display(), roles = %role_names, "node started");

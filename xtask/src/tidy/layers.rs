@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-feed",
         "throng-store",
         "throng-api",
+        "throng-http",
     ],
     &[
         "throng-gate",
@@ -41,7 +42,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
-    ("axum", &["throng-server", "throng-sim"]),
+    ("axum", &["throng-http", "throng-server", "throng-sim"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-server", "throng"]),
     ("metrics", &["throng-telemetry"]),

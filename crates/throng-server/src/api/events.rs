@@ -9,12 +9,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_http::{content_type, decoded, read_body};
 use throng_telemetry::metrics;
 
 use crate::NodeContext;
 
-use super::body::{content_type, whole};
-use super::encoding::decoded;
 use super::error::ApiError;
 use super::mapping::budgets as mapping;
 
@@ -98,7 +97,7 @@ pub(crate) async fn accept(
 
 async fn read(request: Request, limit: usize) -> Result<ParsedEvents, ApiError> {
     let headers = request.headers().clone();
-    let body = whole(request, &()).await?;
+    let body = read_body(request).await?;
     parse(&content_type(&headers), &decoded(&headers, body, limit)?)
 }
 

@@ -142,10 +142,10 @@ mod tests {
 
     use axum::http::header;
     use axum::response::IntoResponse as _;
+    use throng_http::{BodyError, DecodeError, SlowBody};
 
     use super::*;
     use crate::NodeError;
-    use crate::node::SlowBody;
     use crate::page::PageError;
 
     /// Status, code and `Retry-After`.
@@ -187,6 +187,18 @@ mod tests {
             (ApiError::too_many_wrong_tokens(second), 429, "too_many_wrong_tokens", Some(1)),
             (ApiError::internal(&bug()), 500, "internal", None),
             (ApiError::unavailable("no"), 503, "unavailable", Some(1)),
+            // Errors of bodies.
+            (BodyError::Slow(SlowBody::Idle(second)).into(), 408, "timeout", None),
+            (BodyError::TooLarge.into(), 413, "too_large", None),
+            (BodyError::Incomplete.into(), 400, "bad_request", None),
+            (DecodeError::TooLarge.into(), 413, "too_large", None),
+            (DecodeError::Invalid.into(), 400, "bad_request", None),
+            (
+                DecodeError::Unsupported { encoding: name() }.into(),
+                415,
+                "unsupported_media_type",
+                None,
+            ),
             // Errors of the ledger.
             (LedgerError::NotFound { what: "task", name: name() }.into(), 404, "not_found", None),
             (

@@ -7,7 +7,6 @@ mod auth;
 mod body;
 mod budgets;
 mod decide;
-mod encoding;
 mod error;
 mod events;
 mod failure;
@@ -22,7 +21,6 @@ mod sources;
 mod spec;
 mod stream;
 mod syncs;
-mod timeout;
 mod tokens;
 mod why;
 
@@ -34,23 +32,16 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use throng_http::within;
 use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 pub(crate) use auth::{Guard, HostNames};
-#[cfg(test)]
-pub(crate) use body::whole;
-#[cfg(test)]
-pub(crate) use encoding::decoded;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use encoding::decoded_length;
 pub(crate) use error::ApiError;
 pub(crate) use health::{drain_samples, install_metrics};
 pub(crate) use mapping::activation::task_eta;
-#[cfg(test)]
-pub(crate) use timeout::within;
 
 use crate::NodeContext;
 
@@ -99,9 +90,9 @@ pub(crate) fn router(
         bounded = bounded.merge(feed());
         streams = streams.route("/v1/feed", get(feed::stream));
     }
-    let bounded = bounded.layer(from_fn_with_state(limits.timeout, timeout::within));
+    let bounded = bounded.layer(from_fn_with_state(limits.timeout, within));
     let slow_timeout = limits.timeout.max(SPEC_TIMEOUT);
-    let slow = slow.layer(from_fn_with_state(slow_timeout, timeout::within));
+    let slow = slow.layer(from_fn_with_state(slow_timeout, within));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     Router::new()

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use throng_aggregator::BudgetsError;
+use throng_http::TlsError;
 use throng_lake::LakeError;
 use throng_log::LogError;
 use throng_model::Retry;
@@ -14,7 +15,7 @@ use throng_store::LedgerError;
 use crate::access::AccessError;
 use crate::limits::LimitsError;
 
-use super::{StampError, TlsError};
+use super::StampError;
 
 /// Why a node did not start, or a spec was not applied.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use throng_http::content_type;
 use throng_telemetry::metrics;
 
 use super::error::ApiError;
@@ -216,7 +217,7 @@ fn browser_page(parts: &Parts) -> Option<&str> {
 /// Refuses a content type that the route does not accept. A page of another site can send forms and
 /// `text/plain` without a preflight request, so no route of the API accepts them.
 fn check_content_type(parts: &Parts, empty: bool, accepts: AcceptedBody) -> CheckResult {
-    let kind = super::body::content_type(&parts.headers);
+    let kind = content_type(&parts.headers);
     if accepts.matches(&kind) || (empty && kind.is_empty() && accepts != AcceptedBody::Events) {
         return Ok(());
     }

@@ -13,11 +13,11 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use serde::Deserialize;
+use throng_http::slow_body;
 
 use super::{ApiError, Guard, origin, wrong_token};
 use crate::NodeContext;
 use crate::access::{AccessError, Caller};
-use crate::api::body::slow_body;
 
 const WRONG_LINK: &str = "This link has already been used, or is older than ten minutes.";
 

@@ -14,12 +14,12 @@ use super::activity::Connection;
 
 /// How many connections may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Caps {
+pub struct Caps {
     /// In total.
-    pub(super) total: usize,
+    pub total: usize,
     /// From one address: an IPv4 address, or the /64 network of an IPv6 address. For loopback
     /// addresses only the total counts.
-    pub(super) per_address: usize,
+    pub per_address: usize,
 }
 
 /// The minimum time between two searches for an idle connection: each reads all connections.

@@ -1,4 +1,4 @@
-//! The certificate of the node, and its replacement while the node runs.
+//! The certificate of the server, and its replacement while the server runs.
 
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,15 +12,12 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use throng_model::Clock;
-use throng_spec::TlsSettings;
 use throng_telemetry::metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use validity::{Validity, ValidityProblem};
-
-use crate::{Health, ProblemClass};
 
 mod validity;
 
@@ -36,6 +33,24 @@ const UNUSABLE: &str = "node.tls";
 const EXPIRES_SOON: &str = "node.tls expires";
 const EXPIRED: &str = "node.tls expired";
 const NOT_YET_VALID: &str = "node.tls not valid yet";
+
+/// The files of a certificate and its key, in PEM form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate of the server first, and the intermediate certificates after it.
+    pub cert_file: PathBuf,
+    /// The private key of the first certificate.
+    pub key_file: PathBuf,
+}
+
+/// Receives the problems of the certificate in use.
+pub trait CertificateReporter: Send + Sync {
+    /// A problem exists since now, or has another detail. `key`: which problem; there are several at once.
+    fn report(&self, key: &str, detail: String);
+
+    /// A problem is resolved. Does nothing if it was not reported.
+    fn clear(&self, key: &str);
+}
 
 /// Why the certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +102,8 @@ struct Files {
 }
 
 /// The certificate that new connections get.
-pub(in crate::node) struct Certificates {
-    settings: TlsSettings,
+pub struct Certificates {
+    settings: CertificateFiles,
     /// The real time, by which certificates expire.
     clock: Arc<dyn Clock>,
     current: ArcSwap<ServerConfig>,
@@ -102,20 +117,23 @@ struct InUse {
     validity: Result<Validity, usize>,
 }
 
+impl std::fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificates").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 impl Certificates {
-    /// Reads the files of the settings.
+    /// Reads the files. `clock`: the real time, by which certificates expire.
     ///
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it.
-    pub(in crate::node) fn open(
-        settings: &TlsSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, TlsError> {
-        let files = read(settings)?;
-        let (config, validity) = server_config(settings, &files)?;
+    pub fn open(settings: CertificateFiles, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
+        let files = read(&settings)?;
+        let (config, validity) = server_config(&settings, &files)?;
         warn_if_key_is_accessible(&settings.key_file);
         Ok(Self {
-            settings: settings.clone(),
+            settings,
             clock,
             current: ArcSwap::from_pointee(config),
             in_use: Mutex::new(InUse { files, validity }),
@@ -125,7 +143,7 @@ impl Certificates {
     /// Reports a certificate that expires soon or has expired, and clears the problems of the
     /// previous one. An expired certificate stays in use: clients that do not check it keep
     /// working.
-    pub(in crate::node) fn check_validity(&self, health: &Health) {
+    pub fn check_validity(&self, reporter: &dyn CertificateReporter) {
         let validity = self.in_use.lock().validity;
         let file = self.settings.cert_file.display().to_string();
         let problem = match validity {
@@ -152,16 +170,16 @@ impl Certificates {
         let open = problem.as_ref().map(|(key, _)| *key);
         for key in [EXPIRES_SOON, EXPIRED, NOT_YET_VALID] {
             if open != Some(key) {
-                health.clear(ProblemClass::Certificate, key);
+                reporter.clear(key);
             }
         }
         if let Some((key, words)) = problem {
-            health.report(ProblemClass::Certificate, key, words);
+            reporter.report(key, words);
         }
     }
 
     /// Handles SIGHUP from now on; unhandled, it terminates the process.
-    pub(in crate::node) fn sighup() -> Option<Signal> {
+    pub fn sighup() -> Option<Signal> {
         match signal(SignalKind::hangup()) {
             Ok(sighup) => Some(sighup),
             Err(error) => {
@@ -177,10 +195,10 @@ impl Certificates {
 
     /// Reads the files periodically and on SIGHUP, and uses a changed certificate for new
     /// connections. One that cannot be used is reported, and the previous one stays in use.
-    pub(in crate::node) async fn reload_on_change(
+    pub async fn reload_on_change(
         self: Arc<Self>,
         mut sighup: Option<Signal>,
-        health: Arc<Health>,
+        reporter: Arc<dyn CertificateReporter>,
         stop: CancellationToken,
     ) {
         loop {
@@ -202,16 +220,15 @@ impl Certificates {
                         let cert_file = self.settings.cert_file.display();
                         tracing::info!(%cert_file, "certificate reloaded");
                     }
-                    health.clear(ProblemClass::Certificate, UNUSABLE);
+                    reporter.clear(UNUSABLE);
                 }
                 Ok(Err(error)) => {
-                    let detail = throng_model::with_causes(&error);
-                    health.report(ProblemClass::Certificate, UNUSABLE, detail);
+                    reporter.report(UNUSABLE, throng_model::with_causes(&error));
                 }
                 // The runtime shuts down.
                 Err(_) => return,
             }
-            self.check_validity(&health);
+            self.check_validity(&*reporter);
         }
     }
 
@@ -230,7 +247,7 @@ impl Certificates {
     }
 }
 
-fn read(settings: &TlsSettings) -> Result<Files, TlsError> {
+fn read(settings: &CertificateFiles) -> Result<Files, TlsError> {
     let file = |field: &'static str, path: &Path| {
         let mut bytes = Vec::new();
         let failed = |source| TlsError::Read { field, path: path.to_owned(), source };
@@ -245,7 +262,7 @@ fn read(settings: &TlsSettings) -> Result<Files, TlsError> {
 }
 
 fn server_config(
-    settings: &TlsSettings,
+    settings: &CertificateFiles,
     files: &Files,
 ) -> Result<(ServerConfig, Result<Validity, usize>), TlsError> {
     let of_certificates = |what, hint| {
@@ -306,13 +323,15 @@ fn warn_if_key_is_accessible(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use metrics_exporter_prometheus::PrometheusBuilder;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use throng_model::{ManualClock, Timestamp};
 
     use super::*;
 
-    fn write(settings: &TlsSettings, until: (i32, u8, u8)) {
+    fn write(settings: &CertificateFiles, until: (i32, u8, u8)) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["node.example".to_owned()]).unwrap();
         params.not_before = date_time_ymd(2026, 1, 1);
@@ -322,35 +341,48 @@ mod tests {
         std::fs::write(&settings.key_file, key.serialize_pem()).unwrap();
     }
 
+    /// The open problems with their details.
+    #[derive(Default)]
+    struct Problems(Mutex<BTreeMap<String, String>>);
+
+    impl CertificateReporter for Problems {
+        fn report(&self, key: &str, detail: String) {
+            self.0.lock().insert(key.to_owned(), detail);
+        }
+
+        fn clear(&self, key: &str) {
+            self.0.lock().remove(key);
+        }
+    }
+
     #[test]
     fn a_certificate_that_expires_is_a_problem_until_it_is_renewed() {
         let dir = tempfile::tempdir().unwrap();
         let [cert_file, key_file] = ["tls.crt", "tls.key"].map(|name| dir.path().join(name));
-        let settings = TlsSettings { cert_file, key_file };
+        let settings = CertificateFiles { cert_file, key_file };
         write(&settings, (2026, 4, 1));
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let clock = Arc::new(ManualClock::new(at("2026-03-01T00:00:00Z")));
-        let health = Health::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let problems = Problems::default();
         let certificates =
-            Certificates::open(&settings, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+            Certificates::open(settings.clone(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         // The problems, and the metric.
         let check = || {
-            ::metrics::with_local_recorder(&recorder, || certificates.check_validity(&health));
-            let open: Vec<(ProblemClass, String)> =
-                health.problems().into_iter().map(|p| (p.class, p.key)).collect();
+            ::metrics::with_local_recorder(&recorder, || certificates.check_validity(&problems));
+            let open: Vec<String> = problems.0.lock().keys().cloned().collect();
             let text = handle.render();
             let name = "throng_tls_certificate_expires_seconds ";
             let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             (open, value.parse::<f64>().unwrap())
         };
-        let of = |key: &str| vec![(ProblemClass::Certificate, key.to_owned())];
+        let of = |key: &str| vec![key.to_owned()];
         let first = 1_775_001_600.0;
         assert_eq!(check(), (vec![], first));
         clock.advance(Duration::from_secs(20 * 86_400));
         assert_eq!(check(), (of(EXPIRES_SOON), first));
-        let detail = health.problems().remove(0).detail;
+        let detail = problems.0.lock()[EXPIRES_SOON].clone();
         assert!(detail.contains("tls.crt expires at 2026-04-01T00:00:00Z"), "{detail}");
         // Another problem, so that there is another alert.
         clock.advance(Duration::from_secs(20 * 86_400));

@@ -1,4 +1,4 @@
-//! Bodies of requests: how fast they must arrive, and how long the node has waited for one.
+//! Bodies of requests: how fast they must arrive, and how long the server has waited for one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep};
 
-/// How fast the body of a request must arrive. Only time in which the node waits for the sender
+/// How fast the body of a request must arrive. Only time in which the server waits for the sender
 /// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BodyLimits {
     /// From one frame to the next.
     pub(super) idle: Duration,
-    /// How long the node waits in total before the rate counts.
+    /// How long the server waits in total before the rate counts.
     pub(super) grace: Duration,
-    /// Bytes per second, on average over the time that the node waits beyond `grace`.
+    /// Bytes per second, on average over the time that the server waits beyond `grace`.
     pub(super) min_rate: u32,
 }
 
@@ -29,7 +29,7 @@ impl Default for BodyLimits {
         Self {
             idle: Duration::from_secs(15),
             grace: Duration::from_secs(20),
-            // A quarter of a slow link of 64 KiB/s: the node waits for a body of 8 MiB for nine
+            // A quarter of a slow link of 64 KiB/s: the server waits for a body of 8 MiB for nine
             // minutes at most.
             min_rate: 16 << 10,
         }
@@ -38,7 +38,7 @@ impl Default for BodyLimits {
 
 impl BodyLimits {
     /// Until when the next frame must arrive, and the error if it does not. `received` bytes have
-    /// arrived so far, for which the node has waited `waited` in total.
+    /// arrived so far, for which the server has waited `waited` in total.
     fn deadline(&self, received: u64, waited: Duration, now: Instant) -> (Instant, SlowBody) {
         let earned = received.saturating_mul(1_000_000) / u64::from(self.min_rate.max(1));
         let allowed = self.grace.saturating_add(Duration::from_micros(earned));
@@ -52,7 +52,7 @@ impl BodyLimits {
 
 /// The body of a request did not arrive in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SlowBody {
+pub enum SlowBody {
     /// No frame arrived within the idle timeout.
     #[error("nothing more of the request's body arrived within {} s", .0.as_secs())]
     Idle(Duration),
@@ -64,10 +64,10 @@ pub(crate) enum SlowBody {
     },
 }
 
-/// How long the node has waited for the body of a request. That time is the sender's, and does not
+/// How long the server has waited for the body of a request. That time is the sender's, and does not
 /// count against the timeout of the request. In the extensions of every request.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BodyWait(Arc<Mutex<Wait>>);
+pub struct BodyWait(Arc<Mutex<Wait>>);
 
 #[derive(Debug, Default)]
 struct Wait {
@@ -82,8 +82,8 @@ impl BodyWait {
         self.0.lock()
     }
 
-    /// How long the node has waited until now.
-    pub(crate) fn total(&self, now: Instant) -> Duration {
+    /// How long the server has waited until now.
+    pub fn total(&self, now: Instant) -> Duration {
         let wait = self.lock();
         let running =
             wait.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -108,7 +108,7 @@ pub(super) struct RequestBody {
     limits: BodyLimits,
     received: u64,
     wait: BodyWait,
-    /// Set while the node waits.
+    /// Set while the server waits.
     deadline: Option<(Pin<Box<Sleep>>, SlowBody)>,
 }
 
@@ -210,7 +210,7 @@ mod tests {
             rate.to_string(),
             "the request's body arrived at less than 16384 bytes per second"
         );
-        // At half the lowest rate the node waits for twice the grace; later frames are too late.
+        // At half the lowest rate the server waits for twice the grace; later frames are too late.
         assert_eq!(send(8 << 10, SECOND, 4096), (39 * (8 << 10), Some(rate)));
     }
 
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_the_node_does_not_wait_is_not_counted() {
+    fn time_in_which_the_server_does_not_wait_is_not_counted() {
         let wait = BodyWait::default();
         let start = Instant::now();
         assert_eq!(wait.total(start + SECOND), Duration::ZERO);

@@ -5,13 +5,27 @@ use std::io::{self, Read};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 
-use super::error::ApiError;
-
-const HELP: &str = "send the body without an encoding, or with one of gzip, zstd and br";
 /// The largest window of zstd, as a power of two: 8 MiB, as RFC 8878 recommends. The decoder allocates it
 /// before it decodes anything, so a larger one would let a small body ask for much memory.
 const ZSTD_WINDOW_LOG: u32 = 23;
 const BROTLI_BUFFER: usize = 4096;
+
+/// Why a body cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The encoding is not gzip, zstd or br, or there are several.
+    #[error("the content encoding `{encoding}` is not supported")]
+    Unsupported {
+        /// The encoding, cut after 60 characters.
+        encoding: String,
+    },
+    /// The decoded body is longer than the limit.
+    #[error("the decoded body is too large")]
+    TooLarge,
+    /// The body is damaged or incomplete.
+    #[error("the body does not have its content encoding, or is incomplete")]
+    Invalid,
+}
 
 /// A supported content encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +36,9 @@ enum Encoding {
 }
 
 /// The encoding of a body; `None` if it is not encoded.
-fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, ApiError> {
-    let unsupported = |name: &str| {
-        let shown: String = name.chars().take(60).collect();
-        let message = format!("the content encoding `{shown}` is not supported");
-        Err(ApiError::unsupported(message).help(HELP))
-    };
+fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, DecodeError> {
+    let unsupported =
+        |name: &str| Err(DecodeError::Unsupported { encoding: name.chars().take(60).collect() });
     let mut found = None;
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let Ok(names) = value.to_str() else { return unsupported("?") };
@@ -47,18 +58,20 @@ fn encoding(headers: &HeaderMap) -> Result<Option<Encoding>, ApiError> {
     Ok(found)
 }
 
-/// Refuses an encoded body, for paths that do not decode bodies.
-pub(super) fn refuse_encoded(headers: &HeaderMap) -> Result<(), ApiError> {
-    match encoding(headers)? {
-        None => Ok(()),
-        Some(_) => Err(ApiError::unsupported("this path does not accept encoded bodies").help(
-            "send the body without a content encoding; POST /v1/events accepts gzip, zstd and br",
-        )),
-    }
+/// Whether a body has a supported encoding, for paths that do not decode bodies.
+///
+/// # Errors
+/// [`DecodeError::Unsupported`].
+pub fn is_encoded(headers: &HeaderMap) -> Result<bool, DecodeError> {
+    Ok(encoding(headers)?.is_some())
 }
 
-/// The decoded body. Decoding stops after `limit` bytes, so that a small body cannot ask for much memory.
-pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, ApiError> {
+/// The decoded body. Decoding stops after `limit` bytes, so that a small body cannot ask for much memory. A
+/// body without an encoding is returned as it is, whatever its length.
+///
+/// # Errors
+/// [`DecodeError`].
+pub fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, DecodeError> {
     let Some(encoding) = encoding(headers)? else { return Ok(body) };
     let decoded = match encoding {
         Encoding::Gzip => read(flate2::read::MultiGzDecoder::new(&*body), limit),
@@ -69,21 +82,10 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<
         Encoding::Brotli => brotli(&body, limit),
     };
     match decoded {
-        Ok(bytes) if bytes.len() > limit => Err(ApiError::too_large()),
+        Ok(bytes) if bytes.len() > limit => Err(DecodeError::TooLarge),
         Ok(bytes) => Ok(bytes.into()),
-        Err(_) => {
-            let message = "the body does not have its content encoding, or is incomplete";
-            Err(ApiError::bad_request(message).help(HELP))
-        }
+        Err(_) => Err(DecodeError::Invalid),
     }
-}
-
-/// The length of a decoded body; for the fuzz target.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn decoded_length(encoding: &'static str, body: &[u8], limit: usize) -> Option<usize> {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_ENCODING, axum::http::HeaderValue::from_static(encoding));
-    decoded(&headers, Bytes::copy_from_slice(body), limit).ok().map(|bytes| bytes.len())
 }
 
 /// Brotli has no concatenated streams: bytes after the first stream are an error.

@@ -16,22 +16,12 @@ use super::body::{BodyLimits, BodyWait, RequestBody};
 use super::stream::ResponseBody;
 use super::table::Entry;
 
-/// How a request was transported. In the extensions of every request, beside
-/// `ConnectInfo<SocketAddr>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// Unencrypted.
-    Plain,
-    /// Encrypted with TLS.
-    Tls,
-}
-
-/// The service for the requests of one connection.
+/// The service for the requests of one connection. Adds `ConnectInfo<SocketAddr>` and [`BodyWait`] to the
+/// extensions of every request.
 #[derive(Clone)]
 pub(super) struct Requests {
     pub(super) router: TowerToHyperService<Router>,
     pub(super) entry: Arc<Entry>,
-    pub(super) transport: Transport,
     pub(super) body_limits: BodyLimits,
 }
 
@@ -51,7 +41,6 @@ impl Service<Request<Incoming>> for Requests {
             request.map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
         request.extensions_mut().insert(wait);
         request.extensions_mut().insert(ConnectInfo(connection.peer));
-        request.extensions_mut().insert(self.transport);
         let response = self.router.call(request);
         Box::pin(async move {
             Ok(response.await?.map(|inner| ResponseBody { inner, request: in_flight }))

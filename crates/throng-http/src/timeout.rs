@@ -9,15 +9,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use crate::node::BodyWait;
+use crate::body::BodyWait;
 
-/// Responds with 408 if a request takes longer than `limit`. The time in which the node waits for the body
+/// Responds with 408 if a request takes longer than `limit`. The time in which the server waits for the body
 /// does not count: bodies have separate limits, which allow a large body over a slow connection.
-pub(crate) async fn within(
-    State(limit): State<Duration>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn within(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let wait = request.extensions().get::<BodyWait>().cloned().unwrap_or_default();
     let started = Instant::now();
     let mut deadline = started + limit;

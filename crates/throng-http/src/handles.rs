@@ -1,11 +1,11 @@
-//! File handles: some are reserved for the node's own work, so that connections cannot use all of
+//! File handles: some are reserved for the rest of the process, so that connections cannot use all of
 //! them.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::table::Caps;
 
-/// At least this many handles are reserved for files, the ledger, Kafka and the bucket.
+/// At least this many handles are reserved for files and for connections to other services.
 const RESERVED: u64 = 256;
 /// Or this percentage of all handles, if it is more.
 const RESERVED_PERCENT: u64 = 20;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_reserved_for_the_node_itself() {
+    fn handles_are_reserved_for_the_rest_of_the_process() {
         let settings = Caps { total: 8192, per_address: 2048 };
         let total = |open_files| caps(settings, open_files).total;
         assert_eq!(total(None), 8192);

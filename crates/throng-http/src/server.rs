@@ -1,14 +1,6 @@
 //! The HTTP server: accepts connections, limits their number and their time, and passes their
 //! requests to the router.
 
-mod activity;
-mod body;
-mod handles;
-mod requests;
-mod stream;
-mod table;
-mod tls;
-
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -19,7 +11,6 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use throng_spec::ConnectionSettings;
 use throng_telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,14 +20,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use activity::{CloseReason, ConnectionAction, Timeouts};
-pub(crate) use body::{BodyWait, SlowBody};
-use requests::Requests;
-pub(crate) use requests::Transport;
-use stream::Observed;
-use table::{Caps, ConnectionTable, Full};
-pub(super) use tls::Certificates;
-pub use tls::TlsError;
+use crate::activity::{CloseReason, ConnectionAction, Timeouts};
+use crate::handles;
+use crate::requests::Requests;
+use crate::stream::Observed;
+use crate::table::{Caps, ConnectionTable, Full};
+use crate::tls::Certificates;
 
 /// The delay after an error of `accept` that concerns every connection: the process has no more
 /// file handles, or the machine no more memory. Without it the loop would use a whole processor.
@@ -58,8 +47,8 @@ const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Refused connections are logged at most once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The HTTP server of a node.
-pub(super) struct Server {
+/// An HTTP server.
+pub struct Server {
     router: Router,
     certificates: Option<Arc<Certificates>>,
     caps: Caps,
@@ -67,17 +56,26 @@ pub(super) struct Server {
     stop: CancellationToken,
 }
 
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tls = self.certificates.is_some();
+        f.debug_struct("Server")
+            .field("caps", &self.caps)
+            .field("tls", &tls)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
-    /// Raises the process's limit of open files, and lowers the caps of connections so that some
-    /// file handles are left for the node's own work.
-    pub(super) fn new(
+    /// A server that passes requests to `router`; over TLS if there are certificates. Raises the
+    /// process's limit of open files, and lowers the caps of connections so that some file handles
+    /// are left for the rest of the process.
+    pub fn new(
         router: Router,
-        settings: &ConnectionSettings,
+        configured: Caps,
         certificates: Option<Arc<Certificates>>,
         stop: CancellationToken,
     ) -> Self {
-        let configured =
-            Caps { total: settings.total as usize, per_address: settings.per_address as usize };
         let open_files = handles::raise();
         let caps = handles::caps(configured, open_files);
         let Caps { total, per_address } = caps;
@@ -95,7 +93,7 @@ impl Server {
     }
 
     /// Serves until it is stopped, then lets open requests end. Dropping the future aborts them.
-    pub(super) async fn serve(self, listener: TcpListener) {
+    pub async fn serve(self, listener: TcpListener) {
         let table = Arc::new(ConnectionTable::new(self.caps));
         let service = TowerToHyperService::new(self.router);
         let mut connections = JoinSet::new();
@@ -134,10 +132,6 @@ impl Server {
                     let requests = Requests {
                         router: service.clone(),
                         entry: Arc::new(entry),
-                        transport: match self.certificates {
-                            Some(_) => Transport::Tls,
-                            None => Transport::Plain,
-                        },
                         body_limits: self.timeouts.body,
                     };
                     let acceptor = self.certificates.as_ref().map(|c| c.acceptor());
@@ -310,7 +304,7 @@ async fn serve_requests<S: AsyncRead + AsyncWrite + Unpin + 'static>(
                     next_check = Instant::now() + FIRST_REQUEST_TIMEOUT / 20;
                     continue;
                 }
-                // Open requests may take their time here: the node's shutdown timeout bounds it.
+                // Open requests may take their time here: the caller bounds it.
                 shutdown_deadline = Some(Instant::now() + Duration::from_secs(3600));
                 serving.as_mut().graceful_shutdown();
             }
