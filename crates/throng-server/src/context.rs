@@ -6,12 +6,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
+use throng_backends::Environment;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
-use throng_log::{EventLog, Queue};
+use throng_log::EventLog;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, StorageProblem, Timestamp, poll_delay};
+use throng_model::{Clock, HashSeed, Timestamp, poll_delay};
 use throng_objects::Objects;
 use throng_refresh::RefreshContext;
 use throng_spec::{Role, Spec};
@@ -19,15 +21,10 @@ use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use crate::Health;
 use crate::access::Access;
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
-use crate::node::Environment;
-use crate::{Health, Impact, ProblemClass};
-
-/// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
-/// probe.
-const DISK_PROBLEM: &str = "while working: ";
 
 /// The kind of state that changed. Pages and waiting callers read it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +37,6 @@ pub enum Change {
     Budgets,
     /// The applied spec.
     Spec,
-}
-
-/// Queues of work.
-#[derive(Debug)]
-pub struct Queues {
-    /// Tasks that are due.
-    pub tasks: Arc<dyn Queue>,
-    /// Tasks that are to be checked.
-    pub checks: Arc<dyn Queue>,
-    /// Dead letters: tasks that failed for good, with the reason, for other programs. `None` where
-    /// no other program could read the queue.
-    pub dead_letters: Option<Arc<dyn Queue>>,
 }
 
 /// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
@@ -84,7 +69,7 @@ pub struct NodeContext {
     /// Snapshots, parts and checkpoints.
     pub objects: Arc<dyn Objects>,
     /// The queues of work.
-    pub queues: Queues,
+    pub queues: TaskQueues,
     /// The cluster's hash seed.
     pub seed: HashSeed,
     /// The name of this process in leases: process id and a random number.
@@ -156,46 +141,9 @@ impl NodeContext {
         spec.node.public_url.clone().unwrap_or(local)
     }
 
-    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class,
-    /// and the problem is cleared when a write to the data directory succeeds. The part retries by
-    /// itself.
-    pub(crate) fn report_storage_error(
-        &self,
-        part: &str,
-        error: &(dyn std::error::Error + 'static),
-    ) {
-        report_storage_error(&self.health, part, error);
-    }
-
-    /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
-    pub(crate) fn clear_storage_errors(&self) {
-        for problem in self.health.problems() {
-            if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
-                self.health.clear(problem.class, &problem.key);
-            }
-        }
-    }
-
     /// Publishes a change to pages and waiting callers. Never waits.
     pub fn publish_change(&self, change: Change) {
         // It fails if no page is open, which is fine.
         let _ = self.changes.send(change);
     }
-}
-
-/// See [`NodeContext::report_storage_error`].
-pub(crate) fn report_storage_error(
-    health: &Health,
-    part: &str,
-    error: &(dyn std::error::Error + 'static),
-) {
-    let Some(problem) = StorageProblem::in_causes(error) else { return };
-    if !matches!(problem, StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io)
-    {
-        return;
-    }
-    let words = throng_model::with_causes(error);
-    let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
-    let key = format!("{DISK_PROBLEM}{part}");
-    health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
 }

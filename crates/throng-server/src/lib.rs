@@ -16,13 +16,11 @@ mod reporters;
 pub mod roles;
 
 pub use check::{CheckError, CheckedModel, check_sql};
-pub use context::{Change, NodeContext, Queues};
+pub use context::{Change, NodeContext};
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
-pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, check_backends,
-    migrate,
-};
+pub use node::{Node, NodeConfig, NodeError};
 pub use roles::activate::query_worker;
+pub use throng_backends::{Environment, Recovery};
 pub use throng_lake::WorkerCommand;
 pub use throng_telemetry::metrics::metric_names;

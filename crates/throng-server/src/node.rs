@@ -2,15 +2,8 @@
 
 mod access;
 mod apply;
-mod backends;
 mod budgets;
-mod connect;
-mod consistency;
-mod data_directory;
 mod error;
-mod lock;
-mod stamps;
-mod storage;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +13,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_aggregator::Feed;
+use throng_backends::{
+    BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Probes, Recovery, Stamps,
+    check_log_partitions, create_data_dir, probe_reads, probe_writes,
+};
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
 use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
 use throng_log::PartitionAssignment;
@@ -34,19 +31,12 @@ use crate::access::{ADDRESS_FILE, write_private};
 use crate::api::{Guard, HostNames};
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::Collector;
-use crate::reporters::CertificateProblems;
+use crate::reporters::{BackendProblems, CertificateProblems};
 use crate::{Change, Health, NodeContext, ProblemClass, roles};
 
 pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
-use backends::Backends;
 use budgets::Joined;
-pub use connect::{Finding, check_backends, migrate};
-use data_directory::DataDirectory;
 pub use error::NodeError;
-use lock::DataDirLock;
-use stamps::Stamps;
-pub use stamps::{Recovery, StampError};
-pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful shutdown may take before the remaining work is aborted. Aborted work is not
 /// lost: the next start resumes it.
@@ -57,9 +47,6 @@ const BACKEND_TIMEOUT: Duration = Duration::from_secs(60);
 const BACKEND_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Changes that a page may lag behind. A page that lags further reads everything again.
 const CHANGES_CAPACITY: usize = 256;
-
-/// Looks up a secret by the name of an environment variable.
-pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What a node needs to start.
 #[derive(Clone)]
@@ -136,15 +123,14 @@ impl Node {
     /// [`NodeError`]; nothing keeps running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        access::open_data_dir(&dir)?;
+        create_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
         let listen = config.listen.unwrap_or(config.spec.node.listen);
         let tls = config.spec.node.tls.as_ref();
         if !listen.ip().is_loopback() && tls.is_none() && !config.spec.node.insecure {
             return Err(NodeError::Unencrypted { listen });
         }
-        let opened = DataDirectory::opened(&dir)
-            .map_err(NodeError::io("read the data directory", dir.display()))?;
+        let opened = DataDirectory::opened(&dir)?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
         if !config.spec.node.is_shared() && partial {
@@ -183,7 +169,7 @@ impl Node {
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, feed, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
-        roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
+        roles.push(tokio::spawn(probe_writes(probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let sighup = Certificates::sighup();
             let reporter = Arc::new(CertificateProblems(Arc::clone(&ctx.health)));
@@ -358,7 +344,15 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
 }
 
 async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
-    let mut backends = backends::open(config, roles).await?;
+    let mut backends = throng_backends::open(&BackendConfig {
+        data_dir: &config.data_dir,
+        settings: &config.spec.node,
+        roles,
+        env: &config.env,
+        clock: &*config.clock,
+        recovery: config.recovery,
+    })
+    .await?;
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
@@ -389,11 +383,7 @@ async fn assemble(
     let access = access::open(config, &backends.ledger).await?;
     let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
-    let found = backends.log.partitions();
-    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
-    if found != stored {
-        return Err(NodeError::LogPartitions { found, stored });
-    }
+    check_log_partitions(&*ledger, &*backends.log).await?;
     let lake = open_lake(dir, &spec, &config.query_worker)?;
     let has = |any: &[Role]| any.iter().any(|role| roles.contains(role));
     let serves_membership =
@@ -504,7 +494,7 @@ fn start_roles(
         start!("aggregate", roles::aggregate::run);
     }
     start!("follow", roles::cluster::run);
-    start!("probe", roles::probe::run);
+    start!("probe", probe_ledger);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
@@ -526,6 +516,19 @@ fn start_roles(
     running
 }
 
+/// What the probes of this node's backends need.
+fn probes(ctx: &NodeContext) -> Probes {
+    Probes {
+        ledger: Arc::clone(&ctx.ledger),
+        data_dir: ctx.data_dir.clone(),
+        reporter: Arc::new(BackendProblems(Arc::clone(&ctx.health))),
+    }
+}
+
+async fn probe_ledger(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    probe_reads(probes(&ctx), stop).await;
+}
+
 /// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
 /// memory, and `/readyz` reports that it should get no requests.
 fn watch_data_directory(
@@ -536,7 +539,8 @@ fn watch_data_directory(
 ) -> JoinHandle<()> {
     let ctx = Arc::clone(ctx);
     tokio::spawn(async move {
-        opened.watch(&ctx.health, &ctx.data_directory_lost, &stop).await;
+        let reporter = BackendProblems(Arc::clone(&ctx.health));
+        opened.watch(&reporter, &ctx.data_directory_lost, &stop).await;
         if ctx.data_directory_lost.is_cancelled() {
             work.cancel();
         }

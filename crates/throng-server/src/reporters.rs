@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use throng_backends::{BackendProblem, BackendReporter};
 use throng_http::CertificateReporter;
 
 use crate::{Health, ProblemClass};
@@ -16,5 +17,30 @@ impl CertificateReporter for CertificateProblems {
 
     fn clear(&self, key: &str) {
         self.0.clear(ProblemClass::Certificate, key);
+    }
+}
+
+/// Reports the problems of the backends.
+pub(crate) struct BackendProblems(pub(crate) Arc<Health>);
+
+fn class_of(problem: BackendProblem) -> ProblemClass {
+    match problem {
+        BackendProblem::Ledger => ProblemClass::Ledger,
+        BackendProblem::Disk => ProblemClass::Disk,
+        BackendProblem::DataDirectory => ProblemClass::DataDirectory,
+    }
+}
+
+impl BackendReporter for BackendProblems {
+    fn report(&self, problem: BackendProblem, key: &str, detail: String) {
+        self.0.report(class_of(problem), key, detail);
+    }
+
+    fn clear(&self, problem: BackendProblem, key: &str) {
+        self.0.clear(class_of(problem), key);
+    }
+
+    fn disk_is_writable(&self) {
+        self.0.clear_storage_errors();
     }
 }

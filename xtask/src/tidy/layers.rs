@@ -30,6 +30,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator"],
     &["throng-sim", "throng-destinations"],
+    &["throng-backends"],
     &["throng-page"],
     &["throng-server"],
     &["throng"],
@@ -44,7 +45,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("object_store", &["throng-objects"]),
     ("axum", &["throng-http", "throng-server", "throng-sim"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
-    ("throng-ledger", &["throng-server", "throng"]),
+    ("throng-ledger", &["throng-backends", "throng-server", "throng"]),
     ("metrics", &["throng-telemetry"]),
 ];
 

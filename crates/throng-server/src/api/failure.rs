@@ -142,6 +142,7 @@ mod tests {
 
     use axum::http::header;
     use axum::response::IntoResponse as _;
+    use throng_backends::BackendError;
     use throng_http::{BodyError, DecodeError, SlowBody};
 
     use super::*;
@@ -246,8 +247,8 @@ mod tests {
         };
         let kafka = || LogError::BrokerTimeout { topic: "events".to_owned() };
         let fenced = || CheckpointError::Fenced { partition: 0 };
-        assert_eq!(of(NodeError::Objects(bucket())), unavailable);
-        assert_eq!(of(NodeError::Log(kafka())), unavailable);
+        assert_eq!(of(NodeError::Backend(BackendError::Objects(bucket()))), unavailable);
+        assert_eq!(of(NodeError::Backend(BackendError::Log(kafka()))), unavailable);
         assert_eq!(of(NodeError::Budgets(BudgetsError::Checkpoint(fenced()))), unavailable);
         for error in [
             BudgetsError::Log(kafka()),

@@ -6,13 +6,13 @@ use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use throng_backends::{stamped_folders, write_stamp};
 
 use super::archive::{
     ArchiveFormat, HashingReader, create_file, create_folder, hex, sync_folder, sync_folders,
 };
 use super::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
 use super::{BackupError, LEDGER, LOG, OBJECTS, Progress, blocking, failed};
-use crate::node::{stamped_folders, write_stamp};
 
 /// The largest manifest: one of ten million files is smaller.
 const MAX_MANIFEST_BYTES: u64 = 2 << 30;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_aggregator::{Budgets, BudgetsParts};
+use throng_backends::Backends;
 use throng_gate::Gate;
 use throng_log::Retention;
 use throng_membership::MembershipIndex;
@@ -13,7 +14,6 @@ use throng_spec::Spec;
 use crate::Health;
 use crate::roles::aggregate::GateSink;
 
-use super::backends::Backends;
 use super::{NodeConfig, NodeError, apply, stale_after};
 
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.

@@ -9,7 +9,7 @@ mod node_state;
 
 use std::sync::Arc;
 
-use throng_activation::{Activation, EnqueueError, TaskQueues, run_workers};
+use throng_activation::{Activation, EnqueueError, run_workers};
 use throng_model::{SyncName, Timestamp};
 use throng_store::LedgerError;
 use tokio_util::sync::CancellationToken;
@@ -34,11 +34,7 @@ fn activation(ctx: &Arc<NodeContext>) -> Activation {
     Activation {
         ledger: Arc::clone(&ctx.ledger),
         objects: Arc::clone(&ctx.objects),
-        queues: TaskQueues {
-            tasks: Arc::clone(&ctx.queues.tasks),
-            checks: Arc::clone(&ctx.queues.checks),
-            dead_letters: ctx.queues.dead_letters.clone(),
-        },
+        queues: ctx.queues.clone(),
         clock: Arc::clone(&ctx.clock),
         seed: ctx.seed,
         holder: ctx.holder.clone(),

@@ -60,7 +60,7 @@ impl Host for NodeHost {
     }
 
     fn report_storage_error(&self, part: &str, error: &(dyn Error + 'static)) {
-        self.0.report_storage_error(part, error);
+        self.0.health.report_storage_error(part, error);
     }
 
     async fn aggregators(&self) -> Result<Vec<AggregatorMember>, LedgerError> {

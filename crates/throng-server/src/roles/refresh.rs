@@ -13,7 +13,6 @@ use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::report_storage_error;
 use crate::node::NodeError;
 use crate::{Change, Health, NodeContext, ProblemClass};
 
@@ -78,6 +77,6 @@ impl Observer for NodeObserver {
     }
 
     fn report_error(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
-        report_storage_error(&self.health, part, error);
+        self.health.report_storage_error(part, error);
     }
 }

@@ -4,19 +4,22 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::NodeError;
+use crate::error::BackendError;
 
 /// The file of the data directory that is locked.
-pub(super) const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// The lock of a data directory, held while a node runs. The operating system releases it when the
 /// process ends, also after SIGKILL.
 #[derive(Debug)]
-pub(super) struct DataDirLock(File);
+pub struct DataDirLock(File);
 
 impl DataDirLock {
     /// Takes the lock, and writes the process id to the file for the error of a second node.
-    pub(super) fn take(dir: &Path) -> Result<Self, NodeError> {
+    ///
+    /// # Errors
+    /// [`BackendError::InUse`] if another process has it.
+    pub fn take(dir: &Path) -> Result<Self, BackendError> {
         let path = dir.join(LOCK_FILE);
         let mut file = File::options()
             .read(true)
@@ -24,7 +27,7 @@ impl DataDirLock {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(NodeError::io("open", path.display()))?;
+            .map_err(BackendError::io("open", path.display()))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -35,14 +38,14 @@ impl DataDirLock {
                     Ok(process) => format!("process {process}"),
                     Err(_) => "another process".to_owned(),
                 };
-                return Err(NodeError::InUse { dir: dir.to_owned(), holder });
+                return Err(BackendError::InUse { dir: dir.to_owned(), holder });
             }
             Err(std::fs::TryLockError::Error(error)) => {
-                return Err(NodeError::io("lock", path.display())(error));
+                return Err(BackendError::io("lock", path.display())(error));
             }
         }
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(NodeError::io("write to", path.display()))?;
+        written.map_err(BackendError::io("write to", path.display()))?;
         Ok(Self(file))
     }
 }

@@ -4,47 +4,22 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::check_brokers;
 use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use throng_objects::BucketObjects;
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
-use super::backends::{
-    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_settings, kafka_settings,
-    ledger_url,
+use crate::consistency;
+use crate::error::BackendError;
+use crate::finding::Finding;
+use crate::open::{
+    CHECKS, DEAD_LETTERS, EVENTS, Environment, FEED, KEYFRAMES, TASKS, bucket_settings,
+    kafka_settings, ledger_url,
 };
-use super::{Environment, NodeError, consistency};
 
 /// A larger difference of two clocks is reported: leases and budget days depend on them.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
-
-/// The result of the check of one backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// `ledger`, `log`, `objects`, `snapshots` (ledger and bucket compared), `checkpoints` (bucket
-    /// and Kafka compared) or `roles`.
-    pub backend: &'static str,
-    /// Whether a node could work with it.
-    pub ok: bool,
-    /// What was found, in one line.
-    #[serde(rename = "says")]
-    pub message: String,
-    /// How to fix it, or what happens next.
-    pub help: Option<String>,
-}
-
-impl Finding {
-    pub(super) fn ok_with(backend: &'static str, message: impl Into<String>) -> Self {
-        Self { backend, ok: true, message: message.into(), help: None }
-    }
-
-    pub(super) fn failed(backend: &'static str, error: &dyn std::error::Error, help: &str) -> Self {
-        let message = throng_model::with_causes(error);
-        Self { backend, ok: false, message, help: Some(help.to_owned()) }
-    }
-}
 
 /// Connects to every backend that the settings name, and checks that they belong together. Changes
 /// nothing but a small object in the bucket, which it removes again. Takes up to half a minute if a
@@ -74,7 +49,7 @@ async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
     };
     let url = match ledger_url(env, url, *insecure) {
         Ok(url) => url,
-        Err(error @ NodeError::UnencryptedLedger) => {
+        Err(error @ BackendError::UnencryptedLedger) => {
             return Finding::failed(NAME, &error, "add ?sslmode=verify-full to the URL");
         }
         Err(error) => return Finding::failed(NAME, &error, "set what node.ledger_url names"),
@@ -185,7 +160,7 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
         let checked = objects.check(&format!("{:016x}", SystemEntropy.next_u64())).await;
         // A folder of local copies, which is empty.
         let _ = std::fs::remove_dir_all(folder);
-        checked.map_err(NodeError::from)
+        checked.map_err(BackendError::from)
     };
     match checked.await {
         Ok(()) => Finding::ok_with(
@@ -207,12 +182,12 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
 /// Migrates the ledger's tables without starting a node. Returns a description of the ledger.
 ///
 /// # Errors
-/// [`NodeError`]: the ledger cannot be reached, or a newer version of Throng created it.
+/// [`BackendError`]: the ledger cannot be reached, or a newer version of Throng created it.
 pub async fn migrate(
     settings: &NodeSettings,
     data_dir: Option<&Path>,
     env: &Environment,
-) -> Result<String, NodeError> {
+) -> Result<String, BackendError> {
     match (&settings.ledger, data_dir) {
         (LedgerSettings::Postgres { url, insecure, .. }, _) => {
             let url = ledger_url(env, url, *insecure)?;
@@ -222,10 +197,11 @@ pub async fn migrate(
         }
         (LedgerSettings::Sqlite, Some(dir)) => {
             let path = dir.join("ledger.db");
-            std::fs::metadata(&path).map_err(NodeError::io("find the ledger", path.display()))?;
+            std::fs::metadata(&path)
+                .map_err(BackendError::io("find the ledger", path.display()))?;
             SqliteLedger::open(&path).await?;
             Ok(format!("{} is up to date", path.display()))
         }
-        (LedgerSettings::Sqlite, None) => Err(NodeError::NoDirectory),
+        (LedgerSettings::Sqlite, None) => Err(BackendError::NoDirectory),
     }
 }

@@ -1,5 +1,6 @@
-//! Probes writes in the background: a full or failing disk, or a ledger that refuses writes, is
-//! reported before a request fails, and cleared when writes succeed again.
+//! Probes backends in the background, so that a request that asks for their state needs no I/O: a full or
+//! failing disk, or a ledger that does not respond or refuses writes, is reported before a request fails, and
+//! cleared when it works again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,46 +9,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::{StorageProblem, with_causes};
+use throng_store::Ledger;
 use tokio_util::sync::CancellationToken;
 
-use super::stamps::Stamps;
-use crate::{NodeContext, ProblemClass};
+use crate::reporter::{BackendProblem, BackendReporter};
+use crate::stamps::Stamps;
 
-/// Between two probes while writes succeed.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-/// Between two probes while a write fails.
+/// Time between two reads of the ledger.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// A ledger that takes longer to answer a read counts as unavailable.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two writes while they succeed.
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two writes while one fails.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// A write to the ledger that takes longer has failed.
-const LEDGER_TIMEOUT: Duration = Duration::from_secs(15);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The file that is written to probe the disk, and its length: a disk with less room is reported as
 /// full.
 const PROBE_FILE: &str = "probe.tmp";
 const PROBE_BYTES: usize = 64 << 10;
-/// The key of the problems that are reported here.
-const KEY: &str = "write";
+/// The keys of the problems that are reported here.
+const READ: &str = "read";
+const WRITE: &str = "write";
+const STRUCTURE: &str = "structure";
 
-/// Probes ledger and disk until `stop`.
-pub(super) async fn watch(
-    ctx: Arc<NodeContext>,
-    mut stamps: Option<Stamps>,
-    stop: CancellationToken,
-) {
+/// What probes read and write, and where they report. Cheap to clone.
+#[derive(Clone)]
+pub struct Probes {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// The folder on the disk.
+    pub data_dir: PathBuf,
+    /// Who gets the problems.
+    pub reporter: Arc<dyn BackendReporter>,
+}
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probes").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl Probes {
+    fn report(&self, problem: BackendProblem, key: &str, detail: Option<String>) {
+        match detail {
+            Some(detail) => self.reporter.report(problem, key, detail),
+            None => self.reporter.clear(problem, key),
+        }
+    }
+}
+
+/// Reads from the ledger every second, until `stop`.
+pub async fn probe_reads(probes: Probes, stop: CancellationToken) {
+    loop {
+        let answer = tokio::time::timeout(READ_TIMEOUT, probes.ledger.applied_version()).await;
+        let problem = match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(with_causes(&error)),
+            Err(_) => Some(format!("no answer within {} s", READ_TIMEOUT.as_secs())),
+        };
+        probes.report(BackendProblem::Ledger, READ, problem);
+        tokio::select! {
+            () = tokio::time::sleep(READ_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Writes to ledger and disk until `stop`: the next stamps, if stores of the data directory carry stamps.
+pub async fn probe_writes(probes: Probes, mut stamps: Option<Stamps>, stop: CancellationToken) {
     let mut checked = false;
     loop {
-        let ledger = probe_ledger(&ctx, stamps.as_mut()).await;
+        let ledger = write_ledger(&*probes.ledger, stamps.as_mut()).await;
         let written = ledger.is_ok();
-        report(&ctx, ProblemClass::Ledger, ledger.err());
-        let disk = probe_disk(&ctx, &mut stamps, written).await;
+        probes.report(BackendProblem::Ledger, WRITE, ledger.err());
+        let disk = write_disk(&probes.data_dir, &mut stamps, written).await;
         if disk.is_ok() {
-            ctx.clear_storage_errors();
+            probes.reporter.disk_is_writable();
         }
         let healthy = written && disk.is_ok();
-        report(&ctx, ProblemClass::Disk, disk.err());
+        probes.report(BackendProblem::Disk, WRITE, disk.err());
         if healthy && !checked {
             checked = true;
-            check_structure(&ctx, &stop);
+            check_structure(probes.clone(), stop.clone());
         }
-        let pause = if healthy { PROBE_INTERVAL } else { RETRY_INTERVAL };
+        let pause = if healthy { WRITE_INTERVAL } else { RETRY_INTERVAL };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
@@ -68,15 +115,15 @@ fn detail(
 }
 
 /// Writes to the ledger: the next stamp, if stores of this directory carry stamps.
-async fn probe_ledger(ctx: &NodeContext, stamps: Option<&mut Stamps>) -> Result<(), String> {
+async fn write_ledger(ledger: &dyn Ledger, stamps: Option<&mut Stamps>) -> Result<(), String> {
     let target = stamps.as_ref().map(|stamps| stamps.target());
     let write = async {
         match &target {
-            Some(stamp) => ctx.ledger.put_stamp(stamp).await,
-            None => ctx.ledger.probe().await,
+            Some(stamp) => ledger.put_stamp(stamp).await,
+            None => ledger.probe().await,
         }
     };
-    match tokio::time::timeout(LEDGER_TIMEOUT, write).await {
+    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
         Ok(Ok(())) => {
             if let (Some(stamps), Some(stamp)) = (stamps, target) {
                 stamps.ledger_stamped(stamp);
@@ -85,19 +132,19 @@ async fn probe_ledger(ctx: &NodeContext, stamps: Option<&mut Stamps>) -> Result<
         }
         Ok(Err(error)) => Err(detail("the ledger cannot be written", &error, error.problem())),
         Err(_) => {
-            let seconds = LEDGER_TIMEOUT.as_secs();
+            let seconds = WRITE_TIMEOUT.as_secs();
             Err(format!("the ledger cannot be written: no response within {seconds} seconds"))
         }
     }
 }
 
 /// Writes a small file to the data directory, and the ledger's stamp to the stores if it is new.
-async fn probe_disk(
-    ctx: &NodeContext,
+async fn write_disk(
+    data_dir: &Path,
     stamps: &mut Option<Stamps>,
     stamped: bool,
 ) -> Result<(), String> {
-    let (dir, mut taken) = (ctx.data_dir.clone(), stamps.take());
+    let (dir, mut taken) = (data_dir.to_owned(), stamps.take());
     let work = move || {
         let mut tried = write_probe(&dir).map_err(|error| (dir, error));
         if tried.is_ok()
@@ -132,26 +179,18 @@ fn write_probe(dir: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-fn report(ctx: &NodeContext, class: ProblemClass, problem: Option<String>) {
-    match problem {
-        Some(detail) => ctx.health.report(class, KEY, detail),
-        None => ctx.health.clear(class, KEY),
-    }
-}
-
 /// Checks the structure of a ledger that was too large to be checked at the start, while the node
 /// works.
-fn check_structure(ctx: &Arc<NodeContext>, stop: &CancellationToken) {
-    let (ctx, stop) = (Arc::clone(ctx), stop.clone());
+fn check_structure(probes: Probes, stop: CancellationToken) {
     tokio::spawn(async move {
         let checked = tokio::select! {
-            checked = ctx.ledger.check_structure() => checked,
+            checked = probes.ledger.check_structure() => checked,
             () = stop.cancelled() => return,
         };
         if let Err(error) = checked {
             let what = "the ledger's structure is damaged";
             let detail = detail(what, &error, error.problem());
-            ctx.health.report(ProblemClass::Ledger, "structure", detail);
+            probes.reporter.report(BackendProblem::Ledger, STRUCTURE, detail);
         }
     });
 }

@@ -11,9 +11,9 @@ use throng_objects::{BucketObjects, Objects};
 use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use throng_store::MaintenanceLedger as _;
 
-use super::backends::{EVENTS, bucket_settings, kafka_settings, ledger_url};
-use super::connect::Finding;
-use super::{Environment, NodeError};
+use crate::error::BackendError;
+use crate::finding::Finding;
+use crate::open::{EVENTS, Environment, bucket_settings, kafka_settings, ledger_url};
 
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;
@@ -21,7 +21,7 @@ const MAX_EXAMPLES: usize = 3;
 /// Compares the ledger with the bucket, and the checkpoints in the bucket with the events in Kafka.
 /// Lists the bucket and reads every checkpoint. Empty if not everything is shared, or if a backend
 /// does not respond, which another finding reports.
-pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
+pub(crate) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
     let ObjectsSettings::Bucket(bucket) = &settings.objects else { return Vec::new() };
     let folder = std::env::temp_dir().join(format!("throng-compare-{}", std::process::id()));
     let mut findings = Vec::new();
@@ -38,12 +38,11 @@ pub(super) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Fin
 }
 
 /// Every object that the ledger names.
-async fn names(ledger: &PostgresLedger) -> Result<BTreeSet<String>, NodeError> {
+async fn names(ledger: &PostgresLedger) -> Result<BTreeSet<String>, BackendError> {
     let named = ledger.referenced_objects().await?;
     let mut names: BTreeSet<String> = named.objects.into_iter().map(|o| o.name).collect();
     for manifest in &named.manifests {
-        let files = throng_membership::manifest_files(manifest);
-        names.extend(files.map_err(|error| NodeError::Membership(error.into()))?);
+        names.extend(throng_membership::manifest_files(manifest)?);
     }
     Ok(names)
 }
@@ -78,7 +77,7 @@ async fn snapshots(
             missing.retain(|name| current.contains(name));
         }
         ledger.close().await?;
-        Ok::<_, NodeError>((names.len(), missing))
+        Ok::<_, BackendError>((names.len(), missing))
     };
     Some(match compared.await {
         Ok((count, missing)) if missing.is_empty() => Finding::ok_with(
@@ -147,7 +146,7 @@ async fn checkpoints(
                 ));
             }
         }
-        Ok::<_, NodeError>((offsets.len(), wrong))
+        Ok::<_, BackendError>((offsets.len(), wrong))
     };
     Some(match compared.await {
         Ok((0, _)) => Finding::ok_with(NAME, "none yet"),

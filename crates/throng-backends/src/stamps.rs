@@ -15,7 +15,7 @@ use throng_model::{Entropy as _, SystemEntropy};
 use throng_spec::{LogSettings, NodeSettings, ObjectsSettings};
 use throng_store::{Ledger, StoreStamp};
 
-use super::NodeError;
+use crate::error::{BackendError, StampError};
 
 /// The file of a stamp in a store's folder.
 const STAMP_FILE: &str = "stamp.json";
@@ -33,59 +33,6 @@ pub enum Recovery {
     AcceptMismatch,
 }
 
-/// Why the stores of a data directory are not used together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StampError {
-    /// A store belongs to another data directory.
-    #[error(
-        "the {store} belongs to another data directory than the ledger: restore both from one backup \
-         with `throng restore`, or start once with --accept-mismatch to use what exists"
-    )]
-    Foreign {
-        /// The store.
-        store: &'static str,
-    },
-    /// A store is older than the ledger.
-    #[error(
-        "the {store} is older than the ledger (stamp {found}, the ledger's is {ledger}): they are \
-         copies of different moments. Restore both from one backup with `throng restore`, or start \
-         once with --accept-mismatch to use what exists: what the {store} lacks is lost"
-    )]
-    Older {
-        /// The store.
-        store: &'static str,
-        /// Its sequence number; 0 if it has no stamp.
-        found: u64,
-        /// The ledger's.
-        ledger: u64,
-    },
-    /// The ledger is older than a store.
-    #[error(
-        "the ledger is older than the {store} (stamp {ledger}, the {store}'s is {found}): they are \
-         copies of different moments. Restore both from one backup with `throng restore`, or start \
-         once with --accept-mismatch to use what exists: what the ledger lacks is lost, and \
-         batches may be sent to platforms again"
-    )]
-    LedgerOlder {
-        /// The store.
-        store: &'static str,
-        /// The store's sequence number.
-        found: u64,
-        /// The ledger's; 0 if it has no stamp.
-        ledger: u64,
-    },
-    /// The file of a stamp cannot be read as one.
-    #[error(
-        "{} is damaged: restore a backup with `throng restore`, or start once with \
-         --accept-mismatch to write a new one",
-        path.display()
-    )]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-    },
-}
-
 /// A store in a folder of the data directory.
 #[derive(Debug, Clone)]
 struct Store {
@@ -95,7 +42,7 @@ struct Store {
 
 impl Store {
     /// The store's stamp; `None` if it has none yet.
-    fn read(&self) -> Result<Option<StoreStamp>, NodeError> {
+    fn read(&self) -> Result<Option<StoreStamp>, BackendError> {
         let path = self.folder.join(STAMP_FILE);
         match fs::read(&path) {
             Ok(text) => match serde_json::from_slice(&text) {
@@ -103,13 +50,16 @@ impl Store {
                 Err(_) => Err(StampError::Unreadable { path }.into()),
             },
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(NodeError::io("read", path.display())(error)),
+            Err(error) => Err(BackendError::io("read", path.display())(error)),
         }
     }
 }
 
 /// Replaces a stamp atomically and durably: a half-written stamp would stop the next start.
-pub(crate) fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let path = folder.join(STAMP_FILE);
     let temporary = path.with_added_extension("tmp");
@@ -121,7 +71,7 @@ pub(crate) fn write_stamp(folder: &Path, stamp: &StoreStamp) -> io::Result<()> {
 }
 
 /// The folders that carry stamps, below a data directory.
-pub(crate) fn stamped_folders(data_dir: &Path) -> [(&'static str, PathBuf); 3] {
+pub fn stamped_folders(data_dir: &Path) -> [(&'static str, PathBuf); 3] {
     let objects = data_dir.join("objects");
     [
         ("event log", data_dir.join("log")),
@@ -167,7 +117,7 @@ fn compare(
 
 /// The stamps of a data directory that a node has open.
 #[derive(Debug)]
-pub(super) struct Stamps {
+pub struct Stamps {
     stores: Vec<Store>,
     /// The ledger's.
     current: StoreStamp,
@@ -178,12 +128,15 @@ pub(super) struct Stamps {
 impl Stamps {
     /// Compares the stores in the data directory with the ledger, and changes nothing. `None` if
     /// log and objects are both shared.
-    pub(super) async fn open(
+    ///
+    /// # Errors
+    /// [`BackendError::Stamp`] if they do not belong together.
+    pub async fn open(
         data_dir: &Path,
         settings: &NodeSettings,
         ledger: &dyn Ledger,
         recovery: Recovery,
-    ) -> Result<Option<Self>, NodeError> {
+    ) -> Result<Option<Self>, BackendError> {
         let mut stores = Vec::new();
         for (name, folder) in stamped_folders(data_dir) {
             let is_here = match name {
@@ -229,20 +182,23 @@ impl Stamps {
     /// Increments the number by two, so that a copy of the previous run differs from this one by
     /// more than a crash can leave: after one increment it would look like a crash between ledger
     /// and stores.
-    pub(super) async fn start_run(&mut self, ledger: &dyn Ledger) -> Result<(), NodeError> {
+    ///
+    /// # Errors
+    /// [`BackendError`] if the ledger or a folder cannot be written.
+    pub async fn start_run(&mut self, ledger: &dyn Ledger) -> Result<(), BackendError> {
         // The first round completes the stamping that a crash cut off.
         for _ in 0..3 {
             let target = self.target();
             ledger.put_stamp(&target).await?;
             self.current = target;
             self.write_stores()
-                .map_err(|(folder, error)| NodeError::io("stamp", folder.display())(error))?;
+                .map_err(|(folder, error)| BackendError::io("stamp", folder.display())(error))?;
         }
         Ok(())
     }
 
     /// The stamp that the ledger gets next.
-    pub(super) fn target(&self) -> StoreStamp {
+    pub(crate) fn target(&self) -> StoreStamp {
         let mut target = self.current.clone();
         if self.aligned {
             target.sequence = target.sequence.saturating_add(1);
@@ -251,13 +207,13 @@ impl Stamps {
     }
 
     /// Records that this stamp was written to the ledger.
-    pub(super) fn ledger_stamped(&mut self, stamp: StoreStamp) {
+    pub(crate) fn ledger_stamped(&mut self, stamp: StoreStamp) {
         self.aligned &= stamp == self.current;
         self.current = stamp;
     }
 
     /// Writes the ledger's stamp to the stores. Blocks for a few syncs of the disk.
-    pub(super) fn write_stores(&mut self) -> Result<(), (PathBuf, io::Error)> {
+    pub(crate) fn write_stores(&mut self) -> Result<(), (PathBuf, io::Error)> {
         self.aligned = false;
         for store in &self.stores {
             write_stamp(&store.folder, &self.current)

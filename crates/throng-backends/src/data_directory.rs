@@ -1,22 +1,52 @@
-//! Checks that the data directory is still the one that was opened. A node whose directory was
+//! The data directory: its mode, and checks that it is still the one that was opened. A node whose directory was
 //! removed or replaced keeps writing to files that no longer have a name: everything would be lost
 //! when it stops. So it accepts no more work as soon as it detects this.
 
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Health, ProblemClass};
+use crate::error::BackendError;
+use crate::lock::LOCK_FILE;
+use crate::reporter::{BackendProblem, BackendReporter};
 
 /// How often the directory is inspected.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Creates the data directory, readable by its owner only: it holds the admin token and data about
+/// users.
+///
+/// # Errors
+/// [`BackendError::Io`].
+pub fn create_data_dir(dir: &Path) -> Result<(), BackendError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(BackendError::io("create the data directory", dir.display()))?;
+    let mode = std::fs::metadata(dir)
+        .map_err(BackendError::io("read the mode of the data directory", dir.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    {
+        // A volume of Kubernetes may belong to another user; the files in it are this node's.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            dir = %dir.display(),
+            "data directory is accessible to other users, and its mode cannot be changed"
+        );
+    }
+    Ok(())
+}
+
 /// The directory and its lock file as they were when the node took them.
 #[derive(Debug)]
-pub(super) struct DataDirectory {
+pub struct DataDirectory {
     path: PathBuf,
     directory: FileId,
     lock: FileId,
@@ -53,9 +83,13 @@ enum DirectoryState {
 
 impl DataDirectory {
     /// Remembers the directory whose lock was just taken.
-    pub(super) fn opened(path: &Path) -> std::io::Result<Self> {
-        let directory = FileId::at(path)?;
-        let lock = FileId::at(&lock_file(path))?;
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub fn opened(path: &Path) -> Result<Self, BackendError> {
+        let failed = || BackendError::io("read the data directory", path.display());
+        let directory = FileId::at(path).map_err(failed())?;
+        let lock = FileId::at(&lock_file(path)).map_err(failed())?;
         Ok(Self { path: path.to_owned(), directory, lock })
     }
 
@@ -79,17 +113,17 @@ impl DataDirectory {
 
     /// Inspects the directory until `stop`, or until it is lost: then reports that and cancels
     /// `lost`.
-    pub(super) async fn watch(
+    pub async fn watch(
         self,
-        health: &Health,
+        reporter: &dyn BackendReporter,
         lost: &CancellationToken,
         stop: &CancellationToken,
     ) {
         loop {
             match self.inspect() {
-                DirectoryState::Same => health.clear(ProblemClass::DataDirectory, ""),
+                DirectoryState::Same => reporter.clear(BackendProblem::DataDirectory, ""),
                 DirectoryState::Unknown(reason) => {
-                    health.report(ProblemClass::DataDirectory, "", reason);
+                    reporter.report(BackendProblem::DataDirectory, "", reason);
                 }
                 DirectoryState::Lost(reason) => {
                     tracing::error!(reason, "data directory lost; no more work is accepted");
@@ -97,7 +131,7 @@ impl DataDirectory {
                         "{reason} while the node was running: it accepts no more work. Stop it, put \
                          the directory back or restore it from a backup, and start it again"
                     );
-                    health.report(ProblemClass::DataDirectory, "", detail);
+                    reporter.report(BackendProblem::DataDirectory, "", detail);
                     lost.cancel();
                     return;
                 }
@@ -111,7 +145,7 @@ impl DataDirectory {
 }
 
 fn lock_file(directory: &Path) -> PathBuf {
-    directory.join(super::lock::LOCK_FILE)
+    directory.join(LOCK_FILE)
 }
 
 #[cfg(test)]
