@@ -1,7 +1,6 @@
-//! The parts of a node that its roles share.
+//! The shared parts of a node.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,10 +9,10 @@ use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
 use throng_backends::Environment;
 use throng_gate::Gate;
-use throng_lake::{Lake, WorkerCommand};
+use throng_lake::Lake;
 use throng_log::EventLog;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, Timestamp, poll_delay};
+use throng_model::{Clock, HashSeed, Timestamp};
 use throng_objects::Objects;
 use throng_refresh::RefreshContext;
 use throng_spec::{Role, Spec};
@@ -23,23 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Health;
 use crate::access::Access;
+use crate::apply::SpecApplier;
+use crate::changes::{self, Change};
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
+use crate::running_spec::RunningSpec;
 
-/// The kind of state that changed. Pages and waiting callers read it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// An audience, a refresh or a snapshot.
-    Audiences,
-    /// A run, a task, a check or an alert.
-    Activation,
-    /// Budget states.
-    Budgets,
-    /// The applied spec.
-    Spec,
-}
-
-/// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
+/// The shared parts of a node, for the API, the page and callers in the same process. Roles and runtimes
+/// take what they need of it.
 pub struct NodeContext {
     /// The folder of this process's files.
     pub data_dir: PathBuf,
@@ -51,11 +41,8 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
     pub spec: Arc<ArcSwap<Spec>>,
-    /// Its version in the ledger, or the previous version while the spec is swapped.
-    pub(crate) spec_version: AtomicU64,
-    /// Held while the spec is swapped. Two swaps at once could let an older spec replace a newer
-    /// one.
-    pub(crate) spec_lock: tokio::sync::Mutex<()>,
+    /// The same spec with its version.
+    pub(crate) running: Arc<RunningSpec>,
     /// The URL of this node; set once it listens.
     pub url: OnceLock<String>,
     /// When this process started.
@@ -76,8 +63,6 @@ pub struct NodeContext {
     pub holder: String,
     /// SQL over the sources of the applied spec.
     pub lake: Arc<ArcSwap<Lake>>,
-    /// How query workers are started.
-    pub query_worker: WorkerCommand,
     /// All dictionaries and the published snapshots.
     pub membership: Arc<ArcSwap<MembershipIndex>>,
     /// The event log.
@@ -89,9 +74,11 @@ pub struct NodeContext {
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
     /// What specs that arrive over HTTP may name.
-    pub(crate) limits: NodeLimits,
+    pub(crate) limits: Arc<NodeLimits>,
+    /// Applies other specs.
+    pub(crate) applier: Arc<SpecApplier>,
     /// Metrics that are read at a scrape, with those of the last scrape.
-    pub(crate) collector: Collector,
+    pub(crate) collector: Arc<Collector>,
     /// Cancelled when the data directory is no longer the one that was opened. Files that are
     /// written then are lost, so the node changes nothing from then on.
     pub(crate) data_directory_lost: CancellationToken,
@@ -112,24 +99,9 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
-    /// Replaces the applied spec. The caller holds `spec_lock`.
-    pub(crate) fn set_spec(&self, spec: Spec, version: u64) {
-        self.spec.store(Arc::new(spec));
-        self.spec_version.store(version, Ordering::Release);
-    }
-
-    /// The applied spec of this process, which is at least as new as the version.
-    pub(crate) fn spec_and_version(&self) -> (Arc<Spec>, u64) {
-        // The version first: `set_spec` stores it last, so that the spec is never older than it.
-        let version = self.spec_version.load(Ordering::Acquire);
-        (self.spec.load_full(), version)
-    }
-
-    /// How long a role waits between two polls: `duration` of the node's clock in wall time, but
-    /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
-    /// poll in a busy loop, and load a ledger that many processes share.
+    /// See [`RunningSpec::poll_delay`].
     pub(crate) fn poll_delay(&self, duration: Duration) -> Duration {
-        poll_delay(&*self.clock, duration, self.spec.load().node.is_shared())
+        self.running.poll_delay(&*self.clock, duration)
     }
 
     /// The URL of the page for a browser on this machine, or `node.public_url` for a browser
@@ -143,7 +115,6 @@ impl NodeContext {
 
     /// Publishes a change to pages and waiting callers. Never waits.
     pub fn publish_change(&self, change: Change) {
-        // It fails if no page is open, which is fine.
-        let _ = self.changes.send(change);
+        changes::publish(&self.changes, change);
     }
 }

@@ -3,10 +3,14 @@
 
 pub mod access;
 mod api;
+mod apply;
 pub mod backup;
+mod changes;
 mod check;
 mod context;
+mod gate;
 mod health;
+mod lake;
 mod limits;
 mod metrics;
 mod node;
@@ -14,9 +18,12 @@ mod operations;
 mod page;
 mod reporters;
 pub mod roles;
+mod running_spec;
 
+pub use apply::ApplyError;
+pub use changes::Change;
 pub use check::{CheckError, CheckedModel, check_sql};
-pub use context::{Change, NodeContext};
+pub use context::NodeContext;
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use node::{Node, NodeConfig, NodeError};

@@ -1,25 +1,27 @@
-//! A node: all parts assembled in one process. The only place that chooses backends and roles.
+//! A node: all parts assembled in one process. The only place that chooses roles; nothing else in this crate uses
+//! it.
 
 mod access;
-mod apply;
 mod budgets;
 mod error;
+mod running;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use throng_aggregator::Feed;
+use throng_activation::TaskQueues;
+use throng_aggregator::{Budgets, Feed};
 use throng_backends::{
-    BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Probes, Recovery, Stamps,
-    check_log_partitions, create_data_dir, probe_reads, probe_writes,
+    BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Recovery, Stamps,
+    check_log_partitions, create_data_dir, probe_writes,
 };
+use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
-use throng_lake::{Lake, LakeLimits, Landlock, WorkerCommand};
-use throng_log::PartitionAssignment;
+use throng_lake::{Landlock, WorkerCommand};
+use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
@@ -27,14 +29,18 @@ use throng_spec::{Role, Spec, TlsSettings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::{ADDRESS_FILE, write_private};
+use crate::access::{ADDRESS_FILE, Access, write_private};
 use crate::api::{Guard, HostNames};
+use crate::apply::{self, SpecApplier};
+use crate::gate::open_gate;
+use crate::lake::open_lake;
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
-use crate::metrics::Collector;
+use crate::metrics::{Collector, MetricSources};
 use crate::reporters::{BackendProblems, CertificateProblems};
-use crate::{Change, Health, NodeContext, ProblemClass, roles};
+use crate::roles::refresh::NodeObserver;
+use crate::running_spec::RunningSpec;
+use crate::{Health, NodeContext, ProblemClass, roles};
 
-pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
 use budgets::Joined;
 pub use error::NodeError;
 
@@ -147,7 +153,7 @@ impl Node {
         if let Some(warning) = Landlock::of_kernel().warning() {
             tracing::warn!(warning, "query workers are not fully confined");
         }
-        crate::api::install_metrics();
+        crate::metrics::install();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, feed, share, stamps } = open_with_retries(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
@@ -169,7 +175,7 @@ impl Node {
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, feed, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
-        roles.push(tokio::spawn(probe_writes(probes(&ctx), stamps, stop.clone())));
+        roles.push(tokio::spawn(probe_writes(running::probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let sighup = Certificates::sighup();
             let reporter = Arc::new(CertificateProblems(Arc::clone(&ctx.health)));
@@ -280,34 +286,6 @@ fn guarded_router(
     crate::api::router(Arc::clone(ctx), guard, limits, stop.clone())
 }
 
-/// SQL over the sources of a spec.
-fn open_lake(
-    data_dir: &std::path::Path,
-    spec: &Spec,
-    worker: &WorkerCommand,
-) -> Result<Lake, NodeError> {
-    let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
-    std::fs::create_dir_all(&spill_dir)
-        .map_err(NodeError::io("create the folder", spill_dir.display()))?;
-    if spec.node.spill_dir.is_none() {
-        remove_old_spill(&spill_dir);
-    }
-    let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
-    Ok(Lake::new(&spec.sources, limits)?)
-}
-
-/// Removes spill folders of DataFusion that versions left which ran queries in the node itself and
-/// were killed. They hold user keys.
-fn remove_old_spill(spill_dir: &std::path::Path) {
-    for entry in std::fs::read_dir(spill_dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("datafusion-")
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
-        {
-            tracing::warn!(%error, path = %entry.path().display(), "failed to remove old spill folder");
-        }
-    }
-}
-
 fn role_names(roles: &[Role]) -> String {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     names.join(", ")
@@ -389,18 +367,22 @@ async fn assemble(
     let serves_membership =
         has(&[Role::Api, Role::Build, Role::Activate, Role::Schedule, Role::Lookup]);
     let (membership, faults) = match serves_membership {
-        true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
+        true => {
+            let loaded = throng_refresh::load_membership(&objects, &*ledger, seed, &spec).await;
+            let loaded = loaded.map_err(|error| NodeError::Membership(error.into()))?;
+            (loaded.index, loaded.faults)
+        }
         false => (MembershipIndex::empty(seed), Vec::new()),
     };
     let membership = Arc::new(membership);
     let health = Arc::new(Health::new(Arc::clone(clock)));
     let (budgets, applied) = budgets::open(config, joined, &backends, &health).await?;
-    let gate = budgets::gate(&budgets, &spec, &membership);
-    let observer = Arc::new(roles::refresh::NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
+    let gate = open_gate(&budgets, &spec, &membership);
+    let observer = Arc::new(NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
     let refresh = RefreshParts {
         clock: Arc::clone(clock),
-        ledger: Arc::clone(&ledger),
-        objects: Arc::clone(&objects),
+        ledger,
+        objects,
         seed,
         holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
         serves_membership,
@@ -410,48 +392,91 @@ async fn assemble(
         wake: Arc::default(),
         observer: Arc::clone(&observer) as Arc<dyn Observer>,
     };
-    let ctx = Arc::new(NodeContext {
-        data_dir: dir.clone(),
-        roles,
-        serves_membership,
-        url: OnceLock::new(),
-        started_at: clock.now(),
-        clock: Arc::clone(clock),
+    let Backends { log, queues, share, .. } = backends;
+    let opened = Opened { access, log, queues, health, budgets, gate, observer, refresh };
+    let ctx = Arc::new(connect(config, roles, limits, opened));
+    if let Some(applied) = applied {
+        ctx.applier.queue_refreshes(&applied, None).await?;
+    }
+    throng_refresh::report_faults(&ctx.refresh, &faults).await;
+    Ok((ctx, share))
+}
+
+/// Opened parts of a node that do not have each other yet.
+struct Opened {
+    access: Access,
+    log: Arc<dyn EventLog>,
+    queues: TaskQueues,
+    health: Arc<Health>,
+    budgets: Budgets,
+    gate: Arc<Gate>,
+    observer: Arc<NodeObserver>,
+    refresh: RefreshParts,
+}
+
+/// Gives the opened parts to each other.
+fn connect(
+    config: &NodeConfig,
+    roles: Vec<Role>,
+    limits: NodeLimits,
+    opened: Opened,
+) -> NodeContext {
+    let Opened { access, log, queues, health, budgets, gate, observer, refresh } = opened;
+    let (budgets, limits) = (Arc::new(budgets), Arc::new(limits));
+    let running = RunningSpec::new(Arc::clone(&refresh.spec), budgets.catalog().version);
+    let running = Arc::new(running);
+    let applier = SpecApplier {
+        ledger: Arc::clone(&refresh.ledger),
+        clock: Arc::clone(&refresh.clock),
+        data_dir: config.data_dir.clone(),
+        query_worker: config.query_worker.clone(),
+        limits: Arc::clone(&limits),
+        running: Arc::clone(&running),
+        lake: Arc::clone(&refresh.lake),
+        budgets: Arc::clone(&budgets),
+        gate: Arc::clone(&gate),
+        wake_build: Arc::clone(&refresh.wake),
+        wake_activate: Arc::clone(&observer.wake_activate),
+        changes: observer.changes.clone(),
+    };
+    let sources = MetricSources {
+        ledger: Arc::clone(&refresh.ledger),
         spec: Arc::clone(&refresh.spec),
-        spec_version: AtomicU64::new(budgets.catalog().version),
-        spec_lock: tokio::sync::Mutex::default(),
+        clock: Arc::clone(&refresh.clock),
+        data_dir: config.data_dir.clone(),
+        budgets: Arc::clone(&budgets),
+    };
+    NodeContext {
+        data_dir: config.data_dir.clone(),
+        roles,
+        serves_membership: refresh.serves_membership,
+        url: OnceLock::new(),
+        started_at: refresh.clock.now(),
+        clock: Arc::clone(&refresh.clock),
+        spec: Arc::clone(&refresh.spec),
+        running,
         health,
         access: Arc::new(access),
-        ledger,
-        objects,
-        queues: backends.queues,
-        seed,
+        ledger: Arc::clone(&refresh.ledger),
+        objects: Arc::clone(&refresh.objects),
+        queues,
+        seed: refresh.seed,
         holder: refresh.holder.clone(),
         lake: Arc::clone(&refresh.lake),
-        query_worker: config.query_worker.clone(),
         membership: Arc::clone(&refresh.membership),
-        log: backends.log,
-        budgets: Arc::new(budgets),
+        log,
+        budgets,
         gate,
         env: Arc::clone(&config.env),
         limits,
-        collector: Collector::default(),
+        applier: Arc::new(applier),
+        collector: Arc::new(Collector::new(sources)),
         data_directory_lost: CancellationToken::new(),
         wake_build: Arc::clone(&refresh.wake),
         wake_activate: Arc::clone(&observer.wake_activate),
         changes: observer.changes.clone(),
         refresh: Arc::new(RefreshContext::new(refresh)),
-    });
-    if let Some(applied) = applied {
-        apply::queue_refreshes(&ctx, &applied, None).await?;
     }
-    throng_refresh::report_faults(&ctx.refresh, &faults).await;
-    Ok((ctx, backends.share))
-}
-
-/// After how long without a frame a gate's budget states are stale: some frames may be late.
-pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
-    feed_interval.saturating_mul(10).max(Duration::from_secs(10))
 }
 
 /// Starts the roles. One that exits by itself is a bug: it is logged and restarted.
@@ -480,53 +505,40 @@ fn start_roles(
     }
     let has = |role| ctx.roles.contains(&role);
     if has(Role::Build) {
-        start!("build", roles::refresh::run);
+        start!("build", running::build);
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
-        start!("plan", roles::activate::run_leader);
+        start!("plan", running::plan);
         start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
-        start!("activate", roles::activate::run);
+        start!("activate", running::activate);
     }
     if has(Role::Aggregate) {
-        start!("aggregate", roles::aggregate::run);
+        start!("aggregate", running::aggregate);
     }
-    start!("follow", roles::cluster::run);
-    start!("probe", probe_ledger);
+    start!("follow", running::follow);
+    start!("probe", running::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));
+        running.push(tokio::spawn(running::follow_assignment(ctx, share, stop)));
     }
     if let Some(feed) = &feed
         && has(Role::Aggregate)
     {
         let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::run_standbys(ctx, feed, stop)));
+        running.push(tokio::spawn(running::run_standbys(ctx, feed, stop)));
     }
     if let Some(feed) = feed
         && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)
     {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::follow_feed(ctx, feed, stop)));
+        running.push(tokio::spawn(running::follow_feed(ctx, feed, stop)));
     }
     running
-}
-
-/// What the probes of this node's backends need.
-fn probes(ctx: &NodeContext) -> Probes {
-    Probes {
-        ledger: Arc::clone(&ctx.ledger),
-        data_dir: ctx.data_dir.clone(),
-        reporter: Arc::new(BackendProblems(Arc::clone(&ctx.health))),
-    }
-}
-
-async fn probe_ledger(ctx: Arc<NodeContext>, stop: CancellationToken) {
-    probe_reads(probes(&ctx), stop).await;
 }
 
 /// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
@@ -545,11 +557,4 @@ fn watch_data_directory(
             work.cancel();
         }
     })
-}
-
-/// Wakes the roles and the pages after another spec was applied.
-fn publish_spec_change(ctx: &NodeContext) {
-    ctx.wake_build.notify_waiters();
-    ctx.wake_activate.notify_waiters();
-    ctx.publish_change(Change::Spec);
 }

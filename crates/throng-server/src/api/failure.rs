@@ -146,8 +146,8 @@ mod tests {
     use throng_http::{BodyError, DecodeError, SlowBody};
 
     use super::*;
-    use crate::NodeError;
     use crate::page::PageError;
+    use crate::{ApplyError, NodeError};
 
     /// Status, code and `Retry-After`.
     fn response(error: ApiError) -> (u16, &'static str, Option<u64>) {
@@ -266,7 +266,7 @@ mod tests {
             program: "throng".to_owned(),
             source: io::Error::from(ErrorKind::NotFound),
         };
-        assert_eq!(of(NodeError::Lake(worker())), unavailable);
+        assert_eq!(of(NodeError::Apply(ApplyError::Lake(worker()))), unavailable);
         // Bugs stay bugs.
         assert_eq!(of(NodeError::Ledger(bug())).0, 500);
         let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };

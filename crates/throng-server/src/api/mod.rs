@@ -19,6 +19,7 @@ mod removals;
 mod sizes;
 mod sources;
 mod spec;
+mod state;
 mod stream;
 mod syncs;
 mod tokens;
@@ -40,7 +41,6 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 pub(crate) use auth::{Guard, HostNames};
 pub(crate) use error::ApiError;
-pub(crate) use health::{drain_samples, install_metrics};
 pub(crate) use mapping::activation::task_eta;
 
 use crate::NodeContext;
@@ -95,6 +95,7 @@ pub(crate) fn router(
     let slow = slow.layer(from_fn_with_state(slow_timeout, within));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
+    let data_directory_lost = ctx.data_directory_lost.clone();
     Router::new()
         .merge(bounded)
         .merge(slow)
@@ -104,7 +105,7 @@ pub(crate) fn router(
         .merge(crate::page::assets())
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(from_fn_with_state(Arc::clone(&ctx), require_data_directory))
+        .layer(from_fn_with_state(data_directory_lost, require_data_directory))
         .layer(from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
@@ -118,13 +119,13 @@ pub(crate) fn router(
 /// no longer have a name. Requests that read from memory are still served; `decide` checks it itself before it
 /// records an insertion.
 async fn require_data_directory(
-    State(ctx): State<Arc<NodeContext>>,
+    State(lost): State<CancellationToken>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
     let reads = request.method().is_safe() || path == "/v1/lookups" || path == "/v1/decide";
-    if ctx.data_directory_lost.is_cancelled() && !reads {
+    if lost.is_cancelled() && !reads {
         return data_directory_lost().into_response();
     }
     next.run(request).await

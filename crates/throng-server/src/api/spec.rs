@@ -1,14 +1,12 @@
 //! The applied spec, and planning and applying another one.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
 
-use crate::NodeContext;
 use crate::access::Caller;
-use crate::node::{Refusal, plan_sent};
+use crate::api::state::SpecState;
+use crate::apply::Refusal;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -31,19 +29,17 @@ impl From<Refusal> for ApiError {
 
 /// The applied spec; secrets are references in it.
 #[utoipa::path(get, path = "/v1/spec", responses((status = 200, body = CurrentSpec, description = "`version`, `spec`, `applied_at`")))]
-pub(crate) async fn current(
-    State(ctx): State<Arc<NodeContext>>,
-) -> Result<Json<CurrentSpec>, ApiError> {
+pub(crate) async fn current(State(ctx): State<SpecState>) -> Result<Json<CurrentSpec>, ApiError> {
     Ok(Json(mapping::current(ctx.ledger.applied_spec().await?)))
 }
 
 /// Checks a spec and returns what applying it would change. Changes nothing.
 #[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
 pub(crate) async fn plan(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<SpecState>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
 ) -> Result<Json<SpecPlanned>, ApiError> {
-    let planned = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let planned = ctx.applier.plan_sent(mapping::files(base, files)).await?;
     let models: Result<Vec<_>, _> = planned.models.into_iter().map(mapping::model).collect();
     Ok(Json(SpecPlanned {
         version: planned.version,
@@ -55,12 +51,11 @@ pub(crate) async fn plan(
 /// Checks a spec and applies it to the running node.
 #[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = SpecChanged, description = "`version`: the new version; `plan`: what changed"), (status = 400, description = "`error.problems`: the problems of the spec, or limits of this node that it exceeds"), (status = 409, description = "another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<SpecState>,
     Extension(caller): Extension<Caller>,
     Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<SpecChanged>, ApiError> {
     let files = mapping::files(base, files);
-    let (version, plan) =
-        crate::operations::spec::apply(&ctx, files, base_version, caller.name()).await?;
+    let (version, plan) = ctx.applier.apply_sent(files, base_version, caller.name()).await?;
     Ok(Json(SpecChanged { version, plan: mapping::plan(plan) }))
 }

@@ -1,20 +1,16 @@
-//! Opening the budgets of a node, and its gate.
+//! Opening the budgets of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use throng_aggregator::{Budgets, BudgetsParts};
 use throng_backends::Backends;
-use throng_gate::Gate;
 use throng_log::Retention;
-use throng_membership::MembershipIndex;
 use throng_model::{AdGroupIndex, AdGroupName};
-use throng_spec::Spec;
 
-use crate::Health;
-use crate::roles::aggregate::GateSink;
+use crate::{Health, apply};
 
-use super::{NodeConfig, NodeError, apply, stale_after};
+use super::{NodeConfig, NodeError};
 
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.
 pub(super) type Joined = Option<(u64, Vec<(AdGroupName, AdGroupIndex)>)>;
@@ -76,13 +72,4 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         dedupe_window: Duration::from_secs(u64::from(settings.dedupe_hours) * 3_600),
         health: Arc::<Health>::clone(health),
     }
-}
-
-/// The gate of this node, with the figures that its budgets have.
-pub(super) fn gate(budgets: &Budgets, spec: &Spec, membership: &Arc<MembershipIndex>) -> Arc<Gate> {
-    let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
-    let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
-    gate.set_membership(Arc::clone(membership));
-    budgets.update_gate(&GateSink(&gate));
-    Arc::new(gate)
 }

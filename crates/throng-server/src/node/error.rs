@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use throng_aggregator::BudgetsError;
 use throng_backends::BackendError;
 use throng_http::TlsError;
-use throng_lake::LakeError;
 use throng_model::Retry;
 use throng_store::LedgerError;
 
 use crate::access::AccessError;
+use crate::apply::ApplyError;
 use crate::limits::LimitsError;
 
-/// Why a node did not start, or a spec was not applied.
+/// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The operating system refused something.
@@ -46,9 +46,6 @@ pub enum NodeError {
     /// The ledger.
     #[error("cannot use the ledger")]
     Ledger(#[from] LedgerError),
-    /// The sources.
-    #[error("cannot open the sources")]
-    Lake(#[from] LakeError),
     /// The node does not run every role, and a backend is not shared with other nodes.
     #[error(
         "a node can leave roles to other nodes only if they share ledger, log and objects: set \
@@ -67,21 +64,9 @@ pub enum NodeError {
     /// The limits of specs that arrive over HTTP are invalid.
     #[error(transparent)]
     Limits(#[from] LimitsError),
-    /// The spec in the ledger does not pass the checks.
-    #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
-    StoredSpec(#[source] serde_json::Error),
-    /// A newer version applied the spec.
-    #[error(
-        "the applied spec in the ledger has version {found} of the spec language, which this version of \
-         throng does not support: a newer one applied it. Upgrade throng"
-    )]
-    NewerSpec {
-        /// Its version.
-        found: u64,
-    },
-    /// The spec cannot be written as JSON.
-    #[error("cannot write the spec as JSON")]
-    Spec(#[from] serde_json::Error),
+    /// The spec cannot be stored or loaded, or its sources cannot be opened.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
 }
 
 impl NodeError {
@@ -89,6 +74,7 @@ impl NodeError {
     pub(super) fn is_retryable(&self) -> bool {
         let retry = match self {
             Self::Backend(error) => error.retry(),
+            Self::Apply(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Budgets(BudgetsError::Log(error)) => error.retry(),
             Self::Membership(error) => {

@@ -6,7 +6,6 @@ pub(crate) mod audiences;
 mod error;
 pub(crate) mod removals;
 pub(crate) mod runs;
-pub(crate) mod spec;
 pub(crate) mod syncs;
 
 use throng_store::{HistoryEntry, SubjectKind};

@@ -16,7 +16,7 @@ const DEFAULT_MAX_TASKS: u32 = 4;
 
 /// The open accounts. An account is opened again when its settings or secrets change; otherwise its connections are
 /// reused.
-pub(super) struct OpenDestinations {
+pub(crate) struct OpenDestinations {
     secrets: SecretLookup,
     open: Mutex<HashMap<DestinationName, OpenAccount>>,
 }
@@ -28,7 +28,7 @@ type SecretLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl OpenDestinations {
     /// No open account.
-    pub(super) fn new(secrets: SecretLookup) -> Self {
+    pub(crate) fn new(secrets: SecretLookup) -> Self {
         Self { secrets, open: Mutex::default() }
     }
 
