@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
+use throng_apply::{RunningSpec, SpecApplier};
 use throng_backends::Environment;
 use throng_gate::Gate;
 use throng_lake::Lake;
@@ -22,11 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Health;
 use crate::access::Access;
-use crate::apply::SpecApplier;
 use crate::changes::{self, Change};
 use crate::limits::NodeLimits;
 use crate::metrics::Collector;
-use crate::running_spec::RunningSpec;
 
 /// The shared parts of a node, for the API, the page and callers in the same process. Roles and runtimes
 /// take what they need of it.

@@ -3,14 +3,11 @@
 
 pub mod access;
 mod api;
-mod apply;
 pub mod backup;
 mod changes;
 mod check;
 mod context;
-mod gate;
 mod health;
-mod lake;
 mod limits;
 mod metrics;
 mod node;
@@ -18,9 +15,7 @@ mod operations;
 mod page;
 mod reporters;
 pub mod roles;
-mod running_spec;
 
-pub use apply::ApplyError;
 pub use changes::Change;
 pub use check::{CheckError, CheckedModel, check_sql};
 pub use context::NodeContext;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_activation::TaskQueues;
 use throng_aggregator::{Budgets, Feed};
+use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
 use throng_backends::{
     BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Recovery, Stamps,
     check_log_partitions, create_data_dir, probe_writes,
@@ -31,14 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{ADDRESS_FILE, Access, write_private};
 use crate::api::{Guard, HostNames};
-use crate::apply::{self, SpecApplier};
-use crate::gate::open_gate;
-use crate::lake::open_lake;
+use crate::changes::SpecChanges;
 use crate::limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 use crate::metrics::{Collector, MetricSources};
 use crate::reporters::{BackendProblems, CertificateProblems};
 use crate::roles::refresh::NodeObserver;
-use crate::running_spec::RunningSpec;
 use crate::{Health, NodeContext, ProblemClass, roles};
 
 use budgets::Joined;
@@ -334,8 +332,7 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
-        let stored =
-            apply::load_applied(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
+        let stored = load_applied(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
@@ -422,7 +419,7 @@ fn connect(
     opened: Opened,
 ) -> NodeContext {
     let Opened { access, log, queues, health, budgets, gate, observer, refresh } = opened;
-    let (budgets, limits) = (Arc::new(budgets), Arc::new(limits));
+    let budgets = Arc::new(budgets);
     let running = RunningSpec::new(Arc::clone(&refresh.spec), budgets.catalog().version);
     let running = Arc::new(running);
     let applier = SpecApplier {
@@ -430,14 +427,15 @@ fn connect(
         clock: Arc::clone(&refresh.clock),
         data_dir: config.data_dir.clone(),
         query_worker: config.query_worker.clone(),
-        limits: Arc::clone(&limits),
         running: Arc::clone(&running),
         lake: Arc::clone(&refresh.lake),
         budgets: Arc::clone(&budgets),
         gate: Arc::clone(&gate),
-        wake_build: Arc::clone(&refresh.wake),
-        wake_activate: Arc::clone(&observer.wake_activate),
-        changes: observer.changes.clone(),
+        observer: Arc::new(SpecChanges {
+            wake_build: Arc::clone(&refresh.wake),
+            wake_activate: Arc::clone(&observer.wake_activate),
+            changes: observer.changes.clone(),
+        }),
     };
     let sources = MetricSources {
         ledger: Arc::clone(&refresh.ledger),
@@ -468,7 +466,7 @@ fn connect(
         budgets,
         gate,
         env: Arc::clone(&config.env),
-        limits,
+        limits: Arc::new(limits),
         applier: Arc::new(applier),
         collector: Arc::new(Collector::new(sources)),
         data_directory_lost: CancellationToken::new(),

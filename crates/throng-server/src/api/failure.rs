@@ -142,12 +142,13 @@ mod tests {
 
     use axum::http::header;
     use axum::response::IntoResponse as _;
+    use throng_apply::ApplyError;
     use throng_backends::BackendError;
     use throng_http::{BodyError, DecodeError, SlowBody};
 
     use super::*;
+    use crate::NodeError;
     use crate::page::PageError;
-    use crate::{ApplyError, NodeError};
 
     /// Status, code and `Retry-After`.
     fn response(error: ApiError) -> (u16, &'static str, Option<u64>) {

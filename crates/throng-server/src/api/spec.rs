@@ -3,10 +3,12 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
+use throng_apply::{Planned, Refusal};
+use throng_spec::SpecFiles;
 
 use crate::access::Caller;
 use crate::api::state::SpecState;
-use crate::apply::Refusal;
+use crate::{CheckError, CheckedModel, check_sql};
 
 use super::body::Body;
 use super::error::ApiError;
@@ -27,6 +29,21 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares it with the
+/// applied one.
+async fn plan_sent(
+    ctx: &SpecState,
+    files: SpecFiles,
+) -> Result<(Planned, Vec<CheckedModel>), Refusal> {
+    let checked = ctx.applier.check(files, ctx.limits.now()).await?;
+    let models = match check_sql(&checked.lake, &checked.spec).await {
+        Ok(models) => models,
+        Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
+        Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
+    };
+    Ok((ctx.applier.plan(checked).await?, models))
+}
+
 /// The applied spec; secrets are references in it.
 #[utoipa::path(get, path = "/v1/spec", responses((status = 200, body = CurrentSpec, description = "`version`, `spec`, `applied_at`")))]
 pub(crate) async fn current(State(ctx): State<SpecState>) -> Result<Json<CurrentSpec>, ApiError> {
@@ -39,8 +56,8 @@ pub(crate) async fn plan(
     State(ctx): State<SpecState>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
 ) -> Result<Json<SpecPlanned>, ApiError> {
-    let planned = ctx.applier.plan_sent(mapping::files(base, files)).await?;
-    let models: Result<Vec<_>, _> = planned.models.into_iter().map(mapping::model).collect();
+    let (planned, models) = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let models: Result<Vec<_>, _> = models.into_iter().map(mapping::model).collect();
     Ok(Json(SpecPlanned {
         version: planned.version,
         plan: mapping::plan(planned.plan),
@@ -55,7 +72,7 @@ pub(crate) async fn apply(
     Extension(caller): Extension<Caller>,
     Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<SpecChanged>, ApiError> {
-    let files = mapping::files(base, files);
-    let (version, plan) = ctx.applier.apply_sent(files, base_version, caller.name()).await?;
+    let (planned, _) = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let (version, plan) = ctx.applier.apply(planned, base_version, caller.name()).await?;
     Ok(Json(SpecChanged { version, plan: mapping::plan(plan) }))
 }

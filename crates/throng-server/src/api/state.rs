@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::extract::FromRef;
 use throng_aggregator::Budgets;
+use throng_apply::SpecApplier;
 use throng_gate::Gate;
 use throng_lake::Lake;
 use throng_membership::MembershipIndex;
@@ -15,9 +16,9 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use crate::apply::SpecApplier;
 use crate::changes::Change;
 use crate::health::Health;
+use crate::limits::NodeLimits;
 use crate::metrics::Collector;
 
 /// The open problems, and what is served.
@@ -136,11 +137,17 @@ pub(crate) struct SpecState {
     pub(super) ledger: Arc<dyn Ledger>,
     /// Plans and applies.
     pub(super) applier: Arc<SpecApplier>,
+    /// What specs that arrive over HTTP may name.
+    pub(super) limits: Arc<NodeLimits>,
 }
 
 impl FromRef<Arc<NodeContext>> for SpecState {
     fn from_ref(ctx: &Arc<NodeContext>) -> Self {
-        Self { ledger: Arc::clone(&ctx.ledger), applier: Arc::clone(&ctx.applier) }
+        Self {
+            ledger: Arc::clone(&ctx.ledger),
+            applier: Arc::clone(&ctx.applier),
+            limits: Arc::clone(&ctx.limits),
+        }
     }
 }
 

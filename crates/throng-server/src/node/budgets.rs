@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_aggregator::{Budgets, BudgetsParts};
+use throng_apply::WrittenSpec;
 use throng_backends::Backends;
 use throng_log::Retention;
 use throng_model::{AdGroupIndex, AdGroupName};
 
-use crate::{Health, apply};
+use crate::Health;
 
 use super::{NodeConfig, NodeError};
 
@@ -24,7 +25,7 @@ pub(super) async fn open(
     joined: Joined,
     backends: &Backends,
     health: &Arc<Health>,
-) -> Result<(Budgets, Option<apply::WrittenSpec>), NodeError> {
+) -> Result<(Budgets, Option<WrittenSpec>), NodeError> {
     let (spec, clock, ledger) = (&config.spec, &config.clock, &*backends.ledger);
     let parts = parts(config, backends, health);
     let all: Vec<u32> = (0..parts.log.partitions()).collect();
@@ -33,12 +34,12 @@ pub(super) async fn open(
         return Ok((Budgets::new(parts, spec, &indexes, version), None));
     }
     if spec.node.is_shared() {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
+        let applied = throng_apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = apply::load_previous(ledger).await? else {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
+    let Some(before) = throng_apply::load_previous(ledger).await? else {
+        let applied = throng_apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.set_assignment(&all).await?;
         return Ok((budgets, Some(applied)));
@@ -46,7 +47,7 @@ pub(super) async fn open(
     let budgets = Budgets::new(parts, &before.spec, &before.indexes, before.version);
     budgets.set_assignment(&all).await?;
     budgets.checkpoint().await?;
-    let applied = apply::store(ledger, spec, clock.now()).await?;
+    let applied = throng_apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
     if applied.version != before.version {
         // The checkpoint records since when the new prices count: the next start restores under

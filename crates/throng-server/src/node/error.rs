@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use throng_aggregator::BudgetsError;
+use throng_apply::ApplyError;
 use throng_backends::BackendError;
 use throng_http::TlsError;
 use throng_model::Retry;
 use throng_store::LedgerError;
 
 use crate::access::AccessError;
-use crate::apply::ApplyError;
 use crate::limits::LimitsError;
 
 /// Why a node did not start.

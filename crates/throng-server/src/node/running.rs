@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use throng_activation::{Activation, IdentifierQueries};
 use throng_aggregator::{AggregatorDeps, Feed};
+use throng_apply::GateSink;
 use throng_backends::{Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use crate::gate::GateSink;
 use crate::reporters::BackendProblems;
 use crate::roles::activate::{ActivationNode, IdentifierKeySource, OpenDestinations};
 use crate::roles::aggregate::AggregatorHost;

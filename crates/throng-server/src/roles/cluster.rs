@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use throng_aggregator::{Budgets, GateReport};
+use throng_apply::{ApplyError, RunningSpec, SpecApplier};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Timestamp};
 use throng_refresh::{RefreshContext, declared_audiences, inspect_files, reload_membership};
@@ -18,9 +19,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use crate::apply::{ApplyError, SpecApplier};
 use crate::changes::{self, Change};
-use crate::running_spec::RunningSpec;
 
 /// How often the ledger is polled for what other nodes did.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

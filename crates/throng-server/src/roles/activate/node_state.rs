@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use throng_activation::{
     DeliveredError, IdentifierKeys, IdentifierQueries, IdentifierSource, NodeState,
 };
+use throng_apply::RunningSpec;
 use throng_lake::Lake;
 use throng_membership::{MembershipIndex, SnapshotFile};
 use throng_model::{Clock, HashSeed, Retry};
@@ -21,7 +22,6 @@ use super::hashing::HashingSettings;
 use super::identifier_keys::IdentifierKeySource;
 use super::identifiers::LakeIdentifiers;
 use crate::changes::{self, Change};
-use crate::running_spec::RunningSpec;
 
 /// The parts of a node that change while it runs.
 pub(crate) struct ActivationNode {

@@ -11,7 +11,8 @@ use throng_membership::MembershipIndex;
 use throng_spec::Spec;
 
 /// A gate that applies the frames of the aggregator: borrowed or shared.
-pub(crate) struct GateSink<G>(pub(crate) G);
+#[derive(Debug)]
+pub struct GateSink<G>(pub G);
 
 impl<G: Deref<Target = Gate> + Send + Sync> FrameSink for GateSink<G> {
     fn apply_frame(&self, frame: &Frame) -> bool {
@@ -25,11 +26,7 @@ fn stale_after(feed_interval: Duration) -> Duration {
 }
 
 /// The gate of this node, with the figures that its budgets have.
-pub(crate) fn open_gate(
-    budgets: &Budgets,
-    spec: &Spec,
-    membership: &Arc<MembershipIndex>,
-) -> Arc<Gate> {
+pub fn open_gate(budgets: &Budgets, spec: &Spec, membership: &Arc<MembershipIndex>) -> Arc<Gate> {
     let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
     let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
     gate.set_membership(Arc::clone(membership));

@@ -48,7 +48,7 @@ pub enum ApplyError {
 
 impl ApplyError {
     /// Whether a retry can succeed without a fix by anybody.
-    pub(crate) fn retry(&self) -> Retry {
+    pub fn retry(&self) -> Retry {
         match self {
             Self::Ledger(error) => error.retry(),
             Self::Budgets(BudgetsError::Log(error)) => error.retry(),
@@ -67,7 +67,7 @@ impl ApplyError {
 
 /// Why a spec that was sent is not applied.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// It is invalid, or names what this node's limits do not allow.
     Problems(Vec<Problem>),
     /// Another spec was applied after the version that it is based on.

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 /// The applied spec of this process.
 #[derive(Debug)]
-pub(crate) struct RunningSpec {
+pub struct RunningSpec {
     /// Shared with the parts of the process that need no version.
     spec: Arc<ArcSwap<Spec>>,
     /// Its version in the ledger, or the previous version while the spec is swapped.
@@ -22,7 +22,7 @@ pub(crate) struct RunningSpec {
 
 impl RunningSpec {
     /// The spec with which a process starts, and its version.
-    pub(crate) fn new(spec: Arc<ArcSwap<Spec>>, version: u64) -> Self {
+    pub fn new(spec: Arc<ArcSwap<Spec>>, version: u64) -> Self {
         Self { spec, version: AtomicU64::new(version), swapping: Mutex::default() }
     }
 
@@ -38,12 +38,12 @@ impl RunningSpec {
     }
 
     /// The spec.
-    pub(crate) fn load(&self) -> Arc<Spec> {
+    pub fn load(&self) -> Arc<Spec> {
         self.spec.load_full()
     }
 
     /// The spec and its version. The spec is at least as new as the version.
-    pub(crate) fn with_version(&self) -> (Arc<Spec>, u64) {
+    pub fn with_version(&self) -> (Arc<Spec>, u64) {
         // The version first: `set` stores it last, so that the spec is never older than it.
         let version = self.version.load(Ordering::Acquire);
         (self.load(), version)
@@ -52,7 +52,7 @@ impl RunningSpec {
     /// How long a role waits between two polls: `duration` of the node's clock in wall time, but
     /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
     /// poll in a busy loop, and load a ledger that many processes share.
-    pub(crate) fn poll_delay(&self, clock: &dyn Clock, duration: Duration) -> Duration {
+    pub fn poll_delay(&self, clock: &dyn Clock, duration: Duration) -> Duration {
         poll_delay(clock, duration, self.spec.load().node.is_shared())
     }
 }

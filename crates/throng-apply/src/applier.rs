@@ -1,7 +1,4 @@
-//! Applying a spec: at start and while the node runs.
-
-mod error;
-mod stored;
+//! Applying a spec while a process runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,20 +8,14 @@ use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
-use throng_spec::{Action, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
+use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, Ledger, RefreshTrigger, SubjectKind};
-use tokio::sync::{Notify, broadcast};
 
-use crate::changes::{self, Change};
+use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
 use crate::lake::open_lake;
-use crate::limits::NodeLimits;
-use crate::running_spec::RunningSpec;
-use crate::{CheckError, CheckedModel};
-
-pub use error::ApplyError;
-pub(crate) use error::Refusal;
-pub(crate) use stored::{LoadedSpec, WrittenSpec, load_applied, load_previous, store};
+use crate::running::RunningSpec;
+use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
 /// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL or
 /// key changed.
@@ -64,49 +55,70 @@ fn removal_entries(
     removed.chain(cancelled).collect()
 }
 
-/// A spec that was sent and could be applied.
-pub(crate) struct Planned {
-    spec: Spec,
-    lake: Arc<Lake>,
+/// A spec that was sent and has no problems by itself.
+pub struct CheckedSpec {
+    /// The spec.
+    pub spec: Spec,
+    /// SQL over its sources.
+    pub lake: Arc<Lake>,
+}
+
+impl std::fmt::Debug for CheckedSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedSpec").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// A spec that could be applied, compared with the applied one.
+#[derive(Debug)]
+pub struct Planned {
+    checked: CheckedSpec,
     /// The version that is applied now; 0 if there is none.
-    pub(crate) version: u64,
+    pub version: u64,
     /// What would change.
-    pub(crate) plan: Plan,
-    /// The models of its audiences.
-    pub(crate) models: Vec<CheckedModel>,
+    pub plan: Plan,
+}
+
+/// Receives every switch to another spec. The method must not block.
+pub trait SpecObserver: Send + Sync {
+    /// The process runs another spec: whoever depends on it reads it again.
+    fn spec_switched(&self);
 }
 
 /// Applies specs to this process: what has to change together when another spec is applied.
-pub(crate) struct SpecApplier {
+pub struct SpecApplier {
     /// Has the applied spec.
-    pub(crate) ledger: Arc<dyn Ledger>,
+    pub ledger: Arc<dyn Ledger>,
     /// The time.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// Queries have their temporary files below it.
-    pub(crate) data_dir: PathBuf,
+    pub data_dir: PathBuf,
     /// How query workers are started.
-    pub(crate) query_worker: WorkerCommand,
-    /// What specs that arrive over HTTP may name.
-    pub(crate) limits: Arc<NodeLimits>,
+    pub query_worker: WorkerCommand,
     /// The spec of this process.
-    pub(crate) running: Arc<RunningSpec>,
+    pub running: Arc<RunningSpec>,
     /// SQL over its sources.
-    pub(crate) lake: Arc<ArcSwap<Lake>>,
+    pub lake: Arc<ArcSwap<Lake>>,
     /// Spend under its prices.
-    pub(crate) budgets: Arc<Budgets>,
+    pub budgets: Arc<Budgets>,
     /// Decisions about its ad groups.
-    pub(crate) gate: Arc<Gate>,
-    /// Wakes builders.
-    pub(crate) wake_build: Arc<Notify>,
-    /// Wakes workers of syncs.
-    pub(crate) wake_activate: Arc<Notify>,
-    /// Publishes the change.
-    pub(crate) changes: broadcast::Sender<Change>,
+    pub gate: Arc<Gate>,
+    /// Wakes whoever depends on the spec.
+    pub observer: Arc<dyn SpecObserver>,
+}
+
+impl std::fmt::Debug for SpecApplier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpecApplier").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
 }
 
 impl SpecApplier {
     /// Schedules the refreshes that a newly applied spec requires, and records it in the history.
-    pub(crate) async fn queue_refreshes(
+    ///
+    /// # Errors
+    /// [`ApplyError::Ledger`].
+    pub async fn queue_refreshes(
         &self,
         applied: &WrittenSpec,
         actor: Option<&str>,
@@ -145,14 +157,17 @@ impl SpecApplier {
         Ok(self.ledger.record_history(&removal_entries(applied, actor, now)).await?)
     }
 
-    /// Checks a spec that was sent, as `throng check` does and against this node's limits, and
-    /// compares it with the applied spec.
-    pub(crate) async fn plan_sent(&self, files: SpecFiles) -> Result<Planned, Refusal> {
+    /// Checks the files of a spec, also against the limits of this node. Its SQL is not checked.
+    ///
+    /// # Errors
+    /// [`Refusal::Problems`], or [`Refusal::Failed`] if the check itself failed.
+    pub async fn check(
+        &self,
+        files: SpecFiles,
+        limits: Arc<Limits>,
+    ) -> Result<CheckedSpec, Refusal> {
         let running = self.running.load();
-        let access = SpecOrigin::Limited {
-            limits: self.limits.now(),
-            running: Box::new(running.node.clone()),
-        };
+        let access = SpecOrigin::Limited { limits, running: Box::new(running.node.clone()) };
         // Checking a large spec blocks its thread.
         let checked = tokio::task::spawn_blocking(move || throng_spec::check(files, access));
         let spec = match checked.await {
@@ -167,27 +182,29 @@ impl SpecApplier {
             true => self.lake.load_full(),
             false => Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?),
         };
-        let models = match crate::check_sql(&lake, &spec).await {
-            Ok(models) => models,
-            Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
-            Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
-        };
-        let (plan, version) = stored::plan(&*self.ledger, &spec).await?;
-        Ok(Planned { spec, lake, version, plan, models })
+        Ok(CheckedSpec { spec, lake })
     }
 
-    /// Checks the files of a spec and applies it to the running node, for the caller of this name;
-    /// with a `base`, only over that version. Returns the new version and what changed.
+    /// Compares a checked spec with the applied one. Changes nothing.
     ///
     /// # Errors
-    /// [`Refusal`]; the node keeps its spec, or, if the new one is in the ledger, runs that one.
-    pub(crate) async fn apply_sent(
+    /// [`ApplyError`].
+    pub async fn plan(&self, checked: CheckedSpec) -> Result<Planned, ApplyError> {
+        let (plan, version) = stored::plan(&*self.ledger, &checked.spec).await?;
+        Ok(Planned { checked, version, plan })
+    }
+
+    /// Applies a planned spec to the running process, for the caller of this name; with a `base`,
+    /// only over that version. Returns the new version and what changed.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the process keeps its spec, or, if the new one is in the ledger, runs that one.
+    pub async fn apply(
         self: &Arc<Self>,
-        files: SpecFiles,
+        planned: Planned,
         base: Option<u64>,
         actor: &str,
     ) -> Result<(u64, Plan), Refusal> {
-        let planned = self.plan_sent(files).await?;
         let (applier, actor) = (Arc::clone(self), actor.to_owned());
         // In a separate task, so that it ends also if the client disconnects: after the write to the
         // ledger this process must switch to the new spec.
@@ -208,7 +225,7 @@ impl SpecApplier {
         base: Option<u64>,
         actor: &str,
     ) -> Result<(u64, Plan), Refusal> {
-        let Planned { spec, lake, .. } = planned;
+        let CheckedSpec { spec, lake } = planned.checked;
         let _lock = self.running.lock().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after
         // it.
@@ -230,7 +247,7 @@ impl SpecApplier {
     /// # Errors
     /// [`ApplyError`]; the node keeps its spec, unless only the checkpoint after the switch failed:
     /// the next one is written soon.
-    pub(crate) async fn switch_to_applied(&self) -> Result<(), ApplyError> {
+    pub async fn switch_to_applied(&self) -> Result<(), ApplyError> {
         let _lock = self.running.lock().await;
         let Some(LoadedSpec { spec, version, indexes }) = load_applied(&*self.ledger).await? else {
             return Ok(());
@@ -264,9 +281,7 @@ impl SpecApplier {
         self.budgets.update_gate(&GateSink(&*self.gate));
         self.lake.store(lake);
         self.running.set(spec, version);
-        self.wake_build.notify_waiters();
-        self.wake_activate.notify_waiters();
-        changes::publish(&self.changes, Change::Spec);
+        self.observer.spec_switched();
         self.budgets.checkpoint().await?;
         Ok(())
     }

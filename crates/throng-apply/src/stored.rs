@@ -5,19 +5,20 @@ use throng_model::{AdGroupIndex, AdGroupName, SyncName, Timestamp};
 use throng_spec::{Plan, Role, Spec};
 use throng_store::{AppliedSpec, Ledger, SpecApplied, SpecUpdate};
 
-use super::error::ApplyError;
+use crate::error::ApplyError;
 
 /// The newest version of the spec language that this program supports.
 const SUPPORTED_SPEC_VERSION: u64 = 1;
 
 /// A spec that was written to the ledger, compared with the previous one.
-pub(crate) struct WrittenSpec {
+#[derive(Debug)]
+pub struct WrittenSpec {
     /// The spec's version in the ledger.
-    pub(crate) version: u64,
+    pub version: u64,
     /// The differences from the previous spec.
     pub(crate) plan: Plan,
     /// The feed's indexes of all its ad groups.
-    pub(crate) indexes: Vec<(AdGroupName, AdGroupIndex)>,
+    pub indexes: Vec<(AdGroupName, AdGroupIndex)>,
     /// Syncs that it no longer has, and what happens to their audiences on the platforms.
     pub(crate) removed: Vec<(SyncName, String)>,
     /// Syncs that it has again, and whose removal was cancelled because of that.
@@ -25,10 +26,14 @@ pub(crate) struct WrittenSpec {
 }
 
 /// A spec of the ledger with its version, and the feed's indexes of its ad groups.
-pub(crate) struct LoadedSpec {
-    pub(crate) spec: Spec,
-    pub(crate) version: u64,
-    pub(crate) indexes: Vec<(AdGroupName, AdGroupIndex)>,
+#[derive(Debug)]
+pub struct LoadedSpec {
+    /// The spec.
+    pub spec: Spec,
+    /// Its version.
+    pub version: u64,
+    /// The indexes of all its ad groups.
+    pub indexes: Vec<(AdGroupName, AdGroupIndex)>,
 }
 
 /// Reads the applied spec and its version. Reading it runs the checks again.
@@ -82,13 +87,19 @@ async fn indexes(
     Ok(ledger.ad_group_indexes(&names).await?)
 }
 
-/// Loads the applied spec, to run it.
-pub(crate) async fn load_applied(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, ApplyError> {
+/// Loads the applied spec, to run it; `None` if there is none.
+///
+/// # Errors
+/// [`ApplyError::Stored`] if this version cannot use it.
+pub async fn load_applied(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, ApplyError> {
     with_indexes(ledger, read_applied_spec(ledger).await?).await
 }
 
-/// Loads the applied spec, before another one replaces it.
-pub(crate) async fn load_previous(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, ApplyError> {
+/// Loads the applied spec, before another one replaces it; `None` if there is none that can be used.
+///
+/// # Errors
+/// [`ApplyError::Newer`] if a newer version of Throng applied it.
+pub async fn load_previous(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, ApplyError> {
     with_indexes(ledger, read_usable_spec(ledger).await?).await
 }
 
@@ -111,7 +122,7 @@ fn as_stored(spec: &Spec) -> Spec {
 }
 
 /// Writes a spec to the ledger; with a `base`, only if that is the applied version.
-pub(super) async fn write(
+pub(crate) async fn write(
     ledger: &dyn Ledger,
     spec: &Spec,
     base: Option<u64>,
@@ -132,7 +143,10 @@ pub(super) async fn write(
 }
 
 /// Writes the spec with which a node was started to the ledger.
-pub(crate) async fn store(
+///
+/// # Errors
+/// [`ApplyError`].
+pub async fn store(
     ledger: &dyn Ledger,
     spec: &Spec,
     now: Timestamp,
@@ -190,7 +204,7 @@ async fn compare(
 
 /// What would change if a spec was written to the ledger now, and the version that is applied now; 0
 /// if there is none.
-pub(super) async fn plan(ledger: &dyn Ledger, spec: &Spec) -> Result<(Plan, u64), ApplyError> {
+pub(crate) async fn plan(ledger: &dyn Ledger, spec: &Spec) -> Result<(Plan, u64), ApplyError> {
     let before = read_usable_spec(ledger).await?;
     let version = match &before {
         Some((_, version)) => *version,

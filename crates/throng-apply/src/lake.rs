@@ -5,14 +5,13 @@ use std::path::Path;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_spec::Spec;
 
-use crate::apply::ApplyError;
+use crate::error::ApplyError;
 
 /// Opens the sources of a spec, and the folder for temporary files of its queries.
-pub(crate) fn open_lake(
-    data_dir: &Path,
-    spec: &Spec,
-    worker: &WorkerCommand,
-) -> Result<Lake, ApplyError> {
+///
+/// # Errors
+/// [`ApplyError`] if the folder cannot be created, or a source is invalid.
+pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result<Lake, ApplyError> {
     let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
     std::fs::create_dir_all(&spill_dir)
         .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
