@@ -22,7 +22,6 @@ pub use context::NodeContext;
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError};
 pub use node::{Node, NodeConfig, NodeError};
-pub use roles::activate::query_worker;
 pub use throng_backends::{Environment, Recovery};
 pub use throng_lake::WorkerCommand;
 pub use throng_telemetry::metrics::metric_names;

@@ -3,7 +3,6 @@
 
 mod collect;
 mod recorder;
-mod text;
 
 pub(crate) use collect::{Collector, MetricSources};
 pub(crate) use recorder::{drain_samples, install, render};

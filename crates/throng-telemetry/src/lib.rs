@@ -3,5 +3,8 @@
 //! the HTTP API record through it; it installs neither a recorder nor a subscriber, which is for
 //! programs to do.
 
+mod families;
 pub mod metrics;
 pub mod spans;
+
+pub use families::Families;

@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator"],
     &["throng-sim", "throng-destinations"],
-    &["throng-apply", "throng-backends"],
+    &["throng-platforms", "throng-apply", "throng-backends"],
     &["throng-page"],
     &["throng-server"],
     &["throng"],

@@ -11,14 +11,13 @@ use throng_aggregator::{Budgets, GateReport};
 use throng_model::Clock;
 use throng_spec::{LogSettings, Spec};
 use throng_store::{AlertKind, Ledger, LedgerError, RefreshState, RunState, TaskState};
+use throng_telemetry::Families;
 use throng_telemetry::metrics::{
     ALERT_EVENTS_PENDING, ALERTS_OPEN, AUDIENCE_AGE_SECONDS_MAX, BATCHES_OPEN, DISK_FREE_BYTES,
     DISK_SIZE_BYTES, GATE_APPLIED_VERSION, GATE_REPORT_AGE_SECONDS, LEDGER_READABLE, LOG_BYTES,
     QUEUE_DEPTH, REFRESHES, SYNC_RUNS, TASKS,
 };
 use tokio::time::Instant;
-
-use super::text::Families;
 
 /// A scrape within this time after another one gets the same values of the ledger: several scrapers
 /// must not multiply its load.

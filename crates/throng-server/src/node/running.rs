@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use throng_activation::{Activation, IdentifierQueries};
+use throng_activation::Activation;
 use throng_aggregator::{AggregatorDeps, Feed};
 use throng_apply::GateSink;
 use throng_backends::{Probes, probe_reads};
 use throng_log::PartitionAssignment;
+use throng_platforms::{LakeQueries, OpenDestinations};
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
 use crate::reporters::BackendProblems;
-use crate::roles::activate::{ActivationNode, IdentifierKeySource, OpenDestinations};
+use crate::roles::activate::{ActivationNode, IdentifierKeySource};
 use crate::roles::aggregate::AggregatorHost;
 use crate::roles::cluster::{self, ClusterParts};
 
 fn activation(ctx: &NodeContext) -> Activation {
-    let node = Arc::new(ActivationNode {
+    let node = ActivationNode {
         running: Arc::clone(&ctx.running),
         clock: Arc::clone(&ctx.clock),
         membership: Arc::clone(&ctx.membership),
@@ -26,11 +27,9 @@ fn activation(ctx: &NodeContext) -> Activation {
             env: Arc::clone(&ctx.env),
             ledger: Arc::clone(&ctx.ledger),
         },
-        lake: Arc::clone(&ctx.lake),
-        seed: ctx.seed,
         wake: Arc::clone(&ctx.wake_activate),
         changes: ctx.changes.clone(),
-    });
+    };
     Activation {
         ledger: Arc::clone(&ctx.ledger),
         objects: Arc::clone(&ctx.objects),
@@ -40,8 +39,8 @@ fn activation(ctx: &NodeContext) -> Activation {
         holder: ctx.holder.clone(),
         spill_folder: ctx.data_dir.join("spill"),
         destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env))),
-        identifiers: Arc::clone(&node) as Arc<dyn IdentifierQueries>,
-        node,
+        identifiers: Arc::new(LakeQueries { lake: Arc::clone(&ctx.lake), seed: ctx.seed }),
+        node: Arc::new(node),
     }
 }
 

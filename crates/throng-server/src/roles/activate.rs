@@ -1,9 +1,6 @@
 //! Activation: the node as the runtime of `throng-activation` sees it.
 
-mod destinations;
-mod hashing;
 mod identifier_keys;
-mod identifiers;
 mod node_state;
 
 use throng_activation::EnqueueError;
@@ -11,8 +8,6 @@ use throng_model::{SyncName, Timestamp};
 use throng_store::LedgerError;
 
 use crate::NodeContext;
-pub(crate) use destinations::OpenDestinations;
-pub use hashing::query_worker;
 pub(crate) use identifier_keys::IdentifierKeySource;
 pub(crate) use node_state::ActivationNode;
 

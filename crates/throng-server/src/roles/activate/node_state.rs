@@ -9,18 +9,15 @@ use throng_activation::{
     DeliveredError, IdentifierKeys, IdentifierQueries, IdentifierSource, NodeState,
 };
 use throng_apply::RunningSpec;
-use throng_lake::Lake;
 use throng_membership::{MembershipIndex, SnapshotFile};
-use throng_model::{Clock, HashSeed, Retry};
+use throng_model::{Clock, Retry};
 use throng_objects::{Objects, ObjectsError};
 use throng_refresh::{RefreshError, open_snapshot};
 use throng_spec::Spec;
 use throng_store::Snapshot;
 use tokio::sync::{Notify, broadcast};
 
-use super::hashing::HashingSettings;
 use super::identifier_keys::IdentifierKeySource;
-use super::identifiers::LakeIdentifiers;
 use crate::changes::{self, Change};
 
 /// The parts of a node that change while it runs.
@@ -35,10 +32,6 @@ pub(crate) struct ActivationNode {
     pub(crate) objects: Arc<dyn Objects>,
     /// The keys of plans and of delivered state.
     pub(crate) keys: IdentifierKeySource,
-    /// SQL over the sources of the applied spec.
-    pub(crate) lake: Arc<ArcSwap<Lake>>,
-    /// The hash seed of the cluster.
-    pub(crate) seed: HashSeed,
     /// Wakes planner and workers.
     pub(crate) wake: Arc<Notify>,
     /// Publishes changed runs, tasks and checks.
@@ -82,19 +75,5 @@ impl NodeState for ActivationNode {
 
     fn publish_change(&self) {
         changes::publish(&self.changes, Change::Activation);
-    }
-}
-
-impl IdentifierQueries for ActivationNode {
-    fn query_of(&self, sync: &throng_spec::Sync, platform: &str) -> Arc<dyn IdentifierSource> {
-        let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
-        let default_country = sync.identifiers.default_country.clone();
-        Arc::new(LakeIdentifiers {
-            lake: self.lake.load_full(),
-            sync: sync.name.clone(),
-            identifiers: sync.identifiers.clone(),
-            settings: HashingSettings { platform: platform.to_owned(), keys, default_country },
-            seed: self.seed,
-        })
     }
 }

@@ -9,14 +9,14 @@ use throng_destinations::{Account, FileAccount, FileFormat, MetaAccount, prepara
 use throng_model::DestinationName;
 use throng_spec::{Platform, SecretRef};
 
-use super::hashing::reasons;
+use crate::hashing::reasons;
 
 /// The tasks of an account that may run before the account was opened for the first time.
 const DEFAULT_MAX_TASKS: u32 = 4;
 
 /// The open accounts. An account is opened again when its settings or secrets change; otherwise its connections are
 /// reused.
-pub(crate) struct OpenDestinations {
+pub struct OpenDestinations {
     secrets: SecretLookup,
     open: Mutex<HashMap<DestinationName, OpenAccount>>,
 }
@@ -26,9 +26,15 @@ type OpenAccount = (Account, Arc<dyn Destination>);
 /// Looks up a secret of the kind `env:NAME`.
 type SecretLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
+impl std::fmt::Debug for OpenDestinations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenDestinations").finish_non_exhaustive()
+    }
+}
+
 impl OpenDestinations {
-    /// No open account.
-    pub(crate) fn new(secrets: SecretLookup) -> Self {
+    /// No open account. `secrets` looks up secrets of the kind `env:NAME`.
+    pub fn new(secrets: SecretLookup) -> Self {
         Self { secrets, open: Mutex::default() }
     }
 

@@ -2,24 +2,54 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures::StreamExt;
-use throng_activation::{IdentifierRow, IdentifierRows, IdentifierSource, SendClass, SendError};
+use throng_activation::{
+    IdentifierQueries, IdentifierRow, IdentifierRows, IdentifierSource, SendClass, SendError,
+};
 use throng_lake::{IdentifierQuery, IdentifierStream, Lake, LakeError};
 use throng_model::{HashSeed, Retry, SyncName};
 use throng_spec::Identifiers;
 
-use super::hashing::HashingSettings;
+use crate::hashing::HashingSettings;
+
+/// The identifier queries of syncs over the lake.
+pub struct LakeQueries {
+    /// SQL over the sources of the applied spec.
+    pub lake: Arc<ArcSwap<Lake>>,
+    /// The deployment's hash seed.
+    pub seed: HashSeed,
+}
+
+impl std::fmt::Debug for LakeQueries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LakeQueries").finish_non_exhaustive()
+    }
+}
+
+impl IdentifierQueries for LakeQueries {
+    fn query_of(&self, sync: &throng_spec::Sync, platform: &str) -> Arc<dyn IdentifierSource> {
+        let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
+        let default_country = sync.identifiers.default_country.clone();
+        Arc::new(LakeIdentifiers {
+            lake: self.lake.load_full(),
+            sync: sync.name.clone(),
+            identifiers: sync.identifiers.clone(),
+            settings: HashingSettings { platform: platform.to_owned(), keys, default_country },
+            seed: self.seed,
+        })
+    }
+}
 
 /// A sync's identifier query over the lake.
-pub(super) struct LakeIdentifiers {
-    pub(super) lake: Arc<Lake>,
-    pub(super) sync: SyncName,
-    pub(super) identifiers: Identifiers,
+struct LakeIdentifiers {
+    lake: Arc<Lake>,
+    sync: SyncName,
+    identifiers: Identifiers,
     /// The hashing for the platform.
-    pub(super) settings: HashingSettings,
-    /// The deployment's hash seed.
-    pub(super) seed: HashSeed,
+    settings: HashingSettings,
+    seed: HashSeed,
 }
 
 fn class(error: &LakeError) -> SendClass {

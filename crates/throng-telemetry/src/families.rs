@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use throng_telemetry::metrics::find;
+use crate::metrics::find;
 
 /// Metric families as text, each with HELP and TYPE from the table of metrics.
 #[derive(Debug, Default)]
-pub(crate) struct Families(String);
+pub struct Families(String);
 
 impl Families {
     /// Adds a family, unless it has no samples. A sample is its labels and its value.
-    pub(crate) fn add<'a, L>(&mut self, name: &str, samples: impl IntoIterator<Item = (L, f64)>)
+    pub fn add<'a, L>(&mut self, name: &str, samples: impl IntoIterator<Item = (L, f64)>)
     where
         L: AsRef<[(&'a str, String)]>,
     {
@@ -42,12 +42,12 @@ impl Families {
     }
 
     /// Adds a family of one sample without labels.
-    pub(crate) fn one(&mut self, name: &str, value: f64) {
+    pub fn one(&mut self, name: &str, value: f64) {
         self.add(name, [([], value)]);
     }
 
     /// The text.
-    pub(crate) fn into_text(self) -> String {
+    pub fn into_text(self) -> String {
         self.0
     }
 }
@@ -59,7 +59,7 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use throng_telemetry::metrics::{ALERTS_OPEN, DISK_FREE_BYTES, TASKS};
+    use crate::metrics::{ALERTS_OPEN, DISK_FREE_BYTES, TASKS};
 
     use super::*;
 
