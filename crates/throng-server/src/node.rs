@@ -4,7 +4,7 @@
 mod access;
 mod budgets;
 mod error;
-mod running;
+mod role_loops;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -173,7 +173,7 @@ impl Node {
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, feed, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
-        roles.push(tokio::spawn(probe_writes(running::probes(&ctx), stamps, stop.clone())));
+        roles.push(tokio::spawn(probe_writes(role_loops::probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let sighup = Certificates::sighup();
             let reporter = Arc::new(CertificateProblems(Arc::clone(&ctx.health)));
@@ -503,38 +503,38 @@ fn start_roles(
     }
     let has = |role| ctx.roles.contains(&role);
     if has(Role::Build) {
-        start!("build", running::build);
+        start!("build", role_loops::build);
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
-        start!("plan", running::plan);
+        start!("plan", role_loops::plan);
         start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
-        start!("activate", running::activate);
+        start!("activate", role_loops::activate);
     }
     if has(Role::Aggregate) {
-        start!("aggregate", running::aggregate);
+        start!("aggregate", role_loops::aggregate);
     }
-    start!("follow", running::follow);
-    start!("probe", running::probe);
+    start!("follow", role_loops::follow);
+    start!("probe", role_loops::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::problems::run);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(running::follow_assignment(ctx, share, stop)));
+        running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));
     }
     if let Some(feed) = &feed
         && has(Role::Aggregate)
     {
         let (ctx, feed, stop) = (Arc::clone(ctx), feed.clone(), stop.clone());
-        running.push(tokio::spawn(running::run_standbys(ctx, feed, stop)));
+        running.push(tokio::spawn(role_loops::run_standbys(ctx, feed, stop)));
     }
     if let Some(feed) = feed
         && [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has)
     {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(running::follow_feed(ctx, feed, stop)));
+        running.push(tokio::spawn(role_loops::follow_feed(ctx, feed, stop)));
     }
     running
 }

@@ -1,4 +1,4 @@
-//! What each role of a node takes, and the loops that run them.
+//! The loops of a node's roles, each with what it takes of the node.
 
 use std::sync::Arc;
 
