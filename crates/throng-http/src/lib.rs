@@ -7,6 +7,8 @@
 //!
 //! Beside the server are the parts of a handler that belong to HTTP alone: reading a body and its content
 //! encoding ([`read_body`], [`decoded`]), and the timeout of a request ([`within`]).
+//!
+//! Messages name the settings that people change: `node.tls` and `node.connections` of a spec.
 
 mod activity;
 mod body;
