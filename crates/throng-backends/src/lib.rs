@@ -1,4 +1,4 @@
-//! The one place that chooses backends: [`open`] opens ledger, event log, feed, queues and objects as the
+//! The one place that chooses backends: [`open()`] opens ledger, event log, feed, queues and objects as the
 //! settings of a node say, and everybody else has traits of them.
 //!
 //! It also has what belongs to stores on this machine. One node at a time uses a data directory
