@@ -35,6 +35,9 @@ pub trait Host: Send + Sync {
     fn deliveries_changed(&self);
 }
 
+/// Looks up the variable of a secret of the kind `env:NAME`.
+pub type SecretLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What the functions of this crate work with. Cheap to clone.
 #[derive(Clone)]
 pub struct AlertsDeps {
@@ -45,7 +48,7 @@ pub struct AlertsDeps {
     /// The applied spec, shared with the process, which swaps it when another one is applied.
     pub spec: Arc<ArcSwap<Spec>>,
     /// Where secrets of the kind `env:NAME` come from.
-    pub env: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub env: SecretLookup,
     /// The shortest time between two polls.
     pub min_poll_interval: Duration,
     /// The process.

@@ -14,6 +14,6 @@ mod receiver_test;
 mod webhook;
 
 pub use delivery::deliver;
-pub use deps::{AlertsDeps, Host, NodeProblem};
+pub use deps::{AlertsDeps, Host, NodeProblem, SecretLookup};
 pub use problems::raise_node_problems;
 pub use receiver_test::{ReceiverTest, send_test};

@@ -377,7 +377,7 @@ impl Comparison {
     /// The spend of today.
     fn check_today(&self) -> Result<(), TestCaseError> {
         for state in self.engine.states(self.now) {
-            let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).unwrap();
+            let ad_group = NAMES.iter().position(|name| *name == state.name.as_str()).expect("a declared ad group");
             let today = BudgetDay::of(self.now, &zone(&self.terms[ad_group]).rules());
             let expected = self.model.day(ad_group, &self.terms[ad_group], today);
             prop_assert_eq!(state.actual.0, expected);
@@ -388,13 +388,13 @@ impl Comparison {
     /// The spend of every quarter of an hour, and of every budget day.
     fn check_history(&self) -> Result<(), TestCaseError> {
         for ad_group in (0..3).filter(|ad_group| self.terms[*ad_group].is_there) {
-            let slices = self.engine.slices(&name(ad_group)).unwrap();
+            let slices = self.engine.slices(&name(ad_group)).expect("a declared ad group");
             let slices: BTreeMap<i64, i64> = slices
                 .into_iter()
                 .map(|(start, amount)| (start.0.div_euclid(SLICE_SECS * 1_000_000), amount.0))
                 .collect();
             prop_assert_eq!(slices, self.model.slices(ad_group));
-            for (day, actual) in self.engine.days(&name(ad_group), self.now).unwrap() {
+            for (day, actual) in self.engine.days(&name(ad_group), self.now).expect("a declared ad group") {
                 prop_assert_eq!(actual.0, self.model.day(ad_group, &self.terms[ad_group], day));
             }
         }

@@ -1,6 +1,5 @@
 //! Alerts, their deliveries and their receivers.
 
-use throng_alerts::ReceiverTest;
 use throng_api::{
     AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertReceiver, AlertSeverity,
 };

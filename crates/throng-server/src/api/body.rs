@@ -11,7 +11,7 @@ const ENCODING_HELP: &str = "send the body without an encoding, or with one of g
 
 /// A JSON body. Its content type has been checked before, as for every route.
 #[derive(Debug)]
-pub(super) struct Body<T>(pub(super) T);
+pub(crate) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
