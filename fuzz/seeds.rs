@@ -25,7 +25,7 @@ const ALL: &[Seeds] = &[
     ("identifier_keys", throng_delivered::fuzzing::identifier_keys_seeds),
     ("pipe_frame", throng_lake::worker::fuzzing::pipe_frame_seeds),
     ("meta_response", throng_destinations::meta::fuzzing::response_seeds),
-    ("content_encoding", throng_server::fuzzing::content_encoding_seeds),
+    ("content_encoding", throng_http::fuzzing::content_encoding_seeds),
     ("task_message", throng_activation::fuzzing::task_message_seeds),
 ];
 

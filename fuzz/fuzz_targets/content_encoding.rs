@@ -2,4 +2,4 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_server::fuzzing::content_encoding(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| throng_http::fuzzing::content_encoding(bytes));

@@ -1,18 +1,19 @@
-//! The parts of a node that its roles share.
+//! The shared parts of a node.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_access::{Access, NodeLimits};
+use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
+use throng_apply::{RunningSpec, SpecApplier};
+use throng_backends::Environment;
 use throng_gate::Gate;
-use throng_lake::{Lake, WorkerCommand};
-use throng_log::{EventLog, Queue};
+use throng_lake::Lake;
+use throng_log::EventLog;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, StorageProblem, Timestamp, poll_delay};
+use throng_model::{Clock, HashSeed, Timestamp};
 use throng_objects::Objects;
 use throng_refresh::RefreshContext;
 use throng_spec::{Role, Spec};
@@ -20,40 +21,12 @@ use throng_store::Ledger;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use crate::Health;
+use crate::changes::{self, Change};
 use crate::metrics::Collector;
-use crate::node::Environment;
-use crate::{Health, Impact, ProblemClass};
 
-/// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
-/// probe.
-const DISK_PROBLEM: &str = "while working: ";
-
-/// The kind of state that changed. Pages and waiting callers read it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// An audience, a refresh or a snapshot.
-    Audiences,
-    /// A run, a task, a check or an alert.
-    Activation,
-    /// Budget states.
-    Budgets,
-    /// The applied spec.
-    Spec,
-}
-
-/// Queues of work.
-#[derive(Debug)]
-pub struct Queues {
-    /// Tasks that are due.
-    pub tasks: Arc<dyn Queue>,
-    /// Tasks that are to be checked.
-    pub checks: Arc<dyn Queue>,
-    /// Dead letters: tasks that failed for good, with the reason, for other programs. `None` where
-    /// no other program could read the queue.
-    pub dead_letters: Option<Arc<dyn Queue>>,
-}
-
-/// The shared parts of a node. Roles hold it as `Arc<NodeContext>`.
+/// The shared parts of a node, for the API, the page and callers in the same process. Roles and runtimes
+/// take what they need of it.
 pub struct NodeContext {
     /// The folder of this process's files.
     pub data_dir: PathBuf,
@@ -65,11 +38,8 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// The applied spec; swapped when another one is applied.
     pub spec: Arc<ArcSwap<Spec>>,
-    /// Its version in the ledger, or the previous version while the spec is swapped.
-    pub(crate) spec_version: AtomicU64,
-    /// Held while the spec is swapped. Two swaps at once could let an older spec replace a newer
-    /// one.
-    pub(crate) spec_lock: tokio::sync::Mutex<()>,
+    /// The same spec with its version.
+    pub(crate) running: Arc<RunningSpec>,
     /// The URL of this node; set once it listens.
     pub url: OnceLock<String>,
     /// How alerts name this node, such as `on this node`; set once it listens.
@@ -85,9 +55,7 @@ pub struct NodeContext {
     /// Snapshots, parts and checkpoints.
     pub objects: Arc<dyn Objects>,
     /// The queues of work.
-    pub queues: Queues,
-    /// The shortest time between two polls of a role.
-    pub(crate) min_poll_interval: Duration,
+    pub queues: TaskQueues,
     /// The file of the key of identifiers, which is created at the first use if the spec names no key.
     /// `None` if other processes need the same key.
     pub(crate) identifiers_key_file: Option<PathBuf>,
@@ -97,8 +65,6 @@ pub struct NodeContext {
     pub holder: String,
     /// SQL over the sources of the applied spec.
     pub lake: Arc<ArcSwap<Lake>>,
-    /// How query workers are started.
-    pub query_worker: WorkerCommand,
     /// All dictionaries and the published snapshots.
     pub membership: Arc<ArcSwap<MembershipIndex>>,
     /// The event log.
@@ -110,9 +76,11 @@ pub struct NodeContext {
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
     /// What specs that arrive over HTTP may name.
-    pub(crate) limits: NodeLimits,
+    pub(crate) limits: Arc<NodeLimits>,
+    /// Applies other specs.
+    pub(crate) applier: Arc<SpecApplier>,
     /// Metrics that are read at a scrape, with those of the last scrape.
-    pub(crate) collector: Collector,
+    pub(crate) collector: Arc<Collector>,
     /// Cancelled when the data directory is no longer the one that was opened. Files that are
     /// written then are lost, so the node changes nothing from then on.
     pub(crate) data_directory_lost: CancellationToken,
@@ -133,26 +101,6 @@ impl std::fmt::Debug for NodeContext {
 }
 
 impl NodeContext {
-    /// Replaces the applied spec. The caller holds `spec_lock`.
-    pub(crate) fn set_spec(&self, spec: Spec, version: u64) {
-        self.spec.store(Arc::new(spec));
-        self.spec_version.store(version, Ordering::Release);
-    }
-
-    /// The applied spec of this process, which is at least as new as the version.
-    pub(crate) fn spec_and_version(&self) -> (Arc<Spec>, u64) {
-        // The version first: `set_spec` stores it last, so that the spec is never older than it.
-        let version = self.spec_version.load(Ordering::Acquire);
-        (self.spec.load_full(), version)
-    }
-
-    /// How long a role waits between two polls: `duration` of the node's clock in wall time, but
-    /// not less than a minimum. Without the minimum a fast simulated clock would make the roles
-    /// poll in a busy loop, and load a ledger that many processes share.
-    pub(crate) fn poll_delay(&self, duration: Duration) -> Duration {
-        poll_delay(&*self.clock, duration, self.min_poll_interval)
-    }
-
     /// The URL of the page for a browser on this machine, or `node.public_url` for a browser
     /// anywhere; without a trailing slash.
     pub(crate) fn page_url(&self) -> String {
@@ -162,46 +110,8 @@ impl NodeContext {
         spec.node.public_url.clone().unwrap_or(local)
     }
 
-    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class,
-    /// and the problem is cleared when a write to the data directory succeeds. The part retries by
-    /// itself.
-    pub(crate) fn report_storage_error(
-        &self,
-        part: &str,
-        error: &(dyn std::error::Error + 'static),
-    ) {
-        report_storage_error(&self.health, part, error);
-    }
-
-    /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
-    pub(crate) fn clear_storage_errors(&self) {
-        for problem in self.health.problems() {
-            if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
-                self.health.clear(problem.class, &problem.key);
-            }
-        }
-    }
-
     /// Publishes a change to pages and waiting callers. Never waits.
     pub fn publish_change(&self, change: Change) {
-        // It fails if no page is open, which is fine.
-        let _ = self.changes.send(change);
+        changes::publish(&self.changes, change);
     }
-}
-
-/// See [`NodeContext::report_storage_error`].
-pub(crate) fn report_storage_error(
-    health: &Health,
-    part: &str,
-    error: &(dyn std::error::Error + 'static),
-) {
-    let Some(problem) = StorageProblem::in_causes(error) else { return };
-    if !matches!(problem, StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io)
-    {
-        return;
-    }
-    let words = throng_model::with_causes(error);
-    let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
-    let key = format!("{DISK_PROBLEM}{part}");
-    health.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
 }

@@ -2,12 +2,17 @@
 //! `/v1/node/health` and the metrics show them.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
-use throng_model::{Clock, Timestamp};
+use throng_model::{Clock, StorageProblem, Timestamp, with_causes};
 use throng_telemetry::metrics;
+
+/// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
+/// probe.
+const DISK_PROBLEM: &str = "while working: ";
 
 /// The kind of a problem. The only thing about it that a caller without a token sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -173,6 +178,32 @@ impl Health {
         if open.remove(&(class, key.to_owned())).is_some() {
             tracing::info!(class = class.name(), key, "problem resolved");
             gauge(class, count(&open, class));
+        }
+    }
+
+    /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class,
+    /// and the problem is cleared when a write to the data directory succeeds. The part retries by
+    /// itself.
+    pub(crate) fn report_storage_error(&self, part: &str, error: &(dyn Error + 'static)) {
+        let Some(problem) = StorageProblem::in_causes(error) else { return };
+        if !matches!(
+            problem,
+            StorageProblem::DiskFull | StorageProblem::ReadOnly | StorageProblem::Io
+        ) {
+            return;
+        }
+        let words = with_causes(error);
+        let detail = format!("{part}: {problem} ({words}); {}", problem.hint());
+        let key = format!("{DISK_PROBLEM}{part}");
+        self.report_as(ProblemClass::Disk, Impact::Degraded, &key, detail);
+    }
+
+    /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
+    pub(crate) fn clear_storage_errors(&self) {
+        for problem in self.problems() {
+            if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
+                self.clear(problem.class, &problem.key);
+            }
         }
     }
 

@@ -2,25 +2,21 @@
 //! the metrics, assembled in [`Node`].
 
 mod api;
-mod backup;
+mod changes;
 mod context;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
 mod health;
 mod metrics;
 mod node;
 mod operations;
 mod page;
+mod reporters;
 pub mod roles;
 
-pub use backup::LocalStores;
-pub use context::{Change, NodeContext, Queues};
+pub use changes::Change;
+pub use context::NodeContext;
 pub use health::{Health, HealthProblem, Impact, ProblemClass};
-pub use node::{
-    Environment, Finding, Node, NodeConfig, NodeError, Recovery, StampError, TlsError,
-    check_backends, migrate,
-};
-pub use roles::activate::query_worker;
+pub use node::{Node, NodeConfig, NodeError};
+pub use throng_backends::{Environment, Recovery};
 pub use throng_lake::WorkerCommand;
 pub use throng_operations::{CheckError, CheckedModel, check_sql};
 pub use throng_telemetry::metrics::metric_names;

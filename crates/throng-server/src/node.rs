@@ -1,55 +1,49 @@
-//! A node: all parts assembled in one process. The only place that chooses backends and roles.
+//! A node: all parts assembled in one process. The only place that chooses roles; nothing else in this crate uses
+//! it.
 
 mod access;
-mod apply;
-mod backends;
 mod budgets;
-mod connect;
-mod consistency;
-mod data_directory;
 mod error;
-mod lock;
-mod serve;
-mod stamps;
-mod storage;
+mod role_loops;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_access::{
-    ADDRESS_FILE, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits, write_private,
+    ADDRESS_FILE, Access, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits,
+    write_private,
 };
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
+use throng_activation::TaskQueues;
+use throng_aggregator::Budgets;
+use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
+use throng_backends::{
+    BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Recovery, Stamps,
+    check_log_partitions, create_data_dir, probe_writes,
+};
+use throng_gate::Gate;
+use throng_http::{Caps, CertificateFiles, Certificates, Server};
+use throng_lake::WorkerCommand;
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
-use throng_spec::{Role, Spec};
-use throng_store::Ledger;
+use throng_spec::{Role, Spec, TlsSettings};
 use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Guard, PageRoutes};
-use crate::metrics::Collector;
-use crate::{Change, Health, NodeContext, ProblemClass, roles};
+use crate::changes::SpecChanges;
+use crate::metrics::{Collector, MetricSources};
+use crate::reporters::{BackendProblems, CertificateProblems};
+use crate::roles::refresh::NodeObserver;
+use crate::{Health, NodeContext, ProblemClass, roles};
 
-pub(crate) use apply::{Refusal, apply_planned, plan_sent, switch_to_applied_spec};
-use backends::Backends;
 use budgets::Joined;
-pub use connect::{Finding, check_backends, migrate};
-use data_directory::DataDirectory;
 pub use error::NodeError;
-use lock::DataDirLock;
-pub use serve::TlsError;
-pub(crate) use serve::{BodyWait, SlowBody};
-use stamps::Stamps;
-pub use stamps::{Recovery, StampError};
-pub(crate) use stamps::{stamped_folders, write_stamp};
 
 /// How long a graceful shutdown may take before the remaining work is aborted. Aborted work is not
 /// lost: the next start resumes it.
@@ -66,9 +60,6 @@ const MIN_SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
 const IDENTIFIERS_KEY_FILE: &str = "identifiers.key";
 /// Changes that a page may lag behind. A page that lags further reads everything again.
 const CHANGES_CAPACITY: usize = 256;
-
-/// Looks up a secret by the name of an environment variable.
-pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What a node needs to start.
 #[derive(Clone)]
@@ -145,26 +136,31 @@ impl Node {
     /// [`NodeError`]; nothing keeps running then.
     pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         let dir = config.data_dir.clone();
-        access::open_data_dir(&dir)?;
+        create_data_dir(&dir)?;
         let lock = DataDirLock::take(&dir)?;
         let listen = config.listen.unwrap_or(config.spec.node.listen);
         let tls = config.spec.node.tls.as_ref();
         if !listen.ip().is_loopback() && tls.is_none() && !config.spec.node.insecure {
             return Err(NodeError::Unencrypted { listen });
         }
-        let opened = DataDirectory::opened(&dir)
-            .map_err(NodeError::io("read the data directory", dir.display()))?;
+        let opened = DataDirectory::opened(&dir)?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
         if !config.spec.node.is_shared() && partial {
             return Err(NodeError::RolesNeedSharedBackends);
         }
-        let open = |tls| serve::Certificates::open(tls, Arc::clone(&config.access_clock));
+        let open = |tls: &TlsSettings| {
+            let files = CertificateFiles {
+                cert_file: tls.cert_file.clone(),
+                key_file: tls.key_file.clone(),
+            };
+            Certificates::open(files, Arc::clone(&config.access_clock))
+        };
         let certificates = tls.map(open).transpose()?.map(Arc::new);
         if let Some(warning) = Landlock::of_kernel().warning() {
             tracing::warn!(warning, "query workers are not fully confined");
         }
-        crate::api::install_metrics();
+        crate::metrics::install();
         let shared = config.spec.node.is_shared();
         let Parts { ctx, share, stamps } = open_with_retries(&mut config, &roles).await?;
         let listener = tokio::net::TcpListener::bind(listen)
@@ -188,17 +184,21 @@ impl Node {
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, share, &work);
         roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
-        roles.push(tokio::spawn(storage::watch(Arc::clone(&ctx), stamps, stop.clone())));
+        roles.push(tokio::spawn(probe_writes(role_loops::probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
-            let sighup = serve::Certificates::sighup();
-            let health = Arc::clone(&ctx.health);
-            certificates.check_validity(&health);
-            let reloads = Arc::clone(certificates).reload_on_change(sighup, health, stop.clone());
+            let sighup = Certificates::sighup();
+            let reporter = Arc::new(CertificateProblems(Arc::clone(&ctx.health)));
+            certificates.check_validity(&*reporter);
+            let reloads = Arc::clone(certificates).reload_on_change(sighup, reporter, stop.clone());
             roles.push(tokio::spawn(reloads));
         }
         let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
-        let server = serve::Server::new(router, &connections, certificates, stop.clone());
+        let caps = Caps {
+            total: connections.total as usize,
+            per_address: connections.per_address as usize,
+        };
+        let server = Server::new(router, caps, certificates, stop.clone());
         let server = tokio::spawn(server.serve(listener));
         let role_names = role_names(&ctx.roles);
         tracing::info!(%address, data_dir = %dir.display(), roles = %role_names, "node started");
@@ -296,34 +296,6 @@ fn guarded_router(
     crate::api::router(Arc::clone(ctx), guard, limits, page, stop.clone())
 }
 
-/// SQL over the sources of a spec.
-fn open_lake(
-    data_dir: &std::path::Path,
-    spec: &Spec,
-    worker: &WorkerCommand,
-) -> Result<Lake, NodeError> {
-    let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
-    std::fs::create_dir_all(&spill_dir)
-        .map_err(NodeError::io("create the folder", spill_dir.display()))?;
-    if spec.node.spill_dir.is_none() {
-        remove_old_spill(&spill_dir);
-    }
-    let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
-    Ok(Lake::new(&spec.sources, limits)?)
-}
-
-/// Removes spill folders of DataFusion that versions left which ran queries in the node itself and
-/// were killed. They hold user keys.
-fn remove_old_spill(spill_dir: &std::path::Path) {
-    for entry in std::fs::read_dir(spill_dir).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("datafusion-")
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
-        {
-            tracing::warn!(%error, path = %entry.path().display(), "failed to remove old spill folder");
-        }
-    }
-}
-
 fn role_names(roles: &[Role]) -> String {
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     names.join(", ")
@@ -359,12 +331,19 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
 }
 
 async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
-    let mut backends = backends::open(config, roles).await?;
+    let mut backends = throng_backends::open(&BackendConfig {
+        data_dir: &config.data_dir,
+        settings: &config.spec.node,
+        roles,
+        env: &config.env,
+        clock: &*config.clock,
+        recovery: config.recovery,
+    })
+    .await?;
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
-        let stored =
-            apply::load_applied(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
+        let stored = load_applied(&*backends.ledger).await?.ok_or(NodeError::NothingToJoin)?;
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
@@ -407,16 +386,6 @@ fn serves_membership(roles: &[Role]) -> bool {
     serving.iter().any(|role| roles.contains(role))
 }
 
-/// Compares the number of partitions of the log with that in the ledger, which has it since the first start.
-async fn check_log_partitions(ledger: &dyn Ledger, log: &dyn EventLog) -> Result<(), NodeError> {
-    let found = log.partitions();
-    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
-    match found == stored {
-        true => Ok(()),
-        false => Err(NodeError::LogPartitions { found, stored }),
-    }
-}
-
 /// Builds the context from what was opened.
 async fn assemble(
     config: &NodeConfig,
@@ -433,18 +402,22 @@ async fn assemble(
     let lake = open_lake(dir, &spec, &config.query_worker)?;
     let (serves_membership, settings) = (serves_membership(&roles), RoleSettings::of(config));
     let (membership, faults) = match serves_membership {
-        true => roles::refresh::load_membership(&objects, &*ledger, seed, &spec).await?,
+        true => {
+            let loaded = throng_refresh::load_membership(&objects, &*ledger, seed, &spec).await;
+            let loaded = loaded.map_err(|error| NodeError::Membership(error.into()))?;
+            (loaded.index, loaded.faults)
+        }
         false => (MembershipIndex::empty(seed), Vec::new()),
     };
     let membership = Arc::new(membership);
     let health = Arc::new(Health::new(Arc::clone(clock)));
     let (budgets, applied) = budgets::open(config, joined, &backends, &health).await?;
-    let gate = budgets::gate(&budgets, &spec, &membership);
-    let observer = Arc::new(roles::refresh::NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
+    let gate = open_gate(&budgets, &spec, &membership);
+    let observer = Arc::new(NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
     let refresh = RefreshParts {
         clock: Arc::clone(clock),
-        ledger: Arc::clone(&ledger),
-        objects: Arc::clone(&objects),
+        ledger,
+        objects,
         seed,
         holder: format!("{}-{:08x}", std::process::id(), SystemEntropy.next_u64() >> 32),
         serves_membership,
@@ -456,51 +429,97 @@ async fn assemble(
         wake: Arc::default(),
         observer: Arc::clone(&observer) as Arc<dyn Observer>,
     };
-    let ctx = Arc::new(NodeContext {
-        data_dir: dir.clone(),
+    let Backends { log, queues, share, .. } = backends;
+    let key_file = settings.identifiers_key_file;
+    let opened = Opened { access, log, queues, health, budgets, gate, observer, refresh, key_file };
+    let ctx = Arc::new(connect(config, roles, limits, opened));
+    if let Some(applied) = applied {
+        ctx.applier.queue_refreshes(&applied, None).await?;
+    }
+    throng_refresh::report_faults(&ctx.refresh, &faults).await;
+    Ok((ctx, share))
+}
+
+/// Opened parts of a node that do not have each other yet.
+struct Opened {
+    access: Access,
+    log: Arc<dyn EventLog>,
+    queues: TaskQueues,
+    health: Arc<Health>,
+    budgets: Budgets,
+    gate: Arc<Gate>,
+    observer: Arc<NodeObserver>,
+    refresh: RefreshParts,
+    key_file: Option<PathBuf>,
+}
+
+/// Gives the opened parts to each other.
+fn connect(
+    config: &NodeConfig,
+    roles: Vec<Role>,
+    limits: NodeLimits,
+    opened: Opened,
+) -> NodeContext {
+    let Opened { access, log, queues, health, budgets, gate, observer, refresh, key_file } = opened;
+    let budgets = Arc::new(budgets);
+    let (version, min_poll_interval) = (budgets.catalog().version, refresh.min_poll_interval);
+    let running = RunningSpec::new(Arc::clone(&refresh.spec), version, min_poll_interval);
+    let running = Arc::new(running);
+    let applier = SpecApplier {
+        ledger: Arc::clone(&refresh.ledger),
+        clock: Arc::clone(&refresh.clock),
+        data_dir: config.data_dir.clone(),
+        query_worker: config.query_worker.clone(),
+        running: Arc::clone(&running),
+        lake: Arc::clone(&refresh.lake),
+        budgets: Arc::clone(&budgets),
+        gate: Arc::clone(&gate),
+        observer: Arc::new(SpecChanges {
+            wake_build: Arc::clone(&refresh.wake),
+            wake_activate: Arc::clone(&observer.wake_activate),
+            changes: observer.changes.clone(),
+        }),
+    };
+    let sources = MetricSources {
+        ledger: Arc::clone(&refresh.ledger),
+        spec: Arc::clone(&refresh.spec),
+        clock: Arc::clone(&refresh.clock),
+        data_dir: config.data_dir.clone(),
+        budgets: Arc::clone(&budgets),
+    };
+    NodeContext {
+        data_dir: config.data_dir.clone(),
         roles,
-        serves_membership,
+        serves_membership: refresh.serves_membership,
         url: OnceLock::new(),
         alert_place: OnceLock::new(),
-        started_at: clock.now(),
-        clock: Arc::clone(clock),
+        started_at: refresh.clock.now(),
+        clock: Arc::clone(&refresh.clock),
         spec: Arc::clone(&refresh.spec),
-        spec_version: AtomicU64::new(budgets.catalog().version),
-        spec_lock: tokio::sync::Mutex::default(),
+        running,
         health,
         access: Arc::new(access),
-        ledger,
-        objects,
-        queues: backends.queues,
-        min_poll_interval: settings.min_poll_interval,
-        identifiers_key_file: settings.identifiers_key_file,
-        seed,
+        ledger: Arc::clone(&refresh.ledger),
+        objects: Arc::clone(&refresh.objects),
+        queues,
+        identifiers_key_file: key_file,
+        seed: refresh.seed,
         holder: refresh.holder.clone(),
         lake: Arc::clone(&refresh.lake),
-        query_worker: config.query_worker.clone(),
         membership: Arc::clone(&refresh.membership),
-        log: backends.log,
-        budgets: Arc::new(budgets),
+        log,
+        budgets,
         gate,
         env: Arc::clone(&config.env),
-        limits,
-        collector: Collector::default(),
+        limits: Arc::new(limits),
+        applier: Arc::new(applier),
+        collector: Arc::new(Collector::new(sources)),
         data_directory_lost: CancellationToken::new(),
         wake_build: Arc::clone(&refresh.wake),
         wake_activate: Arc::clone(&observer.wake_activate),
         changes: observer.changes.clone(),
         refresh: Arc::new(RefreshContext::new(refresh)),
-    });
-    if let Some(applied) = applied {
-        apply::queue_refreshes(&ctx, &applied, None).await?;
     }
-    throng_refresh::report_faults(&ctx.refresh, &faults).await;
-    Ok((ctx, backends.share))
-}
-
-/// After how long without a frame a gate's budget states are stale: some frames may be late.
-pub(crate) fn stale_after(feed_interval: Duration) -> Duration {
-    feed_interval.saturating_mul(10).max(Duration::from_secs(10))
 }
 
 /// Starts the roles. One that exits by itself is a bug: it is logged and restarted.
@@ -528,30 +547,30 @@ fn start_roles(
     }
     let has = |role| ctx.roles.contains(&role);
     if has(Role::Build) {
-        start!("build", roles::refresh::run);
+        start!("build", role_loops::build);
     }
     if has(Role::Schedule) {
         start!("schedule", roles::schedule::run);
-        start!("plan", roles::activate::run_leader);
+        start!("plan", role_loops::plan);
         start!("notify", roles::notify::run);
     }
     if has(Role::Activate) {
-        start!("activate", roles::activate::run);
+        start!("activate", role_loops::activate);
     }
     if has(Role::Aggregate) {
-        start!("aggregate", roles::aggregate::run);
-        start!("standby", roles::aggregate::run_standbys);
+        start!("aggregate", role_loops::aggregate);
+        start!("standby", role_loops::run_standbys);
     }
     if [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has) {
-        start!("feed", roles::aggregate::follow_feed);
+        start!("feed", role_loops::follow_feed);
     }
-    start!("follow", roles::cluster::run);
-    start!("probe", roles::probe::run);
+    start!("follow", role_loops::follow);
+    start!("probe", role_loops::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::run_problems);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
-        running.push(tokio::spawn(roles::aggregate::follow_assignment(ctx, share, stop)));
+        running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));
     }
     running
 }
@@ -566,16 +585,10 @@ fn watch_data_directory(
 ) -> JoinHandle<()> {
     let ctx = Arc::clone(ctx);
     tokio::spawn(async move {
-        opened.watch(&ctx.health, &ctx.data_directory_lost, &stop).await;
+        let reporter = BackendProblems(Arc::clone(&ctx.health));
+        opened.watch(&reporter, &ctx.data_directory_lost, &stop).await;
         if ctx.data_directory_lost.is_cancelled() {
             work.cancel();
         }
     })
-}
-
-/// Wakes the roles and the pages after another spec was applied.
-fn publish_spec_change(ctx: &NodeContext) {
-    ctx.wake_build.notify_waiters();
-    ctx.wake_activate.notify_waiters();
-    ctx.publish_change(Change::Spec);
 }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     // A query worker reads nothing from the command line. It sets its limits first: a file that is opened
     // before, or a thread that is started before, would not be subject to them.
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_worker::SUBCOMMAND) {
-        return throng_server::query_worker();
+        return throng_platforms::query_worker();
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

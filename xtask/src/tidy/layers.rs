@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-feed",
         "throng-store",
         "throng-api",
+        "throng-http",
     ],
     &[
         "throng-gate",
@@ -32,7 +33,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
     &["throng-sim", "throng-destinations"],
-    &["throng-operations", "throng-page"],
+    &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
     &["throng-server"],
     &["throng"],
     &["throng-bench"],
@@ -44,10 +45,10 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
-    ("axum", &["throng-server", "throng-sim"]),
+    ("axum", &["throng-http", "throng-server", "throng-sim"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
-    ("throng-ledger", &["throng-server", "throng"]),
+    ("throng-ledger", &["throng-backends", "throng"]),
     ("metrics", &["throng-telemetry"]),
 ];
 

@@ -1,13 +1,13 @@
-//! Bodies of requests, with errors in the form of the API. The server enforces how fast a body has to
-//! arrive (`node/serve/body.rs`).
+//! Bodies of requests as JSON, and the errors of bodies in the form of the API. The server enforces how fast a
+//! body has to arrive (`throng-http`).
 
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, header};
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use throng_http::{BodyError, DecodeError, is_encoded, read_body};
 
 use super::error::ApiError;
-use crate::node::SlowBody;
+
+const ENCODING_HELP: &str = "send the body without an encoding, or with one of gzip, zstd and br";
 
 /// A JSON body. Its content type has been checked before, as for every route.
 #[derive(Debug)]
@@ -16,9 +16,14 @@ pub(crate) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        super::encoding::refuse_encoded(request.headers())?;
-        let bytes = whole(request, state).await?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if is_encoded(request.headers())? {
+            let error = ApiError::unsupported("this path does not accept encoded bodies");
+            return Err(error.help(
+                "send the body without a content encoding; POST /v1/events accepts gzip, zstd and br",
+            ));
+        }
+        let bytes = read_body(request).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| {
             ApiError::bad_request(format!("the request body is invalid: {error}"))
                 .help("/openapi.json has the schema of the body")
@@ -26,31 +31,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
-/// The whole body as bytes.
-pub(crate) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|error| {
-        if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-            ApiError::too_large()
-        } else if let Some(slow) = slow_body(&error) {
-            ApiError::slow_body(slow)
-        } else {
-            ApiError::bad_request("the request body is incomplete")
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::too_large(),
+            BodyError::Slow(slow) => Self::slow_body(slow),
+            BodyError::Incomplete => Self::bad_request(error.to_string()),
         }
-    })
+    }
 }
 
-/// The error of a body that did not arrive in time, if that is the cause.
-pub(super) fn slow_body(error: &dyn std::error::Error) -> Option<SlowBody> {
-    let mut causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.find_map(|cause| cause.downcast_ref::<SlowBody>().copied())
-}
-
-/// The content type without its parameters, in lower case; empty if there is none.
-pub(super) fn content_type(headers: &HeaderMap) -> String {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.split(';').next())
-        .map(|kind| kind.trim().to_ascii_lowercase())
-        .unwrap_or_default()
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::TooLarge => Self::too_large(),
+            DecodeError::Unsupported { .. } => {
+                Self::unsupported(error.to_string()).help(ENCODING_HELP)
+            }
+            DecodeError::Invalid => Self::bad_request(error.to_string()).help(ENCODING_HELP),
+        }
+    }
 }

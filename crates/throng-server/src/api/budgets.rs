@@ -1,27 +1,25 @@
 //! Budgets of the ad groups.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use throng_api::{BudgetDetail, BudgetList};
 use throng_model::AdGroupName;
 use throng_operations::mapping::budgets as mapping;
 
-use crate::NodeContext;
+use crate::api::state::BudgetsState;
 
 use super::error::ApiError;
 
 /// All ad groups.
 #[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
-pub(crate) async fn list(State(ctx): State<Arc<NodeContext>>) -> Json<BudgetList> {
+pub(crate) async fn list(State(ctx): State<BudgetsState>) -> Json<BudgetList> {
     Json(BudgetList { budgets: ctx.budgets.states().iter().map(mapping::state).collect() })
 }
 
 /// One ad group with its spend over the day.
 #[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, newest first; `slices`: spend by quarter of an hour, without those that have none, the newest 864"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<BudgetsState>,
     Path(name): Path<String>,
 ) -> Result<Json<BudgetDetail>, ApiError> {
     let missing = || ApiError::not_found(format!("no ad group `{name}` in the applied spec"));

@@ -1,7 +1,5 @@
 //! `POST /v1/decide`: decisions of the gate over HTTP, for ad servers that do not link it.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
@@ -10,7 +8,7 @@ use throng_budget::{Event, EventKind};
 use throng_gate::Decision;
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
-use crate::NodeContext;
+use crate::api::state::DecideState;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -18,7 +16,7 @@ use super::error::ApiError;
 /// Decides which of the ad groups may be shown to this user now, and says why the others may not.
 #[utoipa::path(post, path = "/v1/decide", request_body = DecideRequest, responses((status = 200, body = DecisionMade, description = "`allowed`: names; `refused`: ad_group, code, why; `insertion_id` if one was recorded"), (status = 403, description = "recording an insertion also needs the scope events")))]
 pub(crate) async fn decide(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<DecideState>,
     Extension(caller): Extension<Caller>,
     Body(request): Body<DecideRequest>,
 ) -> Result<Json<DecisionMade>, ApiError> {
@@ -81,7 +79,7 @@ pub(crate) fn refusals(decision: &Decision<AdGroupName>) -> impl Iterator<Item =
 
 /// Records an insertion; returns its id and its positions in the event log by partition.
 async fn record_insertion(
-    ctx: &NodeContext,
+    ctx: &DecideState,
     ad_group: &AdGroupName,
     now: Timestamp,
 ) -> Result<(String, Vec<(u32, u64)>), ApiError> {

@@ -7,10 +7,9 @@ use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use throng_api::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
+use throng_http::SlowBody;
 use throng_model::StorageProblem;
 use throng_spec::Role;
-
-use crate::node::SlowBody;
 
 /// After how many seconds a client may send a request again that failed because the node was unavailable.
 const RETRY_AFTER_SECS: u64 = 1;

@@ -9,13 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_http::{content_type, decoded, read_body};
 use throng_operations::mapping::budgets as mapping;
 use throng_telemetry::metrics;
 
-use crate::NodeContext;
+use crate::api::state::EventsState;
 
-use super::body::{content_type, whole};
-use super::encoding::decoded;
 use super::error::ApiError;
 
 /// After how many seconds refused events may be sent again. A full disk is checked about every second.
@@ -50,7 +49,7 @@ fn refuse_batch(error: ApiError) -> Response {
 /// body may be encoded with gzip, zstd or br.
 #[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; or a throng.events.v1.Events message", content_type = "application/x-ndjson", example = "{\"id\":\"i-1\",\"kind\":\"insertion\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:00Z\"}\n{\"id\":\"v-1\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:05Z\"}\n"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "`no_event_counts`: none of the events counts; the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes: send all events again after `Retry-After`")))]
 pub(crate) async fn accept(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<EventsState>,
     request: Request,
 ) -> Result<Response, Response> {
     let limit = usize::try_from(ctx.spec.load().node.max_request_bytes).unwrap_or(usize::MAX);
@@ -97,14 +96,14 @@ pub(crate) async fn accept(
 
 async fn read(request: Request, limit: usize) -> Result<ParsedEvents, ApiError> {
     let headers = request.headers().clone();
-    let body = whole(request, &()).await?;
+    let body = read_body(request).await?;
     parse(&content_type(&headers), &decoded(&headers, body, limit)?)
 }
 
 /// Records of the event log that could not be applied. They are skipped, and stay in the log.
 #[utoipa::path(get, path = "/v1/events/quarantine", responses((status = 200, body = QuarantineByPartition, description = "`partitions`: partition, total, records (the first 1,000): offset, reason, count, at")))]
 pub(crate) async fn quarantine(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<EventsState>,
 ) -> Result<Json<QuarantineByPartition>, ApiError> {
     let all = ctx.budgets.quarantine().await?;
     let partitions = all.into_iter().map(|(partition, list)| mapping::quarantine(partition, list));

@@ -142,11 +142,13 @@ mod tests {
 
     use axum::http::header;
     use axum::response::IntoResponse as _;
+    use throng_apply::ApplyError;
+    use throng_backends::BackendError;
+    use throng_http::{BodyError, DecodeError, SlowBody};
     use throng_worker::WorkerError;
 
     use super::*;
     use crate::NodeError;
-    use crate::node::SlowBody;
     use crate::page::PageError;
 
     /// Status, code and `Retry-After`.
@@ -188,6 +190,18 @@ mod tests {
             (ApiError::too_many_wrong_tokens(second), 429, "too_many_wrong_tokens", Some(1)),
             (ApiError::internal(&bug()), 500, "internal", None),
             (ApiError::unavailable("no"), 503, "unavailable", Some(1)),
+            // Errors of bodies.
+            (BodyError::Slow(SlowBody::Idle(second)).into(), 408, "timeout", None),
+            (BodyError::TooLarge.into(), 413, "too_large", None),
+            (BodyError::Incomplete.into(), 400, "bad_request", None),
+            (DecodeError::TooLarge.into(), 413, "too_large", None),
+            (DecodeError::Invalid.into(), 400, "bad_request", None),
+            (
+                DecodeError::Unsupported { encoding: name() }.into(),
+                415,
+                "unsupported_media_type",
+                None,
+            ),
             // Errors of the ledger.
             (LedgerError::NotFound { what: "task", name: name() }.into(), 404, "not_found", None),
             (
@@ -235,8 +249,8 @@ mod tests {
         };
         let kafka = || LogError::BrokerTimeout { topic: "events".to_owned() };
         let fenced = || CheckpointError::Fenced { partition: 0 };
-        assert_eq!(of(NodeError::Objects(bucket())), unavailable);
-        assert_eq!(of(NodeError::Log(kafka())), unavailable);
+        assert_eq!(of(NodeError::Backend(BackendError::Objects(bucket()))), unavailable);
+        assert_eq!(of(NodeError::Backend(BackendError::Log(kafka()))), unavailable);
         assert_eq!(of(NodeError::Budgets(BudgetsError::Checkpoint(fenced()))), unavailable);
         for error in [
             BudgetsError::Log(kafka()),
@@ -254,7 +268,7 @@ mod tests {
             program: "throng".to_owned(),
             source: io::Error::from(ErrorKind::NotFound),
         };
-        assert_eq!(of(NodeError::Lake(worker().into())), unavailable);
+        assert_eq!(of(NodeError::Apply(ApplyError::Lake(worker().into()))), unavailable);
         // Bugs stay bugs.
         assert_eq!(of(NodeError::Ledger(bug())).0, 500);
         let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };

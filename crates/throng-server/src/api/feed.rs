@@ -12,16 +12,16 @@ use futures::StreamExt;
 use throng_aggregator::FeedFormat;
 use throng_api::{AdGroupCatalog, AppliedVersions, FeedQuery, GateList, GateNoted, GatePartition};
 use throng_feed::Catalog;
+use throng_operations::members::members;
 use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::NodeContext;
-use crate::roles::cluster::cluster_members;
+use crate::api::state::BudgetsState;
 
 use super::body::Body;
 use super::error::ApiError;
 
-type Ctx = State<Arc<NodeContext>>;
+type Ctx = State<BudgetsState>;
 
 /// The maximum length of a gate id.
 const MAX_ID_LENGTH: usize = 128;
@@ -110,7 +110,7 @@ pub(crate) async fn applied(
 #[utoipa::path(get, path = "/v1/gates", responses((status = 200, body = GateList, description = "`gates`: id, versions, at, age_seconds; `partitions`: the published version of each partition")))]
 pub(crate) async fn gates(State(ctx): Ctx) -> Result<Json<GateList>, ApiError> {
     let now = ctx.clock.now();
-    let (_, gates) = cluster_members(&ctx).await?;
+    let (_, gates) = members(&*ctx.ledger, now, ctx.budgets.gates()).await?;
     let partitions = ctx.budgets.feed_positions().into_iter().map(|feed| GatePartition {
         partition: feed.partition,
         epoch: feed.epoch,

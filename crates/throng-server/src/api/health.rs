@@ -1,6 +1,6 @@
 //! Health, readiness, metrics. Health and readiness need no token.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,9 +8,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use throng_api::{NodeHealth, NodeList, Readiness};
 use throng_model::{Clock, Entropy, SystemClock, SystemEntropy};
+use throng_operations::members::members;
 use throng_telemetry::metrics;
 use throng_worker::Landlock;
 
@@ -19,6 +19,7 @@ use crate::health::Impact;
 
 use super::error::{self, ApiError, REQUEST_ID};
 use super::mapping;
+use super::state::{BudgetsState, HealthState, MetricsState};
 
 pub(super) fn open_routes() -> Router<Arc<NodeContext>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz))
@@ -33,63 +34,47 @@ pub(crate) async fn healthz() -> &'static str {
 /// Whether the node is ready. Needs no token, so the response has classes of problems and no details, and
 /// costs no I/O.
 #[utoipa::path(get, path = "/readyz", security(()), responses((status = 200, body = Readiness, description = "`ready`: true; `degraded`: whether it works with older data or without a component; `problems`: classes of problems"), (status = 503, body = Readiness, description = "`ready`: false; `problems`: classes of problems")))]
-pub(crate) async fn readyz(State(ctx): State<Arc<NodeContext>>) -> (StatusCode, Json<Readiness>) {
-    let impact = ctx.health.impact();
+pub(crate) async fn readyz(
+    State(HealthState { health, .. }): State<HealthState>,
+) -> (StatusCode, Json<Readiness>) {
+    let impact = health.impact();
     let ready = impact != Some(Impact::NotReady);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let classes = ctx.health.classes().into_iter().map(|class| class.name().to_owned());
+    let classes = health.classes().into_iter().map(|class| class.name().to_owned());
     let response = Readiness { ready, degraded: impact.is_some(), problems: classes.collect() };
     (status, Json(response))
 }
 
 /// The problems of this node in detail, and the snapshots that it serves.
 #[utoipa::path(get, path = "/v1/node/health", responses((status = 200, body = NodeHealth, description = "`ready`, `degraded`, `problems`: class, key, impact, detail, since; `snapshots`: the version that is served of each audience; `landlock`: whether the kernel confines query workers to their folders: yes, partial or no")))]
-pub(crate) async fn details(State(ctx): State<Arc<NodeContext>>) -> Json<NodeHealth> {
-    let impact = ctx.health.impact();
-    let index = ctx.membership.load();
+pub(crate) async fn details(
+    State(HealthState { health, membership }): State<HealthState>,
+) -> Json<NodeHealth> {
+    let impact = health.impact();
+    let index = membership.load();
     let served = index.snapshots().map(|(name, file)| (name.to_string(), file.meta().version));
     Json(NodeHealth {
         ready: impact != Some(Impact::NotReady),
         degraded: impact.is_some(),
-        problems: ctx.health.problems().into_iter().map(mapping::problem).collect(),
+        problems: health.problems().into_iter().map(mapping::problem).collect(),
         snapshots: served.collect(),
         landlock: Landlock::of_kernel().name().to_owned(),
     })
 }
 
-/// One recorder per process; nodes of the same process share it.
-static PROMETHEUS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
-
-/// Starts collecting metrics. Idempotent.
-pub(crate) fn install_metrics() {
-    PROMETHEUS.get_or_init(|| {
-        let handle = PrometheusBuilder::new().install_recorder().ok();
-        metrics::describe();
-        handle
-    });
-}
-
-/// Moves the samples of histograms into their summaries. Otherwise only a scrape does so, and without one
-/// the samples would accumulate in memory.
-pub(crate) fn drain_samples() {
-    if let Some(handle) = PROMETHEUS.get().and_then(Option::as_ref) {
-        handle.run_upkeep();
-    }
-}
-
 /// The nodes of the cluster.
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = NodeList, description = "`nodes`: name, roles, url, started_at, seen_at, partitions, stands_by, gates")))]
-pub(crate) async fn nodes(State(ctx): State<Arc<NodeContext>>) -> Result<Json<NodeList>, ApiError> {
-    let (nodes, _) = crate::roles::cluster::cluster_members(&ctx).await?;
+pub(crate) async fn nodes(State(node): State<BudgetsState>) -> Result<Json<NodeList>, ApiError> {
+    let (nodes, _) = members(&*node.ledger, node.clock.now(), node.budgets.gates()).await?;
     Ok(Json(NodeList { nodes }))
 }
 
 /// Metrics in Prometheus' text format.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, description = "Prometheus text", content_type = "text/plain")))]
-pub(crate) async fn metrics(State(ctx): State<Arc<NodeContext>>) -> Response {
-    match PROMETHEUS.get().and_then(Option::as_ref) {
-        Some(handle) => {
-            let text = handle.render() + &ctx.collector.text(&ctx).await;
+pub(crate) async fn metrics(State(MetricsState { collector }): State<MetricsState>) -> Response {
+    match crate::metrics::render() {
+        Some(recorded) => {
+            let text = recorded + &collector.text().await;
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
         }
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),

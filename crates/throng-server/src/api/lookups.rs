@@ -1,7 +1,5 @@
 //! Lookups: the audiences of users. An unknown user is in no audience; that is not an error.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use throng_api::{LookupRequest, LookupResult, UserAudiences};
@@ -9,7 +7,7 @@ use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, UserKey};
 use throng_telemetry::metrics;
 
-use crate::NodeContext;
+use crate::api::state::LookupState;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -27,7 +25,7 @@ fn look_up(index: &MembershipIndex, key: String) -> UserAudiences {
 /// Looks up one user.
 #[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = UserAudiences, description = "the audiences of the user; an unknown user is in none")))]
 pub(crate) async fn one(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<LookupState>,
     Path(key): Path<String>,
 ) -> Json<UserAudiences> {
     metrics::counter!(metrics::LOOKUPS_TOTAL).increment(1);
@@ -37,7 +35,7 @@ pub(crate) async fn one(
 /// Looks up many users.
 #[utoipa::path(post, path = "/v1/lookups", request_body = LookupRequest, responses((status = 200, body = LookupResult, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
 pub(crate) async fn batch(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<LookupState>,
     Body(LookupRequest { keys }): Body<LookupRequest>,
 ) -> Result<Json<LookupResult>, ApiError> {
     if keys.len() > MAX_KEYS {

@@ -7,7 +7,6 @@ mod auth;
 mod body;
 mod budgets;
 pub(crate) mod decide;
-mod encoding;
 mod error;
 mod events;
 mod failure;
@@ -20,9 +19,9 @@ mod removals;
 mod sizes;
 mod sources;
 mod spec;
+mod state;
 mod stream;
 mod syncs;
-mod timeout;
 pub(crate) mod tokens;
 mod why;
 
@@ -34,22 +33,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use throng_http::within;
 use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
 pub(crate) use auth::Guard;
-#[cfg(test)]
-pub(crate) use body::whole;
-#[cfg(test)]
-pub(crate) use encoding::decoded;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use encoding::decoded_length;
 pub(crate) use error::ApiError;
-pub(crate) use health::{drain_samples, install_metrics};
-#[cfg(test)]
-pub(crate) use timeout::within;
 
 use crate::NodeContext;
 
@@ -107,11 +98,12 @@ pub(crate) fn router(
         bounded = bounded.merge(feed());
         streams = streams.route("/v1/feed", get(feed::stream));
     }
-    let bounded = bounded.layer(from_fn_with_state(limits.timeout, timeout::within));
+    let bounded = bounded.layer(from_fn_with_state(limits.timeout, within));
     let slow_timeout = limits.timeout.max(SPEC_TIMEOUT);
-    let slow = slow.layer(from_fn_with_state(slow_timeout, timeout::within));
+    let slow = slow.layer(from_fn_with_state(slow_timeout, within));
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
+    let data_directory_lost = ctx.data_directory_lost.clone();
     Router::new()
         .merge(bounded)
         .merge(slow)
@@ -121,7 +113,7 @@ pub(crate) fn router(
         .merge(page.assets)
         .fallback(move || error::no_such_route(Arc::clone(&roles)))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(from_fn_with_state(Arc::clone(&ctx), require_data_directory))
+        .layer(from_fn_with_state(data_directory_lost, require_data_directory))
         .layer(from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
@@ -135,13 +127,13 @@ pub(crate) fn router(
 /// no longer have a name. Requests that read from memory are still served; `decide` checks it itself before it
 /// records an insertion.
 async fn require_data_directory(
-    State(ctx): State<Arc<NodeContext>>,
+    State(lost): State<CancellationToken>,
     request: Request,
     next: Next,
 ) -> Response {
     let path = request.uri().path();
     let reads = request.method().is_safe() || path == "/v1/lookups" || path == "/v1/decide";
-    if ctx.data_directory_lost.is_cancelled() && !reads {
+    if lost.is_cancelled() && !reads {
         return data_directory_lost().into_response();
     }
     next.run(request).await

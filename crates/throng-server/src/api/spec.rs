@@ -1,16 +1,15 @@
 //! The applied spec, and planning and applying another one.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
+use throng_apply::{Planned, Refusal};
 use throng_operations::mapping::spec as mapping;
-use throng_spec::{Plan, SpecFiles};
+use throng_operations::{CheckError, CheckedModel, check_sql};
+use throng_spec::SpecFiles;
 
-use crate::node::{Refusal, apply_planned, plan_sent};
-use crate::{NodeContext, NodeError};
+use crate::api::state::SpecState;
 
 use super::body::Body;
 use super::error::ApiError;
@@ -30,22 +29,37 @@ impl From<Refusal> for ApiError {
     }
 }
 
+/// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares it with the
+/// applied one.
+async fn plan_sent(
+    ctx: &SpecState,
+    files: SpecFiles,
+) -> Result<(Planned, Vec<CheckedModel>), Refusal> {
+    let checked = ctx.applier.check(files, ctx.limits.now()).await?;
+    let models = match check_sql(&checked.lake, &checked.spec).await {
+        Ok(models) => models,
+        Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
+        Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
+    };
+    let mut planned = ctx.applier.plan(checked).await?;
+    planned.plan.warnings.extend(models.iter().flat_map(CheckedModel::warnings));
+    Ok((planned, models))
+}
+
 /// The applied spec; secrets are references in it.
 #[utoipa::path(get, path = "/v1/spec", responses((status = 200, body = CurrentSpec, description = "`version`, `spec`, `applied_at`")))]
-pub(crate) async fn current(
-    State(ctx): State<Arc<NodeContext>>,
-) -> Result<Json<CurrentSpec>, ApiError> {
+pub(crate) async fn current(State(ctx): State<SpecState>) -> Result<Json<CurrentSpec>, ApiError> {
     Ok(Json(mapping::current(ctx.ledger.applied_spec().await?)))
 }
 
 /// Checks a spec and returns what applying it would change. Changes nothing.
 #[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
 pub(crate) async fn plan(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<SpecState>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
 ) -> Result<Json<SpecPlanned>, ApiError> {
-    let planned = plan_sent(&ctx, mapping::files(base, files)).await?;
-    let models: Result<Vec<_>, _> = planned.models.into_iter().map(mapping::model).collect();
+    let (planned, models) = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let models: Result<Vec<_>, _> = models.into_iter().map(mapping::model).collect();
     Ok(Json(SpecPlanned {
         version: planned.version,
         plan: mapping::plan(planned.plan),
@@ -56,33 +70,11 @@ pub(crate) async fn plan(
 /// Checks a spec and applies it to the running node.
 #[utoipa::path(post, path = "/v1/spec/apply", request_body = SentSpec, responses((status = 200, body = SpecChanged, description = "`version`: the new version; `plan`: what changed"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds"), (status = 409, description = "`conflict`: another spec was applied since `base_version`")))]
 pub(crate) async fn apply(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<SpecState>,
     Extension(caller): Extension<Caller>,
     Body(SentSpec { base, files, base_version }): Body<SentSpec>,
 ) -> Result<Json<SpecChanged>, ApiError> {
-    let files = mapping::files(base, files);
-    let (version, plan) = apply_sent(&ctx, files, base_version, caller.name()).await?;
+    let (planned, _) = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let (version, plan) = ctx.applier.apply(planned, base_version, caller.name()).await?;
     Ok(Json(SpecChanged { version, plan: mapping::plan(plan) }))
-}
-
-/// Checks the files of a spec and applies it to the running node; with a `base`, only over that version.
-/// Returns the new version and what changed.
-async fn apply_sent(
-    ctx: &Arc<NodeContext>,
-    files: SpecFiles,
-    base: Option<u64>,
-    actor: &str,
-) -> Result<(u64, Plan), Refusal> {
-    let planned = plan_sent(ctx, files).await?;
-    let (ctx, actor) = (Arc::clone(ctx), actor.to_owned());
-    // In a separate task, so that it ends also if the client disconnects: a spec must not be applied in part.
-    let applying = tokio::spawn(async move { apply_planned(&ctx, planned, base, &actor).await });
-    match applying.await {
-        Ok(applied) => applied,
-        Err(panicked) => Err(Refusal::Failed(NodeError::Io {
-            doing: "apply",
-            what: "the spec".to_owned(),
-            source: std::io::Error::other(panicked),
-        })),
-    }
 }

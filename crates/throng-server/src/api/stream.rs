@@ -2,7 +2,6 @@
 //! one. A reader that lags loses only repeated events, because an event has no content but its name.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -11,7 +10,8 @@ use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Change, NodeContext};
+use crate::api::state::StreamState;
+use crate::changes::Change;
 
 fn event_name(change: Change) -> &'static str {
     match change {
@@ -25,7 +25,7 @@ fn event_name(change: Change) -> &'static str {
 /// Streams what has changed.
 #[utoipa::path(get, path = "/v1/stream", responses((status = 200, body = String, description = "server-sent events", content_type = "text/event-stream")))]
 pub(crate) async fn changes(
-    State(ctx): State<Arc<NodeContext>>,
+    State(ctx): State<StreamState>,
     Extension(stop): Extension<CancellationToken>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let changes = BroadcastStream::new(ctx.changes.subscribe())

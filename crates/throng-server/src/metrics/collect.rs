@@ -2,12 +2,15 @@
 //! every node exposes the same values of the ledger: aggregate them with `max by`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use throng_aggregator::GateReport;
-use throng_spec::LogSettings;
-use throng_store::{AlertKind, LedgerError, RefreshState, RunState, TaskState};
+use arc_swap::ArcSwap;
+use throng_aggregator::{Budgets, GateReport};
+use throng_model::Clock;
+use throng_spec::{LogSettings, Spec};
+use throng_store::{AlertKind, Ledger, LedgerError, RefreshState, RunState, TaskState};
 use throng_telemetry::Families;
 use throng_telemetry::metrics::{
     ALERT_EVENTS_PENDING, ALERTS_OPEN, AUDIENCE_AGE_SECONDS_MAX, BATCHES_OPEN, DISK_FREE_BYTES,
@@ -16,29 +19,50 @@ use throng_telemetry::metrics::{
 };
 use tokio::time::Instant;
 
-use crate::NodeContext;
-
 /// A scrape within this time after another one gets the same values of the ledger: several scrapers
 /// must not multiply its load.
 const CACHE_TTL: Duration = Duration::from_secs(1);
 /// Waiting checks are counted up to this number.
 const MAX_CHECKS: u32 = 1_000;
 
-/// The text of the last read, and when it was made.
-#[derive(Debug, Default)]
-pub(crate) struct Collector(tokio::sync::Mutex<Option<(Instant, String)>>);
+/// What metrics are read from.
+pub(crate) struct MetricSources {
+    /// Audiences, runs, tasks and alerts.
+    pub(crate) ledger: Arc<dyn Ledger>,
+    /// The applied spec.
+    pub(crate) spec: Arc<ArcSwap<Spec>>,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The folder of the event log, and the disk.
+    pub(crate) data_dir: PathBuf,
+    /// The gates that report to this process.
+    pub(crate) budgets: Arc<Budgets>,
+}
+
+/// Reads metrics at a scrape.
+pub(crate) struct Collector {
+    sources: MetricSources,
+    /// The text of the last read, and when it was made.
+    last: tokio::sync::Mutex<Option<(Instant, String)>>,
+}
 
 impl Collector {
+    /// A collector without an earlier read.
+    pub(crate) fn new(sources: MetricSources) -> Self {
+        Self { sources, last: tokio::sync::Mutex::default() }
+    }
+
     /// The metrics that are read at a scrape, as text.
-    pub(crate) async fn text(&self, ctx: &NodeContext) -> String {
-        let mut last = self.0.lock().await;
+    pub(crate) async fn text(&self) -> String {
+        let from = &self.sources;
+        let mut last = self.last.lock().await;
         if let Some((at, text)) = &*last
             && at.elapsed() < CACHE_TTL
         {
-            return text.clone() + &collect_gates(ctx);
+            return text.clone() + &collect_gates(from);
         }
         let mut families = Families::default();
-        let read = collect_ledger(ctx, &mut families).await;
+        let read = collect_ledger(from, &mut families).await;
         families.one(LEDGER_READABLE, f64::from(u8::from(read.is_ok())));
         if let Err(error) = read {
             tracing::warn!(
@@ -46,10 +70,10 @@ impl Collector {
                 "failed to read metrics from the ledger"
             );
         }
-        collect_disk(ctx, &mut families).await;
+        collect_disk(from, &mut families).await;
         let text = families.into_text();
         *last = Some((Instant::now(), text.clone()));
-        text + &collect_gates(ctx)
+        text + &collect_gates(from)
     }
 }
 
@@ -60,8 +84,8 @@ fn label(name: &'static str, value: impl Into<String>) -> Label {
 }
 
 /// Adds nothing if a part of it cannot be read.
-async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<(), LedgerError> {
-    let ledger = &ctx.ledger;
+async fn collect_ledger(from: &MetricSources, families: &mut Families) -> Result<(), LedgerError> {
+    let ledger = &from.ledger;
     let alerts = ledger.open_alerts_by_kind().await?;
     let receivers = ledger.receivers().await?;
     let audiences = ledger.audiences().await?;
@@ -80,8 +104,8 @@ async fn collect_ledger(ctx: &NodeContext, families: &mut Families) -> Result<()
         receivers.into_iter().map(|r| (label("receiver", r.name), r.pending as f64)),
     );
 
-    let spec = ctx.spec.load_full();
-    let now = ctx.clock.now();
+    let spec = from.spec.load_full();
+    let now = from.clock.now();
     let states = ["none", "scheduled", "processing", "halted", "completed", "failed", "held"];
     let mut refreshes: BTreeMap<&str, u64> = states.map(|state| (state, 0)).into();
     let mut oldest = Duration::ZERO;
@@ -148,9 +172,9 @@ fn task_state(state: TaskState) -> &'static str {
     }
 }
 
-async fn collect_disk(ctx: &NodeContext, families: &mut Families) {
-    let has_log = ctx.spec.load().node.log == LogSettings::Files;
-    let folder = ctx.data_dir.clone();
+async fn collect_disk(from: &MetricSources, families: &mut Families) {
+    let has_log = from.spec.load().node.log == LogSettings::Files;
+    let folder = from.data_dir.clone();
     let read = tokio::task::spawn_blocking(move || {
         let log = has_log.then(|| bytes_below(&folder.join("log")));
         (log, rustix::fs::statvfs(&folder))
@@ -183,9 +207,9 @@ fn bytes_below(folder: &Path) -> u64 {
 
 /// The feed versions that each gate has applied, and the age of its report. Not kept in the
 /// recorder, which would expose a gate for ever that has gone away.
-fn collect_gates(ctx: &NodeContext) -> String {
-    let now = ctx.clock.now();
-    let gates = ctx.budgets.gates();
+fn collect_gates(from: &MetricSources) -> String {
+    let now = from.clock.now();
+    let gates = from.budgets.gates();
     let mut families = Families::default();
     families.add(
         GATE_REPORT_AGE_SECONDS,

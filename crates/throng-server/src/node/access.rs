@@ -1,43 +1,16 @@
-//! Access to a node at its start: the data directory's mode, the admin token, and sign-in links and
-//! tokens for callers in the same process.
+//! Access to a node at its start: the admin token, and sign-in links and tokens for callers in the same
+//! process.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 
 use throng_access::{Access, AccessError, Scope};
 use throng_model::Secret;
 use throng_store::Ledger;
 
-use super::{Node, NodeConfig, NodeError, backends};
+use super::{Node, NodeConfig, NodeError};
 
 /// A shorter token causes a warning, in characters.
 const MIN_TOKEN_LENGTH: usize = 16;
-
-/// Creates the data directory, readable by its owner only: it holds the admin token and data about
-/// users.
-pub(super) fn open_data_dir(dir: &Path) -> Result<(), NodeError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(NodeError::io("create the data directory", dir.display()))?;
-    let mode = std::fs::metadata(dir)
-        .map_err(NodeError::io("read the mode of the data directory", dir.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0
-        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
-    {
-        // A volume of Kubernetes may belong to another user; the files in it are this node's.
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            dir = %dir.display(),
-            "data directory is accessible to other users, and its mode cannot be changed"
-        );
-    }
-    Ok(())
-}
 
 /// Opens tokens and sessions, and makes sure that the data directory has a valid admin token.
 pub(super) async fn open(
@@ -46,7 +19,7 @@ pub(super) async fn open(
 ) -> Result<Access, NodeError> {
     let node = &config.spec.node;
     let token = match &node.token {
-        Some(reference) => Some(backends::secret(&config.env, "token", reference)?),
+        Some(reference) => Some(throng_backends::secret(&config.env, "token", reference)?),
         None => None,
     };
     if token.as_ref().is_some_and(|token| token.expose().len() < MIN_TOKEN_LENGTH) {

@@ -1,20 +1,17 @@
-//! Opening the budgets of a node, and its gate.
+//! Opening the budgets of a node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use throng_aggregator::{APPLY_TIMEOUT, Budgets, BudgetsParts};
-use throng_gate::Gate;
+use throng_apply::WrittenSpec;
+use throng_backends::Backends;
 use throng_log::Retention;
-use throng_membership::MembershipIndex;
 use throng_model::{AdGroupIndex, AdGroupName};
-use throng_spec::Spec;
 
 use crate::Health;
-use crate::roles::aggregate::GateSink;
 
-use super::backends::Backends;
-use super::{NodeConfig, NodeError, apply, stale_after};
+use super::{NodeConfig, NodeError};
 
 /// The version of the spec that a process joined, with the feed's numbers of its ad groups.
 pub(super) type Joined = Option<(u64, Vec<(AdGroupName, AdGroupIndex)>)>;
@@ -28,7 +25,7 @@ pub(super) async fn open(
     joined: Joined,
     backends: &Backends,
     health: &Arc<Health>,
-) -> Result<(Budgets, Option<apply::WrittenSpec>), NodeError> {
+) -> Result<(Budgets, Option<WrittenSpec>), NodeError> {
     let (spec, clock, ledger) = (&config.spec, &config.clock, &*backends.ledger);
     let parts = parts(config, backends, health);
     let all: Vec<u32> = (0..parts.log.partitions()).collect();
@@ -37,12 +34,12 @@ pub(super) async fn open(
         return Ok((Budgets::new(parts, spec, &indexes, version), None));
     }
     if spec.node.is_shared() {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
+        let applied = throng_apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         return Ok((budgets, Some(applied)));
     }
-    let Some(before) = apply::load_previous(ledger).await? else {
-        let applied = apply::store(ledger, spec, clock.now()).await?;
+    let Some(before) = throng_apply::load_previous(ledger).await? else {
+        let applied = throng_apply::store(ledger, spec, clock.now()).await?;
         let budgets = Budgets::new(parts, spec, &applied.indexes, applied.version);
         budgets.set_assignment(&all).await?;
         return Ok((budgets, Some(applied)));
@@ -50,7 +47,7 @@ pub(super) async fn open(
     let budgets = Budgets::new(parts, &before.spec, &before.indexes, before.version);
     budgets.set_assignment(&all).await?;
     budgets.checkpoint().await?;
-    let applied = apply::store(ledger, spec, clock.now()).await?;
+    let applied = throng_apply::store(ledger, spec, clock.now()).await?;
     budgets.apply_spec(spec, &applied.indexes, applied.version);
     if applied.version != before.version {
         // The checkpoint records since when the new prices count: the next start restores under
@@ -78,13 +75,4 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         apply_timeout: APPLY_TIMEOUT.min(request_timeout / 2),
         health: Arc::<Health>::clone(health),
     }
-}
-
-/// The gate of this node, with the figures that its budgets have.
-pub(super) fn gate(budgets: &Budgets, spec: &Spec, membership: &Arc<MembershipIndex>) -> Arc<Gate> {
-    let feed_interval = Duration::from_millis(u64::from(spec.node.feed_interval_ms));
-    let gate = Gate::new(budgets.catalog().as_ref().clone(), stale_after(feed_interval));
-    gate.set_membership(Arc::clone(membership));
-    budgets.update_gate(&GateSink(&gate));
-    Arc::new(gate)
 }

@@ -1,19 +1,19 @@
 //! Budgets: all ad groups, and one of them.
 
 use axum::extract::{Path, State};
+use throng_operations::members::members;
 use throng_operations::{history, mapping::budgets as mapping};
 use throng_page::budgets::AdGroupView;
 use throng_store::SubjectKind;
 
 use super::{Context, Page, PageError, html};
-use crate::roles::cluster::cluster_members;
 
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 30;
 
 pub(super) async fn list(State(ctx): Context) -> Page {
     let states: Vec<_> = ctx.budgets.states().iter().map(mapping::state).collect();
-    let (_, gates) = cluster_members(&ctx).await?;
+    let (_, gates) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
     html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
 }
 

@@ -1,16 +1,16 @@
 //! The overview: key figures, open alerts, nodes, and recent activity.
 
 use axum::extract::State;
+use throng_operations::members::members;
 use throng_operations::{alerts, audiences, history, mapping, runs};
 use throng_page::alerts::OTHER_PAGES_ROWS;
 use throng_page::overview::{HISTORY_ROWS, OverviewView, SUMMED_RUNS};
 
 use super::{Context, Page, html};
-use crate::roles::cluster::cluster_members;
 
 pub(super) async fn page(State(ctx): Context) -> Page {
     let node = ctx.operations();
-    let (nodes, _) = cluster_members(&ctx).await?;
+    let (nodes, _) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
     let view = OverviewView {
         audiences: audiences::list(&node).await?.audiences,
         tasks: runs::task_counts(&node).await?,

@@ -1,48 +1,7 @@
-//! Activation: assembles the parts of this node for the runtime of `throng-activation`, and starts the leader and the
-//! workers.
+//! Activation: the node as the runtime of `throng-activation` sees it.
 
-mod destinations;
-mod hashing;
 mod identifier_keys;
-mod identifiers;
 mod node_state;
 
-use std::sync::Arc;
-
-use throng_activation::{Activation, TaskQueues, run_workers};
-use tokio_util::sync::CancellationToken;
-
-use crate::NodeContext;
-use destinations::OpenDestinations;
-pub use hashing::query_worker;
-use node_state::ActivationNode;
-
-/// Sends and checks tasks until `shutdown`.
-pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    run_workers(Arc::new(activation(&ctx)), shutdown).await;
-}
-
-/// Plans runs and enqueues due tasks while this process leads, until `shutdown`.
-pub async fn run_leader(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    throng_activation::run_leader(&activation(&ctx), shutdown).await;
-}
-
-fn activation(ctx: &Arc<NodeContext>) -> Activation {
-    let node = Arc::new(ActivationNode { ctx: Arc::clone(ctx) });
-    Activation {
-        ledger: Arc::clone(&ctx.ledger),
-        objects: Arc::clone(&ctx.objects),
-        queues: TaskQueues {
-            tasks: Arc::clone(&ctx.queues.tasks),
-            checks: Arc::clone(&ctx.queues.checks),
-            dead_letters: ctx.queues.dead_letters.clone(),
-        },
-        clock: Arc::clone(&ctx.clock),
-        seed: ctx.seed,
-        holder: ctx.holder.clone(),
-        spill_folder: ctx.data_dir.join("spill"),
-        destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env))),
-        identifiers: Arc::clone(&node) as Arc<dyn throng_activation::IdentifierQueries>,
-        node,
-    }
-}
+pub(crate) use identifier_keys::IdentifierKeySource;
+pub(crate) use node_state::ActivationNode;

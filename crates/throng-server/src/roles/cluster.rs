@@ -4,16 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_api::{GateApplied, NodeSummary};
-use throng_model::POLL_INTERVAL;
-use throng_operations::members::{NodeStatus, members};
-use throng_refresh::{declared_audiences, inspect_files, reload_membership};
-use throng_store::{LedgerError, NodeRow};
+use arc_swap::ArcSwap;
+use throng_aggregator::Budgets;
+use throng_apply::{ApplyError, RunningSpec, SpecApplier};
+use throng_membership::MembershipIndex;
+use throng_model::{Clock, POLL_INTERVAL, Timestamp};
+use throng_operations::members::NodeStatus;
+use throng_refresh::{RefreshContext, declared_audiences, inspect_files, reload_membership};
+use throng_spec::Role;
+use throng_store::{Ledger, LedgerError, NodeRow};
 use throng_telemetry::metrics;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{NodeError, switch_to_applied_spec};
-use crate::{Change, NodeContext};
+use crate::changes::{self, Change};
 
 /// How often a node writes its status.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -22,24 +26,56 @@ const INSPECT_INTERVAL: Duration = Duration::from_secs(30);
 /// After an error of the ledger or the objects.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
+/// What a node needs to follow the others, and to report its own status.
+pub(crate) struct ClusterParts {
+    /// What other nodes applied and published, and the status of each node.
+    pub(crate) ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The spec of this process.
+    pub(crate) running: Arc<RunningSpec>,
+    /// Switches to another spec.
+    pub(crate) applier: Arc<SpecApplier>,
+    /// Loads published snapshots.
+    pub(crate) refresh: Arc<RefreshContext>,
+    /// The loaded snapshots.
+    pub(crate) membership: Arc<ArcSwap<MembershipIndex>>,
+    /// Whether a role of this process needs them.
+    pub(crate) serves_membership: bool,
+    /// Has the partitions and gates of this process.
+    pub(crate) budgets: Arc<Budgets>,
+    /// Wakes workers of syncs after new snapshots.
+    pub(crate) wake_activate: Arc<Notify>,
+    /// Publishes new snapshots.
+    pub(crate) changes: broadcast::Sender<Change>,
+    /// The name of this process, as in leases.
+    pub(crate) name: String,
+    /// Its roles.
+    pub(crate) roles: Vec<Role>,
+    /// The address of its API.
+    pub(crate) url: String,
+    /// When it started.
+    pub(crate) started_at: Timestamp,
+}
+
 /// Runs until `shutdown`.
-pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+pub(crate) async fn run(node: ClusterParts, shutdown: CancellationToken) {
     let mut tried = Tried::default();
-    let mut heartbeat_at = ctx.clock.now();
+    let mut heartbeat_at = node.clock.now();
     let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
     loop {
-        if ctx.serves_membership && tokio::time::Instant::now() >= inspect_at {
-            inspect_files(&ctx.refresh).await;
+        if node.serves_membership && tokio::time::Instant::now() >= inspect_at {
+            inspect_files(&node.refresh).await;
             inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
         }
-        if ctx.clock.now() >= heartbeat_at {
-            heartbeat_at = ctx.clock.now().plus(HEARTBEAT_INTERVAL);
-            write_status(&ctx).await;
-            crate::api::drain_samples();
+        if node.clock.now() >= heartbeat_at {
+            heartbeat_at = node.clock.now().plus(HEARTBEAT_INTERVAL);
+            write_status(&node).await;
+            crate::metrics::drain_samples();
         }
-        let polled = poll(&ctx, &mut tried).await;
+        let polled = poll(&node, &mut tried).await;
         let delay = match polled {
-            Ok(()) => ctx.poll_delay(POLL_INTERVAL),
+            Ok(()) => node.running.poll_delay(&*node.clock, POLL_INTERVAL),
             Err(error) => {
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,
@@ -55,25 +91,26 @@ pub async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     }
 }
 
-async fn write_status(ctx: &NodeContext) {
-    let now = ctx.clock.now();
-    let gates = ctx.budgets.gates();
+async fn write_status(node: &ClusterParts) {
+    let now = node.clock.now();
+    let gates = node.budgets.gates();
     let oldest = gates.iter().map(|gate| now.since(gate.at)).max().unwrap_or_default();
     metrics::gauge!(metrics::GATES).set(gates.len() as f64);
     metrics::gauge!(metrics::GATE_REPORT_AGE_SECONDS_MAX).set(oldest.as_secs_f64());
-    let (partitions, stands_by) = (ctx.budgets.led_partitions(), ctx.budgets.standby_partitions());
+    let (partitions, stands_by) =
+        (node.budgets.led_partitions(), node.budgets.standby_partitions());
     let status = NodeStatus { partitions, stands_by, gates };
     let written = match serde_json::to_value(&status) {
         Ok(status) => {
-            let node = NodeRow {
-                name: ctx.holder.clone(),
-                roles: ctx.roles.clone(),
-                url: ctx.url.get().cloned().unwrap_or_default(),
-                started_at: ctx.started_at,
+            let row = NodeRow {
+                name: node.name.clone(),
+                roles: node.roles.clone(),
+                url: node.url.clone(),
+                started_at: node.started_at,
                 seen_at: now,
                 status,
             };
-            ctx.ledger.put_node(&node).await
+            node.ledger.put_node(&row).await
         }
         Err(_) => return,
     };
@@ -83,16 +120,6 @@ async fn write_status(ctx: &NodeContext) {
             "failed to write the status of this node"
         );
     }
-}
-
-/// The processes of the cluster, and every gate that reports to one of them.
-///
-/// # Errors
-/// [`LedgerError`].
-pub(crate) async fn cluster_members(
-    ctx: &NodeContext,
-) -> Result<(Vec<NodeSummary>, Vec<GateApplied>), LedgerError> {
-    members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await
 }
 
 type Versions = Vec<(throng_model::AudienceName, u64)>;
@@ -106,45 +133,45 @@ struct Tried {
 }
 
 async fn poll(
-    ctx: &Arc<NodeContext>,
+    node: &ClusterParts,
     tried: &mut Tried,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    poll_spec(ctx).await?;
-    if !ctx.serves_membership {
+    poll_spec(node).await?;
+    if !node.serves_membership {
         return Ok(());
     }
-    let missing = missing(ctx).await?;
+    let missing = missing(node).await?;
     let is_due = tried.retry_at.is_some_and(|at| at <= tokio::time::Instant::now());
-    if is_due || serves_removed(ctx) || missing.iter().any(|of| !tried.versions.contains(of)) {
+    if is_due || serves_removed(node) || missing.iter().any(|of| !tried.versions.contains(of)) {
         *tried = Tried::default();
-        let retry_after = reload_membership(&ctx.refresh).await?;
+        let retry_after = reload_membership(&node.refresh).await?;
         tried.retry_at = retry_after.map(|delay| tokio::time::Instant::now() + delay);
-        ctx.wake_activate.notify_waiters();
-        ctx.publish_change(Change::Audiences);
+        node.wake_activate.notify_waiters();
+        changes::publish(&node.changes, Change::Audiences);
     }
     tried.versions = missing;
     Ok(())
 }
 
-async fn poll_spec(ctx: &Arc<NodeContext>) -> Result<(), NodeError> {
-    let applied = ctx.ledger.applied_version().await?.unwrap_or(0);
-    if applied > ctx.spec_and_version().1 {
-        switch_to_applied_spec(ctx).await?;
+async fn poll_spec(node: &ClusterParts) -> Result<(), ApplyError> {
+    let applied = node.ledger.applied_version().await?.unwrap_or(0);
+    if applied > node.running.with_version().1 {
+        node.applier.switch_to_applied().await?;
     }
     Ok(())
 }
 
 /// Whether this node serves an audience that the spec does not declare.
-fn serves_removed(ctx: &NodeContext) -> bool {
-    let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());
+fn serves_removed(node: &ClusterParts) -> bool {
+    let (spec, index) = (node.running.load(), node.membership.load_full());
     let declared = declared_audiences(&spec);
     index.names().any(|name| !declared.contains(name))
 }
 
 /// Versions of the spec's audiences that are published and not served by this node.
-async fn missing(ctx: &NodeContext) -> Result<Versions, LedgerError> {
-    let served = ctx.ledger.served_versions().await?;
-    let (spec, index) = (ctx.spec.load_full(), ctx.membership.load_full());
+async fn missing(node: &ClusterParts) -> Result<Versions, LedgerError> {
+    let served = node.ledger.served_versions().await?;
+    let (spec, index) = (node.running.load(), node.membership.load_full());
     let declared = declared_audiences(&spec);
     Ok(served
         .into_iter()

@@ -5,6 +5,5 @@ pub mod activate;
 pub mod aggregate;
 pub mod cluster;
 pub(crate) mod notify;
-pub mod probe;
 pub(crate) mod refresh;
 pub mod schedule;

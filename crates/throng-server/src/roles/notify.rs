@@ -25,7 +25,7 @@ pub(crate) fn deps(ctx: &Arc<NodeContext>) -> AlertsDeps {
         clock: Arc::clone(&ctx.clock),
         spec: Arc::clone(&ctx.spec),
         env: Arc::clone(&ctx.env),
-        min_poll_interval: ctx.min_poll_interval,
+        min_poll_interval: ctx.running.min_poll_interval(),
         host: Arc::<NodeContext>::clone(ctx),
     }
 }

@@ -1,41 +1,14 @@
-//! The build role: runs the refresh runtime, and gives what it reports to the other parts of the
-//! node.
+//! The role `build`: gives what the refresh runtime reports to the other parts of the node.
 
 use std::sync::Arc;
 
 use throng_gate::Gate;
 use throng_membership::MembershipIndex;
-use throng_model::HashSeed;
-use throng_objects::Objects;
-use throng_refresh::{Observer, ServingFault};
-use throng_spec::Spec;
-use throng_store::Ledger;
+use throng_refresh::Observer;
 use tokio::sync::{Notify, broadcast};
-use tokio_util::sync::CancellationToken;
 
-use crate::context::report_storage_error;
-use crate::node::NodeError;
-use crate::{Change, Health, NodeContext, ProblemClass};
-
-/// Runs until `shutdown`.
-pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    throng_refresh::run(Arc::clone(&ctx.refresh), shutdown).await;
-}
-
-/// Opens what is published, for lookups. Also returns what cannot be served as it was published.
-///
-/// # Errors
-/// [`NodeError::Membership`] if ledger or object storage fail.
-pub(crate) async fn load_membership(
-    objects: &Arc<dyn Objects>,
-    ledger: &dyn Ledger,
-    seed: HashSeed,
-    spec: &Spec,
-) -> Result<(MembershipIndex, Vec<ServingFault>), NodeError> {
-    let loaded = throng_refresh::load_membership(objects, ledger, seed, spec).await;
-    let loaded = loaded.map_err(|error| NodeError::Membership(error.into()))?;
-    Ok((loaded.index, loaded.faults))
-}
+use crate::changes::{self, Change};
+use crate::health::{Health, ProblemClass};
 
 /// Gives what refreshes report to the node: problems to its health, changes to pages, a new index
 /// to its gate, and new snapshots to the planner of syncs.
@@ -57,8 +30,7 @@ impl NodeObserver {
 
 impl Observer for NodeObserver {
     fn audiences_changed(&self) {
-        // Without an open page there is no receiver.
-        let _ = self.changes.send(Change::Audiences);
+        changes::publish(&self.changes, Change::Audiences);
     }
 
     fn snapshot_recorded(&self) {
@@ -78,6 +50,6 @@ impl Observer for NodeObserver {
     }
 
     fn report_error(&self, part: &str, error: &(dyn std::error::Error + 'static)) {
-        report_storage_error(&self.health, part, error);
+        self.health.report_storage_error(part, error);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use throng_backup::{BackupError, Manifest, Progress};
 use throng_model::{Clock as _, SystemClock, Timestamp};
-use throng_server::{LocalStores, Node, NodeConfig, Recovery};
+use throng_server::{Node, NodeConfig, Recovery};
 
 use crate::Client;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use serde_json::{Value, json};
+use throng_backends::BackendError;
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, FrameOutcome, Gate};
 use throng_log::FileLog;
@@ -222,7 +223,8 @@ async fn a_log_with_another_number_of_partitions_is_refused() {
     assert_eq!(std::fs::read_to_string(&count).unwrap().trim(), "4");
     std::fs::write(&count, "5\n").unwrap();
     let refused = start(dir.path(), spec(SPEC), &clock).await.unwrap_err();
-    let expected = matches!(refused, NodeError::LogPartitions { found: 5, stored: 4 });
+    let expected =
+        matches!(refused, NodeError::Backend(BackendError::LogPartitions { found: 5, stored: 4 }));
     assert!(expected, "{refused}");
     std::fs::write(&count, "4\n").unwrap();
     start(dir.path(), spec(SPEC), &clock).await.unwrap().shutdown().await;

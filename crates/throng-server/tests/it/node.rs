@@ -1,5 +1,6 @@
 //! One node per data directory, secrets at the start, shutdown, and a ledger on PostgreSQL.
 
+use throng_backends::BackendError;
 use throng_server::NodeError;
 
 use crate::{Client, NOON, SPEC, TIMEOUT, noon, spec, start};
@@ -19,7 +20,10 @@ async fn the_error_of_a_missing_token_names_the_field() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{SPEC}node: {{ token: \"env:OTHER\" }}\n");
     let error = start(dir.path(), spec(&text), &noon()).await.unwrap_err();
-    assert!(matches!(error, NodeError::Secret { field: "token", .. }), "{error}");
+    assert!(
+        matches!(error, NodeError::Backend(BackendError::Secret { field: "token", .. })),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +60,7 @@ async fn a_node_stores_its_state_on_a_postgres_server() {
     let version = client.get("/v1/spec").await["version"].clone();
     // Its objects are in a local folder, so a second node would miss them.
     let second = start(other.path(), spec(&text), &clock).await.unwrap_err();
-    assert!(matches!(second, NodeError::LedgerInUse), "{second}");
+    assert!(matches!(second, NodeError::Backend(BackendError::LedgerInUse)), "{second}");
     node.shutdown().await;
     assert!(!dir.path().join("ledger.db").exists());
 

@@ -247,7 +247,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     until("it is counted", async || actual(&client, "shoes").await == 3_000_000).await;
 
     let settings = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap().node;
-    let found = throng_server::check_backends(&settings, &deployment.env()).await;
+    let found = throng_backends::check_backends(&settings, &deployment.env()).await;
     assert!(found.iter().all(|finding| finding.ok), "{found:#?}");
     node.shutdown().await;
 
@@ -264,7 +264,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     let throng_spec::ObjectsSettings::Bucket(bucket) = &mut settings.objects else { panic!() };
     let throng_spec::ServiceSettings::S3 { ca_file, .. } = &mut bucket.service else { panic!() };
     *ca_file = None;
-    let found = throng_server::check_backends(&settings, &(Arc::new(wrong) as _)).await;
+    let found = throng_backends::check_backends(&settings, &(Arc::new(wrong) as _)).await;
     for finding in &found {
         assert!(!finding.ok, "{finding:#?}");
         assert!(!format!("{finding:?}").contains("guessed"), "{finding:#?}");

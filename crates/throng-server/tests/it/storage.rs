@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
+use throng_backends::{BackendError, StampError};
 use throng_model::{Clock as _, ManualClock};
-use throng_server::{Node, NodeConfig, NodeError, Recovery, StampError};
+use throng_server::{Node, NodeConfig, NodeError, Recovery};
 use throng_sim::SmallDisk;
 
 use crate::{Client, SPEC, noon, spec, start};
@@ -213,7 +214,9 @@ async fn no_part_of_an_older_copy_is_mixed_with_newer_parts() {
         assert!(
             matches!(
                 refused,
-                NodeError::Stamp(StampError::Older { .. } | StampError::LedgerOlder { .. })
+                NodeError::Backend(BackendError::Stamp(
+                    StampError::Older { .. } | StampError::LedgerOlder { .. }
+                ))
             ),
             "choice {choice:#b}: {refused:?}"
         );
@@ -236,12 +239,18 @@ async fn a_missing_ledger_is_refused_unless_a_new_one_is_requested() {
         fs::remove_file(live.join(name)).unwrap();
     }
     let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
-    assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, NodeError::Backend(BackendError::LedgerMissing { .. })),
+        "{refused:?}"
+    );
     assert!(refused.to_string().contains("--new-ledger"), "{refused}");
     // An empty file is not a ledger either.
     fs::write(live.join("ledger.db"), "").unwrap();
     let refused = start_with(&live, Recovery::Refuse).await.expect_err("no ledger");
-    assert!(matches!(refused, NodeError::LedgerMissing { .. }), "{refused:?}");
+    assert!(
+        matches!(refused, NodeError::Backend(BackendError::LedgerMissing { .. })),
+        "{refused:?}"
+    );
     let node = start_with(&live, Recovery::NewLedger).await.unwrap();
     assert_eq!(actual(&Client::of(&node)).await, money, "log and checkpoints exist");
     node.shutdown().await;
@@ -258,7 +267,10 @@ async fn parts_of_another_data_directory_are_refused_unless_accepted() {
     fs::remove_dir_all(live.join("log")).unwrap();
     copy(&other.join("log"), &live.join("log"));
     let refused = start_with(&live, Recovery::Refuse).await.expect_err("another log");
-    assert!(matches!(refused, NodeError::Stamp(StampError::Foreign { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, NodeError::Backend(BackendError::Stamp(StampError::Foreign { .. }))),
+        "{refused:?}"
+    );
     start_with(&live, Recovery::AcceptMismatch).await.unwrap().shutdown().await;
     start_with(&live, Recovery::Refuse).await.unwrap().shutdown().await;
 }

@@ -8,6 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
+use throng_backends::BackendError;
 use throng_server::{Node, NodeConfig, NodeError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -272,7 +273,7 @@ async fn a_password_is_not_sent_to_another_machine_unencrypted() {
     );
     std::fs::write(dir.path().join("url"), "postgres://u:s3cret@db.invalid/throng").unwrap();
     let error = start(&dir.path().join("data"), spec(&text), &noon()).await.unwrap_err();
-    assert!(matches!(error, NodeError::UnencryptedLedger), "{error}");
+    assert!(matches!(error, NodeError::Backend(BackendError::UnencryptedLedger)), "{error}");
     let words = throng_model::with_causes(&error);
     assert!(words.contains("ledger_insecure") && !words.contains("s3cret"), "{words}");
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use throng_backends::LocalStores;
 use throng_backup::{Manifest, PartitionRange, Progress};
 use throng_model::{Clock as _, SystemClock};
-use throng_server::LocalStores;
 
 use crate::out::{self, Output};
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_server::{CheckError, CheckedModel, Environment, Finding, check_backends, check_sql};
+use throng_server::{CheckError, CheckedModel, Environment, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, read_files};
 use throng_worker::Landlock;
 
@@ -127,7 +128,7 @@ pub(crate) async fn migrate(path: &Path, dir: Option<&Path>, output: Output) -> 
         Ok(spec) => spec,
         Err(problems) => return Ok(report_problems(&problems, output)),
     };
-    let found = throng_server::migrate(&spec.node, dir, &environment()).await?;
+    let found = throng_backends::migrate(&spec.node, dir, &environment()).await?;
     if output.is_json() {
         out::json(&MigrationReport { ledger: found });
     } else {

@@ -17,6 +17,7 @@ use throng_access::{
     AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
     Site, ThrottleAction, rule_of,
 };
+use throng_http::content_type;
 use throng_telemetry::metrics;
 
 use super::error::ApiError;
@@ -176,7 +177,7 @@ fn browser_page(parts: &Parts) -> Option<&str> {
 
 /// Refuses a content type that the route does not accept.
 fn check_content_type(parts: &Parts, empty: bool, accepts: AcceptedBody) -> CheckResult {
-    let kind = super::body::content_type(&parts.headers);
+    let kind = content_type(&parts.headers);
     if accepts.allows(&kind, empty) {
         return Ok(());
     }

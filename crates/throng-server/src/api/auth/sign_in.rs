@@ -13,10 +13,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Form, Router};
 use serde::Deserialize;
 use throng_access::{AccessError, Caller, SESSION_LIFETIME, is_opened_by_hand, own_path};
+use throng_http::slow_body;
 
 use super::{ApiError, Guard, wrong_token};
 use crate::NodeContext;
-use crate::api::body::slow_body;
 
 const WRONG_LINK: &str = "This link has already been used, or is older than ten minutes.";
 

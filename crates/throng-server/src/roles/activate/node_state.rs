@@ -3,40 +3,51 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use throng_activation::{
-    DeliveredError, IdentifierKeys, IdentifierQueries, IdentifierSource, NodeState,
-};
+use throng_activation::{DeliveredError, IdentifierKeys, NodeState};
+use throng_apply::RunningSpec;
 use throng_membership::{MembershipIndex, SnapshotFile};
-use throng_model::Retry;
-use throng_objects::ObjectsError;
+use throng_model::{Clock, Retry};
+use throng_objects::{Objects, ObjectsError};
 use throng_refresh::{RefreshError, open_snapshot};
 use throng_spec::Spec;
 use throng_store::Snapshot;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
-use super::hashing::HashingSettings;
-use super::identifier_keys::identifier_keys;
-use super::identifiers::LakeIdentifiers;
-use crate::{Change, NodeContext};
+use super::identifier_keys::IdentifierKeySource;
+use crate::changes::{self, Change};
 
 /// The parts of a node that change while it runs.
-pub(super) struct ActivationNode {
-    pub(super) ctx: Arc<NodeContext>,
+pub(crate) struct ActivationNode {
+    /// The applied spec.
+    pub(crate) running: Arc<RunningSpec>,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The loaded snapshots.
+    pub(crate) membership: Arc<ArcSwap<MembershipIndex>>,
+    /// Snapshots.
+    pub(crate) objects: Arc<dyn Objects>,
+    /// The keys of plans and of delivered state.
+    pub(crate) keys: IdentifierKeySource,
+    /// Wakes planner and workers.
+    pub(crate) wake: Arc<Notify>,
+    /// Publishes changed runs, tasks and checks.
+    pub(crate) changes: broadcast::Sender<Change>,
 }
 
 #[async_trait]
 impl NodeState for ActivationNode {
     fn spec_and_version(&self) -> (Arc<Spec>, u64) {
-        self.ctx.spec_and_version()
+        self.running.with_version()
     }
 
     fn membership(&self) -> Arc<MembershipIndex> {
-        self.ctx.membership.load_full()
+        self.membership.load_full()
     }
 
     async fn open_snapshot(&self, row: &Snapshot) -> Result<Option<SnapshotFile>, ObjectsError> {
-        match open_snapshot(&self.ctx.objects, row).await {
+        match open_snapshot(&self.objects, row).await {
             Ok(file) => Ok(Some(file)),
             Err(RefreshError::Objects(error)) if error.retry() != Retry::Never => Err(error),
             Err(error) => {
@@ -49,32 +60,18 @@ impl NodeState for ActivationNode {
     }
 
     async fn identifier_keys(&self) -> Result<IdentifierKeys, DeliveredError> {
-        identifier_keys(&self.ctx).await
+        self.keys.keys(&self.running.load().node).await
     }
 
     fn poll_delay(&self, duration: Duration) -> Duration {
-        self.ctx.poll_delay(duration)
+        self.running.poll_delay(&*self.clock, duration)
     }
 
     fn wake(&self) -> &Notify {
-        &self.ctx.wake_activate
+        &self.wake
     }
 
     fn publish_change(&self) {
-        self.ctx.publish_change(Change::Activation);
-    }
-}
-
-impl IdentifierQueries for ActivationNode {
-    fn query_of(&self, sync: &throng_spec::Sync, platform: &str) -> Arc<dyn IdentifierSource> {
-        let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
-        let default_country = sync.identifiers.default_country.clone();
-        Arc::new(LakeIdentifiers {
-            lake: self.ctx.lake.load_full(),
-            sync: sync.name.clone(),
-            identifiers: sync.identifiers.clone(),
-            settings: HashingSettings { platform: platform.to_owned(), keys, default_country },
-            seed: self.ctx.seed,
-        })
+        changes::publish(&self.changes, Change::Activation);
     }
 }

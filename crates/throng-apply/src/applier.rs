@@ -1,0 +1,292 @@
+//! Applying a spec while a process runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use throng_aggregator::Budgets;
+use throng_gate::Gate;
+use throng_lake::{Lake, WorkerCommand};
+use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
+use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
+use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKind};
+
+use crate::error::{ApplyError, Refusal};
+use crate::gate::GateSink;
+use crate::lake::open_lake;
+use crate::running::RunningSpec;
+use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
+
+/// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL or
+/// key changed.
+fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
+    plan.changes.iter().filter(|c| c.kind == ObjectKind::Audience).filter_map(|change| {
+        let is_outdated = match &change.action {
+            Action::Added => true,
+            Action::Changed(fields) => fields.iter().any(|f| f.field == "sql" || f.field == "key"),
+            Action::Removed => false,
+        };
+        is_outdated.then_some(change.name.as_str())
+    })
+}
+
+/// History entries of the syncs that were removed, and of those whose removal was cancelled.
+fn removal_entries(
+    applied: &WrittenSpec,
+    actor: Option<&str>,
+    now: Timestamp,
+) -> Vec<HistoryEntry> {
+    let entry = |sync: &SyncName, what: HistoryEvent, why: String| HistoryEntry {
+        subject_kind: SubjectKind::Sync,
+        subject: sync.to_string(),
+        what,
+        why,
+        at: now,
+        actor: actor.map(str::to_owned),
+    };
+    let version = applied.version;
+    let removed = applied.removed.iter().map(|(sync, what)| {
+        entry(
+            sync,
+            HistoryEvent::Removed,
+            format!("version {version} of the spec does not have it: {what}"),
+        )
+    });
+    let cancelled = applied.cancelled.iter().map(|sync| {
+        let why = format!("version {version} of the spec has it again; its audience stays");
+        entry(sync, HistoryEvent::RemovalCancelled, why)
+    });
+    removed.chain(cancelled).collect()
+}
+
+/// A spec that was sent and has no problems by itself.
+pub struct CheckedSpec {
+    /// The spec.
+    pub spec: Spec,
+    /// SQL over its sources.
+    pub lake: Arc<Lake>,
+}
+
+impl std::fmt::Debug for CheckedSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CheckedSpec").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+/// A spec that could be applied, compared with the applied one.
+#[derive(Debug)]
+pub struct Planned {
+    checked: CheckedSpec,
+    /// The version that is applied now; 0 if there is none.
+    pub version: u64,
+    /// What would change.
+    pub plan: Plan,
+}
+
+/// Receives every switch to another spec. The method must not block.
+pub trait SpecObserver: Send + Sync {
+    /// The process runs another spec: whoever depends on it reads it again.
+    fn spec_switched(&self);
+}
+
+/// Applies specs to this process: what has to change together when another spec is applied.
+pub struct SpecApplier {
+    /// Has the applied spec.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Queries have their temporary files below it.
+    pub data_dir: PathBuf,
+    /// How query workers are started.
+    pub query_worker: WorkerCommand,
+    /// The spec of this process.
+    pub running: Arc<RunningSpec>,
+    /// SQL over its sources.
+    pub lake: Arc<ArcSwap<Lake>>,
+    /// Spend under its prices.
+    pub budgets: Arc<Budgets>,
+    /// Decisions about its ad groups.
+    pub gate: Arc<Gate>,
+    /// Wakes whoever depends on the spec.
+    pub observer: Arc<dyn SpecObserver>,
+}
+
+impl std::fmt::Debug for SpecApplier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpecApplier").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+impl SpecApplier {
+    /// Schedules the refreshes that a newly applied spec requires, and records it in the history.
+    ///
+    /// # Errors
+    /// [`ApplyError::Ledger`].
+    pub async fn queue_refreshes(
+        &self,
+        applied: &WrittenSpec,
+        actor: Option<&str>,
+    ) -> Result<(), ApplyError> {
+        let now = self.clock.now();
+        let known = self.ledger.audiences().await?;
+        let never_built: Vec<AudienceName> = self
+            .running
+            .load()
+            .audiences
+            .iter()
+            .filter(|a| !known.iter().any(|k| k.name == a.name))
+            .map(|a| a.name.clone())
+            .collect();
+        let changed = outdated(&applied.plan).filter_map(|name| AudienceName::new(name).ok());
+        for name in never_built.into_iter().chain(changed) {
+            match self.ledger.schedule_refresh(&name, RefreshTrigger::Apply, now).await {
+                Ok(_) => {}
+                // The audience is paused; resuming it refreshes it.
+                Err(error) if error.is_wrong_state() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !applied.plan.changes.is_empty() {
+            let (version, changes) = (applied.version, applied.plan.changes.len());
+            let entry = HistoryEntry {
+                subject_kind: SubjectKind::Spec,
+                subject: "spec".to_owned(),
+                what: HistoryEvent::Applied,
+                why: format!("version {version} with {changes} changes"),
+                at: now,
+                actor: actor.map(str::to_owned),
+            };
+            self.ledger.record_history(&[entry]).await?;
+        }
+        Ok(self.ledger.record_history(&removal_entries(applied, actor, now)).await?)
+    }
+
+    /// Checks the files of a spec, also against the limits of this node. Its SQL is not checked.
+    ///
+    /// # Errors
+    /// [`Refusal::Problems`], or [`Refusal::Failed`] if the check itself failed.
+    pub async fn check(
+        &self,
+        files: SpecFiles,
+        limits: Arc<Limits>,
+    ) -> Result<CheckedSpec, Refusal> {
+        let running = self.running.load();
+        let access = SpecOrigin::Limited { limits, running: Box::new(running.node.clone()) };
+        // Checking a large spec blocks its thread.
+        let checked = tokio::task::spawn_blocking(move || throng_spec::check(files, access));
+        let spec = match checked.await {
+            Ok(checked) => checked.map_err(Refusal::Problems)?,
+            Err(panicked) => {
+                let source = std::io::Error::other(panicked);
+                return Err(Refusal::Failed(ApplyError::io("check", "the spec")(source)));
+            }
+        };
+        // The lake caches the columns of the tables; a new one is needed only for other sources.
+        let lake = match spec.sources == running.sources {
+            true => self.lake.load_full(),
+            false => Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?),
+        };
+        Ok(CheckedSpec { spec, lake })
+    }
+
+    /// Compares a checked spec with the applied one. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn plan(&self, checked: CheckedSpec) -> Result<Planned, ApplyError> {
+        let (plan, version) = stored::plan(&*self.ledger, &checked.spec).await?;
+        Ok(Planned { checked, version, plan })
+    }
+
+    /// Applies a planned spec to the running process, for the caller of this name; with a `base`,
+    /// only over that version. Returns the new version and what changed.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the process keeps its spec, or, if the new one is in the ledger, runs that one.
+    pub async fn apply(
+        self: &Arc<Self>,
+        planned: Planned,
+        base: Option<u64>,
+        actor: &str,
+    ) -> Result<(u64, Plan), Refusal> {
+        let (applier, actor) = (Arc::clone(self), actor.to_owned());
+        // In a separate task, so that it ends also if the client disconnects: after the write to the
+        // ledger this process must switch to the new spec.
+        let applying =
+            tokio::spawn(async move { applier.apply_planned(planned, base, &actor).await });
+        match applying.await {
+            Ok(applied) => applied,
+            Err(panicked) => {
+                let source = std::io::Error::other(panicked);
+                Err(Refusal::Failed(ApplyError::io("apply", "the spec")(source)))
+            }
+        }
+    }
+
+    async fn apply_planned(
+        &self,
+        planned: Planned,
+        base: Option<u64>,
+        actor: &str,
+    ) -> Result<(u64, Plan), Refusal> {
+        let CheckedSpec { spec, lake } = planned.checked;
+        let _lock = self.running.lock().await;
+        // The checkpoint keeps the prices of earlier events: a restart replays only the events after
+        // it.
+        self.budgets.checkpoint().await?;
+        let now = self.clock.now();
+        let Some(applied) = stored::write(&*self.ledger, &spec, base, now).await? else {
+            let version = self.ledger.applied_version().await?.unwrap_or(0);
+            return Err(Refusal::Superseded { version });
+        };
+        let checkpointed = self.switch(spec, lake, &applied.indexes, applied.version).await;
+        self.queue_refreshes(&applied, Some(actor)).await?;
+        checkpointed?;
+        Ok((applied.version, applied.plan))
+    }
+
+    /// Switches to the spec that another node applied. The node settings of this process do not
+    /// change.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; the node keeps its spec, unless only the checkpoint after the switch failed:
+    /// the next one is written soon.
+    pub async fn switch_to_applied(&self) -> Result<(), ApplyError> {
+        let _lock = self.running.lock().await;
+        let Some(LoadedSpec { spec, version, indexes }) = load_applied(&*self.ledger).await? else {
+            return Ok(());
+        };
+        let (known, had) = self.running.with_version();
+        if version <= had {
+            return Ok(());
+        }
+        let spec = Spec { node: known.node.clone(), ..spec };
+        let lake = open_lake(&self.data_dir, &spec, &self.query_worker)?;
+        // The checkpoint keeps the prices of earlier events: a restart replays only the events after
+        // it.
+        self.budgets.checkpoint().await?;
+        self.switch(spec, Arc::new(lake), &indexes, version).await?;
+        tracing::info!(version, "switched to a spec that another node applied");
+        Ok(())
+    }
+
+    /// Switches every part of this process to another spec. A failure of the checkpoint at the end
+    /// does not undo that: the spec is in the ledger, and parts of the process that ran different
+    /// specs would price the same events differently.
+    async fn switch(
+        &self,
+        spec: Spec,
+        lake: Arc<Lake>,
+        indexes: &[(AdGroupName, AdGroupIndex)],
+        version: u64,
+    ) -> Result<(), ApplyError> {
+        self.budgets.apply_spec(&spec, indexes, version);
+        self.gate.set_catalog(self.budgets.catalog().as_ref().clone());
+        self.budgets.update_gate(&GateSink(&*self.gate));
+        self.lake.store(lake);
+        self.running.set(spec, version);
+        self.observer.spec_switched();
+        self.budgets.checkpoint().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a spec cannot be applied.
+
+use throng_aggregator::BudgetsError;
+use throng_lake::LakeError;
+use throng_model::Retry;
+use throng_spec::Problem;
+use throng_store::LedgerError;
+
+/// Why the node could not apply, store or load a spec that may be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The operating system refused something, or a task panicked.
+    #[error("cannot {doing} {what}")]
+    Io {
+        /// What was being done, as an infinitive.
+        doing: &'static str,
+        /// With which file or folder.
+        what: String,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The ledger.
+    #[error("cannot use the ledger")]
+    Ledger(#[from] LedgerError),
+    /// The sources.
+    #[error("cannot open the sources")]
+    Lake(#[from] LakeError),
+    /// A checkpoint of the budgets cannot be written.
+    #[error("cannot restore the budgets")]
+    Budgets(#[from] BudgetsError),
+    /// The spec in the ledger does not pass the checks.
+    #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
+    Stored(#[source] serde_json::Error),
+    /// A newer version applied the spec.
+    #[error(
+        "the applied spec in the ledger has version {found} of the spec language, which this version of \
+         throng does not support: a newer one applied it. Upgrade throng"
+    )]
+    Newer {
+        /// Its version.
+        found: u64,
+    },
+    /// The spec cannot be written as JSON.
+    #[error("cannot write the spec as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl ApplyError {
+    /// Whether a retry can succeed without a fix by anybody.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Ledger(error) => error.retry(),
+            Self::Budgets(BudgetsError::Log(error)) => error.retry(),
+            _ => Retry::Never,
+        }
+    }
+
+    pub(crate) fn io(
+        doing: &'static str,
+        what: impl ToString,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |source| Self::Io { doing, what, source }
+    }
+}
+
+/// Why a spec that was sent is not applied.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is invalid, or names what this node's limits do not allow.
+    Problems(Vec<Problem>),
+    /// Another spec was applied after the version that it is based on.
+    Superseded {
+        /// The version that is applied now.
+        version: u64,
+    },
+    /// The node failed; the spec may be right.
+    Failed(ApplyError),
+}
+
+impl<E: Into<ApplyError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}

@@ -1,0 +1,207 @@
+//! `throng check --connect` and `throng migrate`: connects to every backend without starting a
+//! node.
+
+use std::path::Path;
+use std::time::Duration;
+
+use throng_ledger::{PostgresLedger, SqliteLedger};
+use throng_log::check_brokers;
+use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
+use throng_objects::BucketObjects;
+use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+
+use crate::consistency;
+use crate::error::BackendError;
+use crate::finding::Finding;
+use crate::open::{
+    CHECKS, DEAD_LETTERS, EVENTS, Environment, FEED, KEYFRAMES, TASKS, bucket_options,
+    kafka_options, ledger_url,
+};
+
+/// A larger difference of two clocks is reported: leases and budget days depend on them.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
+
+/// Connects to every backend that the settings name, and checks that they belong together. Changes
+/// nothing but a small object in the bucket, which it removes again. Takes up to half a minute if a
+/// backend does not respond.
+pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
+    let (ledger, log, objects) =
+        tokio::join!(ledger(settings, env), log(settings, env), objects(settings, env));
+    let mut findings = vec![ledger, log, objects];
+    if findings.iter().all(|finding| finding.ok) {
+        findings.extend(consistency::check(settings, env).await);
+    }
+    if !settings.is_shared() && settings.ledger != LedgerSettings::Sqlite {
+        findings.push(Finding {
+            backend: "roles",
+            ok: true,
+            message: "one node only: not everything is shared".to_owned(),
+            help: Some("for more nodes, share ledger, log and objects".to_owned()),
+        });
+    }
+    findings
+}
+
+async fn ledger(settings: &NodeSettings, env: &Environment) -> Finding {
+    const NAME: &str = "ledger";
+    let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else {
+        return Finding::ok_with(NAME, "SQLite, a file of the data directory");
+    };
+    let url = match ledger_url(env, url, *insecure) {
+        Ok(url) => url,
+        Err(error @ BackendError::UnencryptedLedger) => {
+            return Finding::failed(NAME, &error, "add ?sslmode=verify-full to the URL");
+        }
+        Err(error) => return Finding::failed(NAME, &error, "set what node.ledger_url names"),
+    };
+    let status = match PostgresLedger::inspect(&url).await {
+        Ok(status) => status,
+        Err(error) => {
+            let help = "check host, port, user and password in what node.ledger_url names, and \
+                        that the server accepts connections of this machine (pg_hba.conf)";
+            return Finding::failed(NAME, &error, help);
+        }
+    };
+    let server = format!("PostgreSQL {}", status.server);
+    let now = SystemClock.now();
+    let skew = now.since(status.now).max(status.now.since(now));
+    if skew > MAX_CLOCK_SKEW {
+        return Finding {
+            backend: NAME,
+            ok: false,
+            message: format!("{server}; its clock and this machine's are {skew:.1?} apart"),
+            help: Some("synchronize both clocks with NTP".to_owned()),
+        };
+    }
+    if !status.may_create && status.schema.is_none_or(|found| found < status.newest) {
+        return Finding {
+            backend: NAME,
+            ok: false,
+            message: format!("{server}; this user may not create the missing tables"),
+            help: Some(
+                "grant the user CREATE on the schema (CREATEDB if the database does not exist), or \
+                 run `throng migrate` as a user who has it"
+                    .to_owned(),
+            ),
+        };
+    }
+    match status.schema {
+        None => {
+            Finding::ok_with(NAME, format!("{server}; no tables yet, the first node creates them"))
+        }
+        Some(found) if found > status.newest => Finding {
+            backend: NAME,
+            ok: false,
+            message: format!(
+                "{server}; a newer version of throng created its tables ({found}, this one knows {})",
+                status.newest
+            ),
+            help: Some("upgrade throng here".to_owned()),
+        },
+        Some(found) if found < status.newest => Finding {
+            backend: NAME,
+            ok: true,
+            message: format!(
+                "{server}; tables of version {found}, {} is the newest",
+                status.newest
+            ),
+            help: Some("run `throng migrate`, or let the first new node migrate them".to_owned()),
+        },
+        Some(found) => Finding::ok_with(NAME, format!("{server}; tables of version {found}")),
+    }
+}
+
+async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
+    const NAME: &str = "log";
+    let LogSettings::Kafka(kafka) = &settings.log else {
+        return Finding::ok_with(NAME, "files of the data directory");
+    };
+    let kafka = match kafka_options(env, kafka) {
+        Ok(kafka) => kafka,
+        Err(error) => return Finding::failed(NAME, &error, "set what node.kafka.password names"),
+    };
+    let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD_LETTERS];
+    let reports = match check_brokers(&kafka, &topics).await {
+        Ok(reports) => reports,
+        Err(error) => return Finding::failed(NAME, &error, "see docs/operate/kafka.md"),
+    };
+    let topics = |exist: bool| -> Vec<&str> {
+        let found = reports.iter().filter(|r| r.partitions.is_some() == exist);
+        found.map(|r| r.topic.as_str()).collect()
+    };
+    let (existing, missing) = (topics(true), topics(false));
+    let message = match (existing.is_empty(), missing.is_empty()) {
+        (_, true) => format!("Kafka responds; topics {}", existing.join(", ")),
+        (true, _) => "Kafka responds; no topics yet".to_owned(),
+        _ => format!(
+            "Kafka responds; topics {}; missing topics {}",
+            existing.join(", "),
+            missing.join(", ")
+        ),
+    };
+    if let Some(refusal) = reports.iter().find_map(|report| report.refusal.as_ref()) {
+        let message = format!("{message}; this user may not create them: {refusal}");
+        let help = "create the topics, or grant the user the rights of docs/operate/kafka.md";
+        return Finding { backend: NAME, ok: false, message, help: Some(help.to_owned()) };
+    }
+    let help = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
+    Finding { backend: NAME, ok: true, message, help }
+}
+
+async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
+    const NAME: &str = "objects";
+    let ObjectsSettings::Bucket(bucket) = &settings.objects else {
+        return Finding::ok_with(NAME, "files of the data directory");
+    };
+    let checked = async {
+        let options = bucket_options(env, bucket)?;
+        let folder = std::env::temp_dir().join(format!("throng-check-{}", std::process::id()));
+        let objects = BucketObjects::open(folder.clone(), &options)?;
+        let checked = objects.check(&format!("{:016x}", SystemEntropy.next_u64())).await;
+        // A folder of local copies, which is empty.
+        let _ = std::fs::remove_dir_all(folder);
+        checked.map_err(BackendError::from)
+    };
+    match checked.await {
+        Ok(()) => Finding::ok_with(
+            NAME,
+            format!("bucket {}: write, conditional write, read, list, remove", bucket.name),
+        ),
+        Err(error) => {
+            let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, \
+                        put, list and delete objects";
+            let mut finding = Finding::failed(NAME, &error, help);
+            if finding.message.contains("RequestTimeTooSkewed") {
+                finding.help = Some("synchronize the clock of this machine with NTP".to_owned());
+            }
+            finding
+        }
+    }
+}
+
+/// Migrates the ledger's tables without starting a node. Returns a description of the ledger.
+///
+/// # Errors
+/// [`BackendError`]: the ledger cannot be reached, or a newer version of Throng created it.
+pub async fn migrate(
+    settings: &NodeSettings,
+    data_dir: Option<&Path>,
+    env: &Environment,
+) -> Result<String, BackendError> {
+    match (&settings.ledger, data_dir) {
+        (LedgerSettings::Postgres { url, insecure, .. }, _) => {
+            let url = ledger_url(env, url, *insecure)?;
+            PostgresLedger::open(&url, 2).await?;
+            let status = PostgresLedger::inspect(&url).await?;
+            Ok(format!("PostgreSQL {}, tables of version {}", status.server, status.newest))
+        }
+        (LedgerSettings::Sqlite, Some(dir)) => {
+            let path = dir.join("ledger.db");
+            std::fs::metadata(&path)
+                .map_err(BackendError::io("find the ledger", path.display()))?;
+            SqliteLedger::open(&path).await?;
+            Ok(format!("{} is up to date", path.display()))
+        }
+        (LedgerSettings::Sqlite, None) => Err(BackendError::NoDirectory),
+    }
+}

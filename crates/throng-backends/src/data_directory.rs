@@ -1,0 +1,179 @@
+//! The data directory: its mode, and checks that it is still the one that was opened. A node whose directory was
+//! removed or replaced keeps writing to files that no longer have a name: everything would be lost
+//! when it stops. So it accepts no more work as soon as it detects this.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::BackendError;
+use crate::lock::LOCK_FILE;
+use crate::reporter::{BackendProblem, BackendReporter};
+
+/// How often the directory is inspected.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Creates the data directory, readable by its owner only: it holds the admin token and data about
+/// users.
+///
+/// # Errors
+/// [`BackendError::Io`].
+pub fn create_data_dir(dir: &Path) -> Result<(), BackendError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(BackendError::io("create the data directory", dir.display()))?;
+    let mode = std::fs::metadata(dir)
+        .map_err(BackendError::io("read the mode of the data directory", dir.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    {
+        // A volume of Kubernetes may belong to another user; the files in it are this node's.
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            dir = %dir.display(),
+            "data directory is accessible to other users, and its mode cannot be changed"
+        );
+    }
+    Ok(())
+}
+
+/// The directory and its lock file as they were when the node took them.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    directory: FileId,
+    lock: FileId,
+}
+
+/// The identity of a file, independent of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    fn of(facts: &Metadata) -> Self {
+        Self { device: facts.dev(), inode: facts.ino() }
+    }
+
+    fn at(path: &Path) -> std::io::Result<Self> {
+        std::fs::metadata(path).map(|facts| Self::of(&facts))
+    }
+}
+
+/// The state of the directory, compared with the opened one.
+#[derive(Debug, PartialEq, Eq)]
+enum DirectoryState {
+    /// It is the one that was opened.
+    Same,
+    /// It was removed or replaced. This is final, even if the directory is put back: what was
+    /// written in between is not in it.
+    Lost(String),
+    /// It cannot be inspected now; the next inspection may succeed.
+    Unknown(String),
+}
+
+impl DataDirectory {
+    /// Remembers the directory whose lock was just taken.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub fn opened(path: &Path) -> Result<Self, BackendError> {
+        let failed = || BackendError::io("read the data directory", path.display());
+        let directory = FileId::at(path).map_err(failed())?;
+        let lock = FileId::at(&lock_file(path)).map_err(failed())?;
+        Ok(Self { path: path.to_owned(), directory, lock })
+    }
+
+    fn inspect(&self) -> DirectoryState {
+        let lock = lock_file(&self.path);
+        for (path, opened) in [(&self.path, self.directory), (&lock, self.lock)] {
+            match FileId::at(path) {
+                Ok(found) if found == opened => {}
+                Ok(_) => return DirectoryState::Lost(format!("{} was replaced", path.display())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return DirectoryState::Lost(format!("{} was removed", path.display()));
+                }
+                Err(error) => {
+                    let reason = format!("cannot inspect {}: {error}", path.display());
+                    return DirectoryState::Unknown(reason);
+                }
+            }
+        }
+        DirectoryState::Same
+    }
+
+    /// Inspects the directory until `stop`, or until it is lost: then reports that and cancels
+    /// `lost`.
+    pub async fn watch(
+        self,
+        reporter: &dyn BackendReporter,
+        lost: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        loop {
+            match self.inspect() {
+                DirectoryState::Same => reporter.clear(BackendProblem::DataDirectory, ""),
+                DirectoryState::Unknown(reason) => {
+                    reporter.report(BackendProblem::DataDirectory, "", reason);
+                }
+                DirectoryState::Lost(reason) => {
+                    tracing::error!(reason, "data directory lost; no more work is accepted");
+                    let detail = format!(
+                        "{reason} while the node was running: it accepts no more work. Stop it, put \
+                         the directory back or restore it from a backup, and start it again"
+                    );
+                    reporter.report(BackendProblem::DataDirectory, "", detail);
+                    lost.cancel();
+                    return;
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+            }
+        }
+    }
+}
+
+fn lock_file(directory: &Path) -> PathBuf {
+    directory.join(LOCK_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_removed_or_replaced_is_lost() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let make = || {
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(lock_file(&path), "").unwrap();
+        };
+        make();
+        let opened = DataDirectory::opened(&path).unwrap();
+        assert_eq!(opened.inspect(), DirectoryState::Same);
+        std::fs::rename(&path, parent.path().join("aside")).unwrap();
+        let lost = |state: DirectoryState, end: &str| match state {
+            DirectoryState::Lost(reason) => reason.ends_with(end),
+            _ => false,
+        };
+        assert!(lost(opened.inspect(), "was removed"));
+        make();
+        assert!(lost(opened.inspect(), "was replaced"));
+
+        let opened = DataDirectory::opened(&path).unwrap();
+        std::fs::remove_file(lock_file(&path)).unwrap();
+        assert!(matches!(opened.inspect(), DirectoryState::Lost(_)));
+    }
+}

@@ -1,0 +1,31 @@
+//! The one place that chooses backends: [`open()`] opens ledger, event log, feed, queues and objects as the
+//! settings of a node say, and everybody else has traits of them.
+//!
+//! It also has what belongs to stores on this machine. One node at a time uses a data directory
+//! ([`DataDirLock`]), and notices when it is removed ([`DataDirectory`]). The stores in it carry [`Stamps`], so
+//! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
+//! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
+//! node, and compares shared ones with each other. [`LocalStores`] gives them to backups.
+
+mod backup;
+mod connect;
+mod consistency;
+mod data_directory;
+mod error;
+mod finding;
+mod lock;
+mod open;
+mod probe;
+mod reporter;
+mod stamps;
+
+pub use backup::LocalStores;
+pub use connect::{check_backends, migrate};
+pub use data_directory::{DataDirectory, create_data_dir};
+pub use error::{BackendError, StampError};
+pub use finding::Finding;
+pub use lock::DataDirLock;
+pub use open::{BackendConfig, Backends, Environment, check_log_partitions, open, secret};
+pub use probe::{Probes, probe_reads, probe_writes};
+pub use reporter::{BackendProblem, BackendReporter};
+pub use stamps::{Recovery, Stamps};

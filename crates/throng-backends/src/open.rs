@@ -1,0 +1,318 @@
+//! Opens the backends that the node settings choose. The only place that names all of them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_activation::TaskQueues;
+use throng_aggregator::{Feed, KafkaFeed, LocalFeed};
+use throng_ledger::{PostgresLedger, SqliteLedger};
+use throng_log::{
+    EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable,
+    MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
+};
+use throng_model::{Clock, Secret};
+use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects, Service};
+use throng_spec::{
+    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
+    Role, SecretRef, ServiceSettings,
+};
+use throng_store::Ledger;
+
+use crate::error::BackendError;
+use crate::stamps::{Recovery, Stamps};
+
+/// The topic of events.
+pub(crate) const EVENTS: &str = "events";
+/// The topic of feed frames.
+pub(crate) const FEED: &str = "feed";
+/// The compacted topic of the newest keyframes.
+pub(crate) const KEYFRAMES: &str = "keyframes";
+/// The consumer group of aggregators.
+const AGGREGATE: &str = "aggregate";
+/// The topic and consumer group of tasks.
+pub(crate) const TASKS: &str = "tasks";
+/// The topic and consumer group of checks.
+pub(crate) const CHECKS: &str = "checks";
+/// The dead-letter topic: tasks that failed for good.
+pub(crate) const DEAD_LETTERS: &str = "tasks.dead";
+/// Partitions of a queue's topic: at most this many processes consume it at once.
+const QUEUE_PARTITIONS: u32 = 64;
+
+/// Looks up a secret by the name of an environment variable.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What decides which backends are opened.
+pub struct BackendConfig<'a> {
+    /// The folder of the stores on this machine, and of local copies.
+    pub data_dir: &'a Path,
+    /// The settings that choose the backends.
+    pub settings: &'a NodeSettings,
+    /// The roles of this process, which decide what it consumes.
+    pub roles: &'a [Role],
+    /// Where secrets of the kind `env:NAME` come from.
+    pub env: &'a Environment,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// What to do if the ledger is missing, or does not belong to log and objects.
+    pub recovery: Recovery,
+}
+
+impl std::fmt::Debug for BackendConfig<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BackendConfig").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
+/// The opened backends of a node.
+pub struct Backends {
+    /// Durable state.
+    pub ledger: Arc<dyn Ledger>,
+    /// Snapshots, parts and checkpoints.
+    pub objects: Arc<dyn Objects>,
+    /// The event log.
+    pub log: Arc<dyn EventLog>,
+    /// The feed of frames.
+    pub feed: Arc<dyn Feed>,
+    /// The queues of work.
+    pub queues: TaskQueues,
+    /// This process's assignment of partitions; `None` if it has all partitions, or does not
+    /// aggregate.
+    pub share: Option<PartitionAssignment>,
+    /// The stamps of the stores in the data directory; `None` if all stores are shared.
+    pub stamps: Option<Stamps>,
+}
+
+impl std::fmt::Debug for Backends {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backends").field("stamps", &self.stamps).finish_non_exhaustive()
+    }
+}
+
+/// Opens the backends that the settings choose. May be called again after an error that a retry can end.
+///
+/// # Errors
+/// [`BackendError`].
+pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> {
+    let settings = config.settings;
+    let objects = objects(config)?;
+    let ledger = ledger(config).await?;
+    // Before anything changes the stores.
+    let stamps = Stamps::open(config.data_dir, settings, &*ledger, config.recovery).await?;
+    if settings.ledger == LedgerSettings::Sqlite {
+        // The lock of the data directory excludes other processes, so every lease in this file is
+        // of a dead process, and its work can resume at once. In a shared ledger a lease may be of
+        // a running node: ending it would let two nodes do the same work, so it has to expire.
+        let leases = ledger.expire_leases(config.clock.now()).await?;
+        if leases > 0 {
+            tracing::info!(leases, "resuming work of a dead process");
+        }
+    }
+    let (log, feed, queues, share): Log = match &settings.log {
+        LogSettings::Files => {
+            let dir = config.data_dir.join("log");
+            // The number of partitions is fixed when the log is created; the setting counts only
+            // then. The log's file can be damaged, so the ledger stores the number too.
+            let stored = ledger.log_partitions(None).await?;
+            let found = FileLog::partitions_in(&dir)?;
+            if let (Some(found), Some(stored)) = (found, stored)
+                && found != stored
+            {
+                return Err(BackendError::LogPartitions { found, stored });
+            }
+            let partitions = found.or(stored).unwrap_or(settings.log_partitions);
+            let floor =
+                settings.min_free_disk_bytes.map_or(MinFreeDisk::Default, MinFreeDisk::Bytes);
+            let options =
+                FileLogOptions { min_free_disk: floor, ..FileLogOptions::new(partitions) };
+            let log = Arc::new(FileLog::open_with(&dir, options)?);
+            let memory = || Arc::new(MemoryQueue::default()) as Arc<dyn Queue>;
+            let queues = TaskQueues { tasks: memory(), checks: memory(), dead_letters: None };
+            (log, Arc::new(LocalFeed::new(partitions)), queues, None)
+        }
+        LogSettings::Kafka(kafka) => kafka_log(config, kafka).await?,
+    };
+    Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
+}
+
+type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, TaskQueues, Option<PartitionAssignment>);
+
+async fn kafka_log(
+    config: &BackendConfig<'_>,
+    settings: &KafkaSettings,
+) -> Result<Log, BackendError> {
+    let kafka = kafka_options(config.env, settings)?;
+    let session = Duration::from_millis(u64::from(settings.session_ms));
+    let timing = GroupTiming { session, ..GroupTiming::default() };
+    let partitions = config.settings.log_partitions;
+    let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
+    // One partition of frames for each partition of events.
+    let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
+    let feed = KafkaFeed::new(Arc::new(frames), keyframes);
+    let consumes = config.roles.contains(&Role::Activate);
+    let queue = async |name: &str| {
+        let queue = match consumes {
+            true => KafkaQueue::join(&kafka, name, QUEUE_PARTITIONS, timing).await?,
+            false => KafkaQueue::open(&kafka, name, QUEUE_PARTITIONS).await?,
+        };
+        Ok::<_, BackendError>(Arc::new(queue) as Arc<dyn Queue>)
+    };
+    let queues = TaskQueues {
+        tasks: queue(TASKS).await?,
+        checks: queue(CHECKS).await?,
+        dead_letters: Some(Arc::new(KafkaQueue::open(&kafka, DEAD_LETTERS, 1).await?)),
+    };
+    let share = match config.roles.contains(&Role::Aggregate) {
+        true => Some(PartitionAssignment::join(&kafka, EVENTS, AGGREGATE, timing)?),
+        false => None,
+    };
+    Ok((Arc::new(log), Arc::new(feed), queues, share))
+}
+
+/// A secret of the node settings. `field`: its name below `node`.
+///
+/// # Errors
+/// [`BackendError::Secret`].
+pub fn secret(
+    env: &Environment,
+    field: &'static str,
+    reference: &SecretRef,
+) -> Result<Secret, BackendError> {
+    reference.resolve(&**env).map_err(|source| BackendError::Secret { field, source })
+}
+
+/// The URL of a PostgreSQL ledger. Refused if a password would be sent to another machine without
+/// TLS and `node.ledger_insecure` does not allow that.
+pub(crate) fn ledger_url(
+    env: &Environment,
+    reference: &SecretRef,
+    insecure: bool,
+) -> Result<Secret, BackendError> {
+    let url = secret(env, "ledger_url", reference)?;
+    if !insecure && throng_ledger::is_unencrypted_remote_postgres(&url)? {
+        return Err(BackendError::UnencryptedLedger);
+    }
+    Ok(url)
+}
+
+/// The options of a Kafka client: the settings, with the resolved secrets.
+pub(crate) fn kafka_options(
+    env: &Environment,
+    settings: &KafkaSettings,
+) -> Result<KafkaOptions, BackendError> {
+    let sasl = match &settings.sasl {
+        Some(sasl) => Some(Sasl {
+            mechanism: sasl.mechanism.clone(),
+            username: sasl.username.clone(),
+            password: secret(env, "kafka.password", &sasl.password)?,
+        }),
+        None => None,
+    };
+    Ok(KafkaOptions {
+        brokers: settings.brokers.clone(),
+        prefix: settings.prefix.clone(),
+        tls: settings.tls.then(|| Tls { ca_file: settings.ca_file.clone() }),
+        sasl,
+    })
+}
+
+/// The options of a bucket: its settings, with the resolved secrets.
+pub(crate) fn bucket_options(
+    env: &Environment,
+    bucket: &BucketSettings,
+) -> Result<BucketOptions, BackendError> {
+    let service = match &bucket.service {
+        ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
+            endpoint: endpoint.clone(),
+            ca_file: ca_file.clone(),
+            region: region.clone(),
+            keys: match keys {
+                Some((access, secret_key)) => Some((
+                    secret(env, "bucket.access_key", access)?,
+                    secret(env, "bucket.secret_key", secret_key)?,
+                )),
+                None => None,
+            },
+        },
+        ServiceSettings::Gcs { service_account } => Service::Gcs {
+            service_account: match service_account {
+                Some(key) => Some(secret(env, "bucket.service_account", key)?),
+                None => None,
+            },
+        },
+    };
+    Ok(BucketOptions {
+        service,
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        cache_bytes: bucket.cache_bytes,
+    })
+}
+
+fn objects(config: &BackendConfig<'_>) -> Result<Arc<dyn Objects>, BackendError> {
+    let root = config.data_dir.join("objects");
+    Ok(match &config.settings.objects {
+        ObjectsSettings::Directory => Arc::new(DirectoryObjects::open(root)?),
+        ObjectsSettings::Bucket(bucket) => {
+            Arc::new(BucketObjects::open(root, &bucket_options(config.env, bucket)?)?)
+        }
+    })
+}
+
+/// Whether a node has used the data directory: it holds an event log or an object.
+fn is_used(data_dir: &Path) -> Result<bool, BackendError> {
+    for folder in [data_dir.join("log"), data_dir.join("objects")] {
+        match std::fs::read_dir(&folder) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(BackendError::io("list", folder.display())(error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Opens the ledger that the node settings choose.
+async fn ledger(config: &BackendConfig<'_>) -> Result<Arc<dyn Ledger>, BackendError> {
+    match &config.settings.ledger {
+        LedgerSettings::Sqlite => {
+            let path = config.data_dir.join("ledger.db");
+            let exists = std::fs::metadata(&path).is_ok_and(|facts| facts.len() > 0);
+            if !exists && config.recovery == Recovery::Refuse && is_used(config.data_dir)? {
+                return Err(BackendError::LedgerMissing { path });
+            }
+            let ledger = SqliteLedger::open(&path).await?;
+            Ok(Arc::new(ledger))
+        }
+        LedgerSettings::Postgres { url, connections, insecure } => {
+            let url = ledger_url(config.env, url, *insecure)?;
+            let ledger = PostgresLedger::open(&url, *connections).await?;
+            // A node with a local log or local objects must be the only one: another node would
+            // miss files and events that the ledger names.
+            if !config.settings.is_shared() && !ledger.acquire_node_lock().await? {
+                return Err(BackendError::LedgerInUse);
+            }
+            Ok(Arc::new(ledger))
+        }
+    }
+}
+
+/// Records the number of partitions of a new log in the ledger, and compares the number of an old one.
+///
+/// # Errors
+/// [`BackendError::LogPartitions`] if they differ.
+pub async fn check_log_partitions(
+    ledger: &dyn Ledger,
+    log: &dyn EventLog,
+) -> Result<(), BackendError> {
+    let found = log.partitions();
+    let stored = ledger.log_partitions(Some(found)).await?.unwrap_or(found);
+    match found == stored {
+        true => Ok(()),
+        false => Err(BackendError::LogPartitions { found, stored }),
+    }
+}

@@ -1,0 +1,164 @@
+//! What handlers take of a node: each only the parts that it needs.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::extract::FromRef;
+use throng_access::NodeLimits;
+use throng_aggregator::Budgets;
+use throng_apply::SpecApplier;
+use throng_gate::Gate;
+use throng_lake::Lake;
+use throng_membership::MembershipIndex;
+use throng_model::{Clock, HashSeed};
+use throng_spec::Spec;
+use throng_store::Ledger;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use crate::NodeContext;
+use crate::changes::Change;
+use crate::health::Health;
+use crate::metrics::Collector;
+
+/// The open problems, and what is served.
+pub(crate) struct HealthState {
+    /// The problems.
+    pub(super) health: Arc<Health>,
+    /// The snapshots.
+    pub(super) membership: Arc<ArcSwap<MembershipIndex>>,
+}
+
+impl FromRef<Arc<NodeContext>> for HealthState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { health: Arc::clone(&ctx.health), membership: Arc::clone(&ctx.membership) }
+    }
+}
+
+/// Metrics that are read at a scrape.
+pub(crate) struct MetricsState {
+    /// Reads them.
+    pub(super) collector: Arc<Collector>,
+}
+
+impl FromRef<Arc<NodeContext>> for MetricsState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { collector: Arc::clone(&ctx.collector) }
+    }
+}
+
+/// Budgets, the feed, and the cluster that produces it.
+pub(crate) struct BudgetsState {
+    /// Stored days and nodes.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Spend and frames.
+    pub(super) budgets: Arc<Budgets>,
+}
+
+impl FromRef<Arc<NodeContext>> for BudgetsState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self {
+            ledger: Arc::clone(&ctx.ledger),
+            clock: Arc::clone(&ctx.clock),
+            budgets: Arc::clone(&ctx.budgets),
+        }
+    }
+}
+
+/// Events of ad servers.
+pub(crate) struct EventsState {
+    /// Accepts them.
+    pub(super) budgets: Arc<Budgets>,
+    /// Limits the size of a request.
+    pub(super) spec: Arc<ArcSwap<Spec>>,
+}
+
+impl FromRef<Arc<NodeContext>> for EventsState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { budgets: Arc::clone(&ctx.budgets), spec: Arc::clone(&ctx.spec) }
+    }
+}
+
+/// The audiences of users.
+pub(crate) struct LookupState {
+    /// The snapshots.
+    pub(super) membership: Arc<ArcSwap<MembershipIndex>>,
+}
+
+impl FromRef<Arc<NodeContext>> for LookupState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { membership: Arc::clone(&ctx.membership) }
+    }
+}
+
+/// Decisions.
+pub(crate) struct DecideState {
+    /// Decides.
+    pub(super) gate: Arc<Gate>,
+    /// Records insertions.
+    pub(super) budgets: Arc<Budgets>,
+    /// The time.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Hashes users.
+    pub(super) seed: HashSeed,
+    /// Insertions are not recorded when this is cancelled.
+    pub(super) data_directory_lost: CancellationToken,
+}
+
+impl FromRef<Arc<NodeContext>> for DecideState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self {
+            gate: Arc::clone(&ctx.gate),
+            budgets: Arc::clone(&ctx.budgets),
+            clock: Arc::clone(&ctx.clock),
+            seed: ctx.seed,
+            data_directory_lost: ctx.data_directory_lost.clone(),
+        }
+    }
+}
+
+/// Tables of sources.
+pub(crate) struct SourcesState {
+    /// Reads them.
+    pub(super) lake: Arc<ArcSwap<Lake>>,
+}
+
+impl FromRef<Arc<NodeContext>> for SourcesState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { lake: Arc::clone(&ctx.lake) }
+    }
+}
+
+/// The applied spec, and how another one is applied.
+pub(crate) struct SpecState {
+    /// Has the applied spec.
+    pub(super) ledger: Arc<dyn Ledger>,
+    /// Plans and applies.
+    pub(super) applier: Arc<SpecApplier>,
+    /// What specs that arrive over HTTP may name.
+    pub(super) limits: Arc<NodeLimits>,
+}
+
+impl FromRef<Arc<NodeContext>> for SpecState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self {
+            ledger: Arc::clone(&ctx.ledger),
+            applier: Arc::clone(&ctx.applier),
+            limits: Arc::clone(&ctx.limits),
+        }
+    }
+}
+
+/// What changes.
+pub(crate) struct StreamState {
+    /// Publishes the changes.
+    pub(super) changes: broadcast::Sender<Change>,
+}
+
+impl FromRef<Arc<NodeContext>> for StreamState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { changes: ctx.changes.clone() }
+    }
+}

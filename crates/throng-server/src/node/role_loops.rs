@@ -1,0 +1,137 @@
+//! The loops of a node's roles, each with what it takes of the node.
+
+use std::sync::Arc;
+
+use throng_activation::Activation;
+use throng_aggregator::AggregatorDeps;
+use throng_apply::GateSink;
+use throng_backends::{Probes, probe_reads};
+use throng_log::PartitionAssignment;
+use throng_platforms::{LakeQueries, OpenDestinations};
+use tokio_util::sync::CancellationToken;
+
+use crate::NodeContext;
+use crate::reporters::BackendProblems;
+use crate::roles::activate::{ActivationNode, IdentifierKeySource};
+use crate::roles::aggregate::AggregatorHost;
+use crate::roles::cluster::{self, ClusterParts};
+
+fn activation(ctx: &NodeContext) -> Activation {
+    let node = ActivationNode {
+        running: Arc::clone(&ctx.running),
+        clock: Arc::clone(&ctx.clock),
+        membership: Arc::clone(&ctx.membership),
+        objects: Arc::clone(&ctx.objects),
+        keys: IdentifierKeySource {
+            key_file: ctx.identifiers_key_file.clone(),
+            env: Arc::clone(&ctx.env),
+            ledger: Arc::clone(&ctx.ledger),
+        },
+        wake: Arc::clone(&ctx.wake_activate),
+        changes: ctx.changes.clone(),
+    };
+    Activation {
+        ledger: Arc::clone(&ctx.ledger),
+        objects: Arc::clone(&ctx.objects),
+        queues: ctx.queues.clone(),
+        clock: Arc::clone(&ctx.clock),
+        seed: ctx.seed,
+        holder: ctx.holder.clone(),
+        spill_folder: ctx.data_dir.join("spill"),
+        destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env))),
+        identifiers: Arc::new(LakeQueries { lake: Arc::clone(&ctx.lake), seed: ctx.seed }),
+        node: Arc::new(node),
+    }
+}
+
+fn aggregator(ctx: &NodeContext) -> AggregatorDeps {
+    AggregatorDeps {
+        name: ctx.holder.clone(),
+        budgets: Arc::clone(&ctx.budgets),
+        gate: Arc::new(GateSink(Arc::clone(&ctx.gate))),
+        ledger: Arc::clone(&ctx.ledger),
+        clock: Arc::clone(&ctx.clock),
+        host: Arc::new(AggregatorHost {
+            spec: Arc::clone(&ctx.spec),
+            changes: ctx.changes.clone(),
+            health: Arc::clone(&ctx.health),
+            ledger: Arc::clone(&ctx.ledger),
+            budgets: Arc::clone(&ctx.budgets),
+            clock: Arc::clone(&ctx.clock),
+        }),
+    }
+}
+
+/// What the probes of the backends take.
+pub(super) fn probes(ctx: &NodeContext) -> Probes {
+    Probes {
+        ledger: Arc::clone(&ctx.ledger),
+        data_dir: ctx.data_dir.clone(),
+        reporter: Arc::new(BackendProblems(Arc::clone(&ctx.health))),
+    }
+}
+
+/// Refreshes audiences until `stop`.
+pub(super) async fn build(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_refresh::run(Arc::clone(&ctx.refresh), stop).await;
+}
+
+/// Plans runs and enqueues due tasks while this process leads, until `stop`.
+pub(super) async fn plan(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_activation::run_leader(&activation(&ctx), stop).await;
+}
+
+/// Sends and checks tasks until `stop`.
+pub(super) async fn activate(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_activation::run_workers(Arc::new(activation(&ctx)), stop).await;
+}
+
+/// Publishes frames and writes checkpoints until `stop`.
+pub(super) async fn aggregate(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_aggregator::run(aggregator(&ctx), stop).await;
+}
+
+/// Leads the partitions that the consumer group assigns to this node, until `stop`.
+pub(super) async fn follow_assignment(
+    ctx: Arc<NodeContext>,
+    share: PartitionAssignment,
+    stop: CancellationToken,
+) {
+    throng_aggregator::follow_assignment(Arc::clone(&ctx.budgets), share, stop).await;
+}
+
+/// Runs the standby replicas of this node until `stop`.
+pub(super) async fn run_standbys(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_aggregator::run_standbys(aggregator(&ctx), stop).await;
+}
+
+/// Applies the frames of every partition until `stop`.
+pub(super) async fn follow_feed(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_aggregator::follow_feed(aggregator(&ctx), stop).await;
+}
+
+/// Follows the other nodes until `stop`.
+pub(super) async fn follow(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    let parts = ClusterParts {
+        ledger: Arc::clone(&ctx.ledger),
+        clock: Arc::clone(&ctx.clock),
+        running: Arc::clone(&ctx.running),
+        applier: Arc::clone(&ctx.applier),
+        refresh: Arc::clone(&ctx.refresh),
+        membership: Arc::clone(&ctx.membership),
+        serves_membership: ctx.serves_membership,
+        budgets: Arc::clone(&ctx.budgets),
+        wake_activate: Arc::clone(&ctx.wake_activate),
+        changes: ctx.changes.clone(),
+        name: ctx.holder.clone(),
+        roles: ctx.roles.clone(),
+        url: ctx.url.get().cloned().unwrap_or_default(),
+        started_at: ctx.started_at,
+    };
+    cluster::run(parts, stop).await;
+}
+
+/// Reads the ledger until `stop`, so that `/readyz` needs no I/O.
+pub(super) async fn probe(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    probe_reads(probes(&ctx), stop).await;
+}
