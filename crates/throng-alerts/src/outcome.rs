@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::{Backoff, Severity, Timestamp};
+use throng_model::{Backoff, Timestamp};
 use throng_spec::WebhookSettings;
 use throng_store::{AlertEvent, DeliveryResult, DeliveryState, Receiver};
 
@@ -111,6 +111,8 @@ pub(crate) fn decide_after_send(response: &WebhookResponse, failures: u32, seed:
 mod tests {
     use throng_spec::SecretRef;
     use throng_store::{Alert, AlertEventKind, AlertKind};
+
+    use throng_model::Severity;
 
     use super::*;
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_backends::LocalStores;
 use throng_backup::{BackupError, Manifest, Progress};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 use throng_server::{Node, NodeConfig, Recovery};

@@ -7,7 +7,7 @@ use crate::{HistoryEntry, HistoryEvent, NodeRow, SubjectKind};
 
 pub(super) async fn history_is_read_newest_first(ledger: &dyn Ledger) {
     let (audience, ad_group) = (SubjectKind::Audience, SubjectKind::AdGroup);
-    let entry = |kind: &SubjectKind, subject: &str, n| HistoryEntry {
+    let entry = |kind: &SubjectKind, subject: &str, n: u64| HistoryEntry {
         subject_kind: kind.clone(),
         subject: subject.to_owned(),
         // Every third one of this version.
