@@ -86,7 +86,7 @@ impl RowHasher for Hasher {
 }
 
 /// Runs this process as a query worker until its standard input ends. Programs that start nodes call it at
-/// the start of `main` if their first argument is [`throng_worker::SUBCOMMAND`].
+/// the start of `main` if their first argument is `throng_worker::SUBCOMMAND`.
 pub fn query_worker() -> ExitCode {
     throng_lake::worker::main(&Platforms)
 }
