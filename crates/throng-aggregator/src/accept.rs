@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{Event, EventProblem, MAX_PROBLEMS, events_to_record};
+use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 use throng_telemetry::metrics;
+use tokio::time::Instant;
 
 use super::outcomes::{RecordOutcomes, Rejection};
 use super::replica::PartitionReplica;
@@ -46,10 +48,10 @@ impl Accepted {
         Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
     }
 
-    /// The answer for events that are applied. `first`: the offset of their first record.
+    /// The answer for events that are applied. `offsets`: those of their records.
     fn applied(
         events: &[(usize, Event)],
-        first: u64,
+        offsets: &[u64],
         position: (u32, u64),
         outcomes: RecordOutcomes,
     ) -> Self {
@@ -58,8 +60,8 @@ impl Accepted {
             answer.duplicates += outcome.duplicates;
             answer.repeated += outcome.repeated;
             // As `records` has cut them.
-            let before = usize::try_from(offset - first).unwrap_or(usize::MAX);
-            let before = before.saturating_mul(RECORD_EVENTS);
+            let Some(record) = offsets.iter().position(|own| *own == offset) else { continue };
+            let before = record.saturating_mul(RECORD_EVENTS);
             for (index, rejection) in outcome.rejected {
                 if let Some((index, event)) = events.get(before.saturating_add(index)) {
                     answer.reject(*index, problem(&rejection, event));
@@ -170,28 +172,66 @@ impl Budgets {
         events: Vec<(usize, Event)>,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
+        // A slow append leaves less time to wait: both are within the time limit of the request.
+        let latest = Instant::now() + self.apply_timeout * 3 / 2;
         let records = records(&events);
-        let count = records.len() as u64;
         let leader: Option<Arc<PartitionReplica>> =
             self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
         // Before the append: the events may be applied before it returns.
         let waiting = leader.as_ref().map(|leader| leader.wait_for_outcomes());
-        let appended = self.log.append(partition, now, records).await;
+        let appended = self.append_records(partition, records, now).await;
         let appended = appended.map_err(|error| BudgetsError::Append(Arc::new(error)));
         self.report_append(partition, appended.as_ref().err());
-        let first = appended?;
-        let position = (partition, first.saturating_add(count));
+        let offsets = appended?;
+        let end = offsets.iter().max().map_or(0, |last| last.saturating_add(1));
+        let position = (partition, end);
         let outcomes = match leader.zip(waiting) {
             Some((leader, waiting)) => {
-                let applied = leader.wait_until_applied(position.1, self.apply_timeout).await;
-                applied.then(|| waiting.take(first..position.1)).flatten()
+                let left = latest.saturating_duration_since(Instant::now());
+                let applied = leader.wait_until_applied(end, self.apply_timeout.min(left)).await;
+                applied.then(|| waiting.take(&offsets)).flatten()
             }
             None => None,
         };
         Ok(match outcomes {
-            Some(outcomes) => Accepted::applied(&events, first, position, outcomes),
+            Some(outcomes) => Accepted::applied(&events, &offsets, position, outcomes),
             None => Accepted::appended(&events, position),
         })
+    }
+
+    /// Appends records and returns the offset of each.
+    async fn append_records(
+        &self,
+        partition: u32,
+        records: Vec<Bytes>,
+        now: Timestamp,
+    ) -> Result<Vec<u64>, LogError> {
+        if self.log.is_exclusive() || records.len() == 1 {
+            let count = records.len() as u64;
+            let first = self.log.append(partition, now, records).await?;
+            return Ok((first..first.saturating_add(count)).collect());
+        }
+        // One by one: in a log of many processes the records of others may get offsets between them.
+        let appends =
+            records.into_iter().map(|record| self.log.append(partition, now, vec![record]));
+        futures::future::try_join_all(appends).await
+    }
+
+    /// Waits until what is in the log is applied by the partitions that this process leads, so that it is
+    /// applied under the spec under which it was acknowledged. A partition that does not get there in time is
+    /// logged: a spec that fixes it has to be accepted.
+    pub async fn catch_up(&self) {
+        let led: Vec<Arc<PartitionReplica>> = self.led.load().iter().map(Arc::clone).collect();
+        let waits =
+            led.iter().filter(|partition| !partition.is_fenced()).map(|partition| async move {
+                if !matches!(partition.catch_up(self.apply_timeout).await, Ok(true)) {
+                    tracing::warn!(
+                        partition = partition.number(),
+                        "events in the log are not applied yet: they will be under the next spec"
+                    );
+                }
+            });
+        futures::future::join_all(waits).await;
     }
 
     /// Reports to the node's health whether the log accepts events.
@@ -261,7 +301,7 @@ mod tests {
             (7, rejected(&[(3, Rejection::TooOld)])),
             (9, rejected(&[(4_998, Rejection::UnknownAdGroup), (4_999, overflow)])),
         ]);
-        let answer = Accepted::applied(&events, 7, (4, 10), outcomes);
+        let answer = Accepted::applied(&events, &[7, 8, 9], (4, 10), outcomes);
         assert_eq!((answer.duplicates, answer.repeated, answer.rejected_count), (2, 4, 3));
         assert_eq!(answer.accepted, 25_000 - 9);
         let indexes: Vec<usize> = answer.rejected.iter().map(|(index, _)| *index).collect();

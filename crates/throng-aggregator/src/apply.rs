@@ -230,6 +230,10 @@ pub(super) fn count(counts: EventCounts) {
         .increment(counts.inserted_at_ignored);
 }
 
+/// After more errors in a row the partition fails, if its log is in files of this process. Brokers may be away
+/// for long, which health reports on its own.
+const MAX_READ_ERRORS: u32 = 5;
+
 /// The task of a replica: applies what is appended, by this process or by others.
 pub(super) struct Follower {
     pub(super) number: u32,
@@ -247,10 +251,14 @@ pub(super) struct Follower {
 impl Follower {
     /// Runs until it is aborted, or marks the replica as failed: it is reopened from its checkpoint then.
     pub(super) async fn run(self, mut tail: Box<dyn Tail>) {
+        let mut read_errors = 0_u32;
         loop {
             let error = match tail.next().await {
                 Ok(records) => match self.apply(&records, tail.position()) {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        read_errors = 0;
+                        continue;
+                    }
                     Err(error) => {
                         tracing::error!(
                             partition = self.number,
@@ -267,9 +275,13 @@ impl Follower {
                 error = &error as &dyn std::error::Error,
                 "failed to read the event log"
             );
-            // Reading damage again does not help: it is reported when the partition cannot be reopened.
+            read_errors += 1;
+            // Reading damage again does not help: it is reported when the partition cannot be reopened. The same
+            // holds for a file that stays unreadable: without a report the partition would look healthy, and
+            // publish figures that no longer change.
             let reopened = match error {
                 LogError::Damaged { .. } => None,
+                _ if self.log.is_exclusive() && read_errors > MAX_READ_ERRORS => None,
                 _ => self.reopen_tail().await,
             };
             match reopened {
@@ -294,7 +306,11 @@ impl Follower {
         let mut outcomes = self.outcomes.is_wanted().then(RecordOutcomes::new);
         let counts = {
             let mut state = self.state.lock();
-            let counts = applying.apply(&mut state, records, outcomes.as_mut())?;
+            // Under the lock: a checkpoint that waits for it must not write a state that has an event's id and
+            // not its spend.
+            let counts = applying
+                .apply(&mut state, records, outcomes.as_mut())
+                .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
             // Also over offsets without records.
             state.advance(position, records);
             counts

@@ -266,7 +266,7 @@ impl Budgets {
 
     /// Gives a replica the applied catalog, if another one was applied while it was being opened:
     /// [`apply_spec`](Self::apply_spec) reaches only replicas that are in `led`.
-    fn update_catalog(&self, partition: &PartitionReplica) {
+    pub(crate) fn update_catalog(&self, partition: &PartitionReplica) {
         let applied = self.applied.load_full();
         let version = applied.catalog.version;
         if partition.catalog_version() != version {

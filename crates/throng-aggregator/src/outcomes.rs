@@ -1,7 +1,6 @@
 //! What became of events in the log, for callers of this process that wait until theirs are applied.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,6 +10,8 @@ use throng_model::MoneyError;
 /// Records with outcomes that are kept while somebody waits. A caller fetches its own at once, so more only
 /// accumulate if callers go away, or if events of other processes are applied here.
 const MAX_RECORDS: usize = 10_000;
+/// Rejected events of all kept records. A record may have thousands of them.
+const MAX_REJECTED: usize = 100_000;
 
 /// Why an event of the log does not count, besides repetitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,8 @@ struct State {
     /// Callers that wait. Nothing is kept while there are none.
     waiting: usize,
     kept: RecordOutcomes,
+    /// The rejected events in `kept`.
+    rejected: usize,
     /// The outcomes of records before this offset may have been dropped.
     complete_from: u64,
 }
@@ -84,30 +87,37 @@ impl Outcomes {
     }
 
     /// Adds what became of records. To be called before they are reported as applied.
-    pub(super) fn add(&self, mut outcomes: RecordOutcomes) {
+    pub(super) fn add(&self, outcomes: RecordOutcomes) {
         if outcomes.is_empty() {
             return;
         }
         let mut state = self.0.lock();
-        state.kept.append(&mut outcomes);
-        while state.kept.len() > MAX_RECORDS
-            && let Some((dropped, _)) = state.kept.pop_first()
+        // Everybody may have left since the caller asked.
+        if state.waiting == 0 {
+            return;
+        }
+        state.rejected += outcomes.values().map(|outcome| outcome.rejected.len()).sum::<usize>();
+        state.kept.extend(outcomes);
+        while (state.kept.len() > MAX_RECORDS || state.rejected > MAX_REJECTED)
+            && let Some((dropped, outcome)) = state.kept.pop_first()
         {
+            state.rejected -= outcome.rejected.len();
             state.complete_from = dropped + 1;
         }
     }
 }
 
 impl Waiting {
-    /// What became of these records, which are applied. `None` if it is no longer known.
-    pub(super) fn take(&self, records: Range<u64>) -> Option<RecordOutcomes> {
+    /// What became of the records at these offsets, which are applied. `None` if it is no longer known.
+    pub(super) fn take(&self, offsets: &[u64]) -> Option<RecordOutcomes> {
         let mut state = self.0.0.lock();
-        if records.start < state.complete_from {
+        if offsets.iter().any(|offset| *offset < state.complete_from) {
             return None;
         }
-        let offsets: Vec<u64> = state.kept.range(records).map(|(offset, _)| *offset).collect();
-        let taken = offsets.into_iter().filter_map(|offset| state.kept.remove_entry(&offset));
-        Some(taken.collect())
+        let taken: RecordOutcomes =
+            offsets.iter().filter_map(|offset| state.kept.remove_entry(offset)).collect();
+        state.rejected -= taken.values().map(|outcome| outcome.rejected.len()).sum::<usize>();
+        Some(taken)
     }
 }
 
@@ -117,12 +127,15 @@ impl Drop for Waiting {
         state.waiting -= 1;
         if state.waiting == 0 {
             state.kept.clear();
+            state.rejected = 0;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     fn duplicates(offsets: Range<u64>) -> RecordOutcomes {
@@ -152,13 +165,13 @@ mod tests {
             add_effect(&mut applied, place, &effect);
         }
         outcomes.add(applied);
-        assert_eq!(one.take(6..8), Some(RecordOutcomes::new()), "all of them count");
-        let taken = one.take(8..10).unwrap();
+        assert_eq!(one.take(&[6, 7]), Some(RecordOutcomes::new()), "all of them count");
+        let taken = one.take(&[8, 9]).unwrap();
         assert_eq!(taken[&8], RecordOutcome { duplicates: 1, repeated: 1, rejected: Vec::new() });
         let overflow = Rejection::Overflow(MoneyError::Overflow);
         assert_eq!(taken[&9].rejected, [(5, Rejection::TooOld), (6, overflow)]);
         assert_eq!(taken.len(), 2);
-        let taken = two.take(10..11).unwrap();
+        let taken = two.take(&[10]).unwrap();
         assert_eq!(taken[&10].rejected, [(3, Rejection::UnknownAdGroup)]);
     }
 
@@ -170,10 +183,30 @@ mod tests {
             outcomes.add(duplicates(first..first + 1_000));
             assert!(outcomes.0.lock().kept.len() <= MAX_RECORDS);
         }
-        assert_eq!(waiting.take(89_999..90_001), None, "a part of it was dropped");
-        assert_eq!(waiting.take(90_000..90_002).unwrap().len(), 2);
+        assert_eq!(waiting.take(&[89_999, 90_000]), None, "a part of it was dropped");
+        assert_eq!(waiting.take(&[90_000, 90_001]).unwrap().len(), 2);
         drop(waiting);
         assert!(!outcomes.is_wanted());
         assert_eq!(outcomes.0.lock().kept.len(), 0);
+    }
+
+    #[test]
+    fn rejected_events_that_nobody_takes_are_bounded() {
+        let outcomes = Arc::new(Outcomes::default());
+        let waiting = outcomes.wait();
+        for offset in 0..50 {
+            let mut applied = RecordOutcomes::new();
+            for index in 0..10_000 {
+                add_effect(&mut applied, (offset, index), &Ok(EventEffect::UnknownAdGroup));
+            }
+            outcomes.add(applied);
+            assert!(outcomes.0.lock().rejected <= MAX_REJECTED);
+        }
+        assert_eq!(waiting.take(&[0]), None);
+        assert_eq!(waiting.take(&[49]).unwrap()[&49].rejected.len(), 10_000);
+        assert_eq!(outcomes.0.lock().rejected, 90_000);
+        drop(waiting);
+        outcomes.add(duplicates(50..60));
+        assert_eq!(outcomes.0.lock().kept.len(), 0, "nobody waits");
     }
 }

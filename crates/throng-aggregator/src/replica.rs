@@ -259,7 +259,7 @@ impl PartitionReplica {
     }
 
     /// Waits until all is applied that is in the log now. `false` after the timeout.
-    async fn catch_up(&self, timeout: Duration) -> Result<bool, BudgetsError> {
+    pub(super) async fn catch_up(&self, timeout: Duration) -> Result<bool, BudgetsError> {
         let end = self.log.end(self.number).await?;
         Ok(self.wait_until_applied(end, timeout).await)
     }

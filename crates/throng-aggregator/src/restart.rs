@@ -119,8 +119,10 @@ impl Budgets {
                 // It may have been assigned to another process meanwhile.
                 let index = led.iter().position(|known| Arc::ptr_eq(known, failed));
                 let Some(index) = index else { return partition.stop().await };
-                led[index] = partition;
+                led[index] = Arc::clone(&partition);
                 self.led.store(Arc::new(led));
+                // A spec that was applied while the partition was opened has configured the one before it only.
+                self.update_catalog(&partition);
                 // The next tick publishes keyframes.
                 self.ticks.store(0, Ordering::Relaxed);
                 self.clear_partition(number);

@@ -231,6 +231,8 @@ impl SpecApplier {
     ) -> Result<(u64, Plan), Refusal> {
         let CheckedSpec { spec, lake } = planned.checked;
         let _lock = self.running.lock().await;
+        // What was acknowledged is applied under the spec of that time.
+        self.budgets.catch_up().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after
         // it.
         self.budgets.checkpoint().await?;
@@ -262,6 +264,8 @@ impl SpecApplier {
         }
         let spec = Spec { node: known.node.clone(), ..spec };
         let lake = open_lake(&self.data_dir, &spec, &self.query_worker)?;
+        // What was acknowledged is applied under the spec of that time.
+        self.budgets.catch_up().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after
         // it.
         self.budgets.checkpoint().await?;
