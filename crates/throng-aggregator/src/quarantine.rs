@@ -99,6 +99,8 @@ impl Quarantine {
             reason,
             "quarantined a record that cannot be applied"
         );
+        // Limited, as the list is one object that is written as a whole: a producer of invalid
+        // records would make it grow without end.
         if entries.records.len() < MAX_LISTED {
             let reason = reason.to_owned();
             entries.records.insert(offset, QuarantinedRecord { offset, reason, count: 1, at: now });
@@ -109,6 +111,8 @@ impl Quarantine {
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
         let list = {
             let mut entries = self.entries.lock();
+            // Reset before the write: a record that is added meanwhile sets it again, and the next
+            // flush writes it.
             if !std::mem::take(&mut entries.changed) {
                 return Ok(());
             }
