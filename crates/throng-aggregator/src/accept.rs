@@ -63,6 +63,9 @@ impl Accepted {
             let Some(record) = offsets.iter().position(|own| *own == offset) else { continue };
             let before = record.saturating_mul(RECORD_EVENTS);
             for (index, rejection) in outcome.rejected {
+                // The index in the record is not that in the batch, which has events of other
+                // partitions in between. Without this the answer would name events that are not
+                // rejected.
                 if let Some((index, event)) = events.get(before.saturating_add(index)) {
                     answer.reject(*index, problem(&rejection, event));
                 }
@@ -74,6 +77,8 @@ impl Accepted {
     }
 
     fn reject(&mut self, index: usize, problem: EventProblem) {
+        // All are counted and only the first ones listed: a batch of invalid events must not make
+        // an answer of the same size.
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
             self.rejected.push((index, problem));
@@ -134,17 +139,23 @@ impl Budgets {
     /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`]. Never for a
     /// partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
+        // The partitions of this process are stopped: the events would count only when they are led
+        // again.
         if self.closed.load(Ordering::Relaxed) {
             return Err(BudgetsError::Closed);
         }
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
         let applied = self.applied.load_full();
+        // One time for all events, which is also the time of their records: replicas check events
+        // against it. With a later time an event could be accepted here and rejected there.
         let now = self
             .clock
             .time_for(|now| events.iter().all(|e| e.check_time(now, self.dedupe_window).is_ok()));
         for (index, event) in events.into_iter().enumerate() {
             let partition = partition_of(&event.ad_group, self.count);
+            // Before the append: a record cannot be taken back, and each replica and each replay
+            // would have to decode and reject the event again.
             match check(&event, &applied.zones, now, self.dedupe_window) {
                 Ok(()) => by_partition[partition].push((index, event)),
                 Err(problem) => answer.reject(index, problem),
@@ -152,10 +163,14 @@ impl Budgets {
         }
         drop(applied);
         let appends = (0..).zip(by_partition).filter(|(_, events)| !events.is_empty());
+        // Concurrently: otherwise a batch over many partitions would wait for one sync after the
+        // other.
         let appends = appends.map(|(partition, events)| self.append(partition, events, now));
         for part in futures::future::try_join_all(appends).await? {
             answer.add(part);
         }
+        // Each part is in the order of its partition and has the limit for itself: together they
+        // can have more than the limit, and an order that depends on the number of partitions.
         answer.rejected.sort_by_key(|(index, _)| *index);
         answer.rejected.truncate(MAX_PROBLEMS);
         metrics::counter!(metrics::EVENTS_ACCEPTED_TOTAL).increment(answer.accepted);
@@ -193,6 +208,8 @@ impl Budgets {
             }
             None => None,
         };
+        // An unknown outcome is not an error: the events are in the log, and the caller would send
+        // all of them again without effect.
         Ok(match outcomes {
             Some(outcomes) => Accepted::applied(&events, &offsets, position, outcomes),
             None => Accepted::appended(&events, position),
@@ -245,6 +262,8 @@ impl Budgets {
                 self.health.report_problem(kind, &key, detail);
             }
             Some(_) => {}
+            // Both kinds: the errors since the last success can be of both, and the other one would
+            // stay open for ever.
             None if self.refusing.lock().remove(&partition) => {
                 self.health.clear_problem(ProblemKind::Disk, &key);
                 self.health.clear_problem(ProblemKind::Log, &key);

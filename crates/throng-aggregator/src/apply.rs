@@ -80,6 +80,8 @@ async fn replay(
         while state.offset < end {
             let records = tail.next().await?;
             counts += applying.apply(state, &records, None)?;
+            // By the tail and not by the last record: the last offsets of a topic may have no
+            // record, and the loop would wait for one.
             state.advance(tail.position(), &records);
         }
     }
@@ -107,14 +109,20 @@ pub(super) async fn replay_and_quarantine(
     loop {
         match replay(&applying, state, log).await {
             Err(BudgetsError::Panicked { offset, .. }) if failing < MAX_FAILING_RECORDS => {
+                // Only in the second pass is the offset that of the record: before, it is the first
+                // offset of a batch, and a valid record would be skipped.
                 if applying.one_by_one {
                     failing += 1;
                     quarantine.add(offset, "applying it panics", now);
+                    // Now and not with the next checkpoint: if this process ends before that one,
+                    // the next process would have to find the record again by failing at it.
                     let flushed = quarantine.flush().await;
                     flushed
                         .map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
                 }
                 applying.one_by_one = true;
+                // The panic has left the figures half changed: with them, a part of an event could
+                // count twice or be missing.
                 *state = restore()?;
             }
             other => return other,
@@ -142,6 +150,8 @@ impl Applying<'_> {
                 // Also after records that have no events.
                 decoded.first = record.offset;
             }
+            // Also if this version could apply it: a replica that has skipped it before would have
+            // other figures.
             if self.quarantine.contains(record.offset) {
                 refused += 1;
                 continue;
@@ -160,11 +170,15 @@ impl Applying<'_> {
                 index += 1;
             });
             if let Err(problem) = read {
+                // None of its events: otherwise it would depend on the position of the error which
+                // of them count.
                 decoded.truncate(before);
                 refused += 1;
                 let reason = format!("it is not a throng.events.v1.Events message: {problem}");
                 self.quarantine.add(record.offset, &reason, self.now);
             }
+            // After each record in the second pass: the offset of a panic is then that of one
+            // record.
             if decoded.events.len() >= EVENTS_PER_BATCH || self.one_by_one {
                 counts += self.apply_events(state, &decoded, outcomes.as_deref_mut())?;
                 decoded.truncate(0);
@@ -197,6 +211,8 @@ impl Applying<'_> {
             partition: self.number,
             offset: decoded.first,
         })?;
+        // An id whose run cannot be read counts as seen, so events would be left out as duplicates.
+        // The state is dropped, and the runs are read again.
         match state.engine.has_failed() {
             false => Ok(counts),
             true => Err(BudgetsError::Unavailable { partition: self.number }),
@@ -259,6 +275,8 @@ impl Follower {
                         read_errors = 0;
                         continue;
                     }
+                    // The state may be half changed or lack events: reading on would publish wrong
+                    // figures. It is restored from the checkpoint instead.
                     Err(error) => {
                         tracing::error!(
                             partition = self.number,
@@ -305,6 +323,8 @@ impl Follower {
         };
         let mut outcomes = self.outcomes.is_wanted().then(RecordOutcomes::new);
         let counts = {
+            // Figures and offset change under one lock: a checkpoint in between would have events
+            // after its offset, and a replay would apply them again.
             let mut state = self.state.lock();
             // Under the lock: a checkpoint that waits for it must not write a state that has an event's id and
             // not its spend.
@@ -330,6 +350,8 @@ impl Follower {
     /// offset: it is not the log that the state was made of, and reading on would skip or repeat events.
     async fn reopen_tail(&self) -> Option<Box<dyn Tail>> {
         loop {
+            // Before the first attempt too: with a tail that opens and then fails, this would be a
+            // loop without a pause.
             tokio::time::sleep(RETRY_DELAY).await;
             let from = self.state.lock().offset;
             let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);

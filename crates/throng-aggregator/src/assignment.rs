@@ -21,6 +21,8 @@ pub async fn follow_assignment(
     shutdown: CancellationToken,
 ) {
     loop {
+        // The newest assignment, whatever ended the wait: an older one could open a partition again
+        // that was revoked meanwhile, and fence its leader.
         let wanted = assignment.partitions();
         let result = budgets.set_assignment(&wanted).await;
         tracing::info!(partitions = ?budgets.led_partitions(), "leading partitions");
@@ -41,6 +43,7 @@ pub async fn follow_assignment(
             () = fenced(&budgets) => {}
         }
     }
+    // At a shutdown too: the last checkpoints save the next leaders a replay.
     if let Err(error) = budgets.set_assignment(&[]).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "failed to revoke partitions");
     }
@@ -73,6 +76,8 @@ pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
     };
     match keyframes {
         Ok(frames) => {
+            // First, because a partition without a leader publishes nothing: its last figures may
+            // be only here.
             frames.iter().for_each(|frame| _ = deps.budgets.apply_frame(frame, &*deps.gate));
             deps.host.figures_changed();
         }
@@ -85,6 +90,8 @@ pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
     let mut followers = tokio::task::JoinSet::new();
     for partition in 0..deps.budgets.partitions() {
         let (deps, shutdown) = (deps.clone(), shutdown.clone());
+        // A task for each partition: an error or a slow read of one must not delay the frames of
+        // others.
         followers.spawn(async move {
             while !shutdown.is_cancelled() {
                 let followed = tokio::select! {
@@ -119,6 +126,8 @@ async fn follow_partition(
         for frame in frames.next().await? {
             changed |= deps.budgets.apply_frame(&frame, &*deps.gate);
         }
+        // Once for all frames that were read: whoever shows figures reads all of them again at each
+        // call.
         if changed {
             deps.host.figures_changed();
         }

@@ -28,6 +28,8 @@ pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), Micros>);
 impl WrittenDays {
     /// Whether the day has to be written; from then on it counts as written.
     pub(super) fn changes(&mut self, name: &AdGroupName, day: BudgetDay, actual: Micros) -> bool {
+        // Before the write is known to succeed. If it fails, `clear` has to be called: otherwise
+        // the ledger would not get this figure.
         self.0.insert((day, name.clone()), actual) != Some(actual)
     }
 
@@ -54,6 +56,8 @@ impl Budgets {
             let mut earlier: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
                 partition.days(now).into_iter().collect();
             for state in partition.states(now) {
+                // A replica has the previous ad groups for a moment while a spec is applied. A
+                // removed one has no budget to write.
                 let Some(zone) = applied.zones.get(&state.name) else { continue };
                 let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
@@ -63,6 +67,8 @@ impl Budgets {
                     budget,
                     actual,
                 };
+                // At every call, without a comparison: the budget can change while the spend does
+                // not.
                 rows.today.push(row(today, actual));
                 let spent = earlier.remove(&state.name).unwrap_or_default();
                 for (day, actual) in spent.into_iter().filter(|(day, _)| *day != today) {

@@ -94,6 +94,8 @@ pub(super) fn for_gates(
             include: ad_group.include.clone(),
             exclude: ad_group.exclude.clone(),
             currency: Some(currency(spec, ad_group)),
+            // At least one micro: a gate that counted 0 for its own insertions would not limit them
+            // until the feed has their spend.
             expected: price(ad_group)
                 .0
                 .times_share(ad_group.impression_rate * ad_group.action_rate)

@@ -87,6 +87,8 @@ impl CheckpointStore {
     /// [`CheckpointError::Fenced`] if another replica has replaced it since.
     pub(super) async fn write(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let (name, bytes) = (name(self.partition), checkpoint.encode());
+        // Twice: after a lost answer the second write names the version of this replica's own
+        // object. If that one is refused too, there is another writer.
         for _ in 0..2 {
             let written =
                 self.objects.compare_and_swap(&name, bytes.clone(), self.version.as_deref()).await;
@@ -124,6 +126,8 @@ impl Checkpoint {
     }
 
     fn decode(bytes: &[u8], partition: u32) -> Result<Self, String> {
+        // Before any field is read: a damaged field could look like another format or partition,
+        // and the error would give the wrong advice.
         let body = verify_checksum(bytes).map_err(|error| error.to_string())?;
         if body.len() < HEAD {
             return Err(ChecksumError::Truncated.to_string());
@@ -140,6 +144,8 @@ impl Checkpoint {
                 "it has format {format}, and this version reads {FORMAT}: {age} version of throng wrote it"
             ));
         }
+        // An object that was copied to the name of another partition: its offset is one of another
+        // log, and its ad groups are not of this one.
         if four(12) != partition {
             return Err("it belongs to another partition".to_owned());
         }

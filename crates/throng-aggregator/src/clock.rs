@@ -40,10 +40,13 @@ impl ClockFilter {
     fn advance(&mut self, wall: Timestamp, elapsed: Duration) -> Timestamp {
         let paced = self.at.plus(elapsed.saturating_sub(self.elapsed));
         self.elapsed = elapsed;
+        // A step back is followed too: an earlier time closes no windows. It also ends a pending
+        // step forward: the clock was wrong.
         if wall <= paced.plus(TOLERANCE) {
             (self.ahead_since, self.confirmed, self.at) = (None, false, wall);
             return wall;
         }
+        // Measured by the timer: the clock that has stepped does not know for how long.
         let since = *self.ahead_since.get_or_insert(elapsed);
         let needed = if self.confirmed { ACCEPT_CONFIRMED_STEP_AFTER } else { ACCEPT_STEP_AFTER };
         let accepted = elapsed.saturating_sub(since) >= needed;
@@ -72,6 +75,8 @@ impl SteadyClock {
     /// alone. `is_valid`: whether all events are valid at a time.
     pub(super) fn time_for(&self, mut is_valid: impl FnMut(Timestamp) -> bool) -> Timestamp {
         let (steady, wall) = (self.now(), self.clock.now());
+        // Only events that are valid by the system's clock alone are evidence for it. Events that
+        // are valid by both, or by neither, say nothing about a step.
         if wall.since(steady) <= TOLERANCE || is_valid(steady) || !is_valid(wall) {
             return steady;
         }
@@ -82,6 +87,7 @@ impl SteadyClock {
 
     /// Whether the system's clock has stepped forward and the step is not accepted yet.
     pub(super) fn has_pending_step(&self) -> bool {
+        // Advances the filter: a step since the last call is not known to it before.
         self.now();
         self.filter.lock().ahead_since.is_some()
     }

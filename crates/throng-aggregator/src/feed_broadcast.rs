@@ -35,6 +35,8 @@ pub(super) struct EncodedFrame {
 impl EncodedFrame {
     pub(super) fn new(frame: &Frame) -> Self {
         let newest = with_length(&frame.encode());
+        // Without a log position both formats have the same bytes: a second encoding would only
+        // cost time.
         let v1 = match frame.log_position {
             Some(_) => with_length(&frame.encode_format_1()),
             None => newest.clone(),

@@ -71,12 +71,16 @@ impl FeedState {
         let mut partitions = self.partitions();
         let known = partitions.get_mut(&frame.partition);
         if let Some(known) = &known
+            // Epoch before version: a leader that was replaced may have published more versions
+            // than its successor, and its figures no longer count.
             && (frame.epoch, frame.version) <= (known.epoch, known.version)
         {
             return ApplyOutcome::Outdated;
         }
         let entries = frame.entries.iter().map(|entry| (entry.index.0, *entry));
         match (frame.kind, known) {
+            // Not only an equal base: entries are absolute, so a delta from an older base also has
+            // all changes since this version. A base of another epoch is one of other versions.
             (FrameKind::Delta { base_version }, Some(feed))
                 if feed.epoch == frame.epoch && base_version <= feed.version =>
             {

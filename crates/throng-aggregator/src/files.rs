@@ -72,6 +72,8 @@ pub(super) async fn store(
 ) -> Result<File, BoxError> {
     let path = objects.root().join(object);
     let file = blocking(move || write(&path, &content)).await?;
+    // Before any checkpoint names it: a file that only this disk has could not be read by the next
+    // leader.
     objects.upload(object).await?;
     Ok(file)
 }
@@ -84,8 +86,11 @@ fn write(path: &Path, content: &[u8]) -> io::Result<File> {
     let aside = path.with_extension("aside");
     let mut file = File::create(&aside)?;
     file.write_all(content)?;
+    // Before the rename: after a loss of power the name could refer to a file without contents.
     file.sync_all()?;
     std::fs::rename(&aside, path)?;
+    // The entry of the folder too: otherwise the file may be missing after a loss of power,
+    // although a checkpoint names it.
     File::open(folder)?.sync_all()?;
     File::open(path)
 }
@@ -112,6 +117,8 @@ pub(super) async fn remove_orphans(
     needed: &HashSet<String>,
     now: Timestamp,
 ) {
+    // Only a clean-up: a store that cannot list its objects must not keep the partition from being
+    // opened.
     let Ok(listed) = objects.list(folder).await else { return };
     let is_old = |found: &ObjectMeta| now.since(found.modified) > ORPHAN_AGE;
     let orphans = listed.into_iter().filter(|found| !needed.contains(&found.name) && is_old(found));

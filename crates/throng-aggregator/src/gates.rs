@@ -31,6 +31,8 @@ impl Gates {
     /// Records what a gate has applied. `false` if there are too many gates to record another one.
     pub(super) fn report(&self, id: &str, versions: Vec<(u32, u64)>, at: Timestamp) -> bool {
         let mut gates = self.0.lock();
+        // A known gate is never refused. New names are limited, as a client that sends another name
+        // each time would fill the memory.
         if gates.len() >= MAX_GATES && !gates.contains_key(id) {
             gates.retain(|_, gate| at.since(gate.at) < REPORT_TTL);
             if gates.len() >= MAX_GATES {

@@ -47,6 +47,8 @@ pub(super) async fn load(
     for name in names {
         let run = files::load(objects, &object(partition, &name), read).await;
         let run = run.map_err(failed(partition))?;
+        // The name follows from the contents. With a run of other ids, duplicates would count, and
+        // events that are new would not.
         if run.name() != name {
             let source =
                 io::Error::new(io::ErrorKind::InvalidData, "its contents do not match its name");
@@ -71,6 +73,8 @@ pub(super) async fn save(
     state: &Mutex<PartitionState>,
 ) -> Result<Vec<String>, BudgetsError> {
     let mut unneeded = Vec::new();
+    // A copy of the list: the lock is not held during the writes, so that events are applied
+    // meanwhile.
     let unsaved = state.lock().engine.unsaved_id_runs();
     for run in unsaved {
         let Some(content) = run.unsaved() else { continue };

@@ -33,6 +33,8 @@ impl KafkaFeed {
 impl Feed for KafkaFeed {
     async fn publish(&self, frame: Arc<Frame>, now: Timestamp) -> Result<(), LogError> {
         let bytes = Bytes::from(frame.encode());
+        // In the topic first: followers read only there, and a table that fails must not keep the
+        // frame from them.
         self.frames.append(frame.partition, now, vec![bytes.clone()]).await?;
         if frame.kind == FrameKind::Keyframe {
             // A leader that was replaced may overwrite a newer keyframe with its own for a moment. That is
@@ -83,6 +85,8 @@ impl FrameStream for KafkaFrames {
         for record in records {
             match Frame::decode(&record.value) {
                 Ok(frame) => frames.push(Arc::new(frame)),
+                // Skipped: a stream that ended here would begin before the same record again, and
+                // never pass it. The next keyframe closes the gap.
                 Err(error) => tracing::warn!(
                     partition = self.partition,
                     offset = record.offset,

@@ -218,6 +218,7 @@ impl Budgets {
         self.led.store(Arc::new(led.clone()));
         for partition in revoked {
             partition.stop().await;
+            // Another leader has replaced the checkpoint: the write would be refused.
             if partition.is_fenced() {
                 continue;
             }
@@ -236,6 +237,8 @@ impl Budgets {
             if led.iter().any(|p| p.number() == *number) {
                 continue;
             }
+            // A standby replica has applied the events already: a replay would leave the partition
+            // without a leader for longer.
             let opened = match self.standbys.take(*number) {
                 Some(replica) => {
                     let epoch = self.liveness.epoch(*number);
@@ -282,6 +285,8 @@ impl Budgets {
         role: ReplicaRole,
     ) -> Result<Arc<PartitionReplica>, BudgetsError> {
         let applied = self.applied.load_full();
+        // For one opening as the leader, whose checkpoint stores the new offset. A standby replica
+        // writes no checkpoint, so the loss would have to be accepted again.
         let accept_loss =
             role == ReplicaRole::Leader && self.accept_log_loss.lock().contains(&number);
         let opened = PartitionReplica::open(replica::ReplicaConfig {
@@ -335,6 +340,8 @@ impl Budgets {
 
     /// The feed from now on: keyframes first.
     pub fn subscribe(self: Arc<Self>, format: FeedFormat) -> Subscription {
+        // Before the keyframes are made: a frame in between is in both then, and a gate ignores it
+        // the second time. The other way round it would be in neither.
         let frames = self.frames.subscribe();
         Subscription::new(self, frames, format)
     }
@@ -414,6 +421,8 @@ impl Budgets {
         // The next tick publishes keyframes.
         self.ticks.store(0, Ordering::Relaxed);
         let led: Vec<Frame> = self.led.load().iter().map(|led| led.keyframe()).collect();
+        // As in `forward`: a frame that is forwarded in between could reach subscribers before its
+        // base.
         let _forwarding = self.forwarding.lock();
         for keyframe in &led {
             self.feed_state.apply(keyframe);
@@ -449,6 +458,7 @@ impl Budgets {
             self.ticks.fetch_add(1, Ordering::Relaxed).is_multiple_of(KEYFRAME_INTERVAL);
         let led = self.led.load_full();
         let mut sends = Vec::new();
+        // Neither has figures that count: another leader has newer ones, or they are half changed.
         for partition in led.iter().filter(|p| !p.is_fenced() && !p.is_failed()) {
             if partition.is_superseded() {
                 // Followers ignore a frame of a lower epoch, but its record moves the feed's end. As long
@@ -462,6 +472,8 @@ impl Budgets {
             let frame = Arc::new(if keyframes { partition.keyframe() } else { delta });
             sends.push(self.feed.publish(frame, now));
         }
+        // Concurrently: a broker that is slow must not delay the frames of partitions on other
+        // brokers.
         for sent in futures::future::join_all(sends).await {
             if let Err(error) = sent {
                 // A delta needs the one before it, which followers may not have: keyframes come next.
@@ -486,6 +498,8 @@ impl Budgets {
                 self.ticks.store(0, Ordering::Relaxed);
             }
         }
+        // Only of the newest frames: frames of a replaced leader do not show that the current one
+        // is alive, and the standby replica would wait.
         if outcome.is_newest() {
             self.liveness.record(frame);
             let age = self.clock.now().since(frame.at).as_secs_f64();
@@ -506,6 +520,8 @@ impl Budgets {
 
     /// Sends a frame to the gate of this process and to the subscribers of this node.
     fn send_to_gates(&self, frame: &Frame, gate: &dyn FrameSink) {
+        // The gate has missed a frame. The figures of this process include this one, so their
+        // keyframe closes the gap.
         if !gate.apply_frame(frame)
             && let Some(keyframe) = self.feed_state.keyframe(frame.partition)
         {
@@ -531,6 +547,8 @@ impl Budgets {
         // Not all at once: encoding a state keeps a processor busy for a while.
         let now = self.clock.now();
         let written = futures::stream::iter(led)
+            // Its writes are refused: each would be reported as a problem, although the other
+            // leader's checkpoint is the right one.
             .filter(|partition| std::future::ready(!partition.is_fenced()))
             .map(|partition| async move {
                 let written = partition.checkpoint_at(now).await;
@@ -538,6 +556,8 @@ impl Budgets {
                 written
             })
             .buffer_unordered(CONCURRENT_CHECKPOINTS);
+        // All first, and then the error: one partition that fails must not keep the others from
+        // being written.
         written.collect::<Vec<_>>().await.into_iter().collect()
     }
 
@@ -547,6 +567,8 @@ impl Budgets {
     /// [`BudgetsError`].
     pub async fn close(&self) -> Result<(), BudgetsError> {
         self.closed.store(true, Ordering::Relaxed);
+        // Before the checkpoint: what is applied after it would have to be replayed at the next
+        // start.
         for partition in self.led.load_full().iter() {
             partition.stop().await;
         }

@@ -50,6 +50,8 @@ impl RecentFrames {
     /// The frames from `position` on.
     fn since(&self, position: u64) -> Vec<Arc<Frame>> {
         let start = self.end - self.frames.len() as u64;
+        // A reader that lags further gets all that is kept: it begins with a keyframe, or the
+        // versions show the gap.
         let skip = usize::try_from(position.saturating_sub(start)).unwrap_or(usize::MAX);
         self.frames.iter().skip(skip).map(Arc::clone).collect()
     }
@@ -82,6 +84,8 @@ impl Feed for LocalFeed {
             partition.recent.lock().frames.front().map(Arc::clone)
         };
         let first = self.partitions.iter().filter_map(first);
+        // The first frame is a delta if there were too many after the keyframe: without its base
+        // nobody can apply it.
         Ok(first.filter(|frame| frame.kind == FrameKind::Keyframe).collect())
     }
 

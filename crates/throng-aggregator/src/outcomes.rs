@@ -101,6 +101,8 @@ impl Outcomes {
         while (state.kept.len() > MAX_RECORDS || state.rejected > MAX_REJECTED)
             && let Some((dropped, outcome)) = state.kept.pop_first()
         {
+            // So that `take` answers that it does not know: a list without the dropped rejections
+            // would have these events as accepted.
             state.rejected -= outcome.rejected.len();
             state.complete_from = dropped + 1;
         }
@@ -125,6 +127,8 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         let mut state = self.0.0.lock();
         state.waiting -= 1;
+        // What is left is of callers that went away, or of events of other processes: nobody takes
+        // it, and it would stay in memory.
         if state.waiting == 0 {
             state.kept.clear();
             state.rejected = 0;

@@ -41,10 +41,14 @@ async fn verify(
     if start > checkpoint {
         return Err(BudgetsError::LogGap { partition, checkpoint, start });
     }
+    // Nothing to compare with: no record was applied yet, a marker of a transaction was the last,
+    // or a loss was accepted.
     let Some(wanted) = state.last_record else { return Ok(()) };
+    // Retention may have deleted it: only the records from the checkpoint on are needed.
     let Some(before) = checkpoint.checked_sub(1).filter(|before| *before >= start) else {
         return Ok(());
     };
+    // A limit of 0 bytes still returns the first record, and no more.
     let records = log.read(partition, before, 0).await?;
     match records.first() {
         Some(record) if record.offset == before => {
@@ -77,10 +81,16 @@ async fn continue_after_loss(
         BudgetsError::LogBehind { checkpoint, end, .. } => {
             if log.skip_to(partition, checkpoint).await? { checkpoint } else { end }
         }
+        // Its records may be of events that the state has counted already, and no offset shows
+        // which: all of them are left out.
         BudgetsError::OtherLog { .. } => log.end(partition).await?,
         BudgetsError::LogGap { start, .. } => start,
+        // The log could not be read: that is not the loss that was accepted, and it may be
+        // complete.
         other => return Err(other),
     };
+    // The record before the new offset was not applied: compared with the old checksum, the log
+    // would be refused at each start.
     state.last_record = None;
     tracing::warn!(
         partition,

@@ -99,6 +99,8 @@ impl Quarantine {
             reason,
             "quarantined a record that cannot be applied"
         );
+        // Limited, as the list is one object that is written as a whole: a producer of invalid
+        // records would make it grow without end.
         if entries.records.len() < MAX_LISTED {
             let reason = reason.to_owned();
             entries.records.insert(offset, QuarantinedRecord { offset, reason, count: 1, at: now });
@@ -107,10 +109,23 @@ impl Quarantine {
 
     /// Writes the list, if records were added since the last time.
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
+        let written = self.write().await;
+        // Another process has written the list in between, or the write failed: the next checkpoint tries again.
+        // Without it, that checkpoint would move past records that the stored list does not have.
+        if !matches!(written, Ok(true)) {
+            self.entries.lock().changed = true;
+        }
+        written.map(|_| ())
+    }
+
+    /// Writes the list if it has changed. `false` if another process writes it at the same time.
+    async fn write(&self) -> throng_objects::Result<bool> {
         let list = {
             let mut entries = self.entries.lock();
+            // Reset before the write: a record that is added meanwhile sets it again, and the next
+            // flush writes it.
             if !std::mem::take(&mut entries.changed) {
-                return Ok(());
+                return Ok(true);
             }
             QuarantineList {
                 total: entries.total,
@@ -127,11 +142,9 @@ impl Quarantine {
                 .await?
                 .is_some()
             {
-                return Ok(());
+                return Ok(true);
             }
         }
-        // Another process has written the list in between: the next checkpoint tries again.
-        self.entries.lock().changed = true;
-        Ok(())
+        Ok(false)
     }
 }

@@ -89,6 +89,7 @@ struct FailureGuard(Arc<AtomicBool>);
 
 impl Drop for FailureGuard {
     fn drop(&mut self) {
+        // Not when the task is aborted: it is stopped on purpose then, and its state is whole.
         if std::thread::panicking() {
             self.0.store(true, Ordering::Relaxed);
         }
@@ -133,19 +134,27 @@ impl PartitionReplica {
         let (mut store, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
         let now = clock.now();
         let stored_epoch = found.as_ref().map_or(0, |c| c.epoch);
+        // Above both: a standby replica publishes under an epoch that is in no checkpoint, and
+        // gates ignore figures of a lower one.
         let epoch = next_epoch(stored_epoch.max(observed_epoch), now);
         let replica = SystemEntropy.next_u64();
         let files = load_files(&*objects, number, found.as_ref()).await?;
         let source =
             RestoreSource { number, ad_groups, epoch, catalog_version, now, dedupe_window, files };
         let mut state = source.state(found)?;
+        // Before anything is written: a log that does not belong to the checkpoint is refused
+        // without a change of either.
         position::check(number, &mut state, &*log, config.accept_loss).await?;
         let bytes = state.engine.checkpoint(state.position());
         let checkpoint = Checkpoint { partition: number, epoch, replica, state: bytes };
         if role == ReplicaRole::Leader {
             write_first_checkpoint(&mut store, &checkpoint, log.is_exclusive()).await?;
+            // Only after the fencing: before it, the previous leader could write a checkpoint that
+            // names a file which is removed here.
             remove_orphans(&*objects, number, &source, now).await;
         }
+        // From memory: the object may be a later one by now, and the second pass has to begin at
+        // the same record.
         let restore = || source.state(Some(checkpoint.clone()));
         let (replayed, tail) =
             replay_and_quarantine(&quarantine, &mut state, restore, &*log, (now, dedupe_window))
@@ -221,6 +230,8 @@ impl PartitionReplica {
         self.observe_epoch(epoch);
         let mut attempts = 0;
         loop {
+            // At each attempt: the write replaces the version that is read here, so that a
+            // checkpoint in between is detected.
             let found = self.store.lock().await.read().await?;
             self.detach_slice_files(found.as_ref(), now)?;
             let bumped = self.bump_epoch(found.map_or(0, |checkpoint| checkpoint.epoch), now).await;
@@ -318,6 +329,8 @@ impl PartitionReplica {
     /// replica that is fenced would publish frames that win over those of the leader.
     async fn bump_epoch(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
         let epoch = next_epoch(epoch.max(self.observed_epoch.load(Ordering::Relaxed)), now);
+        // Held to the end: a checkpoint between the write and the new epoch would store the old one
+        // again, and the next leader could choose one that is used already.
         let mut store = self.store.lock().await;
         self.write_checkpoint(&mut store, epoch, now).await?;
         let mut state = self.state.lock();
@@ -418,11 +431,15 @@ impl PartitionReplica {
     /// [`CheckpointError::Fenced`] if another process leads the partition; this replica must be dropped.
     pub(super) async fn checkpoint(&self, now: Timestamp) -> Result<(), BudgetsError> {
         let partition = self.number;
+        // Its state may be half changed: the next leader would continue from it.
         if self.is_failed() {
             return Err(BudgetsError::Unavailable { partition });
         }
+        // Before the checkpoint: no replay reads these records after it, so they would never be
+        // listed again.
         let flushed = self.quarantine.flush().await;
         flushed.map_err(|source| BudgetsError::Quarantine { partition, source })?;
+        // One write at a time: otherwise an older state could replace that of a later write.
         let mut store = self.store.lock().await;
         let (epoch, offset) = {
             let state = self.state.lock();
@@ -452,6 +469,8 @@ impl PartitionReplica {
         let unneeded = ids::save(&*self.objects, self.number, &self.state).await?;
         let (checkpoint, offset, named) = {
             let mut state = self.state.lock();
+            // Checked again here: the task may have failed meanwhile, and a half changed state must
+            // not be stored.
             if self.is_failed() || state.engine.has_failed() {
                 return Err(BudgetsError::Unavailable { partition: self.number });
             }
@@ -461,9 +480,12 @@ impl PartitionReplica {
             let runs = runs.iter().map(|run| ids::object(partition, run));
             let slice_files = state.engine.take_dropped_slice_files();
             let dropped = runs.chain(slice_files.iter().map(slice_file));
+            // Only noted: the stored checkpoint names them until the write below has succeeded.
             self.unneeded.lock().add(unneeded.into_iter().chain(dropped), now);
             let named: HashSet<String> =
                 state.engine.slice_file_names().iter().map(slice_file).collect();
+            // Under the same lock as the offset: an event that is applied in between would be in
+            // the state and after its offset.
             let bytes = state.engine.checkpoint(state.position());
             (Checkpoint { partition, epoch, replica, state: bytes }, state.offset, named)
         };

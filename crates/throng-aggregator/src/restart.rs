@@ -27,6 +27,9 @@ impl Restart {
     /// The next attempt: the backoff starts from the minimum if the partition has not failed for some time.
     fn after(before: Option<Self>, now: Duration) -> Self {
         match before {
+            // It has failed again soon, most likely for the same reason. Each attempt reads the
+            // checkpoint and replays the log: without a longer pause it would take the time of the
+            // other partitions.
             Some(before) if now < before.due + before.backoff => {
                 let backoff = (before.backoff * 2).min(MAX_BACKOFF);
                 Self { due: before.due.max(now) + backoff, backoff }
@@ -70,6 +73,8 @@ impl Budgets {
                 self.health.report_problem(kind, &key, with_causes(error));
             }
             None => {
+                // All kinds: which of them were reported depends on errors that are no longer
+                // known.
                 for kind in [
                     ProblemKind::Disk,
                     ProblemKind::Partition,
@@ -86,10 +91,14 @@ impl Budgets {
     /// backoff if that does not work.
     pub(super) async fn restart_failed(&self) {
         let led = self.led.load_full();
+        // A fenced one is opened by `set_assignment`, if it still belongs to this process: opened
+        // here, it would fence its new leader.
         for failed in led.iter().filter(|partition| partition.is_failed() && !partition.is_fenced())
         {
             let number = failed.number();
             let now = self.clock.elapsed();
+            // In each round, also while the backoff lasts: the partition is not aggregated until
+            // then.
             self.health.report_problem(
                 ProblemKind::Partition,
                 &partition_problem_key(number),
@@ -110,7 +119,13 @@ impl Budgets {
 
     async fn restart(&self, failed: &Arc<PartitionReplica>) {
         let number = failed.number();
+        // `set_assignment` could open the same partition meanwhile, and one replica would fence the
+        // other.
         let _assignment = self.assignment.lock().await;
+        // It may have been assigned to another process before the lock: opening it would fence that process.
+        if !self.led.load().iter().any(|known| Arc::ptr_eq(known, failed)) {
+            return failed.stop().await;
+        }
         failed.stop().await;
         match self.open(number, ReplicaRole::Leader).await {
             Ok(partition) => {

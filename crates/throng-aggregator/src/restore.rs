@@ -41,11 +41,15 @@ pub(super) async fn history_of(
     now: Timestamp,
 ) -> Result<Option<SpendHistory>, BudgetsError> {
     let (_, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
+    // An ad group that has not spent has an empty history; `None` would say that the spec does not
+    // have it.
     let Some(found) = found else {
         return Ok(SpendHistory::of(&Engine::new(number, 0, 0, ad_groups), ad_group, now));
     };
     let named = named_files(number, &found.state)?;
     let slices = slices::load(&*objects, number, named.slices).await?;
+    // Without the runs of ids: they are needed to apply events alone, and reading them would make
+    // each request slow.
     let restored = Engine::restore_figures(&found.state, number, ad_groups, now, &slices);
     let (engine, _) =
         restored.map_err(|source| BudgetsError::State { partition: number, source })?;
@@ -104,6 +108,8 @@ impl RestoreSource {
                     .map_err(|source| BudgetsError::State { partition: number, source })?
             }
         };
+        // After the restore: the engine compares it with the window of the checkpoint. If it is
+        // longer now, ids are missing, and events of that time could count twice.
         engine.set_dedupe_window(self.dedupe_window, self.now);
         let LogPosition { next_offset: offset, last_record } = position;
         Ok(PartitionState { engine, offset, last_record, epoch })

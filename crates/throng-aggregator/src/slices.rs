@@ -33,6 +33,7 @@ pub(super) async fn load(
             Ok(file) => file,
             Err(source) => return Err(BudgetsError::Slices { object, source }),
         };
+        // The name follows from the contents: another file would replace the spend of past days.
         if file.name() != name {
             let source =
                 io::Error::new(io::ErrorKind::InvalidData, "its contents do not match its name");
@@ -60,11 +61,14 @@ pub(super) async fn save(
         state.engine.pack_closed_slices(now);
         state.engine.unsaved_slice_files()
     };
+    // Without the lock, so that events are applied during the writes.
     for (name, content) in unsaved {
         let object = object(partition, &name);
         if let Err(source) = files::store(objects, &object, content).await {
             return Err(BudgetsError::Slices { object, source });
         }
+        // Not before it is stored: from here on checkpoints name the file and do not have its
+        // contents.
         state.lock().engine.slice_file_saved(&name);
     }
     Ok(())

@@ -134,6 +134,8 @@ impl Budgets {
             }
         }
         for number in wanted.iter().filter(|number| !before.contains(number)) {
+            // Before the replica is opened, which takes a while: a spec that is applied meanwhile
+            // has to be noticed below.
             let version = self.catalog().version;
             let partition = match self.open(*number, ReplicaRole::Standby).await {
                 Ok(partition) => partition,
@@ -143,6 +145,8 @@ impl Budgets {
                         error = &error as &dyn std::error::Error,
                         "failed to open a standby replica"
                     );
+                    // The next poll tries again. Until then the partition has no standby replica,
+                    // and its leader is not affected.
                     continue;
                 }
             };
@@ -271,9 +275,13 @@ struct Standby {
 impl Standby {
     async fn run(mut self) {
         let mut ticks = tokio::time::interval(self.interval.max(MIN_TICK));
+        // After a pause one tick and not all that were missed: each may publish a keyframe of all
+        // figures.
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            // In every state: closing also takes the samples of the charts, which would have a gap
+            // after a promotion.
             self.partition.close(self.clock.now());
             let before = self.state;
             if let Err(error) = self.step().await {
@@ -321,6 +329,8 @@ impl Standby {
         let Some((epoch, frame_at)) = self.liveness.last(number) else { return Ok(()) };
         let timeout = self.interval + LEADER_TIMEOUT;
         self.state = match self.state {
+            // Not before this replica has followed for that long: it has not had the time to
+            // receive a frame.
             StandbyState::Following if frame_at.max(self.started_at).elapsed() < timeout => {
                 StandbyState::Following
             }
@@ -330,6 +340,8 @@ impl Standby {
                 return Ok(());
             }
             StandbyState::Suspecting { feed_end, log_end, .. } => {
+                // Asked at the brokers: a frame that is on its way to this process is in the feed
+                // already.
                 let is_silent = self.feed.end(number).await? == feed_end;
                 match is_silent && self.partition.applied() >= log_end {
                     true => StandbyState::Publishing { epoch: epoch.saturating_add(1) },

@@ -33,6 +33,8 @@ impl StatusTransitions {
                 });
             }
         }
+        // Of removed ad groups and of partitions that were revoked: the map would grow to every ad
+        // group that there ever was.
         if self.0.len() > states.len() {
             self.0.retain(|name, _| states.iter().any(|s| s.name == *name));
         }

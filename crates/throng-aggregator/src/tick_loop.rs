@@ -29,6 +29,7 @@ pub async fn run(deps: AggregatorDeps, shutdown: CancellationToken) {
     loops.spawn(async move { record_transitions_loop(&b, &stop_b).await });
     loops.spawn(async move { maintenance_loop(&c, &stop_c).await });
     while loops.join_next().await.is_some() {}
+    // The last spend before the stop; otherwise the ledger would have it only after the next start.
     write_budget_days(&deps, &mut WrittenDays::default()).await;
 }
 
@@ -66,11 +67,15 @@ async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => break,
             _ = ticks.tick() => {}
         }
+        // Before the checkpoints: a partition that has failed has none to write until it is open
+        // again.
         deps.budgets.reclaim_superseded().await;
         deps.budgets.restart_failed().await;
         deps.budgets.probe_refusing().await;
         let now = deps.clock.elapsed();
         if now >= checkpoint_at {
+            // From now and not from the time that was due: after a slow round, several checkpoints
+            // would follow each other.
             checkpoint_at = now + CHECKPOINT_INTERVAL;
             if let Err(error) = deps.budgets.checkpoint().await {
                 deps.host.report_storage_error("checkpoints", &error);
@@ -111,6 +116,8 @@ async fn write_budget_days(deps: &AggregatorDeps, written: &mut WrittenDays) {
         failed => failed,
     };
     if let Err(error) = result {
+        // They were noted as written before the write: without this the ledger would not get them
+        // again.
         written.clear();
         tracing::error!(error = &error as &dyn std::error::Error, "failed to write budget days");
     }

@@ -208,6 +208,7 @@ impl LogError {
                 Self::DiskLow { path: path.clone(), available: *available, min_free: *min_free }
             }
             Self::UnconfirmedWrite { path } => Self::UnconfirmedWrite { path: path.clone() },
+            // No commit fails with one of these.
             _ => Self::Closed,
         }
     }

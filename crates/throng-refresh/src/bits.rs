@@ -46,7 +46,10 @@ pub(super) fn read(
     let damaged =
         |problem: &str| RefreshError::Damaged { path: path.to_owned(), problem: problem.into() };
     let all = std::fs::read(path).map_err(RefreshError::io("read", path))?;
+    // Before any length is read: a damaged one would only be noticed where the rest does not fit.
     let body = verify_checksum(&all).map_err(|error| damaged(error.problem()))?;
+    // A valid file can be that of another try, or of another part: its users would be members of a
+    // snapshot to which they do not belong.
     if expected.is_some_and(|expected| !all.ends_with(&expected.to_le_bytes())) {
         return Err(damaged("it is not the output that the ledger names"));
     }

@@ -17,6 +17,7 @@ pub(super) async fn remove_parts(ctx: &RefreshContext, refresh: RefreshId) {
         }
         Ok::<(), ObjectsError>(())
     };
+    // Only logged: the refresh has ended, and files that stay cost nothing but space.
     if let Err(error) = removed.await {
         tracing::warn!(error = &error as &dyn std::error::Error, %refresh, "failed to remove the parts of a refresh");
     }

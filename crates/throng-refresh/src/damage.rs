@@ -35,11 +35,14 @@ pub async fn report_faults(ctx: &Arc<RefreshContext>, faults: &[ServingFault]) {
             fault;
         ctx.observer.report_problem(&key(fault), detail);
     }
+    // Compared with the last load: a problem would stay open for ever if nobody cleared it.
     let resolved = ctx.faults.replace(faults.iter().map(key).collect());
     for key in &resolved {
         ctx.observer.clear_problem(key);
     }
     for fault in faults {
+        // Not one that could not be downloaded: its file may be intact, and the source would be
+        // queried for nothing.
         if let ServingFault::Snapshot { published, damaged: true, detail, .. } = fault
             && let Err(error) = queue_rebuild(ctx, published, detail).await
         {
@@ -115,6 +118,7 @@ async fn queue_rebuild(
     if !is_newest {
         return Ok(());
     }
+    // Before the history: if that fails, the damaged snapshot is replaced nevertheless.
     ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
     history::record(
         ctx,

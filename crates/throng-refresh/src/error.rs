@@ -88,6 +88,8 @@ impl RefreshError {
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),
             Self::Objects(error) => error.retry(),
+            // A full disk may have space by then, another try writes other files, and a source that
+            // was slow may be fast again.
             Self::Io { .. } | Self::Damaged { .. } | Self::Panicked | Self::Timeout(_) => {
                 Retry::Backoff
             }

@@ -102,10 +102,14 @@ pub(super) async fn run(
     progress: &Progress,
 ) -> Result<BuildOutput, RefreshError> {
     let recorded = ctx.ledger.parts(refresh.id).await?;
+    // An earlier try may have planned the parts. They stay, so that what it has finished is not run
+    // again.
     if recorded.is_empty() {
         let planned = plan(ctx, audience, refresh, progress, None).await?;
         return run_parts(ctx, audience, refresh, holder, progress, planned).await;
     }
+    // Numbers that no earlier part has: a builder that still runs one of them could finish a part
+    // of the new plan with an output of the old one.
     let next = recorded.iter().map(|part| part.number + 1).max().unwrap_or(0);
     match run_parts(ctx, audience, refresh, holder, progress, recorded).await {
         // The source files were replaced after an earlier try had planned the parts. Without a new
@@ -118,6 +122,7 @@ pub(super) async fn run(
                 error = &error as &dyn std::error::Error,
                 "source files have changed since the refresh was planned, planning it again"
             );
+            // The new plan reads again what scans of the first one have counted.
             progress.reset();
             let planned = plan(ctx, audience, refresh, progress, Some((holder, next))).await?;
             run_parts(ctx, audience, refresh, holder, progress, planned).await
@@ -142,6 +147,8 @@ async fn plan(
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
     let planned = parts::plan(&model, scans, &info, first)?;
     ctx.ledger.add_parts(refresh.id, &planned, holder).await?;
+    // Read back: parts that are recorded already stay, so the ledger may have those of another
+    // process and not these.
     Ok(ctx.ledger.parts(refresh.id).await?)
 }
 
@@ -163,6 +170,8 @@ async fn run_parts(
         }
         let now = ctx.clock.now();
         let (until, claim) = (now.plus(LEASE), new_claim(holder));
+        // By a claim, although this builder leads: other builders run parts too, and each part
+        // should run once.
         if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), &claim, now, until).await?
         {
             tokio::select! {
@@ -182,8 +191,11 @@ async fn run_parts(
         if recorded.iter().all(|part| part.state == PartState::Done) {
             break;
         }
+        // Other builders run the rest, and another process sends no notification.
         tokio::time::sleep(ctx.poll_delay(PARTS_POLL_INTERVAL)).await;
     }
+    // The counts are those of the recorded outputs: `progress` lacks the scans that other builders
+    // have finished since the last claim.
     let outputs = scan_outputs(&recorded)?;
     let mut bits = Vec::new();
     for part in recorded.iter().filter(|part| part.kind == PartKind::Shards) {
@@ -231,6 +243,8 @@ pub(super) async fn renew_part_lease(
 ) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(ctx.poll_delay(HEARTBEAT_INTERVAL)).await;
+        // Not the end of the part: the lease lasts longer than one renewal, and a part that another
+        // builder runs as well is safe to repeat.
         if let Err(error) = ctx.ledger.renew_part_leases(claim, ctx.clock.now().plus(LEASE)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -250,6 +264,8 @@ pub(super) async fn help(
     let audience = declared(&ctx.spec.load(), &name).cloned();
     let audience = audience.ok_or(RefreshError::NotDeclared(name))?;
     let recorded = ctx.ledger.parts(refresh).await?;
+    // This process may have another spec than the leader: the worker refuses another model, and the
+    // part is released.
     let mut worker = PartWorker::new(ctx, &audience, refresh, &recorded)?;
     worker.run(part, &Progress::default()).await
 }
@@ -301,6 +317,8 @@ impl<'a> PartWorker<'a> {
             PartKind::Scan => serde_json::to_value(self.scan(part, progress).await?)?,
             PartKind::Shards => serde_json::to_value(self.shards(part).await?)?,
         };
+        // After the upload: from here on other builders read the output, and nobody runs the part
+        // again.
         self.ctx.ledger.finish_part(self.refresh, part.number, &output).await?;
         self.ctx.observer.audiences_changed();
         Ok(())
@@ -330,6 +348,8 @@ impl<'a> PartWorker<'a> {
             return Ok(Arc::clone(keys));
         }
         let mut files = Vec::new();
+        // From the ledger and not from what this builder has run: with the scans of other builders
+        // missing, users would be missing.
         for (_, output) in scan_outputs(&self.ctx.ledger.parts(self.refresh).await?)? {
             let path = self.ctx.objects.download(&output.object).await?;
             files.push(PartFile { path, checksum: output.checksum });
@@ -345,6 +365,8 @@ impl<'a> PartWorker<'a> {
         let covers: ShardsCovers = read(Some(&part.covers))?;
         let built: Vec<ShardBits> = futures::stream::iter(covers.first..=covers.last)
             .map(|shard| build_shard(ctx, Arc::clone(&keys), shard, covers.rule))
+            // In order: the file has no shard numbers, so a bitmap at another place would be that
+            // of another shard.
             .buffered(std::thread::available_parallelism().map_or(2, usize::from))
             .try_collect()
             .await?;
@@ -378,6 +400,8 @@ async fn build_shard(
         Ok(members(words, rule))
     })
     .await?;
+    // Without members the shard needs no dictionary: a length of 0 is never too long for the one
+    // that is served.
     if hashes.is_empty() {
         return Ok(ShardBits::default());
     }
@@ -385,6 +409,8 @@ async fn build_shard(
     loop {
         let current = ctx.ledger.dictionary_shard(shard).await?;
         let expected = current.version;
+        // Reuses the segments that are open: otherwise each refresh would read the whole
+        // dictionary.
         let previous = match ctx.serves_membership {
             true => ctx.membership.load().dictionary(shard).cloned().unwrap_or_default(),
             false => ctx.dictionaries.last(shard),
@@ -407,6 +433,8 @@ async fn build_shard(
             // Another builder has assigned ordinals in the meantime: read the dictionary again.
             Some(manifest)
                 if !ctx.ledger.compare_and_swap_dictionary(shard, expected, &manifest).await? => {}
+            // Without a manifest all users had ordinals already: ordinals never change, so the
+            // bitmap is right whatever another builder adds.
             _ => return Ok(built),
         }
     }

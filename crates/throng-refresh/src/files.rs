@@ -44,6 +44,8 @@ pub(super) fn create_folder(folder: &Path) -> Result<(), RefreshError> {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(RefreshError::io("create the folder", folder)(e))
         }
+        // Also if another builder has just created it: it may not have synced the entry yet, and
+        // files in it would be lost with the entry.
         _ => sync_folder(parent.unwrap_or(Path::new("."))),
     }
 }
@@ -81,10 +83,13 @@ impl TempFile {
     }
 
     fn finish(mut self) -> Result<(), RefreshError> {
+        // Before the rename: after a loss of power the name could refer to a file without contents.
         self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
         fs::rename(&self.temporary, &self.path)
             .map_err(RefreshError::io("rename to", &self.path))?;
         self.finished = true;
+        // The entry too: the ledger names the file next, and after a loss of power it must be
+        // there.
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
     }
 }
@@ -168,6 +173,7 @@ impl KeyFileWriter {
         let checksum = xxh3_64(&tail);
         tail.extend(self.entries.to_le_bytes());
         tail.extend(checksum.to_le_bytes());
+        // At the end of the file: one that was truncated does not end with it.
         tail.extend(END_MAGIC);
         self.out.write(&tail)?;
         self.out.finish()?;
@@ -224,6 +230,8 @@ impl KeyFile {
         }
         let entries = u64::from_le_bytes(number(&footer, 0));
         let available = length - (MAGIC.len() + FOOTER_BYTES) as u64;
+        // Before the allocation: the number is from the file, and a damaged one could ask for all
+        // memory.
         let size = entries.checked_mul(INDEX_ENTRY_BYTES as u64).filter(|size| *size <= available);
         let Some(size) = size else { return Err(damaged("its index does not fit")) };
         let index_start = length - FOOTER_BYTES as u64 - size;

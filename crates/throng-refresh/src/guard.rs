@@ -21,6 +21,8 @@ pub(super) fn evaluate(guard: &Guard, served: Option<u64>, members: u64) -> Guar
             guard.min_members
         ));
     }
+    // Compared as products in 128 bits: a rounded quotient would let a change pass that is just
+    // above the limit.
     let percent = |change: u64| u128::from(change) * 100;
     let limit = |limit: u32| u128::from(before) * u128::from(limit);
     let lost = before.saturating_sub(members);

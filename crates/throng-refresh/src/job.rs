@@ -39,10 +39,13 @@ pub async fn refresh_audiences(
     ended: impl Fn(&RefreshOutcome),
 ) -> Result<Vec<RefreshOutcome>, LedgerError> {
     let (mut queued, mut outcomes) = (Vec::new(), Vec::new());
+    // All are queued before one is processed: an error of the ledger ends the job before it has run
+    // a query.
     for (number, name) in audiences.iter().enumerate() {
         let now = ctx.clock.now();
         match ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await {
             Ok(id) => queued.push((number, name.clone(), id)),
+            // One paused audience is a result and not an error: the others are refreshed.
             Err(error) if error.is_wrong_state() => {
                 let (state, reason) = (RefreshState::Failed, Some(error.to_string()));
                 let refused =
@@ -56,6 +59,8 @@ pub async fn refresh_audiences(
     let workers = ctx.spec.load().node.build_workers.max(1) as usize;
     let ended = &ended;
     let refreshes = futures::stream::iter(queued).map(|(number, name, id)| async move {
+        // A holder for each refresh: a lease belongs to its holder, so one of two with the same
+        // name could renew or end that of the other.
         let worker = Worker {
             ctx: Arc::clone(ctx),
             holder: format!("{}/job-{number}", ctx.holder),
@@ -113,6 +118,8 @@ impl Worker {
                 self.process(refresh).await?;
             }
         }
+        // Read in any case: another process may have claimed the refresh, and its end is the result
+        // too.
         let refresh = ctx.ledger.refresh(id).await?;
         let has_ended = matches!(
             refresh.state,

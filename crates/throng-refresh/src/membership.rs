@@ -55,12 +55,15 @@ impl Published {
 
     /// What this node served last, if its objects are local copies.
     fn read_last(objects: &dyn Objects) -> Option<Self> {
+        // A file that is missing or damaged counts as none: then the node waits for the object
+        // storage.
         let text = std::fs::read(last_served_file(objects)?).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
     fn write_last(&self, objects: &dyn Objects) -> std::io::Result<()> {
         let Some(file) = last_served_file(objects) else { return Ok(()) };
+        // Renamed when it is complete: a crash during the write leaves the last list.
         let temporary = file.with_extension("tmp");
         std::fs::write(&temporary, serde_json::to_vec(self)?)?;
         std::fs::rename(temporary, file)
@@ -112,6 +115,7 @@ pub async fn load_membership(
     let Some(last) = Published::read_last(&**objects) else { return loading.await };
     let why = match tokio::time::timeout(WARM_START_TIMEOUT, loading).await {
         Ok(Ok(loaded)) => return Ok(loaded),
+        // Waiting does not help against it, and older copies would hide it.
         Ok(Err(error)) if error.retry() == Retry::Never => return Err(error),
         Ok(Err(error)) => error.describe(),
         Err(_) => format!("it does not answer within {WARM_START_TIMEOUT:?}"),
@@ -157,6 +161,8 @@ async fn load(
     previous: &MembershipIndex,
 ) -> Result<Loaded, RefreshError> {
     let loaded = open_all(objects, ledger, &published, previous).await?;
+    // Only what could be opened completely: a start without the object storage opens these files
+    // and no others.
     if loaded.faults.is_empty()
         && let Err(error) = published.write_last(&**objects)
     {
@@ -242,6 +248,8 @@ async fn open_dictionaries(
         match dictionaries::open(objects, open, &row.manifest).await {
             Ok(open) => Ok((row.shard, Ok(open))),
             Err(error) if is_damage(&error) => Ok((row.shard, Err(error))),
+            // It may go away: with an older dictionary snapshots would be refused although nothing
+            // is damaged.
             Err(error) => Err(error),
         }
     });
@@ -290,6 +298,8 @@ async fn newest_usable(
     previous: &MembershipIndex,
 ) -> Option<Arc<SnapshotFile>> {
     let mut kept = ledger.snapshots(&served.audience).await.ok()?;
+    // Never a held one, which nobody has approved, and never a newer one, which a rollback has
+    // replaced.
     kept.retain(|s| s.state == SnapshotState::Published && s.version < served.version);
     kept.sort_unstable_by_key(|snapshot| std::cmp::Reverse(snapshot.version));
     for snapshot in kept {
@@ -315,6 +325,8 @@ fn check_matches(
     shards: &[Option<ShardDictionary>],
 ) -> Result<(), MembershipError> {
     let audience = || -> AudienceName { file.meta().audience.clone() };
+    // Of another deployment: its ordinals are those of another dictionary, so lookups would find
+    // other users.
     if file.meta().seed_check != seed_check(seed) {
         return Err(MembershipError::OtherSeed { audience: audience() });
     }

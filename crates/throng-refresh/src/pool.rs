@@ -38,6 +38,7 @@ impl Pool {
                 Err(error) => failed = Some(error),
             }
         }
+        // Fewer threads are slower and not wrong: only without any would the work wait for ever.
         match failed {
             Some(error) if running == 0 => Err(error),
             _ => Ok(Self { queue }),
@@ -52,9 +53,12 @@ impl Pool {
     ) -> Result<T, RefreshError> {
         let (answer, answered) = oneshot::channel();
         let job = move || {
+            // A refresh that was halted or cancelled: its work would keep the threads from that of
+            // others.
             if answer.is_closed() {
                 return;
             }
+            // A panic would end the thread, and no other one is started until the process ends.
             let result = std::panic::catch_unwind(AssertUnwindSafe(work));
             // The refresh may have been halted meanwhile: then nothing waits for the answer.
             let _ = answer.send(result.unwrap_or(Err(RefreshError::Panicked)));

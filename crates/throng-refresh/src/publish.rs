@@ -85,6 +85,8 @@ pub(super) async fn publish(
         refresh: refresh.id,
         created_at,
     };
+    // Read after the build: the guard has to compare with what is served now, which an approval or
+    // a rollback may have changed.
     let previous = ctx.ledger.audience(name).await?.and_then(|row| row.current);
     let now = ctx.clock.now();
     match guard::evaluate(&audience.guard, previous.as_ref().map(|p| p.members), members) {
@@ -136,6 +138,7 @@ pub(super) async fn follow_up(
         None => report_published(ctx, name, outcome).await,
         Some(reason) => report_held(ctx, name, outcome, reason).await,
     };
+    // Also if the report has failed: old snapshots would fill the disk otherwise.
     let retained = apply_retention(ctx, name, audience.keep_snapshots).await;
     if let Err(error) = reported.and(retained) {
         tracing::error!(audience = %name, error = &error as &dyn std::error::Error, "failed to finish the follow-up of a refresh");
@@ -162,6 +165,7 @@ async fn report_published(
     outcome: &PublishOutcome,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
+    // Both are about earlier versions: this one is served, and nobody has to act on them.
     for kind in [AlertKind::RefreshFailed, AlertKind::SnapshotHeld] {
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
@@ -224,6 +228,8 @@ async fn apply_retention(
             Err(error) => return Err(error),
         }
         let Some(old) = kept.iter().find(|s| s.version == version) else { continue };
+        // Not an error of the refresh: nothing names the file, and the other versions can still be
+        // deleted.
         if let Err(error) = ctx.objects.remove(&old.path).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

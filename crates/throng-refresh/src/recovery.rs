@@ -28,6 +28,8 @@ pub async fn recover(ctx: &Arc<RefreshContext>) -> Result<(), RefreshError> {
         let Some(refresh) = &row.refresh else { continue };
         let waits = matches!(refresh.state, RefreshState::Scheduled | RefreshState::Halted);
         if let (RefreshState::Processing, Some(holder)) = (refresh.state, &refresh.holder) {
+            // Counts as a crash, unlike a halt: a refresh that ends its process each time must fail
+            // at some point.
             ctx.ledger.recover_refresh(refresh.id, holder, ctx.clock.now()).await?;
             tracing::info!(audience = %row.name, refresh = %refresh.id, "resuming an interrupted refresh");
             open.insert(refresh.id.to_string());
@@ -38,6 +40,8 @@ pub async fn recover(ctx: &Arc<RefreshContext>) -> Result<(), RefreshError> {
     }
     let mut referenced = HashSet::new();
     let snapshots = ctx.objects.root().join("snapshots");
+    // By folder and not by the spec: audiences that were removed from it have snapshots in the
+    // ledger, whose files would be deleted.
     for audience in names(&snapshots) {
         let Ok(name) = AudienceName::new(audience) else { continue };
         let kept = ctx.ledger.snapshots(&name).await?;

@@ -19,7 +19,10 @@ pub(super) fn expired_versions(
         .map(|s| s.version)
         .collect();
     published.sort_unstable_by(|a, b| b.cmp(a));
+    // At least the newest one: after a rollback an older one is served, and a person may return to
+    // the newest.
     published.truncate(keep.max(1) as usize);
+    // 0 if nothing is published: a first snapshot that is held must not expire.
     let oldest = published.last().copied().unwrap_or(0);
     let mut expired: Vec<u64> = snapshots
         .iter()

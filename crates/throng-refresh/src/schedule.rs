@@ -36,6 +36,8 @@ pub async fn run_schedules<C: Clone + Send>(
 ) {
     let mut first_seen = FirstSeen::default();
     loop {
+        // Before each poll, as the leadership ends with the connection. Two leaders at a time do no
+        // harm: the ledger records each firing once, and has one open refresh of an audience.
         let polled = match ctx.ledger.acquire_leadership().await {
             Ok(true) => poll_schedules(&ctx, &mut first_seen).await.map(Some),
             Ok(false) => Ok(None),
@@ -76,7 +78,9 @@ async fn spec_changed<C: Clone + Send>(changes: &mut Receiver<C>, is_new_spec: f
         match changes.recv().await {
             Ok(change) if is_new_spec(&change) => return,
             Ok(_) => {}
+            // A new spec may be among what was missed: a poll too many is cheap.
             Err(RecvError::Lagged(_)) => return,
+            // Never ready: returning would start polls without a pause. The timer still does.
             Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
@@ -167,6 +171,8 @@ pub async fn refresh_if_stale(
     let model = model_of(audience).fingerprint();
     let is_current = row.is_some_and(|row| {
         row.current.is_some_and(|current| current.model_fingerprint == model)
+            // A held snapshot waits for a person; another refresh would most likely be held for the
+            // same reason.
             || row.refresh.is_some_and(|refresh| refresh.state == RefreshState::Held)
     });
     if is_current {
@@ -193,6 +199,8 @@ async fn newest_fingerprint(
         Ok(snapshot) if snapshot.state == SnapshotState::Published => {
             Ok(Some(snapshot.model_fingerprint))
         }
+        // Held, rejected or deleted: nothing says that the model has changed, so no refresh is
+        // queued for that.
         Ok(_) | Err(LedgerError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -233,6 +241,7 @@ fn latest_due(schedule: &Schedule, since: Timestamp, now: Timestamp) -> Option<T
 fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let mut last = None;
     let mut at = from;
+    // Only forward: a schedule that returned the same time again would never end the loop.
     while let Some(next) = schedule.next_after(at).filter(|next| *next <= now && *next > at) {
         last = Some(next);
         at = next;

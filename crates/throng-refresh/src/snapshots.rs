@@ -25,6 +25,7 @@ pub async fn open_snapshot(
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
+    // Where the file is the object, or the error is another one, a second download gives the same.
     if !objects.has_copies() || damaged_object(objects.root(), &error).is_none() {
         return Err(error);
     }

@@ -120,6 +120,7 @@ impl Worker {
                 "failed to run a part, releasing it"
             );
         }
+        // At once: nobody else could claim it until the lease expires, and the refresh would wait.
         ctx.ledger.release_part(refresh, part.number, &claim).await?;
         Ok(false)
     }
@@ -134,6 +135,8 @@ impl Worker {
             let error = RefreshError::NotDeclared(refresh.audience.clone());
             return self.failed(&refresh, None, &error).await;
         };
+        // A refresh that ends its process, by its memory for example, would do so in every process
+        // that claims it.
         if refresh.crashes >= MAX_TRIES {
             let error = RefreshError::Crashed(refresh.crashes);
             return self.failed(&refresh, Some(&audience), &error).await;
@@ -143,6 +146,8 @@ impl Worker {
             () = self.shutdown.cancelled() => {
                 return self.halt(&refresh).await;
             }
+            // A panic is a failure of this refresh: as a panic of the worker it would leave the
+            // process with one worker less.
             built = AssertUnwindSafe(self.build(&audience, &refresh)).catch_unwind() => {
                 built.unwrap_or(Err(RefreshError::Panicked))
             }
@@ -153,6 +158,7 @@ impl Worker {
                 publish::follow_up(ctx, &audience, &refresh, &outcome).await;
                 if outcome.held.is_some() { "held" } else { "published" }
             }
+            // Nothing is recorded: whoever holds the refresh now records how it ends.
             Err(error) if error.lease_lost() => "lost",
             Err(error @ RefreshError::Superseded) => {
                 self.failed(&refresh, Some(&audience), &error).await?;
@@ -205,6 +211,8 @@ impl Worker {
             }
         };
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(output.rows_read);
+        // Outside of the time limit: if it ended between the ledger's update and its answer, the
+        // snapshot would be published without a reload, an entry in the history or retention.
         let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
         tokio::select! {
             outcome = publishing => outcome,
@@ -249,6 +257,8 @@ impl Worker {
             match renewed {
                 Ok(()) => ctx.observer.audiences_changed(),
                 Err(lost @ LedgerError::LeaseLost { .. }) => return lost.into(),
+                // Not the end: the lease lasts for many heartbeats, and a short failure of the
+                // ledger must not stop a long query. If it expires, a later call finds it lost.
                 Err(error) => tracing::warn!(
                     refresh = %refresh.id,
                     error = &error as &dyn std::error::Error,
@@ -288,6 +298,7 @@ impl Worker {
         let ended = ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
         let tries = match ended {
             Ok(refresh) => refresh.failures,
+            // It was cancelled, or another builder has it: then this failure is not its end.
             Err(LedgerError::LeaseLost { .. }) => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -307,6 +318,8 @@ impl Worker {
         } else {
             tracing::error!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed");
             cleanup::remove_parts(ctx, refresh.id).await;
+            // Not of an audience that the spec no longer has: no refresh would ever resolve the
+            // alert.
             if current.is_some() {
                 ctx.ledger.raise_alert(&alerts::failed_alert(name, &reason), now).await?;
             }
@@ -325,6 +338,8 @@ fn next_try(refresh: &Refresh, retry: Retry, now: Timestamp) -> Option<Timestamp
     }
     match retry {
         Retry::Never => None,
+        // The number of the refresh spreads the tries of those that failed together, so that they
+        // do not reach the source at the same time again.
         Retry::Backoff => Some(now.plus(BACKOFF.delay(tries, refresh.id.0.unsigned_abs()))),
         Retry::After(pause) => Some(now.plus(pause)),
     }

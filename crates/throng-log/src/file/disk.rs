@@ -29,6 +29,7 @@ impl MinFreeDisk {
     /// In bytes, for a file system of `total` bytes.
     pub fn bytes(self, total: u64) -> u64 {
         match self {
+            // A share for small disks: a fixed limit could be all of their space.
             Self::Default => (total / 20).min(1 << 30),
             Self::Bytes(bytes) => bytes,
         }

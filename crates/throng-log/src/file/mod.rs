@@ -185,6 +185,7 @@ impl FileLog {
         let partition = Arc::clone(&self.handle(partition)?.partition);
         let read_only = self.read_only;
         tokio::task::spawn_blocking(move || {
+            // Another process appends, and its changes are only in the files.
             if read_only {
                 partition.reload()?;
             }

@@ -80,6 +80,8 @@ impl Repair {
             let expected = checked_to.unwrap_or(segment.base);
             let file = open(&segment.path)?;
             let header = segment.header(&file, self.partition).ok();
+            // Without a header, or with offsets that a segment before it has, nothing says which
+            // records are right: the log would have an offset twice.
             let Some(header) = header.filter(|_| segment.base >= expected) else {
                 let next = pending.last().map_or(expected, |next| next.base);
                 self.quarantine_file(&segment, expected, next)?;

@@ -219,6 +219,8 @@ impl<'a> Cursor<'a> {
             self.buffer.drain(..self.at);
             self.at = 0;
             let have = self.buffer.len();
+            // Not after the limit: a log that is read while it is written has unfinished commits
+            // there.
             let left = self.limit.saturating_sub(self.origin + have as u64);
             let more = wanted.max(READ_AHEAD_BYTES) - have;
             let more = usize::try_from(left).map_or(more, |left| left.min(more));

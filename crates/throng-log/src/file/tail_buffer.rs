@@ -76,6 +76,8 @@ impl TailBuffer {
         while self.records.front().is_some_and(|first| first.offset < from) {
             self.pop();
         }
+        // The records before the buffer were dropped: returning it would skip them. The tail reads
+        // them from the disk, and then continues here.
         if self.records.front().is_none_or(|first| first.offset != from) {
             return Vec::new();
         }
@@ -85,6 +87,7 @@ impl TailBuffer {
         }
         let (mut taken, mut left) = (Vec::new(), max_bytes);
         while let Some(first) = self.records.front() {
+            // At least one, whatever its size: the tail would not make progress otherwise.
             if size(first) > left && !taken.is_empty() {
                 break;
             }

@@ -99,10 +99,13 @@ impl Writer {
 
     /// Starts a segment at a later offset; its header records the gap.
     fn skip_to(&mut self, offset: u64) -> Result<()> {
+        // First: the next segment is linked to the length of this one, which may still have bytes
+        // of an unconfirmed write.
         if self.is_unverified {
             self.recover()?;
         }
         let active = self.partition.active();
+        // Going back would give an offset to two records.
         if offset <= active.end {
             return Ok(());
         }
@@ -186,6 +189,7 @@ impl Writer {
         let (folder, number) = (&self.partition.folder, self.partition.number);
         let (file, next) = segment::create(&*self.disk, folder, number, full.end, Some(full))?;
         self.file = file;
+        // After the file exists durably: readers open what is in the list.
         self.partition.view().segments.push(next.clone());
         Ok(next)
     }

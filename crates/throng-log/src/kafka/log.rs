@@ -179,6 +179,8 @@ impl EventLog for KafkaLog {
         if let Some(large) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
             return Err(LogError::RecordTooLarge { bytes: large.len(), limit: MAX_RECORD_BYTES });
         }
+        // With a request to the brokers: an append of nothing has to fail if the topic cannot be
+        // reached.
         if values.is_empty() {
             return self.end(partition).await;
         }
@@ -207,6 +209,8 @@ impl EventLog for KafkaLog {
         // Outside of the lock, so that the next append is queued while this one is on its way.
         let mut first = None;
         let mut failure = None;
+        // All are awaited, also after a failure: only then is it known whether a part of the append
+        // is in the topic.
         for delivery in deliveries {
             match delivery.await {
                 Ok(Ok(delivered)) => first = first.or(u64::try_from(delivered.offset).ok()),

@@ -186,6 +186,8 @@ impl KafkaQueue {
 #[async_trait]
 impl Queue for KafkaQueue {
     async fn put(&self, messages: Vec<Message>) -> Result<()> {
+        // All at once and then the answers: with a wait for each, a message would cost the delay of
+        // a batch.
         let sends = messages.iter().map(|message| {
             let record = FutureRecord::to(&self.topic).key(&message.key).payload(&message.body[..]);
             self.producer.send(record, TIMEOUT)

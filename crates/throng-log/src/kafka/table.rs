@@ -75,6 +75,8 @@ impl KafkaTable {
     pub async fn all(&self) -> Result<BTreeMap<String, Bytes>> {
         let (options, topic) = (self.options.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
+            // A new consumer for each read: it begins at the oldest record, and the table is read
+            // rarely.
             let consumer = client::consumer(&options, &topic)?;
             let watermarks = consumer.fetch_watermarks(&topic, 0, TIMEOUT);
             let (low, high) = watermarks.map_err(failed("get the offsets of", &topic))?;

@@ -52,6 +52,8 @@ pub async fn check_brokers(options: &KafkaOptions, topics: &[&str]) -> Result<Ve
         let refusal = match partitions {
             Some(_) => None,
             None => {
+                // Validated and not created: the brokers' answer is the one that a creation would
+                // get, and a check must not leave a topic with one partition.
                 let options = AdminOptions::new().validate_only(true);
                 let options = options.operation_timeout(Some(TIMEOUT));
                 let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(-1));
@@ -189,5 +191,6 @@ pub(super) async fn ensure(
             Err(error) => ControlFlow::Break(Err(error)),
         }
     });
+    // It was created with this number: metadata that is late must not keep the node from starting.
     tokio::time::timeout(TIMEOUT, visible).await.unwrap_or(Ok(wanted.partitions.max(1)))
 }
