@@ -41,7 +41,7 @@ pub use runtime::{
     size_series, users_of, users_text,
 };
 pub use size_evaluation::{SizeFinding, evaluate_sizes};
-pub use sizes::{SizePoint, delivered_after, removed_until};
+pub use sizes::{RemovalCount, SizePoint, delivered_after, removed_until};
 // Rows, delivered states and plans are part of this crate's interface.
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,

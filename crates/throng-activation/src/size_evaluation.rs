@@ -82,20 +82,21 @@ struct Series<'a> {
     points: &'a [SizePoint],
     /// The window of each point.
     windows: Vec<LagWindow>,
-    /// For each point the removed users until then; of a point that has no count, those until the next one with it.
-    removed: Vec<Option<u64>>,
+    /// For each point the removed users until then; of a point that has no count, those until the last one with it.
+    removed: Vec<u64>,
     limits: SizeLimits,
 }
 
 impl<'a> Series<'a> {
     fn new(points: &'a [SizePoint], limits: SizeLimits) -> Self {
         let window = |at| LagWindow::of(points, at, lag(limits));
-        let mut removed: Vec<Option<u64>> = points.iter().map(|point| point.removed).collect();
-        let mut next = None;
-        for count in removed.iter_mut().rev() {
-            next = count.or(next);
-            *count = next;
-        }
+        // The first count after points without one has the removals since the newest of them.
+        let mut last = 0;
+        let until = |point: &SizePoint| {
+            last = point.removed.unwrap_or(last);
+            last
+        };
+        let removed = points.iter().map(until).collect();
         Self { points, windows: (0..points.len()).map(window).collect(), removed, limits }
     }
 
@@ -134,8 +135,8 @@ impl<'a> Series<'a> {
     /// the smallest number of delivered users between them, for removals that were not counted.
     fn removed_between(&self, from: usize, to: usize, fewest: u64) -> u64 {
         let first = self.windows.get(from).map_or(from, |window| window.first);
-        let until = |at: usize| self.removed.get(at).copied().flatten();
-        let counted = until(to).zip(until(first)).map_or(0, |(to, from)| to.saturating_sub(from));
+        let until = |at: usize| self.removed.get(at).copied().unwrap_or(0);
+        let counted = until(to).saturating_sub(until(first));
         counted.max(self.most_delivered(from).saturating_sub(fewest))
     }
 
@@ -522,6 +523,22 @@ mod tests {
         assert_eq!(verdict(&[full(), low]), Some(Verdict::Failed));
         let removed = every_six(102..=200, 400_000, Some(100_000));
         assert_eq!(verdict(&[full(), uncounted(removed)]), None);
+    }
+
+    #[test]
+    fn the_first_counted_removals_are_those_since_the_sizes_without_a_count() {
+        let full = || -> Vec<SizePoint> {
+            let points = every_six(0..=96, 1_000_000, Some(600_000)).into_iter();
+            points.map(|p| SizePoint { removed: None, ..p }).collect()
+        };
+        for (removed, lower, expected) in
+            [(800_000, 120_000, None), (400_000, 90_000, Some(Verdict::Failed))]
+        {
+            let after = after_removal(every_six(102..=200, 1_000_000, Some(lower)), removed);
+            assert_eq!(verdict(&[full(), after]), expected, "{removed} {lower}");
+        }
+        let nobody = after_removal(vec![point(102, 1_000_000, Some(0))], 700_000);
+        assert_eq!(verdict(&[full(), nobody]), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use throng_model::{SyncName, Timestamp};
+use throng_model::{SyncName, SyncRunId, Timestamp};
 
 use crate::Result;
 
@@ -31,6 +31,10 @@ pub struct SizeRecord {
     /// first size. `None` if an earlier version read the size.
     #[serde(default)]
     pub removed: Option<u64>,
+    /// The newest run that `removed` counts. `None` if no run had ended, or an earlier version read
+    /// the size.
+    #[serde(default)]
+    pub removed_run: Option<SyncRunId>,
 }
 
 /// Which sizes are kept.

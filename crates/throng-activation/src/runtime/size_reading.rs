@@ -9,7 +9,8 @@ use super::context::Activation;
 use super::errors::InputError;
 use super::removal::declared;
 use crate::{
-    PlatformSize, SendClass, SendError, SizeLimits, SizePoint, delivered_after, removed_until,
+    PlatformSize, RemovalCount, SendClass, SendError, SizeLimits, SizePoint, delivered_after,
+    removed_until,
 };
 
 /// Older sizes are removed.
@@ -64,6 +65,7 @@ pub(super) async fn record(
         record => delivered_after(record.map_or(0, |record| record.users), batches),
     };
     let now = ctx.clock.now();
+    let removed = removed(ctx, run, &reading.platform_id).await?;
     let size = SizeRecord {
         sync: run.sync.clone(),
         account: reading.account.clone(),
@@ -73,7 +75,8 @@ pub(super) async fn record(
         upper: reading.size.upper,
         delivered,
         settling: reading.size.settling,
-        removed: Some(removed(ctx, run, &reading.platform_id).await?),
+        removed: Some(removed.users),
+        removed_run: removed.run,
     };
     let since = now.minus(RETENTION);
     let retention = SizeRetention { since, rows: MAX_KEPT_SIZES, min_interval: MIN_INTERVAL };
@@ -82,13 +85,15 @@ pub(super) async fn record(
     Ok(size_series(&sizes, &reading.platform_id))
 }
 
-/// Users whom runs have removed from an audience until now. The count continues that of the newest size that has one.
-async fn removed(ctx: &Activation, run: &SyncRun, platform_id: &str) -> Result<u64, LedgerError> {
+/// Users whom runs have removed from an audience until now.
+async fn removed(
+    ctx: &Activation,
+    run: &SyncRun,
+    platform_id: &str,
+) -> Result<RemovalCount, LedgerError> {
     let sizes = ctx.ledger.sizes(&run.sync, MAX_KEPT_SIZES).await?;
-    let mut of_audience = sizes.iter().rev().filter(|size| size.platform_id == platform_id);
-    let counted = of_audience.find_map(|size| Some((size.at, size.removed?)));
-    let Some((at, before)) = counted else { return Ok(0) };
-    Ok(removed_until(at, before, &ctx.ledger.runs(Some(&run.sync), MAX_COUNTED_RUNS).await?))
+    let runs = ctx.ledger.runs(Some(&run.sync), MAX_COUNTED_RUNS).await?;
+    Ok(removed_until(&sizes, platform_id, &runs))
 }
 
 /// The sizes of one audience as a series.

@@ -196,8 +196,6 @@ pub(super) fn delete(location: &Location, id: &str) -> Result<(), Failure> {
         folder => folder?,
     };
     let _lock = folder.lock()?;
-    // By its mark, a call that is repeated knows that the audience was here and is deleted.
-    marks::record(&root, id)?;
     // First, so that no consumer takes the remaining files for a complete set.
     folder.remove(MANIFEST)?;
     for name in folder.names()? {
@@ -205,6 +203,9 @@ pub(super) fn delete(location: &Location, id: &str) -> Result<(), Failure> {
             folder.remove(&name)?;
         }
     }
+    // By its mark, a call that is repeated knows that the audience was here and is deleted. On a full disk it can be
+    // written only now, and until then a repeated call finds the folder.
+    marks::record(&root, id)?;
     folder.remove(ABOUT)?;
     folder.remove(LOCK)?;
     Ok(root.remove_folder(id)?)

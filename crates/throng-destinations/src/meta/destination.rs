@@ -152,7 +152,12 @@ impl MetaDestination {
             // Only the cursor: `paging.next` is a URL, and the token must never be sent to a URL from a
             // response.
             let next = page["paging"]["cursors"]["after"].as_str().map(str::to_owned);
-            if audiences.is_empty() || next.is_none() {
+            // Meta may return an empty page before the end, and names a next page with it.
+            let has_next = page["paging"]["next"].is_string();
+            if next.is_none() && has_next {
+                return Err(incomplete());
+            }
+            if next.is_none() || (audiences.is_empty() && !has_next) {
                 return Ok(None);
             }
             if next == after {

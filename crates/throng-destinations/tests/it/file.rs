@@ -277,6 +277,28 @@ async fn a_deleted_audience_leaves_files_of_others() {
 }
 
 #[tokio::test]
+async fn a_deletion_frees_space_before_it_writes_its_mark() {
+    let files = Files::new().await;
+    files.set(1, 4).await;
+    let about = files.folder().join("audience.json");
+    // No mark can be written.
+    let marks = files.dir.path().join(".throng");
+    std::fs::remove_dir_all(&marks).unwrap();
+    std::fs::write(&marks, "").unwrap();
+    for _ in 0..2 {
+        files.destination.delete_audience(&files.id).await.unwrap_err();
+        assert!(about.exists() && !files.folder().join("manifest.json").exists());
+        let is_batch = |name: &String| name.starts_with("run-");
+        assert!(!files.files().iter().any(is_batch), "{:?}", files.files());
+    }
+    std::fs::remove_file(&marks).unwrap();
+    for _ in 0..2 {
+        files.destination.delete_audience(&files.id).await.unwrap();
+        assert!(!files.folder().exists());
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_deleted_or_sent_while_the_file_system_is_not_mounted() {
     let files = Files::new().await;
     files.set(1, 4).await;

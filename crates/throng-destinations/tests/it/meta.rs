@@ -294,15 +294,44 @@ async fn a_list_that_is_not_read_to_its_end_does_not_show_that_an_audience_is_go
     let error = destination_at(address).ensure_audience("wanted", OWNER).await.unwrap_err();
     assert_eq!(error.class, SendClass::Stop, "no second audience is created: {error}");
     serving.await.unwrap();
-    // Neither is a response that is not a list, or a cursor that leads to the same page again.
+    // Neither is a response that is not a list, a cursor that leads to the same page again, or a next page without
+    // a cursor.
     let page = r#"{"data":[{"id":"1","name":"a"}],"paging":{"cursors":{"after":"c"}}}"#;
-    for bodies in [vec!["{}"], vec![r#"{"data":null}"#], vec![page, page]] {
+    let empty = r#"{"data":[],"paging":{"cursors":{"after":"c"},"next":"https://x.test/"}}"#;
+    let without_cursor = r#"{"data":[],"paging":{"next":"https://x.test/"}}"#;
+    for bodies in [
+        vec!["{}"],
+        vec![r#"{"data":null}"#],
+        vec![page, page],
+        vec![empty, empty],
+        vec![without_cursor],
+    ] {
         let responses = bodies.iter().map(|body| json_response("200 OK", body)).collect();
         let (address, serving) = serve_responses(responses).await;
         let error = destination_at(address).ensure_audience("wanted", OWNER).await.unwrap_err();
         assert_eq!(error.class, SendClass::Retry, "{error}");
         serving.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_empty_page_is_the_end_of_a_list_only_without_a_next_page() {
+    let empty = r#"{"data":[],"paging":{"cursors":{"after":"c"},"next":"https://x.test/"}}"#;
+    let wanted = r#"{"data":[{"id":"2","name":"wanted"}]}"#;
+    let responses = [empty, wanted].map(|body| json_response("200 OK", body)).to_vec();
+    let (address, serving) = serve_responses(responses).await;
+    let found = destination_at(address).ensure_audience("wanted", OWNER).await.unwrap();
+    assert_eq!((found.platform_id.as_str(), found.created), ("2", false));
+    let requests = serving.await.unwrap();
+    assert!(requests.contains("after=c"), "{requests}");
+    // Without one it is.
+    let gone =
+        r#"{"error":{"message":"Unsupported request","code":100,"error_subcode":33,"type":"x"}}"#;
+    let deletion = json_response("400 Bad Request", gone);
+    let end = r#"{"data":[],"paging":{"cursors":{"after":"c"}}}"#;
+    let (address, serving) = serve_responses(vec![deletion, json_response("200 OK", end)]).await;
+    destination_at(address).delete_audience("999").await.unwrap();
+    serving.await.unwrap();
 }
 
 #[tokio::test]

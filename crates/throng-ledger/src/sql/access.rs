@@ -222,7 +222,8 @@ impl<B: Backend> AccessLedger for SqlLedger<B> {
         write_one!(self, Full, "redeeming a sign-in code", |tx| {
             let text = "DELETE FROM sign_in_codes WHERE hash = $1 AND expires_at > $2
                  RETURNING token, binding";
-            tx.optional(text, (hash, now), grant_of).await?
+            // All rows are fetched: only then is it certain that the statement was committed.
+            tx.all(text, (hash, now), grant_of).await?.pop()
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Sizes of audiences on platforms in SQL.
 
 use async_trait::async_trait;
-use throng_model::{SyncName, Timestamp};
+use throng_model::{SyncName, SyncRunId, Timestamp};
 
 use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
 use crate::rows::{Cells, DbRow};
@@ -19,6 +19,7 @@ fn size_of(row: &DbRow) -> Result<SizeRecord> {
         delivered: cells.number("delivered")?,
         settling: cells.flag("settling")?,
         removed: cells.maybe_number("removed")?,
+        removed_run: cells.maybe_int("removed_run")?.map(SyncRunId),
     })
 }
 
@@ -38,8 +39,8 @@ impl<B: Backend> SizeLedger for SqlLedger<B> {
             .await?;
             tx.execute(
                 "INSERT INTO platform_sizes (sync, account, platform_id, at, lower_bound,
-                    upper_bound, delivered, settling, removed)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                    upper_bound, delivered, settling, removed, removed_run)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 (
                     &size.sync,
                     &size.account,
@@ -50,6 +51,7 @@ impl<B: Backend> SizeLedger for SqlLedger<B> {
                     size.delivered,
                     size.settling,
                     size.removed,
+                    size.removed_run,
                 ),
             )
             .await?;
@@ -69,7 +71,7 @@ impl<B: Backend> SizeLedger for SqlLedger<B> {
         read_one!(self, "reading the sizes of a sync", |tx| {
             let text =
                 "SELECT sync, account, platform_id, at, lower_bound, upper_bound, delivered, settling,
-                    removed
+                    removed, removed_run
                  FROM platform_sizes WHERE sync = $1 ORDER BY id DESC LIMIT $2";
             let mut sizes = tx.all(text, (sync, limit), size_of).await?;
             sizes.reverse();
@@ -81,7 +83,7 @@ impl<B: Backend> SizeLedger for SqlLedger<B> {
         read_one!(self, "reading the newest sizes", |tx| {
             let text =
                 "SELECT s.sync, s.account, s.platform_id, s.at, s.lower_bound, s.upper_bound,
-                    s.delivered, s.settling, s.removed
+                    s.delivered, s.settling, s.removed, s.removed_run
                  FROM platform_audiences p JOIN platform_sizes s ON s.id =
                     (SELECT max(newest.id) FROM platform_sizes newest WHERE newest.sync = p.sync)
                  ORDER BY s.sync";

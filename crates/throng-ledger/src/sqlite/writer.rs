@@ -44,8 +44,10 @@ impl Writer {
 
 /// The writing connection while a call has it. It is closed unless it is released.
 pub(crate) struct WriteConnection {
-    writer: OwnedMutexGuard<Writer>,
+    /// Before the guard, because fields are dropped in this order: the next call must not begin while this connection
+    /// is still open, with its transaction.
     open: Open,
+    writer: OwnedMutexGuard<Writer>,
 }
 
 impl WriteConnection {

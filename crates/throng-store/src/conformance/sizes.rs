@@ -1,5 +1,7 @@
 //! Sizes of audiences on platforms.
 
+use throng_model::SyncRunId;
+
 use super::*;
 use crate::{RunState, SizeRecord, SizeRetention};
 
@@ -15,6 +17,7 @@ fn size(name: &str, n: u64, upper: Option<u64>) -> SizeRecord {
         delivered: 10 * n,
         settling: upper.is_none(),
         removed: (n > 2).then_some(3 * n),
+        removed_run: (n > 3).then_some(SyncRunId(17)),
     }
 }
 
