@@ -39,7 +39,8 @@ const LAYERS: &[&[&str]] = &[
     &["throng-bench"],
 ];
 
-/// Restricted dependencies, each with the only crates that may depend on it.
+/// Restricted dependencies, each with the only crates that may depend on it. `throng-ledger`: others need rows and
+/// traits only, and SQL belongs to the assembly.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
     ("sqlx", &["throng-ledger"]),
@@ -55,26 +56,6 @@ const RESTRICTED: &[(&str, &[&str])] = &[
 /// Dependencies that the layers allow and the design does not: the first crate must not depend on the second
 /// one, for the given reason. Existing ones are counted.
 const FORBIDDEN: &[(&str, &str, &str)] = &[
-    (
-        "throng-activation",
-        "throng-ledger",
-        "it needs rows and traits only; SQL belongs to the assembly",
-    ),
-    (
-        "throng-destinations",
-        "throng-ledger",
-        "it needs rows and traits only; SQL belongs to the assembly",
-    ),
-    (
-        "throng-refresh",
-        "throng-ledger",
-        "it needs rows and traits only; SQL belongs to the assembly",
-    ),
-    (
-        "throng-aggregator",
-        "throng-ledger",
-        "it needs rows and traits only; SQL belongs to the assembly",
-    ),
     ("throng-budget", "throng-gate", "the producer of the feed does not depend on its consumer"),
     (
         "throng-aggregator",
@@ -84,11 +65,6 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("throng-activation", "throng-lake", "identifiers come through a trait"),
     ("throng-page", "throng-store", "pages are rendered from types of the API"),
     ("throng-page", "throng-operations", "pages are rendered from types of the API"),
-    (
-        "throng-operations",
-        "throng-ledger",
-        "it needs rows and traits only; SQL belongs to the assembly",
-    ),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
 ];
 
