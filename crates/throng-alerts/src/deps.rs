@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_model::{Clock, Timestamp, poll_delay};
-use throng_spec::Spec;
+use throng_spec::{Environment, Spec};
 use throng_store::{AlertKind, Ledger};
 
 /// An open problem of a process, of a class that raises alerts.
@@ -35,9 +35,6 @@ pub trait Host: Send + Sync {
     fn deliveries_changed(&self);
 }
 
-/// Looks up the variable of a secret of the kind `env:NAME`.
-pub type SecretLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 /// What the functions of this crate work with. Cheap to clone.
 #[derive(Clone)]
 pub struct AlertsDeps {
@@ -48,7 +45,7 @@ pub struct AlertsDeps {
     /// The applied spec, shared with the process, which swaps it when another one is applied.
     pub spec: Arc<ArcSwap<Spec>>,
     /// Where secrets of the kind `env:NAME` come from.
-    pub env: SecretLookup,
+    pub env: Environment,
     /// The shortest time between two polls.
     pub min_poll_interval: Duration,
     /// The process.

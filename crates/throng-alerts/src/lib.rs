@@ -14,6 +14,6 @@ mod receiver_test;
 mod webhook;
 
 pub use delivery::deliver;
-pub use deps::{AlertsDeps, Host, NodeProblem, SecretLookup};
+pub use deps::{AlertsDeps, Host, NodeProblem};
 pub use problems::raise_node_problems;
 pub use receiver_test::{ReceiverTest, send_test};

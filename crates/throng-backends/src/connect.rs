@@ -8,14 +8,13 @@ use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::check_brokers;
 use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use throng_objects::BucketObjects;
-use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
 use crate::consistency;
 use crate::error::BackendError;
 use crate::finding::Finding;
 use crate::open::{
-    CHECKS, DEAD_LETTERS, EVENTS, Environment, FEED, KEYFRAMES, TASKS, bucket_options,
-    kafka_options, ledger_url,
+    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options, ledger_url,
 };
 
 /// A larger difference of two clocks is reported: leases and budget days depend on them.

@@ -8,12 +8,12 @@ use throng_aggregator::checkpoint_offset;
 use throng_ledger::PostgresLedger;
 use throng_log::{EventLog as _, KafkaLog, check_brokers};
 use throng_objects::{BucketObjects, Objects};
-use throng_spec::{LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 use throng_store::MaintenanceLedger as _;
 
 use crate::error::BackendError;
 use crate::finding::Finding;
-use crate::open::{EVENTS, Environment, bucket_options, kafka_options, ledger_url};
+use crate::open::{EVENTS, bucket_options, kafka_options, ledger_url};
 
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;

@@ -25,7 +25,7 @@ pub use data_directory::{DataDirectory, create_data_dir};
 pub use error::{BackendError, StampError};
 pub use finding::Finding;
 pub use lock::DataDirLock;
-pub use open::{BackendConfig, Backends, Environment, check_log_partitions, open, secret};
+pub use open::{BackendConfig, Backends, check_log_partitions, open, secret};
 pub use probe::{Probes, probe_reads, probe_writes};
 pub use reporter::{BackendProblem, BackendReporter};
 pub use stamps::{Recovery, Stamps};

@@ -14,8 +14,8 @@ use throng_log::{
 use throng_model::{Clock, Secret};
 use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects, Service};
 use throng_spec::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
-    Role, SecretRef, ServiceSettings,
+    BucketSettings, Environment, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
+    ObjectsSettings, Role, SecretRef, ServiceSettings,
 };
 use throng_store::Ledger;
 
@@ -38,9 +38,6 @@ pub(crate) const CHECKS: &str = "checks";
 pub(crate) const DEAD_LETTERS: &str = "tasks.dead";
 /// Partitions of a queue's topic: at most this many processes consume it at once.
 const QUEUE_PARTITIONS: u32 = 64;
-
-/// Looks up a secret by the name of an environment variable.
-pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// What decides which backends are opened.
 pub struct BackendConfig<'a> {

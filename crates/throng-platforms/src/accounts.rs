@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use throng_activation::{Destination, Destinations, Reasons, SendClass, SendError};
 use throng_destinations::{Account, FileAccount, MetaAccount, preparation};
 use throng_model::DestinationName;
-use throng_spec::{Platform, SecretRef};
+use throng_spec::{Environment, Platform, SecretRef};
 
 use crate::hashing::reasons;
 
@@ -17,14 +17,11 @@ const DEFAULT_MAX_TASKS: u32 = 4;
 /// The open accounts. An account is opened again when its settings or secrets change; otherwise its connections are
 /// reused.
 pub struct OpenDestinations {
-    secrets: SecretLookup,
+    secrets: Environment,
     open: Mutex<HashMap<DestinationName, OpenAccount>>,
 }
 
 type OpenAccount = (Account, Arc<dyn Destination>);
-
-/// Looks up a secret of the kind `env:NAME`.
-type SecretLookup = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for OpenDestinations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,7 +31,7 @@ impl std::fmt::Debug for OpenDestinations {
 
 impl OpenDestinations {
     /// No open account. `secrets` looks up secrets of the kind `env:NAME`.
-    pub fn new(secrets: SecretLookup) -> Self {
+    pub fn new(secrets: Environment) -> Self {
         Self { secrets, open: Mutex::default() }
     }
 

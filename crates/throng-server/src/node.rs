@@ -20,8 +20,8 @@ use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
 use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
 use throng_backends::{
-    BackendConfig, Backends, DataDirLock, DataDirectory, Environment, Recovery, Stamps,
-    check_log_partitions, create_data_dir, probe_writes,
+    BackendConfig, Backends, DataDirLock, DataDirectory, Recovery, Stamps, check_log_partitions,
+    create_data_dir, probe_writes,
 };
 use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
@@ -30,7 +30,7 @@ use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
-use throng_spec::{Role, Spec, TlsSettings};
+use throng_spec::{Environment, Role, Spec, TlsSettings};
 use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

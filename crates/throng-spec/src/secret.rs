@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,10 @@ pub enum SecretRef {
     /// removed.
     File(PathBuf),
 }
+
+/// Looks up an environment variable by its name, for secrets of the kind `env:NAME`. Passed in, so that tests and the
+/// demo have variables of their own.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Why a secret cannot be read. Never contains the secret.
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use throng_access::write_private;
 use throng_activation::{DeliveredError, IdentifierKeys};
-use throng_backends::Environment;
 use throng_model::new_secret;
-use throng_spec::NodeSettings;
+use throng_spec::{Environment, NodeSettings};
 use throng_store::Ledger;
 
 /// Where a node has its keys.
