@@ -2,7 +2,6 @@
 //! --connect`. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 
 use throng_aggregator::checkpoint_offset;
 use throng_ledger::PostgresLedger;
@@ -18,20 +17,37 @@ use crate::open::{EVENTS, bucket_options, kafka_options, ledger_url};
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;
 
+/// The comparison of the ledger with the bucket.
+const SNAPSHOTS: &str = "snapshots";
+/// The comparison of the checkpoints in the bucket with Kafka.
+const CHECKPOINTS: &str = "checkpoints";
+
 /// Compares the ledger with the bucket, and the checkpoints in the bucket with the events in Kafka.
-/// Lists the bucket and reads every checkpoint. Empty if not everything is shared, or if a backend
-/// does not respond, which another finding reports.
+/// Lists the bucket and reads every checkpoint. Has a finding for each comparison of two shared backends;
+/// one that could not be made is a failed finding.
 pub(crate) async fn check(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
     let ObjectsSettings::Bucket(bucket) = &settings.objects else { return Vec::new() };
+    let comparisons = [
+        (SNAPSHOTS, matches!(settings.ledger, LedgerSettings::Postgres { .. })),
+        (CHECKPOINTS, matches!(settings.log, LogSettings::Kafka(_))),
+    ];
     let folder = std::env::temp_dir().join(format!("throng-compare-{}", std::process::id()));
-    let mut findings = Vec::new();
     let opened = bucket_options(env, bucket)
         .and_then(|bucket| Ok(BucketObjects::open(folder.clone(), &bucket)?));
-    if let Ok(objects) = opened {
-        let objects: Arc<dyn Objects> = Arc::new(objects);
-        findings.extend(snapshots(settings, env, &*objects).await);
-        findings.extend(checkpoints(settings, env, &*objects).await);
-    }
+    let findings: Vec<Finding> = match opened {
+        Ok(objects) => {
+            let found = [
+                snapshots(settings, env, &objects).await,
+                checkpoints(settings, env, &objects).await,
+            ];
+            found.into_iter().flatten().collect()
+        }
+        Err(error) => {
+            let help = "check name, endpoint, region and keys in node.bucket";
+            let missing = comparisons.into_iter().filter(|(_, is_shared)| *is_shared);
+            missing.map(|(name, _)| Finding::failed(name, &error, help)).collect()
+        }
+    };
     // It holds local copies of checkpoints at most.
     let _ = std::fs::remove_dir_all(folder);
     findings
@@ -47,19 +63,33 @@ async fn names(ledger: &PostgresLedger) -> Result<BTreeSet<String>, BackendError
     Ok(names)
 }
 
+/// What the comparison of the ledger with the bucket found.
+enum Snapshots {
+    /// The ledger has no tables yet, so it names no objects.
+    NoTables,
+    /// The ledger has the tables of another version, which this one cannot read.
+    OtherTables { found: u64, newest: u64 },
+    /// How many objects the ledger names, and those that the bucket lacks.
+    Compared { count: usize, missing: Vec<String> },
+}
+
+/// `None` if the ledger is not shared.
 async fn snapshots(
     settings: &NodeSettings,
     env: &Environment,
     objects: &dyn Objects,
 ) -> Option<Finding> {
-    const NAME: &str = "snapshots";
     let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
-    let url = ledger_url(env, url, *insecure).ok()?;
-    let status = PostgresLedger::inspect(&url).await.ok()?;
-    if status.schema != Some(status.newest) {
-        return None;
-    }
     let compared = async {
+        let url = ledger_url(env, url, *insecure)?;
+        let status = PostgresLedger::inspect(&url).await?;
+        match status.schema {
+            None => return Ok(Snapshots::NoTables),
+            Some(found) if found != status.newest => {
+                return Ok(Snapshots::OtherTables { found, newest: status.newest });
+            }
+            Some(_) => {}
+        }
         let ledger = PostgresLedger::attach(&url).await?;
         let names = names(&ledger).await?;
         let mut present = HashSet::new();
@@ -77,18 +107,29 @@ async fn snapshots(
             missing.retain(|name| current.contains(name));
         }
         ledger.close().await?;
-        Ok::<_, BackendError>((names.len(), missing))
+        Ok::<_, BackendError>(Snapshots::Compared { count: names.len(), missing })
     };
     Some(match compared.await {
-        Ok((count, missing)) if missing.is_empty() => Finding::ok_with(
-            NAME,
+        Ok(Snapshots::NoTables) => {
+            Finding::ok_with(SNAPSHOTS, "none yet: the ledger has no tables")
+        }
+        Ok(Snapshots::OtherTables { found, newest }) => Finding {
+            backend: SNAPSHOTS,
+            ok: false,
+            message: format!(
+                "not compared with the bucket: the ledger has tables of version {found}, and this version of \
+                 throng reads version {newest}"
+            ),
+            help: Some("run `throng migrate`, and check again".to_owned()),
+        },
+        Ok(Snapshots::Compared { count, missing }) if missing.is_empty() => Finding::ok_with(
+            SNAPSHOTS,
             format!("the bucket has all {count} objects that the ledger names"),
         ),
-        Ok((count, missing)) => {
-            let examples =
-                missing.iter().take(MAX_EXAMPLES).cloned().collect::<Vec<_>>().join(", ");
+        Ok(Snapshots::Compared { count, missing }) => {
+            let examples = examples(&missing, ", ");
             Finding {
-                backend: NAME,
+                backend: SNAPSHOTS,
                 ok: false,
                 message: format!(
                     "the bucket lacks {} of the {count} objects that the ledger names: {examples}",
@@ -101,21 +142,29 @@ async fn snapshots(
                 ),
             }
         }
-        Err(error) => Finding::failed(NAME, &error, "grant the rights of docs/operate/backends.md"),
+        Err(error) => {
+            Finding::failed(SNAPSHOTS, &error, "grant the rights of docs/operate/backends.md")
+        }
     })
 }
 
+/// The first of what is wrong, for a message.
+fn examples(wrong: &[String], separator: &str) -> String {
+    let first = &wrong[..wrong.len().min(MAX_EXAMPLES)];
+    first.join(separator)
+}
+
+/// `None` if the event log is not shared.
 async fn checkpoints(
     settings: &NodeSettings,
     env: &Environment,
     objects: &dyn Objects,
 ) -> Option<Finding> {
-    const NAME: &str = "checkpoints";
     let LogSettings::Kafka(kafka) = &settings.log else { return None };
-    let kafka = kafka_options(env, kafka).ok()?;
-    let reports = check_brokers(&kafka, &[EVENTS]).await.ok()?;
-    let partitions = reports.first().and_then(|report| report.partitions);
     let compared = async {
+        let kafka = kafka_options(env, kafka)?;
+        let reports = check_brokers(&kafka, &[EVENTS]).await?;
+        let partitions = reports.first().and_then(|report| report.partitions);
         let mut offsets: BTreeMap<u32, u64> = BTreeMap::new();
         for listed in objects.list("checkpoints").await? {
             let number = listed.name.rsplit('/').next().and_then(|name| name.parse().ok());
@@ -124,14 +173,16 @@ async fn checkpoints(
             };
             offsets.insert(number, checkpoint_offset(&found.bytes, number)?);
         }
-        let mut wrong = Vec::new();
         if offsets.is_empty() {
-            return Ok((0, wrong));
+            return Ok((0, None));
         }
         let Some(partitions) = partitions else {
-            wrong.push("the topic of events does not exist".to_owned());
-            return Ok((offsets.len(), wrong));
+            let count = offsets.len();
+            let message =
+                format!("the topic of events does not exist, and {count} have offsets of it");
+            return Ok((count, Some(message)));
         };
+        let mut wrong = Vec::new();
         // The topic exists, so opening it creates nothing.
         let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
         for (partition, offset) in &offsets {
@@ -146,23 +197,92 @@ async fn checkpoints(
                 ));
             }
         }
-        Ok::<_, BackendError>((offsets.len(), wrong))
+        let message = (!wrong.is_empty()).then(|| wrong_offsets(&wrong, offsets.len()));
+        Ok::<_, BackendError>((offsets.len(), message))
     };
     Some(match compared.await {
-        Ok((0, _)) => Finding::ok_with(NAME, "none yet"),
-        Ok((count, wrong)) if wrong.is_empty() => {
-            Finding::ok_with(NAME, format!("all {count} are at offsets that Kafka has"))
+        Ok((0, _)) => Finding::ok_with(CHECKPOINTS, "none yet"),
+        Ok((count, None)) => {
+            Finding::ok_with(CHECKPOINTS, format!("all {count} are at offsets that Kafka has"))
         }
-        Ok((_, wrong)) => Finding {
-            backend: NAME,
+        Ok((_, Some(message))) => Finding {
+            backend: CHECKPOINTS,
             ok: false,
-            message: wrong.iter().take(MAX_EXAMPLES).cloned().collect::<Vec<_>>().join("; "),
+            message,
             help: Some(
                 "events between the checkpoint and the topic are lost, or it is another topic: restore \
                  the topic, or see docs/operate/backup.md for how to start with a new topic"
                     .to_owned(),
             ),
         },
-        Err(error) => Finding::failed(NAME, &error, "see docs/operate/kafka.md"),
+        Err(error) => Finding::failed(CHECKPOINTS, &error, "see docs/operate/kafka.md"),
     })
+}
+
+/// How many of `count` checkpoints are at offsets that Kafka does not have, and some of them.
+fn wrong_offsets(wrong: &[String], count: usize) -> String {
+    format!("{} of {count}: {}", wrong.len(), examples(wrong, "; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use throng_spec::{BucketSettings, KafkaSettings, SecretRef, ServiceSettings};
+
+    use super::*;
+
+    #[test]
+    fn a_message_has_the_number_of_wrong_checkpoints_and_some_of_them() {
+        let wrong: Vec<String> = (0..5).map(|n| format!("partition {n} does not exist")).collect();
+        let message = wrong_offsets(&wrong, 12);
+        assert!(
+            message.starts_with("5 of 12: partition 0 does not exist; partition 1"),
+            "{message}"
+        );
+        assert!(message.ends_with("partition 2 does not exist"), "{message}");
+        assert_eq!(wrong_offsets(&wrong[..1], 12), "1 of 12: partition 0 does not exist");
+    }
+
+    /// Sends no request: the bucket cannot be opened.
+    #[tokio::test]
+    async fn a_comparison_that_cannot_be_made_is_a_failed_finding() {
+        let secret = |name: &str| SecretRef::Env(name.to_owned());
+        let mut settings = NodeSettings {
+            ledger: LedgerSettings::Postgres {
+                url: secret("LEDGER"),
+                connections: 2,
+                insecure: false,
+            },
+            log: LogSettings::Kafka(KafkaSettings {
+                brokers: "127.0.0.1:1".to_owned(),
+                prefix: "throng".to_owned(),
+                tls: false,
+                ca_file: None,
+                sasl: None,
+                session_ms: 6_000,
+                insecure: false,
+            }),
+            objects: ObjectsSettings::Bucket(BucketSettings {
+                name: "throng".to_owned(),
+                prefix: String::new(),
+                cache_bytes: 1 << 20,
+                service: ServiceSettings::Gcs { service_account: Some(secret("KEY")) },
+            }),
+            ..NodeSettings::default()
+        };
+        let env: Environment = Arc::new(|_: &str| None::<String>);
+        let found = check(&settings, &env).await;
+        assert_eq!(
+            found.iter().map(|one| one.backend).collect::<Vec<_>>(),
+            [SNAPSHOTS, CHECKPOINTS]
+        );
+        for finding in &found {
+            assert!(!finding.ok && finding.message.contains("KEY"), "{finding:?}");
+        }
+        // Files of one machine are not compared.
+        settings.log = LogSettings::Files;
+        let found = check(&settings, &env).await;
+        assert_eq!(found.iter().map(|one| one.backend).collect::<Vec<_>>(), [SNAPSHOTS]);
+    }
 }

@@ -92,11 +92,11 @@ pub enum BackendError {
     /// A ledger in SQLite needs a data directory.
     #[error("the ledger is a file of the data directory: name the directory with --dir")]
     NoDirectory,
-    /// The budget states cannot be restored.
-    #[error("cannot restore the budgets")]
+    /// A checkpoint whose offset is compared with the event log.
+    #[error("cannot read a checkpoint")]
     Budgets(#[from] BudgetsError),
-    /// A manifest of the dictionary, which the ledger has.
-    #[error("cannot map the published audiences")]
+    /// A manifest of the dictionary, which the ledger has, and whose files are compared with the bucket.
+    #[error("cannot read the manifest of the dictionary")]
     Membership(#[from] MembershipError),
 }
 
@@ -105,7 +105,7 @@ impl BackendError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Ledger(error) => error.retry(),
-            Self::Log(error) | Self::Budgets(BudgetsError::Log(error)) => error.retry(),
+            Self::Log(error) => error.retry(),
             Self::Objects(error) => error.retry(),
             _ => Retry::Never,
         }
