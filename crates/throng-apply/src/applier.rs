@@ -127,6 +127,12 @@ impl SpecApplier {
         applied: &WrittenSpec,
         actor: Option<&str>,
     ) -> Result<(), ApplyError> {
+        self.queue_outdated(applied).await?;
+        self.record(applied, actor).await
+    }
+
+    /// Schedules the refreshes of audiences that were never built, or whose members may differ.
+    async fn queue_outdated(&self, applied: &WrittenSpec) -> Result<(), ApplyError> {
         let now = self.clock.now();
         let known = self.ledger.audiences().await?;
         let never_built: Vec<AudienceName> = self
@@ -146,6 +152,12 @@ impl SpecApplier {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+
+    /// Records a newly applied spec in the history.
+    async fn record(&self, applied: &WrittenSpec, actor: Option<&str>) -> Result<(), ApplyError> {
+        let now = self.clock.now();
         if !applied.plan.changes.is_empty() {
             let (version, changes) = (applied.version, applied.plan.changes.len());
             let entry = HistoryEntry {
@@ -199,10 +211,13 @@ impl SpecApplier {
     }
 
     /// Applies a planned spec to the running process, for the caller of this name; with a `base`,
-    /// only over that version. Returns the new version and what changed.
+    /// only over that version. Returns the new version and what changed. Once the ledger has the spec, it is
+    /// applied: what fails after that (a checkpoint, queueing refreshes, the history) is logged, and not
+    /// returned as an error.
     ///
     /// # Errors
-    /// [`Refusal`]; the process keeps its spec, or, if the new one is in the ledger, runs that one.
+    /// [`Refusal`]; the process keeps its spec. Only where the task panicked, or the ledger does not respond
+    /// to the write, the spec may be applied; each node then switches to it when it polls the ledger.
     pub async fn apply(
         self: &Arc<Self>,
         planned: Planned,
@@ -241,10 +256,34 @@ impl SpecApplier {
             let version = self.ledger.applied_version().await?.unwrap_or(0);
             return Err(Refusal::Superseded { version });
         };
-        let checkpointed = self.switch(spec, lake, &applied.indexes, applied.version).await;
-        self.queue_refreshes(&applied, Some(actor)).await?;
-        checkpointed?;
-        Ok((applied.version, applied.plan))
+        // The spec is applied. An error from here on would say that it is not, and the next try would be
+        // refused, because a newer version than its base is applied.
+        let version = applied.version;
+        if let Err(error) = self.switch(spec, lake, &applied.indexes, version).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                version,
+                "failed to write a checkpoint under a newly applied spec; the next one is written soon"
+            );
+        }
+        if let Err(error) = self.queue_outdated(&applied).await {
+            // The role `schedule` compares models with snapshots, and a refresh that failed has no snapshot.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                version,
+                "failed to queue the refreshes of a newly applied spec; the role schedule queues them, but \
+                 not those of audiences whose last refresh failed: refresh these"
+            );
+        }
+        if let Err(error) = self.record(&applied, Some(actor)).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                version,
+                actor,
+                "failed to record a newly applied spec in the history"
+            );
+        }
+        Ok((version, applied.plan))
     }
 
     /// Switches to the spec that another node applied. The node settings of this process do not

@@ -26,8 +26,8 @@ pub enum ApplyError {
     /// The sources.
     #[error("cannot open the sources")]
     Lake(#[from] LakeError),
-    /// A checkpoint of the budgets cannot be written.
-    #[error("cannot restore the budgets")]
+    /// A checkpoint of the budgets cannot be written. Not at a start, which [`ApplyError::retry`] is about.
+    #[error("cannot write a checkpoint of the budgets")]
     Budgets(#[from] BudgetsError),
     /// The spec in the ledger does not pass the checks.
     #[error("the applied spec in the ledger cannot be used: name a spec with --spec, or apply one")]
@@ -47,11 +47,10 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// Whether a retry can succeed without a fix by anybody.
+    /// Whether another try of a start can succeed without a fix by anybody.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Ledger(error) => error.retry(),
-            Self::Budgets(BudgetsError::Log(error)) => error.retry(),
             _ => Retry::Never,
         }
     }

@@ -181,9 +181,10 @@ async fn write_over(
     for gone in &gone {
         removals.extend(gone.to_record()?);
     }
+    // Before the update: after it the spec is applied, and an error here would say that it is not.
+    let indexes = indexes(ledger, spec).await?;
     let update = SpecUpdate { base, spec: &value, removals: &removals, declared: &declared };
     let Some(applied) = ledger.apply_spec_update(update, now).await? else { return Ok(None) };
-    let indexes = indexes(ledger, spec).await?;
     let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.description())).collect();
     let SpecApplied { version, cancelled, .. } = applied;
     Ok(Some(WrittenSpec { version, plan, indexes, removed, cancelled }))
