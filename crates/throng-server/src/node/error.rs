@@ -73,7 +73,7 @@ impl NodeError {
         let retry = match self {
             Self::Backend(error) => error.retry(),
             Self::Apply(error) => error.retry(),
-            Self::Ledger(error) => error.retry(),
+            Self::Ledger(error) | Self::Access(AccessError::Ledger(error)) => error.retry(),
             Self::Budgets(BudgetsError::Log(error)) => error.retry(),
             Self::Membership(error) => {
                 error.downcast_ref().map_or(Retry::Never, throng_refresh::RefreshError::retry)
@@ -89,5 +89,24 @@ impl NodeError {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.to_string();
         move |source| Self::Io { doing, what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_is_unavailable_is_retried_whoever_reads_it() {
+        let lost = || {
+            let source = io::Error::from(io::ErrorKind::ConnectionReset);
+            LedgerError::of_system("reading the tokens", source)
+        };
+        assert!(NodeError::Ledger(lost()).is_retryable());
+        assert!(NodeError::Access(AccessError::Ledger(lost())).is_retryable());
+        assert!(NodeError::Apply(ApplyError::Ledger(lost())).is_retryable());
+        assert!(!NodeError::Access(AccessError::NoAdmin).is_retryable());
     }
 }
