@@ -6,6 +6,23 @@ use throng_store::LedgerError;
 use crate::Operations;
 use crate::mapping::alerts as mapping;
 
+/// The newest alerts, open ones first, with the numbers of all. Their deliveries and the receivers are not read:
+/// both lists are empty.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn newest(operations: &Operations, limit: u32) -> Result<AlertList, LedgerError> {
+    let ledger = &operations.ledger;
+    let alerts = ledger.alerts(limit).await?;
+    let totals = ledger.alert_totals().await?;
+    Ok(AlertList {
+        alerts: alerts.into_iter().map(|alert| mapping::item(alert, &[])).collect(),
+        open: totals.open,
+        total: totals.total,
+        receivers: Vec::new(),
+    })
+}
+
 /// Alerts, open ones first, without the first `offset`.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Operations: what a person does to a running node, and what a person reads of it. Each one that changes
 //! something checks the state, changes it, records the actor in the history, and wakes the roles that continue
-//! the work. The HTTP API and the pages call them and add nothing but the response, so that none can skip a
+//! the work. The exception is [`runs::enqueue_due`], which writes messages of due tasks again and records no
+//! actor. The HTTP API and the pages call them and add nothing but the response, so that none can skip a
 //! step. What is read is returned in the types of the API; `mapping` makes them from rows and from values of
 //! other crates.
 //!

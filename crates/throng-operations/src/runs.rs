@@ -130,7 +130,8 @@ pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result
     Ok(mapping::task(task))
 }
 
-/// Enqueues the due tasks again, in case their messages were lost; returns how many.
+/// Enqueues the due tasks again, in case their messages were lost; returns how many. The history has no entry, and
+/// no actor: the leader does the same by itself.
 ///
 /// # Errors
 /// [`OperationError`].

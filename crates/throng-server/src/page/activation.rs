@@ -23,7 +23,7 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let open = |(removal, refused_retry_at)| OpenRemoval { removal, refused_retry_at };
     let view = ActivationView {
         tasks: runs::tasks(&node, MAX_TASKS).await?,
-        alerts: alerts::list(&node, OTHER_PAGES_ROWS, 0).await?,
+        alerts: alerts::newest(&node, OTHER_PAGES_ROWS).await?,
         removals: removals.map(open).collect(),
         syncs: syncs::list(&node).await?.syncs,
         runs: runs::list(&node, MAX_RUNS).await?,

@@ -16,7 +16,7 @@ pub(super) async fn page(State(ctx): Context) -> Page {
         tasks: runs::task_counts(&node).await?,
         runs: runs::list(&node, SUMMED_RUNS).await?,
         budgets: ctx.budgets.states().iter().map(mapping::budgets::state).collect(),
-        alerts: alerts::list(&node, OTHER_PAGES_ROWS, 0).await?,
+        alerts: alerts::newest(&node, OTHER_PAGES_ROWS).await?,
         nodes,
         history: history::newest(&node, None, HISTORY_ROWS).await?,
     };
