@@ -1,5 +1,7 @@
-//! A Throng node: the roles (build, schedule, activate, aggregate), the HTTP API, the web page and
-//! the metrics, assembled in [`Node`].
+//! A Throng node: [`Node`] assembles the backends and the roles of a process, which have crates of their own, and
+//! serves them. This crate has the HTTP API, the handlers of the pages, which `throng-page` renders, the metrics
+//! that are read at a scrape, the health of the process, and what every node does besides its roles: following
+//! the specs and snapshots of the others.
 
 mod api;
 mod changes;
@@ -10,7 +12,7 @@ mod node;
 mod operations;
 mod page;
 mod reporters;
-pub mod roles;
+mod roles;
 
 pub use changes::Change;
 pub use context::NodeContext;

@@ -90,7 +90,8 @@ pub struct NodeConfig {
     /// What specs that arrive over HTTP may name, besides what `spec` names.
     pub limits: LimitsConfig,
     /// How a query worker is started; by default the running program, which must call
-    /// [`throng_lake::worker::main`] when its first argument is [`throng_worker::SUBCOMMAND`].
+    /// [`throng_platforms::query_worker`] at the start of `main` if its first argument is
+    /// [`throng_worker::SUBCOMMAND`].
     pub query_worker: WorkerCommand,
 }
 
@@ -129,8 +130,10 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Starts a node: locks the data directory, applies the spec, maps the published snapshots,
-    /// replays the event log from the last checkpoint, and serves. The returned node is ready.
+    /// Starts a node: locks the data directory, opens the backends, maps the published snapshots,
+    /// restores the budgets under the previous spec, applies the new one, and serves. With shared backends
+    /// it retries for up to a minute if one is unavailable, and restores a partition when it is assigned.
+    /// The returned node is ready.
     ///
     /// # Errors
     /// [`NodeError`]; nothing keeps running then.

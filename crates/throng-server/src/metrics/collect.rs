@@ -10,7 +10,9 @@ use arc_swap::ArcSwap;
 use throng_aggregator::{Budgets, GateReport};
 use throng_model::Clock;
 use throng_spec::{LogSettings, Spec};
-use throng_store::{AlertKind, Ledger, LedgerError, RefreshState, RunState, TaskState};
+use throng_store::{
+    AlertKind, Ledger, LedgerError, RefreshState, RunState, StoredEnum as _, TaskState,
+};
 use throng_telemetry::Families;
 use throng_telemetry::metrics::{
     ALERT_EVENTS_PENDING, ALERTS_OPEN, AUDIENCE_AGE_SECONDS_MAX, BATCHES_OPEN, DISK_FREE_BYTES,
@@ -106,13 +108,13 @@ async fn collect_ledger(from: &MetricSources, families: &mut Families) -> Result
 
     let spec = from.spec.load_full();
     let now = from.clock.now();
-    let states = ["none", "scheduled", "processing", "halted", "completed", "failed", "held"];
-    let mut refreshes: BTreeMap<&str, u64> = states.map(|state| (state, 0)).into();
+    let states = RefreshState::VARIANTS.iter().map(|(_, name)| *name).chain(["none"]);
+    let mut refreshes: BTreeMap<&str, u64> = states.map(|state| (state, 0)).collect();
     let mut oldest = Duration::ZERO;
     for audience in &spec.audiences {
         let row = audiences.iter().find(|row| row.name == audience.name);
         let state = row.and_then(|row| row.refresh.as_ref()).map(|refresh| refresh.state);
-        *refreshes.entry(state.map_or("none", refresh_state)).or_default() += 1;
+        *refreshes.entry(state.map_or("none", RefreshState::stored_name)).or_default() += 1;
         if let Some(current) = row.and_then(|row| row.current.as_ref()) {
             oldest = oldest.max(now.since(current.created_at));
         }
@@ -127,12 +129,14 @@ async fn collect_ledger(from: &MetricSources, families: &mut Families) -> Result
         SYNC_RUNS,
         runs.map(|state| {
             let n = incomplete_syncs.iter().filter(|(_, of)| *of == state).count();
-            (label("state", run_state(state)), n as f64)
+            (label("state", state.stored_name()), n as f64)
         }),
     );
     let queued = tasks.iter().find(|(state, _)| *state == TaskState::Queued).map_or(0, |(_, n)| *n);
-    families
-        .add(TASKS, tasks.iter().map(|(state, n)| (label("state", task_state(*state)), *n as f64)));
+    families.add(
+        TASKS,
+        tasks.iter().map(|(state, n)| (label("state", state.stored_name()), *n as f64)),
+    );
     families.one(BATCHES_OPEN, open_batches as f64);
     families.add(
         QUEUE_DEPTH,
@@ -140,36 +144,6 @@ async fn collect_ledger(from: &MetricSources, families: &mut Families) -> Result
             .map(|(queue, n)| (label("queue", queue), n as f64)),
     );
     Ok(())
-}
-
-fn refresh_state(state: RefreshState) -> &'static str {
-    match state {
-        RefreshState::Scheduled => "scheduled",
-        RefreshState::Processing => "processing",
-        RefreshState::Halted => "halted",
-        RefreshState::Completed => "completed",
-        RefreshState::Failed => "failed",
-        RefreshState::Held => "held",
-    }
-}
-
-fn run_state(state: RunState) -> &'static str {
-    match state {
-        RunState::Active => "active",
-        RunState::Completed => "completed",
-        RunState::Failed => "failed",
-        RunState::Held => "held",
-    }
-}
-
-fn task_state(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Queued => "queued",
-        TaskState::Running => "running",
-        TaskState::Done => "done",
-        TaskState::Failed => "failed",
-        TaskState::Held => "held",
-    }
 }
 
 async fn collect_disk(from: &MetricSources, families: &mut Families) {

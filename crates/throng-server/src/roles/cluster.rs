@@ -15,6 +15,7 @@ use throng_spec::Role;
 use throng_store::{Ledger, LedgerError, NodeRow};
 use throng_telemetry::metrics;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::{self, Change};
@@ -62,12 +63,12 @@ pub(crate) struct ClusterParts {
 pub(crate) async fn run(node: ClusterParts, shutdown: CancellationToken) {
     let mut tried = Tried::default();
     let mut heartbeat_at = node.clock.now();
-    let mut inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
+    // On the machine's timer: the node's clock may run fast, and may stand still.
+    let mut inspections = tokio::time::interval(INSPECT_INTERVAL);
+    inspections.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is due at once, when the files have just been mapped.
+    inspections.tick().await;
     loop {
-        if node.serves_membership && tokio::time::Instant::now() >= inspect_at {
-            inspect_files(&node.refresh).await;
-            inspect_at = tokio::time::Instant::now() + INSPECT_INTERVAL;
-        }
         if node.clock.now() >= heartbeat_at {
             heartbeat_at = node.clock.now().plus(HEARTBEAT_INTERVAL);
             write_status(&node).await;
@@ -87,6 +88,9 @@ pub(crate) async fn run(node: ClusterParts, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(delay) => {}
+            _ = inspections.tick(), if node.serves_membership => {
+                inspect_files(&node.refresh).await;
+            }
         }
     }
 }
