@@ -1,5 +1,6 @@
-//! Events through the aggregator in process, and through a node until they are durable, compared with
-//! Redis counters (which neither detect duplicates nor predict).
+//! Events through the engine in process, and through a node until they are durable and it has applied them (or
+//! has not within the limit of its wait), compared with Redis counters, which neither detect duplicates nor
+//! predict.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -210,7 +211,8 @@ fn message(event: &Event) -> WireEvent {
     }
 }
 
-/// Sends batches to a new node over a few connections; it responds to each when it is durable.
+/// Sends batches to a new node over a few connections. It responds to each when it is durable and applied; or
+/// only durable, if applying takes longer than the node waits for that.
 fn over_http(options: &Options, encoding: Encoding) -> Result<Value> {
     let dir = tempfile::tempdir()?;
     let spec = dir.path().join("throng.yaml");

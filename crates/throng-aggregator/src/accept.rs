@@ -14,7 +14,6 @@ use throng_budget::{Event, EventProblem, MAX_PROBLEMS, events_to_record};
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 use throng_telemetry::metrics;
-use tokio::time::Instant;
 
 use super::outcomes::{RecordOutcomes, Rejection};
 use super::replica::PartitionReplica;
@@ -187,23 +186,28 @@ impl Budgets {
         events: Vec<(usize, Event)>,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
-        // A slow append leaves less time to wait: both are within the time limit of the request.
-        let latest = Instant::now() + self.apply_timeout * 3 / 2;
+        // Begins before the append. A slow append leaves less time to wait: both are within the time limit
+        // of the request.
+        let limit = tokio::time::sleep(self.apply_timeout * 3 / 2);
+        tokio::pin!(limit);
         let records = records(&events);
         let leader: Option<Arc<PartitionReplica>> =
             self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
         // Before the append: the events may be applied before it returns.
         let waiting = leader.as_ref().map(|leader| leader.wait_for_outcomes());
         let appended = self.append_records(partition, records, now).await;
-        let appended = appended.map_err(|error| BudgetsError::Append(Arc::new(error)));
         self.report_append(partition, appended.as_ref().err());
-        let offsets = appended?;
+        let offsets = appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
         let end = offsets.iter().max().map_or(0, |last| last.saturating_add(1));
         let position = (partition, end);
         let outcomes = match leader.zip(waiting) {
             Some((leader, waiting)) => {
-                let left = latest.saturating_duration_since(Instant::now());
-                let applied = leader.wait_until_applied(end, self.apply_timeout.min(left)).await;
+                let applied = tokio::select! {
+                    // Events that are applied already are reported, however long the append took.
+                    biased;
+                    applied = leader.wait_until_applied(end, self.apply_timeout) => applied,
+                    () = &mut limit => false,
+                };
                 applied.then(|| waiting.take(&offsets)).flatten()
             }
             None => None,
@@ -236,32 +240,37 @@ impl Budgets {
 
     /// Waits until what is in the log is applied by the partitions that this process leads, so that it is
     /// applied under the spec under which it was acknowledged. A partition that does not get there in time is
-    /// logged: a spec that fixes it has to be accepted.
+    /// logged, and does not keep a spec from being applied. One whose task has failed does: the
+    /// [`checkpoint`](Self::checkpoint) before the new spec fails until the partition is reopened.
     pub async fn catch_up(&self) {
         let led: Vec<Arc<PartitionReplica>> = self.led.load().iter().map(Arc::clone).collect();
         let waits =
             led.iter().filter(|partition| !partition.is_fenced()).map(|partition| async move {
-                if !matches!(partition.catch_up(self.apply_timeout).await, Ok(true)) {
-                    tracing::warn!(
+                match partition.catch_up(self.apply_timeout).await {
+                    Ok(true) => {}
+                    Ok(false) => tracing::warn!(
                         partition = partition.number(),
                         "events in the log are not applied yet: they will be under the next spec"
-                    );
+                    ),
+                    Err(error) => tracing::warn!(
+                        partition = partition.number(),
+                        error = &error as &dyn std::error::Error,
+                        "failed to read the end of the event log before a spec is applied"
+                    ),
                 }
             });
         futures::future::join_all(waits).await;
     }
 
     /// Reports to the node's health whether the log accepts events.
-    fn report_append(&self, partition: u32, error: Option<&BudgetsError>) {
+    fn report_append(&self, partition: u32, error: Option<&LogError>) {
         let key = log_problem_key(partition);
         match error {
-            Some(BudgetsError::Append(error)) => {
+            Some(error) => {
                 let kind = if error.is_disk_error() { ProblemKind::Disk } else { ProblemKind::Log };
                 self.refusing.lock().insert(partition);
-                let detail = throng_model::with_causes(&**error);
-                self.health.report_problem(kind, &key, detail);
+                self.health.report_problem(kind, &key, throng_model::with_causes(error));
             }
-            Some(_) => {}
             // Both kinds: the errors since the last success can be of both, and the other one would
             // stay open for ever.
             None if self.refusing.lock().remove(&partition) => {
@@ -278,8 +287,7 @@ impl Budgets {
         let refusing: Vec<u32> = self.refusing.lock().iter().copied().collect();
         for partition in refusing {
             let probed = self.log.append(partition, self.clock.now(), Vec::new()).await;
-            let error = probed.err().map(|error| BudgetsError::Append(Arc::new(error)));
-            self.report_append(partition, error.as_ref());
+            self.report_append(partition, probed.as_ref().err());
         }
     }
 }

@@ -22,7 +22,7 @@ use super::state::PartitionState;
 /// Events that are decoded before they are applied: few enough to stay in the processor's caches.
 const EVENTS_PER_BATCH: usize = 512;
 /// Before a follower reads the log again after an error.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+const TAIL_REOPEN_DELAY: Duration = Duration::from_secs(1);
 
 /// Records of a replay that may fail before the partition does: if there are more, the program or the log is
 /// at fault and not a record.
@@ -352,7 +352,7 @@ impl Follower {
         loop {
             // Before the first attempt too: with a tail that opens and then fails, this would be a
             // loop without a pause.
-            tokio::time::sleep(RETRY_DELAY).await;
+            tokio::time::sleep(TAIL_REOPEN_DELAY).await;
             let from = self.state.lock().offset;
             let (start, end) = (self.log.start(self.number).await, self.log.end(self.number).await);
             if let (Ok(start), Ok(end)) = (start, end)

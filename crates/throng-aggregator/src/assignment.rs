@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AggregatorDeps, Budgets};
 
 /// After a partition could not be opened, or the feed not be followed.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+const FOLLOW_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// How often to check whether another process has taken over a partition.
 const FENCED_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -33,7 +33,7 @@ pub async fn follow_assignment(
                     error = &error as &dyn std::error::Error,
                     "failed to open an assigned partition"
                 );
-                Some(RETRY_DELAY)
+                Some(FOLLOW_RETRY_DELAY)
             }
         };
         tokio::select! {
@@ -104,7 +104,7 @@ pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
                     error = &error as &dyn std::error::Error,
                     "failed to follow the feed"
                 );
-                tokio::time::sleep(RETRY_DELAY).await;
+                tokio::time::sleep(FOLLOW_RETRY_DELAY).await;
             }
         });
     }

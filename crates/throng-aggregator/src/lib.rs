@@ -100,9 +100,8 @@ const CONCURRENT_CHECKPOINTS: usize = 2;
 /// the leader is stuck, and the caller is not kept from its own work by that.
 pub const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Budget states of all ad groups. Reads are cheap; nothing here waits for a disk or a network except
-/// [`Budgets::accept`], [`Budgets::tick`], [`Budgets::spend_history`], [`Budgets::checkpoint`] and
-/// [`Budgets::close`].
+/// Budget states of all ad groups. Reads are cheap. Async methods may wait for a disk or a network, others
+/// do no I/O.
 pub struct Budgets {
     clock: Arc<SteadyClock>,
     objects: Arc<dyn Objects>,
@@ -132,7 +131,7 @@ pub struct Budgets {
     health: Arc<dyn HealthReporter>,
     /// Partitions whose log refuses events.
     refusing: Mutex<BTreeSet<u32>>,
-    /// When partitions that failed were last restarted.
+    /// The last attempts to reopen partitions that failed.
     restarts: Mutex<BTreeMap<u32, Restart>>,
     /// Held by the caller that changes `led`: two at a time could open one partition twice, and the
     /// second one would fence the first.
@@ -232,6 +231,8 @@ impl Budgets {
                 );
             }
         }
+        // After the revoked ones have stopped: nothing reports problems of theirs from here on.
+        self.clear_unassigned(wanted);
         let mut failed = None;
         for number in wanted {
             if led.iter().any(|p| p.number() == *number) {
@@ -269,10 +270,10 @@ impl Budgets {
 
     /// Gives a replica the applied catalog, if another one was applied while it was being opened:
     /// [`apply_spec`](Self::apply_spec) reaches only replicas that are in `led`.
-    pub(crate) fn update_catalog(&self, partition: &PartitionReplica) {
+    fn update_catalog(&self, partition: &PartitionReplica) {
         let applied = self.applied.load_full();
         let version = applied.catalog.version;
-        if partition.catalog_version() != version {
+        if partition.catalog_version() < version {
             let ad_groups = applied.configs.get(partition.number() as usize);
             let ad_groups = ad_groups.cloned().unwrap_or_default();
             partition.set_catalog(ad_groups, version, self.clock.now());
@@ -309,6 +310,11 @@ impl Budgets {
             self.accept_log_loss.lock().remove(&number);
         }
         opened
+    }
+
+    /// Whether this process leads the partition with this replica.
+    fn is_led(&self, replica: &Arc<PartitionReplica>) -> bool {
+        self.led.load().iter().any(|led| Arc::ptr_eq(led, replica))
     }
 
     /// Whether another process has taken over a partition that is assigned to this one: it has to be
@@ -552,7 +558,10 @@ impl Budgets {
             .filter(|partition| std::future::ready(!partition.is_fenced()))
             .map(|partition| async move {
                 let written = partition.checkpoint_at(now).await;
-                self.report_checkpoint(partition.number(), written.as_ref().err());
+                // One that was revoked meanwhile is reported by its next leader.
+                if self.is_led(&partition) {
+                    self.report_checkpoint(partition.number(), written.as_ref().err());
+                }
                 written
             })
             .buffer_unordered(CONCURRENT_CHECKPOINTS);

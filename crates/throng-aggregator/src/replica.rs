@@ -376,9 +376,14 @@ impl PartitionReplica {
         }
     }
 
-    /// Continues with other ad groups.
+    /// Continues with other ad groups, unless it has those of a newer spec.
     pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
         let mut state = self.state.lock();
+        // Under the lock: a caller that has read the catalog before another spec was applied may get here
+        // after it, and the partition would keep the earlier prices.
+        if version < state.engine.catalog_version() {
+            return;
+        }
         state.engine.configure(version, ad_groups, now);
         // Keyframes repeat the newest version: it has to be one of the new catalog.
         state.next_delta(now);

@@ -38,21 +38,21 @@ ad_groups:
     throng_spec::load(&path).unwrap()
 }
 
-/// The open problems.
+/// The open problems, with their details.
 #[derive(Default)]
-struct TestHealth(Mutex<BTreeSet<(ProblemKind, String)>>);
+struct TestHealth(Mutex<BTreeMap<(ProblemKind, String), String>>);
 
 impl TestHealth {
     fn kinds(&self) -> Vec<ProblemKind> {
-        let mut kinds: Vec<ProblemKind> = self.0.lock().iter().map(|(kind, _)| *kind).collect();
+        let mut kinds: Vec<ProblemKind> = self.0.lock().keys().map(|(kind, _)| *kind).collect();
         kinds.dedup();
         kinds
     }
 }
 
 impl HealthReporter for TestHealth {
-    fn report_problem(&self, kind: ProblemKind, key: &str, _detail: String) {
-        self.0.lock().insert((kind, key.to_owned()));
+    fn report_problem(&self, kind: ProblemKind, key: &str, detail: String) {
+        self.0.lock().insert((kind, key.to_owned()), detail);
     }
 
     fn clear_problem(&self, kind: ProblemKind, key: &str) {
@@ -343,6 +343,47 @@ async fn quarantines(fixture: Fixture) {
     assert_eq!(actual(&budgets), 600_000);
     assert_eq!(fixture.impressions(&budgets, 9..10).await.duplicates, 1);
     assert_eq!(budgets.quarantine().await.unwrap()[0].1.total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_cannot_be_reopened_is_reported_with_the_reason() {
+    let fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    budgets.accept(vec![fixture.event(POISON, EventKind::Impression)]).await.unwrap();
+    let path = dir.path().join("objects/checkpoints/0");
+    let checkpoint = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "damaged").unwrap();
+    // Also in later rounds, in which it is not tried again because the backoff lasts.
+    for _ in 0..3 {
+        budgets.restart_failed().await;
+        let details: Vec<String> = fixture.health.0.lock().values().cloned().collect();
+        assert!(matches!(&details[..], [why] if why.contains("checkpoints/0")), "{details:?}");
+    }
+    std::fs::write(&path, checkpoint).unwrap();
+    budgets.restart_failed().await;
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Partition]);
+    fixture.clock.advance(Duration::from_secs(1));
+    budgets.restart_failed().await;
+    assert_eq!(fixture.health.kinds(), []);
+
+    // A partition that is revoked is no problem of this process.
+    let poison = fixture.event(format!("{POISON}-2"), EventKind::Impression);
+    budgets.accept(vec![poison]).await.unwrap();
+    budgets.restart_failed().await;
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Partition]);
+    budgets.set_assignment(&[]).await.unwrap();
+    assert_eq!(fixture.health.kinds(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_comes_late_does_not_replace_a_newer_one() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let partition = Arc::clone(&budgets.led.load()[0]);
+    budgets.apply_spec(&spec(), &[(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))], 3);
+    partition.set_catalog(Vec::new(), 2, fixture.clock.now());
+    assert_eq!((partition.catalog_version(), budgets.states().len()), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

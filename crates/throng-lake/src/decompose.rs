@@ -2,7 +2,7 @@
 //! rows.
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
@@ -133,17 +133,16 @@ fn measure(expr: &Expr, aggregate: &Aggregate) -> Option<Measure> {
     match (call.func.name(), args.as_slice()) {
         _ if !order_by.is_empty() => None,
         ("count", []) => Some(Measure::Rows),
-        ("count", [Expr::Literal(value, _)]) if !matches!(value, ScalarValue::Null) => {
-            (!value.is_null()).then_some(Measure::Rows)
-        }
+        ("count", [Expr::Literal(value, _)]) if !value.is_null() => Some(Measure::Rows),
         ("sum", [value]) => {
             let kind = match value.get_type(aggregate.input.schema()).ok()? {
-                DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-                    NumberKind::Whole { scale: 0 }
-                }
-                DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => {
-                    NumberKind::Whole { scale: 0 }
-                }
+                DataType::Int8
+                | DataType::Int16
+                | DataType::Int32
+                | DataType::Int64
+                | DataType::UInt8
+                | DataType::UInt16
+                | DataType::UInt32 => NumberKind::Whole { scale: 0 },
                 DataType::Decimal128(digits, scale) if digits <= 18 => {
                     NumberKind::Whole { scale: u32::try_from(scale).ok()? }
                 }

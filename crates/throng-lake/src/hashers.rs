@@ -18,13 +18,3 @@ pub trait RowHasher: Send {
     /// raw identifier.
     fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>);
 }
-
-/// No hashers: for programs that read no identifiers.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoHashers;
-
-impl Hashers for NoHashers {
-    fn open(&self, _: &serde_json::Value) -> Result<Box<dyn RowHasher>, String> {
-        Err("this program hashes no identifiers".to_owned())
-    }
-}

@@ -40,7 +40,7 @@ pub use amount::SumRange;
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use facts::{ColumnFacts, TableFacts};
-pub use hashers::{Hashers, NoHashers, RowHasher};
+pub use hashers::{Hashers, RowHasher};
 pub use identifiers::{HashedRow, IdentifierQuery, IdentifierStream};
 pub use keys::KeyKind;
 pub use lake::Lake;

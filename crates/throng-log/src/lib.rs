@@ -23,7 +23,7 @@ pub use file::{
 };
 pub use kafka::{
     GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, PartitionAssignment, Sasl, Tls,
-    TopicReport, TopicSettings, check_brokers,
+    TopicReport, check_brokers,
 };
 pub use queue::{MemoryQueue, Message, Queue};
 
@@ -68,10 +68,12 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Appends records at consecutive offsets and returns the offset of the first one. When it returns,
-    /// they survive a loss of power; when it fails, none of them is ever read, except after
-    /// [`LogError::UnconfirmedWrite`] and [`LogError::Unconfirmed`]. Concurrent appends share one sync
-    /// of the disk. If the future is dropped, the records may or may not be appended.
+    /// Appends records in order and returns the offset of the first one. Their offsets are consecutive if the
+    /// log [is exclusive](Self::is_exclusive). Otherwise records of other processes may be between them: with
+    /// more than one record, only the first offset is known. When it returns, they survive a loss of power;
+    /// when it fails, none of them is ever read, except after [`LogError::UnconfirmedWrite`] and
+    /// [`LogError::Unconfirmed`]. Concurrent appends share one sync of the disk. If the future is dropped, the
+    /// records may or may not be appended.
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64>;
 
     /// Durable records from offset `from`, in order: as many as fit into `max_bytes` of values, and at

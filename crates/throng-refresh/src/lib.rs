@@ -70,7 +70,7 @@ const LEASE: Duration = Duration::from_secs(20);
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The model of an audience.
-pub fn model_of(audience: &Audience) -> Model {
+fn model_of(audience: &Audience) -> Model {
     Model { sql: audience.sql.clone(), key: audience.key.clone() }
 }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{RefreshContext, declared, model_of};
 
 /// The longest time between two polls, on the node's clock; a change of the spec ends it.
-const POLL_INTERVAL: Duration = Duration::from_secs(30);
+const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest time between two polls, on the machine's timer: the node's clock may be set forward.
 const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -63,7 +63,9 @@ pub async fn run_schedules<C: Clone + Send>(
                 None
             }
         };
-        let until = next.map_or(POLL_INTERVAL, |at| at.since(ctx.clock.now()).min(POLL_INTERVAL));
+        let until = next.map_or(SCHEDULE_POLL_INTERVAL, |at| {
+            at.since(ctx.clock.now()).min(SCHEDULE_POLL_INTERVAL)
+        });
         let pause = ctx.poll_delay(until).min(MAX_WALL_INTERVAL);
         tokio::select! {
             () = shutdown.cancelled() => return,

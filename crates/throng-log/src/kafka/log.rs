@@ -48,8 +48,8 @@ pub struct KafkaLog {
     options: KafkaOptions,
     topic: String,
     producer: FutureProducer,
-    /// Held while the records of one append are added to the queue of the producer, so that their offsets
-    /// are consecutive.
+    /// Held while the records of one append are added to the queue of the producer, so that those of
+    /// another append of this process are not between them.
     append_locks: Vec<tokio::sync::Mutex<()>>,
     admin: Arc<Admin>,
     /// For watermarks only.

@@ -17,4 +17,4 @@ pub use queue::KafkaQueue;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use reader::{fuzz as fuzz_batches, fuzz_seeds as batch_seeds};
 pub use table::KafkaTable;
-pub use topic::{TopicReport, TopicSettings, check_brokers};
+pub use topic::{TopicReport, check_brokers};

@@ -20,11 +20,11 @@ const CONNECTION_ERROR_POLLS: u32 = 40;
 
 /// The configuration of a topic that is created if it is missing.
 #[derive(Debug, Clone)]
-pub struct TopicSettings {
+pub(crate) struct TopicSettings {
     /// The number of partitions.
-    pub partitions: u32,
+    pub(crate) partitions: u32,
     /// Settings by Kafka's names, such as `retention.ms`.
-    pub settings: Vec<(&'static str, &'static str)>,
+    pub(crate) settings: Vec<(&'static str, &'static str)>,
 }
 
 /// The state of a topic on the brokers.
