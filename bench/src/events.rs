@@ -246,8 +246,10 @@ async fn send(node: &Node, encoding: Encoding, bodies: Vec<Vec<u8>>) -> Result<u
             http.post(&url).header("content-type", encoding.content_type()).body(body).send();
         async move {
             let response = request.await?;
+            let (status, text) = (response.status(), response.text().await?);
+            ensure!(status.is_success(), "{status}: {text}");
             let outcome: EventsAccepted =
-                response.json().await.context("no outcome of the events")?;
+                serde_json::from_str(&text).context("no outcome of the events")?;
             anyhow::Ok(outcome.accepted)
         }
     }));

@@ -264,7 +264,10 @@ fn insertions(events: impl Iterator<Item = (String, String)>) -> Vec<u8> {
 async fn send(http: &reqwest::Client, url: &str, body: Vec<u8>) -> Result<u64> {
     let request = http.post(format!("{url}/v1/events")).body(body);
     let response = request.header("content-type", "application/x-protobuf").send().await?;
-    let outcome: EventsAccepted = response.json().await.context("no outcome of the events")?;
+    let (status, text) = (response.status(), response.text().await?);
+    ensure!(status.is_success(), "{status}: {text}");
+    let outcome: EventsAccepted =
+        serde_json::from_str(&text).context("no outcome of the events")?;
     Ok(outcome.accepted)
 }
 

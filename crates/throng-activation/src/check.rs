@@ -7,35 +7,36 @@ use crate::{PlatformSize, SizeLimits, SizePoint, evaluate_sizes};
 
 /// What is known about a finished task.
 #[derive(Debug, Clone)]
-pub struct CheckFacts<'a> {
+pub(crate) struct CheckFacts<'a> {
     /// The run.
-    pub run: &'a SyncRun,
+    pub(crate) run: &'a SyncRun,
     /// The results of its removals.
-    pub removals: RemovalCounts,
+    pub(crate) removals: RemovalCounts,
     /// Users in the delivered snapshot.
-    pub members: u64,
+    pub(crate) members: u64,
     /// The size that the platform reports, or why it cannot be read.
-    pub size: Result<&'a PlatformSize, String>,
+    pub(crate) size: Result<&'a PlatformSize, String>,
     /// The sizes of the audience over time, oldest first, including this one.
-    pub sizes: &'a [SizePoint],
-    /// What the platform documents about its sizes.
-    pub size_limits: SizeLimits,
+    pub(crate) sizes: &'a [SizePoint],
+    /// What the platform documents about its sizes; `None` if they are not numbers of people. Those are exact, and
+    /// are not evaluated over time.
+    pub(crate) size_limits: Option<SizeLimits>,
 }
 
 /// The results of the removals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RemovalCounts {
+pub(crate) struct RemovalCounts {
     /// Rows that the platform removed.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Rows that were not sent, because members have the same identifiers.
-    pub skipped: u64,
+    pub(crate) skipped: u64,
     /// Rows that the platform refused to remove.
-    pub rejected: u64,
+    pub(crate) rejected: u64,
 }
 
 impl RemovalCounts {
     /// Sums up the batches of a task.
-    pub fn of(batches: &[Batch]) -> Self {
+    pub(crate) fn of(batches: &[Batch]) -> Self {
         let mut removals = Self::default();
         let remove_batches = batches.iter().filter(|batch| batch.operation == Operation::Remove);
         for outcome in remove_batches.filter_map(|batch| batch.outcome.as_ref()) {
@@ -59,7 +60,7 @@ const SIZE_SLACK_PERCENT: u64 = 10;
 
 /// Evaluates the check of a task. Pure. The verdict is the worst of all findings; without a finding it is
 /// `Passed`.
-pub fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
+pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let run = facts.run;
     let mut findings: Vec<(Verdict, String)> = Vec::new();
     let skipped: u64 = run.skipped.values().sum();
@@ -126,7 +127,8 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
     if let Some(problem) = &size.problem {
         findings.push((Verdict::Suspect, format!("the platform reports a problem: {problem}")));
     }
-    if let Some(finding) = evaluate_sizes(facts.sizes, facts.size_limits) {
+    let limits = facts.size_limits;
+    if let Some(finding) = limits.and_then(|limits| evaluate_sizes(facts.sizes, limits)) {
         findings.push((finding.verdict, finding.reason));
     }
     if size.settling {
@@ -136,10 +138,12 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
         ));
         return;
     }
-    // The platform may still show users who were removed.
-    let members = facts.members.max(recently_delivered(facts.sizes, facts.size_limits));
-    let slack = (members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(facts.size_limits.min_shown);
-    let most = members.saturating_add(slack);
+    let most = limits.map_or(facts.members, |limits| {
+        // The platform may still show users who were removed.
+        let members = facts.members.max(recently_delivered(facts.sizes, limits));
+        let slack = (members / 100).saturating_mul(SIZE_SLACK_PERCENT).max(limits.min_shown);
+        members.saturating_add(slack)
+    });
     if let Some(lower) = size.lower.filter(|lower| *lower > most) {
         findings.push((
             Verdict::Suspect,
@@ -154,11 +158,15 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use throng_model::{SyncMode, SyncRunId, Timestamp};
     use throng_store::RunState;
 
     use super::*;
+
+    const LIMITS: Option<SizeLimits> =
+        Some(SizeLimits { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) });
 
     fn run(sent: u64, skipped: u64, rejected: u64, pending: u64) -> SyncRun {
         let counts =
@@ -210,7 +218,7 @@ mod tests {
                 members: run.adds,
                 size: size.as_ref().map_err(Clone::clone),
                 sizes: &[],
-                size_limits: SizeLimits::default(),
+                size_limits: LIMITS,
             };
             let (verdict, reasons) = evaluate_check(&facts);
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
@@ -221,7 +229,7 @@ mod tests {
     #[test]
     fn sizes_over_time_are_part_of_the_verdict() {
         let point = |hour: u64, size: u64| SizePoint {
-            at: Timestamp(0).plus(std::time::Duration::from_secs(hour * 3_600)),
+            at: Timestamp(0).plus(Duration::from_secs(hour * 3_600)),
             delivered: 5_000,
             lower: Some(size),
             upper: Some(size),
@@ -237,13 +245,36 @@ mod tests {
                 members: 5_000,
                 size: Ok(&size),
                 sizes,
-                size_limits: SizeLimits::default(),
+                size_limits: LIMITS,
             })
         };
         let (verdict, reasons) = evaluated(&[point(0, 4_000), point(9, 0)]);
         assert_eq!(verdict, Verdict::Failed);
         assert!(reasons[0].contains("4000 people"), "{reasons:?}");
         assert_eq!(evaluated(&[point(0, 0), point(9, 0)]), (Verdict::Passed, vec![]));
+    }
+
+    #[test]
+    fn sizes_that_are_not_people_are_exact() {
+        let run = run(100, 0, 0, 0);
+        for (rows, limits, expected) in [
+            (100, None, Verdict::Passed),
+            (101, None, Verdict::Suspect),
+            (101, LIMITS, Verdict::Passed),
+            (1_101, LIMITS, Verdict::Suspect),
+        ] {
+            let size =
+                PlatformSize { lower: Some(rows), upper: Some(rows), ..PlatformSize::default() };
+            let (verdict, reasons) = evaluate_check(&CheckFacts {
+                run: &run,
+                removals: RemovalCounts::default(),
+                members: 100,
+                size: Ok(&size),
+                sizes: &[],
+                size_limits: limits,
+            });
+            assert_eq!(verdict, expected, "{rows}: {reasons:?}");
+        }
     }
 
     #[test]
@@ -256,7 +287,7 @@ mod tests {
                 members: 1_000,
                 size: Ok(&size),
                 sizes: &[],
-                size_limits: SizeLimits::default(),
+                size_limits: LIMITS,
             })
         };
         let refused = RemovalCounts { sent: 0, skipped: 0, rejected: 1 };

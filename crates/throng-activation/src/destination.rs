@@ -28,7 +28,7 @@ pub struct DestinationLimits {
     pub sizes: Option<SizeLimits>,
 }
 
-/// What a platform documents about the sizes of its audiences. The default is for platforms that document nothing.
+/// What a platform documents about the sizes of its audiences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeLimits {
     /// The smallest size that is shown as a number. Of a smaller audience the platform shows no size, or this as the
@@ -36,12 +36,6 @@ pub struct SizeLimits {
     pub min_shown: u64,
     /// The longest time until a size shows a change.
     pub lag: Duration,
-}
-
-impl Default for SizeLimits {
-    fn default() -> Self {
-        Self { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) }
-    }
 }
 
 /// The position of a request in an upload session that replaces the whole audience.

@@ -8,26 +8,26 @@ use crate::SendClass;
 
 /// The facts about a failed try.
 #[derive(Debug, Clone, Copy)]
-pub struct FailureFacts {
+pub(crate) struct FailureFacts {
     /// The class that the destination gave the failure.
-    pub class: SendClass,
+    pub(crate) class: SendClass,
     /// Consecutive failures before this one.
-    pub failures_before: u32,
+    pub(crate) failures_before: u32,
     /// Seeds the jitter: the task's number.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 /// How to continue after a failed try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FailureDecision {
+pub(crate) struct FailureDecision {
     /// Retry after this; `None`: the task has failed.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
     /// Count it as a consecutive failure.
-    pub counts: bool,
+    pub(crate) counts: bool,
     /// Raise an alert.
-    pub alert: bool,
+    pub(crate) alert: bool,
     /// Start no task of this account for this long.
-    pub pause_account: Option<Duration>,
+    pub(crate) pause_account: Option<Duration>,
 }
 
 /// Consecutive failures after which an alert is raised. The task is still retried.
@@ -41,7 +41,7 @@ const BACKOFF: Backoff = Backoff::WORK;
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(300);
 
 /// Decides how to continue after a failed try. Pure.
-pub fn decide_after_failure(facts: FailureFacts) -> FailureDecision {
+pub(crate) fn decide_after_failure(facts: FailureFacts) -> FailureDecision {
     let failures = facts.failures_before.saturating_add(1);
     match facts.class {
         SendClass::Retry | SendClass::Restart => FailureDecision {

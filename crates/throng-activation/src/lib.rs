@@ -2,7 +2,7 @@
 //! each row, how to continue after a failure, and whether the result can be trusted.
 //!
 //! This crate knows no platform, no SQL and no HTTP: a platform is a [`Destination`], and identifiers come from an
-//! [`IdentifierSource`]. Decisions are pure functions ([`plan_run`], [`decide_after_failure`], [`evaluate_check`],
+//! [`IdentifierSource`]. Decisions are pure functions ([`plan_run`], `decide_after_failure`, `evaluate_check`,
 //! [`evaluate_sizes`], [`Quota`], [`difference`]); [`Worker`] sends one task. The runtime around them is started by
 //! [`run_leader`] and [`run_workers`], on the parts of a node that [`Activation`] names.
 //!
@@ -25,12 +25,12 @@ mod sizes;
 mod users;
 mod worker;
 
-pub use check::{CheckFacts, RemovalCounts, evaluate_check};
+pub(crate) use check::{CheckFacts, RemovalCounts, evaluate_check};
 pub use destination::{
     Advice, BatchPart, Destination, DestinationLimits, EnsuredAudience, PlatformSize, Schema,
     SendClass, SendError, SendRequest, SendResponse, SessionStep, SizeLimits, Usage,
 };
-pub use failure::{FailureDecision, FailureFacts, decide_after_failure};
+pub(crate) use failure::{FailureFacts, decide_after_failure};
 pub use identifiers::{IdentifierRows, IdentifierSource};
 pub use plan::{PlanFacts, RunRows, plan_run};
 pub use quota::{Quota, Quotas};
@@ -40,14 +40,15 @@ pub use runtime::{
     enqueue_due_tasks, failed_checks_reason, removed_syncs, request_run, run_leader, run_workers,
     size_series, users_of, users_text,
 };
-pub use size_evaluation::{SizeFinding, evaluate_sizes};
-pub use sizes::{RemovalCount, SizePoint, delivered_after, removed_until};
+pub use size_evaluation::{SizeFinding, evaluate_sizes, has_enough_sizes};
+pub use sizes::SizePoint;
+pub(crate) use sizes::{RemovalCount, delivered_after, removed_until};
 // Rows, delivered states and plans are part of this crate's interface.
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,
-    IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanEntry, PlanFile, PlanMeta,
-    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta,
-    decode_prepared, decode_with_notes, difference, encode_prepared, encode_with_notes,
+    IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta, Prepared,
+    PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta, decode_with_notes,
+    difference, encode_with_notes,
 };
 pub use users::RunUsers;
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

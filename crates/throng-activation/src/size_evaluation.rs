@@ -44,6 +44,14 @@ pub fn evaluate_sizes(points: &[SizePoint], limits: SizeLimits) -> Option<SizeFi
         .or_else(|| series.never_shown())
 }
 
+/// Whether a series is long enough that a lasting problem would be found. Pure.
+pub fn has_enough_sizes(points: &[SizePoint]) -> bool {
+    let settled = points.iter().filter(|point| !point.settling);
+    let ends = settled.clone().next().zip(settled.clone().next_back());
+    let is_long = ends.is_some_and(|(first, last)| last.at.since(first.at) >= MIN_DURATION);
+    is_long && settled.count() >= MIN_CHECKS
+}
+
 /// The largest number of delivered users that the newest size can show.
 pub(crate) fn recently_delivered(points: &[SizePoint], limits: SizeLimits) -> u64 {
     points.len().checked_sub(1).map_or(0, |newest| LagWindow::of(points, newest, lag(limits)).most)
@@ -328,6 +336,7 @@ mod tests {
     use super::*;
 
     const HOUR: u64 = 3_600;
+    const LIMITS: SizeLimits = SizeLimits { min_shown: 1_000, lag: Duration::from_secs(24 * HOUR) };
 
     fn point(hour: u64, delivered: u64, lower: Option<u64>) -> SizePoint {
         SizePoint {
@@ -350,7 +359,7 @@ mod tests {
     }
 
     fn evaluated(series: &[SizePoint]) -> Option<SizeFinding> {
-        evaluate_sizes(series, SizeLimits::default())
+        evaluate_sizes(series, LIMITS)
     }
 
     fn verdict(parts: &[Vec<SizePoint>]) -> Option<Verdict> {
@@ -547,11 +556,21 @@ mod tests {
             [every_six(0..=96, 2_000, Some(900)), at_most(every_six(102..=130, 2_000, None), 100)];
         assert_eq!(verdict(&series), None, "900 is not shown as a number");
         let evaluated = |limits| evaluate_sizes(&series.concat(), limits).map(|f| f.verdict);
-        let small = SizeLimits { min_shown: 100, ..SizeLimits::default() };
+        let small = SizeLimits { min_shown: 100, ..LIMITS };
         assert_eq!(evaluated(small), Some(Verdict::Failed));
         // Three days of lag are not over.
         let slow = SizeLimits { lag: Duration::from_secs(72 * HOUR), ..small };
         assert_eq!(evaluated(slow), None);
+    }
+
+    #[test]
+    fn a_series_is_long_enough_after_three_readings_and_a_day() {
+        assert!(!has_enough_sizes(&[point(0, 5_000, None), point(30, 5_000, None)]));
+        assert!(!has_enough_sizes(&every_six(0..=18, 5_000, None)));
+        let mut day = every_six(0..=24, 5_000, None);
+        assert!(has_enough_sizes(&day));
+        day[0].settling = true;
+        assert!(!has_enough_sizes(&day) && !has_enough_sizes(&[]));
     }
 
     #[test]

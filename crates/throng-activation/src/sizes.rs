@@ -28,13 +28,13 @@ impl SizePoint {
 
     /// The size as text.
     pub(crate) fn shown(&self) -> String {
-        people_text(self.lower, self.upper)
+        people_text(self.lower, self.upper, |number| number.to_string())
     }
 }
 
 /// Users delivered after the batches of a run whose result is not recorded yet, where `before` users were
 /// delivered before the run.
-pub fn delivered_after(before: u64, batches: &[Batch]) -> u64 {
+pub(crate) fn delivered_after(before: u64, batches: &[Batch]) -> u64 {
     let sent = |wanted: Operation| {
         let matching = batches.iter().filter(|batch| batch.operation == wanted);
         matching.filter_map(|batch| batch.outcome.as_ref()).map(|outcome| outcome.sent).sum::<u64>()
@@ -47,18 +47,22 @@ pub fn delivered_after(before: u64, batches: &[Batch]) -> u64 {
 
 /// Users whom runs have removed from an audience until now, in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RemovalCount {
+pub(crate) struct RemovalCount {
     /// The users.
-    pub users: u64,
+    pub(crate) users: u64,
     /// The newest run that is counted, if there is one: the next count continues after it.
-    pub run: Option<SyncRunId>,
+    pub(crate) run: Option<SyncRunId>,
 }
 
 /// Counts the users whom runs have removed from an audience. The count continues that of the newest of the audience's
 /// `sizes` that has one; if none has, it begins after the newest, and if there is none, now. `runs` are the newest
 /// runs of the sync. Its runs end in the order of their ids, because only one of them is open at a time. Changed
 /// identifiers count as well: the people whom the platform has matched by the old ones leave the audience. Pure.
-pub fn removed_until(sizes: &[SizeRecord], platform_id: &str, runs: &[SyncRun]) -> RemovalCount {
+pub(crate) fn removed_until(
+    sizes: &[SizeRecord],
+    platform_id: &str,
+    runs: &[SyncRun],
+) -> RemovalCount {
     let of_audience = sizes.iter().rev().filter(|size| size.platform_id == platform_id);
     let of_audience: Vec<&SizeRecord> = of_audience.collect();
     let counted = of_audience.iter().find_map(|size| Some((*size, size.removed?)));

@@ -89,6 +89,9 @@ pub struct SourceTable {
     /// The number of such files.
     pub passed_over_count: u64,
     /// Doubts about its files, such as a first line that may be a row.
+    // Nodes of earlier versions do not send it.
+    #[serde(default)]
+    #[schema(required)]
     pub warnings: Vec<String>,
 }
 

@@ -81,9 +81,10 @@ pub struct SyncSizes {
     pub sync: SyncName,
     /// The id of the current audience on the platform.
     pub platform_id: Option<String>,
-    /// The verdict about the sizes of this audience.
-    pub verdict: ActivationVerdict,
-    /// Null if the verdict is `passed`.
+    /// The verdict about the sizes of this audience; null if too little is known for one, and of a platform whose
+    /// sizes are not numbers of people.
+    pub verdict: Option<ActivationVerdict>,
+    /// Null if the verdict is `passed` or null.
     pub reason: Option<String>,
     /// Oldest first.
     pub sizes: Vec<SyncSize>,

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use throng_activation::{MAX_KEPT_SIZES, RunScope, SizeLimits, evaluate_sizes, size_series};
+use throng_activation::{
+    MAX_KEPT_SIZES, RunScope, SizeLimits, evaluate_sizes, has_enough_sizes, size_series,
+};
 use throng_api::{ActivationVerdict, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
 use throng_spec::Spec;
@@ -62,23 +64,26 @@ pub async fn sizes(operations: &Operations, sync: SyncName) -> Result<SyncSizes,
     let platform_id = audience.map(|audience| audience.platform_id);
     let series = platform_id.as_deref().map(|id| size_series(&sizes, id)).unwrap_or_default();
     let limits = size_limits(&operations.spec, &sync);
-    let (verdict, reason) = match evaluate_sizes(&series, limits) {
-        Some(finding) => (mapping::verdict(finding.verdict), Some(finding.reason)),
-        None => (ActivationVerdict::Passed, None),
+    let finding = limits.and_then(|limits| evaluate_sizes(&series, limits));
+    let (verdict, reason) = match finding {
+        Some(finding) => (Some(mapping::verdict(finding.verdict)), Some(finding.reason)),
+        None if limits.is_some() && has_enough_sizes(&series) => {
+            (Some(ActivationVerdict::Passed), None)
+        }
+        None => (None, None),
     };
     let sizes = sizes.into_iter().map(mapping::size).collect();
     Ok(SyncSizes { sync, platform_id, verdict, reason, sizes })
 }
 
-/// What the platform of a sync documents about its sizes.
-fn size_limits(spec: &Spec, sync: &SyncName) -> SizeLimits {
+/// What the platform of a sync documents about its sizes; `None` if they are not numbers of people.
+fn size_limits(spec: &Spec, sync: &SyncName) -> Option<SizeLimits> {
     let declared = spec.syncs.iter().find(|declared| declared.name == *sync);
     let destination = declared.and_then(|declared| {
         spec.destinations.iter().find(|destination| destination.name == declared.destination)
     });
     destination
         .and_then(|destination| throng_destinations::size_limits(destination.platform.name()))
-        .unwrap_or_default()
 }
 
 /// The name of a sync of the applied spec.

@@ -74,7 +74,7 @@ pub(crate) fn rows(syncs: &[SyncSummary], now: Timestamp) -> SyncRows {
 
 /// The size on the platform as text.
 fn size_text(size: &SyncSize) -> String {
-    let text = people_text(size.lower, size.upper);
+    let text = people_text(size.lower, size.upper, count);
     if size.settling { format!("{text} (processing an upload)") } else { text }
 }
 
@@ -147,6 +147,8 @@ struct One {
     finding: String,
     chart: String,
     sizes: Vec<SizeRow>,
+    /// Whether the sizes have a verdict.
+    is_evaluated: bool,
     history: Vec<Entry>,
 }
 
@@ -185,7 +187,7 @@ fn size_chart(sizes: &[&SyncSize]) -> String {
 /// # Errors
 /// [`RenderError`](crate::RenderError).
 pub fn one(view: SyncView, now: Timestamp) -> Rendered {
-    let SyncSizes { sync, platform_id, reason, sizes, .. } = view.sizes;
+    let SyncSizes { sync, platform_id, verdict, reason, sizes } = view.sizes;
     let id = platform_id.unwrap_or_default();
     let of_audience: Vec<&SyncSize> = sizes.iter().filter(|s| s.platform_id == id).collect();
     let newest = of_audience.last().copied();
@@ -209,6 +211,7 @@ pub fn one(view: SyncView, now: Timestamp) -> Rendered {
         finding: reason.unwrap_or_default(),
         chart: size_chart(&of_audience),
         sizes: sizes.iter().rev().take(MAX_SIZES).map(row).collect(),
+        is_evaluated: verdict.is_some(),
         history: show::entries(&view.history),
     };
     page.render()

@@ -6,101 +6,77 @@ use throng_model::{Role, Timestamp};
 
 use crate::Result;
 
-/// The kind of the object of a history entry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum SubjectKind {
-    /// An audience.
-    Audience,
-    /// A sync.
-    Sync,
-    /// A destination.
-    Destination,
-    /// An ad group.
-    AdGroup,
-    /// The applied spec.
-    Spec,
-    /// An access token.
-    Token,
-    /// A kind that another version has written, by its name: nodes of two versions share a ledger
-    /// during an upgrade, and an entry that one of them cannot name must not fail the whole history.
-    Other(String),
-}
-
-impl SubjectKind {
-    /// The kinds that this version writes.
-    const KNOWN: [Self; 6] =
-        [Self::Audience, Self::Sync, Self::Destination, Self::AdGroup, Self::Spec, Self::Token];
-
-    /// Its name in the ledger and the API, such as `ad_group`.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Audience => "audience",
-            Self::Sync => "sync",
-            Self::Destination => "destination",
-            Self::AdGroup => "ad_group",
-            Self::Spec => "spec",
-            Self::Token => "token",
-            Self::Other(name) => name,
-        }
-    }
-}
-
-impl From<String> for SubjectKind {
-    fn from(name: String) -> Self {
-        let known = Self::KNOWN.into_iter().find(|kind| kind.name() == name);
-        known.unwrap_or(Self::Other(name))
-    }
-}
-
-impl From<SubjectKind> for String {
-    fn from(kind: SubjectKind) -> Self {
-        match kind {
-            SubjectKind::Other(name) => name,
-            known => known.name().to_owned(),
-        }
-    }
-}
-
-/// Defines [`HistoryEvent`]: each event once, with its name, so that an event cannot be written under a name
-/// that is not read.
-macro_rules! history_events {
-    ($($(#[$doc:meta])* $event:ident = $name:literal,)+) => {
-        /// What happened to an object.
+/// Defines an enum whose values are names in the ledger: each value once, with its name, so that a value cannot be
+/// written under a name that is not read.
+macro_rules! named_values {
+    (
+        $(#[$kind_doc:meta])* $kind:ident,
+        $($(#[$doc:meta])* $value:ident = $name:literal,)+
+    ) => {
+        $(#[$kind_doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(from = "String", into = "String")]
-        pub enum HistoryEvent {
-            $($(#[$doc])* $event,)+
-            /// An event that another version has written, by its name: see [`SubjectKind::Other`].
+        pub enum $kind {
+            $($(#[$doc])* $value,)+
+            /// A value that another version has written, by its name: nodes of two versions share a ledger
+            /// during an upgrade, and an entry that one of them cannot name must not fail the whole history.
             Other(String),
         }
 
-        impl HistoryEvent {
-            /// Every event that this version writes.
+        impl $kind {
+            /// Every value that this version writes.
             #[cfg(test)]
-            const KNOWN: &[Self] = &[$(Self::$event),+];
+            const KNOWN: &[Self] = &[$(Self::$value),+];
 
-            /// Its name in the ledger, in the API and on the page, such as `published`.
+            /// Its name in the ledger, in the API and on the page.
             pub fn name(&self) -> &str {
                 match self {
-                    $(Self::$event => $name,)+
+                    $(Self::$value => $name,)+
                     Self::Other(name) => name,
                 }
             }
         }
 
-        impl From<String> for HistoryEvent {
+        impl From<String> for $kind {
             fn from(name: String) -> Self {
                 match name.as_str() {
-                    $($name => Self::$event,)+
+                    $($name => Self::$value,)+
                     _ => Self::Other(name),
+                }
+            }
+        }
+
+        impl From<$kind> for String {
+            fn from(value: $kind) -> Self {
+                match value {
+                    $kind::Other(name) => name,
+                    known => known.name().to_owned(),
                 }
             }
         }
     };
 }
 
-history_events! {
+named_values! {
+    /// The kind of the object of a history entry.
+    SubjectKind,
+    /// An audience.
+    Audience = "audience",
+    /// A sync.
+    Sync = "sync",
+    /// A destination.
+    Destination = "destination",
+    /// An ad group.
+    AdGroup = "ad_group",
+    /// The applied spec.
+    Spec = "spec",
+    /// An access token.
+    Token = "token",
+}
+
+named_values! {
+    /// What happened to an object.
+    HistoryEvent,
     /// The spec was applied.
     Applied = "applied",
     /// A held snapshot or run, or the held runs of a destination, were approved.
@@ -171,15 +147,6 @@ history_events! {
     TryFailed = "try_failed",
 }
 
-impl From<HistoryEvent> for String {
-    fn from(event: HistoryEvent) -> Self {
-        match event {
-            HistoryEvent::Other(name) => name,
-            known => known.name().to_owned(),
-        }
-    }
-}
-
 /// One change of state, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
@@ -243,7 +210,7 @@ mod tests {
     #[test]
     fn a_kind_has_one_name_everywhere() {
         let other = SubjectKind::Other("cluster".to_owned());
-        for kind in SubjectKind::KNOWN.into_iter().chain([other]) {
+        for kind in SubjectKind::KNOWN.iter().cloned().chain([other]) {
             let name = kind.name().to_owned();
             assert_eq!(serde_json::to_value(&kind).unwrap(), name);
             assert_eq!(SubjectKind::from(name), kind);

@@ -99,6 +99,13 @@ impl Client {
         anyhow::Error::new(error).context(failure)
     }
 
+    /// The error of a web server or proxy that answers every path with a page.
+    fn no_json(&self, path: &str) -> anyhow::Error {
+        Failure::new(format!("the answer to {path} is not JSON"))
+            .help(format!("is {} a Throng node? name the node with --url", self.url))
+            .into()
+    }
+
     /// The URL of the node, without a slash at its end.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -142,7 +149,7 @@ impl Client {
             .await
             .with_context(|| format!("the answer of the node to {path} was cut off"))?;
         if status.is_success() {
-            let document = serde_json::from_str(&body).unwrap_or(Value::Null);
+            let document = serde_json::from_str(&body).map_err(|_| self.no_json(path))?;
             return Ok(Answer { document, path: path.to_owned() });
         }
         let place = format!("HTTP {status} from {path}");
@@ -152,7 +159,7 @@ impl Client {
 
 /// A node's answer to a request that succeeded.
 pub(crate) struct Answer {
-    /// As the node sent it; null if it is not JSON.
+    /// As the node sent it.
     document: Value,
     path: String,
 }

@@ -103,7 +103,7 @@ async fn check(ctx: &Activation, quotas: &Quotas, task: &Task) -> Result<bool, L
     Ok(true)
 }
 
-/// Reads the size of a sync's audience again, and repeats the check of its newest run. Returns whether anything was
+/// Reads the size of a sync's audience again, and repeats the check of its last completed run. Returns whether anything was
 /// recorded.
 pub(super) async fn recheck(
     ctx: &Activation,
@@ -173,7 +173,7 @@ async fn evaluate_and_record(
             Err(error) => Err(error.message_for(&task.sync)),
         },
         sizes: &points,
-        size_limits: reading.as_ref().ok().and_then(|r| r.size_limits).unwrap_or_default(),
+        size_limits: reading.as_ref().ok().and_then(|reading| reading.size_limits),
     };
     let (verdict, reasons) = evaluate_check(&facts);
     record(ctx, task, run, verdict, reasons, before).await

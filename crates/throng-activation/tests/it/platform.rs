@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_activation::{
@@ -10,6 +11,8 @@ use throng_activation::{
 };
 use throng_model::Personal;
 use throng_store::Operation;
+
+const SIZES: SizeLimits = SizeLimits { min_shown: 1_000, lag: Duration::from_secs(24 * 3_600) };
 
 /// The fault of the next request.
 #[derive(Debug, Clone)]
@@ -111,7 +114,7 @@ impl State {
 #[async_trait]
 impl Destination for Platform {
     fn limits(&self) -> DestinationLimits {
-        DestinationLimits { max_batch_rows: 100, max_tasks: 8, sizes: Some(SizeLimits::default()) }
+        DestinationLimits { max_batch_rows: 100, max_tasks: 8, sizes: Some(SIZES) }
     }
 
     async fn ensure_audience(&self, _: &str, owner: &str) -> Result<EnsuredAudience, SendError> {

@@ -91,6 +91,12 @@ impl Folder {
         Self::of(created)
     }
 
+    /// Renames a folder. Fails if there is a folder of the new name that is not empty.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        rustix::fs::renameat(&self.file, from, &self.file, to)?;
+        self.file.sync_all()
+    }
+
     /// Removes a folder if it is empty.
     pub(super) fn remove_folder(&self, name: &str) -> io::Result<()> {
         let removed = rustix::fs::unlinkat(&self.file, name, AtFlags::REMOVEDIR);

@@ -6,27 +6,39 @@ use std::io;
 
 use super::folder::Folder;
 use super::manifest::About;
-use super::names::{self, ABOUT, MARKS};
+use super::names::{self, ABOUT, MARKS, NEW_MARKS};
 
 /// `audience.json` has a name and an owner.
 const MAX_ABOUT_BYTES: u64 = 64 << 10;
 
-/// Records that an audience is in the destination's folder. An earlier version wrote no marks: with the first one
-/// all audiences that are there are recorded.
+/// Records that an audience is in the destination's folder.
 pub(super) fn record(root: &Folder, id: &str) -> io::Result<()> {
     let marks = match root.folder(MARKS)? {
         Some(marks) => marks,
-        None => {
-            let existing = audiences(root)?;
-            let marks = root.create_folder(MARKS)?;
-            existing.iter().try_for_each(|existing| marks.touch(existing))?;
-            marks
-        }
+        None => create(root, id)?,
     };
     if marks.length(id)?.is_none() {
         marks.touch(id)?;
     }
     Ok(())
+}
+
+/// Creates the marks. An earlier version wrote none, so all audiences that are there are recorded. The folder has its
+/// name only when all are in it: after a crash in between, an audience without a mark would count as never created.
+fn create(root: &Folder, id: &str) -> io::Result<Folder> {
+    let existing = audiences(root)?;
+    // It may be there since a crash.
+    let new = root.create_folder(NEW_MARKS)?;
+    existing.iter().try_for_each(|existing| new.touch(existing))?;
+    // Never empty, because a rename replaces an empty folder.
+    new.touch(id)?;
+    let renamed = root.rename(NEW_MARKS, MARKS);
+    // Another process may have created them meanwhile.
+    match (root.folder(MARKS)?, renamed) {
+        (Some(marks), _) => Ok(marks),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 /// Whether an audience was created in the destination's folder. In a folder without marks, of which an earlier
@@ -86,5 +98,29 @@ mod tests {
         record(&root, "a-1").unwrap();
         assert!(has(&root, "b-1").unwrap());
         assert!(!has(&root, "gone-1").unwrap() && !has(&root, "other").unwrap());
+    }
+
+    #[test]
+    fn marks_that_a_crash_left_incomplete_are_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Location { root: dir.path().to_owned(), below: "".into() }.open().unwrap();
+        audience(&root, "a-1");
+        audience(&root, "b-1");
+        root.create_folder(NEW_MARKS).unwrap().touch("a-1").unwrap();
+        assert!(has(&root, "b-1").unwrap(), "they are not in use");
+        record(&root, "a-1").unwrap();
+        assert!(has(&root, "a-1").unwrap() && has(&root, "b-1").unwrap());
+        assert!(!has(&root, "gone-1").unwrap() && root.folder(NEW_MARKS).unwrap().is_none());
+    }
+
+    #[test]
+    fn marks_that_another_process_creates_meanwhile_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Location { root: dir.path().to_owned(), below: "".into() }.open().unwrap();
+        root.create_folder(MARKS).unwrap().touch("a-1").unwrap();
+        let marks = create(&root, "b-1").unwrap();
+        assert_eq!(marks.names().unwrap(), ["a-1"]);
+        record(&root, "b-1").unwrap();
+        assert!(has(&root, "a-1").unwrap() && has(&root, "b-1").unwrap());
     }
 }

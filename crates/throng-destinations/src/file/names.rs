@@ -16,6 +16,8 @@ pub(super) const CHANGED: &str = ".changed";
 pub(super) const LOCK: &str = ".lock";
 /// The folder in the destination's folder with an empty file for each audience that was created there.
 pub(super) const MARKS: &str = ".throng";
+/// That folder while it is created.
+pub(super) const NEW_MARKS: &str = ".throng.tmp";
 
 /// Characters of an audience's name that its folder's name has.
 const READABLE_CHARS: usize = 48;
@@ -159,6 +161,6 @@ mod tests {
         }
         assert!(is_hidden(".manifest.json.tmp") && is_hidden(LOCK) && !is_hidden(".profile"));
         assert!(is_auxiliary(LOCK) && !is_auxiliary(CHANGED) && !is_auxiliary(SESSION));
-        assert!(!is_folder(MARKS), "no audience has this folder");
+        assert!(!is_folder(MARKS) && !is_folder(NEW_MARKS), "no audience has these folders");
     }
 }

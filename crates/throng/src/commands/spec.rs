@@ -1,11 +1,12 @@
 //! `throng check`, `throng plan`, `throng apply`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_server::{CheckError, CheckedModel, Environment, check_sql};
@@ -15,7 +16,7 @@ use throng_worker::Landlock;
 use crate::answers::{AppliedSpec, PlannedSpec};
 use crate::args::ApplyArgs;
 use crate::client::{Answer, Client, RequestError};
-use crate::failure::{Success, report_problems};
+use crate::failure::{Failure, Success, report_problems};
 use crate::out::{self, Output};
 
 /// Why a spec was not checked, planned or applied.
@@ -101,18 +102,20 @@ pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<
     if let Some(warning) = landlock.warning() {
         out::message(format!("warning: {warning}"));
     }
-    out::line(format!(
-        "ok: {} audiences, {} syncs, {} ad groups",
-        spec.audiences.len(),
-        spec.syncs.len(),
-        spec.ad_groups.len()
-    ));
     for finding in findings {
         let mark = if finding.ok { "works" } else { "does not work" };
         out::line(format!("{} {mark}: {}", finding.backend, finding.message));
         if let Some(help) = finding.help {
             out::line(format!("  help: {help}"));
         }
+    }
+    if ok {
+        out::line(format!(
+            "ok: {} audiences, {} syncs, {} ad groups",
+            spec.audiences.len(),
+            spec.syncs.len(),
+            spec.ad_groups.len()
+        ));
     }
     Ok(code)
 }
@@ -143,12 +146,19 @@ fn environment() -> Environment {
 }
 
 /// The body of `POST /v1/spec/plan` and `POST /v1/spec/apply`.
-#[derive(Serialize)]
-struct SentSpec<'a> {
-    #[serde(flatten)]
-    files: &'a SpecFiles,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base_version: Option<u64>,
+///
+/// # Errors
+/// If a path is not UTF-8.
+fn sent_spec(spec: SpecFiles, base_version: Option<u64>) -> Result<SentSpec> {
+    let text = |path: PathBuf| {
+        path.into_os_string().into_string().map_err(|path| {
+            Failure::wrong_input(format!("the path {} is not UTF-8", path.display()))
+        })
+    };
+    let files = spec.files.into_iter().map(|file| -> Result<SentFile> {
+        Ok(SentFile { path: text(file.path)?, text: file.text })
+    });
+    Ok(SentSpec { files: files.collect::<Result<_>>()?, base: text(spec.base)?, base_version })
 }
 
 /// Sends the texts of a spec to a node.
@@ -159,7 +169,7 @@ async fn send(
 ) -> Result<Answer, SpecError> {
     let files = read_files(&arguments.spec)?;
     let client = Client::with_long_timeout(&arguments.node)?;
-    let body = SentSpec { files: &files, base_version };
+    let body = sent_spec(files, base_version)?;
     match client.try_post(path, &body).await {
         Ok(answer) => Ok(answer),
         Err(RequestError::Failed(error)) => Err(error.into()),

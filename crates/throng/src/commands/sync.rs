@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use throng_api::{
-    ActivationTask, ActivationTaskProgress, ActivationTaskState, RemovalList, RunList, RunSync,
-    SyncList, SyncSize, SyncSizes, TaskDetail, TaskList, TasksEnqueued,
+    ActivationTask, ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RemovalList,
+    RunList, RunSync, SyncList, SyncSize, SyncSizes, TaskDetail, TaskList, TasksEnqueued,
 };
-use throng_model::{Clock as _, SystemClock, Timestamp};
+use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
 
 use super::alerts::next_try;
 use crate::args::{NodeArgs, SyncCommand, TasksCommand};
@@ -100,13 +100,7 @@ fn number(number: Option<u64>) -> String {
 
 /// The range in which a platform says that the size of an audience is.
 fn size(size: &SyncSize) -> String {
-    match (size.lower, size.upper) {
-        (Some(lower), Some(upper)) if lower == upper => out::count(lower),
-        (Some(lower), Some(upper)) => format!("{} to {}", out::count(lower), out::count(upper)),
-        (Some(lower), None) => format!("at least {}", out::count(lower)),
-        (None, Some(upper)) => format!("at most {}", out::count(upper)),
-        (None, None) => "none shown".to_owned(),
-    }
+    people_text(size.lower, size.upper, out::count)
 }
 
 async fn syncs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -164,10 +158,17 @@ async fn sizes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> 
         vec![one.at.to_string(), one.platform_id, delivered, shown, state.to_owned()]
     });
     out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
-    if let Some(reason) = reason {
-        out::line(format!("{verdict}: {reason}"));
-    }
+    out::line(verdict_text(verdict, reason));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the sizes of an audience say together.
+fn verdict_text(verdict: Option<ActivationVerdict>, reason: Option<String>) -> String {
+    match (verdict, reason) {
+        (Some(verdict), Some(reason)) => format!("{verdict}: {reason}"),
+        (Some(verdict), None) => verdict.to_string(),
+        (None, _) => "too little is known yet".to_owned(),
+    }
 }
 
 async fn runs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -309,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_a_range_or_a_bound() {
+    fn sizes_have_separators() {
         let shown = |lower, upper| {
             size(&SyncSize {
                 sync: "s".parse().unwrap(),
@@ -322,11 +323,16 @@ mod tests {
                 settling: false,
             })
         };
-        assert_eq!(shown(Some(1_000), Some(1_000)), "1,000");
-        assert_eq!(shown(Some(1_000), Some(1_200)), "1,000 to 1,200");
-        assert_eq!(shown(Some(1_000), None), "at least 1,000");
-        assert_eq!(shown(None, Some(100)), "at most 100");
-        assert_eq!(shown(None, None), "none shown");
+        assert_eq!(shown(Some(1_000), Some(1_200)), "1,000 to 1,200 people");
+        assert_eq!(shown(None, None), "no size");
+    }
+
+    #[test]
+    fn sizes_without_a_verdict_are_not_passed() {
+        let reason = || Some("it is empty".to_owned());
+        assert_eq!(verdict_text(Some(ActivationVerdict::Failed), reason()), "failed: it is empty");
+        assert_eq!(verdict_text(Some(ActivationVerdict::Passed), None), "passed");
+        assert_eq!(verdict_text(None, None), "too little is known yet");
     }
 
     #[test]

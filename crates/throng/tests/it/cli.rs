@@ -52,6 +52,22 @@ fn the_example_is_valid() {
 }
 
 #[test]
+fn a_spec_whose_backends_do_not_work_is_not_ok() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let spec = dir.path().join("throng.yaml");
+    let text = "version: 1\nnode: { ledger: postgres, ledger_url: \"env:NO_LEDGER_IS_NAMED\" }\n";
+    std::fs::write(&spec, text).expect("written");
+    let spec = spec.to_string_lossy();
+    let unconnected = output(&["check", &spec]);
+    let stdout = String::from_utf8_lossy(&unconnected.stdout).into_owned();
+    assert!(unconnected.status.success() && stdout.starts_with("ok:"), "{unconnected:?}");
+    let connected = output(&["check", "--connect", &spec]);
+    let stdout = String::from_utf8_lossy(&connected.stdout).into_owned();
+    assert_eq!(connected.status.code(), Some(1), "{connected:?}");
+    assert!(stdout.contains("ledger does not work") && !stdout.contains("ok:"), "{stdout}");
+}
+
+#[test]
 fn without_a_node_the_hint_is_how_to_start_one() {
     let output = output(&["audience", "list", "--url", "http://127.0.0.1:9"]);
     assert_eq!(output.status.code(), Some(1));

@@ -79,3 +79,24 @@ async fn the_token_does_not_follow_a_redirect() {
     assert!(no_connection.await, "a request followed the redirect");
     server.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_is_not_an_answer_of_a_node() {
+    let router = axum::Router::new().fallback(|| async { "<html>It works!</html>" });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let commands: [&[&str]; 3] =
+        [&["sync", "pause", "a"], &["token", "revoke", "a"], &["audience", "list"]];
+    for arguments in commands {
+        let mut command = throng();
+        command.args(arguments).args(["--url", &url]);
+        let running = tokio::task::spawn_blocking(move || command.output());
+        let output = running.await.expect("ended").expect("throng starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let outcome = (output.status.code(), output.stdout.is_empty());
+        assert_eq!(outcome, (Some(1), true), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("is not JSON") && stderr.contains(&url), "{stderr}");
+    }
+    server.abort();
+}
