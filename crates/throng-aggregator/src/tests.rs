@@ -367,7 +367,7 @@ async fn a_partition_that_cannot_be_reopened_is_reported_with_the_reason() {
     budgets.restart_failed().await;
     assert_eq!(fixture.health.kinds(), []);
 
-    // A partition that is revoked is no problem of this process.
+    // A partition that is revoked is not a problem of this process.
     let poison = fixture.event(format!("{POISON}-2"), EventKind::Impression);
     budgets.accept(vec![poison]).await.unwrap();
     budgets.restart_failed().await;
