@@ -79,7 +79,8 @@ mod tests {
             };
             spans.iter().map(row).collect()
         });
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operate/tracing.md");
+        let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+            .join("../../docs/operate/tracing.md");
         let text = std::fs::read_to_string(path).unwrap();
         let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
         assert_eq!(documented.len(), rows.len(), "{documented:?}");

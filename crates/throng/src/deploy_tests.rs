@@ -2,7 +2,7 @@
 //! `deploy/prometheus-rules.yaml` uses metrics that exist, and `ARCHITECTURE.md` names files that exist.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Parser;
 use serde::Deserialize;
@@ -31,8 +31,8 @@ struct Service {
     depends_on: BTreeMap<String, serde_json::Value>,
 }
 
-fn deploy() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy"))
+fn deploy() -> PathBuf {
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("../../deploy")
 }
 
 /// The paths from the root of the repository that a document names in backticks.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::{Client, SPEC, noon, spec, start};
 
 fn cases() -> Vec<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/events");
+    let folder = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("tests/it/cases/events");
     let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

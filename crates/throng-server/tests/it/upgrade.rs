@@ -15,7 +15,7 @@ use throng_server::{Node, NodeConfig};
 use crate::Client;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixtures")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("tests/it/fixtures")
 }
 
 /// The versions with a fixture, by commit.

@@ -11,7 +11,9 @@ mod schema;
 use std::path::PathBuf;
 
 fn here(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(path)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("tests/it")
+        .join(path)
 }
 
 /// Compares a generated file with the checked-in one; `THRONG_BLESS=1` writes it.

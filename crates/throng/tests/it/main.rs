@@ -31,5 +31,6 @@ fn provided(variable: &str, what: &str) -> Option<std::path::PathBuf> {
 
 /// The included example.
 fn example() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/cdnow")
+    std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("../../examples/cdnow")
 }
