@@ -148,6 +148,10 @@ pub const ROUTES: &[Entry] = &[
     get("/v1/users/{key}/audiences", LOOKUP),
     post("/v1/lookups", LOOKUP),
     post("/v1/decide", LOOKUP),
+    // All users of all audiences, hashed, with the seed of the hashes.
+    get("/v1/membership", LOOKUP),
+    get("/v1/membership/dictionary/{shard}/{segment}", LOOKUP),
+    get("/v1/membership/snapshots/{name}/{version}", LOOKUP),
     // Gates.
     get("/v1/feed", FEED),
     get("/v1/catalog", &[Scope::Feed, Scope::Read]),

@@ -1,7 +1,7 @@
 //! Lookups and decisions.
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupName, AudienceName};
+use throng_model::{AdGroupName, AudienceName, NameError};
 use utoipa::ToSchema;
 
 /// Users to look up.
@@ -36,6 +36,9 @@ pub struct LookupResult {
     /// The users.
     pub users: Vec<UserAudiences>,
 }
+
+/// The most ad groups of one request for a decision.
+pub const MAX_CANDIDATES: usize = 1_000;
 
 /// A request for a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -78,4 +81,25 @@ pub struct DecisionRefusal {
     pub code: String,
     /// The reason, for people.
     pub why: String,
+}
+
+impl DecisionRefusal {
+    /// The refusal of a text that is not a name.
+    fn not_a_name(text: &str, error: &NameError) -> Self {
+        Self { ad_group: text.to_owned(), code: "not_a_name".to_owned(), why: error.to_string() }
+    }
+}
+
+/// The names of ad groups, and the refusals of what is not a name.
+pub fn candidates<'a>(
+    texts: impl Iterator<Item = &'a str>,
+) -> (Vec<AdGroupName>, Vec<DecisionRefusal>) {
+    let (mut names, mut refused) = (Vec::new(), Vec::new());
+    for text in texts {
+        match AdGroupName::new(text) {
+            Ok(name) => names.push(name),
+            Err(error) => refused.push(DecisionRefusal::not_a_name(text, &error)),
+        }
+    }
+    (names, refused)
 }

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod membership;
 mod names;
 mod node;
 mod runs;
@@ -41,7 +42,8 @@ pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
 };
 pub use decisions::{
-    DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, UserAudiences,
+    DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, MAX_CANDIDATES,
+    UserAudiences, candidates,
 };
 pub use description::{BearerToken, CommonErrors};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
@@ -53,6 +55,7 @@ pub use feed::{
     GateList, GateNoted, GatePartition,
 };
 pub use history::{History, HistoryItem};
+pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };

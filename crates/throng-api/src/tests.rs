@@ -56,6 +56,7 @@ fn examples_are_values_of_their_types() {
     example_of::<LookupResult>();
     example_of::<NodeHealth>();
     example_of::<NodeList>();
+    example_of::<PublishedMembership>();
     example_of::<QuarantineByPartition>();
     example_of::<Readiness>();
     example_of::<RefreshCancelled>();

@@ -92,6 +92,11 @@ impl Contents {
         &self.bytes
     }
 
+    /// The same bytes, shared: they stay as they are while the file is replaced or removed.
+    pub(crate) fn share(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
     /// Why the file on the disk is not the one that was opened, if so. Compares its length and
     /// inode, not its bytes.
     pub(crate) fn changed_on_disk(&self) -> Option<MembershipError> {

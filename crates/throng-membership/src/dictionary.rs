@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use throng_model::UserHash;
 
@@ -45,6 +46,23 @@ struct ManifestSegment {
     base: u32,
     count: u32,
     xxh3: String,
+}
+
+impl Manifest {
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("a struct of texts and numbers is always JSON")
+    }
+}
+
+impl ManifestSegment {
+    fn of(segment: &Segment) -> Self {
+        Self {
+            file: segment.file.clone(),
+            base: segment.base,
+            count: segment.len() as u32,
+            xxh3: format!("{:016x}", segment.sum()),
+        }
+    }
 }
 
 fn invalid(problem: impl Into<String>) -> MembershipError {
@@ -145,6 +163,21 @@ impl ShardDictionary {
     /// The files that are open, by their names below the root.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.segments.iter().map(|segment| segment.file.as_str())
+    }
+
+    /// The manifest of this version: [`open`](Self::open) gives the same dictionary where the files are.
+    /// The empty text for the empty dictionary.
+    pub fn manifest(&self) -> String {
+        let Some(shard) = self.shard else { return String::new() };
+        let segments = self.segments.iter().map(|segment| ManifestSegment::of(segment)).collect();
+        Manifest { format: MANIFEST_FORMAT, shard, segments }.to_text()
+    }
+
+    /// The bytes of one of [`files`](Self::files), which stay the same while the file is replaced or
+    /// removed; `None` for another name.
+    pub fn file_bytes(&self, file: &str) -> Option<Bytes> {
+        let segment = self.segments.iter().find(|segment| segment.file == file)?;
+        Some(segment.share())
     }
 
     /// Why a file on the disk is not the one that was opened, if so: it is missing, or has another
@@ -272,23 +305,15 @@ impl ShardDictionary {
             base = entries.base
         );
         durable::write(&root.join(&file), &bytes)?;
-        let mut segments: Vec<ManifestSegment> = kept
-            .iter()
-            .map(|s| ManifestSegment {
-                file: s.file.clone(),
-                base: s.base,
-                count: s.len() as u32,
-                xxh3: format!("{:016x}", s.sum()),
-            })
-            .collect();
+        let mut segments: Vec<ManifestSegment> =
+            kept.iter().map(|segment| ManifestSegment::of(segment)).collect();
         segments.push(ManifestSegment {
             file,
             base: entries.base,
             count,
             xxh3: format!("{sum:016x}"),
         });
-        let manifest = Manifest { format: MANIFEST_FORMAT, shard, segments };
-        Ok(serde_json::to_string(&manifest).expect("a struct of texts and numbers is always JSON"))
+        Ok(Manifest { format: MANIFEST_FORMAT, shard, segments }.to_text())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use throng_model::{AudienceName, HashSeed, SHARD_COUNT, UserHash};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::{MembershipError, ShardDictionary, SnapshotFile, seed_check};
 
@@ -72,6 +73,8 @@ pub struct MembershipIndex {
     snapshots: Vec<(AudienceName, Arc<SnapshotFile>)>,
     ids: HashMap<AudienceName, AudienceId>,
     missing: Vec<AudienceName>,
+    /// Computed when it is first asked for.
+    fingerprint: OnceLock<String>,
 }
 
 impl fmt::Debug for MembershipIndex {
@@ -124,7 +127,8 @@ impl MembershipIndex {
                 )));
             }
         }
-        Ok(Self { seed, dictionaries, snapshots, ids, missing: Vec::new() })
+        let (missing, fingerprint) = (Vec::new(), OnceLock::new());
+        Ok(Self { seed, dictionaries, snapshots, ids, missing, fingerprint })
     }
 
     /// An index without users and audiences.
@@ -144,6 +148,7 @@ impl MembershipIndex {
             snapshots: Vec::new(),
             ids: HashMap::new(),
             missing: Vec::new(),
+            fingerprint: OnceLock::new(),
         }
     }
 
@@ -152,7 +157,33 @@ impl MembershipIndex {
     pub fn with_missing(mut self, mut missing: Vec<AudienceName>) -> Self {
         missing.sort_unstable();
         self.missing = missing;
+        self.fingerprint = OnceLock::new();
         self
+    }
+
+    /// 32 hexadecimal digits that change with what is served: seed, dictionaries, snapshots and
+    /// [`missing`](Self::missing). Computed once.
+    pub fn fingerprint(&self) -> &str {
+        self.fingerprint.get_or_init(|| {
+            let mut hasher = Xxh3::new();
+            hasher.update(&self.seed.0.to_le_bytes());
+            for dictionary in self.dictionaries.iter().flatten() {
+                hasher.update(dictionary.manifest().as_bytes());
+            }
+            for (audience, file) in &self.snapshots {
+                let identity = file.identity();
+                let sum = identity.checksum.as_deref().unwrap_or_default();
+                let text = format!(
+                    "\n{audience} {} {} {} {} {sum}",
+                    identity.version, identity.model_fingerprint, identity.members, identity.bytes
+                );
+                hasher.update(text.as_bytes());
+            }
+            for audience in &self.missing {
+                hasher.update(format!("\n-{audience}").as_bytes());
+            }
+            format!("{:032x}", hasher.digest128())
+        })
     }
 
     /// Audiences that have a published snapshot, but none here that can be used. The answers of

@@ -248,6 +248,11 @@ impl Segment {
         self.count
     }
 
+    /// The bytes of the file.
+    pub(crate) fn share(&self) -> bytes::Bytes {
+        self.contents.share()
+    }
+
     /// Why the file on the disk is not the one that was opened, if so.
     pub(crate) fn changed_on_disk(&self) -> Option<MembershipError> {
         self.contents.changed_on_disk()

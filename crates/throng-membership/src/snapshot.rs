@@ -24,6 +24,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, HashSeed, SHARD_COUNT, Timestamp, UserHash};
@@ -252,6 +253,8 @@ pub struct SnapshotFile {
     meta: SnapshotMeta,
     members: u64,
     sections: Vec<Section>,
+    /// As in [`SnapshotIdentity`], compared when it was opened.
+    checksum: Option<String>,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
@@ -271,7 +274,7 @@ impl SnapshotFile {
         let checked = check(contents.bytes());
         let (meta, members, sections) = checked
             .map_err(|problem| MembershipError::Damaged { path: path.to_owned(), problem })?;
-        Ok(Self { contents, meta, members, sections })
+        Ok(Self { contents, meta, members, sections, checksum: None })
     }
 
     /// As [`open`](Self::open), and checks that it is the expected snapshot. Reads all of it twice
@@ -282,7 +285,7 @@ impl SnapshotFile {
     pub fn open_as(path: &Path, identity: &SnapshotIdentity) -> Result<Self, MembershipError> {
         let file = Self::open(path)?;
         match file.difference(identity) {
-            None => Ok(file),
+            None => Ok(Self { checksum: identity.checksum.clone(), ..file }),
             Some(difference) => {
                 let problem = format!("it is not the snapshot that the ledger names: {difference}");
                 Err(MembershipError::Damaged { path: path.to_owned(), problem })
@@ -333,6 +336,24 @@ impl SnapshotFile {
     /// The size of the file.
     pub fn bytes(&self) -> u64 {
         self.contents.bytes().len() as u64
+    }
+
+    /// What identifies this snapshot. The checksum is that of [`open_as`](Self::open_as), if it was opened
+    /// so and the checksum was known.
+    pub fn identity(&self) -> SnapshotIdentity {
+        SnapshotIdentity {
+            audience: self.meta.audience.clone(),
+            version: self.meta.version,
+            model_fingerprint: self.meta.model_fingerprint.clone(),
+            members: self.members,
+            bytes: self.bytes(),
+            checksum: self.checksum.clone(),
+        }
+    }
+
+    /// The bytes of the file, which stay the same while the file is replaced or removed.
+    pub fn file_bytes(&self) -> Bytes {
+        self.contents.share()
     }
 
     /// The portable Roaring bytes of a shard; empty if it has no members.

@@ -97,3 +97,41 @@ fn snapshots_of_another_deployment_or_a_newer_dictionary_are_refused() {
     let twice = [snapshots.clone(), snapshots].concat();
     assert!(MembershipIndex::new(SEED, dictionaries, twice).is_err());
 }
+
+/// A gate in another process opens the bytes that another index has open.
+#[test]
+fn an_index_of_copied_bytes_is_the_same_index() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let audiences = BTreeMap::from([("a", (0..300).collect()), ("b", (200..900).collect())]);
+    let (dictionaries, snapshots) = build(here.path(), &audiences);
+    let copied_dictionaries = dictionaries.iter().map(|dictionary| {
+        let dictionary = dictionary.as_ref()?;
+        for file in dictionary.files() {
+            let path = there.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, dictionary.file_bytes(file).unwrap()).unwrap();
+        }
+        assert!(dictionary.file_bytes("dictionary/none").is_none());
+        Some(ShardDictionary::open(there.path(), &dictionary.manifest()).unwrap())
+    });
+    let copied_dictionaries = copied_dictionaries.collect();
+    let copied_snapshots = snapshots.iter().map(|(name, file)| {
+        let path = there.path().join(name.as_str());
+        std::fs::write(&path, file.file_bytes()).unwrap();
+        let copy = SnapshotFile::open_as(&path, &file.identity()).unwrap();
+        (name.clone(), Arc::new(copy))
+    });
+    let copied_snapshots = copied_snapshots.collect();
+    let original = MembershipIndex::new(SEED, dictionaries, snapshots).unwrap();
+    let copy = MembershipIndex::new(SEED, copied_dictionaries, copied_snapshots).unwrap();
+    assert_eq!(copy.fingerprint(), original.fingerprint());
+    for n in 0..1_000 {
+        assert_eq!(copy.audiences_of(hash(n)), original.audiences_of(hash(n)), "{n}");
+    }
+    let fingerprint = original.fingerprint().to_owned();
+    let missing = original.with_missing(vec![AudienceName::new("c").unwrap()]);
+    assert_ne!(missing.fingerprint(), fingerprint);
+    assert_ne!(MembershipIndex::empty(SEED).fingerprint(), fingerprint);
+    let other_seed = MembershipIndex::empty(HashSeed(1));
+    assert_ne!(other_seed.fingerprint(), MembershipIndex::empty(SEED).fingerprint());
+}

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
-use throng_api::{DecideRequest, DecisionMade, DecisionRefusal};
+use throng_api::{DecideRequest, DecisionMade, DecisionRefusal, MAX_CANDIDATES, candidates};
 use throng_budget::{Event, EventKind};
 use throng_gate::Decision;
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
@@ -20,7 +20,7 @@ pub(crate) async fn decide(
     Extension(caller): Extension<Caller>,
     Body(request): Body<DecideRequest>,
 ) -> Result<Json<DecisionMade>, ApiError> {
-    if request.ad_groups.len() > 1_000 {
+    if request.ad_groups.len() > MAX_CANDIDATES {
         return Err(ApiError::bad_request("more than 1,000 ad groups in one request"));
     }
     if request.record_insertion && !caller.scopes().allow(Scope::Events) {
@@ -48,24 +48,6 @@ pub(crate) async fn decide(
         }
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
-}
-
-/// The names of ad groups, and the refusals of what is not a name.
-pub(crate) fn candidates<'a>(
-    texts: impl Iterator<Item = &'a str>,
-) -> (Vec<AdGroupName>, Vec<DecisionRefusal>) {
-    let (mut names, mut refused) = (Vec::new(), Vec::new());
-    for text in texts {
-        match AdGroupName::new(text) {
-            Ok(name) => names.push(name),
-            Err(error) => refused.push(DecisionRefusal {
-                ad_group: text.to_owned(),
-                code: "not_a_name".to_owned(),
-                why: error.to_string(),
-            }),
-        }
-    }
-    (names, refused)
 }
 
 /// The ad groups that the gate refuses.

@@ -14,6 +14,7 @@ mod feed;
 mod health;
 mod lookups;
 mod mapping;
+mod membership;
 mod openapi;
 mod removals;
 mod sizes;
@@ -159,6 +160,9 @@ fn lookups() -> Router<Arc<NodeContext>> {
         .route("/v1/users/{key}/audiences", get(lookups::one))
         .route("/v1/lookups", post(lookups::batch))
         .route("/v1/decide", post(decide::decide))
+        .route("/v1/membership", get(membership::published))
+        .route("/v1/membership/dictionary/{shard}/{segment}", get(membership::segment))
+        .route("/v1/membership/snapshots/{name}/{version}", get(membership::snapshot))
 }
 
 /// The feed and the reports of gates.

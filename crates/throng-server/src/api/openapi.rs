@@ -17,6 +17,7 @@ use utoipa::OpenApi;
         super::audiences::cancel, super::audiences::approve, super::audiences::reject, super::audiences::rollback,
         super::audiences::pause, super::audiences::resume, super::audiences::release,
         super::lookups::one, super::lookups::batch,
+        super::membership::published, super::membership::segment, super::membership::snapshot,
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
         super::removals::list, super::removals::approve, super::removals::keep,
         super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,

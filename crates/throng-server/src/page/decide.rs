@@ -2,13 +2,13 @@
 
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use throng_api::DecisionMade;
+use throng_api::{DecisionMade, candidates};
 use throng_model::UserKey;
 use throng_page::decide::DecisionView;
 
 use super::{Context, Page, html};
 use crate::NodeContext;
-use crate::api::decide::{candidates, refusals};
+use crate::api::decide::refusals;
 
 /// The query of the page.
 #[derive(Deserialize)]

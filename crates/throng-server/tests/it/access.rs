@@ -140,13 +140,17 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
     // The routes of each scope, independent of the implementation.
     let allowed = |scope: Scope, method: &str, path: &str| match scope {
         Scope::Events => path == "/v1/events",
-        Scope::Lookup => ["/v1/users/1/audiences", "/v1/lookups", "/v1/decide"].contains(&path),
+        Scope::Lookup => {
+            ["/v1/users/1/audiences", "/v1/lookups", "/v1/decide"].contains(&path)
+                || path.starts_with("/v1/membership")
+        }
         Scope::Feed => ["/v1/feed", "/v1/catalog", "/v1/gates/1/applied"].contains(&path),
         Scope::Metrics => path == "/metrics",
         Scope::Read | Scope::Operate => {
             let others =
                 ["/v1/users/1/audiences", "/v1/feed", "/v1/events", "/v1/tokens", "/v1/sessions"];
-            let reads = method == "GET" && !others.contains(&path);
+            let is_other = others.contains(&path) || path.starts_with("/v1/membership");
+            let reads = method == "GET" && !is_other;
             let operates = [
                 "refresh", "approve", "reject", "rollback", "requeue", "enqueue", "test", "cancel",
                 "run", "recreate", "pause", "resume", "release", "keep",
