@@ -218,6 +218,26 @@ metrics! {
         "Refreshes that this node finished: published, held, failed, superseded, cancelled or lost.";
     REQUESTS_REFUSED_TOTAL = Counter, Count, "throng_requests_refused_total", "reason",
         "Requests that were refused because of their host or origin: unknown_host or foreign_origin.";
+    SIDECAR_CACHE_BYTES = Gauge, Bytes, "throng_sidecar_cache_bytes", "",
+        "Size of the dictionaries and snapshots in the cache of a sidecar.";
+    SIDECAR_CATALOG_VERSION = Gauge, Version, "throng_sidecar_catalog_version", "",
+        "The version of the catalog of a sidecar.";
+    SIDECAR_DECISIONS_TOTAL = Counter, Count, "throng_sidecar_decisions_total", "",
+        "Requests for a decision that a sidecar answered.";
+    SIDECAR_FEED_AGE_SECONDS = Gauge, Seconds, "throng_sidecar_feed_age_seconds", "",
+        "Age of the last feed frame of the partition that is furthest behind, in a sidecar.";
+    SIDECAR_FEED_CONNECTED = Gauge, Boolean, "throng_sidecar_feed_connected", "",
+        "1 while a sidecar is connected to the feed, else 0.";
+    SIDECAR_FRAMES_TOTAL = Counter, Count, "throng_sidecar_frames_total", "",
+        "Feed frames that a sidecar applied.";
+    SIDECAR_READY = Gauge, Boolean, "throng_sidecar_ready", "",
+        "1 while a sidecar decides, else 0.";
+    SIDECAR_SNAPSHOT_VERSION = Gauge, Version, "throng_sidecar_snapshot_version", "audience",
+        "The version of the snapshot of an audience in a sidecar.";
+    SIDECAR_SYNC_AGE_SECONDS = Gauge, Seconds, "throng_sidecar_sync_age_seconds", "",
+        "Time since a sidecar had all dictionaries and snapshots that its node serves.";
+    SIDECAR_SYNC_FAILURES_TOTAL = Counter, Count, "throng_sidecar_sync_failures_total", "part",
+        "Failed attempts of a sidecar to follow its node: feed, membership or report.";
     SNAPSHOT_FAULTS = Gauge, Count, "throng_snapshot_faults", "",
         "Snapshots and dictionaries that are damaged or differ from what the ledger names.";
     STANDBY_FRAMES_TOTAL = Counter, Count, "throng_standby_frames_total", "",

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod duration;
+mod gate;
 mod sync;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use gate::GateArgs;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
@@ -156,6 +158,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Start a gate beside an ad server: it follows a node and answers decisions
+    Gate(GateArgs),
     /// The history of one object, with the reason of each change
     Why {
         /// The kind of object

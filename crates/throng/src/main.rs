@@ -63,8 +63,12 @@ fn main() -> ExitCode {
 
 /// Sets up logging, TLS and the runtime, and runs one command.
 fn run_all(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if matches!(arguments.command, Command::Up(_) | Command::Build(_) | Command::Demo(_)) {
-        // What a node writes can be read by its own user only.
+    let writes = matches!(
+        arguments.command,
+        Command::Up(_) | Command::Build(_) | Command::Demo(_) | Command::Gate(_)
+    );
+    if writes {
+        // What a node or a gate writes can be read by its own user only.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     }
     set_up_logging(&arguments)?;
@@ -102,6 +106,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Demo(demo) => commands::demo::run(demo, output).await,
         Command::Up(up) => commands::up::run(up, output).await,
+        Command::Gate(gate) => commands::gate::run(gate, output).await,
         Command::Build(build) => commands::build::run(build, output).await,
         Command::Check { spec, connect } => commands::spec::check(&spec, connect, output).await,
         Command::Migrate { spec, dir } => {

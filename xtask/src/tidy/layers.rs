@@ -31,7 +31,15 @@ const LAYERS: &[&[&str]] = &[
         "throng-delivered",
         "throng-access",
     ],
-    &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
+    &[
+        "throng-refresh",
+        "throng-activation",
+        "throng-aggregator",
+        "throng-alerts",
+        "throng-backup",
+        // Below the simulators: their ad servers follow a node with its code.
+        "throng-sidecar",
+    ],
     &["throng-sim", "throng-destinations"],
     &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
     &["throng-server"],
@@ -46,7 +54,8 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
-    ("axum", &["throng-http", "throng-server", "throng-sim"]),
+    // A sidecar is a server of its own, without the roles and stores of throng-server.
+    ("axum", &["throng-http", "throng-server", "throng-sidecar", "throng-sim"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-backends", "throng"]),
@@ -65,6 +74,8 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("throng-activation", "throng-lake", "identifiers come through a trait"),
     ("throng-page", "throng-store", "pages are rendered from types of the API"),
     ("throng-page", "throng-operations", "pages are rendered from types of the API"),
+    ("throng-sidecar", "throng-store", "a gate reads from a node over HTTP, and not from its stores"),
+    ("throng-server", "throng-sidecar", "a node does not depend on those that follow it"),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
 ];
 

@@ -26,6 +26,7 @@ mod removals;
 mod schedules;
 mod sessions;
 mod shared;
+mod sidecar;
 mod sizes;
 mod storage;
 mod tasks;

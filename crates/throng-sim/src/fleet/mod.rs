@@ -1,6 +1,7 @@
-//! A fleet of ad servers. Each one links [`throng_gate`], follows the node's feed over HTTP, decides
+//! A fleet of ad servers on one machine. Each one links [`throng_gate`], follows the node's feed over HTTP, decides
 //! locally, and reports insertions, impressions and clicks when its users see and click the ads, seconds to
-//! minutes later.
+//! minutes later. Catalog, feed and snapshots arrive as in any ad server, by `throng-sidecar`; the snapshots are in one
+//! folder, which all of them map.
 //!
 //! Traffic is fixed in advance ([`AdRequest`]): the user, the candidate ad groups, whether and when an ad would
 //! be seen and clicked. So the same traffic can be run against nodes with and without prediction of in-flight
@@ -10,17 +11,29 @@ mod server;
 mod traffic;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use throng_gate::Gate;
 use throng_membership::MembershipIndex;
-use throng_model::{AdGroupName, Clock, Timestamp, UserKey};
+use throng_model::{AdGroupName, Clock, Secret, Timestamp, UserKey};
+use throng_sidecar::{
+    Cache, FeedFollower, MembershipObserver, MembershipSync, NodeClient, NodeOptions, SidecarError,
+    SyncError,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use traffic::{Delays, LoggedImpression, TrafficError, read_impression_log, traffic_from_log};
+
+/// A gate without a frame for this long is stale: the feed of a simulation has a frame per second, so this is
+/// 30 frames.
+const STALE_AFTER: Duration = Duration::from_secs(30);
+/// How often the ad servers compare the snapshots with the node's, in real time.
+const MEMBERSHIP_INTERVAL: Duration = Duration::from_secs(2);
 
 /// One request for an ad, and the behavior of its user.
 #[derive(Debug, Clone)]
@@ -47,6 +60,8 @@ pub struct FleetConfig {
     pub node_url: String,
     /// The URL of the feed and the catalog: the node's or a relay's.
     pub feed_url: String,
+    /// The folder for the copies of the node's snapshots.
+    pub cache_dir: PathBuf,
     /// The node's token, if it requires one.
     pub token: Option<String>,
     /// The number of ad servers.
@@ -55,8 +70,6 @@ pub struct FleetConfig {
     pub clock: Arc<dyn Clock>,
     /// The instant at which the traffic starts.
     pub start: Timestamp,
-    /// Snapshots for targeting.
-    pub membership: Arc<MembershipIndex>,
     /// The interval in which an ad server sends its events, on the clock.
     pub send_interval: Duration,
 }
@@ -159,6 +172,12 @@ pub enum FleetError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Catalog or snapshots cannot be read from the node.
+    #[error("the ad servers cannot follow the node")]
+    Sync(#[from] SyncError),
+    /// The client or the folder of snapshots cannot be used.
+    #[error("the ad servers do not start")]
+    Start(#[from] SidecarError),
     /// The node rejected events that should be valid.
     #[error("the node rejected events of ad server {server}: {why}")]
     Rejected {
@@ -179,16 +198,42 @@ pub async fn run(
     progress: Arc<FleetProgress>,
     stop: CancellationToken,
 ) -> Result<FleetReport, FleetError> {
+    let client = NodeClient::new(&NodeOptions {
+        url: config.node_url.clone(),
+        feed_url: Some(config.feed_url.clone()),
+        token: config.token.clone().map(Secret::new),
+        ca_pem: None,
+    })?;
+    let cache = Arc::new(Cache::open(&config.cache_dir)?);
+    let mut membership = MembershipSync::new(client.clone(), cache);
+    let Some(index) = membership.poll().await? else {
+        let (url, problem) = (config.node_url.clone(), "it serves no membership".to_owned());
+        return Err(SyncError::Response { url, problem }.into());
+    };
+    let (catalog, seed) = (client.catalog().await?, index.seed());
+    let gates = (0..config.servers).map(|_| Arc::new(Gate::new(catalog.clone(), STALE_AFTER)));
+    let gates = Gates(gates.collect());
+    gates.loaded(&index);
     let mut servers = tokio::task::JoinSet::new();
-    for number in 0..config.servers {
+    for (number, gate) in (0..config.servers).zip(&gates.0) {
         let requests_of_server: Vec<AdRequest> = traffic
             .iter()
             .filter(|r| r.number % u64::from(config.servers) == u64::from(number))
             .cloned()
             .collect();
-        let server = server::AdServer::new(number, config.clone(), Arc::clone(&progress));
+        let gate = Arc::clone(gate);
+        let id = format!("ad-server-{number:04}");
+        let follower = FeedFollower::new(client.clone(), Arc::clone(&gate), id);
+        let parts = server::AdServerParts { gate, follower, seed };
+        let server = server::AdServer::new(number, config.clone(), Arc::clone(&progress), parts);
         servers.spawn(server.run(requests_of_server, stop.clone()));
     }
+    let following = stop.child_token();
+    // Ends with the ad servers, whatever they end with.
+    let _ends = following.clone().drop_guard();
+    tokio::spawn(async move {
+        membership.follow(MEMBERSHIP_INTERVAL, &gates, &following).await;
+    });
     let mut report = FleetReport::default();
     while let Some(ended) = servers.join_next().await {
         let reasons = match ended {
@@ -210,4 +255,21 @@ pub async fn run(
     report.events_accepted = progress.events_accepted.load(Ordering::Relaxed);
     report.frames = progress.frames.load(Ordering::Relaxed);
     Ok(report)
+}
+
+/// The gates of all ad servers, which map the same snapshots.
+struct Gates(Vec<Arc<Gate>>);
+
+impl MembershipObserver for Gates {
+    fn loaded(&self, index: &Arc<MembershipIndex>) {
+        for gate in &self.0 {
+            gate.set_membership(Arc::clone(index));
+        }
+    }
+
+    fn current(&self) {}
+
+    fn failed(&self, error: &SyncError) {
+        tracing::debug!(error = error as &dyn std::error::Error, "failed to read membership");
+    }
 }

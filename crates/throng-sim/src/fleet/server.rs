@@ -6,20 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt;
 use serde::Serialize;
 use throng_api::{EventRejected, EventsAccepted};
 use throng_gate::feed::Frame;
-use throng_gate::{Catalog, FrameOutcome, Gate, OwnInsertion};
-use throng_model::{AdGroupName, Timestamp};
+use throng_gate::{Gate, OwnInsertion};
+use throng_model::{AdGroupName, HashSeed, Timestamp};
+use throng_sidecar::{FeedFollower, FeedObserver, SyncError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{AdRequest, FleetConfig, FleetError, FleetProgress};
 
-/// A gate without a frame for this long is stale: the feed of a simulation has a frame per second, so this is
-/// 30 frames.
-const STALE_AFTER: Duration = Duration::from_secs(30);
+/// How often an ad server reports which frames it has applied, in real time.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An event that will be sent to the node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,16 +41,32 @@ struct Outbox {
     counted: HashMap<u64, OwnInsertion>,
 }
 
+/// What an ad server decides with.
+pub(super) struct AdServerParts {
+    /// Its gate.
+    pub(super) gate: Arc<Gate>,
+    /// Keeps the gate current.
+    pub(super) follower: FeedFollower,
+    /// The seed of the hashes of users.
+    pub(super) seed: HashSeed,
+}
+
 pub(super) struct AdServer {
     number: u32,
     config: FleetConfig,
     progress: Arc<FleetProgress>,
     http: reqwest::Client,
+    parts: AdServerParts,
 }
 
 impl AdServer {
-    pub(super) fn new(number: u32, config: FleetConfig, progress: Arc<FleetProgress>) -> Self {
-        Self { number, config, progress, http: reqwest::Client::new() }
+    pub(super) fn new(
+        number: u32,
+        config: FleetConfig,
+        progress: Arc<FleetProgress>,
+        parts: AdServerParts,
+    ) -> Self {
+        Self { number, config, progress, http: reqwest::Client::new(), parts }
     }
 
     fn error(
@@ -69,17 +84,6 @@ impl AdServer {
         }
     }
 
-    async fn catalog(&self) -> Result<Catalog, FleetError> {
-        let request = self.http.get(format!("{}/v1/catalog", self.config.feed_url));
-        let response = self
-            .with_token(request)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status)
-            .map_err(|e| self.error("read the catalog", e))?;
-        response.json().await.map_err(|e| self.error("decode the catalog", e))
-    }
-
     /// Decides its part of the traffic and reports until every event is accepted. Returns the refusals.
     pub(super) async fn run(
         self,
@@ -89,31 +93,44 @@ impl AdServer {
         requests.sort_by_key(|r| Reverse(r.after));
         self.progress.update_server(self.number, |_| ());
         self.progress.started.fetch_add(1, Ordering::Relaxed);
-        let gate = Arc::new(Gate::new(self.catalog().await?, STALE_AFTER));
-        gate.set_membership(Arc::clone(&self.config.membership));
-        let ready = Arc::new(Notify::new());
+        let observer = Arc::new(Observer {
+            number: self.number,
+            progress: Arc::clone(&self.progress),
+            ready: Notify::new(),
+        });
         let following = stop.child_token();
-        let follower = tokio::spawn(follow(
-            self.number,
-            self.config.clone(),
-            Arc::clone(&gate),
-            Arc::clone(&self.progress),
-            Arc::clone(&ready),
-            following.clone(),
-        ));
+        let tasks = self.follow(&observer, &following);
         tokio::select! {
-            () = ready.notified() => {}
+            () = observer.ready.notified() => {}
             () = stop.cancelled() => {}
         }
-        let result = self.serve_requests(&gate, requests, &stop).await;
+        let result = self.serve_requests(&self.parts.gate, requests, &stop).await;
         following.cancel();
-        if let Err(error) = follower.await
-            && error.is_panic()
-        {
-            std::panic::resume_unwind(error.into_panic());
+        for task in tasks {
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
         }
         self.progress.remove_server(self.number);
         result
+    }
+
+    /// Follows the feed, and reports what is applied.
+    fn follow(
+        &self,
+        observer: &Arc<Observer>,
+        stop: &CancellationToken,
+    ) -> [tokio::task::JoinHandle<()>; 2] {
+        let (follower, from, ended) =
+            (self.parts.follower.clone(), Arc::clone(observer), stop.clone());
+        let feed = tokio::spawn(async move { follower.follow(&*from, &ended).await });
+        let (follower, from, ended) =
+            (self.parts.follower.clone(), Arc::clone(observer), stop.clone());
+        let report =
+            tokio::spawn(async move { follower.report(REPORT_INTERVAL, &*from, &ended).await });
+        [feed, report]
     }
 
     async fn serve_requests(
@@ -154,7 +171,7 @@ impl AdServer {
         outbox: &mut Outbox,
         reasons: &mut Reasons,
     ) {
-        let user = request.user.hash(self.config.membership.seed());
+        let user = request.user.hash(self.parts.seed);
         let (decision, counted) = gate.decide_and_count(Some(user), &request.candidates, now);
         self.progress.requests.fetch_add(1, Ordering::Relaxed);
         for (_, reason) in &decision.refused {
@@ -265,91 +282,37 @@ impl<'a> EventLine<'a> {
     }
 }
 
-/// Applies the feed to a gate until `stop`; reconnects after an interruption.
-async fn follow(
+/// Records the frames that an ad server has applied.
+struct Observer {
     number: u32,
-    config: FleetConfig,
-    gate: Arc<Gate>,
     progress: Arc<FleetProgress>,
-    ready: Arc<Notify>,
-    stop: CancellationToken,
-) {
-    let http = reqwest::Client::new();
-    while !stop.is_cancelled() {
-        let session = follow_once(number, &config, &gate, &progress, &ready, &http);
-        tokio::select! {
-            ended = session => {
-                if let Err(error) = ended {
-                    tracing::debug!(server = number, error = &*error, "feed connection closed");
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            () = stop.cancelled() => {}
-        }
+    /// Notified by every frame.
+    ready: Notify,
+}
+
+impl FeedObserver for Observer {
+    fn catalog_read(&self) {}
+
+    fn connected(&self) {}
+
+    fn applied(&self, frame: &Frame) {
+        self.progress.frames.fetch_add(1, Ordering::Relaxed);
+        self.progress.update_server(self.number, |reached| {
+            let newest = reached.frames.entry(frame.partition).or_insert(frame.at);
+            *newest = frame.at.max(*newest);
+        });
+        self.ready.notify_one();
     }
-}
 
-async fn follow_once(
-    number: u32,
-    config: &FleetConfig,
-    gate: &Gate,
-    progress: &FleetProgress,
-    ready: &Notify,
-    http: &reqwest::Client,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let with_token = |request: reqwest::RequestBuilder| match &config.token {
-        Some(token) => request.bearer_auth(token),
-        None => request,
-    };
-    let request =
-        http.get(format!("{}/v1/feed?format=2&gate=ad-server-{number:04}", config.feed_url));
-    let response = with_token(request).send().await?.error_for_status()?;
-    let mut stream = response.bytes_stream();
-    let mut buffer = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        buffer.extend_from_slice(&chunk?);
-        while let Some(frame) = take_frame(&mut buffer) {
-            let frame = Frame::decode(&frame)?;
-            match gate.apply(&frame) {
-                // A new connection starts with keyframes.
-                FrameOutcome::NeedKeyframe => return Ok(()),
-                FrameOutcome::Applied { unknown, catalog_behind, .. }
-                    if catalog_behind || unknown > 0 =>
-                {
-                    let request = http.get(format!("{}/v1/catalog", config.feed_url));
-                    let response = with_token(request).send().await?.error_for_status()?;
-                    gate.set_catalog(response.json().await?);
-                }
-                FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
-            }
-            progress.frames.fetch_add(1, Ordering::Relaxed);
-            progress.update_server(number, |reached| {
-                let newest = reached.frames.entry(frame.partition).or_insert(frame.at);
-                *newest = frame.at.max(*newest);
-            });
-            ready.notify_one();
-        }
+    fn failed(&self, error: &SyncError) {
+        let error = error as &dyn std::error::Error;
+        tracing::debug!(server = self.number, error, "feed connection closed");
     }
-    Ok(())
-}
 
-/// Removes one length-prefixed frame from the front of the buffer, if it is complete.
-fn take_frame(buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    let length = u32::from_le_bytes(buffer.get(..4)?.try_into().ok()?) as usize;
-    let frame = buffer.get(4..4 + length)?.to_vec();
-    buffer.drain(..4 + length);
-    Some(frame)
-}
+    fn reported(&self) {}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_complete_frames_are_taken() {
-        let mut buffer = vec![2, 0, 0, 0, 7, 8, 1, 0];
-        assert_eq!(take_frame(&mut buffer), Some(vec![7, 8]));
-        assert_eq!(take_frame(&mut buffer), None);
-        assert_eq!(buffer, [1, 0]);
+    fn not_reported(&self, error: &SyncError) {
+        let error = error as &dyn std::error::Error;
+        tracing::debug!(server = self.number, error, "failed to report applied versions");
     }
 }

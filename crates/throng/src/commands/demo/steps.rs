@@ -254,14 +254,16 @@ async fn run_fleet(
     let token = if predicts { &environment.tokens.node } else { &environment.tokens.baseline };
     let relay = environment.processes.as_ref().filter(|_| predicts);
     let feed_url = relay.map_or_else(|| node.url(), |processes| processes.relay.clone());
+    let folder = if predicts { "ad-servers" } else { "ad-servers-without-prediction" };
+    let cache_dir = environment.data_dir.path().join(folder);
     let config = FleetConfig {
         node_url: node.url(),
         feed_url,
+        cache_dir,
         token: Some(token.expose().to_owned()),
         servers: arguments.ad_servers,
         clock: Arc::clone(&environment.clock) as Arc<dyn Clock>,
         start,
-        membership: node.context().membership.load_full(),
         send_interval: Duration::from_secs(2),
     };
     Ok(fleet::run(&config, traffic, Arc::clone(progress), stop.clone()).await?)

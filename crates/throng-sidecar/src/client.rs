@@ -1,0 +1,302 @@
+//! The requests to a node.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use throng_api::{AppliedVersions, ErrorBody, EventsAccepted, PublishedMembership};
+use throng_gate::Catalog;
+use throng_model::{AdGroupName, Secret, Timestamp};
+
+use crate::error::{SidecarError, SyncError};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest pause between two parts of a response. The feed has a frame every second by default.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time of a request for a small document.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an insertion may take: the node answers when its event is durable.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest message of a node that is repeated in an error.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// Which node to read from.
+#[derive(Debug, Clone, Default)]
+pub struct NodeOptions {
+    /// The URL of a node with the role `api` or `lookup`.
+    pub url: String,
+    /// The URL of the feed and the catalog, if that is another node: a relay.
+    pub feed_url: Option<String>,
+    /// Its token, with the scopes `feed` and `lookup`; `events` to record insertions.
+    pub token: Option<Secret>,
+    /// Certificates of authorities to trust besides those of the system, in PEM.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+/// Reads from a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NodeClient {
+    http: Client,
+    node: String,
+    feed: String,
+    token: Option<Secret>,
+}
+
+/// A file, or the rest of it.
+pub(crate) struct Download {
+    /// Whether it begins where the earlier part ended.
+    pub(crate) is_rest: bool,
+    /// Identifies the contents.
+    pub(crate) etag: Option<String>,
+    /// The length of this part, if the node said so.
+    pub(crate) length: Option<u64>,
+    /// The part.
+    pub(crate) response: Response,
+}
+
+impl NodeClient {
+    /// A client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`SidecarError::Options`] for a URL or certificates that cannot be used.
+    pub fn new(options: &NodeOptions) -> Result<Self, SidecarError> {
+        let node = checked_url(&options.url)?;
+        let feed = match &options.feed_url {
+            Some(url) => checked_url(url)?,
+            None => node.clone(),
+        };
+        let mut builder = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            // The token is for the node that was named. A redirect would send it elsewhere.
+            .redirect(reqwest::redirect::Policy::none());
+        if [&node, &feed].into_iter().all(|url| is_loopback(url)) {
+            builder = builder.no_proxy();
+        }
+        if let Some(pem) = &options.ca_pem {
+            let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
+            if found.is_empty() {
+                let message = "the file of authorities has no certificate in PEM";
+                return Err(SidecarError::Options(message.to_owned()));
+            }
+            builder = builder.tls_certs_merge(found);
+        }
+        let http = builder.build().map_err(|error| {
+            SidecarError::Options(format!("cannot create an HTTP client: {error}"))
+        })?;
+        Ok(Self { http, node, feed, token: options.token.clone() })
+    }
+
+    fn with_token(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    /// Sends a request; a refusal is an error.
+    async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, SyncError> {
+        let response =
+            self.with_token(request).send().await.map_err(|error| connection(url, error))?;
+        let status = response.status();
+        if status.is_success() || status == StatusCode::NOT_MODIFIED {
+            return Ok(response);
+        }
+        let message = message_of(response).await;
+        let url = url.to_owned();
+        Err(match status {
+            StatusCode::UNAUTHORIZED => SyncError::WrongToken { url, message },
+            StatusCode::FORBIDDEN => SyncError::Forbidden { url, message },
+            _ => SyncError::Refused { url, status: status.as_u16(), message },
+        })
+    }
+
+    /// The ad groups.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn catalog(&self) -> Result<Catalog, SyncError> {
+        let url = format!("{}/v1/catalog", self.feed);
+        let response = self.send(&url, self.http.get(&url).timeout(REQUEST_TIMEOUT)).await?;
+        read_json(&url, response).await
+    }
+
+    /// What the node serves of dictionaries and snapshots; `None` if it is `known`.
+    pub(crate) async fn membership(
+        &self,
+        known: Option<&str>,
+    ) -> Result<Option<PublishedMembership>, SyncError> {
+        let url = format!("{}/v1/membership", self.node);
+        let mut request = self.http.get(&url).timeout(REQUEST_TIMEOUT);
+        if let Some(version) = known {
+            request = request.header(header::IF_NONE_MATCH, format!("\"{version}\""));
+        }
+        let response = self.send(&url, request).await?;
+        if response.status() == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        read_json(&url, response).await.map(Some)
+    }
+
+    /// A file below `/v1/membership/`, from `offset` if it is still the one of `etag`.
+    pub(crate) async fn file(
+        &self,
+        path: &str,
+        offset: u64,
+        etag: Option<&str>,
+    ) -> Result<Download, SyncError> {
+        let url = format!("{}/v1/membership/{path}", self.node);
+        let mut request = self.http.get(&url);
+        if let Some(etag) = etag.filter(|_| offset > 0) {
+            request = request
+                .header(header::RANGE, format!("bytes={offset}-"))
+                .header(header::IF_RANGE, etag);
+        }
+        let response = match self.send(&url, request).await {
+            Err(SyncError::Refused { url, status: 404, .. }) => {
+                return Err(SyncError::NotServed { url });
+            }
+            other => other?,
+        };
+        let etag = response.headers().get(header::ETAG).and_then(|value| value.to_str().ok());
+        Ok(Download {
+            is_rest: response.status() == StatusCode::PARTIAL_CONTENT,
+            etag: etag.map(str::to_owned),
+            length: response.content_length(),
+            response,
+        })
+    }
+
+    /// The feed, which begins with a keyframe of every partition.
+    pub(crate) async fn feed(&self, gate: &str) -> Result<Response, SyncError> {
+        let url = format!("{}/v1/feed", self.feed);
+        self.send(&url, self.http.get(format!("{url}?format=2&gate={gate}"))).await
+    }
+
+    /// The address of the feed, for errors.
+    pub(crate) fn feed_url(&self) -> String {
+        format!("{}/v1/feed", self.feed)
+    }
+
+    /// Reports which versions of the feed a gate has applied.
+    pub(crate) async fn report(
+        &self,
+        gate: &str,
+        versions: &AppliedVersions,
+    ) -> Result<(), SyncError> {
+        let url = format!("{}/v1/gates/{gate}/applied", self.feed);
+        let request = self.http.post(&url).timeout(REQUEST_TIMEOUT).json(versions);
+        self.send(&url, request).await.map(drop)
+    }
+
+    /// Records an insertion. The node counts an id once, so the call can be repeated.
+    pub(crate) async fn insertion(
+        &self,
+        id: &str,
+        ad_group: &AdGroupName,
+        at: Timestamp,
+    ) -> Result<EventsAccepted, SyncError> {
+        #[derive(Serialize)]
+        struct Insertion<'a> {
+            id: &'a str,
+            kind: &'static str,
+            ad_group: &'a AdGroupName,
+            insertion_id: &'a str,
+            at: String,
+        }
+        let url = format!("{}/v1/events", self.node);
+        let event =
+            Insertion { id, kind: "insertion", ad_group, insertion_id: id, at: at.to_string() };
+        let line = serde_json::to_string(&event).map_err(|error| unusable(&url, &error))?;
+        let request = self
+            .http
+            .post(&url)
+            .timeout(EVENT_TIMEOUT)
+            .header(header::CONTENT_TYPE, "application/x-ndjson")
+            .body(line + "\n");
+        let response = self.send(&url, request).await?;
+        read_json(&url, response).await
+    }
+}
+
+fn checked_url(text: &str) -> Result<String, SidecarError> {
+    // The text is not repeated: it may have a password in it.
+    let invalid =
+        |why: &str| SidecarError::Options(format!("the URL of the node is invalid: {why}"));
+    let url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(invalid("it has to begin with http:// or https://"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(SidecarError::Options(
+            "the URL of the node has a name or password: use a token".to_owned(),
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(invalid("it has a query or a fragment"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn is_loopback(url: &str) -> bool {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+pub(crate) fn connection(url: &str, error: reqwest::Error) -> SyncError {
+    // The query has the id of the gate, and the address is in the message already.
+    SyncError::Connection { url: url.to_owned(), source: error.without_url() }
+}
+
+fn unusable(url: &str, error: &dyn std::error::Error) -> SyncError {
+    SyncError::Response { url: url.to_owned(), problem: throng_model::with_causes(error) }
+}
+
+async fn read_json<T: DeserializeOwned>(url: &str, response: Response) -> Result<T, SyncError> {
+    let bytes = response.bytes().await.map_err(|error| connection(url, error))?;
+    serde_json::from_slice(&bytes).map_err(|error| unusable(url, &error))
+}
+
+/// The message of a refusal.
+async fn message_of(response: Response) -> String {
+    let text = response.text().await.unwrap_or_default();
+    match serde_json::from_str::<ErrorBody>(&text) {
+        Ok(body) => body.error.message,
+        Err(_) => text.trim().chars().take(MAX_MESSAGE_CHARS).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_nodes_are_checked() {
+        for (text, expected) in [
+            ("http://127.0.0.1:7077", Some("http://127.0.0.1:7077")),
+            ("https://ads.example.com/", Some("https://ads.example.com")),
+            ("https://example.com/throng/", Some("https://example.com/throng")),
+            ("127.0.0.1:7077", None),
+            ("ftp://example.com", None),
+            ("http://example.com?a=1", None),
+            ("http://user:s3cret@example.com", None),
+        ] {
+            let checked = checked_url(text);
+            assert_eq!(checked.as_deref().ok(), expected, "{text}");
+            if let Err(error) = checked {
+                assert!(!error.to_string().contains("s3cret"), "{error}");
+            }
+        }
+        for (url, expected) in [
+            ("http://localhost:1", true),
+            ("http://[::1]:1", true),
+            ("http://127.0.0.9", true),
+            ("http://127.0.0.1.example.com", false),
+        ] {
+            assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Follows feed and catalog.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_api::AppliedVersions;
+use throng_gate::feed::Frame;
+use throng_gate::{FrameOutcome, Gate};
+use throng_model::Backoff;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{NodeClient, connection};
+use crate::error::SyncError;
+
+/// The delays after a connection that failed. Short: while there is none, the figures get older.
+const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+/// The catalog is not read more often than this: a relay may have an older one than the frames need.
+const CATALOG_INTERVAL: Duration = Duration::from_millis(500);
+/// Versions that have not changed are reported in this interval, so that a node knows that the gate runs.
+const UNCHANGED_REPORT_INTERVAL: Duration = Duration::from_secs(30);
+/// A longer frame is not one: the length is that of other bytes.
+const MAX_FRAME_BYTES: usize = 64 << 20;
+
+/// What is reported while the feed is followed.
+pub trait FeedObserver: Send + Sync {
+    /// The catalog was read.
+    fn catalog_read(&self);
+    /// A connection is open; keyframes follow.
+    fn connected(&self);
+    /// The gate has this frame now.
+    fn applied(&self, frame: &Frame);
+    /// The connection ended; the next one is made after a delay.
+    fn failed(&self, error: &SyncError);
+    /// The node has the applied versions.
+    fn reported(&self);
+    /// They could not be reported; they are again after the interval.
+    fn not_reported(&self, error: &SyncError);
+}
+
+/// Why a connection ended.
+enum Ended {
+    /// The gate needs keyframes, with which a connection begins.
+    NeedKeyframes,
+    /// The node ended it: it stops, or the gate was too slow.
+    ByNode,
+}
+
+/// Keeps a gate current with feed and catalog of a node.
+#[derive(Debug, Clone)]
+pub struct FeedFollower {
+    client: NodeClient,
+    gate: Arc<Gate>,
+    id: String,
+}
+
+impl FeedFollower {
+    /// `id`: the name of the gate in the list of gates, with letters, digits, `-`, `_`, `.` and `:`.
+    pub fn new(client: NodeClient, gate: Arc<Gate>, id: String) -> Self {
+        Self { client, gate, id }
+    }
+
+    /// Reads the catalog and gives it to the gate.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn read_catalog(&self) -> Result<(), SyncError> {
+        self.gate.set_catalog(self.client.catalog().await?);
+        Ok(())
+    }
+
+    /// Applies frames until `stop`, and reconnects.
+    pub async fn follow(&self, observer: &dyn FeedObserver, stop: &CancellationToken) {
+        let mut failures = 0;
+        let jitter = u64::from(std::process::id());
+        loop {
+            let ended = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.follow_once(observer, &mut failures) => ended,
+            };
+            let wait = match ended {
+                Ok(Ended::NeedKeyframes) => RETRY.first,
+                Ok(Ended::ByNode) => {
+                    failures += 1;
+                    let (url, problem) =
+                        (self.client.feed_url(), "the connection was closed".to_owned());
+                    observer.failed(&SyncError::Response { url, problem });
+                    RETRY.delay(failures, jitter)
+                }
+                Err(error) => {
+                    failures += 1;
+                    observer.failed(&error);
+                    RETRY.delay(failures, jitter)
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn follow_once(
+        &self,
+        observer: &dyn FeedObserver,
+        failures: &mut u32,
+    ) -> Result<Ended, SyncError> {
+        // Before the frames: they name ad groups by the indexes of the catalog.
+        self.read_catalog().await?;
+        observer.catalog_read();
+        let mut catalog_read_at = Instant::now();
+        let url = self.client.feed_url();
+        let mut response = self.client.feed(&self.id).await?;
+        observer.connected();
+        let mut frames = FrameBuffer::default();
+        loop {
+            let chunk = response.chunk().await.map_err(|error| connection(&url, error))?;
+            let Some(chunk) = chunk else { return Ok(Ended::ByNode) };
+            frames.push(&chunk);
+            let invalid = |problem: String| SyncError::Response { url: url.clone(), problem };
+            while let Some(bytes) = frames.take().map_err(invalid)? {
+                let frame = Frame::decode(&bytes).map_err(|error| SyncError::Response {
+                    url: url.clone(),
+                    problem: error.to_string(),
+                })?;
+                match self.gate.apply(&frame) {
+                    FrameOutcome::NeedKeyframe => return Ok(Ended::NeedKeyframes),
+                    FrameOutcome::Applied { unknown, catalog_behind, .. }
+                        if (catalog_behind || unknown > 0)
+                            && catalog_read_at.elapsed() >= CATALOG_INTERVAL =>
+                    {
+                        self.read_catalog().await?;
+                        observer.catalog_read();
+                        catalog_read_at = Instant::now();
+                    }
+                    FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
+                }
+                *failures = 0;
+                observer.applied(&frame);
+            }
+        }
+    }
+
+    /// Reports the applied versions in this interval until `stop`.
+    pub async fn report(
+        &self,
+        interval: Duration,
+        observer: &dyn FeedObserver,
+        stop: &CancellationToken,
+    ) {
+        let mut reported: Option<(BTreeMap<u32, u64>, Instant)> = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+            let versions = self.gate.versions().into_iter();
+            let versions: BTreeMap<u32, u64> =
+                versions.map(|version| (version.partition, version.version)).collect();
+            let is_due = reported.as_ref().is_none_or(|(last, at)| {
+                *last != versions || at.elapsed() >= UNCHANGED_REPORT_INTERVAL
+            });
+            if versions.is_empty() || !is_due {
+                continue;
+            }
+            let applied = AppliedVersions { versions };
+            let sent = tokio::select! {
+                () = stop.cancelled() => return,
+                sent = self.client.report(&self.id, &applied) => sent,
+            };
+            match sent {
+                Ok(()) => {
+                    reported = Some((applied.versions, Instant::now()));
+                    observer.reported();
+                }
+                Err(error) => observer.not_reported(&error),
+            }
+        }
+    }
+}
+
+/// The bytes of the feed: each frame has its length before it.
+#[derive(Debug, Default)]
+struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// Where the next frame begins.
+    start: usize,
+}
+
+impl FrameBuffer {
+    fn push(&mut self, chunk: &[u8]) {
+        // Once for each chunk, and not for each frame: a chunk may have many small ones.
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    /// The next frame, if it is complete.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let rest = &self.bytes[self.start..];
+        let Some((length, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > MAX_FRAME_BYTES {
+            return Err(format!("a frame of {length} bytes is not valid"));
+        }
+        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        let frame = frame.to_vec();
+        self.start += 4 + length;
+        Ok(Some(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_complete_frames_are_taken() {
+        let mut frames = FrameBuffer::default();
+        frames.push(&[2, 0, 0, 0, 7, 8, 1, 0, 0, 0, 9, 1, 0]);
+        assert_eq!(frames.take(), Ok(Some(vec![7, 8])));
+        assert_eq!(frames.take(), Ok(Some(vec![9])));
+        assert_eq!(frames.take(), Ok(None));
+        frames.push(&[0, 0]);
+        assert_eq!(frames.take(), Ok(None));
+        frames.push(&[5]);
+        assert_eq!(frames.take(), Ok(Some(vec![5])));
+        assert_eq!(frames.take(), Ok(None));
+        frames.push(&u32::MAX.to_le_bytes());
+        assert!(frames.take().is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! What a sidecar has and lacks: for decisions, readiness and metrics.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use throng_api::Readiness;
+use throng_gate::Gate;
+use throng_gate::feed::Frame;
+use throng_membership::MembershipIndex;
+use throng_model::{Clock, HashSeed};
+use throng_telemetry::Families;
+use throng_telemetry::metrics::{
+    GATE_APPLIED_VERSION, SIDECAR_CACHE_BYTES, SIDECAR_CATALOG_VERSION, SIDECAR_DECISIONS_TOTAL,
+    SIDECAR_FEED_AGE_SECONDS, SIDECAR_FEED_CONNECTED, SIDECAR_FRAMES_TOTAL, SIDECAR_READY,
+    SIDECAR_SNAPSHOT_VERSION, SIDECAR_SYNC_AGE_SECONDS, SIDECAR_SYNC_FAILURES_TOTAL,
+};
+
+use crate::error::SyncError;
+use crate::follow::FeedObserver;
+use crate::membership::MembershipObserver;
+
+/// How long after the first frame a gate waits for the frames of the other partitions. A partition without a leader
+/// must not keep the ad groups of all others from being decided about.
+const PARTITIONS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is followed.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Feed,
+    Membership,
+    Report,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Feed, Self::Membership, Self::Report];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Feed => "feed",
+            Self::Membership => "membership",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// The state of a sidecar.
+#[derive(Debug)]
+pub(crate) struct Status {
+    clock: Arc<dyn Clock>,
+    gate: Arc<Gate>,
+    id: String,
+    has_catalog: AtomicBool,
+    is_connected: AtomicBool,
+    /// Set once, and never reset: a gate that was complete continues with what it has.
+    is_ready: AtomicBool,
+    /// The node belongs to another deployment now: its figures are those of other ad groups.
+    is_foreign: AtomicBool,
+    /// When the first frame was applied, by [`Clock::elapsed`].
+    first_frame_at: OnceLock<Duration>,
+    /// Fixed for a deployment, and with it for the cache.
+    seed: OnceLock<HashSeed>,
+    membership: ArcSwapOption<MembershipIndex>,
+    /// When membership was compared with the node, by [`Clock::elapsed`].
+    checked_at: Mutex<Option<Duration>>,
+    frames: AtomicU64,
+    decisions: AtomicU64,
+    failures: [AtomicU64; 3],
+    /// The class of the last error of each part, while it lasts.
+    problems: Mutex<[Option<&'static str>; 3]>,
+}
+
+impl Status {
+    pub(crate) fn new(clock: Arc<dyn Clock>, gate: Arc<Gate>, id: String) -> Self {
+        Self {
+            clock,
+            gate,
+            id,
+            has_catalog: AtomicBool::new(false),
+            is_connected: AtomicBool::new(false),
+            is_ready: AtomicBool::new(false),
+            is_foreign: AtomicBool::new(false),
+            first_frame_at: OnceLock::new(),
+            seed: OnceLock::new(),
+            membership: ArcSwapOption::empty(),
+            checked_at: Mutex::new(None),
+            frames: AtomicU64::new(0),
+            decisions: AtomicU64::new(0),
+            failures: Default::default(),
+            problems: Mutex::new([None; 3]),
+        }
+    }
+
+    /// Whether decisions are complete: the gate has catalog, membership and figures.
+    pub(crate) fn is_ready(&self) -> bool {
+        let is_foreign = self.is_foreign.load(Ordering::Acquire);
+        !is_foreign && (self.is_ready.load(Ordering::Acquire) || self.becomes_ready())
+    }
+
+    fn becomes_ready(&self) -> bool {
+        let Some(first_frame_at) = self.first_frame_at.get() else { return false };
+        let waited = self.clock.elapsed().saturating_sub(*first_frame_at);
+        // Without its figures an ad group would be shown past its budget.
+        let has_figures = self.gate.unnamed() == 0 || waited >= PARTITIONS_TIMEOUT;
+        let is_ready =
+            has_figures && self.has_catalog.load(Ordering::Acquire) && self.seed.get().is_some();
+        if is_ready && !self.is_ready.swap(true, Ordering::AcqRel) {
+            tracing::info!(gate = self.id, "the gate is complete and decides");
+        }
+        is_ready
+    }
+
+    /// The seed of the hashes of users, once it is known.
+    pub(crate) fn seed(&self) -> Option<HashSeed> {
+        self.seed.get().copied()
+    }
+
+    pub(crate) fn count_decision(&self) {
+        self.decisions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn fail(&self, part: Part, error: &SyncError) {
+        self.failures[part as usize].fetch_add(1, Ordering::Relaxed);
+        let class = error.class();
+        let before = self.problems.lock()[part as usize].replace(class);
+        let (part, hint) = (part.name(), error.hint());
+        let error = error as &dyn std::error::Error;
+        // Once while it lasts: attempts follow each other in seconds.
+        if before == Some(class) {
+            tracing::debug!(part, class, error, "failed to follow the node");
+        } else {
+            tracing::warn!(part, class, error, hint, "failed to follow the node");
+        }
+    }
+
+    fn succeed(&self, part: Part) {
+        if let Some(class) = self.problems.lock()[part as usize].take() {
+            tracing::info!(part = part.name(), class, "following the node again");
+        }
+    }
+
+    /// For probes: classes without details.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let ready = self.is_ready();
+        let mut problems: Vec<String> = Vec::new();
+        for (part, class) in Part::ALL.iter().zip(*self.problems.lock()) {
+            problems.extend(class.map(|class| format!("{}: {class}", part.name())));
+        }
+        let degraded = !problems.is_empty();
+        if !ready && problems.is_empty() {
+            problems.push("starting".to_owned());
+        }
+        Readiness { ready, degraded: ready && degraded, problems }
+    }
+
+    /// Prometheus' text. `cache_bytes`: the size of the cache.
+    pub(crate) fn metrics(&self, cache_bytes: u64) -> String {
+        let mut families = Families::default();
+        let flag = |value: bool| f64::from(u8::from(value));
+        let versions = self.gate.versions();
+        families.add(
+            GATE_APPLIED_VERSION,
+            versions.iter().map(|version| {
+                let labels =
+                    [("gate", self.id.clone()), ("partition", version.partition.to_string())];
+                (labels, version.version as f64)
+            }),
+        );
+        families.one(SIDECAR_CACHE_BYTES, cache_bytes as f64);
+        families.one(SIDECAR_CATALOG_VERSION, self.gate.catalog_version() as f64);
+        families.one(SIDECAR_DECISIONS_TOTAL, self.decisions.load(Ordering::Relaxed) as f64);
+        let now = self.clock.now();
+        if let Some(oldest) = versions.iter().map(|version| version.at).min() {
+            families.one(SIDECAR_FEED_AGE_SECONDS, now.since(oldest).as_secs_f64());
+        }
+        families.one(SIDECAR_FEED_CONNECTED, flag(self.is_connected.load(Ordering::Relaxed)));
+        families.one(SIDECAR_FRAMES_TOTAL, self.frames.load(Ordering::Relaxed) as f64);
+        families.one(SIDECAR_READY, flag(self.is_ready()));
+        let membership = self.membership.load_full();
+        let snapshots = membership.iter().flat_map(|index| index.snapshots());
+        families.add(
+            SIDECAR_SNAPSHOT_VERSION,
+            snapshots.map(|(audience, file)| {
+                ([("audience", audience.to_string())], file.meta().version as f64)
+            }),
+        );
+        if let Some(checked_at) = *self.checked_at.lock() {
+            let age = self.clock.elapsed().saturating_sub(checked_at);
+            families.one(SIDECAR_SYNC_AGE_SECONDS, age.as_secs_f64());
+        }
+        let failures = Part::ALL.iter().zip(&self.failures).map(|(part, count)| {
+            ([("part", part.name().to_owned())], count.load(Ordering::Relaxed) as f64)
+        });
+        families.add(SIDECAR_SYNC_FAILURES_TOTAL, failures);
+        families.into_text()
+    }
+}
+
+impl FeedObserver for Status {
+    fn catalog_read(&self) {
+        self.has_catalog.store(true, Ordering::Release);
+    }
+
+    fn connected(&self) {
+        self.is_connected.store(true, Ordering::Relaxed);
+    }
+
+    fn applied(&self, _: &Frame) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.first_frame_at.get_or_init(|| self.clock.elapsed());
+        self.succeed(Part::Feed);
+        self.is_ready();
+    }
+
+    fn failed(&self, error: &SyncError) {
+        self.is_connected.store(false, Ordering::Relaxed);
+        self.fail(Part::Feed, error);
+    }
+
+    fn reported(&self) {
+        self.succeed(Part::Report);
+    }
+
+    fn not_reported(&self, error: &SyncError) {
+        self.fail(Part::Report, error);
+    }
+}
+
+impl MembershipObserver for Status {
+    fn loaded(&self, index: &Arc<MembershipIndex>) {
+        self.gate.set_membership(Arc::clone(index));
+        self.membership.store(Some(Arc::clone(index)));
+        // After the index: a decision that hashes a user finds the membership.
+        self.seed.get_or_init(|| index.seed());
+        let (audiences, missing) = (index.names().len(), index.missing().len());
+        tracing::info!(audiences, missing, users = index.users(), "membership loaded");
+        self.is_ready();
+    }
+
+    fn current(&self) {
+        *self.checked_at.lock() = Some(self.clock.elapsed());
+        self.is_foreign.store(false, Ordering::Release);
+        self.succeed(Part::Membership);
+    }
+
+    fn failed(&self, error: &SyncError) {
+        if matches!(error, SyncError::OtherDeployment { .. }) {
+            self.is_foreign.store(true, Ordering::Release);
+        }
+        self.fail(Part::Membership, error);
+    }
+}
