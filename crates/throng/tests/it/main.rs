@@ -9,6 +9,7 @@ mod chaos_shared;
 mod cli;
 mod data_values;
 mod demo;
+mod gate;
 mod https;
 mod limits;
 mod oracle;

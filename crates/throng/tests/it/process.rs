@@ -16,7 +16,9 @@ pub(crate) static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(
 /// The `throng` binary.
 pub(crate) fn throng() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
-    for variable in ["THRONG_URL", "THRONG_TOKEN", "THRONG_DIR", "THRONG_SIM_TOKEN"] {
+    for variable in
+        ["THRONG_URL", "THRONG_TOKEN", "THRONG_DIR", "THRONG_SIM_TOKEN", "THRONG_GATE_TOKEN"]
+    {
         command.env_remove(variable);
     }
     // Nodes are registered here instead of in the user's own folder.
