@@ -299,41 +299,9 @@ impl Gate {
         versions
     }
 
-    /// How many ad groups of the catalog no frame has named yet: their spend is not known, and reads as zero.
-    /// Zero once a keyframe of every partition has been applied.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind};
-    /// # use throng_gate::{Catalog, Gate};
-    /// # use throng_model::{AdGroupIndex, Micros, Timestamp};
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let catalog: Catalog = serde_json::from_str(
-    /// #     r#"{"version": 1, "ad_groups": [{"index": 0, "name": "shoes", "daily_budget": 1000000,
-    /// #         "prediction": true, "include": [], "exclude": []}]}"#,
-    /// # )?;
-    /// let gate = Gate::new(catalog, Duration::from_secs(10));
-    /// assert_eq!(gate.unnamed(), 1);
-    /// # let (index, zero) = (AdGroupIndex(0), Micros(0));
-    /// # let entries = vec![FeedEntry { index, actual: zero, in_flight: zero, flags: 0 }];
-    /// # let keyframe = Frame {
-    /// #     partition: 0,
-    /// #     epoch: 1,
-    /// #     version: 1,
-    /// #     kind: FrameKind::Keyframe,
-    /// #     at: Timestamp(0),
-    /// #     catalog_version: 1,
-    /// #     log_position: Some(0),
-    /// #     entries,
-    /// # };
-    /// gate.apply(&keyframe);
-    /// assert_eq!(gate.unnamed(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// How many ad groups of the catalog no frame has named yet: their spend reads as zero.
     pub fn unnamed(&self) -> usize {
-        let view = self.view.load();
-        view.targets.iter().filter(|target| target.slot.partition.load().is_none()).count()
+        self.view.load().unnamed()
     }
 
     /// What the gate knows about an ad group's spend; `None` if the catalog does not have it.

@@ -63,6 +63,11 @@ impl View {
         Self { catalog_version, targets, by_name, by_index, membership }
     }
 
+    /// How many ad groups no frame has named.
+    pub(crate) fn unnamed(&self) -> usize {
+        self.targets.iter().filter(|target| target.slot.partition.load().is_none()).count()
+    }
+
     pub(crate) fn of_name(&self, name: &AdGroupName) -> Option<&Target> {
         self.by_name.get(name).and_then(|&place| self.targets.get(place as usize))
     }

@@ -126,12 +126,22 @@ impl Status {
         let class = error.class();
         let before = self.problems.lock()[part as usize].replace(class);
         let (part, hint) = (part.name(), error.hint());
-        let error = error as &dyn std::error::Error;
         // Once while it lasts: attempts follow each other in seconds.
         if before == Some(class) {
-            tracing::debug!(part, class, error, "failed to follow the node");
+            tracing::debug!(
+                part,
+                class,
+                error = error as &dyn std::error::Error,
+                "failed to follow the node"
+            );
         } else {
-            tracing::warn!(part, class, error, hint, "failed to follow the node");
+            tracing::warn!(
+                part,
+                class,
+                error = error as &dyn std::error::Error,
+                hint,
+                "failed to follow the node"
+            );
         }
     }
 

@@ -74,7 +74,11 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("throng-activation", "throng-lake", "identifiers come through a trait"),
     ("throng-page", "throng-store", "pages are rendered from types of the API"),
     ("throng-page", "throng-operations", "pages are rendered from types of the API"),
-    ("throng-sidecar", "throng-store", "a gate reads from a node over HTTP, and not from its stores"),
+    (
+        "throng-sidecar",
+        "throng-store",
+        "a gate reads from a node over HTTP, and not from its stores",
+    ),
     ("throng-server", "throng-sidecar", "a node does not depend on those that follow it"),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
 ];

@@ -365,3 +365,13 @@ fn removed_ad_groups_are_closed_and_ask_for_no_catalog() {
     assert_eq!(done, FrameOutcome::Applied { updated: 1, unknown: 0, catalog_behind: false });
     assert_eq!(refusal(&gate, None, "x"), Some(Reason::Closed));
 }
+
+#[test]
+fn ad_groups_without_figures_are_counted() {
+    let gate = gate(vec![ad_group(0, "shoes"), ad_group(1, "hats")]);
+    assert_eq!(gate.unnamed(), 2);
+    gate.apply(&keyframe(1, vec![entry(0, 0, 0)]));
+    assert_eq!(gate.unnamed(), 1);
+    gate.apply(&delta(1, 2, vec![entry(1, 0, 0)]));
+    assert_eq!(gate.unnamed(), 0);
+}

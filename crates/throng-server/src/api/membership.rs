@@ -25,7 +25,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(crate) async fn published(State(ctx): State<LookupState>, headers: HeaderMap) -> Response {
     let index = ctx.membership.load_full();
     let etag = quoted(index.fingerprint());
-    if is(&headers, header::IF_NONE_MATCH, &etag) {
+    if has_tag(&headers, header::IF_NONE_MATCH, &etag) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
     ([(header::ETAG, etag)], Json(description(&index))).into_response()
@@ -102,7 +102,7 @@ fn quoted(tag: &str) -> String {
     format!("\"{tag}\"")
 }
 
-fn is(headers: &HeaderMap, name: HeaderName, etag: &str) -> bool {
+fn has_tag(headers: &HeaderMap, name: HeaderName, etag: &str) -> bool {
     headers.get(name).is_some_and(|value| value.as_bytes() == etag.as_bytes())
 }
 
@@ -131,7 +131,8 @@ fn file_response(bytes: Bytes, etag: String, headers: &HeaderMap) -> Result<Resp
     let length = bytes.len();
     let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     // A range of another file must not be appended to what the client has.
-    let is_same = !headers.contains_key(header::IF_RANGE) || is(headers, header::IF_RANGE, &etag);
+    let is_same =
+        !headers.contains_key(header::IF_RANGE) || has_tag(headers, header::IF_RANGE, &etag);
     let range = match asked.filter(|_| is_same) {
         Some(text) => range_of(text, length).map_err(|()| {
             ApiError::bad_request(format!("the range begins behind the end, at {length} bytes"))

@@ -305,14 +305,20 @@ impl FeedObserver for Observer {
     }
 
     fn failed(&self, error: &SyncError) {
-        let error = error as &dyn std::error::Error;
-        tracing::debug!(server = self.number, error, "feed connection closed");
+        tracing::debug!(
+            server = self.number,
+            error = error as &dyn std::error::Error,
+            "feed connection closed"
+        );
     }
 
     fn reported(&self) {}
 
     fn not_reported(&self, error: &SyncError) {
-        let error = error as &dyn std::error::Error;
-        tracing::debug!(server = self.number, error, "failed to report applied versions");
+        tracing::debug!(
+            server = self.number,
+            error = error as &dyn std::error::Error,
+            "failed to report applied versions"
+        );
     }
 }
