@@ -97,7 +97,8 @@ pub(super) async fn queue(
          RETURNING id";
     let open = "SELECT id FROM refreshes
          WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')";
-    let queued: Option<i64> = tx.maybe_scalar(queue, (audience, started_by, now, by_source)).await?;
+    let queued: Option<i64> =
+        tx.maybe_scalar(queue, (audience, started_by, now, by_source)).await?;
     let id = match queued {
         Some(id) => id,
         None => tx.scalar(open, audience).await?,

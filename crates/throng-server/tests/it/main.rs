@@ -27,6 +27,7 @@ mod schedules;
 mod sessions;
 mod shared;
 mod sizes;
+mod source_changes;
 mod storage;
 mod tasks;
 mod tls;
