@@ -6,6 +6,7 @@ mod attack;
 mod browser;
 mod chaos;
 mod chaos_shared;
+mod chart;
 mod cli;
 mod data_values;
 mod demo;
