@@ -11,6 +11,7 @@ mod cli;
 mod data_values;
 mod demo;
 mod https;
+mod jobs;
 mod limits;
 mod oracle;
 mod process;

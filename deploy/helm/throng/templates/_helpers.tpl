@@ -106,7 +106,7 @@ node:
   emptyDir: {}
 {{- range .root.Values.secretFiles }}
 - name: {{ printf "secret-%s" .name }}
-  secret: { secretName: {{ .secretName }}, defaultMode: 0440 }
+  secret: { secretName: {{ .secretName }}, defaultMode: 288 }   # 0440
 {{- end }}
 {{- if .sources }}
 {{- range .root.Values.sources }}
