@@ -177,7 +177,7 @@ impl Session {
         let named = |reference: &TableReference| {
             let (number, source) = self.source(sql, reference)?;
             let table = reference.table().to_owned();
-            Ok((format!("{}.{table}", source.name), number, table))
+            Ok::<_, LakeError>((format!("{}.{table}", source.name), number, table))
         };
         self.references(&self.empty_context(), sql)?.iter().map(named).collect()
     }

@@ -174,7 +174,10 @@ impl Reader {
     /// The cron pattern and the trigger of a schedule, which has at least one of them.
     fn schedule(&mut self, node: &Node, at: At) -> (Option<Schedule>, Option<SourceTrigger>) {
         if let Value::Text { text, .. } = &node.value {
-            let help = format!("write `schedule: {{ cron: \"{}\" }}`", text.trim());
+            let help = match text.trim() {
+                "source_changed" => "write `schedule: { on: source_changed }`".to_owned(),
+                cron => format!("write `schedule: {{ cron: \"{cron}\" }}`"),
+            };
             self.problem(&at, "a schedule has fields: cron and time_zone", Some(help));
             return (None, None);
         }
@@ -189,6 +192,10 @@ impl Reader {
             None => fields.required(self, "cron"),
         };
         let cron = cron.and_then(|(node, at)| Some((self.text(node, &at)?, at)));
+        if let (None, Some(_), Some((_, at))) = (&cron, &trigger, fields.get("time_zone")) {
+            let help = "add `cron: …`, or remove it".to_owned();
+            self.problem(&at, "`time_zone` has no effect without `cron`", Some(help));
+        }
         fields.done(self);
         let Some((text, at)) = cron else { return (None, trigger) };
         match Schedule::new(text, zone.clone().unwrap_or_else(TimeZoneName::utc)) {
@@ -225,10 +232,8 @@ impl Reader {
             self.problem(&at, "`on` is not an event that starts a refresh", Some(help));
         }
         let poll_secs = self.integer(fields, "poll_secs", SourceTrigger::POLL_SECS, 60);
-        let success_file = match fields.get("success_file") {
-            Some((node, at)) => self.text(node, &at).map(|text| (text, at)),
-            None => None,
-        };
+        let success_file = fields.get("success_file");
+        let success_file = success_file.and_then(|(node, at)| Some((self.text(node, &at)?, at)));
         if let Some((text, at)) = &success_file
             && !SourceTrigger::is_file_name(text)
         {

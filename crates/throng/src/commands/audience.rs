@@ -209,7 +209,10 @@ fn print_current(answer: &Answer, audience: &AudienceSummary, output: Output) ->
             true => ", unchanged: neither the model nor its files have changed",
             false => "",
         };
-        out::line(format!("{}: version {version} with {members} members{unchanged}", audience.name));
+        out::line(format!(
+            "{}: version {version} with {members} members{unchanged}",
+            audience.name
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
