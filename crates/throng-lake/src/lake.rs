@@ -142,9 +142,27 @@ impl Lake {
     /// [`LakeError::Worker`] if it takes too much memory or time, [`LakeError::Sql`] if a query is
     /// longer or deeper than statements may be. Other errors of a query are its state.
     pub async fn input_states(&self, queries: &[InputQuery]) -> Result<Vec<InputState>, LakeError> {
+        self.inspect(WorkerClass::InMemory, queries).await
+    }
+
+    /// [`Lake::input_states`] of one query that is to be scanned. Waits for scans and not for queries
+    /// of identifiers, which may take hours.
+    ///
+    /// # Errors
+    /// As [`Lake::input_states`].
+    pub async fn input_state(&self, query: InputQuery) -> Result<InputState, LakeError> {
+        let mut states = self.inspect(WorkerClass::Spilling, &[query]).await?;
+        states.pop().ok_or_else(protocol_error)
+    }
+
+    async fn inspect(
+        &self,
+        class: WorkerClass,
+        queries: &[InputQuery],
+    ) -> Result<Vec<InputState>, LakeError> {
         queries.iter().try_for_each(|query| check_bounds(&query.sql))?;
         let request = Request::Inputs { queries: queries.to_vec() };
-        match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
+        match self.execute(class, &request, &mut NoOutput).await? {
             Reply::Inputs(states) if states.len() == queries.len() => Ok(states),
             _ => Err(protocol_error()),
         }

@@ -34,8 +34,8 @@ pub(super) async fn find(
     }
     let query = InputQuery { sql: audience.sql.clone(), success_file: None };
     // Planning the refresh reports why the files cannot be read.
-    let Ok(states) = ctx.lake.load_full().input_states(&[query]).await else { return Ok(None) };
-    let is_same = states == [InputState::Ready(inputs.fingerprint)];
+    let Ok(state) = ctx.lake.load_full().input_state(query).await else { return Ok(None) };
+    let is_same = state == InputState::Ready(inputs.fingerprint);
     Ok(is_same.then_some(served))
 }
 
