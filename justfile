@@ -28,6 +28,10 @@ tidy:
 deny *args:
     cargo xtask deny {{args}}
 
+# The Helm chart
+chart:
+    cargo xtask chart
+
 # The lints
 clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings

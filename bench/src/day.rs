@@ -72,9 +72,10 @@ fn real_time_micros() -> Result<i64> {
 fn write_spec(options: &Options) -> Result<PathBuf> {
     let mut text = "version: 1\nsources:\n  - { name: shop, path: lake }\naudiences:\n".to_owned();
     for number in 0..options.audiences {
+        // `now()`: the file never changes, and every firing is to be a whole refresh.
         let _ = writeln!(
             text,
-            "  - name: a{number}\n    keep_snapshots: 2\n    schedule: {{ cron: \"{},{} * * * *\" }}\n    sql: SELECT customer FROM shop.orders WHERE amount >= {}",
+            "  - name: a{number}\n    keep_snapshots: 2\n    schedule: {{ cron: \"{},{} * * * *\" }}\n    sql: SELECT customer FROM shop.orders WHERE amount >= {} AND now() IS NOT NULL",
             number % 30,
             number % 30 + 30,
             number % 50

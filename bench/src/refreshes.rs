@@ -79,7 +79,7 @@ async fn refresh(options: &Options, node: &Node, dir: &Path) -> Result<()> {
     let mut first: Option<Usage> = None;
     for round in 2.. {
         for number in 0..options.audiences {
-            let url = format!("{}/v1/audiences/a{number}/refresh", node.url);
+            let url = format!("{}/v1/audiences/a{number}/refresh?force=true", node.url);
             let response = http.post(url).json(&json!({})).send().await?;
             if !response.status().is_success() {
                 bail!("a refresh was not queued: {}", response.status());

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask test`, `cargo xtask attack`, `cargo xtask services`, `cargo xtask tidy`,
-//! `cargo xtask deny`, `cargo xtask gen`.
+//! `cargo xtask deny`, `cargo xtask chart`, `cargo xtask gen`.
 
+mod chart;
 mod deny;
 mod generate;
 mod needs;
@@ -59,6 +60,8 @@ enum Task {
         #[arg(long)]
         update: bool,
     },
+    /// Check the Helm chart: lint, templates, and the schemas of three versions of Kubernetes
+    Chart,
     /// Write the generated files (JSON schema, golden outputs, figures in docs)
     Gen,
 }
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Services { action: Action::Down, json } => services::background::down(json),
         Task::Tidy(options) => root().and_then(|root| tidy::check(&root, options)),
         Task::Deny { update } => root().and_then(|root| deny::check(&root, update)),
+        Task::Chart => root().and_then(|root| chart::check(&root).map(|_| ())),
         Task::Gen => generate::all(),
     };
     match done {
@@ -111,6 +115,9 @@ fn test(rest: &[String]) -> Result<()> {
     }
     let services = services::Services::start()?;
     cargo.args(rest).envs(needs).envs(services.variables());
+    // Without a selection, as CI runs it: a selected test needs no chart.
+    let chart = if rest.is_empty() { Some(chart::check(&root)?) } else { None };
+    cargo.envs(chart.iter().map(|settings| ("THRONG_CHART_SETTINGS", settings.path())));
     run(&mut cargo)
 }
 

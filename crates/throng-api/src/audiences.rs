@@ -25,7 +25,7 @@ use utoipa::ToSchema;
                 "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64,
                 "failures": 0, "crashes": 0, "holder": null, "lease_until": null,
                 "rows_read": 5400120, "null_keys": 12, "rows_expected": 5400000, "reason": null,
-                "snapshot_version": 3, "eta_seconds": null
+                "snapshot_version": 3, "forced": false, "unchanged": false, "eta_seconds": null
             },
             "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
         }
@@ -52,7 +52,8 @@ pub struct AudienceList {
         "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
         "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
         "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
-        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "eta_seconds": null
+        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "forced": false,
+        "unchanged": false, "eta_seconds": null
     },
     "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
 }))]
@@ -91,7 +92,8 @@ pub struct AudienceSummary {
         "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
         "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
         "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
-        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "eta_seconds": null
+        "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "forced": false,
+        "unchanged": false, "eta_seconds": null
     },
     "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null,
     "snapshots": [
@@ -144,6 +146,8 @@ pub enum AudienceRefreshTrigger {
     Manual,
     /// A spec with another model, or with a new audience, was applied.
     Apply,
+    /// Files of the tables that the model reads have changed.
+    SourceChanged,
 }
 
 /// A refresh of an audience.
@@ -153,7 +157,8 @@ pub enum AudienceRefreshTrigger {
     "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
     "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
     "crashes": 0, "holder": null, "lease_until": null, "rows_read": 5400120, "null_keys": 12,
-    "rows_expected": 5400000, "reason": null, "snapshot_version": 3
+    "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "forced": false,
+    "unchanged": false
 }))]
 pub struct AudienceRefresh {
     /// The id of the refresh.
@@ -195,8 +200,23 @@ pub struct AudienceRefresh {
     pub rows_expected: Option<u64>,
     /// Why it failed or is held.
     pub reason: Option<String>,
-    /// The version of its snapshot.
+    /// The version of its snapshot; if it is `unchanged`, the version that it confirmed.
     pub snapshot_version: Option<u64>,
+    /// It scans even if neither the model nor its files have changed.
+    #[serde(default)]
+    pub forced: bool,
+    /// It is completed without a scan and without a snapshot of its own: model and files are those of
+    /// the version that is served.
+    #[serde(default)]
+    pub unchanged: bool,
+}
+
+/// The query of a request for a refresh.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshQuery {
+    /// Whether it scans even if neither the model nor its files have changed.
+    #[serde(default)]
+    pub force: bool,
 }
 
 impl AudienceRefresh {
@@ -299,7 +319,8 @@ pub struct RefreshQueued {
         "scheduled_at": 1795536000000000_i64, "started_at": 1795536001000000_i64,
         "finished_at": 1795536061000000_i64, "not_before": 1795536000000000_i64, "failures": 0,
         "crashes": 0, "holder": null, "lease_until": null, "rows_read": 120000, "null_keys": 0,
-        "rows_expected": 5400000, "reason": "cancelled by ann", "snapshot_version": null
+        "rows_expected": 5400000, "reason": "cancelled by ann", "snapshot_version": null,
+        "forced": false, "unchanged": false
     }
 }))]
 pub struct RefreshCancelled {

@@ -36,7 +36,7 @@ pub use alerts::{
 pub use audiences::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState,
     AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
-    RefreshCancelled, RefreshQueued, SnapshotVersion,
+    RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
 pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,

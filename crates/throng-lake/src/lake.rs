@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput};
 use crate::{
-    IdentifierQuery, IdentifierStream, LakeError, LakeLimits, Model, ModelInfo, ScanPart,
-    ScanStats, Sink, SourceListing, TableFacts,
+    IdentifierQuery, IdentifierStream, InputQuery, InputState, LakeError, LakeLimits, Model,
+    ModelInfo, ScanPart, ScanStats, Sink, SourceListing, TableFacts,
 };
 
 /// Batches of identifiers that are buffered.
@@ -54,6 +54,7 @@ impl Lake {
             Request::Plan { .. }
             | Request::Check { .. }
             | Request::List
+            | Request::Inputs { .. }
             | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.timeout),
         };
         let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
@@ -130,6 +131,39 @@ impl Lake {
     pub async fn list(&self) -> Result<Vec<SourceListing>, LakeError> {
         match self.execute(WorkerClass::InMemory, &Request::List, &mut NoOutput).await? {
             Reply::Listed(sources) => Ok(sources),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// The states of the files of some queries, in their order. Costs a `stat` of every file of the
+    /// sources that they name, and reads no file.
+    ///
+    /// # Errors
+    /// [`LakeError::Worker`] if it takes too much memory or time, [`LakeError::Sql`] if a query is
+    /// longer or deeper than statements may be. Other errors of a query are its state.
+    pub async fn input_states(&self, queries: &[InputQuery]) -> Result<Vec<InputState>, LakeError> {
+        self.inspect(WorkerClass::InMemory, queries).await
+    }
+
+    /// [`Lake::input_states`] of one query that is to be scanned. Waits for scans and not for queries
+    /// of identifiers, which may take hours.
+    ///
+    /// # Errors
+    /// As [`Lake::input_states`].
+    pub async fn input_state(&self, query: InputQuery) -> Result<InputState, LakeError> {
+        let mut states = self.inspect(WorkerClass::Spilling, &[query]).await?;
+        states.pop().ok_or_else(protocol_error)
+    }
+
+    async fn inspect(
+        &self,
+        class: WorkerClass,
+        queries: &[InputQuery],
+    ) -> Result<Vec<InputState>, LakeError> {
+        queries.iter().try_for_each(|query| check_bounds(&query.sql))?;
+        let request = Request::Inputs { queries: queries.to_vec() };
+        match self.execute(class, &request, &mut NoOutput).await? {
+            Reply::Inputs(states) if states.len() == queries.len() => Ok(states),
             _ => Err(protocol_error()),
         }
     }

@@ -5,6 +5,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::canonical;
 use crate::facts::TableFacts;
+use crate::inputs::Inputs;
 use crate::keys::KeyKind;
 use crate::rule::Rule;
 
@@ -58,6 +59,9 @@ pub struct ModelInfo {
     /// The tables that it reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFacts>,
+    /// Their files.
+    #[serde(default)]
+    pub inputs: Inputs,
     /// Doubts about their files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

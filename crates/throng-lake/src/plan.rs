@@ -11,6 +11,7 @@ use crate::decompose::{DecomposedModel, decompose};
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
+use crate::inputs::{Inputs, is_time_dependent};
 use crate::keys::{KeyKind, key_column, kind_of};
 use crate::model::{Model, ModelInfo, Shape};
 use crate::part::ScanPart;
@@ -87,6 +88,14 @@ impl Engine {
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
         let tables = facts(frame.logical_plan(), &opened.tables);
+        let inputs = Inputs {
+            fingerprint: match part {
+                None => self.inner.fingerprint(&opened)?,
+                // The files of a part are not those of the model.
+                Some(_) => String::new(),
+            },
+            time_dependent: is_time_dependent(frame.logical_plan()),
+        };
         let (state, plan) = frame.into_parts();
         let plan = without_distinct_and_order(plan);
         let column = Expr::Column(plan.schema().qualified_field(at).into());
@@ -114,6 +123,7 @@ impl Engine {
             shape,
             rule,
             tables,
+            inputs,
             warnings: opened.tables.iter().filter_map(|t| t.layout.header.warning()).collect(),
         };
         Ok(Planned { frame, values, written, opened, info })

@@ -169,6 +169,19 @@ impl Session {
         state.resolve_table_references(&statement).map_err(wrong)
     }
 
+    /// The tables that `sql` names: `source.table`, the source's number, and the table's name.
+    pub(crate) fn named_tables(
+        &self,
+        sql: &str,
+    ) -> Result<Vec<(String, usize, String)>, LakeError> {
+        let named = |reference: &TableReference| {
+            let (number, source) = self.source(sql, reference)?;
+            let table = reference.table().to_owned();
+            Ok::<_, LakeError>((format!("{}.{table}", source.name), number, table))
+        };
+        self.references(&self.empty_context(), sql)?.iter().map(named).collect()
+    }
+
     /// How a table is read: all of its files, or the one of a part, in both cases with the columns
     /// of the whole table. Otherwise a column's type, and so the keys of a part, would depend on
     /// which files are read together.

@@ -71,20 +71,25 @@ pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
     })
 }
 
-/// Queues a refresh; returns the one that is open already, if there is one.
+/// Queues a refresh; returns the one that is open already, if there is one. `force`: it scans even if
+/// neither the model nor its files have changed.
 ///
 /// # Errors
 /// [`OperationError`].
 pub async fn refresh(
     operations: &Operations,
     name: &AudienceName,
+    force: bool,
     actor: &str,
 ) -> Result<RefreshId> {
-    let now = operations.clock.now();
-    let queued = operations.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await;
+    let (now, trigger) = (operations.clock.now(), RefreshTrigger::Manual);
+    let queued = match force {
+        true => operations.ledger.force_refresh(name, trigger, now).await,
+        false => operations.ledger.schedule_refresh(name, trigger, now).await,
+    };
     let id = queued.map_err(|error| with_state_help(name, error))?;
-    record(operations, name, actor, HistoryEvent::RefreshRequested, format!("refresh {id}"))
-        .await?;
+    let why = format!("refresh {id}{}", if force { ", forced" } else { "" });
+    record(operations, name, actor, HistoryEvent::RefreshRequested, why).await?;
     operations.observer.refresh_queued();
     operations.observer.audiences_changed();
     Ok(id)

@@ -28,7 +28,8 @@ pub struct AudienceView {
     pub description: Option<String>,
     /// The SQL of its model.
     pub sql: String,
-    /// Its cron expression and time zone; `None` if only people refresh it.
+    /// When it is refreshed, such as its cron expression, and the rest of it, such as the time zone;
+    /// `None` if only people refresh it.
     pub schedule: Option<(String, String)>,
     /// Its history, newest first.
     pub history: Vec<HistoryItem>,
@@ -88,7 +89,11 @@ fn members(current: Option<&AudienceSnapshot>) -> String {
 }
 
 fn state_of(summary: &AudienceSummary) -> (&'static str, &'static str) {
-    summary.refresh.as_ref().map_or(("waiting", ""), |of| show::refresh(of.refresh.state))
+    match &summary.refresh {
+        None => ("waiting", ""),
+        Some(newest) if newest.refresh.unchanged => ("unchanged", "good"),
+        Some(newest) => show::refresh(newest.refresh.state),
+    }
 }
 
 /// Why no refresh of the audience starts; empty if one can start.
@@ -261,6 +266,8 @@ mod tests {
             rows_expected: Some(4_000),
             reason: None,
             snapshot_version: None,
+            forced: false,
+            unchanged: false,
         }
     }
 
@@ -276,6 +283,15 @@ mod tests {
             ..processing()
         };
         assert_eq!(progress(&failed, now), "no such column");
+    }
+
+    #[test]
+    fn an_unchanged_refresh_is_shown_as_such() {
+        let state = AudienceRefreshState::Completed;
+        let completed = AudienceRefresh { state, ..processing() };
+        let unchanged = AudienceRefresh { unchanged: true, ..completed.clone() };
+        assert_eq!(state_of(&summary(Some(completed))), ("completed", "good"));
+        assert_eq!(state_of(&summary(Some(unchanged))), ("unchanged", "good"));
     }
 
     #[test]

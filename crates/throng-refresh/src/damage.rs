@@ -75,9 +75,14 @@ pub async fn inspect_files(ctx: &Arc<RefreshContext>) {
     }
 }
 
+/// The key of the problem that the file of an audience has changed on the disk.
+pub(super) fn file_problem(audience: &AudienceName) -> String {
+    format!("file of {audience}")
+}
+
 fn changed_files(index: &MembershipIndex, has_copies: bool) -> Vec<(String, String)> {
     let snapshots =
-        index.snapshots().map(|(name, file)| (format!("file of {name}"), file.changed_on_disk()));
+        index.snapshots().map(|(name, file)| (file_problem(name), file.changed_on_disk()));
     let dictionaries = (0..=u8::MAX).filter_map(|shard| {
         let dictionary = index.dictionary(shard)?;
         Some((format!("files of dictionary {shard:02x}"), dictionary.changed_on_disk()))
@@ -119,7 +124,8 @@ async fn queue_rebuild(
         return Ok(());
     }
     // Before the history: if that fails, the damaged snapshot is replaced nevertheless.
-    ctx.ledger.schedule_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
+    // Forced: the source may be as it was when the snapshot was made.
+    ctx.ledger.force_refresh(name, RefreshTrigger::Apply, ctx.clock.now()).await?;
     history::record(
         ctx,
         name,

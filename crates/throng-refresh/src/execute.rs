@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
 use serde::de::DeserializeOwned;
-use throng_lake::{FileError, KeyBatch, LakeError, Model, Rule, TableFacts};
+use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, TableFacts};
 use throng_membership::manifest_files;
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
@@ -74,6 +74,8 @@ pub(super) struct BuildOutput {
     pub(super) null_keys: u64,
     /// The tables of the model, if they are known.
     pub(super) tables: Option<Vec<TableFacts>>,
+    /// The files of the model, if they are known.
+    pub(super) inputs: Option<Inputs>,
     /// The outputs of the shards parts, in the order of their shards.
     pub(super) bits: Vec<PartFile>,
 }
@@ -208,6 +210,7 @@ async fn run_parts(
     Ok(BuildOutput {
         model: worker.model,
         tables: worker.tables,
+        inputs: worker.inputs,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
         bits,
@@ -284,6 +287,8 @@ struct PartWorker<'a> {
     model: Model,
     /// The tables of the model, if they are known.
     tables: Option<Vec<TableFacts>>,
+    /// The files of the model, if they are known.
+    inputs: Option<Inputs>,
     /// The outputs of all scans, once they are needed.
     keys: Option<Arc<Vec<KeyFile>>>,
 }
@@ -298,17 +303,17 @@ impl<'a> PartWorker<'a> {
         recorded: &[Part],
     ) -> Result<Self, RefreshError> {
         let first = recorded.iter().find(|part| part.kind == PartKind::Scan);
-        let (model, tables) = match first {
+        let (model, tables, inputs) = match first {
             Some(first) => {
                 let covers = read::<ScanCovers>(Some(&first.covers))?;
-                (covers.model, covers.tables)
+                (covers.model, covers.tables, covers.inputs)
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         let model = model.filter(|started| *started == model_of(audience));
         let model = model.ok_or(RefreshError::Superseded)?;
         create_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
-        Ok(Self { ctx, refresh, model, tables, keys: None })
+        Ok(Self { ctx, refresh, model, tables, inputs, keys: None })
     }
 
     /// Runs a part and records its output.

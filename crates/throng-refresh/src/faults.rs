@@ -38,6 +38,11 @@ impl OpenProblems {
         *reported = open;
         resolved
     }
+
+    /// Whether the problem with this key is open.
+    pub(super) fn contains(&self, key: &str) -> bool {
+        self.0.lock().contains(key)
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +55,7 @@ mod tests {
         let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
         assert!(reported.replace(keys(&["a", "b"])).is_empty());
         assert_eq!(reported.replace(keys(&["b"])), ["a"]);
+        assert!(reported.contains("b") && !reported.contains("a"));
         assert_eq!(reported.replace(keys(&[])), ["b"]);
         assert!(reported.replace(keys(&[])).is_empty());
     }

@@ -24,8 +24,10 @@ pub(crate) fn audience_row(state: RefreshState, snapshot_version: Option<u64>) -
         rows_expected: None,
         reason: Some("because".into()),
         snapshot_version,
+        forced: false,
+        unchanged: false,
     };
     let refresh = Some(refresh);
-    let (current, last_fired, paused_at, pinned_at) = Default::default();
-    AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at }
+    let (current, last_fired, paused_at, pinned_at, source_state) = Default::default();
+    AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at, source_state }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use throng_model::{AudienceName, POLL_INTERVAL, RETRY_DELAY, RefreshId};
-use throng_store::{LedgerError, RefreshState, RefreshTrigger};
+use throng_store::{LedgerError, Refresh, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
 use super::LEASE;
@@ -19,22 +19,25 @@ pub struct RefreshOutcome {
     pub audience: AudienceName,
     /// `Completed`, `Held` or `Failed`; `Halted` or earlier if this process was stopped.
     pub state: RefreshState,
+    /// It is completed without a scan: model and files are those of the served version.
+    pub unchanged: bool,
     /// Why it failed or is held.
     pub reason: Option<String>,
-    /// Members of the new snapshot, if there is one.
+    /// Members of the new snapshot, or of the one that is unchanged.
     pub members: Option<u64>,
 }
 
 /// Queues a refresh of each audience and processes them until all have ended, `node.build_workers`
 /// at a time; `ended` is called for each. An audience that is paused or pinned counts as failed. A
 /// refresh that another process has claimed is waited for. At `shutdown` the open refreshes are
-/// halted; whoever claims them next resumes them.
+/// halted; whoever claims them next resumes them. `force`: they scan even if nothing has changed.
 ///
 /// # Errors
 /// [`LedgerError`] if the refreshes cannot be queued.
 pub async fn refresh_audiences(
     ctx: &Arc<RefreshContext>,
     audiences: &[AudienceName],
+    force: bool,
     shutdown: &CancellationToken,
     ended: impl Fn(&RefreshOutcome),
 ) -> Result<Vec<RefreshOutcome>, LedgerError> {
@@ -43,13 +46,22 @@ pub async fn refresh_audiences(
     // a query.
     for (number, name) in audiences.iter().enumerate() {
         let now = ctx.clock.now();
-        match ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await {
+        let queueing = match force {
+            true => ctx.ledger.force_refresh(name, RefreshTrigger::Manual, now).await,
+            false => ctx.ledger.schedule_refresh(name, RefreshTrigger::Manual, now).await,
+        };
+        match queueing {
             Ok(id) => queued.push((number, name.clone(), id)),
             // One paused audience is a result and not an error: the others are refreshed.
             Err(error) if error.is_wrong_state() => {
                 let (state, reason) = (RefreshState::Failed, Some(error.to_string()));
-                let refused =
-                    RefreshOutcome { audience: name.clone(), state, reason, members: None };
+                let refused = RefreshOutcome {
+                    audience: name.clone(),
+                    state,
+                    unchanged: false,
+                    reason,
+                    members: None,
+                };
                 ended(&refused);
                 outcomes.push(refused);
             }
@@ -94,7 +106,8 @@ impl Worker {
                 () = self.shutdown.cancelled() => {
                     let reason = Some("the process was stopped".to_owned());
                     let state = RefreshState::Halted;
-                    return RefreshOutcome { audience, state, reason, members: None };
+                    let (unchanged, members) = (false, None);
+                    return RefreshOutcome { audience, state, unchanged, reason, members };
                 }
                 () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
@@ -134,7 +147,8 @@ impl Worker {
             }
             None => None,
         };
-        let (state, reason) = (refresh.state, refresh.reason);
-        Ok(Some(RefreshOutcome { audience: audience.clone(), state, reason, members }))
+        let Refresh { state, unchanged, reason, .. } = refresh;
+        let audience = audience.clone();
+        Ok(Some(RefreshOutcome { audience, state, unchanged, reason, members }))
     }
 }

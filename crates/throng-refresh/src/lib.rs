@@ -11,7 +11,8 @@
 //!    update that does it, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
 //!    happens if a file is damaged;
-//! 6. `schedule`: queues refreshes that are due;
+//! 6. `schedule` and `source_changes`: queue refreshes that are due, or whose source has changed;
+//!    `unchanged`: refreshes that need no scan;
 //! 7. `recovery`, `cleanup` and `cancel`: refreshes that a crash interrupted, files of refreshes that
 //!    have ended, and refreshes that a person ends.
 //!
@@ -43,6 +44,8 @@ mod recovery;
 mod retention;
 mod schedule;
 mod snapshots;
+mod source_changes;
+mod unchanged;
 mod worker;
 
 use std::time::Duration;
@@ -68,6 +71,9 @@ const LEASE: Duration = Duration::from_secs(20);
 /// How often a builder renews its lease and reports progress; a refresh that was cancelled in
 /// another process ends within this time.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest time between two polls of the leader, on the machine's timer: the node's clock may be
+/// set forward.
+const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The model of an audience.
 fn model_of(audience: &Audience) -> Model {

@@ -1,7 +1,7 @@
 //! How a refresh is divided into parts, and how the ledger stores them. Pure.
 
 use serde::{Deserialize, Serialize};
-use throng_lake::{Model, ModelInfo, Rule, ScanPart, TableFacts};
+use throng_lake::{Inputs, Model, ModelInfo, Rule, ScanPart, TableFacts};
 use throng_model::{RefreshId, SHARD_COUNT};
 use throng_store::{NewPart, PartKind};
 
@@ -19,6 +19,9 @@ pub(super) struct ScanCovers {
     /// planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tables: Option<Vec<TableFacts>>,
+    /// The files of the model, in the first part only; `None` as with `tables`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) inputs: Option<Inputs>,
     /// The part of the source.
     pub(super) part: ScanPart,
 }
@@ -71,7 +74,8 @@ pub(super) fn plan(
     };
     for (index, part) in scans.into_iter().enumerate() {
         let (model, tables) = (index == 0).then(|| (model.clone(), info.tables.clone())).unzip();
-        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, tables, part })?);
+        let inputs = (index == 0).then(|| info.inputs.clone());
+        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, tables, inputs, part })?);
     }
     for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
         let last = first + SHARDS_PER_PART - 1;
@@ -118,6 +122,7 @@ mod tests {
             shape: Shape::FilterOnly,
             rule: Rule::ANY,
             tables: Vec::new(),
+            inputs: Inputs::default(),
             warnings: Vec::new(),
         };
         let parts = plan(&model, scans, &info, 5).unwrap();

@@ -81,6 +81,7 @@ pub(super) async fn publish(
         bytes,
         checksum: Some(checksum),
         tables: output.tables.as_ref().map(serde_json::to_string).transpose()?,
+        inputs: output.inputs.as_ref().map(serde_json::to_string).transpose()?,
         model_fingerprint,
         refresh: refresh.id,
         created_at,

@@ -55,6 +55,7 @@ mod tests {
             bytes: 1,
             checksum: None,
             tables: None,
+            inputs: None,
             model_fingerprint: String::new(),
             refresh: RefreshId(1),
             created_at: Timestamp(0),

@@ -15,31 +15,43 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::{RefreshContext, declared, model_of};
+use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, model_of, source_changes};
 
 /// The longest time between two polls, on the node's clock; a change of the spec ends it.
 const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest time between two polls, on the machine's timer: the node's clock may be set forward.
-const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// When each audience was read first by this process. The schedule of one that never had a refresh
 /// counts from then.
 type FirstSeen = HashMap<AudienceName, Timestamp>;
 
-/// Queues what is due while this process is the leader, until `shutdown`. `changes`: what has changed in
-/// the node; a change that `is_new_spec` starts a poll at once.
+/// Queues what is due, or whose source has changed, while this process is the leader, until
+/// `shutdown`. `changes`: what has changed in the node; a change that `is_new_spec` starts a poll at
+/// once.
 pub async fn run_schedules<C: Clone + Send>(
     ctx: Arc<RefreshContext>,
-    mut changes: Receiver<C>,
+    changes: Receiver<C>,
     is_new_spec: fn(&C) -> bool,
     shutdown: CancellationToken,
+) {
+    // Beside each other: listing a large source takes long, and no schedule may wait for it.
+    tokio::join!(
+        poll_until(&ctx, changes, is_new_spec, &shutdown),
+        source_changes::run(&ctx, &shutdown)
+    );
+}
+
+async fn poll_until<C: Clone + Send>(
+    ctx: &RefreshContext,
+    mut changes: Receiver<C>,
+    is_new_spec: fn(&C) -> bool,
+    shutdown: &CancellationToken,
 ) {
     let mut first_seen = FirstSeen::default();
     loop {
         // Before each poll, as the leadership ends with the connection. Two leaders at a time do no
         // harm: the ledger records each firing once, and has one open refresh of an audience.
         let polled = match ctx.ledger.acquire_leadership().await {
-            Ok(true) => poll_schedules(&ctx, &mut first_seen).await.map(Some),
+            Ok(true) => poll_schedules(ctx, &mut first_seen).await.map(Some),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
@@ -302,6 +314,7 @@ mod tests {
             sql: sql.into(),
             key: None,
             schedule: None,
+            source_trigger: None,
             guard: Guard::default(),
             keep_snapshots: 10,
             sql_at: Location { file: "throng.yaml".into(), line: 1 },

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
 use throng_spec::Audience;
-use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger};
+use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 use super::error::RefreshError;
 use super::{
     HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
+    unchanged,
 };
 use crate::RefreshContext;
 
@@ -42,6 +43,14 @@ pub async fn run(ctx: Arc<RefreshContext>, shutdown: CancellationToken) {
         workers.spawn(async move { worker.run().await });
     }
     while workers.join_next().await.is_some() {}
+}
+
+/// How a refresh was completed.
+enum Built {
+    /// A snapshot is published or held.
+    Recorded(Box<publish::PublishOutcome>),
+    /// The served version is that of the present model and files.
+    Unchanged(Box<Snapshot>),
 }
 
 /// A task that processes one refresh, or one part, at a time.
@@ -154,7 +163,11 @@ impl Worker {
         };
         let took = ctx.clock.now().since(now).as_secs_f64();
         let outcome = match built {
-            Ok(outcome) => {
+            Ok(Built::Unchanged(served)) => {
+                unchanged::follow_up(ctx, &refresh, &served).await?;
+                "unchanged"
+            }
+            Ok(Built::Recorded(outcome)) => {
                 publish::follow_up(ctx, &audience, &refresh, &outcome).await;
                 if outcome.held.is_some() { "held" } else { "published" }
             }
@@ -196,26 +209,26 @@ impl Worker {
         }
     }
 
-    async fn build(
-        &self,
-        audience: &Audience,
-        refresh: &Refresh,
-    ) -> Result<publish::PublishOutcome, RefreshError> {
+    async fn build(&self, audience: &Audience, refresh: &Refresh) -> Result<Built, RefreshError> {
+        let ctx = &self.ctx;
         let progress = execute::Progress::default();
-        let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
-        let output = tokio::select! {
-            output = execute::run(&self.ctx, audience, refresh, &self.holder, &progress) => output?,
-            stop = self.heartbeat(audience, refresh, &progress) => return Err(stop),
-            () = tokio::time::sleep(Duration::from_secs(limit)) => {
-                return Err(RefreshError::Timeout(limit));
+        let finding = unchanged::find(ctx, audience, refresh);
+        if let Some(served) = self.within_limits(audience, refresh, &progress, finding).await? {
+            let now = ctx.clock.now();
+            let (id, version) = (refresh.id, served.version);
+            if ctx.ledger.confirm_unchanged(id, &self.holder, version, now).await? {
+                return Ok(Built::Unchanged(Box::new(served)));
             }
-        };
+            // A person has forced it meanwhile, or has made another version current.
+        }
+        let running = execute::run(ctx, audience, refresh, &self.holder, &progress);
+        let output = self.within_limits(audience, refresh, &progress, running).await?;
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(output.rows_read);
         // Outside of the time limit: if it ended between the ledger's update and its answer, the
         // snapshot would be published without a reload, an entry in the history or retention.
         let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
         tokio::select! {
-            outcome = publishing => outcome,
+            outcome = publishing => outcome.map(|outcome| Built::Recorded(Box::new(outcome))),
             // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a
             // heartbeat that comes later finds it lost although the snapshot is published; only the
             // answer of `publish` says whether it was lost before. A model that changes this late
@@ -224,6 +237,24 @@ impl Worker {
                 self.heartbeat(audience, refresh, &progress).await;
                 std::future::pending().await
             } => Err(RefreshError::Panicked),
+        }
+    }
+
+    /// Runs work of a refresh under its heartbeat and within the time limit.
+    async fn within_limits<T>(
+        &self,
+        audience: &Audience,
+        refresh: &Refresh,
+        progress: &execute::Progress,
+        work: impl Future<Output = Result<T, RefreshError>>,
+    ) -> Result<T, RefreshError> {
+        let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
+        tokio::select! {
+            done = work => done,
+            stop = self.heartbeat(audience, refresh, progress) => Err(stop),
+            () = tokio::time::sleep(Duration::from_secs(limit)) => {
+                Err(RefreshError::Timeout(limit))
+            }
         }
     }
 

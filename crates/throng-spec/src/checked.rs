@@ -9,7 +9,7 @@ use throng_model::{
     Micros, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
 
-use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
+use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, SourceTrigger};
 
 /// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
 /// contains secrets as references only. Deserializing that form runs the checks again, so that
@@ -75,6 +75,10 @@ pub struct Audience {
     pub key: Option<String>,
     /// When to refresh; `None` means only on request.
     pub schedule: Option<Schedule>,
+    /// Whether to refresh when files of the tables of the SQL have changed, and how they are
+    /// inspected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_trigger: Option<SourceTrigger>,
     /// Which snapshots are held for approval.
     pub guard: Guard,
     /// How many published snapshots are kept; at least 1, 10 unless set.

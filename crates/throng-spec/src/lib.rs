@@ -38,6 +38,6 @@ pub use problem::Problem;
 pub use raw::json_schema;
 pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};
 pub use recheck::InvalidSpec;
-pub use schedule::{Schedule, ScheduleError};
+pub use schedule::{Schedule, ScheduleError, SourceTrigger};
 pub use secret::{Environment, SecretError, SecretRef};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

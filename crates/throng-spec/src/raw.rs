@@ -89,10 +89,25 @@ pub struct RawAudience {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSchedule {
-    /// Minute, hour, day of month, month, day of week, such as `0 3 * * *`.
-    pub cron: String,
+    /// Minute, hour, day of month, month, day of week, such as `0 3 * * *`; required without `on`.
+    pub cron: Option<String>,
     /// An IANA time zone (UTC).
     pub time_zone: Option<String>,
+    /// What starts a refresh, besides `cron`.
+    pub on: Option<RawScheduleEvent>,
+    /// Seconds between two looks at the files, with `on: source_changed` (60).
+    #[schemars(range(min = 5, max = 86400))]
+    pub poll_secs: Option<u32>,
+    /// A file such as `_SUCCESS` that must be newer than the files, with `on: source_changed`.
+    pub success_file: Option<String>,
+}
+
+/// What starts a refresh.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawScheduleEvent {
+    /// Files of the tables that the SQL reads were added, removed, replaced or written.
+    SourceChanged,
 }
 
 /// A snapshot outside of these limits is held for approval.

@@ -10,7 +10,7 @@ use throng_model::Micros;
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
     AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
-    NodeSettings, ObjectKind, Platform, Schedule, Source, Spec, Sync,
+    NodeSettings, ObjectKind, Platform, Schedule, Source, SourceTrigger, Spec, Sync,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -175,6 +175,11 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
     let guard = &audience.guard;
     within(guard.max_shrink_percent, 0..=100, "max_shrink_percent is not from 0 to 100")?;
     within(audience.keep_snapshots, 1..=1000, "keep_snapshots is not from 1 to 1000")?;
+    if let Some(SourceTrigger { poll_secs, success_file }) = &audience.source_trigger {
+        within(*poll_secs, SourceTrigger::POLL_SECS, "poll_secs is not from 5 to 86400")?;
+        let is_file_name = success_file.as_deref().is_none_or(SourceTrigger::is_file_name);
+        ensure(is_file_name, "its success_file is not the name of a file")?;
+    }
     let Some(Schedule { cron, time_zone }) = &audience.schedule else { return Ok(()) };
     ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
 }

@@ -1,5 +1,7 @@
 //! When an audience is refreshed.
 
+use std::ops::RangeInclusive;
+
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,27 @@ pub struct Schedule {
     pub cron: String,
     /// The time zone of the pattern.
     pub time_zone: TimeZoneName,
+}
+
+/// How the files of an audience's tables are inspected for changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTrigger {
+    /// Seconds between two looks, 5 to 86,400; 60 unless set. A change that two looks find the same
+    /// starts a refresh.
+    pub poll_secs: u32,
+    /// The name of a file without which, or with files newer than it, no refresh starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_file: Option<String>,
+}
+
+impl SourceTrigger {
+    /// The limits of `poll_secs`.
+    pub(crate) const POLL_SECS: RangeInclusive<u32> = 5..=86_400;
+
+    /// Whether a text is the name of a file in a folder, and not a path.
+    pub(crate) fn is_file_name(text: &str) -> bool {
+        !matches!(text, "" | "." | "..") && text.len() <= 255 && !text.contains(['/', '\\', '\0'])
+    }
 }
 
 /// Why a text is not a schedule.

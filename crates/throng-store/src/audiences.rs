@@ -16,7 +16,7 @@ pub enum RefreshState {
     Processing,
     /// A builder received SIGTERM and released it; another one may continue.
     Halted,
-    /// Its snapshot is published.
+    /// Its snapshot is published, or it is `unchanged`.
     Completed,
     /// It gave up. An alert says why.
     Failed,
@@ -34,6 +34,8 @@ pub enum RefreshTrigger {
     Manual,
     /// The audience was new or its model changed when a spec was applied.
     Apply,
+    /// Files of the tables that the model reads have changed.
+    SourceChanged,
 }
 
 /// One refresh of one audience.
@@ -73,8 +75,16 @@ pub struct Refresh {
     pub rows_expected: Option<u64>,
     /// Why it failed or is held, in plain words.
     pub reason: Option<String>,
-    /// The version of the snapshot it made, once it made one.
+    /// The version of the snapshot it made, once it made one; if it is `unchanged`, the version that
+    /// it confirmed.
     pub snapshot_version: Option<u64>,
+    /// It scans even if its inputs have not changed.
+    #[serde(default)]
+    pub forced: bool,
+    /// It is completed without a snapshot of its own: model and files are those of the version that
+    /// is served.
+    #[serde(default)]
+    pub unchanged: bool,
 }
 
 /// A part is a scan of a piece of the source, or the build of a group of user shards.
@@ -164,6 +174,10 @@ pub struct Snapshot {
     /// next refresh must find the same types. `None` if it was made before they were recorded.
     #[serde(default)]
     pub tables: Option<String>,
+    /// The state of the files that it was made of, as JSON. `None` if it was made before it was
+    /// recorded.
+    #[serde(default)]
+    pub inputs: Option<String>,
     /// Fingerprint of the model's SQL and key column.
     pub model_fingerprint: String,
     /// The refresh that made it.
@@ -189,6 +203,9 @@ pub struct AudienceRow {
     /// Since when the version that it serves is pinned, by a rollback: no refresh of it is queued.
     #[serde(default)]
     pub pinned_at: Option<Timestamp>,
+    /// See [`AudienceLedger::record_source_state`].
+    #[serde(default)]
+    pub source_state: Option<String>,
 }
 
 impl AudienceRow {
@@ -238,6 +255,27 @@ pub trait AudienceLedger: Send + Sync {
         trigger: RefreshTrigger,
         now: Timestamp,
     ) -> Result<RefreshId>;
+
+    /// [`schedule_refresh`](Self::schedule_refresh) of a refresh that scans even if its inputs have not
+    /// changed. One that is open becomes such a refresh.
+    async fn force_refresh(
+        &self,
+        audience: &AudienceName,
+        trigger: RefreshTrigger,
+        now: Timestamp,
+    ) -> Result<RefreshId>;
+
+    /// Records the newest state of the source's files that needs no other refresh, and with `refresh`
+    /// queues the refresh for it, in one step. `false` (and nothing is changed) if it is recorded
+    /// already, if a refresh is open, which may or may not read these files, or if the audience is
+    /// paused or pinned, or unknown.
+    async fn record_source_state(
+        &self,
+        audience: &AudienceName,
+        state: &str,
+        refresh: bool,
+        now: Timestamp,
+    ) -> Result<bool>;
 
     /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
     /// `false` (and nothing is changed) if `fire_at` is not after the last recorded firing, because
@@ -365,6 +403,17 @@ pub trait AudienceLedger: Send + Sync {
     /// if the version exists, `WrongState` if the audience is pinned. Survives a power failure once
     /// it has returned.
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
+
+    /// Completes a refresh as `unchanged`, with the version that is served. `false` (and nothing is
+    /// changed) if another version is served by now, or if the refresh is forced. `LeaseLost` if
+    /// another process has the refresh.
+    async fn confirm_unchanged(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<bool>;
 
     /// Like `publish`, but the snapshot becomes `held` and the audience still serves its version.
     async fn hold(

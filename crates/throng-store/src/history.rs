@@ -145,6 +145,8 @@ named_values! {
     Skipped = "skipped",
     /// A try of a task failed.
     TryFailed = "try_failed",
+    /// A refresh found its inputs unchanged, and made no snapshot.
+    Unchanged = "unchanged",
 }
 
 /// One change of state, and its reason.

@@ -40,7 +40,10 @@ stored_enums! {
         Scheduled = "scheduled", Processing = "processing", Halted = "halted",
         Completed = "completed", Failed = "failed", Held = "held",
     }
-    RefreshTrigger { Schedule = "schedule", Manual = "manual", Apply = "apply" }
+    RefreshTrigger {
+        Schedule = "schedule", Manual = "manual", Apply = "apply",
+        SourceChanged = "source_changed",
+    }
     PartKind { Scan = "scan", Shards = "shards" }
     PartState { Pending = "pending", Done = "done" }
     SnapshotState { Held = "held", Published = "published", Rejected = "rejected" }

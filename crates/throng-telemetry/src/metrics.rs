@@ -215,7 +215,7 @@ metrics! {
     REFRESHES = Gauge, Count, "throng_refreshes", "state",
         "Audiences of the applied spec by the state of their newest refresh; `none` if there was none.";
     REFRESHES_TOTAL = Counter, Count, "throng_refreshes_total", "outcome",
-        "Refreshes that this node finished: published, held, failed, superseded, cancelled or lost.";
+        "Refreshes that this node finished: published, unchanged, held, failed, superseded, cancelled or lost.";
     REQUESTS_REFUSED_TOTAL = Counter, Count, "throng_requests_refused_total", "reason",
         "Requests that were refused because of their host or origin: unknown_host or foreign_origin.";
     SIDECAR_CACHE_BYTES = Gauge, Bytes, "throng_sidecar_cache_bytes", "",

@@ -391,6 +391,9 @@ pub(crate) struct BuildArgs {
     /// The number of shares: the job's `completions`
     #[arg(long, env = "JOB_COMPLETIONS", default_value_t = 1)]
     pub(crate) completions: usize,
+    /// Scan even if neither the model of an audience nor its files have changed
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -414,9 +417,12 @@ pub(crate) enum AudienceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Build a new snapshot now
+    /// Build a new snapshot now, unless neither the model nor its files have changed
     Refresh {
         name: String,
+        /// Scan even if nothing has changed
+        #[arg(long)]
+        force: bool,
         /// Do not wait for the refresh to end
         #[arg(long)]
         no_wait: bool,

@@ -1,11 +1,11 @@
-//! Programs of services, downloaded once and cached outside of the repository.
+//! Programs of services and checks, downloaded once and cached outside of the repository.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 /// The folder of downloaded programs: `$THRONG_CACHE`, or a folder in the user's cache folder.
-pub(super) fn folder() -> Result<PathBuf> {
+pub(crate) fn folder() -> Result<PathBuf> {
     let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let folder = of("THRONG_CACHE")
         .or_else(|| Some(of("XDG_CACHE_HOME")?.join("throng")))
@@ -22,7 +22,7 @@ pub(super) fn folder() -> Result<PathBuf> {
 
 /// The folder `name` of the cache, filled by `download` if there is none. It is visible only when it is
 /// complete.
-pub(super) fn provide(name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn provide(name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = folder()?;
     let path = cache.join(name);
     if path.is_dir() {
@@ -44,7 +44,7 @@ pub(super) fn provide(name: &str, download: impl FnOnce(&Path) -> Result<()>) ->
 }
 
 /// Builds a Go program, `module@version`, into the cache. Returns the path of the program.
-pub(super) fn go_program(name: &str, module: &str, version: &str) -> Result<PathBuf> {
+pub(crate) fn go_program(name: &str, module: &str, version: &str) -> Result<PathBuf> {
     let folder = provide(&format!("{name}-{version}"), |temporary| {
         if crate::needs::which("go").is_none() {
             crate::needs::install("golang-go")?;

@@ -2,7 +2,7 @@
 //! broker, an S3 server, and a proxy that makes connections fail.
 
 pub(crate) mod background;
-mod cache;
+pub(crate) mod cache;
 mod certificates;
 pub(crate) mod kafka;
 pub(crate) mod postgres;

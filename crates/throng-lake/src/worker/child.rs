@@ -65,6 +65,7 @@ impl QueryHandler {
                 self.engine.identifiers(&query, seed, hasher.as_mut(), &mut sink).await?;
                 Ok(Reply::Checked)
             }
+            Request::Inputs { queries } => Ok(Reply::Inputs(self.engine.input_states(&queries))),
             Request::List => Ok(Reply::Listed(self.engine.list().await)),
             Request::CheckIdentifiers { sql, key, columns } => {
                 self.engine.check_identifiers(&sql, &key, &columns).await.map(|()| Reply::Checked)

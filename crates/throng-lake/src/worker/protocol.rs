@@ -19,8 +19,8 @@ use throng_worker::frame::{frame, invalid};
 use crate::engine_failure::EngineFailure;
 use crate::position::Position;
 use crate::{
-    HashedRow, IdentifierQuery, KeyBatch, LakeError, Model, ModelInfo, ScanPart, ScanStats,
-    SourceListing, TableFacts,
+    HashedRow, IdentifierQuery, InputQuery, InputState, KeyBatch, LakeError, Model, ModelInfo,
+    ScanPart, ScanStats, SourceListing, TableFacts,
 };
 
 /// The kind of frames with keys.
@@ -43,6 +43,8 @@ pub(crate) enum Request {
     Identifiers { query: IdentifierQuery, seed: HashSeed },
     /// List the tables of all sources; answered by [`Reply::Listed`].
     List,
+    /// Inspect the files of queries; answered by [`Reply::Inputs`].
+    Inputs { queries: Vec<InputQuery> },
     /// Plan an identifier query; answered by [`Reply::Checked`].
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
@@ -56,6 +58,8 @@ pub(crate) enum Reply {
     Scanned(ScanStats),
     /// The tables of all sources.
     Listed(Vec<SourceListing>),
+    /// The states of the files, in the order of the queries.
+    Inputs(Vec<InputState>),
     /// A query can be run, or was run.
     Checked,
     /// The request failed.

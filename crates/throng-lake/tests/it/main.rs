@@ -6,6 +6,7 @@ mod errors;
 mod files;
 mod folders;
 mod headers;
+mod inputs;
 mod keys;
 mod limits;
 mod scans;

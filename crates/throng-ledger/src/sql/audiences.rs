@@ -27,12 +27,13 @@ fn audience_of(row: &DbRow) -> Result<AudienceRow> {
         last_fired: cells.maybe_time("last_fired")?,
         paused_at: cells.maybe_time("paused_at")?,
         pinned_at: cells.maybe_time("pinned_at")?,
+        source_state: cells.maybe_text("source_state")?,
     })
 }
 
 /// All audiences, or one.
 async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
-    let text = "SELECT name, last_fired, paused_at, pinned_at FROM audiences
+    let text = "SELECT name, last_fired, paused_at, pinned_at, source_state FROM audiences
          WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name";
     let mut audiences = tx.all(text, only, audience_of).await?;
     let mut current = snapshots::current(tx, only).await?;
@@ -142,6 +143,43 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             tx.execute(text, audience).await?;
             pauses::check_not_stopped(tx, audience).await?;
             refreshes::queue(tx, audience, trigger, now).await?
+        })
+    }
+
+    async fn force_refresh(
+        &self,
+        audience: &AudienceName,
+        trigger: RefreshTrigger,
+        now: Timestamp,
+    ) -> Result<RefreshId> {
+        write_tx!(self, Relaxed, "queueing a refresh", |tx| {
+            let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+            tx.execute(text, audience).await?;
+            pauses::check_not_stopped(tx, audience).await?;
+            let id = refreshes::queue(tx, audience, trigger, now).await?;
+            tx.execute("UPDATE refreshes SET forced = 1 WHERE id = $1", id).await?;
+            id
+        })
+    }
+
+    async fn record_source_state(
+        &self,
+        audience: &AudienceName,
+        state: &str,
+        refresh: bool,
+        now: Timestamp,
+    ) -> Result<bool> {
+        write_tx!(self, Relaxed, "recording the state of a source", |tx| {
+            let text = "UPDATE audiences SET source_state = $2
+                 WHERE name = $1 AND paused_at IS NULL AND pinned_at IS NULL
+                   AND (source_state IS NULL OR source_state <> $2)
+                   AND NOT EXISTS (SELECT 1 FROM refreshes WHERE audience = $1
+                                   AND state IN ('scheduled', 'processing', 'halted'))";
+            let first = tx.execute(text, (audience, state)).await? == 1;
+            if first && refresh {
+                refreshes::queue(tx, audience, RefreshTrigger::SourceChanged, now).await?;
+            }
+            first
         })
     }
 
@@ -347,6 +385,18 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "publishing a snapshot", |tx| {
             snapshots::insert(tx, snapshot, holder, None, now).await?
+        })
+    }
+
+    async fn confirm_unchanged(
+        &self,
+        id: RefreshId,
+        holder: &str,
+        version: u64,
+        now: Timestamp,
+    ) -> Result<bool> {
+        write_tx!(self, Full, "completing an unchanged refresh", |tx| {
+            snapshots::confirm(tx, id, holder, version, now).await?
         })
     }
 

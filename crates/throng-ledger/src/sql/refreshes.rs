@@ -12,7 +12,7 @@ macro_rules! refresh_columns {
     () => {
         "id, audience, state, started_by, scheduled_at, started_at, finished_at, not_before,
          failures, claims, holder, lease_until, rows_read, null_keys, rows_expected, reason,
-         snapshot_version"
+         snapshot_version, forced, unchanged, by_source"
     };
 }
 pub(super) use refresh_columns;
@@ -40,7 +40,10 @@ pub(super) fn refresh_of(row: &DbRow) -> Result<Refresh> {
         id: RefreshId(cells.int("id")?),
         audience: cells.name("audience")?,
         state,
-        trigger: cells.variant("started_by")?,
+        trigger: match cells.flag("by_source")? {
+            true => RefreshTrigger::SourceChanged,
+            false => cells.variant("started_by")?,
+        },
         scheduled_at: cells.time("scheduled_at")?,
         started_at: cells.maybe_time("started_at")?,
         finished_at: cells.maybe_time("finished_at")?,
@@ -55,6 +58,8 @@ pub(super) fn refresh_of(row: &DbRow) -> Result<Refresh> {
         // Earlier versions did not remove the reason of the hold when a refresh was approved.
         reason: cells.maybe_text("reason")?.filter(|_| state != RefreshState::Completed),
         snapshot_version: cells.maybe_number("snapshot_version")?,
+        forced: cells.flag("forced")?,
+        unchanged: cells.flag("unchanged")?,
     })
 }
 
@@ -82,13 +87,18 @@ pub(super) async fn queue(
     trigger: RefreshTrigger,
     now: Timestamp,
 ) -> DbResult<RefreshId> {
-    let queue = "INSERT INTO refreshes (audience, state, started_by, scheduled_at, not_before)
-         VALUES ($1, 'scheduled', $2, $3, $3)
+    // Earlier versions, which may share the ledger, know no other trigger than these three.
+    let by_source = trigger == RefreshTrigger::SourceChanged;
+    let started_by = if by_source { RefreshTrigger::Schedule } else { trigger };
+    let queue = "INSERT INTO refreshes
+            (audience, state, started_by, scheduled_at, not_before, by_source)
+         VALUES ($1, 'scheduled', $2, $3, $3, $4)
          ON CONFLICT (audience) WHERE state IN ('scheduled', 'processing', 'halted') DO NOTHING
          RETURNING id";
     let open = "SELECT id FROM refreshes
          WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')";
-    let queued: Option<i64> = tx.maybe_scalar(queue, (audience, trigger, now)).await?;
+    let queued: Option<i64> =
+        tx.maybe_scalar(queue, (audience, started_by, now, by_source)).await?;
     let id = match queued {
         Some(id) => id,
         None => tx.scalar(open, audience).await?,

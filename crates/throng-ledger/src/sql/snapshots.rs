@@ -14,7 +14,7 @@ use crate::{LedgerError, RefreshState, Result, Snapshot, SnapshotState, StoredEn
 macro_rules! snapshot_columns {
     () => {
         "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
-         refresh, created_at, checksum, tables"
+         refresh, created_at, checksum, tables, inputs"
     };
 }
 
@@ -38,6 +38,7 @@ fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
         bytes: cells.number("bytes")?,
         checksum: cells.maybe_text("checksum")?,
         tables: cells.maybe_text("tables")?,
+        inputs: cells.maybe_text("inputs")?,
         model_fingerprint: cells.text("model_fingerprint")?,
         refresh: RefreshId(cells.int("refresh")?),
         created_at: cells.time("created_at")?,
@@ -54,7 +55,8 @@ pub(super) async fn current(
     only: Option<&str>,
 ) -> DbResult<HashMap<AudienceName, Snapshot>> {
     let text = "SELECT s.audience, s.version, s.state, s.path, s.members, s.rows_read, s.null_keys,
-            s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum, s.tables
+            s.bytes, s.model_fingerprint, s.refresh, s.created_at, s.checksum, s.tables,
+            s.inputs
          FROM audiences a JOIN snapshots s ON s.audience = a.name AND s.version = a.current_version
          WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1";
     let current = tx.all(text, only, snapshot_of).await?;
@@ -149,7 +151,7 @@ pub(super) async fn insert(
         concat!(
             "INSERT INTO snapshots (",
             snapshot_columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
         ),
         (
             &snapshot.audience,
@@ -165,6 +167,7 @@ pub(super) async fn insert(
             snapshot.created_at,
             snapshot.checksum.as_deref(),
             snapshot.tables.as_deref(),
+            snapshot.inputs.as_deref(),
         ),
     )
     .await?;
@@ -183,6 +186,29 @@ pub(super) async fn insert(
         add_size(tx, snapshot).await?;
     }
     parts::delete_all(tx, snapshot.refresh).await
+}
+
+/// Completes a refresh whose inputs are those of the version that is served. `false` if another
+/// version is served, or if the refresh is forced.
+pub(super) async fn confirm(
+    tx: &mut Conn,
+    id: RefreshId,
+    holder: &str,
+    version: u64,
+    now: Timestamp,
+) -> DbResult<bool> {
+    get_leased_by(tx, id, holder).await?;
+    let confirmed = tx
+        .execute(
+            "UPDATE refreshes SET state = 'completed', finished_at = $3, reason = NULL,
+                snapshot_version = $2, unchanged = 1, holder = NULL, lease_until = NULL
+             WHERE id = $1 AND forced = 0 AND EXISTS
+                (SELECT 1 FROM audiences a
+                 WHERE a.name = refreshes.audience AND a.current_version = $2)",
+            (id, version, now),
+        )
+        .await?;
+    Ok(confirmed == 1)
 }
 
 /// One snapshot if it is in `state`, else `WrongState`.

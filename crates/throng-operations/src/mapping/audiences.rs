@@ -52,6 +52,7 @@ pub fn refresh(row: Refresh) -> AudienceRefresh {
             RefreshTrigger::Schedule => AudienceRefreshTrigger::Schedule,
             RefreshTrigger::Manual => AudienceRefreshTrigger::Manual,
             RefreshTrigger::Apply => AudienceRefreshTrigger::Apply,
+            RefreshTrigger::SourceChanged => AudienceRefreshTrigger::SourceChanged,
         },
         scheduled_at: row.scheduled_at,
         started_at: row.started_at,
@@ -66,6 +67,8 @@ pub fn refresh(row: Refresh) -> AudienceRefresh {
         rows_expected: row.rows_expected,
         reason: row.reason,
         snapshot_version: row.snapshot_version,
+        forced: row.forced,
+        unchanged: row.unchanged,
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{
     AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, RefreshCancelled,
-    RefreshQueued, SnapshotVersion,
+    RefreshQuery, RefreshQueued, SnapshotVersion,
 };
 use throng_operations::audiences as operations;
 
@@ -41,15 +41,16 @@ pub(crate) async fn one(
 }
 
 /// Queues a refresh.
-#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path)), responses((status = 200, body = RefreshQueued, description = "`refresh`: the id of the refresh"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
+#[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path), ("force" = Option<bool>, Query, description = "whether it scans even if neither the model nor its files have changed: false by default")), responses((status = 200, body = RefreshQueued, description = "`refresh`: the id of the refresh"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
 pub(crate) async fn refresh(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    Query(RefreshQuery { force }): Query<RefreshQuery>,
 ) -> Result<Json<RefreshQueued>, ApiError> {
     let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
-    let refresh = operations::refresh(&node, &name, caller.name()).await?;
+    let refresh = operations::refresh(&node, &name, force, caller.name()).await?;
     Ok(Json(RefreshQueued { refresh }))
 }
 

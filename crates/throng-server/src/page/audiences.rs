@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use throng_operations::{audiences, history};
 use throng_page::audiences::{AudienceView, ListedAudience};
+use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
 use super::{Context, Page, PageError, html};
@@ -31,13 +32,28 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         PageError::Missing(format!("There is no audience {name} in the applied spec."))
     })?;
     let subject = (SubjectKind::Audience, name.as_str());
-    let schedule = declared.schedule.as_ref();
     let view = AudienceView {
         detail: audiences::detail(&node, declared.name.clone(), MAX_SIZES).await?,
         description: declared.description.clone(),
         sql: declared.sql.clone(),
-        schedule: schedule.map(|s| (s.cron.clone(), s.time_zone.as_str().to_owned())),
+        schedule: schedule(declared),
         history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
     };
     html(throng_page::audiences::one(view))
+}
+
+/// When an audience is refreshed, in two lines; `None` if only people refresh it.
+fn schedule(audience: &Audience) -> Option<(String, String)> {
+    let looks = audience.source_trigger.as_ref();
+    let looks = looks.map(|trigger| format!("source, every {} s", trigger.poll_secs));
+    match (&audience.schedule, looks) {
+        (Some(Schedule { cron, time_zone }), None) => {
+            Some((cron.clone(), time_zone.as_str().to_owned()))
+        }
+        (Some(Schedule { cron, time_zone }), Some(looks)) => {
+            Some((cron.clone(), format!("{}; {looks}", time_zone.as_str())))
+        }
+        (None, Some(looks)) => Some(("on change".to_owned(), looks)),
+        (None, None) => None,
+    }
 }

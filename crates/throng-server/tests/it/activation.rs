@@ -122,7 +122,7 @@ pub(crate) async fn checked(node: &Node) -> (Verdict, Vec<String>) {
 }
 
 pub(crate) async fn refresh(client: &Client) {
-    let (status, body) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    let (status, body) = client.post("/v1/audiences/buyers/refresh?force=true", &json!({})).await;
     assert_eq!(status, 200, "{body}");
 }
 

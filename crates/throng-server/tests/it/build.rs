@@ -312,6 +312,7 @@ async fn old_snapshots_are_removed_and_missed_firings_become_one() {
         assert_eq!(trigger, expected);
         // Five firings are missed while the node is down; one refresh replaces them.
         node.shutdown().await;
+        shop.file("1.json", 0..10 + version as u32);
         clock.advance(Duration::from_secs(5 * 3_600));
         node = shop.start(&clock).await;
     }

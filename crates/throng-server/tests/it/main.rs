@@ -28,6 +28,7 @@ mod sessions;
 mod shared;
 mod sidecar;
 mod sizes;
+mod source_changes;
 mod storage;
 mod tasks;
 mod tls;

@@ -308,7 +308,8 @@ async fn builders_share_the_parts_of_one_refresh() {
     until("it is served", async || lookup(&client, "v3999").await == ["visitors"]).await;
     // The leader may be done before another builder polls; then the refresh is repeated.
     until("a builder does parts that another one leads", async || {
-        let (status, _) = client.post("/v1/audiences/visitors/refresh", &json!({})).await;
+        let (status, _) =
+            client.post("/v1/audiences/visitors/refresh?force=true", &json!({})).await;
         assert_eq!(status, 200);
         helped(&client).await
     })

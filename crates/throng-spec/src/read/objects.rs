@@ -5,11 +5,14 @@ use std::path::Path;
 use throng_model::TimeZoneName;
 
 use super::Reader;
-use super::fields::{At, Fields};
+use super::fields::{At, Fields, text_of};
 use super::sql::{self, SqlFault};
 use super::tree::{Node, Value};
 use crate::column;
-use crate::{Audience, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError, Source};
+use crate::{
+    Audience, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError, Source,
+    SourceTrigger,
+};
 
 /// Columns of a source with declared types.
 const MAX_COLUMN_TYPES: usize = 1000;
@@ -111,7 +114,8 @@ impl Reader {
         let description = self.optional_text(&mut fields, "description");
         let (sql, sql_at) = self.sql(&mut fields);
         let key = self.optional_text(&mut fields, "key");
-        let schedule = fields.get("schedule").and_then(|(node, at)| self.schedule(node, at));
+        let schedule = fields.get("schedule").map(|(node, at)| self.schedule(node, at));
+        let (schedule, source_trigger) = schedule.unwrap_or_default();
         let guard = fields.get("guard").map(|(node, at)| self.guard(node, at)).unwrap_or_default();
         let keep_snapshots = self.integer(&mut fields, "keep_snapshots", 1..=1000, 10);
         fields.done(self);
@@ -121,6 +125,7 @@ impl Reader {
             sql,
             key,
             schedule,
+            source_trigger,
             guard,
             keep_snapshots,
             sql_at,
@@ -166,23 +171,35 @@ impl Reader {
         (String::new(), nowhere)
     }
 
-    fn schedule(&mut self, node: &Node, at: At) -> Option<Schedule> {
+    /// The cron pattern and the trigger of a schedule, which has at least one of them.
+    fn schedule(&mut self, node: &Node, at: At) -> (Option<Schedule>, Option<SourceTrigger>) {
         if let Value::Text { text, .. } = &node.value {
-            let help = format!("write `schedule: {{ cron: \"{}\" }}`", text.trim());
+            let help = match text.trim() {
+                "source_changed" => "write `schedule: { on: source_changed }`".to_owned(),
+                cron => format!("write `schedule: {{ cron: \"{cron}\" }}`"),
+            };
             self.problem(&at, "a schedule has fields: cron and time_zone", Some(help));
-            return None;
+            return (None, None);
         }
-        let mut fields = Fields::open(self, node, at)?;
+        let Some(mut fields) = Fields::open(self, node, at) else { return (None, None) };
         let zone = match fields.get("time_zone") {
             Some((node, at)) => self.time_zone(node, &at),
             None => Some(TimeZoneName::utc()),
         };
-        let cron = fields.required(self, "cron");
+        let trigger = self.source_trigger(&mut fields);
+        let cron = match fields.get("on") {
+            Some(_) => fields.get("cron"),
+            None => fields.required(self, "cron"),
+        };
         let cron = cron.and_then(|(node, at)| Some((self.text(node, &at)?, at)));
+        if let (None, Some(_), Some((_, at))) = (&cron, &trigger, fields.get("time_zone")) {
+            let help = "add `cron: …`, or remove it".to_owned();
+            self.problem(&at, "`time_zone` has no effect without `cron`", Some(help));
+        }
         fields.done(self);
-        let (text, at) = cron?;
+        let Some((text, at)) = cron else { return (None, trigger) };
         match Schedule::new(text, zone.clone().unwrap_or_else(TimeZoneName::utc)) {
-            Ok(schedule) => zone.map(|_| schedule),
+            Ok(schedule) => (zone.map(|_| schedule), trigger),
             Err(error) => {
                 let help = match &error {
                     ScheduleError::Never { .. } => "name a day that this month has",
@@ -192,9 +209,39 @@ impl Reader {
                     }
                 };
                 self.problem(&at, error.to_string(), Some(help.to_owned()));
-                None
+                (None, trigger)
             }
         }
+    }
+
+    /// The fields `on`, `poll_secs` and `success_file` of a schedule.
+    fn source_trigger(&mut self, fields: &mut Fields<'_>) -> Option<SourceTrigger> {
+        let Some((node, at)) = fields.get("on") else {
+            for name in ["poll_secs", "success_file"] {
+                if let Some((_, at)) = fields.get(name) {
+                    let message = format!("`{name}` has no effect without `on`");
+                    let help = "add `on: source_changed`, or remove it".to_owned();
+                    self.problem(&at, message, Some(help));
+                }
+            }
+            return None;
+        };
+        let event = text_of(&node.value);
+        if event != Some("source_changed") {
+            let help = "write `on: source_changed`; for a time, write `cron` instead".to_owned();
+            self.problem(&at, "`on` is not an event that starts a refresh", Some(help));
+        }
+        let poll_secs = self.integer(fields, "poll_secs", SourceTrigger::POLL_SECS, 60);
+        let success_file = fields.get("success_file");
+        let success_file = success_file.and_then(|(node, at)| Some((self.text(node, &at)?, at)));
+        if let Some((text, at)) = &success_file
+            && !SourceTrigger::is_file_name(text)
+        {
+            let help = "write the name of a file without its folder, such as _SUCCESS".to_owned();
+            self.problem(at, "`success_file` is not the name of a file", Some(help));
+        }
+        let success_file = success_file.map(|(text, _)| text.to_owned());
+        Some(SourceTrigger { poll_secs, success_file })
     }
 
     pub(super) fn time_zone(&mut self, node: &Node, at: &At) -> Option<TimeZoneName> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use throng_model::{FileFormat, Micros, Severity, SyncMode, WhenStale};
 use throng_spec::{
     AdGroup, Adopt, ColumnType, LogSettings, NodeSettings, ObjectsSettings, OnRemove, Platform,
-    Prediction, Pricing, Role, SecretRef, ServiceSettings, Spec, load,
+    Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec, load,
 };
 
 use super::here;
@@ -43,6 +43,12 @@ fn every_field_is_read() {
     assert_eq!(buyers.keep_snapshots, 3);
     assert_eq!(spec.audiences[1].sql_at.line, 26);
     assert_eq!(spec.audiences[1].guard.max_growth_percent, Some(400));
+    let trigger = SourceTrigger { poll_secs: 30, success_file: Some("_SUCCESS".into()) };
+    assert_eq!(
+        (&buyers.source_trigger, &spec.audiences[1].source_trigger),
+        (&None, &Some(trigger))
+    );
+    assert!(spec.audiences[1].schedule.is_some());
 
     assert_eq!(spec.destinations[0].account(), "meta/1001");
     let Platform::Meta(meta) = &spec.destinations[0].platform else { panic!() };
@@ -93,6 +99,20 @@ fn the_checked_form_survives_json() {
     let files = load_valid(&here("good/gcs.yaml"));
     let json = serde_json::to_string(&files).unwrap();
     assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), files);
+}
+
+#[test]
+fn a_change_of_the_source_is_a_schedule_of_its_own() {
+    let audience = "{ name: a, sql: SELECT 1, schedule: { on: source_changed } }";
+    let spec = load_text(&format!("version: 1\naudiences:\n  - {audience}\n"));
+    let trigger = SourceTrigger { poll_secs: 60, success_file: None };
+    assert_eq!(spec.audiences[0].schedule, None);
+    assert_eq!(spec.audiences[0].source_trigger, Some(trigger));
+    // A stored spec with other limits is refused.
+    let json = serde_json::to_string(&spec).unwrap();
+    let wrong = json.replace("\"poll_secs\":60", "\"poll_secs\":1");
+    assert_ne!(wrong, json);
+    assert!(serde_json::from_str::<Spec>(&wrong).is_err());
 }
 
 /// As ledgers of earlier versions store it.

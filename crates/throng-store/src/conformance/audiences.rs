@@ -57,6 +57,32 @@ pub(super) async fn refreshes_of_one_audience_do_not_run_concurrently(ledger: &d
     assert_eq!(names.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["buyers", "others"]);
 }
 
+pub(super) async fn a_state_of_the_source_queues_one_refresh(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let record = async |state: &str, refresh: bool, n: u64| {
+        ledger.record_source_state(&name, state, refresh, at(n)).await.unwrap()
+    };
+    let newest = async || ledger.audience(&name).await.unwrap().unwrap();
+    assert!(!record("s1", true, 1).await, "the audience is unknown");
+    let refresh = building(ledger, "buyers", "b", 2).await;
+    // The open refresh may have read the files before they changed.
+    assert!(!record("s1", true, 3).await);
+    ledger.publish(&snapshot("buyers", 1, refresh.id), "b", at(4)).await.unwrap();
+    assert!(record("s1", false, 5).await);
+    assert_eq!(newest().await.source_state.as_deref(), Some("s1"));
+    assert_eq!(newest().await.refresh.unwrap().id, refresh.id, "no refresh is queued");
+    assert!(!record("s1", true, 6).await);
+    assert!(record("s2", true, 7).await);
+    let queued = newest().await.refresh.unwrap();
+    assert_eq!((queued.trigger, queued.scheduled_at), (RefreshTrigger::SourceChanged, at(7)));
+    ledger.cancel_refresh(&name, "stop", at(8)).await.unwrap();
+    assert!(!record("s2", true, 9).await, "a refresh for it was queued");
+    ledger.pause_audience(&name, at(10)).await.unwrap();
+    assert!(!record("s3", true, 11).await);
+    ledger.resume_audience(&name).await.unwrap();
+    assert!(record("s3", true, 12).await);
+}
+
 pub(super) async fn a_schedule_fires_exactly_once(ledger: &dyn Ledger) {
     let name = audience("buyers");
     assert!(ledger.fire_schedule(&name, at(100), at(101)).await.unwrap());

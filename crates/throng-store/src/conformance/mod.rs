@@ -65,6 +65,7 @@ cases! {
         unknown_objects_are_not_found,
         refreshes_of_one_audience_do_not_run_concurrently,
         a_schedule_fires_exactly_once,
+        a_state_of_the_source_queues_one_refresh,
         refreshes_are_claimed_when_due_and_oldest_first,
         tries_that_end_without_a_result_are_counted,
         a_cancelled_refresh_has_ended_for_its_holder,
@@ -80,6 +81,8 @@ cases! {
     }
     snapshots {
         publishing_is_one_step,
+        an_unchanged_refresh_confirms_the_served_version,
+        a_forced_refresh_is_not_confirmed,
         served_versions_follow_what_is_published,
         a_stale_builder_publishes_nothing,
         contradictions_are_refused,
@@ -216,6 +219,7 @@ fn snapshot(name: &str, version: u64, refresh: RefreshId) -> Snapshot {
         bytes: 4_096,
         checksum: Some("0123456789abcdef0123456789abcdef".to_owned()),
         tables: Some("[]".to_owned()),
+        inputs: Some("{}".to_owned()),
         model_fingerprint: "f00d".to_owned(),
         refresh,
         created_at: at(1_000 + version),

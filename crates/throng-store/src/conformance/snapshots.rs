@@ -26,6 +26,41 @@ pub(super) async fn publishing_is_one_step(ledger: &dyn Ledger) {
     assert_lease_lost(ledger.publish(&made, "b", at(10)).await);
 }
 
+pub(super) async fn an_unchanged_refresh_confirms_the_served_version(ledger: &dyn Ledger) {
+    let made = published(ledger, "buyers").await;
+    let refresh = building(ledger, "buyers", "b", 20).await;
+    assert!(!ledger.confirm_unchanged(refresh.id, "b", 2, at(21)).await.unwrap());
+    assert_lease_lost(ledger.confirm_unchanged(refresh.id, "other", 1, at(21)).await);
+    assert!(ledger.confirm_unchanged(refresh.id, "b", 1, at(22)).await.unwrap());
+    let row = ledger.audience(&made.audience).await.unwrap().unwrap();
+    assert_eq!(row.current, Some(made.clone()));
+    let refresh = row.refresh.unwrap();
+    assert_eq!((refresh.state, refresh.unchanged), (RefreshState::Completed, true));
+    assert_eq!((refresh.snapshot_version, refresh.rows_read), (Some(1), 0));
+    assert_eq!((refresh.finished_at, refresh.holder), (Some(at(22)), None));
+    // It has ended, and the next one can start.
+    assert_lease_lost(ledger.confirm_unchanged(refresh.id, "b", 1, at(23)).await);
+    assert_eq!(ledger.snapshots(&made.audience).await.unwrap().len(), 1);
+    building(ledger, "buyers", "b", 30).await;
+}
+
+pub(super) async fn a_forced_refresh_is_not_confirmed(ledger: &dyn Ledger) {
+    let made = published(ledger, "buyers").await;
+    let refresh = building(ledger, "buyers", "b", 20).await;
+    assert!(!refresh.forced);
+    // It is open already, and becomes a forced one.
+    let manual = RefreshTrigger::Manual;
+    let id = ledger.force_refresh(&made.audience, manual, at(21)).await.unwrap();
+    assert_eq!(id, refresh.id);
+    assert!(ledger.refresh(id).await.unwrap().forced);
+    assert!(!ledger.confirm_unchanged(id, "b", 1, at(22)).await.unwrap());
+    let next = snapshot("buyers", 2, id);
+    ledger.publish(&next, "b", at(23)).await.unwrap();
+    assert!(!ledger.refresh(id).await.unwrap().unchanged);
+    ledger.pause_audience(&made.audience, at(24)).await.unwrap();
+    assert_wrong_state(ledger.force_refresh(&made.audience, manual, at(25)).await);
+}
+
 pub(super) async fn a_stale_builder_publishes_nothing(ledger: &dyn Ledger) {
     let refresh = building(ledger, "buyers", "old", 0).await;
     ledger.claim_refresh("new", at(60), at(200)).await.unwrap();

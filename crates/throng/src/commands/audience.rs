@@ -20,8 +20,8 @@ pub(crate) async fn run(command: AudienceCommand, output: Output) -> Result<Exit
     match command {
         AudienceCommand::List { node } => list(&node, output).await,
         AudienceCommand::Show { name, node } => show(&name, &node, output).await,
-        AudienceCommand::Refresh { name, no_wait, node } => {
-            refresh(&name, no_wait, &node, output).await
+        AudienceCommand::Refresh { name, force, no_wait, node } => {
+            refresh(&name, force, no_wait, &node, output).await
         }
         AudienceCommand::Cancel { name, node } => cancel(&name, &node, output).await,
         AudienceCommand::Pause { name, node } => {
@@ -101,7 +101,10 @@ async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
 /// The state of the newest refresh, and whether the audience is paused or pinned.
 fn state(audience: &AudienceSummary) -> String {
     let newest = audience.refresh.as_ref();
-    let mut state = or_dash(newest.map(|newest| newest.refresh.state.to_string()));
+    let mut state = or_dash(newest.map(|newest| match newest.refresh.unchanged {
+        true => "unchanged".to_owned(),
+        false => newest.refresh.state.to_string(),
+    }));
     for (since, word) in [(audience.paused_at, ", paused"), (audience.pinned_at, ", pinned")] {
         if since.is_some() {
             state.push_str(word);
@@ -129,10 +132,17 @@ async fn show(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn refresh(name: &str, no_wait: bool, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+async fn refresh(
+    name: &str,
+    force: bool,
+    no_wait: bool,
+    node: &NodeArgs,
+    output: Output,
+) -> Result<ExitCode> {
     let client = Client::new(node)?;
     let path = format!("/v1/audiences/{}", segment(name));
-    let queued = client.post_empty(&format!("{path}/refresh")).await?;
+    let query = if force { "?force=true" } else { "" };
+    let queued = client.post_empty(&format!("{path}/refresh{query}")).await?;
     let RefreshQueued { refresh: id } = queued.read()?;
     if no_wait {
         if output.is_json() {
@@ -194,7 +204,15 @@ fn print_current(answer: &Answer, audience: &AudienceSummary, output: Output) ->
         answer.print();
     } else {
         let (version, members) = (version(audience), members(audience));
-        out::line(format!("{}: version {version} with {members} members", audience.name));
+        let newest = audience.refresh.as_ref().map(|newest| &newest.refresh);
+        let unchanged = match newest.is_some_and(|newest| newest.unchanged) {
+            true => ", unchanged: neither the model nor its files have changed",
+            false => "",
+        };
+        out::line(format!(
+            "{}: version {version} with {members} members{unchanged}",
+            audience.name
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -294,6 +312,8 @@ mod tests {
             rows_expected: None,
             reason: None,
             snapshot_version: None,
+            forced: false,
+            unchanged: false,
         }
     }
 

@@ -67,7 +67,7 @@ pub(crate) async fn run(arguments: BuildArgs, output: Output) -> Result<ExitCode
         stop_on_signal.cancel();
     });
     let refresh = &node.context().refresh;
-    let built = refresh_audiences(refresh, &names, &stop, |_| bar.inc(1)).await;
+    let built = refresh_audiences(refresh, &names, arguments.force, &stop, |_| bar.inc(1)).await;
     signal.abort();
     bar.finish_and_clear();
     let stopped = stop.is_cancelled();
@@ -109,6 +109,7 @@ struct BuildReport<'a> {
 struct BuiltAudience<'a> {
     audience: &'a AudienceName,
     state: RefreshState,
+    unchanged: bool,
     members: Option<u64>,
     reason: Option<&'a str>,
 }
@@ -120,6 +121,7 @@ fn report(built: &[RefreshOutcome], ok: bool, output: Output) {
         let audiences = built.iter().map(|one| BuiltAudience {
             audience: &one.audience,
             state: one.state,
+            unchanged: one.unchanged,
             members: one.members,
             reason: one.reason.as_deref(),
         });
@@ -130,7 +132,10 @@ fn report(built: &[RefreshOutcome], ok: bool, output: Output) {
         let members =
             one.members.map_or_else(String::new, |m| format!(" {} members", out::count(m)));
         let reason = one.reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
-        let state = format!("{:?}", one.state).to_lowercase();
+        let state = match one.unchanged {
+            true => "unchanged".to_owned(),
+            false => format!("{:?}", one.state).to_lowercase(),
+        };
         out::line(format!("{} {state}{members}{reason}", one.audience));
     }
 }
@@ -154,7 +159,13 @@ mod tests {
     use super::*;
 
     fn built(state: RefreshState) -> RefreshOutcome {
-        RefreshOutcome { audience: "a".parse().unwrap(), state, reason: None, members: None }
+        RefreshOutcome {
+            audience: "a".parse().unwrap(),
+            state,
+            unchanged: false,
+            reason: None,
+            members: None,
+        }
     }
 
     #[test]

@@ -162,7 +162,8 @@ const AD_GROUPS: &[&str] = &["red", "green", "blue", "amber", "violet"];
 
 pub(crate) async fn refresh_all(http: &reqwest::Client, url: &str) -> Result<(), String> {
     for (name, _) in AUDIENCES {
-        let request = post(http, format!("{url}/v1/audiences/{name}/refresh")).json(&json!({}));
+        let request =
+            post(http, format!("{url}/v1/audiences/{name}/refresh?force=true")).json(&json!({}));
         let response = request.send().await.map_err(|e| e.to_string())?;
         if !response.status().is_success() {
             return Err(response.text().await.unwrap_or_default());

@@ -89,9 +89,10 @@ async fn sigterm_leaves_no_refresh_claimed_by_a_dead_process() {
         // A job has more to do each time: its audiences are queued again.
         let verb = if round % 2 == 0 { "build" } else { "up" };
         let mut command = command(verb, &shop);
-        if verb == "up" {
-            command.args(["--listen", "127.0.0.1:0"]);
-        }
+        match verb {
+            "up" => command.args(["--listen", "127.0.0.1:0"]),
+            _ => command.arg("--force"),
+        };
         let status = terminate_after(command, &mut random, Duration::from_secs(4)).await;
         let code = status.code();
         // Without a code the signal ended the process, before its handler was installed.
@@ -170,7 +171,7 @@ async fn threads_and_handles_do_not_grow_with_refreshes() {
     let most = 2 * cores + 32 + 32;
     for round in 2..=8 {
         for audience in 0..AUDIENCES {
-            let path = format!("{}/v1/audiences/a{audience}/refresh", node.url);
+            let path = format!("{}/v1/audiences/a{audience}/refresh?force=true", node.url);
             let answer = post(&http, path).json(&json!({})).send().await.expect("answered");
             assert!(answer.status().is_success(), "{}", answer.status());
         }

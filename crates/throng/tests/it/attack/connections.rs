@@ -36,7 +36,9 @@ async fn half_open_connections_take_nothing_from_the_node() {
     })
     .await;
     // The node itself needs file handles: to write and map snapshots, and to write checkpoints.
-    node.post("/v1/audiences/everybody/refresh", &serde_json::json!({})).await.expect("queued");
+    node.post("/v1/audiences/everybody/refresh?force=true", &serde_json::json!({}))
+        .await
+        .expect("queued");
     wait_for("a second snapshot", async || {
         let audience = node.get("/v1/audiences/everybody").await?;
         if audience["current"]["version"].as_u64() == Some(2) {

@@ -70,7 +70,9 @@ async fn a_full_disk_is_reported_and_events_are_refused_until_there_is_space() {
         .await;
     };
     spends(&node).await;
-    node.post("/v1/audiences/everybody/refresh", &serde_json::json!({})).await.expect("queued");
+    node.post("/v1/audiences/everybody/refresh?force=true", &serde_json::json!({}))
+        .await
+        .expect("queued");
     wait_for("a refresh after it", async || {
         let audience = node.get("/v1/audiences/everybody").await?;
         let version = audience["current"]["version"].as_u64();

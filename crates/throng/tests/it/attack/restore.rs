@@ -32,7 +32,9 @@ async fn a_backup_of_a_node_under_load_is_exact() {
             if sent > 50 { Ok(()) } else { Err(sent.to_string()) }
         })
         .await;
-        node.post("/v1/audiences/everybody/refresh", &serde_json::json!({})).await.expect("queued");
+        node.post("/v1/audiences/everybody/refresh?force=true", &serde_json::json!({}))
+            .await
+            .expect("queued");
         let file = target.folder.path().join(format!("backup-{round}"));
         let before = acknowledged.load(Ordering::Acquire);
         let (data_dir, to) = (target.data_dir(), file.clone());

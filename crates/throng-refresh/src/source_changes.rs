@@ -1,0 +1,229 @@
+//! Refreshes of audiences whose source has changed (`on: source_changed`). The leader looks at the files
+//! of their tables from time to time, and queues a refresh once a change has stayed the same over two
+//! looks, so that files which are being written start none.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use throng_lake::{InputQuery, InputState, Inputs};
+use throng_model::{AudienceName, Timestamp};
+use throng_spec::{Audience, SourceTrigger};
+use throng_store::{AudienceRow, LedgerError};
+use tokio_util::sync::CancellationToken;
+
+use crate::{MAX_WALL_INTERVAL, RefreshContext};
+
+/// Audiences whose files are inspected by one request: its time limit is for all of them.
+const MAX_LOOKS: usize = 500;
+
+/// What the last look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Look {
+    at: Timestamp,
+    /// `None`: the files were incomplete, or could not be read.
+    fingerprint: Option<String>,
+    /// Why there is no fingerprint.
+    why: Option<String>,
+}
+
+type Looks = HashMap<AudienceName, Look>;
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// The files may still be changing.
+    Wait,
+    /// They have had their refresh.
+    Nothing,
+    /// The served version was made of them: they need no refresh.
+    Record,
+    /// They need a refresh.
+    Refresh,
+}
+
+/// Decides by the fingerprints of this look, of the one before, of the served version, and of the
+/// newest one that needs no other refresh.
+fn decide(
+    now: &str,
+    before: Option<&str>,
+    served: Option<&str>,
+    handled: Option<&str>,
+) -> Decision {
+    if before != Some(now) {
+        Decision::Wait
+    } else if handled == Some(now) {
+        // Also if that refresh has failed, or its snapshot is held: the same files would lead to the
+        // same end.
+        Decision::Nothing
+    } else if served == Some(now) {
+        // Recorded, so that an earlier state which comes back later gets its refresh again.
+        Decision::Record
+    } else {
+        Decision::Refresh
+    }
+}
+
+/// Looks at sources while this process is the leader, until `shutdown`.
+pub(super) async fn run(ctx: &RefreshContext, shutdown: &CancellationToken) {
+    let mut looks = Looks::new();
+    loop {
+        let polled = tokio::select! {
+            // Listing a large source takes longer than a process has to end.
+            () = shutdown.cancelled() => return,
+            polled = poll(ctx, &mut looks) => polled,
+        };
+        let next = match polled {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to look for changes of sources"
+                );
+                None
+            }
+        };
+        let until = next.map_or(MAX_WALL_INTERVAL, |at| at.since(ctx.clock.now()));
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(ctx.poll_delay(until).min(MAX_WALL_INTERVAL)) => {}
+        }
+    }
+}
+
+/// Looks at the sources of the audiences that are due. Returns when the next one is due.
+async fn poll(ctx: &RefreshContext, looks: &mut Looks) -> Result<Option<Timestamp>, LedgerError> {
+    let spec = ctx.spec.load_full();
+    let triggers = || {
+        let audiences = spec.audiences.iter();
+        audiences.filter_map(|audience| Some((audience, audience.source_trigger.as_ref()?)))
+    };
+    looks.retain(|name, _| triggers().any(|(audience, _)| audience.name == *name));
+    if triggers().next().is_none() {
+        return Ok(None);
+    }
+    // Two leaders at a time do no harm: the ledger records each state once.
+    if !ctx.ledger.acquire_leadership().await? {
+        looks.clear();
+        return Ok(None);
+    }
+    let now = ctx.clock.now();
+    let due: Vec<_> = triggers()
+        .filter(|(audience, trigger)| {
+            looks.get(&audience.name).is_none_or(|look| next_look(look, trigger) <= now)
+        })
+        .collect();
+    for due in due.chunks(MAX_LOOKS) {
+        look(ctx, due, looks).await?;
+    }
+    let next = triggers().filter_map(|(audience, trigger)| {
+        looks.get(&audience.name).map(|look| next_look(look, trigger))
+    });
+    Ok(next.min())
+}
+
+fn next_look(look: &Look, trigger: &SourceTrigger) -> Timestamp {
+    look.at.plus(Duration::from_secs(u64::from(trigger.poll_secs)))
+}
+
+/// Looks at the files of some audiences, and queues the refreshes that follow.
+async fn look(
+    ctx: &RefreshContext,
+    due: &[(&Audience, &SourceTrigger)],
+    looks: &mut Looks,
+) -> Result<(), LedgerError> {
+    let query = |(audience, trigger): &(&Audience, &SourceTrigger)| InputQuery {
+        sql: audience.sql.clone(),
+        success_file: trigger.success_file.clone(),
+    };
+    let queries: Vec<InputQuery> = due.iter().map(query).collect();
+    let states = match ctx.lake.load_full().input_states(&queries).await {
+        Ok(states) => states,
+        // Of all of them, such as a worker that exceeded its time.
+        Err(error) => {
+            let why = throng_model::with_causes(&error);
+            queries.iter().map(|_| InputState::Refused(why.clone())).collect()
+        }
+    };
+    // After the request, which may have taken long.
+    let at = ctx.clock.now();
+    let mut rows: HashMap<AudienceName, AudienceRow> =
+        ctx.ledger.audiences().await?.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let mut queued = false;
+    for ((audience, _), state) in due.iter().zip(states) {
+        let name = &audience.name;
+        let before = looks.remove(name);
+        let (fingerprint, why) = match state {
+            InputState::Ready(fingerprint) => (Some(fingerprint), None),
+            InputState::Incomplete(why) => (None, Some(why)),
+            InputState::Refused(why) => {
+                if before.as_ref().and_then(|look| look.why.as_ref()) != Some(&why) {
+                    tracing::warn!(audience = %name, reason = %why, "cannot inspect the files of an audience");
+                }
+                (None, Some(why))
+            }
+        };
+        if let (Some(now), Some(row)) = (&fingerprint, rows.remove(name)) {
+            let before = before.and_then(|look| look.fingerprint);
+            queued |= follow(ctx, &row, now, before.as_deref()).await?;
+        }
+        looks.insert(name.clone(), Look { at, fingerprint, why });
+    }
+    if queued {
+        ctx.wake.notify_waiters();
+        ctx.observer.audiences_changed();
+    }
+    Ok(())
+}
+
+/// Carries out what follows from a look. Returns whether a refresh was queued.
+async fn follow(
+    ctx: &RefreshContext,
+    row: &AudienceRow,
+    now: &str,
+    before: Option<&str>,
+) -> Result<bool, LedgerError> {
+    let served = row.current.as_ref().and_then(|current| inputs_of(current.inputs.as_deref()));
+    let served = served.map(|inputs| inputs.fingerprint);
+    let decision = decide(now, before, served.as_deref(), row.source_state.as_deref());
+    let refresh = match decision {
+        Decision::Wait | Decision::Nothing => return Ok(false),
+        Decision::Record => false,
+        Decision::Refresh => true,
+    };
+    let recorded = ctx.ledger.record_source_state(&row.name, now, refresh, ctx.clock.now()).await?;
+    Ok(recorded && refresh)
+}
+
+/// What a snapshot was made of, if that is recorded. What another version has recorded in another form
+/// is as good as nothing: the snapshot is made again.
+pub(super) fn inputs_of(recorded: Option<&str>) -> Option<Inputs> {
+    serde_json::from_str(recorded?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_must_stay_the_same_over_two_looks() {
+        assert_eq!(decide("b", None, Some("a"), Some("a")), Decision::Wait);
+        assert_eq!(decide("b", Some("a"), Some("a"), Some("a")), Decision::Wait);
+        assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_state_has_one_refresh_until_another_one_was_served() {
+        assert_eq!(decide("b", Some("b"), Some("a"), Some("b")), Decision::Nothing);
+        // Back to what is served, and to the state that had failed before.
+        assert_eq!(decide("a", Some("a"), Some("a"), Some("b")), Decision::Record);
+        assert_eq!(decide("a", Some("a"), Some("a"), Some("a")), Decision::Nothing);
+        assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+    }
+
+    #[test]
+    fn a_snapshot_of_an_earlier_version_is_made_again() {
+        assert_eq!(inputs_of(None), None);
+        assert_eq!(inputs_of(Some("[]")), None);
+        assert_eq!(decide("a", Some("a"), None, None), Decision::Refresh);
+    }
+}
