@@ -9,7 +9,7 @@ use throng_model::Timestamp;
 use crate::event::{
     EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, missing, unknown_kind,
 };
-use crate::money::{CPM_PER_UNIT, EventMoney, PER_UNIT, rate_of, scaled};
+use crate::money::{CPM_PER_UNIT, EventMoney, MAX_PRICE_NANOS, PER_UNIT, rate_of, scaled};
 use crate::time_unit::{float_in_micros, in_micros};
 use crate::{Event, EventKind};
 
@@ -213,6 +213,10 @@ impl Fields {
             let message = "is sent together with a price";
             let help = "send `price`, of one event, or `cpm`, of a thousand, and not both";
             return Err(EventProblem::new("cpm", message, help));
+        }
+        if cpm.is_some_and(|nanos| !(0..=MAX_PRICE_NANOS).contains(&nanos)) {
+            let help = "send the price of a thousand in units of the advertiser's currency";
+            return Err(EventProblem::new("cpm", "is not between 0 and 100,000,000,000", help));
         }
         if let Some(nanos) = price.or(cpm) {
             money = money.with_price_nanos(nanos);
@@ -548,6 +552,7 @@ invalid
             (r#""price":true"#, "price"),
             (r#""price":"0.0000000001""#, "price"),
             (r#""cpm":[1]"#, "cpm"),
+            (r#""cpm":-1"#, "cpm"),
             (r#""price":1,"cpm":1"#, "cpm"),
             (r#""impression_rate":1.5"#, "impression_rate"),
             (r#""impression_rate":80"#, "impression_rate"),

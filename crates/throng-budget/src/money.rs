@@ -180,6 +180,11 @@ pub(crate) fn scaled(text: &str, scale: i64) -> Option<i64> {
     Some(sum.saturating_mul(sign))
 }
 
+/// A rate of a spec in billionths.
+pub(crate) fn rate_in_billionths(rate: f64) -> u32 {
+    (rate.clamp(0.0, 1.0) * f64::from(RATE_ONE)).round() as u32
+}
+
 /// What an insertion earns on average, in micros: the price in billionths times both rates in billionths, to
 /// the nearest micro. At least one micro if it can earn anything, as an insertion that earns less than half a
 /// micro is in flight too.
