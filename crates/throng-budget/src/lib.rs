@@ -7,6 +7,8 @@
 //!   10-second tumbling windows: one update per event
 //! * in-flight spend = Σ over windows of expected × survival(age), where survival is the share of
 //!   outcomes that come after that age ([`Survival`])
+//! * an insertion may carry its own price and rates ([`EventMoney`]), and an outcome its own price
+//! * an outcome that names its insertion settles it: what that was expected to earn is no longer in flight
 //! * an ad group is open while actual + in flight < budget
 //!
 //! The formula is Pinterest's ("Using Kafka Streams API for predictive budgeting", 2017), where
@@ -14,13 +16,8 @@
 
 mod config;
 mod engine;
-mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod json;
-mod protobuf;
-mod record;
-mod time_unit;
 mod wire;
 
 pub use config::{AdGroupConfig, BilledEvent};
@@ -29,10 +26,9 @@ pub use engine::{
     IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
     Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
 };
-pub use event::{
-    Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents,
+pub use throng_events::{
+    Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,
+    MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS,
+    ParsedEvents, RATE_ONE, RecordError, Text, events_to_record, parse_ndjson, parse_protobuf,
+    read_record,
 };
-pub use json::parse_ndjson;
-pub use protobuf::{events_to_record, parse_protobuf};
-pub use record::{EventRef, RecordError, Text, read_record};
