@@ -40,6 +40,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (16, include_str!("../migrations/postgres/0016_sync_removals.sql")),
     (17, include_str!("../migrations/postgres/0017_platform_sizes.sql")),
     (18, include_str!("../migrations/postgres/0018_turnover.sql")),
+    (20, include_str!("../migrations/postgres/0020_store_writes.sql")),
 ];
 
 /// PostgreSQL's error code for a connection to a database that does not exist:

@@ -54,6 +54,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (16, include_str!("../migrations/sqlite/0016_sync_removals.sql")),
     (17, include_str!("../migrations/sqlite/0017_platform_sizes.sql")),
     (18, include_str!("../migrations/sqlite/0018_turnover.sql")),
+    (20, include_str!("../migrations/sqlite/0020_store_writes.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than the timeout
