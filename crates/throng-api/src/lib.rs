@@ -20,6 +20,7 @@ mod node;
 mod runs;
 mod sources;
 mod spec;
+mod stores;
 mod syncs;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,10 @@ pub use sources::{
 pub use spec::{
     CurrentSpec, SentFile, SentSpec, SpecAction, SpecChange, SpecChanged, SpecFieldChange,
     SpecModel, SpecObjectKind, SpecPlan, SpecPlanned,
+};
+pub use stores::{
+    RewriteStore, StoreAudience, StoreCheckFound, StoreList, StoreRewrite, StoreSummary,
+    StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
     RemovalList, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod duration;
+mod store;
 mod sync;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
@@ -123,6 +125,9 @@ pub(crate) enum Command {
     /// Activation: runs, tasks, alerts
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Serving stores: what they have, write it again
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Tasks of activation: queue them again
     #[command(subcommand)]
     Tasks(TasksCommand),
