@@ -184,6 +184,8 @@ pub const ROUTES: &[Entry] = &[
     post("/v1/removals/{name}/approve", OPERATE),
     post("/v1/removals/{name}/keep", OPERATE),
     get("/v1/stores", READ),
+    // With it users can be looked up in a store.
+    get("/v1/stores/hash-seed", LOOKUP),
     get("/v1/stores/{name}/writes", READ),
     post("/v1/stores/{name}/rewrite", OPERATE),
     post("/v1/stores/{name}/audiences/{audience}/remove", OPERATE),

@@ -72,8 +72,8 @@ pub use spec::{
     SpecModel, SpecObjectKind, SpecPlan, SpecPlanned,
 };
 pub use stores::{
-    RewriteStore, StoreAudience, StoreCheckFound, StoreList, StoreRewrite, StoreSummary,
-    StoreWriteList, StoreWriteReceipt, StoreWriteState,
+    RewriteStore, StoreAudience, StoreCheckFound, StoreHashSeed, StoreList, StoreRewrite,
+    StoreSummary, StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
     RemovalList, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes,

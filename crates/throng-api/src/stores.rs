@@ -169,3 +169,11 @@ pub struct StoreRewrite {
     /// How many audiences are written.
     pub writes: u64,
 }
+
+/// The seed of the deployment's user hashes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "hash_seed": "000000000000002a" }))]
+pub struct StoreHashSeed {
+    /// 16 hexadecimal digits.
+    pub hash_seed: String,
+}

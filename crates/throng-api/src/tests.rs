@@ -75,6 +75,7 @@ fn examples_are_values_of_their_types() {
     example_of::<SpecPlanned>();
     example_of::<SpecProblem>();
     example_of::<RewriteStore>();
+    example_of::<StoreHashSeed>();
     example_of::<StoreList>();
     example_of::<StoreRewrite>();
     example_of::<StoreWriteList>();

@@ -177,4 +177,18 @@ mod tests {
         let by_audience = keys(StoreLayout::ByAudience).entry(&audience, user);
         assert_eq!(by_audience, ("ads:a:buyers".to_owned(), "000000000000002a".to_owned()));
     }
+
+    /// The vectors of docs/serving-stores.md, made with another implementation of XXH3.
+    #[test]
+    fn users_are_hashed_as_documented() {
+        for (key, seed, expected) in [
+            ("user-1", 42, "944a60dd2e204847"),
+            ("42", 42, "5dd415183e667846"),
+            ("ann@example.com", 42, "efe6728444624d43"),
+            ("user-1", 0x9e37_79b9_7f4a_7c15, "2471e5de68046e15"),
+        ] {
+            let hash = throng_model::UserKey::text(key).hash(throng_model::HashSeed(seed));
+            assert_eq!(format!("{:016x}", hash.0), expected);
+        }
+    }
 }

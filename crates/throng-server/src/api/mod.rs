@@ -202,6 +202,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/removals/{name}/approve", post(removals::approve))
         .route("/v1/removals/{name}/keep", post(removals::keep))
         .route("/v1/stores", get(stores::list))
+        .route("/v1/stores/hash-seed", get(stores::hash_seed))
         .route("/v1/stores/{name}/writes", get(stores::writes))
         .route("/v1/stores/{name}/rewrite", post(stores::rewrite))
         .route("/v1/stores/{name}/audiences/{audience}/remove", post(stores::remove))

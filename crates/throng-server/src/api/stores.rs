@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
-use throng_api::{RewriteStore, StoreList, StoreRewrite, StoreWriteList};
+use throng_api::{RewriteStore, StoreHashSeed, StoreList, StoreRewrite, StoreWriteList};
 use throng_operations::stores as operations;
 
 use crate::NodeContext;
@@ -55,4 +55,10 @@ pub(crate) async fn remove(
 ) -> Result<Json<StoreRewrite>, ApiError> {
     let begun = operations::remove(&ctx.operations(), &name, &audience, caller.name()).await?;
     Ok(Json(begun))
+}
+
+/// The seed with which ad servers hash their users, to find them in a serving store.
+#[utoipa::path(get, path = "/v1/stores/hash-seed", responses((status = 200, body = StoreHashSeed, description = "`hash_seed`: 16 hexadecimal digits")))]
+pub(crate) async fn hash_seed(State(ctx): Ctx) -> Json<StoreHashSeed> {
+    Json(StoreHashSeed { hash_seed: format!("{:016x}", ctx.seed.0) })
 }

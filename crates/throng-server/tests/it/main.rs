@@ -28,6 +28,7 @@ mod sessions;
 mod shared;
 mod sizes;
 mod storage;
+mod stores;
 mod tasks;
 mod tls;
 mod upgrade;

@@ -18,6 +18,11 @@ pub(crate) enum StoreCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Print the seed with which ad servers hash their users
+    HashSeed {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Write all audiences of a store again, whatever it has now
     Rewrite {
         /// The store

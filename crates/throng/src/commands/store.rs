@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use throng_api::{
-    RewriteStore, StoreAudience, StoreList, StoreRewrite, StoreWriteList, StoreWriteReceipt,
-    StoreWriteState,
+    RewriteStore, StoreAudience, StoreHashSeed, StoreList, StoreRewrite, StoreWriteList,
+    StoreWriteReceipt, StoreWriteState,
 };
 
 use crate::args::{NodeArgs, StoreCommand};
@@ -16,6 +16,16 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
     match command {
         StoreCommand::List { node } => list(&node, output).await,
         StoreCommand::Writes { name, node } => writes(&name, &node, output).await,
+        StoreCommand::HashSeed { node } => {
+            let answer = Client::new(&node)?.get("/v1/stores/hash-seed").await?;
+            if output.is_json() {
+                answer.print();
+            } else {
+                let StoreHashSeed { hash_seed } = answer.read()?;
+                out::line(hash_seed);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         StoreCommand::Rewrite { name, audience, node } => {
             let path = format!("/v1/stores/{}/rewrite", segment(&name));
             let answer = Client::new(&node)?.post(&path, &RewriteStore { audience }).await?;
