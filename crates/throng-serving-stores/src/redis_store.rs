@@ -9,8 +9,8 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo,
     RedisConnectionInfo, RedisError, pipe,
 };
-use throng_model::{AudienceName, UserHash};
-use throng_spec::{Environment, RedisSettings, ServingStore, StoreEngine, StoreLayout};
+use throng_model::{AudienceName, StoreLayout, UserHash};
+use throng_spec::{Environment, RedisSettings, ServingStore, StoreEngine};
 
 use crate::{Change, Connector, MemberStore, StoreError};
 

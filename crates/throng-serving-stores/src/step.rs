@@ -83,7 +83,8 @@ pub(crate) fn replacement(write: &NewStoreWrite, served: Option<u64>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use throng_spec::{RedisSettings, StoreEngine, StoreLayout};
+    use throng_model::StoreLayout;
+    use throng_spec::{RedisSettings, StoreEngine};
     use throng_store::StoreCheck;
 
     use super::*;

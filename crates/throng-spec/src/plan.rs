@@ -213,7 +213,8 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         )
     }));
     let stores = old.map(|spec| spec.serving_stores.as_slice()).unwrap_or_default();
-    let is_kept = |name: &ServingStoreName| new.serving_stores.iter().any(|store| store.name == *name);
+    let is_kept =
+        |name: &ServingStoreName| new.serving_stores.iter().any(|store| store.name == *name);
     warnings.extend(stores.iter().filter(|store| !is_kept(&store.name)).map(|removed| {
         format!(
             "serving store `{}` is removed: what was written to it stays there and is not updated",

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{RawDestination, RawFileFormat};
-pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout, RawStoreType};
+pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]

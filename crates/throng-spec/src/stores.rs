@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AudienceName, ServingStoreName};
+use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 
 use crate::{HostPort, NotAHost, SecretRef};
 
@@ -15,8 +15,7 @@ pub(crate) const MAX_WRITES: RangeInclusive<u32> = 1..=10_000_000;
 pub struct ServingStore {
     /// Unique in the spec.
     pub name: ServingStoreName,
-    /// The kind of store, with its settings. In the JSON form they are fields of the store, and
-    /// `type` is the name.
+    /// The kind of store, with its settings, which are fields of the store in the JSON form.
     #[serde(flatten)]
     pub engine: StoreEngine,
     /// The audiences of this spec that are written; `None` means all.
@@ -31,8 +30,7 @@ impl ServingStore {
         self.audiences.as_ref().is_none_or(|names| names.contains(audience))
     }
 
-    /// Where and in which form members are written, as one text: what was written under another
-    /// one is not in this store. Contains no secret.
+    /// Where and in which form members are written, as one text without a secret.
     pub fn place(&self) -> String {
         let StoreEngine::Redis(redis) = &self.engine;
         let layout = match redis.layout {
@@ -68,17 +66,6 @@ pub struct RedisSettings {
     /// What a key stands for.
     #[serde(default)]
     pub layout: StoreLayout,
-}
-
-/// What a key of a store stands for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreLayout {
-    /// A user: a set of audiences.
-    #[default]
-    ByUser,
-    /// An audience: a set of users.
-    ByAudience,
 }
 
 impl RedisSettings {

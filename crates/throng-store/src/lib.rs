@@ -42,7 +42,8 @@ pub use removals::{
 };
 pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use store_writes::{
-    NewStoreWrite, StoreCheck, StoreLease, StoreProgress, StoreWrite, StoreWriteLedger, StoreWriteState,
+    NewStoreWrite, StoreCheck, StoreLease, StoreProgress, StoreWrite, StoreWriteLedger,
+    StoreWriteState,
 };
 pub use stored::StoredEnum;
 pub use sync::{

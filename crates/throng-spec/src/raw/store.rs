@@ -9,9 +9,9 @@ use serde::Deserialize;
 pub struct RawServingStore {
     /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`.
     pub name: String,
-    /// The kind of store.
+    /// `redis`, also for Valkey.
     #[serde(rename = "type")]
-    pub kind: RawStoreType,
+    pub kind: String,
     /// `redis://HOST:PORT/DATABASE`, or `rediss://…` for TLS; without user and password.
     #[schemars(regex(pattern = "^rediss?://"))]
     pub url: String,
@@ -31,14 +31,6 @@ pub struct RawServingStore {
     /// Members that are added or removed in a second, at most (50,000).
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_writes_per_second: Option<u32>,
-}
-
-/// The kind of store.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RawStoreType {
-    /// Redis or Valkey.
-    Redis,
 }
 
 /// What a key of a serving store stands for.

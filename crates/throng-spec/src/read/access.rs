@@ -124,7 +124,8 @@ impl Reader {
                 let message =
                     format!("this node may not send to {host} for a spec that was sent to it");
                 let help = format!(
-                    "the node's operator can allow it with `hosts: [\"{host}\"]` in its limits file"
+                    "the node's operator can allow it with `--allow-host {host}`, or with `hosts: \
+                     [\"{host}\"]` in its limits file"
                 );
                 self.problem(url, message, Some(help));
             }

@@ -1,12 +1,12 @@
 //! Serving stores.
 
-use throng_model::{AudienceName, ServingStoreName};
+use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 
 use super::Reader;
 use super::fields::{At, Fields, text_of};
 use crate::stores::MAX_WRITES;
 use crate::transport::{host_of, is_loopback_host};
-use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine, StoreLayout};
+use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine};
 
 /// The longest prefix of keys, in bytes.
 const MAX_PREFIX: usize = 64;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use throng_model::{FileFormat, Micros, Severity, SyncMode, WhenStale};
+use throng_model::{FileFormat, Micros, Severity, StoreLayout, SyncMode, WhenStale};
 use throng_spec::{
     AdGroup, Adopt, ColumnType, LogSettings, NodeSettings, ObjectsSettings, OnRemove, Platform,
-    Prediction, Pricing, Role, SecretRef, ServiceSettings, Spec, StoreEngine, StoreLayout, load,
+    Prediction, Pricing, Role, SecretRef, ServiceSettings, Spec, StoreEngine, load,
 };
 
 use super::here;
