@@ -249,6 +249,10 @@ async fn fill_lists(shop: &Shop, client: &Client) {
     let (status, response) =
         client.post("/v1/gates/gate-1/applied", &json!({ "versions": {} })).await;
     assert_eq!(status, 200, "{response}");
+    until("the store is checked", async || {
+        client.get("/v1/stores").await["stores"][0]["audiences"][0]["write"]["check"].is_object()
+    })
+    .await;
     shop.buyers(11..12);
     let (status, response) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{response}");
@@ -277,11 +281,6 @@ async fn every_response_matches_its_schema() {
     node.context().ledger.raise_alert(&alert, SystemClock.now()).await.unwrap();
     until("the event is counted", async || {
         client.get("/v1/budgets/shoes").await["state"]["actual_micros"] == json!(100_000)
-    })
-    .await;
-
-    until("the store is checked", async || {
-        client.get("/v1/stores").await["stores"][0]["audiences"][0]["write"]["check"].is_object()
     })
     .await;
 
