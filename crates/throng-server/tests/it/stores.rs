@@ -32,6 +32,17 @@ async fn of_audience(client: &Client, name: &str) -> Option<(Value, Value, Optio
     Some((found["store_version"].clone(), found["write"]["state"].clone(), differences))
 }
 
+async fn unknown_names_are_not_found(client: &Client) {
+    let wrong = [
+        ("/v1/stores/cash/rewrite", json!({})),
+        ("/v1/stores/cache/rewrite", json!({ "audience": "byers" })),
+        ("/v1/stores/cache/audiences/byers/remove", json!({})),
+    ];
+    for (path, body) in wrong {
+        assert_eq!(client.post(path, &body).await.0, 404, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn published_versions_are_in_the_store() {
     let (dir, url) = (tempfile::tempdir().unwrap(), setting("THRONG_REDIS"));
@@ -93,14 +104,7 @@ async fn published_versions_are_in_the_store() {
     })
     .await;
     assert_eq!(audiences("ann"), ["visitors"]);
-    let wrong = [
-        ("/v1/stores/cash/rewrite", json!({})),
-        ("/v1/stores/cache/rewrite", json!({ "audience": "byers" })),
-        ("/v1/stores/cache/audiences/byers/remove", json!({})),
-    ];
-    for (path, body) in wrong {
-        assert_eq!(client.post(path, &body).await.0, 404, "{path}");
-    }
+    unknown_names_are_not_found(&client).await;
 
     // An audience that the spec no longer has in the store stays until a person has it removed.
     let remove = "/v1/stores/cache/audiences/visitors/remove";
