@@ -187,6 +187,12 @@ pub const ROUTES: &[Entry] = &[
     get("/v1/removals", READ),
     post("/v1/removals/{name}/approve", OPERATE),
     post("/v1/removals/{name}/keep", OPERATE),
+    get("/v1/stores", READ),
+    // With it users can be looked up in a store.
+    get("/v1/stores/hash-seed", LOOKUP),
+    get("/v1/stores/{name}/writes", READ),
+    post("/v1/stores/{name}/rewrite", OPERATE),
+    post("/v1/stores/{name}/audiences/{audience}/remove", OPERATE),
     get("/v1/runs", READ),
     post("/v1/runs/{id}/approve", OPERATE),
     post("/v1/destinations/{name}/approve", OPERATE),

@@ -21,6 +21,7 @@ mod node;
 mod runs;
 mod sources;
 mod spec;
+mod stores;
 mod syncs;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,10 @@ pub use sources::{
 pub use spec::{
     CurrentSpec, SentFile, SentSpec, SpecAction, SpecChange, SpecChanged, SpecFieldChange,
     SpecModel, SpecObjectKind, SpecPlan, SpecPlanned,
+};
+pub use stores::{
+    RewriteStore, StoreAudience, StoreCheckFound, StoreHashSeed, StoreList, StoreRewrite,
+    StoreSummary, StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
     RemovalList, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes,

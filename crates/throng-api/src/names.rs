@@ -3,7 +3,7 @@
 use crate::{
     ActivationMode, ActivationOperation, ActivationRunState, ActivationTaskState,
     ActivationVerdict, AlertDeliveryState, AlertEventName, AlertSeverity, AudienceRefreshState,
-    AudienceSnapshotState, SyncRemovalRule,
+    AudienceSnapshotState, StoreWriteState, SyncRemovalRule,
 };
 
 /// Gives enums their names as text. A test compares these with the JSON.
@@ -51,6 +51,7 @@ names! {
         Completed = "completed", Failed = "failed", Held = "held",
     }
     AudienceSnapshotState { Held = "held", Published = "published", Rejected = "rejected" }
+    StoreWriteState { Open = "open", Done = "done", Replaced = "replaced" }
     SyncRemovalRule { Empty = "empty", Delete = "delete" }
 }
 

@@ -147,6 +147,8 @@ pub enum SpecObjectKind {
     Destination,
     /// A sync.
     Sync,
+    /// A serving store.
+    ServingStore,
     /// An advertiser.
     Advertiser,
     /// A campaign.

@@ -75,6 +75,11 @@ fn examples_are_values_of_their_types() {
     example_of::<SpecChanged>();
     example_of::<SpecPlanned>();
     example_of::<SpecProblem>();
+    example_of::<RewriteStore>();
+    example_of::<StoreHashSeed>();
+    example_of::<StoreList>();
+    example_of::<StoreRewrite>();
+    example_of::<StoreWriteList>();
     example_of::<SyncList>();
     example_of::<SyncNamed>();
     example_of::<SyncSize>();

@@ -40,7 +40,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (16, include_str!("../migrations/postgres/0016_sync_removals.sql")),
     (17, include_str!("../migrations/postgres/0017_platform_sizes.sql")),
     (18, include_str!("../migrations/postgres/0018_turnover.sql")),
-    (22, include_str!("../migrations/postgres/0022_source_changes.sql")),
+    (19, include_str!("../migrations/postgres/0019_store_writes.sql")),
+    (20, include_str!("../migrations/postgres/0020_source_changes.sql")),
 ];
 
 /// PostgreSQL's error code for a connection to a database that does not exist:

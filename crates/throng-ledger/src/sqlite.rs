@@ -54,7 +54,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (16, include_str!("../migrations/sqlite/0016_sync_removals.sql")),
     (17, include_str!("../migrations/sqlite/0017_platform_sizes.sql")),
     (18, include_str!("../migrations/sqlite/0018_turnover.sql")),
-    (22, include_str!("../migrations/sqlite/0022_source_changes.sql")),
+    (19, include_str!("../migrations/sqlite/0019_store_writes.sql")),
+    (20, include_str!("../migrations/sqlite/0020_source_changes.sql")),
 ];
 
 /// How long a call waits for other processes that write, before it fails. Shorter than the timeout

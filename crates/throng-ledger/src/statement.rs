@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use throng_model::{
-    AdGroupName, AudienceName, BudgetDay, DestinationName, Micros, RefreshId, SecretHash, SyncMode,
-    SyncName, SyncRunId, TaskId, Timestamp,
+    AdGroupName, AudienceName, BudgetDay, DestinationName, Micros, RefreshId, SecretHash,
+    ServingStoreName, SyncMode, SyncName, SyncRunId, TaskId, Timestamp,
 };
 
 use crate::dialect::Dialect;
@@ -73,6 +73,7 @@ into_value! {
     &AdGroupName: Text, name => name.to_string();
     &AudienceName: Text, name => name.to_string();
     &DestinationName: Text, name => name.to_string();
+    &ServingStoreName: Text, name => name.to_string();
     &SyncName: Text, name => name.to_string();
     SecretHash: Text, hash => hash.to_hex();
     AlertEventKind: Text, kind => kind.stored_name().to_owned();

@@ -196,6 +196,20 @@ impl ShardDictionary {
         self.segments.iter().find_map(|segment| segment.find(hash.0))
     }
 
+    /// The hashes of all known users by their ordinals. Reads every byte once, and takes eight bytes
+    /// for each user.
+    pub fn hashes(&self) -> Vec<UserHash> {
+        let mut hashes = vec![UserHash(0); self.len as usize];
+        for segment in &self.segments {
+            for rank in 0..segment.len() {
+                if let Some(hash) = hashes.get_mut(segment.ordinal(rank) as usize) {
+                    *hash = UserHash(segment.hash(rank));
+                }
+            }
+        }
+        hashes
+    }
+
     /// How many users are known; ordinals are 0 to `len() - 1`.
     pub fn len(&self) -> u32 {
         self.len

@@ -43,6 +43,17 @@ pub enum FileFormat {
     Jsonl,
 }
 
+/// What a key of a serving store stands for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreLayout {
+    /// A user: a set of audiences.
+    #[default]
+    ByUser,
+    /// An audience: a set of users.
+    ByAudience,
+}
+
 /// How urgent an alert is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -123,6 +123,10 @@ name!(
     SyncName
 );
 name!(
+    /// The name of a serving store: a key-value store of the deployment's own that gets the members of audiences.
+    ServingStoreName
+);
+name!(
     /// The name of an advertiser.
     AdvertiserName
 );

@@ -22,12 +22,12 @@ mod time;
 
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
-pub use declared::{FileFormat, Severity, SyncMode, WhenStale};
+pub use declared::{FileFormat, Severity, StoreLayout, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
-    NameError, RefreshId, SourceName, SyncName, SyncRunId, TaskId,
+    NameError, RefreshId, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};

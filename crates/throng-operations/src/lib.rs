@@ -18,6 +18,7 @@ pub mod members;
 mod record;
 pub mod removals;
 pub mod runs;
+pub mod stores;
 pub mod syncs;
 
 use std::sync::Arc;

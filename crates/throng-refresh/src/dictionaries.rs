@@ -52,7 +52,7 @@ impl Dictionaries {
 /// # Errors
 /// [`RefreshError::Objects`] if a segment cannot be downloaded, [`RefreshError::Membership`] if one
 /// is not what the manifest says, also after a second download.
-pub(super) async fn open(
+pub async fn open(
     objects: &Arc<dyn Objects>,
     previous: ShardDictionary,
     manifest: &str,

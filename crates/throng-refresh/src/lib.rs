@@ -57,6 +57,7 @@ use throng_spec::{Audience, Spec};
 pub use cancel::cancel;
 pub use context::{Observer, RefreshContext, RefreshParts};
 pub use damage::{inspect_files, report_faults};
+pub use dictionaries::open as open_dictionary;
 pub use error::RefreshError;
 pub use faults::ServingFault;
 pub use job::{RefreshOutcome, refresh_audiences};

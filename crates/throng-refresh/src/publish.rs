@@ -242,8 +242,9 @@ async fn apply_retention(
     Ok(())
 }
 
-/// Versions that syncs of this audience have delivered, or that their runs use. They must stay: a
-/// mirror finds what it has to remove by comparing with them.
+/// Versions that syncs of this audience have delivered, or that their runs use, and those that
+/// serving stores have or get. They must stay: what has to be removed is found by comparing with
+/// them.
 async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u64>, LedgerError> {
     let mut pinned = BTreeSet::new();
     let spec = ctx.spec.load_full();
@@ -256,6 +257,13 @@ async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u6
         for run in runs.iter().take_while(|run| run.state != RunState::Completed) {
             pinned.insert(run.to_version);
             pinned.extend(run.from_version);
+        }
+    }
+    // A store gets the difference from the version that it has.
+    for row in ctx.ledger.newest_store_writes().await? {
+        let is_declared = spec.serving_stores.iter().any(|store| store.name == row.write.store);
+        if is_declared && row.write.audience == *name {
+            pinned.extend([row.write.from_version, row.write.to_version].into_iter().flatten());
         }
     }
     Ok(pinned)

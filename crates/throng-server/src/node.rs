@@ -556,6 +556,7 @@ fn start_roles(
         start!("schedule", roles::schedule::run);
         start!("plan", role_loops::plan);
         start!("notify", roles::notify::run);
+        start!("stores", role_loops::write_stores);
     }
     if has(Role::Activate) {
         start!("activate", role_loops::activate);

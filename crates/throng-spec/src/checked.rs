@@ -9,7 +9,9 @@ use throng_model::{
     Micros, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
 
-use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, SourceTrigger};
+use crate::{
+    ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, ServingStore, SourceTrigger,
+};
 
 /// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
 /// contains secrets as references only. Deserializing that form runs the checks again, so that
@@ -27,6 +29,9 @@ pub struct Spec {
     pub destinations: Vec<Destination>,
     /// Which audience is kept on which destination.
     pub syncs: Vec<Sync>,
+    /// Key-value stores that get the members of audiences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub serving_stores: Vec<ServingStore>,
     /// Advertisers, who pay for ad groups.
     pub advertisers: Vec<Advertiser>,
     /// Ad groups of one advertiser that belong together.

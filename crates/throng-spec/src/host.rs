@@ -46,6 +46,18 @@ impl HostPort {
     }
 }
 
+impl HostPort {
+    /// The host; an IPv6 address is in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
 impl FromStr for HostPort {
     type Err = NotAHost;
 

@@ -18,6 +18,7 @@ mod read;
 mod recheck;
 mod schedule;
 mod secret;
+mod stores;
 mod transport;
 
 pub use checked::{
@@ -40,4 +41,5 @@ pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limi
 pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError, SourceTrigger};
 pub use secret::{Environment, SecretError, SecretRef};
+pub use stores::{RedisSettings, ServingStore, StoreEngine};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

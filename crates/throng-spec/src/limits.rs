@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec};
+use crate::{HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -99,6 +99,19 @@ impl Limits {
                 }
             }
         }
+        self.allow_stores(spec);
+    }
+
+    /// Allows the servers of serving stores, each with its password.
+    fn allow_stores(&mut self, spec: &Spec) {
+        for store in &spec.serving_stores {
+            let StoreEngine::Redis(redis) = &store.engine;
+            let Ok(host) = redis.server() else { continue };
+            match &redis.password {
+                Some(password) => self.allow_secret(password.clone(), host),
+                None => self.allow_host(host),
+            }
+        }
     }
 
     /// Also allows what `other` allows.
@@ -125,6 +138,7 @@ impl Limits {
             hosts.retain(|host| !self.allows_secret(secret, host));
             !hosts.is_empty()
         });
+        named.hosts.retain(|host| !self.allows_host(host));
         named.lines()
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use throng_model::{Currency, Micros};
+use throng_model::{Currency, Micros, ServingStoreName};
 
 use crate::{AdGroup, Pricing, Spec, Sync};
 
@@ -105,6 +105,8 @@ pub enum ObjectKind {
     Destination,
     /// [`crate::Sync`]
     Sync,
+    /// [`crate::ServingStore`]
+    ServingStore,
     /// [`crate::Advertiser`]
     Advertiser,
     /// [`crate::Campaign`]
@@ -123,6 +125,7 @@ impl ObjectKind {
             Self::Audience => "audience",
             Self::Destination => "destination",
             Self::Sync => "sync",
+            Self::ServingStore => "serving store",
             Self::Advertiser => "advertiser",
             Self::Campaign => "campaign",
             Self::AdGroup => "ad group",
@@ -181,6 +184,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare!(Audience, audiences);
     compare!(Destination, destinations);
     compare!(Sync, syncs);
+    compare!(ServingStore, serving_stores);
     compare!(Advertiser, advertisers);
     compare!(Campaign, campaigns);
     compare!(AdGroup, ad_groups);
@@ -205,6 +209,15 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         format!(
             "ad group `{}` is removed: its events are refused; its spend is kept for 8 days, in \
              case it is added again",
+            removed.name
+        )
+    }));
+    let stores = old.map(|spec| spec.serving_stores.as_slice()).unwrap_or_default();
+    let is_kept =
+        |name: &ServingStoreName| new.serving_stores.iter().any(|store| store.name == *name);
+    warnings.extend(stores.iter().filter(|store| !is_kept(&store.name)).map(|removed| {
+        format!(
+            "serving store `{}` is removed: what was written to it stays there and is not updated",
             removed.name
         )
     }));

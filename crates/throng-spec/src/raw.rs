@@ -2,6 +2,7 @@
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
 mod destination;
+mod store;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{RawDestination, RawFileFormat};
+pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -29,6 +31,9 @@ pub struct RawSpec {
     /// Which audience is kept on which destination.
     #[serde(default)]
     pub syncs: Vec<RawSync>,
+    /// Key-value stores of your own that get the members of audiences.
+    #[serde(default)]
+    pub serving_stores: Vec<RawServingStore>,
     /// Who pays for ad groups.
     #[serde(default)]
     pub advertisers: Vec<RawAdvertiser>,

@@ -12,6 +12,7 @@ mod node;
 mod objects;
 mod references;
 mod sql;
+mod stores;
 mod suggest;
 mod targets;
 mod transport;
@@ -88,6 +89,7 @@ impl Default for Reader {
             audiences: Vec::new(),
             destinations: Vec::new(),
             syncs: Vec::new(),
+            serving_stores: Vec::new(),
             advertisers: Vec::new(),
             campaigns: Vec::new(),
             ad_groups: Vec::new(),
@@ -171,6 +173,7 @@ impl Reader {
         self.each(&mut top, "audiences", Self::audience);
         self.each(&mut top, "destinations", Self::destination);
         self.each(&mut top, "syncs", Self::sync);
+        self.each(&mut top, "serving_stores", Self::serving_store);
         self.each(&mut top, "advertisers", Self::advertiser);
         self.each(&mut top, "campaigns", Self::campaign);
         for section in ["ad_groups", "line_items", "ad_sets"] {

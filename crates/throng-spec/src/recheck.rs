@@ -8,9 +8,11 @@ use serde::Deserialize;
 use throng_model::Micros;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
+use crate::stores::MAX_WRITES;
 use crate::{
     AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
-    NodeSettings, ObjectKind, Platform, Schedule, Source, SourceTrigger, Spec, Sync,
+    NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source, SourceTrigger, Spec,
+    StoreEngine, Sync,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -33,6 +35,8 @@ pub(crate) struct Unchecked {
     audiences: Vec<Audience>,
     destinations: Vec<Destination>,
     syncs: Vec<Sync>,
+    #[serde(default)]
+    serving_stores: Vec<ServingStore>,
     advertisers: Vec<Advertiser>,
     campaigns: Vec<Campaign>,
     ad_groups: Vec<AdGroup>,
@@ -49,6 +53,7 @@ impl TryFrom<Unchecked> for Spec {
             audiences,
             destinations,
             syncs,
+            serving_stores,
             advertisers,
             campaigns,
             ad_groups,
@@ -60,6 +65,7 @@ impl TryFrom<Unchecked> for Spec {
             audiences,
             destinations,
             syncs,
+            serving_stores,
             advertisers,
             campaigns,
             ad_groups,
@@ -134,6 +140,7 @@ impl Spec {
             .map_err(|why| invalid(Kind::Node, "node", why))?;
         names!(Source, sources);
         names!(Sync, syncs);
+        names!(ServingStore, serving_stores);
         names!(AdGroup, ad_groups);
         let audiences = names!(Audience, audiences);
         let destinations = names!(Destination, destinations);
@@ -146,6 +153,12 @@ impl Spec {
             audiences.has(object.audience.as_str())?;
             destinations.has(object.destination.as_str())?;
             sync(object)
+        });
+        each!(ServingStore, serving_stores, |object: &ServingStore| {
+            for name in object.audiences.iter().flatten() {
+                audiences.has(name.as_str())?;
+            }
+            serving_store(object)
         });
         each!(Campaign, campaigns, |object: &Campaign| {
             advertisers.has(object.advertiser.as_str())
@@ -220,6 +233,12 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
     ensure(keys.len() == columns.len(), "two identifier columns are for one key")?;
     let known = keys.iter().all(|key| IDENTIFIER_KEYS.contains(key));
     ensure(known, "an identifier column is for an unknown key")
+}
+
+fn serving_store(store: &ServingStore) -> Result<(), &'static str> {
+    let StoreEngine::Redis(redis) = &store.engine;
+    ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
+    within(store.max_writes_per_second, MAX_WRITES, "max_writes_per_second is out of its range")
 }
 
 fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {

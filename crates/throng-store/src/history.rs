@@ -143,6 +143,10 @@ named_values! {
     RunRequested = "run",
     /// A scheduled refresh was not started.
     Skipped = "skipped",
+    /// The removal of an audience from a serving store was requested.
+    StoreRemovalRequested = "store removal requested",
+    /// An audience is to be written again to a serving store.
+    StoreRewriteRequested = "store rewrite requested",
     /// A try of a task failed.
     TryFailed = "try_failed",
     /// A refresh found its inputs unchanged, and made no snapshot.

@@ -18,6 +18,7 @@ mod maintenance;
 mod pauses;
 mod removals;
 mod sizes;
+mod store_writes;
 mod stored;
 mod sync;
 mod users;
@@ -40,6 +41,10 @@ pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
 pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
+pub use store_writes::{
+    NewStoreWrite, StoreCheck, StoreLease, StoreProgress, StoreWrite, StoreWriteLedger,
+    StoreWriteState,
+};
 pub use stored::StoredEnum;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
@@ -59,6 +64,7 @@ pub trait Ledger:
     + PauseLedger
     + RemovalLedger
     + SizeLedger
+    + StoreWriteLedger
     + HistoryLedger
     + AlertLedger
     + AccessLedger
@@ -73,6 +79,7 @@ impl<T> Ledger for T where
         + PauseLedger
         + RemovalLedger
         + SizeLedger
+        + StoreWriteLedger
         + HistoryLedger
         + AlertLedger
         + AccessLedger

@@ -4,8 +4,8 @@ use throng_model::SyncMode;
 
 use crate::{
     AlertEventKind, AlertKind, BatchState, DeliveryState, HoldCause, Operation, PartKind,
-    PartState, RefreshState, RefreshTrigger, RemovalRule, RunState, SnapshotState, TaskState,
-    Verdict,
+    PartState, RefreshState, RefreshTrigger, RemovalRule, RunState, SnapshotState, StoreWriteState,
+    TaskState, Verdict,
 };
 
 /// An enum that is stored as the name of its variant. A stored name never changes: rows of earlier versions
@@ -57,6 +57,7 @@ stored_enums! {
     BatchState { Pending = "pending", Done = "done" }
     Verdict { Passed = "passed", Suspect = "suspect", Failed = "failed" }
     RemovalRule { Empty = "empty", Delete = "delete" }
+    StoreWriteState { Open = "open", Done = "done", Replaced = "replaced" }
     AlertEventKind { Raised = "raised", Resolved = "resolved" }
     DeliveryState { Delivered = "delivered", Expired = "expired", Refused = "refused" }
 }

@@ -414,9 +414,9 @@ pub trait SyncLedger: Send + Sync {
     /// Records that the checks of these tasks were enqueued.
     async fn mark_checks_enqueued(&self, ids: &[TaskId], now: Timestamp) -> Result<()>;
 
-    /// Ends the leases of all tasks, refreshes and removals, so that their work is due immediately.
-    /// Only for a node that has this ledger alone, at its start: all leases are then those of a
-    /// dead process. Beside another node it would give the work of that node to two processes.
+    /// Ends the leases of all tasks, refreshes, removals and writes of serving stores, so that their
+    /// work is due immediately. Only for a node that has this ledger alone, at its start: all leases
+    /// are then those of a dead process. Beside another node it would give the work of that node to two processes.
     /// Returns how many tasks and refreshes had a lease.
     async fn expire_leases(&self, now: Timestamp) -> Result<u64>;
 

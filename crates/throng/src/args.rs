@@ -2,6 +2,7 @@
 
 mod duration;
 mod gate;
+mod store;
 mod sync;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
 pub(crate) use gate::GateArgs;
+pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
@@ -125,6 +127,9 @@ pub(crate) enum Command {
     /// Activation: runs, tasks, alerts
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Serving stores: what they have, write it again
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Tasks of activation: queue them again
     #[command(subcommand)]
     Tasks(TasksCommand),

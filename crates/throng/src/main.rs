@@ -124,6 +124,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Audience(command) => commands::audience::run(command, output).await,
         Command::Sync(command) => commands::sync::run(command, output).await,
+        Command::Store(command) => commands::store::run(command, output).await,
         Command::Alerts(command) => commands::alerts::run(command, output).await,
         Command::Tasks(command) => commands::sync::tasks_command(command, output).await,
         Command::Events(EventsCommand::Quarantine { node }) => {

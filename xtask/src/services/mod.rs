@@ -1,11 +1,12 @@
 //! Services on free loopback ports, each with its data in a folder of its own: PostgreSQL, an Apache Kafka
-//! broker, an S3 server, and a proxy that makes connections fail.
+//! broker, an S3 server, Redis, and a proxy that makes connections fail.
 
 pub(crate) mod background;
 pub(crate) mod cache;
 mod certificates;
 pub(crate) mod kafka;
 pub(crate) mod postgres;
+mod redis;
 pub(crate) mod s3;
 pub(crate) mod toxiproxy;
 
@@ -125,6 +126,7 @@ pub(crate) struct Services {
     postgres: postgres::Postgres,
     kafka: kafka::Kafka,
     s3: s3::S3,
+    redis: redis::Redis,
     toxiproxy: toxiproxy::Toxiproxy,
     proxied: Vec<(&'static str, String)>,
 }
@@ -136,13 +138,15 @@ impl Services {
         let certificates = certificates::Certificates::create()?;
         // Chosen before the start, because Kafka advertises the port of the proxy to its clients.
         let kafka_proxy = free_port()?;
-        let (postgres, kafka, s3) = std::thread::scope(|scope| {
+        let (postgres, redis, kafka, s3) = std::thread::scope(|scope| {
             let kafka = scope.spawn(|| kafka::Kafka::start(kafka_proxy, &certificates));
             let s3 = scope.spawn(|| s3::S3::start(&certificates));
+            // One after the other: both may install a package.
             let postgres = postgres::Postgres::start(&certificates);
-            (postgres, join(kafka), join(s3))
+            let redis = redis::Redis::start();
+            (postgres, redis, join(kafka), join(s3))
         });
-        let (postgres, kafka, s3) = (postgres?, kafka?, s3?);
+        let (postgres, redis, kafka, s3) = (postgres?, redis?, kafka?, s3?);
         toxiproxy.proxy("kafka", kafka_proxy, kafka.behind_proxy())?;
         let postgres_proxy = free_port()?;
         toxiproxy.proxy("postgres", postgres_proxy, postgres.port())?;
@@ -153,7 +157,7 @@ impl Services {
             ("THRONG_POSTGRES_PROXIED", format!("postgres://throng@127.0.0.1:{postgres_proxy}")),
             ("THRONG_S3_PROXIED", format!("http://127.0.0.1:{s3_proxy}")),
         ];
-        Ok(Self { postgres, kafka, s3, toxiproxy, proxied })
+        Ok(Self { postgres, kafka, s3, redis, toxiproxy, proxied })
     }
 
     /// Environment variables with their addresses and credentials.
@@ -164,6 +168,8 @@ impl Services {
             ("THRONG_S3", self.s3.url()),
             ("THRONG_S3_ACCESS_KEY", s3::ACCESS_KEY.to_owned()),
             ("THRONG_S3_SECRET_KEY", s3::SECRET_KEY.to_owned()),
+            ("THRONG_REDIS", self.redis.url()),
+            ("THRONG_REDIS_FAULTS", self.redis.faults_url()),
             ("THRONG_TOXIPROXY", self.toxiproxy.url()),
             ("THRONG_KAFKA_RESTART", self.kafka.restart()),
             ("THRONG_S3_RESTART", self.s3.restart()),
@@ -183,6 +189,7 @@ impl Services {
     fn processes(&self) -> Result<Vec<(u32, PathBuf)>> {
         let mut all = vec![self.postgres.process()?, self.kafka.process()];
         all.extend(self.s3.processes());
+        all.extend(self.redis.processes());
         all.push(self.toxiproxy.process());
         Ok(all)
     }

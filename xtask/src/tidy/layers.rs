@@ -40,6 +40,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-backup",
         // Below the simulators: their ad servers follow a node with its code.
         "throng-sidecar",
+        "throng-serving-stores",
     ],
     &["throng-sim", "throng-destinations"],
     &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
@@ -57,6 +58,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("object_store", &["throng-objects"]),
     // A sidecar is a server of its own, without the roles and stores of throng-server.
     ("axum", &["throng-http", "throng-server", "throng-sidecar", "throng-sim"]),
+    ("redis", &["throng-serving-stores"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-backends", "throng"]),

@@ -18,5 +18,6 @@ mod runs;
 mod sizes;
 mod snapshots;
 mod spec;
+mod store_writes;
 mod sync;
 mod tasks;

@@ -192,6 +192,7 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
             let refreshes = tx.execute(text, now).await?;
             tx.execute("UPDATE refresh_parts SET lease_until = NULL", ()).await?;
             tx.execute("UPDATE sync_removals SET lease_until = NULL", ()).await?;
+            tx.execute("UPDATE store_writes SET lease_until = NULL", ()).await?;
             tasks + refreshes
         })
     }

@@ -44,6 +44,10 @@ proptest! {
         let dictionary = ShardDictionary::open(root, &manifest).unwrap();
         prop_assert_eq!(dictionary.len() as usize, expected_ordinals.len());
         prop_assert!(dictionary.segments() <= 13, "{}", dictionary.segments());
+        let mut hashes: Vec<_> = expected_ordinals.iter().collect();
+        hashes.sort_by_key(|(_, ordinal)| **ordinal);
+        let hashes: Vec<UserHash> = hashes.into_iter().map(|(hash, _)| *hash).collect();
+        prop_assert_eq!(dictionary.hashes(), hashes);
         for n in 0..5_000 {
             prop_assert_eq!(dictionary.ordinal(make(n)), expected_ordinals.get(&make(n)).copied());
         }

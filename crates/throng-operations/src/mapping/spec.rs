@@ -42,6 +42,7 @@ fn change(change: Change) -> SpecChange {
             ObjectKind::Audience => SpecObjectKind::Audience,
             ObjectKind::Destination => SpecObjectKind::Destination,
             ObjectKind::Sync => SpecObjectKind::Sync,
+            ObjectKind::ServingStore => SpecObjectKind::ServingStore,
             ObjectKind::Advertiser => SpecObjectKind::Advertiser,
             ObjectKind::Campaign => SpecObjectKind::Campaign,
             ObjectKind::AdGroup => SpecObjectKind::AdGroup,

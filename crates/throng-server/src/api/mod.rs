@@ -21,6 +21,7 @@ mod sizes;
 mod sources;
 mod spec;
 mod state;
+mod stores;
 mod stream;
 mod syncs;
 pub(crate) mod tokens;
@@ -204,6 +205,11 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/removals", get(removals::list))
         .route("/v1/removals/{name}/approve", post(removals::approve))
         .route("/v1/removals/{name}/keep", post(removals::keep))
+        .route("/v1/stores", get(stores::list))
+        .route("/v1/stores/hash-seed", get(stores::hash_seed))
+        .route("/v1/stores/{name}/writes", get(stores::writes))
+        .route("/v1/stores/{name}/rewrite", post(stores::rewrite))
+        .route("/v1/stores/{name}/audiences/{audience}/remove", post(stores::remove))
         .route("/v1/runs", get(syncs::runs))
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))

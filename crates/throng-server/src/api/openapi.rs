@@ -20,6 +20,8 @@ use utoipa::OpenApi;
         super::membership::published, super::membership::segment, super::membership::snapshot,
         super::syncs::run, super::syncs::recreate, super::syncs::pause, super::syncs::resume,
         super::removals::list, super::removals::approve, super::removals::keep,
+        super::stores::list, super::stores::writes, super::stores::rewrite, super::stores::remove,
+        super::stores::hash_seed,
         super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::enqueue_due, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,

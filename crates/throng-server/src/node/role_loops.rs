@@ -8,6 +8,7 @@ use throng_apply::GateSink;
 use throng_backends::{Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
+use throng_serving_stores::{RedisConnector, StoresDeps};
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
@@ -62,6 +63,20 @@ fn aggregator(ctx: &NodeContext) -> AggregatorDeps {
     }
 }
 
+fn stores(ctx: &NodeContext) -> StoresDeps {
+    StoresDeps {
+        ledger: Arc::clone(&ctx.ledger),
+        objects: Arc::clone(&ctx.objects),
+        clock: Arc::clone(&ctx.clock),
+        spec: Arc::clone(&ctx.spec),
+        membership: Arc::clone(&ctx.membership),
+        seed: ctx.seed,
+        holder: ctx.holder.clone(),
+        min_poll_interval: ctx.running.min_poll_interval(),
+        connector: Arc::new(RedisConnector::new(Arc::clone(&ctx.env))),
+    }
+}
+
 /// What the probes of the backends take.
 pub(super) fn probes(ctx: &NodeContext) -> Probes {
     Probes {
@@ -79,6 +94,11 @@ pub(super) async fn build(ctx: Arc<NodeContext>, stop: CancellationToken) {
 /// Plans runs and enqueues due tasks while this process leads, until `stop`.
 pub(super) async fn plan(ctx: Arc<NodeContext>, stop: CancellationToken) {
     throng_activation::run_leader(&activation(&ctx), stop).await;
+}
+
+/// Writes and checks serving stores while this process leads, until `stop`.
+pub(super) async fn write_stores(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    throng_serving_stores::run_leader(stores(&ctx), stop).await;
 }
 
 /// Sends and checks tasks until `stop`.

@@ -141,19 +141,26 @@ async fn a_token_opens_the_routes_of_its_scopes_only() {
     let allowed = |scope: Scope, method: &str, path: &str| match scope {
         Scope::Events => path == "/v1/events",
         Scope::Lookup => {
-            ["/v1/users/1/audiences", "/v1/lookups", "/v1/decide"].contains(&path)
+            let stores = "/v1/stores/hash-seed";
+            ["/v1/users/1/audiences", "/v1/lookups", "/v1/decide", stores].contains(&path)
                 || path.starts_with("/v1/membership")
         }
         Scope::Feed => ["/v1/feed", "/v1/catalog", "/v1/gates/1/applied"].contains(&path),
         Scope::Metrics => path == "/metrics",
         Scope::Read | Scope::Operate => {
-            let others =
-                ["/v1/users/1/audiences", "/v1/feed", "/v1/events", "/v1/tokens", "/v1/sessions"];
+            let others = [
+                "/v1/users/1/audiences",
+                "/v1/stores/hash-seed",
+                "/v1/feed",
+                "/v1/events",
+                "/v1/tokens",
+                "/v1/sessions",
+            ];
             let is_other = others.contains(&path) || path.starts_with("/v1/membership");
             let reads = method == "GET" && !is_other;
             let operates = [
                 "refresh", "approve", "reject", "rollback", "requeue", "enqueue", "test", "cancel",
-                "run", "recreate", "pause", "resume", "release", "keep",
+                "run", "recreate", "pause", "resume", "release", "keep", "rewrite", "remove",
             ];
             let last = path.rsplit('/').next().unwrap_or_default();
             reads || (scope == Scope::Operate && operates.contains(&last))

@@ -30,6 +30,7 @@ mod sidecar;
 mod sizes;
 mod source_changes;
 mod storage;
+mod stores;
 mod tasks;
 mod tls;
 mod upgrade;

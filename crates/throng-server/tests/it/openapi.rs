@@ -224,12 +224,14 @@ fn filled(path: &str) -> String {
         _ if path.starts_with("/v1/audiences/") => "buyers",
         _ if path.starts_with("/v1/budgets/") => "shoes",
         _ if path.starts_with("/v1/syncs/") => "buyers-on-meta",
+        _ if path.starts_with("/v1/stores/") => "cache",
         _ => "1",
     };
     path.replace("{kind}", "audience")
         .replace("/v1/why/audience/{name}", "/v1/why/audience/buyers")
         .replace("{name}", name)
         .replace("{ad_group}", "shoes")
+        .replace("{audience}", "buyers")
         .replace("{key}", "c5")
         .replace("{id}", "1")
 }
@@ -247,6 +249,10 @@ async fn fill_lists(shop: &Shop, client: &Client) {
     let (status, response) =
         client.post("/v1/gates/gate-1/applied", &json!({ "versions": {} })).await;
     assert_eq!(status, 200, "{response}");
+    until("the store is checked", async || {
+        client.get("/v1/stores").await["stores"][0]["audiences"][0]["write"]["check"].is_object()
+    })
+    .await;
     shop.buyers(11..12);
     let (status, response) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
     assert_eq!(status, 200, "{response}");
@@ -257,7 +263,9 @@ async fn every_response_matches_its_schema() {
     let shop = Shop::new().await;
     shop.buyers(0..12);
     let path = shop.dir.path().join("throng.yaml");
-    let text = std::fs::read_to_string(&path).unwrap() + AD_GROUPS;
+    let store = crate::shared::setting("THRONG_REDIS") + "/41";
+    let stores = format!("serving_stores: [{{ name: cache, type: redis, url: \"{store}\" }}]\n");
+    let text = std::fs::read_to_string(&path).unwrap() + AD_GROUPS + &stores;
     std::fs::write(&path, text).unwrap();
     let node = shop.node().await;
     let client = Client::of(&node);
@@ -315,6 +323,8 @@ async fn every_response_matches_its_schema() {
         ("/v1/destinations/{name}/approve", json!({})),
         ("/v1/removals/{name}/approve", json!({})),
         ("/v1/removals/{name}/keep", json!({})),
+        ("/v1/stores/{name}/rewrite", json!({})),
+        ("/v1/stores/{name}/audiences/{audience}/remove", json!({})),
         ("/v1/audiences/{name}/refresh", json!({})),
         ("/v1/audiences/{name}/rollback", json!({ "version": 1 })),
         ("/v1/audiences/{name}/approve", json!({ "version": 99 })),

@@ -6,7 +6,9 @@ use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
-use crate::{FileFolder, HostPort, MetaSettings, NodeSettings, SecretRef, Source, SpecOrigin};
+use crate::{
+    FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef, Source, SpecOrigin,
+};
 
 /// The positions of the fields of a destination on a server.
 pub(super) struct DestinationAt {
@@ -105,6 +107,29 @@ impl Reader {
                 let message = format!("this node does not send the secret {secret} to {host}");
                 self.problem(at, message, Some(allow_secret(secret, &host)));
             }
+        }
+    }
+
+    /// Checks that a serving store may be on its server, and that its password may be sent there.
+    pub(super) fn admit_store(&mut self, redis: &RedisSettings, url: &At, password: &At) {
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        let limits = std::sync::Arc::clone(limits);
+        let Ok(host) = redis.server() else { return };
+        match &redis.password {
+            Some(secret) if !limits.allows_secret(secret, &host) => {
+                let message = format!("this node does not send the secret {secret} to {host}");
+                self.problem(password, message, Some(allow_secret(secret, &host)));
+            }
+            None if !limits.allows_host(&host) => {
+                let message =
+                    format!("this node may not send to {host} for a spec that was sent to it");
+                let help = format!(
+                    "the node's operator can allow it with `--allow-host {host}`, or with `hosts: \
+                     [\"{host}\"]` in its limits file"
+                );
+                self.problem(url, message, Some(help));
+            }
+            _ => {}
         }
     }
 

@@ -127,7 +127,8 @@ impl Reader {
         amount
     }
 
-    fn audience_list(
+    /// An optional list of names of audiences, each once.
+    pub(super) fn audience_list(
         &mut self,
         fields: &mut Fields<'_>,
         name: &'static str,

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use throng_model::{FileFormat, Micros, Severity, SyncMode, WhenStale};
+use throng_model::{FileFormat, Micros, Severity, StoreLayout, SyncMode, WhenStale};
 use throng_spec::{
     AdGroup, Adopt, ColumnType, LogSettings, NodeSettings, ObjectsSettings, OnRemove, Platform,
-    Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec, load,
+    Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec, StoreEngine, load,
 };
 
 use super::here;
@@ -69,6 +69,21 @@ fn every_field_is_read() {
     assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
     assert_eq!(first.identifiers.sql_at.line, 51);
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
+
+    let [cache, local] = spec.serving_stores.as_slice() else { panic!() };
+    let StoreEngine::Redis(redis) = &cache.engine;
+    assert_eq!(redis.server().unwrap().to_string(), "cache.internal:6380");
+    assert_eq!((redis.database(), redis.is_encrypted(), redis.insecure), (2, false, true));
+    assert_eq!(redis.password, Some(SecretRef::Env("REDIS_PASSWORD".into())));
+    assert_eq!(
+        (redis.username.as_deref(), redis.layout),
+        (Some("throng"), StoreLayout::ByAudience)
+    );
+    assert_eq!(cache.place(), "redis://cache.internal:6380/2 ads: by_audience");
+    assert!(cache.has(&buyers.name) && !cache.has(&spec.audiences[1].name));
+    assert_eq!((cache.max_writes_per_second, local.max_writes_per_second), (20_000, 50_000));
+    assert!(local.has(&buyers.name) && local.has(&spec.audiences[1].name));
+    assert_eq!(local.place(), "rediss://cache.internal throng: by_user");
 
     let AdGroup { pricing, price, daily_budget, action_rate, .. } = spec.ad_groups[0];
     assert_eq!(pricing, Pricing::PerClick);

@@ -50,6 +50,7 @@ fn a_sent_spec_is_checked_against_the_limits() {
     let mut limits = Limits::default();
     limits.allow_source(&base.join("allowed"));
     limits.allow_secret("env:META".parse().unwrap(), "graph.facebook.com".parse().unwrap());
+    limits.allow_host("127.0.0.1:6379".parse().unwrap());
     let text = std::fs::read_to_string(here("limits/sent.yaml")).unwrap();
     let files =
         SpecFiles { base: base.clone(), files: vec![SpecFile { path: "sent.yaml".into(), text }] };

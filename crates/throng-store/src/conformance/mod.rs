@@ -16,6 +16,7 @@ mod removals;
 mod sizes;
 mod snapshots;
 mod spec;
+mod store_writes;
 mod sync;
 
 use std::sync::Arc;
@@ -166,6 +167,12 @@ cases! {
         sizes_are_kept_in_order_and_within_the_retention,
         a_size_is_due_some_time_after_it_was_read,
         sizes_that_are_read_often_are_thinned,
+    }
+    store_writes {
+        a_write_is_begun_once_and_done_with_its_last_batch,
+        a_write_has_one_holder,
+        an_open_write_is_replaced,
+        checks_and_old_writes,
     }
     spec {
         the_first_seed_is_kept,

@@ -12,5 +12,6 @@ pub(crate) mod inspect;
 pub(crate) mod sim;
 pub(crate) mod sources;
 pub(crate) mod spec;
+pub(crate) mod store;
 pub(crate) mod sync;
 pub(crate) mod up;

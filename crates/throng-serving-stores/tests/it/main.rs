@@ -1,0 +1,15 @@
+//! Serving stores on a real Redis, with a real ledger, dictionary and snapshots: random histories against a model,
+//! processes that are killed at every request, a store that loses its data, and servers that refuse.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
+
+mod cut;
+mod faults;
+mod histories;
+mod rig;
+
+/// A setting of `cargo xtask test`.
+fn setting(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `cargo xtask test`"))
+}

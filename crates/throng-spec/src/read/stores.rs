@@ -1,0 +1,94 @@
+//! Serving stores.
+
+use throng_model::{AudienceName, ServingStoreName, StoreLayout};
+
+use super::Reader;
+use super::fields::{At, Fields, text_of};
+use crate::stores::MAX_WRITES;
+use crate::transport::{host_of, is_loopback_host};
+use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine};
+
+/// The longest prefix of keys, in bytes.
+const MAX_PREFIX: usize = 64;
+
+impl Reader {
+    pub(super) fn serving_store(&mut self, mut fields: Fields<'_>) {
+        let name: ServingStoreName = self.name(&mut fields, ObjectKind::ServingStore);
+        fields.required(self, "type");
+        self.word(&mut fields, "type", &[("redis", ())], ());
+        let redis = self.redis(&mut fields);
+        let audiences = self.store_audiences(&mut fields);
+        let max_writes_per_second =
+            self.integer(&mut fields, "max_writes_per_second", MAX_WRITES, 50_000);
+        fields.done(self);
+        let engine = StoreEngine::Redis(redis);
+        self.spec.serving_stores.push(ServingStore {
+            name,
+            engine,
+            audiences,
+            max_writes_per_second,
+        });
+    }
+
+    /// `all`, or a list of names.
+    fn store_audiences(&mut self, fields: &mut Fields<'_>) -> Option<Vec<AudienceName>> {
+        let (node, _) = fields.get("audiences")?;
+        if text_of(&node.value) == Some("all") {
+            return None;
+        }
+        let names = self.audience_list(fields, "audiences");
+        Some(names.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn redis(&mut self, fields: &mut Fields<'_>) -> RedisSettings {
+        let at = fields.at.clone();
+        let mut place = |name| fields.get(name).map_or_else(|| at.clone(), |(_, at)| at);
+        let (url_at, password_at) = (place("url"), place("password"));
+        let url = fields.required(self, "url").and_then(|(node, at)| self.text(node, &at));
+        let url = url.map(str::to_owned);
+        let password = self.optional_secret(fields, "password");
+        let words = [("by_user", StoreLayout::ByUser), ("by_audience", StoreLayout::ByAudience)];
+        let redis = RedisSettings {
+            username: self.optional_text(fields, "username"),
+            insecure: self.switch(fields, "insecure"),
+            prefix: self.store_prefix(fields),
+            layout: self.word(fields, "layout", &words, StoreLayout::default()),
+            url: url.clone().unwrap_or_else(|| "redis://unset".to_owned()),
+            password,
+        };
+        if url.is_some() {
+            self.check_store_url(&redis, &url_at);
+        }
+        self.admit_store(&redis, &url_at, &password_at);
+        redis
+    }
+
+    /// Checks the URL. Messages do not contain it: it may contain a password.
+    fn check_store_url(&mut self, redis: &RedisSettings, at: &At) {
+        if redis.server().is_err() {
+            let help = "write redis://HOST:PORT/DATABASE or rediss://… without user and password; \
+                        they go to `username` and `password`";
+            self.problem(at, "this is not a URL of a Redis server", Some(help.to_owned()));
+        } else if redis.password.is_some()
+            && !redis.is_encrypted()
+            && !redis.insecure
+            && !is_loopback_host(host_of(&redis.url))
+        {
+            let help =
+                "write rediss://, or add `insecure: true` beside it if the network is trusted";
+            let message = "the password would be sent to another machine unencrypted";
+            self.problem(at, message, Some(help.to_owned()));
+        }
+    }
+
+    fn store_prefix(&mut self, fields: &mut Fields<'_>) -> String {
+        let default = "throng:".to_owned();
+        let Some((node, at)) = fields.get("prefix") else { return default };
+        let Some(text) = self.text(node, &at) else { return default };
+        if text.len() > MAX_PREFIX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let help = "write at most 64 letters, digits and signs, such as `ads:`".to_owned();
+            self.problem(&at, "this is not a prefix of keys", Some(help));
+        }
+        text.to_owned()
+    }
+}

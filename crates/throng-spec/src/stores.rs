@@ -1,0 +1,149 @@
+//! Serving stores: key-value stores of the deployment's own that get the members of audiences.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+use throng_model::{AudienceName, ServingStoreName, StoreLayout};
+
+use crate::{HostPort, NotAHost, SecretRef};
+
+/// The limits of `max_writes_per_second`.
+pub(crate) const MAX_WRITES: RangeInclusive<u32> = 1..=10_000_000;
+
+/// A key-value store that gets the members of audiences after each publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServingStore {
+    /// Unique in the spec.
+    pub name: ServingStoreName,
+    /// The kind of store, with its settings, which are fields of the store in the JSON form.
+    #[serde(flatten)]
+    pub engine: StoreEngine,
+    /// The audiences of this spec that are written; `None` means all.
+    pub audiences: Option<Vec<AudienceName>>,
+    /// Members that are added or removed in a second, at most; 50,000 unless set.
+    pub max_writes_per_second: u32,
+}
+
+impl ServingStore {
+    /// Whether an audience of this spec is written to the store.
+    pub fn has(&self, audience: &AudienceName) -> bool {
+        self.audiences.as_ref().is_none_or(|names| names.contains(audience))
+    }
+
+    /// Where and in which form members are written, as one text without a secret.
+    pub fn place(&self) -> String {
+        let StoreEngine::Redis(redis) = &self.engine;
+        let layout = match redis.layout {
+            StoreLayout::ByUser => "by_user",
+            StoreLayout::ByAudience => "by_audience",
+        };
+        format!("{} {} {layout}", redis.url, redis.prefix)
+    }
+}
+
+/// A supported kind of store, with its settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum StoreEngine {
+    /// Redis or Valkey.
+    Redis(RedisSettings),
+}
+
+/// A Redis or Valkey server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedisSettings {
+    /// `redis://HOST:PORT/DATABASE`; `rediss` for TLS.
+    pub url: String,
+    /// The user; `None` means the server's default user.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<SecretRef>,
+    /// Whether the password may be sent to another machine without TLS.
+    #[serde(default)]
+    pub insecure: bool,
+    /// What all keys begin with; `throng:` unless set.
+    pub prefix: String,
+    /// What a key stands for.
+    #[serde(default)]
+    pub layout: StoreLayout,
+}
+
+impl RedisSettings {
+    /// Host and port of the URL, 6379 unless it names one.
+    ///
+    /// # Errors
+    /// [`NotAHost`] if the URL has another form, or contains a user or a password; never for a
+    /// checked spec.
+    pub fn server(&self) -> Result<HostPort, NotAHost> {
+        let (authority, _) = self.parts().ok_or(NotAHost)?;
+        let is_port = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match authority.rsplit_once(':') {
+            Some((_, port)) if is_port(port) => authority.parse(),
+            _ => format!("{authority}:6379").parse(),
+        }
+    }
+
+    /// The number of the database; 0 unless the URL names one.
+    pub fn database(&self) -> u16 {
+        self.parts().map_or(0, |(_, database)| database)
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.url.starts_with("rediss://")
+    }
+
+    /// `HOST:PORT` as written, and the database.
+    fn parts(&self) -> Option<(&str, u16)> {
+        let rest =
+            self.url.strip_prefix("rediss://").or_else(|| self.url.strip_prefix("redis://"))?;
+        let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+        if database.is_empty() {
+            return Some((authority, 0));
+        }
+        let is_number = database.bytes().all(|b| b.is_ascii_digit());
+        Some((authority, database.parse().ok().filter(|_| is_number)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> Option<(String, u16, u16)> {
+        let redis = RedisSettings {
+            url: url.to_owned(),
+            username: None,
+            password: None,
+            insecure: false,
+            prefix: String::new(),
+            layout: StoreLayout::ByUser,
+        };
+        let server = redis.server().ok()?;
+        Some((server.host().to_owned(), server.port(), redis.database()))
+    }
+
+    #[test]
+    fn a_url_names_server_and_database_and_nothing_else() {
+        let found = |host: &str, port, database| Some((host.to_owned(), port, database));
+        assert_eq!(server("redis://cache"), found("cache", 6379, 0));
+        assert_eq!(server("rediss://Cache:443/"), found("cache", 443, 0));
+        assert_eq!(server("redis://10.0.0.7:6380/15"), found("10.0.0.7", 6380, 15));
+        assert_eq!(server("redis://[::1]/2"), found("[::1]", 6379, 2));
+        for wrong in [
+            "cache:6379",
+            "http://cache",
+            "redis://",
+            "redis://user@cache",
+            "redis://:secret@cache:6379",
+            "redis://cache:",
+            "redis://cache/+1",
+            "redis://cache/x",
+            "redis://cache/1/2",
+            "redis://cache?x",
+            "redis://cache\\@evil",
+        ] {
+            assert_eq!(server(wrong), None, "{wrong}");
+        }
+    }
+}

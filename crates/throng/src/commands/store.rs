@@ -1,0 +1,153 @@
+//! `throng store`: serving stores and their writes.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use throng_api::{
+    RewriteStore, StoreAudience, StoreHashSeed, StoreList, StoreRewrite, StoreWriteList,
+    StoreWriteReceipt, StoreWriteState,
+};
+
+use crate::args::{NodeArgs, StoreCommand};
+use crate::client::{Client, segment};
+use crate::out::{self, Output};
+
+pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCode> {
+    match command {
+        StoreCommand::List { node } => list(&node, output).await,
+        StoreCommand::Writes { name, node } => writes(&name, &node, output).await,
+        StoreCommand::HashSeed { node } => {
+            let answer = Client::new(&node)?.get("/v1/stores/hash-seed").await?;
+            if output.is_json() {
+                answer.print();
+            } else {
+                let StoreHashSeed { hash_seed } = answer.read()?;
+                out::line(hash_seed);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        StoreCommand::Rewrite { name, audience, node } => {
+            let path = format!("/v1/stores/{}/rewrite", segment(&name));
+            let answer = Client::new(&node)?.post(&path, &RewriteStore { audience }).await?;
+            if output.is_json() {
+                answer.print();
+            } else {
+                let StoreRewrite { store, writes } = answer.read()?;
+                let writes = out::count(writes);
+                out::line(format!(
+                    "{writes} audiences are written again to {store}; see `throng store list`"
+                ));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        StoreCommand::Remove { name, audience, node } => {
+            let (store, of) = (segment(&name), segment(&audience));
+            let path = format!("/v1/stores/{store}/audiences/{of}/remove");
+            let answer = Client::new(&node)?.post_empty(&path).await?;
+            if output.is_json() {
+                answer.print();
+            } else {
+                out::line(format!("{audience} is removed from {name}; see `throng store list`"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let answer = Client::new(node)?.get("/v1/stores").await?;
+    if output.is_json() {
+        answer.print();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let StoreList { stores } = answer.read()?;
+    let mut rows = Vec::new();
+    for store in stores {
+        for audience in store.audiences {
+            rows.push(vec![
+                store.name.to_string(),
+                audience.audience.to_string(),
+                number(audience.served_version),
+                number(audience.store_version),
+                state(&audience),
+                audience.write.as_ref().map_or_else(String::new, check),
+            ]);
+        }
+    }
+    out::table(&["STORE", "AUDIENCE", "SERVED", "IN STORE", "STATE", "LAST CHECK"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn writes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let path = format!("/v1/stores/{}/writes", segment(name));
+    let answer = Client::new(node)?.get(&path).await?;
+    if output.is_json() {
+        answer.print();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let StoreWriteList { writes } = answer.read()?;
+    let rows = writes.into_iter().map(|write| {
+        vec![
+            write.id.to_string(),
+            write.audience.to_string(),
+            versions(&write),
+            write.state.to_string(),
+            number(write.users),
+            out::count(write.batches),
+            out::count(write.added),
+            out::count(write.removed),
+            write.started_at.to_string(),
+            write.updated_at.to_string(),
+            write.error.unwrap_or_default(),
+        ]
+    });
+    let header = [
+        "WRITE", "AUDIENCE", "VERSIONS", "STATE", "USERS", "BATCHES", "ADDED", "REMOVED",
+        "STARTED", "UPDATED", "ERROR",
+    ];
+    out::table(&header, rows.collect());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A number that may be absent.
+fn number(number: Option<u64>) -> String {
+    number.map_or_else(String::new, out::count)
+}
+
+/// From which version to which; `none` where there are no members.
+fn versions(write: &StoreWriteReceipt) -> String {
+    let version = |version: Option<u64>| version.map_or_else(|| "none".to_owned(), out::count);
+    let to = version(write.to_version);
+    if write.rewrite {
+        format!("all → {to}")
+    } else {
+        format!("{} → {to}", version(write.from_version))
+    }
+}
+
+/// What happens to an audience in a store.
+fn state(audience: &StoreAudience) -> String {
+    let Some(write) = &audience.write else { return "not written yet".to_owned() };
+    if write.state == StoreWriteState::Open {
+        let done = out::count(write.added + write.removed);
+        let users = write.users.map_or_else(|| "?".to_owned(), out::count);
+        let error = write.error.as_ref().map(|error| format!("; {error}"));
+        return format!("writing, {done} of {users} users{}", error.unwrap_or_default());
+    }
+    if audience.declared {
+        "written".to_owned()
+    } else {
+        "not in the spec, kept until `throng store remove`".to_owned()
+    }
+}
+
+/// The newest check of a write.
+fn check(write: &StoreWriteReceipt) -> String {
+    let Some(check) = write.check else { return String::new() };
+    let (sampled, missing, unexpected) =
+        (out::count(check.sampled), out::count(check.missing), out::count(check.unexpected));
+    match check.missing + check.unexpected {
+        0 => format!("{}: {sampled} users agree", check.at),
+        _ => format!("{}: of {sampled} users {missing} missing, {unexpected} unexpected", check.at),
+    }
+}
