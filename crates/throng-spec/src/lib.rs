@@ -19,6 +19,7 @@ mod recheck;
 mod schedule;
 mod secret;
 mod transport;
+mod warehouse;
 
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
@@ -41,3 +42,4 @@ pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{Environment, SecretError, SecretRef};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};
+pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};
