@@ -299,6 +299,7 @@ mod tests {
         Audience {
             name: "a".parse().unwrap(),
             description: None,
+            source: None,
             sql: sql.into(),
             key: None,
             schedule: None,

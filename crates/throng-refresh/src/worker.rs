@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
-use throng_spec::Audience;
+use throng_spec::{Audience, Spec, WarehouseSource};
 use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
@@ -202,7 +202,7 @@ impl Worker {
         refresh: &Refresh,
     ) -> Result<publish::PublishOutcome, RefreshError> {
         let progress = execute::Progress::default();
-        let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
+        let limit = time_limit_secs(&self.ctx.spec.load(), audience);
         let output = tokio::select! {
             output = execute::run(&self.ctx, audience, refresh, &self.holder, &progress) => output?,
             stop = self.heartbeat(audience, refresh, &progress) => return Err(stop),
@@ -280,7 +280,9 @@ impl Worker {
         ctx.observer.report_error(&format!("refresh of {name}"), error);
         let mut reason = error.describe();
         metrics::counter!(metrics::QUERY_FAILURES_TOTAL, "class" => error.class()).increment(1);
-        if let (Some(audience), RefreshError::Lake(_)) = (audience, error) {
+        if let (Some(audience), RefreshError::Lake(_) | RefreshError::Warehouse(_)) =
+            (audience, error)
+        {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));
         }
@@ -328,6 +330,13 @@ impl Worker {
         ctx.observer.audiences_changed();
         Ok(())
     }
+}
+
+/// The longest time of a refresh, in seconds.
+fn time_limit_secs(spec: &Spec, audience: &Audience) -> u64 {
+    let source = audience.source.as_ref();
+    let source = source.and_then(|name| spec.warehouses.iter().find(|one| one.name == *name));
+    source.map_or(spec.node.query_timeout_secs, WarehouseSource::timeout_secs).into()
 }
 
 /// When to try again after a failure; `None` if the refresh has failed for good.
