@@ -49,8 +49,14 @@ impl std::fmt::Debug for OpenWarehouses {
 impl OpenWarehouses {
     /// No open warehouse. `secrets` looks up secrets of the kind `env:NAME`; `clock` decides when
     /// access tokens and results expire.
-    pub fn new(secrets: Environment, clock: Arc<dyn Clock>, options: CallOptions) -> Self {
-        Self { secrets, clock, options, open: Mutex::default() }
+    pub fn new(secrets: Environment, clock: Arc<dyn Clock>) -> Self {
+        Self { secrets, clock, options: CallOptions::default(), open: Mutex::default() }
+    }
+
+    /// With other delays.
+    #[must_use]
+    pub fn with_options(self, options: CallOptions) -> Self {
+        Self { options, ..self }
     }
 }
 

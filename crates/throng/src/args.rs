@@ -1,6 +1,7 @@
 //! The command line.
 
 mod duration;
+mod sim;
 mod sync;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use sim::{BigquerySimArgs, SimCommand};
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
@@ -538,20 +540,6 @@ pub(crate) enum AlertsCommand {
         receiver: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SimCommand {
-    /// A simulator of Meta's custom audiences
-    Meta {
-        /// The port on 127.0.0.1; 0 chooses a free one
-        #[arg(long, default_value_t = 7078)]
-        port: u16,
-        /// The file with the access token that it accepts; `-` reads it from the standard input. Or
-        /// set THRONG_SIM_TOKEN. Without either, any token is accepted
-        #[arg(long, value_name = "FILE")]
-        token_file: Option<PathBuf>,
     },
 }
 

@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-access",
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
-    &["throng-sim", "throng-destinations"],
+    &["throng-sim", "throng-sim-bigquery", "throng-destinations", "throng-warehouse"],
     &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
     &["throng-server"],
     &["throng"],
@@ -46,7 +46,7 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
-    ("axum", &["throng-http", "throng-server", "throng-sim"]),
+    ("axum", &["throng-http", "throng-server", "throng-sim", "throng-sim-bigquery"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-backends", "throng"]),
@@ -66,6 +66,11 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("throng-page", "throng-store", "pages are rendered from types of the API"),
     ("throng-page", "throng-operations", "pages are rendered from types of the API"),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
+    (
+        "throng-server",
+        "throng-sim-bigquery",
+        "simulators are for tests, the demo and the command line",
+    ),
 ];
 
 /// A crate and its dependencies, without dev-dependencies.
