@@ -1,5 +1,7 @@
 //! Every fault of the warehouse: the members are the same, or the refresh fails with an alert.
 
+use std::time::Duration;
+
 use throng_sim_bigquery::{CallKind, FaultKind, FaultRule};
 use throng_store::{AlertKind, RefreshState};
 
@@ -11,7 +13,10 @@ fn fault(on: CallKind, after: u64, times: u64, kind: FaultKind) -> FaultRule {
 
 /// Refreshes with one fault. Checks the members, and the number of jobs.
 async fn survives(rule: FaultRule, jobs: usize) {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
+    if let FaultKind::Slow(_) = rule.kind {
+        site.timeout = Duration::from_secs(2);
+    }
     site.sim.set_faults(vec![rule]);
     let outcome = site.refresh().await;
     assert_eq!(outcome.state, RefreshState::Completed, "{rule:?}: {outcome:?}");

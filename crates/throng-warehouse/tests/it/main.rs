@@ -97,6 +97,8 @@ pub(crate) struct Site {
     pub(crate) engine: Arc<Newest>,
     pub(crate) sim: BigQuerySim,
     pub(crate) spec: Spec,
+    /// The longest time of a call.
+    pub(crate) timeout: Duration,
 }
 
 impl Site {
@@ -115,13 +117,13 @@ impl Site {
         std::fs::write(dir.path().join("key.json"), KEY_FILE).unwrap();
         std::fs::create_dir(dir.path().join("spill")).unwrap();
         let spec = spec(dir.path(), &sim.url(), "");
-        Self { dir, clock, engine, sim, spec }
+        Self { dir, clock, engine, sim, spec, timeout: TIMEOUT }
     }
 
     pub(crate) fn warehouses(&self) -> OpenWarehouses {
         let first = Duration::from_millis(1);
         let backoff = Backoff { first, longest: first * 4 };
-        let timeout = Duration::from_secs(2);
+        let timeout = self.timeout;
         OpenWarehouses::new(Arc::new(|_: &str| None), Arc::clone(&self.clock) as Arc<dyn Clock>)
             .with_options(CallOptions { timeout, retry: backoff, poll: backoff })
     }
@@ -183,7 +185,7 @@ impl Site {
         let is_member =
             |user: &u32| index.contains(UserKey::integer((*user).into()).hash(SEED), &audience());
         let members: BTreeSet<u32> = (0..1000).filter(is_member).collect();
-        assert_eq!(members, users.clone().collect());
+        assert_eq!(members, users.clone().collect::<BTreeSet<u32>>());
         let current = ledger.audience(&audience()).await.unwrap().unwrap().current.unwrap();
         assert_eq!(current.members, users.len() as u64);
         // A user twice, and a row without a user.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use throng_model::RefreshId;
 use throng_sim_bigquery::{CallKind, FaultKind, FaultRule};
 use throng_store::RefreshState;
 
@@ -18,15 +17,13 @@ async fn a_refresh_that_is_killed_at_every_call_reads_each_page_once() {
     let site = Site::new().await;
     // Twelve rows are four pages. A call that hangs is repeated by the next process.
     site.sim.set_faults(vec![
-        hang(CallKind::Token, 0),
-        hang(CallKind::Insert, 0),
         hang(CallKind::Poll, 0),
         hang(CallKind::Page, 0),
         hang(CallKind::Page, 2),
         hang(CallKind::Page, 4),
         hang(CallKind::Page, 6),
     ]);
-    for killed in 1..=7 {
+    for killed in 1..=5 {
         let what = format!("call {killed} hangs");
         site.refresh_until(&what, || site.sim.oracle().hanging == killed).await;
     }
@@ -42,11 +39,26 @@ async fn a_refresh_that_is_killed_at_every_call_reads_each_page_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_killed_before_its_job_exists_leaves_none() {
+    let site = Site::new().await;
+    site.sim.set_faults(vec![hang(CallKind::Token, 0), hang(CallKind::Insert, 0)]);
+    for killed in 1..=2 {
+        let what = format!("call {killed} hangs");
+        site.refresh_until(&what, || site.sim.oracle().hanging == killed).await;
+    }
+    assert_eq!(site.refresh().await.state, RefreshState::Completed);
+    site.assert_members(0..10).await;
+    assert_eq!((site.pages(), site.sim.oracle().duplicates), (vec![vec![0, 3, 6, 9]], 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_has_job_and_page_token_of_the_next_page() {
     let site = Site::new().await;
     site.sim.set_faults(vec![hang(CallKind::Page, 2)]);
     site.refresh_until("the third page", || site.sim.oracle().hanging == 1).await;
-    let parts = site.ledger().await.parts(RefreshId(1)).await.unwrap();
+    let ledger = site.ledger().await;
+    let refresh = ledger.refreshes(None, 1).await.unwrap().remove(0).id;
+    let parts = ledger.parts(refresh).await.unwrap();
     let [first, second, third] = parts.as_slice() else { panic!("{parts:?}") };
     let id = site.sim.oracle().jobs[0].id.clone();
     assert!(first.covers["page"]["cursor"].is_null());
