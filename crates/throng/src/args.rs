@@ -61,7 +61,8 @@ pub(crate) enum Command {
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
-        /// Try the backends of the node settings too, and report which of them work
+        /// Try the backends of the node settings too, and report which of them work; also check SQL that a
+        /// warehouse runs
         #[arg(long)]
         connect: bool,
     },

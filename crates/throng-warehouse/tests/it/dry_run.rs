@@ -7,7 +7,7 @@ use throng_model::{Micros, Retry};
 use throng_refresh::{QueryPlan, WarehouseError, Warehouses};
 use throng_sim_bigquery::{CallKind, Column, FaultKind, FaultRule};
 use throng_spec::{Spec, WarehouseSettings};
-use throng_store::RefreshState;
+use throng_store::{Refresh, RefreshState};
 
 use crate::{SQL, Site, clicks};
 
@@ -72,18 +72,22 @@ async fn a_quota_of_the_day_is_tried_again_later() {
     let at_creation = FaultRule { on: CallKind::Insert, after: 0, times: 1, kind };
     site.sim.set_faults(vec![at_creation]);
     let ctx = site.process().await;
-    let running = tokio::spawn(async move { crate::refresh(&ctx).await });
-    crate::until("the quota is exceeded", || site.sim.oracle().faults == 1).await;
-    // Fifteen minutes later, on the clock of the refresh.
     let ledger = site.ledger().await;
-    let mut waits = false;
-    while !waits {
-        let newest = ledger.refreshes(None, 1).await.unwrap().remove(0);
-        waits = newest.state == RefreshState::Scheduled && newest.failures == 1;
-        tokio::task::yield_now().await;
-    }
-    site.clock.advance(Duration::from_secs(901));
-    assert_eq!(running.await.unwrap().state, RefreshState::Completed);
+    let wait = async {
+        loop {
+            let newest = ledger.refreshes(None, 1).await.unwrap().pop();
+            let waits = |refresh: &Refresh| {
+                refresh.state == RefreshState::Scheduled && refresh.failures == 1
+            };
+            if newest.as_ref().is_some_and(waits) {
+                // Fifteen minutes later, on the clock of the refresh.
+                return site.clock.advance(Duration::from_secs(901));
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(crate::refresh(&ctx), wait);
+    assert_eq!(outcome.state, RefreshState::Completed, "{outcome:?}");
     site.assert_members(0..10).await;
 }
 

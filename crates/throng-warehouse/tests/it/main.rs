@@ -124,8 +124,11 @@ impl Site {
         let first = Duration::from_millis(1);
         let backoff = Backoff { first, longest: first * 4 };
         let timeout = self.timeout;
-        OpenWarehouses::new(Arc::new(|_: &str| None), Arc::clone(&self.clock) as Arc<dyn Clock>)
-            .with_options(CallOptions { timeout, retry: backoff, poll: backoff })
+        OpenWarehouses::new(
+            Arc::new(|_: &str| None::<String>),
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
+        .with_options(CallOptions { timeout, retry: backoff, poll: backoff })
     }
 
     pub(crate) async fn ledger(&self) -> Arc<dyn Ledger> {
@@ -170,10 +173,10 @@ impl Site {
     /// Refreshes the audience in a process that is killed once `condition` holds.
     pub(crate) async fn refresh_until(&self, what: &str, condition: impl Fn() -> bool) {
         let ctx = self.process().await;
-        let running = tokio::spawn(async move { refresh(&ctx).await });
-        until(what, condition).await;
-        running.abort();
-        assert!(running.await.unwrap_err().is_cancelled());
+        tokio::select! {
+            outcome = refresh(&ctx) => panic!("{what}: {outcome:?}"),
+            () = until(what, condition) => {}
+        }
     }
 
     /// Checks that exactly these users are members, in a process that has just started.

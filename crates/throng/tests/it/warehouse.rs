@@ -48,12 +48,12 @@ impl Drop for Simulator {
 
 /// Twelve rows with ten users, and a spec with an audience of those who clicked on music.
 fn write(dir: &Path) {
-    std::fs::create_dir_all(dir.join("bq/events")).unwrap();
+    std::fs::create_dir_all(dir.join("bq/events")).expect("works");
     let rows = (0..12).map(|row| format!("{},music\n{},sport\n", 1000 + row % 10, 2000 + row));
     let csv = format!("user_id,campaign\n{}", rows.collect::<String>());
-    std::fs::write(dir.join("bq/events/clicks.csv"), csv).unwrap();
+    std::fs::write(dir.join("bq/events/clicks.csv"), csv).expect("works");
     let faults = r#"[{ "on": "page", "after": 1, "times": 1, "kind": "hang" }]"#;
-    std::fs::write(dir.join("faults.json"), faults).unwrap();
+    std::fs::write(dir.join("faults.json"), faults).expect("works");
 }
 
 fn write_spec(dir: &Path, url: &str) {
@@ -62,13 +62,13 @@ fn write_spec(dir: &Path, url: &str) {
          price_per_tib: \"6.25\", endpoint: \"{url}\", metadata_url: \"{url}\" }}\naudiences:\n  - name: \
          music\n    source: app\n    sql: SELECT user_id FROM `p.events.clicks` WHERE campaign = 'music'\n"
     );
-    std::fs::write(dir.join("throng.yaml"), spec).unwrap();
+    std::fs::write(dir.join("throng.yaml"), spec).expect("works");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_is_killed_continues_at_the_next_page() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("works");
     let dir = dir.path();
     write(dir);
     let sim = Simulator::start(&dir.join("bq"), &dir.join("faults.json"));
@@ -76,7 +76,8 @@ async fn a_build_that_is_killed_continues_at_the_next_page() {
 
     let mut check = throng();
     let check = check.args(["check", "--json", "--connect"]).arg(dir.join("throng.yaml"));
-    let checked: Value = serde_json::from_slice(&check.output().unwrap().stdout).unwrap();
+    let checked: Value =
+        serde_json::from_slice(&check.output().expect("works").stdout).expect("works");
     let model = &checked["models"][0];
     assert_eq!(model["model"]["key_kind"], "integer", "{checked}");
     assert!(model["query"]["bytes_processed"].as_u64().is_some_and(|bytes| bytes > 0), "{checked}");
@@ -87,21 +88,21 @@ async fn a_build_that_is_killed_continues_at_the_next_page() {
         build.arg("--dir").arg(dir.join("node"));
         build
     };
-    let mut killed = build().stdout(Stdio::null()).spawn().unwrap();
+    let mut killed = build().stdout(Stdio::null()).spawn().expect("works");
     let hangs = wait_for("the second page is asked for", || async {
         let oracle = sim.oracle().await?;
         (oracle["hanging"] == 1).then_some(()).ok_or_else(|| oracle.to_string())
     });
     hangs.await;
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    killed.kill().expect("works");
+    killed.wait().expect("works");
 
-    let output = build().output().unwrap();
-    let built: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = build().output().expect("works");
+    let built: Value = serde_json::from_slice(&output.stdout).expect("works");
     assert_eq!(built["audiences"][0]["state"], "completed", "{built}");
     assert_eq!(built["audiences"][0]["members"], 10, "{built}");
-    let oracle = sim.oracle().await.unwrap();
-    let jobs = oracle["jobs"].as_array().unwrap();
+    let oracle = sim.oracle().await.expect("works");
+    let jobs = oracle["jobs"].as_array().expect("works");
     assert_eq!(jobs.len(), 1, "{oracle}");
     assert_eq!(jobs[0]["pages"], serde_json::json!([0, 5, 10]));
 }
