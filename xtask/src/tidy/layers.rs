@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &[
         "throng-telemetry",
+        "throng-spec-schema",
         "throng-spec",
         "throng-membership",
         "throng-feed",

@@ -1,7 +1,8 @@
-//! The form that people write, for the JSON schema that editors use. [`crate::load`] does not read
+//! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
 mod destination;
+mod source;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{RawDestination, RawFileFormat};
+pub use source::RawSource;
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -40,59 +42,6 @@ pub struct RawSpec {
     pub ad_groups: Vec<RawAdGroup>,
     /// How the process itself runs; in one file only.
     pub node: Option<RawNode>,
-}
-
-/// A folder with data, or a warehouse.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawSource {
-    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
-    pub name: String,
-    /// `files` (a folder) or `bigquery` (`files`).
-    #[serde(rename = "type")]
-    pub of: Option<String>,
-    /// The folder, relative to the spec file; needed with `type: files`.
-    pub path: Option<String>,
-    /// A description for people.
-    pub description: Option<String>,
-    /// The types of columns: `text`, `integer`, `decimal(12, 2)`, `double`, `boolean`, `date` or
-    /// `timestamp`, by the column's name; of the others the type follows from the files.
-    #[serde(default)]
-    pub columns: BTreeMap<String, String>,
-    /// Whether text is read without the white space around it (false).
-    #[serde(default)]
-    pub trim: bool,
-    /// Whether the first line of a CSV file names its columns. Unless it is set, it does, and a line that looks
-    /// like values is refused; with `false`, `columns` are all columns in the order of the files.
-    pub header: Option<bool>,
-    /// The project that runs the jobs and pays for them; needed with `type: bigquery`.
-    pub project: Option<String>,
-    /// The location of jobs and tables, such as `EU`; needed with `type: bigquery`.
-    pub location: Option<String>,
-    /// The dataset of tables that the SQL names without one.
-    pub dataset: Option<String>,
-    /// The key file of a service account: `file:PATH` or `env:NAME`.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub credentials: Option<String>,
-    /// Another server for the service account's access tokens than Google's.
-    pub token_url: Option<String>,
-    /// The metadata server with access tokens of the machine or pod, instead of `credentials`.
-    pub metadata_url: Option<String>,
-    /// A job that would read more bytes is refused (1 TiB).
-    #[schemars(range(min = 10_485_760))]
-    pub maximum_bytes_billed: Option<u64>,
-    /// The price of reading a TiB, such as `"6.25"`, for the costs that a plan shows.
-    pub price_per_tib: Option<Amount>,
-    /// The largest number of rows of a page (100000).
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub page_rows: Option<u32>,
-    /// The longest time of a refresh, with the time that its job waits (21600).
-    #[schemars(range(min = 60, max = 172_800))]
-    pub timeout_secs: Option<u32>,
-    /// Another server than Google's, such as the simulator.
-    pub endpoint: Option<String>,
-    /// Allows `http://` URLs on another machine (false).
-    pub insecure: Option<bool>,
 }
 
 /// A set of users.
@@ -606,7 +555,7 @@ pub struct RawNode {
     pub alerts: Option<Vec<RawAlertReceiver>>,
 }
 
-/// The JSON schema of a spec file, for editors. It says what fields there are; [`crate::load`]
+/// The JSON schema of a spec file, for editors. It says what fields there are; `throng_spec::load`
 /// checks more.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(RawSpec).to_value()
