@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use throng_lake::{
     Hashers, IdentifierQuery, Lake, LakeError, LakeLimits, RowHasher, WorkerCommand,
 };
-use throng_model::{HashSeed, Personal};
+use throng_model::{HashSeed, Personal, SourceName};
 use throng_spec::{NodeSettings, Source};
 
 /// A column of a result.
@@ -107,7 +107,7 @@ impl FolderEngine {
             if !entry.path().is_dir() {
                 continue;
             }
-            let name = name.parse().map_err(std::io::Error::other)?;
+            let name: SourceName = name.parse().map_err(std::io::Error::other)?;
             let path = entry.path().canonicalize()?;
             sources.push(Source {
                 name,

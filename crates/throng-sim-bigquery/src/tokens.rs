@@ -62,7 +62,8 @@ impl AcceptedAccount {
         let valid = issued.abs_diff(now) <= MAX_SKEW_SECS
             && expires > now
             && expires.saturating_sub(issued) <= MAX_VALID_SECS;
-        let ends_with = |name: &str, end: &str| claims[name].as_str().is_some_and(|s| s.ends_with(end));
+        let ends_with =
+            |name: &str, end: &str| claims[name].as_str().is_some_and(|s| s.ends_with(end));
         if claims["iss"] != self.email.as_str() || !ends_with("aud", "/token") {
             return refused("Invalid issuer or audience");
         }

@@ -21,6 +21,8 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const MAX_TRIES: u32 = 4;
 /// An access token is replaced this long before it expires.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
+/// An access token is replaced after this time, whatever the server promises.
+const MAX_TOKEN_SECS: u64 = 43_200;
 /// A quota of the day is tried again after this time.
 const QUOTA_DELAY: Duration = Duration::from_secs(900);
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -257,7 +259,7 @@ impl Client {
             self.pause(&self.options.retry, tries).await;
             tries += 1;
         };
-        let until = now.plus(Duration::from_secs(issued.expires_in));
+        let until = now.plus(Duration::from_secs(issued.expires_in.min(MAX_TOKEN_SECS)));
         let secret = Secret::new(issued.access_token);
         *token = Some(Token { secret: secret.clone(), until });
         Ok(secret)
