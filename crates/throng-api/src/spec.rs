@@ -188,7 +188,8 @@ pub struct SpecModel {
     /// The audience.
     #[schema(value_type = String)]
     pub audience: AudienceName,
-    /// `key_column`, `key_kind`, `columns`, `estimated_rows`, and how the SQL is run.
+    /// `key_column`, `key_kind`, `columns`, `estimated_rows`, and how the SQL is run; if a warehouse
+    /// runs it, `bytes_processed` and `cost` of a run.
     #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     pub model: Value,
 }

@@ -17,13 +17,15 @@ use crate::lake::open_lake;
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
-/// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL or
-/// key changed.
+/// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL,
+/// key or source changed.
 fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.changes.iter().filter(|c| c.kind == ObjectKind::Audience).filter_map(|change| {
         let is_outdated = match &change.action {
             Action::Added => true,
-            Action::Changed(fields) => fields.iter().any(|f| f.field == "sql" || f.field == "key"),
+            Action::Changed(fields) => {
+                fields.iter().any(|f| matches!(f.field.as_str(), "sql" | "key" | "source"))
+            }
             Action::Removed => false,
         };
         is_outdated.then_some(change.name.as_str())

@@ -71,7 +71,7 @@ impl Lake {
     /// [`LakeError::Key`] if the result has no usable key, [`LakeError::Worker`] if it takes
     /// too much memory.
     pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
-        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
+        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned), source: None };
         check_bounds(sql)?;
         match self.execute(WorkerClass::InMemory, &Request::Check { model }, &mut NoOutput).await? {
             Reply::Plan { info, .. } => Ok(info),

@@ -16,13 +16,21 @@ pub struct Model {
     pub sql: String,
     /// The key column; `None`: the only column.
     pub key: Option<String>,
+    /// The warehouse that runs the SQL; `None`: the lake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 impl Model {
-    /// 32 hexadecimal digits that change when the SQL or the key column changes; comments, layout
-    /// and a final semicolon do not count.
+    /// 32 hexadecimal digits that change when the SQL, the key column or the warehouse changes;
+    /// comments, layout and a final semicolon of the lake's SQL do not count.
     pub fn fingerprint(&self) -> String {
-        let text = format!("{}\0{}", canonical(&self.sql), self.key.as_deref().unwrap_or(""));
+        let key = self.key.as_deref().unwrap_or("");
+        let text = match &self.source {
+            None => format!("{}\0{key}", canonical(&self.sql)),
+            // As it is: a warehouse may have other quotes and comments.
+            Some(source) => format!("{}\0{key}\0{source}", self.sql),
+        };
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
 }

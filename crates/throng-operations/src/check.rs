@@ -1,9 +1,10 @@
 //! The SQL of a spec compared with the tables of its sources.
 
 use serde::Serialize;
-use throng_lake::{Lake, LakeError, ModelInfo};
-use throng_model::AudienceName;
-use throng_spec::{Location, Problem, Spec};
+use throng_lake::{Lake, LakeError, Model, ModelInfo, Rule, Shape};
+use throng_model::{AudienceName, Retry};
+use throng_refresh::{WarehouseError, Warehouses};
+use throng_spec::{Audience, Location, Problem, Spec};
 
 /// An audience's SQL that can be run.
 #[derive(Debug, Clone, Serialize)]
@@ -12,12 +13,39 @@ pub struct CheckedModel {
     pub audience: AudienceName,
     /// Its key column, and how its SQL will be run.
     pub model: ModelInfo,
+    /// What a run reads, if a warehouse runs the SQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub query: Option<QueryEstimate>,
 }
 
-impl CheckedModel {
-    /// Doubts about the files that the SQL reads.
+/// What a run of a warehouse's SQL reads.
+#[derive(Debug, Clone, Serialize)]
+pub struct QueryEstimate {
+    /// Bytes.
+    pub bytes_processed: u64,
+    /// Its cost, if the source has a price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+}
+
+/// The SQL of a spec, none of which is known to be wrong.
+#[derive(Debug)]
+pub struct CheckedSql {
+    /// What was checked.
+    pub models: Vec<CheckedModel>,
+    /// What was not, one line each: a warehouse did not answer, or is not asked.
+    pub unchecked: Vec<String>,
+}
+
+impl CheckedSql {
+    /// What was not checked, and doubts about the files that the SQL reads.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
-        self.model.warnings.iter().map(|warning| format!("audience {}: {warning}", self.audience))
+        let doubts = |model: &CheckedModel| {
+            let audience = model.audience.clone();
+            let warnings = model.model.warnings.clone().into_iter();
+            warnings.map(move |warning| format!("audience {audience}: {warning}"))
+        };
+        self.unchecked.iter().cloned().chain(self.models.iter().flat_map(doubts))
     }
 }
 
@@ -31,15 +59,39 @@ pub enum CheckError {
 }
 
 /// Plans every SQL text of a spec over its sources, and runs it over the first rows of each file.
-/// Reads the CSV and JSON files of each table once.
+/// Reads the CSV and JSON files of each table once. SQL that a warehouse runs is checked by a dry run,
+/// unless `warehouses` is `None`.
 ///
 /// # Errors
 /// [`CheckError`].
-pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, CheckError> {
-    let (mut models, mut problems) = (Vec::new(), Vec::new());
+pub async fn check_sql(
+    lake: &Lake,
+    warehouses: Option<&dyn Warehouses>,
+    spec: &Spec,
+) -> Result<CheckedSql, CheckError> {
+    let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
     for (at, audience) in spec.audiences.iter().enumerate() {
+        if audience.source.is_some() {
+            match dry_run(warehouses, spec, audience).await {
+                Ok(Some(model)) => models.push(model),
+                Ok(None) => unchecked.push(format!(
+                    "audience {}: its SQL is not checked: `throng check --connect` and `throng plan` \
+                     ask the warehouse",
+                    audience.name
+                )),
+                // The spec may be right: a warehouse that does not answer prevents no change of it.
+                Err(error) if error.retry() != Retry::Never => unchecked
+                    .push(format!("audience {}: its SQL is not checked: {error}", audience.name)),
+                Err(error) => {
+                    problems.push(refused(&audience.sql_at, format!("audiences[{at}].sql"), &error));
+                }
+            }
+            continue;
+        }
         match lake.check_model(&audience.sql, audience.key.as_deref()).await {
-            Ok(model) => models.push(CheckedModel { audience: audience.name.clone(), model }),
+            Ok(model) => {
+                models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
+            }
             Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
                 problems.push(problem(&audience.sql_at, format!("audiences[{at}].sql"), &error));
@@ -59,7 +111,56 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ch
             problems.push(problem(&identifiers.sql_at, path, &error));
         }
     }
-    if problems.is_empty() { Ok(models) } else { Err(CheckError::Problems(problems)) }
+    match problems.is_empty() {
+        true => Ok(CheckedSql { models, unchecked }),
+        false => Err(CheckError::Problems(problems)),
+    }
+}
+
+/// Checks the SQL of an audience by its warehouse; `None` if no warehouse is asked.
+async fn dry_run(
+    warehouses: Option<&dyn Warehouses>,
+    spec: &Spec,
+    audience: &Audience,
+) -> Result<Option<CheckedModel>, WarehouseError> {
+    let source = spec.warehouses.iter().find(|one| Some(&one.name) == audience.source.as_ref());
+    let (Some(warehouses), Some(source)) = (warehouses, source) else { return Ok(None) };
+    let key = audience.key.as_deref();
+    let plan = warehouses.open(source)?.check(&audience.sql, key).await?;
+    let model = Model {
+        sql: audience.sql.clone(),
+        key: audience.key.clone(),
+        source: Some(source.name.to_string()),
+    };
+    let info = ModelInfo {
+        columns: plan.columns,
+        key_column: plan.key_column,
+        key_kind: plan.key_kind,
+        estimated_rows: None,
+        files: 0,
+        fingerprint: model.fingerprint(),
+        shape: Shape::General,
+        rule: Rule::ANY,
+        tables: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let query = QueryEstimate {
+        bytes_processed: plan.bytes_processed,
+        cost: plan.cost.map(|cost| cost.to_string()),
+    };
+    Ok(Some(CheckedModel { audience: audience.name.clone(), model: info, query: Some(query) }))
+}
+
+/// What a warehouse refuses, with the place of the SQL in the spec file.
+fn refused(at: &Location, path: String, error: &WarehouseError) -> Problem {
+    Problem {
+        file: at.file.clone(),
+        line: at.line,
+        column: 1,
+        path,
+        message: error.to_string(),
+        help: error.help().map(str::to_owned),
+    }
 }
 
 /// An SQL error with its place in the spec file: the text's first line plus the line within it.

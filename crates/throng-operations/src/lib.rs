@@ -30,7 +30,7 @@ use throng_refresh::RefreshContext;
 use throng_spec::Spec;
 use throng_store::Ledger;
 
-pub use check::{CheckError, CheckedModel, check_sql};
+pub use check::{CheckError, CheckedModel, CheckedSql, QueryEstimate, check_sql};
 pub use error::OperationError;
 
 /// Receives what operations have changed. The methods must not block.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::dictionaries::Dictionaries;
 use crate::faults::OpenProblems;
+use crate::warehouse::Warehouses;
 
 /// Receives what refreshes report. The methods are called between steps of a refresh, so they must
 /// not block.
@@ -62,6 +63,8 @@ pub struct RefreshParts {
     pub spec: Arc<ArcSwap<Spec>>,
     /// SQL over the sources of the applied spec.
     pub lake: Arc<ArcSwap<Lake>>,
+    /// Opens the warehouses of the applied spec.
+    pub warehouses: Arc<dyn Warehouses>,
     /// The published snapshots and dictionaries. Swapped by [`crate::reload_membership`] only.
     pub membership: Arc<ArcSwap<MembershipIndex>>,
     /// Notified by whoever queues a refresh; builders of this process poll then.
@@ -82,6 +85,7 @@ pub struct RefreshContext {
     min_poll_interval: Duration,
     pub(crate) spec: Arc<ArcSwap<Spec>>,
     pub(crate) lake: Arc<ArcSwap<Lake>>,
+    pub(crate) warehouses: Arc<dyn Warehouses>,
     pub(crate) membership: Arc<ArcSwap<MembershipIndex>>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -118,6 +122,7 @@ impl RefreshContext {
             min_poll_interval: parts.min_poll_interval,
             spec: parts.spec,
             lake: parts.lake,
+            warehouses: parts.warehouses,
             membership: parts.membership,
             wake: parts.wake,
             observer: parts.observer,
@@ -127,6 +132,11 @@ impl RefreshContext {
             changed_files: OpenProblems::default(),
             reload_lock: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Opens the warehouses of the applied spec.
+    pub fn warehouses(&self) -> &dyn Warehouses {
+        &*self.warehouses
     }
 
     /// See [`poll_delay`].

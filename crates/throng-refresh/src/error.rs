@@ -8,6 +8,8 @@ use throng_model::{AudienceName, Retry};
 use throng_objects::ObjectsError;
 use throng_store::LedgerError;
 
+use super::warehouse::WarehouseError;
+
 /// Why a refresh, or the loading of what is published, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
@@ -29,6 +31,12 @@ pub enum RefreshError {
     /// The model cannot be run.
     #[error("the model cannot be run")]
     Lake(#[from] LakeError),
+    /// The warehouse cannot run the model.
+    #[error("the warehouse cannot run the model")]
+    Warehouse(#[from] WarehouseError),
+    /// The pages of a warehouse's result do not fit together.
+    #[error("the warehouse's result is incomplete: {0}; refresh the audience again")]
+    Pages(&'static str),
     /// An error of the ledger, or the lease was lost to another builder.
     #[error("the ledger returned an error")]
     Ledger(#[from] LedgerError),
@@ -81,10 +89,13 @@ impl RefreshError {
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotDeclared(_) | Self::Superseded | Self::Part(_) | Self::Crashed(_) => {
-                Retry::Never
-            }
+            Self::NotDeclared(_)
+            | Self::Superseded
+            | Self::Part(_)
+            | Self::Pages(_)
+            | Self::Crashed(_) => Retry::Never,
             Self::Lake(error) => error.retry(),
+            Self::Warehouse(error) => error.retry(),
             Self::Ledger(error) => error.retry(),
             Self::Membership(error) => error.retry(),
             Self::Objects(error) => error.retry(),
@@ -103,6 +114,7 @@ impl RefreshError {
             Self::Lake(LakeError::OutOfMemory { .. }) => "memory",
             Self::Lake(LakeError::File(FileError::Source { .. })) => "source",
             Self::Lake(_) => "engine",
+            Self::Warehouse(_) | Self::Pages(_) => "source",
             Self::Ledger(_) => "ledger",
             Self::Objects(_) => "objects",
             Self::Membership(_) | Self::Io { .. } | Self::Damaged { .. } => "files",
@@ -116,6 +128,12 @@ impl RefreshError {
     /// tables, never a value.
     pub(super) fn describe(&self) -> String {
         let mut text = throng_model::with_causes(self);
+        if let Self::Warehouse(error) = self
+            && let Some(help) = error.help()
+        {
+            text.push_str("; ");
+            text.push_str(help);
+        }
         if let Self::Lake(error) = self {
             // A running query often fails because of a value, and the engine's message has that
             // value.

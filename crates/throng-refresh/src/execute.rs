@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringBitmap;
-use serde::de::DeserializeOwned;
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, TableFacts};
-use throng_membership::manifest_files;
+use throng_membership::{manifest_files, seed_check};
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
@@ -22,9 +21,13 @@ use super::bits::{self, ShardBits};
 use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
-use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput};
+use super::parts::{
+    self, PageCovers, PageOutput, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read,
+    scan_outputs,
+};
 use super::pool::blocking;
-use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of};
+use super::warehouse::{PageRequest, WarehouseError, WarehouseJob};
+use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of, pages};
 use crate::RefreshContext;
 
 /// The progress of a refresh; the heartbeat writes it to the ledger.
@@ -87,10 +90,6 @@ pub(super) struct PartFile {
     pub(super) checksum: Option<u64>,
 }
 
-fn read<T: DeserializeOwned>(value: Option<&serde_json::Value>) -> Result<T, RefreshError> {
-    Ok(T::deserialize(value.unwrap_or(&serde_json::Value::Null))?)
-}
-
 /// How often the leader checks whether other builders have finished the parts that they claimed.
 const PARTS_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -103,6 +102,9 @@ pub(super) async fn run(
     holder: &str,
     progress: &Progress,
 ) -> Result<BuildOutput, RefreshError> {
+    if audience.source.is_some() {
+        return run_job(ctx, audience, refresh, holder, progress).await;
+    }
     let recorded = ctx.ledger.parts(refresh.id).await?;
     // An earlier try may have planned the parts. They stay, so that what it has finished is not run
     // again.
@@ -130,6 +132,48 @@ pub(super) async fn run(
             run_parts(ctx, audience, refresh, holder, progress, planned).await
         }
         other => other,
+    }
+}
+
+/// As [`run`], for SQL that a warehouse runs. A job whose result is lost is replaced by another one,
+/// and its pages are not used: the tables may have changed in between.
+async fn run_job(
+    ctx: &Arc<RefreshContext>,
+    audience: &Audience,
+    refresh: &Refresh,
+    holder: &str,
+    progress: &Progress,
+) -> Result<BuildOutput, RefreshError> {
+    let model = model_of(audience);
+    let mut recorded = ctx.ledger.parts(refresh.id).await?;
+    if recorded.is_empty() {
+        // Before the job exists: whoever continues the refresh finds it by its number.
+        ctx.ledger.add_parts(refresh.id, &[pages::first(&model, 0, 0)?], None).await?;
+        recorded = ctx.ledger.parts(refresh.id).await?;
+    }
+    loop {
+        let job = parts::newest_job(&recorded)?.unwrap_or(0);
+        let lost = match run_parts(ctx, audience, refresh, holder, progress, recorded).await {
+            Err(RefreshError::Warehouse(error @ WarehouseError::JobLost { .. }))
+                if job + 1 < pages::MAX_JOBS =>
+            {
+                error
+            }
+            other => return other,
+        };
+        tracing::warn!(
+            refresh = %refresh.id,
+            error = &lost as &dyn std::error::Error,
+            "the job of a refresh is lost, starting another one"
+        );
+        progress.reset();
+        // As with another plan of scans, the numbers are higher than those of all earlier parts. One
+        // is left out, which a builder that has lost its lease may still add.
+        let recorded_now = ctx.ledger.parts(refresh.id).await?;
+        let number = recorded_now.iter().map(|part| part.number + 2).max().unwrap_or(0);
+        let first = pages::first(&model, job + 1, number)?;
+        ctx.ledger.add_parts(refresh.id, &[first], Some(holder)).await?;
+        recorded = ctx.ledger.parts(refresh.id).await?;
     }
 }
 
@@ -191,7 +235,12 @@ async fn run_parts(
             return Err(LedgerError::LeaseLost { what, name }.into());
         }
         if recorded.iter().all(|part| part.state == PartState::Done) {
-            break;
+            let added = pages::next(&recorded)?;
+            if added.is_empty() {
+                break;
+            }
+            ctx.ledger.add_parts(refresh.id, &added, None).await?;
+            continue;
         }
         // Other builders run the rest, and another process sends no notification.
         tokio::time::sleep(ctx.poll_delay(PARTS_POLL_INTERVAL)).await;
@@ -273,13 +322,6 @@ pub(super) async fn help(
     worker.run(part, &Progress::default()).await
 }
 
-/// The scans that are done: their numbers and outputs.
-fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, RefreshError> {
-    let done =
-        recorded.iter().filter(|part| part.kind == PartKind::Scan && part.state == PartState::Done);
-    done.map(|part| Ok((part.number, read(part.output.as_ref())?))).collect()
-}
-
 /// Runs parts of one refresh.
 struct PartWorker<'a> {
     ctx: &'a Arc<RefreshContext>,
@@ -302,14 +344,14 @@ impl<'a> PartWorker<'a> {
         refresh: RefreshId,
         recorded: &[Part],
     ) -> Result<Self, RefreshError> {
-        let first = recorded.iter().find(|part| part.kind == PartKind::Scan);
-        let (model, tables, inputs) = match first {
-            Some(first) => {
-                let covers = read::<ScanCovers>(Some(&first.covers))?;
-                (covers.model, covers.tables, covers.inputs)
+        let (mut model, mut tables, mut inputs) = (None, None, None);
+        for part in recorded.iter().filter(|part| part.kind == PartKind::Scan) {
+            let covers = read::<ScanCovers>(Some(&part.covers))?;
+            if covers.model.is_some() {
+                (model, tables, inputs) = (covers.model, covers.tables, covers.inputs);
+                break;
             }
-            None => (None, None, None),
-        };
+        }
         let model = model.filter(|started| *started == model_of(audience));
         let model = model.ok_or(RefreshError::Superseded)?;
         create_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
@@ -332,8 +374,10 @@ impl<'a> PartWorker<'a> {
     async fn scan(&self, part: &Part, progress: &Progress) -> Result<ScanOutput, RefreshError> {
         let ctx = self.ctx;
         let covers: ScanCovers = read(Some(&part.covers))?;
-        let file = parts::scan_file(part.number, SystemEntropy.next_u64());
-        let object = format!("{}/{file}", parts::folder(self.refresh));
+        if let Some(page) = covers.page {
+            return self.page(part, &page, progress).await;
+        }
+        let object = self.scan_object(part);
         let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
         let mut sink = |batch: KeyBatch| {
             progress.add(batch.rows, batch.null_keys);
@@ -344,7 +388,63 @@ impl<'a> PartWorker<'a> {
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;
         let (rows_read, null_keys) = (stats.rows_read, stats.null_keys);
-        Ok(ScanOutput { object, rows_read, null_keys, checksum })
+        Ok(ScanOutput { object, rows_read, null_keys, checksum, page: None })
+    }
+
+    /// A new name for the output of a scan.
+    fn scan_object(&self, part: &Part) -> String {
+        let file = parts::scan_file(part.number, SystemEntropy.next_u64());
+        format!("{}/{file}", parts::folder(self.refresh))
+    }
+
+    /// Reads a page of a warehouse's result. Its keys and the cursor of the next page are recorded
+    /// together, as the output of the part, so no page is lost or counts twice.
+    async fn page(
+        &self,
+        part: &Part,
+        covers: &PageCovers,
+        progress: &Progress,
+    ) -> Result<ScanOutput, RefreshError> {
+        let ctx = self.ctx;
+        let spec = ctx.spec.load_full();
+        let name = self.model.source.as_deref();
+        let source = spec.warehouses.iter().find(|one| Some(one.name.as_str()) == name);
+        let warehouse = ctx.warehouses.open(source.ok_or(RefreshError::Superseded)?)?;
+        let refresh = ctx.ledger.refresh(self.refresh).await?;
+        let job = WarehouseJob {
+            deployment: seed_check(ctx.seed),
+            audience: refresh.audience,
+            refresh: self.refresh,
+            scheduled_at: refresh.scheduled_at,
+            attempt: covers.attempt,
+        };
+        let request = PageRequest {
+            sql: &self.model.sql,
+            key: self.model.key.as_deref(),
+            job: &job,
+            cursor: covers.cursor.as_ref(),
+            seed: ctx.seed,
+        };
+        let page = warehouse.page(&request).await?;
+        progress.rows_expected.store(page.total_rows, Ordering::Relaxed);
+        progress.add(page.rows, page.null_keys);
+        let object = self.scan_object(part);
+        let path = ctx.objects.root().join(&object);
+        let hashes = page.hashes;
+        let checksum = blocking(move || {
+            let mut writer = KeyFileWriter::create(&path)?;
+            writer.push(&hashes, None)?;
+            writer.finish()
+        });
+        let checksum = Some(checksum.await?);
+        ctx.objects.upload(&object).await?;
+        Ok(ScanOutput {
+            object,
+            rows_read: page.rows,
+            null_keys: page.null_keys,
+            checksum,
+            page: Some(PageOutput { next: page.next, total_rows: page.total_rows }),
+        })
     }
 
     /// The outputs of all scans, opened once.

@@ -4,7 +4,8 @@
 //!
 //! 1. `worker`: claims refreshes, keeps their leases, records how they end;
 //! 2. `parts` and `execute`: the parts of a refresh (scans, then groups of user shards), and running
-//!    them, also in processes that do not lead the refresh;
+//!    them, also in processes that do not lead the refresh; `warehouse` and `pages`: SQL that a
+//!    warehouse runs, with a part for each page of its result;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
 //! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
@@ -37,6 +38,7 @@ mod history;
 mod job;
 mod members;
 mod membership;
+mod pages;
 mod parts;
 mod pool;
 mod publish;
@@ -46,6 +48,7 @@ mod schedule;
 mod snapshots;
 mod source_changes;
 mod unchanged;
+mod warehouse;
 mod worker;
 
 use std::time::Duration;
@@ -65,6 +68,9 @@ pub use membership::{Loaded, declared_audiences, load_membership, reload_members
 pub use recovery::recover;
 pub use schedule::{refresh_if_stale, run_schedules};
 pub use snapshots::open_snapshot;
+pub use warehouse::{
+    Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob, Warehouses,
+};
 pub use worker::run;
 
 /// How long the lease of a refresh, or of a part, lasts without a heartbeat.
@@ -78,7 +84,8 @@ const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The model of an audience.
 fn model_of(audience: &Audience) -> Model {
-    Model { sql: audience.sql.clone(), key: audience.key.clone() }
+    let source = audience.source.as_ref().map(ToString::to_string);
+    Model { sql: audience.sql.clone(), key: audience.key.clone(), source }
 }
 
 /// The audience of this name, if the spec has it.

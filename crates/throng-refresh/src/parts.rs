@@ -1,15 +1,18 @@
 //! How a refresh is divided into parts, and how the ledger stores them. Pure.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use throng_lake::{Inputs, Model, ModelInfo, Rule, ScanPart, TableFacts};
 use throng_model::{RefreshId, SHARD_COUNT};
-use throng_store::{NewPart, PartKind};
+use throng_store::{NewPart, Part, PartKind, PartState};
+
+use super::error::RefreshError;
 
 /// User shards in one part.
 pub(super) const SHARDS_PER_PART: usize = 16;
 
 /// What a scan part covers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ScanCovers {
     /// The model that the refresh started with, in the first part only. A spec that is applied
     /// while the refresh runs must not make a snapshot of two models.
@@ -24,6 +27,18 @@ pub(super) struct ScanCovers {
     pub(super) inputs: Option<Inputs>,
     /// The part of the source.
     pub(super) part: ScanPart,
+    /// The page of a warehouse's result, instead of a part of a source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) page: Option<PageCovers>,
+}
+
+/// A page of a warehouse's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PageCovers {
+    /// The job: see [`crate::WarehouseJob::attempt`].
+    pub(super) attempt: u32,
+    /// See [`crate::PageRequest::cursor`].
+    pub(super) cursor: Option<serde_json::Value>,
 }
 
 /// What a shards part covers.
@@ -48,6 +63,18 @@ pub(super) struct ScanOutput {
     /// another part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<u64>,
+    /// For a page of a warehouse's result: how it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) page: Option<PageOutput>,
+}
+
+/// How a warehouse's result goes on after a page.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PageOutput {
+    /// The cursor of the next page; `None` after the last one.
+    pub(super) next: Option<serde_json::Value>,
+    /// The rows of the whole result.
+    pub(super) total_rows: u64,
 }
 
 /// The output of a shards part.
@@ -69,20 +96,79 @@ pub(super) fn plan(
     first: u32,
 ) -> serde_json::Result<Vec<NewPart>> {
     let mut parts = Vec::with_capacity(scans.len() + SHARD_COUNT / SHARDS_PER_PART);
-    let mut add = |kind, covers| {
-        parts.push(NewPart { kind, number: first + parts.len() as u32, covers });
-    };
-    for (index, part) in scans.into_iter().enumerate() {
-        let (model, tables) = (index == 0).then(|| (model.clone(), info.tables.clone())).unzip();
-        let inputs = (index == 0).then(|| info.inputs.clone());
-        add(PartKind::Scan, serde_json::to_value(ScanCovers { model, tables, inputs, part })?);
+    for (number, part) in (first..).zip(scans) {
+        let is_first = number == first;
+        let (model, tables) = is_first.then(|| (model.clone(), info.tables.clone())).unzip();
+        let inputs = is_first.then(|| info.inputs.clone());
+        let covers = ScanCovers { model, tables, inputs, part, page: None };
+        let covers = serde_json::to_value(covers)?;
+        parts.push(NewPart { kind: PartKind::Scan, number, covers });
     }
+    parts.extend(shards(first + parts.len() as u32, info.rule)?);
+    Ok(parts)
+}
+
+/// The user shards in groups, numbered from `number`.
+pub(super) fn shards(number: u32, rule: Rule) -> serde_json::Result<Vec<NewPart>> {
+    let mut parts = Vec::with_capacity(SHARD_COUNT / SHARDS_PER_PART);
     for first in (0..SHARD_COUNT).step_by(SHARDS_PER_PART) {
         let last = first + SHARDS_PER_PART - 1;
-        let covers = ShardsCovers { first: first as u8, last: last as u8, rule: info.rule };
-        add(PartKind::Shards, serde_json::to_value(covers)?);
+        let covers = ShardsCovers { first: first as u8, last: last as u8, rule };
+        let (kind, number) = (PartKind::Shards, number + parts.len() as u32);
+        parts.push(NewPart { kind, number, covers: serde_json::to_value(covers)? });
     }
     Ok(parts)
+}
+
+/// Reads what a part covers, or its output.
+pub(super) fn read<T: DeserializeOwned>(
+    value: Option<&serde_json::Value>,
+) -> Result<T, RefreshError> {
+    Ok(T::deserialize(value.unwrap_or(&serde_json::Value::Null))?)
+}
+
+/// The attempt of the newest job among the parts; `None` if no warehouse runs the SQL.
+pub(super) fn newest_job(recorded: &[Part]) -> Result<Option<u32>, RefreshError> {
+    let mut newest = None;
+    for part in recorded.iter().filter(|part| part.kind == PartKind::Scan) {
+        let covers: ScanCovers = read(Some(&part.covers))?;
+        newest = newest.max(covers.page.map(|page| page.attempt));
+    }
+    Ok(newest)
+}
+
+/// The pages of a job that are done, with their outputs, in the order of their parts.
+pub(super) fn pages(
+    recorded: &[Part],
+    attempt: u32,
+) -> Result<Vec<(PageCovers, ScanOutput)>, RefreshError> {
+    let mut pages = Vec::new();
+    for part in recorded.iter().filter(|part| is_done_scan(part)) {
+        let covers: ScanCovers = read(Some(&part.covers))?;
+        if let Some(page) = covers.page.filter(|page| page.attempt == attempt) {
+            pages.push((page, read(part.output.as_ref())?));
+        }
+    }
+    Ok(pages)
+}
+
+/// The scans that are done: their numbers and outputs. Of a warehouse's pages only those of the
+/// newest job: a builder that has lost its lease may have added one of an earlier job, whose rows
+/// are those of another time.
+pub(super) fn scan_outputs(recorded: &[Part]) -> Result<Vec<(u32, ScanOutput)>, RefreshError> {
+    let newest = newest_job(recorded)?;
+    let mut outputs = Vec::new();
+    for part in recorded.iter().filter(|part| is_done_scan(part)) {
+        let covers: ScanCovers = read(Some(&part.covers))?;
+        if covers.page.map(|page| page.attempt) == newest {
+            outputs.push((part.number, read(part.output.as_ref())?));
+        }
+    }
+    Ok(outputs)
+}
+
+fn is_done_scan(part: &Part) -> bool {
+    part.kind == PartKind::Scan && part.state == PartState::Done
 }
 
 /// The prefix of the names of a refresh's objects.
@@ -109,7 +195,7 @@ mod tests {
 
     #[test]
     fn parts_have_consecutive_numbers_and_cover_every_shard_once() {
-        let model = Model { sql: "SELECT id FROM s.t".into(), key: None };
+        let model = Model { sql: "SELECT id FROM s.t".into(), key: None, source: None };
         let scan = |path: &str| ScanPart { file: Some(path.into()), planned_files: None };
         let scans = vec![scan("/a"), scan("/b")];
         let info = ModelInfo {

@@ -311,6 +311,7 @@ mod tests {
         Audience {
             name: "a".parse().unwrap(),
             description: None,
+            source: None,
             sql: sql.into(),
             key: None,
             schedule: None,

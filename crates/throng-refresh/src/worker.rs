@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
-use throng_spec::Audience;
+use throng_spec::{Audience, Spec, WarehouseSource};
 use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
@@ -248,7 +248,7 @@ impl Worker {
         progress: &execute::Progress,
         work: impl Future<Output = Result<T, RefreshError>>,
     ) -> Result<T, RefreshError> {
-        let limit = u64::from(self.ctx.spec.load().node.query_timeout_secs);
+        let limit = time_limit_secs(&self.ctx.spec.load(), audience);
         tokio::select! {
             done = work => done,
             stop = self.heartbeat(audience, refresh, progress) => Err(stop),
@@ -311,7 +311,9 @@ impl Worker {
         ctx.observer.report_error(&format!("refresh of {name}"), error);
         let mut reason = error.describe();
         metrics::counter!(metrics::QUERY_FAILURES_TOTAL, "class" => error.class()).increment(1);
-        if let (Some(audience), RefreshError::Lake(_)) = (audience, error) {
+        if let (Some(audience), RefreshError::Lake(_) | RefreshError::Warehouse(_)) =
+            (audience, error)
+        {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));
         }
@@ -359,6 +361,13 @@ impl Worker {
         ctx.observer.audiences_changed();
         Ok(())
     }
+}
+
+/// The longest time of a refresh, in seconds.
+fn time_limit_secs(spec: &Spec, audience: &Audience) -> u64 {
+    let source = audience.source.as_ref();
+    let source = source.and_then(|name| spec.warehouses.iter().find(|one| one.name == *name));
+    source.map_or(spec.node.query_timeout_secs, WarehouseSource::timeout_secs).into()
 }
 
 /// When to try again after a failure; `None` if the refresh has failed for good.

@@ -20,6 +20,6 @@ pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use node::{Node, NodeConfig, NodeError};
 pub use throng_backends::Recovery;
 pub use throng_lake::WorkerCommand;
-pub use throng_operations::{CheckError, CheckedModel, check_sql};
+pub use throng_operations::{CheckError, CheckedModel, CheckedSql, check_sql};
 pub use throng_spec::Environment;
 pub use throng_telemetry::metrics::metric_names;

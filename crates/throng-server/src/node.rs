@@ -31,6 +31,7 @@ use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Environment, Role, Spec, TlsSettings};
+use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -428,6 +429,7 @@ async fn assemble(
         min_poll_interval: settings.min_poll_interval,
         spec: Arc::new(ArcSwap::from_pointee(spec)),
         lake: Arc::new(ArcSwap::from_pointee(lake)),
+        warehouses: Arc::new(OpenWarehouses::new(Arc::clone(&config.env), Arc::clone(clock))),
         membership: Arc::new(ArcSwap::new(membership)),
         wake: Arc::default(),
         observer: Arc::clone(&observer) as Arc<dyn Observer>,

@@ -11,6 +11,7 @@ use throng_model::{
 
 use crate::{
     ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, ServingStore, SourceTrigger,
+    WarehouseSource,
 };
 
 /// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
@@ -23,6 +24,9 @@ pub struct Spec {
     pub version: u32,
     /// Folders with data.
     pub sources: Vec<Source>,
+    /// Sources that run SQL themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warehouses: Vec<WarehouseSource>,
     /// Named sets of users.
     pub audiences: Vec<Audience>,
     /// Accounts on ad platforms.
@@ -74,6 +78,9 @@ pub struct Audience {
     pub name: AudienceName,
     /// A description for people.
     pub description: Option<String>,
+    /// The warehouse that runs the SQL; `None` means this program, over folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceName>,
     /// One SELECT without a trailing semicolon. Not compared with the tables yet.
     pub sql: String,
     /// The column that holds the user key; `None` means the only column.

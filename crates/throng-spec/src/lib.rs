@@ -13,13 +13,13 @@ mod limits;
 mod node;
 mod plan;
 mod problem;
-pub mod raw;
 mod read;
 mod recheck;
 mod schedule;
 mod secret;
 mod stores;
 mod transport;
+mod warehouse;
 
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
@@ -36,10 +36,11 @@ pub use node::{
 };
 pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan, warnings};
 pub use problem::Problem;
-pub use raw::json_schema;
 pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};
 pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError, SourceTrigger};
 pub use secret::{Environment, SecretError, SecretRef};
 pub use stores::{RedisSettings, ServingStore, StoreEngine};
+pub use throng_spec_schema::{self as raw, json_schema};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};
+pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};

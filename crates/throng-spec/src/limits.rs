@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine};
+use crate::{
+    HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine,
+    WarehouseSettings,
+};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -72,17 +75,26 @@ impl Limits {
         self.secrets.entry(secret).or_default().insert(host);
     }
 
-    /// Allows destinations on a server.
+    /// Allows destinations and warehouses on a server.
     pub fn allow_host(&mut self, host: HostPort) {
         self.hosts.insert(host);
     }
 
-    /// Allows everything that a spec names: its source folders, its destinations' folders and
-    /// servers, and each secret for the server to which it is sent.
+    /// Allows everything that a spec names: its source folders, its destinations' folders, the
+    /// servers of destinations and warehouses, and each secret for the server to which it is sent.
     pub fn allow_spec(&mut self, spec: &Spec) {
         for Source { path, root, .. } in &spec.sources {
             let root = root.clone().unwrap_or_else(|| path.clone());
             self.folders.insert(Folder { path: path.clone(), root });
+        }
+        for warehouse in &spec.warehouses {
+            let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
+            for host in settings.servers().into_iter().flatten() {
+                match settings.credentials.clone() {
+                    Some(secret) => self.allow_secret(secret, host),
+                    None => self.allow_host(host),
+                }
+            }
         }
         for destination in &spec.destinations {
             match &destination.platform {
@@ -134,6 +146,7 @@ impl Limits {
         named
             .destination_folders
             .retain(|folder| containing(written, &folder.path).next().is_none());
+        named.hosts.retain(|host| !self.allows_host(host));
         named.secrets.retain(|secret, hosts| {
             hosts.retain(|host| !self.allows_secret(secret, host));
             !hosts.is_empty()
@@ -203,7 +216,7 @@ impl Limits {
         Err(refusal)
     }
 
-    /// Whether a destination may be on this server.
+    /// Whether a destination or a warehouse may be on this server.
     pub(crate) fn allows_host(&self, host: &HostPort) -> bool {
         self.hosts.contains(host) || self.secrets.values().any(|hosts| hosts.contains(host))
     }

@@ -181,6 +181,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
         };
     }
     compare!(Source, sources);
+    compare!(Source, warehouses);
     compare!(Audience, audiences);
     compare!(Destination, destinations);
     compare!(Sync, syncs);

@@ -17,8 +17,11 @@ mod suggest;
 mod targets;
 mod transport;
 mod tree;
+mod warehouse;
 
 use std::path::{Path, PathBuf};
+
+use throng_model::SourceName;
 
 pub use limits::{check_limits, default_limits_file};
 pub use sql::MAX_SQL_BYTES;
@@ -64,6 +67,7 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
     }
     if !reader.incomplete {
         reader.check_references();
+        reader.check_audience_sources();
     }
     reader.finish()
 }
@@ -77,6 +81,8 @@ struct Reader {
     folder: PathBuf,
     origin: SpecOrigin,
     node_at: Option<At>,
+    /// The sources that audiences name.
+    audience_sources: Vec<(SourceName, At)>,
     /// Whether a file could not be parsed, so that references to objects in it cannot be checked.
     incomplete: bool,
 }
@@ -86,6 +92,7 @@ impl Default for Reader {
         let spec = Spec {
             version: 1,
             sources: Vec::new(),
+            warehouses: Vec::new(),
             audiences: Vec::new(),
             destinations: Vec::new(),
             syncs: Vec::new(),
@@ -102,6 +109,7 @@ impl Default for Reader {
             folder: PathBuf::new(),
             origin: SpecOrigin::Operator,
             node_at: None,
+            audience_sources: Vec::new(),
             incomplete: false,
         }
     }

@@ -9,10 +9,12 @@ use throng_model::Micros;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::stores::MAX_WRITES;
+use crate::transport::is_plain_remote;
+use crate::warehouse::is_plain_name;
 use crate::{
     AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
     NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source, SourceTrigger, Spec,
-    StoreEngine, Sync,
+    StoreEngine, Sync, WarehouseSettings, WarehouseSource,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -32,6 +34,8 @@ pub struct InvalidSpec {
 pub(crate) struct Unchecked {
     version: u32,
     sources: Vec<Source>,
+    #[serde(default)]
+    warehouses: Vec<WarehouseSource>,
     audiences: Vec<Audience>,
     destinations: Vec<Destination>,
     syncs: Vec<Sync>,
@@ -50,6 +54,7 @@ impl TryFrom<Unchecked> for Spec {
         let Unchecked {
             version,
             sources,
+            warehouses,
             audiences,
             destinations,
             syncs,
@@ -62,6 +67,7 @@ impl TryFrom<Unchecked> for Spec {
         let spec = Self {
             version,
             sources,
+            warehouses,
             audiences,
             destinations,
             syncs,
@@ -93,6 +99,7 @@ impl<'a> Names<'a> {
     fn has(&self, name: &str) -> Result<(), &'static str> {
         let missing = match self.0 {
             ObjectKind::Audience => "it refers to an audience that does not exist",
+            ObjectKind::Source => "it refers to a warehouse that does not exist",
             ObjectKind::Destination => "it refers to a destination that does not exist",
             ObjectKind::Advertiser => "it refers to an advertiser that does not exist",
             _ => "it refers to a campaign that does not exist",
@@ -139,6 +146,7 @@ impl Spec {
             .and_then(|()| node(&self.node))
             .map_err(|why| invalid(Kind::Node, "node", why))?;
         names!(Source, sources);
+        let warehouses = names!(Source, warehouses);
         names!(Sync, syncs);
         names!(ServingStore, serving_stores);
         names!(AdGroup, ad_groups);
@@ -146,8 +154,15 @@ impl Spec {
         let destinations = names!(Destination, destinations);
         let advertisers = names!(Advertiser, advertisers);
         let campaigns = names!(Campaign, campaigns);
-        each!(Source, sources, source);
-        each!(Audience, audiences, audience);
+        each!(Source, sources, |object: &Source| {
+            ensure(warehouses.has(object.name.as_str()).is_err(), "there are two with this name")?;
+            source(object)
+        });
+        each!(Source, warehouses, warehouse);
+        each!(Audience, audiences, |object: &Audience| {
+            object.source.iter().try_for_each(|source| warehouses.has(source.as_str()))?;
+            audience(object)
+        });
         each!(Destination, destinations, destination);
         each!(Sync, syncs, |object: &Sync| {
             audiences.has(object.audience.as_str())?;
@@ -177,6 +192,19 @@ impl Spec {
 fn source(source: &Source) -> Result<(), &'static str> {
     ensure(source.path.is_absolute(), "its path is not absolute")?;
     ensure(source.root.as_ref().is_none_or(|root| root.is_absolute()), "its root is not absolute")
+}
+
+fn warehouse(warehouse: &WarehouseSource) -> Result<(), &'static str> {
+    let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
+    let mut names = [&settings.project, &settings.location].into_iter().chain(&settings.dataset);
+    ensure(names.all(|name| is_plain_name(name)), "its project is not a name")?;
+    ensure(settings.servers().is_ok(), "one of its URLs is not that of a server")?;
+    let one = settings.credentials.is_some() != settings.metadata_url.is_some();
+    ensure(one, "it has not exactly one of credentials and metadata_url")?;
+    let called = [Some(settings.api_url()), settings.token_url.as_deref()];
+    let encrypted = !called.into_iter().flatten().any(is_plain_remote);
+    ensure(encrypted || settings.insecure, "its server is on another machine and not encrypted")?;
+    within(settings.page_rows, 1..=1_000_000, "page_rows is not from 1 to 1000000")
 }
 
 fn query(sql: &str) -> Result<(), &'static str> {

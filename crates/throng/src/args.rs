@@ -2,6 +2,7 @@
 
 mod duration;
 mod gate;
+mod sim;
 mod store;
 mod sync;
 
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
 pub(crate) use gate::GateArgs;
+pub(crate) use sim::{BigquerySimArgs, SimCommand};
 pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
@@ -63,7 +65,8 @@ pub(crate) enum Command {
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
-        /// Try the backends of the node settings too, and report which of them work
+        /// Try the backends of the node settings too, and report which of them work; also check SQL that a
+        /// warehouse runs
         #[arg(long)]
         connect: bool,
     },
@@ -553,20 +556,6 @@ pub(crate) enum AlertsCommand {
         receiver: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SimCommand {
-    /// A simulator of Meta's custom audiences
-    Meta {
-        /// The port on 127.0.0.1; 0 chooses a free one
-        #[arg(long, default_value_t = 7078)]
-        port: u16,
-        /// The file with the access token that it accepts; `-` reads it from the standard input. Or
-        /// set THRONG_SIM_TOKEN. Without either, any token is accepted
-        #[arg(long, value_name = "FILE")]
-        token_file: Option<PathBuf>,
     },
 }
 

@@ -43,6 +43,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_worker::SUBCOMMAND) {
         return throng_platforms::query_worker();
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == commands::sim::BIGQUERY_WORKER) {
+        return throng_sim_bigquery::row_worker();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

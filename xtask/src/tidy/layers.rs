@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &[
         "throng-telemetry",
+        "throng-spec-schema",
         "throng-spec",
         "throng-membership",
         "throng-feed",
@@ -42,7 +43,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-sidecar",
         "throng-serving-stores",
     ],
-    &["throng-sim", "throng-destinations"],
+    &["throng-sim", "throng-sim-bigquery", "throng-destinations", "throng-warehouse"],
     &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
     &["throng-server"],
     &["throng"],
@@ -57,7 +58,10 @@ const RESTRICTED: &[(&str, &[&str])] = &[
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
     // A sidecar is a server of its own, without the roles and stores of throng-server.
-    ("axum", &["throng-http", "throng-server", "throng-sidecar", "throng-sim"]),
+    (
+        "axum",
+        &["throng-http", "throng-server", "throng-sidecar", "throng-sim", "throng-sim-bigquery"],
+    ),
     ("redis", &["throng-serving-stores"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
@@ -84,6 +88,11 @@ const FORBIDDEN: &[(&str, &str, &str)] = &[
     ),
     ("throng-server", "throng-sidecar", "a node does not depend on those that follow it"),
     ("throng-server", "throng-sim", "simulators are for tests, the demo and the command line"),
+    (
+        "throng-server",
+        "throng-sim-bigquery",
+        "simulators are for tests, the demo and the command line",
+    ),
 ];
 
 /// A crate and its dependencies, without dev-dependencies.

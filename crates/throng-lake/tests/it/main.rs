@@ -132,7 +132,7 @@ impl Shop {
 }
 
 pub(crate) fn model(sql: &str) -> Model {
-    Model { sql: sql.to_owned(), key: None }
+    Model { sql: sql.to_owned(), key: None, source: None }
 }
 
 /// Runs one part.

@@ -72,8 +72,13 @@ fn change(change: Change) -> SpecChange {
 /// # Errors
 /// If the model cannot be written as JSON.
 pub fn model(model: CheckedModel) -> Result<SpecModel, serde_json::Error> {
-    let CheckedModel { audience, model } = model;
-    Ok(SpecModel { audience, model: serde_json::to_value(model)? })
+    let CheckedModel { audience, model, query } = model;
+    let mut model = serde_json::to_value(model)?;
+    if let Some(query) = query {
+        model["bytes_processed"] = query.bytes_processed.into();
+        model["cost"] = query.cost.into();
+    }
+    Ok(SpecModel { audience, model })
 }
 
 /// A problem of a spec.

@@ -6,7 +6,7 @@ use throng_access::Caller;
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
 use throng_apply::{Planned, Refusal};
 use throng_operations::mapping::spec as mapping;
-use throng_operations::{CheckError, CheckedModel, check_sql};
+use throng_operations::{CheckError, CheckedModel, CheckedSql, check_sql};
 use throng_spec::SpecFiles;
 
 use crate::api::state::SpecState;
@@ -36,14 +36,15 @@ async fn plan_sent(
     files: SpecFiles,
 ) -> Result<(Planned, Vec<CheckedModel>), Refusal> {
     let checked = ctx.applier.check(files, ctx.limits.now()).await?;
-    let models = match check_sql(&checked.lake, &checked.spec).await {
-        Ok(models) => models,
+    let warehouses = Some(ctx.refresh.warehouses());
+    let sql: CheckedSql = match check_sql(&checked.lake, warehouses, &checked.spec).await {
+        Ok(sql) => sql,
         Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
         Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
     };
     let mut planned = ctx.applier.plan(checked).await?;
-    planned.plan.warnings.extend(models.iter().flat_map(CheckedModel::warnings));
-    Ok((planned, models))
+    planned.plan.warnings.extend(sql.warnings());
+    Ok((planned, sql.models))
 }
 
 /// The applied spec; secrets are references in it.

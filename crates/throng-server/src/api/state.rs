@@ -11,6 +11,7 @@ use throng_gate::Gate;
 use throng_lake::Lake;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed};
+use throng_refresh::RefreshContext;
 use throng_spec::Spec;
 use throng_store::Ledger;
 use tokio::sync::broadcast;
@@ -137,6 +138,8 @@ pub(crate) struct SpecState {
     pub(super) ledger: Arc<dyn Ledger>,
     /// Plans and applies.
     pub(super) applier: Arc<SpecApplier>,
+    /// Opens warehouses.
+    pub(super) refresh: Arc<RefreshContext>,
     /// What specs that arrive over HTTP may name.
     pub(super) limits: Arc<NodeLimits>,
 }
@@ -146,6 +149,7 @@ impl FromRef<Arc<NodeContext>> for SpecState {
         Self {
             ledger: Arc::clone(&ctx.ledger),
             applier: Arc::clone(&ctx.applier),
+            refresh: Arc::clone(&ctx.refresh),
             limits: Arc::clone(&ctx.limits),
         }
     }

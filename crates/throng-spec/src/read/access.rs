@@ -7,7 +7,8 @@ use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
 use crate::{
-    FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef, Source, SpecOrigin,
+    BigQuerySettings, FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef,
+    Source, SpecOrigin,
 };
 
 /// The positions of the fields of a destination on a server.
@@ -130,6 +131,29 @@ impl Reader {
                 self.problem(url, message, Some(help));
             }
             _ => {}
+        }
+    }
+
+    /// Checks that a warehouse may be called, and that its secret may be sent to its servers.
+    pub(super) fn admit_warehouse(&mut self, warehouse: &BigQuerySettings, at: &At) {
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        let limits = std::sync::Arc::clone(limits);
+        for host in warehouse.servers().into_iter().flatten() {
+            match &warehouse.credentials {
+                Some(secret) if !limits.allows_secret(secret, &host) => {
+                    let message = format!("this node does not send the secret {secret} to {host}");
+                    self.problem(at, message, Some(allow_secret(secret, &host)));
+                }
+                None if !limits.allows_host(&host) => {
+                    let message =
+                        format!("this node may not send to {host} for a spec that was sent to it");
+                    let help = format!(
+                        "the node's operator can allow it with `hosts: [\"{host}\"]` in its limits file"
+                    );
+                    self.problem(at, message, Some(help));
+                }
+                _ => {}
+            }
         }
     }
 

@@ -20,6 +20,9 @@ const MAX_COLUMN_TYPES: usize = 1000;
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Source);
+        if self.word(&mut fields, "type", &[("files", false), ("bigquery", true)], false) {
+            return self.bigquery(name, fields);
+        }
         let mut source = Source {
             name,
             path: self.folder.clone(),
@@ -112,6 +115,7 @@ impl Reader {
     pub(super) fn audience(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Audience);
         let description = self.optional_text(&mut fields, "description");
+        let source = self.audience_source(&mut fields);
         let (sql, sql_at) = self.sql(&mut fields);
         let key = self.optional_text(&mut fields, "key");
         let schedule = fields.get("schedule").map(|(node, at)| self.schedule(node, at));
@@ -122,6 +126,7 @@ impl Reader {
         self.spec.audiences.push(Audience {
             name,
             description,
+            source,
             sql,
             key,
             schedule,

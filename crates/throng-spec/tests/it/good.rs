@@ -4,8 +4,9 @@ use std::path::Path;
 
 use throng_model::{FileFormat, Micros, Severity, StoreLayout, SyncMode, WhenStale};
 use throng_spec::{
-    AdGroup, Adopt, ColumnType, LogSettings, NodeSettings, ObjectsSettings, OnRemove, Platform,
-    Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec, StoreEngine, load,
+    AdGroup, Adopt, ColumnType, Limits, LogSettings, NodeSettings, ObjectsSettings, OnRemove,
+    Platform, Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec,
+    StoreEngine, WarehouseSettings, load,
 };
 
 use super::here;
@@ -128,6 +129,44 @@ fn a_change_of_the_source_is_a_schedule_of_its_own() {
     let wrong = json.replace("\"poll_secs\":60", "\"poll_secs\":1");
     assert_ne!(wrong, json);
     assert!(serde_json::from_str::<Spec>(&wrong).is_err());
+}
+
+#[test]
+fn a_warehouse_is_read_and_survives_json() {
+    let spec = load_valid(&here("good/bigquery.yaml"));
+    let [app, pod] = spec.warehouses.as_slice() else { panic!() };
+    let WarehouseSettings::Bigquery(app) = &app.settings;
+    assert_eq!((app.project.as_str(), app.location.as_str()), ("app-prod", "asia-south1"));
+    assert_eq!(app.api_url(), "http://127.0.0.1:9050");
+    assert_eq!(app.price_per_tib, Some(Micros(6_250_000)));
+    assert!(matches!(&app.credentials, Some(SecretRef::File(path)) if path.is_absolute()));
+    let WarehouseSettings::Bigquery(pod) = &pod.settings;
+    assert_eq!(pod.api_url(), "https://bigquery.googleapis.com");
+    assert_eq!(pod.token_url(), "http://metadata.google.internal");
+    assert_eq!(
+        (pod.maximum_bytes_billed, pod.page_rows, pod.timeout_secs),
+        (1 << 40, 100_000, 21_600)
+    );
+    assert_eq!(spec.sources.len(), 1);
+    assert_eq!(spec.audiences[0].source.as_ref().map(|name| name.as_str()), Some("app"));
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!(json["warehouses"][0]["type"], "bigquery");
+    assert_eq!(serde_json::from_value::<Spec>(json.clone()).unwrap(), spec);
+    let mut wrong = json;
+    wrong["audiences"][0]["source"] = "shop".into();
+    assert!(serde_json::from_value::<Spec>(wrong).is_err());
+}
+
+#[test]
+fn the_servers_of_a_warehouse_are_within_the_limits_of_its_spec() {
+    let spec = load_valid(&here("good/bigquery.yaml"));
+    let mut limits = Limits::default();
+    assert!(!limits.beyond(&spec).is_empty());
+    limits.allow_spec(&spec);
+    assert_eq!(limits.beyond(&spec), Vec::<String>::new());
+    let lines = limits.lines();
+    assert!(lines.contains(&"host metadata.google.internal:80".to_owned()), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("key.json@oauth2.googleapis.com")), "{lines:?}");
 }
 
 /// As ledgers of earlier versions store it.

@@ -27,6 +27,9 @@ pub(crate) struct ModelKey {
     #[serde(default)]
     pub(crate) key_kind: String,
     pub(crate) estimated_rows: Option<u64>,
+    /// Bytes that a refresh reads, if a warehouse runs it.
+    pub(crate) bytes_processed: Option<u64>,
+    pub(crate) cost: Option<String>,
 }
 
 /// `POST /v1/spec/apply`.

@@ -9,8 +9,11 @@ use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_server::{CheckError, CheckedModel, Environment, check_sql};
+use throng_model::SystemClock;
+use throng_refresh::Warehouses;
+use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
@@ -49,14 +52,17 @@ impl SpecError {
     }
 }
 
-/// Loads a spec and checks its SQL against the sources on this machine.
-async fn load(path: &Path) -> Result<(Spec, Vec<CheckedModel>), SpecError> {
+/// Loads a spec and checks its SQL against the sources on this machine; that of warehouses only with
+/// `connect`.
+async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecError> {
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
-    match check_sql(&lake, &spec).await {
-        Ok(models) => Ok((spec, models)),
+    let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
+    let asked = connect.then_some(&warehouses as &dyn Warehouses);
+    match check_sql(&lake, asked, &spec).await {
+        Ok(sql) => Ok((spec, sql)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
@@ -76,7 +82,7 @@ struct CheckReport {
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<ExitCode> {
-    let (spec, models) = match load(path).await {
+    let (spec, sql) = match load(path, connect).await {
         Ok(loaded) => loaded,
         Err(error) => return error.report(output),
     };
@@ -85,7 +91,8 @@ pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<
         false => Vec::new(),
     };
     let mut warnings = throng_spec::warnings(&spec);
-    warnings.extend(models.iter().flat_map(CheckedModel::warnings));
+    warnings.extend(sql.warnings());
+    let models = sql.models;
     let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -191,12 +198,20 @@ pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCo
     }
     let PlannedSpec { version, plan, models } = answer.read()?;
     out::line(plan);
+    let reads = models.iter().filter_map(|planned| {
+        let bytes = planned.model.bytes_processed?;
+        let cost = planned.model.cost.as_ref().map(|cost| format!(", which costs {cost}"));
+        let (name, cost) = (&planned.audience, cost.unwrap_or_default());
+        Some(format!("audience {name}: a refresh reads {} bytes{cost}", out::count(bytes)))
+    });
+    let reads: Vec<String> = reads.collect();
     let rows = models.into_iter().map(|planned| {
         let (audience, model) = (planned.audience, planned.model);
         let rows = model.estimated_rows.map_or_else(|| "unknown".to_owned(), out::count);
         vec![audience, model.key_column, model.key_kind, rows]
     });
     out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
+    reads.into_iter().for_each(out::line);
     out::line(format!(
         "to apply exactly this: throng apply --base-version {version} {}",
         arguments.spec.display()

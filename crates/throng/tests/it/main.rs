@@ -19,6 +19,7 @@ mod process;
 mod shapes;
 mod shutdown;
 mod standby;
+mod warehouse;
 
 /// A path from the environment that `cargo xtask test` sets. Without it a test skips and says so;
 /// CI skips nothing.

@@ -1,7 +1,8 @@
-//! The form that people write, for the JSON schema that editors use. [`crate::load`] does not read
+//! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
 mod destination;
+mod source;
 mod store;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use destination::{RawDestination, RawFileFormat};
+pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
@@ -47,28 +49,6 @@ pub struct RawSpec {
     pub node: Option<RawNode>,
 }
 
-/// A folder with data.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawSource {
-    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
-    pub name: String,
-    /// The folder, relative to the spec file.
-    pub path: String,
-    /// A description for people.
-    pub description: Option<String>,
-    /// The types of columns: `text`, `integer`, `decimal(12, 2)`, `double`, `boolean`, `date` or
-    /// `timestamp`, by the column's name; of the others the type follows from the files.
-    #[serde(default)]
-    pub columns: BTreeMap<String, String>,
-    /// Whether text is read without the white space around it (false).
-    #[serde(default)]
-    pub trim: bool,
-    /// Whether the first line of a CSV file names its columns. Unless it is set, it does, and a line that looks
-    /// like values is refused; with `false`, `columns` are all columns in the order of the files.
-    pub header: Option<bool>,
-}
-
 /// A set of users.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +57,9 @@ pub struct RawAudience {
     pub name: String,
     /// A description for people.
     pub description: Option<String>,
-    /// One SELECT over tables named `<source>.<table>`.
+    /// The warehouse that runs the SQL; without it, Throng does, over folders.
+    pub source: Option<String>,
+    /// One SELECT over tables named `<source>.<table>`, or in the dialect of `source`.
     pub sql: String,
     /// The column with the user key; not needed if the SELECT has one column.
     pub key: Option<String>,
@@ -593,7 +575,7 @@ pub struct RawNode {
     pub alerts: Option<Vec<RawAlertReceiver>>,
 }
 
-/// The JSON schema of a spec file, for editors. It says what fields there are; [`crate::load`]
+/// The JSON schema of a spec file, for editors. It says what fields there are; `throng_spec::load`
 /// checks more.
 pub fn json_schema() -> serde_json::Value {
     schemars::schema_for!(RawSpec).to_value()

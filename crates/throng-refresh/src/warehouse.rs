@@ -1,0 +1,153 @@
+//! What refreshes need of a warehouse: a program that runs an audience's SQL and returns the result
+//! in pages. `throng-warehouse` implements it.
+//!
+//! Reading is resumable. The *cursor* of the next page comes with each page; the refresh records both
+//! before it reads on, so that another process continues at that page. A cursor belongs to one
+//! *job*, which is one run of the SQL: pages of two jobs are never parts of one snapshot, because
+//! the tables may have changed in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use throng_lake::KeyKind;
+use throng_model::{AudienceName, HashSeed, Micros, RefreshId, Retry, Timestamp, UserHash};
+use throng_spec::WarehouseSource;
+
+/// One run of an audience's SQL. The same values name the same job in every process and after every
+/// crash, so that a job is never started twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarehouseJob {
+    /// The deployment, so that two deployments that share a warehouse have different jobs.
+    pub deployment: u64,
+    /// The audience.
+    pub audience: AudienceName,
+    /// The refresh.
+    pub refresh: RefreshId,
+    /// When the refresh was queued: a ledger that was restored from a backup uses the number of the
+    /// refresh again.
+    pub scheduled_at: Timestamp,
+    /// 0, and one more for each earlier job of this refresh whose result was lost.
+    pub attempt: u32,
+}
+
+/// Asks for a page of a job's result.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest<'a> {
+    /// The SQL.
+    pub sql: &'a str,
+    /// The key column; `None`: the only column.
+    pub key: Option<&'a str>,
+    /// The job.
+    pub job: &'a WarehouseJob,
+    /// The page, as the previous one named it; `None`: the first page of the job, which is started
+    /// if it does not exist.
+    pub cursor: Option<&'a Value>,
+    /// Hashes the keys.
+    pub seed: HashSeed,
+}
+
+/// A page of a result. The same request returns the same page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The hashes of the keys of its rows.
+    pub hashes: Vec<UserHash>,
+    /// Its rows.
+    pub rows: u64,
+    /// Rows among them whose key is NULL.
+    pub null_keys: u64,
+    /// The rows of the whole result.
+    pub total_rows: u64,
+    /// The cursor of the next page; `None` after the last one. Only the warehouse understands it. It
+    /// is stored in the ledger.
+    pub next: Option<Value>,
+}
+
+/// The result of checking SQL without running it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueryPlan {
+    /// The columns of the result, with their types.
+    pub columns: Vec<(String, String)>,
+    /// The key column.
+    pub key_column: String,
+    /// The key column's kind.
+    pub key_kind: KeyKind,
+    /// Bytes that a run would read.
+    pub bytes_processed: u64,
+    /// What a run would cost, if the source has a price.
+    pub cost: Option<Micros>,
+}
+
+/// Why a warehouse did not do what it was asked for. Has no value of the data and no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WarehouseError {
+    /// The warehouse refuses it, or the settings are wrong: a retry fails in the same way.
+    #[error("{message}")]
+    Refused {
+        /// What it refuses.
+        message: String,
+        /// What to do.
+        help: Option<String>,
+    },
+    /// The warehouse does not answer, or has no capacity or quota left.
+    #[error("{message}")]
+    Unavailable {
+        /// What was being done, and how it failed.
+        message: String,
+        /// When a retry makes sense; `None`: after a backoff.
+        after: Option<Duration>,
+    },
+    /// The job or its result no longer exists, so that its remaining pages cannot be read.
+    #[error("the job {job} is lost: {why}")]
+    JobLost {
+        /// The id of the job.
+        job: String,
+        /// How it was lost.
+        why: String,
+    },
+}
+
+impl WarehouseError {
+    /// Whether trying again can help. A lost job is replaced by the refresh; one that remains lost
+    /// was replaced several times.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Refused { .. } | Self::JobLost { .. } => Retry::Never,
+            Self::Unavailable { after, .. } => after.map_or(Retry::Backoff, Retry::After),
+        }
+    }
+
+    /// What to do.
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Refused { help, .. } => help.as_deref(),
+            Self::Unavailable { .. } | Self::JobLost { .. } => None,
+        }
+    }
+}
+
+/// A warehouse.
+#[async_trait]
+pub trait Warehouse: Send + Sync {
+    /// Checks SQL, and what a run of it would read. Runs nothing and costs nothing.
+    ///
+    /// # Errors
+    /// [`WarehouseError`].
+    async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError>;
+
+    /// Reads a page; the first one may take as long as the job. Safe to repeat and to drop.
+    ///
+    /// # Errors
+    /// [`WarehouseError`].
+    async fn page(&self, request: &PageRequest<'_>) -> Result<Page, WarehouseError>;
+}
+
+/// Opens warehouses.
+pub trait Warehouses: Send + Sync {
+    /// Opens a source of the spec. Reads its secret, and makes no call.
+    ///
+    /// # Errors
+    /// [`WarehouseError::Refused`].
+    fn open(&self, source: &WarehouseSource) -> Result<Arc<dyn Warehouse>, WarehouseError>;
+}

@@ -1,0 +1,244 @@
+//! Runs the SQL of jobs: over folders of files by the lake, or from fixed results.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use serde_json::{Value, json};
+use throng_lake::{
+    Hashers, IdentifierQuery, Lake, LakeError, LakeLimits, RowHasher, WorkerCommand,
+};
+use throng_model::{HashSeed, Personal, SourceName};
+use throng_spec::{NodeSettings, Source};
+
+/// A column of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    name: String,
+    of: String,
+    mode: &'static str,
+}
+
+impl Column {
+    /// A column of this type of the API, such as `STRING` or `INTEGER`.
+    pub fn new(name: &str, of: &str) -> Self {
+        Self { name: name.to_owned(), of: of.to_owned(), mode: "NULLABLE" }
+    }
+
+    /// A column of arrays.
+    pub fn array(name: &str, of: &str) -> Self {
+        Self { mode: "REPEATED", ..Self::new(name, of) }
+    }
+}
+
+/// A result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Table {
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its rows, with cells as the API writes them.
+    pub rows: Vec<Vec<Option<String>>>,
+    /// The bytes that were read for it.
+    pub bytes: u64,
+}
+
+impl Table {
+    pub(crate) fn schema(&self) -> Value {
+        let field = |column: &Column| {
+            let Column { name, of, mode } = column;
+            json!({ "name": name, "type": of, "mode": mode })
+        };
+        json!({ "fields": self.columns.iter().map(field).collect::<Vec<_>>() })
+    }
+}
+
+/// Why SQL cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlError(pub String);
+
+/// Runs SQL.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// The result of a query; `dataset` is for tables that are named without one.
+    ///
+    /// # Errors
+    /// [`SqlError`].
+    async fn query(&self, sql: &str, dataset: Option<&str>) -> Result<Table, SqlError>;
+}
+
+/// Results by the text of their SQL.
+#[derive(Debug, Clone, Default)]
+pub struct FixedTables(pub BTreeMap<String, Table>);
+
+#[async_trait]
+impl Engine for FixedTables {
+    async fn query(&self, sql: &str, _dataset: Option<&str>) -> Result<Table, SqlError> {
+        self.0.get(sql).cloned().ok_or_else(|| SqlError("Unrecognized name".to_owned()))
+    }
+}
+
+/// A folder in which each subfolder is a dataset, with Parquet, CSV and JSON files as its tables.
+#[derive(Debug)]
+pub struct FolderEngine {
+    folder: PathBuf,
+    lake: Lake,
+}
+
+/// The name of a column that is added to every query: the lake's rows need a key.
+const ROW: &str = "throng_row";
+
+impl FolderEngine {
+    /// Opens a folder. `worker` starts a program that calls [`row_worker`]; `spill_dir` is for its
+    /// temporary files.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed, or a dataset has no valid name.
+    pub fn open(
+        folder: &Path,
+        spill_dir: PathBuf,
+        worker: WorkerCommand,
+    ) -> Result<Self, std::io::Error> {
+        let mut sources = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if !entry.path().is_dir() {
+                continue;
+            }
+            let name: SourceName = name.parse().map_err(std::io::Error::other)?;
+            let path = entry.path().canonicalize()?;
+            sources.push(Source {
+                name,
+                path,
+                root: None,
+                description: None,
+                columns: Vec::new(),
+                trim: false,
+                header: None,
+            });
+        }
+        let limits = LakeLimits::of(&NodeSettings::default(), spill_dir, worker);
+        let lake = Lake::new(&sources, limits).map_err(std::io::Error::other)?;
+        Ok(Self { folder: folder.to_owned(), lake })
+    }
+
+    /// The size of all files of the datasets that the SQL names.
+    fn bytes(&self, sql: &str) -> u64 {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| {
+            entry.file_name().to_str().is_some_and(|name| sql.contains(&format!("{name}.")))
+        });
+        named.map(|entry| size_of(&entry.path())).sum()
+    }
+}
+
+fn size_of(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size_of(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
+/// SQL of BigQuery as the lake's: table names in backquotes lose their quotes and their project.
+/// Pure.
+fn lake_sql(sql: &str) -> String {
+    let mut out = String::with_capacity(sql.len());
+    for (number, piece) in sql.split('`').enumerate() {
+        let names: Vec<&str> = piece.split('.').collect();
+        match (number % 2, names.as_slice()) {
+            (1, [.., dataset, table]) => out.push_str(&format!("{dataset}.{table}")),
+            (1, _) => out.push_str(&format!("\"{piece}\"")),
+            _ => out.push_str(piece),
+        }
+    }
+    out
+}
+
+/// The API's type of a column of the lake.
+fn column(name: &str, of: &str) -> Column {
+    let api = match of {
+        of if of.starts_with("List") => return Column::array(name, "STRING"),
+        of if of.starts_with("Struct") => "RECORD",
+        of if of.starts_with("Int") || of.starts_with("UInt") => "INTEGER",
+        of if of.starts_with("Float") => "FLOAT",
+        of if of.starts_with("Decimal") => "NUMERIC",
+        of if of.starts_with("Timestamp") => "TIMESTAMP",
+        of if of.starts_with("Date") => "DATE",
+        "Boolean" => "BOOLEAN",
+        _ => "STRING",
+    };
+    Column::new(name, api)
+}
+
+#[async_trait]
+impl Engine for FolderEngine {
+    async fn query(&self, sql: &str, _dataset: Option<&str>) -> Result<Table, SqlError> {
+        let bytes = self.bytes(sql);
+        let sql = format!("SELECT 1 AS {ROW}, t.* FROM ({}) AS t", lake_sql(sql));
+        let failed = |error: LakeError| SqlError(throng_model::with_causes(&error));
+        let info = self.lake.check_model(&sql, Some(ROW)).await.map_err(failed)?;
+        let found = info.columns.iter().filter(|(name, _)| name != ROW);
+        let columns: Vec<Column> = found.map(|(name, of)| column(name, of)).collect();
+        if let Some((name, _)) = info.columns.iter().find(|(_, of)| of.contains("Binary")) {
+            return Err(SqlError(format!("the simulator does not serve BYTES: column {name}")));
+        }
+        let query = IdentifierQuery {
+            sql,
+            key: ROW.to_owned(),
+            columns: columns.iter().map(|column| column.name.clone()).collect(),
+            hasher: Value::Null,
+        };
+        let mut stream = self.lake.identifiers(&query, HashSeed(0)).await.map_err(failed)?;
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.next().await {
+            for (_, row) in batch.map_err(failed)? {
+                let row = serde_json::from_slice(&row);
+                rows.push(row.map_err(|_| SqlError("a row cannot be read".to_owned()))?);
+            }
+        }
+        Ok(Table { columns, rows, bytes })
+    }
+}
+
+/// Returns cells as they are. Only the simulator's worker does: its tables are not people.
+struct Rows;
+
+impl Hashers for Rows {
+    fn open(&self, _settings: &Value) -> Result<Box<dyn RowHasher>, String> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl RowHasher for Rows {
+    fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>) {
+        let cells: Vec<Option<&str>> =
+            cells.iter().map(|cell| cell.as_ref().map(Personal::expose)).collect();
+        out.extend_from_slice(json!(cells).to_string().as_bytes());
+    }
+}
+
+/// The `main` of the program that [`FolderEngine`] starts to run SQL.
+pub fn row_worker() -> ExitCode {
+    throng_lake::worker::main(&Rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tables_lose_their_project() {
+        let sql = "SELECT user_id FROM `app-prod.events.clicks` c JOIN `events.users` u USING (`user_id`)";
+        assert_eq!(
+            lake_sql(sql),
+            "SELECT user_id FROM events.clicks c JOIN events.users u USING (\"user_id\")"
+        );
+        assert_eq!(column("a", "Int64"), Column::new("a", "INTEGER"));
+        assert_eq!(column("a", "List(Utf8)"), Column::array("a", "STRING"));
+    }
+}

@@ -1,0 +1,61 @@
+//! Sources.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::Amount;
+
+/// A folder with data, or a warehouse.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSource {
+    /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
+    pub name: String,
+    /// `files` (a folder) or `bigquery` (`files`).
+    #[serde(rename = "type")]
+    pub of: Option<String>,
+    /// The folder, relative to the spec file; needed with `type: files`.
+    pub path: Option<String>,
+    /// A description for people.
+    pub description: Option<String>,
+    /// The types of columns: `text`, `integer`, `decimal(12, 2)`, `double`, `boolean`, `date` or
+    /// `timestamp`, by the column's name; of the others the type follows from the files.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+    /// Whether text is read without the white space around it (false).
+    #[serde(default)]
+    pub trim: bool,
+    /// Whether the first line of a CSV file names its columns. Unless it is set, it does, and a line that looks
+    /// like values is refused; with `false`, `columns` are all columns in the order of the files.
+    pub header: Option<bool>,
+    /// The project that runs the jobs and pays for them; needed with `type: bigquery`.
+    pub project: Option<String>,
+    /// The location of jobs and tables, such as `EU`; needed with `type: bigquery`.
+    pub location: Option<String>,
+    /// The dataset of tables that the SQL names without one.
+    pub dataset: Option<String>,
+    /// The key file of a service account: `file:PATH` or `env:NAME`.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub credentials: Option<String>,
+    /// Another server for the service account's access tokens than Google's.
+    pub token_url: Option<String>,
+    /// The metadata server with access tokens of the machine or pod, instead of `credentials`.
+    pub metadata_url: Option<String>,
+    /// A job that would read more bytes is refused (1 TiB).
+    #[schemars(range(min = 10_485_760))]
+    pub maximum_bytes_billed: Option<u64>,
+    /// The price of reading a TiB, such as `"6.25"`, for the costs that a plan shows.
+    pub price_per_tib: Option<Amount>,
+    /// The largest number of rows of a page (100000).
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub page_rows: Option<u32>,
+    /// The longest time of a refresh, with the time that its job waits (21600).
+    #[schemars(range(min = 60, max = 172_800))]
+    pub timeout_secs: Option<u32>,
+    /// Another server than Google's, such as the simulator.
+    pub endpoint: Option<String>,
+    /// Allows `http://` URLs on another machine (false).
+    pub insecure: Option<bool>,
+}

@@ -1,0 +1,97 @@
+//! Sources that are warehouses: they run SQL themselves.
+
+use serde::{Deserialize, Serialize};
+use throng_model::{Micros, SourceName};
+
+use crate::{HostPort, NotAHost, SecretRef};
+
+/// A warehouse. An audience whose `source` names it has SQL in the warehouse's dialect, which the
+/// warehouse runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarehouseSource {
+    /// Unique among the sources.
+    pub name: SourceName,
+    /// A description for people.
+    pub description: Option<String>,
+    /// The product, with its settings. In the JSON form they are fields of the source, and `type`
+    /// is the product.
+    #[serde(flatten)]
+    pub settings: WarehouseSettings,
+}
+
+impl WarehouseSource {
+    /// The longest time of a refresh that it runs, in seconds.
+    pub fn timeout_secs(&self) -> u32 {
+        match &self.settings {
+            WarehouseSettings::Bigquery(settings) => settings.timeout_secs,
+        }
+    }
+}
+
+/// A supported warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum WarehouseSettings {
+    /// Google BigQuery.
+    Bigquery(BigQuerySettings),
+}
+
+/// BigQuery: where jobs run, as whom, and how much they may read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BigQuerySettings {
+    /// The project that runs the jobs and pays for them.
+    pub project: String,
+    /// The location of the jobs and of the tables, such as `EU`.
+    pub location: String,
+    /// The dataset of tables that the SQL names without one.
+    pub dataset: Option<String>,
+    /// The JSON file with the key of a service account. Exactly one of this and `metadata_url` is
+    /// set.
+    pub credentials: Option<SecretRef>,
+    /// Another server for access tokens of the service account than Google's.
+    pub token_url: Option<String>,
+    /// The metadata server that returns access tokens of the machine's or pod's identity.
+    pub metadata_url: Option<String>,
+    /// A job that would read more bytes is refused by BigQuery, and costs nothing.
+    pub maximum_bytes_billed: u64,
+    /// The price of reading a TiB, for the costs that a plan shows.
+    pub price_per_tib: Option<Micros>,
+    /// The largest number of rows of a page.
+    pub page_rows: u32,
+    /// The longest time of a refresh, with the time that its job waits; in seconds.
+    pub timeout_secs: u32,
+    /// Another server than Google's, such as the simulator.
+    pub endpoint: Option<String>,
+    /// Whether `endpoint` and `token_url` may be on another machine without TLS.
+    pub insecure: bool,
+}
+
+const ENDPOINT: &str = "https://bigquery.googleapis.com";
+const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
+
+impl BigQuerySettings {
+    /// The URL of the API.
+    pub fn api_url(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or(ENDPOINT)
+    }
+
+    /// The URL of the server that issues access tokens.
+    pub fn token_url(&self) -> &str {
+        self.metadata_url.as_deref().or(self.token_url.as_deref()).unwrap_or(TOKEN_URL)
+    }
+
+    /// The servers that are called.
+    ///
+    /// # Errors
+    /// [`NotAHost`] if a URL is invalid; never for a checked spec.
+    pub fn servers(&self) -> Result<[HostPort; 2], NotAHost> {
+        Ok([HostPort::of_url(self.api_url())?, HostPort::of_url(self.token_url())?])
+    }
+}
+
+/// Whether a text can be a name in a URL of BigQuery as it is.
+pub(crate) fn is_plain_name(text: &str) -> bool {
+    (1..=300).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+        && !text.bytes().all(|b| b == b'.')
+}
