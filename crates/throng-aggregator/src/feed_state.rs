@@ -153,6 +153,8 @@ fn keyframe(partition: u32, feed: &PartitionFeed) -> Frame {
 
 #[cfg(test)]
 mod tests {
+    use throng_feed::PassRate;
+
     use super::*;
 
     fn frame(epoch: u64, version: u64, base: Option<u64>, actual: i64) -> Frame {
@@ -163,6 +165,7 @@ mod tests {
             actual: Micros(actual),
             in_flight: Micros(1),
             flags: 0,
+            pass_rate: PassRate::ALL,
         };
         let at = Timestamp(version as i64);
         Frame {

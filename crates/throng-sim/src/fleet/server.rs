@@ -302,7 +302,7 @@ async fn follow_once(
         None => request,
     };
     let request =
-        http.get(format!("{}/v1/feed?format=2&gate=ad-server-{number:04}", config.feed_url));
+        http.get(format!("{}/v1/feed?format=3&gate=ad-server-{number:04}", config.feed_url));
     let response = with_token(request).send().await?.error_for_status()?;
     let mut stream = response.bytes_stream();
     let mut buffer = Vec::new();
