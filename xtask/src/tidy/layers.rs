@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-spec",
         "throng-membership",
         "throng-feed",
+        "throng-rates",
         "throng-store",
         "throng-api",
         "throng-http",
