@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupName, Timestamp};
 
+use crate::money::{EventMoney, MoneyProblem, placement_problem};
 use crate::time_unit::unit_of;
 
 /// The longest id.
@@ -58,6 +59,10 @@ pub struct Event {
     pub at: Timestamp,
     /// On impressions and clicks: when the insertion was made.
     pub inserted_at: Option<Timestamp>,
+    /// Its own price and, on insertions, its own rates.
+    pub money: EventMoney,
+    /// On insertions: where the ad is shown, as the sender names it. No amount depends on it.
+    pub placement: Option<String>,
 }
 
 /// Why one event is rejected. The others of the same request are not affected.
@@ -85,6 +90,10 @@ impl EventProblem {
         self
     }
 
+    fn of_money(problem: MoneyProblem) -> Self {
+        Self::new(problem.field, problem.message, problem.help)
+    }
+
     /// The ad group is not in the applied spec. `nearest`: a similar name in it, if there is one.
     pub fn unknown_ad_group(name: &AdGroupName, nearest: Option<&AdGroupName>) -> Self {
         let help = match nearest {
@@ -96,8 +105,19 @@ impl EventProblem {
 }
 
 /// The fields of an event in JSON.
-pub(crate) const FIELDS: [&str; 6] =
-    ["id", "kind", "ad_group", "insertion_id", "at", "inserted_at"];
+pub(crate) const FIELDS: [&str; 11] = [
+    "id",
+    "kind",
+    "ad_group",
+    "insertion_id",
+    "at",
+    "inserted_at",
+    "price",
+    "cpm",
+    "impression_rate",
+    "action_rate",
+    "placement",
+];
 
 /// The events of one request. Memory: at most some 20 bytes for each byte of the request, and the
 /// first [`MAX_PROBLEMS`] problems.
@@ -170,7 +190,13 @@ pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
     if let Some(insertion) = &event.insertion_id {
         length("insertion_id", insertion)?;
     }
-    Ok(event)
+    let is_insertion = event.kind == EventKind::Insertion;
+    let placement = event.placement.as_deref().unwrap_or_default();
+    let placement = || placement_problem(placement.as_bytes(), is_insertion);
+    match event.money.problem(is_insertion).or_else(placement) {
+        Some(problem) => Err(EventProblem::of_money(problem)),
+        None => Ok(event),
+    }
 }
 
 /// `inserted_at` of an event that happened `at`, unless it is out of bounds.

@@ -9,7 +9,7 @@ use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp, a
 
 use crate::{
     AdGroupConfig, BilledEvent, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind,
-    IdFile, IdRun, events_to_record, parse_ndjson, parse_protobuf, read_record,
+    EventMoney, IdFile, IdRun, events_to_record, parse_ndjson, parse_protobuf, read_record,
 };
 
 #[cfg(test)]
@@ -47,10 +47,14 @@ pub fn events_ndjson_seeds() -> Vec<Vec<u8>> {
         r#"{"id":"i1","kind":"insertion","ad_group":"red","at":"2026-01-01T00:00:00Z"}"#;
     let impression = r#"{"id":"v1","kind":"impression","ad_group":"red","at":1767225601000000,"insertion_id":"i1","inserted_at":"2026-01-01T00:00:00.5Z"}"#;
     let click = r#"{"id":"c\u00e41","kind":"click","ad_group":"blue","at":1767225602000000}"#;
+    let priced = r#"{"id":"i2","kind":"insertion","ad_group":"red","at":1767225602000000,"insertion_id":"i2","cpm":"2.5","impression_rate":0.8,"action_rate":1e-2,"placement":"home"}"#;
+    let cleared =
+        r#"{"id":"c2","kind":"click","ad_group":"blue","at":1767225603000000,"price":"0.10"}"#;
     [
         format!("{insertion}\n{impression}\n{click}\n"),
         format!("\u{feff}\r\n{click}\r\n\r{insertion}"),
         format!(" [{insertion}, {impression} ,\n{click}]\n"),
+        format!("{priced}\n{cleared}\n"),
         r#"[{"a":[1,{"b":"]}"}]},-1.5e300,null,"x"]"#.to_owned(),
     ]
     .map(String::into_bytes)
@@ -71,6 +75,7 @@ pub fn event_record(bytes: &[u8]) {
         let _ = (event.kind(), event.plausible_inserted_at());
         let _ = event.is_sound(NOW, Duration::from_secs(24 * 3_600));
         let _ = (event.id.as_str(), event.ad_group.as_str(), event.insertion_id.as_str());
+        let _ = (event.money.price_nanos(), event.placement.as_str());
     });
 }
 
@@ -153,9 +158,21 @@ fn events() -> Vec<Event> {
             insertion_id: id.is_multiple_of(2).then(|| format!("i{id}")),
             at,
             inserted_at: (kind != EventKind::Insertion).then(|| at.minus(Duration::from_secs(7))),
+            money: EventMoney::NONE,
+            placement: None,
         }
     };
+    let terms = EventMoney::NONE.with_price_nanos(2_500_000).with_impression_rate(800_000_000);
+    let insertion = Event {
+        insertion_id: Some("i8".to_owned()),
+        money: terms.with_action_rate(20_000_000),
+        placement: Some("home".to_owned()),
+        ..event(7, EventKind::Insertion, "red")
+    };
+    let cleared = EventMoney::NONE.with_price_nanos(130_001_500);
     vec![
+        insertion,
+        Event { money: cleared, ..event(8, EventKind::Impression, "red") },
         event(1, EventKind::Insertion, "red"),
         event(2, EventKind::Insertion, "blue"),
         event(3, EventKind::Impression, "red"),

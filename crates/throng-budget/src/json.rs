@@ -9,6 +9,7 @@ use throng_model::Timestamp;
 use crate::event::{
     EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, missing, unknown_kind,
 };
+use crate::money::{CPM_PER_UNIT, EventMoney, MAX_PRICE_NANOS, PER_UNIT, rate_of, scaled};
 use crate::time_unit::{float_in_micros, in_micros};
 use crate::{Event, EventKind};
 
@@ -190,7 +191,64 @@ impl Fields {
             insertion_id: self.text("insertion_id")?.map(str::to_owned),
             at: time("at", at)?,
             inserted_at,
+            money: self.money()?,
+            placement: self.placement()?,
         })
+    }
+
+    fn placement(&self) -> Result<Option<String>, EventProblem> {
+        match self.text("placement")? {
+            // In a record it would be no placement.
+            Some("") => Err(EventProblem::new("placement", "is empty", "leave it out")),
+            placement => Ok(placement.map(str::to_owned)),
+        }
+    }
+
+    fn money(&self) -> Result<EventMoney, EventProblem> {
+        let mut money = EventMoney::NONE;
+        let price = self.number("price", PER_UNIT)?;
+        // The millionths of a price per thousand are the billionths of the price of one.
+        let cpm = self.number("cpm", CPM_PER_UNIT)?;
+        if price.is_some() && cpm.is_some() {
+            let message = "is sent together with a price";
+            let help = "send `price`, of one event, or `cpm`, of a thousand, and not both";
+            return Err(EventProblem::new("cpm", message, help));
+        }
+        if cpm.is_some_and(|nanos| !(0..=MAX_PRICE_NANOS).contains(&nanos)) {
+            let help = "send the price of a thousand in units of the advertiser's currency";
+            return Err(EventProblem::new("cpm", "is not between 0 and 100,000,000,000", help));
+        }
+        if let Some(nanos) = price.or(cpm) {
+            money = money.with_price_nanos(nanos);
+        }
+        if let Some(rate) = self.number("impression_rate", PER_UNIT)? {
+            money = money.with_impression_rate(rate_of(rate));
+        }
+        if let Some(rate) = self.number("action_rate", PER_UNIT)? {
+            money = money.with_action_rate(rate_of(rate));
+        }
+        Ok(money)
+    }
+
+    /// A decimal number, as a number or as text, times a power of ten; saturates. A number with more digits
+    /// than that is rounded, as it may be the result of a division; a text with more is refused.
+    fn number(&self, name: &str, scale: i64) -> Result<Option<i64>, EventProblem> {
+        let invalid = |message: &str| {
+            let digits = scale.ilog10();
+            let help =
+                format!("write a number like 0.25, with at most {digits} digits after the point");
+            EventProblem::new(name, message, help)
+        };
+        match self.value(name) {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Whole(number)) => Ok(Some(number.saturating_mul(scale))),
+            Some(Scalar::Huge) => Ok(Some(i64::MAX)),
+            Some(Scalar::Float(number)) => Ok(Some((number * scale as f64).round() as i64)),
+            Some(Scalar::Text(text)) => {
+                scaled(text, scale).map(Some).ok_or_else(|| invalid("is not a decimal number"))
+            }
+            Some(Scalar::Other) => Err(invalid("is neither a number nor text")),
+        }
     }
 }
 
@@ -446,6 +504,73 @@ invalid
         assert_eq!((parsed.events.len(), parsed.refused), (0, 1));
         let problem = &parsed.problems[0];
         assert_eq!((&*problem.field, &*problem.message), ("kind", "occurs twice"));
+    }
+
+    fn with(fields: &str) -> Result<Event, EventProblem> {
+        let line =
+            line("a").replace("click", "insertion").replacen('{', &format!("{{{fields},"), 1);
+        let mut parsed = parse_ndjson(line.as_bytes());
+        parsed.events.pop().map(|(_, event)| event).ok_or_else(|| parsed.problems.remove(0))
+    }
+
+    #[test]
+    fn prices_and_rates_are_exact() {
+        for (fields, nanos) in [
+            (r#""price":0.10"#, 100_000_000),
+            (r#""price":"0.10""#, 100_000_000),
+            (r#""price":2"#, 2_000_000_000),
+            (r#""price":0"#, 0),
+            (r#""price":-0.0"#, 0),
+            (r#""price":0.000000001"#, 1),
+            (r#""price":"99999999.999999999""#, 99_999_999_999_999_999),
+            (r#""price":0.0033333333333333335"#, 3_333_333),
+            (r#""cpm":2.5"#, 2_500_000),
+            (r#""cpm":"0.000001""#, 1),
+            (r#""cpm":130"#, 130_000_000),
+        ] {
+            let money = with(fields).unwrap().money;
+            assert_eq!(money, EventMoney::NONE.with_price_nanos(nanos), "{fields}");
+        }
+        let event = with(r#""impression_rate":0.8,"action_rate":"0.02","placement":"home""#);
+        let rates = EventMoney::NONE.with_impression_rate(800_000_000).with_action_rate(20_000_000);
+        let event = event.unwrap();
+        assert_eq!((event.money, event.placement.as_deref()), (rates, Some("home")));
+        let none = with(r#""price":null,"cpm":null,"impression_rate":null,"placement":null"#);
+        let none = none.unwrap();
+        assert!(none.money.is_none() && none.placement.is_none());
+    }
+
+    #[test]
+    fn wrong_prices_and_rates_are_refused_with_their_field() {
+        for (fields, field) in [
+            (r#""price":-0.1"#, "price"),
+            (r#""price":1e300"#, "price"),
+            (r#""price":100000001"#, "price"),
+            (r#""price":99999999999999999999"#, "price"),
+            (r#""price":"12,50""#, "price"),
+            (r#""price":"$1""#, "price"),
+            (r#""price":true"#, "price"),
+            (r#""price":"0.0000000001""#, "price"),
+            (r#""cpm":[1]"#, "cpm"),
+            (r#""cpm":-1"#, "cpm"),
+            (r#""price":1,"cpm":1"#, "cpm"),
+            (r#""impression_rate":1.5"#, "impression_rate"),
+            (r#""impression_rate":80"#, "impression_rate"),
+            (r#""action_rate":-0.1"#, "action_rate"),
+            (r#""action_rate":"2%""#, "action_rate"),
+            ("\"placement\":\"\"", "placement"),
+            (r#""placement":"Home feed""#, "placement"),
+            (r#""placement":7"#, "placement"),
+        ] {
+            assert_eq!(with(fields).unwrap_err().field, field, "{fields}");
+        }
+        let click = line("a").replacen('{', r#"{"price":0.5,"#, 1);
+        assert_eq!(parse_ndjson(click.as_bytes()).events.len(), 1, "a clearing price");
+        for field in [r#""impression_rate":0.5"#, r#""action_rate":0.5"#, r#""placement":"home""#] {
+            let click = line("a").replacen('{', &format!("{{{field},"), 1);
+            let parsed = parse_ndjson(click.as_bytes());
+            assert_eq!(parsed.problems[0].message, "is a field of insertions", "{field}");
+        }
     }
 
     #[test]

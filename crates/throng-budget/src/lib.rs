@@ -7,6 +7,8 @@
 //!   10-second tumbling windows: one update per event
 //! * in-flight spend = Σ over windows of expected × survival(age), where survival is the share of
 //!   outcomes that come after that age ([`Survival`])
+//! * an insertion may carry its own price and rates ([`EventMoney`]), and an outcome its own price
+//! * an outcome that names its insertion settles it: what that was expected to earn is no longer in flight
 //! * an ad group is open while actual + in flight < budget
 //!
 //! The formula is Pinterest's ("Using Kafka Streams API for predictive budgeting", 2017), where
@@ -18,6 +20,7 @@ mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod json;
+mod money;
 mod protobuf;
 mod record;
 mod time_unit;
@@ -34,5 +37,6 @@ pub use event::{
     MAX_PROBLEMS, ParsedEvents,
 };
 pub use json::parse_ndjson;
+pub use money::{EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE};
 pub use protobuf::{events_to_record, parse_protobuf};
 pub use record::{EventRef, RecordError, Text, read_record};

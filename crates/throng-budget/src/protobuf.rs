@@ -36,6 +36,8 @@ fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
         insertion_id: Some(raw.insertion_id.as_str().to_owned()).filter(|id| !id.is_empty()),
         at: raw.at,
         inserted_at: raw.inserted_at,
+        money: raw.money,
+        placement: Some(raw.placement.as_str().to_owned()).filter(|text| !text.is_empty()),
     })
 }
 
@@ -43,7 +45,7 @@ impl Event {
     /// Appends the event as field 1 of an `Events` message, without a copy of its texts.
     fn encode(&self, out: &mut Vec<u8>) {
         use prost::encoding::{
-            WireType, encode_key, encode_varint, encoded_len_varint, int32, int64,
+            WireType, encode_key, encode_varint, encoded_len_varint, int32, int64, uint32,
         };
         let kind = self.kind.number();
         // Keys of the fields 1 to 15 take one byte.
@@ -55,12 +57,22 @@ impl Event {
             |tag: u32, value: i64| if value == 0 { 0 } else { int64::encoded_len(tag, &value) };
         let insertion = self.insertion_id.as_deref().unwrap_or_default();
         let inserted_at = self.inserted_at.map_or(0, |at| at.0);
+        let placement = self.placement.as_deref().unwrap_or_default();
+        // Those that the event does not carry are left out, so that the ad group's count; zero is written.
+        let price = self.money.price_nanos();
+        let rates = [(8, self.money.impression_rate()), (9, self.money.action_rate())];
+        let rate_length = |(tag, rate): &(u32, Option<u32>)| {
+            rate.as_ref().map_or(0, |rate| uint32::encoded_len(*tag, rate))
+        };
         let length = text(&self.id)
             + int32::encoded_len(2, &kind)
             + text(self.ad_group.as_str())
             + text(insertion)
             + number(5, self.at.0)
-            + number(6, inserted_at);
+            + number(6, inserted_at)
+            + price.as_ref().map_or(0, |price| int64::encoded_len(7, price))
+            + rates.iter().map(rate_length).sum::<usize>()
+            + text(placement);
         encode_key(1, WireType::LengthDelimited, out);
         encode_varint(length as u64, out);
         let mut put = |tag: u32, text: &str| {
@@ -73,10 +85,19 @@ impl Event {
         put(1, &self.id);
         put(3, self.ad_group.as_str());
         put(4, insertion);
+        put(10, placement);
         int32::encode(2, &kind, out);
         for (tag, value) in [(5, self.at.0), (6, inserted_at)] {
             if value != 0 {
                 int64::encode(tag, &value, out);
+            }
+        }
+        if let Some(price) = &price {
+            int64::encode(7, price, out);
+        }
+        for (tag, rate) in &rates {
+            if let Some(rate) = rate {
+                uint32::encode(*tag, rate, out);
             }
         }
     }
@@ -95,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::event::{MAX_INSERTION_AGE, MAX_PROBLEMS};
-    use crate::{EventKind, parse_ndjson};
+    use crate::{EventKind, EventMoney, MAX_PRICE_NANOS, RATE_ONE, parse_ndjson};
 
     fn event() -> Event {
         Event {
@@ -105,6 +126,8 @@ mod tests {
             insertion_id: Some("i1".into()),
             at: Timestamp(2_000_000),
             inserted_at: Some(Timestamp(1_000_000)),
+            money: EventMoney::NONE,
+            placement: None,
         }
     }
 
@@ -116,6 +139,43 @@ mod tests {
         assert_eq!(parsed.events, [(1, event()), (2, plain)]);
         assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
         assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
+    }
+
+    #[test]
+    fn money_and_placement_are_read_back() {
+        let none = EventMoney::NONE;
+        let all = none.with_impression_rate(RATE_ONE).with_action_rate(20_000_000);
+        let insertion = |money| Event {
+            kind: EventKind::Insertion,
+            inserted_at: None,
+            money,
+            placement: Some("home-feed".into()),
+            ..event()
+        };
+        let events = [
+            insertion(all.with_price_nanos(MAX_PRICE_NANOS)),
+            insertion(none.with_price_nanos(0).with_impression_rate(0)),
+            insertion(none.with_action_rate(0)),
+            Event { money: none.with_price_nanos(130_001_500), ..event() },
+        ];
+        let parsed = parse_protobuf(&events_to_record(&events)).unwrap();
+        let numbered: Vec<(usize, Event)> = (1..).zip(events).collect();
+        assert_eq!((parsed.events, parsed.refused), (numbered, 0));
+        let wrong = [
+            (Event { money: none.with_price_nanos(-1), ..event() }, "price"),
+            (Event { money: all, ..event() }, "impression_rate"),
+            (Event { placement: Some("home".into()), ..event() }, "placement"),
+            (insertion(all.with_action_rate(RATE_ONE + 1)), "action_rate"),
+            (Event { placement: Some("Home feed".into()), ..insertion(none) }, "placement"),
+        ];
+        for (event, field) in wrong {
+            let record = events_to_record([&event]);
+            let parsed = parse_protobuf(&record).unwrap();
+            assert_eq!((parsed.refused, &*parsed.problems[0].field), (1, field));
+            let mut read = Vec::new();
+            read_record(&record, |event| read.push(event)).unwrap();
+            assert!(!read[0].is_sound(event.at, crate::DEFAULT_DEDUPE_WINDOW), "{field}");
+        }
     }
 
     #[test]

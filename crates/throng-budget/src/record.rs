@@ -6,6 +6,7 @@ use std::time::Duration;
 use throng_model::Timestamp;
 
 use crate::event::{MAX_AHEAD, MAX_ID_BYTES, plausible};
+use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
 /// Text in a record: UTF-8, which was verified when it was read.
@@ -53,6 +54,10 @@ pub struct EventRef<'a> {
     pub at: Timestamp,
     /// When the insertion was made, if the event has that.
     pub inserted_at: Option<Timestamp>,
+    /// See [`crate::Event::money`].
+    pub money: EventMoney,
+    /// See [`crate::Event::placement`]; empty if it has none.
+    pub placement: Text<'a>,
 }
 
 impl<'a> From<&'a Event> for EventRef<'a> {
@@ -64,6 +69,8 @@ impl<'a> From<&'a Event> for EventRef<'a> {
             insertion_id: event.insertion_id.as_deref().unwrap_or_default().into(),
             at: event.at,
             inserted_at: event.inserted_at,
+            money: event.money,
+            placement: event.placement.as_deref().unwrap_or_default().into(),
         }
     }
 }
@@ -97,6 +104,18 @@ impl EventRef<'_> {
             && id.contains(&self.id.0.len())
             && self.insertion_id.0.len() <= MAX_ID_BYTES
             && ages.contains(&now.0.saturating_sub(self.at.0))
+            && self.has_sound_money()
+    }
+
+    #[inline]
+    fn has_sound_money(&self) -> bool {
+        // Most events carry neither.
+        if self.money.is_none() && self.placement.0.is_empty() {
+            return true;
+        }
+        let is_insertion = self.kind() == Some(EventKind::Insertion);
+        self.money.problem(is_insertion).is_none()
+            && placement_problem(self.placement.0, is_insertion).is_none()
     }
 }
 
@@ -138,6 +157,7 @@ pub fn read_record<'a>(
 fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     let (mut id, mut ad_group, mut insertion_id) = <(Text, Text, Text)>::default();
     let (mut kind_number, mut at, mut inserted_at) = (0, 0, 0);
+    let (mut money, mut placement) = (EventMoney::NONE, Text::default());
     let mut fields = Fields { rest: bytes };
     while let Some((number, value)) = fields.next()? {
         match number {
@@ -148,12 +168,17 @@ fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
             4 => insertion_id = value.text(number)?,
             5 => at = value.number(number)?,
             6 => inserted_at = value.number(number)?,
+            7 => money = money.with_price_nanos(value.number(number)?),
+            // As with an enum: the low 32 bits.
+            8 => money = money.with_impression_rate(value.number(number)? as u32),
+            9 => money = money.with_action_rate(value.number(number)? as u32),
+            10 => placement = value.text(number)?,
             _ => {}
         }
     }
     let inserted_at = (inserted_at != 0).then_some(Timestamp(inserted_at));
     let at = Timestamp(at);
-    Ok(EventRef { id, kind_number, ad_group, insertion_id, at, inserted_at })
+    Ok(EventRef { id, kind_number, ad_group, insertion_id, at, inserted_at, money, placement })
 }
 
 /// An encoded value. Numbers of fixed width are skipped.
@@ -297,6 +322,14 @@ mod tests {
         at_micros: i64,
         #[prost(int64, tag = "6")]
         inserted_at_micros: i64,
+        #[prost(int64, optional, tag = "7")]
+        price_nanos: Option<i64>,
+        #[prost(uint32, optional, tag = "8")]
+        impression_rate_billionths: Option<u32>,
+        #[prost(uint32, optional, tag = "9")]
+        action_rate_billionths: Option<u32>,
+        #[prost(string, tag = "10")]
+        placement: String,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -310,20 +343,73 @@ mod tests {
             == (&*theirs.id, &*theirs.ad_group, &*theirs.insertion_id)
             && (ours.kind_number, ours.at.0) == (theirs.kind, theirs.at_micros)
             && ours.inserted_at.map_or(0, |at| at.0) == theirs.inserted_at_micros
+            && ours.money == money(theirs)
+            && ours.placement.as_str() == theirs.placement
+    }
+
+    fn money(event: &WireEvent) -> EventMoney {
+        let mut money = EventMoney::NONE;
+        if let Some(price) = event.price_nanos {
+            money = money.with_price_nanos(price);
+        }
+        if let Some(rate) = event.impression_rate_billionths {
+            money = money.with_impression_rate(rate);
+        }
+        if let Some(rate) = event.action_rate_billionths {
+            money = money.with_action_rate(rate);
+        }
+        money
     }
 
     fn wire_event() -> impl Strategy<Value = WireEvent> {
-        let texts = ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}");
-        (texts, any::<i32>(), any::<i64>(), any::<i64>()).prop_map(
-            |((id, ad_group, insertion_id), kind, at_micros, inserted_at_micros)| WireEvent {
-                id,
+        let texts = ("\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}", "\\PC{0,20}");
+        let money = any::<(Option<i64>, Option<u32>, Option<u32>)>();
+        (texts, any::<i32>(), any::<i64>(), any::<i64>(), money).prop_map(
+            |(
+                (id, ad_group, insertion_id, placement),
                 kind,
-                ad_group,
-                insertion_id,
                 at_micros,
                 inserted_at_micros,
+                money,
+            )| {
+                WireEvent {
+                    id,
+                    kind,
+                    ad_group,
+                    insertion_id,
+                    at_micros,
+                    inserted_at_micros,
+                    price_nanos: money.0,
+                    impression_rate_billionths: money.1,
+                    action_rate_billionths: money.2,
+                    placement,
+                }
             },
         )
+    }
+
+    /// A record as a version wrote it in which events had no price: the same event, at the ad group's terms.
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let record = [
+            0x0a, 0x1c, 0x0a, 0x02, b'e', b'1', 0x1a, 0x05, b's', b'h', b'o', b'e', b's', 0x22,
+            0x02, b'i', b'1', 0x10, 0x03, 0x28, 0x80, 0x89, 0x7a, 0x30, 0xc0, 0x84, 0x3d, 0xa2,
+            0x01, 0x00,
+        ];
+        let mut read = Vec::new();
+        assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
+        let event = EventRef {
+            id: "e1".into(),
+            kind_number: 3,
+            ad_group: "shoes".into(),
+            insertion_id: "i1".into(),
+            at: Timestamp(2_000_000),
+            inserted_at: Some(Timestamp(1_000_000)),
+            money: EventMoney::NONE,
+            placement: Text::default(),
+        };
+        assert_eq!(read, [event]);
+        assert!(event.is_sound(Timestamp(3_000_000), crate::DEFAULT_DEDUPE_WINDOW));
     }
 
     #[test]

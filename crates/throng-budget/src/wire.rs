@@ -64,6 +64,11 @@ pub(crate) struct Checkpoint {
     /// The number of the next one.
     #[prost(uint64, tag = "20")]
     pub(crate) next_slice_file: u64,
+    /// Open insertions, and the newest block of windows that has had one.
+    #[prost(bytes = "vec", tag = "21")]
+    pub(crate) open: Vec<u8>,
+    #[prost(sint64, optional, tag = "22")]
+    pub(crate) open_block: Option<i64>,
 }
 
 /// A file of closed slices, as a checkpoint names it.
@@ -165,6 +170,7 @@ pub(crate) struct AdGroup {
     pub(crate) folded: i64,
     #[prost(message, repeated, tag = "11")]
     pub(crate) prices: Vec<Price>,
+    /// Up to format 4: whether outcomes settle their own insertions.
     #[prost(bool, tag = "12")]
     pub(crate) settles: bool,
     /// Since when the ad group is not configured.
@@ -182,6 +188,11 @@ pub(crate) struct AdGroup {
     pub(crate) first_slice_file: u64,
     #[prost(sint64, optional, tag = "18")]
     pub(crate) kept_from: Option<i64>,
+    /// How many outcomes have settled their own insertions, and how many could not.
+    #[prost(uint32, tag = "19")]
+    pub(crate) settled_outcomes: u32,
+    #[prost(uint32, tag = "20")]
+    pub(crate) other_outcomes: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -198,15 +209,21 @@ pub(crate) struct Price {
 pub(crate) struct Window {
     #[prost(sint64, tag = "1")]
     pub(crate) number: i64,
+    /// Without what has an outcome; up to format 4 with it.
     #[prost(sint64, tag = "2")]
     pub(crate) expected: i64,
     /// Outcomes by delay bucket, not yet learned from: (bucket, count) pairs in turn.
     #[prost(uint32, repeated, tag = "3")]
     pub(crate) outcomes: Vec<u32>,
+    /// The part of `expected` whose insertions may be named and are not among the open ones.
     #[prost(sint64, tag = "4")]
     pub(crate) linked: i64,
+    /// Up to format 4: the part of `linked` that has an outcome.
     #[prost(sint64, tag = "5")]
     pub(crate) settled: i64,
+    /// `expected`, each insertion times the probability that it has an outcome.
+    #[prost(sint64, optional, tag = "6")]
+    pub(crate) weighted: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

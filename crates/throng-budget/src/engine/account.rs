@@ -6,8 +6,10 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
 
-use crate::AdGroupConfig;
+use crate::money::{MAX_PRICE_NANOS, expected_micros, rate_in_billionths};
+use crate::{AdGroupConfig, BilledEvent, EventMoney};
 
+use super::open::OpenInsertion;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
 use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
@@ -33,24 +35,53 @@ pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
 /// Expected spend of the ads inserted in ten seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Window {
+    /// That of insertions that are not known to have an outcome.
     pub(super) expected: i64,
-    /// The part of it whose insertions have an `insertion_id`.
-    pub(super) linked: i64,
-    /// The part of that whose outcomes have come.
-    pub(super) settled: i64,
+    /// The same, each insertion times the probability that it has an outcome.
+    pub(super) weighted: i64,
+    /// The part of `expected` whose outcomes name insertions that are not among the open ones: an earlier
+    /// version has counted them.
+    pub(super) earlier: i64,
     /// Outcomes so far as (delay bucket, count).
     pub(super) outcomes: Vec<(u32, u32)>,
 }
 
-/// What is known of the outcome of an insertion when it is added.
+impl Window {
+    /// Takes an insertion out that has an outcome.
+    fn settle(&mut self, expected: i64, weighted: i64) {
+        self.expected = self.expected.saturating_sub(expected).max(0);
+        self.weighted = self.weighted.saturating_sub(weighted).clamp(0, self.expected);
+    }
+
+    /// The mean probability that its insertions have an outcome, weighted by what they earn.
+    fn rate(&self) -> f64 {
+        if self.expected <= 0 {
+            return 0.0;
+        }
+        (self.weighted as f64 / self.expected as f64).clamp(0.0, 1.0)
+    }
+}
+
+/// What an insertion is expected to earn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InsertionLink {
-    /// It has no `insertion_id`, so no outcome can name it.
+pub(super) struct Terms {
+    pub(super) expected: i64,
+    /// Its price in billionths, if it carries a price or a rate itself.
+    pub(super) price_nanos: Option<i64>,
+}
+
+/// What an outcome says of its insertion.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum OutcomeLink {
+    /// It names no insertion.
     None,
-    /// Its outcome may name it.
-    Linked,
-    /// Its outcome has come before it.
-    Settled,
+    /// It names one that is not known, or that has had an outcome.
+    Unknown,
+    /// It is the first of an open insertion.
+    Open(OpenInsertion),
+    /// It is the first of an insertion that counted, at this price, and is not open: it was open for too long,
+    /// or was counted by an earlier version.
+    Closed(Amount),
 }
 
 /// Something that is paid for.
@@ -58,16 +89,40 @@ pub(super) enum InsertionLink {
 pub(super) struct Outcome {
     /// When it happened.
     pub(super) at: Timestamp,
-    /// When its insertion was made, if the event has a plausible time for it.
+    /// When its insertion was made, if that is known and plausible.
     pub(super) inserted_at: Option<Timestamp>,
     /// The time of its record in the log.
     pub(super) logged_at: Timestamp,
     /// What is paid for it.
     pub(super) price: Amount,
-    /// It has an `insertion_id`.
-    pub(super) named: bool,
-    /// The insertion that it names is known, and this is its first outcome.
-    pub(super) settles: bool,
+    pub(super) link: OutcomeLink,
+}
+
+/// How many outcomes have settled their own insertion, and how many could not; each is halved when the sum
+/// reaches [`MAX_LINKS`], so that older ones count less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    pub(super) settled: u32,
+    pub(super) other: u32,
+}
+
+/// The sum at which [`Links`] are halved.
+pub(super) const MAX_LINKS: u32 = 1_024;
+
+impl Links {
+    fn add(&mut self, settles: bool) {
+        let count = if settles { &mut self.settled } else { &mut self.other };
+        *count = count.saturating_add(1);
+        if self.settled.saturating_add(self.other) >= MAX_LINKS {
+            (self.settled, self.other) = (self.settled / 2, self.other / 2);
+        }
+    }
+
+    /// The share of outcomes that settle their own insertion.
+    fn share(self) -> f64 {
+        let all = f64::from(self.settled) + f64::from(self.other);
+        if all > 0.0 { f64::from(self.settled) / all } else { 0.0 }
+    }
 }
 
 /// What ads that were inserted within three minutes were expected to earn, and what they have earned.
@@ -110,9 +165,8 @@ pub(super) struct Account {
     day: Option<(BudgetDay, i64, i64)>,
     pub(super) spend: Spend,
     pub(super) prices: Prices,
-    /// Whether outcomes name their insertions: then in-flight spend is that of insertions without an
-    /// outcome.
-    pub(super) settles: bool,
+    /// Whether outcomes settle their own insertions.
+    pub(super) links: Links,
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
@@ -130,7 +184,7 @@ impl Account {
             config,
             day: None,
             spend: Spend::default(),
-            settles: false,
+            links: Links::default(),
             windows: Timeline::default(),
             delays: Delays::default(),
             intervals: Timeline::default(),
@@ -174,28 +228,70 @@ impl Account {
         }
     }
 
-    /// Whether an insertion of a moment can be added.
-    pub(super) fn insertion_fits(&mut self, at: Timestamp) -> bool {
-        let expected = self.expected_at(self.prices.at(at).amount);
-        let window = self.windows.get_mut(at.0.div_euclid(WINDOW_MICROS));
-        window.is_none_or(|window| window.expected.checked_add(expected).is_some())
+    /// What an insertion is expected to earn: by the price and the rates that it carries, and those of the ad
+    /// group for what it does not carry.
+    pub(super) fn terms(&self, at: Timestamp, money: EventMoney) -> Terms {
+        let price = self.prices.at(at).amount;
+        if money.is_none() {
+            return Terms { expected: self.expected_at(price), price_nanos: None };
+        }
+        let config = &self.config;
+        let impression_rate = money.impression_rate();
+        // Where impressions are billed, no action is needed to earn the price.
+        let action_rate = money.action_rate().filter(|_| config.billed == BilledEvent::Click);
+        let own = money.price_nanos().map(|nanos| nanos.clamp(0, MAX_PRICE_NANOS));
+        let is_own = own.is_some() || impression_rate.is_some() || action_rate.is_some();
+        // A price of the ad group that does not fit is far above that of any event.
+        let Some(price_nanos) = own.or_else(|| price.in_nanos()).filter(|_| is_own) else {
+            return Terms { expected: self.expected_at(price), price_nanos: None };
+        };
+        let impression_rate =
+            impression_rate.unwrap_or_else(|| rate_in_billionths(config.impression_rate));
+        let action_rate = action_rate.unwrap_or_else(|| rate_in_billionths(config.action_rate));
+        let expected = expected_micros(price_nanos, impression_rate, action_rate);
+        Terms { expected, price_nanos: Some(price_nanos) }
     }
 
-    /// An insertion: one window changes.
+    /// The probability that an insertion of the ad group has an outcome.
+    fn rate(&self) -> f64 {
+        (self.config.impression_rate * self.config.action_rate).clamp(0.0, 1.0)
+    }
+
+    /// What insertions of the ad group's own terms are expected to earn, times that probability.
+    pub(super) fn weighted_by_rate(&self, expected: i64) -> i64 {
+        (expected as f64 * self.rate()).round() as i64
+    }
+
+    /// What an insertion is expected to earn, times the probability that it has an outcome.
+    fn weighted(&self, terms: Terms) -> i64 {
+        let rate = match terms.price_nanos {
+            Some(nanos) if nanos > 0 => (terms.expected as f64 * 1_000.0 / nanos as f64).min(1.0),
+            _ => self.rate(),
+        };
+        (terms.expected as f64 * rate).round() as i64
+    }
+
+    /// Whether an insertion of a moment can be added.
+    pub(super) fn insertion_fits(&mut self, at: Timestamp, terms: Terms) -> bool {
+        let window = self.windows.get_mut(at.0.div_euclid(WINDOW_MICROS));
+        window.is_none_or(|window| window.expected.checked_add(terms.expected).is_some())
+    }
+
+    /// An insertion: one window changes. `is_settled`: its outcome has come before it.
     pub(super) fn insertion(
         &mut self,
         at: Timestamp,
-        link: InsertionLink,
+        terms: Terms,
+        is_settled: bool,
     ) -> Result<(), MoneyError> {
-        let expected = self.expected_at(self.prices.at(at).amount);
-        let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
-        window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
-        if link != InsertionLink::None {
-            window.linked += expected;
-        }
-        if link == InsertionLink::Settled {
-            window.settled += expected;
-            self.settles = true;
+        let Terms { expected, .. } = terms;
+        if is_settled {
+            self.links.add(true);
+        } else {
+            let weighted = self.weighted(terms);
+            let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
+            window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
+            window.weighted = window.weighted.saturating_add(weighted);
         }
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(expected);
@@ -215,32 +311,50 @@ impl Account {
         self.spend.add(at, price)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
-        if !outcome.named || inserted_at.is_none() {
-            // It is not known which insertion has its outcome now.
-            self.settles = false;
-        }
+        self.settle(outcome);
         if let Some(inserted_at) = inserted_at {
             // What matters is when the spend is known, so the delay ends with the record in the log.
             let delay = logged_at.0.saturating_sub(inserted_at.0);
             let (bucket, is_learned_from) = (bucket_of(delay), self.is_learned_from(delay));
-            let number = inserted_at.0.div_euclid(WINDOW_MICROS);
-            let expected = self.expected_at(price);
-            match self.windows.get_mut(number) {
-                Some(window) => {
-                    if is_learned_from {
-                        count(&mut window.outcomes, bucket as u32);
-                    }
-                    if outcome.settles {
-                        window.settled = window.settled.saturating_add(expected).min(window.linked);
-                        self.settles = true;
-                    }
-                }
+            match self.windows.get_mut(inserted_at.0.div_euclid(WINDOW_MICROS)) {
+                Some(window) if is_learned_from => count(&mut window.outcomes, bucket as u32),
                 // The window was closed, and learned from without this outcome.
                 None if is_learned_from => self.delays.add(bucket, 1.0),
-                None => {}
+                Some(_) | None => {}
             }
         }
         Ok(())
+    }
+
+    /// Takes the insertion of an outcome out of its window, if it is known which one that is.
+    fn settle(&mut self, outcome: &Outcome) {
+        let price = match outcome.link {
+            OutcomeLink::Unknown => return,
+            OutcomeLink::Open(open) => {
+                let terms = Terms { expected: open.expected, price_nanos: open.price_nanos };
+                let weighted = self.weighted(terms);
+                self.links.add(true);
+                if let Some(window) = self.windows.get_mut(open.window.into()) {
+                    window.settle(open.expected, weighted);
+                }
+                return;
+            }
+            OutcomeLink::Closed(price) => Some(price),
+            OutcomeLink::None => None,
+        };
+        let earlier = price.map_or(0, |price| self.expected_at(price));
+        let weighted = self.weighted_by_rate(earlier);
+        let Some(inserted_at) = outcome.inserted_at else { return self.links.add(false) };
+        // If its window is closed, nothing of it is in flight.
+        let Some(window) = self.windows.get_mut(inserted_at.0.div_euclid(WINDOW_MICROS)) else {
+            return;
+        };
+        let expected = earlier.min(window.earlier);
+        if expected > 0 {
+            window.settle(expected, weighted.min(expected));
+            window.earlier -= expected;
+        }
+        self.links.add(expected > 0);
     }
 
     /// Whether a delay is learned from. One beyond the horizon, and beyond half an hour, does not help to
@@ -275,7 +389,9 @@ impl Account {
 
     /// Expected spend that is still to come. Windows in the future (clocks differ) count in full.
     pub(super) fn in_flight(&self, now: Timestamp) -> Micros {
-        let rate = (self.config.impression_rate * self.config.action_rate).clamp(0.0, 1.0);
+        // Of insertions that are not known to have an outcome, a larger share will have one than of all
+        // insertions of that age: those that are known to have one, named × rate × (1 − later), are left out.
+        let named = self.links.share();
         let sum: f64 = self
             .windows
             .iter()
@@ -283,16 +399,11 @@ impl Account {
             .map(|(number, window)| {
                 let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
                 let later = self.survival.at(age);
-                if !self.settles || later <= 0.0 {
+                if named <= 0.0 || later <= 0.0 {
                     return window.expected as f64 * later;
                 }
-                // Of insertions that have no outcome yet, a larger share will have one than of all
-                // insertions of that age: the ones with an outcome, rate × (1 − later), are left out of
-                // the total.
-                let still = later / (1.0 - rate * (1.0 - later)).max(f64::MIN_POSITIVE);
-                let open = window.linked.saturating_sub(window.settled);
-                let other = window.expected.saturating_sub(window.linked);
-                other as f64 * later + open as f64 * still.min(1.0)
+                let open = 1.0 - named * window.rate() * (1.0 - later);
+                window.expected as f64 * (later / open.max(f64::MIN_POSITIVE)).min(1.0)
             })
             .sum();
         Micros(sum.round() as i64)

@@ -2,11 +2,13 @@
 
 use throng_model::{MoneyError, Timestamp};
 
-use crate::{BilledEvent, EventKind, EventRef};
+use crate::event::plausible;
+use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
-use super::account::{InsertionLink, Outcome};
+use super::account::{Outcome, OutcomeLink};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
+use super::open::OpenInsertion;
 use super::pooled::Pooled;
 use super::spend::Amount;
 use super::survival::bucket_of;
@@ -22,6 +24,9 @@ struct EventIds {
     event: Id,
     /// Of an insertion: that it counts. Of an outcome: that its insertion has had one.
     link: Option<Id>,
+    /// Of an insertion and of a billed event: by which the insertion is open, and by which it is known that it
+    /// has had its outcome.
+    open: Option<Id>,
 }
 
 impl Engine {
@@ -54,6 +59,7 @@ impl Engine {
         mut each: impl FnMut(usize, &Result<EventEffect, MoneyError>),
     ) -> EventCounts {
         let mut counts = EventCounts::default();
+        let (folded, not_joined) = (self.open.folded(), self.not_joined);
         let mut ahead = [(None, EventIds::default()); AHEAD];
         // Events of a message are often of one ad group. None has an empty name.
         let (mut name, mut key): (&[u8], _) = (&[], None);
@@ -69,6 +75,12 @@ impl Engine {
                 ahead[step % AHEAD] = (key, ids);
                 self.seen.prefetch(ids.event);
                 ids.link.into_iter().for_each(|id| self.seen.prefetch(id));
+                if let Some(open) = ids.open {
+                    self.open.prefetch(open);
+                    if ids.link != ids.open {
+                        self.seen.prefetch(open);
+                    }
+                }
             }
             let Some(index) = step.checked_sub(AHEAD) else { continue };
             let Some((event, logged_at)) = events.get(index) else { continue };
@@ -88,6 +100,8 @@ impl Engine {
                 }
             }
         }
+        counts.folded = self.open.folded() - folded;
+        counts.not_joined = self.not_joined - not_joined;
         counts
     }
 
@@ -96,14 +110,22 @@ impl Engine {
         let kind = event.kind_number;
         let id = id_of(seed, IdKind::Event(kind), event.id.as_bytes());
         let insertion = event.insertion_id.as_bytes();
-        let link = (!insertion.is_empty()).then(|| match event.kind() {
+        if insertion.is_empty() {
+            return EventIds { event: id, ..EventIds::default() };
+        }
+        let billed = self.accounts[account].config.billed.kind();
+        let outcome = |kind: i32| id_of(seed, IdKind::Outcome(kind), insertion);
+        match event.kind() {
             Some(EventKind::Insertion) => {
                 let price_since = self.accounts[account].prices.at(event.at).since;
-                id_of(seed, IdKind::Insertion { price_since }, insertion)
+                let link = id_of(seed, IdKind::Insertion { price_since }, insertion);
+                EventIds { event: id, link: Some(link), open: Some(outcome(billed.number())) }
             }
-            _ => id_of(seed, IdKind::Outcome(kind), insertion),
-        });
-        EventIds { event: id, link }
+            kind_of_outcome => {
+                let link = Some(outcome(kind));
+                EventIds { event: id, link, open: link.filter(|_| kind_of_outcome == Some(billed)) }
+            }
+        }
     }
 
     fn apply_at(
@@ -160,7 +182,8 @@ impl Engine {
             return Ok(EventEffect::Duplicate);
         }
         let account = &mut self.accounts[key.account];
-        if !account.insertion_fits(event.at) {
+        let terms = account.terms(event.at, event.money);
+        if !account.insertion_fits(event.at, terms) {
             // Its id is not remembered: it may fit when it is sent again.
             return Err(MoneyError::Overflow);
         }
@@ -168,17 +191,14 @@ impl Engine {
         self.seen.insert(ids.event, event.at, logged_at);
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
-        let outcome = IdKind::Outcome(billed.kind().number());
-        let has_outcome = || {
-            let id = id_of(key.seed, outcome, event.insertion_id.as_bytes());
-            self.seen.contains(id, event.at)
-        };
-        let link = match linked {
-            false => InsertionLink::None,
-            true if has_outcome() => InsertionLink::Settled,
-            true => InsertionLink::Linked,
-        };
-        self.accounts[key.account].insertion(event.at, link)?;
+        let open = ids.open.filter(|_| linked);
+        let is_settled = open.is_some_and(|id| self.seen.contains(id, event.at));
+        self.accounts[key.account].insertion(event.at, terms, is_settled)?;
+        if let Some(id) = open.filter(|_| !is_settled)
+            && let Some(insertion) = OpenInsertion::new(event.at, terms.expected, terms.price_nanos)
+        {
+            self.open.open(id, insertion);
+        }
         self.pooled(billed).insertion(event.at);
         Ok(EventEffect::Counted)
     }
@@ -193,12 +213,17 @@ impl Engine {
         if self.is_duplicate(ids, event) {
             return Ok(EventEffect::Duplicate);
         }
+        let open = ids.open.and_then(|id| self.open.get(id));
         // Senders can write any time there; one that is not plausible must not be learned from.
-        let inserted_at = event.plausible_inserted_at();
-        let known = ids.link.and_then(|_| self.price_of_insertion(key, event));
+        let inserted_at = event
+            .plausible_inserted_at()
+            .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
+        let known = ids.link.and_then(|_| self.price_of_insertion(key, event, open));
         let account = &self.accounts[key.account];
+        let own = event.money.price_nanos();
+        let own = own.map(|nanos| Amount::of_nanos(nanos.clamp(0, MAX_PRICE_NANOS)));
         // An event with a time in the future must not get a price of the future.
-        let price = known.unwrap_or_else(|| {
+        let price = own.or(known).unwrap_or_else(|| {
             account.prices.at(inserted_at.unwrap_or(event.at.min(logged_at))).amount
         });
         if !account.spend.fits(price) {
@@ -210,14 +235,24 @@ impl Engine {
         if once && !first {
             return Ok(EventEffect::Repeated);
         }
-        self.accounts[key.account].outcome(&Outcome {
-            at: event.at,
-            inserted_at,
-            logged_at,
-            price,
-            named: ids.link.is_some(),
-            settles: first && known.is_some(),
-        })?;
+        let link = match (ids.open, open, known) {
+            (None, ..) => OutcomeLink::None,
+            (Some(id), Some(open), _) if first => {
+                // Without that, a second click would be billed at another price than the first.
+                match once || open.price_nanos.is_none() {
+                    true => self.open.remove(id),
+                    false => self.open.keep_price(id),
+                }
+                OutcomeLink::Open(open)
+            }
+            (Some(_), None, Some(price)) if first => {
+                self.not_joined += 1;
+                OutcomeLink::Closed(price)
+            }
+            _ => OutcomeLink::Unknown,
+        };
+        let outcome = Outcome { at: event.at, inserted_at, logged_at, price, link };
+        self.accounts[key.account].outcome(&outcome)?;
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);
             if self.accounts[key.account].is_learned_from(delay) {
@@ -227,14 +262,26 @@ impl Engine {
         Ok(EventEffect::Counted)
     }
 
-    /// The price that the insertion of an outcome was made with; `None` if the insertion is not known.
-    fn price_of_insertion(&self, key: AccountKey, event: &EventRef<'_>) -> Option<Amount> {
+    /// The price that the insertion of an outcome was made with; `None` if the insertion is not known. `open`:
+    /// the insertion, if it is open.
+    fn price_of_insertion(
+        &self,
+        key: AccountKey,
+        event: &EventRef<'_>,
+        open: Option<OpenInsertion>,
+    ) -> Option<Amount> {
+        let prices = &self.accounts[key.account].prices;
+        if let Some(open) = open
+            && let Some(price) = open.price_nanos.map(Amount::of_nanos).or_else(|| prices.only())
+        {
+            return Some(price);
+        }
         let insertion = event.insertion_id.as_bytes();
-        let prices = self.accounts[key.account].prices.all();
         let made_with = |price_since| {
             let id = id_of(key.seed, IdKind::Insertion { price_since }, insertion);
             self.seen.contains(id, event.at)
         };
-        prices.iter().rev().find(|price| made_with(price.since)).map(|price| price.amount)
+        let known = prices.all().iter().rev().find(|price| made_with(price.since));
+        known.map(|price| price.amount)
     }
 }

@@ -2,6 +2,7 @@
 //! files that it names.
 
 pub(super) mod format;
+mod open;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, 
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
-use super::account::{Account, Window, price_of};
+use super::account::{Account, Links, MAX_LINKS, Window, price_of};
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
 use super::pooled::Pooled;
@@ -25,7 +26,7 @@ use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 
 pub use format::InvalidCheckpoint;
-use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS};
+use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, SETTLED_PARTS};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 /// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
@@ -81,6 +82,8 @@ impl Engine {
             forgotten_before: Some(forgotten_before),
             slice_files: self.slice_files.save(),
             next_slice_file: self.slice_files.next(),
+            open: open::save(&self.open),
+            open_block: Some(self.open.block()),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -161,6 +164,10 @@ impl Engine {
             Some(runs) => load_ids(&message, runs)?,
             None => SeenIds::default(),
         };
+        if runs.is_some() {
+            let open = open::load(&message.open, message.open_block.unwrap_or(i64::MIN));
+            engine.open = open.ok_or(damaged("its open insertions are invalid"))?;
+        }
         let (slice_files, in_files) = SliceFiles::load(&message, slices)?;
         engine.slice_files = slice_files;
         let pooled = |saved: Option<wire::Pooled>| {
@@ -189,6 +196,7 @@ impl Engine {
             account.spend = Spend::since_file(self.slice_files.next());
         }
         for saved in ad_groups {
+            let saved = if format <= SETTLED_PARTS { without_settled(saved) } else { saved };
             match self.account_keys.get(saved.name.as_bytes()).copied() {
                 Some(key) => {
                     let account = &mut self.accounts[key.account];
@@ -231,7 +239,7 @@ fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, InvalidCheckpoint> {
     let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not start like one"))?;
     let format = wire::CheckpointFormat::decode(body);
     let format = format.map_err(|_| damaged("its contents are invalid"))?.format;
-    if ![FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
+    if ![FORMAT, SETTLED_PARTS, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
         return Err(InvalidCheckpoint::Newer(format));
     }
     wire::Checkpoint::decode(body).map_err(|_| damaged("its contents are invalid"))
@@ -412,7 +420,8 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 nanos: p.amount.nanos.into(),
             })
             .collect(),
-        settles: account.settles,
+        settled_outcomes: account.links.settled,
+        other_outcomes: account.links.other,
         index: account.config.index.0,
         windows: account
             .windows
@@ -421,8 +430,9 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 number,
                 expected: window.expected,
                 outcomes: window.outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
-                linked: window.linked,
-                settled: window.settled,
+                linked: window.earlier,
+                weighted: Some(window.weighted),
+                ..wire::Window::default()
             })
             .collect(),
         delays: account.delays.counts().to_vec(),
@@ -467,6 +477,20 @@ fn load_spend(
     Spend::load(in_files.of(saved), outside, folded, saved.first_slice_file)
 }
 
+/// An ad group of formats whose windows have the parts that have an outcome: without them. What outcomes may
+/// still name stays known as a part of its window.
+fn without_settled(mut saved: wire::AdGroup) -> wire::AdGroup {
+    for window in &mut saved.windows {
+        window.expected = window.expected.saturating_sub(window.settled);
+        window.linked = window.linked.saturating_sub(window.settled).max(0);
+        window.settled = 0;
+    }
+    if saved.settles {
+        saved.settled_outcomes = MAX_LINKS / 2;
+    }
+    wire::AdGroup { settles: false, ..saved }
+}
+
 fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> Option<()> {
     if saved.is_empty() {
         return Some(());
@@ -481,16 +505,17 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
 
 fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
     load_prices(account, &saved.prices, at)?;
-    account.settles = saved.settles;
+    account.links = Links { settled: saved.settled_outcomes, other: saved.other_outcomes };
     for window in saved.windows {
         let (pairs, rest) = window.outcomes.as_chunks::<2>();
         if !rest.is_empty() {
             return None;
         }
+        let weighted = window.weighted.unwrap_or_else(|| account.weighted_by_rate(window.expected));
         *account.windows.entry(window.number) = Window {
             expected: window.expected,
-            linked: window.linked,
-            settled: window.settled,
+            weighted,
+            earlier: window.linked,
             outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
         };
     }

@@ -9,6 +9,7 @@ mod checkpoint;
 mod dedupe;
 mod ids;
 mod memory;
+mod open;
 mod pooled;
 mod prices;
 mod runs;
@@ -39,6 +40,7 @@ pub use survival::Survival;
 use account::Account;
 use checkpoint::RemovedAdGroup;
 use dedupe::{SeenIds, ad_group_seed};
+use open::OpenInsertions;
 use pooled::Pooled;
 use slices::SliceFiles;
 use spend::Spend;
@@ -73,6 +75,12 @@ pub struct EventCounts {
     /// Of those that count: their `inserted_at` is out of bounds
     /// (`EventRef::plausible_inserted_at`), so no delay was learned from them.
     pub inserted_at_ignored: u64,
+    /// Of those that count: billed events that name an insertion which counted and is no longer open. Unless
+    /// they carry a price, they are billed at the ad group's.
+    pub not_joined: u64,
+    /// Insertions that are no longer open because there were too many. What they were expected to earn stays
+    /// in flight by the survival curve.
+    pub folded: u64,
 }
 
 impl std::ops::AddAssign for EventCounts {
@@ -82,6 +90,8 @@ impl std::ops::AddAssign for EventCounts {
         self.repeated += other.repeated;
         self.rejected += other.rejected;
         self.inserted_at_ignored += other.inserted_at_ignored;
+        self.not_joined += other.not_joined;
+        self.folded += other.folded;
     }
 }
 
@@ -149,6 +159,8 @@ pub struct Engine {
     removed: BTreeMap<AdGroupName, RemovedAdGroup>,
     slice_files: SliceFiles,
     seen: SeenIds,
+    /// Insertions that an outcome may still name.
+    open: OpenInsertions,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
     /// The figures of the newest version, by account.
@@ -157,6 +169,8 @@ pub struct Engine {
     /// The log position of the newest version.
     published_position: Option<u64>,
     learned_at: Timestamp,
+    /// Since the start of the process: see [`EventCounts::not_joined`].
+    not_joined: u64,
 }
 
 impl Engine {
@@ -178,12 +192,14 @@ impl Engine {
             removed: BTreeMap::new(),
             slice_files: SliceFiles::default(),
             seen: SeenIds::default(),
+            open: OpenInsertions::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
             published: Vec::new(),
             published_at: Timestamp(0),
             published_position: None,
             learned_at: Timestamp(i64::MIN),
+            not_joined: 0,
         };
         engine.configure(catalog_version, ad_groups, Timestamp(i64::MIN));
         engine
@@ -286,6 +302,12 @@ impl Engine {
     /// The names of written runs that no later checkpoint needs. Each is returned once.
     pub fn take_dropped_id_runs(&mut self) -> Vec<String> {
         self.seen.take_dropped()
+    }
+
+    /// How many insertions are open: an outcome that names one settles it. At most a million, each in 43 to 85
+    /// bytes.
+    pub fn open_insertions(&self) -> usize {
+        self.open.len()
     }
 
     /// Sets the epoch of frames from now on. The next one should be a keyframe.

@@ -28,6 +28,16 @@ impl Amount {
         Self { micros, nanos: nanos.min(999) as u16 }
     }
 
+    /// An amount in billionths.
+    pub(super) fn of_nanos(nanos: i64) -> Self {
+        Self { micros: nanos.div_euclid(1_000), nanos: nanos.rem_euclid(1_000) as u16 }
+    }
+
+    /// In billionths, if that fits.
+    pub(super) fn in_nanos(self) -> Option<i64> {
+        self.micros.checked_mul(1_000)?.checked_add(self.nanos.into())
+    }
+
     #[inline]
     fn plus(self, other: Self) -> Option<Self> {
         let nanos = self.nanos + other.nanos;

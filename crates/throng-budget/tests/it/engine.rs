@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventCounts, EventEffect, EventKind,
+    EventMoney,
 };
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 
@@ -45,6 +46,8 @@ fn event(id: u32, kind: EventKind, ad_group: &str, second: u32) -> Event {
         insertion_id: None,
         at,
         inserted_at: (kind != EventKind::Insertion).then(|| at.minus(Duration::from_secs(7))),
+        money: EventMoney::NONE,
+        placement: None,
     }
 }
 

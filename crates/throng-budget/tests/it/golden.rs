@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
     LogPosition, NamedFiles, SLICE_SECS,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
@@ -74,6 +74,8 @@ fn check(engine: &mut Engine) {
         insertion_id: None,
         at: START,
         inserted_at: None,
+        money: EventMoney::NONE,
+        placement: None,
     };
     assert_eq!(engine.apply(&known, START), Ok(EventEffect::Duplicate));
     assert_eq!(engine.slices(&name("blue")), None);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, SLICE_SECS,
-    SliceFile,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
+    SLICE_SECS, SliceFile,
 };
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
 
@@ -326,6 +326,8 @@ impl Comparison {
                     insertion_id: insertion.map(|id| id.to_string()),
                     at,
                     inserted_at: inserted_at.filter(|_| kind != EventKind::Insertion),
+                    money: EventMoney::NONE,
+                    placement: None,
                 };
                 self.sent.push((ad_group, event.clone()));
                 return Some((ad_group, event));

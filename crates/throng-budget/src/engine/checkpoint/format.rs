@@ -1,7 +1,10 @@
 //! Formats of checkpoints, and why bytes are not a checkpoint. Pure.
 
 /// The format that is written.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
+/// It has no open insertions, and windows with the parts of them whose outcomes have come; the rest is as in
+/// the next format.
+pub(super) const SETTLED_PARTS: u32 = 4;
 /// It has all slices of spend, and names no file of them; the rest is as in the next format.
 pub(super) const INLINE_SLICES: u32 = 3;
 /// Its ids are hashes of event ids alone ([`legacy_id_of`](crate::engine::dedupe::legacy_id_of)), and spend is by

@@ -1,0 +1,150 @@
+//! The table of open insertions against a map.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use throng_model::Timestamp;
+
+use super::*;
+
+fn insertion(window: i32, expected: i64) -> OpenInsertion {
+    let at = Timestamp(i64::from(window) * WINDOW_MICROS + 1_234_567);
+    OpenInsertion::new(at, expected, (expected % 3 != 0).then_some(expected * 7)).unwrap()
+}
+
+fn id(number: u64) -> Id {
+    Id::of_parts(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number as u16)
+}
+
+/// What [`OpenInsertions::fold`] must leave.
+fn fold(map: &mut BTreeMap<Id, OpenInsertion>) -> u64 {
+    let mut windows: Vec<i32> = map.values().map(|insertion| insertion.window).collect();
+    windows.sort_unstable();
+    let newest = windows[windows.len() / 4];
+    let before = map.len();
+    map.retain(|_, insertion| insertion.window > newest);
+    (before - map.len()) as u64
+}
+
+#[test]
+fn an_insertion_is_read_back_as_it_was() {
+    for (at, expected, price) in [
+        (0, 0, None),
+        (-1, i64::MAX, Some(0)),
+        (1_767_225_600_123_456, 117_001, Some(130_001_500)),
+        (i64::from(i32::MAX) * WINDOW_MICROS + 9_999_999, 1, Some(i64::MAX)),
+        (i64::from(i32::MIN) * WINDOW_MICROS, 1, None),
+    ] {
+        let insertion = OpenInsertion::new(Timestamp(at), expected, price).unwrap();
+        for id in [id(0), id(7), Id::of_parts(u64::MAX, u16::MAX)] {
+            assert_eq!(OpenInsertion::of_words(insertion.words(id)), (id, insertion));
+        }
+        assert_eq!(insertion.at(), Timestamp(at.div_euclid(1_000) * 1_000));
+    }
+    for far in [i64::MIN, i64::MAX, (i64::from(i32::MAX) + 1) * WINDOW_MICROS] {
+        assert_eq!(OpenInsertion::new(Timestamp(far), 1, None), None);
+    }
+}
+
+#[test]
+fn the_oldest_quarter_is_folded_when_there_is_no_room() {
+    let mut open = OpenInsertions::with_capacity(100);
+    for number in 0..101 {
+        open.open(id(number), insertion(number as i32, 5));
+    }
+    assert_eq!((open.len(), open.folded()), (75, 26));
+    assert_eq!([25, 26, 100].map(|number| open.get(id(number)).is_some()), [false, true, true]);
+    // All of one window are as old as each other.
+    let mut open = OpenInsertions::with_capacity(100);
+    (0..101).for_each(|number| open.open(id(number), insertion(3, 5)));
+    assert_eq!((open.len(), open.folded()), (1, 100));
+}
+
+#[test]
+fn an_insertion_is_open_for_two_hours_of_later_ones() {
+    let mut open = OpenInsertions::default();
+    open.open(id(1), insertion(0, 5));
+    open.open(id(2), insertion(HORIZON_WINDOWS as i32, 5));
+    assert_eq!((open.len(), open.folded()), (2, 0));
+    open.open(id(3), insertion((HORIZON_WINDOWS + BLOCK_WINDOWS) as i32, 5));
+    assert_eq!((open.get(id(1)), open.len(), open.folded()), (None, 2, 0));
+    // One that comes late is open until the next block.
+    open.open(id(4), insertion(-50_000, 5));
+    open.open(id(5), insertion((HORIZON_WINDOWS + BLOCK_WINDOWS) as i32, 5));
+    assert!(open.get(id(4)).is_some());
+    open.open(id(6), insertion((HORIZON_WINDOWS + 2 * BLOCK_WINDOWS) as i32, 5));
+    assert!(open.get(id(4)).is_none() && open.get(id(2)).is_some());
+}
+
+#[test]
+fn a_full_table_takes_43_bytes_an_insertion() {
+    let open = OpenInsertions::default();
+    let bytes = open.most_lines() * LINE;
+    assert_eq!(bytes / MAX_OPEN, 42);
+    assert!(bytes < 43 * MAX_OPEN, "{bytes}");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open(u64, i32, i64),
+    Remove(u64),
+    Reload,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u64..400, 0i32..1_500, 0i64..1_000).prop_map(|(id, w, e)| Step::Open(id, w, e)),
+        4 => (0u64..400).prop_map(Step::Remove),
+        1 => Just(Step::Reload),
+    ]
+}
+
+proptest! {
+    /// Ids in a few clusters: long runs of full lines, across the end of the table.
+    #[test]
+    fn it_is_a_map(steps in prop::collection::vec(step(), 0..1_500), clustered in any::<bool>()) {
+        const CAPACITY: usize = 150;
+        let of = |number: u64| match clustered {
+            true => Id::of_parts(((number % 5).wrapping_sub(2) << 54) | number, number as u16),
+            false => id(number),
+        };
+        let mut open = OpenInsertions::with_capacity(CAPACITY);
+        let mut map: BTreeMap<Id, OpenInsertion> = BTreeMap::new();
+        let (mut block, mut folded) = (i64::MIN, 0);
+        for step in steps {
+            match step {
+                Step::Open(number, window, expected) => {
+                    let new = insertion(window, expected);
+                    open.open(of(number), new);
+                    let its = i64::from(window).div_euclid(BLOCK_WINDOWS);
+                    if its > block {
+                        block = its;
+                        let oldest = block * BLOCK_WINDOWS - HORIZON_WINDOWS;
+                        map.retain(|_, insertion| i64::from(insertion.window) >= oldest);
+                    }
+                    if !map.contains_key(&of(number)) {
+                        if map.len() >= CAPACITY {
+                            folded += fold(&mut map);
+                        }
+                        map.insert(of(number), new);
+                    }
+                }
+                Step::Remove(number) => {
+                    prop_assert_eq!(open.get(of(number)), map.get(&of(number)).copied());
+                    open.remove(of(number));
+                    map.remove(&of(number));
+                }
+                Step::Reload => {
+                    let all: Vec<_> = open.iter().collect();
+                    let loaded = OpenInsertions::load(&all, open.block());
+                    open = OpenInsertions { capacity: CAPACITY, folded: open.folded, ..loaded };
+                }
+            }
+            prop_assert_eq!((open.len(), open.folded()), (map.len(), folded));
+        }
+        for number in 0..400 {
+            prop_assert_eq!(open.get(of(number)), map.get(&of(number)).copied());
+        }
+        prop_assert_eq!(open.iter().collect::<BTreeMap<_, _>>(), map);
+    }
+}
