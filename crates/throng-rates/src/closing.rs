@@ -48,9 +48,12 @@ impl Outstanding {
         self.variance += (mean * price * (1.0 - chance)).max(0.0);
     }
 
-    /// The standard deviation of the sum, with the uncertainty of the rate and the observed dispersion.
-    pub fn deviation(&self, rate: &Rate, dispersion: f64) -> f64 {
-        let relative = rate.variance() / (rate.mean() * rate.mean()).max(f64::MIN_POSITIVE);
+    /// The standard deviation of the sum, with the uncertainty of the rate and the observed dispersion. Without
+    /// a rate that is learned, the declared one counts as exact.
+    pub fn deviation(&self, rate: Option<&Rate>, dispersion: f64) -> f64 {
+        let relative = rate.map_or(0.0, |rate| {
+            rate.variance() / (rate.mean() * rate.mean()).max(f64::MIN_POSITIVE)
+        });
         let shared = self.mean * self.mean * relative;
         (self.variance * dispersion + shared).max(0.0).sqrt()
     }
@@ -116,12 +119,13 @@ mod tests {
         let expected: f64 = 100.0 * 0.02 * 0.98 * 4e12 + 50.0 * 0.95 * 0.05 * 1e10;
         assert!((out.variance / expected - 1.0).abs() < 1e-9);
         let exact = Prior::declared(0.02).rate(Counts { trials: 1e12, successes: 2e10 });
-        assert!((out.deviation(&exact, 1.0) / expected.sqrt() - 1.0).abs() < 1e-3);
-        assert!((out.deviation(&exact, 4.0) / expected.sqrt() - 2.0).abs() < 1e-3);
+        assert!((out.deviation(Some(&exact), 1.0) / expected.sqrt() - 1.0).abs() < 1e-3);
+        assert!((out.deviation(Some(&exact), 4.0) / expected.sqrt() - 2.0).abs() < 1e-3);
+        assert_eq!(out.deviation(None, 1.0), out.variance.sqrt());
         // A rate that is known to a half adds half of the mean.
         let unknown = Prior::declared(0.02).rate(Counts::default());
-        assert!(out.deviation(&unknown, 1.0) > out.mean * 0.4);
-        assert_eq!(Outstanding::default().deviation(&unknown, 1.0), 0.0);
+        assert!(out.deviation(Some(&unknown), 1.0) > out.mean * 0.4);
+        assert_eq!(Outstanding::default().deviation(Some(&unknown), 1.0), 0.0);
     }
 
     #[test]
@@ -156,6 +160,7 @@ mod tests {
         }
         let mut out = Outstanding::default();
         out.add(i64::MAX as f64, 0.0, i64::MAX as f64);
-        assert!(out.deviation(&Prior::declared(0.0).rate(Counts::default()), 1.0).is_finite());
+        let unknown = Prior::declared(0.0).rate(Counts::default());
+        assert!(out.deviation(Some(&unknown), 1.0).is_finite());
     }
 }

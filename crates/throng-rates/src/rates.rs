@@ -25,7 +25,7 @@ use crate::beta::quantile;
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
 
 /// Half of what is known remains after this time: rates differ between day and night.
-const HALF_LIFE: Duration = Duration::from_secs(6 * 3_600);
+pub(crate) const HALF_LIFE: Duration = Duration::from_secs(6 * 3_600);
 /// The same for the counts in which a sudden change is detected.
 const RECENT_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 /// A declared rate weighs as much as trials with so many successes.
@@ -43,6 +43,12 @@ const CHANGE_DEVIATIONS: f64 = 5.0;
 const CHANGE_SUCCESSES: f64 = 3.0;
 /// Of insertions with a smaller share of outcomes due nothing is learned yet.
 const LEAST_DUE: f64 = 0.05;
+
+/// The share of outcomes that are due where this share comes later; `None` if it is too small to learn from.
+pub(crate) fn due_share(later: f64) -> Option<f64> {
+    let due = 1.0 - later;
+    (due >= LEAST_DUE).then(|| due.min(1.0))
+}
 
 fn weight_of(successes: f64, mean: f64) -> f64 {
     (successes / mean).clamp(WEIGHTS.0, WEIGHTS.1)
@@ -172,12 +178,9 @@ impl RateCounts {
     /// far, and the share of outcomes that come later than its age.
     pub fn with_open(&self, now: Timestamp, open: impl Iterator<Item = (u64, u64, f64)>) -> Counts {
         open.fold(self.at(now), |counts, (insertions, successes, later)| {
-            let due = 1.0 - later;
-            if due.is_nan() || due < LEAST_DUE {
-                return counts;
-            }
+            let Some(due) = due_share(later) else { return counts };
             Counts {
-                trials: counts.trials + insertions as f64 * due.min(1.0),
+                trials: counts.trials + insertions as f64 * due,
                 successes: counts.successes + successes as f64,
             }
         })

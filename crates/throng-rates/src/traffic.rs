@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::fading::{FadingCounts, UNIT};
+use crate::fading::{FadingCounts, StoredCounts, UNIT};
 
 /// Slices of a day: 15 minutes each, but on days on which the clocks change.
 pub const SLICES: usize = 96;
@@ -136,6 +136,23 @@ impl TrafficRate {
         self.0.add(at, micros as u64, requests.saturating_mul(UNIT));
     }
 
+    /// Requests a second at a pass rate of one, rather too low than too high: as if there had been none in a
+    /// minute before those that were seen.
+    pub fn at_least(&self, now: Timestamp) -> f64 {
+        let seen = self.0.at(now);
+        seen.successes / (seen.trials + RECENT_HALF_LIFE.as_secs_f64())
+    }
+
+    /// What was stored.
+    pub fn of_stored(stored: StoredCounts) -> Self {
+        Self(FadingCounts::of_stored(RECENT_HALF_LIFE, stored))
+    }
+
+    /// The form to store.
+    pub fn stored(&self) -> StoredCounts {
+        self.0.stored()
+    }
+
     /// Requests a second at a pass rate of one, rather too high than too low: half a request is added to those
     /// that were seen. `usual` is what the day's curve says; it weighs as much as that half. `None` if nothing
     /// is known: then there may be any number of requests.
@@ -242,6 +259,9 @@ mod tests {
         }
         let known = rate.per_sec(at(600), Some(4.0)).unwrap();
         assert!((19.0..21.5).contains(&known), "{known}");
+        let at_least = rate.at_least(at(600));
+        assert!(at_least > 2.0 && at_least < known, "{at_least}");
+        assert_eq!(TrafficRate::of_stored(rate.stored()), rate);
         // Nothing for minutes: the usual rate counts again.
         let later = rate.per_sec(at(3_000), Some(4.0)).unwrap();
         assert!((later - 4.0).abs() < 0.1, "{later}");

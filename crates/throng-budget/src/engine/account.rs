@@ -1,17 +1,22 @@
 //! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
+use throng_feed::PassRate;
+use throng_model::{BudgetDay, Micros, MoneyError, Pacing, Timestamp};
+use throng_rates::{
+    DayMoment, Learned, LearnedRate, Outstanding, Situation, Trials, closing_deviations,
+};
 
 use crate::money::{MAX_PRICE_NANOS, expected_micros, rate_in_billionths};
-use crate::{AdGroupConfig, BilledEvent, EventMoney};
+use crate::{AdGroupConfig, AdGroupFigures, BilledEvent, EventMoney};
 
 use super::open::OpenInsertion;
 use super::prices::Prices;
-use super::spend::{Amount, Spend, slice_of};
+use super::spend::{Amount, SLICE_MICROS, Spend, slice_of};
 use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
 use super::timeline::Timeline;
 
@@ -24,6 +29,8 @@ pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Days whose spend is reported.
 const REPORTED_DAYS: i32 = 8;
+/// What an insertion earns is the mean of these windows: five minutes.
+const NEWEST_WINDOWS: usize = 30;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
 
@@ -44,6 +51,10 @@ pub(super) struct Window {
     pub(super) earlier: i64,
     /// Outcomes so far as (delay bucket, count).
     pub(super) outcomes: Vec<(u32, u32)>,
+    /// All its insertions, and how many outcomes they have had.
+    pub(super) trials: Trials,
+    /// What all its insertions were expected to earn.
+    pub(super) declared: i64,
 }
 
 impl Window {
@@ -59,6 +70,12 @@ impl Window {
             return 0.0;
         }
         (self.weighted as f64 / self.expected as f64).clamp(0.0, 1.0)
+    }
+
+    /// The mean price of its insertions in micros; `None` in windows of earlier versions.
+    fn price(&self) -> Option<f64> {
+        let outcomes = self.trials.expected();
+        (outcomes > 0.0).then(|| self.declared as f64 / outcomes)
     }
 }
 
@@ -171,7 +188,10 @@ pub(super) struct Account {
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
+    pub(super) learned: Learned,
     survival: Survival,
+    /// The rate as it was when the curve was computed.
+    rate: Option<LearnedRate>,
 }
 
 impl Account {
@@ -189,6 +209,8 @@ impl Account {
             delays: Delays::default(),
             intervals: Timeline::default(),
             points: VecDeque::new(),
+            learned: Learned::default(),
+            rate: None,
         }
     }
 
@@ -253,22 +275,26 @@ impl Account {
     }
 
     /// The probability that an insertion of the ad group has an outcome.
-    fn rate(&self) -> f64 {
+    fn declared_rate(&self) -> f64 {
         (self.config.impression_rate * self.config.action_rate).clamp(0.0, 1.0)
     }
 
     /// What insertions of the ad group's own terms are expected to earn, times that probability.
     pub(super) fn weighted_by_rate(&self, expected: i64) -> i64 {
-        (expected as f64 * self.rate()).round() as i64
+        (expected as f64 * self.declared_rate()).round() as i64
+    }
+
+    /// The declared probability that an insertion has an outcome.
+    fn chance(&self, terms: Terms) -> f64 {
+        match terms.price_nanos {
+            Some(nanos) if nanos > 0 => (terms.expected as f64 * 1_000.0 / nanos as f64).min(1.0),
+            _ => self.declared_rate(),
+        }
     }
 
     /// What an insertion is expected to earn, times the probability that it has an outcome.
     fn weighted(&self, terms: Terms) -> i64 {
-        let rate = match terms.price_nanos {
-            Some(nanos) if nanos > 0 => (terms.expected as f64 * 1_000.0 / nanos as f64).min(1.0),
-            _ => self.rate(),
-        };
-        (terms.expected as f64 * rate).round() as i64
+        (terms.expected as f64 * self.chance(terms)).round() as i64
     }
 
     /// Whether an insertion of a moment can be added.
@@ -285,14 +311,18 @@ impl Account {
         is_settled: bool,
     ) -> Result<(), MoneyError> {
         let Terms { expected, .. } = terms;
+        let (weighted, chance) = (self.weighted(terms), Trials::billionths(self.chance(terms)));
+        let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         if is_settled {
             self.links.add(true);
         } else {
-            let weighted = self.weighted(terms);
-            let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
             window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
             window.weighted = window.weighted.saturating_add(weighted);
         }
+        window.trials.insertions += 1;
+        window.trials.declared = window.trials.declared.saturating_add(chance);
+        window.declared = window.declared.saturating_add(expected);
+        self.learned.pace.insertion();
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(expected);
         Ok(())
@@ -312,9 +342,13 @@ impl Account {
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
         self.settle(outcome);
+        let made = inserted_at.unwrap_or(at.min(logged_at));
+        let delay = inserted_at.map_or(0, |inserted_at| logged_at.0.saturating_sub(inserted_at.0));
+        if self.is_learned_from(delay) {
+            self.count_outcome(made);
+        }
         if let Some(inserted_at) = inserted_at {
             // What matters is when the spend is known, so the delay ends with the record in the log.
-            let delay = logged_at.0.saturating_sub(inserted_at.0);
             let (bucket, is_learned_from) = (bucket_of(delay), self.is_learned_from(delay));
             match self.windows.get_mut(inserted_at.0.div_euclid(WINDOW_MICROS)) {
                 Some(window) if is_learned_from => count(&mut window.outcomes, bucket as u32),
@@ -324,6 +358,17 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Counts an outcome of insertions of a moment, for the rate.
+    fn count_outcome(&mut self, made: Timestamp) {
+        match self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
+            Some(window) => window.trials.outcomes += 1,
+            None => {
+                let outcome = Trials { outcomes: 1, ..Trials::default() };
+                self.learned.calibration.add(made, outcome);
+            }
+        }
     }
 
     /// Takes the insertion of an outcome out of its window, if it is known which one that is.
@@ -389,24 +434,32 @@ impl Account {
 
     /// Expected spend that is still to come. Windows in the future (clocks differ) count in full.
     pub(super) fn in_flight(&self, now: Timestamp) -> Micros {
+        Micros(self.outstanding(now).mean.round() as i64)
+    }
+
+    /// The same with its variance, in micros.
+    fn outstanding(&self, now: Timestamp) -> Outstanding {
         // Of insertions that are not known to have an outcome, a larger share will have one than of all
         // insertions of that age: those that are known to have one, named × rate × (1 − later), are left out.
-        let named = self.links.share();
-        let sum: f64 = self
-            .windows
-            .iter()
-            .rev()
-            .map(|(number, window)| {
-                let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-                let later = self.survival.at(age);
-                if named <= 0.0 || later <= 0.0 {
-                    return window.expected as f64 * later;
-                }
-                let open = 1.0 - named * window.rate() * (1.0 - later);
-                window.expected as f64 * (later / open.max(f64::MIN_POSITIVE)).min(1.0)
-            })
-            .sum();
-        Micros(sum.round() as i64)
+        let (named, factor) = (self.links.share(), self.factor());
+        let price = self.config.price.0 as f64;
+        let mut out = Outstanding::default();
+        for (number, window) in self.windows.iter().rev() {
+            let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
+            let later = self.survival.at(age);
+            let declared = window.rate();
+            let rate = (declared * factor).min(1.0);
+            let scale = if declared > 0.0 { rate / declared } else { 1.0 };
+            let still = if named <= 0.0 || later <= 0.0 {
+                later
+            } else {
+                let open = 1.0 - named * rate * (1.0 - later);
+                (later / open.max(f64::MIN_POSITIVE)).min(1.0)
+            };
+            let mean = window.expected as f64 * scale * still;
+            out.add(mean, rate * still, window.price().unwrap_or(price));
+        }
+        out
     }
 
     /// Removes windows that can have no more outcomes, and learns from those that came.
@@ -420,6 +473,7 @@ impl Account {
                 break;
             }
             if let Some((_, window)) = self.windows.pop_oldest() {
+                self.learned.add(Timestamp(number.saturating_mul(WINDOW_MICROS)), window.trials);
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));
                 }
@@ -427,9 +481,78 @@ impl Account {
         }
     }
 
-    /// Takes the newest curve.
-    pub(super) fn learn(&mut self, pooled: Option<&[f64]>) {
+    /// Takes the newest curve, and the rate by what is due by it.
+    pub(super) fn learn(&mut self, pooled: Option<&[f64]>, now: Timestamp) {
         self.survival = Survival::learned(self.config.horizon, &self.delays, pooled);
+        let known = self.windows.iter().filter(|(_, window)| window.trials.insertions > 0);
+        let open = known.map(|(number, window)| {
+            let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
+            (window.trials, self.survival.at(age))
+        });
+        let learned = self.learned.calibration.learned(now, open);
+        self.rate = learned.filter(|_| self.config.learns_rates);
+    }
+
+    /// Learns from the traffic since the last call, and computes the pass rate. Call it about once a second.
+    pub(super) fn pace(&mut self, now: Timestamp) {
+        let (moment, figures) = (self.moment(now), self.figures(now));
+        self.learned.pace.tick(now, moment, self.config.pacing);
+        if !figures.open {
+            return self.learned.pace.close();
+        }
+        // With a plan spend in flight counts also without prediction: the plan would be exceeded before it is
+        // known.
+        let is_counted = self.config.prediction || self.config.pacing == Pacing::Even;
+        let in_flight = if is_counted { figures.in_flight.0 } else { 0 };
+        let situation = Situation {
+            budget: self.config.daily_budget.0 as f64,
+            committed: figures.actual.0 as f64 + in_flight as f64,
+            margin: figures.margin.map_or(0.0, |margin| margin.0 as f64),
+            per_sec: None,
+        };
+        let earns = self.mean_expected();
+        self.learned.pace.decide(now, moment, situation, earns);
+    }
+
+    /// What one of the newest insertions is expected to earn, in micros.
+    fn mean_expected(&self) -> f64 {
+        let newest = self.windows.iter().rev().take(NEWEST_WINDOWS);
+        let (declared, insertions) = newest.fold((0.0, 0.0), |(declared, insertions), (_, window)| {
+            (declared + window.declared as f64, insertions + window.trials.insertions as f64)
+        });
+        let declared = if insertions > 0.0 { declared / insertions } else { self.expected as f64 };
+        declared * self.factor()
+    }
+
+    /// The learned rate as a multiple of the declared one.
+    fn factor(&self) -> f64 {
+        self.rate.map_or(1.0, |rate| rate.factor)
+    }
+
+    fn moment(&self, now: Timestamp) -> DayMoment {
+        let (day, start, end) = self.day_at(now);
+        let (start, end) = (start.saturating_mul(SLICE_MICROS), end.saturating_mul(SLICE_MICROS));
+        let length = end.saturating_sub(start).max(1);
+        let part = now.0.saturating_sub(start) as f64 / length as f64;
+        DayMoment { day: day.0, part, length: Duration::from_micros(length.unsigned_abs()) }
+    }
+
+    /// What the ad group has spent and will spend, and whether it is open.
+    pub(super) fn figures(&self, now: Timestamp) -> AdGroupFigures {
+        let (actual, out) = (self.actual_at(now), self.outstanding(now));
+        let in_flight = Micros(out.mean.round() as i64);
+        let mut coming = 0;
+        let margin = self.config.prediction.then(|| {
+            let dispersion = self.learned.dispersion.factor(now);
+            let deviation = out.deviation(self.rate.as_ref().map(|rate| &rate.rate), dispersion);
+            Micros((closing_deviations(self.moment(now).left()) * deviation) as i64)
+        });
+        if let Some(margin) = margin {
+            coming = in_flight.0.saturating_add(margin.0);
+        }
+        let open = actual.0.saturating_add(coming) < self.config.daily_budget.0;
+        let pass_rate = if open { self.learned.pace.rate() } else { PassRate::ALL };
+        AdGroupFigures { actual, in_flight, margin, open, pass_rate }
     }
 
     pub(super) fn survival(&self) -> &Survival {

@@ -131,7 +131,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
         }
         windows.retain(|window, _| now < window * WINDOW_SECS + survival.len() as u64);
         let out = outstanding(&windows, now, rate.mean(), price, &survival);
-        let margin = deviations(DAY_SECS - now) * out.deviation(&rate, 1.0);
+        let margin = deviations(DAY_SECS - now) * out.deviation(Some(&rate), 1.0);
         let per_sec = advertiser.requests_per_minute / 60.0 * rate.mean() * price;
         let situation = Situation {
             budget: BUDGET,
