@@ -10,7 +10,10 @@ use futures::StreamExt;
 use prost::Message;
 use serde_json::{Value, json};
 use throng_api::EventsAccepted;
-use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind};
+use throng_budget::{
+    AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney, EventRef,
+    events_to_record, read_record,
+};
 use throng_model::{
     AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
     Timestamp,
@@ -24,6 +27,10 @@ use crate::peer::Redis;
 pub(crate) const AD_GROUPS: u64 = 1_000;
 const BATCH: usize = 1_000;
 const CONNECTIONS: usize = 8;
+/// Events of a record of the log.
+const RECORD: usize = 100;
+/// Events that are applied at once, as an aggregator does.
+const APPLIED: usize = 512;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -40,6 +47,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         let engine = in_process(options.events)?;
+        let (records, records_with_money) = from_records(options.events)?;
         let json = over_http(options, Encoding::Ndjson)?;
         let protobuf = over_http(options, Encoding::Protobuf)?;
         let redis = Redis::start(true)?;
@@ -49,7 +57,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let peer = redis.benchmark(&["-r", &groups, "-n", &count, "-P", "100"], &command)?;
         let line = json!({
             "figure": "events", "round": round, "events": options.events,
-            "throng": { "engine_per_s": engine, "ndjson": json, "protobuf": protobuf },
+            "throng": {
+                "engine_per_s": engine, "ndjson": json, "protobuf": protobuf,
+                "records": records, "records_with_money": records_with_money,
+            },
             "redis": { "incrby_per_s": peer, "peak_kib": redis.peak_kib()? },
         });
         println!("{line}");
@@ -99,6 +110,8 @@ pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
                 insertion_id: Some(format!("event-{insertion:012}")),
                 at,
                 inserted_at: Some(inserted_at),
+                money: EventMoney::NONE,
+                placement: None,
             });
             continue;
         }
@@ -111,6 +124,8 @@ pub(crate) fn traffic(count: usize, start: Timestamp) -> Result<Vec<Event>> {
             insertion_id: None,
             at,
             inserted_at: None,
+            money: EventMoney::NONE,
+            placement: None,
         });
     }
     Ok(events)
@@ -133,6 +148,59 @@ fn in_process(count: usize) -> Result<f64> {
         }
     }
     Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The same events with their own money: an insertion has a name, a price and a rate, and the impression that
+/// names it the price that is paid.
+fn with_money(events: &[Event]) -> Vec<Event> {
+    let with_money = events.iter().map(|event| {
+        let price = 100_000_000 + event.at.0 % 60_000 * 1_000;
+        let money = EventMoney::NONE.with_price_nanos(price);
+        match event.kind {
+            EventKind::Insertion => Event {
+                insertion_id: Some(event.id.clone()),
+                money: money.with_impression_rate(800_000_000),
+                ..event.clone()
+            },
+            EventKind::Impression | EventKind::Click => Event { money, ..event.clone() },
+        }
+    });
+    with_money.collect()
+}
+
+/// Records of the log through the decoder and one engine, on one thread: as [`traffic`] has them, and with
+/// their own money.
+fn from_records(count: usize) -> Result<(Value, Value)> {
+    let events = traffic(count, "2026-05-01T12:00:00Z".parse()?)?;
+    Ok((apply_records(&events)?, apply_records(&with_money(&events))?))
+}
+
+fn apply_records(events: &[Event]) -> Result<Value> {
+    let groups: Vec<AdGroupConfig> = (0..AD_GROUPS).map(ad_group).collect::<Result<_>>()?;
+    let records: Vec<(Vec<u8>, Timestamp)> = events
+        .chunks(RECORD)
+        .filter_map(|chunk| Some((events_to_record(chunk), chunk.last()?.at)))
+        .collect();
+    let mut engine = Engine::new(0, 1, 1, groups);
+    let mut decoded: Vec<(EventRef<'_>, Timestamp)> = Vec::with_capacity(APPLIED + RECORD);
+    let (mut counted, mut most_open) = (0, 0);
+    let started = Instant::now();
+    for (number, (record, at)) in records.iter().enumerate() {
+        read_record(record, |event| decoded.push((event, *at)))?;
+        if decoded.len() >= APPLIED || number + 1 == records.len() {
+            counted += engine.apply_all(&decoded).counted;
+            decoded.clear();
+        }
+        // Once a second of the traffic's time, as a node does.
+        if number % (50_000 / RECORD) == 0 {
+            engine.close(*at);
+            std::hint::black_box(engine.delta(*at).encode());
+            most_open = most_open.max(engine.open_insertions());
+        }
+    }
+    let per_s = events.len() as f64 / started.elapsed().as_secs_f64();
+    ensure!(counted == events.len() as u64, "{counted} of {}", events.len());
+    Ok(json!({ "per_s": per_s, "open_insertions": most_open }))
 }
 
 #[derive(Clone, Copy)]

@@ -102,7 +102,9 @@ fn problem(rejection: &Rejection, event: &Event) -> EventProblem {
             format!("{} is before the time from which ids are remembered", event.at),
             "node.dedupe_hours was raised: events from before the earlier window could count twice",
         ),
-        Rejection::Overflow(error) => ("event", error.to_string(), "check the ad group's price"),
+        Rejection::Overflow(error) => {
+            ("event", error.to_string(), "check the price of the event, or of its ad group")
+        }
     };
     EventProblem { line: 0, field: field.to_owned(), message, help: help.to_owned() }
 }
@@ -299,7 +301,7 @@ fn log_problem_key(partition: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use throng_budget::EventKind;
+    use throng_budget::{EventKind, EventMoney};
     use throng_model::MoneyError;
 
     use super::super::outcomes::RecordOutcome;
@@ -314,6 +316,8 @@ mod tests {
             insertion_id: None,
             at: Timestamp(1),
             inserted_at: None,
+            money: EventMoney::NONE,
+            placement: None,
         };
         // Every other event of the batch is of another partition.
         let events: Vec<(usize, Event)> = (0..25_000).map(|n| (2 * n, event(n))).collect();

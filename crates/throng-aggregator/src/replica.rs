@@ -426,6 +426,9 @@ impl PartitionReplica {
             let seconds = now.0.div_euclid(1_000_000) as f64;
             let name = metrics::CHECKPOINT_LAST_SUCCESS_TIMESTAMP_SECONDS;
             metrics::gauge!(name, "partition" => self.number.to_string()).set(seconds);
+            let open = self.state.lock().engine.open_insertions() as f64;
+            let name = metrics::OPEN_INSERTIONS;
+            metrics::gauge!(name, "partition" => self.number.to_string()).set(open);
         }
         written
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use throng_budget::{Event, EventKind};
+use throng_budget::{Event, EventKind, EventMoney};
 use throng_log::{FileLog, FileLogOptions, LogError, Record, Tail};
 use throng_model::{ManualClock, Micros};
 use throng_objects::DirectoryObjects;
@@ -194,6 +194,8 @@ impl Fixture {
             insertion_id: None,
             at: self.clock.now(),
             inserted_at: None,
+            money: EventMoney::NONE,
+            placement: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, Interval};
+use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, EventMoney, Interval};
 use throng_gate::feed::{FeedError, Frame};
 use throng_gate::{Catalog, CatalogEntry, Gate, WhenStale};
 use throng_model::{
@@ -282,6 +282,8 @@ impl<'a> Day<'a> {
             insertion_id: None,
             at,
             inserted_at: (kind != EventKind::Insertion).then_some(inserted_at),
+            money: EventMoney::NONE,
+            placement: None,
         };
         self.unaccounted += 1;
         let logged = at.plus(delay.draw(&mut self.random));
@@ -307,6 +309,8 @@ fn simulate_yesterday(
             insertion_id: None,
             at,
             inserted_at: of,
+            money: EventMoney::NONE,
+            placement: None,
         };
         engine.apply(&event(EventKind::Insertion, inserted, None), inserted)?;
         let mut at = inserted.plus(scenario.seen.draw(random));

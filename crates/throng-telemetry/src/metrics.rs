@@ -154,6 +154,8 @@ metrics! {
         "Events of the log that were already counted.";
     EVENTS_APPLIED_INSERTED_AT_IGNORED_TOTAL = Counter, Count, "throng_events_applied_inserted_at_ignored_total", "",
         "Events of the log whose `inserted_at` was out of bounds and was ignored.";
+    EVENTS_APPLIED_NOT_JOINED_TOTAL = Counter, Count, "throng_events_applied_not_joined_total", "",
+        "Billed events of the log that name an insertion which is no longer open.";
     EVENTS_APPLIED_REJECTED_TOTAL = Counter, Count, "throng_events_applied_rejected_total", "",
         "Events of the log that do not count because their ad group or their time is invalid.";
     EVENTS_APPLIED_REPEATED_TOTAL = Counter, Count, "throng_events_applied_repeated_total", "",
@@ -194,12 +196,16 @@ metrics! {
         "Duration of HTTP requests.";
     HTTP_REQUESTS_TOTAL = Counter, Count, "throng_http_requests_total", "route, status",
         "HTTP requests.";
+    INSERTIONS_FOLDED_TOTAL = Counter, Count, "throng_insertions_folded_total", "",
+        "Insertions that are no longer open because a partition had too many.";
     LEDGER_READABLE = Gauge, Boolean, "throng_ledger_readable", "",
         "1 if the ledger could be read for this scrape, else 0; metrics that are read from it are missing then.";
     LOG_BYTES = Gauge, Bytes, "throng_log_bytes", "",
         "Size of the event log in the data directory.";
     LOOKUPS_TOTAL = Counter, Count, "throng_lookups_total", "",
         "Users that were looked up.";
+    OPEN_INSERTIONS = Gauge, Count, "throng_open_insertions", "partition",
+        "Insertions that an outcome may still settle, at the last checkpoint that this node wrote.";
     PARTITION_RESTARTS_TOTAL = Counter, Count, "throng_partition_restarts_total", "",
         "Partition tasks that exited unexpectedly and were restarted.";
     QUERY_FAILURES_TOTAL = Counter, Count, "throng_query_failures_total", "class",

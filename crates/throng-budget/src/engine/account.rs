@@ -14,7 +14,6 @@ use throng_rates::{
 use crate::money::{MAX_PRICE_NANOS, expected_micros, rate_in_billionths};
 use crate::{AdGroupConfig, AdGroupFigures, BilledEvent, EventMoney};
 
-use super::open::OpenInsertion;
 use super::prices::Prices;
 use super::spend::{Amount, SLICE_MICROS, Spend, slice_of};
 use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
@@ -94,8 +93,8 @@ pub(super) enum OutcomeLink {
     None,
     /// It names one that is not known, or that has had an outcome.
     Unknown,
-    /// It is the first of an open insertion.
-    Open(OpenInsertion),
+    /// It is the first of an open insertion, which is in this window.
+    Open { window: i64, terms: Terms },
     /// It is the first of an insertion that counted, at this price, and is not open: it was open for too long,
     /// or was counted by an earlier version.
     Closed(Amount),
@@ -375,12 +374,11 @@ impl Account {
     fn settle(&mut self, outcome: &Outcome) {
         let price = match outcome.link {
             OutcomeLink::Unknown => return,
-            OutcomeLink::Open(open) => {
-                let terms = Terms { expected: open.expected, price_nanos: open.price_nanos };
+            OutcomeLink::Open { window, terms } => {
                 let weighted = self.weighted(terms);
-                self.links.add(true);
-                if let Some(window) = self.windows.get_mut(open.window.into()) {
-                    window.settle(open.expected, weighted);
+                if let Some(window) = self.windows.get_mut(window) {
+                    window.settle(terms.expected, weighted);
+                    self.links.add(true);
                 }
                 return;
             }

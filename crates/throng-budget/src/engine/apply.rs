@@ -5,7 +5,7 @@ use throng_model::{MoneyError, Timestamp};
 use crate::event::plausible;
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
-use super::account::{Outcome, OutcomeLink};
+use super::account::{Outcome, OutcomeLink, Terms};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
@@ -243,7 +243,8 @@ impl Engine {
                     true => self.open.remove(id),
                     false => self.open.keep_price(id),
                 }
-                OutcomeLink::Open(open)
+                let terms = Terms { expected: open.expected, price_nanos: open.price_nanos };
+                OutcomeLink::Open { window: open.window.into(), terms }
             }
             (Some(_), None, Some(price)) if first => {
                 self.not_joined += 1;

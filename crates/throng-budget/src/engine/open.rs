@@ -1,5 +1,5 @@
-//! Open insertions: those that an outcome may still name. Each has what it was expected to earn, which is no
-//! longer in flight when its outcome comes, and the price that it carried.
+//! Open insertions: those that an outcome may still name. Each has what it was expected to earn, which leaves
+//! what is in flight when its outcome comes, and the price that it carried.
 //!
 //! A hash table with linear probing whose buckets are cache lines of two entries each, in the order of the
 //! ids' values. An entry takes 32 bytes; the table is at most three quarters full, so that an open insertion

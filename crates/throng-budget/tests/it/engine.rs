@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventCounts, EventEffect, EventKind,
-    EventMoney,
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventCounts, EventEffect,
+    EventKind, EventMoney,
 };
 use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
 

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
 use throng_api::{DecideRequest, DecisionMade, DecisionRefusal};
-use throng_budget::{Event, EventKind};
+use throng_budget::{Event, EventKind, EventMoney};
 use throng_gate::Decision;
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
@@ -94,6 +94,9 @@ async fn record_insertion(
         insertion_id: Some(id.clone()),
         at: now,
         inserted_at: None,
+        // At the ad group's price and rates, as the gate counts it.
+        money: EventMoney::NONE,
+        placement: None,
     };
     let accepted = ctx.budgets.accept(vec![event]).await?;
     match accepted.rejected.into_iter().next() {

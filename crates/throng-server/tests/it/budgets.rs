@@ -271,6 +271,55 @@ async fn ids_are_of_a_kind_and_an_ad_group() {
     node.shutdown().await;
 }
 
+/// Over HTTP, and from the log after a crash.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_count_at_their_own_price_and_settle_their_insertion() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let mut node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let at = clock.now().to_string();
+    let insertion = |id: &str, price: Value| {
+        json!({
+            "id": id, "kind": "insertion", "ad_group": "hats", "at": at, "insertion_id": id,
+            "price": price, "impression_rate": 0.8, "action_rate": "0.05", "placement": "home",
+        })
+        .to_string()
+            + "\n"
+    };
+    // Without the time of its insertion.
+    let click = |id: &str, of: &str| {
+        let ad_group = "hats";
+        json!({ "id": id, "kind": "click", "ad_group": ad_group, "at": at, "insertion_id": of })
+    };
+    let insertions = insertion("i1", json!("3.00")) + &insertion("i2", json!(0.5));
+    let said = Client::of(&node).events(insertions).await;
+    assert_eq!(said["accepted"], json!(2), "{said}");
+    // 3 × 0.8 × 0.05 and 0.5 × 0.8 × 0.05; then with one click, and with two.
+    let mut clearing = click("c2", "i2");
+    clearing["cpm"] = json!(425.0001);
+    for (clicked, in_flight, spent) in [
+        (None, 120_000 + 20_000, 0),
+        (Some(click("c1", "i1")), 20_000, 3_000_000),
+        (Some(clearing), 0, 3_425_000),
+    ] {
+        let client = Client::of(&node);
+        if let Some(click) = clicked {
+            let said = client.events(click.to_string()).await;
+            assert_eq!(said["accepted"], json!(1), "{said}");
+        }
+        let state = client.get("/v1/budgets/hats").await;
+        assert_eq!(state["state"]["in_flight_micros"], json!(in_flight), "{state}");
+        assert_eq!(actual(&client, "hats").await, spent);
+        crash(node).await;
+        node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+        let client = Client::of(&node);
+        let state = client.get("/v1/budgets/hats").await;
+        assert_eq!(state["state"]["in_flight_micros"], json!(in_flight), "{state}");
+        assert_eq!(actual(&client, "hats").await, spent);
+    }
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insertion_has_one_impression() {
     let dir = tempfile::tempdir().unwrap();

@@ -76,6 +76,8 @@ async fn protobuf_and_ndjson_are_the_same_events() {
         insertion_id: None,
         at: now,
         inserted_at: None,
+        money: throng_budget::EventMoney::NONE,
+        placement: None,
     };
     // A record of the log is such a message.
     let body = throng_budget::events_to_record([&event]);

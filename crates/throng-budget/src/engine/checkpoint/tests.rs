@@ -4,6 +4,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::dedupe::legacy_id_of;
 use super::*;
+use crate::{BilledEvent, Event, EventKind, EventMoney};
 
 fn insert(engine: &mut Engine, id: &str) -> bool {
     engine.seen.insert(legacy_id_of(id.as_bytes()), Timestamp(2), Timestamp(2))
@@ -68,4 +69,116 @@ fn ids_of_the_first_format_are_remembered() {
     )
     .unwrap();
     assert!(["a", "c", "d"].iter().all(|id| !insert(&mut engine, id)));
+}
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+
+fn red() -> AdGroupConfig {
+    AdGroupConfig {
+        index: AdGroupIndex(0),
+        name: "red".parse().unwrap(),
+        billed: BilledEvent::Impression,
+        price: Micros(100_000),
+        price_nanos: 0,
+        impression_rate: 0.5,
+        action_rate: 1.0,
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(10_000_000),
+        prediction: true,
+        currency: "USD".parse().unwrap(),
+        zone: throng_model::TimeZoneName::utc(),
+        once_per_insertion: true,
+    }
+}
+
+fn red_event(kind: EventKind, insertion: &str) -> Event {
+    Event {
+        id: format!("{kind:?}-{insertion}"),
+        kind,
+        ad_group: "red".parse().unwrap(),
+        insertion_id: Some(insertion.to_owned()),
+        at: START,
+        inserted_at: (kind != EventKind::Insertion).then_some(START),
+        money: EventMoney::NONE,
+        placement: None,
+    }
+}
+
+/// As format 4 has it: windows with their total, what may be named of it, and what has an outcome.
+fn as_format_4(bytes: &[u8], configured: bool) -> Vec<u8> {
+    let mut message = decode(bytes).unwrap();
+    message.format = SETTLED_PARTS;
+    (message.open, message.open_block) = (Vec::new(), None);
+    let red = &mut message.ad_groups[0];
+    red.settles = red.settled_outcomes > 0;
+    (red.settled_outcomes, red.other_outcomes) = (0, 0);
+    red.removed_since = (!configured).then_some(START.0);
+    let window = &mut red.windows[0];
+    window.weighted = None;
+    // Four insertions of 50,000, of which three have an id and one has an outcome.
+    (window.expected, window.linked, window.settled) = (200_000, 150_000, 50_000);
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(message.encode_to_vec());
+    append_checksum(&mut bytes);
+    bytes
+}
+
+#[test]
+fn outcomes_settle_insertions_of_format_4_by_their_windows() {
+    let mut engine = Engine::new(3, 1, 1, vec![red()]);
+    for insertion in ["a", "b", "c"] {
+        engine.apply(&red_event(EventKind::Insertion, insertion), START).unwrap();
+    }
+    let unnamed = Event { insertion_id: None, ..red_event(EventKind::Insertion, "d") };
+    engine.apply(&unnamed, START).unwrap();
+    engine.apply(&red_event(EventKind::Impression, "a"), START).unwrap();
+    let in_flight = |engine: &Engine| engine.states(START)[0].in_flight.0;
+    assert_eq!(in_flight(&engine), 150_000);
+    let bytes = engine.checkpoint(0);
+    for configured in [true, false] {
+        let old = as_format_4(&bytes, configured);
+        let files = CheckpointFiles::default();
+        let configs = if configured { vec![red()] } else { Vec::new() };
+        let (mut old, _) = Engine::restore(&old, 3, 1, 1, configs, START, &files).unwrap();
+        if !configured {
+            // Also through a checkpoint of this version.
+            let again = old.checkpoint(0);
+            (old, _) = Engine::restore(&again, 3, 1, 1, vec![red()], START, &files).unwrap();
+        }
+        assert_eq!((in_flight(&old), old.open_insertions()), (150_000, 0));
+        assert_eq!(old.accounts[0].windows, {
+            let mut windows = engine.accounts[0].windows.clone();
+            windows.entry(START.0 / 10_000_000).earlier = 100_000;
+            windows
+        });
+        let again = red_event(EventKind::Impression, "a");
+        assert_eq!(old.apply(&again, START), Ok(crate::EventEffect::Duplicate));
+        old.apply(&red_event(EventKind::Impression, "b"), START).unwrap();
+        assert_eq!(in_flight(&old), 100_000);
+        // A new insertion is open, and is settled by itself.
+        old.apply(&red_event(EventKind::Insertion, "e"), START).unwrap();
+        assert_eq!((in_flight(&old), old.open_insertions()), (150_000, 1));
+        let impression = Event { inserted_at: None, ..red_event(EventKind::Impression, "e") };
+        old.apply(&impression, START).unwrap();
+        old.apply(&red_event(EventKind::Impression, "c"), START).unwrap();
+        assert_eq!((in_flight(&old), old.open_insertions()), (50_000, 0));
+        // Nothing that can be named is left.
+        old.apply(&red_event(EventKind::Impression, "x"), START).unwrap();
+        assert_eq!(in_flight(&old), 50_000);
+    }
+}
+
+#[test]
+fn open_insertions_that_are_damaged_are_refused() {
+    let mut engine = Engine::new(3, 1, 1, vec![red()]);
+    engine.apply(&red_event(EventKind::Insertion, "a"), START).unwrap();
+    let mut message = decode(&engine.checkpoint(0)).unwrap();
+    message.open.pop();
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(message.encode_to_vec());
+    append_checksum(&mut bytes);
+    let files = CheckpointFiles::default();
+    let restored = Engine::restore(&bytes, 3, 1, 1, vec![red()], START, &files);
+    let damaged = InvalidCheckpoint::Damaged("its open insertions are invalid");
+    assert_eq!(restored.err(), Some(damaged));
 }

@@ -1,11 +1,15 @@
 //! The table of open insertions against a map.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_model::Timestamp;
+use throng_model::{AdGroupIndex, Micros, TimeZoneName, Timestamp};
 
+use super::super::Engine;
+use super::super::survival::{BUCKETS, bounds_of};
 use super::*;
+use crate::{AdGroupConfig, BilledEvent, Event, EventKind, EventMoney, EventRef};
 
 fn insertion(window: i32, expected: i64) -> OpenInsertion {
     let at = Timestamp(i64::from(window) * WINDOW_MICROS + 1_234_567);
@@ -146,5 +150,102 @@ proptest! {
             prop_assert_eq!(open.get(of(number)), map.get(&of(number)).copied());
         }
         prop_assert_eq!(open.iter().collect::<BTreeMap<_, _>>(), map);
+    }
+}
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+
+fn engine() -> Engine {
+    let config = AdGroupConfig {
+        index: AdGroupIndex(0),
+        name: "red".parse().unwrap(),
+        billed: BilledEvent::Impression,
+        price: Micros(100_000),
+        price_nanos: 0,
+        impression_rate: 0.5,
+        action_rate: 1.0,
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(10_000_000),
+        prediction: true,
+        currency: "USD".parse().unwrap(),
+        zone: TimeZoneName::utc(),
+        once_per_insertion: true,
+    };
+    Engine::new(3, 1, 1, vec![config])
+}
+
+/// Insertion or impression `number`, made 10 seconds after the one before.
+fn event(kind: EventKind, number: u64) -> Event {
+    Event {
+        id: number.to_string(),
+        kind,
+        ad_group: "red".parse().unwrap(),
+        insertion_id: Some(number.to_string()),
+        at: START.plus(Duration::from_secs(10 * number)),
+        inserted_at: None,
+        money: match kind {
+            EventKind::Insertion => EventMoney::NONE.with_price_nanos(600_000_000),
+            _ => EventMoney::NONE,
+        },
+        placement: None,
+    }
+}
+
+#[test]
+fn folded_insertions_stay_in_flight_and_are_counted() {
+    let mut engine = engine();
+    engine.open = OpenInsertions::with_capacity(4);
+    let insertions: Vec<Event> = (0..5).map(|n| event(EventKind::Insertion, n)).collect();
+    let logged: Vec<_> = insertions.iter().map(|event| (EventRef::from(event), event.at)).collect();
+    let counts = engine.apply_all(&logged);
+    assert_eq!((counts.counted, counts.folded, counts.not_joined), (5, 2, 0));
+    assert_eq!(engine.open_insertions(), 3);
+    let now = START.plus(Duration::from_secs(50));
+    let figures = |engine: &Engine| {
+        let state = &engine.states(now)[0];
+        (state.in_flight.0, state.actual.0)
+    };
+    assert_eq!(figures(&engine), (5 * 300_000, 0));
+    let impressions = [1, 4].map(|number| event(EventKind::Impression, number));
+    let logged = impressions.each_ref().map(|event| (EventRef::from(event), now));
+    let counts = engine.apply_all(&logged);
+    assert_eq!((counts.counted, counts.folded, counts.not_joined), (2, 0, 1));
+    // One settles its insertion at its price; the other has the ad group's price, and leaves the windows as
+    // they are.
+    assert_eq!(figures(&engine), (4 * 300_000, 600_000 + 100_000));
+    assert_eq!(engine.open_insertions(), 2);
+}
+
+/// Where only a part of the outcomes can name their insertions, what is left of a window is weighted by what
+/// is known: the estimate is right on average, whatever that part is.
+#[test]
+fn what_is_in_flight_is_unbiased_whatever_share_of_outcomes_is_named() {
+    for named_percent in [0u64, 30, 70, 100] {
+        let mut engine = engine();
+        // Half of the insertions are seen, after 0 to 600 seconds; half of those outcomes have come at 300.
+        let end = START.plus(Duration::from_secs(300));
+        let delays = |number: u64| (number * 7_919 % 600) as i64 * 1_000_000;
+        for number in 0..20_000u64 {
+            let insertion = Event { at: START, ..event(EventKind::Insertion, number) };
+            engine.apply(&insertion, START).unwrap();
+            let is_named = number * 31 % 100 < named_percent;
+            let delay = delays(number / 2);
+            if number.is_multiple_of(2) && delay < 300_000_000 {
+                let at = Timestamp(START.0 + delay);
+                let impression = Event { at, ..event(EventKind::Impression, number) };
+                let insertion_id = impression.insertion_id.clone().filter(|_| is_named);
+                let impression = Event { insertion_id, inserted_at: Some(START), ..impression };
+                engine.apply(&impression, at).unwrap();
+            }
+        }
+        let later: Vec<f64> = (0..BUCKETS)
+            .map(|bucket| (1.0 - (bounds_of(bucket).0 as f64 / 1e6 + 10.0) / 600.0).max(0.0))
+            .collect();
+        engine.accounts[0].learn(Some(&later));
+        let in_flight = engine.accounts[0].in_flight(end.plus(Duration::from_secs(5))).0 as f64;
+        // A quarter of the insertions is still to be seen.
+        let wanted = 0.25 * 20_000.0 * 600_000.0;
+        let error = (in_flight / wanted - 1.0).abs();
+        assert!(error < 0.02, "{named_percent} %: {in_flight} and not {wanted}");
     }
 }
