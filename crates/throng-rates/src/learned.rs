@@ -27,7 +27,7 @@ const NUMBERS: usize = COUNTS * 3 + 4;
 const CURVE: usize = 1 + 2 * SLICES;
 
 impl Learned {
-    /// Adds insertions of a moment that have all their outcomes.
+    /// Adds insertions of a moment that have all their outcomes. Outcomes alone say nothing of a rate.
     pub fn add(&mut self, at: Timestamp, trials: Trials) {
         if trials.insertions > 0 {
             // Of the counts before alone, so that every replica gets the same.
@@ -35,8 +35,8 @@ impl Learned {
             let factor = known.map_or(1.0, |known| known.factor);
             let rate = trials.expected() * factor / trials.insertions as f64;
             self.dispersion.add(at, trials.insertions, trials.outcomes, rate);
+            self.calibration.add(at, trials);
         }
-        self.calibration.add(at, trials);
     }
 
     /// The form to store: numbers, none if nothing is known.

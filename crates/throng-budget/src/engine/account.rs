@@ -1,21 +1,21 @@
 //! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
+mod forecast;
+
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use throng_feed::PassRate;
-use throng_model::{BudgetDay, Micros, MoneyError, Pacing, Timestamp};
-use throng_rates::{
-    DayMoment, Learned, LearnedRate, Outstanding, Situation, Trials, closing_deviations,
-};
+use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
+use throng_rates::{Learned, LearnedRate, Trials};
+
+pub(super) use forecast::Figures;
 
 use crate::money::{MAX_PRICE_NANOS, expected_micros, rate_in_billionths};
-use crate::{AdGroupConfig, AdGroupFigures, BilledEvent, EventMoney};
+use crate::{AdGroupConfig, BilledEvent, EventMoney};
 
 use super::prices::Prices;
-use super::spend::{Amount, SLICE_MICROS, Spend, slice_of};
+use super::spend::{Amount, Spend, slice_of};
 use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
 use super::timeline::Timeline;
 
@@ -28,8 +28,6 @@ pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Days whose spend is reported.
 const REPORTED_DAYS: i32 = 8;
-/// What an insertion earns is the mean of these windows: five minutes.
-const NEWEST_WINDOWS: usize = 30;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
 
@@ -322,8 +320,9 @@ impl Account {
         window.trials.declared = window.trials.declared.saturating_add(chance);
         window.declared = window.declared.saturating_add(expected);
         self.learned.pace.insertion();
+        let predicted = (expected as f64 * self.factor()).round() as i64;
         let interval = self.interval(at);
-        interval.0 = interval.0.saturating_add(expected);
+        interval.0 = interval.0.saturating_add(predicted);
         Ok(())
     }
 
@@ -341,32 +340,28 @@ impl Account {
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
         self.settle(outcome);
-        let made = inserted_at.unwrap_or(at.min(logged_at));
-        let delay = inserted_at.map_or(0, |inserted_at| logged_at.0.saturating_sub(inserted_at.0));
-        if self.is_learned_from(delay) {
-            self.count_outcome(made);
-        }
-        if let Some(inserted_at) = inserted_at {
-            // What matters is when the spend is known, so the delay ends with the record in the log.
-            let (bucket, is_learned_from) = (bucket_of(delay), self.is_learned_from(delay));
-            match self.windows.get_mut(inserted_at.0.div_euclid(WINDOW_MICROS)) {
-                Some(window) if is_learned_from => count(&mut window.outcomes, bucket as u32),
-                // The window was closed, and learned from without this outcome.
-                None if is_learned_from => self.delays.add(bucket, 1.0),
-                Some(_) | None => {}
-            }
+        // What matters is when the spend is known, so the delay ends with the record in the log.
+        let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
+        if delay.is_none_or(|delay| self.is_learned_from(delay)) {
+            self.count_outcome(inserted_at.unwrap_or(at.min(logged_at)), delay.map(bucket_of));
         }
         Ok(())
     }
 
-    /// Counts an outcome of insertions of a moment, for the rate.
-    fn count_outcome(&mut self, made: Timestamp) {
-        match self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
-            Some(window) => window.trials.outcomes += 1,
-            None => {
-                let outcome = Trials { outcomes: 1, ..Trials::default() };
-                self.learned.calibration.add(made, outcome);
+    /// Learns from an outcome of an insertion of a moment, with the bucket of its delay if that is known.
+    fn count_outcome(&mut self, made: Timestamp, bucket: Option<usize>) {
+        if let Some(window) = self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
+            window.trials.outcomes += 1;
+            if let Some(bucket) = bucket {
+                count(&mut window.outcomes, bucket as u32);
             }
+            return;
+        }
+        // The window was closed, and learned from without this outcome.
+        let outcome = Trials { outcomes: 1, ..Trials::default() };
+        self.learned.calibration.add(made, outcome);
+        if let Some(bucket) = bucket {
+            self.delays.add(bucket, 1.0);
         }
     }
 
@@ -430,36 +425,6 @@ impl Account {
             .collect()
     }
 
-    /// Expected spend that is still to come. Windows in the future (clocks differ) count in full.
-    pub(super) fn in_flight(&self, now: Timestamp) -> Micros {
-        Micros(self.outstanding(now).mean.round() as i64)
-    }
-
-    /// The same with its variance, in micros.
-    fn outstanding(&self, now: Timestamp) -> Outstanding {
-        // Of insertions that are not known to have an outcome, a larger share will have one than of all
-        // insertions of that age: those that are known to have one, named × rate × (1 − later), are left out.
-        let (named, factor) = (self.links.share(), self.factor());
-        let price = self.config.price.0 as f64;
-        let mut out = Outstanding::default();
-        for (number, window) in self.windows.iter().rev() {
-            let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-            let later = self.survival.at(age);
-            let declared = window.rate();
-            let rate = (declared * factor).min(1.0);
-            let scale = if declared > 0.0 { rate / declared } else { 1.0 };
-            let still = if named <= 0.0 || later <= 0.0 {
-                later
-            } else {
-                let open = 1.0 - named * rate * (1.0 - later);
-                (later / open.max(f64::MIN_POSITIVE)).min(1.0)
-            };
-            let mean = window.expected as f64 * scale * still;
-            out.add(mean, rate * still, window.price().unwrap_or(price));
-        }
-        out
-    }
-
     /// Removes windows that can have no more outcomes, and learns from those that came.
     pub(super) fn close(&mut self, now: Timestamp) {
         let day = self.day_at(now);
@@ -477,80 +442,6 @@ impl Account {
                 }
             }
         }
-    }
-
-    /// Takes the newest curve, and the rate by what is due by it.
-    pub(super) fn learn(&mut self, pooled: Option<&[f64]>, now: Timestamp) {
-        self.survival = Survival::learned(self.config.horizon, &self.delays, pooled);
-        let known = self.windows.iter().filter(|(_, window)| window.trials.insertions > 0);
-        let open = known.map(|(number, window)| {
-            let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-            (window.trials, self.survival.at(age))
-        });
-        let learned = self.learned.calibration.learned(now, open);
-        self.rate = learned.filter(|_| self.config.learns_rates);
-    }
-
-    /// Learns from the traffic since the last call, and computes the pass rate. Call it about once a second.
-    pub(super) fn pace(&mut self, now: Timestamp) {
-        let (moment, figures) = (self.moment(now), self.figures(now));
-        self.learned.pace.tick(now, moment, self.config.pacing);
-        if !figures.open {
-            return self.learned.pace.close();
-        }
-        // With a plan spend in flight counts also without prediction: the plan would be exceeded before it is
-        // known.
-        let is_counted = self.config.prediction || self.config.pacing == Pacing::Even;
-        let in_flight = if is_counted { figures.in_flight.0 } else { 0 };
-        let situation = Situation {
-            budget: self.config.daily_budget.0 as f64,
-            committed: figures.actual.0 as f64 + in_flight as f64,
-            margin: figures.margin.map_or(0.0, |margin| margin.0 as f64),
-            per_sec: None,
-        };
-        let earns = self.mean_expected();
-        self.learned.pace.decide(now, moment, situation, earns);
-    }
-
-    /// What one of the newest insertions is expected to earn, in micros.
-    fn mean_expected(&self) -> f64 {
-        let newest = self.windows.iter().rev().take(NEWEST_WINDOWS);
-        let (declared, insertions) = newest.fold((0.0, 0.0), |(declared, insertions), (_, window)| {
-            (declared + window.declared as f64, insertions + window.trials.insertions as f64)
-        });
-        let declared = if insertions > 0.0 { declared / insertions } else { self.expected as f64 };
-        declared * self.factor()
-    }
-
-    /// The learned rate as a multiple of the declared one.
-    fn factor(&self) -> f64 {
-        self.rate.map_or(1.0, |rate| rate.factor)
-    }
-
-    fn moment(&self, now: Timestamp) -> DayMoment {
-        let (day, start, end) = self.day_at(now);
-        let (start, end) = (start.saturating_mul(SLICE_MICROS), end.saturating_mul(SLICE_MICROS));
-        let length = end.saturating_sub(start).max(1);
-        let part = now.0.saturating_sub(start) as f64 / length as f64;
-        DayMoment { day: day.0, part, length: Duration::from_micros(length.unsigned_abs()) }
-    }
-
-    /// What the ad group has spent and will spend, and whether it is open.
-    pub(super) fn figures(&self, now: Timestamp) -> AdGroupFigures {
-        let (actual, out) = (self.actual_at(now), self.outstanding(now));
-        let in_flight = Micros(out.mean.round() as i64);
-        let mut coming = 0;
-        let margin = self.config.prediction.then(|| {
-            let dispersion = self.learned.dispersion.factor(now);
-            let deviation = out.deviation(self.rate.as_ref().map(|rate| &rate.rate), dispersion);
-            Micros((closing_deviations(self.moment(now).left()) * deviation) as i64)
-        });
-        if let Some(margin) = margin {
-            coming = in_flight.0.saturating_add(margin.0);
-        }
-        let open = actual.0.saturating_add(coming) < self.config.daily_budget.0;
-        let pass_rate = if open { self.learned.pace.rate() } else { PassRate::ALL };
-        AdGroupFigures { actual, in_flight, margin, open, pass_rate }
     }
 
     pub(super) fn survival(&self) -> &Survival {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_model::{AdGroupIndex, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, Micros, Pacing, TimeZoneName, Timestamp};
 
 use super::super::Engine;
 use super::super::survival::{BUCKETS, bounds_of};
@@ -170,6 +170,8 @@ fn engine() -> Engine {
         currency: "USD".parse().unwrap(),
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: false,
     };
     Engine::new(3, 1, 1, vec![config])
 }
