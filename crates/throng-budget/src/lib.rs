@@ -16,14 +16,8 @@
 
 mod config;
 mod engine;
-mod event;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod json;
-mod money;
-mod protobuf;
-mod record;
-mod time_unit;
 mod wire;
 
 pub use config::{AdGroupConfig, BilledEvent};
@@ -32,11 +26,9 @@ pub use engine::{
     IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
     Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
 };
-pub use event::{
-    Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents,
+pub use throng_events::{
+    Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,
+    MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS,
+    ParsedEvents, RATE_ONE, RecordError, Text, events_to_record, parse_ndjson, parse_protobuf,
+    read_record,
 };
-pub use json::parse_ndjson;
-pub use money::{EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE};
-pub use protobuf::{events_to_record, parse_protobuf};
-pub use record::{EventRef, RecordError, Text, read_record};

@@ -1,5 +1,5 @@
 //! The protobuf messages of checkpoints, written by hand so that a build needs no protobuf compiler. Messages
-//! of events are read by [`crate::record`].
+//! of events are read by `throng-events`.
 
 use prost::Message;
 

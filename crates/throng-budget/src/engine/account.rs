@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
+use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
 use throng_rates::{Learned, LearnedRate, Trials};
 
 pub(super) use forecast::Figures;
 
-use crate::money::{MAX_PRICE_NANOS, expected_micros, rate_in_billionths};
-use crate::{AdGroupConfig, BilledEvent, EventMoney};
+use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
@@ -173,7 +173,12 @@ pub struct Series {
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     pub(super) config: AdGroupConfig,
+    /// What an insertion at the ad group's terms is expected to earn, and that times the probability that it has
+    /// an outcome.
     expected: i64,
+    weighted: i64,
+    /// The declared probability of an outcome, in billionths.
+    chance: u64,
     zone: TimeZone,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
@@ -195,6 +200,8 @@ impl Account {
     pub(super) fn new(config: AdGroupConfig) -> Self {
         Self {
             expected: config.expected().0,
+            weighted: times_rate(config.expected().0, rate_of(&config)),
+            chance: Trials::billionths(rate_of(&config)),
             zone: config.zone.rules(),
             survival: Survival::step(config.horizon),
             prices: Prices::new(price_of(&config)),
@@ -219,6 +226,8 @@ impl Account {
         }
         self.prices.change(price_of(&config), at);
         self.expected = config.expected().0;
+        self.weighted = times_rate(self.expected, rate_of(&config));
+        self.chance = Trials::billionths(rate_of(&config));
         self.config = config;
     }
 
@@ -271,27 +280,33 @@ impl Account {
         Terms { expected, price_nanos: Some(price_nanos) }
     }
 
-    /// The probability that an insertion of the ad group has an outcome.
-    fn declared_rate(&self) -> f64 {
-        (self.config.impression_rate * self.config.action_rate).clamp(0.0, 1.0)
-    }
-
     /// What insertions of the ad group's own terms are expected to earn, times that probability.
     pub(super) fn weighted_by_rate(&self, expected: i64) -> i64 {
-        (expected as f64 * self.declared_rate()).round() as i64
+        if expected == self.expected {
+            return self.weighted;
+        }
+        times_rate(expected, rate_of(&self.config))
     }
 
-    /// The declared probability that an insertion has an outcome.
-    fn chance(&self, terms: Terms) -> f64 {
+    /// The declared probability that an insertion has an outcome, in billionths.
+    fn chance(&self, terms: Terms) -> u64 {
         match terms.price_nanos {
-            Some(nanos) if nanos > 0 => (terms.expected as f64 * 1_000.0 / nanos as f64).min(1.0),
-            _ => self.declared_rate(),
+            Some(nanos) if nanos > 0 => {
+                Trials::billionths(terms.expected as f64 * 1_000.0 / nanos as f64)
+            }
+            _ => self.chance,
         }
     }
 
     /// What an insertion is expected to earn, times the probability that it has an outcome.
     fn weighted(&self, terms: Terms) -> i64 {
-        (terms.expected as f64 * self.chance(terms)).round() as i64
+        match terms.price_nanos {
+            Some(nanos) if nanos > 0 => {
+                let rate = terms.expected as f64 * 1_000.0 / nanos as f64;
+                times_rate(terms.expected, rate.min(1.0))
+            }
+            _ => self.weighted_by_rate(terms.expected),
+        }
     }
 
     /// Whether an insertion of a moment can be added.
@@ -308,7 +323,7 @@ impl Account {
         is_settled: bool,
     ) -> Result<(), MoneyError> {
         let Terms { expected, .. } = terms;
-        let (weighted, chance) = (self.weighted(terms), Trials::billionths(self.chance(terms)));
+        let (weighted, chance) = (self.weighted(terms), self.chance(terms));
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         if is_settled {
             self.links.add(true);
@@ -485,6 +500,15 @@ impl Account {
                 .collect(),
         }
     }
+}
+
+/// The probability that an insertion of an ad group has an outcome.
+fn rate_of(config: &AdGroupConfig) -> f64 {
+    (config.impression_rate * config.action_rate).clamp(0.0, 1.0)
+}
+
+fn times_rate(expected: i64, rate: f64) -> i64 {
+    (expected as f64 * rate).round() as i64
 }
 
 /// The price of one.

@@ -1,8 +1,8 @@
 //! Applies events: whether an event is new, whether it is the first of its insertion, and what it costs.
 
+use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
 
-use crate::event::plausible;
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
 use super::account::{Outcome, OutcomeLink, Terms};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use throng_model::Timestamp;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
 
-use crate::event::MAX_AHEAD;
+use crate::MAX_AHEAD;
 
 use super::ids::{Id, IdSet};
 use super::runs::{IdFile, IdRun};

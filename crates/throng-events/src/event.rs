@@ -35,7 +35,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// The number in `throng.events.v1.Kind`.
-    pub(crate) fn number(self) -> i32 {
+    #[inline]
+    pub fn number(self) -> i32 {
         match self {
             Self::Insertion => 1,
             Self::Impression => 2,
@@ -201,7 +202,7 @@ pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
 
 /// `inserted_at` of an event that happened `at`, unless it is out of bounds.
 #[inline]
-pub(crate) fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
+pub fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option<Timestamp> {
     const OLDEST: i64 = MAX_INSERTION_AGE.as_micros() as i64;
     inserted_at.filter(|inserted| (0..=OLDEST).contains(&at.0.saturating_sub(inserted.0)))
 }

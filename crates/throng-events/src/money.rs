@@ -38,6 +38,7 @@ impl EventMoney {
 
     /// With a price, in billionths of the currency's unit: 0 to [`MAX_PRICE_NANOS`]. It is the price of one
     /// billed event; the same number is a price per thousand in millionths.
+    #[inline]
     #[must_use]
     pub fn with_price_nanos(self, nanos: i64) -> Self {
         // The lowest number stands for no price; every negative one is refused.
@@ -45,6 +46,7 @@ impl EventMoney {
     }
 
     /// With the share of such insertions that are seen, in billionths: 0 to [`RATE_ONE`].
+    #[inline]
     #[must_use]
     pub fn with_impression_rate(self, billionths: u32) -> Self {
         Self { impression_rate: billionths.min(INVALID_RATE), ..self }
@@ -52,6 +54,7 @@ impl EventMoney {
 
     /// With the share of such impressions that are clicked, in billionths: 0 to [`RATE_ONE`]. Where
     /// impressions are billed, it has no effect.
+    #[inline]
     #[must_use]
     pub fn with_action_rate(self, billionths: u32) -> Self {
         Self { action_rate: billionths.min(INVALID_RATE), ..self }
@@ -181,14 +184,16 @@ pub(crate) fn scaled(text: &str, scale: i64) -> Option<i64> {
 }
 
 /// A rate of a spec in billionths.
-pub(crate) fn rate_in_billionths(rate: f64) -> u32 {
+#[inline]
+pub fn rate_in_billionths(rate: f64) -> u32 {
     (rate.clamp(0.0, 1.0) * f64::from(RATE_ONE)).round() as u32
 }
 
 /// What an insertion earns on average, in micros: the price in billionths times both rates in billionths, to
 /// the nearest micro. At least one micro if it can earn anything, as an insertion that earns less than half a
 /// micro is in flight too.
-pub(crate) fn expected_micros(price_nanos: i64, impression_rate: u32, action_rate: u32) -> i64 {
+#[inline]
+pub fn expected_micros(price_nanos: i64, impression_rate: u32, action_rate: u32) -> i64 {
     const ONE: u128 = RATE_ONE as u128;
     let rate = |rate: u32| u128::from(rate.min(RATE_ONE));
     // At most 2^63 · 2^30 · 2^30.

@@ -112,11 +112,15 @@ pub fn events_to_record<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use throng_model::{AdGroupName, Timestamp};
 
     use super::*;
     use crate::event::{MAX_INSERTION_AGE, MAX_PROBLEMS};
     use crate::{EventKind, EventMoney, MAX_PRICE_NANOS, RATE_ONE, parse_ndjson};
+
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
 
     fn event() -> Event {
         Event {
@@ -174,7 +178,7 @@ mod tests {
             assert_eq!((parsed.refused, &*parsed.problems[0].field), (1, field));
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(!read[0].is_sound(event.at, crate::DEFAULT_DEDUPE_WINDOW), "{field}");
+            assert!(!read[0].is_sound(event.at, DAY), "{field}");
         }
     }
 
@@ -196,7 +200,7 @@ mod tests {
             assert_eq!(again, parsed, "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(read[0].is_sound(Timestamp(at), crate::DEFAULT_DEDUPE_WINDOW), "{inserted_at}");
+            assert!(read[0].is_sound(Timestamp(at), DAY), "{inserted_at}");
             let plausible = read[0].plausible_inserted_at();
             assert_eq!(plausible.is_none(), ignored == 1, "{inserted_at}");
         }

@@ -1,5 +1,5 @@
 //! Reads a record of the event log in place: no text is copied and nothing is allocated for an event.
-//! An aggregator spends most of its time here and in [`crate::Engine::apply_all`].
+//! An aggregator spends much of its time here.
 
 use std::time::Duration;
 
@@ -154,6 +154,7 @@ pub fn read_record<'a>(
     Ok(())
 }
 
+#[inline]
 fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     let (mut id, mut ad_group, mut insertion_id) = <(Text, Text, Text)>::default();
     let (mut kind_number, mut at, mut inserted_at) = (0, 0, 0);
@@ -409,7 +410,7 @@ mod tests {
             placement: Text::default(),
         };
         assert_eq!(read, [event]);
-        assert!(event.is_sound(Timestamp(3_000_000), crate::DEFAULT_DEDUPE_WINDOW));
+        assert!(event.is_sound(Timestamp(3_000_000), Duration::from_secs(24 * 3_600)));
     }
 
     #[test]
