@@ -331,7 +331,7 @@ impl Account {
             window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
             window.weighted = window.weighted.saturating_add(weighted);
         }
-        window.trials.insertions += 1;
+        window.trials.insertions = window.trials.insertions.saturating_add(1);
         window.trials.declared = window.trials.declared.saturating_add(chance);
         window.declared = window.declared.saturating_add(expected);
         self.learned.pace.insertion();
@@ -366,7 +366,7 @@ impl Account {
     /// Learns from an outcome of an insertion of a moment, with the bucket of its delay if that is known.
     fn count_outcome(&mut self, made: Timestamp, bucket: Option<usize>) {
         if let Some(window) = self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
-            window.trials.outcomes += 1;
+            window.trials.outcomes = window.trials.outcomes.saturating_add(1);
             if let Some(bucket) = bucket {
                 count(&mut window.outcomes, bucket as u32);
             }
