@@ -150,8 +150,8 @@ impl Frame {
     }
 
     /// The bytes to send, in the lowest format that has everything: format 1 without a log position (pass
-    /// rates are left out then), format 2 if every pass rate is [`PassRate::ALL`], else format 3. Entries out of order are sorted; of two
-    /// with the same index the later one counts. About 40 ns an entry.
+    /// rates are left out then), format 2 if every pass rate is [`PassRate::ALL`], else format 3. Entries out of
+    /// order are sorted; of two with the same index the later one counts. About 40 ns an entry.
     ///
     /// ```
     /// use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
