@@ -15,8 +15,8 @@ use throng_budget::{
     events_to_record, read_record,
 };
 use throng_model::{
-    AdGroupIndex, AdGroupName, Clock, Entropy, Micros, SplitMix64, SystemClock, TimeZoneName,
-    Timestamp,
+    AdGroupIndex, AdGroupName, Clock, Entropy, Micros, Pacing, SplitMix64, SystemClock,
+    TimeZoneName, Timestamp,
 };
 
 use crate::Programs;
@@ -84,6 +84,8 @@ pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
         currency: "USD".parse()?,
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: true,
     })
 }
 

@@ -75,6 +75,8 @@ pub(super) fn of_partition(
             zone: zone(spec, ad_group),
             currency: currency(spec, ad_group),
             once_per_insertion: ad_group.once_per_insertion,
+            pacing: ad_group.pacing,
+            learns_rates: true,
         })
         .collect()
 }

@@ -20,8 +20,10 @@ pub(super) const CHANNEL_CAPACITY: usize = 256;
 pub enum FeedFormat {
     /// Without log positions, for gates of versions that do not know them.
     V1,
-    /// The newest.
+    /// With log positions, without pass rates.
     V2,
+    /// The newest: with pass rates.
+    V3,
 }
 
 /// A frame as subscribers get it: encoded, with its length before it, little-endian. Encoded once; all
@@ -29,25 +31,30 @@ pub enum FeedFormat {
 #[derive(Debug, Clone)]
 pub(super) struct EncodedFrame {
     v1: Bytes,
+    v2: Bytes,
     pub(super) newest: Bytes,
 }
 
 impl EncodedFrame {
     pub(super) fn new(frame: &Frame) -> Self {
         let newest = with_length(&frame.encode());
-        // Without a log position both formats have the same bytes: a second encoding would only
-        // cost time.
+        // Where formats have the same bytes, another encoding would only cost time.
         let v1 = match frame.log_position {
             Some(_) => with_length(&frame.encode_format_1()),
             None => newest.clone(),
         };
-        Self { v1, newest }
+        let v2 = match frame.needs_format_3() {
+            true => with_length(&frame.encode_format_2()),
+            false => newest.clone(),
+        };
+        Self { v1, v2, newest }
     }
 
     fn in_format(self, format: FeedFormat) -> Bytes {
         match format {
             FeedFormat::V1 => self.v1,
-            FeedFormat::V2 => self.newest,
+            FeedFormat::V2 => self.v2,
+            FeedFormat::V3 => self.newest,
         }
     }
 }

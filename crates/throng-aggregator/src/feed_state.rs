@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::{Mutex, MutexGuard};
 use throng_feed::{FeedEntry, Frame, FrameKind};
-use throng_model::{AdGroupIndex, Micros, Timestamp};
+use throng_model::{AdGroupIndex, Timestamp};
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,11 +119,10 @@ impl FeedState {
         self.partitions().iter().map(|(partition, feed)| keyframe(*partition, feed)).collect()
     }
 
-    /// Actual and in-flight spend; zero if no frame has them.
-    pub(super) fn figures(&self, partition: u32, index: AdGroupIndex) -> (Micros, Micros) {
+    /// The newest entry of an ad group; `None` if no frame has one.
+    pub(super) fn entry(&self, partition: u32, index: AdGroupIndex) -> Option<FeedEntry> {
         let partitions = self.partitions();
-        let entry = partitions.get(&partition).and_then(|feed| feed.entries.get(&index.0));
-        entry.map_or((Micros(0), Micros(0)), |entry| (entry.actual, entry.in_flight))
+        partitions.get(&partition).and_then(|feed| feed.entries.get(&index.0)).copied()
     }
 
     /// The newest frame of each partition.
@@ -153,6 +152,9 @@ fn keyframe(partition: u32, feed: &PartitionFeed) -> Frame {
 
 #[cfg(test)]
 mod tests {
+    use throng_feed::PassRate;
+    use throng_model::Micros;
+
     use super::*;
 
     fn frame(epoch: u64, version: u64, base: Option<u64>, actual: i64) -> Frame {
@@ -163,6 +165,7 @@ mod tests {
             actual: Micros(actual),
             in_flight: Micros(1),
             flags: 0,
+            pass_rate: PassRate::ALL,
         };
         let at = Timestamp(version as i64);
         Frame {
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn a_paused_leader_cannot_bring_old_figures_back() {
         let state = FeedState::default();
-        let actual = || state.figures(2, AdGroupIndex(7)).0.0;
+        let actual = || state.entry(2, AdGroupIndex(7)).map_or(0, |entry| entry.actual.0);
         assert_eq!(state.apply(&frame(5, 1, Some(0), 10)), ApplyOutcome::Gap, "no keyframe yet");
         assert_eq!(state.apply(&frame(5, 1, None, 10)), ApplyOutcome::Applied);
         assert_eq!(state.apply(&frame(5, 2, Some(1), 20)), ApplyOutcome::Applied);

@@ -376,8 +376,7 @@ impl Budgets {
         for (number, configs) in (0..).zip(&applied.configs) {
             if led.iter().all(|p| p.number() != number) {
                 states.extend(configs.iter().map(|config| {
-                    let (actual, in_flight) = self.feed_state.figures(number, config.index);
-                    AdGroupState::of(config, actual, in_flight)
+                    AdGroupState::of_entry(config, self.feed_state.entry(number, config.index))
                 }));
             }
         }

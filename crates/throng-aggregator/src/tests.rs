@@ -494,8 +494,8 @@ async fn the_frames_of_the_leader_reach_the_gate_of_its_process() {
     );
     assert_eq!(changed[..3], [true; 3]);
     assert_eq!(changed[3..], [false; 9], "the figures are the same");
-    let figures = budgets.feed_state.figures(0, AdGroupIndex(0));
-    assert_eq!(figures.0, Micros(300_000));
+    let entry = budgets.feed_state.entry(0, AdGroupIndex(0));
+    assert_eq!(entry.map(|entry| entry.actual), Some(Micros(300_000)));
 }
 
 /// Spend by quarters of an hour, as the API returns it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName};
+use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, Pacing, TimeZoneName};
 
 use crate::EventKind;
 
@@ -24,9 +24,6 @@ impl BilledEvent {
         }
     }
 }
-
-/// Standard deviations of in-flight spend that are added to it before it is compared with the budget.
-const SAFETY_MARGIN_DEVIATIONS: f64 = 0.5;
 
 /// What the engine needs to know of an ad group.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +54,10 @@ pub struct AdGroupConfig {
     pub zone: TimeZoneName,
     /// Whether only the first impression and the first click of an insertion count, where they name it.
     pub once_per_insertion: bool,
+    /// How the budget of a day is spent.
+    pub pacing: Pacing,
+    /// Whether rates are learned from outcomes; else the declared ones are exact.
+    pub learns_rates: bool,
 }
 
 impl AdGroupConfig {
@@ -74,25 +75,5 @@ impl AdGroupConfig {
         // An insertion that earns less than half a micro is in flight too.
         let micros = (price.0 as f64 + f64::from(nanos) / 1_000.0) * rate;
         Micros((micros.round() as i64).max(i64::from(rate > 0.0)))
-    }
-
-    /// What is added to in-flight spend, because it may come out above its expectation: half a standard
-    /// deviation. Each insertion earns the price or nothing, so the variance of their sum is
-    /// `price × in flight × (1 − rate)`. Small for cheap impressions, large for expensive clicks.
-    pub fn safety_margin(&self, in_flight: Micros) -> Micros {
-        let rate = (self.impression_rate * self.action_rate).clamp(0.0, 1.0);
-        let variance = self.price.0 as f64 * in_flight.0.max(0) as f64 * (1.0 - rate);
-        Micros((SAFETY_MARGIN_DEVIATIONS * variance.max(0.0).sqrt()) as i64)
-    }
-
-    /// Whether actual and in-flight spend leave room for another ad. In-flight spend is taken with
-    /// [`safety_margin`](Self::safety_margin), because the actual value exceeds the mean half of the time.
-    pub fn is_open(&self, actual: Micros, in_flight: Micros) -> bool {
-        let coming = if self.prediction {
-            in_flight.0.saturating_add(self.safety_margin(in_flight).0)
-        } else {
-            0
-        };
-        actual.0.saturating_add(coming) < self.daily_budget.0
     }
 }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp, append_checksum};
+use throng_model::{
+    AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName, Timestamp, append_checksum,
+};
 
 use crate::{
     AdGroupConfig, BilledEvent, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind,
@@ -144,6 +146,8 @@ fn configs() -> Vec<AdGroupConfig> {
         currency: "USD".parse().expect("a currency"),
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: true,
     };
     vec![config(0, "red", BilledEvent::Impression), config(1, "blue", BilledEvent::Click)]
 }

@@ -9,7 +9,9 @@
 //!   outcomes that come after that age ([`Survival`])
 //! * an insertion may carry its own price and rates ([`EventMoney`]), and an outcome its own price
 //! * an outcome that names its insertion settles it: what that was expected to earn is no longer in flight
-//! * an ad group is open while actual + in flight < budget
+//! * the rate of outcomes is learned, and expected spend is scaled by what declared rates are wrong by
+//! * an ad group is open while actual + in flight + some deviations of it < budget, and shown at a falling share
+//!   of requests before that, or at that of an even pace (`throng-rates`)
 //!
 //! The formula is Pinterest's ("Using Kafka Streams API for predictive budgeting", 2017), where
 //! survival is a step at three minutes; here it is that step until enough outcomes have come.

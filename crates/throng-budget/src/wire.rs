@@ -193,6 +193,9 @@ pub(crate) struct AdGroup {
     pub(crate) settled_outcomes: u32,
     #[prost(uint32, tag = "20")]
     pub(crate) other_outcomes: u32,
+    /// `Learned::stored`.
+    #[prost(sint64, repeated, tag = "21")]
+    pub(crate) learned: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -224,6 +227,16 @@ pub(crate) struct Window {
     /// `expected`, each insertion times the probability that it has an outcome.
     #[prost(sint64, optional, tag = "6")]
     pub(crate) weighted: Option<i64>,
+    /// All insertions, their outcomes, the sum of their declared rates in billionths, and what they were
+    /// expected to earn; 0 in checkpoints of earlier versions.
+    #[prost(uint64, tag = "7")]
+    pub(crate) insertions: u64,
+    #[prost(uint64, tag = "8")]
+    pub(crate) outcome_count: u64,
+    #[prost(uint64, tag = "9")]
+    pub(crate) declared_rates: u64,
+    #[prost(sint64, tag = "10")]
+    pub(crate) declared: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

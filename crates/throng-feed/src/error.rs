@@ -9,7 +9,7 @@ pub enum FeedError {
     #[error("this is not a feed frame: check that the address is a Throng feed")]
     NotAFrame,
     /// Written by a newer program.
-    #[error("the feed frame has format version {0}, this program knows 1 and 2: update the gate")]
+    #[error("the feed frame has format version {0}, this program knows 1 to 3: update the gate")]
     UnknownFormat(u8),
     /// Changed in transit.
     #[error("the checksum of the feed frame does not match: drop the connection and open it again")]

@@ -9,7 +9,7 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 2 | magic `TF` |
-//! | 2 | 1 | format version, 1 or 2 |
+//! | 2 | 1 | format version, 1, 2 or 3 |
 //! | 3 | 1 | 0 keyframe, 1 delta |
 //! | 4 | 4 | partition |
 //! | 8 | 8 | epoch: goes up when the partition's state is rebuilt by a new owner |
@@ -18,18 +18,19 @@
 //! | 32 | 8 | time of the figures, microseconds since 1970, signed |
 //! | 40 | 8 | version of the catalog that the indexes belong to |
 //! | 48 | 4 | number of entries `n`, at most 2^24; more than 2^16 only in a frame of at least `n / 8` bytes |
-//! | 52 | | if n > 0: four columns (index gaps, actual, in flight, flags) of `n` numbers each |
-//! | end - 16 | 8 | only in format 2: the first offset of the partition's log that is not in the figures |
+//! | 52 | | if n > 0: columns (index gaps, actual, in flight, in format 3 held back, flags) of `n` numbers each |
+//! | end - 16 | 8 | not in format 1: the first offset of the partition's log that is not in the figures |
 //! | end - 8 | 8 | XXH3 (64 bits, seed 0) of everything before |
 //!
 //! Entries ascend by index. A gap is `index - previous index - 1`; the first entry's is its index.
-//! `actual` and `in flight` are micros. How a column is coded is described in `column.rs` and in
+//! `actual` and `in flight` are micros, `held back` is 65,535 minus the [`PassRate`]. How a column is coded is described in `column.rs` and in
 //! the document: class codes and raw bits, within a few percent of the entropy of log-normal spend.
 
 use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum, verify_checksum};
 
 use crate::column::{Coding, Reader, put_column, take_column};
 use crate::error::FeedError;
+use crate::pass_rate::PassRate;
 
 /// The server has closed the ad group, whatever the figures say.
 pub const FLAG_CLOSED: u8 = 1;
@@ -49,7 +50,10 @@ pub const FREE_ENTRIES: usize = 1 << 16;
 pub const ENTRIES_PER_BYTE: usize = 8;
 
 const MAGIC: [u8; 2] = *b"TF";
-const FORMAT: u8 = 2;
+/// The format with pass rates: written if an entry has one below [`PassRate::ALL`].
+const FORMAT: u8 = 3;
+/// The format without pass rates.
+const FORMAT_2: u8 = 2;
 /// The format without a log position, whose keyframes leave out ad groups whose figures are zero.
 const FORMAT_1: u8 = 1;
 const HEADER: usize = 52;
@@ -79,6 +83,8 @@ pub struct FeedEntry {
     pub in_flight: Micros,
     /// [`FLAG_CLOSED`] and [`FLAG_REMOVED`]; other bits are kept and have no meaning yet.
     pub flags: u8,
+    /// For which share of requests the ad group may be shown.
+    pub pass_rate: PassRate,
 }
 
 /// One message of the feed, about one partition.
@@ -104,7 +110,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// As [`encode`](Self::encode), in format 1, which has no log position.
+    /// As [`encode`](Self::encode), in format 1, which has no log position and no pass rates.
     ///
     /// ```
     /// # use throng_feed::{Frame, FrameKind};
@@ -130,11 +136,25 @@ impl Frame {
         Self { log_position: None, entries: self.entries.clone(), ..*self }.encode()
     }
 
-    /// The bytes to send, in format 2 if there is a log position. Entries out of order are sorted; of two
-    /// with the same index the later one counts. About 40 ns an entry.
+    /// As [`encode`](Self::encode), in format 2 at most: readers of it show ad groups at every request until
+    /// they are closed.
+    pub fn encode_format_2(&self) -> Vec<u8> {
+        let all = |entry: &FeedEntry| FeedEntry { pass_rate: PassRate::ALL, ..*entry };
+        Self { entries: self.entries.iter().map(all).collect(), ..*self }.encode()
+    }
+
+    /// Whether format 2 cannot have everything of the frame.
+    pub fn needs_format_3(&self) -> bool {
+        let held_back = |entry: &FeedEntry| entry.pass_rate != PassRate::ALL;
+        self.log_position.is_some() && self.entries.iter().any(held_back)
+    }
+
+    /// The bytes to send, in the lowest format that has everything: format 1 without a log position (pass
+    /// rates are left out then), format 2 if every pass rate is [`PassRate::ALL`], else format 3. Entries out of
+    /// order are sorted; of two with the same index the later one counts. About 40 ns an entry.
     ///
     /// ```
-    /// use throng_feed::{FeedEntry, Frame, FrameKind};
+    /// use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
     /// use throng_model::{AdGroupIndex, Micros, Timestamp};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,6 +163,7 @@ impl Frame {
     ///     actual: Micros(actual),
     ///     in_flight: Micros(0),
     ///     flags: 0,
+    ///     pass_rate: PassRate::ALL,
     /// };
     /// let delta = Frame {
     ///     partition: 0,
@@ -178,7 +199,11 @@ impl Frame {
             FrameKind::Delta { base_version } => (1, base_version),
         };
         let mut bytes = Vec::with_capacity(HEADER + CHECKSUM + entries.len() * 7 + 64);
-        let format = if self.log_position.is_some() { FORMAT } else { FORMAT_1 };
+        let format = match self.log_position {
+            None => FORMAT_1,
+            Some(_) if self.needs_format_3() => FORMAT,
+            Some(_) => FORMAT_2,
+        };
         bytes.extend_from_slice(&[MAGIC[0], MAGIC[1], format, kind]);
         bytes.extend_from_slice(&self.partition.to_le_bytes());
         for number in [self.epoch, self.version, base, self.at.0 as u64, self.catalog_version] {
@@ -198,6 +223,10 @@ impl Frame {
             put_column(&mut bytes, &actual, Coding::Shortest);
             let in_flight: Vec<i64> = entries.iter().map(|e| e.in_flight.0).collect();
             put_column(&mut bytes, &in_flight, Coding::Shortest);
+            if format == FORMAT {
+                let held_back: Vec<i64> = entries.iter().map(|e| e.pass_rate.held_back()).collect();
+                put_column(&mut bytes, &held_back, Coding::Shortest);
+            }
             let flags: Vec<i64> = entries.iter().map(|e| i64::from(e.flags)).collect();
             // Why the last column decides: only then is the length of the frame known, and receivers
             // refuse a frame that is too short for its entries. One bit an entry is a byte for eight of
@@ -245,7 +274,7 @@ impl Frame {
         };
         // Before the length and the checksum: a newer format may differ in both, and "update the gate" is
         // the answer that helps then, not "the frame is damaged".
-        if ![FORMAT_1, FORMAT].contains(&format) {
+        if ![FORMAT_1, FORMAT_2, FORMAT].contains(&format) {
             return Err(FeedError::UnknownFormat(format));
         }
         if bytes.len() < HEADER + CHECKSUM {
@@ -269,8 +298,11 @@ impl Frame {
         if count > MAX_ENTRIES || count > allowed_entries(bytes.len()) {
             return Err(FeedError::Malformed("more entries than a frame of its length may have"));
         }
-        let entries = if count == 0 { Vec::new() } else { decode_entries(&mut reader, count)? };
-        let log_position = (format == FORMAT).then(|| reader.u64()).transpose()?;
+        let entries = match count {
+            0 => Vec::new(),
+            _ => decode_entries(&mut reader, count, format == FORMAT)?,
+        };
+        let log_position = (format != FORMAT_1).then(|| reader.u64()).transpose()?;
         if !reader.is_empty() {
             return Err(FeedError::Malformed("bytes follow its entries"));
         }
@@ -283,7 +315,11 @@ fn allowed_entries(bytes: usize) -> usize {
     bytes.saturating_mul(ENTRIES_PER_BYTE).max(FREE_ENTRIES)
 }
 
-fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FeedEntry>, FeedError> {
+fn decode_entries(
+    reader: &mut Reader<'_>,
+    count: usize,
+    has_pass_rates: bool,
+) -> Result<Vec<FeedEntry>, FeedError> {
     let mut entries = Vec::with_capacity(count);
     let mut next = 0i64;
     take_column(reader, count, |_, gap| {
@@ -294,7 +330,8 @@ fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FeedEntry
         let index = index.ok_or(FeedError::Malformed("an index is out of range"))?;
         next = i64::from(index) + 1;
         let index = AdGroupIndex(index);
-        entries.push(FeedEntry { index, actual: Micros(0), in_flight: Micros(0), flags: 0 });
+        let (actual, in_flight, pass_rate) = (Micros(0), Micros(0), PassRate::ALL);
+        entries.push(FeedEntry { index, actual, in_flight, flags: 0, pass_rate });
         Ok(())
     })?;
     take_column(reader, count, |place, value| {
@@ -305,6 +342,14 @@ fn decode_entries(reader: &mut Reader<'_>, count: usize) -> Result<Vec<FeedEntry
         entries[place].in_flight = Micros(value);
         Ok(())
     })?;
+    if has_pass_rates {
+        take_column(reader, count, |place, value| {
+            let rate = PassRate::of_held_back(value);
+            entries[place].pass_rate =
+                rate.ok_or(FeedError::Malformed("a pass rate is out of range"))?;
+            Ok(())
+        })?;
+    }
     take_column(reader, count, |place, value| {
         let flags = u8::try_from(value);
         entries[place].flags = flags.map_err(|_| FeedError::Malformed("flags are not a byte"))?;

@@ -3,7 +3,7 @@
 
 use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum};
 
-use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
+use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassRate};
 
 #[cfg(test)]
 #[path = "../../../fuzz/mutate.rs"]
@@ -21,13 +21,14 @@ pub fn feed_frame(bytes: &[u8]) {
     }
 }
 
-/// Keyframes and deltas of both formats.
+/// Keyframes and deltas of all formats.
 pub fn feed_frame_seeds() -> Vec<Vec<u8>> {
     let entry = |index: u32, actual: i64, in_flight: i64, flags: u8| FeedEntry {
         index: AdGroupIndex(index),
         actual: Micros(actual),
         in_flight: Micros(in_flight),
         flags,
+        pass_rate: PassRate::ALL,
     };
     let frame = |kind, log_position, entries| Frame {
         partition: 3,
@@ -41,12 +42,17 @@ pub fn feed_frame_seeds() -> Vec<Vec<u8>> {
     };
     let many = (0..300u32).map(|n| entry(n * 3, i64::from(n) * 130_001, 7, 0)).collect();
     let few = vec![entry(0, i64::MAX, -1, FLAG_CLOSED), entry(u32::MAX, 0, i64::MIN, 255)];
+    let rates = [0, 1, 40_000, u16::MAX].map(PassRate);
+    let held_back =
+        (0u32..).zip(rates).map(|(n, pass_rate)| FeedEntry { pass_rate, ..entry(n, 5, 1, 0) });
+    let held_back = held_back.collect();
     let delta = FrameKind::Delta { base_version: 999 };
     [
         frame(FrameKind::Keyframe, Some(77), many),
         frame(FrameKind::Keyframe, None, few.clone()),
         frame(delta, Some(u64::MAX), few),
         frame(delta, Some(0), Vec::new()),
+        frame(delta, Some(9), held_back),
     ]
     .iter()
     .map(Frame::encode)

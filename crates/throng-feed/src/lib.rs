@@ -5,7 +5,7 @@
 //! A receiver in another language needs `docs/specs/feed-format.md` and nothing of this crate.
 //!
 //! ```
-//! use throng_feed::{FeedEntry, Frame, FrameKind};
+//! use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
 //! use throng_model::{AdGroupIndex, Micros, Timestamp};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,6 +22,7 @@
 //!         actual: Micros(12_500_000),
 //!         in_flight: Micros(300_000),
 //!         flags: 0,
+//!         pass_rate: PassRate::ALL,
 //!     }],
 //! };
 //! let bytes = keyframe.encode();
@@ -36,6 +37,7 @@ mod error;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod pass_rate;
 
 pub use catalog::{Catalog, CatalogEntry};
 pub use error::FeedError;
@@ -43,3 +45,4 @@ pub use frame::{
     ENTRIES_PER_BYTE, FLAG_CLOSED, FLAG_REMOVED, FREE_ENTRIES, FeedEntry, Frame, FrameKind,
     MAX_ENTRIES,
 };
+pub use pass_rate::PassRate;

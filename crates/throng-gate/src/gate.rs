@@ -10,14 +10,14 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use throng_feed::{Catalog, FLAG_REMOVED, Frame, FrameKind};
+use throng_feed::{Catalog, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
 use throng_membership::MembershipIndex;
 use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash, WhenStale};
 
 use crate::decision::{Decision, Reason};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};
 use crate::slot::{FeedPartition, Spend};
-use crate::view::{Target, View, out_of_budget};
+use crate::view::{Target, View, out_of_budget, request_hash, throttled};
 
 /// The result of applying a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -318,7 +318,9 @@ impl Gate {
     }
 
     /// Which of the candidates may be shown to this user (`None`: an unknown user) now. An ad group is
-    /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`.
+    /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`. One with a pass
+    /// rate is shown at that share of requests, chosen by a hash of the user and the minute, or of `now` for
+    /// an unknown user.
     /// Takes no lock; allocates for the result alone. About 0.1 µs a candidate.
     ///
     /// ```
@@ -367,22 +369,23 @@ impl Gate {
     ) -> Decision<Id> {
         let view = self.view.load();
         let located = user.and_then(|user| view.membership.as_ref()?.locate(user));
+        let request = request_hash(user, now);
         let mut decision =
             Decision { allowed: Vec::with_capacity(candidates.len()), refused: Vec::new() };
         for id in candidates {
             let refusal = match find(&view, id) {
                 None => Some(Reason::UnknownAdGroup),
-                Some(target) => self
-                    .stale(target, now)
-                    .or_else(|| {
-                        // Before the figures. `apply` writes figures first and then subtracts what they
-                        // have; read in the opposite order, an insertion is seen in one of the two at
-                        // least. Seen in both it refuses a little early, for one decision; in neither, it
-                        // would be shown past the budget. Acquire: the figures are not read before it.
-                        let own = target.slot.own.load(Ordering::Acquire);
-                        out_of_budget(&target.entry, target.slot.read(), own)
-                    })
-                    .or_else(|| view.off_target(target, user.is_some(), located)),
+                Some(target) => self.stale(target, now).or_else(|| {
+                    // Before the figures. `apply` writes figures first and then subtracts what they
+                    // have; read in the opposite order, an insertion is seen in one of the two at
+                    // least. Seen in both it refuses a little early, for one decision; in neither, it
+                    // would be shown past the budget. Acquire: the figures are not read before it.
+                    let own = target.slot.own.load(Ordering::Acquire);
+                    let spend = target.slot.read();
+                    out_of_budget(&target.entry, spend, own)
+                        .or_else(|| view.off_target(target, user.is_some(), located))
+                        .or_else(|| throttled(&target.entry, spend.pass_rate, request))
+                }),
             };
             match refusal {
                 None => decision.allowed.push(id.clone()),
@@ -465,7 +468,7 @@ impl Gate {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind};
+    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind, PassRate};
     /// # use throng_gate::{Catalog, Gate};
     /// # use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -488,6 +491,7 @@ impl Gate {
     /// #         actual: Micros(0),
     /// #         in_flight: Micros(in_flight),
     /// #         flags: 0,
+    /// #         pass_rate: PassRate::ALL,
     /// #     }],
     /// # };
     /// gate.apply(&keyframe(1, 40, 0));
@@ -565,7 +569,8 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> FrameOutcome {
         };
         let place = place as usize;
         let slot = &view.targets[place].slot;
-        slot.write(Spend { actual: entry.actual, in_flight: entry.in_flight, flags: entry.flags });
+        let FeedEntry { actual, in_flight, flags, pass_rate, .. } = *entry;
+        slot.write(Spend { actual, in_flight, flags, pass_rate });
         slot.unknown.store(false, Ordering::Release);
         // Why compared first: a swap costs far more than a load, and writes to a count that all slots of the
         // partition share; nearly always it is the same partition as before.

@@ -1,8 +1,9 @@
 //! One ad group's spend, read without a lock while frames are applied.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwapOption;
+use throng_feed::PassRate;
 use throng_model::Micros;
 
 /// A partition of the feed, as its ad groups see it.
@@ -21,7 +22,7 @@ pub(crate) struct FeedPartition {
 // neither, and an ad is shown past the budget, or in both, and an ad group is refused that has budget
 // left. With a mutex every decision of every thread would write to the lock's cache line; with an `Arc`
 // swapped for each update, a frame of 20,000 entries would allocate 20,000 times. Here readers write
-// nothing, and a writer makes five stores.
+// nothing, and a writer makes six stores.
 //
 // Why everything of an ad group is in one allocation: a decision reads the figures, `own`, `unknown` and
 // `partition` of each candidate. Side by side they are in one or two cache lines; with an array for each
@@ -33,6 +34,8 @@ pub(crate) struct Slot {
     actual: AtomicI64,
     in_flight: AtomicI64,
     flags: AtomicU8,
+    /// 65,535 minus the pass rate: a slot that no frame has named lets every request pass.
+    held_back: AtomicU16,
     /// What this gate's own insertions are expected to earn that the figures do not have yet.
     // Why outside of the sequence lock: it has many writers, one for each insertion in any thread, and a
     // sequence lock allows one. The order of reads and writes makes up for it: see `Gate::decide`.
@@ -51,6 +54,7 @@ pub(crate) struct Spend {
     pub(crate) actual: Micros,
     pub(crate) in_flight: Micros,
     pub(crate) flags: u8,
+    pub(crate) pass_rate: PassRate,
 }
 
 impl Slot {
@@ -68,6 +72,7 @@ impl Slot {
         self.actual.store(spend.actual.0, Ordering::Relaxed);
         self.in_flight.store(spend.in_flight.0, Ordering::Relaxed);
         self.flags.store(spend.flags, Ordering::Relaxed);
+        self.held_back.store(u16::MAX - spend.pass_rate.0, Ordering::Relaxed);
         // Release: whoever sees this even number sees all figures above.
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
@@ -81,6 +86,7 @@ impl Slot {
                 actual: Micros(self.actual.load(Ordering::Relaxed)),
                 in_flight: Micros(self.in_flight.load(Ordering::Relaxed)),
                 flags: self.flags.load(Ordering::Relaxed),
+                pass_rate: PassRate(u16::MAX - self.held_back.load(Ordering::Relaxed)),
             };
             // Why a fence: an acquire *load* of the sequence would only order what comes after it. Without
             // the fence the second read of the sequence may happen before the figures are read, and a

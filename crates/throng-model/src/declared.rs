@@ -32,6 +32,23 @@ pub enum WhenStale {
     Stop,
 }
 
+/// How an ad group spends the budget of a day.
+///
+/// ```
+/// use throng_model::Pacing;
+///
+/// assert_eq!(Pacing::default(), Pacing::Asap);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pacing {
+    /// As soon as there is traffic for it.
+    #[default]
+    Asap,
+    /// Over the whole day, in proportion to its traffic.
+    Even,
+}
+
 /// How the rows of a file for a destination are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

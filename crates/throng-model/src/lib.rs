@@ -22,7 +22,7 @@ mod time;
 
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
-pub use declared::{FileFormat, Severity, StoreLayout, SyncMode, WhenStale};
+pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use ids::{

@@ -171,7 +171,7 @@ impl NodeClient {
     /// The feed, which begins with a keyframe of every partition.
     pub(crate) async fn feed(&self, gate: &str) -> Result<Response, SyncError> {
         let url = format!("{}/v1/feed", self.feed);
-        self.send(&url, self.http.get(format!("{url}?format=2&gate={gate}"))).await
+        self.send(&url, self.http.get(format!("{url}?format=3&gate={gate}"))).await
     }
 
     /// The address of the feed, for errors.

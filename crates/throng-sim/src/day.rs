@@ -11,8 +11,8 @@ use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, EventM
 use throng_gate::feed::{FeedError, Frame};
 use throng_gate::{Catalog, CatalogEntry, Gate, WhenStale};
 use throng_model::{
-    AdGroupIndex, AdGroupName, Entropy, Micros, MoneyError, NameError, SplitMix64, TimeZoneName,
-    Timestamp,
+    AdGroupIndex, AdGroupName, Entropy, Micros, MoneyError, NameError, Pacing, SplitMix64,
+    TimeZoneName, Timestamp,
 };
 
 /// A random time.
@@ -49,10 +49,14 @@ pub struct Scenario {
     pub daily_budget: Micros,
     /// Requests per minute for which the ad is eligible.
     pub requests_per_minute: f64,
-    /// Share of insertions that are seen.
+    /// Share of insertions that are seen. The engine learns it.
     pub impression_rate: f64,
-    /// Share of impressions that are clicked.
+    /// Share of impressions that are clicked. The engine learns it.
     pub click_rate: f64,
+    /// What the spec says of the share of insertions that are seen.
+    pub declared_impression_rate: f64,
+    /// What the spec says of the share of impressions that are clicked.
+    pub declared_click_rate: f64,
     /// From insertion to impression.
     pub seen: Delay,
     /// From impression to click.
@@ -122,6 +126,8 @@ struct Day<'a> {
     last_frame: Timestamp,
     /// Events on their way to the engine.
     unaccounted: u64,
+    /// Events that have reached it.
+    logged: u64,
 }
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
@@ -167,16 +173,18 @@ impl<'a> Day<'a> {
             billed: scenario.billed,
             price: scenario.price,
             price_nanos: 0,
-            impression_rate: scenario.impression_rate,
+            impression_rate: scenario.declared_impression_rate,
             action_rate: match scenario.billed {
                 BilledEvent::Impression => 1.0,
-                BilledEvent::Click => scenario.click_rate,
+                BilledEvent::Click => scenario.declared_click_rate,
             },
             horizon: scenario.horizon,
             daily_budget: scenario.daily_budget,
             prediction: scenario.prediction,
             zone: TimeZoneName::utc(),
             once_per_insertion: true,
+            pacing: Pacing::Asap,
+            learns_rates: true,
             currency,
         };
         let entry = CatalogEntry {
@@ -207,6 +215,7 @@ impl<'a> Day<'a> {
             delivered: Micros::ZERO,
             last_frame: START,
             unaccounted: 0,
+            logged: 0,
         })
     }
 
@@ -227,11 +236,12 @@ impl<'a> Day<'a> {
             Occurrence::Request => self.request(now),
             Occurrence::Logged(event) => {
                 self.unaccounted -= 1;
+                self.logged += 1;
                 self.engine.apply(&event, now)?;
             }
             Occurrence::Tick => {
                 self.engine.close(now);
-                let frame = self.engine.delta(now).encode();
+                let frame = self.engine.delta_at(now, self.logged).encode();
                 // Frames of one connection do not overtake each other.
                 let arrives = now.plus(self.scenario.feed.draw(&mut self.random));
                 self.last_frame = self.last_frame.max(arrives);
@@ -291,17 +301,23 @@ impl<'a> Day<'a> {
     }
 }
 
-/// Feeds the engine 500 outcomes of the previous day, so that it has learned delays at the start of the
-/// simulated day.
+/// Feeds the engine insertions with 500 outcomes, on average, of the evening before, from which it learns delays
+/// and rates. What it knows at the start of the simulated day is from these events and from the spec.
 fn simulate_yesterday(
     engine: &mut Engine,
     scenario: &Scenario,
     name: &AdGroupName,
     random: &mut SplitMix64,
 ) -> Result<(), SimError> {
-    let morning = START.minus(Duration::from_secs(20 * 3600));
-    for number in 0..500u64 {
-        let inserted = morning.plus(Duration::from_secs(number * 60));
+    let evening = START.minus(Duration::from_secs(10 * 3600));
+    let rate = match scenario.billed {
+        BilledEvent::Impression => scenario.impression_rate,
+        BilledEvent::Click => scenario.impression_rate * scenario.click_rate,
+    };
+    let insertions = (500.0 / rate) as u64;
+    for number in 0..insertions {
+        let part = number as f64 / insertions as f64;
+        let inserted = evening.plus(Duration::from_secs(8 * 3600).mul_f64(part));
         let event = |kind, at, of| Event {
             id: format!("yesterday-{kind:?}-{number}"),
             kind,
@@ -313,6 +329,9 @@ fn simulate_yesterday(
             placement: None,
         };
         engine.apply(&event(EventKind::Insertion, inserted, None), inserted)?;
+        if random.next_f64() >= rate {
+            continue;
+        }
         let mut at = inserted.plus(scenario.seen.draw(random));
         let mut kind = EventKind::Impression;
         if scenario.billed == BilledEvent::Click {
@@ -337,6 +356,8 @@ pub fn advertiser_x(prediction: bool) -> Scenario {
         requests_per_minute: 20.0 / 0.95,
         impression_rate: 0.95,
         click_rate: 0.0,
+        declared_impression_rate: 0.8,
+        declared_click_rate: 0.0,
         seen: Delay::LogNormal(Duration::from_secs(2), 0.5),
         clicked: Delay::Fixed(Duration::ZERO),
         accounting: Delay::Fixed(Duration::from_secs(300)),
@@ -358,6 +379,8 @@ pub fn advertiser_y(prediction: bool) -> Scenario {
         requests_per_minute: 75.0 / 0.95,
         impression_rate: 0.95,
         click_rate: 0.02,
+        declared_impression_rate: 0.8,
+        declared_click_rate: 0.03,
         seen: Delay::LogNormal(Duration::from_secs(2), 0.5),
         clicked: Delay::LogNormal(Duration::from_secs(350), 0.4),
         accounting: Delay::Fixed(Duration::from_secs(30)),

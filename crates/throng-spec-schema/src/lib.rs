@@ -243,6 +243,8 @@ pub struct RawAdGroup {
     /// How long an insertion may still lead to spend, in seconds (180).
     #[schemars(range(min = 10, max = 86400))]
     pub horizon_secs: Option<u32>,
+    /// How the budget of a day is spent: as soon as there is traffic, or over the whole day (asap).
+    pub pacing: Option<RawPacing>,
     /// What an ad server does without fresh budget states (serve).
     pub when_stale: Option<RawWhenStale>,
     /// Whether an impression or click counts once for each insertion that events name (true).
@@ -269,6 +271,16 @@ pub enum RawPrediction {
     InFlight,
     /// It does not count.
     Off,
+}
+
+/// How the budget of a day is spent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawPacing {
+    /// As soon as there is traffic for it.
+    Asap,
+    /// Over the whole day, in proportion to its traffic.
+    Even,
 }
 
 /// Without fresh budget states.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use throng_model::{
     AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, FileFormat,
-    Micros, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
+    Micros, Pacing, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
 
 use crate::{
@@ -345,6 +345,9 @@ pub struct AdGroup {
     pub prediction: Prediction,
     /// How long an insertion may still lead to spend, in seconds; 180 unless set.
     pub horizon_secs: u32,
+    /// How the budget of a day is spent.
+    #[serde(default, skip_serializing_if = "is_asap")]
+    pub pacing: Pacing,
     /// What an ad server does without fresh budget states.
     pub when_stale: WhenStale,
     /// Whether only the first impression and the first click of an insertion count, if events name
@@ -355,6 +358,10 @@ pub struct AdGroup {
 
 fn once_per_insertion() -> bool {
     true
+}
+
+fn is_asap(pacing: &Pacing) -> bool {
+    *pacing == Pacing::Asap
 }
 
 fn is_true(value: &bool) -> bool {

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-spec",
         "throng-membership",
         "throng-feed",
+        "throng-rates",
         "throng-events",
         "throng-store",
         "throng-api",

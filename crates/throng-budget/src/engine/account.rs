@@ -1,11 +1,16 @@
 //! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
+mod forecast;
+
 use std::collections::VecDeque;
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
+use throng_rates::{Learned, LearnedRate, Trials};
+
+pub(super) use forecast::Figures;
 
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
@@ -43,6 +48,10 @@ pub(super) struct Window {
     pub(super) earlier: i64,
     /// Outcomes so far as (delay bucket, count).
     pub(super) outcomes: Vec<(u32, u32)>,
+    /// All its insertions, and how many outcomes they have had.
+    pub(super) trials: Trials,
+    /// What all its insertions were expected to earn.
+    pub(super) declared: i64,
 }
 
 impl Window {
@@ -58,6 +67,12 @@ impl Window {
             return 0.0;
         }
         (self.weighted as f64 / self.expected as f64).clamp(0.0, 1.0)
+    }
+
+    /// The mean price of its insertions in micros; `None` in windows of earlier versions.
+    fn price(&self) -> Option<f64> {
+        let outcomes = self.trials.expected();
+        (outcomes > 0.0).then(|| self.declared as f64 / outcomes)
     }
 }
 
@@ -162,6 +177,8 @@ pub(super) struct Account {
     /// an outcome.
     expected: i64,
     weighted: i64,
+    /// The declared probability of an outcome, in billionths.
+    chance: u64,
     zone: TimeZone,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
@@ -173,7 +190,10 @@ pub(super) struct Account {
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
+    pub(super) learned: Learned,
     survival: Survival,
+    /// The rate as it was when the curve was computed.
+    rate: Option<LearnedRate>,
 }
 
 impl Account {
@@ -181,6 +201,7 @@ impl Account {
         Self {
             expected: config.expected().0,
             weighted: times_rate(config.expected().0, rate_of(&config)),
+            chance: Trials::billionths(rate_of(&config)),
             zone: config.zone.rules(),
             survival: Survival::step(config.horizon),
             prices: Prices::new(price_of(&config)),
@@ -192,6 +213,8 @@ impl Account {
             delays: Delays::default(),
             intervals: Timeline::default(),
             points: VecDeque::new(),
+            learned: Learned::default(),
+            rate: None,
         }
     }
 
@@ -204,6 +227,7 @@ impl Account {
         self.prices.change(price_of(&config), at);
         self.expected = config.expected().0;
         self.weighted = times_rate(self.expected, rate_of(&config));
+        self.chance = Trials::billionths(rate_of(&config));
         self.config = config;
     }
 
@@ -264,6 +288,16 @@ impl Account {
         times_rate(expected, rate_of(&self.config))
     }
 
+    /// The declared probability that an insertion has an outcome, in billionths.
+    fn chance(&self, terms: Terms) -> u64 {
+        match terms.price_nanos {
+            Some(nanos) if nanos > 0 => {
+                Trials::billionths(terms.expected as f64 * 1_000.0 / nanos as f64)
+            }
+            _ => self.chance,
+        }
+    }
+
     /// What an insertion is expected to earn, times the probability that it has an outcome.
     fn weighted(&self, terms: Terms) -> i64 {
         match terms.price_nanos {
@@ -289,16 +323,21 @@ impl Account {
         is_settled: bool,
     ) -> Result<(), MoneyError> {
         let Terms { expected, .. } = terms;
+        let (weighted, chance) = (self.weighted(terms), self.chance(terms));
+        let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         if is_settled {
             self.links.add(true);
         } else {
-            let weighted = self.weighted(terms);
-            let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
             window.expected = window.expected.checked_add(expected).ok_or(MoneyError::Overflow)?;
             window.weighted = window.weighted.saturating_add(weighted);
         }
+        window.trials.insertions = window.trials.insertions.saturating_add(1);
+        window.trials.declared = window.trials.declared.saturating_add(chance);
+        window.declared = window.declared.saturating_add(expected);
+        self.learned.pace.insertion();
+        let predicted = (expected as f64 * self.factor()).round() as i64;
         let interval = self.interval(at);
-        interval.0 = interval.0.saturating_add(expected);
+        interval.0 = interval.0.saturating_add(predicted);
         Ok(())
     }
 
@@ -316,18 +355,29 @@ impl Account {
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
         self.settle(outcome);
-        if let Some(inserted_at) = inserted_at {
-            // What matters is when the spend is known, so the delay ends with the record in the log.
-            let delay = logged_at.0.saturating_sub(inserted_at.0);
-            let (bucket, is_learned_from) = (bucket_of(delay), self.is_learned_from(delay));
-            match self.windows.get_mut(inserted_at.0.div_euclid(WINDOW_MICROS)) {
-                Some(window) if is_learned_from => count(&mut window.outcomes, bucket as u32),
-                // The window was closed, and learned from without this outcome.
-                None if is_learned_from => self.delays.add(bucket, 1.0),
-                Some(_) | None => {}
-            }
+        // What matters is when the spend is known, so the delay ends with the record in the log.
+        let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
+        if delay.is_none_or(|delay| self.is_learned_from(delay)) {
+            self.count_outcome(inserted_at.unwrap_or(at.min(logged_at)), delay.map(bucket_of));
         }
         Ok(())
+    }
+
+    /// Learns from an outcome of an insertion of a moment, with the bucket of its delay if that is known.
+    fn count_outcome(&mut self, made: Timestamp, bucket: Option<usize>) {
+        if let Some(window) = self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
+            window.trials.outcomes = window.trials.outcomes.saturating_add(1);
+            if let Some(bucket) = bucket {
+                count(&mut window.outcomes, bucket as u32);
+            }
+            return;
+        }
+        // The window was closed, and learned from without this outcome.
+        let outcome = Trials { outcomes: 1, ..Trials::default() };
+        self.learned.calibration.add(made, outcome);
+        if let Some(bucket) = bucket {
+            self.delays.add(bucket, 1.0);
+        }
     }
 
     /// Takes the insertion of an outcome out of its window, if it is known which one that is.
@@ -390,28 +440,6 @@ impl Account {
             .collect()
     }
 
-    /// Expected spend that is still to come. Windows in the future (clocks differ) count in full.
-    pub(super) fn in_flight(&self, now: Timestamp) -> Micros {
-        // Of insertions that are not known to have an outcome, a larger share will have one than of all
-        // insertions of that age: those that are known to have one, named × rate × (1 − later), are left out.
-        let named = self.links.share();
-        let sum: f64 = self
-            .windows
-            .iter()
-            .rev()
-            .map(|(number, window)| {
-                let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-                let later = self.survival.at(age);
-                if named <= 0.0 || later <= 0.0 {
-                    return window.expected as f64 * later;
-                }
-                let open = 1.0 - named * window.rate() * (1.0 - later);
-                window.expected as f64 * (later / open.max(f64::MIN_POSITIVE)).min(1.0)
-            })
-            .sum();
-        Micros(sum.round() as i64)
-    }
-
     /// Removes windows that can have no more outcomes, and learns from those that came.
     pub(super) fn close(&mut self, now: Timestamp) {
         let day = self.day_at(now);
@@ -423,16 +451,12 @@ impl Account {
                 break;
             }
             if let Some((_, window)) = self.windows.pop_oldest() {
+                self.learned.add(Timestamp(number.saturating_mul(WINDOW_MICROS)), window.trials);
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));
                 }
             }
         }
-    }
-
-    /// Takes the newest curve.
-    pub(super) fn learn(&mut self, pooled: Option<&[f64]>) {
-        self.survival = Survival::learned(self.config.horizon, &self.delays, pooled);
     }
 
     pub(super) fn survival(&self) -> &Survival {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
+use throng_rates::{Learned, Trials};
 
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
@@ -423,6 +424,7 @@ fn save_rest(account: &Account) -> wire::AdGroup {
         settled_outcomes: account.links.settled,
         other_outcomes: account.links.other,
         index: account.config.index.0,
+        learned: account.learned.stored(),
         windows: account
             .windows
             .iter()
@@ -432,6 +434,10 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 outcomes: window.outcomes.iter().flat_map(|(b, n)| [*b, *n]).collect(),
                 linked: window.earlier,
                 weighted: Some(window.weighted),
+                insertions: window.trials.insertions,
+                outcome_count: window.trials.outcomes,
+                declared_rates: window.trials.declared,
+                declared: window.declared,
                 ..wire::Window::default()
             })
             .collect(),
@@ -517,8 +523,15 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
             weighted,
             earlier: window.linked,
             outcomes: pairs.iter().map(|[b, n]| (*b, *n)).collect(),
+            trials: Trials {
+                insertions: window.insertions,
+                outcomes: window.outcome_count,
+                declared: window.declared_rates,
+            },
+            declared: window.declared,
         };
     }
+    account.learned = Learned::of_stored(&saved.learned)?;
     account.delays = Delays::from_counts(saved.delays)?;
     for interval in saved.intervals {
         *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);

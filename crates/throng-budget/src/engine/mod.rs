@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassRate};
 use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 
 use crate::{AdGroupConfig, BilledEvent};
@@ -37,7 +37,7 @@ pub use slices::SliceFile;
 pub use spend::SLICE_SECS;
 pub use survival::Survival;
 
-use account::Account;
+use account::{Account, Figures};
 use checkpoint::RemovedAdGroup;
 use dedupe::{SeenIds, ad_group_seed};
 use open::OpenInsertions;
@@ -328,17 +328,21 @@ impl Engine {
             self.learned_at = now;
             self.learn(now);
         }
-        self.accounts.iter_mut().for_each(|account| account.sample(now));
+        for account in &mut self.accounts {
+            account.pace(now);
+            account.sample(now);
+        }
     }
 
     fn learn(&mut self, now: Timestamp) {
         let impressions = self.pooled_impressions.curve(now);
         let clicks = self.pooled_clicks.curve(now);
         for account in &mut self.accounts {
-            account.learn(match account.config.billed {
+            let curve = match account.config.billed {
                 BilledEvent::Impression => impressions.as_deref(),
                 BilledEvent::Click => clicks.as_deref(),
-            });
+            };
+            account.learn(curve, now);
         }
     }
 
@@ -422,6 +426,7 @@ impl Engine {
             actual: Micros(0),
             in_flight: Micros(0),
             flags: FLAG_CLOSED | FLAG_REMOVED,
+            pass_rate: PassRate::ALL,
         }));
         entries.sort_by_key(|entry| entry.index);
         self.frame(FrameKind::Keyframe, entries)
@@ -447,12 +452,13 @@ struct PublishedFigures {
     actual: Micros,
     in_flight: Micros,
     closed: bool,
+    pass_rate: PassRate,
 }
 
 impl PublishedFigures {
     fn of(account: &Account, now: Timestamp) -> Self {
-        let (actual, in_flight) = (account.actual_at(now), account.in_flight(now));
-        Self { actual, in_flight, closed: !account.config.is_open(actual, in_flight) }
+        let Figures { actual, in_flight, open, pass_rate, .. } = account.figures(now);
+        Self { actual, in_flight, closed: !open, pass_rate }
     }
 }
 
@@ -462,31 +468,51 @@ fn entry(account: &Account, published: PublishedFigures) -> FeedEntry {
         actual: published.actual,
         in_flight: published.in_flight,
         flags: if published.closed { FLAG_CLOSED } else { 0 },
+        pass_rate: published.pass_rate,
     }
 }
 
 fn state(account: &Account, now: Timestamp) -> AdGroupState {
-    AdGroupState::of(&account.config, account.actual_at(now), account.in_flight(now))
+    AdGroupState::of(&account.config, account.figures(now))
 }
 
 impl AdGroupState {
-    /// The state of an ad group with this configuration and these figures.
-    pub fn of(config: &AdGroupConfig, actual: Micros, in_flight: Micros) -> Self {
-        let open = config.is_open(actual, in_flight);
+    /// The state of an ad group by its newest entry of the feed; `None`: the feed does not name it.
+    pub fn of_entry(config: &AdGroupConfig, entry: Option<FeedEntry>) -> Self {
+        let figures = entry.map_or(Figures::default(), |entry| Figures {
+            actual: entry.actual,
+            in_flight: entry.in_flight,
+            margin: None,
+            open: entry.flags & FLAG_CLOSED == 0,
+            pass_rate: entry.pass_rate,
+        });
+        Self::of(config, figures)
+    }
+
+    fn of(config: &AdGroupConfig, figures: Figures) -> Self {
+        let Figures { actual, in_flight, margin, open, pass_rate } = figures;
         let (budget, currency) = (config.daily_budget, config.currency);
-        let reason = match (open, config.prediction) {
+        let mut reason = match (open, config.prediction) {
             (true, true) => {
                 format!(
                     "{actual} spent and {in_flight} in flight leave room in {budget} {currency}"
                 )
             }
             (true, false) => format!("{actual} spent leave room in {budget} {currency}"),
-            (false, true) => format!(
-                "{actual} spent and {in_flight} in flight, give or take {}, reach {budget} {currency}",
-                config.safety_margin(in_flight)
-            ),
+            (false, true) => match margin {
+                Some(margin) => format!(
+                    "{actual} spent and {in_flight} in flight, give or take {margin}, reach {budget} {currency}"
+                ),
+                None => format!(
+                    "{actual} spent and {in_flight} in flight leave too little of {budget} {currency}"
+                ),
+            },
             (false, false) => format!("{actual} spent reach {budget} {currency}"),
         };
+        if open && pass_rate != PassRate::ALL {
+            let percent = pass_rate.share() * 100.0;
+            reason.push_str(&format!("; shown at {percent:.1} % of requests"));
+        }
         Self {
             name: config.name.clone(),
             index: config.index,

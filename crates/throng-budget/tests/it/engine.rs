@@ -7,7 +7,7 @@ use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventCounts, EventEffect,
     EventKind, EventMoney,
 };
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 
@@ -29,6 +29,8 @@ fn configs() -> Vec<AdGroupConfig> {
             currency: "USD".parse().expect("a currency"),
             zone: TimeZoneName::utc(),
             once_per_insertion: true,
+            pacing: Pacing::Asap,
+            learns_rates: false,
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
     LogPosition, NamedFiles, SLICE_SECS,
 };
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, Pacing, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 /// All slices are in it. It has an ad group, `red`, and one that had been removed a day before, `blue`.
@@ -31,6 +31,8 @@ fn config(index: u32, ad_group: &str, price: Micros, price_nanos: u16) -> AdGrou
         currency: "USD".parse().expect("a currency"),
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: false,
     }
 }
 

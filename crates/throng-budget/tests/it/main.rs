@@ -3,5 +3,6 @@
 
 mod engine;
 mod golden;
+mod learning;
 mod model;
 mod money;

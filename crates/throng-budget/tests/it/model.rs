@@ -10,7 +10,7 @@ use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
     SLICE_SECS, SliceFile,
 };
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, Pacing, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const DEDUPE_WINDOW: Duration = Duration::from_secs(168 * 3600);
@@ -122,6 +122,8 @@ fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
             currency: "USD".parse().expect("a currency"),
             zone: zone(&terms[place]),
             once_per_insertion: terms[place].once,
+            pacing: Pacing::Asap,
+            learns_rates: true,
         })
         .collect()
 }

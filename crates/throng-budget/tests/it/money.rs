@@ -9,7 +9,7 @@ use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
     RATE_ONE, SLICE_SECS, Survival, WINDOW_SECS, events_to_record, read_record,
 };
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName, Timestamp};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const HORIZON: Duration = Duration::from_secs(180);
@@ -47,6 +47,8 @@ fn configs() -> Vec<AdGroupConfig> {
         currency: "USD".parse().expect("a currency"),
         zone: TimeZoneName::utc(),
         once_per_insertion: ad_group == RED,
+        pacing: Pacing::Asap,
+        learns_rates: false,
     };
     vec![config(RED), config(BLUE)]
 }

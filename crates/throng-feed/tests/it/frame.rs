@@ -1,7 +1,9 @@
 //! Frames: what is encoded is decoded, damage is detected, and frames are small.
 
 use proptest::prelude::*;
-use throng_feed::{ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind};
+use throng_feed::{
+    ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind, PassRate,
+};
 use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp, append_checksum};
 
 fn frame(kind: FrameKind, entries: Vec<FeedEntry>) -> Frame {
@@ -29,7 +31,8 @@ fn amounts() -> impl Strategy<Value = i64> {
 }
 
 fn frames() -> impl Strategy<Value = Frame> {
-    let entry = (amounts(), amounts(), any::<u8>());
+    let entry =
+        (amounts(), amounts(), any::<u8>(), prop_oneof![4 => Just(u16::MAX), 1 => any::<u16>()]);
     let index = prop_oneof![0u32..2_000, any::<u32>()];
     let entries = prop::collection::btree_map(index, entry, 0..400);
     let position = any::<Option<u64>>();
@@ -48,11 +51,13 @@ fn frames() -> impl Strategy<Value = Frame> {
             log_position,
             entries: entries
                 .into_iter()
-                .map(|(index, (actual, in_flight, flags))| FeedEntry {
+                .map(|(index, (actual, in_flight, flags, rate))| FeedEntry {
                     index: AdGroupIndex(index),
                     actual: Micros(actual),
                     in_flight: Micros(in_flight),
                     flags,
+                    // Frames without a log position have none.
+                    pass_rate: log_position.map_or(PassRate::ALL, |_| PassRate(rate)),
                 })
                 .collect(),
         },
@@ -141,6 +146,7 @@ fn entries_out_of_order_are_sorted_and_the_later_of_two_counts() {
         actual: Micros(actual),
         in_flight: Micros(0),
         flags: 0,
+        pass_rate: PassRate::ALL,
     };
     let mixed = frame(FrameKind::Keyframe, vec![entry(5, 1), entry(2, 2), entry(5, 3)]);
     let decoded = Frame::decode(&mixed.encode()).unwrap();
@@ -157,6 +163,7 @@ fn equal_entries_by_the_hundred_thousand_are_decoded() {
                 actual: Micros(1_000),
                 in_flight: Micros(0),
                 flags,
+                pass_rate: PassRate::ALL,
             };
             let equal = frame(FrameKind::Keyframe, (0..count).map(entry).collect());
             let bytes = equal.encode();
@@ -164,6 +171,38 @@ fn equal_entries_by_the_hundred_thousand_are_decoded() {
             assert_eq!(Frame::decode(&bytes), Ok(equal));
         }
     }
+}
+
+/// Of the formats before, a reader gets everything but the rates.
+#[test]
+fn pass_rates_are_in_format_3_alone() {
+    let entry = |index, pass_rate| FeedEntry {
+        index: AdGroupIndex(index),
+        actual: Micros(1_000),
+        in_flight: Micros(7),
+        flags: 0,
+        pass_rate,
+    };
+    let of = |rates: [PassRate; 2]| {
+        let entries = vec![entry(2, rates[0]), entry(9, rates[1])];
+        Frame { log_position: Some(42), ..frame(FrameKind::Keyframe, entries) }
+    };
+    let all = of([PassRate::ALL; 2]);
+    assert_eq!((all.encode()[2], all.needs_format_3()), (2, false));
+    assert_eq!(all.encode_format_2(), all.encode());
+    let some = of([PassRate::ALL, PassRate(900)]);
+    assert_eq!((some.encode()[2], some.needs_format_3()), (3, true));
+    assert_eq!(Frame::decode(&some.encode()).as_ref(), Ok(&some));
+    assert_eq!(Frame::decode(&some.encode_format_2()), Ok(all.clone()));
+    let without_position = Frame { log_position: None, ..all };
+    assert_eq!(Frame::decode(&some.encode_format_1()), Ok(without_position));
+    // An entry more costs some bits, not bytes.
+    let many = |rate: fn(u32) -> u16| {
+        let entries = (0..10_000).map(|n| entry(n, PassRate(rate(n)))).collect();
+        Frame { log_position: Some(42), ..frame(FrameKind::Keyframe, entries) }.encode().len()
+    };
+    let costs = many(|n| if n % 100 == 0 { 30_000 } else { u16::MAX }) - many(|_| u16::MAX);
+    assert!(costs < 10_000 / 8 + 100 * 3 + 40, "{costs} bytes for 100 rates");
 }
 
 #[test]
@@ -176,12 +215,12 @@ fn errors_say_what_to_do() {
         assert_eq!(error, FeedError::NotAFrame, "cut at {cut}");
     }
     // The next format, whatever its length is.
-    assert_eq!(Frame::decode(b"TF\x03\x00"), Err(FeedError::UnknownFormat(3)));
+    assert_eq!(Frame::decode(b"TF\x04\x00"), Err(FeedError::UnknownFormat(4)));
     bytes[2] = 9;
     let error = Frame::decode(&bytes).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the feed frame has format version 9, this program knows 1 and 2: update the gate"
+        "the feed frame has format version 9, this program knows 1 to 3: update the gate"
     );
 }
 
@@ -206,7 +245,8 @@ fn updates(mut amount: impl FnMut(&mut SplitMix64) -> (Micros, Micros)) -> Vec<F
         .into_iter()
         .map(|index| {
             let (actual, in_flight) = amount(&mut entropy);
-            FeedEntry { index: AdGroupIndex(index), actual, in_flight, flags: 0 }
+            let index = AdGroupIndex(index);
+            FeedEntry { index, actual, in_flight, flags: 0, pass_rate: PassRate::ALL }
         })
         .collect()
 }

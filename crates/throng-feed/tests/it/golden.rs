@@ -1,7 +1,7 @@
 //! Frames of released formats, byte by byte. The files were made by another encoder, written from
 //! `docs/specs/feed-format.md`: they never change, because gates of every version read the feed.
 
-use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassRate};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -12,7 +12,8 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 fn entry(index: u32, actual: i64, in_flight: i64, flags: u8) -> FeedEntry {
     let (actual, in_flight) = (Micros(actual), Micros(in_flight));
-    FeedEntry { index: AdGroupIndex(index), actual, in_flight, flags }
+    let (index, pass_rate) = (AdGroupIndex(index), PassRate::ALL);
+    FeedEntry { index, actual, in_flight, flags, pass_rate }
 }
 
 fn is_written_and_read(hex: &str, frame: &Frame) {
@@ -72,4 +73,26 @@ fn a_heartbeat_of_format_2() {
         entries: Vec::new(),
     };
     is_written_and_read(include_str!("golden/heartbeat-format-2.hex"), &frame);
+}
+
+/// Four ad groups: one at every request, one at two of three, one at hardly any, one at none.
+#[test]
+fn a_keyframe_of_format_3() {
+    let at = |rate, entry: FeedEntry| FeedEntry { pass_rate: PassRate(rate), ..entry };
+    let frame = Frame {
+        partition: 3,
+        epoch: 7,
+        version: 1_002,
+        kind: FrameKind::Keyframe,
+        at: Timestamp(1_790_000_002_000_000),
+        catalog_version: 12,
+        log_position: Some(987_700),
+        entries: vec![
+            entry(0, 12_500_000, 300_000, 0),
+            at(43_690, entry(1, 50_000_000, 1_000_000, 0)),
+            at(1, entry(5, 99_900_000, 20_000, 0)),
+            at(0, entry(70, 100_000_000, 0, FLAG_CLOSED)),
+        ],
+    };
+    is_written_and_read(include_str!("golden/keyframe-format-3.hex"), &frame);
 }

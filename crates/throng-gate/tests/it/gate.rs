@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind};
+use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassRate};
 use throng_gate::{Catalog, CatalogEntry, FrameOutcome, Gate, Reason, WhenStale};
 use throng_membership::{
     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
@@ -45,7 +45,8 @@ fn gate(ad_groups: Vec<CatalogEntry>) -> Gate {
 
 fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
     let (actual, in_flight) = (Micros(actual), Micros(in_flight));
-    FeedEntry { index: AdGroupIndex(index), actual, in_flight, flags: 0 }
+    let (index, pass_rate) = (AdGroupIndex(index), PassRate::ALL);
+    FeedEntry { index, actual, in_flight, flags: 0, pass_rate }
 }
 
 fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
@@ -105,6 +106,63 @@ fn membership(root: &Path) -> Arc<MembershipIndex> {
     };
     let snapshots = vec![snapshot("buyers", &[1, 2]), snapshot("lapsed", &[2])];
     Arc::new(MembershipIndex::new(SEED, dictionaries, snapshots).unwrap())
+}
+
+#[test]
+fn a_pass_rate_lets_its_share_of_requests_pass() {
+    let gate = gate(vec![ad_group(0, "first"), ad_group(1, "second")]);
+    let rate = PassRate::of_share(0.25);
+    let held_back = |index| FeedEntry { pass_rate: rate, ..entry(index, 0, 0) };
+    let frame = Frame { log_position: Some(1), ..keyframe(1, vec![held_back(0), held_back(1)]) };
+    gate.apply(&Frame::decode(&frame.encode()).unwrap());
+    let both = [name("first"), name("second")];
+    let allowed = |user: Option<u64>, at: i64| {
+        gate.decide(user.map(UserHash), &both, Timestamp(NOW.0 + at)).allowed
+    };
+    // By user, and by moment for unknown users; the ad groups pass independently of each other.
+    for users in [true, false] {
+        let (mut first, mut second, mut at_once) = (0, 0, 0);
+        for n in 0..40_000u64 {
+            let allowed = allowed(users.then_some(n), n as i64);
+            first += i64::from(allowed.contains(&both[0]));
+            second += i64::from(allowed.contains(&both[1]));
+            at_once += i64::from(allowed.len() == 2);
+        }
+        // Five standard deviations.
+        assert!((first - 10_000).abs() < 435 && (second - 10_000).abs() < 435, "{first} {second}");
+        assert!((at_once - 2_500).abs() < 243, "{at_once}");
+    }
+    // A user gets the same answer for a minute, and not for ever.
+    let minute = 60_000_000 - NOW.0.rem_euclid(60_000_000);
+    let lasts = |user| {
+        (1..20).all(|s| allowed(Some(user), minute + s * 3_000_000) == allowed(Some(user), minute))
+    };
+    assert!((0..200).all(lasts));
+    let changes =
+        (0..200).filter(|user| allowed(Some(*user), minute) != allowed(Some(*user), minute - 1));
+    assert!(changes.count() > 50);
+    let text = (0..100).find_map(|n| {
+        let decision = gate.decide(Some(UserHash(n)), &both, NOW);
+        decision.refused.first().map(|(_, reason)| (reason.code(), reason.to_string()))
+    });
+    let (code, text) = text.unwrap();
+    assert_eq!(code, "throttled");
+    assert!(text.starts_with("the ad group is shown at 25.0 % of requests"), "{text}");
+    // A frame of an earlier format has no rates, so every request passes.
+    let frame = Frame { version: 2, ..frame };
+    gate.apply(&Frame::decode(&frame.encode_format_2()).unwrap());
+    assert!((0..200).all(|n| allowed(Some(n), 0).len() == 2));
+}
+
+#[test]
+fn a_closed_ad_group_is_out_of_budget_and_not_throttled() {
+    let gate = gate(vec![ad_group(0, "shoes")]);
+    let none = |actual| FeedEntry { pass_rate: PassRate::NONE, ..entry(0, actual, 0) };
+    gate.apply(&keyframe(1, vec![none(100)]));
+    assert_eq!(refusal(&gate, None, "shoes").unwrap().code(), "out_of_budget");
+    gate.apply(&keyframe(2, vec![none(99)]));
+    let throttled = Reason::Throttled { pass_rate: PassRate::NONE };
+    assert_eq!(refusal(&gate, None, "shoes"), Some(throttled));
 }
 
 #[test]

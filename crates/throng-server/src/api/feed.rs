@@ -40,7 +40,7 @@ fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. The response does not end until the node stops.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), or 2: with log positions")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
     Query(query): Query<FeedQuery>,
@@ -52,9 +52,12 @@ pub(crate) async fn stream(
     let format = match query.format {
         None | Some(1) => FeedFormat::V1,
         Some(2) => FeedFormat::V2,
+        Some(3) => FeedFormat::V3,
         Some(_) => {
-            return Err(ApiError::bad_request("this node serves the feed in the formats 1 and 2")
-                .help("omit `format`, or send format=2"));
+            return Err(ApiError::bad_request(
+                "this node serves the feed in the formats 1, 2 and 3",
+            )
+            .help("omit `format`, or send format=3"));
         }
     };
     metrics::gauge!(metrics::FEED_CONNECTIONS).increment(1.0);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use throng_model::{AudienceName, Micros, WhenStale};
+use throng_model::{AudienceName, Micros, Pacing, WhenStale};
 
 use super::Reader;
 use super::fields::{At, Fields};
@@ -55,6 +55,8 @@ impl Reader {
         let words = [("in_flight", Prediction::InFlight), ("off", Prediction::Off)];
         let prediction = self.word(&mut fields, "prediction", &words, Prediction::default());
         let horizon_secs = self.integer(&mut fields, "horizon_secs", 10..=86_400, 180);
+        let words = [("asap", Pacing::Asap), ("even", Pacing::Even)];
+        let pacing = self.word(&mut fields, "pacing", &words, Pacing::default());
         let words = [("serve", WhenStale::Serve), ("stop", WhenStale::Stop)];
         let when_stale = self.word(&mut fields, "when_stale", &words, WhenStale::default());
         let once_per_insertion = self.flag(&mut fields, "once_per_insertion", true);
@@ -73,6 +75,7 @@ impl Reader {
             exclude: names(exclude),
             prediction,
             horizon_secs,
+            pacing,
             when_stale,
             once_per_insertion,
         });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use throng_model::{FileFormat, Micros, Severity, StoreLayout, SyncMode, WhenStale};
+use throng_model::{FileFormat, Micros, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 use throng_spec::{
     AdGroup, Adopt, ColumnType, Limits, LogSettings, NodeSettings, ObjectsSettings, OnRemove,
     Platform, Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec,
@@ -92,6 +92,8 @@ fn every_field_is_read() {
     assert_eq!(action_rate, 0.01);
     assert_eq!(spec.ad_groups[0].prediction, Prediction::Off);
     assert_eq!(spec.ad_groups[0].when_stale, WhenStale::Stop);
+    let pacing: Vec<Pacing> = spec.ad_groups.iter().map(|ad_group| ad_group.pacing).collect();
+    assert_eq!(pacing, [Pacing::Even, Pacing::Asap]);
     let once: Vec<bool> = spec.ad_groups.iter().map(|a| a.once_per_insertion).collect();
     assert_eq!((once, spec.node.dedupe_hours), (vec![false, true], 36));
     assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);

@@ -88,6 +88,8 @@ fn red() -> AdGroupConfig {
         currency: "USD".parse().unwrap(),
         zone: throng_model::TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: throng_model::Pacing::Asap,
+        learns_rates: false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_model::{AdGroupIndex, Micros, TimeZoneName, Timestamp};
+use throng_model::{AdGroupIndex, Micros, Pacing, TimeZoneName, Timestamp};
 
 use super::super::Engine;
 use super::super::survival::{BUCKETS, bounds_of};
@@ -170,6 +170,8 @@ fn engine() -> Engine {
         currency: "USD".parse().unwrap(),
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: false,
     };
     Engine::new(3, 1, 1, vec![config])
 }
@@ -241,7 +243,7 @@ fn what_is_in_flight_is_unbiased_whatever_share_of_outcomes_is_named() {
         let later: Vec<f64> = (0..BUCKETS)
             .map(|bucket| (1.0 - (bounds_of(bucket).0 as f64 / 1e6 + 10.0) / 600.0).max(0.0))
             .collect();
-        engine.accounts[0].learn(Some(&later));
+        engine.accounts[0].learn(Some(&later), end);
         let in_flight = engine.accounts[0].in_flight(end.plus(Duration::from_secs(5))).0 as f64;
         // A quarter of the insertions is still to be seen.
         let wanted = 0.25 * 20_000.0 * 600_000.0;

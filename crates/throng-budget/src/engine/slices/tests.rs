@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::{AdGroupIndex, AdGroupName, Micros, TimeZoneName};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName};
 
 use super::super::spend::SLICE_SECS;
 use super::super::{CheckpointFiles, LogPosition, REMOVED_RETENTION};
@@ -28,6 +28,8 @@ fn config(index: u32, name: &str) -> AdGroupConfig {
         currency: "USD".parse().unwrap(),
         zone: TimeZoneName::utc(),
         once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: false,
     }
 }
 

@@ -1,0 +1,155 @@
+//! What an engine learns besides delays: rates, and the traffic of an ad group with an even pace.
+
+use std::time::Duration;
+
+use throng_budget::{
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventKind, EventMoney,
+};
+use throng_feed::{FLAG_CLOSED, Frame, PassRate};
+use throng_model::{AdGroupIndex, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const PRICE: i64 = 100_000;
+
+fn config(impression_rate: f64, daily_budget: i64, pacing: Pacing) -> AdGroupConfig {
+    AdGroupConfig {
+        index: AdGroupIndex(0),
+        name: "red".parse().expect("a name"),
+        billed: BilledEvent::Impression,
+        price: Micros(PRICE),
+        price_nanos: 0,
+        impression_rate,
+        action_rate: 1.0,
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(daily_budget),
+        prediction: true,
+        currency: "USD".parse().expect("a currency"),
+        zone: TimeZoneName::utc(),
+        once_per_insertion: true,
+        pacing,
+        learns_rates: true,
+    }
+}
+
+fn at(second: u64) -> Timestamp {
+    START.plus(Duration::from_secs(second))
+}
+
+fn event(kind: EventKind, id: u64, second: u64, inserted: Option<u64>) -> Event {
+    Event {
+        id: id.to_string(),
+        kind,
+        ad_group: "red".parse().expect("a name"),
+        insertion_id: None,
+        at: at(second),
+        inserted_at: inserted.map(at),
+        money: EventMoney::NONE,
+        placement: None,
+    }
+}
+
+/// An insertion each second, of which every fifth is seen five seconds later.
+fn a_fifth_is_seen(engine: &mut Engine, seconds: std::ops::Range<u64>) {
+    for second in seconds {
+        let now = at(second);
+        engine.apply(&event(EventKind::Insertion, second, second, None), now).expect("it fits");
+        if let Some(inserted) = second.checked_sub(5).filter(|inserted| inserted % 5 == 0) {
+            let seen = event(EventKind::Impression, second, second, Some(inserted));
+            engine.apply(&seen, now).expect("it fits");
+        }
+        engine.close(now);
+    }
+}
+
+/// What a thousand insertions at once add to the spend in flight.
+fn of_a_thousand(engine: &mut Engine, second: u64) -> i64 {
+    let before = engine.states(at(second))[0].in_flight.0;
+    for id in 0..1_000 {
+        let insertion = event(EventKind::Insertion, 1_000_000 + second * 1_000 + id, second, None);
+        engine.apply(&insertion, at(second)).expect("it fits");
+    }
+    engine.states(at(second))[0].in_flight.0 - before
+}
+
+#[test]
+fn a_wrong_rate_is_corrected_by_outcomes() {
+    let budget = 1_000_000_000_000;
+    let mut engine = Engine::new(3, 1, 1, vec![config(0.9, budget, Pacing::Asap)]);
+    // Nothing is known: the declared rate.
+    assert_eq!(of_a_thousand(&mut engine.clone(), 0), 900 * PRICE);
+    a_fifth_is_seen(&mut engine, 0..7_200);
+    let learned = of_a_thousand(&mut engine.clone(), 7_200);
+    assert!((180 * PRICE..220 * PRICE).contains(&learned), "{learned}");
+
+    // So does a replica that starts from a checkpoint.
+    let bytes = engine.checkpoint(0);
+    let configs = vec![config(0.9, budget, Pacing::Asap)];
+    let files = CheckpointFiles::default();
+    let restored = Engine::restore(&bytes, 3, 2, 1, configs, at(7_199), &files);
+    let (mut restored, _) = restored.expect("restored");
+    // Some seconds of ages apart: the same to a percent.
+    let restored = of_a_thousand(&mut restored, 7_200);
+    assert!((restored - learned).abs() < PRICE * 2, "{restored} and {learned}");
+
+    // With declared rates nothing is learned.
+    let fixed = AdGroupConfig { learns_rates: false, ..config(0.9, budget, Pacing::Asap) };
+    let mut exact = Engine::new(3, 1, 1, vec![fixed]);
+    a_fifth_is_seen(&mut exact, 0..7_200);
+    assert_eq!(of_a_thousand(&mut exact, 7_200), 900 * PRICE);
+}
+
+/// Requests at ten a second, by the pass rate of the newest frame. Returns what was spent, and the smallest
+/// pass rate.
+fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassRate) {
+    let mut random = SplitMix64::new(5);
+    let (mut rate, mut smallest, mut closed) = (PassRate::ALL, PassRate::ALL, false);
+    let (mut id, mut spent) = (10_000_000, 0);
+    for second in seconds {
+        for _ in 0..10 {
+            if closed || !rate.passes(random.next_u64()) {
+                continue;
+            }
+            id += 1;
+            spent += PRICE;
+            let named = Some(id.to_string());
+            let insertion = event(EventKind::Insertion, id, second, None);
+            let seen = event(EventKind::Impression, id, second, Some(second));
+            // The impression settles its insertion.
+            for event in [insertion, seen] {
+                let event = Event { insertion_id: named.clone(), ..event };
+                engine.apply(&event, at(second)).expect("it fits");
+            }
+        }
+        engine.close(at(second));
+        let frame = Frame::decode(&engine.delta_at(at(second), id).encode()).expect("a frame");
+        if let Some(entry) = frame.entries.first() {
+            (rate, closed) = (entry.pass_rate, entry.flags & FLAG_CLOSED != 0);
+            smallest = smallest.min(rate);
+        }
+    }
+    (spent, smallest)
+}
+
+#[test]
+fn an_even_pace_is_on_its_plan() {
+    // A dollar of it in a thousand seconds; the traffic would spend it in a minute and a half.
+    let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Even)]);
+    let (spent, smallest) = spend(&mut engine, 0..7_200);
+    assert!(smallest < PassRate::of_share(0.1), "{smallest:?}");
+    // The plan is that of the day as far as it is known.
+    let plan = 7_200_000;
+    assert!((spent - plan).abs() < plan / 10, "{spent} of {plan}");
+    let reason = engine.states(at(7_199)).remove(0).reason;
+    assert!(reason.contains("% of requests"), "{reason}");
+}
+
+#[test]
+fn as_soon_as_possible_is_all_requests_until_the_budget_is_near() {
+    let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Asap)]);
+    let (spent, smallest) = spend(&mut engine, 0..60);
+    assert_eq!((spent, smallest), (600 * PRICE, PassRate::ALL));
+    let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Asap)]);
+    let (spent, smallest) = spend(&mut engine, 0..600);
+    assert!(smallest < PassRate::of_share(0.5), "it slows down: {smallest:?}");
+    assert!((86_300_000..=86_800_000).contains(&spent), "{spent}");
+}

@@ -1,0 +1,85 @@
+//! The share of requests for which an ad group may be shown.
+
+/// The share of requests for which an ad group may be shown, in parts of 65,535. By default: for all.
+///
+/// ```
+/// use throng_feed::PassRate;
+///
+/// assert_eq!(PassRate::default(), PassRate::ALL);
+/// assert_eq!(PassRate::of_share(0.5).share(), 32_768.0 / 65_535.0);
+/// // A hash of the request decides, so that every gate decides the same about it.
+/// assert!(PassRate::of_share(0.5).passes(0) && !PassRate::of_share(0.5).passes(u64::MAX));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PassRate(pub u16);
+
+impl PassRate {
+    /// Every request passes.
+    pub const ALL: Self = Self(u16::MAX);
+    /// No request passes.
+    pub const NONE: Self = Self(0);
+
+    /// The rate nearest to a share from 0 to 1. What is below counts as 0, what is above as 1, and what is
+    /// not a number as 0.
+    pub fn of_share(share: f64) -> Self {
+        Self((share.clamp(0.0, 1.0) * f64::from(u16::MAX)).round() as u16)
+    }
+
+    /// The share, from 0 to 1.
+    pub fn share(self) -> f64 {
+        f64::from(self.0) / f64::from(u16::MAX)
+    }
+
+    /// Whether a request passes whose hash is uniform in 64 bits.
+    #[inline]
+    pub fn passes(self, hash: u64) -> bool {
+        self == Self::ALL || ((hash >> 48) as u16) < self.0
+    }
+
+    /// What is missing from [`ALL`](Self::ALL), as frames have it.
+    pub(crate) fn held_back(self) -> i64 {
+        i64::from(u16::MAX - self.0)
+    }
+
+    /// The inverse of [`held_back`](Self::held_back).
+    pub(crate) fn of_held_back(held_back: i64) -> Option<Self> {
+        u16::try_from(held_back).ok().map(|held_back| Self(u16::MAX - held_back))
+    }
+}
+
+impl Default for PassRate {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_kept_to_a_part_of_65535() {
+        for (share, rate) in
+            [(0.0, 0), (1.0, u16::MAX), (-3.0, 0), (7.0, u16::MAX), (f64::NAN, 0), (1e-9, 0)]
+        {
+            assert_eq!(PassRate::of_share(share), PassRate(rate), "{share}");
+        }
+        for rate in [0, 1, 2, 4_000, 65_533, 65_534, 65_535] {
+            assert_eq!(PassRate::of_share(PassRate(rate).share()), PassRate(rate));
+            let held_back = PassRate(rate).held_back();
+            assert_eq!(PassRate::of_held_back(held_back), Some(PassRate(rate)));
+        }
+        assert_eq!([-1, 65_536, i64::MIN].map(PassRate::of_held_back), [None; 3]);
+    }
+
+    #[test]
+    fn the_share_of_hashes_that_pass_is_the_rate() {
+        for share in [0.0, 0.001, 0.25, 0.5, 0.999, 1.0] {
+            let rate = PassRate::of_share(share);
+            let hashes = (0..1_000_000u64).map(|n| n * (u64::MAX / 1_000_000));
+            let passed = hashes.filter(|hash| rate.passes(*hash)).count() as f64;
+            assert!((passed / 1e6 - share).abs() < 2e-5, "{share}: {passed}");
+        }
+        assert!(PassRate::ALL.passes(u64::MAX) && !PassRate::NONE.passes(0));
+    }
+}
