@@ -8,6 +8,7 @@ use throng_model::{
     AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, FileFormat,
     Micros, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
+use throng_schema::Schema;
 
 use crate::{ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef};
 
@@ -21,6 +22,9 @@ pub struct Spec {
     pub version: u32,
     /// Folders with data.
     pub sources: Vec<Source>,
+    /// Records that are ingested. With at least one there is a source `lake`, which has their tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<Schema>,
     /// Named sets of users.
     pub audiences: Vec<Audience>,
     /// Accounts on ad platforms.

@@ -11,6 +11,7 @@ mod money;
 mod node;
 mod objects;
 mod references;
+mod schemas;
 mod sql;
 mod suggest;
 mod targets;
@@ -62,6 +63,7 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
         reader.parse(file, Reader::top);
     }
     if !reader.incomplete {
+        reader.add_lake_source();
         reader.check_references();
     }
     reader.finish()
@@ -76,6 +78,8 @@ struct Reader {
     folder: PathBuf,
     origin: SpecOrigin,
     node_at: Option<At>,
+    /// The first schema.
+    schema_at: Option<At>,
     /// Whether a file could not be parsed, so that references to objects in it cannot be checked.
     incomplete: bool,
 }
@@ -85,6 +89,7 @@ impl Default for Reader {
         let spec = Spec {
             version: 1,
             sources: Vec::new(),
+            schemas: Vec::new(),
             audiences: Vec::new(),
             destinations: Vec::new(),
             syncs: Vec::new(),
@@ -100,6 +105,7 @@ impl Default for Reader {
             folder: PathBuf::new(),
             origin: SpecOrigin::Operator,
             node_at: None,
+            schema_at: None,
             incomplete: false,
         }
     }
@@ -168,6 +174,7 @@ impl Reader {
     fn top(&mut self, mut top: Fields<'_>) {
         self.version(&mut top);
         self.each(&mut top, "sources", Self::source);
+        self.each(&mut top, "schemas", Self::schema);
         self.each(&mut top, "audiences", Self::audience);
         self.each(&mut top, "destinations", Self::destination);
         self.each(&mut top, "syncs", Self::sync);

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use throng_model::Micros;
+use throng_schema::Schema;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
@@ -30,6 +31,8 @@ pub struct InvalidSpec {
 pub(crate) struct Unchecked {
     version: u32,
     sources: Vec<Source>,
+    #[serde(default)]
+    schemas: Vec<Schema>,
     audiences: Vec<Audience>,
     destinations: Vec<Destination>,
     syncs: Vec<Sync>,
@@ -46,6 +49,7 @@ impl TryFrom<Unchecked> for Spec {
         let Unchecked {
             version,
             sources,
+            schemas,
             audiences,
             destinations,
             syncs,
@@ -57,6 +61,7 @@ impl TryFrom<Unchecked> for Spec {
         let spec = Self {
             version,
             sources,
+            schemas,
             audiences,
             destinations,
             syncs,
@@ -133,6 +138,7 @@ impl Spec {
             .and_then(|()| node(&self.node))
             .map_err(|why| invalid(Kind::Node, "node", why))?;
         names!(Source, sources);
+        names!(Schema, schemas);
         names!(Sync, syncs);
         names!(AdGroup, ad_groups);
         let audiences = names!(Audience, audiences);
@@ -140,6 +146,9 @@ impl Spec {
         let advertisers = names!(Advertiser, advertisers);
         let campaigns = names!(Campaign, campaigns);
         each!(Source, sources, source);
+        each!(Schema, schemas, |object: &Schema| {
+            ensure(object.problems().is_empty(), "its fields do not fit together")
+        });
         each!(Audience, audiences, audience);
         each!(Destination, destinations, destination);
         each!(Sync, syncs, |object: &Sync| {

@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &[
         "throng-telemetry",
+        "throng-schema",
         "throng-spec",
         "throng-membership",
         "throng-feed",
@@ -33,7 +34,14 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["throng-refresh", "throng-activation", "throng-aggregator", "throng-alerts", "throng-backup"],
     &["throng-sim", "throng-destinations"],
-    &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
+    &[
+        "throng-ingest",
+        "throng-operations",
+        "throng-page",
+        "throng-platforms",
+        "throng-apply",
+        "throng-backends",
+    ],
     &["throng-server"],
     &["throng"],
     &["throng-bench"],
@@ -43,6 +51,9 @@ const LAYERS: &[&[&str]] = &[
 /// traits only, and SQL belongs to the assembly.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
+    // The columns and files of ingested rows, without a query engine. DataFusion has the same two.
+    ("arrow", &["throng-ingest"]),
+    ("parquet", &["throng-ingest"]),
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
