@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod ingest;
 mod names;
 mod node;
 mod runs;
@@ -53,6 +54,7 @@ pub use feed::{
     GateList, GateNoted, GatePartition,
 };
 pub use history::{History, HistoryItem};
+pub use ingest::{IngestFault, IngestReport};
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };

@@ -40,7 +40,12 @@ impl Schema {
             }
             if !names.insert(field.name.to_lowercase()) {
                 let help = "columns that differ in case only are one column in SQL: rename one";
-                add(Some(at), "name", format!("the field `{}` is declared twice", field.name), help);
+                add(
+                    Some(at),
+                    "name",
+                    format!("the field `{}` is declared twice", field.name),
+                    help,
+                );
             }
         }
         if let Some(message) = self.key_problem() {
@@ -52,7 +57,8 @@ impl Schema {
                         day of arrival counts";
             add(None, "day", message, help);
         }
-        let is_country = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
+        let is_country =
+            |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_uppercase());
         if self.default_country.as_deref().is_some_and(|text| !is_country(text)) {
             let message = "this is not a country".to_owned();
             add(None, "default_country", message, "write two capital letters such as US");
@@ -75,7 +81,8 @@ impl Schema {
         if !field.required {
             return Some(format!("the key `{name}` is not required"));
         }
-        (!field.of.is_key()).then(|| format!("rows cannot be sorted by `{name}`, which is {}", field.of))
+        (!field.of.is_key())
+            .then(|| format!("rows cannot be sorted by `{name}`, which is {}", field.of))
     }
 
     fn day_problem(&self) -> Option<String> {
@@ -104,7 +111,11 @@ fn field_problems(field: &Field) -> Vec<FieldProblem> {
         && name.trim() == name;
     if !is_name {
         let message = "this is not a name of a column".to_owned();
-        problems.push(("name", message, "write 1 to 128 characters without white space around them"));
+        problems.push((
+            "name",
+            message,
+            "write 1 to 128 characters without white space around them",
+        ));
     }
     if name.to_lowercase() == DAY_COLUMN {
         let message = "the column `day` is that of the partitions".to_owned();
@@ -122,7 +133,8 @@ fn field_problems(field: &Field) -> Vec<FieldProblem> {
         _ => {}
     }
     let mut bounds = [None, None];
-    for (at, (setting, text)) in [("min", &field.min), ("max", &field.max)].into_iter().enumerate() {
+    for (at, (setting, text)) in [("min", &field.min), ("max", &field.max)].into_iter().enumerate()
+    {
         let Some(text) = text else { continue };
         bounds[at] = field.of.bound(text);
         if !field.of.has_bounds() {
@@ -148,7 +160,8 @@ mod tests {
     use super::*;
 
     fn schema(fields: &str) -> Schema {
-        let text = format!(r#"{{"name": "s", "description": null, "key": "id", "fields": {fields}}}"#);
+        let text =
+            format!(r#"{{"name": "s", "description": null, "key": "id", "fields": {fields}}}"#);
         serde_json::from_str(&text).unwrap()
     }
 

@@ -137,16 +137,9 @@ mod tests {
 
     #[test]
     fn types_are_read_as_they_are_written() {
-        for text in [
-            "text",
-            "integer",
-            "decimal(12, 2)",
-            "boolean",
-            "timestamp",
-            "date",
-            "email",
-            "phone",
-        ] {
+        for text in
+            ["text", "integer", "decimal(12, 2)", "boolean", "timestamp", "date", "email", "phone"]
+        {
             assert_eq!(text.parse::<FieldType>().unwrap().to_string(), text);
         }
         for text in ["", "Text", "string", "decimal", "decimal(39, 2)", "decimal(2, 3)"] {

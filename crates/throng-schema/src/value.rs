@@ -139,9 +139,7 @@ fn offset_seconds(text: &[u8]) -> Option<i32> {
     };
     let (hours, minutes) = match digits {
         [h1, h2] => (number(&[*h1, *h2])?, 0),
-        [h1, h2, m1, m2] | [h1, h2, b':', m1, m2] => {
-            (number(&[*h1, *h2])?, number(&[*m1, *m2])?)
-        }
+        [h1, h2, m1, m2] | [h1, h2, b':', m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
         _ => return None,
     };
     (hours <= 23 && minutes <= 59).then_some(direction * (hours * 3600 + minutes * 60))
@@ -220,7 +218,10 @@ mod tests {
         ] {
             assert_eq!(decimal(text.as_bytes(), 6, 2), value, "{text}");
         }
-        assert_eq!(decimal(b"99999999999999999999999999999999999999", 38, 0).map(|v| v > 0), Some(true));
+        assert_eq!(
+            decimal(b"99999999999999999999999999999999999999", 38, 0).map(|v| v > 0),
+            Some(true)
+        );
     }
 
     #[test]

@@ -22,7 +22,8 @@ impl Reader {
         let key = self.required_text(&mut fields, "key");
         let day = self.optional_text(&mut fields, "day");
         let default_country = self.optional_text(&mut fields, "default_country");
-        let quarantine_days = self.integer(&mut fields, "quarantine_days", 1..=365, QUARANTINE_DAYS);
+        let quarantine_days =
+            self.integer(&mut fields, "quarantine_days", 1..=365, QUARANTINE_DAYS);
         let (list, places) = self.schema_fields(&mut fields);
         fields.done(self);
         let schema = Schema {
@@ -65,8 +66,7 @@ impl Reader {
             let of = self.required_as(&mut field, "type").unwrap_or(FieldType::Text);
             let required = self.switch(&mut field, "required");
             let (min, max) = (self.bound(&mut field, "min"), self.bound(&mut field, "max"));
-            let words =
-                [("hash", Some(Anonymise::Hash)), ("drop", Some(Anonymise::Drop))];
+            let words = [("hash", Some(Anonymise::Hash)), ("drop", Some(Anonymise::Drop))];
             let anonymise = self.word(&mut field, "anonymise", &words, None);
             field.done(self);
             list.push(Field { name, of, required, min, max, anonymise });
@@ -106,7 +106,8 @@ impl Reader {
         }
         let mut tables = std::collections::BTreeSet::new();
         let in_sql = |schema: &Schema| schema.name.as_str().replace(['-', '.'], "_");
-        if let Some(twice) = self.spec.schemas.iter().find(|schema| !tables.insert(in_sql(schema))) {
+        if let Some(twice) = self.spec.schemas.iter().find(|schema| !tables.insert(in_sql(schema)))
+        {
             let table = in_sql(twice);
             let message = format!("two schemas are the table `{LAKE_SOURCE}.{table}` in SQL");
             let help = "rename one: SQL sees `-` and `.` as `_`".to_owned();
