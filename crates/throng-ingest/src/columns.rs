@@ -46,7 +46,9 @@ enum ColumnBuilder {
 impl ColumnBuilder {
     fn new(of: FieldType) -> Self {
         match of {
-            FieldType::Text | FieldType::Email | FieldType::Phone => Self::Text(StringBuilder::new()),
+            FieldType::Text | FieldType::Email | FieldType::Phone => {
+                Self::Text(StringBuilder::new())
+            }
             FieldType::Integer => Self::Integer(Int64Builder::new()),
             FieldType::Decimal { .. } => {
                 Self::Decimal(Decimal128Builder::new().with_data_type(data_type(of)))
@@ -172,7 +174,8 @@ impl Columns {
         let columns: Vec<ArrayRef> = self.builders.iter_mut().map(ColumnBuilder::finish).collect();
         let mut order = std::mem::take(&mut self.order);
         self.bytes = 0;
-        let keys = columns.get(self.key.1).and_then(|key| key.as_any().downcast_ref::<StringArray>());
+        let keys =
+            columns.get(self.key.1).and_then(|key| key.as_any().downcast_ref::<StringArray>());
         let text = |row: u32| keys.map_or("", |keys| keys.value(row as usize));
         order.sort_unstable_by(|a, b| {
             let by_prefix = (a.day, a.prefix).cmp(&(b.day, b.prefix));
@@ -184,7 +187,8 @@ impl Columns {
         });
         let rows = UInt32Array::from_iter_values(order.iter().map(|key| key.row));
         let sorted = columns.iter().map(|column| take(column, &rows, None));
-        let sorted = RecordBatch::try_new(Arc::clone(&self.schema), sorted.collect::<Result<_, _>>()?)?;
+        let sorted =
+            RecordBatch::try_new(Arc::clone(&self.schema), sorted.collect::<Result<_, _>>()?)?;
         let mut days = Vec::new();
         let mut start = 0;
         while let Some(first) = order.get(start) {
@@ -222,7 +226,8 @@ mod tests {
     fn rows_are_sorted_by_day_and_key() {
         let schema = schema("text");
         let mut columns = Columns::new(&schema);
-        for (day, key) in [(2, "b"), (1, "same prefix b"), (2, "a"), (1, "same prefix a"), (1, "")] {
+        for (day, key) in [(2, "b"), (1, "same prefix b"), (2, "a"), (1, "same prefix a"), (1, "")]
+        {
             columns.append(&RowValues {
                 values: vec![Value::Null, Value::Text(0, key.len()), Value::Decimal(15)],
                 text: key.to_owned(),
@@ -240,8 +245,12 @@ mod tests {
             })
             .collect();
         let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(keys, [(1, texts(&["", "same prefix a", "same prefix b"])), (2, texts(&["a", "b"]))]);
-        let names: Vec<_> = days[0].rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+        assert_eq!(
+            keys,
+            [(1, texts(&["", "same prefix a", "same prefix b"])), (2, texts(&["a", "b"]))]
+        );
+        let names: Vec<_> =
+            days[0].rows.schema().fields().iter().map(|f| f.name().clone()).collect();
         assert_eq!(names, ["k", "n"]);
     }
 
@@ -253,7 +262,8 @@ mod tests {
             columns.append(&RowValues { values, text: String::new(), day: 0 });
         }
         let days = columns.take_sorted().unwrap();
-        let keys = days[0].rows.column(0).as_any().downcast_ref::<arrow::array::Int64Array>().unwrap();
+        let keys =
+            days[0].rows.column(0).as_any().downcast_ref::<arrow::array::Int64Array>().unwrap();
         assert_eq!(keys.values().to_vec(), [i64::MIN, -3, 0, 5, i64::MAX]);
     }
 }

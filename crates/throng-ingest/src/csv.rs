@@ -176,7 +176,11 @@ mod tests {
             ("", &[""], None, 0),
         ] {
             let (texts, found, stop) = cells_of(block);
-            assert_eq!((texts.as_slice(), found, stop), (&cells.iter().map(|c| c.to_string()).collect::<Vec<_>>()[..], fault, end), "{block:?}");
+            assert_eq!(
+                (texts.as_slice(), found, stop),
+                (&cells.iter().map(|c| c.to_string()).collect::<Vec<_>>()[..], fault, end),
+                "{block:?}"
+            );
         }
     }
 

@@ -54,6 +54,9 @@ pub enum IngestError {
         #[source]
         source: ParquetError,
     },
+    /// A bug.
+    #[error("a thread that checks rows panicked")]
+    Panicked,
     /// The files of the table cannot be read.
     #[error("the table of the schema cannot be read")]
     Table(#[from] FileError),
@@ -77,7 +80,7 @@ impl IngestError {
             Self::CutOff => "send the batch again: with the same id nothing is stored twice",
             Self::Locked { .. } => "let one node ingest, or give each its own `node.lake`",
             Self::Table(error) => error.help(),
-            Self::Io { .. } | Self::Write { .. } => return None,
+            Self::Io { .. } | Self::Write { .. } | Self::Panicked => return None,
         })
     }
 }

@@ -250,7 +250,10 @@ mod tests {
         let some = |a: &str, b: &str| Ok(vec![Some(a.to_owned()), Some(b.to_owned())]);
         assert_eq!(parse(r#"{"a":"x","b":1.50}"#), some("x", "1.50"));
         assert_eq!(parse(" { \"b\" : true , \"a\" : \"\" } \r"), some("", "true"));
-        assert_eq!(parse(r#"{"\u0061":"\"\\\n\u00e4\ud83d\ude00","b":-1e9}"#), some("\"\\\nä😀", "-1e9"));
+        assert_eq!(
+            parse(r#"{"\u0061":"\"\\\n\u00e4\ud83d\ude00","b":-1e9}"#),
+            some("\"\\\nä😀", "-1e9")
+        );
         assert_eq!(parse(r#"{"a":null}"#), Ok(vec![None, None]));
         assert_eq!(parse("{}"), Ok(vec![None, None]));
     }
@@ -259,8 +262,22 @@ mod tests {
     fn other_rows_are_refused_with_the_field() {
         let row = |reason| Err(RowFault::of_row(reason));
         for text in [
-            "", "[]", "1", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{\"a\":1}x", "{\"a\":01}", "{\"a\":tru}",
-            "{\"a\":\"x}", "{\"a\":\"\\x\"}", "{\"a\":\"\\ud83d\"}", "{a:1}", "{\"a\":1 \"b\":2}", "{\"a\":.5}",
+            "",
+            "[]",
+            "1",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{\"a\":1}x",
+            "{\"a\":01}",
+            "{\"a\":tru}",
+            "{\"a\":\"x}",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":\"\\ud83d\"}",
+            "{a:1}",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":.5}",
         ] {
             assert_eq!(parse(text), row(Reason::NotAnObject), "{text}");
         }

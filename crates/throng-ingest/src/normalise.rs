@@ -40,9 +40,15 @@ fn is_plain_email(text: &[u8]) -> bool {
     let (name, domain) = (&text[..at], &text[at + 1..]);
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-".contains(byte);
     let dots = |text: &[u8]| {
-        text.first() == Some(&b'.') || text.last() == Some(&b'.') || memchr::memmem::find(text, b"..").is_some()
+        text.first() == Some(&b'.')
+            || text.last() == Some(&b'.')
+            || memchr::memmem::find(text, b"..").is_some()
     };
-    if text.len() > 254 || !(1..=64).contains(&name.len()) || !name.iter().all(is_name) || dots(name) {
+    if text.len() > 254
+        || !(1..=64).contains(&name.len())
+        || !name.iter().all(is_name)
+        || dots(name)
+    {
         return false;
     }
     let mut labels = 0;

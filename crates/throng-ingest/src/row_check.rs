@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn the_first_fault_of_a_row_names_its_field() {
-        let fault = |line: &str| check(line).err().map(|fault| (fault.field.unwrap(), fault.reason));
+        let fault =
+            |line: &str| check(line).err().map(|fault| (fault.field.unwrap(), fault.reason));
         for (line, field, reason) in [
             (",2026-11-25,,,", 0, Reason::Missing),
             (" ,2026-11-25,,,", 0, Reason::Missing),

@@ -11,7 +11,9 @@ use throng_spec::Spec;
 
 use crate::columns::arrow_schema;
 use crate::error::IngestError;
-use crate::paths::{TablePaths, batch_key, create_folder, entries, remove_file, sync_folder, write_whole};
+use crate::paths::{
+    TablePaths, batch_key, create_folder, entries, remove_file, sync_folder, write_whole,
+};
 use crate::write::write_parquet;
 
 /// The key of the manifest of the file without rows.
@@ -53,14 +55,17 @@ pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
 pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestError> {
     let paths = TablePaths::new(lake, schema.name.as_str());
     let before = read_columns(&paths)?;
-    let mut columns = before.iter().flat_map(|manifest| manifest.columns.clone()).collect::<Vec<_>>();
+    let mut columns =
+        before.iter().flat_map(|manifest| manifest.columns.clone()).collect::<Vec<_>>();
     for field in schema.stored() {
         let hashed = field.anonymise.is_some();
         match columns.iter().find(|column| column.name == field.name) {
             None => columns.push(TableColumn { name: field.name.clone(), of: field.of, hashed }),
             Some(column) if column.of == field.of && column.hashed == hashed => {}
             Some(column) => {
-                let form = |of: FieldType, hashed: bool| format!("{of}{}", if hashed { ", hashed" } else { "" });
+                let form = |of: FieldType, hashed: bool| {
+                    format!("{of}{}", if hashed { ", hashed" } else { "" })
+                };
                 let message = format!(
                     "the column `{}` of the schema `{}` is {}, and in its table {}",
                     field.name,
@@ -124,7 +129,8 @@ fn write_columns(
     // What a crash has left of earlier versions.
     for entry in entries(&paths.folder)? {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_old = name.starts_with("columns-") && manifest.files.iter().all(|file| file.path != name);
+        let is_old =
+            name.starts_with("columns-") && manifest.files.iter().all(|file| file.path != name);
         if is_old && name.ends_with(".parquet") {
             remove_file(&entry)?;
         }
@@ -137,7 +143,8 @@ mod tests {
     use super::*;
 
     fn schema(fields: &str) -> Schema {
-        let text = format!(r#"{{"name": "s", "description": null, "key": "id", "fields": {fields}}}"#);
+        let text =
+            format!(r#"{{"name": "s", "description": null, "key": "id", "fields": {fields}}}"#);
         serde_json::from_str(&text).unwrap()
     }
 

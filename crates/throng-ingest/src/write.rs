@@ -36,7 +36,8 @@ pub(crate) fn write_parquet(
     if let Some(rows) = rows {
         writer.write(rows).map_err(fail)?;
     }
-    let file = writer.into_inner().map_err(fail)?;
+    writer.finish().map_err(fail)?;
+    let file = writer.inner();
     file.sync_all().map_err(IngestError::io("sync", path))?;
     let metadata = file.metadata().map_err(IngestError::io("read", path))?;
     Ok(metadata.len())
