@@ -54,7 +54,7 @@ pub use feed::{
     GateList, GateNoted, GatePartition,
 };
 pub use history::{History, HistoryItem};
-pub use ingest::{IngestFault, IngestReport};
+pub use ingest::{IngestFault, IngestQuery, IngestReport};
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };

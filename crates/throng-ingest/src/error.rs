@@ -75,7 +75,7 @@ impl IngestError {
     /// How to fix it, if a person can.
     pub fn help(&self) -> Option<&str> {
         Some(match self {
-            Self::Refused { help, .. } => help,
+            Self::Refused { help, .. } => help.as_str(),
             Self::Conflict { .. } => "send the other content with another batch id",
             Self::CutOff => "send the batch again: with the same id nothing is stored twice",
             Self::Locked { .. } => "let one node ingest, or give each its own `node.lake`",

@@ -12,6 +12,7 @@ use throng_api::IngestReport;
 use throng_model::Clock;
 use throng_schema::value::MICROS_PER_DAY;
 use throng_schema::{DEFAULT_WORKSPACE, RecordFormat, Schema};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::commit::{Batch, StepHook, recover};
 use crate::error::IngestError;
@@ -23,6 +24,8 @@ use crate::source::{Content, Encoding};
 use crate::tables::create_table;
 use crate::worker::{Job, StagedFile};
 
+/// Batches at the same time: each holds its rows in memory.
+const MAX_BATCHES: usize = 2;
 /// Bytes of a batch id, at most.
 const MAX_BATCH_ID: usize = 128;
 
@@ -59,6 +62,7 @@ pub struct Ingest {
     /// One commit at a time.
     committing: Mutex<()>,
     next: AtomicU64,
+    slots: Arc<Semaphore>,
     step: Arc<StepHook>,
 }
 
@@ -77,6 +81,7 @@ impl Ingest {
             lock: Mutex::new(None),
             committing: Mutex::new(()),
             next: AtomicU64::new(0),
+            slots: Arc::new(Semaphore::new(MAX_BATCHES)),
             step: Arc::new(|_| {}),
         }
     }
@@ -85,6 +90,12 @@ impl Ingest {
     #[must_use]
     pub fn with_step_hook(self, step: Arc<StepHook>) -> Self {
         Self { step, ..self }
+    }
+
+    /// Waits until another batch may begin. The batch runs while the caller holds the result.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
     /// Takes the lock of the lake, and removes what a crash has left. Does nothing if this process has the lock.

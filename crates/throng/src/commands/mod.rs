@@ -7,6 +7,7 @@ pub(crate) mod backup;
 pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod events;
+pub(crate) mod ingest;
 pub(crate) mod inspect;
 pub(crate) mod sim;
 pub(crate) mod sources;

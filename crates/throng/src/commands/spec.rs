@@ -9,8 +9,9 @@ use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
+use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
 use throng_server::{CheckError, CheckedModel, Environment, check_sql};
-use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
 use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
@@ -54,7 +55,8 @@ async fn load(path: &Path) -> Result<(Spec, Vec<CheckedModel>), SpecError> {
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
+    let (sources, _tables) = with_tables(&spec)?;
+    let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
     match check_sql(&lake, &spec).await {
         Ok(models) => Ok((spec, models)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
@@ -62,6 +64,23 @@ async fn load(path: &Path) -> Result<(Spec, Vec<CheckedModel>), SpecError> {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
         }
     }
+}
+
+/// The sources of a spec. If a table of its schemas does not exist yet, all of them are empty tables in a temporary
+/// folder: a check writes nothing to the lake.
+fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
+    let mut sources = spec.sources.clone();
+    let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
+    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
+    if spec.schemas.iter().all(|schema| lake.path.join(schema.name.as_str()).is_dir()) {
+        return Ok((sources, None));
+    }
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let mut empty = spec.clone();
+    empty.node.lake = Some(folder.path().to_owned());
+    throng_ingest::create_tables(&empty).context("cannot create the tables of the schemas")?;
+    lake.path = folder.path().join(DEFAULT_WORKSPACE);
+    Ok((sources, Some(folder)))
 }
 
 /// What `throng check` prints with `--json`.
