@@ -175,9 +175,9 @@ impl Ingest {
     ) -> Result<IngestReport, IngestError> {
         let started = self.settings.clock.elapsed();
         let today = self.today();
-        let job = Job::new(schema, today, quarantine, &staging.0);
-        let spool = self.settings.private.join("spool").join(token);
         let workers = self.settings.workers.max(1);
+        let job = Job::new(schema, today, quarantine, &staging.0, workers);
+        let spool = self.settings.private.join("spool").join(token);
         let (tally, files) = pipeline::run(&job, content, request.format, &spool, workers)?;
         // A batch of columns may end before its content does.
         content.drain()?;

@@ -22,8 +22,8 @@ use crate::split::{MAX_RECORD_BYTES, TextBlock};
 use crate::tally::Tally;
 use crate::write::write_parquet;
 
-/// Rows are written when they take about this many bytes in a thread.
-const CHUNK_BYTES: usize = 96 << 20;
+/// Rows are written when they take about this many bytes, in all threads together.
+const ROWS_BYTES: usize = 192 << 20;
 /// Files of one batch, at most: one for each day of each chunk.
 const MAX_FILES: usize = 10_000;
 
@@ -77,6 +77,7 @@ impl<'j> Job<'j> {
         today: i32,
         quarantine: &'j Quarantine,
         staging: &'j Path,
+        workers: usize,
     ) -> Self {
         Self {
             schema,
@@ -86,7 +87,7 @@ impl<'j> Job<'j> {
             quarantine,
             staging,
             files: AtomicUsize::new(0),
-            chunk_bytes: CHUNK_BYTES,
+            chunk_bytes: ROWS_BYTES / workers.max(1),
         }
     }
 
