@@ -139,7 +139,10 @@ impl Ingest {
     ) -> Result<IngestReport, IngestError> {
         check_request(schema, request)?;
         self.open()?;
-        create_table(&self.lake(), schema)?;
+        {
+            let _one = self.committing.lock();
+            create_table(&self.lake(), schema)?;
+        }
         let paths = TablePaths::new(&self.lake(), schema.name.as_str());
         let mut content = Content::new(body, request.encoding)?;
         if let Some(batch) = &request.batch

@@ -16,6 +16,8 @@ use crate::paths::{
 };
 use crate::write::write_parquet;
 
+/// The folder of the file without rows: a day that is NULL, so that the table has the column of its partitions.
+const NO_DAY: &str = "day=__HIVE_DEFAULT_PARTITION__";
 /// The key of the manifest of the file without rows.
 const COLUMNS_KEY: &str = "columns";
 
@@ -82,7 +84,7 @@ pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestErr
     if before.as_ref().is_some_and(|manifest| manifest.columns == columns) {
         return Ok(());
     }
-    write_columns(&paths, before, columns)
+    write_columns(&paths, columns)
 }
 
 fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestError> {
@@ -98,11 +100,7 @@ fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestErr
 }
 
 /// Writes a file without rows, then the manifest that names it, and removes the previous file.
-fn write_columns(
-    paths: &TablePaths,
-    before: Option<ColumnsManifest>,
-    columns: Vec<TableColumn>,
-) -> Result<(), IngestError> {
+fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), IngestError> {
     let manifest_path = paths.manifest(COLUMNS_KEY);
     let fail = |error: serde_json::Error| {
         IngestError::io("write", &manifest_path)(io::Error::other(error))
@@ -111,29 +109,23 @@ fn write_columns(
     let text = serde_json::to_string(&columns).map_err(fail)?;
     // Named by its columns: a crash leaves a file that no manifest names, which is written again.
     let name = format!("columns-{}.parquet", batch_key(&text));
-    let path = paths.folder.join(&name);
+    let folder = paths.folder.join(NO_DAY);
+    create_folder(&folder)?;
+    let path = folder.join(&name);
     remove_file(&path)?;
     let schema = arrow_schema(columns.iter().map(|column| (column.name.clone(), column.of)));
     let bytes = write_parquet(&path, &schema, None, 0)?;
+    sync_folder(&folder)?;
     sync_folder(&paths.folder)?;
-    let files = vec![BatchFile { path: name, bytes, rows: 0 }];
+    let files = vec![BatchFile { path: format!("{NO_DAY}/{name}"), bytes, rows: 0 }];
     let manifest = ColumnsManifest { version: 1, files, columns };
     write_whole(&manifest_path, &serde_json::to_vec_pretty(&manifest).map_err(fail)?)?;
-    let old = before.into_iter().flat_map(|manifest| manifest.files);
-    for file in old.filter(|file| manifest.files.iter().all(|new| new.path != file.path)) {
-        remove_file(&paths.folder.join(file.path))?;
-    }
     if let Some(parent) = paths.folder.parent() {
         sync_folder(parent)?;
     }
-    // What a crash has left of earlier versions.
-    for entry in entries(&paths.folder)? {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_old =
-            name.starts_with("columns-") && manifest.files.iter().all(|file| file.path != name);
-        if is_old && name.ends_with(".parquet") {
-            remove_file(&entry)?;
-        }
+    // Earlier ones, also those that a crash has left.
+    for entry in entries(&folder)?.into_iter().filter(|entry| *entry != path) {
+        remove_file(&entry)?;
     }
     Ok(())
 }
