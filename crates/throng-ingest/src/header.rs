@@ -6,10 +6,10 @@ use crate::cells::Cells;
 use crate::error::IngestError;
 
 /// The place of each field's column in a file with these columns; `None` if the file lacks it. Names of columns that
-/// are no fields are not repeated: without a header they would be values.
+/// are not fields are not repeated: without a header they would be values.
 ///
 /// # Errors
-/// [`IngestError::Refused`] if a column is no field, is there twice, or a required field has no column.
+/// [`IngestError::Refused`] if a column is not a field, is there twice, or a required field has no column.
 pub(crate) fn places(schema: &Schema, names: &[&[u8]]) -> Result<Vec<Option<usize>>, IngestError> {
     let mut places = vec![None; schema.fields.len()];
     let help = || {
@@ -24,7 +24,7 @@ pub(crate) fn places(schema: &Schema, names: &[&[u8]]) -> Result<Vec<Option<usiz
         let field = schema.fields.iter().position(|field| field.name.as_bytes() == *name);
         let Some(field) = field else {
             let message =
-                format!("line 1: column {number} of {} is no field of the schema", names.len());
+                format!("line 1: column {number} of {} is not a field of the schema", names.len());
             return Err(IngestError::refused(message, help()));
         };
         if let Some(first) = places[field].replace(at) {
@@ -72,7 +72,7 @@ mod tests {
         assert_eq!(found(&["n", "id"]), Ok(vec![Some(1), Some(0)]));
         assert_eq!(found(&["id"]), Ok(vec![Some(0), None]));
         for (names, message) in [
-            (&["id", "ann@example.com"][..], "line 1: column 2 of 2 is no field of the schema"),
+            (&["id", "ann@example.com"][..], "line 1: column 2 of 2 is not a field of the schema"),
             (&["id", "id"], "line 1: the columns 1 and 2 are both `id`"),
             (&["n"], "line 1: there is no column for the required field `id`"),
             (&[], "line 1: there is no column for the required field `id`"),

@@ -217,8 +217,8 @@ impl Ingest {
     ///
     /// # Errors
     /// [`IngestError::Io`].
-    pub fn sweep(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
-        quarantine::sweep(&self.quarantine(), schemas, self.today())
+    pub fn remove_expired(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
+        quarantine::remove_expired(&self.quarantine(), schemas, self.today())
     }
 
     fn today(&self) -> i32 {

@@ -124,7 +124,11 @@ pub(crate) fn remove_unfinished(folder: &Path) -> Result<(), IngestError> {
 }
 
 /// Removes the files whose time has passed. `folder` has a folder for each schema. Returns how many.
-pub(crate) fn sweep(folder: &Path, schemas: &[Schema], today: i32) -> Result<u64, IngestError> {
+pub(crate) fn remove_expired(
+    folder: &Path,
+    schemas: &[Schema],
+    today: i32,
+) -> Result<u64, IngestError> {
     let mut removed = 0;
     for folder in entries(folder)? {
         let schema = schemas.iter().find(|schema| schema.name.as_str() == name_of(&folder));

@@ -20,7 +20,7 @@ pub fn integer(text: &[u8]) -> Option<i64> {
 }
 
 /// A decimal number as an integer of its last digit: 1.5 with `scale` 2 is 150. A number with more digits than
-/// the type has is no value, except for zeros at the end.
+/// the type has is not a value, except for zeros at the end.
 pub fn decimal(text: &[u8], digits: u8, scale: u8) -> Option<i128> {
     let (negative, rest) = sign(text);
     let (whole, fraction) = match rest.iter().position(|byte| *byte == b'.') {
@@ -69,7 +69,7 @@ pub fn date(text: &[u8]) -> Option<i32> {
 
 /// Microseconds since 1970-01-01T00:00:00Z of a point in time: a date, `T` or a space, hours and minutes, with or
 /// without seconds, their fraction, and `Z` or an offset such as `+02:00`. Without an offset it is in UTC. A
-/// fraction finer than microseconds is no value, except for zeros at the end. A date alone is its midnight.
+/// fraction finer than microseconds is not a value, except for zeros at the end. A date alone is its midnight.
 pub fn timestamp(text: &[u8]) -> Option<i64> {
     let days = i64::from(date(text.get(..10)?)?);
     let midnight = days * MICROS_PER_DAY;

@@ -573,7 +573,7 @@ fn start_roles(
     start!("probe", role_loops::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::run_problems);
-    start!("quarantine", ingest::sweep_quarantine);
+    start!("quarantine", ingest::expire_quarantine);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));

@@ -150,9 +150,9 @@ fn rows_that_fail_are_quarantined_with_reason_and_line() {
     let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
     assert_eq!(mode(&file), 0o600);
     // Thirty days later it is removed.
-    assert_eq!(rig.ingest.sweep(&[schema()]).unwrap(), 0);
+    assert_eq!(rig.ingest.remove_expired(&[schema()]).unwrap(), 0);
     rig.clock.advance(std::time::Duration::from_secs(31 * 86_400));
-    assert_eq!(rig.ingest.sweep(&[schema()]).unwrap(), 1);
+    assert_eq!(rig.ingest.remove_expired(&[schema()]).unwrap(), 1);
     assert_eq!(rig.quarantine().len(), 0);
 }
 
@@ -162,9 +162,9 @@ fn files_that_cannot_be_used_are_refused_by_name_and_nothing_is_stored() {
     let rig = Rig::new(dir.path());
     for (text, message) in [
         ("", "the content is empty"),
-        ("mary@example.com,2026-11-25\n", "line 1: column 1 of 2 is no field of the schema"),
+        ("mary@example.com,2026-11-25\n", "line 1: column 1 of 2 is not a field of the schema"),
         ("email,email,seen\n", "line 1: the columns 1 and 2 are both `email`"),
-        ("email;seen\n", "line 1: column 1 of 1 is no field of the schema"),
+        ("email;seen\n", "line 1: column 1 of 1 is not a field of the schema"),
         ("email,age\n", "line 1: there is no column for the required field `seen`"),
         ("email,\"se\"en\n", "line 1: a quote of the header is misplaced"),
         (

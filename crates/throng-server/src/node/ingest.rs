@@ -22,7 +22,7 @@ pub(super) fn of_node(config: &NodeConfig, roles: &[Role]) -> Option<Arc<Ingest>
 }
 
 /// Removes what a crash has left of batches, then rows in quarantine whose time has passed, until `stop`.
-pub(super) async fn sweep_quarantine(ctx: Arc<NodeContext>, stop: CancellationToken) {
+pub(super) async fn expire_quarantine(ctx: Arc<NodeContext>, stop: CancellationToken) {
     let Some(ingest) = ctx.ingest.clone() else { return stop.cancelled().await };
     let opening = Arc::clone(&ingest);
     // A batch that arrives first does the same.
@@ -34,5 +34,5 @@ pub(super) async fn sweep_quarantine(ctx: Arc<NodeContext>, stop: CancellationTo
         Err(error) => tracing::error!(%error, "opening the lake panicked"),
     }
     let schemas = move || ctx.spec.load().schemas.clone();
-    throng_ingest::sweep_until(ingest, schemas, stop).await;
+    throng_ingest::expire_until(ingest, schemas, stop).await;
 }
