@@ -1,6 +1,7 @@
 //! The command line.
 
 mod duration;
+mod ingest;
 mod sync;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use ingest::IngestArgs;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 
 /// First-party advertising on your own machines: audiences by SQL, lookups, activation on ad
@@ -188,46 +190,6 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct IngestArgs {
-    /// CSV, JSON lines or Parquet, also compressed: names that end in .gz or .zst. Each file is a batch
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The schema of the records, from the applied spec
-    #[arg(long, value_name = "NAME")]
-    pub(crate) schema: String,
-    /// The id of the batch: it is not stored again if it was ingested before. The digest of the content if left
-    /// out. Only with one file
-    #[arg(long, value_name = "ID")]
-    pub(crate) batch: Option<String>,
-    /// The format, if the name of a file does not say it
-    #[arg(long)]
-    pub(crate) format: Option<IngestFormat>,
-    #[command(flatten)]
-    pub(crate) node: NodeArgs,
-}
-
-/// The format of a file of records.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum IngestFormat {
-    /// Comma-separated values with a header
-    Csv,
-    /// One JSON object a line
-    Ndjson,
-    /// Parquet
-    Parquet,
-}
-
-impl From<IngestFormat> for throng_schema::RecordFormat {
-    fn from(format: IngestFormat) -> Self {
-        match format {
-            IngestFormat::Csv => Self::Csv,
-            IngestFormat::Ndjson => Self::Ndjson,
-            IngestFormat::Parquet => Self::Parquet,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
