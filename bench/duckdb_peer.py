@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import sys
 import time
 
@@ -47,6 +48,55 @@ def build(name, sql, memory):
     return {"seconds": seconds, "peak_kib": peak, "members": members}
 
 
+def generate_records(rows):
+    """Writes records to one CSV file: customers, e-mail addresses, times of ten days, amounts, ages, booleans."""
+    target = data / f"records-{rows}.csv"
+    db.execute(
+        f"""COPY (
+            SELECT 'c' || lpad(i::VARCHAR, 12, '0') AS customer,
+                   'User.' || (hash(i) % 100000000)::VARCHAR || '@Example.com' AS email,
+                   strftime(TIMESTAMP '2026-11-15' + to_seconds((hash(i + 1000000007) % 864000)::BIGINT),
+                            '%Y-%m-%dT%H:%M:%SZ') AS seen,
+                   ((hash(i + 2000000011) % 10000)::DECIMAL(10, 0) / 100)::DECIMAL(10, 2) AS amount,
+                   18 + (hash(i + 3000000019) % 70)::INTEGER AS age,
+                   hash(i + 4000000007) % 2 = 0 AS newsletter
+            FROM range({rows}) t(i)
+        ) TO '{target}.incomplete' (FORMAT csv, HEADER)"""
+    )
+    os.rename(f"{target}.incomplete", target)
+    return {"rows": rows}
+
+
+def ingest(rows, memory):
+    """Copies the records to Parquet by day, sorted by the hash of the address."""
+    db.execute(f"SET memory_limit = '{memory}'")
+    target = data / "duckdb-ingest"
+    shutil.rmtree(target, ignore_errors=True)
+    started = time.monotonic()
+    db.execute(
+        f"""COPY (
+            SELECT customer, sha256(lower(trim(email))) AS email, seen, amount, age, newsletter, seen::DATE AS day
+            FROM read_csv('{data}/records-{rows}.csv', header = true, columns = {{
+                'customer': 'VARCHAR', 'email': 'VARCHAR', 'seen': 'TIMESTAMP', 'amount': 'DECIMAL(10, 2)',
+                'age': 'BIGINT', 'newsletter': 'BOOLEAN'}})
+            ORDER BY day, email
+        ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (day))"""
+    )
+    for file in target.rglob("*.parquet"):
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+    seconds = time.monotonic() - started
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    count = db.execute(f"SELECT count(*) FROM '{target}/**/*.parquet'").fetchone()[0]
+    return {
+        "rows": count,
+        "seconds": seconds,
+        "rows_per_minute": count / seconds * 60,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_kib": usage.ru_maxrss,
+    }
+
+
 def members(name, limit):
     """Writes members as Redis commands, for `redis-cli --pipe`."""
     target = data / f"redis-{name}.txt"
@@ -65,6 +115,10 @@ def members(name, limit):
 command, *arguments = sys.argv[2:]
 if command == "generate":
     result = generate(int(arguments[0]))
+elif command == "generate-records":
+    result = generate_records(int(arguments[0]))
+elif command == "ingest":
+    result = ingest(int(arguments[0]), arguments[1])
 elif command == "build":
     result = build(*arguments)
 else:

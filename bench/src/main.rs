@@ -11,6 +11,7 @@ mod day;
 mod events;
 mod feed;
 mod guard;
+mod ingest;
 mod lookups;
 mod node;
 mod peer;
@@ -47,6 +48,8 @@ enum Benchmark {
     Feed,
     /// Decisions and feed frames while a cross join runs, compared with an idle node
     Guard(guard::Options),
+    /// A CSV file over HTTP into sorted Parquet, compared with DuckDB
+    Ingest(ingest::Options),
     /// Spend aggregation from Kafka, compared with the same design in Kafka Streams
     Aggregate(shared::aggregate::Options),
     /// The delay from an accepted insertion to a thousand gates
@@ -87,6 +90,7 @@ fn main() -> Result<()> {
         Benchmark::Day(options) => day::run(&options),
         Benchmark::Feed => feed::run(),
         Benchmark::Guard(options) => guard::run(&options),
+        Benchmark::Ingest(options) => ingest::run(&options),
         Benchmark::Aggregate(options) => shared::aggregate::run(&options),
         Benchmark::Gates(options) => shared::gates::run(&options),
         Benchmark::Syncs(options) => shared::syncs::run(&options),

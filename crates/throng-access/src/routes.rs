@@ -51,6 +51,8 @@ pub enum AcceptedBody {
     Json,
     /// Events: NDJSON, JSON or protobuf.
     Events,
+    /// Records: CSV, NDJSON or Parquet.
+    Records,
     /// A form of the pages of this node.
     Form,
 }
@@ -59,7 +61,8 @@ impl AcceptedBody {
     /// Whether the route accepts a body of this content type; empty: the request has none. A page of another site can
     /// send forms and `text/plain` without a preflight request, so no route of the API accepts them.
     pub fn allows(self, kind: &str, is_empty_body: bool) -> bool {
-        self.matches(kind) || (is_empty_body && kind.is_empty() && self != Self::Events)
+        self.matches(kind)
+            || (is_empty_body && kind.is_empty() && !matches!(self, Self::Events | Self::Records))
     }
 
     fn matches(self, kind: &str) -> bool {
@@ -73,6 +76,13 @@ impl AcceptedBody {
                     | "application/x-protobuf"
                     | "application/protobuf"
             ),
+            Self::Records => matches!(
+                kind,
+                "text/csv"
+                    | "application/x-ndjson"
+                    | "application/ndjson"
+                    | "application/vnd.apache.parquet"
+            ),
             Self::Form => kind == "application/x-www-form-urlencoded",
         }
     }
@@ -83,6 +93,9 @@ impl AcceptedBody {
             Self::Json => "send JSON with `content-type: application/json`",
             Self::Events => {
                 "send application/x-ndjson (one JSON object a line) or application/x-protobuf"
+            }
+            Self::Records => {
+                "send text/csv, application/x-ndjson or application/vnd.apache.parquet"
             }
             Self::Form => "send application/x-www-form-urlencoded",
         }
@@ -164,6 +177,12 @@ pub const ROUTES: &[Entry] = &[
         Rule { needs: Needs::One(&[Scope::Events]), accepts: AcceptedBody::Events },
     ),
     get("/v1/events/quarantine", READ),
+    // Records.
+    (
+        "POST",
+        "/v1/ingest/{schema}",
+        Rule { needs: Needs::One(OPERATE), accepts: AcceptedBody::Records },
+    ),
     // Other routes.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod feed;
 mod history;
+mod ingest;
 mod membership;
 mod names;
 mod node;
@@ -56,6 +57,7 @@ pub use feed::{
     GateList, GateNoted, GatePartition,
 };
 pub use history::{History, HistoryItem};
+pub use ingest::{IngestFault, IngestQuery, IngestReport};
 pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,

@@ -141,6 +141,8 @@ pub struct SpecChange {
 pub enum SpecObjectKind {
     /// A source.
     Source,
+    /// A schema of ingested records.
+    Schema,
     /// An audience.
     Audience,
     /// A destination.

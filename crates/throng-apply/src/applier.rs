@@ -13,7 +13,7 @@ use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKi
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
-use crate::lake::open_lake;
+use crate::lake::{create_tables, open_lake};
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
@@ -195,6 +195,7 @@ impl SpecApplier {
                 return Err(Refusal::Failed(ApplyError::io("check", "the spec")(source)));
             }
         };
+        create_tables(&spec)?;
         // The lake caches the columns of the tables; a new one is needed only for other sources.
         let lake = match spec.sources == running.sources {
             true => self.lake.load_full(),

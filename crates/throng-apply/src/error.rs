@@ -1,6 +1,7 @@
 //! Why a spec cannot be applied.
 
 use throng_aggregator::BudgetsError;
+use throng_ingest::IngestError;
 use throng_lake::LakeError;
 use throng_model::Retry;
 use throng_spec::Problem;
@@ -26,6 +27,9 @@ pub enum ApplyError {
     /// The sources.
     #[error("cannot open the sources")]
     Lake(#[from] LakeError),
+    /// The tables of schemas.
+    #[error("cannot create the tables of the schemas")]
+    Ingest(#[from] IngestError),
     /// A checkpoint of the budgets cannot be written. Not at a start, which [`ApplyError::retry`] is about.
     #[error("cannot write a checkpoint of the budgets")]
     Budgets(#[from] BudgetsError),

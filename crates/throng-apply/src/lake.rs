@@ -1,13 +1,14 @@
 //! SQL over the sources of a spec.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_spec::Spec;
+use throng_spec::{Problem, Spec};
 
-use crate::error::ApplyError;
+use crate::error::{ApplyError, Refusal};
 
-/// Opens the sources of a spec, and the folder for temporary files of its queries.
+/// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its queries.
 ///
 /// # Errors
 /// [`ApplyError`] if the folder cannot be created, or a source is invalid.
@@ -18,8 +19,27 @@ pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result
     if spec.node.spill_dir.is_none() {
         remove_old_spill(&spill_dir);
     }
+    throng_ingest::create_tables(spec)?;
     let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
     Ok(Lake::new(&spec.sources, limits)?)
+}
+
+/// Creates the tables of the schemas of a spec that was sent.
+///
+/// # Errors
+/// [`Refusal::Problems`] if a table has other columns; [`Refusal::Failed`] if a folder cannot be written.
+pub(crate) fn create_tables(spec: &Spec) -> Result<(), Refusal> {
+    throng_ingest::create_tables(spec).map_err(|error| match error {
+        IngestError::Refused { message, help } => Refusal::Problems(vec![Problem {
+            file: PathBuf::from("the spec"),
+            line: 0,
+            column: 0,
+            path: "schemas".to_owned(),
+            message,
+            help: Some(help),
+        }]),
+        error => Refusal::Failed(error.into()),
+    })
 }
 
 /// Removes spill folders of DataFusion that versions left which ran queries in the node itself and

@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files};
 use crate::error::FileError;
 use crate::format::{FileKind, Format, file_kind, sql_name};
 
@@ -310,6 +311,7 @@ fn unreadable(path: &Path, what: &str) -> FileError {
 
 /// The files of a folder and its subfolders.
 fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, FileError> {
+    let finished = finished_files(folder)?;
     let mut walk = Walk {
         root,
         table: Table::default(),
@@ -318,7 +320,50 @@ fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, FileError> {
         folders: Vec::new(),
     };
     walk.collect(folder)?;
-    Ok(walk.table)
+    let mut table = walk.table;
+    if let Some(finished) = finished {
+        keep_finished(&mut table, folder, finished)?;
+    }
+    Ok(table)
+}
+
+/// Keeps the files of finished batches.
+///
+/// # Errors
+/// [`FileError::Table`] if a file that a manifest names is missing, or has another size.
+fn keep_finished(
+    table: &mut Table,
+    folder: &Path,
+    mut finished: BTreeMap<PathBuf, u64>,
+) -> Result<(), FileError> {
+    let damaged = |path: &Path, what: &str| FileError::Table {
+        message: format!("{} {what}", path.display()),
+        help: "restore the file, or the folder of the table, from a backup".to_owned(),
+    };
+    let mut kept = Vec::with_capacity(table.files.len());
+    for file in std::mem::take(&mut table.files) {
+        let relative = file.path().strip_prefix(folder).unwrap_or(file.path());
+        match finished.remove(relative) {
+            Some(bytes) if bytes == file.stamp.bytes => kept.push(file),
+            Some(_) => {
+                return Err(damaged(file.path(), "has another size than its batch has written"));
+            }
+            None => table.passed_over.push(PassedOver {
+                path: file.path().to_owned(),
+                reason: "no finished batch has it".to_owned(),
+            }),
+        }
+    }
+    if let Some((missing, _)) = finished.first_key_value() {
+        return Err(damaged(&folder.join(missing), "is missing: a batch has written it"));
+    }
+    table.files = kept;
+    let is_internal = |path: &Path| {
+        path.parent() == Some(folder)
+            && path.file_name().is_some_and(|name| name == BATCHES_FOLDER || name == STAGING_FOLDER)
+    };
+    table.passed_over.retain(|one| !is_internal(&one.path));
+    Ok(())
 }
 
 /// A walk through the folders of a table.

@@ -9,6 +9,7 @@
 //! No error has a value of the data, and names of columns that look like personal data are masked
 //! ([`shown_name`]).
 
+mod batches;
 pub mod csv;
 mod discover;
 mod error;
@@ -25,6 +26,9 @@ mod plain_words;
 mod schema;
 mod text;
 
+pub use batches::{
+    BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files,
+};
 pub use discover::{DataFile, FileStamp, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;

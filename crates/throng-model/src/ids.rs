@@ -111,6 +111,10 @@ name!(
     SourceName
 );
 name!(
+    /// The name of a schema: the declaration of ingested records.
+    SchemaName
+);
+name!(
     /// The name of an audience: a set of users.
     AudienceName
 );

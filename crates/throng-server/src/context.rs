@@ -9,6 +9,7 @@ use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
 use throng_apply::{RunningSpec, SpecApplier};
 use throng_gate::Gate;
+use throng_ingest::Ingest;
 use throng_lake::Lake;
 use throng_log::EventLog;
 use throng_membership::MembershipIndex;
@@ -72,6 +73,8 @@ pub struct NodeContext {
     pub budgets: Arc<Budgets>,
     /// The node's own gate, fed by its own feed; answers `POST /v1/decide`.
     pub gate: Arc<Gate>,
+    /// Ingests batches of records; `None` without `node.lake`, or without the role api.
+    pub(crate) ingest: Option<Arc<Ingest>>,
     /// Where secrets of the kind `env:NAME` come from.
     pub env: Environment,
     /// What specs that arrive over HTTP may name.

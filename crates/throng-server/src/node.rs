@@ -4,6 +4,7 @@
 mod access;
 mod budgets;
 mod error;
+mod ingest;
 mod role_loops;
 
 use std::net::SocketAddr;
@@ -494,6 +495,7 @@ fn connect(
     };
     NodeContext {
         data_dir: config.data_dir.clone(),
+        ingest: ingest::of_node(config, &roles),
         roles,
         serves_membership: refresh.serves_membership,
         url: OnceLock::new(),
@@ -574,6 +576,7 @@ fn start_roles(
     start!("probe", role_loops::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));
     start!("problems", roles::notify::run_problems);
+    start!("quarantine", ingest::expire_quarantine);
     if let Some(share) = share {
         let (ctx, stop) = (Arc::clone(ctx), stop.clone());
         running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));

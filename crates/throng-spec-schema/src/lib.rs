@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use throng_schema::RawSchema;
 
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
@@ -24,6 +25,9 @@ pub struct RawSpec {
     /// Folders with data: each file or subfolder is a table.
     #[serde(default)]
     pub sources: Vec<RawSource>,
+    /// Records that are ingested: each becomes a table of the source `lake`.
+    #[serde(default)]
+    pub schemas: Vec<RawSchema>,
     /// Named sets of users, each defined by SQL.
     #[serde(default)]
     pub audiences: Vec<RawAudience>,
@@ -546,6 +550,8 @@ pub struct RawNode {
     pub memory_limit_bytes: Option<u64>,
     /// Where queries spill, relative to the spec file.
     pub spill_dir: Option<String>,
+    /// The folder of ingested rows, relative to the spec file; needed with `schemas`.
+    pub lake: Option<String>,
     /// The longest time of one query, and of the work on one refresh, in seconds (14,400).
     #[schemars(range(min = 1, max = 604800))]
     pub query_timeout_secs: Option<u32>,

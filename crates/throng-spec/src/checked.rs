@@ -8,6 +8,7 @@ use throng_model::{
     AdGroupName, AdvertiserName, AudienceName, CampaignName, Currency, DestinationName, FileFormat,
     Micros, Pacing, SourceName, SyncMode, SyncName, TimeZoneName, WhenStale,
 };
+use throng_schema::Schema;
 
 use crate::{
     ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, ServingStore, SourceTrigger,
@@ -27,6 +28,9 @@ pub struct Spec {
     /// Sources that run SQL themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warehouses: Vec<WarehouseSource>,
+    /// Records that are ingested. With at least one there is a source `lake`, which has their tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<Schema>,
     /// Named sets of users.
     pub audiences: Vec<Audience>,
     /// Accounts on ad platforms.

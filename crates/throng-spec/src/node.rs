@@ -211,6 +211,9 @@ pub struct NodeSettings {
     pub memory_limit_bytes: u64,
     /// Where queries spill, absolute; `None` means below the data directory.
     pub spill_dir: Option<PathBuf>,
+    /// The folder of ingested rows, absolute; `None` means that the node ingests nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lake: Option<PathBuf>,
     /// The longest time of one query, and of the work on one refresh, in seconds; 14,400 (4 hours)
     /// unless set.
     #[serde(default = "query_timeout_secs")]
@@ -301,6 +304,7 @@ impl Default for NodeSettings {
             objects: ObjectsSettings::Directory,
             memory_limit_bytes: 2 << 30,
             spill_dir: None,
+            lake: None,
             query_timeout_secs: query_timeout_secs(),
             build_workers: 2,
             activation_workers: 4,

@@ -99,6 +99,8 @@ pub struct FieldChange {
 pub enum ObjectKind {
     /// [`crate::Source`]
     Source,
+    /// [`throng_schema::Schema`]
+    Schema,
     /// [`crate::Audience`]
     Audience,
     /// [`crate::Destination`]
@@ -122,6 +124,7 @@ impl ObjectKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Schema => "schema",
             Self::Audience => "audience",
             Self::Destination => "destination",
             Self::Sync => "sync",
@@ -182,6 +185,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     }
     compare!(Source, sources);
     compare!(Source, warehouses);
+    compare!(Schema, schemas);
     compare!(Audience, audiences);
     compare!(Destination, destinations);
     compare!(Sync, syncs);

@@ -11,6 +11,7 @@ mod money;
 mod node;
 mod objects;
 mod references;
+mod schemas;
 mod sql;
 mod stores;
 mod suggest;
@@ -66,6 +67,7 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
         reader.parse(file, Reader::top);
     }
     if !reader.incomplete {
+        reader.add_lake_source();
         reader.check_references();
         reader.check_audience_sources();
     }
@@ -83,6 +85,8 @@ struct Reader {
     node_at: Option<At>,
     /// The sources that audiences name.
     audience_sources: Vec<(SourceName, At)>,
+    /// The first schema.
+    schema_at: Option<At>,
     /// Whether a file could not be parsed, so that references to objects in it cannot be checked.
     incomplete: bool,
 }
@@ -93,6 +97,7 @@ impl Default for Reader {
             version: 1,
             sources: Vec::new(),
             warehouses: Vec::new(),
+            schemas: Vec::new(),
             audiences: Vec::new(),
             destinations: Vec::new(),
             syncs: Vec::new(),
@@ -110,6 +115,7 @@ impl Default for Reader {
             origin: SpecOrigin::Operator,
             node_at: None,
             audience_sources: Vec::new(),
+            schema_at: None,
             incomplete: false,
         }
     }
@@ -178,6 +184,7 @@ impl Reader {
     fn top(&mut self, mut top: Fields<'_>) {
         self.version(&mut top);
         self.each(&mut top, "sources", Self::source);
+        self.each(&mut top, "schemas", Self::schema);
         self.each(&mut top, "audiences", Self::audience);
         self.each(&mut top, "destinations", Self::destination);
         self.each(&mut top, "syncs", Self::sync);

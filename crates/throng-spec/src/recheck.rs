@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 use throng_model::Micros;
+use throng_schema::Schema;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::stores::MAX_WRITES;
@@ -36,6 +37,8 @@ pub(crate) struct Unchecked {
     sources: Vec<Source>,
     #[serde(default)]
     warehouses: Vec<WarehouseSource>,
+    #[serde(default)]
+    schemas: Vec<Schema>,
     audiences: Vec<Audience>,
     destinations: Vec<Destination>,
     syncs: Vec<Sync>,
@@ -55,6 +58,7 @@ impl TryFrom<Unchecked> for Spec {
             version,
             sources,
             warehouses,
+            schemas,
             audiences,
             destinations,
             syncs,
@@ -68,6 +72,7 @@ impl TryFrom<Unchecked> for Spec {
             version,
             sources,
             warehouses,
+            schemas,
             audiences,
             destinations,
             syncs,
@@ -147,6 +152,7 @@ impl Spec {
             .map_err(|why| invalid(Kind::Node, "node", why))?;
         names!(Source, sources);
         let warehouses = names!(Source, warehouses);
+        names!(Schema, schemas);
         names!(Sync, syncs);
         names!(ServingStore, serving_stores);
         names!(AdGroup, ad_groups);
@@ -159,6 +165,9 @@ impl Spec {
             source(object)
         });
         each!(Source, warehouses, warehouse);
+        each!(Schema, schemas, |object: &Schema| {
+            ensure(object.problems().is_empty(), "its fields do not fit together")
+        });
         each!(Audience, audiences, |object: &Audience| {
             object.source.iter().try_for_each(|source| warehouses.has(source.as_str()))?;
             audience(object)

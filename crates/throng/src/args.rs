@@ -2,6 +2,7 @@
 
 mod duration;
 mod gate;
+mod ingest;
 mod sim;
 mod store;
 mod sync;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
 pub(crate) use gate::GateArgs;
+pub(crate) use ingest::IngestArgs;
 pub(crate) use sim::{BigquerySimArgs, SimCommand};
 pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
@@ -124,6 +126,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Send files of records to a node: checked, anonymised, and added to the table of their schema
+    Ingest(IngestArgs),
     /// Audiences: list, refresh, cancel, pause, approve, roll back
     #[command(subcommand)]
     Audience(AudienceCommand),

@@ -36,6 +36,11 @@ impl Client {
         Self::with_timeout(node, Duration::from_secs(3_700))
     }
 
+    /// With a timeout of a week, for requests that send as much as there is.
+    pub(crate) fn without_timeout(node: &NodeArgs) -> Result<Self> {
+        Self::with_timeout(node, Duration::from_secs(7 * 86_400))
+    }
+
     fn with_timeout(node: &NodeArgs, timeout: Duration) -> Result<Self> {
         let url = match (&node.url, &node.dir) {
             (Some(url), _) => url.clone(),
@@ -73,6 +78,23 @@ impl Client {
     /// Sends a POST; a refusal of the node is an error.
     pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
         self.send(self.http.post(format!("{}{path}", self.url)).json(body), path).await
+    }
+
+    /// Sends a POST with a body of any content type.
+    pub(crate) async fn post_body(
+        &self,
+        path: &str,
+        content_type: &str,
+        encoding: Option<&str>,
+        body: reqwest::Body,
+    ) -> Result<Answer> {
+        let request = self.http.post(format!("{}{path}", self.url)).body(body);
+        let request = request.header(reqwest::header::CONTENT_TYPE, content_type);
+        let request = match encoding {
+            Some(encoding) => request.header(reqwest::header::CONTENT_ENCODING, encoding),
+            None => request,
+        };
+        self.send(request, path).await
     }
 
     /// Sends a POST whose body has no fields.

@@ -122,6 +122,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             commands::spec::apply(&apply, base_version, output).await
         }
         Command::Sources { node } => commands::sources::sources(&node, output).await,
+        Command::Ingest(ingest) => commands::ingest::run(&ingest, output).await,
         Command::Lookup { users, keys, node } => {
             commands::inspect::lookup(users, keys, &node, output).await
         }

@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "throng-telemetry",
         "throng-spec-schema",
+        "throng-schema",
         "throng-spec",
         "throng-membership",
         "throng-feed",
@@ -45,7 +46,14 @@ const LAYERS: &[&[&str]] = &[
         "throng-serving-stores",
     ],
     &["throng-sim", "throng-sim-bigquery", "throng-destinations", "throng-warehouse"],
-    &["throng-operations", "throng-page", "throng-platforms", "throng-apply", "throng-backends"],
+    &[
+        "throng-ingest",
+        "throng-operations",
+        "throng-page",
+        "throng-platforms",
+        "throng-apply",
+        "throng-backends",
+    ],
     &["throng-server"],
     &["throng"],
     &["throng-bench"],
@@ -55,6 +63,9 @@ const LAYERS: &[&[&str]] = &[
 /// traits only, and SQL belongs to the assembly.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
+    // The columns and files of ingested rows, without a query engine. DataFusion has the same two.
+    ("arrow", &["throng-ingest"]),
+    ("parquet", &["throng-ingest"]),
     ("sqlx", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),

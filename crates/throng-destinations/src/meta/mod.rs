@@ -32,6 +32,25 @@ pub(crate) const PREPARATION: Preparation = Preparation {
 /// Sizes are numbers of matched people.
 pub(crate) const SIZES: Option<SizeLimits> = Some(response::SIZES);
 
+/// An e-mail address in the form that is hashed.
+///
+/// # Errors
+/// The reason why there is none: a stable word without the value.
+pub fn normalised_email(raw: &str) -> Result<String, &'static str> {
+    let mut notes = Vec::new();
+    text::email(&text::clean(raw, false, &mut notes), &mut notes)
+}
+
+/// A phone number in the form that is hashed: its digits with the calling code. `country` has two capital letters;
+/// numbers without a calling code belong to it.
+///
+/// # Errors
+/// The reason why there is none: a stable word without the value.
+pub fn normalised_phone(raw: &str, country: Option<&str>) -> Result<String, &'static str> {
+    let mut notes = Vec::new();
+    phone::normalised(&text::clean(raw, false, &mut notes), country, &mut notes)
+}
+
 /// Opens a Meta ad account.
 ///
 /// # Errors

@@ -39,6 +39,7 @@ fn change(change: Change) -> SpecChange {
     SpecChange {
         kind: match change.kind {
             ObjectKind::Source => SpecObjectKind::Source,
+            ObjectKind::Schema => SpecObjectKind::Schema,
             ObjectKind::Audience => SpecObjectKind::Audience,
             ObjectKind::Destination => SpecObjectKind::Destination,
             ObjectKind::Sync => SpecObjectKind::Sync,

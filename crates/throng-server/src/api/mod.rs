@@ -12,6 +12,7 @@ mod events;
 mod failure;
 mod feed;
 mod health;
+mod ingest;
 mod lookups;
 mod mapping;
 mod membership;
@@ -88,10 +89,12 @@ pub(crate) fn router(
     let mut bounded = Router::new().merge(about());
     let mut slow = Router::new();
     let mut streams = Router::new();
+    let mut large = Router::new();
     if has(Role::Api) {
         bounded = bounded.merge(objects()).merge(page.pages);
         slow = slow.merge(specs());
         streams = streams.route("/v1/stream", get(stream::changes));
+        large = large.route("/v1/ingest/{schema}", post(ingest::ingest));
     }
     if has(Role::Api) || has(Role::Lookup) {
         bounded = bounded.merge(lookups());
@@ -106,6 +109,11 @@ pub(crate) fn router(
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     let data_directory_lost = ctx.data_directory_lost.clone();
+    // The bodies of batches have any length: they are read as they arrive.
+    let large = large
+        .layer(from_fn_with_state(data_directory_lost.clone(), require_data_directory))
+        .layer(from_fn_with_state(Arc::clone(&guard), auth::check))
+        .layer(DefaultBodyLimit::disable());
     Router::new()
         .merge(bounded)
         .merge(slow)
@@ -119,6 +127,7 @@ pub(crate) fn router(
         .layer(from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
+        .merge(large)
         .layer(CatchPanicLayer::new())
         .layer(axum::middleware::from_fn(auth::secure))
         .layer(axum::middleware::from_fn(health::measure))

@@ -27,7 +27,7 @@ use utoipa::OpenApi;
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
         super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
-        super::decide::decide, super::sources::list, super::spec::current, super::spec::plan, super::spec::apply, super::why::history,
+        super::decide::decide, super::ingest::ingest, super::sources::list, super::spec::current, super::spec::plan, super::spec::apply, super::why::history,
         super::stream::changes, super::tokens::create, super::tokens::list, super::tokens::revoke,
         super::tokens::sessions, super::tokens::end_session, super::tokens::sign_in_link,
     )

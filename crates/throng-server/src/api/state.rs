@@ -8,6 +8,7 @@ use throng_access::NodeLimits;
 use throng_aggregator::Budgets;
 use throng_apply::SpecApplier;
 use throng_gate::Gate;
+use throng_ingest::Ingest;
 use throng_lake::Lake;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed};
@@ -117,6 +118,20 @@ impl FromRef<Arc<NodeContext>> for DecideState {
             seed: ctx.seed,
             data_directory_lost: ctx.data_directory_lost.clone(),
         }
+    }
+}
+
+/// Batches of records.
+pub(crate) struct IngestState {
+    /// Ingests them; `None` without `node.lake`.
+    pub(super) ingest: Option<Arc<Ingest>>,
+    /// Has their schemas.
+    pub(super) spec: Arc<ArcSwap<Spec>>,
+}
+
+impl FromRef<Arc<NodeContext>> for IngestState {
+    fn from_ref(ctx: &Arc<NodeContext>) -> Self {
+        Self { ingest: ctx.ingest.clone(), spec: Arc::clone(&ctx.spec) }
     }
 }
 

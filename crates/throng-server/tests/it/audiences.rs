@@ -52,7 +52,7 @@ async fn start(dir: &Path) -> Node {
 }
 
 /// Waits, by the changes that the node publishes, until an audience is as wanted.
-async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn settled(node: &Node, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let client = Client::of(node);
     let mut changes = node.context().changes.subscribe();
     let asking = async {

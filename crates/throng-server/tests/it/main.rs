@@ -16,6 +16,7 @@ mod connections;
 mod damage;
 mod events;
 mod files;
+mod ingest;
 mod limits;
 mod metrics;
 mod node;

@@ -44,6 +44,7 @@ impl Reader {
             self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
+        let lake = self.optional_text(&mut fields, "lake").map(|path| self.folder.join(path));
         let log_retention = self.log_retention(&mut fields, default.log_retention);
         let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
@@ -62,6 +63,7 @@ impl Reader {
             objects,
             memory_limit_bytes,
             spill_dir,
+            lake,
             query_timeout_secs: self.integer(
                 &mut fields,
                 "query_timeout_secs",

@@ -35,6 +35,14 @@ fn every_field_is_read() {
     assert_eq!(spec.sources[0].columns, columns);
     assert!(spec.sources[0].trim);
     assert_eq!(spec.sources[0].header, Some(true));
+    // The schemas have a source of their own.
+    assert_eq!(spec.sources[1].name.as_str(), "lake");
+    assert!(
+        spec.node.lake.as_ref().is_some_and(|lake| spec.sources[1].path == lake.join("default"))
+    );
+    let customers = &spec.schemas[0];
+    assert_eq!((customers.quarantine_days, customers.fields.len()), (7, 4));
+    assert_eq!(customers.fields[2].max.as_deref(), Some("120"));
     assert_eq!(buyers.sql, "SELECT customer_id\nFROM shop.purchases");
     assert_eq!(buyers.sql_at.line, 17);
     assert_eq!(buyers.key.as_deref(), Some("customer_id"));

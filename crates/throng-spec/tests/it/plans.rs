@@ -23,7 +23,9 @@ fn with(changes: &[(&str, &str)]) -> Spec {
             meta.app_secret = None;
         }
     }
+    spec.sources[1].path = "/lake".into();
     spec.node.spill_dir = None;
+    spec.node.lake = None;
     spec.node.tls = None;
     spec.node.alerts.clear();
     spec.node.log = throng_spec::LogSettings::Files;

@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod gate;
+pub(crate) mod ingest;
 pub(crate) mod inspect;
 pub(crate) mod sim;
 pub(crate) mod sources;

@@ -11,8 +11,9 @@ use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::SystemClock;
 use throng_refresh::Warehouses;
+use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
-use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 
@@ -58,7 +59,8 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
+    let (sources, _tables) = with_tables(&spec)?;
+    let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
     match check_sql(&lake, asked, &spec).await {
@@ -68,6 +70,23 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
         }
     }
+}
+
+/// The sources of a spec. If a table of its schemas does not exist yet, all of them are empty tables in a temporary
+/// folder: a check writes nothing to the lake.
+fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
+    let mut sources = spec.sources.clone();
+    let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
+    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
+    if spec.schemas.iter().all(|schema| lake.path.join(schema.name.as_str()).is_dir()) {
+        return Ok((sources, None));
+    }
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let mut empty = spec.clone();
+    empty.node.lake = Some(folder.path().to_owned());
+    throng_ingest::create_tables(&empty).context("cannot create the tables of the schemas")?;
+    lake.path = folder.path().join(DEFAULT_WORKSPACE);
+    Ok((sources, Some(folder)))
 }
 
 /// What `throng check` prints with `--json`.

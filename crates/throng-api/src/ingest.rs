@@ -1,0 +1,65 @@
+//! Ingested batches.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The query of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestQuery {
+    /// The id of the batch.
+    pub batch: Option<String>,
+}
+
+/// What became of a batch of records.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "schema": "customers", "batch": "2026-11-25-crm", "digest": "9f86d081884c7d65",
+    "format": "csv", "rows": 10000, "accepted": 9990, "quarantined": 10, "quarantine_kept": 10,
+    "faults": [{ "field": "email", "reason": "not_an_email", "rows": 10, "first_line": 17 }],
+    "days": 1, "files": 2, "bytes": 524288, "seconds": 0.1, "repeated": false
+}))]
+pub struct IngestReport {
+    /// The schema.
+    pub schema: String,
+    /// The id of the batch; the digest of its content unless one was sent.
+    pub batch: String,
+    /// The SHA-256 of the decoded content, in hexadecimal digits.
+    pub digest: String,
+    /// `csv`, `ndjson` or `parquet`.
+    pub format: String,
+    /// The rows of the content.
+    pub rows: u64,
+    /// The rows that are now in the table.
+    pub accepted: u64,
+    /// The rows that failed a check.
+    pub quarantined: u64,
+    /// How many of them are in the quarantine file; it has a limit.
+    pub quarantine_kept: u64,
+    /// Why rows failed: one entry for each field and reason, without values.
+    pub faults: Vec<IngestFault>,
+    /// The days of the accepted rows: partitions of the table.
+    pub days: u64,
+    /// The files that were written.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Whether the batch was ingested before: the report is that of the first time.
+    #[serde(default)]
+    #[schema(required)]
+    pub repeated: bool,
+}
+
+/// Rows that failed one check of one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct IngestFault {
+    /// The field; null if the whole row is wrong.
+    pub field: Option<String>,
+    /// The reason, such as `missing`, `not_an_email` or `wrong_width`.
+    pub reason: String,
+    /// How many rows.
+    pub rows: u64,
+    /// The line of the first one, from 1; of Parquet its row.
+    pub first_line: u64,
+}

@@ -1,0 +1,118 @@
+//! Tables that are written in batches: a folder `_batches` has a manifest for each finished batch, and only the
+//! files that manifests name are rows of the table. A batch is therefore visible whole or not at all, whatever the
+//! number of its files.
+//!
+//! Manifests are read before the folder is walked. The files of a batch are complete before its manifest exists,
+//! so every file that is named is found; a batch that finishes later is not part of this reading.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::FileError;
+
+/// The folder of manifests in the folder of a table.
+pub const BATCHES_FOLDER: &str = "_batches";
+/// The ending of manifests. Other files of the folder are being written.
+pub const MANIFEST_ENDING: &str = ".json";
+/// The folder of files that are being written.
+pub const STAGING_FOLDER: &str = ".staging";
+
+/// A file of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchFile {
+    /// Relative to the folder of the table.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// What a reader needs of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Files {
+    files: Vec<BatchFile>,
+}
+
+/// The files of all finished batches of a table, with their sizes; `None` if the table has no batches.
+///
+/// # Errors
+/// [`FileError::Source`] if a manifest cannot be read, or is not one.
+pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, FileError> {
+    let manifests = folder.join(BATCHES_FOLDER);
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| FileError::Source { path, source }
+    };
+    let entries = match std::fs::read_dir(&manifests) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(&manifests)(error)),
+    };
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(fail(&manifests))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') || !name.ends_with(MANIFEST_ENDING) {
+            continue;
+        }
+        let text = std::fs::read(&path).map_err(fail(&path))?;
+        let manifest: Files = serde_json::from_slice(&text)
+            .map_err(|_| fail(&path)(io::Error::other("it is not a manifest of a batch")))?;
+        files.extend(manifest.files.into_iter().map(|file| (PathBuf::from(file.path), file.bytes)));
+    }
+    Ok(Some(files))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::of_folder;
+
+    #[test]
+    fn a_batch_is_part_of_its_table_once_its_manifest_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("t").join(name);
+        for folder in ["_batches", ".staging/1", "day=2026-11-25"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["day=2026-11-25/a.csv", "day=2026-11-25/b.csv", ".staging/1/c.csv"] {
+            std::fs::write(at(file), "k\n1\n").unwrap();
+        }
+        let manifest = |name: &str, file: &str, bytes: u64| {
+            let text = format!(
+                r#"{{"version": 1, "files": [{{"path": "{file}", "bytes": {bytes}, "rows": 1}}]}}"#
+            );
+            std::fs::write(at("_batches").join(name), text).unwrap();
+        };
+        let read = || {
+            let found = of_folder(dir.path(), dir.path()).unwrap();
+            match found.tables.get("t") {
+                Some(Ok(table)) => Ok((table.files.len(), table.passed_over.len())),
+                Some(Err(error)) => {
+                    Err(error.to_string().replace(&*dir.path().to_string_lossy(), ""))
+                }
+                None => Ok((0, 0)),
+            }
+        };
+        // Without a manifest it has no rows.
+        assert_eq!(read(), Ok((0, 0)));
+        // A manifest that is being written does not count.
+        manifest(".1.tmp", "day=2026-11-25/b.csv", 4);
+        manifest("1.json", "day=2026-11-25/a.csv", 4);
+        assert_eq!(read(), Ok((1, 1)));
+        manifest("2.json", "day=2026-11-25/b.csv", 4);
+        assert_eq!(read(), Ok((2, 0)));
+        manifest("2.json", "day=2026-11-25/b.csv", 5);
+        let size = "/t/day=2026-11-25/b.csv has another size than its batch has written";
+        assert_eq!(read(), Err(size.to_owned()));
+        manifest("2.json", "day=2026-11-26/b.csv", 4);
+        let missing = "/t/day=2026-11-26/b.csv is missing: a batch has written it";
+        assert_eq!(read(), Err(missing.to_owned()));
+        std::fs::write(at("_batches/2.json"), "{").unwrap();
+        assert!(read().unwrap_err().starts_with("cannot read"));
+    }
+}

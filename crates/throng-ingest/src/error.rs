@@ -1,0 +1,86 @@
+//! Why a batch is not ingested.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+use throng_files::FileError;
+
+/// Why a batch is not ingested. No error has a value of the data.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The content as a whole cannot be used, or the request is wrong.
+    #[error("{message}")]
+    Refused {
+        /// What is wrong, with the line if there is one.
+        message: String,
+        /// How to fix it.
+        help: String,
+    },
+    /// A batch of the same id had other content.
+    #[error("the batch `{batch}` of the schema `{schema}` was ingested with other content")]
+    Conflict {
+        /// The schema.
+        schema: String,
+        /// The id.
+        batch: String,
+    },
+    /// The body of the request was cut off. Nothing of it is stored.
+    #[error("the content ended early: its sender was cut off")]
+    CutOff,
+    /// Another process ingests to the same folder.
+    #[error("another process ingests to {}", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file or folder of the node.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done, as an infinitive.
+        doing: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A Parquet file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which one.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: ParquetError,
+    },
+    /// A bug.
+    #[error("a thread that checks rows panicked")]
+    Panicked,
+    /// The files of the table cannot be read.
+    #[error("the table of the schema cannot be read")]
+    Table(#[from] FileError),
+}
+
+impl IngestError {
+    pub(crate) fn refused(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), help: help.into() }
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// How to fix it, if a person can.
+    pub fn help(&self) -> Option<&str> {
+        Some(match self {
+            Self::Refused { help, .. } => help.as_str(),
+            Self::Conflict { .. } => "send the other content with another batch id",
+            Self::CutOff => "send the batch again: with the same id nothing is stored twice",
+            Self::Locked { .. } => "let one node ingest, or give each its own `node.lake`",
+            Self::Table(error) => error.help(),
+            Self::Io { .. } | Self::Write { .. } | Self::Panicked => return None,
+        })
+    }
+}

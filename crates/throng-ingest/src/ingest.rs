@@ -1,0 +1,281 @@
+//! Ingesting batches.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
+use throng_api::IngestReport;
+use throng_model::Clock;
+use throng_schema::value::MICROS_PER_DAY;
+use throng_schema::{DEFAULT_WORKSPACE, RecordFormat, Schema};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::commit::{Batch, StepHook, recover};
+use crate::error::IngestError;
+use crate::manifest::Manifest;
+use crate::paths::{TablePaths, batch_key, create_folder, entries};
+use crate::pipeline;
+use crate::quarantine::{self, Quarantine};
+use crate::source::{Content, Encoding};
+use crate::tables::create_table;
+use crate::worker::{Job, StagedFile};
+
+/// Batches at the same time: each holds its rows in memory.
+const MAX_BATCHES: usize = 2;
+/// Bytes of a batch id, at most.
+const MAX_BATCH_ID: usize = 128;
+
+/// What ingesting needs of a node.
+#[derive(Debug, Clone)]
+pub struct IngestSettings {
+    /// The folder of ingested rows: `node.lake`.
+    pub lake: PathBuf,
+    /// The folder for rows in quarantine and for temporary files, which only this user can read.
+    pub private: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Threads that check and write the rows of one batch.
+    pub workers: usize,
+}
+
+/// One batch to ingest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestRequest {
+    /// Its id; `None`: the digest of its content.
+    pub batch: Option<String>,
+    /// The format of its rows.
+    pub format: RecordFormat,
+    /// How it is encoded.
+    pub encoding: Encoding,
+}
+
+/// Ingests batches into the tables of a lake. One process at a time ingests to a lake.
+pub struct Ingest {
+    settings: IngestSettings,
+    workspace: &'static str,
+    /// Held from the first use on: the lock of the lake.
+    lock: Mutex<Option<File>>,
+    /// One commit at a time.
+    committing: Mutex<()>,
+    next: AtomicU64,
+    slots: Arc<Semaphore>,
+    step: Arc<StepHook>,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Ingest {
+    /// Reads and writes nothing yet.
+    pub fn new(settings: IngestSettings) -> Self {
+        Self {
+            settings,
+            workspace: DEFAULT_WORKSPACE,
+            lock: Mutex::new(None),
+            committing: Mutex::new(()),
+            next: AtomicU64::new(0),
+            slots: Arc::new(Semaphore::new(MAX_BATCHES)),
+            step: Arc::new(|_| {}),
+        }
+    }
+
+    /// Calls `step` between the steps of every commit, for tests that end the process there.
+    #[must_use]
+    pub fn with_step_hook(self, step: Arc<StepHook>) -> Self {
+        Self { step, ..self }
+    }
+
+    /// Waits until another batch may begin. The batch runs while the caller holds the result.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+
+    /// Takes the lock of the lake, and removes what a crash has left. Does nothing if this process has the lock.
+    ///
+    /// # Errors
+    /// [`IngestError::Locked`] if another process has it; [`IngestError::Io`].
+    pub fn open(&self) -> Result<(), IngestError> {
+        let mut lock = self.lock.lock();
+        if lock.is_some() {
+            return Ok(());
+        }
+        create_folder(&self.lake())?;
+        let path = self.settings.lake.join(format!("{}.lock", self.workspace));
+        let opened = File::options().create(true).append(true).open(&path);
+        let file = opened.map_err(IngestError::io("open", &path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(IngestError::Locked { path: self.settings.lake.clone() });
+            }
+            Err(error) => return Err(IngestError::io("lock", &path)(error.into())),
+        }
+        for table in entries(&self.lake())?.into_iter().filter(|path| path.is_dir()) {
+            recover(&TablePaths { folder: table })?;
+        }
+        quarantine::remove_unfinished(&self.quarantine())?;
+        *lock = Some(file);
+        Ok(())
+    }
+
+    /// Ingests a batch. Blocks, for as long as the content takes. When it returns a report, the batch is durable and
+    /// part of its table; after an error none of its rows is. A batch of the same id and content is not stored again.
+    ///
+    /// # Errors
+    /// [`IngestError`].
+    pub fn run(
+        &self,
+        schema: &Schema,
+        request: &IngestRequest,
+        body: impl Read + Send,
+    ) -> Result<IngestReport, IngestError> {
+        check_request(schema, request)?;
+        self.open()?;
+        {
+            let _one = self.committing.lock();
+            create_table(&self.lake(), schema)?;
+        }
+        let paths = TablePaths::new(&self.lake(), schema.name.as_str());
+        let mut content = Content::new(body, request.encoding)?;
+        if let Some(batch) = &request.batch
+            && let Some(manifest) = Manifest::read(&paths, &batch_key(batch))?
+        {
+            content.drain()?;
+            return manifest.repeated(&content.digest());
+        }
+        let token = format!(
+            "{}-{}-{}",
+            self.settings.clock.now().0,
+            std::process::id(),
+            self.next.fetch_add(1, Ordering::Relaxed)
+        );
+        let staging = Staging::create(paths.staging().join(&token))?;
+        let quarantine =
+            Quarantine::new(&self.quarantine().join(schema.name.as_str()), &token, schema);
+        let result = self.ingest(schema, request, &mut content, &token, &staging, &quarantine);
+        if let Err(error) = &result {
+            tracing::debug!(error = error as &dyn std::error::Error, "a batch was not ingested");
+        }
+        result
+    }
+
+    fn ingest(
+        &self,
+        schema: &Schema,
+        request: &IngestRequest,
+        content: &mut Content<'_>,
+        token: &str,
+        staging: &Staging,
+        quarantine: &Quarantine,
+    ) -> Result<IngestReport, IngestError> {
+        let started = self.settings.clock.elapsed();
+        let today = self.today();
+        let workers = self.settings.workers.max(1);
+        let job = Job::new(schema, today, quarantine, &staging.0, workers);
+        let spool = self.settings.private.join("spool").join(token);
+        let (tally, files) = pipeline::run(&job, content, request.format, &spool, workers)?;
+        // A batch of columns may end before its content does.
+        content.drain()?;
+        let digest = content.digest();
+        let batch = request.batch.clone().unwrap_or_else(|| digest.clone());
+        let key = batch_key(&batch);
+        let paths = TablePaths::new(&self.lake(), schema.name.as_str());
+        let _one = self.committing.lock();
+        if let Some(manifest) = Manifest::read(&paths, &key)? {
+            return manifest.repeated(&digest);
+        }
+        let report = IngestReport {
+            schema: schema.name.to_string(),
+            batch,
+            digest,
+            format: request.format.name().to_owned(),
+            rows: tally.rows,
+            accepted: tally.accepted,
+            quarantined: tally.rows - tally.accepted,
+            quarantine_kept: quarantine.rows(),
+            faults: tally.faults(schema),
+            days: days_of(&files),
+            files: files.len() as u64,
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            seconds: self.settings.clock.elapsed().saturating_sub(started).as_secs_f64(),
+            repeated: false,
+        };
+        (self.step)("staged");
+        let key = key.as_str();
+        Batch { paths: &paths, key, files, quarantine, today, report }.commit(&*self.step)
+    }
+
+    /// Removes the rows in quarantine whose time has passed. Returns the number of files.
+    ///
+    /// # Errors
+    /// [`IngestError::Io`].
+    pub fn remove_expired(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
+        quarantine::remove_expired(&self.quarantine(), schemas, self.today())
+    }
+
+    fn today(&self) -> i32 {
+        let days = self.settings.clock.now().0.div_euclid(MICROS_PER_DAY);
+        i32::try_from(days).unwrap_or(0)
+    }
+
+    fn lake(&self) -> PathBuf {
+        self.settings.lake.join(self.workspace)
+    }
+
+    /// Has a folder for each schema.
+    fn quarantine(&self) -> PathBuf {
+        self.settings.private.join("quarantine").join(self.workspace)
+    }
+}
+
+fn days_of(files: &[StagedFile]) -> u64 {
+    let days: std::collections::BTreeSet<i32> = files.iter().map(|file| file.day).collect();
+    days.len() as u64
+}
+
+fn check_request(schema: &Schema, request: &IngestRequest) -> Result<(), IngestError> {
+    if let Some(only) = schema.format.filter(|format| *format != request.format) {
+        let message = format!("the schema `{}` accepts {} only", schema.name, only.name());
+        let help = format!("send it as {}", only.content_type());
+        return Err(IngestError::refused(message, help));
+    }
+    let is_id = |id: &str| {
+        (1..=MAX_BATCH_ID).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    };
+    if request.batch.as_deref().is_some_and(|id| !is_id(id)) {
+        let help = format!("write 1 to {MAX_BATCH_ID} letters, digits, `-`, `_`, `.` and `:`");
+        return Err(IngestError::refused("this is not an id of a batch", help));
+    }
+    Ok(())
+}
+
+/// The folder of a batch's files until they are renamed; removed at the end, whatever happens.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn create(path: PathBuf) -> Result<Self, IngestError> {
+        create_folder(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(%error, "failed to remove the staging folder of a batch");
+    }
+}

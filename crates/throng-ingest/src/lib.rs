@@ -1,0 +1,37 @@
+//! Ingested records: each row is checked against a declared [`Schema`](throng_schema::Schema), its identifiers are
+//! hashed or dropped before anything is stored, and the rest is written as Parquet, sorted by key, in a folder for
+//! each day. A batch is visible whole or not at all: see [`StepHook`] for the steps, and `throng_files` for how
+//! readers know the files of finished batches. Rows that fail a check go to quarantine.
+//!
+//! [`create_tables`] makes the tables of a spec before their first rows. [`Ingest::run`] ingests one batch; it blocks,
+//! and reads the body of a request with [`BodyReader`].
+
+mod cells;
+mod columns;
+mod commit;
+mod csv;
+mod error;
+mod expiry;
+mod header;
+mod ingest;
+mod json;
+mod manifest;
+mod normalise;
+mod paths;
+mod pipeline;
+mod quarantine;
+mod reason;
+mod row_check;
+mod source;
+mod split;
+mod tables;
+mod tally;
+mod worker;
+mod write;
+
+pub use commit::StepHook;
+pub use error::IngestError;
+pub use expiry::expire_until;
+pub use ingest::{Ingest, IngestRequest, IngestSettings};
+pub use source::{BodyPart, BodyReader, Encoding};
+pub use tables::create_tables;

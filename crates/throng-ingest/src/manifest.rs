@@ -1,0 +1,60 @@
+//! Manifests of batches: with its manifest a batch is part of its table. [`throng_files`] reads the names of the
+//! files, this crate also the report.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use throng_api::IngestReport;
+use throng_files::BatchFile;
+
+use crate::error::IngestError;
+use crate::paths::{TablePaths, write_whole};
+
+/// The version of manifests.
+const VERSION: u32 = 1;
+
+/// The manifest of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    version: u32,
+    /// Relative to the folder of the table.
+    pub(crate) files: Vec<BatchFile>,
+    /// The report of the batch.
+    pub(crate) report: IngestReport,
+}
+
+impl Manifest {
+    pub(crate) fn new(files: Vec<BatchFile>, report: IngestReport) -> Self {
+        Self { version: VERSION, files, report }
+    }
+
+    /// The manifest of a batch; `None` if the batch is not ingested.
+    pub(crate) fn read(paths: &TablePaths, key: &str) -> Result<Option<Self>, IngestError> {
+        let path = paths.manifest(key);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(IngestError::io("read", &path)(error)),
+        };
+        let manifest = serde_json::from_slice(&text)
+            .map_err(|error| IngestError::io("read", &path)(io::Error::other(error)))?;
+        Ok(Some(manifest))
+    }
+
+    /// Writes it, durably. After that the batch is part of its table.
+    pub(crate) fn write(&self, paths: &TablePaths, key: &str) -> Result<(), IngestError> {
+        let path = paths.manifest(key);
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| IngestError::io("write", &path)(io::Error::other(error)))?;
+        write_whole(&path, &text)
+    }
+
+    /// The report, if the content is the same.
+    pub(crate) fn repeated(self, digest: &str) -> Result<IngestReport, IngestError> {
+        if self.report.digest != digest {
+            let IngestReport { schema, batch, .. } = self.report;
+            return Err(IngestError::Conflict { schema, batch });
+        }
+        Ok(IngestReport { repeated: true, ..self.report })
+    }
+}

@@ -1,0 +1,97 @@
+//! Identifiers in the form that is hashed, as for ad platforms: a hash that is stored here is the one that a
+//! platform matches.
+
+use sha2::{Digest, Sha256};
+use throng_destinations::{normalised_email, normalised_phone};
+
+/// Appends an e-mail address in its normal form; `false` if it is none.
+pub(crate) fn email(text: &str, out: &mut String) -> bool {
+    if is_plain_email(text.as_bytes()) {
+        out.extend(text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+        return true;
+    }
+    normalised_email(text).map(|text| out.push_str(&text)).is_ok()
+}
+
+/// Appends a phone number in its normal form; `false` if it is none.
+pub(crate) fn phone(text: &str, country: Option<&str>, out: &mut String) -> bool {
+    normalised_phone(text, country).map(|text| out.push_str(&text)).is_ok()
+}
+
+/// Replaces what was appended since `start` by its SHA-256.
+pub(crate) fn hash_since(start: usize, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let hash = Sha256::digest(&out.as_bytes()[start..]);
+    out.truncate(start);
+    for byte in hash {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+/// Whether a text is a hash already: 64 hexadecimal digits. No identifier has this form.
+pub(crate) fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether an address is of the common form, whose normal form is its lower case. Others take the slower way.
+fn is_plain_email(text: &[u8]) -> bool {
+    let Some(at) = memchr::memchr(b'@', text) else { return false };
+    let (name, domain) = (&text[..at], &text[at + 1..]);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-".contains(byte);
+    let dots = |text: &[u8]| {
+        text.first() == Some(&b'.')
+            || text.last() == Some(&b'.')
+            || memchr::memmem::find(text, b"..").is_some()
+    };
+    if text.len() > 254
+        || !(1..=64).contains(&name.len())
+        || !name.iter().all(is_name)
+        || dots(name)
+    {
+        return false;
+    }
+    let mut labels = 0;
+    let mut last: &[u8] = &[];
+    for label in domain.split(|byte| *byte == b'.') {
+        let is_label = (1..=63).contains(&label.len())
+            && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+            && label[0] != b'-'
+            && label[label.len() - 1] != b'-';
+        if !is_label {
+            return false;
+        }
+        labels += 1;
+        last = label;
+    }
+    labels >= 2 && last.len() >= 2 && !last.iter().all(u8::is_ascii_digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_have_the_hashes_of_the_platforms() {
+        let mut out = "before".to_owned();
+        assert!(email(" Mary@Example.com".trim(), &mut out));
+        hash_since(6, &mut out);
+        let hash = "f1904cf1a9d73a55fa5de0ac823c4403ded71afd4c3248d00bdcd0866552bb79";
+        assert_eq!(out, format!("before{hash}"));
+        assert!(is_hash(hash) && !is_hash("mary@example.com"));
+        let mut out = String::new();
+        assert!(phone("(706) 767-5127", Some("US"), &mut out) && out == "17067675127");
+        assert!(!phone("call me", Some("US"), &mut out) && !email("n/a", &mut out));
+        assert_eq!(out, "17067675127");
+    }
+
+    proptest::proptest! {
+        /// The fast way gives what the platform's rules give.
+        #[test]
+        fn plain_addresses_are_normalised_alike(text in "[aB0._%+-]{0,6}@[aB0.-]{0,8}") {
+            if is_plain_email(text.as_bytes()) {
+                proptest::prop_assert_eq!(normalised_email(&text), Ok(text.to_ascii_lowercase()));
+            }
+        }
+    }
+}

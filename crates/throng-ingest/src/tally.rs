@@ -1,0 +1,52 @@
+//! Counts of rows, by field and reason. Never a value.
+
+use std::collections::BTreeMap;
+
+use throng_api::IngestFault;
+use throng_schema::Schema;
+
+use crate::reason::RowFault;
+
+/// What became of rows.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) rows: u64,
+    pub(crate) accepted: u64,
+    /// Rows, and the first line.
+    faults: BTreeMap<RowFault, (u64, u64)>,
+}
+
+impl Tally {
+    pub(crate) fn accept(&mut self) {
+        self.rows += 1;
+        self.accepted += 1;
+    }
+
+    pub(crate) fn refuse(&mut self, fault: RowFault, line: u64) {
+        self.rows += 1;
+        let (rows, first) = self.faults.entry(fault).or_insert((0, line));
+        *rows += 1;
+        *first = line.min(*first);
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.accepted += other.accepted;
+        for (fault, (count, line)) in other.faults {
+            let (rows, first) = self.faults.entry(fault).or_insert((0, line));
+            *rows += count;
+            *first = line.min(*first);
+        }
+    }
+
+    pub(crate) fn faults(&self, schema: &Schema) -> Vec<IngestFault> {
+        let field = |at: usize| schema.fields.get(at).map(|field| field.name.clone());
+        let faults = self.faults.iter().map(|(fault, (rows, first_line))| IngestFault {
+            field: fault.field.and_then(field),
+            reason: fault.reason.as_str().to_owned(),
+            rows: *rows,
+            first_line: *first_line,
+        });
+        faults.collect()
+    }
+}

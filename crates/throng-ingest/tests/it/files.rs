@@ -1,0 +1,189 @@
+//! Files of every format, right and wrong.
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, StringArray, TimestampMillisecondArray};
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use throng_ingest::{Encoding, IngestRequest};
+use throng_schema::RecordFormat;
+
+use super::{Rig, csv, schema};
+
+/// `mary@example.com` and `ann@example.com`, by the first digits of their hashes.
+const MARY: &str = "f1904cf1";
+
+const THREE: &str = "\u{feff}email,seen,age,note,ssn\r\n\
+    Mary@Example.com,2026-11-25,40,\"a \"\"b\"\",\r\nc\",123-45-6789\r\n\
+    \r\n\
+    mailto:mary@example.com,2026-11-24,,,\r\n";
+
+#[test]
+fn rows_are_normalised_hashed_and_partitioned_by_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let report = rig.csv("one", THREE).unwrap();
+    assert_eq!((report.rows, report.accepted, report.quarantined), (2, 2, 0));
+    assert_eq!((report.days, report.files, report.batch.as_str()), (2, 2, "one"));
+    let first = format!("2026-11-24 {MARY} - -");
+    assert_eq!(rig.rows(), [first, format!("2026-11-25 {MARY} 40 a \"b\",\r\nc")]);
+    // Neither the address nor what is dropped is in any file.
+    let mut folders = vec![dir.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            for secret in ["ary@", "123-45"] {
+                assert!(
+                    memchr::memmem::find(&bytes, secret.as_bytes()).is_none(),
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_format_and_encoding_gives_the_same_rows() {
+    let json = "{\"email\":\"mary@example.com\",\"seen\":\"2026-11-25\",\"age\":40,\"ssn\":null}\n\
+        {\"seen\":\"2026-11-25\",\"note\":\"\\u00e4\",\"email\":\"mary@example.com\"}\n";
+    let expected = [format!("2026-11-25 {MARY} - ä"), format!("2026-11-25 {MARY} 40 -")];
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["mary@example.com"; 2]));
+    let day = 1_795_600_800_000;
+    let seen: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![20_782; 2]));
+    let ages: ArrayRef = Arc::new(Int32Array::from(vec![Some(40), None]));
+    let notes: ArrayRef = Arc::new(StringArray::from(vec![None, Some("ä")]));
+    let columns = [("note", notes), ("email", emails), ("seen", seen), ("age", ages)];
+    let batch = RecordBatch::try_from_iter_with_nullable(
+        columns.into_iter().map(|(name, column)| (name, column, true)),
+    )
+    .unwrap();
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(json.as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(json.as_bytes(), 1).unwrap();
+    for (body, format, encoding) in [
+        (json.as_bytes(), RecordFormat::Ndjson, Encoding::Identity),
+        (&gzip[..], RecordFormat::Ndjson, Encoding::Gzip),
+        (&zstd[..], RecordFormat::Ndjson, Encoding::Zstd),
+        (&parquet[..], RecordFormat::Parquet, Encoding::Identity),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let rig = Rig::new(dir.path());
+        let request = IngestRequest { batch: None, format, encoding };
+        let report = rig.ingest.run(&schema(), &request, body).unwrap();
+        assert_eq!(report.faults, [], "{format:?}");
+        let mut rows = rig.rows();
+        rows.sort();
+        assert_eq!(rows, expected, "{format:?} {encoding:?}");
+        assert_eq!(report.batch, report.digest);
+    }
+    // A point in time is not a date: it goes to quarantine.
+    let seen: ArrayRef =
+        Arc::new(TimestampMillisecondArray::from(vec![day]).with_timezone("+02:00"));
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["mary@example.com"]));
+    let batch = RecordBatch::try_from_iter([("email", emails), ("seen", seen)]).unwrap();
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let encoding = Encoding::Identity;
+    let request = IngestRequest { batch: None, format: RecordFormat::Parquet, encoding };
+    let report = rig.ingest.run(&schema(), &request, &parquet[..]).unwrap();
+    let faults: Vec<_> = report.faults.iter().map(|f| (f.reason.as_str(), f.first_line)).collect();
+    assert_eq!(faults, [("not_a_date", 1)]);
+    let error = rig.ingest.run(&schema(), &request, &parquet[..parquet.len() - 9]).unwrap_err();
+    assert_eq!(error.to_string(), "the content cannot be read as Parquet");
+}
+
+#[test]
+fn rows_that_fail_are_quarantined_with_reason_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let long = "x".repeat(3 << 20);
+    let text = format!(
+        "email,seen,age\nmary@example.com,2026-11-25,40\nnobody,2026-11-25,40\n\
+         mary@example.com,25.11.2026,40\nmary@example.com,2026-11-25,12\nmary@example.com,2026-11-25\n\
+         mary@example.com,2026-11-25,4,5\n5\" x,2026-11-25,40\n{long}\n,2026-11-25,40\nno one,2026-11-25,40\n"
+    );
+    let report = rig.csv("b", &text).unwrap();
+    assert_eq!((report.rows, report.accepted, report.quarantined), (10, 1, 9));
+    let faults: Vec<(Option<&str>, &str, u64, u64)> = report
+        .faults
+        .iter()
+        .map(|f| (f.field.as_deref(), f.reason.as_str(), f.rows, f.first_line))
+        .collect();
+    assert_eq!(
+        faults,
+        [
+            (None, "wrong_width", 2, 6),
+            (None, "misplaced_quote", 1, 8),
+            (None, "row_too_long", 1, 9),
+            (Some("email"), "missing", 1, 10),
+            (Some("email"), "not_an_email", 2, 3),
+            (Some("seen"), "not_a_date", 1, 4),
+            (Some("age"), "below_min", 1, 5),
+        ]
+    );
+    let rows = rig.quarantine();
+    assert_eq!((rows.len() as u64, report.quarantine_kept), (9, 9));
+    assert_eq!(rows[0]["row"], "nobody,2026-11-25,40");
+    assert_eq!(rows[0]["reason"], "not_an_email");
+    assert!(rows[6]["row"].as_str().unwrap().len() <= 64 << 10);
+    let folder = dir.path().join("private/quarantine/default/customers");
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    let file = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(mode(&file), 0o600);
+    // Thirty days later it is removed.
+    assert_eq!(rig.ingest.remove_expired(&[schema()]).unwrap(), 0);
+    rig.clock.advance(std::time::Duration::from_secs(31 * 86_400));
+    assert_eq!(rig.ingest.remove_expired(&[schema()]).unwrap(), 1);
+    assert_eq!(rig.quarantine().len(), 0);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_refused_by_name_and_nothing_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    for (text, message) in [
+        ("", "the content is empty"),
+        ("mary@example.com,2026-11-25\n", "line 1: column 1 of 2 is not a field of the schema"),
+        ("email,email,seen\n", "line 1: the columns 1 and 2 are both `email`"),
+        ("email;seen\n", "line 1: column 1 of 1 is not a field of the schema"),
+        ("email,age\n", "line 1: there is no column for the required field `seen`"),
+        ("email,\"se\"en\n", "line 1: a quote of the header is misplaced"),
+        (
+            "email,seen\nmary@example.com,\"2026\n",
+            "a quote that opens in line 1 or later is not closed",
+        ),
+    ] {
+        assert_eq!(rig.refusal(text), message);
+    }
+    let encoding = Encoding::Gzip;
+    let request = IngestRequest { encoding, ..csv("") };
+    let error = rig.ingest.run(&schema(), &request, THREE.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("encoding"), "{error}");
+    let json = IngestRequest { format: RecordFormat::Ndjson, ..csv("") };
+    let error = rig.ingest.run(&schema(), &json, &b"[{}]"[..]).unwrap_err();
+    assert_eq!(error.to_string(), "line 1: the content is a JSON array");
+    let mut only_json = schema();
+    only_json.format = Some(RecordFormat::Ndjson);
+    let error = rig.ingest.run(&only_json, &csv(""), THREE.as_bytes()).unwrap_err();
+    assert_eq!(error.to_string(), "the schema `customers` accepts ndjson only");
+    assert!(rig.rows().is_empty() && rig.left_over().is_empty() && rig.quarantine().is_empty());
+}

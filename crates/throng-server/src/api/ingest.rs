@@ -1,0 +1,140 @@
+//! `POST /v1/ingest/{schema}`: batches of records.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, header};
+use futures::StreamExt as _;
+use throng_api::{IngestQuery, IngestReport};
+use throng_http::{BodyError, content_type, slow_body};
+use throng_ingest::{BodyPart, BodyReader, Encoding, IngestError, IngestRequest};
+use throng_schema::{RecordFormat, Schema};
+use throng_spec::Spec;
+use tokio::sync::mpsc;
+
+use super::error::ApiError;
+use super::state::IngestState;
+
+/// Pieces of a body that wait for the thread that reads it.
+const BUFFERED_PARTS: usize = 16;
+/// Of a body whose batch is refused already, this much is read: a client that sends less gets the answer.
+const DRAINED_BYTES: usize = 64 << 20;
+/// The header of the batch id, if the query has none.
+const BATCH_HEADER: &str = "idempotency-key";
+
+fn schema_of(spec: &Spec, name: &str) -> Result<Schema, ApiError> {
+    let found = spec.schemas.iter().find(|schema| schema.name.as_str() == name);
+    found.cloned().ok_or_else(|| {
+        let shown: String = name.chars().take(60).collect();
+        let names: Vec<&str> = spec.schemas.iter().map(|schema| schema.name.as_str()).collect();
+        let help = match names.is_empty() {
+            true => "declare it in `schemas` of the spec".to_owned(),
+            false => format!("the schemas are {}", names.join(", ")),
+        };
+        ApiError::not_found(format!("no schema `{shown}` in the applied spec")).help(help)
+    })
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+    let mut found = Encoding::Identity;
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let name = value.to_str().unwrap_or("?").trim().to_ascii_lowercase();
+        let next = match &*name {
+            "" | "identity" => continue,
+            "gzip" | "x-gzip" => Encoding::Gzip,
+            "zstd" => Encoding::Zstd,
+            _ => {
+                let message = "the content encoding is not supported";
+                return Err(ApiError::unsupported(message).help("send gzip, zstd, or none"));
+            }
+        };
+        if found != Encoding::Identity {
+            let message = "several content encodings at once are not supported";
+            return Err(ApiError::unsupported(message).help("send gzip, zstd, or none"));
+        }
+        found = next;
+    }
+    Ok(found)
+}
+
+fn request_of(headers: &HeaderMap, query: IngestQuery) -> Result<IngestRequest, ApiError> {
+    let format = RecordFormat::of_content_type(&content_type(headers)).ok_or_else(|| {
+        let help = "send text/csv, application/x-ndjson or application/vnd.apache.parquet";
+        ApiError::unsupported("records cannot have this content type").help(help)
+    })?;
+    let header = headers.get(BATCH_HEADER).and_then(|value| value.to_str().ok());
+    let batch = query.batch.or_else(|| header.map(str::to_owned));
+    Ok(IngestRequest { batch, format, encoding: encoding(headers)? })
+}
+
+fn refusal(error: &IngestError) -> ApiError {
+    let response = match error {
+        IngestError::Refused { .. } | IngestError::CutOff => {
+            ApiError::bad_request(error.to_string())
+        }
+        IngestError::Conflict { .. } => ApiError::conflict(error.to_string()),
+        IngestError::Locked { .. } => ApiError::unavailable(error.to_string()).without_retry(),
+        _ => ApiError::of(error),
+    };
+    match error.help() {
+        Some(help) => response.help(help),
+        None => response,
+    }
+}
+
+/// Passes the body to the thread that reads it. A body that is cut off has no end there.
+async fn pass_on(body: Body, parts: mpsc::Sender<BodyPart>) -> Result<(), ApiError> {
+    let mut frames = body.into_data_stream();
+    let mut left = DRAINED_BYTES;
+    while let Some(frame) = frames.next().await {
+        let bytes = frame.map_err(|error| {
+            let cause = slow_body(&error).map_or(BodyError::Incomplete, BodyError::Slow);
+            ApiError::from(cause)
+        })?;
+        let size = bytes.len();
+        if parts.send(BodyPart::Data(bytes)).await.is_err() {
+            left = left.saturating_sub(size);
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+    // It fails if the batch is refused already, which its result says.
+    let _ = parts.send(BodyPart::End).await;
+    Ok(())
+}
+
+/// Ingests a batch of records: each is checked against the schema, identifiers are hashed or dropped as it says, and
+/// the rest becomes rows of the table `lake.<schema>`, all at once. Rows that fail a check go to quarantine and are
+/// counted. A batch that is sent again under the same id is not stored again.
+#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
+pub(crate) async fn ingest(
+    State(ctx): State<IngestState>,
+    Path(schema): Path<String>,
+    Query(query): Query<IngestQuery>,
+    request: Request,
+) -> Result<Json<IngestReport>, ApiError> {
+    let ingest = ctx.ingest.ok_or_else(|| {
+        let help = "add `lake: FOLDER` below `node:` and restart the node";
+        ApiError::not_found("this node ingests nothing").help(help)
+    })?;
+    let schema = schema_of(&ctx.spec.load(), &schema)?;
+    let wanted = request_of(request.headers(), query)?;
+    let slot = ingest.slot().await;
+    let (parts, receiver) = mpsc::channel(BUFFERED_PARTS);
+    let worker = Arc::clone(&ingest);
+    let name = schema.name.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        worker.run(&schema, &wanted, BodyReader::new(receiver))
+    });
+    let passed = pass_on(request.into_body(), parts).await;
+    let result = work.await.map_err(|panicked| ApiError::internal(&panicked))?;
+    passed?;
+    let report = result.map_err(|error| refusal(&error))?;
+    let (rows, quarantined, repeated) = (report.rows, report.quarantined, report.repeated);
+    tracing::info!(schema = %name, batch = report.batch, rows, quarantined, repeated, "ingested a batch");
+    Ok(Json(report))
+}

@@ -1,0 +1,38 @@
+//! What ingests batches of records, and what keeps its quarantine in order.
+
+use std::sync::Arc;
+
+use throng_ingest::{Ingest, IngestSettings};
+use throng_spec::Role;
+use tokio_util::sync::CancellationToken;
+
+use super::NodeConfig;
+use crate::NodeContext;
+
+/// What ingests batches of records, if this process does. It touches no file before its first use.
+pub(super) fn of_node(config: &NodeConfig, roles: &[Role]) -> Option<Arc<Ingest>> {
+    let lake = config.spec.node.lake.clone().filter(|_| roles.contains(&Role::Api))?;
+    let settings = IngestSettings {
+        lake,
+        private: config.data_dir.join("ingest"),
+        clock: Arc::clone(&config.clock),
+        workers: std::thread::available_parallelism().map_or(2, usize::from).min(4),
+    };
+    Some(Arc::new(Ingest::new(settings)))
+}
+
+/// Removes what a crash has left of batches, then rows in quarantine whose time has passed, until `stop`.
+pub(super) async fn expire_quarantine(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    let Some(ingest) = ctx.ingest.clone() else { return stop.cancelled().await };
+    let opening = Arc::clone(&ingest);
+    // A batch that arrives first does the same.
+    match tokio::task::spawn_blocking(move || opening.open()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to open the lake");
+        }
+        Err(error) => tracing::error!(%error, "opening the lake panicked"),
+    }
+    let schemas = move || ctx.spec.load().schemas.clone();
+    throng_ingest::expire_until(ingest, schemas, stop).await;
+}

@@ -1,0 +1,155 @@
+//! `throng ingest`: sends files of records to a node.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde_json::Value;
+use throng_api::IngestReport;
+use throng_schema::RecordFormat;
+use tokio::io::AsyncReadExt as _;
+
+use crate::args::IngestArgs;
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::out::{self, Output};
+
+/// Bytes of a file that are read and sent at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What `throng ingest` prints with `--json`.
+#[derive(Serialize)]
+struct Ingested<'a> {
+    batches: &'a [Value],
+}
+
+/// A file with what its name says.
+struct Input<'a> {
+    path: &'a Path,
+    format: RecordFormat,
+    encoding: Option<&'static str>,
+}
+
+/// Sends each file as a batch, one after the other. Ends at the first one that the node refuses.
+pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
+    if args.batch.is_some() && args.files.len() > 1 {
+        let help = "send the files one by one; without --batch each file is known by its content";
+        return Err(Failure::wrong_input("--batch names one batch, and there are several files")
+            .help(help)
+            .into());
+    }
+    let inputs: Vec<Input<'_>> =
+        args.files.iter().map(|path| input_of(path, args)).collect::<Result<_>>()?;
+    let client = Client::without_timeout(&args.node)?;
+    let (mut documents, mut quarantined) = (Vec::new(), 0);
+    for input in &inputs {
+        let answer = send(&client, args, input).await;
+        let answer = answer.with_context(|| format!("{} is not ingested", input.path.display()))?;
+        let report: IngestReport = answer.read()?;
+        quarantined += report.quarantined;
+        if !output.is_json() {
+            print(input.path, &report);
+        }
+        documents.push(answer.document().clone());
+    }
+    if output.is_json() {
+        out::json(&Ingested { batches: &documents });
+    } else if quarantined > 0 {
+        out::message(
+            "rows in quarantine are in the folder `ingest/quarantine` of the node's data directory",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The format and encoding of a file, by its name or by --format.
+fn input_of<'a>(path: &'a Path, args: &IngestArgs) -> Result<Input<'a>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (stem, encoding) = match name.strip_suffix(".gz") {
+        Some(stem) => (stem, Some("gzip")),
+        None => match name.strip_suffix(".zst") {
+            Some(stem) => (stem, Some("zstd")),
+            None => (&*name, None),
+        },
+    };
+    let by_name = match stem.rsplit_once('.').map(|(_, ending)| ending) {
+        Some("csv") => Some(RecordFormat::Csv),
+        Some("ndjson" | "jsonl" | "json") => Some(RecordFormat::Ndjson),
+        Some("parquet") => Some(RecordFormat::Parquet),
+        _ => None,
+    };
+    let format = args.format.map(Into::into).or(by_name).ok_or_else(|| {
+        let message = format!("{}: its name does not say its format", path.display());
+        Failure::wrong_input(message).help("name it with --format csv, ndjson or parquet")
+    })?;
+    Ok(Input { path, format, encoding })
+}
+
+async fn send(
+    client: &Client,
+    args: &IngestArgs,
+    input: &Input<'_>,
+) -> Result<crate::client::Answer> {
+    let file = tokio::fs::File::open(input.path);
+    let file = file.await.with_context(|| format!("cannot read {}", input.path.display()))?;
+    let bytes = file.metadata().await.map_or(0, |metadata| metadata.len());
+    let bar = out::byte_bar(&input.path.file_name().unwrap_or_default().to_string_lossy());
+    bar.set_length(bytes);
+    let mut path = format!("/v1/ingest/{}", segment(&args.schema));
+    if let Some(batch) = &args.batch {
+        path.push_str(&format!("?batch={}", segment(batch)));
+    }
+    let body = reqwest::Body::wrap_stream(chunks(file, bar.clone()));
+    let answer = client.post_body(&path, input.format.content_type(), input.encoding, body).await;
+    bar.finish_and_clear();
+    answer
+}
+
+/// The file piece by piece.
+fn chunks(
+    file: tokio::fs::File,
+    bar: ProgressBar,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send + 'static {
+    futures::stream::try_unfold((file, bar), |(mut file, bar)| async move {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let count = file.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        buffer.truncate(count);
+        bar.inc(count as u64);
+        Ok::<_, io::Error>(Some((Bytes::from(buffer), (file, bar))))
+    })
+}
+
+fn print(path: &Path, report: &IngestReport) {
+    let rate = match report.seconds > 0.0 {
+        true => {
+            format!(", {} rows a second", out::count((report.rows as f64 / report.seconds) as u64))
+        }
+        false => String::new(),
+    };
+    let before = if report.repeated { ": ingested before" } else { "" };
+    out::line(format!(
+        "{}: batch {}{before}: {} rows, {} accepted, {} in quarantine, {} days, {} files{rate}",
+        path.display(),
+        report.batch,
+        out::count(report.rows),
+        out::count(report.accepted),
+        out::count(report.quarantined),
+        report.days,
+        report.files
+    ));
+    let faults = report.faults.iter().map(|fault| {
+        let field = fault.field.clone().unwrap_or_else(|| "(row)".to_owned());
+        vec![field, fault.reason.clone(), out::count(fault.rows), fault.first_line.to_string()]
+    });
+    let faults: Vec<Vec<String>> = faults.collect();
+    if !faults.is_empty() {
+        out::table(&["FIELD", "REASON", "ROWS", "FIRST LINE"], faults);
+    }
+}
