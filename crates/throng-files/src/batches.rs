@@ -69,7 +69,6 @@ pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, F
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::of_folder;
 
     #[test]

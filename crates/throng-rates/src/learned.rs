@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_restored_and_nothing_else() {
         let mut learned = Learned::default();
-        assert_eq!(learned.stored(), []);
+        assert!(learned.stored().is_empty());
         assert_eq!(Learned::of_stored(&[]), Some(Learned::default()));
         for pacing in [Pacing::Asap, Pacing::Even] {
             for secs in 0..100i64 {

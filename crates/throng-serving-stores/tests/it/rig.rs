@@ -182,6 +182,7 @@ impl Rig {
             bytes,
             checksum: Some(checksum),
             tables: None,
+            inputs: None,
             model_fingerprint: "f00d".to_owned(),
             refresh: refresh.id,
             created_at: now,

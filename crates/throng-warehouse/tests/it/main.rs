@@ -204,7 +204,7 @@ impl Site {
 
 pub(crate) async fn refresh(ctx: &Arc<RefreshContext>) -> RefreshOutcome {
     let shutdown = CancellationToken::new();
-    let outcomes = refresh_audiences(ctx, &[audience()], &shutdown, |_| {}).await.unwrap();
+    let outcomes = refresh_audiences(ctx, &[audience()], false, &shutdown, |_| {}).await.unwrap();
     outcomes.into_iter().next().unwrap()
 }
 

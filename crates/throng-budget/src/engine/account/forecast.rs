@@ -113,7 +113,7 @@ impl Account {
     }
 
     /// The learned rate as a multiple of the declared one.
-    fn factor(&self) -> f64 {
+    pub(super) fn factor(&self) -> f64 {
         self.rate.map_or(1.0, |rate| rate.factor)
     }
 
