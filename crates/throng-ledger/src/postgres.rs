@@ -39,9 +39,10 @@ impl PostgresLedger {
     /// connections open.
     ///
     /// # Errors
-    /// [`LedgerError::Unreadable`](throng_store::LedgerError::Unreadable) if a newer version of Throng wrote it (nothing is changed then),
-    /// [`LedgerError::Database`](throng_store::LedgerError::Database) if it cannot be reached or is not a ledger. The URL is never in an
-    /// error, because it contains a password.
+    /// [`LedgerError::Unreadable`](throng_store::LedgerError::Unreadable) if a newer version of
+    /// Throng wrote it (nothing is changed then),
+    /// [`LedgerError::Database`](throng_store::LedgerError::Database) if it cannot be reached or is
+    /// not a ledger. The URL is never in an error, because it contains a password.
     pub async fn open(url: &Secret, connections: u32) -> Result<Self> {
         Ok(Self { backend: PostgresBackend::open(url, connections, MIGRATIONS).await? })
     }

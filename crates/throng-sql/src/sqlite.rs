@@ -56,10 +56,10 @@ pub struct SqliteBackend {
 }
 
 impl SqliteBackend {
-    /// Opens the file: creates the file if it does not exist (its folder must exist), checks that
-    /// an existing file is intact, and runs the migrations that are missing. After a clean shutdown the whole file
-    /// is compared with its checksum; after a crash its structure is checked, unless it is larger
-    /// than a gigabyte: then [`Backend::check_structure`] does it.
+    /// Opens the file: creates it if it does not exist (its folder must exist), checks that an
+    /// existing one is intact, and runs the migrations that are missing. After a clean shutdown the
+    /// whole file is compared with its checksum; after a crash its structure is checked, unless it
+    /// is larger than a gigabyte: then [`Backend::check_structure`] does it.
     ///
     /// # Errors
     /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
