@@ -1,21 +1,19 @@
-//! The store of `throng-store` on SQL: SQLite (embedded) and PostgreSQL (many processes) implement
-//! its traits with the same statements (`sql/`). The only crate that uses an SQL driver. A node uses
-//! it where it opens its backends; everything else uses `throng-store`.
+//! The store of `throng-store` on SQL: the tables, their migrations, and the statements on them
+//! (`sql/`), which are the same for SQLite (embedded) and PostgreSQL (many processes). `throng-sql` runs
+//! them and knows the databases. A node uses this crate where it opens its backends; everything else
+//! uses `throng-store`.
 
 mod backend;
-mod conn;
-mod dialect;
-mod durability;
-mod failure;
 mod postgres;
-mod rows;
 mod sql;
 mod sqlite;
-mod statement;
 
 pub use backend::SqlLedger;
-pub use postgres::{PostgresLedger, PostgresStatus, is_unencrypted_remote_postgres};
+pub use postgres::PostgresLedger;
 pub use sqlite::SqliteLedger;
+pub use throng_sql::{PostgresStatus, is_unencrypted_remote_postgres};
 
-// Rows, traits and errors of the store: the modules of this crate import them as `crate::…`.
+// Rows, traits and errors of the store, and the modules of `throng-sql` for its statements: the modules
+// of this crate import them as `crate::…`.
+use throng_sql::{conn, dialect, failure, rows};
 use throng_store::*;

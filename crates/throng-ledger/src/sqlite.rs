@@ -1,41 +1,13 @@
 //! The ledger in one SQLite file.
-//!
-//! One connection writes, several read (WAL: readers never wait for the writer). Other processes
-//! may have the same file open: every writing transaction is `BEGIN IMMEDIATE`, so that it waits
-//! for the write lock at its start. A deferred transaction that reads first and writes later would
-//! fail immediately with SQLITE_BUSY_SNAPSHOT if another process wrote in between.
-//!
-//! **Durability.** A commit survives kill -9 at any time in both [`Durability`] modes, because
-//! the operating system has the pages. They differ when the machine loses power. `Full` waits for
-//! the disk: for changes that other systems depend on immediately (a publish, after which old files
-//! are deleted; a platform's id; an ad group's number). `Relaxed` may lose the last commits, never
-//! older ones without the newer ones, and a later `Full` commit makes all earlier ones durable: for
-//! claims, leases, receipts and finished batches, whose work is safe to repeat. That saves a disk
-//! flush for most calls of the hot path.
 
-mod copy;
-mod integrity;
-pub(crate) mod writer;
+use std::path::Path;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use throng_sql::{Migration, SqliteBackend};
 
-use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection};
-use tokio::sync::Mutex;
+use crate::Result;
+use crate::backend::SqlLedger;
 
-use crate::backend::{Access, Backend, SqlLedger};
-use crate::conn::{Call, Conn};
-use crate::durability::Durability;
-use crate::failure::{DbResult, Failure, check_schema};
-use crate::{LedgerError, Result};
-use writer::{WriteConnection, Writer};
-
-const MIGRATIONS: &[(i64, &str)] = &[
+const MIGRATIONS: &[Migration] = &[
     (1, include_str!("../migrations/sqlite/0001_ledger.sql")),
     (2, include_str!("../migrations/sqlite/0002_announcements.sql")),
     (3, include_str!("../migrations/sqlite/0003_nodes.sql")),
@@ -58,26 +30,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (20, include_str!("../migrations/sqlite/0020_source_changes.sql")),
 ];
 
-/// How long a call waits for other processes that write, before it fails. Shorter than the timeout
-/// of a request (`request_timeout_secs`, 30 unless set), so that its error names the lock as the
-/// cause.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Connections that read.
-const READERS: u32 = 4;
 /// A ledger in a SQLite file. Several processes may open the same file.
 pub type SqliteLedger = SqlLedger<SqliteBackend>;
-
-/// The database of a [`SqliteLedger`].
-#[derive(Debug)]
-pub struct SqliteBackend {
-    path: PathBuf,
-    writer: Arc<Mutex<Writer>>,
-    readers: SqlitePool,
-    /// The structure of the file was not checked when it was opened.
-    structure_unchecked: bool,
-    /// A clean shutdown records the checksum of the file.
-    records_checksum: bool,
-}
 
 impl SqliteLedger {
     /// Opens the ledger: creates the file if it does not exist (its folder must exist), checks that
@@ -87,198 +41,33 @@ impl SqliteLedger {
     /// [`MaintenanceLedger::check_structure`](throng_store::MaintenanceLedger) does it.
     ///
     /// # Errors
-    /// [`LedgerError::Unreadable`] if a newer version of Throng wrote it (nothing is changed then),
-    /// [`LedgerError::Damaged`], [`LedgerError::Database`] if the file cannot be opened or is not a
-    /// ledger.
+    /// [`LedgerError::Unreadable`](throng_store::LedgerError::Unreadable) if a newer version of
+    /// Throng wrote it (nothing is changed then),
+    /// [`LedgerError::Damaged`](throng_store::LedgerError::Damaged),
+    /// [`LedgerError::Database`](throng_store::LedgerError::Database) if the file cannot be opened
+    /// or is not a ledger.
     pub async fn open(path: &Path) -> Result<Self> {
-        let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
-        let file = path.to_owned();
-        let compared = bytes > 0 && blocking(move || integrity::verify(&file)).await?;
-        let structure_unchecked = !compared && bytes > integrity::MAX_CHECKED_AT_OPEN_BYTES;
-        if bytes > 0 && !compared && !structure_unchecked {
-            integrity::check_structure(path).await?;
-        }
-        let opened: DbResult<Self> = async {
-            let mut connection = settings(path).connect().await?;
-            switch_to_wal(&mut connection).await?;
-            migrate(&mut connection).await?;
-            let options = settings(path).create_if_missing(false);
-            let mut backend = SqliteBackend::assemble(path, options, connection).await?;
-            backend.structure_unchecked = structure_unchecked;
-            Ok(Self { backend })
-        }
-        .await;
-        opened.map_err(|failure| failure.while_doing("opening the ledger"))
-    }
-}
-
-impl SqliteBackend {
-    async fn assemble(
-        path: &Path,
-        options: SqliteConnectOptions,
-        connection: SqliteConnection,
-    ) -> DbResult<Self> {
-        // Readers open a file that is already in WAL mode, and cannot change it.
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(options.clone().pragma("query_only", "ON"))
-            .await?;
-        let writer = Arc::new(Mutex::new(Writer::new(options, connection)));
-        let path = path.to_owned();
-        Ok(Self { path, writer, readers, structure_unchecked: false, records_checksum: true })
+        Ok(Self { backend: SqliteBackend::open(path, MIGRATIONS).await? })
     }
 
-    async fn reader(&self) -> DbResult<Conn> {
-        Ok(Conn::SqliteReader(self.readers.acquire().await?))
+    /// Opens an existing ledger, which a node may have open, and changes nothing: no table is
+    /// created, and the checksum of a clean shutdown stays. For backups and inspection.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unreadable`](throng_store::LedgerError::Unreadable) if its tables are not of
+    /// this version, [`LedgerError::Damaged`](throng_store::LedgerError::Damaged) if it has changed
+    /// since the last clean shutdown,
+    /// [`LedgerError::Database`](throng_store::LedgerError::Database).
+    pub async fn attach(path: &Path) -> Result<Self> {
+        Ok(Self { backend: SqliteBackend::attach(path, MIGRATIONS).await? })
     }
 
-    async fn writer(&self, durability: Durability) -> DbResult<Conn> {
-        let writer = Arc::clone(&self.writer).lock_owned().await;
-        Ok(Conn::SqliteWriter(WriteConnection::take(writer, durability).await?))
-    }
-}
-
-#[async_trait]
-impl Backend for SqliteBackend {
-    async fn begin(&self, access: Access) -> DbResult<Call> {
-        match access {
-            Access::ReadOne => Ok(Call::new(self.reader().await?)),
-            Access::ReadMany => Call::begin(self.reader().await?, "BEGIN").await,
-            // A single statement is a transaction that acquires the write lock at its start, like
-            // `BEGIN IMMEDIATE`, but with one round trip to the connection's thread in place of three.
-            Access::WriteOne(durability) => Ok(Call::new(self.writer(durability).await?)),
-            Access::WriteMany(durability) => {
-                Call::begin(self.writer(durability).await?, "BEGIN IMMEDIATE").await
-            }
-        }
-    }
-
-    /// None: a statement waits for [`BUSY_TIMEOUT`] at most.
-    fn call_timeout(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Never: transactions wait for each other.
-    fn must_retry(&self, _: &Failure, _: u32) -> bool {
-        false
-    }
-
-    /// A SQLite ledger is used by one node, which is always the leader.
-    async fn acquire_leadership(&self) -> Result<bool> {
-        Ok(true)
-    }
-
-    async fn check_structure(&self) -> Result<()> {
-        if self.structure_unchecked { integrity::check_structure(&self.path).await } else { Ok(()) }
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.readers.close().await;
-        // Closing the last connection writes the write-ahead log into the file.
-        let closed = self.writer.lock().await.close().await;
-        closed.map_err(|failure| failure.while_doing("closing the ledger"))?;
-        if !self.records_checksum {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        blocking(move || integrity::record(&path)).await
-    }
-}
-
-/// How every connection is opened.
-fn settings(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .statement_cache_capacity(200)
-        .disable_statement_logging()
-}
-
-/// Runs work that reads or writes files on a thread that may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| LedgerError::of_system("reading the ledger's file", error))?
-}
-
-/// Puts the file into WAL mode, which is stored in the file.
-///
-/// Of two processes that do this to a new file at the same time, SQLite refuses one without waiting
-/// for the busy timeout: both have a read lock and want an exclusive one, so waiting would be a
-/// deadlock. The refused process has released its lock and can try again.
-async fn switch_to_wal(connection: &mut SqliteConnection) -> DbResult<()> {
-    const MAX_ATTEMPTS: u32 = 200;
-    const RETRY_DELAY: Duration = Duration::from_millis(25);
-    const SQLITE_BUSY: &str = "5";
-    let mut attempts = 0;
-    loop {
-        let switched = sqlx::raw_sql("PRAGMA journal_mode = WAL").execute(&mut *connection).await;
-        attempts += 1;
-        match switched {
-            Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(SQLITE_BUSY) && attempts < MAX_ATTEMPTS =>
-            {
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-            Err(error) => return Err(error.into()),
-            Ok(_) => return Ok(()),
-        }
-    }
-}
-
-/// Runs the migrations that are missing, in one transaction: of two processes that open a new
-/// ledger at the same time, the second waits for the first and has nothing to do.
-async fn migrate(connection: &mut SqliteConnection) -> DbResult<()> {
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query(
-        "CREATE TABLE IF NOT EXISTS ledger_schema (
-            only_row INTEGER PRIMARY KEY CHECK (only_row = 1), version INTEGER NOT NULL)",
-    )
-    .execute(&mut *tx)
-    .await?;
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
-    let found = found.unwrap_or(0);
-    check_schema(found, MIGRATIONS)?;
-    for (version, statements) in MIGRATIONS.iter().filter(|(version, _)| *version > found) {
-        sqlx::raw_sql(*statements).execute(&mut *tx).await?;
-        sqlx::query(
-            "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
-             ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
-        )
-        .bind(*version)
-        .execute(&mut *tx)
-        .await?;
-    }
-    tx.commit().await?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn each_transaction_has_the_requested_durability() {
-        let folder = tempfile::tempdir().unwrap();
-        let ledger = SqliteLedger::open(&folder.path().join("l.db")).await.unwrap();
-        for _ in 0..3 {
-            for (durability, level) in [(Durability::Full, 2), (Durability::Relaxed, 1)] {
-                let Ok(mut call) = ledger.backend.begin(Access::WriteMany(durability)).await else {
-                    panic!("no transaction");
-                };
-                let Ok(connection) = call.connection() else { panic!("no connection") };
-                let found = connection.scalar::<i64>("PRAGMA synchronous", ()).await;
-                assert!(found.is_ok_and(|found| found == level));
-                assert!(call.end(Ok(())).await.is_ok());
-            }
-        }
+    /// Writes a compact copy of one consistent state to a new file, and syncs it. Does not block
+    /// writers. Reads the whole ledger, so a damaged structure is detected.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`](throng_store::LedgerError::Database), also if the file exists.
+    pub async fn copy_to(&self, path: &Path) -> Result<()> {
+        self.backend.copy_to(path).await
     }
 }

@@ -1,7 +1,7 @@
 //! The SQL of a spec compared with the tables of its sources.
 
 use serde::Serialize;
-use throng_lake::{Lake, LakeError, Model, ModelInfo, Rule, Shape};
+use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape};
 use throng_model::{AudienceName, Retry};
 use throng_refresh::{WarehouseError, Warehouses};
 use throng_spec::{Audience, Location, Problem, Spec};
@@ -142,6 +142,8 @@ async fn dry_run(
         shape: Shape::General,
         rule: Rule::ANY,
         tables: Vec::new(),
+        // A warehouse does not say when its tables have changed.
+        inputs: Inputs { fingerprint: String::new(), time_dependent: true },
         warnings: Vec::new(),
     };
     let query = QueryEstimate {

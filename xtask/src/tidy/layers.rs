@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &[
         "throng-gate",
+        "throng-sql",
         "throng-ledger",
         "throng-log",
         "throng-objects",
@@ -60,13 +61,14 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Restricted dependencies, each with the only crates that may depend on it. `throng-ledger`: others need rows and
-/// traits only, and SQL belongs to the assembly.
+/// traits only, and SQL belongs to the assembly. Tests of any crate may use all of them.
 const RESTRICTED: &[(&str, &[&str])] = &[
     ("datafusion", &["throng-lake"]),
     // The columns and files of ingested rows, without a query engine. DataFusion has the same two.
     ("arrow", &["throng-ingest"]),
     ("parquet", &["throng-ingest"]),
-    ("sqlx", &["throng-ledger"]),
+    ("sqlx", &["throng-sql"]),
+    ("throng-sql", &["throng-ledger"]),
     ("rdkafka", &["throng-log"]),
     ("object_store", &["throng-objects"]),
     // A sidecar is a server of its own, without the roles and stores of throng-server.

@@ -6,30 +6,34 @@ use throng_model::{
     AdGroupName, AudienceName, BudgetDay, DestinationName, Micros, RefreshId, SecretHash,
     ServingStoreName, SyncMode, SyncName, SyncRunId, TaskId, Timestamp,
 };
-
-use crate::dialect::Dialect;
-use crate::{
+use throng_store::{
     AlertEventKind, DeliveryState, HoldCause, Operation, PartKind, RefreshState, RefreshTrigger,
     RemovalRule, RunState, SnapshotState, StoredEnum, TaskState, Verdict,
 };
 
+use crate::dialect::Dialect;
+
 /// A value of a statement: a BIGINT or a TEXT; `None`: NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Value {
+pub enum Value {
+    /// A BIGINT.
     Int(Option<i64>),
+    /// A TEXT.
     Text(Option<String>),
 }
 
 /// A type that a column stores.
-pub(crate) trait IntoValue {
+pub trait IntoValue {
     /// NULL in a column of this type.
     const NULL: Value;
 
+    /// What the column stores.
     fn into_value(self) -> Value;
 }
 
 /// The values of a statement in the order of their numbers: one, or a tuple.
-pub(crate) trait Values {
+pub trait Values {
+    /// The values as columns store them.
     fn into_values(self) -> Vec<Value>;
 }
 
@@ -147,7 +151,7 @@ tuples! {
 
 /// A statement with its values.
 #[derive(Debug)]
-pub(crate) struct Statement {
+pub struct Statement {
     pub(crate) text: Cow<'static, str>,
     pub(crate) values: Vec<Value>,
     /// Whether the connection keeps it prepared.
@@ -163,7 +167,7 @@ impl Statement {
 
 /// Builds a statement with any number of values, in the order of the text.
 #[derive(Debug)]
-pub(crate) struct StatementBuilder {
+pub struct StatementBuilder {
     dialect: Dialect,
     text: String,
     values: Vec<Value>,
@@ -175,13 +179,13 @@ impl StatementBuilder {
     }
 
     /// Appends text without data.
-    pub(crate) fn push(mut self, text: &str) -> Self {
+    pub fn push(mut self, text: &str) -> Self {
         self.text.push_str(text);
         self
     }
 
     /// Appends values with commas between them: `$1, $2`.
-    pub(crate) fn values(mut self, values: impl Values) -> Self {
+    pub fn values(mut self, values: impl Values) -> Self {
         for (place, value) in values.into_values().into_iter().enumerate() {
             if place > 0 {
                 self.text.push_str(", ");
@@ -193,7 +197,7 @@ impl StatementBuilder {
     }
 
     /// Appends rows of values: `($1, $2), ($3, $4)`.
-    pub(crate) fn rows<V: Values>(mut self, rows: impl IntoIterator<Item = V>) -> Self {
+    pub fn rows<V: Values>(mut self, rows: impl IntoIterator<Item = V>) -> Self {
         for (place, row) in rows.into_iter().enumerate() {
             self = self.push(if place > 0 { ", (" } else { "(" }).values(row).push(")");
         }
@@ -202,7 +206,7 @@ impl StatementBuilder {
 
     /// The statement. `persistent`: whether the connection keeps it prepared, which is of use if the
     /// number of values is a common one.
-    pub(crate) fn build(self, persistent: bool) -> Statement {
+    pub fn build(self, persistent: bool) -> Statement {
         Statement { text: self.text.into(), values: self.values, persistent }
     }
 }

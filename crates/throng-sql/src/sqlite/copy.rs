@@ -1,22 +1,24 @@
-//! A copy of a ledger that may be in use.
+//! A copy of a database that may be in use.
 
 use std::fs::File;
 use std::path::Path;
 
 use sqlx::{ConnectOptions, Connection};
+use throng_store::{LedgerError, Result};
 
-use super::{MIGRATIONS, SqliteBackend, SqliteLedger, blocking, integrity, settings};
+use super::{SqliteBackend, blocking, integrity, settings};
 use crate::failure::{DbResult, Failure};
-use crate::{LedgerError, Result};
+use crate::migrations::{Migration, newest};
 
-impl SqliteLedger {
-    /// Opens an existing ledger, which a node may have open, and changes nothing: no table is
-    /// created, and the checksum of a clean shutdown stays. For backups and inspection.
+impl SqliteBackend {
+    /// Opens an existing file, which a node may have open, and changes nothing: no table is
+    /// created, and the checksum of a clean shutdown stays.
     ///
     /// # Errors
-    /// [`LedgerError::Unreadable`] if its tables are not of this version, [`LedgerError::Damaged`]
-    /// if it has changed since the last clean shutdown, [`LedgerError::Database`].
-    pub async fn attach(path: &Path) -> Result<Self> {
+    /// [`LedgerError::Unreadable`] if its tables are not those of all migrations,
+    /// [`LedgerError::Damaged`] if it has changed since the last clean shutdown,
+    /// [`LedgerError::Database`].
+    pub async fn attach(path: &Path, migrations: &'static [Migration]) -> Result<Self> {
         let file = path.to_owned();
         let compared = blocking(move || integrity::compare(&file)).await?;
         let attached: DbResult<Self> = async {
@@ -25,7 +27,7 @@ impl SqliteLedger {
             let found: i64 = sqlx::query_scalar("SELECT version FROM ledger_schema")
                 .fetch_one(&mut connection)
                 .await?;
-            let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+            let known = newest(migrations);
             if found != known {
                 return Err(Failure::Ledger(LedgerError::Unreadable {
                     what: "schema",
@@ -35,26 +37,25 @@ impl SqliteLedger {
                     ),
                 }));
             }
-            let mut backend = SqliteBackend::assemble(path, options, connection).await?;
+            let mut backend = Self::assemble(path, options, connection).await?;
             // A checksum is a statement that the file is intact: a file that was not compared gets
             // none.
             backend.records_checksum = compared;
-            Ok(Self { backend })
+            Ok(backend)
         }
         .await;
         attached.map_err(|failure| failure.while_doing("opening the ledger"))
     }
 
     /// Writes a compact copy of one consistent state to a new file, and syncs it. Does not block
-    /// writers. Reads the whole ledger, so a damaged structure is detected.
+    /// writers. Reads the whole file, so a damaged structure is detected.
     ///
     /// # Errors
     /// [`LedgerError::Database`], also if the file exists.
     pub async fn copy_to(&self, path: &Path) -> Result<()> {
         const DOING: &str = "copying the ledger";
         let copied: DbResult<()> = async {
-            let mut connection =
-                settings(&self.backend.path).create_if_missing(false).connect().await?;
+            let mut connection = settings(&self.path).create_if_missing(false).connect().await?;
             // SQLite takes names in UTF-8 only.
             let name = path
                 .to_str()

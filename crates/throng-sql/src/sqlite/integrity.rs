@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use throng_model::StorageProblem;
+use throng_store::{LedgerError, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::failure::{DbResult, Failure, storage_problem};
-use crate::{LedgerError, Result};
 
 /// The structure of a larger file is not checked when a node starts, to keep the start short:
 /// [`check_structure`] takes two to three seconds per gigabyte.

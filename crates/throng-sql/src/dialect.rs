@@ -4,12 +4,14 @@ use std::borrow::Cow;
 
 /// Rows of one statement: with up to 11 columns, below the limits of 32,766 values in SQLite and of 65,535
 /// in PostgreSQL's protocol.
-pub(crate) const ROWS_PER_STATEMENT: usize = 1_000;
+pub const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// The SQL of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dialect {
+pub enum Dialect {
+    /// SQLite.
     Sqlite,
+    /// PostgreSQL.
     Postgres,
 }
 
@@ -17,7 +19,7 @@ impl Dialect {
     /// Appended to the inner SELECT of a claim, so that two concurrent claims lock two different rows
     /// and neither waits. Without it both would wait for the same row, and the second would claim
     /// nothing. SQLite has one writer at a time and needs nothing.
-    pub(crate) fn lock_rows(self) -> &'static str {
+    pub fn lock_rows(self) -> &'static str {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR UPDATE SKIP LOCKED",
@@ -26,7 +28,7 @@ impl Dialect {
 
     /// The place of a value, from 1, in a statement with many values. SQLite takes numbers too, but
     /// compares each of them with all earlier ones when it parses the statement.
-    pub(crate) fn placeholder(self, number: usize) -> Cow<'static, str> {
+    pub fn placeholder(self, number: usize) -> Cow<'static, str> {
         match self {
             Self::Sqlite => "?".into(),
             Self::Postgres => format!("${number}").into(),

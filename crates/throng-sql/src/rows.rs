@@ -10,23 +10,27 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
 use throng_model::Timestamp;
-
-use crate::{LedgerError, Result, StoredEnum};
+use throng_store::{LedgerError, Result, StoredEnum};
 
 /// A value as JSON text.
-pub(crate) fn json<T: Serialize>(value: &T) -> Result<String> {
+///
+/// # Errors
+/// [`LedgerError::Refused`] if it cannot be written as JSON.
+pub fn json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value)
         .map_err(|e| LedgerError::refused("value", format!("it cannot be written as JSON: {e}")))
 }
 
 /// A row of either database.
-pub(crate) enum DbRow {
+pub struct DbRow(Inner);
+
+enum Inner {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
 /// What a column has: BIGINT or TEXT, which may be NULL.
-pub(crate) trait Cell:
+pub trait Cell:
     Type<Sqlite> + for<'r> Decode<'r, Sqlite> + Type<Postgres> + for<'r> Decode<'r, Postgres>
 {
 }
@@ -37,31 +41,40 @@ impl<T> Cell for T where
 }
 
 impl DbRow {
+    pub(crate) fn of_sqlite(row: SqliteRow) -> Self {
+        Self(Inner::Sqlite(row))
+    }
+
+    pub(crate) fn of_postgres(row: PgRow) -> Self {
+        Self(Inner::Postgres(row))
+    }
+
     fn get<T: Cell>(&self, column: &str) -> sqlx::Result<T> {
-        match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+        match &self.0 {
+            Inner::Sqlite(row) => row.try_get(column),
+            Inner::Postgres(row) => row.try_get(column),
         }
     }
 
     /// The first column.
     pub(crate) fn first<T: Cell>(&self) -> sqlx::Result<T> {
-        match self {
-            Self::Sqlite(row) => row.try_get(0),
-            Self::Postgres(row) => row.try_get(0),
+        match &self.0 {
+            Inner::Sqlite(row) => row.try_get(0),
+            Inner::Postgres(row) => row.try_get(0),
         }
     }
 }
 
-/// Reads the cells of one row. A cell that cannot be decoded is [`LedgerError::Unreadable`].
-pub(crate) struct Cells<'r> {
+/// Reads the cells of one row, by the names of the columns. A cell that cannot be decoded is
+/// [`LedgerError::Unreadable`].
+pub struct Cells<'r> {
     row: &'r DbRow,
     what: &'static str,
 }
 
 impl<'r> Cells<'r> {
     /// `what` is the kind of row, for errors.
-    pub(crate) fn new(row: &'r DbRow, what: &'static str) -> Self {
+    pub fn new(row: &'r DbRow, what: &'static str) -> Self {
         Self { row, what }
     }
 
@@ -73,23 +86,26 @@ impl<'r> Cells<'r> {
         self.row.get(column).map_err(|e| self.unreadable(column, e))
     }
 
-    pub(crate) fn int(&self, column: &'static str) -> Result<i64> {
+    /// An integer.
+    pub fn int(&self, column: &'static str) -> Result<i64> {
         self.raw(column)
     }
 
-    pub(crate) fn maybe_int(&self, column: &'static str) -> Result<Option<i64>> {
+    /// An integer, or `None` for NULL.
+    pub fn maybe_int(&self, column: &'static str) -> Result<Option<i64>> {
         self.raw(column)
     }
 
     /// An integer of a narrower type.
-    pub(crate) fn number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<N>
+    pub fn number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<N>
     where
         N::Error: Display,
     {
         N::try_from(self.int(column)?).map_err(|e| self.unreadable(column, e))
     }
 
-    pub(crate) fn maybe_number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<N>>
+    /// An integer of a narrower type, or `None` for NULL.
+    pub fn maybe_number<N: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<N>>
     where
         N::Error: Display,
     {
@@ -98,24 +114,28 @@ impl<'r> Cells<'r> {
             .transpose()
     }
 
-    pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp> {
+    /// A time.
+    pub fn time(&self, column: &'static str) -> Result<Timestamp> {
         self.int(column).map(Timestamp)
     }
 
-    pub(crate) fn maybe_time(&self, column: &'static str) -> Result<Option<Timestamp>> {
+    /// A time, or `None` for NULL.
+    pub fn maybe_time(&self, column: &'static str) -> Result<Option<Timestamp>> {
         Ok(self.maybe_int(column)?.map(Timestamp))
     }
 
-    pub(crate) fn text(&self, column: &'static str) -> Result<String> {
+    /// A text.
+    pub fn text(&self, column: &'static str) -> Result<String> {
         self.raw(column)
     }
 
-    pub(crate) fn maybe_text(&self, column: &'static str) -> Result<Option<String>> {
+    /// A text, or `None` for NULL.
+    pub fn maybe_text(&self, column: &'static str) -> Result<Option<String>> {
         self.raw(column)
     }
 
     /// A name: text that its type validates.
-    pub(crate) fn name<N: FromStr>(&self, column: &'static str) -> Result<N>
+    pub fn name<N: FromStr>(&self, column: &'static str) -> Result<N>
     where
         N::Err: Display,
     {
@@ -123,25 +143,24 @@ impl<'r> Cells<'r> {
     }
 
     /// A variant of an enum.
-    pub(crate) fn variant<E: StoredEnum>(&self, column: &'static str) -> Result<E> {
+    pub fn variant<E: StoredEnum>(&self, column: &'static str) -> Result<E> {
         let name = self.text(column)?;
         let variant = E::of_stored_name(&name);
         variant.ok_or_else(|| self.unreadable(column, format_args!("`{name}` is not known")))
     }
 
     /// A flag, which is stored as 0 or 1.
-    pub(crate) fn flag(&self, column: &'static str) -> Result<bool> {
+    pub fn flag(&self, column: &'static str) -> Result<bool> {
         Ok(self.int(column)? != 0)
     }
 
-    pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T> {
+    /// A value that is stored as JSON.
+    pub fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T> {
         serde_json::from_str(&self.text(column)?).map_err(|e| self.unreadable(column, e))
     }
 
-    pub(crate) fn maybe_json<T: DeserializeOwned>(
-        &self,
-        column: &'static str,
-    ) -> Result<Option<T>> {
+    /// A value that is stored as JSON, or `None` for NULL.
+    pub fn maybe_json<T: DeserializeOwned>(&self, column: &'static str) -> Result<Option<T>> {
         self.maybe_text(column)?
             .map(|text| serde_json::from_str(&text).map_err(|e| self.unreadable(column, e)))
             .transpose()

@@ -1,14 +1,15 @@
-//! Failures inside a backend, and the check of the schema version that both backends make.
+//! Failures inside a backend, and their classes.
 
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 use throng_model::StorageProblem;
-
-use crate::{DatabaseErrorClass, LedgerError};
+use throng_store::{DatabaseErrorClass, LedgerError};
 
 /// A failure without its context: [`Failure::while_doing`] adds what was being done.
-pub(crate) enum Failure {
+pub enum Failure {
+    /// An error that has its context.
     Ledger(LedgerError),
+    /// An error of the driver.
     Driver(sqlx::Error),
 }
 
@@ -26,7 +27,7 @@ impl From<sqlx::Error> for Failure {
 
 impl Failure {
     /// The error that a caller sees.
-    pub(crate) fn while_doing(self, doing: &'static str) -> LedgerError {
+    pub fn while_doing(self, doing: &'static str) -> LedgerError {
         match self {
             Self::Ledger(error) => error,
             Self::Driver(error) => {
@@ -46,7 +47,7 @@ impl Failure {
 }
 
 /// The result of statements inside a call of the ledger.
-pub(crate) type DbResult<T> = std::result::Result<T, Failure>;
+pub type DbResult<T> = std::result::Result<T, Failure>;
 
 /// The class of a driver's error, as callers of the store see it.
 fn error_class(error: &sqlx::Error) -> DatabaseErrorClass {
@@ -128,22 +129,6 @@ fn postgres_problem(code: &str) -> Option<StorageProblem> {
         _ if code.starts_with("08") || code.starts_with("28") => StorageProblem::ConnectionLost,
         _ => return None,
     })
-}
-
-/// Refuses a ledger that a newer version wrote: this version does not know the meaning of its rows,
-/// so it could misread them and destroy data.
-pub(crate) fn check_schema(found: i64, migrations: &[(i64, &str)]) -> DbResult<()> {
-    let known = migrations.last().map_or(0, |(version, _)| *version);
-    if found <= known {
-        return Ok(());
-    }
-    Err(Failure::Ledger(LedgerError::Unreadable {
-        what: "schema",
-        why: format!(
-            "a newer version of throng wrote it (schema {found}, this version supports up to \
-             {known}); upgrade throng, or restore a backup from before that upgrade"
-        ),
-    }))
 }
 
 #[cfg(test)]

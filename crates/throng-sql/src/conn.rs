@@ -6,8 +6,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Postgres, Sqlite};
+use throng_store::Result;
 
-use crate::Result;
 use crate::dialect::Dialect;
 use crate::failure::{DbResult, Failure};
 use crate::rows::{Cell, DbRow};
@@ -15,7 +15,9 @@ use crate::sqlite::writer::WriteConnection;
 use crate::statement::{Statement, StatementBuilder, Value, Values};
 
 /// A connection to either database.
-pub(crate) enum Conn {
+pub struct Conn(Inner);
+
+enum Inner {
     /// Of SQLite's pool, for reading.
     SqliteReader(PoolConnection<Sqlite>),
     /// SQLite's only one that writes.
@@ -46,23 +48,36 @@ macro_rules! query_of {
 }
 
 impl Conn {
+    pub(crate) fn sqlite_reader(connection: PoolConnection<Sqlite>) -> Self {
+        Self(Inner::SqliteReader(connection))
+    }
+
+    pub(crate) fn sqlite_writer(writer: WriteConnection) -> Self {
+        Self(Inner::SqliteWriter(writer))
+    }
+
+    pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
+        Self(Inner::Postgres(connection))
+    }
+
     fn driver(&mut self) -> Driver<'_> {
-        match self {
-            Self::SqliteReader(connection) => Driver::Sqlite(connection),
-            Self::SqliteWriter(writer) => Driver::Sqlite(writer.connection()),
-            Self::Postgres(connection) => Driver::Postgres(connection),
+        match &mut self.0 {
+            Inner::SqliteReader(connection) => Driver::Sqlite(connection),
+            Inner::SqliteWriter(writer) => Driver::Sqlite(writer.connection()),
+            Inner::Postgres(connection) => Driver::Postgres(connection),
         }
     }
 
-    pub(crate) fn dialect(&self) -> Dialect {
-        match self {
-            Self::SqliteReader(_) | Self::SqliteWriter(_) => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
+    /// The SQL of its database.
+    pub fn dialect(&self) -> Dialect {
+        match self.0 {
+            Inner::SqliteReader(_) | Inner::SqliteWriter(_) => Dialect::Sqlite,
+            Inner::Postgres(_) => Dialect::Postgres,
         }
     }
 
     /// Begins a statement with any number of values.
-    pub(crate) fn build(&self, text: &'static str) -> StatementBuilder {
+    pub fn build(&self, text: &'static str) -> StatementBuilder {
         StatementBuilder::new(self.dialect(), text)
     }
 
@@ -80,7 +95,7 @@ impl Conn {
     }
 
     /// Runs a statement. Returns how many rows it has changed.
-    pub(crate) async fn execute_built(&mut self, statement: Statement) -> DbResult<u64> {
+    pub async fn execute_built(&mut self, statement: Statement) -> DbResult<u64> {
         Ok(match self.driver() {
             Driver::Sqlite(connection) => {
                 query_of!(Sqlite, statement).execute(connection).await?.rows_affected()
@@ -92,15 +107,15 @@ impl Conn {
     }
 
     /// All rows of a statement.
-    pub(crate) async fn rows(&mut self, statement: Statement) -> DbResult<Vec<DbRow>> {
+    pub async fn rows(&mut self, statement: Statement) -> DbResult<Vec<DbRow>> {
         Ok(match self.driver() {
             Driver::Sqlite(connection) => {
                 let rows = query_of!(Sqlite, statement).fetch_all(connection).await?;
-                rows.into_iter().map(DbRow::Sqlite).collect()
+                rows.into_iter().map(DbRow::of_sqlite).collect()
             }
             Driver::Postgres(connection) => {
                 let rows = query_of!(Postgres, statement).fetch_all(connection).await?;
-                rows.into_iter().map(DbRow::Postgres).collect()
+                rows.into_iter().map(DbRow::of_postgres).collect()
             }
         })
     }
@@ -111,17 +126,17 @@ impl Conn {
         Ok(match self.driver() {
             Driver::Sqlite(connection) => {
                 let row = query_of!(Sqlite, statement).fetch_optional(connection).await?;
-                row.map(DbRow::Sqlite)
+                row.map(DbRow::of_sqlite)
             }
             Driver::Postgres(connection) => {
                 let row = query_of!(Postgres, statement).fetch_optional(connection).await?;
-                row.map(DbRow::Postgres)
+                row.map(DbRow::of_postgres)
             }
         })
     }
 
     /// Runs a statement. Returns how many rows it has changed.
-    pub(crate) async fn execute(
+    pub async fn execute(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -130,7 +145,7 @@ impl Conn {
     }
 
     /// All rows of a statement, read by `of`.
-    pub(crate) async fn all<T>(
+    pub async fn all<T>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -141,7 +156,7 @@ impl Conn {
     }
 
     /// The only row of a statement, if there is one.
-    pub(crate) async fn optional<T>(
+    pub async fn optional<T>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -152,7 +167,7 @@ impl Conn {
     }
 
     /// The only row of a statement.
-    pub(crate) async fn one<T>(
+    pub async fn one<T>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -163,7 +178,7 @@ impl Conn {
     }
 
     /// The first column of the only row of a statement, if there is one.
-    pub(crate) async fn maybe_scalar<T: Cell>(
+    pub async fn maybe_scalar<T: Cell>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -173,7 +188,7 @@ impl Conn {
     }
 
     /// The first column of the only row of a statement.
-    pub(crate) async fn scalar<T: Cell>(
+    pub async fn scalar<T: Cell>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -183,7 +198,7 @@ impl Conn {
     }
 
     /// The first column of all rows of a statement.
-    pub(crate) async fn scalars<T: Cell>(
+    pub async fn scalars<T: Cell>(
         &mut self,
         text: impl Into<Cow<'static, str>>,
         values: impl Values,
@@ -201,7 +216,7 @@ impl Conn {
 /// version): the next caller of that connection would read an old state of the ledger, and its writes
 /// would be lost. So the connection of a transaction that did not end is closed here, and the database
 /// rolls back.
-pub(crate) struct Call {
+pub struct Call {
     /// `None` once it is returned.
     conn: Option<Conn>,
     in_transaction: bool,
@@ -220,13 +235,20 @@ impl Call {
         Ok(call)
     }
 
-    pub(crate) fn connection(&mut self) -> DbResult<&mut Conn> {
+    /// The connection.
+    ///
+    /// # Errors
+    /// If it was returned, which [`end`](Self::end) does.
+    pub fn connection(&mut self) -> DbResult<&mut Conn> {
         self.conn.as_mut().ok_or(Failure::Driver(sqlx::Error::PoolClosed))
     }
 
     /// Ends the transaction, if there is one: commits if the body succeeded, else rolls back. The
     /// connection is used again only if that succeeds.
-    pub(crate) async fn end<T>(mut self, done: DbResult<T>) -> DbResult<T> {
+    ///
+    /// # Errors
+    /// The failure of the body, or of the commit.
+    pub async fn end<T>(mut self, done: DbResult<T>) -> DbResult<T> {
         if self.in_transaction {
             let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
             let ended = self.connection()?.run(end).await;
@@ -243,10 +265,10 @@ impl Call {
     /// pool checks a connection before it is used again.
     fn release(&mut self, is_storage_failure: bool) {
         match self.conn.take() {
-            Some(Conn::Postgres(connection)) => drop(connection),
+            Some(Conn(Inner::Postgres(connection))) => drop(connection),
             Some(conn) if is_storage_failure => self.conn = Some(conn),
-            Some(Conn::SqliteReader(connection)) => drop(connection),
-            Some(Conn::SqliteWriter(writer)) => writer.release(),
+            Some(Conn(Inner::SqliteReader(connection))) => drop(connection),
+            Some(Conn(Inner::SqliteWriter(writer))) => writer.release(),
             None => {}
         }
     }
@@ -254,12 +276,12 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        match self.conn.take() {
+        match self.conn.take().map(|Conn(conn)| conn) {
             // Detached, it does not return to the pool but is closed here.
-            Some(Conn::SqliteReader(connection)) => drop(connection.detach()),
-            Some(Conn::Postgres(connection)) if self.in_transaction => drop(connection.detach()),
+            Some(Inner::SqliteReader(connection)) => drop(connection.detach()),
+            Some(Inner::Postgres(connection)) if self.in_transaction => drop(connection.detach()),
             // The writer is closed; another connection of one statement returns to its pool.
-            Some(Conn::SqliteWriter(_) | Conn::Postgres(_)) | None => {}
+            Some(Inner::SqliteWriter(_) | Inner::Postgres(_)) | None => {}
         }
     }
 }
