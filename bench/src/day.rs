@@ -1,5 +1,6 @@
-//! A simulated day of a node in minutes: scheduled refreshes and steady traffic with a fast clock. Reports
-//! memory, threads, file descriptors and disk usage over the day, compared with the first measurement.
+//! Two simulated days of a node in minutes: scheduled refreshes and steady traffic with a fast clock. Reports
+//! memory, threads, file descriptors and disk usage over the days; memory is compared with that at the end of
+//! the first day, when the node holds the ids of a day.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,15 +12,19 @@ use throng_api::AudienceList;
 use throng_model::Timestamp;
 
 use crate::Programs;
-use crate::node::{Node, Usage, completed, disk_kib, get, runtime, served_version};
+use crate::node::{Node, completed, disk_kib, get, runtime, served_version};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     programs: Programs,
     /// Hours of simulated time
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 48)]
     hours: u64,
+    /// The hour with whose memory the last hour is compared. A node holds the event ids of a day, so it grows
+    /// for the first day
+    #[arg(long, default_value_t = 24)]
+    baseline_hours: u64,
     /// Speed of the clock, as a multiple of real time
     #[arg(long, default_value_t = 96)]
     speed: i64,
@@ -40,7 +45,7 @@ const AD_GROUPS: u64 = 20;
 const REQUEST_INTERVAL: Duration = Duration::from_millis(50);
 /// Hours of simulated time between two measurements.
 const MEASUREMENT_HOURS: u64 = 3;
-/// The allowed growth of memory from the first measurement to the last one.
+/// The allowed growth of memory from the baseline to the last measurement.
 const MAX_GROWTH: f64 = 1.2;
 const HOUR_MICROS: i64 = 3_600_000_000;
 /// The simulated time at the start: 6:00 on a day without a change of the UTC offset.
@@ -96,7 +101,7 @@ fn write_spec(options: &Options) -> Result<PathBuf> {
 async fn send_and_measure(options: &Options, node: &Node, dir: &Path, started: i64) -> Result<()> {
     let http = node.http()?;
     let (mut sent, mut next_measurement) = (0_u64, MEASUREMENT_HOURS);
-    let mut first: Option<Usage> = None;
+    let mut base = node.usage()?;
     loop {
         let elapsed = (real_time_micros()? - started).saturating_mul(options.speed);
         let now = Timestamp(START.0.saturating_add(elapsed));
@@ -111,7 +116,9 @@ async fn send_and_measure(options: &Options, node: &Node, dir: &Path, started: i
         sent += options.events;
         if elapsed >= HOUR_MICROS.saturating_mul(i64::try_from(next_measurement)?) {
             let usage = node.usage()?;
-            let base = first.get_or_insert(usage);
+            if next_measurement <= options.baseline_hours {
+                base = usage;
+            }
             let growth = usage.anonymous_kib as f64 / base.anonymous_kib as f64;
             let refreshes = refreshes(&http, node).await?;
             println!(

@@ -135,7 +135,7 @@ fn not_of_an_outcome(field: &'static str) -> MoneyProblem {
 
 /// Why a placement is refused; an empty text is none.
 pub(crate) fn placement_problem(placement: &[u8], is_insertion: bool) -> Option<MoneyProblem> {
-    let Some((first, rest)) = placement.split_first() else { return None };
+    let (first, rest) = placement.split_first()?;
     if !is_insertion {
         return Some(not_of_an_outcome("placement"));
     }

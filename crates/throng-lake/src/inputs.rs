@@ -203,5 +203,5 @@ fn first_incomplete<'a>(
     };
     let mut complete =
         |file: &'a DataFile| written(file.path().parent()?).filter(|at| *at >= file.stamp.modified);
-    files.iter().find(|file| complete(*file).is_none()).map(DataFile::path)
+    files.iter().find(|file| complete(file).is_none()).map(DataFile::path)
 }

@@ -102,7 +102,8 @@ mod tests {
         let guard = Guard::new(listen, &["gate".to_owned()], Some(&token));
         let host = ("host", "127.0.0.1:7079");
         let valid = ("authorization", "Bearer s3cret");
-        let cases: [(&[(&str, &str)], Option<u16>); 9] = [
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Headers<'_>, Option<u16>); 9] = [
             (&[host, valid], None),
             (&[("host", "gate"), valid], None),
             (&[("host", "evil.example"), valid], Some(421)),

@@ -2,7 +2,7 @@
 //! `deploy/prometheus-rules.yaml` uses metrics that exist, and `ARCHITECTURE.md` names files that exist.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use serde::Deserialize;

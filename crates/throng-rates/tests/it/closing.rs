@@ -154,8 +154,8 @@ fn shares(advertiser: &Advertiser, deviations: fn(u64) -> f64, slows: bool) -> [
         (0..DAYS).map(|seed| day(advertiser, seed, deviations, slows) / BUDGET - 1.0).collect();
     let mean = |of: fn(f64) -> f64| days.iter().map(|d| of(*d)).sum::<f64>() / DAYS as f64;
     let most = |of: fn(f64) -> f64| days.iter().map(|d| of(*d)).fold(0.0, f64::max);
-    let (over, under): (fn(f64) -> f64, fn(f64) -> f64) =
-        (|d: f64| d.max(0.0), |d: f64| (-d).max(0.0));
+    let over: fn(f64) -> f64 = |d| d.max(0.0);
+    let under: fn(f64) -> f64 = |d| (-d).max(0.0);
     [mean(over), mean(under), most(over), most(under)]
 }
 
