@@ -9,62 +9,15 @@ use arc_swap::ArcSwap;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
 use throng_feed::{Catalog, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
 use throng_membership::MembershipIndex;
 use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash, WhenStale};
 
+use crate::applied::{AdGroupSpend, FrameOutcome, PartitionVersion};
 use crate::decision::{Decision, Reason};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};
 use crate::slot::{FeedPartition, Spend};
 use crate::view::{Target, View, out_of_budget, request_hash, throttled};
-
-/// The result of applying a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameOutcome {
-    /// Its figures replaced the earlier ones.
-    Applied {
-        /// Ad groups whose figures were replaced.
-        updated: usize,
-        /// Entries that the catalog does not have: fetch the catalog if there are any.
-        unknown: usize,
-        /// The frame was made with a newer catalog than the gate's: fetch it.
-        catalog_behind: bool,
-    },
-    /// Older than what the gate has, or the same: nothing changed.
-    Ignored,
-    /// A delta whose base the gate does not have: ask for a keyframe.
-    NeedKeyframe,
-}
-
-/// How far a gate has followed a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartitionVersion {
-    /// The partition.
-    pub partition: u32,
-    /// The epoch.
-    pub epoch: u64,
-    /// The last version applied.
-    pub version: u64,
-    /// When its figures were true.
-    pub at: Timestamp,
-    /// The first offset of the partition's log that is not in its figures, if the frame said so.
-    #[serde(default)]
-    pub log_position: Option<u64>,
-}
-
-/// What a gate knows about an ad group's spend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AdGroupSpend {
-    /// Spent in the current budget day.
-    pub actual: Micros,
-    /// Expected to be spent by ads already inserted.
-    pub in_flight: Micros,
-    /// Expected to be spent by this gate's own insertions that `in_flight` does not have yet.
-    pub own: Micros,
-    /// The day's budget.
-    pub budget: Micros,
-}
 
 /// A partition of the feed, as far as the gate has applied it.
 struct Followed {

@@ -2,14 +2,16 @@
 //!
 #![doc = include_str!("../README.md")]
 
+mod applied;
 mod decision;
 mod gate;
 mod own;
 mod slot;
 mod view;
 
+pub use applied::{AdGroupSpend, FrameOutcome, PartitionVersion};
 pub use decision::{Decision, Reason};
-pub use gate::{AdGroupSpend, FrameOutcome, Gate, PartitionVersion};
+pub use gate::Gate;
 pub use own::OwnInsertion;
 /// The wire format of the feed: what an ad server decodes before it applies.
 pub use throng_feed as feed;

@@ -3,6 +3,7 @@
 
 mod access;
 mod budgets;
+mod config;
 mod error;
 mod ingest;
 mod role_loops;
@@ -14,24 +15,22 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_access::{
-    ADDRESS_FILE, Access, HostNames, LimitsChange, LimitsConfig, LimitsError, NodeLimits,
-    write_private,
+    ADDRESS_FILE, Access, HostNames, LimitsChange, LimitsError, NodeLimits, write_private,
 };
 use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
 use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
 use throng_backends::{
-    BackendConfig, Backends, DataDirLock, DataDirectory, Recovery, Stamps, check_log_partitions,
+    BackendConfig, Backends, DataDirLock, DataDirectory, Stamps, check_log_partitions,
     create_data_dir, probe_writes,
 };
 use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
-use throng_lake::WorkerCommand;
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
-use throng_spec::{Environment, Role, Spec, TlsSettings};
+use throng_spec::{Role, Spec, TlsSettings};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 use tokio::task::JoinHandle;
@@ -45,6 +44,7 @@ use crate::roles::refresh::NodeObserver;
 use crate::{Health, NodeContext, ProblemClass, roles};
 
 use budgets::Joined;
+pub use config::NodeConfig;
 pub use error::NodeError;
 
 /// How long a graceful shutdown may take before the remaining work is aborted. Aborted work is not
@@ -62,49 +62,6 @@ const MIN_SHARED_POLL_INTERVAL: Duration = Duration::from_millis(500);
 const IDENTIFIERS_KEY_FILE: &str = "identifiers.key";
 /// Changes that a page may lag behind. A page that lags further reads everything again.
 const CHANGES_CAPACITY: usize = 256;
-
-/// What a node needs to start.
-#[derive(Clone)]
-pub struct NodeConfig {
-    /// The folder of the node's files: all its state, or local copies if the spec's node settings
-    /// name shared backends. Created if it does not exist. Used by one node at a time.
-    pub data_dir: PathBuf,
-    /// The spec to run. It is applied before the node answers.
-    pub spec: Spec,
-    /// Uses only the node settings of `spec`; all other sections come from the ledger.
-    pub join: bool,
-    /// The roles of this process instead of the spec's `node.roles`. With an empty list it runs no
-    /// role, and its caller uses the node's parts: a job.
-    pub roles: Option<Vec<Role>>,
-    /// Where to listen instead of the spec's `node.listen`; port 0 chooses a free one.
-    pub listen: Option<SocketAddr>,
-    /// The time of everything but tokens and sessions.
-    pub clock: Arc<dyn Clock>,
-    /// The real time, by which tokens and sessions expire; `clock` may be a simulated one.
-    pub access_clock: Arc<dyn Clock>,
-    /// Where secrets of the kind `env:NAME` come from.
-    pub env: Environment,
-    /// Partitions of the event log for which the loss of acknowledged records is accepted: the node
-    /// continues without them instead of refusing to start.
-    pub accept_log_loss: Vec<u32>,
-    /// What to do if the ledger is missing, or does not belong to log and objects.
-    pub recovery: Recovery,
-    /// What specs that arrive over HTTP may name, besides what `spec` names.
-    pub limits: LimitsConfig,
-    /// How a query worker is started; by default the running program, which must call
-    /// [`throng_platforms::query_worker`] at the start of `main` if its first argument is
-    /// [`throng_worker::SUBCOMMAND`].
-    pub query_worker: WorkerCommand,
-}
-
-impl std::fmt::Debug for NodeConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeConfig")
-            .field("data_dir", &self.data_dir)
-            .field("listen", &self.listen)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A running node. Dropping it stops it at once; [`Node::shutdown`] stops it gracefully.
 pub struct Node {

@@ -12,8 +12,8 @@ const LAYERS: &[&[&str]] = &[
     &["throng-model"],
     &[
         "throng-telemetry",
-        "throng-spec-schema",
         "throng-schema",
+        "throng-spec-schema",
         "throng-spec",
         "throng-membership",
         "throng-feed",

@@ -93,7 +93,11 @@ fn every_field_is_read() {
     assert_eq!((cache.max_writes_per_second, local.max_writes_per_second), (20_000, 50_000));
     assert!(local.has(&buyers.name) && local.has(&spec.audiences[1].name));
     assert_eq!(local.place(), "rediss://cache.internal throng: by_user");
+}
 
+#[test]
+fn every_field_of_ad_groups_and_of_the_node_is_read() {
+    let spec = load_valid(&here("good/full.yaml"));
     let AdGroup { pricing, price, daily_budget, action_rate, .. } = spec.ad_groups[0];
     assert_eq!(pricing, Pricing::PerClick);
     assert_eq!((price, daily_budget), (Micros(2_000_000), Micros(100_100_000)));
