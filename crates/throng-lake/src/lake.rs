@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_spec::Source;
+use throng_spec::{Source, TemplateRows};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
@@ -50,7 +50,9 @@ impl Lake {
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
         let timeout = match request {
-            Request::Scan { .. } | Request::Identifiers { .. } => self.timeout,
+            Request::Scan { .. } | Request::Identifiers { .. } | Request::TemplateRows { .. } => {
+                self.timeout
+            }
             Request::Plan { .. }
             | Request::Check { .. }
             | Request::List
@@ -70,10 +72,32 @@ impl Lake {
     /// [`LakeError::Key`] if the result has no usable key, [`LakeError::Worker`] if it takes
     /// too much memory.
     pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
-        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned) };
-        check_bounds(sql)?;
+        let (sql, key) = (sql.to_owned(), key.map(str::to_owned));
+        self.check(Model { sql, key, parameters: Vec::new() }).await
+    }
+
+    /// As [`Lake::check_model`], of a model that may have parameters.
+    ///
+    /// # Errors
+    /// As [`Lake::check_model`].
+    pub async fn check(&self, model: Model) -> Result<ModelInfo, LakeError> {
+        check_bounds(&model.sql)?;
         match self.execute(WorkerClass::InMemory, &Request::Check { model }, &mut NoOutput).await? {
             Reply::Plan { info, .. } => Ok(info),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Runs the query of a template, which may return `max_rows` rows.
+    ///
+    /// # Errors
+    /// [`LakeError::Sql`] with a hint if there are more rows, a NULL, or a column of a type that no parameter
+    /// has; else the error of the query.
+    pub async fn template_rows(&self, sql: &str, max_rows: u32) -> Result<TemplateRows, LakeError> {
+        check_bounds(sql)?;
+        let request = Request::TemplateRows { sql: sql.to_owned(), max_rows };
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
+            Reply::TemplateRows(rows) => Ok(rows),
             _ => Err(protocol_error()),
         }
     }

@@ -7,6 +7,7 @@
 //! [`worker`].
 
 mod amount;
+mod bind;
 mod canonical;
 mod decompose;
 mod engine;
@@ -33,6 +34,7 @@ mod session;
 mod sql_error;
 mod statement;
 mod tables;
+mod template;
 mod unchanged;
 pub mod worker;
 

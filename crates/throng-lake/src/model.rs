@@ -1,6 +1,7 @@
 //! Models, and what is known of one after it was planned.
 
 use serde::{Deserialize, Serialize};
+use throng_spec::{Audience, ParameterValue};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::canonical;
@@ -15,13 +16,30 @@ pub struct Model {
     pub sql: String,
     /// The key column; `None`: the only column.
     pub key: Option<String>,
+    /// The values of its parameters, by name without `$`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<(String, ParameterValue)>,
 }
 
 impl Model {
-    /// 32 hexadecimal digits that change when the SQL or the key column changes; comments, layout
-    /// and a final semicolon do not count.
+    /// The model of an audience.
+    pub fn of(audience: &Audience) -> Self {
+        Self {
+            sql: audience.sql.clone(),
+            key: audience.key.clone(),
+            parameters: audience.parameters(),
+        }
+    }
+
+    /// 32 hexadecimal digits that change when the SQL, the key column or the value of a parameter
+    /// changes; comments, layout and a final semicolon do not count.
     pub fn fingerprint(&self) -> String {
-        let text = format!("{}\0{}", canonical(&self.sql), self.key.as_deref().unwrap_or(""));
+        let mut text = format!("{}\0{}", canonical(&self.sql), self.key.as_deref().unwrap_or(""));
+        for (name, value) in &self.parameters {
+            // With lengths and the type: two lists of values never have one text.
+            let value = format!("{value:?}");
+            text.push_str(&format!("\0{}:{name}{}:{value}", name.len(), value.len()));
+        }
         format!("{:032x}", xxh3_128(text.as_bytes()))
     }
 }

@@ -56,7 +56,7 @@ impl Engine {
         model: &Model,
         part: Option<&ScanPart>,
     ) -> Result<Planned, LakeError> {
-        let (frame, opened) = self.select(&model.sql, part).await?;
+        let (frame, opened) = self.select(&model.sql, &model.parameters, part).await?;
         let fields = frame.schema().fields();
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();

@@ -71,7 +71,7 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The model of an audience.
 fn model_of(audience: &Audience) -> Model {
-    Model { sql: audience.sql.clone(), key: audience.key.clone() }
+    Model::of(audience)
 }
 
 /// The audience of this name, if the spec has it.

@@ -304,6 +304,7 @@ mod tests {
             schedule: None,
             guard: Guard::default(),
             keep_snapshots: 10,
+            made_from: None,
             sql_at: Location { file: "throng.yaml".into(), line: 1 },
         }
     }

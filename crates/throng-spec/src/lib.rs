@@ -18,6 +18,7 @@ mod read;
 mod recheck;
 mod schedule;
 mod secret;
+mod template;
 mod transport;
 
 pub use checked::{
@@ -40,4 +41,8 @@ pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limi
 pub use recheck::InvalidSpec;
 pub use schedule::{Schedule, ScheduleError};
 pub use secret::{Environment, SecretError, SecretRef};
+pub use template::{
+    AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, NotAPattern, ParameterValue, Pattern,
+    SyncTemplate, TemplateRows, WhenRemoved,
+};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

@@ -179,8 +179,10 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     }
     compare!(Source, sources);
     compare!(Audience, audiences);
+    compare!(Audience, audience_templates);
     compare!(Destination, destinations);
     compare!(Sync, syncs);
+    compare!(Sync, sync_templates);
     compare!(Advertiser, advertisers);
     compare!(Campaign, campaigns);
     compare!(AdGroup, ad_groups);

@@ -14,6 +14,7 @@ mod references;
 mod sql;
 mod suggest;
 mod targets;
+mod templates;
 mod transport;
 mod tree;
 
@@ -92,6 +93,8 @@ impl Default for Reader {
             campaigns: Vec::new(),
             ad_groups: Vec::new(),
             node: NodeSettings::default(),
+            audience_templates: Vec::new(),
+            sync_templates: Vec::new(),
         };
         Self {
             spec,

@@ -9,8 +9,9 @@ use throng_model::Micros;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
-    NodeSettings, ObjectKind, Platform, Schedule, Source, Spec, Sync,
+    AdGroup, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder, ForEach,
+    HostPort, MAX_TEMPLATE_ROWS, MetaSettings, NodeSettings, ObjectKind, Platform, Schedule,
+    Source, Spec, Sync, SyncTemplate,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -37,6 +38,10 @@ pub(crate) struct Unchecked {
     campaigns: Vec<Campaign>,
     ad_groups: Vec<AdGroup>,
     node: NodeSettings,
+    #[serde(default)]
+    audience_templates: Vec<AudienceTemplate>,
+    #[serde(default)]
+    sync_templates: Vec<SyncTemplate>,
 }
 
 impl TryFrom<Unchecked> for Spec {
@@ -53,6 +58,8 @@ impl TryFrom<Unchecked> for Spec {
             campaigns,
             ad_groups,
             node,
+            audience_templates,
+            sync_templates,
         } = unchecked;
         let spec = Self {
             version,
@@ -64,6 +71,8 @@ impl TryFrom<Unchecked> for Spec {
             campaigns,
             ad_groups,
             node,
+            audience_templates,
+            sync_templates,
         };
         spec.recheck()?;
         Ok(spec)
@@ -147,6 +156,14 @@ impl Spec {
             destinations.has(object.destination.as_str())?;
             sync(object)
         });
+        each!(Audience, audience_templates, |object: &AudienceTemplate| {
+            for_each(&object.for_each)?;
+            audience(&object.audience)
+        });
+        each!(Sync, sync_templates, |object: &SyncTemplate| {
+            for_each(&object.for_each)?;
+            sync(&object.sync)
+        });
         each!(Campaign, campaigns, |object: &Campaign| {
             advertisers.has(object.advertiser.as_str())
         });
@@ -176,6 +193,14 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
     within(guard.max_shrink_percent, 0..=100, "max_shrink_percent is not from 0 to 100")?;
     within(audience.keep_snapshots, 1..=1000, "keep_snapshots is not from 1 to 1000")?;
     let Some(Schedule { cron, time_zone }) = &audience.schedule else { return Ok(()) };
+    ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
+}
+
+fn for_each(for_each: &ForEach) -> Result<(), &'static str> {
+    query(&for_each.sql)?;
+    within(for_each.max_rows, 1..=MAX_TEMPLATE_ROWS, "max_rows is out of its range")?;
+    within(for_each.max_removed_percent, 0..=100, "max_removed_percent is not from 0 to 100")?;
+    let Some(Schedule { cron, time_zone }) = &for_each.schedule else { return Ok(()) };
     ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
 }
 

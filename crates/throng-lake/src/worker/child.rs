@@ -47,7 +47,7 @@ impl QueryHandler {
         match request {
             Request::Check { model } => {
                 let (info, parts) = self.engine.plan(&model, &[]).await?;
-                self.engine.sample(&model.sql).await?;
+                self.engine.sample(&model.sql, &model.parameters).await?;
                 Ok(Reply::Plan { info, parts })
             }
             Request::Plan { model, served } => {
@@ -57,6 +57,9 @@ impl QueryHandler {
             Request::Scan { model, part, seed } => {
                 let mut sink = |batch: KeyBatch| write_keys(out, &batch).map_err(Into::into);
                 self.engine.scan(&model, &part, seed, &mut sink).await.map(Reply::Scanned)
+            }
+            Request::TemplateRows { sql, max_rows } => {
+                self.engine.template_rows(&sql, max_rows).await.map(Reply::TemplateRows)
             }
             Request::Identifiers { query, seed } => {
                 let hasher = self.hashers.open(&query.hasher);

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use throng_files::FileError;
 use throng_model::{HashSeed, UserHash};
+use throng_spec::TemplateRows;
 use throng_worker::SystemError;
 use throng_worker::frame::{frame, invalid};
 
@@ -41,6 +42,8 @@ pub(crate) enum Request {
     Scan { model: Model, part: ScanPart, seed: HashSeed },
     /// Run an identifier query; answered by rows and [`Reply::Checked`].
     Identifiers { query: IdentifierQuery, seed: HashSeed },
+    /// Run the query of a template; answered by [`Reply::TemplateRows`].
+    TemplateRows { sql: String, max_rows: u32 },
     /// List the tables of all sources; answered by [`Reply::Listed`].
     List,
     /// Plan an identifier query; answered by [`Reply::Checked`].
@@ -54,6 +57,8 @@ pub(crate) enum Reply {
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
     Scanned(ScanStats),
+    /// The rows of a template.
+    TemplateRows(TemplateRows),
     /// The tables of all sources.
     Listed(Vec<SourceListing>),
     /// A query can be run, or was run.

@@ -131,7 +131,7 @@ impl Shop {
 }
 
 pub(crate) fn model(sql: &str) -> Model {
-    Model { sql: sql.to_owned(), key: None }
+    Model { sql: sql.to_owned(), key: None, parameters: Vec::new() }
 }
 
 /// Runs one part.

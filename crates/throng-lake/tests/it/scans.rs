@@ -197,6 +197,10 @@ fn the_fingerprint_ignores_layout() {
     let spaced =
         |text: &str| model(&format!("SELECT id FROM shop.t WHERE a = '{text}'")).fingerprint();
     assert_ne!(spaced("x y"), spaced("x  y"));
-    let keyed = throng_lake::Model { sql: "SELECT id FROM shop.t".into(), key: Some("id".into()) };
+    let keyed = throng_lake::Model {
+        sql: "SELECT id FROM shop.t".into(),
+        key: Some("id".into()),
+        parameters: Vec::new(),
+    };
     assert_ne!(one, keyed.fingerprint());
 }
