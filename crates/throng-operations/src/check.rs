@@ -1,7 +1,9 @@
 //! The SQL of a spec compared with the tables of its sources.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
-use throng_lake::{Lake, LakeError, ModelInfo};
+use throng_lake::{Lake, LakeError, Model, ModelInfo};
 use throng_model::AudienceName;
 use throng_spec::{Location, Problem, Spec};
 
@@ -37,8 +39,13 @@ pub enum CheckError {
 /// [`CheckError`].
 pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, CheckError> {
     let (mut models, mut problems) = (Vec::new(), Vec::new());
+    // The rows of a template differ in values only: its SQL is checked with those of the first.
+    let mut checked = BTreeSet::new();
     for (at, audience) in spec.audiences.iter().enumerate() {
-        match lake.check_model(&audience.sql, audience.key.as_deref()).await {
+        if audience.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+            continue;
+        }
+        match lake.check(Model::of(audience)).await {
             Ok(model) => models.push(CheckedModel { audience: audience.name.clone(), model }),
             Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
@@ -46,12 +53,16 @@ pub async fn check_sql(lake: &Lake, spec: &Spec) -> Result<Vec<CheckedModel>, Ch
             }
         }
     }
+    checked.clear();
     for (at, sync) in spec.syncs.iter().enumerate() {
+        if sync.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+            continue;
+        }
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
-        let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
-        if let Err(error) = checked {
+        let planned = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
+        if let Err(error) = planned {
             if error.is_worker_unavailable() {
                 return Err(CheckError::Worker(error));
             }

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-files",
         "throng-worker",
         "throng-lake",
+        "throng-templates",
         "throng-budget",
         "throng-delivered",
         "throng-access",

@@ -11,6 +11,7 @@ mod limits;
 mod scans;
 mod spellings;
 mod tables;
+mod templates;
 mod worker;
 
 use std::collections::BTreeSet;

@@ -29,6 +29,7 @@ mod shared;
 mod sizes;
 mod storage;
 mod tasks;
+mod templates;
 mod tls;
 mod upgrade;
 mod warm;

@@ -11,6 +11,7 @@ use throng_backends::{Finding, check_backends};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_server::{CheckError, CheckedModel, Environment, check_sql};
 use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_templates::{ExpandError, Queries};
 use throng_worker::Landlock;
 
 use crate::answers::{AppliedSpec, PlannedSpec};
@@ -55,6 +56,13 @@ async fn load(path: &Path) -> Result<(Spec, Vec<CheckedModel>), SpecError> {
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let lake = Lake::new(&spec.sources, limits).context("cannot open the sources")?;
+    let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
+        Ok(expanded) => expanded.spec,
+        Err(ExpandError::Problems(problems)) => return Err(problems.into()),
+        Err(ExpandError::Worker(error)) => {
+            return Err(anyhow::Error::new(error).context("cannot check the SQL").into());
+        }
+    };
     match check_sql(&lake, &spec).await {
         Ok(models) => Ok((spec, models)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),

@@ -1,0 +1,125 @@
+//! Templates over HTTP: rows become audiences, appear by schedule, are held when they vanish, and survive a restart
+//! without their query.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_server::Node;
+
+use crate::{Client, noon, sent_file, until};
+
+const SPEC: &str = r#"version: 1
+sources:
+  - { name: shop, path: data }
+audiences:
+  - name: "{slug}-buyers"
+    description: "Buyers in {region}"
+    for_each: SELECT slug, region FROM shop.regions
+    schedule: { cron: "0 * * * *" }
+    sql: SELECT customer FROM shop.orders WHERE region = $region
+"#;
+
+fn write(path: &Path, text: &str) {
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text).unwrap();
+    std::fs::rename(temporary, path).unwrap();
+}
+
+fn regions(dir: &Path, rows: &[&str]) {
+    let rows: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    write(&dir.join("data/regions.csv"), &format!("slug,region\n{rows}"));
+}
+
+async fn members(client: &Client, name: &str) -> Option<u64> {
+    let response = client.request("GET", &format!("/v1/audiences/{name}")).send().await.unwrap();
+    if response.status() != 200 {
+        return None;
+    }
+    response.json::<Value>().await.unwrap()["current"]["members"].as_u64()
+}
+
+async fn built(client: &Client, expected: &[(&str, u64)]) {
+    for (name, count) in expected {
+        let what = format!("{name} has {count} members");
+        until(&what, async || members(client, name).await == Some(*count)).await;
+    }
+}
+
+/// The audiences of the applied spec, and whether each is held.
+async fn applied(client: &Client) -> Vec<(String, bool)> {
+    let spec = client.get("/v1/spec").await;
+    let audiences = spec["spec"]["audiences"].as_array().unwrap().iter();
+    let audience = |audience: &Value| {
+        let name = audience["name"].as_str().unwrap().to_owned();
+        (name, audience["made_from"]["held"] == json!(true))
+    };
+    audiences.map(audience).collect()
+}
+
+fn names(names: &[(&str, bool)]) -> Vec<(String, bool)> {
+    names.iter().map(|(name, held)| ((*name).to_owned(), *held)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_become_audiences_and_are_held_when_they_vanish() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    let odd = "odd,O'Brien; DROP TABLE orders --";
+    regions(dir, &["emea,EMEA", odd]);
+    let orders: String = (0..30)
+        .map(|n| {
+            let region = ["EMEA", "EMEA", "O'Brien; DROP TABLE orders --", "LATAM"][n % 4];
+            format!("c{n},{region}\n")
+        })
+        .collect();
+    write(&dir.join("data/orders.csv"), &format!("customer,region\n{orders}"));
+
+    let clock = noon();
+    let start = async || -> Node {
+        let spec = throng_spec::load(&file).unwrap();
+        crate::start(&dir.join("node"), spec, &clock).await.unwrap()
+    };
+    let node = start().await;
+    let client = Client::of(&node);
+    built(&client, &[("emea-buyers", 16), ("odd-buyers", 7)]).await;
+    let odd_one = client.get("/v1/audiences/odd-buyers").await;
+    assert!(odd_one.to_string().contains("Buyers in O'Brien; DROP TABLE orders --"), "{odd_one}");
+
+    // A row appears: the plan shows it, and the schedule applies it.
+    regions(dir, &["emea,EMEA", odd, "latam,LATAM"]);
+    let (status, planned) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{planned}");
+    let changes = planned["plan"]["changes"].as_array().unwrap();
+    let changed: Vec<&str> = changes.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(changed, ["latam-buyers"], "{planned}");
+    clock.advance(Duration::from_secs(3_700));
+    built(&client, &[("latam-buyers", 7)]).await;
+
+    // Rows vanish: the plan says what is held, and the audiences stay.
+    regions(dir, &["latam,LATAM"]);
+    let (_, planned) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    let warning = planned["plan"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("`emea-buyers`, `odd-buyers`"), "{planned}");
+    clock.advance(Duration::from_secs(3_600));
+    let held = names(&[("emea-buyers", true), ("latam-buyers", false), ("odd-buyers", true)]);
+    until("the vanished rows are held", async || applied(&client).await == held).await;
+    assert_eq!(members(&client, "emea-buyers").await, Some(16));
+
+    // A restart needs no rows.
+    node.shutdown().await;
+    std::fs::remove_file(dir.join("data/regions.csv")).unwrap();
+    let node = start().await;
+    let client = Client::of(&node);
+    assert_eq!(applied(&client).await, held);
+    // A plan does, and says where the query is.
+    let (status, refused) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 400, "{refused}");
+    let problem = &refused["error"]["problems"][0];
+    assert_eq!(problem["line"], json!(7), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("shop.regions"), "{problem}");
+    node.shutdown().await;
+}
