@@ -44,6 +44,9 @@ impl Kind {
             DataType::Decimal128(digits, scale) if *digits <= 18 => {
                 u8::try_from(*scale).ok().map(|scale| Self::Decimal { scale })
             }
+            DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => {
+                u8::try_from(*scale).ok().map(|scale| Self::Decimal { scale })
+            }
             DataType::Boolean => Some(Self::Boolean),
             DataType::Date32 => Some(Self::Date),
             _ => None,

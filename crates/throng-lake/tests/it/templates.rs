@@ -37,7 +37,8 @@ async fn members(shop: &Shop, sql: &str, parameters: &[(&str, ParameterValue)]) 
 #[tokio::test]
 async fn rows_have_values_of_their_types() {
     let shop = shop();
-    let rows = shop.lake().template_rows(
+    let lake = shop.lake();
+    let rows = lake.template_rows(
         "SELECT slug, least, since, least > 1 AS many, CAST(least AS DECIMAL(9, 2)) AS price \
          FROM shop.regions ORDER BY slug LIMIT 1",
         10,

@@ -86,8 +86,8 @@ async fn rows_become_audiences_and_are_held_when_they_vanish() {
     let node = start().await;
     let client = Client::of(&node);
     built(&client, &[("emea-buyers", 16), ("odd-buyers", 7)]).await;
-    let odd_one = client.get("/v1/audiences/odd-buyers").await;
-    assert!(odd_one.to_string().contains("Buyers in O'Brien; DROP TABLE orders --"), "{odd_one}");
+    let spec = client.get("/v1/spec").await;
+    assert!(spec.to_string().contains("Buyers in O'Brien; DROP TABLE orders --"), "{spec}");
 
     // A row appears: the plan shows it, and the schedule applies it.
     regions(dir, &["emea,EMEA", odd, "latam,LATAM"]);
