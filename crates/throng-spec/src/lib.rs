@@ -4,7 +4,6 @@
 //! [`Limits`]. [`plan`] compares two checked specs; [`json_schema`] describes the files.
 
 mod checked;
-mod column;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -16,7 +15,6 @@ mod problem;
 pub mod raw;
 mod read;
 mod recheck;
-mod schedule;
 mod secret;
 mod template;
 mod transport;
@@ -25,7 +23,6 @@ pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
     Location, MetaSettings, OnRemove, Platform, Prediction, Pricing, Source, Spec, Sync,
 };
-pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use host::{HostPort, NotAHost};
 pub use limits::{Limits, SpecOrigin};
@@ -39,10 +36,10 @@ pub use problem::Problem;
 pub use raw::json_schema;
 pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};
 pub use recheck::InvalidSpec;
-pub use schedule::{Schedule, ScheduleError};
 pub use secret::{Environment, SecretError, SecretRef};
-pub use template::{
-    AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, NotAPattern, ParameterValue, Pattern,
-    SyncTemplate, TemplateRows, WhenRemoved,
+pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
+pub use throng_model::{
+    ColumnType, NotAColumnType, NotAPattern, ParameterValue, Pattern, Schedule, ScheduleError,
+    TemplateRows, WhenRemoved,
 };
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

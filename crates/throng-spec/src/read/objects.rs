@@ -10,7 +10,6 @@ use super::references::placeholder_name;
 use super::sql::{self, SqlFault};
 use super::templates::Template;
 use super::tree::{Node, Value};
-use crate::column;
 use crate::{
     Audience, AudienceTemplate, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError,
     Source,
@@ -85,7 +84,7 @@ impl Reader {
             let Some(text) = self.text(&entry.node, &at) else { continue };
             let Ok(of) = text.parse() else {
                 let message = format!("{text} is not a type of a column");
-                self.problem(&at, message, Some(column::HELP.to_owned()));
+                self.problem(&at, message, Some(ColumnType::HELP.to_owned()));
                 continue;
             };
             let lower = entry.key.to_lowercase();

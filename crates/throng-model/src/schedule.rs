@@ -3,7 +3,8 @@
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
-use throng_model::{TimeZoneName, Timestamp};
+
+use crate::{TimeZoneName, Timestamp};
 
 /// A cron pattern in a time zone. Create it with [`Schedule::new`], which checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
