@@ -9,7 +9,9 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use throng_spec::ParameterValue;
 
-use crate::{LakeError, position};
+use throng_statement::position;
+
+use crate::LakeError;
 
 /// Names of parameters, without `$`, and their values.
 pub(crate) type Parameters = [(String, ParameterValue)];

@@ -5,7 +5,7 @@ use throng_model::{Fault, Retry};
 use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::{EngineFailure, file_fault};
-use crate::position::Position;
+use throng_statement::position::Position;
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]

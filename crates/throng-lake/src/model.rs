@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use throng_spec::{Audience, ParameterValue};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::canonical::canonical;
 use crate::facts::TableFacts;
 use crate::keys::KeyKind;
-use crate::rule::Rule;
+use throng_statement::canonical::canonical;
+use throng_statement::rule::Rule;
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,10 +14,10 @@ use crate::facts::facts;
 use crate::keys::{KeyKind, key_column, kind_of};
 use crate::model::{Model, ModelInfo, Shape};
 use crate::part::ScanPart;
-use crate::rule::Rule;
 use crate::session::Opened;
 use crate::sql_error::{shown_column, sql_error};
 use crate::tables::is_written;
+use throng_statement::rule::Rule;
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
 /// does itself.

@@ -22,7 +22,9 @@ use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
 use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
-use crate::{LakeError, position};
+use throng_statement::position;
+
+use crate::LakeError;
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that
 /// spilled ran out of memory in the merge.

@@ -8,7 +8,9 @@ use throng_files::shown_name;
 
 use crate::engine_failure::file_fault;
 use crate::tables::OpenTable;
-use crate::{LakeError, position};
+use throng_statement::position;
+
+use crate::LakeError;
 
 /// The hint for an unknown column of a table whose header was assumed.
 const ASSUMED_HEADER: &str = "the first line of a CSV file was taken as the header; if the file has none, declare \

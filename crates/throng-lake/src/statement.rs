@@ -1,7 +1,7 @@
 //! Limits of a statement, checked before it is parsed. Pure.
 
 use crate::LakeError;
-use crate::canonical::{comment, quoted};
+use throng_statement::canonical::{comment, quoted};
 
 /// The longest statement, in bytes; as `throng_spec::MAX_SQL_BYTES`.
 pub(crate) const MAX_BYTES: usize = 256 << 10;

@@ -26,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-objects",
         "throng-files",
         "throng-worker",
+        "throng-statement",
         "throng-lake",
         "throng-templates",
         "throng-budget",

@@ -18,11 +18,11 @@ use throng_worker::SystemError;
 use throng_worker::frame::{frame, invalid};
 
 use crate::engine_failure::EngineFailure;
-use crate::position::Position;
 use crate::{
     HashedRow, IdentifierQuery, KeyBatch, LakeError, Model, ModelInfo, ScanPart, ScanStats,
     SourceListing, TableFacts,
 };
+use throng_statement::position::Position;
 
 /// The kind of frames with keys.
 pub(super) const KEYS: u8 = 2;
