@@ -5,7 +5,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
-use throng_statement::sum::SumRange;
+use throng_query::sum::SumRange;
 
 use crate::LakeError;
 

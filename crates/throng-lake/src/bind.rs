@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use throng_spec::ParameterValue;
 
-use throng_statement::position;
+use throng_query::position;
 
 use crate::LakeError;
 

@@ -6,7 +6,7 @@ use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
-use throng_statement::rule::{RowCountRange, Rule};
+use throng_query::rule::{RowCountRange, Rule};
 
 use crate::amount::{Amount, NumberKind, sum_range};
 
@@ -107,7 +107,7 @@ fn rows(op: Operator, amount: Amount) -> Option<RowCountRange> {
     }
 }
 
-fn without_alias(mut expr: &Expr) -> &Expr {
+pub(crate) fn without_alias(mut expr: &Expr) -> &Expr {
     while let Expr::Alias(alias) = expr {
         expr = &alias.expr;
     }

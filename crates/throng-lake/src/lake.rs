@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_spec::{Source, TemplateRows};
+use throng_spec::{ParameterValue, Source, TemplateRows};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
 use crate::statement::check_bounds;
-use crate::worker::{KeyOutput, Reply, Request, RowOutput};
+use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{
     IdentifierQuery, IdentifierStream, LakeError, LakeLimits, Model, ModelInfo, ScanPart,
-    ScanStats, Sink, SourceListing, TableFacts,
+    ScanStats, SharedPlan, SharedScan, SharedSink, SharedStats, Sink, SourceListing, TableFacts,
 };
 
 /// Batches of identifiers that are buffered.
@@ -50,9 +50,11 @@ impl Lake {
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
         let timeout = match request {
-            Request::Scan { .. } | Request::Identifiers { .. } | Request::TemplateRows { .. } => {
-                self.timeout
-            }
+            Request::Scan { .. }
+            | Request::Identifiers { .. }
+            | Request::PlanShared { .. }
+            | Request::ScanShared { .. }
+            | Request::TemplateRows { .. } => self.timeout,
             Request::Plan { .. }
             | Request::Check { .. }
             | Request::List
@@ -140,6 +142,44 @@ impl Lake {
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Plans the models of some sets of parameters as one scan; the parameters of `model` do not count. `served`
+    /// has the tables from which served versions were made, as for [`Lake::plan_scan`]. `None` if the models cannot
+    /// be one scan.
+    ///
+    /// # Errors
+    /// As [`Lake::plan_scan`].
+    pub async fn plan_shared(
+        &self,
+        model: &Model,
+        sets: Vec<Vec<(String, ParameterValue)>>,
+        served: Vec<Vec<TableFacts>>,
+    ) -> Result<Option<SharedPlan>, LakeError> {
+        check_bounds(&model.sql)?;
+        let request = Request::PlanShared { model: model.clone(), sets, served };
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
+            Reply::SharedPlan(plan) => Ok(plan.map(|plan| *plan)),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Runs one part of a scan for several models, as [`Lake::scan`].
+    ///
+    /// # Errors
+    /// As [`Lake::scan`].
+    pub async fn scan_shared(
+        &self,
+        scan: &SharedScan,
+        part: &ScanPart,
+        seed: HashSeed,
+        sink: &mut SharedSink<'_>,
+    ) -> Result<SharedStats, LakeError> {
+        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed };
+        match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
+            Reply::SharedScanned(stats) => Ok(stats),
             _ => Err(protocol_error()),
         }
     }

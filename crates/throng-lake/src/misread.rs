@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
 };
 
-use throng_statement::position;
+use throng_query::position;
 
 use crate::LakeError;
 

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
@@ -63,11 +64,25 @@ impl Engine {
         parameters: &Parameters,
         opened: &Opened,
     ) -> Result<DataFrame, LakeError> {
+        let plan = self.plan_of(sql, Some(parameters), opened).await?;
+        let planned = opened.context.execute_logical_plan(plan).await;
+        planned.map_err(|e| sql_error(sql, &e, &opened.tables))
+    }
+
+    /// The plan of a `SELECT`; without `parameters` they stay in it.
+    pub(crate) async fn plan_of(
+        &self,
+        sql: &str,
+        parameters: Option<&Parameters>,
+        opened: &Opened,
+    ) -> Result<LogicalPlan, LakeError> {
         let wrong = |e| sql_error(sql, &e, &opened.tables);
         let state = opened.context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
-        bind(sql, &mut statement, parameters)?;
+        if let Some(parameters) = parameters {
+            bind(sql, &mut statement, parameters)?;
+        }
         let mut first = None;
         let mut recased = 0;
         let plan = loop {
@@ -89,7 +104,7 @@ impl Engine {
             .with_allow_dml(false)
             .with_allow_statements(false);
         options.verify_plan(&plan).map_err(wrong)?;
-        opened.context.execute_logical_plan(plan).await.map_err(wrong)
+        Ok(plan)
     }
 }
 

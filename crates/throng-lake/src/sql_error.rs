@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use throng_files::shown_name;
+use throng_query::position;
 
 use crate::engine_failure::file_fault;
 use crate::tables::OpenTable;
-use throng_statement::position;
 
 use crate::LakeError;
 

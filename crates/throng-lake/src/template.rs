@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::array::Array;
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, Int64Type};
+use datafusion::arrow::datatypes::Field;
 use futures::StreamExt;
 use throng_spec::{ParameterValue, TemplateRows};
 
@@ -12,72 +12,12 @@ use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::session::Opened;
 use crate::sql_error::shown_column;
+use crate::tuples::Kind;
 
 /// The longest text of a value, in bytes.
 const MAX_VALUE_BYTES: usize = 1024;
 /// All values together: they are one message of the query worker, and a part of the stored spec.
 const MAX_ROWS_BYTES: usize = 16 << 20;
-
-/// How the values of a column are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Integer,
-    Decimal { scale: u8 },
-    Boolean,
-    Date,
-}
-
-impl Kind {
-    /// `None` if no parameter has values of the type.
-    fn of(data_type: &DataType) -> Option<Self> {
-        match data_type {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(Self::Text),
-            DataType::Dictionary(_, value) => Self::of(value).filter(|kind| *kind == Self::Text),
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32 => Some(Self::Integer),
-            DataType::Decimal128(digits, scale) if *digits <= 18 => {
-                u8::try_from(*scale).ok().map(|scale| Self::Decimal { scale })
-            }
-            DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => {
-                u8::try_from(*scale).ok().map(|scale| Self::Decimal { scale })
-            }
-            DataType::Boolean => Some(Self::Boolean),
-            DataType::Date32 => Some(Self::Date),
-            _ => None,
-        }
-    }
-
-    /// The column in the one type from which its values are read.
-    fn read_type(self) -> DataType {
-        match self {
-            Self::Text | Self::Date => DataType::Utf8View,
-            Self::Integer => DataType::Int64,
-            Self::Decimal { scale } => DataType::Decimal128(18, scale.cast_signed()),
-            Self::Boolean => DataType::Boolean,
-        }
-    }
-
-    /// The value of a row of such a column.
-    fn value(self, column: &ArrayRef, row: usize) -> ParameterValue {
-        match self {
-            Self::Text => ParameterValue::Text(column.as_string_view().value(row).to_owned()),
-            Self::Date => ParameterValue::Date(column.as_string_view().value(row).to_owned()),
-            Self::Integer => ParameterValue::Integer(column.as_primitive::<Int64Type>().value(row)),
-            Self::Decimal { scale } => {
-                let unscaled = column.as_primitive::<Decimal128Type>().value(row);
-                // 18 digits fit.
-                ParameterValue::Decimal { unscaled: unscaled as i64, scale }
-            }
-            Self::Boolean => ParameterValue::Boolean(column.as_boolean().value(row)),
-        }
-    }
-}
 
 impl Engine {
     /// Runs the query of a template.

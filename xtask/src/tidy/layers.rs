@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-objects",
         "throng-files",
         "throng-worker",
-        "throng-statement",
+        "throng-query",
         "throng-lake",
         "throng-templates",
         "throng-budget",

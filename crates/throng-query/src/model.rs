@@ -4,10 +4,8 @@ use serde::{Deserialize, Serialize};
 use throng_spec::{Audience, ParameterValue};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::facts::TableFacts;
-use crate::keys::KeyKind;
-use throng_statement::canonical::canonical;
-use throng_statement::rule::Rule;
+use crate::canonical::canonical;
+use crate::rule::Rule;
 
 /// A `SELECT` with a key column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,4 +77,53 @@ pub struct ModelInfo {
     /// Doubts about their files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// The kind of a key column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// Text, taken as it is.
+    Text,
+    /// Whole numbers, written in decimal.
+    Integer,
+    /// 16 bytes, written as a UUID.
+    Uuid,
+    /// Other bytes, written in hexadecimal.
+    Binary,
+}
+
+impl std::fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Uuid => "uuid",
+            Self::Binary => "binary",
+        })
+    }
+}
+
+/// A table of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// `source.table`.
+    pub name: String,
+    /// Whether it had rows; `None` if that is unknown.
+    pub has_rows: Option<bool>,
+    /// The columns that the model uses.
+    pub columns: Vec<ColumnFacts>,
+}
+
+/// A column that a model uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub of: String,
+    /// Whether the source declares its type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
 }
