@@ -7,6 +7,7 @@
 //!    them, also in processes that do not lead the refresh;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
+//!    `siblings`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
 //! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
 //!    update that does it, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
@@ -20,6 +21,7 @@
 
 mod alerts;
 mod bits;
+mod builders;
 mod cancel;
 mod cleanup;
 mod context;
@@ -42,6 +44,9 @@ mod publish;
 mod recovery;
 mod retention;
 mod schedule;
+mod shared;
+mod shared_bits;
+mod siblings;
 mod snapshots;
 mod worker;
 

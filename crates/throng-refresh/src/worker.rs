@@ -2,11 +2,13 @@
 //! Crash-safe at every step: parts are idempotent, their outputs appear whole or not at all, and
 //! one ledger update publishes.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
 use throng_spec::Audience;
 use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger};
@@ -15,8 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::RefreshError;
+use super::shared::{self, SharedBuild};
+use super::siblings::{self, Claimed, Member};
 use super::{
-    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
+    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, membership, model_of,
+    publish,
 };
 use crate::RefreshContext;
 
@@ -24,6 +29,10 @@ use crate::RefreshContext;
 /// within the time that a process has to end.
 const MAX_HALT_TRIES: u32 = 5;
 const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How often the leases of refreshes that are built together are renewed; each needs a call of the ledger.
+const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
+/// Refreshes that were built together and are published at the same time: most of it is waiting for the disk.
+const PUBLISHED_AT_ONCE: usize = 8;
 /// Tries of a refresh before it fails for good.
 const MAX_TRIES: u32 = 3;
 const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(300), ..Backoff::WORK };
@@ -77,13 +86,28 @@ impl Worker {
     /// another process leads. `false` if there is nothing to do.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
-        let now = ctx.clock.now();
-        match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
-            Some(refresh) => {
-                let span = spans::refresh(refresh.id, &refresh.audience);
-                self.process(refresh).instrument(span).await.map(|()| true)
+        let claimed = {
+            let _claiming = ctx.builders.claiming().await;
+            let now = ctx.clock.now();
+            match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
+                Some(refresh) => Some(siblings::claim(ctx, &self.holder, refresh).await),
+                None => None,
             }
+        };
+        match claimed {
+            Some(claimed) => self.process_claimed(claimed).await.map(|()| true),
             None => self.help_once().await,
+        }
+    }
+
+    /// Processes what this worker has claimed, and records how it ended.
+    pub(super) async fn process_claimed(&self, claimed: Claimed) -> Result<(), LedgerError> {
+        match claimed {
+            Claimed::One(refresh) => {
+                let span = spans::refresh(refresh.id, &refresh.audience);
+                self.process(refresh).instrument(span).await
+            }
+            Claimed::Several(members) => self.process_group(&members).await,
         }
     }
 
@@ -125,8 +149,8 @@ impl Worker {
         Ok(false)
     }
 
-    /// Processes a refresh that this worker has claimed, and records how it ended.
-    pub(super) async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
+    /// Processes a refresh by itself.
+    async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         ctx.observer.audiences_changed();
@@ -152,20 +176,157 @@ impl Worker {
                 built.unwrap_or(Err(RefreshError::Panicked))
             }
         };
-        let took = ctx.clock.now().since(now).as_secs_f64();
+        self.record(&audience, &refresh, built, now, true).await
+    }
+
+    /// Builds refreshes of one template together, and publishes each by itself.
+    async fn process_group(&self, group: &[Member]) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let (started, progress) = (ctx.clock.now(), execute::Progress::default());
+        let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
+        tracing::info!(refreshes = group.len(), "building the audiences of a template in one scan");
+        ctx.observer.audiences_changed();
+        let limit = u64::from(ctx.spec.load().node.query_timeout_secs);
+        let building = AssertUnwindSafe(shared::build(ctx, group, &progress)).catch_unwind();
+        let built = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return self.halt_all(group).await,
+            built = building => built.unwrap_or(Err(RefreshError::Panicked)),
+            never = self.renew_all(group, &ended, &progress) => match never {},
+            () = tokio::time::sleep(Duration::from_secs(limit)) => Err(RefreshError::Timeout(limit)),
+        };
+        let built = match built {
+            Ok(Some(built)) => built,
+            Ok(None) => {
+                group.iter().for_each(|member| siblings::build_alone(ctx, &member.audience));
+                return self.halt_all(group).await;
+            }
+            Err(error) => {
+                for Member { audience, refresh } in group {
+                    self.failed(refresh, Some(audience), &error).await?;
+                    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
+                }
+                return Ok(());
+            }
+        };
+        metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(built.rows_read());
+        let publish_one = |at: usize| self.publish_member(group, at, &built, &ended, started);
+        let publishing = async {
+            // The first one last: the bitmaps of all are in its folder, which is removed with it.
+            let others = futures::stream::iter(1..group.len()).map(publish_one);
+            others.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await?;
+            publish_one(0).await
+        };
+        let published = tokio::select! {
+            published = publishing => published,
+            never = self.renew_all(group, &ended, &progress) => match never {},
+        };
+        if ctx.serves_membership
+            && let Err(error) = membership::reload_membership(ctx).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "failed to load published snapshots of a template");
+        }
+        ctx.observer.audiences_changed();
+        published
+    }
+
+    /// Publishes one of the refreshes that were built together.
+    async fn publish_member(
+        &self,
+        group: &[Member],
+        at: usize,
+        built: &SharedBuild,
+        ended: &[AtomicBool],
+        started: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (Some(member), Some(ended)) = (group.get(at), ended.get(at)) else { return Ok(()) };
+        let Member { audience, refresh } = member;
+        if self.shutdown.is_cancelled() {
+            return self.halt(refresh).await;
+        }
+        let spec = self.ctx.spec.load_full();
+        let published = match declared(&spec, &audience.name) {
+            None => Err(RefreshError::NotDeclared(audience.name.clone())),
+            Some(current) if model_of(current) != model_of(audience) => {
+                Err(RefreshError::Superseded)
+            }
+            Some(current) => {
+                let output = built.output(at, member);
+                let publishing =
+                    publish::publish(&self.ctx, current, refresh, &self.holder, output);
+                let published = AssertUnwindSafe(publishing).catch_unwind().await;
+                published.unwrap_or(Err(RefreshError::Panicked))
+            }
+        };
+        ended.store(true, Ordering::Relaxed);
+        self.record(audience, refresh, published, started, false).await
+    }
+
+    async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {
+        for member in group {
+            self.halt(&member.refresh).await?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases of all refreshes that have not ended. Never returns: one that was lost is found by its
+    /// publishing.
+    async fn renew_all(
+        &self,
+        group: &[Member],
+        ended: &[AtomicBool],
+        progress: &execute::Progress,
+    ) -> Infallible {
+        let ctx = &self.ctx;
+        loop {
+            tokio::time::sleep(ctx.poll_delay(GROUP_HEARTBEAT_INTERVAL)).await;
+            let execute::RowCounts { read, null_keys, expected } = progress.counts();
+            for (member, ended) in group.iter().zip(ended) {
+                if ended.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let (id, until) = (member.refresh.id, ctx.clock.now().plus(LEASE));
+                let renewed = ctx
+                    .ledger
+                    .record_refresh_progress(id, &self.holder, until, read, null_keys, expected)
+                    .await;
+                if let Err(error) = renewed {
+                    tracing::debug!(
+                        refresh = %id,
+                        error = &error as &dyn std::error::Error,
+                        "failed to renew the lease of a refresh of a template"
+                    );
+                }
+            }
+            ctx.observer.audiences_changed();
+        }
+    }
+
+    /// Records how a refresh ended that began at `started`; `reloads`: see [`publish::follow_up`].
+    async fn record(
+        &self,
+        audience: &Audience,
+        refresh: &Refresh,
+        built: Result<publish::PublishOutcome, RefreshError>,
+        started: Timestamp,
+        reloads: bool,
+    ) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let took = ctx.clock.now().since(started).as_secs_f64();
         let outcome = match built {
             Ok(outcome) => {
-                publish::follow_up(ctx, &audience, &refresh, &outcome).await;
+                publish::follow_up(ctx, audience, refresh, &outcome, reloads).await;
                 if outcome.held.is_some() { "held" } else { "published" }
             }
             // Nothing is recorded: whoever holds the refresh now records how it ends.
             Err(error) if error.lease_lost() => "lost",
             Err(error @ RefreshError::Superseded) => {
-                self.failed(&refresh, Some(&audience), &error).await?;
+                self.failed(refresh, Some(audience), &error).await?;
                 "superseded"
             }
             Err(error) => {
-                self.failed(&refresh, Some(&audience), &error).await?;
+                self.failed(refresh, Some(audience), &error).await?;
                 "failed"
             }
         };
