@@ -198,7 +198,9 @@ impl Worker {
         let built = match built {
             Ok(Some(built)) => built,
             Ok(None) => {
-                group.iter().for_each(|member| siblings::build_alone(ctx, &member.audience));
+                if let Some(first) = group.first() {
+                    siblings::build_alone(ctx, &first.audience);
+                }
                 return self.halt_all(group).await;
             }
             Err(error) => {
@@ -224,8 +226,10 @@ impl Worker {
         if ctx.serves_membership
             && let Err(error) = membership::reload_membership(ctx).await
         {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "failed to load published snapshots of a template");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to load the published snapshots of a template"
+            );
         }
         ctx.observer.audiences_changed();
         published

@@ -9,6 +9,7 @@ mod headers;
 mod keys;
 mod limits;
 mod scans;
+mod shared;
 mod spellings;
 mod tables;
 mod templates;

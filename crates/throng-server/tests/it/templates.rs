@@ -123,3 +123,36 @@ async fn rows_become_audiences_and_are_held_when_they_vanish() {
     assert!(problem["message"].as_str().unwrap().contains("shop.regions"), "{problem}");
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_audiences_of_a_template_have_the_members_of_their_rows() {
+    const COUNT: u64 = 120;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    let rows: Vec<String> = (0..COUNT).map(|n| format!("r{n},R{n}")).collect();
+    regions(dir, &rows.iter().map(String::as_str).collect::<Vec<_>>());
+    // The region of number n has the users 0 to n.
+    let orders: String =
+        (0..COUNT).flat_map(|n| (0..=n).map(move |user| format!("c{user},R{n}\n"))).collect();
+    write(&dir.join("data/orders.csv"), &format!("customer,region\n{orders}"));
+    let clock = noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    let names: Vec<(String, u64)> = (0..COUNT).map(|n| (format!("r{n}-buyers"), n + 1)).collect();
+    let expected: Vec<(&str, u64)> =
+        names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    built(&client, &expected).await;
+    let last = format!("c{}", COUNT - 1);
+    until("the last user is served", async || {
+        let found = client.get(&format!("/v1/users/{last}/audiences")).await;
+        found["audiences"] == json!([format!("r{}-buyers", COUNT - 1)])
+    })
+    .await;
+    let one = client.get("/v1/audiences/r9-buyers").await;
+    assert_eq!(one["current"]["rows_read"], json!(10), "{one}");
+    node.shutdown().await;
+}
