@@ -190,7 +190,7 @@ impl Engine {
         let opened = &planned.opened;
         // Some places of a statement take no parameter: such a model is scanned by itself.
         let Ok(unbound) = self.plan_of(&model.sql, None, opened).await else { return Ok(None) };
-        let bound = self.plan_of(&model.sql, Some(&model.parameters), opened).await?;
+        let bound = self.plan_of(&model.sql, Some(model.parameters.as_slice()), opened).await?;
         let key = &planned.info.key_column;
         Ok(rows(without_distinct_and_order(unbound), bound, key, &model.parameters, opened))
     }
@@ -214,7 +214,8 @@ impl Engine {
             let rule = match known.get(&thresholds).copied() {
                 Some(rule) => rule,
                 None => {
-                    let bound = self.plan_of(&model.sql, Some(set), &planned.opened).await?;
+                    let bound =
+                        self.plan_of(&model.sql, Some(set.as_slice()), &planned.opened).await?;
                     let Some(found) = decomposed(bound, &planned.info.key_column) else {
                         return Ok(None);
                     };

@@ -75,7 +75,7 @@ fn refused(message: String, help: impl Into<String>) -> LakeError {
 
 fn null(column: &str) -> LakeError {
     let help = format!("leave such rows out: WHERE {column} IS NOT NULL");
-    refused(format!("the column {column} is NULL in a row, which is no value of a parameter"), help)
+    refused(format!("the column {column} is NULL in a row, and no parameter is NULL"), help)
 }
 
 fn kind(field: &Field, opened: &Opened) -> Result<Kind, LakeError> {

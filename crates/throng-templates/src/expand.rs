@@ -113,7 +113,7 @@ impl<'a, T: Template> Kind<'a, T> {
     }
 
     fn of_template<'s>(&'s self, template: &'s T) -> impl Iterator<Item = &'s T::Object> {
-        self.before.iter().filter(|object| {
+        self.before.iter().filter(move |object| {
             T::made_from(object).is_some_and(|made_from| made_from.template == *template.name())
         })
     }

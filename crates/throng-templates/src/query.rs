@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use throng_lake::{Lake, LakeError};
 use throng_spec::{AudienceTemplate, ForEach, Pattern, Problem, Spec, SyncTemplate};
 
-use crate::expand::{self, Expanded, Rows};
+use crate::expand::{Expanded, Rows, expand as expand_rows};
 
 /// Which queries are run.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ pub async fn expand(
     if !problems.is_empty() {
         return Err(ExpandError::Problems(problems));
     }
-    expand::expand(spec, before, &audiences, &syncs).map_err(ExpandError::Problems)
+    expand_rows(spec, before, &audiences, &syncs).map_err(ExpandError::Problems)
 }
 
 fn keeps(queries: Queries<'_>, name: &Pattern, is_same: bool) -> bool {

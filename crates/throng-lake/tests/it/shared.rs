@@ -125,7 +125,7 @@ async fn every_model_has_the_members_of_its_own_scan() {
         let plan = lake.plan_shared(&model(sql), sets(), Vec::new()).await.unwrap().expect(sql);
         assert_eq!((plan.scan.groups(), plan.parts.len()), (groups, parts), "{sql}");
         let mut rows = vec![UserRows::new(); groups];
-        let (mut read, mut null_keys) = (vec![0; groups], vec![0; groups]);
+        let (mut read, mut null_keys) = (vec![0_u64; groups], vec![0_u64; groups]);
         for part in &plan.parts {
             let mut sink = |batch: SharedBatch| {
                 for (at, hash) in batch.hashes.iter().enumerate() {
@@ -135,10 +135,8 @@ async fn every_model_has_the_members_of_its_own_scan() {
                 Ok(())
             };
             let stats = lake.scan_shared(&plan.scan, part, SEED, &mut sink).await.unwrap();
-            for group in 0..groups {
-                read[group] += stats.rows_read[group];
-                null_keys[group] += stats.null_keys[group];
-            }
+            read.iter_mut().zip(stats.rows_read).for_each(|(all, rows)| *all += rows);
+            null_keys.iter_mut().zip(stats.null_keys).for_each(|(all, rows)| *all += rows);
         }
         let mut found = 0;
         for (at, set) in sets().iter().enumerate() {
