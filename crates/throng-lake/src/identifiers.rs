@@ -46,7 +46,7 @@ impl Engine {
         columns: &[String],
     ) -> Result<(), LakeError> {
         self.identifier_columns(sql, key, columns).await?;
-        self.sample(sql).await
+        self.sample(sql, &[]).await
     }
 
     async fn identifier_columns(
@@ -55,7 +55,7 @@ impl Engine {
         key: &str,
         columns: &[String],
     ) -> Result<Columns, LakeError> {
-        let (frame, opened) = self.select(sql, None).await?;
+        let (frame, opened) = self.select(sql, &[], None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
         let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
         let place = |wanted: &str| {

@@ -18,19 +18,8 @@ use crate::session::{Opened, Session, SessionSource};
 /// before: snapshots of earlier versions are then made again.
 const FORMAT: u32 = 1;
 
-/// What a snapshot was made of.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inputs {
-    /// 32 hexadecimal digits that change when a file is added, removed, replaced or written, and
-    /// when the source declares other types.
-    pub fingerprint: String,
-    /// The model has another result at another time, or each time, over the same files.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub time_dependent: bool,
-}
-
 /// A query whose files are inspected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InputQuery {
     /// The SQL of a model.
     pub sql: String,
@@ -42,7 +31,7 @@ pub struct InputQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InputState {
-    /// They can be read; see [`Inputs::fingerprint`].
+    /// They can be read; see [`Inputs::fingerprint`](crate::Inputs::fingerprint).
     Ready(String),
     /// The success file is missing or older than a file, for this reason.
     Incomplete(String),
@@ -143,12 +132,16 @@ impl Session {
 type Listed = HashMap<usize, Result<Folder, String>>;
 
 impl Engine {
-    /// The states of the files of some queries. Each source is listed once.
+    /// The states of the files of some queries. Each source is listed once, and queries that are the same, as those
+    /// of a template, are inspected once.
     pub(crate) fn input_states(&self, queries: &[InputQuery]) -> Vec<InputState> {
-        let mut listed = Listed::new();
+        let (mut listed, mut known) = (Listed::new(), HashMap::new());
         let states = queries.iter().map(|query| {
-            let state = self.input_state(query, &mut listed);
-            state.unwrap_or_else(InputState::Refused)
+            let inspect = || {
+                let state = self.input_state(query, &mut listed);
+                state.unwrap_or_else(InputState::Refused)
+            };
+            known.entry(query).or_insert_with(inspect).clone()
         });
         states.collect()
     }

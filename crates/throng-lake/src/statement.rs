@@ -1,7 +1,8 @@
 //! Limits of a statement, checked before it is parsed. Pure.
 
+use throng_query::canonical::{comment, quoted};
+
 use crate::LakeError;
-use crate::canonical::{comment, quoted};
 
 /// The longest statement, in bytes; as `throng_spec::MAX_SQL_BYTES`.
 pub(crate) const MAX_BYTES: usize = 256 << 10;

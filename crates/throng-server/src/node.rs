@@ -19,7 +19,7 @@ use throng_access::{
 };
 use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
-use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
+use throng_apply::{RunningSpec, SpecApplier, expand_at_start, load_applied, open_gate, open_lake};
 use throng_backends::{
     BackendConfig, Backends, DataDirLock, DataDirectory, Recovery, Stamps, check_log_partitions,
     create_data_dir, probe_writes,
@@ -352,6 +352,9 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
+    } else {
+        let (dir, worker) = (&config.data_dir, &config.query_worker);
+        expand_at_start(&*backends.ledger, dir, worker, &mut config.spec).await?;
     }
     let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
     let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;

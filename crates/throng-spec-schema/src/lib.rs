@@ -4,6 +4,7 @@
 mod destination;
 mod source;
 mod store;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,7 @@ use throng_schema::RawSchema;
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
+pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -74,6 +76,9 @@ pub struct RawAudience {
     /// How many published snapshots are kept (10).
     #[schemars(range(min = 1, max = 1000))]
     pub keep_snapshots: Option<u32>,
+    /// Makes one audience for every row of a query; `name` and `description` have its columns in braces, `sql` has
+    /// them as `$column`.
+    pub for_each: Option<RawForEach>,
 }
 
 /// When an audience is refreshed.
@@ -143,6 +148,9 @@ pub struct RawSync {
     pub adopt: Option<RawAdopt>,
     /// What happens to the platform's audience when the sync is removed from the spec (keep).
     pub on_remove: Option<RawOnRemove>,
+    /// Makes one sync for every row of a query; `name`, `audience`, `destination` and `platform_name` have its
+    /// columns in braces.
+    pub for_each: Option<RawForEach>,
 }
 
 /// What happens if the platform has an audience of the name that the sync did not create.

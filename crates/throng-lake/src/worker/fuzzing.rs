@@ -3,12 +3,14 @@
 //! tests below over mutants of the seeds.
 
 use throng_model::UserHash;
+use throng_query::keys::{
+    KEYS, KeyBatch, SHARED, SharedBatch, read_keys, read_shared, shared, write_keys,
+};
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
 use throng_worker::{Confinement, Setup};
 
-use super::protocol::{self, Failure, KEYS, ROWS, Reply, Request};
-use crate::KeyBatch;
+use super::protocol::{self, Failure, ROWS, Reply, Request};
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -26,9 +28,15 @@ pub fn pipe_frame(bytes: &[u8]) {
             let _ = frame::message::<Reply>(payload);
         }
         KEYS => {
-            if let Ok(batch) = protocol::read_keys(payload) {
+            if let Ok(batch) = read_keys(payload) {
                 let words = batch.hashes.len() + batch.values.map_or(0, |values| values.len());
                 assert_eq!(24 + words * 8, payload.len());
+            }
+        }
+        SHARED => {
+            if let Ok(batch) = read_shared(payload) {
+                let words = batch.hashes.len() + batch.values.len();
+                assert_eq!(8 + words * 8 + batch.groups.len() * 4, payload.len());
             }
         }
         ROWS => {
@@ -61,7 +69,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         let hashes = (0..5).map(|n| UserHash(n * 3)).collect();
         let mut out = Vec::new();
         let batch = KeyBatch { rows: 7, hashes, values, null_keys: 2 };
-        protocol::write_keys(&mut out, &batch).map(|()| out)
+        write_keys(&mut out, &batch).map(|()| out)
     };
     [
         frame::control(&setup),
@@ -70,6 +78,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         frame::control(&Reply::Failed(failure)),
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
+        shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
         protocol::rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]
     .into_iter()
