@@ -1,5 +1,7 @@
 //! The checked spec: names are valid, references exist, numbers are within their limits.
 
+mod template;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -11,9 +13,11 @@ use throng_model::{
 use throng_schema::Schema;
 
 use crate::{
-    AudienceTemplate, ColumnType, HostPort, MadeFrom, NodeSettings, NotAHost, ParameterValue,
-    Schedule, SecretRef, ServingStore, SourceTrigger, SyncTemplate, WarehouseSource,
+    ColumnType, HostPort, NodeSettings, NotAHost, ParameterValue, Schedule, SecretRef,
+    ServingStore, SourceTrigger, WarehouseSource,
 };
+
+pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
 
 /// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
 /// contains secrets as references only. Deserializing that form runs the checks again, so that

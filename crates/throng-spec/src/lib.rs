@@ -16,13 +16,13 @@ mod read;
 mod recheck;
 mod secret;
 mod stores;
-mod template;
 mod transport;
 mod warehouse;
 
 pub use checked::{
-    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
-    Location, MetaSettings, OnRemove, Platform, Prediction, Pricing, Source, Spec, Sync,
+    AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
+    ForEach, Guard, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom, MetaSettings, OnRemove,
+    Platform, Prediction, Pricing, Source, Spec, Sync, SyncTemplate,
 };
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use host::{HostPort, NotAHost};
@@ -38,7 +38,6 @@ pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limi
 pub use recheck::InvalidSpec;
 pub use secret::{Environment, SecretError, SecretRef};
 pub use stores::{RedisSettings, ServingStore, StoreEngine};
-pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
 pub use throng_model::{
     ColumnType, NotAColumnType, NotAPattern, ParameterValue, Pattern, Schedule, ScheduleError,
     SourceTrigger, TemplateRows, WhenRemoved,

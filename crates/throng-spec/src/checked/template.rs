@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use throng_model::{ParameterValue, Pattern, WhenRemoved};
 
-use crate::{Audience, Location, Schedule, Sync};
+use super::{Audience, Location, Sync};
+use crate::Schedule;
 
 /// The most rows that a template may have; 10,000 unless set.
 pub const MAX_TEMPLATE_ROWS: u32 = 100_000;
