@@ -31,9 +31,6 @@ pub struct IdentifierQuery {
     pub hasher: serde_json::Value,
 }
 
-/// A user, and the hasher's output for a row of that user.
-pub type HashedRow = (UserHash, Box<[u8]>);
-
 /// Batches of rows, in no order. Dropping it kills the query.
 pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
 

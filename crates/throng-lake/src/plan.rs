@@ -5,7 +5,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
-use throng_query::model::{Inputs, KeyKind, Model, ModelInfo, Shape};
+use throng_query::inputs::Inputs;
+use throng_query::model::{KeyKind, Model, ModelInfo, Shape};
 use throng_query::rule::Rule;
 
 use crate::amount::NumberKind;

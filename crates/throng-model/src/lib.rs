@@ -9,6 +9,7 @@ mod column;
 mod declared;
 mod edit_distance;
 mod entropy;
+mod host;
 mod ids;
 mod key;
 mod money;
@@ -22,6 +23,7 @@ mod secret;
 mod storage;
 mod template;
 mod time;
+mod transport;
 
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
@@ -29,6 +31,7 @@ pub use column::{ColumnType, NotAColumnType};
 pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
     NameError, RefreshId, SchemaName, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
@@ -45,3 +48,4 @@ pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
 pub use storage::StorageProblem;
 pub use template::{NotAPattern, ParameterValue, Pattern, TemplateRows, WhenRemoved};
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};
+pub use transport::{host_of, is_loopback_host, is_plain_remote};

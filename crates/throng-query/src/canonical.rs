@@ -57,6 +57,26 @@ pub fn comment(text: &str) -> usize {
     text.len()
 }
 
+/// How deep parentheses are nested, outside of quotes and comments.
+pub fn depth(sql: &str) -> usize {
+    let (mut rest, mut open, mut deepest) = (sql, 0_usize, 0);
+    while let Some(next) = rest.chars().next() {
+        let length = match next {
+            '\'' | '"' | '`' => quoted(rest, next),
+            _ if rest.starts_with("--") || rest.starts_with("/*") => comment(rest),
+            _ => next.len_utf8(),
+        };
+        match next {
+            '(' | '[' => open += 1,
+            ')' | ']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+        rest = &rest[length..];
+    }
+    deepest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

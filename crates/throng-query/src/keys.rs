@@ -1,7 +1,9 @@
-//! The keys of scans, and the frames in which they go from a query worker to the node. Pure except for writing.
+//! The keys of scans and the rows of identifiers, and the frames in which they go from a query worker to the node.
+//! Pure except for writing.
 //!
 //! ```text
 //! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
+//! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! kind 4, shared:  hashes u32 | with values u32 | hashes | values | groups, each u32
 //! ```
 
@@ -13,6 +15,8 @@ use throng_worker::frame::{frame, invalid};
 
 /// The kind of frames with keys.
 pub const KEYS: u8 = 2;
+/// The kind of frames with rows of identifiers.
+pub const ROWS: u8 = 3;
 /// The kind of frames with keys of a scan for several models.
 pub const SHARED: u8 = 4;
 /// Keys in one frame, at most.
@@ -31,6 +35,9 @@ pub struct KeyBatch {
     /// Rows whose key was NULL.
     pub null_keys: u64,
 }
+
+/// A user, and the hasher's output for a row of that user.
+pub type HashedRow = (UserHash, Box<[u8]>);
 
 /// What a scan read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +163,38 @@ pub fn read_shared(payload: &[u8]) -> io::Result<SharedBatch> {
     })
 }
 
+/// Rows of identifiers as a frame.
+///
+/// # Errors
+/// If they do not fit one frame.
+pub fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
+    frame(ROWS, |bytes| {
+        for (user, hashed) in rows {
+            bytes.extend_from_slice(&user.0.to_le_bytes());
+            bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(hashed);
+        }
+    })
+}
+
+/// The rows of such a frame.
+///
+/// # Errors
+/// If the payload is not one.
+pub fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
+    let truncated = || invalid("a frame of rows is truncated");
+    let mut rows = Vec::new();
+    while !payload.is_empty() {
+        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(truncated)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
+        rows.push((UserHash(u64::from_le_bytes(*user)), hashed.into()));
+        payload = rest;
+    }
+    Ok(rows)
+}
+
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     bytes.chunks_exact(8).map(|chunk| {
         let mut word = [0; 8];
@@ -227,5 +266,17 @@ mod tests {
         let mut wrong_count = vec![0; 24];
         wrong_count[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(read_keys(&wrong_count).is_err());
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let written: Vec<HashedRow> =
+            vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
+        let frame = rows(&written).unwrap();
+        let (kind, bytes) = payload(&frame);
+        assert_eq!(kind, ROWS);
+        assert_eq!(read_rows(bytes).unwrap(), written);
+        assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
+        assert!(read_rows(&[]).unwrap().is_empty());
     }
 }

@@ -5,6 +5,7 @@ use throng_spec::{Audience, ParameterValue};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::canonical::canonical;
+use crate::inputs::Inputs;
 use crate::rule::Rule;
 
 /// A `SELECT` with a key column.
@@ -89,17 +90,6 @@ pub struct ModelInfo {
     /// Doubts about their files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-}
-
-/// What a snapshot was made of.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inputs {
-    /// 32 hexadecimal digits that change when a file is added, removed, replaced or written, and
-    /// when the source declares other types.
-    pub fingerprint: String,
-    /// The model has another result at another time, or each time, over the same files.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub time_dependent: bool,
 }
 
 /// The kind of a key column.

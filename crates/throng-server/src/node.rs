@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Guard, PageRoutes};
 use crate::changes::SpecChanges;
 use crate::metrics::{Collector, MetricSources};
-use crate::reporters::{BackendProblems, CertificateProblems};
+use crate::reporters::CertificateProblems;
 use crate::roles::refresh::NodeObserver;
 use crate::{Health, NodeContext, ProblemClass, roles};
 
@@ -188,7 +188,7 @@ impl Node {
         }
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, share, &work);
-        roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
+        roles.push(role_loops::watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(probe_writes(role_loops::probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let sighup = Certificates::sighup();
@@ -585,22 +585,4 @@ fn start_roles(
         running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));
     }
     running
-}
-
-/// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
-/// memory, and `/readyz` reports that it should get no requests.
-fn watch_data_directory(
-    ctx: &Arc<NodeContext>,
-    opened: DataDirectory,
-    work: CancellationToken,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    let ctx = Arc::clone(ctx);
-    tokio::spawn(async move {
-        let reporter = BackendProblems(Arc::clone(&ctx.health));
-        opened.watch(&reporter, &ctx.data_directory_lost, &stop).await;
-        if ctx.data_directory_lost.is_cancelled() {
-            work.cancel();
-        }
-    })
 }

@@ -1,6 +1,7 @@
 //! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
+mod alert;
 mod destination;
 mod source;
 mod store;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use throng_schema::RawSchema;
 
+pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
@@ -471,42 +473,6 @@ pub struct RawConnections {
     /// From one IPv4 address or one /64 network of IPv6, except this machine's own (2,048).
     #[schemars(range(min = 1, max = 1000000))]
     pub per_address: Option<u32>,
-}
-
-/// A receiver of alerts.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawAlertReceiver {
-    /// A server that accepts signed HTTP POST requests.
-    pub webhook: RawWebhook,
-}
-
-/// A server that alerts are sent to.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawWebhook {
-    /// `https://…`, or `http://…` on this machine.
-    pub url: String,
-    /// `env:NAME` or `file:PATH` of the secret that requests are signed with.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub secret: String,
-    /// Its name in the ledger, in metrics and in messages (the host of the URL).
-    pub name: Option<String>,
-    /// The lowest severity of alerts that it receives (warning).
-    pub min_severity: Option<RawAlertSeverity>,
-    /// How long an event that it does not accept is retried, in hours (24).
-    #[schemars(range(min = 1, max = 168))]
-    pub retry_hours: Option<u32>,
-}
-
-/// The severity of an alert.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RawAlertSeverity {
-    /// Something waits for a person's decision.
-    Warning,
-    /// Something does not work.
-    Critical,
 }
 
 /// How the process runs.

@@ -7,7 +7,6 @@ mod checked;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod host;
 mod limits;
 mod node;
 mod plan;
@@ -16,7 +15,6 @@ mod read;
 mod recheck;
 mod secret;
 mod stores;
-mod transport;
 mod warehouse;
 
 pub use checked::{
@@ -25,7 +23,6 @@ pub use checked::{
     Platform, Prediction, Pricing, Source, Spec, Sync, SyncTemplate,
 };
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
-pub use host::{HostPort, NotAHost};
 pub use limits::{Limits, SpecOrigin};
 pub use node::{
     BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
@@ -39,9 +36,9 @@ pub use recheck::InvalidSpec;
 pub use secret::{Environment, SecretError, SecretRef};
 pub use stores::{RedisSettings, ServingStore, StoreEngine};
 pub use throng_model::{
-    ColumnType, NotAColumnType, NotAPattern, ParameterValue, Pattern, Schedule, ScheduleError,
-    SourceTrigger, TemplateRows, WhenRemoved,
+    ColumnType, HostPort, NotAColumnType, NotAHost, NotAPattern, ParameterValue, Pattern, Schedule,
+    ScheduleError, SourceTrigger, TemplateRows, WhenRemoved, host_of, is_loopback_host,
+    is_plain_remote,
 };
 pub use throng_spec_schema::{self as raw, json_schema};
-pub use transport::{host_of, is_loopback_host, is_plain_remote};
 pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};

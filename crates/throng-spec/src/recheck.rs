@@ -10,13 +10,12 @@ use throng_schema::Schema;
 
 use crate::read::{IDENTIFIER_KEYS, one_query};
 use crate::stores::MAX_WRITES;
-use crate::transport::is_plain_remote;
 use crate::warehouse::is_plain_name;
 use crate::{
     AdGroup, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder, ForEach,
     HostPort, MAX_TEMPLATE_ROWS, MetaSettings, NodeSettings, ObjectKind, Platform, Schedule,
     ServingStore, Source, SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings,
-    WarehouseSource,
+    WarehouseSource, is_plain_remote,
 };
 
 /// A spec in its JSON form does not pass the checks.

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
-use throng_query::keys::{shared, write_keys};
+use throng_query::keys::{rows, shared, write_keys};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
-use super::protocol::{Reply, Request, rows};
+use super::protocol::{Reply, Request};
 use crate::engine::Engine;
 use crate::session::EngineLimits;
 use crate::{HashedRow, Hashers, KeyBatch, LakeError, SharedBatch};

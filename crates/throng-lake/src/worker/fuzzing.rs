@@ -4,13 +4,14 @@
 
 use throng_model::UserHash;
 use throng_query::keys::{
-    KEYS, KeyBatch, SHARED, SharedBatch, read_keys, read_shared, shared, write_keys,
+    KEYS, KeyBatch, ROWS, SHARED, SharedBatch, read_keys, read_rows, read_shared, rows, shared,
+    write_keys,
 };
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
 use throng_worker::{Confinement, Setup};
 
-use super::protocol::{self, Failure, ROWS, Reply, Request};
+use super::protocol::{Failure, Reply, Request};
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -40,7 +41,7 @@ pub fn pipe_frame(bytes: &[u8]) {
             }
         }
         ROWS => {
-            if let Ok(rows) = protocol::read_rows(payload) {
+            if let Ok(rows) = read_rows(payload) {
                 let bytes: usize = rows.iter().map(|(_, hashed)| 12 + hashed.len()).sum();
                 assert_eq!(bytes, payload.len());
             }
@@ -79,7 +80,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
         shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
-        protocol::rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
+        rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]
     .into_iter()
     .map(|frame| frame.expect("a frame in memory"))

@@ -1,11 +1,10 @@
 //! What receives the keys and rows of a scan or an identifier query.
 
 use async_trait::async_trait;
-use throng_query::keys::{KEYS, SHARED, read_keys, read_shared};
+use throng_query::keys::{KEYS, ROWS, SHARED, read_keys, read_rows, read_shared};
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
 
-use super::protocol::{ROWS, read_rows};
 use crate::{HashedRow, LakeError, SharedSink, Sink};
 
 /// Passes the keys of a scan to its sink.

@@ -1,32 +1,20 @@
-//! The messages between a node and a query worker, and the data frames of their answers. Pure except
-//! for writing.
-//!
-//! ```text
-//! kind 1, control: JSON ([`Request`], [`Reply`])                (numbers are little-endian)
-//! kind 2, keys:    see throng_query::keys
-//! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
-//! kind 4, shared:  see throng_query::keys
-//! ```
+//! The messages between a node and a query worker: frames of kind 1, with [`Request`] or [`Reply`] as JSON. The
+//! data frames of their answers are those of [`throng_query::keys`]. Pure.
 
-use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use throng_files::FileError;
-use throng_model::{HashSeed, UserHash};
+use throng_model::HashSeed;
 use throng_query::position::Position;
 use throng_spec::{ParameterValue, TemplateRows};
 use throng_worker::SystemError;
-use throng_worker::frame::{frame, invalid};
 
 use crate::engine_failure::EngineFailure;
 use crate::{
-    HashedRow, IdentifierQuery, InputQuery, InputState, LakeError, Model, ModelInfo, ScanPart,
-    ScanStats, SharedPlan, SharedScan, SharedStats, SourceListing, TableFacts,
+    IdentifierQuery, InputQuery, InputState, LakeError, Model, ModelInfo, ScanPart, ScanStats,
+    SharedPlan, SharedScan, SharedStats, SourceListing, TableFacts,
 };
-
-/// The kind of frames with rows of identifiers.
-pub(super) const ROWS: u8 = 3;
 
 /// A request to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,55 +140,5 @@ impl From<Failure> for LakeError {
             Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),
         }
-    }
-}
-
-/// Rows of identifiers as a frame.
-pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
-    frame(ROWS, |bytes| {
-        for (user, hashed) in rows {
-            bytes.extend_from_slice(&user.0.to_le_bytes());
-            bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(hashed);
-        }
-    })
-}
-
-/// The rows of a frame.
-pub(super) fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
-    let truncated = || invalid("a frame of rows is truncated");
-    let mut rows = Vec::new();
-    while !payload.is_empty() {
-        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(truncated)?;
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        rows.push((UserHash(u64::from_le_bytes(*user)), hashed.into()));
-        payload = rest;
-    }
-    Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use throng_worker::frame::{HEAD, head};
-
-    use super::*;
-
-    fn payload(frame: &[u8]) -> (u8, &[u8]) {
-        let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
-        (kind, &frame[HEAD..HEAD + length])
-    }
-
-    #[test]
-    fn rows_are_read_as_they_were_written() {
-        let written: Vec<HashedRow> =
-            vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
-        let frame = rows(&written).unwrap();
-        let (kind, bytes) = payload(&frame);
-        assert_eq!(kind, ROWS);
-        assert_eq!(read_rows(bytes).unwrap(), written);
-        assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
-        assert!(read_rows(&[]).unwrap().is_empty());
     }
 }
