@@ -187,8 +187,10 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare!(Source, warehouses);
     compare!(Schema, schemas);
     compare!(Audience, audiences);
+    compare!(Audience, audience_templates);
     compare!(Destination, destinations);
     compare!(Sync, syncs);
+    compare!(Sync, sync_templates);
     compare!(ServingStore, serving_stores);
     compare!(Advertiser, advertisers);
     compare!(Campaign, campaigns);

@@ -16,6 +16,7 @@ mod sql;
 mod stores;
 mod suggest;
 mod targets;
+mod templates;
 mod transport;
 mod tree;
 mod warehouse;
@@ -106,6 +107,8 @@ impl Default for Reader {
             campaigns: Vec::new(),
             ad_groups: Vec::new(),
             node: NodeSettings::default(),
+            audience_templates: Vec::new(),
+            sync_templates: Vec::new(),
         };
         Self {
             spec,

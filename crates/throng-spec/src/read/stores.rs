@@ -5,8 +5,7 @@ use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 use super::Reader;
 use super::fields::{At, Fields, text_of};
 use crate::stores::MAX_WRITES;
-use crate::transport::{host_of, is_loopback_host};
-use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine};
+use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine, host_of, is_loopback_host};
 
 /// The longest prefix of keys, in bytes.
 const MAX_PREFIX: usize = 64;
