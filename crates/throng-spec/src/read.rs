@@ -12,7 +12,6 @@ mod node;
 mod objects;
 mod references;
 mod schemas;
-mod sql;
 mod stores;
 mod suggest;
 mod targets;
@@ -26,9 +25,6 @@ use std::path::{Path, PathBuf};
 use throng_model::SourceName;
 
 pub use limits::{check_limits, default_limits_file};
-pub use sql::MAX_SQL_BYTES;
-pub(crate) use sql::one_query;
-pub use targets::IDENTIFIER_KEYS;
 
 use crate::files::{SpecFile, SpecFiles, read_files};
 use crate::{NodeSettings, Problem, Spec, SpecOrigin};

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-telemetry",
         "throng-schema",
         "throng-spec-schema",
+        "throng-spec-types",
         "throng-spec",
         "throng-membership",
         "throng-feed",

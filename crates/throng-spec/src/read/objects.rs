@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use throng_model::TimeZoneName;
+use throng_spec_types::{SqlFault, one_query};
 
 use super::Reader;
 use super::fields::{At, Fields, text_of};
 use super::references::placeholder_name;
-use super::sql::{self, SqlFault};
 use super::templates::Template;
 use super::tree::{Node, Value};
 use crate::{
-    Audience, AudienceTemplate, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError,
-    Source, SourceTrigger,
+    Audience, AudienceTemplate, ColumnType, Guard, Location, MAX_SQL_BYTES, ObjectKind, Schedule,
+    ScheduleError, Source, SourceTrigger,
 };
 
 /// Columns of a source with declared types.
@@ -175,7 +175,7 @@ impl Reader {
             self.problem(at, message, Some(help));
             return (String::new(), nowhere);
         };
-        let (message, help) = match sql::one_query(text) {
+        let (message, help) = match one_query(text) {
             Ok(query) => {
                 return (query.to_owned(), Location { line: *first_line, ..nowhere });
             }
@@ -187,7 +187,7 @@ impl Reader {
                 "keep one SELECT; use WITH for steps in between",
             ),
             Err(SqlFault::TooLong) => (
-                format!("the SQL is longer than {} KiB", sql::MAX_SQL_BYTES >> 10),
+                format!("the SQL is longer than {} KiB", MAX_SQL_BYTES >> 10),
                 "put long lists into a table of a source, and join it",
             ),
             Err(SqlFault::NotAQuery(word)) => (

@@ -1,6 +1,7 @@
 //! Destinations and syncs.
 
 use throng_model::{AudienceName, DestinationName, FileFormat, SyncMode, SyncName};
+use throng_spec_types::max_failed_checks_percent;
 
 use super::access::DestinationAt;
 use super::fields::{At, Fields, text_of};
@@ -8,31 +9,11 @@ use super::references::placeholder_name;
 use super::templates::Template;
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
-use crate::checked::max_failed_checks_percent;
 use crate::limits::without_dots;
 use crate::{
-    Adopt, Destination, FileFolder, HostPort, Identifiers, Location, MetaSettings, ObjectKind,
-    OnRemove, Platform, SecretRef, Sync, SyncTemplate,
+    Adopt, Destination, FileFolder, HostPort, IDENTIFIER_KEYS, Identifiers, Location, MetaSettings,
+    ObjectKind, OnRemove, Platform, SecretRef, Sync, SyncTemplate,
 };
-
-/// The identifier keys of a sync's columns, the same for every platform.
-pub const IDENTIFIER_KEYS: [&str; 15] = [
-    "EMAIL",
-    "PHONE",
-    "FN",
-    "LN",
-    "FI",
-    "CT",
-    "ST",
-    "ZIP",
-    "COUNTRY",
-    "GEN",
-    "DOBY",
-    "DOBM",
-    "DOBD",
-    "MADID",
-    "EXTERN_ID",
-];
 
 /// The largest number of columns: no platform accepts more.
 const MAX_COLUMNS: usize = 64;

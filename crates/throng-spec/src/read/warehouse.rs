@@ -75,7 +75,7 @@ impl Reader {
     fn plain_name(&mut self, fields: &mut Fields<'_>, field: &'static str) -> Option<String> {
         let (node, at) = fields.get(field)?;
         let text = self.text(node, &at)?;
-        if !crate::warehouse::is_plain_name(text) {
+        if !BigQuerySettings::is_plain_name(text) {
             let help = "use letters, digits, `-`, `_`, `.` and `:` only".to_owned();
             self.problem(&at, format!("this is not a {field} of BigQuery"), Some(help));
         }

@@ -8,14 +8,12 @@ use serde::Deserialize;
 use throng_model::Micros;
 use throng_schema::Schema;
 
-use crate::read::{IDENTIFIER_KEYS, one_query};
-use crate::stores::MAX_WRITES;
-use crate::warehouse::is_plain_name;
 use crate::{
-    AdGroup, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder, ForEach,
-    HostPort, MAX_TEMPLATE_ROWS, MetaSettings, NodeSettings, ObjectKind, Platform, Schedule,
-    ServingStore, Source, SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings,
-    WarehouseSource, is_plain_remote,
+    AdGroup, Advertiser, Audience, AudienceTemplate, BigQuerySettings, Campaign, Destination,
+    FileFolder, ForEach, HostPort, IDENTIFIER_KEYS, MAX_TEMPLATE_ROWS, MAX_WRITES_PER_SECOND,
+    MetaSettings, NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source,
+    SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings, WarehouseSource,
+    is_plain_remote, one_query,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -222,7 +220,7 @@ fn source(source: &Source) -> Result<(), &'static str> {
 fn warehouse(warehouse: &WarehouseSource) -> Result<(), &'static str> {
     let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
     let mut names = [&settings.project, &settings.location].into_iter().chain(&settings.dataset);
-    ensure(names.all(|name| is_plain_name(name)), "its project is not a name")?;
+    ensure(names.all(|name| BigQuerySettings::is_plain_name(name)), "its project is not a name")?;
     ensure(settings.servers().is_ok(), "one of its URLs is not that of a server")?;
     let one = settings.credentials.is_some() != settings.metadata_url.is_some();
     ensure(one, "it has not exactly one of credentials and metadata_url")?;
@@ -305,7 +303,11 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
 fn serving_store(store: &ServingStore) -> Result<(), &'static str> {
     let StoreEngine::Redis(redis) = &store.engine;
     ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
-    within(store.max_writes_per_second, MAX_WRITES, "max_writes_per_second is out of its range")
+    within(
+        store.max_writes_per_second,
+        MAX_WRITES_PER_SECOND,
+        "max_writes_per_second is out of its range",
+    )
 }
 
 fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {

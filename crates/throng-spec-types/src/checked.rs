@@ -245,9 +245,15 @@ impl MetaSettings {
     pub fn server(&self) -> Result<HostPort, NotAHost> {
         HostPort::of_url(self.server_url())
     }
+
+    /// The references to all its secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        std::iter::once(&self.access_token).chain(&self.app_secret)
+    }
 }
 
-pub(crate) fn max_failed_checks_percent() -> u32 {
+/// [`Destination::max_failed_checks_percent`] unless set.
+pub fn max_failed_checks_percent() -> u32 {
     20
 }
 
@@ -307,6 +313,25 @@ pub enum Adopt {
     Replace,
 }
 
+/// The identifier keys of a sync's columns, the same for every platform.
+pub const IDENTIFIER_KEYS: [&str; 15] = [
+    "EMAIL",
+    "PHONE",
+    "FN",
+    "LN",
+    "FI",
+    "CT",
+    "ST",
+    "ZIP",
+    "COUNTRY",
+    "GEN",
+    "DOBY",
+    "DOBM",
+    "DOBD",
+    "MADID",
+    "EXTERN_ID",
+];
+
 /// The identifiers of a sync's users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identifiers {
@@ -326,7 +351,7 @@ pub struct Identifiers {
 /// The position of an SQL text in a spec file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
-    /// The path of the file, as it was given to [`crate::load`] or found in the folder.
+    /// The path of the file, as it was given to `throng_spec::load` or found in the folder.
     pub file: PathBuf,
     /// The first line of the text, from 1.
     pub line: u32,
