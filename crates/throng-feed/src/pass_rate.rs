@@ -33,7 +33,8 @@ impl PassRate {
     /// Whether a request passes whose hash is uniform in 64 bits.
     #[inline]
     pub fn passes(self, hash: u64) -> bool {
-        self == Self::ALL || ((hash >> 48) as u16) < self.0
+        // The hash scaled to 0..65,535: exactly `self.0` of 65,535 equal ranges pass.
+        ((u128::from(hash) * u128::from(u16::MAX)) >> 64) < u128::from(self.0)
     }
 
     /// What is missing from [`ALL`](Self::ALL), as frames have it.

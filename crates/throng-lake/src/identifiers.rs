@@ -15,7 +15,7 @@ use crate::keys::{for_each_key, key_column, kind_of};
 use crate::plan::column_index;
 use crate::session::Opened;
 use crate::tables::{as_written, is_written};
-use crate::{LakeError, RowHasher};
+use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,7 +41,7 @@ impl Pattern {
     ///
     /// # Errors
     /// The column.
-    pub fn fill<'p>(&'p self, value: impl Fn(&str) -> Option<String>) -> Result<String, &'p str> {
+    pub fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Result<String, &str> {
         let mut filled = String::new();
         for piece in &self.pieces {
             match piece {

@@ -28,7 +28,7 @@ use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, Entropy, HashSeed, SystemEntropy, with_causes};
+use throng_model::{Entropy, HashSeed, SystemEntropy, with_causes};
 use throng_refresh::{Observer, RefreshContext, RefreshParts};
 use throng_spec::{Role, Spec, TlsSettings};
 use throng_warehouse::OpenWarehouses;
