@@ -30,7 +30,9 @@ use crate::worker::{Block, Job, Places, StagedFile, Worker};
 use crate::{csv, header};
 
 /// Rows of Parquet that are read at once.
-const PARQUET_ROWS: usize = 8192;
+const PARQUET_ROWS: usize = 1024;
+/// Bytes of so many rows as text, at most: a small file can have large rows, as equal values are stored once.
+const MAX_PARQUET_BYTES: usize = 32 << 20;
 const SPOOL_BYTES: usize = 1 << 20;
 
 /// Where rows go, and whether they are still wanted.
@@ -204,6 +206,11 @@ fn read_parquet(
         let Some(rows) = next.map_err(not_parquet)? else { return Ok(()) };
         let count = rows.num_rows() as u64;
         let rows = as_text(&rows).map_err(not_parquet)?;
+        if text_bytes(&rows) > MAX_PARQUET_BYTES {
+            let message = format!("rows {first_row} and later have more than 32 KiB on average");
+            let help = "write smaller rows, or send them as CSV or JSON lines";
+            return Err(IngestError::refused(message, help));
+        }
         if !feed.send(Block::Table { rows, first_row, places: Arc::clone(&places) }) {
             return Ok(());
         }
@@ -274,6 +281,11 @@ fn as_text(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()));
     let columns = rows.columns().iter().map(|column| cast(&in_utc(column), &DataType::Utf8));
     RecordBatch::try_new(schema, columns.collect::<Result<_, _>>()?)
+}
+
+/// The bytes of columns of text.
+fn text_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.as_string::<i32>().values().len()).sum()
 }
 
 /// Points in time in UTC, whatever the zone in which they are shown.

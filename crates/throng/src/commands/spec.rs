@@ -80,19 +80,17 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     }
 }
 
-/// The sources of a spec. If a table of its schemas does not exist yet, all of them are empty tables in a temporary
-/// folder: a check writes nothing to the lake.
+/// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
+/// temporary folder: a check writes nothing to the lake.
 fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
     let mut sources = spec.sources.clone();
     let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
     let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
-    if spec.schemas.iter().all(|schema| lake.path.join(schema.name.as_str()).is_dir()) {
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let changes = throng_ingest::preview_tables(spec, folder.path());
+    if !changes.context("cannot use the tables of the schemas")? {
         return Ok((sources, None));
     }
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let mut empty = spec.clone();
-    empty.node.lake = Some(folder.path().to_owned());
-    throng_ingest::create_tables(&empty).context("cannot create the tables of the schemas")?;
     lake.path = folder.path().join(DEFAULT_WORKSPACE);
     Ok((sources, Some(folder)))
 }
