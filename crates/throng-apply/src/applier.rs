@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tempfile::TempDir;
 use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
