@@ -16,13 +16,14 @@ const VALIDATOR: &str = "1.37.0";
 /// The versions of Kubernetes.
 const VERSIONS: [&str; 3] = ["1.33.0", "1.35.0", "1.37.0"];
 /// Values that the chart refuses: misspelt ones, secrets as values, and settings that cannot work.
-const REFUSED: [&str; 9] = [
+const REFUSED: [&str; 10] = [
     "imagee.tag=1",
     "components.api.replica=3",
     "secretEnv[0].value=secret",
     "node.kafka.password=secret",
     "node.ledger=sqlite",
     "node.listen=127.0.0.1:7077",
+    "node.lake=/var/lib/throng/lake",
     "node.insecure=false",
     "node.kafka.brokers=",
     "serviceMonitor.enabled=true",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tempfile::TempDir;
 use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::{Lake, WorkerCommand};
@@ -14,7 +15,7 @@ use throng_templates::{Queries, has_templates};
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
-use crate::lake::{create_tables, open_lake};
+use crate::lake::{create_tables, open_lake, preview_tables};
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
@@ -70,6 +71,8 @@ pub struct CheckedSpec {
     pub lake: Arc<Lake>,
     /// What happens to objects of templates whose rows are gone.
     warnings: Vec<String>,
+    /// The folder of the tables that `lake` reads, if the spec would create or change tables.
+    preview: Option<TempDir>,
 }
 
 impl std::fmt::Debug for CheckedSpec {
@@ -199,11 +202,20 @@ impl SpecApplier {
                 return Err(Refusal::Failed(ApplyError::io("check", "the spec")(source)));
             }
         };
-        create_tables(&spec)?;
+        let preview = match has_templates(&spec) {
+            // Their queries read rows, which the tables of a preview do not have.
+            true => {
+                create_tables(&spec)?;
+                None
+            }
+            false => preview_tables(&spec)?,
+        };
+        let open = |spec: &Spec| open_lake(&self.data_dir, spec, &self.query_worker).map(Arc::new);
         // The lake caches the columns of the tables; a new one is needed only for other sources.
-        let lake = match spec.sources == running.sources {
-            true => self.lake.load_full(),
-            false => Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?),
+        let lake = match &preview {
+            Some((shown, _)) => open(shown)?,
+            None if spec.sources == running.sources => self.lake.load_full(),
+            None => open(&spec)?,
         };
         let before = match has_templates(&spec) {
             true => stored::read_usable_spec(&*self.ledger).await?.map(|(before, _)| before),
@@ -212,7 +224,8 @@ impl SpecApplier {
         let expanded = throng_templates::expand(&lake, spec, before.as_ref(), Queries::All)
             .await
             .map_err(Refusal::of_expansion)?;
-        Ok(CheckedSpec { spec: expanded.spec, lake, warnings: expanded.warnings })
+        let preview = preview.map(|(_, folder)| folder);
+        Ok(CheckedSpec { spec: expanded.spec, lake, warnings: expanded.warnings, preview })
     }
 
     /// Compares a checked spec with the applied one. Changes nothing.
@@ -259,11 +272,18 @@ impl SpecApplier {
         base: Option<u64>,
         actor: &str,
     ) -> Result<(u64, Plan), Refusal> {
-        let CheckedSpec { spec, lake, warnings } = planned.checked;
+        let CheckedSpec { spec, lake, warnings, preview } = planned.checked;
         // The objects of rows that are gone come from the version that was planned over: over a newer one, those
         // that it has in addition would be lost.
         let base = base.or_else(|| has_templates(&spec).then_some(planned.version));
         let _lock = self.running.lock().await;
+        let lake = match preview {
+            Some(_) => {
+                create_tables(&spec)?;
+                Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?)
+            }
+            None => lake,
+        };
         // What was acknowledged is applied under the spec of that time.
         self.budgets.catch_up().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
 use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_spec::{Problem, Spec};
@@ -29,7 +30,32 @@ pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result
 /// # Errors
 /// [`Refusal::Problems`] if a table has other columns; [`Refusal::Failed`] if a folder cannot be written.
 pub(crate) fn create_tables(spec: &Spec) -> Result<(), Refusal> {
-    throng_ingest::create_tables(spec).map_err(|error| match error {
+    throng_ingest::create_tables(spec).map_err(refusal)
+}
+
+/// The spec with the tables of its schemas as they would be, without rows, in a temporary folder; `None` if they
+/// exist already. A column keeps its type, so a spec that is only planned must not create one.
+///
+/// # Errors
+/// As [`create_tables`].
+pub(crate) fn preview_tables(spec: &Spec) -> Result<Option<(Spec, TempDir)>, Refusal> {
+    let Some(lake) = &spec.node.lake else { return Ok(None) };
+    let folder = tempfile::tempdir().map_err(ApplyError::io("create", "a temporary folder"))?;
+    if !throng_ingest::preview_tables(spec, folder.path()).map_err(refusal)? {
+        return Ok(None);
+    }
+    let mut shown = spec.clone();
+    for source in &mut shown.sources {
+        if let Ok(within) = source.path.strip_prefix(lake) {
+            source.path = folder.path().join(within);
+        }
+    }
+    shown.node.lake = None;
+    Ok(Some((shown, folder)))
+}
+
+fn refusal(error: IngestError) -> Refusal {
+    match error {
         IngestError::Refused { message, help } => Refusal::Problems(vec![Problem {
             file: PathBuf::from("the spec"),
             line: 0,
@@ -39,7 +65,7 @@ pub(crate) fn create_tables(spec: &Spec) -> Result<(), Refusal> {
             help: Some(help),
         }]),
         error => Refusal::Failed(error.into()),
-    })
+    }
 }
 
 /// Removes spill folders of DataFusion that versions left which ran queries in the node itself and

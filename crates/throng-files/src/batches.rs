@@ -20,6 +20,9 @@ pub const MANIFEST_ENDING: &str = ".json";
 /// The folder of files that are being written.
 pub const STAGING_FOLDER: &str = ".staging";
 
+/// How often a table whose batches change is read before its error counts.
+const MAX_READS: u32 = 4;
+
 /// A file of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchFile {
@@ -67,9 +70,59 @@ pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, F
     Ok(Some(files))
 }
 
+/// Reads with a state; again if that fails while the state changes: a file that the state named may have been
+/// replaced by then.
+pub(crate) fn read_settled<S: Clone + PartialEq, T>(
+    state: impl Fn() -> Result<S, FileError>,
+    read: impl Fn(S) -> Result<T, FileError>,
+) -> Result<T, FileError> {
+    let mut before = state()?;
+    for _ in 1..MAX_READS {
+        match read(before.clone()) {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                let now = state()?;
+                if now == before {
+                    return Err(error);
+                }
+                before = now;
+            }
+        }
+    }
+    read(before)
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::of_folder;
+    use std::cell::Cell;
+
+    use super::{MAX_READS, read_settled};
+    use crate::{FileError, of_folder};
+
+    #[test]
+    fn a_table_that_changes_while_it_is_read_is_read_again() {
+        let failed = || FileError::Table { message: "missing".to_owned(), help: String::new() };
+        // The state changes a few times, and only the last one can be read.
+        let read = |changes: u32| {
+            let (state, reads) = (Cell::new(0), Cell::new(0));
+            let result = read_settled(
+                || {
+                    state.set(changes.min(state.get() + 1));
+                    Ok(state.get())
+                },
+                |seen| {
+                    reads.set(reads.get() + 1);
+                    if seen == changes { Ok(seen) } else { Err(failed()) }
+                },
+            );
+            (result.is_ok(), reads.get())
+        };
+        assert_eq!(read(1), (true, 1));
+        assert_eq!(read(3), (true, 3));
+        assert_eq!(read(100), (false, MAX_READS));
+        let settled = read_settled(|| Ok(()), |()| Err::<(), _>(failed()));
+        assert!(settled.is_err());
+    }
 
     #[test]
     fn a_batch_is_part_of_its_table_once_its_manifest_exists() {

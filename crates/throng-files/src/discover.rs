@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files};
+use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files, read_settled};
 use crate::error::FileError;
 use crate::format::{FileKind, Format, file_kind, sql_name};
 
@@ -311,7 +311,15 @@ fn unreadable(path: &Path, what: &str) -> FileError {
 
 /// The files of a folder and its subfolders.
 fn of_table_folder(folder: &Path, root: &Path) -> Result<Table, FileError> {
-    let finished = finished_files(folder)?;
+    read_settled(|| finished_files(folder), |finished| read_table(folder, root, finished))
+}
+
+/// The files of a table; of one that is written in batches those of the finished batches.
+fn read_table(
+    folder: &Path,
+    root: &Path,
+    finished: Option<BTreeMap<PathBuf, u64>>,
+) -> Result<Table, FileError> {
     let mut walk = Walk {
         root,
         table: Table::default(),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use throng_model::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::discover::{DataFile, FileStamp};
@@ -15,21 +16,40 @@ use crate::options::ReadOptions;
 /// before: snapshots of earlier versions are then made again.
 const FORMAT: u32 = 1;
 
-/// Builds a fingerprint of files, table by table: 32 hexadecimal digits.
-pub struct Fingerprint(Xxh3);
+/// For how long a file whose times are whole seconds may change once more without another time: a second, and the
+/// difference of the clocks of this machine and of its file server.
+const UNSETTLED_NANOS: u64 = 60 * NANOS;
+const NANOS: u64 = 1_000_000_000;
 
-impl Default for Fingerprint {
-    fn default() -> Self {
-        let mut hasher = Xxh3::new();
-        hasher.update(&FORMAT.to_le_bytes());
-        Self(hasher)
-    }
+/// Builds a fingerprint of files, table by table: 32 hexadecimal digits.
+pub struct Fingerprint {
+    hasher: Xxh3,
+    /// In nanoseconds since 1970.
+    now: u64,
+    is_unsettled: bool,
+}
+
+/// Whether a file may change once more without another time. File systems of buckets and of other machines may have
+/// whole seconds only.
+fn is_unsettled(modified: u64, (changed, changed_nanos): (i64, i64), now: u64) -> bool {
+    let is_coarse = modified.is_multiple_of(NANOS) && changed_nanos == 0;
+    let changed = u64::try_from(changed).unwrap_or(0).saturating_mul(NANOS);
+    // A time further in the future is a wrong one, and would never pass.
+    is_coarse && modified.max(changed).abs_diff(now) < UNSETTLED_NANOS
 }
 
 impl Fingerprint {
+    /// Of files as they are now.
+    pub fn at(now: Timestamp) -> Self {
+        let mut hasher = Xxh3::new();
+        hasher.update(&FORMAT.to_le_bytes());
+        let now = u64::try_from(now.0).unwrap_or(0).saturating_mul(1_000);
+        Self { hasher, now, is_unsettled: false }
+    }
+
     fn text(&mut self, text: &[u8]) {
-        self.0.update(&(text.len() as u64).to_le_bytes());
-        self.0.update(text);
+        self.hasher.update(&(text.len() as u64).to_le_bytes());
+        self.hasher.update(text);
     }
 
     /// Adds a table with its files. The time of change of the inode is part of it: a file that
@@ -49,22 +69,27 @@ impl Fingerprint {
         self.text(format!("{declared:?} {trim} {header:?}").as_bytes());
         let mut files: Vec<&FileStamp> = files.collect();
         files.sort_unstable();
-        self.0.update(&(files.len() as u64).to_le_bytes());
+        self.hasher.update(&(files.len() as u64).to_le_bytes());
         for stamp in files {
             let fail = |source| FileError::Source { path: stamp.path.clone(), source };
             let metadata = std::fs::metadata(&stamp.path).map_err(fail)?;
             self.text(stamp.path.as_os_str().as_encoded_bytes());
-            self.0.update(&stamp.bytes.to_le_bytes());
-            self.0.update(&stamp.modified.to_le_bytes());
-            self.0.update(&metadata.ctime().to_le_bytes());
-            self.0.update(&metadata.ctime_nsec().to_le_bytes());
+            self.hasher.update(&stamp.bytes.to_le_bytes());
+            self.hasher.update(&stamp.modified.to_le_bytes());
+            self.hasher.update(&metadata.ctime().to_le_bytes());
+            self.hasher.update(&metadata.ctime_nsec().to_le_bytes());
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            self.is_unsettled |= is_unsettled(stamp.modified, changed, self.now);
         }
         Ok(())
     }
 
-    /// The digits.
-    pub fn finish(self) -> String {
-        format!("{:032x}", self.0.digest128())
+    /// The digits. With a file that may change once more without another time they are those of no other fingerprint.
+    pub fn finish(mut self) -> String {
+        if self.is_unsettled {
+            self.hasher.update(&self.now.to_le_bytes());
+        }
+        format!("{:032x}", self.hasher.digest128())
     }
 }
 
@@ -87,4 +112,33 @@ pub fn first_incomplete<'a>(
     let mut complete =
         |file: &'a DataFile| written(file.path().parent()?).filter(|at| *at >= file.stamp.modified);
     files.iter().find(|file| complete(file).is_none()).map(DataFile::path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_with_whole_seconds_is_not_settled() {
+        let (second, now) = (1_795_600_800_i64, 1_795_600_800 * NANOS + 5);
+        let modified = second.unsigned_abs() * NANOS;
+        assert!(is_unsettled(modified, (second, 0), now));
+        assert!(is_unsettled(modified + 2 * NANOS, (second, 0), now));
+        assert!(!is_unsettled(modified + 7200 * NANOS, (second, 0), now));
+        assert!(!is_unsettled(modified, (second, 0), now + 60 * NANOS));
+        // A file system with finer times.
+        assert!(!is_unsettled(modified + 1, (second, 0), now));
+        assert!(!is_unsettled(modified, (second, 1), now));
+    }
+
+    #[test]
+    fn a_fingerprint_with_a_file_that_is_not_settled_is_like_no_other() {
+        let finish = |now: i64, is_unsettled| {
+            let fingerprint = Fingerprint::at(Timestamp(now));
+            Fingerprint { is_unsettled, ..fingerprint }.finish()
+        };
+        assert_eq!(finish(1, false), finish(2, false));
+        assert_ne!(finish(1, true), finish(2, true));
+        assert_ne!(finish(1, true), finish(1, false));
+    }
 }

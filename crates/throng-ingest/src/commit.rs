@@ -35,7 +35,7 @@ pub(crate) struct Batch<'b> {
 
 impl Batch<'_> {
     /// Makes the batch part of its table. After an error before the manifest was renamed it is not, and none of its
-    /// files is left.
+    /// files is left, nor are its rows in quarantine.
     pub(crate) fn commit(self, step: &StepHook) -> Result<IngestReport, IngestError> {
         let mut renamed = Vec::new();
         let result = self.rename_files(step, &mut renamed);
@@ -51,6 +51,7 @@ impl Batch<'_> {
                     );
                 }
             }
+            self.quarantine.discard();
         }
         result
     }

@@ -3,7 +3,7 @@
 //! each day. A batch is visible whole or not at all: see [`StepHook`] for the steps, and `throng_files` for how
 //! readers know the files of finished batches. Rows that fail a check go to quarantine.
 //!
-//! [`create_tables`] makes the tables of a spec before their first rows. [`Ingest::run`] ingests one batch; it blocks,
+//! [`create_tables`] makes the tables of a spec before their first rows, [`preview_tables`] shows them without that. [`Ingest::run`] ingests one batch; it blocks,
 //! and reads the body of a request with [`BodyReader`].
 
 mod cells;
@@ -34,4 +34,4 @@ pub use error::IngestError;
 pub use expiry::expire_until;
 pub use ingest::{Ingest, IngestRequest, IngestSettings};
 pub use source::{BodyPart, BodyReader, Encoding};
-pub use tables::create_tables;
+pub use tables::{create_tables, preview_tables};

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use throng_files::{BATCHES_FOLDER, MANIFEST_ENDING, STAGING_FOLDER};
+use throng_model::{Entropy as _, SystemEntropy};
 
 use crate::error::IngestError;
 
@@ -88,13 +89,31 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), IngestError> {
 pub(crate) fn write_whole(path: &Path, content: &[u8]) -> Result<(), IngestError> {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder.join(format!(".{name}.tmp"));
-    remove_file(&aside)?;
-    let mut file = create_file(&aside)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
-    written.map_err(IngestError::io("write", &aside))?;
-    std::fs::rename(&aside, path).map_err(IngestError::io("rename", &aside))?;
+    let aside = folder.join(aside_name(&name));
+    let result = write_synced(&aside, content).and_then(|()| rename_over(&aside, path));
+    if result.is_err() {
+        // The first error counts.
+        let _ = std::fs::remove_file(&aside);
+    }
+    result?;
     sync_folder(folder)
+}
+
+/// A new name for a file that is renamed to `name` once it is complete. Readers pass over it. Two processes, or two
+/// threads, that write the same file have different names.
+pub(crate) fn aside_name(name: &str) -> String {
+    format!(".{name}.{:016x}.tmp", SystemEntropy.next_u64())
+}
+
+/// Renames a complete file, also over another one.
+pub(crate) fn rename_over(from: &Path, to: &Path) -> Result<(), IngestError> {
+    std::fs::rename(from, to).map_err(IngestError::io("rename", from))
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> Result<(), IngestError> {
+    let mut file = create_file(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(IngestError::io("write", path))
 }
 
 /// Removes a file, if it exists.
@@ -121,6 +140,19 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, IngestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_written_whole_or_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_whole(&path, b"1").unwrap();
+        write_whole(&path, b"22").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"22");
+        // A folder of this name: the rename fails.
+        std::fs::create_dir(dir.path().join("b.json")).unwrap();
+        assert!(write_whole(&dir.path().join("b.json"), b"1").is_err());
+        assert_eq!(entries(dir.path()).unwrap().len(), 2);
+    }
 
     #[test]
     fn files_of_batches_are_known_by_their_names() {

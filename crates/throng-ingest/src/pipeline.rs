@@ -30,8 +30,12 @@ use crate::worker::{Block, Job, Places, StagedFile, Worker};
 use crate::{csv, header};
 
 /// Rows of Parquet that are read at once.
-const PARQUET_ROWS: usize = 8192;
+const PARQUET_ROWS: usize = 1024;
+/// Bytes of so many rows as text, at most: a small file can have large rows, as equal values are stored once.
+const MAX_PARQUET_BYTES: usize = 32 << 20;
 const SPOOL_BYTES: usize = 1 << 20;
+/// Bytes of a Parquet file, at most: a small compressed body must not fill the disk of the node.
+const MAX_SPOOL_BYTES: u64 = 16 << 30;
 
 /// Where rows go, and whether they are still wanted.
 struct Feed {
@@ -188,7 +192,7 @@ fn read_parquet(
     spool: &Path,
     feed: &Feed,
 ) -> Result<(), IngestError> {
-    let file = spooled(content, spool)?;
+    let file = spooled(content, spool, MAX_SPOOL_BYTES)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(not_parquet)?;
         let builder = builder.with_batch_size(PARQUET_ROWS);
@@ -204,6 +208,11 @@ fn read_parquet(
         let Some(rows) = next.map_err(not_parquet)? else { return Ok(()) };
         let count = rows.num_rows() as u64;
         let rows = as_text(&rows).map_err(not_parquet)?;
+        if text_bytes(&rows) > MAX_PARQUET_BYTES {
+            let message = format!("rows {first_row} and later have more than 32 KiB on average");
+            let help = "write smaller rows, or send them as CSV or JSON lines";
+            return Err(IngestError::refused(message, help));
+        }
         if !feed.send(Block::Table { rows, first_row, places: Arc::clone(&places) }) {
             return Ok(());
         }
@@ -217,17 +226,23 @@ fn not_parquet<E>(_: E) -> IngestError {
     IngestError::refused("the content cannot be read as Parquet", help)
 }
 
-fn spooled(content: &mut Content<'_>, path: &Path) -> Result<File, IngestError> {
+fn spooled(content: &mut Content<'_>, path: &Path, limit: u64) -> Result<File, IngestError> {
     if let Some(folder) = path.parent() {
         create_folder(folder)?;
     }
     let mut file = create_file(path)?;
     remove_file(path)?;
     let mut buffer = vec![0; SPOOL_BYTES];
+    let mut bytes = 0;
     loop {
         let count = content.fill(&mut buffer)?;
         if count == 0 {
             break;
+        }
+        bytes += count as u64;
+        if bytes > limit {
+            let message = format!("the Parquet file is larger than {} GiB", limit >> 30);
+            return Err(IngestError::refused(message, "send it as several files"));
         }
         file.write_all(&buffer[..count]).map_err(IngestError::io("write", path))?;
     }
@@ -276,6 +291,11 @@ fn as_text(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(schema, columns.collect::<Result<_, _>>()?)
 }
 
+/// The bytes of columns of text.
+fn text_bytes(rows: &RecordBatch) -> usize {
+    rows.columns().iter().map(|column| column.as_string::<i32>().values().len()).sum()
+}
+
 /// Points in time in UTC, whatever the zone in which they are shown.
 fn in_utc(column: &ArrayRef) -> ArrayRef {
     macro_rules! without_zone {
@@ -295,5 +315,24 @@ fn in_utc(column: &ArrayRef) -> ArrayRef {
             without_zone!(TimestampNanosecondType)
         }
         _ => ArrayRef::clone(column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Encoding;
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = |limit| {
+            let mut content = Content::new(&[7_u8; 100][..], Encoding::Identity).unwrap();
+            let file = spooled(&mut content, &dir.path().join("spool"), limit);
+            file.map(|file| file.metadata().unwrap().len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(spool(100), Ok(100));
+        assert_eq!(spool(99), Err("the Parquet file is larger than 0 GiB".to_owned()));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Quarantine {
 #[derive(Debug, Default)]
 struct Open {
     file: Option<BufWriter<File>>,
+    /// The file once it has its name.
+    finished: Option<PathBuf>,
     bytes: u64,
     rows: u64,
 }
@@ -87,27 +89,41 @@ impl Quarantine {
     /// Gives the file its name, durably. A file that an interrupted try has left is replaced.
     pub(crate) fn finish(&self, today: i32, key: &str) -> Result<(), IngestError> {
         let mut open = self.open.lock();
-        let Some(mut file) = open.file.take() else { return Ok(()) };
+        // After an error the file is removed with the batch.
+        let Some(file) = &mut open.file else { return Ok(()) };
         let synced = file.flush().and_then(|()| file.get_ref().sync_all());
         synced.map_err(IngestError::io("write", &self.path))?;
         let folder = self.path.parent().unwrap_or(&self.path);
         let path = folder.join(format!("{}-{key}.ndjson", date_text(today)));
-        std::fs::rename(&self.path, path).map_err(IngestError::io("rename", &self.path))?;
+        std::fs::rename(&self.path, &path).map_err(IngestError::io("rename", &self.path))?;
+        open.file = None;
+        open.finished = Some(path);
         sync_folder(folder)
+    }
+
+    /// Removes the file that has its name: the batch was not committed.
+    pub(crate) fn discard(&self) {
+        if let Some(path) = self.open.lock().finished.take() {
+            remove_rows(&path);
+        }
     }
 }
 
 impl Drop for Quarantine {
     /// Removes the rows of a batch that failed.
     fn drop(&mut self) {
-        if self.open.get_mut().file.take().is_some()
-            && let Err(error) = remove_file(&self.path)
-        {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "failed to remove rows in quarantine"
-            );
+        if self.open.get_mut().file.take().is_some() {
+            remove_rows(&self.path);
         }
+    }
+}
+
+fn remove_rows(path: &Path) {
+    if let Err(error) = remove_file(path) {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to remove rows in quarantine"
+        );
     }
 }
 

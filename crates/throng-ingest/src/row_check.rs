@@ -82,7 +82,7 @@ impl RowChecks {
             let cell = place.and_then(|place| cells.get(place, block)).unwrap_or_default();
             let value = if rule.anonymise == Some(Anonymise::Drop) {
                 Value::Null
-            } else if cell.trim_ascii().is_empty() {
+            } else if is_blank(cell) {
                 if rule.required {
                     return Err(RowFault::of_field(at, Reason::Missing));
                 }
@@ -178,6 +178,16 @@ impl FieldRule {
     }
 }
 
+/// Whether a cell has no value: spreadsheets also write white space that is not ASCII.
+fn is_blank(cell: &[u8]) -> bool {
+    let bare = cell.trim_ascii();
+    match bare.first() {
+        None => true,
+        Some(byte) if byte.is_ascii_graphic() => false,
+        Some(_) => std::str::from_utf8(bare).is_ok_and(|text| text.trim().is_empty()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,12 +229,37 @@ mod tests {
     }
 
     #[test]
+    fn white_space_has_no_hash() {
+        let schema: Schema = serde_json::from_str(
+            r#"{"name": "s", "description": null, "key": "id", "fields": [
+                {"name": "id", "type": "text", "required": true, "anonymise": "hash"},
+                {"name": "t", "type": "text", "anonymise": "hash"}]}"#,
+        )
+        .unwrap();
+        let (mut cells, mut values) = (Cells::default(), RowValues::default());
+        let mut check = |line: &str| {
+            csv::record(line.as_bytes(), 0, &mut cells);
+            let places = [Some(0), Some(1)];
+            let checked =
+                RowChecks::new(&schema, 7).check(&cells, line.as_bytes(), &places, &mut values);
+            checked.map(|()| values.values.clone())
+        };
+        for blank in ["\u{a0}", "\u{b}", "\t\u{3000}\u{a0}"] {
+            let fault = RowFault::of_field(0, Reason::Missing);
+            assert_eq!(check(&format!("{blank},a")), Err(fault), "{blank:?}");
+            let row = check(&format!("a,{blank}")).unwrap();
+            assert_eq!(row[1], Value::Null, "{blank:?}");
+        }
+    }
+
+    #[test]
     fn the_first_fault_of_a_row_names_its_field() {
         let fault =
             |line: &str| check(line).err().map(|fault| (fault.field.unwrap(), fault.reason));
         for (line, field, reason) in [
             (",2026-11-25,,,", 0, Reason::Missing),
             (" ,2026-11-25,,,", 0, Reason::Missing),
+            (" \u{a0}\u{2003} ,2026-11-25,,,", 0, Reason::Missing),
             ("a@b,2026-11-25,,,", 0, Reason::NotAnEmail),
             ("a@example.com,25.11.2026,,,", 1, Reason::NotATimestamp),
             ("a@example.com,2025-12-31,,,", 1, Reason::BelowMin),

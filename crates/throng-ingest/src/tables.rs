@@ -1,6 +1,8 @@
 //! The tables of schemas before their first batch: a table has one file without rows, with all of its columns, so
 //! that SQL over it can be checked and audiences can be built. The types of columns are remembered with it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -12,7 +14,8 @@ use throng_spec::Spec;
 use crate::columns::arrow_schema;
 use crate::error::IngestError;
 use crate::paths::{
-    TablePaths, batch_key, create_folder, entries, remove_file, sync_folder, write_whole,
+    TablePaths, aside_name, batch_key, create_folder, entries, remove_file, rename_over,
+    sync_folder, write_whole,
 };
 use crate::write::write_parquet;
 
@@ -53,12 +56,59 @@ pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
     spec.schemas.iter().try_for_each(|schema| create_table(&folder, schema))
 }
 
+/// Whether [`create_tables`] would create or change a table. Then `folder` gets all tables of the lake as they would
+/// be, without rows, in the folder of the workspace: SQL can be checked over them, and the lake stays as it is.
+///
+/// # Errors
+/// As [`create_tables`].
+pub fn preview_tables(spec: &Spec, folder: &Path) -> Result<bool, IngestError> {
+    let Some(lake) = spec.node.lake.as_ref().filter(|_| !spec.schemas.is_empty()) else {
+        return Ok(false);
+    };
+    let lake = lake.join(DEFAULT_WORKSPACE);
+    // Also those of schemas that the spec no longer has.
+    let mut tables = BTreeMap::new();
+    for path in entries(&lake)? {
+        let paths = TablePaths { folder: path };
+        if let (Some(name), Some(before)) = (paths.folder.file_name(), read_columns(&paths)?) {
+            tables.insert(name.to_owned(), before.columns);
+        }
+    }
+    let mut changes = false;
+    for schema in &spec.schemas {
+        let before = tables.remove(OsStr::new(schema.name.as_str()));
+        let columns = columns_with(before.as_deref().unwrap_or_default(), schema)?;
+        changes |= before.as_ref() != Some(&columns);
+        tables.insert(schema.name.as_str().into(), columns);
+    }
+    if changes {
+        for (name, columns) in tables {
+            let folder = folder.join(DEFAULT_WORKSPACE).join(name);
+            write_columns(&TablePaths { folder }, columns)?;
+        }
+    }
+    Ok(changes)
+}
+
 /// Creates the table of one schema in the folder of a workspace.
 pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestError> {
     let paths = TablePaths::new(lake, schema.name.as_str());
     let before = read_columns(&paths)?;
-    let mut columns =
-        before.iter().flat_map(|manifest| manifest.columns.clone()).collect::<Vec<_>>();
+    let columns =
+        columns_with(before.as_ref().map_or(&[][..], |found| found.columns.as_slice()), schema)?;
+    let is_whole = |before: &ColumnsManifest| {
+        before.columns == columns
+            && before.files.iter().all(|file| paths.folder.join(&file.path).is_file())
+    };
+    if before.as_ref().is_some_and(is_whole) {
+        return Ok(());
+    }
+    write_columns(&paths, columns)
+}
+
+/// The columns of a table with those that the schema adds.
+fn columns_with(before: &[TableColumn], schema: &Schema) -> Result<Vec<TableColumn>, IngestError> {
+    let mut columns = before.to_vec();
     for field in schema.stored() {
         let hashed = field.anonymise.is_some();
         match columns.iter().find(|column| column.name == field.name) {
@@ -81,17 +131,18 @@ pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestErr
             }
         }
     }
-    if before.as_ref().is_some_and(|manifest| manifest.columns == columns) {
-        return Ok(());
-    }
-    write_columns(&paths, columns)
+    Ok(columns)
 }
 
 fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestError> {
     let path = paths.manifest(COLUMNS_KEY);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(IngestError::io("read", &path)(error)),
     };
     let manifest = serde_json::from_slice(&text)
@@ -107,14 +158,15 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
     };
     create_folder(&paths.manifests())?;
     let text = serde_json::to_string(&columns).map_err(fail)?;
-    // Named by its columns: a crash leaves a file that no manifest names, which is written again.
+    // Named by its columns: a crash leaves a file that no manifest names, which is written again. Another process
+    // that writes it at the same time writes the same.
     let name = format!("columns-{}.parquet", batch_key(&text));
     let folder = paths.folder.join(NO_DAY);
     create_folder(&folder)?;
-    let path = folder.join(&name);
-    remove_file(&path)?;
+    let (path, aside) = (folder.join(&name), folder.join(aside_name(&name)));
     let schema = arrow_schema(columns.iter().map(|column| (column.name.clone(), column.of)));
-    let bytes = write_parquet(&path, &schema, None, 0)?;
+    let bytes = write_parquet(&aside, &schema, None, 0)?;
+    rename_over(&aside, &path)?;
     sync_folder(&folder)?;
     sync_folder(&paths.folder)?;
     let files = vec![BatchFile { path: format!("{NO_DAY}/{name}"), bytes, rows: 0 }];
@@ -123,8 +175,12 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
     if let Some(parent) = paths.folder.parent() {
         sync_folder(parent)?;
     }
-    // Earlier ones, also those that a crash has left.
-    for entry in entries(&folder)?.into_iter().filter(|entry| *entry != path) {
+    // Earlier ones, also those that a crash has left. What begins with a dot is being written.
+    let is_hidden = |entry: &Path| {
+        entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    };
+    let others = entries(&folder)?.into_iter().filter(|entry| *entry != path && !is_hidden(entry));
+    for entry in others {
         remove_file(&entry)?;
     }
     Ok(())
@@ -164,5 +220,44 @@ mod tests {
             error.to_string(),
             "the column `n` of the schema `s` is date, and in its table integer"
         );
+        // A file that is missing is written again.
+        std::fs::remove_file(files()[0].path()).unwrap();
+        create_table(dir.path(), &two).unwrap();
+        assert_eq!(files().len(), 1);
+    }
+
+    /// A spec with one schema.
+    fn spec(folder: &Path, name: &str, fields: &str) -> Spec {
+        let file = folder.join("throng.yaml");
+        let text = format!(
+            "version: 1\nnode: {{ lake: lake }}\nschemas:\n  - name: {name}\n    key: id\n    fields:\n      \
+             - {{ name: id, type: text, required: true }}\n{fields}"
+        );
+        std::fs::write(&file, text).unwrap();
+        throng_spec::load(&file).unwrap()
+    }
+
+    #[test]
+    fn a_preview_has_the_tables_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        create_tables(&spec(dir.path(), "removed", "")).unwrap();
+        let field = |of: &str| format!("      - {{ name: n, type: {of} }}\n");
+        let preview = dir.path().join("preview");
+        let planned = spec(dir.path(), "s", &field("date"));
+        assert!(preview_tables(&planned, &preview).unwrap());
+        let tables = |folder: &str| {
+            let folder = dir.path().join(folder).join(DEFAULT_WORKSPACE);
+            let found = throng_files::of_folder(&folder, &folder).unwrap();
+            assert!(found.tables.values().all(Result::is_ok));
+            found.tables.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(tables("preview"), ["removed", "s"]);
+        assert_eq!(tables("lake"), ["removed"]);
+        // The type of a field that was only planned can change; that of a table cannot.
+        let applied = spec(dir.path(), "s", &field("integer"));
+        create_tables(&applied).unwrap();
+        let unused = dir.path().join("unused");
+        assert!(!preview_tables(&applied, &unused).unwrap() && !unused.exists());
+        preview_tables(&planned, &unused).unwrap_err();
     }
 }

@@ -211,17 +211,23 @@ impl<'w> Worker<'w> {
             rows.columns().iter().map(|column| column.as_any().downcast_ref()).collect();
         for row in 0..rows.num_rows() {
             self.cells.clear();
+            let mut bytes = 0;
             for column in &columns {
-                match column {
-                    Some(column) if column.is_valid(row) => {
+                let value = column.filter(|column| column.is_valid(row)).map(|c| c.value(row));
+                bytes += value.map_or(0, str::len);
+                match value {
+                    Some(value) if bytes <= MAX_RECORD_BYTES => {
                         let start = self.cells.own().len();
-                        self.cells.own().extend_from_slice(column.value(row).as_bytes());
+                        self.cells.own().extend_from_slice(value.as_bytes());
                         self.cells.push_own(start);
                     }
                     _ => self.cells.push_missing(),
                 }
             }
-            let checked = self.job.checks.check(&self.cells, &[], places, &mut self.values);
+            let checked = match bytes > MAX_RECORD_BYTES {
+                true => Err(RowFault::of_row(Reason::RowTooLong)),
+                false => self.job.checks.check(&self.cells, &[], places, &mut self.values),
+            };
             let shown = if checked.is_err() { self.joined_cells() } else { Vec::new() };
             self.end_row(checked, first_row + row as u64, &shown)?;
         }

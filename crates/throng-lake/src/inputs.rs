@@ -41,7 +41,7 @@ impl Session {
         let mut tables: Vec<_> = opened.tables.iter().collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         tables.dedup_by(|a, b| a.name == b.name);
-        let mut fingerprint = Fingerprint::default();
+        let mut fingerprint = Fingerprint::at(throng_model::Clock::now(&throng_model::SystemClock));
         for table in tables {
             let schema = table.name.split_once('.').map_or("", |(schema, _)| schema);
             let source = self.sources().iter().find(|source| source.name == schema);
@@ -75,7 +75,7 @@ impl Engine {
         let named =
             self.inner.named_tables(&query.sql).map_err(|e| throng_model::with_causes(&e))?;
         let named: BTreeSet<(String, usize, String)> = named.into_iter().collect();
-        let mut fingerprint = Fingerprint::default();
+        let mut fingerprint = Fingerprint::at(throng_model::Clock::now(&throng_model::SystemClock));
         for (name, number, table) in &named {
             let source = self.inner.sources().get(*number).ok_or("the source is missing")?;
             let folder = listed.entry(*number).or_insert_with(|| {

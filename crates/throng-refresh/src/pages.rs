@@ -33,7 +33,7 @@ pub(super) fn next(recorded: &[Part]) -> Result<Vec<NewPart>, RefreshError> {
         return Ok(Vec::new());
     }
     let number = recorded.iter().map(|part| part.number + 1).max().unwrap_or(0);
-    let (mut rows, mut total_rows, mut expected) = (0, 0, None);
+    let (mut rows, mut total_rows, mut expected) = (0, None::<u64>, None);
     let pages = parts::pages(recorded, attempt)?;
     if pages.is_empty() {
         return Err(RefreshError::Pages("the first page is missing"));
@@ -44,14 +44,21 @@ pub(super) fn next(recorded: &[Part]) -> Result<Vec<NewPart>, RefreshError> {
         }
         rows += output.rows_read;
         let page = output.page.ok_or(RefreshError::Pages("a page has no cursor"))?;
-        (expected, total_rows) = (page.next, page.total_rows);
+        if total_rows.is_some_and(|total| total != page.total_rows) {
+            return Err(RefreshError::Pages("the number of rows of its result has changed"));
+        }
+        (expected, total_rows) = (page.next, Some(page.total_rows));
+    }
+    // At once: pages that name each other in a circle have no end.
+    if total_rows.is_some_and(|total| rows > total) {
+        return Err(RefreshError::Pages("its pages have more rows than its result"));
     }
     if expected.is_some() {
         let page = Some(PageCovers { attempt, cursor: expected });
         let covers = serde_json::to_value(ScanCovers { page, ..ScanCovers::default() })?;
         return Ok(vec![NewPart { kind: PartKind::Scan, number, covers }]);
     }
-    if rows != total_rows {
+    if Some(rows) != total_rows {
         return Err(RefreshError::Pages("its pages do not have as many rows as its result"));
     }
     Ok(parts::shards(number, Rule::ANY)?)
@@ -123,5 +130,14 @@ mod tests {
         assert!(matches!(next(&gap), Err(RefreshError::Pages(_))));
         let short = [page(5, None, Some("b"), 6), page(6, Some("b"), None, 6)];
         assert!(matches!(next(&short), Err(RefreshError::Pages(_))));
+        let circle = [
+            page(5, None, Some("b"), 4),
+            page(6, Some("b"), Some("c"), 4),
+            page(7, Some("c"), Some("b"), 4),
+        ];
+        assert_eq!(next(&circle[..2]).unwrap().len(), 1);
+        assert!(matches!(next(&circle), Err(RefreshError::Pages(_))));
+        let other = [page(5, None, Some("b"), 4), page(6, Some("b"), None, 5)];
+        assert!(matches!(next(&other), Err(RefreshError::Pages(_))));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use throng_model::{Backoff, Clock, Secret, Timestamp};
+use throng_model::{Backoff, Clock, Secret, Timestamp, is_loopback_host};
 use throng_refresh::WarehouseError;
 use url::Url;
 use url::form_urlencoded::Serializer;
@@ -129,6 +129,7 @@ struct TokenBody {
 pub(crate) struct Client {
     http: reqwest::Client,
     api: Url,
+    token_http: reqwest::Client,
     token_url: Url,
     identity: Identity,
     clock: Arc<dyn Clock>,
@@ -150,20 +151,26 @@ impl Client {
         };
         let parse = |text| Url::parse(text).map_err(|_| refused("a URL of the source is invalid"));
         let (api, mut token_url) = (parse(api)?, parse(token_url)?);
-        if matches!(identity, Identity::Machine) {
+        let is_machine = matches!(identity, Identity::Machine);
+        if is_machine {
             token_url = token_url.join(METADATA_PATH).map_err(|_| refused("not a server"))?;
         }
         // Another part of the process may have installed a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(options.timeout)
-            // A token is sent to the configured server only.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|_| refused("cannot create an HTTP client"))?;
+        let client = |is_direct: bool| {
+            let builder = reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(options.timeout)
+                // A token is sent to the configured server only.
+                .redirect(reqwest::redirect::Policy::none());
+            let builder = if is_direct { builder.no_proxy() } else { builder };
+            builder.build().map_err(|_| refused("cannot create an HTTP client"))
+        };
+        let http = client(is_local(&api))?;
+        // A proxy does not reach the metadata server of this machine, and would read the token.
+        let token_http = client(is_machine || is_local(&token_url))?;
         let token = tokio::sync::Mutex::default();
-        Ok(Self { http, api, token_url, identity, clock, options, token })
+        Ok(Self { http, api, token_http, token_url, identity, clock, options, token })
     }
 
     pub(crate) fn options(&self) -> &CallOptions {
@@ -274,10 +281,10 @@ impl Client {
                 form.append_pair("grant_type", GRANT).append_pair("assertion", &assertion);
                 let form = form.finish();
                 let kind = "application/x-www-form-urlencoded";
-                self.http.post(self.token_url.clone()).header("content-type", kind).body(form)
+                self.token_http.post(self.token_url.clone()).header("content-type", kind).body(form)
             }
             Identity::Machine => {
-                self.http.get(self.token_url.clone()).header("Metadata-Flavor", "Google")
+                self.token_http.get(self.token_url.clone()).header("Metadata-Flavor", "Google")
             }
         };
         let response = request.send().await.map_err(no_answer)?;
@@ -286,6 +293,11 @@ impl Client {
         // The parser's message may contain the token.
         serde_json::from_slice(&body).map_err(|_| invalid("the answer has no access token"))
     }
+}
+
+/// Whether a server is on this machine, so that no proxy is asked for it.
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(is_loopback_host)
 }
 
 const TOKEN: &str = "the request for an access token";
@@ -328,4 +340,17 @@ fn answer(status: StatusCode, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
     let (status, reason) = (status.as_u16(), error.reason().map(str::to_owned));
     let class = class_of(status, reason.as_deref());
     Err(CallError::Answer { class, status, reason, message: error.message() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_on_this_machine_need_no_proxy() {
+        let local = |url: &str| is_local(&Url::parse(url).unwrap());
+        assert!(local("http://127.0.0.1:9050") && local("http://[::1]:9050/token"));
+        assert!(local("http://localhost:9050"));
+        assert!(!local("https://bigquery.googleapis.com") && !local("http://10.0.0.1:80"));
+    }
 }

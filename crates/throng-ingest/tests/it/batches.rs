@@ -1,6 +1,7 @@
 //! Batches: the same again, another content under the same id, several at once.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use throng_ingest::{Ingest, IngestError};
 use throng_schema::FieldType;
@@ -48,6 +49,26 @@ fn a_batch_that_is_cut_off_leaves_nothing() {
     rig.ingest.run(&schema(), &csv("a"), CutOff(text.as_bytes())).unwrap_err();
     assert!(rig.rows().is_empty() && rig.left_over().is_empty() && rig.quarantine().is_empty());
     assert_eq!(rig.csv("a", &text).unwrap().accepted, 1);
+}
+
+#[test]
+fn a_batch_that_cannot_be_committed_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = Rig::new(dir.path());
+    let manifests = dir.path().join("lake/default/customers/_batches");
+    let aside = manifests.with_extension("aside");
+    let (from, to) = (manifests.clone(), aside.clone());
+    // The folder of the manifests is gone when they are to be written.
+    let hook = Arc::new(move |step: &'static str| {
+        if step == "quarantine" {
+            std::fs::rename(&from, &to).unwrap();
+        }
+    });
+    rig.ingest = Ingest::new(settings(dir.path(), &rig.clock)).with_step_hook(hook);
+    let error = rig.csv("a", &format!("{ONE}nobody,2026-11-25\n")).unwrap_err();
+    assert!(matches!(error, IngestError::Io { .. }), "{error}");
+    std::fs::rename(&aside, &manifests).unwrap();
+    assert!(rig.rows().is_empty() && rig.left_over().is_empty() && rig.quarantine().is_empty());
 }
 
 #[test]

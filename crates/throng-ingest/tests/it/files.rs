@@ -109,6 +109,37 @@ fn every_format_and_encoding_gives_the_same_rows() {
     assert_eq!(error.to_string(), "the content cannot be read as Parquet");
 }
 
+/// A Parquet file of rows with this note, each text stored once.
+fn parquet_with_note(note: &str, rows: usize) -> Vec<u8> {
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["mary@example.com"; rows]));
+    let seen: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![20_782; rows]));
+    let notes: ArrayRef = Arc::new(StringArray::from(vec![note; rows]));
+    let batch =
+        RecordBatch::try_from_iter([("email", emails), ("seen", seen), ("note", notes)]).unwrap();
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    parquet
+}
+
+#[test]
+fn large_rows_of_a_small_parquet_file_do_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let (format, encoding) = (RecordFormat::Parquet, Encoding::Identity);
+    let request = IngestRequest { batch: None, format, encoding };
+    let bomb = parquet_with_note(&"x".repeat(64 << 10), 1000);
+    assert!(bomb.len() < 2 << 20, "{}", bomb.len());
+    let error = rig.ingest.run(&schema(), &request, &bomb[..]).unwrap_err();
+    assert_eq!(error.to_string(), "rows 1 and later have more than 32 KiB on average");
+    assert!(rig.rows().is_empty() && rig.left_over().is_empty());
+    let long = parquet_with_note(&"x".repeat(2 << 20), 1);
+    let report = rig.ingest.run(&schema(), &request, &long[..]).unwrap();
+    let faults: Vec<_> = report.faults.iter().map(|f| (f.reason.as_str(), f.first_line)).collect();
+    assert_eq!((report.accepted, faults), (0, vec![("row_too_long", 1)]));
+}
+
 #[test]
 fn rows_that_fail_are_quarantined_with_reason_and_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -64,8 +64,13 @@ fn request_of(headers: &HeaderMap, query: IngestQuery) -> Result<IngestRequest, 
         let help = "send text/csv, application/x-ndjson or application/vnd.apache.parquet";
         ApiError::unsupported("records cannot have this content type").help(help)
     })?;
-    let header = headers.get(BATCH_HEADER).and_then(|value| value.to_str().ok());
-    let batch = query.batch.or_else(|| header.map(str::to_owned));
+    let header = headers.get(BATCH_HEADER).map(|value| value.to_str().map(str::to_owned));
+    // Without it the digest would be the id.
+    let header = header.transpose().map_err(|_| {
+        let help = "write letters, digits, `-`, `_`, `.` and `:`";
+        ApiError::bad_request("the header `idempotency-key` is not an id of a batch").help(help)
+    })?;
+    let batch = query.batch.or(header);
     Ok(IngestRequest { batch, format, encoding: encoding(headers)? })
 }
 

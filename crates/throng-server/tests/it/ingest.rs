@@ -111,3 +111,39 @@ async fn wrong_batches_are_refused() {
     assert_eq!(answer["error"]["problems"][0]["message"], json!(message), "{answer}");
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_changes_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path()).await;
+    let client = Client::of(&node);
+    let file = dir.path().join("throng.yaml");
+    let sent = |of: &str| {
+        let seen = "      - { name: seen,";
+        let spec = SPEC.replace(seen, &format!("      - {{ name: age, type: '{of}' }}\n{seen}"));
+        let spec = spec.replace(
+            "SELECT email FROM",
+            "SELECT email FROM lake.customers WHERE age > 20 UNION SELECT email FROM",
+        );
+        std::fs::write(&file, spec).unwrap();
+        sent_file(&file)
+    };
+    let columns = dir.path().join("lake/default/customers/_batches/columns.json");
+    let before = std::fs::read(&columns).unwrap();
+    // A type that was only planned, by mistake, is not that of the column.
+    for of in ["decimal(5, 1)", "integer"] {
+        let (status, answer) = client.post("/v1/spec/plan", &sent(of)).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(std::fs::read(&columns).unwrap(), before, "{of}");
+    }
+    let (status, answer) = client.post("/v1/spec/apply", &sent("integer")).await;
+    assert_eq!(status, 200, "{answer}");
+    let row = "email,age,seen\na@example.com,30,2026-11-01\n";
+    let (status, report) = send(&client, "/v1/ingest/customers", "text/csv", row.into()).await;
+    assert_eq!((status.as_u16(), &report["accepted"]), (200, &json!(1)), "{report}");
+    let request = client.request("POST", "/v1/ingest/customers").header("content-type", "text/csv");
+    let request = request.header("idempotency-key", [0xe4_u8].as_slice()).body(row);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    node.shutdown().await;
+}

@@ -42,8 +42,9 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
             .help(help)
             .into());
     }
+    let format = args.format.map(RecordFormat::from);
     let inputs: Vec<Input<'_>> =
-        args.files.iter().map(|path| input_of(path, args)).collect::<Result<_>>()?;
+        args.files.iter().map(|path| input_of(path, format)).collect::<Result<_>>()?;
     let client = Client::without_timeout(&args.node)?;
     let (mut documents, mut quarantined) = (Vec::new(), 0);
     for input in &inputs {
@@ -67,7 +68,13 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
 }
 
 /// The format and encoding of a file, by its name or by --format.
-fn input_of<'a>(path: &'a Path, args: &IngestArgs) -> Result<Input<'a>> {
+fn input_of(path: &Path, format: Option<RecordFormat>) -> Result<Input<'_>> {
+    // Before anything is sent. A pipe is as good as a file.
+    let found = std::fs::metadata(path);
+    if found.with_context(|| format!("cannot read {}", path.display()))?.is_dir() {
+        let failure = Failure::wrong_input(format!("{} is a folder", path.display()));
+        return Err(failure.help("name its files").into());
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (stem, encoding) = match name.strip_suffix(".gz") {
         Some(stem) => (stem, Some("gzip")),
@@ -82,7 +89,7 @@ fn input_of<'a>(path: &'a Path, args: &IngestArgs) -> Result<Input<'a>> {
         Some("parquet") => Some(RecordFormat::Parquet),
         _ => None,
     };
-    let format = args.format.map(Into::into).or(by_name).ok_or_else(|| {
+    let format = format.or(by_name).ok_or_else(|| {
         let message = format!("{}: its name does not say its format", path.display());
         Failure::wrong_input(message).help("name it with --format csv, ndjson or parquet")
     })?;
@@ -151,5 +158,31 @@ fn print(path: &Path, report: &IngestReport) {
     let faults: Vec<Vec<String>> = faults.collect();
     if !faults.is_empty() {
         out::table(&["FIELD", "REASON", "ROWS", "FIRST LINE"], faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_say_what_they_are_before_any_is_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = |name: &str, format| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            let found = input_of(&path, format);
+            found.map(|input| (input.format, input.encoding)).map_err(|error| error.to_string())
+        };
+        assert_eq!(input("A.CSV", None), Ok((RecordFormat::Csv, None)));
+        assert_eq!(input("a.jsonl.gz", None), Ok((RecordFormat::Ndjson, Some("gzip"))));
+        let parquet = Some(RecordFormat::Parquet);
+        assert_eq!(input("a.dat.zst", parquet), Ok((RecordFormat::Parquet, Some("zstd"))));
+        assert!(input("a.dat", None).unwrap_err().ends_with("its name does not say its format"));
+        let folder = dir.path().join("folder.csv");
+        std::fs::create_dir(&folder).unwrap();
+        let message = |path: &Path| input_of(path, None).err().unwrap().to_string();
+        assert!(message(&folder).ends_with("folder.csv is a folder"));
+        assert!(message(&dir.path().join("none.csv")).starts_with("cannot read"));
     }
 }

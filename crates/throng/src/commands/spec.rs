@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
+use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::SystemClock;
 use throng_refresh::Warehouses;
@@ -80,19 +81,27 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     }
 }
 
-/// The sources of a spec. If a table of its schemas does not exist yet, all of them are empty tables in a temporary
-/// folder: a check writes nothing to the lake.
+/// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
+/// temporary folder: a check writes nothing to the lake.
 fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
     let mut sources = spec.sources.clone();
     let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
     let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
-    if spec.schemas.iter().all(|schema| lake.path.join(schema.name.as_str()).is_dir()) {
-        return Ok((sources, None));
-    }
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let mut empty = spec.clone();
-    empty.node.lake = Some(folder.path().to_owned());
-    throng_ingest::create_tables(&empty).context("cannot create the tables of the schemas")?;
+    match throng_ingest::preview_tables(spec, folder.path()) {
+        Ok(true) => {}
+        Ok(false) => return Ok((sources, None)),
+        Err(IngestError::Refused { message, help }) => {
+            return Err(Failure::wrong_input(message).help(help).into());
+        }
+        // Only the user of the node can read the lake.
+        Err(_) => {
+            let mut empty = spec.clone();
+            empty.node.lake = Some(folder.path().to_owned());
+            let created = throng_ingest::create_tables(&empty);
+            created.context("cannot create the tables of the schemas")?;
+        }
+    }
     lake.path = folder.path().join(DEFAULT_WORKSPACE);
     Ok((sources, Some(folder)))
 }
@@ -263,4 +272,33 @@ pub(crate) async fn apply(
         out::line(format!("applied as version {version}"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_sees_new_columns_and_writes_nothing_to_the_lake() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = |more: &str| {
+            let file = dir.path().join("throng.yaml");
+            let text = format!(
+                "version: 1\nnode: {{ lake: lake }}\nschemas:\n  - name: s\n    key: id\n    fields:\n      \
+                 - {{ name: id, type: text, required: true }}\n{more}"
+            );
+            std::fs::write(&file, text).unwrap();
+            throng_spec::load(&file).unwrap()
+        };
+        let lake = dir.path().join("lake");
+        let seen = |spec: &Spec| with_tables(spec).map(|(sources, _)| sources[0].path.clone());
+        assert!(!seen(&spec("")).unwrap().starts_with(&lake) && !lake.exists());
+        throng_ingest::create_tables(&spec("")).unwrap();
+        assert!(seen(&spec("")).unwrap().starts_with(&lake));
+        assert!(!seen(&spec("      - { name: n, type: date }\n")).unwrap().starts_with(&lake));
+        let other = spec("      - { name: n, type: date }\n");
+        throng_ingest::create_tables(&other).unwrap();
+        let error = seen(&spec("      - { name: n, type: text }\n")).unwrap_err();
+        assert!(error.to_string().starts_with("the column `n` of the schema `s` is text"));
+    }
 }
