@@ -83,6 +83,18 @@ impl MembershipSync {
         }
     }
 
+    /// Asks the node what it serves, and reads no file: for errors that no retry can remove.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn check(&self) -> Result<(), SyncError> {
+        let known = self.open.as_ref().map(|(published, _)| published.version.as_str());
+        match self.client.membership(known).await? {
+            Some(published) => self.checked_seed(&published).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Compares with the node, and downloads and opens what is new. Returns the index if it is another one. On an
     /// error the open index stays.
     ///

@@ -59,8 +59,16 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
     let token = secret_input::read(arguments.token_file.as_deref(), "THRONG_TOKEN")?;
     let client_token =
         secret_input::read(arguments.client_token_file.as_deref(), "THRONG_GATE_TOKEN")?;
+    let stale_after = Duration::from_secs(arguments.stale_after);
     Ok(SidecarOptions {
-        node: NodeOptions { url: arguments.node, feed_url: arguments.feed, token, ca_pem },
+        node: NodeOptions {
+            url: arguments.node,
+            feed_url: arguments.feed,
+            token,
+            ca_pem,
+            // Two and a half intervals of the feed, if `stale_after` is ten, as in the node.
+            feed_timeout: stale_after / 4,
+        },
         cache_dir: arguments.cache_dir,
         id: arguments.id,
         listen: arguments.listen,
@@ -68,7 +76,7 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
         client_token,
         socket: arguments.socket,
         socket_mode: arguments.socket_mode,
-        stale_after: Duration::from_secs(arguments.stale_after),
+        stale_after,
         clock: Arc::new(SystemClock),
     })
 }

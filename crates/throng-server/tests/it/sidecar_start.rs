@@ -1,0 +1,55 @@
+//! A sidecar whose node does not send files, or is gone: it starts, and counts the insertions that the node may have.
+
+use std::time::Duration;
+
+use serde_json::json;
+use throng_sidecar::Sidecar;
+
+use crate::sidecar::{Proxy, Shop, Transfer, client_of, code, is_ready, ready, token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_does_not_wait_for_files() {
+    let shop = Shop::new();
+    let node = shop.node().await;
+    let proxy = Proxy::start(&node.url()).await;
+    proxy.set(Transfer::Never);
+    let starting = Sidecar::start(shop.options(&proxy.url, token(&node).await, "cache"));
+    // A probe of a container does not wait for gigabytes either.
+    let started = tokio::time::timeout(Duration::from_secs(20), starting).await;
+    let sidecar = started.expect("it is started").unwrap();
+    let gate = client_of(&sidecar);
+    assert_eq!(gate.request("GET", "/healthz").send().await.unwrap().status(), 200);
+    assert!(!is_ready(&gate).await);
+    assert_eq!(code(&gate, "c5", "shoes").await, "unavailable");
+    sidecar.shutdown().await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insertion_that_the_node_may_have_counts_and_one_that_was_never_sent_does_not() {
+    let shop = Shop::new();
+    let node = shop.node().await;
+    let proxy = Proxy::start(&node.url()).await;
+    let token = token(&node).await;
+    let direct = Sidecar::start(shop.options(&node.url(), token.clone(), "direct")).await.unwrap();
+    let behind = Sidecar::start(shop.options(&proxy.url, token, "behind")).await.unwrap();
+    let (at_node, at_proxy) = (client_of(&direct), client_of(&behind));
+    ready(&at_node).await;
+    ready(&at_proxy).await;
+    node.shutdown().await;
+    // 20 insertions of 0.05 reach the budget of 1.00.
+    let question = json!({ "user": "c5", "ad_groups": ["shoes"], "record_insertion": true });
+    for _ in 0..40 {
+        assert_eq!(at_node.post("/v1/decide", &question).await.0, 503);
+    }
+    assert_eq!(code(&at_node, "c5", "shoes").await, "allowed");
+    // The proxy answers 502: it is not known whether the node has the event.
+    let mut unknown = 0;
+    while at_proxy.post("/v1/decide", &question).await.0 == 503 {
+        unknown += 1;
+        assert!(unknown <= 20, "they do not count");
+    }
+    assert_eq!(code(&at_proxy, "c5", "shoes").await, "out_of_budget");
+    direct.shutdown().await;
+    behind.shutdown().await;
+}
