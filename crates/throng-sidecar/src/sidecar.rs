@@ -185,14 +185,19 @@ fn check_options(options: &SidecarOptions) -> Result<(), SidecarError> {
              --client-token-file, or listen on a loopback address",
         );
     }
-    let is_id = |id: &String| {
-        (1..=MAX_ID_LENGTH).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    };
-    if !options.id.as_ref().is_none_or(is_id) {
-        return refuse("the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`");
+    if !options.id.as_deref().is_none_or(is_id) {
+        return refuse(
+            "the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`, and at least one letter or digit",
+        );
     }
     Ok(())
+}
+
+/// Whether a text can be an id. It is a part of a path, in which `.` and `..` have another meaning.
+fn is_id(text: &str) -> bool {
+    text.len() <= MAX_ID_LENGTH
+        && text.bytes().any(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SidecarError> {
@@ -246,5 +251,27 @@ async fn serve_socket(listener: SocketListener, router: Router, stop: Cancellati
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = &error as &dyn std::error::Error, "failed to serve the socket");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parts_of_a_path() {
+        for (text, expected) in [
+            ("gate-1", true),
+            ("ad-server.7:a_b", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("a?b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(is_id(text), expected, "{text}");
+        }
+        assert!(is_id(&"a".repeat(MAX_ID_LENGTH)) && !is_id(&"a".repeat(MAX_ID_LENGTH + 1)));
     }
 }
