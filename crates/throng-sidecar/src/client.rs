@@ -89,19 +89,12 @@ impl NodeClient {
 
     /// Sends a request; a refusal is an error.
     async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, SyncError> {
-        let response =
-            self.with_token(request).send().await.map_err(|error| connection(url, error))?;
-        let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
-            return Ok(response);
-        }
-        let message = message_of(url, response).await;
-        let url = url.to_owned();
-        Err(match status {
-            StatusCode::UNAUTHORIZED => SyncError::WrongToken { url, message },
-            StatusCode::FORBIDDEN => SyncError::Forbidden { url, message },
-            _ => SyncError::Refused { url, status: status.as_u16(), message },
-        })
+        checked(url, self.send_any(url, request).await?).await
+    }
+
+    /// Sends a request, and returns any response.
+    async fn send_any(&self, url: &str, request: RequestBuilder) -> Result<Response, SyncError> {
+        self.with_token(request).send().await.map_err(|error| connection(url, error))
     }
 
     /// The ad groups.
@@ -207,8 +200,12 @@ impl NodeClient {
             .timeout(EVENT_TIMEOUT)
             .header(header::CONTENT_TYPE, "application/x-ndjson")
             .body(line + "\n");
-        let response = self.send(&url, request).await?;
-        read_json(&url, response).await
+        let response = self.send_any(&url, request).await?;
+        // None of the events counts: the body says why.
+        if response.status() == StatusCode::UNPROCESSABLE_ENTITY {
+            return read_json(&url, response).await;
+        }
+        read_json(&url, checked(&url, response).await?).await
     }
 }
 
@@ -277,6 +274,21 @@ fn unusable(url: &str, error: &dyn std::error::Error) -> SyncError {
 async fn read_json<T: DeserializeOwned>(url: &str, response: Response) -> Result<T, SyncError> {
     let bytes = read_at_most(url, response, MAX_DOCUMENT_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|error| unusable(url, &error))
+}
+
+/// A response that is not a refusal.
+async fn checked(url: &str, response: Response) -> Result<Response, SyncError> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Ok(response);
+    }
+    let message = message_of(url, response).await;
+    let url = url.to_owned();
+    Err(match status {
+        StatusCode::UNAUTHORIZED => SyncError::WrongToken { url, message },
+        StatusCode::FORBIDDEN => SyncError::Forbidden { url, message },
+        _ => SyncError::Refused { url, status: status.as_u16(), message },
+    })
 }
 
 /// The body of a response, which must not be longer than `limit`.

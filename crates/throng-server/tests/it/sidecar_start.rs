@@ -1,9 +1,11 @@
 //! A sidecar whose node does not send files, or is gone: it starts, and counts the insertions that the node may have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use throng_sidecar::Sidecar;
+use throng_model::{Clock, ManualClock, SystemClock};
+use throng_sidecar::{Sidecar, SidecarOptions};
 
 use crate::sidecar::{Proxy, Shop, Transfer, client_of, code, is_ready, ready, token};
 
@@ -52,4 +54,28 @@ async fn an_insertion_that_the_node_may_have_counts_and_one_that_was_never_sent_
     assert_eq!(code(&at_proxy, "c5", "shoes").await, "out_of_budget");
     direct.shutdown().await;
     behind.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_insertion_says_why_and_does_not_count() {
+    let shop = Shop::new();
+    let node = shop.node().await;
+    // The clock of the ad server is wrong.
+    let clock = Arc::new(ManualClock::new(SystemClock.now().plus(Duration::from_secs(3_600))));
+    let options = shop.options(&node.url(), token(&node).await, "cache");
+    let options = SidecarOptions { clock: clock as Arc<dyn Clock>, ..options };
+    let sidecar = Sidecar::start(options).await.unwrap();
+    let gate = client_of(&sidecar);
+    ready(&gate).await;
+    let question = json!({ "user": "c5", "ad_groups": ["shoes"], "record_insertion": true });
+    // 20 insertions of 0.05 reach the budget of 1.00.
+    for _ in 0..30 {
+        let (status, answer) = gate.post("/v1/decide", &question).await;
+        assert_eq!(status, 503, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("more than 5 minutes in the future"), "{message}");
+    }
+    assert_eq!(code(&gate, "c5", "shoes").await, "allowed");
+    sidecar.shutdown().await;
+    node.shutdown().await;
 }
