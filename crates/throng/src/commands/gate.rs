@@ -1,5 +1,6 @@
 //! `throng gate`: a gate beside an ad server, until SIGINT or SIGTERM.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,11 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
         }
         None => None,
     };
+    let from_input = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
+    if from_input(&arguments.token_file) && from_input(&arguments.client_token_file) {
+        let message = "only one of --token-file and --client-token-file can be the standard input";
+        return Err(Failure::wrong_input(message.to_owned()).into());
+    }
     let token = secret_input::read(arguments.token_file.as_deref(), "THRONG_TOKEN")?;
     let client_token =
         secret_input::read(arguments.client_token_file.as_deref(), "THRONG_GATE_TOKEN")?;
