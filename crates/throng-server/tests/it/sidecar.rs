@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -357,18 +357,25 @@ pub(crate) enum Transfer {
 pub(crate) struct Proxy {
     pub(crate) url: String,
     transfer: Arc<AtomicU8>,
+    /// Requests for the rest of a file while files are sent whole.
+    rests: Arc<AtomicU64>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
     pub(crate) async fn start(node: &str) -> Self {
         let transfer = Arc::new(AtomicU8::new(Transfer::Whole as u8));
-        let state = (node.to_owned(), http(None), Arc::clone(&transfer));
+        let rests = Arc::new(AtomicU64::new(0));
+        let state = (node.to_owned(), http(None), Arc::clone(&transfer), Arc::clone(&rests));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = axum::Router::new().fallback(forward).with_state(state);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, transfer, serving }
+        Self { url, transfer, rests, serving }
+    }
+
+    pub(crate) fn rests(&self) -> u64 {
+        self.rests.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set(&self, transfer: Transfer) {
@@ -382,8 +389,10 @@ impl Drop for Proxy {
     }
 }
 
+type Forwarded = (String, reqwest::Client, Arc<AtomicU8>, Arc<AtomicU64>);
+
 async fn forward(
-    State((node, http, transfer)): State<(String, reqwest::Client, Arc<AtomicU8>)>,
+    State((node, http, transfer, rests)): State<Forwarded>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -391,6 +400,9 @@ async fn forward(
     let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = parts.headers;
     headers.remove("host");
+    if transfer.load(Ordering::SeqCst) == Transfer::Whole as u8 && headers.contains_key("range") {
+        rests.fetch_add(1, Ordering::SeqCst);
+    }
     let sent = http.request(parts.method, format!("{node}{target}")).headers(headers).body(body);
     let Ok(answer) = sent.send().await else {
         return StatusCode::BAD_GATEWAY.into_response();

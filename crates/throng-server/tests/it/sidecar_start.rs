@@ -8,6 +8,7 @@ use throng_model::{Clock, ManualClock, SystemClock};
 use throng_sidecar::{Sidecar, SidecarOptions};
 
 use crate::sidecar::{Proxy, Shop, Transfer, client_of, code, is_ready, ready, token};
+use crate::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_does_not_wait_for_files() {
@@ -75,6 +76,29 @@ async fn a_rejected_insertion_says_why_and_does_not_count() {
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains("more than 5 minutes in the future"), "{message}");
     }
+    assert_eq!(code(&gate, "c5", "shoes").await, "allowed");
+    sidecar.shutdown().await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_continues_the_transfer_of_the_one_before() {
+    let shop = Shop::new();
+    let node = shop.node().await;
+    let proxy = Proxy::start(&node.url()).await;
+    proxy.set(Transfer::CutInHalf);
+    let sidecar = Sidecar::start(shop.options(&proxy.url, token(&node).await, "cache"));
+    let sidecar = sidecar.await.unwrap();
+    let gate = client_of(&sidecar);
+    // All tries of an attempt are cut.
+    until("the attempt fails", async || {
+        let answer = gate.request("GET", "/readyz").send().await.unwrap().text().await.unwrap();
+        answer.contains("membership: ")
+    })
+    .await;
+    proxy.set(Transfer::Whole);
+    ready(&gate).await;
+    assert!(proxy.rests() > 0, "the files were read from their beginning");
     assert_eq!(code(&gate, "c5", "shoes").await, "allowed");
     sidecar.shutdown().await;
     node.shutdown().await;
