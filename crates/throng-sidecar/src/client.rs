@@ -28,7 +28,7 @@ const MAX_DOCUMENT_BYTES: usize = 512 << 20;
 /// Which node to read from.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
-    /// The URL of a node with the role `api` or `lookup`.
+    /// The URL of a node with the role `api`, or with the role `lookup` and a `feed_url`.
     pub url: String,
     /// The URL of the feed and the catalog, if that is another node: a relay.
     pub feed_url: Option<String>,

@@ -135,6 +135,9 @@ impl SyncError {
                  record insertions"
             }
             Self::NotServed { .. } => "the files are read again at the next try",
+            Self::Refused { status: 404, .. } => {
+                "use a node with the role api; one with the role lookup has snapshots only, and needs --feed"
+            }
             Self::Refused { .. } => "the node's log has the cause",
             Self::Response { .. } => {
                 "use the same version of throng as the node, and check proxies in between"
@@ -246,5 +249,6 @@ mod tests {
         let cut = SyncError::Response { url: url.clone(), problem: text.clone() };
         assert!(cut.may_have_arrived());
         assert!(!SyncError::Forbidden { url, message: text }.may_have_arrived());
+        assert!(refused(404).hint().contains("role api"), "a node without this path");
     }
 }
