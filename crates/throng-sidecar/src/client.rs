@@ -36,7 +36,7 @@ pub struct NodeOptions {
     pub token: Option<Secret>,
     /// Certificates of authorities to trust besides those of the system, in PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// The longest pause between two frames of the feed, after which it is read anew; at least 30 s.
+    /// The longest pause between two frames of the feed, after which the connection is made again; at least 30 s.
     pub feed_timeout: Duration,
 }
 

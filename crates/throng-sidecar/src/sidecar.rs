@@ -112,10 +112,7 @@ impl Sidecar {
         let clock = options.clock;
         let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&gate), id.clone()));
         let follower = FeedFollower::new(client.clone(), Arc::clone(&gate), id.clone());
-        let mut membership = MembershipSync::new(client.clone(), Arc::clone(&cache));
-        if let Some(index) = membership.open_cached().await {
-            status.loaded(&index);
-        }
+        let membership = MembershipSync::new(client.clone(), Arc::clone(&cache));
         check_access(&client, &membership).await?;
         let (stop, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let following = follow(membership, follower, &status, &stop);
@@ -230,7 +227,7 @@ async fn check_access(
 
 /// Follows feed, membership and reports, each in a task of its own: none of them delays another one.
 fn follow(
-    membership: MembershipSync,
+    mut membership: MembershipSync,
     follower: FeedFollower,
     status: &Arc<Status>,
     stop: &CancellationToken,
@@ -238,6 +235,14 @@ fn follow(
     let mut following = JoinSet::new();
     let (observer, ended) = (Arc::clone(status), stop.clone());
     following.spawn(async move {
+        // Here, because it reads all files: probes are answered meanwhile.
+        let opened = tokio::select! {
+            () = ended.cancelled() => return,
+            opened = membership.open_cached() => opened,
+        };
+        if let Some(index) = opened {
+            observer.loaded(&index);
+        }
         membership.follow(MEMBERSHIP_INTERVAL, &*observer, &ended).await;
     });
     let (observer, ended, reporter) = (Arc::clone(status), stop.clone(), follower.clone());

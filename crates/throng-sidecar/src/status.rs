@@ -104,8 +104,9 @@ impl Status {
         let waited = self.clock.elapsed().saturating_sub(first_frame_at);
         // Without its figures an ad group would be shown past its budget.
         let has_figures = self.gate.unnamed() == 0 || waited >= PARTITIONS_TIMEOUT;
-        let is_ready =
-            has_figures && self.has_catalog.load(Ordering::Acquire) && self.seed.get().is_some();
+        // What the cache has may be days old: users may have been excluded since.
+        let has_membership = self.seed.get().is_some() && self.checked_at.lock().is_some();
+        let is_ready = has_figures && has_membership && self.has_catalog.load(Ordering::Acquire);
         if is_ready && !self.is_ready.swap(true, Ordering::AcqRel) {
             tracing::info!(gate = self.id, "the gate is complete and decides");
         }
@@ -311,6 +312,7 @@ mod tests {
         follow(5);
         assert!(!status.is_ready(), "no membership");
         MembershipObserver::loaded(&status, &Arc::new(MembershipIndex::empty(HashSeed(7))));
+        assert!(!status.is_ready(), "that of the cache was not compared with the node");
         status.current();
         assert!(status.is_ready());
         let folder = std::path::PathBuf::from("cache");
