@@ -1,9 +1,11 @@
 //! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
+mod alert;
 mod destination;
 mod source;
 mod store;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -11,9 +13,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use throng_schema::RawSchema;
 
+pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
+pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -74,6 +78,9 @@ pub struct RawAudience {
     /// How many published snapshots are kept (10).
     #[schemars(range(min = 1, max = 1000))]
     pub keep_snapshots: Option<u32>,
+    /// Makes one audience for every row of a query; `name` and `description` have its columns in braces, `sql` has
+    /// them as `$column`.
+    pub for_each: Option<RawForEach>,
 }
 
 /// When an audience is refreshed.
@@ -143,6 +150,9 @@ pub struct RawSync {
     pub adopt: Option<RawAdopt>,
     /// What happens to the platform's audience when the sync is removed from the spec (keep).
     pub on_remove: Option<RawOnRemove>,
+    /// Makes one sync for every row of a query; `name`, `audience`, `destination` and `platform_name` have its
+    /// columns in braces.
+    pub for_each: Option<RawForEach>,
 }
 
 /// What happens if the platform has an audience of the name that the sync did not create.
@@ -463,42 +473,6 @@ pub struct RawConnections {
     /// From one IPv4 address or one /64 network of IPv6, except this machine's own (2,048).
     #[schemars(range(min = 1, max = 1000000))]
     pub per_address: Option<u32>,
-}
-
-/// A receiver of alerts.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawAlertReceiver {
-    /// A server that accepts signed HTTP POST requests.
-    pub webhook: RawWebhook,
-}
-
-/// A server that alerts are sent to.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawWebhook {
-    /// `https://…`, or `http://…` on this machine.
-    pub url: String,
-    /// `env:NAME` or `file:PATH` of the secret that requests are signed with.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub secret: String,
-    /// Its name in the ledger, in metrics and in messages (the host of the URL).
-    pub name: Option<String>,
-    /// The lowest severity of alerts that it receives (warning).
-    pub min_severity: Option<RawAlertSeverity>,
-    /// How long an event that it does not accept is retried, in hours (24).
-    #[schemars(range(min = 1, max = 168))]
-    pub retry_hours: Option<u32>,
-}
-
-/// The severity of an alert.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RawAlertSeverity {
-    /// Something waits for a person's decision.
-    Warning,
-    /// Something does not work.
-    Critical,
 }
 
 /// How the process runs.
