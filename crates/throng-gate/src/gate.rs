@@ -122,6 +122,24 @@ impl Gate {
         }
     }
 
+    /// Forgets the catalog and all figures; the membership stays. For a gate that was connected to another
+    /// cluster: figures of the same ad groups, and higher versions of frames, would stay for good.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use throng_gate::{Catalog, Gate};
+    /// let gate = Gate::new(Catalog { version: 7, ad_groups: Vec::new() }, Duration::from_secs(10));
+    /// gate.reset();
+    /// assert_eq!((gate.catalog_version(), gate.versions().len()), (0, 0));
+    /// ```
+    pub fn reset(&self) {
+        let mut followed = self.writer();
+        followed.clear();
+        let membership = self.view.load().membership.clone();
+        self.view.store(Arc::new(View::new(0, Vec::new(), membership)));
+        self.oldest.store(i64::MIN, Ordering::Release);
+    }
+
     /// Replaces the membership index; decisions under way finish with the old one.
     ///
     /// ```

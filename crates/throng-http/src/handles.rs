@@ -31,6 +31,12 @@ pub(super) fn raise() -> Option<u64> {
     }
 }
 
+/// Raises the process's limit of open files, and lowers caps so that some file handles are left for the rest of
+/// the process. For listeners other than a [`Server`](crate::Server), which does it itself.
+pub fn caps_within_open_files(configured: Caps) -> Caps {
+    caps(configured, raise())
+}
+
 /// The caps of the settings, lowered if the limit of open files requires it.
 pub(super) fn caps(settings: Caps, open_files: Option<u64>) -> Caps {
     let Some(open_files) = open_files else { return settings };

@@ -26,6 +26,7 @@ mod tls;
 
 pub use body::{BodyWait, SlowBody};
 pub use encoding::{DecodeError, decoded, is_encoded};
+pub use handles::caps_within_open_files;
 pub use read::{BodyError, content_type, read_body, slow_body};
 pub use server::Server;
 pub use table::Caps;

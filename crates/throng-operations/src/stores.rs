@@ -134,7 +134,7 @@ pub async fn remove(
         let help = "apply a spec without it first: it would be written again";
         return Err(OperationError::wrong_state(message).help(help));
     }
-    let from_version = store_version(&row).filter(|_| row.write.place == store.place());
+    let from_version = removed_version(&row, &store.place());
     let write = NewStoreWrite {
         store: store.name.clone(),
         audience: row.write.audience.clone(),
@@ -186,6 +186,13 @@ fn declares(operations: &Operations, store: &ServingStore, audience: &AudienceNa
     operations.spec.audiences.iter().any(|of| of.name == *audience) && store.has(audience)
 }
 
+/// The version whose members a removal removes; `None` if it has to remove every known user. Only a write that is
+/// done says what the store has: of an open one, users may be in the store that no batch records yet.
+fn removed_version(row: &StoreWrite, place: &str) -> Option<u64> {
+    let is_exact = row.state == StoreWriteState::Done && row.write.place == place;
+    row.write.to_version.filter(|_| is_exact)
+}
+
 /// The version that a store has, if its newest write says so.
 fn store_version(row: &StoreWrite) -> Option<u64> {
     match row.state {
@@ -224,5 +231,47 @@ fn receipt(row: StoreWrite) -> StoreWriteReceipt {
             missing: check.missing,
             unexpected: check.unexpected,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(state: StoreWriteState) -> StoreWrite {
+        let write = NewStoreWrite {
+            store: "cache".parse().unwrap(),
+            audience: "buyers".parse().unwrap(),
+            place: "redis://a throng: by_user".to_owned(),
+            from_version: Some(3),
+            to_version: Some(4),
+            rewrite: false,
+        };
+        let at = throng_model::Timestamp(0);
+        StoreWrite {
+            id: 7,
+            write,
+            state,
+            users: None,
+            batches: 0,
+            added: 0,
+            removed: 0,
+            tries: 0,
+            retry_at: None,
+            error: None,
+            started_at: at,
+            updated_at: at,
+            check: None,
+        }
+    }
+
+    #[test]
+    fn a_removal_trusts_only_a_write_that_is_done() {
+        let place = "redis://a throng: by_user";
+        assert_eq!(removed_version(&row(StoreWriteState::Done), place), Some(4));
+        // Half of the first batch of version 4 may be in the store.
+        assert_eq!(removed_version(&row(StoreWriteState::Open), place), None);
+        assert_eq!(removed_version(&row(StoreWriteState::Replaced), place), None);
+        assert_eq!(removed_version(&row(StoreWriteState::Done), "redis://b throng: by_user"), None);
     }
 }

@@ -109,6 +109,13 @@ impl Cache {
         options.open(&path).map_err(failed("create", &path))
     }
 
+    /// Opens a part to continue it; `None` if it does not have so many bytes. Blocks.
+    pub(crate) fn continue_part(&self, name: &str, written: u64) -> Option<File> {
+        let part = OpenOptions::new().append(true).open(self.part_path(name)).ok()?;
+        let length = part.metadata().ok()?.len();
+        (length == written).then_some(part)
+    }
+
     /// Gives a part its name, once it is on the disk. Blocks.
     pub(crate) fn complete(&self, name: &str, part: &File) -> Result<(), SyncError> {
         let (from, to) = (self.part_path(name), self.path(name));
@@ -260,7 +267,12 @@ mod tests {
         assert!(!cache.has("snapshots/a/1"));
         cache.complete("snapshots/a/1", &part).unwrap();
         assert!(cache.has("snapshots/a/1"));
-        let _left = cache.create_part("snapshots/a/2").unwrap();
+        let mut left = cache.create_part("snapshots/a/2").unwrap();
+        left.write_all(b"de").unwrap();
+        assert!(cache.continue_part("snapshots/a/2", 1).is_none(), "another length");
+        assert!(cache.continue_part("snapshots/a/3", 0).is_none(), "no such part");
+        cache.continue_part("snapshots/a/2", 2).unwrap().write_all(b"f").unwrap();
+        assert_eq!(fs::read(cache.part_path("snapshots/a/2")).unwrap(), b"def");
         drop(cache);
         let cache = Cache::open(dir.path()).unwrap();
         assert_eq!(cache.files(), ["snapshots/a/1"], "parts of an earlier process are removed");

@@ -12,7 +12,7 @@ use throng_model::{AdGroupName, Secret, Timestamp};
 use crate::error::{SidecarError, SyncError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest pause between two parts of a response. The feed has a frame every second by default.
+/// The longest pause between two parts of a response.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest time of a request for a small document.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,11 +20,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest message of a node that is repeated in an error.
 const MAX_MESSAGE_CHARS: usize = 300;
+/// The longest response with an error: what is longer is not a node's.
+const MAX_ERROR_BYTES: usize = 64 << 10;
+/// The longest document: a catalog of a million ad groups is shorter.
+const MAX_DOCUMENT_BYTES: usize = 512 << 20;
 
 /// Which node to read from.
 #[derive(Debug, Clone, Default)]
 pub struct NodeOptions {
-    /// The URL of a node with the role `api` or `lookup`.
+    /// The URL of a node with the role `api`, or with the role `lookup` and a `feed_url`.
     pub url: String,
     /// The URL of the feed and the catalog, if that is another node: a relay.
     pub feed_url: Option<String>,
@@ -32,12 +36,16 @@ pub struct NodeOptions {
     pub token: Option<Secret>,
     /// Certificates of authorities to trust besides those of the system, in PEM.
     pub ca_pem: Option<Vec<u8>>,
+    /// The longest pause between two frames of the feed, after which the connection is made again; at least 30 s.
+    pub feed_timeout: Duration,
 }
 
 /// Reads from a node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct NodeClient {
     http: Client,
+    /// For the feed, which may have longer pauses.
+    feed_http: Client,
     node: String,
     feed: String,
     token: Option<Secret>,
@@ -66,26 +74,10 @@ impl NodeClient {
             Some(url) => checked_url(url)?,
             None => node.clone(),
         };
-        let mut builder = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            // The token is for the node that was named. A redirect would send it elsewhere.
-            .redirect(reqwest::redirect::Policy::none());
-        if [&node, &feed].into_iter().all(|url| is_loopback(url)) {
-            builder = builder.no_proxy();
-        }
-        if let Some(pem) = &options.ca_pem {
-            let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
-            if found.is_empty() {
-                let message = "the file of authorities has no certificate in PEM";
-                return Err(SidecarError::Options(message.to_owned()));
-            }
-            builder = builder.tls_certs_merge(found);
-        }
-        let http = builder.build().map_err(|error| {
-            SidecarError::Options(format!("cannot create an HTTP client: {error}"))
-        })?;
-        Ok(Self { http, node, feed, token: options.token.clone() })
+        let is_local = [&node, &feed].into_iter().all(|url| is_loopback(url));
+        let http = http_client(options, is_local, READ_TIMEOUT)?;
+        let feed_http = http_client(options, is_local, options.feed_timeout.max(READ_TIMEOUT))?;
+        Ok(Self { http, feed_http, node, feed, token: options.token.clone() })
     }
 
     fn with_token(&self, request: RequestBuilder) -> RequestBuilder {
@@ -97,19 +89,12 @@ impl NodeClient {
 
     /// Sends a request; a refusal is an error.
     async fn send(&self, url: &str, request: RequestBuilder) -> Result<Response, SyncError> {
-        let response =
-            self.with_token(request).send().await.map_err(|error| connection(url, error))?;
-        let status = response.status();
-        if status.is_success() || status == StatusCode::NOT_MODIFIED {
-            return Ok(response);
-        }
-        let message = message_of(response).await;
-        let url = url.to_owned();
-        Err(match status {
-            StatusCode::UNAUTHORIZED => SyncError::WrongToken { url, message },
-            StatusCode::FORBIDDEN => SyncError::Forbidden { url, message },
-            _ => SyncError::Refused { url, status: status.as_u16(), message },
-        })
+        checked(url, self.send_any(url, request).await?).await
+    }
+
+    /// Sends a request, and returns any response.
+    async fn send_any(&self, url: &str, request: RequestBuilder) -> Result<Response, SyncError> {
+        self.with_token(request).send().await.map_err(|error| connection(url, error))
     }
 
     /// The ad groups.
@@ -171,7 +156,7 @@ impl NodeClient {
     /// The feed, which begins with a keyframe of every partition.
     pub(crate) async fn feed(&self, gate: &str) -> Result<Response, SyncError> {
         let url = format!("{}/v1/feed", self.feed);
-        self.send(&url, self.http.get(format!("{url}?format=3&gate={gate}"))).await
+        self.send(&url, self.feed_http.get(format!("{url}?format=3&gate={gate}"))).await
     }
 
     /// The address of the feed, for errors.
@@ -215,9 +200,40 @@ impl NodeClient {
             .timeout(EVENT_TIMEOUT)
             .header(header::CONTENT_TYPE, "application/x-ndjson")
             .body(line + "\n");
-        let response = self.send(&url, request).await?;
-        read_json(&url, response).await
+        let response = self.send_any(&url, request).await?;
+        // None of the events counts: the body says why.
+        if response.status() == StatusCode::UNPROCESSABLE_ENTITY {
+            return read_json(&url, response).await;
+        }
+        read_json(&url, checked(&url, response).await?).await
     }
+}
+
+/// A client for one kind of requests: `read_timeout` is a setting of a client.
+fn http_client(
+    options: &NodeOptions,
+    is_local: bool,
+    read_timeout: Duration,
+) -> Result<Client, SidecarError> {
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(read_timeout)
+        // The token is for the node that was named. A redirect would send it elsewhere.
+        .redirect(reqwest::redirect::Policy::none());
+    if is_local {
+        builder = builder.no_proxy();
+    }
+    if let Some(pem) = &options.ca_pem {
+        let found = reqwest::Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if found.is_empty() {
+            let message = "the file of authorities has no certificate in PEM";
+            return Err(SidecarError::Options(message.to_owned()));
+        }
+        builder = builder.tls_certs_merge(found);
+    }
+    builder
+        .build()
+        .map_err(|error| SidecarError::Options(format!("cannot create an HTTP client: {error}")))
 }
 
 fn checked_url(text: &str) -> Result<String, SidecarError> {
@@ -256,17 +272,50 @@ fn unusable(url: &str, error: &dyn std::error::Error) -> SyncError {
 }
 
 async fn read_json<T: DeserializeOwned>(url: &str, response: Response) -> Result<T, SyncError> {
-    let bytes = response.bytes().await.map_err(|error| connection(url, error))?;
+    let bytes = read_at_most(url, response, MAX_DOCUMENT_BYTES).await?;
     serde_json::from_slice(&bytes).map_err(|error| unusable(url, &error))
 }
 
-/// The message of a refusal.
-async fn message_of(response: Response) -> String {
-    let text = response.text().await.unwrap_or_default();
-    match serde_json::from_str::<ErrorBody>(&text) {
-        Ok(body) => body.error.message,
-        Err(_) => text.trim().chars().take(MAX_MESSAGE_CHARS).collect(),
+/// A response that is not a refusal.
+async fn checked(url: &str, response: Response) -> Result<Response, SyncError> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Ok(response);
     }
+    let message = message_of(url, response).await;
+    let url = url.to_owned();
+    Err(match status {
+        StatusCode::UNAUTHORIZED => SyncError::WrongToken { url, message },
+        StatusCode::FORBIDDEN => SyncError::Forbidden { url, message },
+        _ => SyncError::Refused { url, status: status.as_u16(), message },
+    })
+}
+
+/// The body of a response, which must not be longer than `limit`.
+async fn read_at_most(
+    url: &str,
+    mut response: Response,
+    limit: usize,
+) -> Result<Vec<u8>, SyncError> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| connection(url, error))? {
+        if bytes.len() + chunk.len() > limit {
+            let problem = format!("it is longer than {limit} bytes");
+            return Err(SyncError::Response { url: url.to_owned(), problem });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// The message of a refusal; empty if it is not that of a node and cannot be repeated.
+async fn message_of(url: &str, response: Response) -> String {
+    let bytes = read_at_most(url, response, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let text = match serde_json::from_slice::<ErrorBody>(&bytes) {
+        Ok(body) => body.error.message,
+        Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
+    };
+    text.trim().chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -298,5 +347,21 @@ mod tests {
         ] {
             assert_eq!(is_loopback(url), expected, "{url}");
         }
+    }
+
+    fn response_of(body: Vec<u8>) -> Response {
+        axum::http::Response::new(body).into()
+    }
+
+    #[tokio::test]
+    async fn a_longer_response_than_a_node_sends_is_not_read() {
+        let read = read_at_most("http://node", response_of(vec![b'a'; 100]), 100).await;
+        assert_eq!(read.unwrap().len(), 100);
+        let error = read_at_most("http://node", response_of(vec![b'a'; 101]), 100).await;
+        assert!(matches!(error, Err(SyncError::Response { .. })));
+        let long = response_of(vec![b'a'; MAX_ERROR_BYTES + 1]);
+        assert_eq!(message_of("http://node", long).await, "");
+        let page = response_of(vec![b'a'; 5_000]);
+        assert_eq!(message_of("http://node", page).await.len(), MAX_MESSAGE_CHARS);
     }
 }

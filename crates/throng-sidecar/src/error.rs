@@ -110,6 +110,22 @@ impl SyncError {
         }
     }
 
+    /// Whether the node may have carried out the request that failed: only a refusal says that it has not, and a
+    /// connection that was never made. A proxy answers with 502 or 504 for a node that has the request.
+    pub(crate) fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Connection { source, .. } => !source.is_connect(),
+            Self::Refused { status, .. } => !(300..500).contains(status) || *status == 408,
+            Self::Response { .. } => true,
+            Self::WrongToken { .. }
+            | Self::Forbidden { .. }
+            | Self::NotServed { .. }
+            | Self::OtherDeployment { .. }
+            | Self::Cache { .. }
+            | Self::Membership(_) => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self {
@@ -119,6 +135,9 @@ impl SyncError {
                  record insertions"
             }
             Self::NotServed { .. } => "the files are read again at the next try",
+            Self::Refused { status: 404, .. } => {
+                "use a node with the role api; one with the role lookup has snapshots only, and needs --feed"
+            }
             Self::Refused { .. } => "the node's log has the cause",
             Self::Response { .. } => {
                 "use the same version of throng as the node, and check proxies in between"
@@ -199,5 +218,37 @@ impl SidecarError {
             Self::Socket { .. } => Some("check the folder of the socket and its rights"),
             Self::Listen { .. } => Some("choose another address"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_says_that_a_request_was_not_carried_out() {
+        let refused = |status| SyncError::Refused {
+            url: "http://node".to_owned(),
+            status,
+            message: String::new(),
+        };
+        for (status, expected) in [
+            (301, false),
+            (400, false),
+            (408, true),
+            (413, false),
+            (429, false),
+            (500, true),
+            (502, true),
+            (503, true),
+            (504, true),
+        ] {
+            assert_eq!(refused(status).may_have_arrived(), expected, "{status}");
+        }
+        let (url, text) = ("http://node".to_owned(), String::new());
+        let cut = SyncError::Response { url: url.clone(), problem: text.clone() };
+        assert!(cut.may_have_arrived());
+        assert!(!SyncError::Forbidden { url, message: text }.may_have_arrived());
+        assert!(refused(404).hint().contains("role api"), "a node without this path");
     }
 }

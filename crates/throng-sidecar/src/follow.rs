@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_api::AppliedVersions;
-use throng_gate::feed::Frame;
+use throng_gate::feed::{Frame, FrameKind};
 use throng_gate::{FrameOutcome, Gate};
 use throng_model::Backoff;
 use tokio::time::Instant;
@@ -38,6 +38,26 @@ pub trait FeedObserver: Send + Sync {
     fn reported(&self);
     /// They could not be reported; they are again after the interval.
     fn not_reported(&self, error: &SyncError);
+}
+
+/// The connections since the feed was last followed beyond its keyframes. Why not since the last frame: every
+/// connection begins with keyframes, so that a node that closes each of them would be asked ten times a second.
+#[derive(Debug, Default)]
+struct Attempts(u32);
+
+impl Attempts {
+    /// A frame was applied.
+    fn applied(&mut self, kind: FrameKind) {
+        if matches!(kind, FrameKind::Delta { .. }) {
+            self.0 = 0;
+        }
+    }
+
+    /// The delay before the next connection.
+    fn next_delay(&mut self, jitter: u64) -> Duration {
+        self.0 = self.0.saturating_add(1);
+        RETRY.delay(self.0, jitter)
+    }
 }
 
 /// Why a connection ended.
@@ -73,31 +93,25 @@ impl FeedFollower {
 
     /// Applies frames until `stop`, and reconnects.
     pub async fn follow(&self, observer: &dyn FeedObserver, stop: &CancellationToken) {
-        let mut failures = 0;
+        let mut attempts = Attempts::default();
         let jitter = u64::from(std::process::id());
         loop {
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.follow_once(observer, &mut failures) => ended,
+                ended = self.follow_once(observer, &mut attempts) => ended,
             };
-            let wait = match ended {
-                Ok(Ended::NeedKeyframes) => RETRY.first,
+            match ended {
+                Ok(Ended::NeedKeyframes) => {}
                 Ok(Ended::ByNode) => {
-                    failures += 1;
                     let (url, problem) =
                         (self.client.feed_url(), "the connection was closed".to_owned());
                     observer.failed(&SyncError::Response { url, problem });
-                    RETRY.delay(failures, jitter)
                 }
-                Err(error) => {
-                    failures += 1;
-                    observer.failed(&error);
-                    RETRY.delay(failures, jitter)
-                }
-            };
+                Err(error) => observer.failed(&error),
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(attempts.next_delay(jitter)) => {}
             }
         }
     }
@@ -105,7 +119,7 @@ impl FeedFollower {
     async fn follow_once(
         &self,
         observer: &dyn FeedObserver,
-        failures: &mut u32,
+        attempts: &mut Attempts,
     ) -> Result<Ended, SyncError> {
         // Before the frames: they name ad groups by the indexes of the catalog.
         self.read_catalog().await?;
@@ -137,7 +151,7 @@ impl FeedFollower {
                     }
                     FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
                 }
-                *failures = 0;
+                attempts.applied(frame.kind);
                 observer.applied(&frame);
             }
         }
@@ -230,5 +244,18 @@ mod tests {
         assert_eq!(frames.take(), Ok(None));
         frames.push(&u32::MAX.to_le_bytes());
         assert!(frames.take().is_err());
+    }
+
+    #[test]
+    fn connections_that_bring_only_keyframes_become_rarer() {
+        let mut attempts = Attempts::default();
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            attempts.applied(FrameKind::Keyframe);
+            last = attempts.next_delay(1);
+        }
+        assert!(last >= RETRY.longest.mul_f64(0.8), "{last:?}");
+        attempts.applied(FrameKind::Delta { base_version: 1 });
+        assert!(attempts.next_delay(1) <= RETRY.first.mul_f64(1.2));
     }
 }

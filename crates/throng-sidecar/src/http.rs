@@ -121,9 +121,11 @@ async fn record_insertion(
 ) -> Result<String, ApiError> {
     let id = format!("decide-{:016x}", SystemEntropy.next_u64());
     let mut sent = api.client.insertion(&id, ad_group, now).await;
+    let mut may_have_arrived = sent.as_ref().is_err_and(SyncError::may_have_arrived);
     if matches!(sent, Err(SyncError::Connection { .. })) {
         // The same id: the node counts it once if it has it already.
         sent = api.client.insertion(&id, ad_group, now).await;
+        may_have_arrived |= sent.as_ref().is_err_and(SyncError::may_have_arrived);
     }
     match sent {
         Ok(accepted) if accepted.rejected_count == 0 => {
@@ -132,16 +134,18 @@ async fn record_insertion(
             Ok(id)
         }
         Ok(accepted) => {
-            api.gate.insertion_dropped(counted);
+            if !may_have_arrived {
+                api.gate.insertion_dropped(counted);
+            }
             let why = accepted.rejected.into_iter().next().map(|rejected| rejected.message);
             let why = why.unwrap_or_default();
             let message = format!("the insertion was rejected: {why}");
             Err(ApiError::new(ErrorCode::Unavailable, message).retry_after(1))
         }
         Err(error) => {
-            // Whether the node has it is unknown after a connection that ended. Then the gate counts it for ten
-            // minutes, which is safe for the budget.
-            if !matches!(error, SyncError::Connection { .. }) {
+            // Where it is unknown whether the node has it, the gate counts it for ten minutes, which is safe for the
+            // budget.
+            if !may_have_arrived {
                 api.gate.insertion_dropped(counted);
             }
             tracing::debug!(

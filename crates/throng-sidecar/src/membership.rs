@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
 use throng_api::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 use throng_membership::{
     MembershipError, MembershipIndex, ShardDictionary, SnapshotFile, SnapshotIdentity,
@@ -48,12 +49,47 @@ pub struct MembershipSync {
     cache: Arc<Cache>,
     /// What is open, and what the node said of it.
     open: Option<(PublishedMembership, Arc<MembershipIndex>)>,
+    /// Transfers that the next attempt continues, by the name of their file.
+    interrupted: Interrupted,
+}
+
+type Interrupted = Mutex<HashMap<String, Progress>>;
+
+/// How far the transfer of a file is.
+#[derive(Debug, Default)]
+struct Progress {
+    written: u64,
+    /// Of the file that the bytes are of; without it they cannot be continued.
+    etag: Option<String>,
+}
+
+/// A transfer, which is recorded as interrupted when it is dropped: also if another file's error ends the attempt.
+struct Transfer<'a> {
+    interrupted: &'a Interrupted,
+    name: &'a str,
+    progress: Progress,
+}
+
+impl Transfer<'_> {
+    /// Forgets what was read, because it is complete or cannot be used.
+    fn forget(&mut self) {
+        self.progress = Progress::default();
+    }
+}
+
+impl Drop for Transfer<'_> {
+    fn drop(&mut self) {
+        let progress = std::mem::take(&mut self.progress);
+        if progress.written > 0 && progress.etag.is_some() {
+            self.interrupted.lock().insert(self.name.to_owned(), progress);
+        }
+    }
 }
 
 impl MembershipSync {
     /// Nothing is open yet.
     pub fn new(client: NodeClient, cache: Arc<Cache>) -> Self {
-        Self { client, cache, open: None }
+        Self { client, cache, open: None, interrupted: Mutex::new(HashMap::new()) }
     }
 
     /// The index that is open.
@@ -80,6 +116,18 @@ impl MembershipSync {
                 );
                 None
             }
+        }
+    }
+
+    /// Asks the node what it serves, and reads no file: for errors that no retry can remove.
+    ///
+    /// # Errors
+    /// [`SyncError`].
+    pub async fn check(&self) -> Result<(), SyncError> {
+        let known = self.open.as_ref().map(|(published, _)| published.version.as_str());
+        match self.client.membership(known).await? {
+            Some(published) => self.checked_seed(&published).await.map(drop),
+            None => Ok(()),
         }
     }
 
@@ -173,6 +221,12 @@ impl MembershipSync {
     }
 
     async fn download_missing(&self, names: &HashSet<String>) -> Result<(), SyncError> {
+        let is_old = |name: &String, _: &mut Progress| !names.contains(name);
+        let old: Vec<String> =
+            self.interrupted.lock().extract_if(is_old).map(|(name, _)| name).collect();
+        for name in old {
+            self.remove_part(&name).await?;
+        }
         let missing = names.iter().filter(|name| !self.cache.has(name)).cloned();
         let mut missing: Vec<String> = missing.collect();
         missing.sort_unstable();
@@ -182,46 +236,69 @@ impl MembershipSync {
         downloads.try_collect().await
     }
 
-    /// Reads a file, and continues where a transfer was interrupted.
+    /// Reads a file, and continues where a transfer was interrupted, also by an earlier attempt.
     async fn download(&self, name: &str) -> Result<(), SyncError> {
-        let cache = Arc::clone(&self.cache);
-        let owned = name.to_owned();
-        let part = blocking(move || cache.create_part(&owned)).await?;
-        let downloaded = self.download_to(name, part).await;
+        let progress = self.interrupted.lock().remove(name).unwrap_or_default();
+        let (cache, owned, written) = (Arc::clone(&self.cache), name.to_owned(), progress.written);
+        let mut transfer = Transfer { interrupted: &self.interrupted, name, progress };
+        let opened = blocking(move || match cache.continue_part(&owned, written) {
+            Some(part) if written > 0 => Ok((part, true)),
+            _ => Ok((cache.create_part(&owned)?, false)),
+        });
+        let (part, is_continued) = opened.await?;
+        if !is_continued {
+            transfer.forget();
+        }
+        let downloaded = self.download_to(name, part, &mut transfer.progress).await;
         let (cache, owned) = (Arc::clone(&self.cache), name.to_owned());
         match downloaded {
-            Ok(part) => blocking(move || cache.complete(&owned, &part)).await,
+            Ok(part) => {
+                transfer.forget();
+                blocking(move || cache.complete(&owned, &part)).await
+            }
+            Err(error @ (SyncError::Connection { .. } | SyncError::Response { .. })) => Err(error),
             Err(error) => {
+                transfer.forget();
                 // A part takes room that the next attempt needs.
-                blocking(move || {
-                    cache.remove_part(&owned);
-                    Ok(())
-                })
-                .await?;
+                self.remove_part(name).await?;
                 Err(error)
             }
         }
     }
 
-    async fn download_to(&self, name: &str, mut part: File) -> Result<File, SyncError> {
-        let (mut written, mut etag) = (0, None);
+    async fn remove_part(&self, name: &str) -> Result<(), SyncError> {
+        let (cache, owned) = (Arc::clone(&self.cache), name.to_owned());
+        blocking(move || {
+            cache.remove_part(&owned);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn download_to(
+        &self,
+        name: &str,
+        mut part: File,
+        progress: &mut Progress,
+    ) -> Result<File, SyncError> {
         let mut tries = 1;
         loop {
-            let download = self.client.file(name, written, etag.as_deref()).await?;
-            if !download.is_rest && written > 0 {
+            let download =
+                self.client.file(name, progress.written, progress.etag.as_deref()).await?;
+            if !download.is_rest && progress.written > 0 {
                 // It is another file now: from the start.
                 let cache = Arc::clone(&self.cache);
                 let owned = name.to_owned();
                 part = blocking(move || cache.create_part(&owned)).await?;
-                written = 0;
+                progress.written = 0;
             }
-            etag = download.etag;
-            let expected = download.length.map(|length| written + length);
+            progress.etag = download.etag;
+            let expected = download.length.map(|length| progress.written + length);
             let mut response = download.response;
             let ended = loop {
                 match response.chunk().await {
                     Ok(Some(chunk)) => {
-                        written += chunk.len() as u64;
+                        let length = chunk.len() as u64;
                         let path = self.cache.part_path(name);
                         part = blocking(move || {
                             let written = part.write_all(&chunk);
@@ -233,15 +310,19 @@ impl MembershipSync {
                             Ok(part)
                         })
                         .await?;
+                        // After the write: on a full disk the part is removed.
+                        progress.written += length;
                     }
                     Ok(None) => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
             match ended {
-                Ok(()) if expected.is_none_or(|expected| expected == written) => return Ok(part),
+                Ok(()) if expected.is_none_or(|expected| expected == progress.written) => {
+                    return Ok(part);
+                }
                 Ok(()) if tries == TRIES => {
-                    let problem = format!("it ended after {written} bytes");
+                    let problem = format!("it ended after {} bytes", progress.written);
                     return Err(SyncError::Response { url: name.to_owned(), problem });
                 }
                 Err(error) if tries == TRIES => return Err(connection(name, error)),

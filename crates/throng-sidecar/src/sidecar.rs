@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use throng_gate::{Catalog, Gate};
-use throng_http::{Caps, Server};
+use throng_http::{Caps, Server, caps_within_open_files};
 use throng_model::{Clock, Retry, Secret};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::client::{NodeClient, NodeOptions};
-use crate::error::{SidecarError, SyncError};
+use crate::error::SidecarError;
 use crate::follow::FeedFollower;
 use crate::guard::{self, Guard};
 use crate::http::{Api, router};
 use crate::membership::{MembershipObserver as _, MembershipSync};
-use crate::socket::{self, SocketFile};
+use crate::socket::{self, SocketFile, SocketListener};
 use crate::status::Status;
 
 /// How often membership is compared with the node. The answer is empty while nothing has changed.
@@ -32,6 +32,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limits of connections, as a node has them by default.
 const CAPS: Caps = Caps { total: 8_192, per_address: 2_048 };
+/// Connections to the socket at a time; further ones wait until one of them ends.
+const MAX_SOCKET_CONNECTIONS: usize = 2_048;
+/// How long a start waits for the node. Until then nobody is answered, and probes must not fail.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest id of a gate.
 const MAX_ID_LENGTH: usize = 128;
 
@@ -76,8 +80,9 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts to listen and to follow. It does not wait for a node that does not answer, and decides when the gate is
-    /// complete: see [`is_ready`](Self::is_ready). With files in the cache, only what is new is read.
+    /// Starts to listen and to follow. It waits a few seconds for a node that does not answer, never for files, and
+    /// decides when the gate is complete: see [`is_ready`](Self::is_ready). With files in the cache, only what is new
+    /// is read.
     ///
     /// # Errors
     /// [`SidecarError`] for options that cannot be used, for a cache, address or socket that is in use, and for a node
@@ -95,18 +100,20 @@ impl Sidecar {
             None => None,
         };
         let unix = match &options.socket {
-            Some(path) => Some(socket::listen(path, options.socket_mode)?),
+            Some(path) => {
+                let caps =
+                    Caps { total: MAX_SOCKET_CONNECTIONS, per_address: MAX_SOCKET_CONNECTIONS };
+                let most = caps_within_open_files(caps).total;
+                Some(socket::listen(path, options.socket_mode, most)?)
+            }
             None => None,
         };
         let gate = Arc::new(Gate::new(Catalog::default(), options.stale_after));
         let clock = options.clock;
         let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&gate), id.clone()));
         let follower = FeedFollower::new(client.clone(), Arc::clone(&gate), id.clone());
-        let mut membership = MembershipSync::new(client.clone(), Arc::clone(&cache));
-        if let Some(index) = membership.open_cached().await {
-            status.loaded(&index);
-        }
-        check_access(&client, &mut membership, &status).await?;
+        let membership = MembershipSync::new(client.clone(), Arc::clone(&cache));
+        check_access(&client, &membership).await?;
         let (stop, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let following = follow(membership, follower, &status, &stop);
         let router =
@@ -175,14 +182,19 @@ fn check_options(options: &SidecarOptions) -> Result<(), SidecarError> {
              --client-token-file, or listen on a loopback address",
         );
     }
-    let is_id = |id: &String| {
-        (1..=MAX_ID_LENGTH).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    };
-    if !options.id.as_ref().is_none_or(is_id) {
-        return refuse("the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`");
+    if !options.id.as_deref().is_none_or(is_id) {
+        return refuse(
+            "the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`, and at least one letter or digit",
+        );
     }
     Ok(())
+}
+
+/// Whether a text can be an id. It is a part of a path, in which `.` and `..` have another meaning.
+fn is_id(text: &str) -> bool {
+    text.len() <= MAX_ID_LENGTH
+        && text.bytes().any(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SidecarError> {
@@ -195,33 +207,27 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sideca
 /// Asks the node once, so that a wrong token ends the start with its error. Other errors may go away.
 async fn check_access(
     client: &NodeClient,
-    membership: &mut MembershipSync,
-    status: &Status,
+    membership: &MembershipSync,
 ) -> Result<(), SidecarError> {
-    let refused = |error: SyncError| match error.retry() {
-        Retry::Never => Err(SidecarError::Sync(error)),
-        _ => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the node is not available, trying again"
-            );
-            Ok(())
-        }
+    let check = async {
+        client.catalog().await?;
+        membership.check().await
     };
-    if let Err(error) = client.catalog().await {
-        return refused(error);
-    }
-    match membership.poll().await {
-        Ok(Some(index)) => status.loaded(&index),
-        Ok(None) => {}
-        Err(error) => return refused(error),
+    match tokio::time::timeout(CHECK_TIMEOUT, check).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.retry() == Retry::Never => return Err(error.into()),
+        Ok(Err(error)) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the node is not available, trying again"
+        ),
+        Err(_) => tracing::warn!("the node does not answer, trying again"),
     }
     Ok(())
 }
 
 /// Follows feed, membership and reports, each in a task of its own: none of them delays another one.
 fn follow(
-    membership: MembershipSync,
+    mut membership: MembershipSync,
     follower: FeedFollower,
     status: &Arc<Status>,
     stop: &CancellationToken,
@@ -229,6 +235,14 @@ fn follow(
     let mut following = JoinSet::new();
     let (observer, ended) = (Arc::clone(status), stop.clone());
     following.spawn(async move {
+        // Here, because it reads all files: probes are answered meanwhile.
+        let opened = tokio::select! {
+            () = ended.cancelled() => return,
+            opened = membership.open_cached() => opened,
+        };
+        if let Some(index) = opened {
+            observer.loaded(&index);
+        }
         membership.follow(MEMBERSHIP_INTERVAL, &*observer, &ended).await;
     });
     let (observer, ended, reporter) = (Arc::clone(status), stop.clone(), follower.clone());
@@ -238,9 +252,31 @@ fn follow(
     following
 }
 
-async fn serve_socket(listener: tokio::net::UnixListener, router: Router, stop: CancellationToken) {
+async fn serve_socket(listener: SocketListener, router: Router, stop: CancellationToken) {
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = &error as &dyn std::error::Error, "failed to serve the socket");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_parts_of_a_path() {
+        for (text, expected) in [
+            ("gate-1", true),
+            ("ad-server.7:a_b", true),
+            ("", false),
+            (".", false),
+            ("..", false),
+            ("a/b", false),
+            ("a?b", false),
+            ("ä", false),
+        ] {
+            assert_eq!(is_id(text), expected, "{text}");
+        }
+        assert!(is_id(&"a".repeat(MAX_ID_LENGTH)) && !is_id(&"a".repeat(MAX_ID_LENGTH + 1)));
     }
 }

@@ -2,13 +2,25 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::net::UnixListener;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::SidecarError;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+/// The mode of the file until it has the one that was asked for.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A path that this process listens at. The file is removed when this is dropped.
 #[derive(Debug)]
@@ -25,11 +37,96 @@ impl Drop for SocketFile {
     }
 }
 
-/// Listens at a path, with this mode of the file.
+/// Accepts connections while there are fewer than a limit: a client that leaks connections must not use up the file
+/// handles with which the node is followed.
+#[derive(Debug)]
+pub(crate) struct SocketListener {
+    listener: UnixListener,
+    free: Arc<Semaphore>,
+}
+
+impl Listener for SocketListener {
+    type Io = SocketStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (SocketStream, SocketAddr) {
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (SocketStream { stream, _permit: permit }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection, which counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct SocketStream {
+    stream: UnixStream,
+    // Never `None`: the semaphore is not closed.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for SocketStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for SocketStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Listens at a path with a file that only its owner can use. The mode is set before the file exists: with `chmod`
+/// after `bind`, everybody whom the umask allows could connect in between.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    let handle = File::from(socket.as_fd().try_clone_to_owned()?);
+    handle.set_permissions(Permissions::from_mode(PRIVATE_MODE))?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
+}
+
+/// Listens at a path, with this mode of the file, for at most so many connections at a time.
 ///
 /// # Errors
 /// [`SidecarError`] if another process listens there, if another file is there, or if it cannot be created.
-pub(crate) fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), SidecarError> {
+pub(crate) fn listen(
+    path: &Path,
+    mode: u32,
+    most: usize,
+) -> Result<(SocketListener, SocketFile), SidecarError> {
     let failed = |doing: &'static str| {
         let path = path.to_owned();
         move |source: io::Error| SidecarError::Socket { doing, path, source }
@@ -54,16 +151,17 @@ pub(crate) fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile
         }
         Ok(_) => {
             // Another program may listen there without the lock.
-            if UnixStream::connect(path).is_ok() {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
                 return Err(SidecarError::SocketInUse { path: path.to_owned() });
             }
             fs::remove_file(path).map_err(failed("replace"))?;
         }
     }
-    let listener = UnixListener::bind(path).map_err(failed("create"))?;
+    let listener = bind(path).map_err(failed("create"))?;
     let file = SocketFile { path: path.to_owned(), _lock: lock };
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
-    Ok((listener, file))
+    let free = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+    Ok((SocketListener { listener, free }, file))
 }
 
 #[cfg(test)]
@@ -74,26 +172,47 @@ mod tests {
     async fn one_process_listens_and_a_left_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gate.sock");
-        let (_listener, file) = listen(&path, 0o660).unwrap();
+        let (_listener, file) = listen(&path, 0o660, 9).unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
-        let second = listen(&path, 0o660).unwrap_err();
+        let second = listen(&path, 0o660, 9).unwrap_err();
         assert!(matches!(second, SidecarError::SocketInUse { .. }), "{second}");
         drop(file);
         assert!(!path.exists());
         // What a killed process leaves: nobody listens.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let (_listener, file) = listen(&path, 0o600).unwrap();
+        let (_listener, file) = listen(&path, 0o600, 9).unwrap();
         drop(file);
         let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let second = listen(&path, 0o600).unwrap_err();
+        let second = listen(&path, 0o600, 9).unwrap_err();
         assert!(matches!(second, SidecarError::SocketInUse { .. }), "{second}");
         drop(other);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "text").unwrap();
-        let second = listen(&path, 0o600).unwrap_err();
+        let second = listen(&path, 0o600, 9).unwrap_err();
         assert!(matches!(second, SidecarError::NotASocket { .. }), "{second}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+    }
+
+    #[tokio::test]
+    async fn the_file_is_private_from_the_moment_it_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gate.sock");
+        let _listener = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, PRIVATE_MODE);
+    }
+
+    #[tokio::test]
+    async fn more_connections_wait_until_one_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gate.sock");
+        let (mut listener, _file) = listen(&path, 0o600, 1).unwrap();
+        let _clients =
+            [UnixStream::connect(&path).await.unwrap(), UnixStream::connect(&path).await.unwrap()];
+        let (first, _) = listener.accept().await;
+        assert!(futures::FutureExt::now_or_never(listener.accept()).is_none());
+        drop(first);
+        listener.accept().await;
     }
 }

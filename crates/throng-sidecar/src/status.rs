@@ -54,12 +54,12 @@ pub(crate) struct Status {
     id: String,
     has_catalog: AtomicBool,
     is_connected: AtomicBool,
-    /// Set once, and never reset: a gate that was complete continues with what it has.
+    /// Stays set without the node: a gate that was complete continues with what it has.
     is_ready: AtomicBool,
     /// The node belongs to another deployment now: its figures are those of other ad groups.
     is_foreign: AtomicBool,
     /// When the first frame was applied, by [`Clock::elapsed`].
-    first_frame_at: OnceLock<Duration>,
+    first_frame_at: Mutex<Option<Duration>>,
     /// Fixed for a deployment, and with it for the cache.
     seed: OnceLock<HashSeed>,
     membership: ArcSwapOption<MembershipIndex>,
@@ -82,7 +82,7 @@ impl Status {
             is_connected: AtomicBool::new(false),
             is_ready: AtomicBool::new(false),
             is_foreign: AtomicBool::new(false),
-            first_frame_at: OnceLock::new(),
+            first_frame_at: Mutex::new(None),
             seed: OnceLock::new(),
             membership: ArcSwapOption::empty(),
             checked_at: Mutex::new(None),
@@ -100,16 +100,27 @@ impl Status {
     }
 
     fn becomes_ready(&self) -> bool {
-        let Some(first_frame_at) = self.first_frame_at.get() else { return false };
-        let waited = self.clock.elapsed().saturating_sub(*first_frame_at);
+        let Some(first_frame_at) = *self.first_frame_at.lock() else { return false };
+        let waited = self.clock.elapsed().saturating_sub(first_frame_at);
         // Without its figures an ad group would be shown past its budget.
         let has_figures = self.gate.unnamed() == 0 || waited >= PARTITIONS_TIMEOUT;
-        let is_ready =
-            has_figures && self.has_catalog.load(Ordering::Acquire) && self.seed.get().is_some();
+        // What the cache has may be days old: users may have been excluded since.
+        let has_membership = self.seed.get().is_some() && self.checked_at.lock().is_some();
+        let is_ready = has_figures && has_membership && self.has_catalog.load(Ordering::Acquire);
         if is_ready && !self.is_ready.swap(true, Ordering::AcqRel) {
             tracing::info!(gate = self.id, "the gate is complete and decides");
         }
         is_ready
+    }
+
+    /// Forgets what may be of another deployment: its ad groups may have the same names, and its frames higher
+    /// versions. The feed is followed from its keyframes again, because the gate cannot apply a delta now.
+    fn begin_again(&self) {
+        self.has_catalog.store(false, Ordering::Release);
+        self.is_ready.store(false, Ordering::Release);
+        self.gate.reset();
+        *self.first_frame_at.lock() = None;
+        tracing::info!(gate = self.id, "the node is of this deployment again, reading its figures");
     }
 
     /// The seed of the hashes of users, once it is known.
@@ -219,7 +230,7 @@ impl FeedObserver for Status {
 
     fn applied(&self, _: &Frame) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        self.first_frame_at.get_or_init(|| self.clock.elapsed());
+        self.first_frame_at.lock().get_or_insert_with(|| self.clock.elapsed());
         self.succeed(Part::Feed);
         self.is_ready();
     }
@@ -251,7 +262,10 @@ impl MembershipObserver for Status {
 
     fn current(&self) {
         *self.checked_at.lock() = Some(self.clock.elapsed());
-        self.is_foreign.store(false, Ordering::Release);
+        if self.is_foreign.load(Ordering::Acquire) {
+            self.begin_again();
+            self.is_foreign.store(false, Ordering::Release);
+        }
         self.succeed(Part::Membership);
     }
 
@@ -260,5 +274,54 @@ impl MembershipObserver for Status {
             self.is_foreign.store(true, Ordering::Release);
         }
         self.fail(Part::Membership, error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_gate::feed::FrameKind;
+    use throng_gate::{Catalog, FrameOutcome};
+    use throng_model::{ManualClock, Timestamp};
+
+    use super::*;
+
+    fn keyframe(version: u64) -> Frame {
+        Frame {
+            partition: 0,
+            epoch: 1,
+            version,
+            kind: FrameKind::Keyframe,
+            at: Timestamp(0),
+            catalog_version: 0,
+            log_position: Some(0),
+            entries: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn figures_of_another_deployment_do_not_outlast_it() {
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let gate = Arc::new(Gate::new(Catalog::default(), Duration::from_secs(10)));
+        let status = Status::new(clock, Arc::clone(&gate), "gate-1".to_owned());
+        let follow = |version| {
+            status.catalog_read();
+            let outcome = gate.apply(&keyframe(version));
+            status.applied(&keyframe(version));
+            outcome
+        };
+        follow(5);
+        assert!(!status.is_ready(), "no membership");
+        MembershipObserver::loaded(&status, &Arc::new(MembershipIndex::empty(HashSeed(7))));
+        assert!(!status.is_ready(), "that of the cache was not compared with the node");
+        status.current();
+        assert!(status.is_ready());
+        let folder = std::path::PathBuf::from("cache");
+        MembershipObserver::failed(&status, &SyncError::OtherDeployment { folder });
+        follow(900);
+        assert!(!status.is_ready());
+        status.current();
+        assert!(!status.is_ready(), "the figures are still those of the other deployment");
+        assert!(matches!(follow(6), FrameOutcome::Applied { .. }));
+        assert!(status.is_ready());
     }
 }

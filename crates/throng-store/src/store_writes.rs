@@ -125,7 +125,8 @@ pub trait StoreWriteLedger: Send + Sync {
     async fn store_writes(&self, store: &ServingStoreName, limit: u32) -> Result<Vec<StoreWrite>>;
 
     /// Claims an open write that nobody else has a valid lease on; renews the lease of the holder.
-    /// `false` if it is not open, waits for its next try, or another holder has it.
+    /// `false` if it is not open, waits for its next try, or another holder has it, or still has a
+    /// valid lease on a replaced write of the same audience and store.
     async fn claim_store_write(&self, lease: StoreLease<'_>) -> Result<bool>;
 
     /// Records batches and renews the lease; the write is done with the last batch. `LeaseLost` if

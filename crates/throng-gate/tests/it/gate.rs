@@ -433,3 +433,19 @@ fn ad_groups_without_figures_are_counted() {
     gate.apply(&delta(1, 2, vec![entry(1, 0, 0)]));
     assert_eq!(gate.unnamed(), 0);
 }
+
+#[test]
+fn a_reset_gate_follows_another_cluster_from_its_first_keyframe() {
+    let gate = gate(vec![ad_group(0, "shoes")]);
+    gate.apply(&keyframe(900, vec![entry(0, 100, 0)]));
+    assert!(matches!(refusal(&gate, None, "shoes"), Some(Reason::OutOfBudget { .. })));
+    gate.reset();
+    assert_eq!(refusal(&gate, None, "shoes"), Some(Reason::UnknownAdGroup));
+    gate.set_catalog(Catalog { version: 1, ad_groups: vec![ad_group(0, "shoes")] });
+    // Neither the figures of the other cluster nor its higher version count.
+    assert_eq!(gate.unnamed(), 1);
+    assert_eq!(gate.apply(&delta(4, 5, Vec::new())), FrameOutcome::NeedKeyframe);
+    let applied = gate.apply(&keyframe(5, vec![entry(0, 30, 0)]));
+    assert!(matches!(applied, FrameOutcome::Applied { updated: 1, .. }), "{applied:?}");
+    assert_eq!(gate.spend(&name("shoes")).unwrap().actual, Micros(30));
+}

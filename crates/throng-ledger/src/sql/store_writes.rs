@@ -98,9 +98,16 @@ impl<B: Backend> StoreWriteLedger for SqlLedger<B> {
 
     async fn claim_store_write(&self, lease: StoreLease<'_>) -> Result<bool> {
         write_one!(self, Full, "claiming a write to a serving store", |tx| {
+            // The holder of a write that was replaced finds that out at the end of its batch, or when
+            // it renews its lease; until then it still writes users of the same audience.
             let text = "UPDATE store_writes SET holder = $2, lease_until = $4
                  WHERE id = $1 AND state = 'open' AND (retry_at IS NULL OR retry_at <= $3)
-                   AND (holder = $2 OR lease_until IS NULL OR lease_until <= $3)";
+                   AND (holder = $2 OR lease_until IS NULL OR lease_until <= $3)
+                   AND NOT EXISTS (SELECT 1 FROM store_writes AS earlier
+                      WHERE earlier.store = store_writes.store
+                        AND earlier.audience = store_writes.audience
+                        AND earlier.state = 'replaced' AND earlier.holder <> $2
+                        AND earlier.lease_until > $3)";
             tx.execute(text, (lease.id, lease.holder, lease.now, lease.until)).await? == 1
         })
     }

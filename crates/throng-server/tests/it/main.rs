@@ -28,6 +28,7 @@ mod schedules;
 mod sessions;
 mod shared;
 mod sidecar;
+mod sidecar_start;
 mod sizes;
 mod source_changes;
 mod storage;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -39,12 +39,12 @@ ad_groups:
 const COATS: &str = "  - { name: coats, campaign: autumn, per: impression, price: \"0.10\", daily_budget: \"9\", impression_rate: 0.5, exclude: [buyers] }\n";
 
 /// A folder with a spec, its source, and the data directory of a node.
-struct Shop {
+pub(crate) struct Shop {
     dir: tempfile::TempDir,
 }
 
 impl Shop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shop = Self { dir: tempfile::tempdir().unwrap() };
         std::fs::create_dir(shop.dir.path().join("data")).unwrap();
         shop.purchases(0..20);
@@ -87,14 +87,14 @@ impl Shop {
     }
 
     /// A node that serves the first versions of both audiences.
-    async fn node(&self) -> Node {
+    pub(crate) async fn node(&self) -> Node {
         let node = self.node_at(SocketAddr::from(([127, 0, 0, 1], 0))).await;
         serves(&Client::of(&node), json!({ "big": 1, "buyers": 1 })).await;
         node
     }
 
     /// What a sidecar on this machine is started with; `cache` names its folder.
-    fn options(&self, url: &str, token: Secret, cache: &str) -> SidecarOptions {
+    pub(crate) fn options(&self, url: &str, token: Secret, cache: &str) -> SidecarOptions {
         SidecarOptions {
             node: NodeOptions { url: url.to_owned(), token: Some(token), ..Default::default() },
             cache_dir: self.path(cache),
@@ -117,25 +117,25 @@ async fn serves(client: &Client, versions: Value) {
     .await;
 }
 
-async fn token(node: &Node) -> Secret {
+pub(crate) async fn token(node: &Node) -> Secret {
     node.replace_token("gate", &[Scope::Feed, Scope::Lookup, Scope::Events]).await.unwrap()
 }
 
 /// A client of a sidecar.
-fn client_of(sidecar: &Sidecar) -> Client {
+pub(crate) fn client_of(sidecar: &Sidecar) -> Client {
     Client { http: http(None), url: sidecar.url().unwrap() }
 }
 
-async fn is_ready(client: &Client) -> bool {
+pub(crate) async fn is_ready(client: &Client) -> bool {
     client.request("GET", "/readyz").send().await.unwrap().status() == 200
 }
 
-async fn ready(client: &Client) {
+pub(crate) async fn ready(client: &Client) {
     until("the sidecar is ready", async || is_ready(client).await).await;
 }
 
 /// The code of the refusal of an ad group, `allowed`, or `unavailable` before the gate decides.
-async fn code(client: &Client, user: &str, ad_group: &str) -> String {
+pub(crate) async fn code(client: &Client, user: &str, ad_group: &str) -> String {
     let question = json!({ "user": user, "ad_groups": [ad_group] });
     let (status, answer) = client.post("/v1/decide", &question).await;
     if status != 200 {
@@ -345,31 +345,40 @@ async fn it_outlives_its_node_and_follows_the_next_one_at_the_address() {
 
 /// What a [`Proxy`] does with responses that have a file.
 #[derive(Clone, Copy)]
-enum Transfer {
+pub(crate) enum Transfer {
     Whole,
     FlipAByte,
     CutInHalf,
+    /// No file is answered.
+    Never,
 }
 
 /// A proxy between sidecar and node.
-struct Proxy {
-    url: String,
+pub(crate) struct Proxy {
+    pub(crate) url: String,
     transfer: Arc<AtomicU8>,
+    /// Requests for the rest of a file while files are sent whole.
+    rests: Arc<AtomicU64>,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    async fn start(node: &str) -> Self {
+    pub(crate) async fn start(node: &str) -> Self {
         let transfer = Arc::new(AtomicU8::new(Transfer::Whole as u8));
-        let state = (node.to_owned(), http(None), Arc::clone(&transfer));
+        let rests = Arc::new(AtomicU64::new(0));
+        let state = (node.to_owned(), http(None), Arc::clone(&transfer), Arc::clone(&rests));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = axum::Router::new().fallback(forward).with_state(state);
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, transfer, serving }
+        Self { url, transfer, rests, serving }
     }
 
-    fn set(&self, transfer: Transfer) {
+    pub(crate) fn rests(&self) -> u64 {
+        self.rests.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set(&self, transfer: Transfer) {
         self.transfer.store(transfer as u8, Ordering::SeqCst);
     }
 }
@@ -380,8 +389,10 @@ impl Drop for Proxy {
     }
 }
 
+type Forwarded = (String, reqwest::Client, Arc<AtomicU8>, Arc<AtomicU64>);
+
 async fn forward(
-    State((node, http, transfer)): State<(String, reqwest::Client, Arc<AtomicU8>)>,
+    State((node, http, transfer, rests)): State<Forwarded>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -389,6 +400,9 @@ async fn forward(
     let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let mut headers = parts.headers;
     headers.remove("host");
+    if transfer.load(Ordering::SeqCst) == Transfer::Whole as u8 && headers.contains_key("range") {
+        rests.fetch_add(1, Ordering::SeqCst);
+    }
     let sent = http.request(parts.method, format!("{node}{target}")).headers(headers).body(body);
     let Ok(answer) = sent.send().await else {
         return StatusCode::BAD_GATEWAY.into_response();
@@ -396,6 +410,9 @@ async fn forward(
     let (status, headers) = (answer.status(), answer.headers().clone());
     let is_file = target.starts_with("/v1/membership/");
     let transfer = transfer.load(Ordering::SeqCst);
+    if is_file && transfer == Transfer::Never as u8 {
+        std::future::pending::<()>().await;
+    }
     let body = if is_file && transfer != Transfer::Whole as u8 {
         let mut bytes = answer.bytes().await.unwrap().to_vec();
         let middle = bytes.len() / 2;

@@ -202,7 +202,7 @@ pub async fn run(
         url: config.node_url.clone(),
         feed_url: Some(config.feed_url.clone()),
         token: config.token.clone().map(Secret::new),
-        ca_pem: None,
+        ..NodeOptions::default()
     })?;
     let cache = Arc::new(Cache::open(&config.cache_dir)?);
     let mut membership = MembershipSync::new(client.clone(), cache);

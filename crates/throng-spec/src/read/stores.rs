@@ -57,6 +57,7 @@ impl Reader {
         };
         if url.is_some() {
             self.check_store_url(&redis, &url_at);
+            self.check_keys(&redis, &url_at);
         }
         self.admit_store(&redis, &url_at, &password_at);
         redis
@@ -77,6 +78,25 @@ impl Reader {
                 "write rediss://, or add `insecure: true` beside it if the network is trusted";
             let message = "the password would be sent to another machine unencrypted";
             self.problem(at, message, Some(help.to_owned()));
+        }
+    }
+
+    /// Two stores with the same keys would remove each other's members.
+    fn check_keys(&mut self, redis: &RedisSettings, at: &At) {
+        let keys = |redis: &RedisSettings| {
+            let server = redis.server().ok()?;
+            let place = (server.host().to_owned(), server.port(), redis.database());
+            Some((place, redis.prefix.clone(), redis.layout))
+        };
+        let Some(own) = keys(redis) else { return };
+        let same = self.spec.serving_stores.iter().find(|store| {
+            let StoreEngine::Redis(other) = &store.engine;
+            keys(other).is_some_and(|found| found == own)
+        });
+        if let Some(name) = same.map(|store| store.name.to_string()) {
+            let message = format!("the serving store `{name}` writes the same keys");
+            let help = "give one of them another `prefix`, or another database".to_owned();
+            self.problem(at, message, Some(help));
         }
     }
 

@@ -96,6 +96,19 @@ pub(super) async fn an_open_write_is_replaced(ledger: &dyn Ledger) {
     let states: Vec<_> = writes.iter().map(|row| (row.id, row.state)).collect();
     assert_eq!(states, [(second, StoreWriteState::Open), (first, StoreWriteState::Replaced)]);
     assert_eq!(ledger.store_writes(&"other".parse().unwrap(), 9).await.unwrap(), []);
+    // The holder of the replaced write may still be sending a batch of it, until its lease ends.
+    assert!(!ledger.claim_store_write(lease(second, "b", 60)).await.unwrap());
+    assert!(ledger.claim_store_write(lease(second, "a", 60)).await.unwrap(), "the same holder");
+    let third = begun(ledger, &new_write("buyers", None, Some(3)), Some(second)).await;
+    assert!(!ledger.claim_store_write(lease(third, "b", 119)).await.unwrap());
+    assert!(ledger.claim_store_write(lease(third, "b", 120)).await.unwrap(), "the lease has ended");
+    // A write that is done delays nobody, and neither does one of another audience.
+    let other = begun(ledger, &new_write("visitors", None, Some(1)), None).await;
+    assert!(ledger.claim_store_write(lease(other, "c", 120)).await.unwrap());
+    let none = StoreProgress { users: 0, batches: 0, added: 0, removed: 0 };
+    ledger.record_store_progress(lease(third, "b", 121), none).await.unwrap();
+    let fourth = begun(ledger, &new_write("buyers", Some(3), Some(4)), Some(third)).await;
+    assert!(ledger.claim_store_write(lease(fourth, "c", 121)).await.unwrap());
 }
 
 pub(super) async fn checks_and_old_writes(ledger: &dyn Ledger) {

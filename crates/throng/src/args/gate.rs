@@ -7,7 +7,7 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct GateArgs {
-    /// The URL of a node with the role api or lookup
+    /// The URL of a node with the role api, or with the role lookup and --feed
     #[arg(long, value_name = "URL", env = "THRONG_URL")]
     pub(crate) node: String,
     /// The URL of a relay, for feed and catalog; by default they are read from --node

@@ -1,5 +1,6 @@
 //! `throng gate`: a gate beside an ad server, until SIGINT or SIGTERM.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,11 +57,24 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
         }
         None => None,
     };
+    let from_input = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new("-"));
+    if from_input(&arguments.token_file) && from_input(&arguments.client_token_file) {
+        let message = "only one of --token-file and --client-token-file can be the standard input";
+        return Err(Failure::wrong_input(message.to_owned()).into());
+    }
     let token = secret_input::read(arguments.token_file.as_deref(), "THRONG_TOKEN")?;
     let client_token =
         secret_input::read(arguments.client_token_file.as_deref(), "THRONG_GATE_TOKEN")?;
+    let stale_after = Duration::from_secs(arguments.stale_after);
     Ok(SidecarOptions {
-        node: NodeOptions { url: arguments.node, feed_url: arguments.feed, token, ca_pem },
+        node: NodeOptions {
+            url: arguments.node,
+            feed_url: arguments.feed,
+            token,
+            ca_pem,
+            // Two and a half intervals of the feed, if `stale_after` is ten, as in the node.
+            feed_timeout: stale_after / 4,
+        },
         cache_dir: arguments.cache_dir,
         id: arguments.id,
         listen: arguments.listen,
@@ -68,7 +82,7 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
         client_token,
         socket: arguments.socket,
         socket_mode: arguments.socket_mode,
-        stale_after: Duration::from_secs(arguments.stale_after),
+        stale_after,
         clock: Arc::new(SystemClock),
     })
 }

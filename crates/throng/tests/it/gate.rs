@@ -187,6 +187,12 @@ async fn a_wrong_token_and_wrong_arguments_end_the_start_with_a_hint() {
     let (code, error) = run(&["--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("--client-token-file"), "{error}");
+    let mut both = vec!["gate", "--node", &node.url, "--cache-dir", &cache];
+    both.extend(["--listen", "127.0.0.1:0", "--token-file", "-", "--client-token-file", "-"]);
+    let ended = output(&both);
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{error}");
+    assert!(error.contains("standard input"), "{error}");
     let (code, error) = run(&[]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("--listen"), "{error}");
