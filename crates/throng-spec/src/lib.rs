@@ -43,4 +43,4 @@ pub use secret::{Environment, SecretError, SecretRef};
 pub use stores::{RedisSettings, ServingStore, StoreEngine};
 pub use throng_spec_schema::{self as raw, json_schema};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};
-pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};
+pub use warehouse::{BigQuerySettings, PostgresSettings, WarehouseSettings, WarehouseSource};

@@ -7,8 +7,8 @@ use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
 use crate::{
-    BigQuerySettings, FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef,
-    Source, SpecOrigin,
+    FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef, Source, SpecOrigin,
+    WarehouseSettings,
 };
 
 /// The positions of the fields of a destination on a server.
@@ -135,11 +135,11 @@ impl Reader {
     }
 
     /// Checks that a warehouse may be called, and that its secret may be sent to its servers.
-    pub(super) fn admit_warehouse(&mut self, warehouse: &BigQuerySettings, at: &At) {
+    pub(super) fn admit_warehouse(&mut self, warehouse: &WarehouseSettings, at: &At) {
         let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
         let limits = std::sync::Arc::clone(limits);
-        for host in warehouse.servers().into_iter().flatten() {
-            match &warehouse.credentials {
+        for host in warehouse.servers() {
+            match warehouse.secret() {
                 Some(secret) if !limits.allows_secret(secret, &host) => {
                     let message = format!("this node does not send the secret {secret} to {host}");
                     self.problem(at, message, Some(allow_secret(secret, &host)));
