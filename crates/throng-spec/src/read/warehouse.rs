@@ -72,6 +72,7 @@ impl Reader {
         let [host, database, username] =
             ["host", "database", "username"].map(|field| self.required_text(&mut fields, field));
         let modes = [("verify-full", true), ("disable", false)];
+        let statement = "statement_timeout_secs";
         let settings = PostgresSettings {
             host,
             port: self.integer(&mut fields, "port", 1..=65_535, 5_432),
@@ -81,12 +82,7 @@ impl Reader {
             tls: self.word(&mut fields, "sslmode", &modes, true),
             insecure: self.switch(&mut fields, "insecure"),
             page_rows: self.integer(&mut fields, "page_rows", 1..=1_000_000, 10_000),
-            statement_timeout_secs: self.integer(
-                &mut fields,
-                "statement_timeout_secs",
-                1..=172_800,
-                3_600,
-            ),
+            statement_timeout_secs: self.integer(&mut fields, statement, 1..=172_800, 3_600),
             timeout_secs: self.integer(&mut fields, "timeout_secs", 60..=172_800, 21_600),
         };
         if !settings.host.is_empty() && settings.server().is_err() {
