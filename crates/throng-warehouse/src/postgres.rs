@@ -5,6 +5,7 @@
 //! transaction at `REPEATABLE READ` reads the tables as they were at one moment, and a job whose
 //! connection is lost is replaced as a whole. Rows of two moments are never in one result.
 
+mod describe;
 mod failure;
 mod keys;
 
@@ -13,10 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection, Executor, Row, SqlSafeStr, Statement,
-    TypeInfo,
-};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Row, TypeInfo};
 use throng_lake::KeyKind;
 use throng_model::Secret;
 use throng_refresh::{
@@ -80,7 +78,7 @@ impl Postgres {
             // Never that of the environment, which belongs to another server.
             .password(password.map_or("", Secret::expose))
             .ssl_mode(if settings.tls { PgSslMode::VerifyFull } else { PgSslMode::Disable })
-            // Not known to all servers, and floats are no keys.
+            // Not known to all servers, and a float is not a key.
             .extra_float_digits(None::<i8>)
             .disable_statement_logging();
         let statement_timeout_ms = u64::from(settings.statement_timeout_secs) * 1_000;
@@ -213,15 +211,16 @@ fn name_of(job: &WarehouseJob) -> String {
     format!("throng {}.{} {}", job.refresh, job.attempt, job.audience)
 }
 
-/// The columns of a query with their types. The server parses it, as one statement only.
+/// The columns of a query with their types. The server parses it, and checks rights.
 async fn describe(session: &mut PgConnection, sql: &str) -> sqlx::Result<Vec<(String, String)>> {
-    let statement = session.prepare(AssertSqlSafe(sql).into_sql_str()).await?;
-    let columns = statement.columns().iter();
+    let sql = AssertSqlSafe(describe::describing(sql));
+    let row = sqlx::query::<sqlx::Postgres>(sql).persistent(false).fetch_one(session).await?;
+    let columns = row.columns().iter();
     let columns = columns.map(|one| (one.name().to_owned(), one.type_info().name().to_owned()));
     Ok(columns.collect())
 }
 
-/// Declares the cursor `throng`. The server checks rights, and refuses SQL that writes.
+/// Declares the cursor `throng`. The server takes one statement only, and refuses one that writes.
 async fn declare(session: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
     let declare = AssertSqlSafe(format!("DECLARE throng CURSOR FOR {sql}"));
     sqlx::query::<sqlx::Postgres>(declare).persistent(false).execute(session).await?;

@@ -6,6 +6,8 @@
 use sqlx::postgres::{PgDatabaseError, PgErrorPosition, PgSeverity};
 use throng_refresh::WarehouseError;
 
+use super::describe::offset_in_query;
+
 /// How an error is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -90,7 +92,7 @@ struct Found {
     help: Option<&'static str>,
 }
 
-/// `sql`: what the server was parsing, if it was.
+/// `sql`: the query that was described, if one was.
 fn found(error: &sqlx::Error, sql: Option<&str>) -> Found {
     let by_server = error.as_database_error();
     if let Some(error) = by_server.and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
@@ -101,7 +103,7 @@ fn found(error: &sqlx::Error, sql: Option<&str>) -> Found {
             _ => "ERROR",
         };
         let place = match (error.position(), sql) {
-            (Some(PgErrorPosition::Original(at)), Some(sql)) => place_of(sql, at),
+            (Some(PgErrorPosition::Original(at)), Some(sql)) => place_of(sql, offset_in_query(at)),
             _ => String::new(),
         };
         let text = format!("{meaning}{place} ({severity} {})", code_of(error.code()));
@@ -128,10 +130,9 @@ fn code_of(code: &str) -> &str {
     if is_code { code } else { "without a code" }
 }
 
-/// Where character number `at` of the SQL is, and the name there. A name is part of the spec; a
-/// literal, which may be a value, is left out.
-fn place_of(sql: &str, at: usize) -> String {
-    let before = at.saturating_sub(1);
+/// Where a character of the SQL is, after `before` others, and the name there. A name is part of the
+/// spec; a literal, which may be a value, is left out.
+fn place_of(sql: &str, before: usize) -> String {
     let (mut line, mut column) = (1, 1);
     for character in sql.chars().take(before) {
         (line, column) = if character == '\n' { (line + 1, 1) } else { (line, column + 1) };
@@ -208,10 +209,10 @@ mod tests {
 
     #[test]
     fn a_place_has_names_of_the_sql_and_no_literal() {
-        assert_eq!(place_of("SELECT\n  totl FROM t", 10), " at line 2, column 3 near `totl`");
-        assert_eq!(place_of("SELECT 'é', totl", 13), " at line 1, column 13 near `totl`");
-        assert_eq!(place_of("SELECT 'secret'", 8), " at line 1, column 8");
-        assert_eq!(place_of("SELECT 42", 8), " at line 1, column 8");
+        assert_eq!(place_of("SELECT\n  totl FROM t", 9), " at line 2, column 3 near `totl`");
+        assert_eq!(place_of("SELECT 'é', totl", 12), " at line 1, column 13 near `totl`");
+        assert_eq!(place_of("SELECT 'secret'", 7), " at line 1, column 8");
+        assert_eq!(place_of("SELECT 42", 7), " at line 1, column 8");
         assert_eq!(place_of("SELECT", 99), " at line 1, column 7");
     }
 
