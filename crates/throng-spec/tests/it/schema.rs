@@ -12,9 +12,9 @@ fn the_schema_is_current() {
     golden(&path, &text).unwrap();
 }
 
-/// `good/full.yaml`, `gcs.yaml`, `bigquery.yaml` and `postgres.yaml` together use every field. They parse as the raw form, and
-/// contain every field of the schema; `good.rs` tests that the reader accepts them. So all of them
-/// have the same fields.
+/// `good/full.yaml`, `gcs.yaml`, `bigquery.yaml` and `postgres.yaml` together use every field. They parse
+/// as the raw form, and contain every field of the schema; `good.rs` tests that the reader accepts them.
+/// So all of them have the same fields.
 #[test]
 fn schema_raw_form_and_reader_have_the_same_fields() {
     let mut text = String::new();
