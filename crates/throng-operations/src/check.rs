@@ -15,7 +15,7 @@ pub struct CheckedModel {
     pub audience: AudienceName,
     /// Its key column, and how its SQL will be run.
     pub model: ModelInfo,
-    /// What a run reads, if a warehouse runs the SQL.
+    /// What a run reads, if a warehouse runs the SQL and knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub query: Option<QueryEstimate>,
 }
@@ -142,7 +142,7 @@ async fn dry_run(
         columns: plan.columns,
         key_column: plan.key_column,
         key_kind: plan.key_kind,
-        estimated_rows: None,
+        estimated_rows: plan.estimated_rows,
         files: 0,
         fingerprint: Model::of(audience).fingerprint(),
         shape: Shape::General,
@@ -152,11 +152,11 @@ async fn dry_run(
         inputs: Inputs { fingerprint: String::new(), time_dependent: true },
         warnings: Vec::new(),
     };
-    let query = QueryEstimate {
-        bytes_processed: plan.bytes_processed,
+    let query = plan.bytes_processed.map(|bytes_processed| QueryEstimate {
+        bytes_processed,
         cost: plan.cost.map(|cost| cost.to_string()),
-    };
-    Ok(Some(CheckedModel { audience: audience.name.clone(), model: info, query: Some(query) }))
+    });
+    Ok(Some(CheckedModel { audience: audience.name.clone(), model: info, query }))
 }
 
 /// What a warehouse refuses, with the place of the SQL in the spec file.

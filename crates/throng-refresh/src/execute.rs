@@ -438,18 +438,25 @@ impl<'a> PartWorker<'a> {
             cursor: covers.cursor.as_ref(),
             seed: ctx.seed,
         };
-        let page = warehouse.page(&request).await?;
-        progress.rows_expected.store(page.total_rows, Ordering::Relaxed);
-        progress.add(page.rows, page.null_keys);
         let object = self.scan_object(part);
-        let path = ctx.objects.root().join(&object);
-        let hashes = page.hashes;
-        let checksum = blocking(move || {
-            let mut writer = KeyFileWriter::create(&path)?;
-            writer.push(&hashes, None)?;
-            writer.finish()
-        });
-        let checksum = Some(checksum.await?);
+        let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
+        let mut failed = None;
+        let mut keys = |hashes: &[UserHash], null_keys: u64| {
+            progress.add(hashes.len() as u64 + null_keys, null_keys);
+            writer.push(hashes, None).map_err(|error| {
+                failed = Some(error);
+                let message = "writing the keys of a page failed".to_owned();
+                WarehouseError::Unavailable { message, after: None }
+            })
+        };
+        let page = warehouse.page(&request, &mut keys).await;
+        // Not the warehouse's error, so that a full disk is reported as such.
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let page = page?;
+        progress.rows_expected.store(page.total_rows, Ordering::Relaxed);
+        let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;
         Ok(ScanOutput {
             object,

@@ -75,7 +75,7 @@ pub use recovery::recover;
 pub use schedule::{refresh_if_stale, run_schedules};
 pub use snapshots::open_snapshot;
 pub use warehouse::{
-    Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob, Warehouses,
+    KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob, Warehouses,
 };
 pub use worker::run;
 

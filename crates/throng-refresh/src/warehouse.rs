@@ -4,7 +4,8 @@
 //! Reading is resumable. The *cursor* of the next page comes with each page; the refresh records both
 //! before it reads on, so that another process continues at that page. A cursor belongs to one
 //! *job*, which is one run of the SQL: pages of two jobs are never parts of one snapshot, because
-//! the tables may have changed in between.
+//! the tables may have changed in between. A warehouse whose results end with the connection that
+//! reads them has one page, which is the whole result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,11 +49,9 @@ pub struct PageRequest<'a> {
     pub seed: HashSeed,
 }
 
-/// A page of a result. The same request returns the same page.
+/// A page of a result, without its keys. The same request returns the same page, unless the job is lost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The hashes of the keys of its rows.
-    pub hashes: Vec<UserHash>,
     /// Its rows.
     pub rows: u64,
     /// Rows among them whose key is NULL.
@@ -73,8 +72,10 @@ pub struct QueryPlan {
     pub key_column: String,
     /// The key column's kind.
     pub key_kind: KeyKind,
-    /// Bytes that a run would read.
-    pub bytes_processed: u64,
+    /// The rows that a run would return, as the warehouse estimates them.
+    pub estimated_rows: Option<u64>,
+    /// Bytes that a run would read, if the warehouse knows them.
+    pub bytes_processed: Option<u64>,
     /// What a run would cost, if the source has a price.
     pub cost: Option<Micros>,
 }
@@ -127,6 +128,10 @@ impl WarehouseError {
     }
 }
 
+/// Takes the keys of a page while it is read, so that a page may be larger than memory: the hashes of
+/// the keys, and how many further rows have NULL as their key. After an error the page is not used.
+pub type KeySink<'a> = dyn FnMut(&[UserHash], u64) -> Result<(), WarehouseError> + Send + 'a;
+
 /// A warehouse.
 #[async_trait]
 pub trait Warehouse: Send + Sync {
@@ -136,11 +141,16 @@ pub trait Warehouse: Send + Sync {
     /// [`WarehouseError`].
     async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError>;
 
-    /// Reads a page; the first one may take as long as the job. Safe to repeat and to drop.
+    /// Reads a page, and passes its keys to `keys`; the first one may take as long as the job. Safe to
+    /// repeat, with another `keys`, and to drop.
     ///
     /// # Errors
     /// [`WarehouseError`].
-    async fn page(&self, request: &PageRequest<'_>) -> Result<Page, WarehouseError>;
+    async fn page(
+        &self,
+        request: &PageRequest<'_>,
+        keys: &mut KeySink<'_>,
+    ) -> Result<Page, WarehouseError>;
 }
 
 /// Opens warehouses.

@@ -13,7 +13,7 @@ use crate::Amount;
 pub struct RawSource {
     /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
     pub name: String,
-    /// `files` (a folder) or `bigquery` (`files`).
+    /// `files` (a folder), `bigquery` or `postgres` (`files`).
     #[serde(rename = "type")]
     pub of: Option<String>,
     /// The folder, relative to the spec file; needed with `type: files`.
@@ -48,7 +48,7 @@ pub struct RawSource {
     pub maximum_bytes_billed: Option<u64>,
     /// The price of reading a TiB, such as `"6.25"`, for the costs that a plan shows.
     pub price_per_tib: Option<Amount>,
-    /// The largest number of rows of a page (100000).
+    /// The largest number of rows of a page (100000; of a `FETCH` with `type: postgres` 10000).
     #[schemars(range(min = 1, max = 1_000_000))]
     pub page_rows: Option<u32>,
     /// The longest time of a refresh, with the time that its job waits (21600).
@@ -56,6 +56,23 @@ pub struct RawSource {
     pub timeout_secs: Option<u32>,
     /// Another server than Google's, such as the simulator.
     pub endpoint: Option<String>,
-    /// Allows `http://` URLs on another machine (false).
+    /// Allows a server on another machine without TLS (false).
     pub insecure: Option<bool>,
+    /// The name or IP address of the server; needed with `type: postgres`.
+    pub host: Option<String>,
+    /// Its port (5432).
+    #[schemars(range(min = 1))]
+    pub port: Option<u16>,
+    /// The database; needed with `type: postgres`.
+    pub database: Option<String>,
+    /// The user; needed with `type: postgres`.
+    pub username: Option<String>,
+    /// The user's password: `env:NAME` or `file:PATH`.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub password: Option<String>,
+    /// `verify-full`, or `disable` for no TLS (`verify-full`).
+    pub sslmode: Option<String>,
+    /// The longest time of a statement (3600).
+    #[schemars(range(min = 1, max = 172_800))]
+    pub statement_timeout_secs: Option<u32>,
 }

@@ -33,4 +33,4 @@ pub use throng_model::{
     ScheduleError, SourceTrigger, TemplateRows, WhenRemoved, host_of, is_loopback_host,
     is_plain_remote,
 };
-pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};
+pub use warehouse::{BigQuerySettings, PostgresSettings, WarehouseSettings, WarehouseSource};

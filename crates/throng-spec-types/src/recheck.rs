@@ -11,9 +11,9 @@ use throng_schema::Schema;
 use crate::{
     AdGroup, Advertiser, Audience, AudienceTemplate, BigQuerySettings, Campaign, Destination,
     FileFolder, ForEach, HostPort, IDENTIFIER_KEYS, MAX_TEMPLATE_ROWS, MAX_WRITES_PER_SECOND,
-    MetaSettings, NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source,
-    SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings, WarehouseSource,
-    is_plain_remote, one_query,
+    MetaSettings, NodeSettings, ObjectKind, Platform, PostgresSettings, Schedule, ServingStore,
+    Source, SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings,
+    WarehouseSource, is_plain_remote, one_query,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -218,7 +218,10 @@ fn source(source: &Source) -> Result<(), &'static str> {
 }
 
 fn warehouse(warehouse: &WarehouseSource) -> Result<(), &'static str> {
-    let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
+    let settings = match &warehouse.settings {
+        WarehouseSettings::Bigquery(settings) => settings,
+        WarehouseSettings::Postgres(settings) => return postgres(settings),
+    };
     let mut names = [&settings.project, &settings.location].into_iter().chain(&settings.dataset);
     ensure(names.all(|name| BigQuerySettings::is_plain_name(name)), "its project is not a name")?;
     ensure(settings.servers().is_ok(), "one of its URLs is not that of a server")?;
@@ -227,6 +230,13 @@ fn warehouse(warehouse: &WarehouseSource) -> Result<(), &'static str> {
     let called = [Some(settings.api_url()), settings.token_url.as_deref()];
     let encrypted = !called.into_iter().flatten().any(is_plain_remote);
     ensure(encrypted || settings.insecure, "its server is on another machine and not encrypted")?;
+    within(settings.page_rows, 1..=1_000_000, "page_rows is not from 1 to 1000000")
+}
+
+fn postgres(settings: &PostgresSettings) -> Result<(), &'static str> {
+    ensure(settings.server().is_ok(), "its host is not the name of a server")?;
+    ensure(!settings.is_exposed(), "its server is on another machine and not encrypted")?;
+    within(settings.statement_timeout_secs, 1..=172_800, "statement_timeout_secs is not allowed")?;
     within(settings.page_rows, 1..=1_000_000, "page_rows is not from 1 to 1000000")
 }
 

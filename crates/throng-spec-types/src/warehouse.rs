@@ -24,6 +24,7 @@ impl WarehouseSource {
     pub fn timeout_secs(&self) -> u32 {
         match &self.settings {
             WarehouseSettings::Bigquery(settings) => settings.timeout_secs,
+            WarehouseSettings::Postgres(settings) => settings.timeout_secs,
         }
     }
 }
@@ -34,6 +35,66 @@ impl WarehouseSource {
 pub enum WarehouseSettings {
     /// Google BigQuery.
     Bigquery(BigQuerySettings),
+    /// PostgreSQL.
+    Postgres(PostgresSettings),
+}
+
+impl WarehouseSettings {
+    /// The servers that are called; those that are valid.
+    pub fn servers(&self) -> Vec<HostPort> {
+        match self {
+            Self::Bigquery(settings) => settings.servers().into_iter().flatten().collect(),
+            Self::Postgres(settings) => settings.server().into_iter().collect(),
+        }
+    }
+
+    /// The secret that they get.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Bigquery(settings) => settings.credentials.as_ref(),
+            Self::Postgres(settings) => settings.password.as_ref(),
+        }
+    }
+}
+
+/// PostgreSQL, or a server that speaks its protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostgresSettings {
+    /// The name or IP address of the server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The user; needs only `SELECT`.
+    pub username: String,
+    /// The user's password.
+    pub password: Option<SecretRef>,
+    /// Whether connections are encrypted and the server is verified; otherwise neither.
+    pub tls: bool,
+    /// Whether a server without TLS may be on another machine.
+    pub insecure: bool,
+    /// The rows of a `FETCH`.
+    pub page_rows: u32,
+    /// The longest time of a statement, in seconds.
+    pub statement_timeout_secs: u32,
+    /// The longest time of a refresh, in seconds.
+    pub timeout_secs: u32,
+}
+
+impl PostgresSettings {
+    /// Host and port.
+    ///
+    /// # Errors
+    /// [`NotAHost`]; never for a checked spec.
+    pub fn server(&self) -> Result<HostPort, NotAHost> {
+        format!("{}:{}", self.host, self.port).parse()
+    }
+
+    /// Whether a password would be sent to another machine unencrypted, although that is not allowed.
+    pub(crate) fn is_exposed(&self) -> bool {
+        !self.tls && !self.insecure && !crate::is_loopback_host(&self.host)
+    }
 }
 
 /// BigQuery: where jobs run, as whom, and how much they may read.

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{
-    HostPort, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine, WarehouseSettings,
-};
+use crate::{HostPort, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -87,9 +85,8 @@ impl Limits {
             self.folders.insert(Folder { path: path.clone(), root });
         }
         for warehouse in &spec.warehouses {
-            let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
-            for host in settings.servers().into_iter().flatten() {
-                match settings.credentials.clone() {
+            for host in warehouse.settings.servers() {
+                match warehouse.settings.secret().cloned() {
                     Some(secret) => self.allow_secret(secret, host),
                     None => self.allow_host(host),
                 }

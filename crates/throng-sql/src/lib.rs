@@ -1,8 +1,8 @@
 //! SQL on SQLite and PostgreSQL, without the tables of the ledger: connections and transactions
 //! (`backend`, `conn`), statements and the cells of rows (`statement`, `rows`), what differs between the
 //! databases (`dialect`), the classes of their failures (`failure`), and the runner of migrations, which
-//! gets them as a parameter. The only crate that names an SQL driver; `throng-ledger` has the tables and
-//! their statements.
+//! gets them as a parameter. The driver is named here only, and by `throng-warehouse` for tables of others;
+//! `throng-ledger` has the tables and their statements.
 
 pub mod backend;
 pub mod conn;

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use throng_model::{Clock, Micros, Secret, Timestamp};
-use throng_refresh::{Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
+use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
 
 use crate::client::{CallError, CallOptions, Client};
@@ -177,12 +177,17 @@ impl Warehouse for BigQuery {
             columns,
             key_column,
             key_kind: found.kind,
-            bytes_processed,
+            estimated_rows: None,
+            bytes_processed: Some(bytes_processed),
             cost: price.and_then(|price| cost(bytes_processed, price)),
         })
     }
 
-    async fn page(&self, request: &PageRequest<'_>) -> Result<Page, WarehouseError> {
+    async fn page(
+        &self,
+        request: &PageRequest<'_>,
+        sink: &mut KeySink<'_>,
+    ) -> Result<Page, WarehouseError> {
         let (job, token) = match request.cursor {
             None => {
                 let id = request::job_id(request.job);
@@ -215,8 +220,8 @@ impl Warehouse for BigQuery {
             page_token,
             results_until: job.results_until,
         });
+        sink(&keys.hashes, keys.null_keys)?;
         Ok(Page {
-            hashes: keys.hashes,
             rows: keys.rows,
             null_keys: keys.null_keys,
             total_rows,

@@ -1,4 +1,4 @@
-//! Columns of a BigQuery result, and keys in their canonical form. Pure.
+//! The key column of a result; columns of BigQuery, and its keys in their canonical form. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -31,15 +31,11 @@ pub(crate) struct KeyColumn {
     pub(crate) kind: KeyKind,
 }
 
-fn refused(message: String, help: String) -> WarehouseError {
+pub(crate) fn refused(message: String, help: String) -> WarehouseError {
     WarehouseError::Refused { message, help: Some(help) }
 }
 
 impl Schema {
-    fn names(&self) -> String {
-        self.fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ")
-    }
-
     /// The key column: `key`, or the only column. Of all columns none may be an array or a struct.
     pub(crate) fn key(&self, key: Option<&str>) -> Result<KeyColumn, WarehouseError> {
         if let Some(nested) = self.fields.iter().find(|field| field.is_nested()) {
@@ -47,31 +43,36 @@ impl Schema {
             let help = format!("leave {} out of the SELECT, or use UNNEST or a field", nested.name);
             return Err(refused(message, help));
         }
-        let at = match key {
-            Some(key) => self.position(key).ok_or_else(|| {
-                let message = format!("the model returns no column {key}");
-                refused(message, format!("the columns are: {}", self.names()))
-            })?,
-            None if self.fields.len() == 1 => 0,
-            None => {
-                let message = format!("the model returns {} columns", self.fields.len());
-                let help = "name the users' column with `key:`; the columns are";
-                return Err(refused(message, format!("{help}: {}", self.names())));
-            }
-        };
+        let names: Vec<&str> = self.fields.iter().map(|field| field.name.as_str()).collect();
+        let at = key_position(&names, key)?;
         Ok(KeyColumn { at, kind: self.fields[at].key_kind()? })
     }
+}
 
-    /// The column of this name, or the only one whose name differs only in case.
-    fn position(&self, name: &str) -> Option<usize> {
-        let lower = name.to_lowercase();
-        let mut alike = self.fields.iter().enumerate();
-        let same = self.fields.iter().position(|field| field.name == name);
-        same.or_else(|| {
-            let at = alike.find(|(_, field)| field.name.to_lowercase() == lower)?.0;
-            alike.all(|(_, field)| field.name.to_lowercase() != lower).then_some(at)
-        })
+/// The position of the key column among the columns of a result: `key`, or the only column.
+pub(crate) fn key_position(names: &[&str], key: Option<&str>) -> Result<usize, WarehouseError> {
+    match key {
+        Some(key) => position(names, key).ok_or_else(|| {
+            let message = format!("the model returns no column {key}");
+            refused(message, format!("the columns are: {}", names.join(", ")))
+        }),
+        None if names.len() == 1 => Ok(0),
+        None => {
+            let message = format!("the model returns {} columns", names.len());
+            let help = "name the users' column with `key:`; the columns are";
+            Err(refused(message, format!("{help}: {}", names.join(", "))))
+        }
     }
+}
+
+/// The column of this name, or the only one whose name differs only in case.
+fn position(names: &[&str], name: &str) -> Option<usize> {
+    let lower = name.to_lowercase();
+    let mut alike = names.iter().enumerate();
+    names.iter().position(|other| *other == name).or_else(|| {
+        let at = alike.find(|(_, other)| other.to_lowercase() == lower)?.0;
+        alike.all(|(_, other)| other.to_lowercase() != lower).then_some(at)
+    })
 }
 
 impl Field {

@@ -1,14 +1,17 @@
-//! Warehouses that run the SQL of audiences: BigQuery. Implements the trait of `throng-refresh`, which
-//! records every page; this crate keeps no state but access tokens. In reading order:
+//! Warehouses that run the SQL of audiences: BigQuery and PostgreSQL. Implements the trait of
+//! `throng-refresh`, which records every page; this crate keeps no state but access tokens. In reading
+//! order:
 //!
 //! 1. `bigquery`: a job, its pages, a dry run;
 //! 2. `request`, `response` and `columns`: ids and bodies, what answers and errors mean, keys. Pure;
-//! 3. `client` and `identity`: calls with access tokens and retries.
+//! 3. `client` and `identity`: calls with access tokens and retries;
+//! 4. `postgres`: a read-only transaction and its cursor; its `keys` and `failure` are pure.
 
 mod bigquery;
 mod client;
 mod columns;
 mod identity;
+mod postgres;
 mod request;
 mod response;
 
@@ -23,6 +26,7 @@ use throng_spec::{Environment, WarehouseSettings, WarehouseSource};
 pub use client::CallOptions;
 
 use bigquery::BigQuery;
+use postgres::Postgres;
 
 /// The open warehouses. One is opened again when its settings or its secret change; otherwise its
 /// connections and its access token are reused.
@@ -62,8 +66,7 @@ impl OpenWarehouses {
 
 impl Warehouses for OpenWarehouses {
     fn open(&self, source: &WarehouseSource) -> Result<Arc<dyn Warehouse>, WarehouseError> {
-        let WarehouseSettings::Bigquery(settings) = &source.settings;
-        let credentials = settings.credentials.as_ref().map(|at| at.resolve(&*self.secrets));
+        let credentials = source.settings.secret().map(|at| at.resolve(&*self.secrets));
         let credentials = credentials.transpose().map_err(|error| WarehouseError::Refused {
             message: format!("source {}: {error}", source.name),
             help: None,
@@ -76,8 +79,14 @@ impl Warehouses for OpenWarehouses {
             return Ok(Arc::clone(&one.warehouse));
         }
         let clock = Arc::clone(&self.clock);
-        let warehouse = BigQuery::open(settings, credentials.as_ref(), clock, self.options)?;
-        let warehouse: Arc<dyn Warehouse> = Arc::new(warehouse);
+        let warehouse: Arc<dyn Warehouse> = match &source.settings {
+            WarehouseSettings::Bigquery(settings) => {
+                Arc::new(BigQuery::open(settings, credentials.as_ref(), clock, self.options)?)
+            }
+            WarehouseSettings::Postgres(settings) => {
+                Arc::new(Postgres::open(settings, credentials.as_ref())?)
+            }
+        };
         let one = OpenWarehouse {
             source: source.clone(),
             credentials,

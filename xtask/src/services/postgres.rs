@@ -9,7 +9,8 @@ use anyhow::{Context, Result, ensure};
 use super::certificates::Certificates;
 use crate::needs::{install, is_root, which};
 
-/// A server with the superuser `throng`, without a password. Drop stops it and removes its data.
+/// A server with the superuser `throng`, without a password. A role `needs_password`, which a test creates,
+/// needs one. Drop stops it and removes its data.
 pub(crate) struct Postgres {
     programs: PathBuf,
     dir: tempfile::TempDir,
@@ -44,6 +45,9 @@ impl Postgres {
             ensure!(owned.success(), "cannot change the owner of the data folder to postgres");
         }
         server.run("initdb", &["-A", "trust", "-U", "throng", "--no-sync"])?;
+        let access = server.dir.path().join("data/pg_hba.conf");
+        let trusted = std::fs::read_to_string(&access)?;
+        std::fs::write(&access, format!("host all needs_password all md5\n{trusted}"))?;
         let folder = server.dir.path().display();
         let settings = format!(
             "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off \

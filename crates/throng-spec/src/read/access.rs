@@ -7,8 +7,8 @@ use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
 use crate::{
-    BigQuerySettings, FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef,
-    Source, SpecOrigin,
+    FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef, Source, SpecOrigin,
+    WarehouseSettings,
 };
 
 /// The positions of the fields of a destination on a server.
@@ -113,47 +113,40 @@ impl Reader {
 
     /// Checks that a serving store may be on its server, and that its password may be sent there.
     pub(super) fn admit_store(&mut self, redis: &RedisSettings, url: &At, password: &At) {
-        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
-        let limits = std::sync::Arc::clone(limits);
         let Ok(host) = redis.server() else { return };
-        match &redis.password {
-            Some(secret) if !limits.allows_secret(secret, &host) => {
+        self.admit_server(&host, redis.password.as_ref(), url, password);
+    }
+
+    /// Checks that a warehouse may be called, and that its secret may be sent to its servers.
+    pub(super) fn admit_warehouse(&mut self, warehouse: &WarehouseSettings, at: &At) {
+        for host in warehouse.servers() {
+            self.admit_server(&host, warehouse.secret(), at, at);
+        }
+    }
+
+    fn admit_server(
+        &mut self,
+        host: &HostPort,
+        secret: Option<&SecretRef>,
+        host_at: &At,
+        secret_at: &At,
+    ) {
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        match secret {
+            Some(secret) if !limits.allows_secret(secret, host) => {
                 let message = format!("this node does not send the secret {secret} to {host}");
-                self.problem(password, message, Some(allow_secret(secret, &host)));
+                self.problem(secret_at, message, Some(allow_secret(secret, host)));
             }
-            None if !limits.allows_host(&host) => {
+            None if !limits.allows_host(host) => {
                 let message =
                     format!("this node may not send to {host} for a spec that was sent to it");
                 let help = format!(
                     "the node's operator can allow it with `--allow-host {host}`, or with `hosts: \
                      [\"{host}\"]` in its limits file"
                 );
-                self.problem(url, message, Some(help));
+                self.problem(host_at, message, Some(help));
             }
             _ => {}
-        }
-    }
-
-    /// Checks that a warehouse may be called, and that its secret may be sent to its servers.
-    pub(super) fn admit_warehouse(&mut self, warehouse: &BigQuerySettings, at: &At) {
-        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
-        let limits = std::sync::Arc::clone(limits);
-        for host in warehouse.servers().into_iter().flatten() {
-            match &warehouse.credentials {
-                Some(secret) if !limits.allows_secret(secret, &host) => {
-                    let message = format!("this node does not send the secret {secret} to {host}");
-                    self.problem(at, message, Some(allow_secret(secret, &host)));
-                }
-                None if !limits.allows_host(&host) => {
-                    let message =
-                        format!("this node may not send to {host} for a spec that was sent to it");
-                    let help = format!(
-                        "the node's operator can allow it with `hosts: [\"{host}\"]` in its limits file"
-                    );
-                    self.problem(at, message, Some(help));
-                }
-                _ => {}
-            }
         }
     }
 

@@ -21,8 +21,11 @@ const MAX_COLUMN_TYPES: usize = 1000;
 impl Reader {
     pub(super) fn source(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Source);
-        if self.word(&mut fields, "type", &[("files", false), ("bigquery", true)], false) {
-            return self.bigquery(name, fields);
+        let types = ["files", "bigquery", "postgres"].map(|word| (word, word));
+        match self.word(&mut fields, "type", &types, "files") {
+            "bigquery" => return self.bigquery(name, fields),
+            "postgres" => return self.postgres(name, fields),
+            _ => {}
         }
         let mut source = Source {
             name,

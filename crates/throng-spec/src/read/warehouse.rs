@@ -5,7 +5,9 @@ use throng_model::{Micros, SourceName};
 use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Node;
-use crate::{BigQuerySettings, HostPort, ObjectKind, WarehouseSettings, WarehouseSource};
+use crate::{
+    BigQuerySettings, HostPort, ObjectKind, PostgresSettings, WarehouseSettings, WarehouseSource,
+};
 
 const TIB: u64 = 1 << 40;
 
@@ -42,7 +44,7 @@ impl Reader {
         let remote = remote.as_ref().map(|(url, at)| (url.as_str(), at.clone()));
         let insecure = self.insecure(&mut fields, remote, "access tokens and results");
         let [endpoint, token_url] = urls.map(|url| url.map(|(url, _)| url));
-        let settings = BigQuerySettings {
+        let settings = WarehouseSettings::Bigquery(BigQuerySettings {
             project,
             location,
             dataset,
@@ -55,10 +57,45 @@ impl Reader {
             timeout_secs,
             endpoint,
             insecure,
-        };
+        });
         self.admit_warehouse(&settings, &fields.at.clone());
         fields.done(self);
-        let settings = WarehouseSettings::Bigquery(settings);
+        self.spec.warehouses.push(WarehouseSource { name, description, settings });
+    }
+
+    /// A source with `type: postgres`.
+    pub(super) fn postgres(&mut self, name: SourceName, mut fields: Fields<'_>) {
+        let description = self.optional_text(&mut fields, "description");
+        let at = fields.at.clone();
+        let [host_at, mode_at] = ["host", "sslmode"]
+            .map(|field| fields.get(field).map_or_else(|| at.clone(), |(_, at)| at));
+        let [host, database, username] =
+            ["host", "database", "username"].map(|field| self.required_text(&mut fields, field));
+        let modes = [("verify-full", true), ("disable", false)];
+        let statement = "statement_timeout_secs";
+        let settings = PostgresSettings {
+            host,
+            port: self.integer(&mut fields, "port", 1..=65_535, 5_432),
+            database,
+            username,
+            password: self.optional_secret(&mut fields, "password"),
+            tls: self.word(&mut fields, "sslmode", &modes, true),
+            insecure: self.switch(&mut fields, "insecure"),
+            page_rows: self.integer(&mut fields, "page_rows", 1..=1_000_000, 10_000),
+            statement_timeout_secs: self.integer(&mut fields, statement, 1..=172_800, 3_600),
+            timeout_secs: self.integer(&mut fields, "timeout_secs", 60..=172_800, 21_600),
+        };
+        if !settings.host.is_empty() && settings.server().is_err() {
+            let help = "write a host name or an IP address; the port goes to `port`".to_owned();
+            self.problem(&host_at, "this is not the name of a server", Some(help));
+        } else if settings.is_exposed() {
+            let help = "leave `sslmode` out, or add `insecure: true` if the network is trusted";
+            let message = "password and results would be sent to another machine unencrypted";
+            self.problem(&mode_at, message, Some(help.to_owned()));
+        }
+        let settings = WarehouseSettings::Postgres(settings);
+        self.admit_warehouse(&settings, &at);
+        fields.done(self);
         self.spec.warehouses.push(WarehouseSource { name, description, settings });
     }
 

@@ -149,12 +149,12 @@ fn a_change_of_the_source_is_a_schedule_of_its_own() {
 fn a_warehouse_is_read_and_survives_json() {
     let spec = load_valid(&here("good/bigquery.yaml"));
     let [app, pod] = spec.warehouses.as_slice() else { panic!() };
-    let WarehouseSettings::Bigquery(app) = &app.settings;
+    let WarehouseSettings::Bigquery(app) = &app.settings else { panic!() };
     assert_eq!((app.project.as_str(), app.location.as_str()), ("app-prod", "asia-south1"));
     assert_eq!(app.api_url(), "http://127.0.0.1:9050");
     assert_eq!(app.price_per_tib, Some(Micros(6_250_000)));
     assert!(matches!(&app.credentials, Some(SecretRef::File(path)) if path.is_absolute()));
-    let WarehouseSettings::Bigquery(pod) = &pod.settings;
+    let WarehouseSettings::Bigquery(pod) = &pod.settings else { panic!() };
     assert_eq!(pod.api_url(), "https://bigquery.googleapis.com");
     assert_eq!(pod.token_url(), "http://metadata.google.internal");
     assert_eq!(
@@ -181,6 +181,30 @@ fn the_servers_of_a_warehouse_are_within_the_limits_of_its_spec() {
     let lines = limits.lines();
     assert!(lines.contains(&"host metadata.google.internal:80".to_owned()), "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with("key.json@oauth2.googleapis.com")), "{lines:?}");
+}
+
+#[test]
+fn a_postgres_server_is_read_and_survives_json() {
+    let spec = load_valid(&here("good/postgres.yaml"));
+    let [shop, local] = spec.warehouses.as_slice() else { panic!() };
+    let WarehouseSettings::Postgres(shop) = &shop.settings else { panic!() };
+    assert_eq!(shop.server().unwrap().to_string(), "db.example:6432");
+    assert_eq!((shop.tls, shop.insecure, shop.page_rows), (false, true, 1_000));
+    assert_eq!((shop.statement_timeout_secs, shop.timeout_secs), (900, 7_200));
+    assert!(matches!(&shop.password, Some(SecretRef::Env(name)) if name == "SHOP_PASSWORD"));
+    let WarehouseSettings::Postgres(local) = &local.settings else { panic!() };
+    assert_eq!((local.port, local.tls, local.page_rows), (5_432, true, 10_000));
+    assert_eq!((local.statement_timeout_secs, local.timeout_secs), (3_600, 21_600));
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!(json["warehouses"][0]["type"], "postgres");
+    assert_eq!(serde_json::from_value::<Spec>(json.clone()).unwrap(), spec);
+    let mut wrong = json;
+    wrong["warehouses"][0]["insecure"] = false.into();
+    assert!(serde_json::from_value::<Spec>(wrong).is_err());
+    let mut limits = Limits::default();
+    limits.allow_spec(&spec);
+    let lines = limits.lines();
+    assert_eq!(lines, ["secret env:SHOP_PASSWORD@db.example:6432", "host localhost:5432"]);
 }
 
 /// As ledgers of earlier versions store it.

@@ -26,7 +26,7 @@ async fn a_dry_run_has_columns_bytes_and_cost_and_makes_no_job() {
     let plan = check(&site, &site.spec, SQL, Some("user_id")).await.unwrap();
     assert_eq!((plan.key_column.as_str(), plan.key_kind), ("user_id", KeyKind::Integer));
     assert_eq!(plan.columns[1], ("score".to_owned(), "FLOAT".to_owned()));
-    assert_eq!(plan.bytes_processed, 5 << 30);
+    assert_eq!(plan.bytes_processed, Some(5 << 30));
     // 5/1024 of 6.25.
     assert_eq!(plan.cost, Some(Micros(30_518)));
     let oracle = site.sim.oracle();
@@ -48,7 +48,7 @@ async fn what_is_refused_says_what_to_do() {
     assert!(message.contains("score is of type FLOAT"), "{message}");
 
     let mut dear = site.spec.clone();
-    let WarehouseSettings::Bigquery(settings) = &mut dear.warehouses[0].settings;
+    let WarehouseSettings::Bigquery(settings) = &mut dear.warehouses[0].settings else { panic!() };
     settings.maximum_bytes_billed = 1 << 30;
     let (message, help) = refused(check(&site, &dear, SQL, Some("user_id")).await);
     assert!(message.contains("bytesBilledLimitExceeded"), "{message}");
@@ -95,7 +95,9 @@ async fn a_quota_of_the_day_is_tried_again_later() {
 async fn the_identity_of_a_machine_comes_from_its_metadata_server() {
     let mut site = Site::new().await;
     let url = site.sim.url();
-    let WarehouseSettings::Bigquery(settings) = &mut site.spec.warehouses[0].settings;
+    let WarehouseSettings::Bigquery(settings) = &mut site.spec.warehouses[0].settings else {
+        panic!()
+    };
     (settings.credentials, settings.token_url) = (None, None);
     settings.metadata_url = Some(url);
     assert_eq!(site.refresh().await.state, RefreshState::Completed);
@@ -106,7 +108,7 @@ async fn the_identity_of_a_machine_comes_from_its_metadata_server() {
 async fn a_key_of_another_account_is_refused() {
     let site = Site::new().await;
     let other = crate::KEY_FILE.replace("throng@", "other@");
-    let WarehouseSettings::Bigquery(settings) = &site.spec.warehouses[0].settings;
+    let WarehouseSettings::Bigquery(settings) = &site.spec.warehouses[0].settings else { panic!() };
     let path = settings.credentials.as_ref().unwrap().file().unwrap();
     std::fs::write(path, other).unwrap();
     let error = check(&site, &site.spec, SQL, Some("user_id")).await.unwrap_err();

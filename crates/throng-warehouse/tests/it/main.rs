@@ -1,9 +1,10 @@
-//! Refreshes of audiences whose SQL a simulated BigQuery runs, over HTTP.
+//! Refreshes of audiences whose SQL a simulated BigQuery runs, over HTTP, or a real PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
 mod dry_run;
 mod faults;
+mod postgres;
 mod resume;
 
 use std::collections::BTreeSet;
@@ -37,7 +38,7 @@ pub(crate) const KEY_FILE: &str = include_str!("test-service-account.json");
 pub(crate) const SQL: &str = "SELECT user_id, score FROM `p.app.clicks`";
 
 /// How long a test waits for a condition. It is not a measurement: a busy machine may take that long.
-const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Polls until the condition holds, with a delay in between so that others get the processor.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -92,7 +93,7 @@ impl Observer for Silent {
 
 /// A data directory, a warehouse, and a spec with one audience.
 pub(crate) struct Site {
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) engine: Arc<Newest>,
     pub(crate) sim: BigQuerySim,

@@ -1,0 +1,277 @@
+//! PostgreSQL, and servers that speak its protocol.
+//!
+//! A snapshot of the tables lasts as long as the transaction that took it, and no other process can
+//! continue that transaction. So the whole result is one page: a server-side cursor in a read-only
+//! transaction at `REPEATABLE READ` reads the tables as they were at one moment, and a job whose
+//! connection is lost is replaced as a whole. Rows of two moments are never in one result.
+
+mod describe;
+mod failure;
+mod keys;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::TryStreamExt;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Row, TypeInfo};
+use throng_lake::KeyKind;
+use throng_model::Secret;
+use throng_refresh::{
+    KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob,
+};
+use throng_spec::PostgresSettings;
+
+use crate::columns::key_position;
+use failure::{connecting, failed, lost, reading};
+
+/// Limit of connecting and beginning a transaction.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Settings of a session that only some servers and versions have; others work without them.
+const OPTIONAL_SETTINGS: [&str; 6] = [
+    // The server notices within seconds that the machine of a reader has died.
+    "SET tcp_keepalives_idle = 5",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 3",
+    // It stops a statement whose reader is gone, and ends the transaction of a paused process: an
+    // open transaction keeps VACUUM from removing old rows.
+    "SET client_connection_check_interval = '10s'",
+    "SET idle_in_transaction_session_timeout = '5min'",
+    // All rows are read, so the fastest plan for all of them is the right one.
+    "SET cursor_tuple_fraction = 1.0",
+];
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const CHECKING: &str = "checking the SQL";
+
+/// A database of a PostgreSQL server.
+pub(crate) struct Postgres {
+    options: PgConnectOptions,
+    statement_timeout_ms: u64,
+    page_rows: u32,
+}
+
+/// A result: its columns with their types, and the key column.
+struct Columns {
+    all: Vec<(String, String)>,
+    at: usize,
+    kind: KeyKind,
+}
+
+impl Postgres {
+    /// Makes no call.
+    pub(crate) fn open(
+        settings: &PostgresSettings,
+        password: Option<&Secret>,
+    ) -> Result<Self, WarehouseError> {
+        // In the form that the limits of specs are compared with.
+        let server = settings.server().map_err(|_| WarehouseError::Refused {
+            message: "the host of the source is not the name of a server".to_owned(),
+            help: None,
+        })?;
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(server.host())
+            .port(server.port())
+            .database(&settings.database)
+            .username(&settings.username)
+            // Never that of the environment, which belongs to another server.
+            .password(password.map_or("", Secret::expose))
+            .ssl_mode(if settings.tls { PgSslMode::VerifyFull } else { PgSslMode::Disable })
+            // Not known to all servers, and a float is not a key.
+            .extra_float_digits(None::<i8>)
+            .disable_statement_logging();
+        let statement_timeout_ms = u64::from(settings.statement_timeout_secs) * 1_000;
+        Ok(Self { options, statement_timeout_ms, page_rows: settings.page_rows })
+    }
+
+    /// A session in a transaction that reads. `name` is shown in `pg_stat_activity`.
+    async fn begin(&self, name: &str) -> Result<PgConnection, WarehouseError> {
+        let begun = async {
+            let options = self.options.clone().application_name(name);
+            let mut session = options.connect().await?;
+            for setting in OPTIONAL_SETTINGS {
+                match sqlx::raw_sql(setting).execute(&mut session).await {
+                    Err(error) if error.as_database_error().is_none() => return Err(error),
+                    _ => {}
+                }
+            }
+            let timeout = format!("SET statement_timeout = {}", self.statement_timeout_ms);
+            sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut session).await?;
+            sqlx::raw_sql(BEGIN).execute(&mut session).await?;
+            Ok(session)
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, begun).await {
+            Ok(begun) => begun.map_err(|error| connecting(&error)),
+            Err(_) => {
+                let message = "connecting to PostgreSQL timed out".to_owned();
+                Err(WarehouseError::Unavailable { message, after: None })
+            }
+        }
+    }
+
+    /// Reads the result of a query through a cursor.
+    async fn read(
+        &self,
+        session: &mut PgConnection,
+        request: &PageRequest<'_>,
+        sink: &mut KeySink<'_>,
+    ) -> Result<Page, WarehouseError> {
+        let job = name_of(request.job);
+        let described = describe(session, request.sql).await;
+        let described = described.map_err(|error| reading(&error, &job, Some(request.sql)))?;
+        let Columns { at, kind, .. } = columns(described, request.key)?;
+        let lost_while = |error: sqlx::Error| reading(&error, &job, None);
+        declare(session, request.sql).await.map_err(lost_while)?;
+        let fetch = format!("FETCH FORWARD {} FROM throng", self.page_rows);
+        let (mut rows, mut null_keys) = (0, 0);
+        loop {
+            let mut hashes = Vec::new();
+            let mut nulls = 0;
+            let query =
+                sqlx::query::<sqlx::Postgres>(AssertSqlSafe(fetch.clone())).persistent(false);
+            let mut fetched = query.fetch(&mut *session);
+            while let Some(row) = fetched.try_next().await.map_err(lost_while)? {
+                match keys::hash_of_row(&row, at, kind, request.seed) {
+                    Some(Some(hash)) => hashes.push(hash),
+                    Some(None) => nulls += 1,
+                    None => return Err(failed("a key does not have the form of its type")),
+                }
+            }
+            drop(fetched);
+            let read = hashes.len() as u64 + nulls;
+            if read == 0 {
+                break;
+            }
+            sink(&hashes, nulls)?;
+            rows += read;
+            null_keys += nulls;
+        }
+        // Nothing is written: this shows that the transaction lasted until here.
+        sqlx::raw_sql("COMMIT").execute(&mut *session).await.map_err(lost_while)?;
+        Ok(Page { rows, null_keys, total_rows: rows, next: None })
+    }
+}
+
+#[async_trait]
+impl Warehouse for Postgres {
+    async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError> {
+        let mut session = self.begin("throng").await?;
+        let plan = plan(&mut session, sql, key).await;
+        // The server ends the transaction, whether or not it gets the message.
+        let _ = session.close().await;
+        plan
+    }
+
+    async fn page(
+        &self,
+        request: &PageRequest<'_>,
+        keys: &mut KeySink<'_>,
+    ) -> Result<Page, WarehouseError> {
+        let job = name_of(request.job);
+        if request.cursor.is_some() {
+            return Err(lost(&job, "its cursor is that of another kind of source"));
+        }
+        let mut session = self.begin(&job).await?;
+        let page = self.read(&mut session, request, keys).await?;
+        let _ = session.close().await;
+        Ok(page)
+    }
+}
+
+/// The plan of a query. Its cursor is declared, and no row of it is read.
+async fn plan(
+    session: &mut PgConnection,
+    sql: &str,
+    key: Option<&str>,
+) -> Result<QueryPlan, WarehouseError> {
+    let refused = |error: sqlx::Error| failure::error(&error, CHECKING, None);
+    let described = describe(session, sql).await;
+    let described = described.map_err(|error| failure::error(&error, CHECKING, Some(sql)))?;
+    let Columns { all, at, kind } = columns(described, key)?;
+    let explain = AssertSqlSafe(format!("EXPLAIN {sql}"));
+    let explain = sqlx::query::<sqlx::Postgres>(explain).persistent(false);
+    let lines = explain.fetch_all(&mut *session).await.map_err(refused)?;
+    let mut lines = lines.iter().filter_map(|row| row.try_get::<String, _>(0).ok());
+    let estimated_rows = lines.find_map(|line| estimated_rows(&line));
+    declare(session, sql).await.map_err(refused)?;
+    let key_column = all[at].0.clone();
+    Ok(QueryPlan {
+        columns: all,
+        key_column,
+        key_kind: kind,
+        estimated_rows,
+        bytes_processed: None,
+        cost: None,
+    })
+}
+
+/// What a job is called in `pg_stat_activity` and in errors. The server cuts it after 63 bytes.
+fn name_of(job: &WarehouseJob) -> String {
+    format!("throng {}.{} {}", job.refresh, job.attempt, job.audience)
+}
+
+/// The columns of a query with their types. The server parses it, and checks rights.
+async fn describe(session: &mut PgConnection, sql: &str) -> sqlx::Result<Vec<(String, String)>> {
+    let sql = AssertSqlSafe(describe::describing(sql));
+    let row = sqlx::query::<sqlx::Postgres>(sql).persistent(false).fetch_one(session).await?;
+    let columns = row.columns().iter();
+    let columns = columns.map(|one| (one.name().to_owned(), one.type_info().name().to_owned()));
+    Ok(columns.collect())
+}
+
+/// Declares the cursor `throng`. The server takes one statement only, and refuses one that writes.
+async fn declare(session: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
+    let declare = AssertSqlSafe(format!("DECLARE throng CURSOR FOR {sql}"));
+    sqlx::query::<sqlx::Postgres>(declare).persistent(false).execute(session).await?;
+    Ok(())
+}
+
+fn columns(all: Vec<(String, String)>, key: Option<&str>) -> Result<Columns, WarehouseError> {
+    let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+    let at = key_position(&names, key)?;
+    let kind = keys::kind_of(&all[at].0, &all[at].1)?;
+    Ok(Columns { all, at, kind })
+}
+
+/// The estimate in the first line of a plan: `Seq Scan on t  (cost=0.00..35.50 rows=2550 width=4)`.
+fn estimated_rows(line: &str) -> Option<u64> {
+    let (_, rest) = line.rsplit_once("(cost=")?;
+    let (_, rows) = rest.split_once(" rows=")?;
+    let (rows, _) = rows.split_once(" width=")?;
+    rows.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_estimate_of_a_plan_is_read() {
+        for line in [
+            "Seq Scan on clicks  (cost=0.00..35.50 rows=2550 width=4)",
+            "XN Seq Scan on clicks  (cost=0.00..35.50 rows=2550 width=4)",
+        ] {
+            assert_eq!(estimated_rows(line), Some(2550), "{line}");
+        }
+        assert_eq!(estimated_rows("  Filter: (name = 'rows=1 width=2'::text)"), None);
+    }
+
+    #[test]
+    fn a_password_is_not_in_errors() {
+        let settings = PostgresSettings {
+            host: "db/x".to_owned(),
+            port: 5_432,
+            database: "d".to_owned(),
+            username: "u".to_owned(),
+            password: None,
+            tls: true,
+            insecure: false,
+            page_rows: 1,
+            statement_timeout_secs: 1,
+            timeout_secs: 60,
+        };
+        let Err(error) = Postgres::open(&settings, Some(&Secret::new("hunter2"))) else { panic!() };
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+}
