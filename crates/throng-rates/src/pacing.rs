@@ -77,7 +77,7 @@ fn even(situation: &Situation, plan: PlannedShares) -> f64 {
 }
 
 /// The pass rate of an ad group with a plan while nothing is known of its traffic.
-const COLD_SHARE: f64 = 1.0 / 1_024.0;
+pub(crate) const COLD_SHARE: f64 = 1.0 / 1_024.0;
 
 #[cfg(test)]
 mod tests {
