@@ -235,9 +235,14 @@ impl Account {
         self.config = config;
     }
 
+    /// The declared rate of outcomes, in billionths.
+    pub(super) fn declared_rate(&self) -> u64 {
+        self.chance
+    }
+
     /// What the earlier rate was wrong by says nothing of another one: a rate that is corrected to the learned
     /// one would be corrected twice, and too little would be in flight.
-    fn forget_rates(&mut self) {
+    pub(super) fn forget_rates(&mut self) {
         self.learned.calibration = Calibration::default();
         self.learned.dispersion = Dispersion::default();
         self.rate = None;

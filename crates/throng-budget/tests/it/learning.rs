@@ -103,9 +103,16 @@ fn a_corrected_rate_is_not_corrected_twice() {
     let budget = 1_000_000_000_000;
     let mut engine = Engine::new(3, 1, 1, vec![config(0.9, budget, Pacing::Asap)]);
     a_fifth_is_seen(&mut engine, 0..7_200);
-    engine.configure(2, vec![config(0.2, budget, Pacing::Asap)], at(7_200));
-    let corrected = of_a_thousand(&mut engine.clone(), 7_200);
-    assert!((corrected - 200 * PRICE).abs() <= 1, "{corrected}");
+    // While no process ran.
+    let (bytes, files) = (engine.checkpoint(0), CheckpointFiles::default());
+    let corrected = vec![config(0.2, budget, Pacing::Asap)];
+    let restored = Engine::restore(&bytes, 3, 2, 2, corrected.clone(), at(7_200), &files);
+    let (mut restored, _) = restored.expect("restored");
+    engine.configure(2, corrected, at(7_200));
+    for engine in [&mut restored, &mut engine.clone()] {
+        let corrected = of_a_thousand(engine, 7_200);
+        assert!((corrected - 200 * PRICE).abs() <= 1, "{corrected}");
+    }
     for seconds in [7_201..7_400, 7_400..9_000, 9_000..11_000] {
         let end = seconds.end;
         a_fifth_is_seen(&mut engine, seconds);
