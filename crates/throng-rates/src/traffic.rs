@@ -64,7 +64,7 @@ impl DayCurve {
     }
 
     /// Adds what was seen of a day at a moment of it, from 0 to 1. Of an earlier day than the newest it counts
-    /// for the newest.
+    /// for the newest, but of one that is more than a day earlier: the clock was ahead, and has been set back.
     pub fn add(&mut self, day: i32, part_of_day: f64, seen: SliceTraffic) {
         if day > self.day {
             let days = day.abs_diff(self.day).min(64);
@@ -74,6 +74,9 @@ impl DayCurve {
                     slice.exposure = slice.exposure / KEPT.1 * KEPT.0;
                 }
             }
+            self.day = day;
+        } else if day < self.day.saturating_sub(1) {
+            // Until then no day would count less than the one before it.
             self.day = day;
         }
         let slice = &mut self.slices[slice_at(part_of_day).0];
@@ -246,6 +249,18 @@ mod tests {
         let (day, slices) = curve.stored();
         assert_eq!(DayCurve::of_stored(day, slices), Some(curve.clone()));
         assert_eq!(DayCurve::of_stored(day, &slices[1..]), None);
+    }
+
+    #[test]
+    fn days_fade_after_a_clock_that_was_ahead() {
+        let mut curve = DayCurve::default();
+        seen(&mut curve, 100, |_| 1_000.0, 1.0);
+        seen(&mut curve, 104, |_| 1_000.0, 0.0);
+        (5..16).for_each(|day| seen(&mut curve, day, peaks, 1.0));
+        assert_eq!(curve.stored().0, 15);
+        // Of eleven days with the weight of four: without fading it would be that of eleven.
+        let exposure = curve.stored().1[40].exposure as f64 / EXPOSURE_UNIT as f64;
+        assert!((3.0..4.5).contains(&exposure), "{exposure}");
     }
 
     #[test]
