@@ -24,6 +24,10 @@ pub(super) fn panic_at(id: &str) {
 }
 
 fn spec() -> Spec {
+    spec_with_pacing("asap")
+}
+
+fn spec_with_pacing(pacing: &str) -> Spec {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("throng.yaml");
     let text = r#"version: 1
@@ -32,9 +36,9 @@ advertisers:
 campaigns:
   - { name: autumn, advertiser: shop }
 ad_groups:
-  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "10.00", impression_rate: 0.5 }
+  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "10.00", impression_rate: 0.5, pacing: PACING }
 "#;
-    std::fs::write(&path, text).unwrap();
+    std::fs::write(&path, text.replace("PACING", pacing)).unwrap();
     throng_spec::load(&path).unwrap()
 }
 
@@ -386,6 +390,19 @@ async fn a_catalog_that_comes_late_does_not_replace_a_newer_one() {
     budgets.apply_spec(&spec(), &[(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))], 3);
     partition.set_catalog(Vec::new(), 2, fixture.clock.now());
     assert_eq!((partition.catalog_version(), budgets.states().len()), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ad_group_with_a_plan_is_held_back_from_its_first_frame_on() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let indexes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
+    let rate = || budgets.led.load()[0].keyframe().entries[0].pass_rate.share();
+    assert_eq!(rate(), 1.0);
+    budgets.apply_spec(&spec_with_pacing("even"), &indexes, 2);
+    assert!(rate() < 0.01, "{}", rate());
+    budgets.apply_spec(&spec(), &indexes, 3);
+    assert_eq!(rate(), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -196,6 +196,9 @@ pub(crate) struct AdGroup {
     /// `Learned::stored`.
     #[prost(sint64, repeated, tag = "21")]
     pub(crate) learned: Vec<i64>,
+    /// The declared rate of outcomes when that was learned, in billionths.
+    #[prost(uint64, optional, tag = "22")]
+    pub(crate) declared_rate: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -8,7 +8,7 @@
 use throng_model::Timestamp;
 
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
-use crate::rates::{HALF_LIFE, Prior, Rate, RateCounts, due_share};
+use crate::rates::{HALF_LIFE, Prior, RATES, Rate, RateCounts, due_share};
 
 /// Declared rates are added up in billionths.
 const PER_UNIT: f64 = 1e9;
@@ -81,7 +81,8 @@ impl Calibration {
     }
 
     /// The rate by these trials and by those that are open, each with the share of outcomes that come later
-    /// than its age. `None` while nothing is known: then the declared rates count.
+    /// than its age. `None` while nothing is known, and of declared rates below one in a million, which no prior
+    /// has: then the declared rates count.
     pub fn learned(
         &self,
         now: Timestamp,
@@ -106,7 +107,7 @@ impl Calibration {
                 (counts, declared)
             });
         let mean = declared.successes / declared.trials;
-        if counts.trials <= 0.0 || !mean.is_finite() || mean <= 0.0 {
+        if counts.trials <= 0.0 || !mean.is_finite() || mean < RATES.0 {
             return None;
         }
         let rate = Prior::declared(mean).rate(counts);
@@ -155,6 +156,9 @@ mod tests {
         // Of these no outcome is due.
         let young = [(trials(1_000, 0, 0.25), 1.0); 100];
         assert_eq!(Calibration::default().learned(now, young.into_iter()), None);
+        // The prior is a rate of one in a million: ten times this one, before any outcome.
+        let rarer = [(trials(1_000, 0, 1e-7), 0.0)];
+        assert_eq!(Calibration::default().learned(now, rarer.into_iter()), None);
         let none = [(trials(1_000, 0, 0.0), 0.0)];
         assert_eq!(Calibration::default().learned(now, none.into_iter()), None);
     }

@@ -31,10 +31,11 @@ impl Learned {
     pub fn add(&mut self, at: Timestamp, trials: Trials) {
         if trials.insertions > 0 {
             // Of the counts before alone, so that every replica gets the same.
-            let known = self.calibration.learned(at, std::iter::empty());
-            let factor = known.map_or(1.0, |known| known.factor);
-            let rate = trials.expected() * factor / trials.insertions as f64;
-            self.dispersion.add(at, trials.insertions, trials.outcomes, rate);
+            // Nothing is known: the error is that of the declared rate, and says nothing of the dispersion.
+            if let Some(known) = self.calibration.learned(at, std::iter::empty()) {
+                let rate = trials.expected() * known.factor / trials.insertions as f64;
+                self.dispersion.add(at, trials.insertions, trials.outcomes, rate);
+            }
             self.calibration.add(at, trials);
         }
     }
@@ -122,6 +123,16 @@ mod tests {
 
     use super::*;
     use crate::pace::DayMoment;
+
+    #[test]
+    fn a_wrong_declared_rate_is_no_dispersion() {
+        let mut learned = Learned::default();
+        // Declared as nine tenths, and one fifth is seen.
+        let trials = Trials { insertions: 1_000, outcomes: 200, declared: 900_000_000_000 };
+        (0..3i64).for_each(|n| learned.add(Timestamp(n * 10_000_000), trials));
+        let factor = learned.dispersion.factor(Timestamp(30_000_000));
+        assert!(factor <= 1.0, "{factor}");
+    }
 
     #[test]
     fn what_is_stored_is_restored_and_nothing_else() {

@@ -24,4 +24,4 @@ pub use learned::Learned;
 pub use pace::{DayMoment, Pace};
 pub use pacing::{FEEDBACK, HORIZON, PlannedShares, Situation, pass_rate};
 pub use rates::{Prior, Rate, RateCounts};
-pub use traffic::{DayCurve, SLICES, SliceTraffic, TrafficRate};
+pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};

@@ -6,11 +6,15 @@ use throng_feed::PassRate;
 use throng_model::{Pacing, Timestamp};
 
 use crate::fading::UNIT;
-use crate::pacing::{HORIZON, PlannedShares, Situation, pass_rate};
-use crate::traffic::{DayCurve, SLICES, SliceTraffic, TrafficRate};
+use crate::pacing::{COLD_SHARE, FEEDBACK, HORIZON, PlannedShares, Situation, pass_rate};
+use crate::traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};
 
 /// Insertions of a longer time are not learned from: after a restart they are those of the log, all at once.
-const MAX_TICK: Duration = Duration::from_secs(10);
+/// It is above the longest interval of the feed, which is a minute: ticks are as far apart.
+const MAX_TICK: Duration = Duration::from_secs(120);
+/// With a plan the pass rate grows at most by a factor of `e` in this time: insertions at a rate come back some
+/// seconds later, and until then a traffic that is not known yet looks like none.
+const GROWTH: Duration = Duration::from_secs(5);
 
 /// A moment of a budget day.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +43,7 @@ pub struct Pace {
     pub(crate) recent: TrafficRate,
     /// Since the last tick.
     pub(crate) insertions: u64,
+    /// Nothing is learned from before this time.
     pub(crate) ticked: Option<Timestamp>,
     pub(crate) rate: PassRate,
 }
@@ -54,34 +59,51 @@ impl Pace {
         self.insertions = self.insertions.saturating_add(1);
     }
 
-    /// Learns from the traffic since the last tick. Call it about once a second of the clock.
-    pub fn tick(&mut self, now: Timestamp, moment: DayMoment, pacing: Pacing) {
+    /// Learns from the traffic since the last tick, and returns the time since then. Call it about once a second
+    /// of the clock.
+    pub fn tick(&mut self, now: Timestamp, moment: DayMoment, pacing: Pacing) -> Duration {
+        let requests = std::mem::take(&mut self.insertions);
         match pacing {
             Pacing::Asap => self.curve = None,
-            Pacing::Even => {
-                self.curve.get_or_insert_default();
+            Pacing::Even if self.curve.is_none() => {
+                // Gates have the first pass rate some seconds later. What they insert until then, at every
+                // request, would count as the traffic of the small share that passes from now on.
+                self.curve = Some(Box::default());
+                self.ticked = Some(now.plus(FEEDBACK));
+                return Duration::ZERO;
             }
+            Pacing::Even => {}
         }
-        let requests = std::mem::take(&mut self.insertions);
-        let Some(since) = self.ticked.replace(now) else { return };
+        if self.ticked.is_some_and(|until| now < until && until.since(now) <= FEEDBACK) {
+            return Duration::ZERO;
+        }
+        let Some(since) = self.ticked.replace(now) else { return Duration::ZERO };
+        if now < since {
+            // The clock was set back: what was seen in its future would count as the newest until then.
+            self.recent = TrafficRate::default();
+            return Duration::ZERO;
+        }
         let time = now.since(since);
         if time > MAX_TICK {
-            return;
+            return time;
         }
         let share = self.rate.share();
         self.recent.add(now, requests, time, share);
         if let Some(curve) = &mut self.curve {
             let slices = time.as_secs_f64() * SLICES as f64 / moment.length.as_secs_f64();
-            let exposure = (slices * share * UNIT as f64) as u64;
+            let exposure = (slices * share * EXPOSURE_UNIT as f64) as u64;
             let requests = requests.saturating_mul(UNIT);
             curve.add(moment.day, moment.part, SliceTraffic { requests, exposure });
         }
+        time
     }
 
-    /// Sets the pass rate. `situation`: without the traffic; `earns`: what an insertion is expected to earn.
+    /// Sets the pass rate. `since`: the time that [`tick`](Self::tick) returned; `situation`: without the
+    /// traffic; `earns`: what an insertion is expected to earn.
     pub fn decide(
         &mut self,
         now: Timestamp,
+        since: Duration,
         moment: DayMoment,
         situation: Situation,
         earns: f64,
@@ -93,14 +115,36 @@ impl Pace {
             }
             Some(curve) => {
                 let usual = curve.per_sec(moment.part, moment.length);
-                let per_sec = self.recent.per_sec(now, usual).map(|requests| requests * earns);
+                // No request was ever seen: that the traffic is less than half a request in the time that was
+                // exposed would be no reason to expose less.
+                let unseen = self.recent.secs_without_requests(now).filter(|_| usual.is_none());
+                let per_sec = match unseen {
+                    Some(_) => None,
+                    None => self.recent.per_sec(now, usual).map(|requests| requests * earns),
+                };
                 let ahead = HORIZON.as_secs_f64() / moment.length.as_secs_f64();
                 let [now, ahead] = curve.shares_before([moment.part, moment.part + ahead]);
                 let plan = PlannedShares { now, ahead };
-                pass_rate(&Situation { per_sec, ..situation }, Some(plan))
+                let wanted = pass_rate(&Situation { per_sec, ..situation }, Some(plan));
+                let wanted = match unseen {
+                    // At most one request is expected within the horizon.
+                    Some(secs) if wanted != PassRate::NONE => {
+                        wanted.max(PassRate::of_share(secs / HORIZON.as_secs_f64()))
+                    }
+                    _ => wanted,
+                };
+                wanted.min(self.highest_after(since))
             }
         };
         self.rate
+    }
+
+    /// The highest pass rate with a plan, so much time after the last one.
+    fn highest_after(&self, since: Duration) -> PassRate {
+        let growth = 1.0 + since.as_secs_f64() / GROWTH.as_secs_f64();
+        let highest = PassRate::of_share((self.rate.share() * growth).max(COLD_SHARE));
+        // One more, so that rounding does not keep it where it is.
+        PassRate(highest.0.saturating_add(1))
     }
 
     /// The ad group is closed: no request passes.
@@ -138,15 +182,108 @@ mod tests {
             left -= inserted as f64;
             (0..inserted).for_each(|_| pace.insertion());
             committed += inserted as f64 * 1e4;
-            pace.tick(at(secs), moment(secs), Pacing::Even);
+            let since = pace.tick(at(secs), moment(secs), Pacing::Even);
             if secs == 0 {
                 // Of what came before the first tick nothing is known.
                 committed = 0.0;
             }
-            pace.decide(at(secs), moment(secs), Situation { committed, ..SITUATION }, 1e4);
+            let situation = Situation { committed, ..SITUATION };
+            pace.decide(at(secs), since, moment(secs), situation, 1e4);
         }
         let plan = 86.4e6 * 7_200.0 / 86_400.0;
         assert!((committed / plan - 1.0).abs() < 0.05, "{committed} of {plan}");
+    }
+
+    /// Insertions of seconds with requests, of which each is expected to earn `earns`. They are reported after a
+    /// lag. Returns how many there were.
+    fn insertions(
+        pace: &mut Pace,
+        secs: std::ops::Range<i64>,
+        requests: impl Fn(i64) -> f64,
+        (budget, earns, lag): (f64, f64, usize),
+    ) -> u64 {
+        let (mut left, mut committed, mut all) = (0.0, 0.0, 0);
+        let mut reported = std::collections::VecDeque::from(vec![0; lag]);
+        for secs in secs {
+            left += requests(secs) * pace.rate().share();
+            let inserted = left as u64;
+            left -= inserted as f64;
+            all += inserted;
+            reported.push_back(inserted);
+            let inserted = reported.pop_front().unwrap();
+            (0..inserted).for_each(|_| pace.insertion());
+            committed += inserted as f64 * earns;
+            let since = pace.tick(at(secs), moment(secs), Pacing::Even);
+            let situation = Situation { budget, committed, ..SITUATION };
+            pace.decide(at(secs), since, moment(secs), situation, earns);
+        }
+        all
+    }
+
+    #[test]
+    fn a_small_ad_group_with_little_traffic_is_shown_soon() {
+        // A request a minute, and a budget of a hundred insertions a day: two in the first half hour.
+        let requests = |secs: i64| if secs % 60 == 30 { 1.0 } else { 0.0 };
+        let mut pace = Pace::default();
+        let shown = insertions(&mut pace, 0..1_800, requests, (1e6, 1e4, 3));
+        assert!((1..=4).contains(&shown), "{shown}");
+    }
+
+    #[test]
+    fn the_rate_does_not_grow_faster_than_insertions_come_back() {
+        // Ten thousand requests a second that are not known yet, for a budget of 100,000 insertions a day.
+        let mut pace = Pace::default();
+        pace.close();
+        let shown = insertions(&mut pace, 0..600, |_| 10_000.0, (500e6, 5e3, 3));
+        // The plan is 694.
+        assert!((550..=850).contains(&shown), "{shown}");
+    }
+
+    #[test]
+    fn what_gates_insert_before_they_have_a_pass_rate_is_not_traffic() {
+        // In the first second a tenth of the day's budget, which is the plan until 8,640 seconds.
+        let mut pace = Pace::default();
+        let shown = insertions(&mut pace, 0..12_000, |_| 10_000.0, (500e6, 5e3, 3));
+        // The plan is 13,889.
+        assert!((13_200..=14_500).contains(&shown), "{shown}");
+    }
+
+    /// Whatever the interval of ticks: also those of which a tick is less than a part of 65,536 of a slice.
+    #[test]
+    fn traffic_at_a_low_pass_rate_is_learned() {
+        for (millis, ticks) in [(50, 12_000), (1_000, 600), (60_000, 10)] {
+            let mut pace = Pace::default();
+            let mut left = 0.0f64;
+            for tick in 0..=ticks {
+                pace.rate = PassRate::of_share(0.01);
+                left += 100.0 * pace.rate.share() * f64::from(millis) / 1e3;
+                (0..left as u64).for_each(|_| pace.insertion());
+                left -= left.floor();
+                let now = Timestamp(i64::from(tick * millis) * 1_000);
+                let part = f64::from(tick * millis) / 86.4e6;
+                let moment = DayMoment { day: 5, part, length: DAY };
+                pace.tick(now, moment, Pacing::Even);
+            }
+            let curve = pace.curve.as_ref().unwrap();
+            let per_sec = curve.per_sec(0.001, DAY).unwrap();
+            assert!((per_sec / 100.0 - 1.0).abs() < 0.03, "{millis}: {per_sec}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_the_traffic_of_its_future() {
+        let mut pace = Pace::default();
+        for secs in [0, 1, 2] {
+            (0..100).for_each(|_| pace.insertion());
+            pace.tick(at(90_000 + secs), moment(secs), Pacing::Asap);
+        }
+        assert!(pace.recent.at_least(at(90_002)) > 3.0);
+        for secs in 0..120 {
+            pace.insertion();
+            pace.tick(at(secs), moment(secs), Pacing::Asap);
+        }
+        let at_least = pace.recent.at_least(at(120));
+        assert!((0.3..=1.0).contains(&at_least), "{at_least}");
     }
 
     #[test]
@@ -154,12 +291,13 @@ mod tests {
         let mut pace = Pace::default();
         pace.tick(at(0), moment(0), Pacing::Asap);
         (0..10_000).for_each(|_| pace.insertion());
-        pace.tick(at(60), moment(60), Pacing::Asap);
+        let since = pace.tick(at(300), moment(300), Pacing::Asap);
         let near = Situation { committed: 86.3e6, ..SITUATION };
-        assert_eq!(pace.decide(at(60), moment(60), near, 1e4), PassRate::ALL);
+        assert_eq!(pace.decide(at(300), since, moment(300), near, 1e4), PassRate::ALL);
         (0..10_000).for_each(|_| pace.insertion());
-        pace.tick(at(61), moment(61), Pacing::Asap);
-        assert!(pace.decide(at(61), moment(61), near, 1e4) < PassRate::of_share(0.1));
+        let since = pace.tick(at(301), moment(301), Pacing::Asap);
+        let rate = pace.decide(at(301), since, moment(301), near, 1e4);
+        assert!(rate < PassRate::of_share(0.1), "{rate:?}");
         pace.close();
         assert_eq!(pace.rate(), PassRate::NONE);
     }
@@ -172,8 +310,8 @@ mod tests {
                 let moment = DayMoment { day: i32::MAX, part, length };
                 for now in [i64::MIN, 0, 1, i64::MAX] {
                     pace.insertion();
-                    pace.tick(Timestamp(now), moment, Pacing::Even);
-                    pace.decide(Timestamp(now), moment, SITUATION, f64::INFINITY);
+                    let since = pace.tick(Timestamp(now), moment, Pacing::Even);
+                    pace.decide(Timestamp(now), since, moment, SITUATION, f64::INFINITY);
                 }
             }
         }

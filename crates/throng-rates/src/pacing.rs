@@ -50,8 +50,13 @@ pub fn pass_rate(situation: &Situation, plan: Option<PlannedShares>) -> PassRate
     }
     let near_budget = share(free, situation.per_sec.unwrap_or(0.0), FEEDBACK);
     let planned = plan.map_or(1.0, |plan| even(situation, plan));
-    PassRate::of_share(near_budget.min(planned))
+    let rate = PassRate::of_share(near_budget.min(planned));
+    // Not zero by rounding: a traffic that is taken for too high would never be seen again.
+    if plan.is_some() && planned > 0.0 { rate.max(LOWEST) } else { rate }
 }
+
+/// The lowest rate at which requests pass.
+const LOWEST: PassRate = PassRate(1);
 
 /// The share of requests that spends an amount in a time.
 fn share(amount: f64, per_sec: f64, time: Duration) -> f64 {
@@ -77,7 +82,7 @@ fn even(situation: &Situation, plan: PlannedShares) -> f64 {
 }
 
 /// The pass rate of an ad group with a plan while nothing is known of its traffic.
-const COLD_SHARE: f64 = 1.0 / 1_024.0;
+pub(crate) const COLD_SHARE: f64 = 1.0 / 1_024.0;
 
 #[cfg(test)]
 mod tests {
@@ -125,6 +130,8 @@ mod tests {
         assert!((even(49.95e6, 0.5) - 0.5).abs() < 1e-3);
         // Behind by half a day: twice the new plan, which has 0.20 for the horizon, of 3.00.
         assert!((even_at(0.0, 0.5, 100_000.0) - 0.4 / 3.0).abs() < 1e-3);
+        // However high the traffic is, some requests pass.
+        assert_eq!(even_at(50e6, 0.5, 1e15), 1.0 / 65_535.0);
         // Never past the budget, whatever the plan says.
         assert_eq!(even(99.5e6, 1.0), 0.0);
     }

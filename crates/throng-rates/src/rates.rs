@@ -35,7 +35,7 @@ const LEVEL_SUCCESSES: f64 = 20.0;
 /// The weight of a prior, whatever its mean.
 const WEIGHTS: (f64, f64) = (5.0, 10_000.0);
 /// Declared rates of 0 and 1 are taken as nearly that: nothing could be learned otherwise.
-const RATES: (f64, f64) = (1e-6, 1.0 - 1e-6);
+pub(crate) const RATES: (f64, f64) = (1e-6, 1.0 - 1e-6);
 /// Recent successes differ from the older rate by so many deviations, and by [`CHANGE_SUCCESSES`], when the
 /// rate has changed. With five of them a steady rate is taken for a changed one about once in ten years.
 const CHANGE_DEVIATIONS: f64 = 5.0;

@@ -9,10 +9,16 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::fading::{FadingCounts, StoredCounts, UNIT};
+use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
 
 /// Slices of a day: 15 minutes each, but on days on which the clocks change.
 pub const SLICES: usize = 96;
+/// A whole slice at a pass rate of one, in the parts of [`SliceTraffic::exposure`]: fine enough for a tick of
+/// 50 milliseconds at the lowest pass rate. In parts of [`UNIT`] a second at a rate of one in a hundred would be
+/// less than one part, and its requests would count as those of no time at all.
+pub const EXPOSURE_UNIT: u64 = 1 << 40;
+/// The same for exposed seconds, in parts of [`UNIT`].
+const SECOND_PARTS: u64 = 1 << 10;
 /// The weight of a flat day, in requests for each slice.
 const FLAT_REQUESTS: f64 = 20.0;
 /// Of each earlier day this part counts less, as a fraction: a quarter.
@@ -27,7 +33,7 @@ const UNSEEN: f64 = 0.5;
 pub struct SliceTraffic {
     /// Requests that passed, in parts of [`UNIT`].
     pub requests: u64,
-    /// Whole slices, times the pass rate, in parts of [`UNIT`].
+    /// Whole slices, times the pass rate, in parts of [`EXPOSURE_UNIT`].
     pub exposure: u64,
 }
 
@@ -58,7 +64,7 @@ impl DayCurve {
     }
 
     /// Adds what was seen of a day at a moment of it, from 0 to 1. Of an earlier day than the newest it counts
-    /// for the newest.
+    /// for the newest, but of one that is more than a day earlier: the clock was ahead, and has been set back.
     pub fn add(&mut self, day: i32, part_of_day: f64, seen: SliceTraffic) {
         if day > self.day {
             let days = day.abs_diff(self.day).min(64);
@@ -69,6 +75,9 @@ impl DayCurve {
                 }
             }
             self.day = day;
+        } else if day < self.day.saturating_sub(1) {
+            // Until then no day would count less than the one before it.
+            self.day = day;
         }
         let slice = &mut self.slices[slice_at(part_of_day).0];
         slice.requests = slice.requests.saturating_add(seen.requests);
@@ -77,17 +86,16 @@ impl DayCurve {
 
     /// Requests in each slice of a day at a pass rate of one; `None` while none has been seen.
     fn requests(&self) -> Option<[f64; SLICES]> {
-        let whole = |count: u64| count as f64 / UNIT as f64;
-        let sum = |of: fn(&SliceTraffic) -> u64| -> f64 {
-            self.slices.iter().map(|slice| whole(of(slice))).sum()
-        };
-        let (requests, exposure) = (sum(|s| s.requests), sum(|s| s.exposure));
+        let requested = |slice: &SliceTraffic| slice.requests as f64 / UNIT as f64;
+        let exposed = |slice: &SliceTraffic| slice.exposure as f64 / EXPOSURE_UNIT as f64;
+        let requests: f64 = self.slices.iter().map(requested).sum();
+        let exposure: f64 = self.slices.iter().map(exposed).sum();
         let mean = requests / exposure;
         if !mean.is_finite() || mean <= 0.0 {
             return None;
         }
         Some(self.slices.map(|slice| {
-            (whole(slice.requests) + FLAT_REQUESTS) / (whole(slice.exposure) + FLAT_REQUESTS / mean)
+            (requested(&slice) + FLAT_REQUESTS) / (exposed(&slice) + FLAT_REQUESTS / mean)
         }))
     }
 
@@ -132,14 +140,27 @@ impl Default for TrafficRate {
 impl TrafficRate {
     /// Adds requests that passed in a time at a pass rate.
     pub fn add(&mut self, at: Timestamp, requests: u64, exposed: Duration, pass_share: f64) {
-        let micros = exposed.as_secs_f64() * pass_share.clamp(0.0, 1.0) * UNIT as f64;
-        self.0.add(at, micros as u64, requests.saturating_mul(UNIT));
+        let second = (UNIT * SECOND_PARTS) as f64;
+        let exposed = exposed.as_secs_f64() * pass_share.clamp(0.0, 1.0) * second;
+        self.0.add(at, exposed.round() as u64, requests.saturating_mul(UNIT));
+    }
+
+    /// Exposed seconds, and requests.
+    fn seen(&self, now: Timestamp) -> Counts {
+        let seen = self.0.at(now);
+        Counts { trials: seen.trials / SECOND_PARTS as f64, ..seen }
+    }
+
+    /// Exposed seconds of the last minutes, if no request was seen in them.
+    pub fn secs_without_requests(&self, now: Timestamp) -> Option<f64> {
+        let seen = self.seen(now);
+        (seen.successes <= 0.0).then_some(seen.trials)
     }
 
     /// Requests a second at a pass rate of one, rather too low than too high: as if there had been none in a
     /// minute before those that were seen.
     pub fn at_least(&self, now: Timestamp) -> f64 {
-        let seen = self.0.at(now);
+        let seen = self.seen(now);
         seen.successes / (seen.trials + RECENT_HALF_LIFE.as_secs_f64())
     }
 
@@ -157,7 +178,7 @@ impl TrafficRate {
     /// that were seen. `usual` is what the day's curve says; it weighs as much as that half. `None` if nothing
     /// is known: then there may be any number of requests.
     pub fn per_sec(&self, now: Timestamp, usual: Option<f64>) -> Option<f64> {
-        let seen = self.0.at(now);
+        let seen = self.seen(now);
         let usual = usual.filter(|usual| *usual > 0.0).map_or(0.0, |usual| UNSEEN / usual);
         let per_sec = (seen.successes + UNSEEN) / (seen.trials + usual);
         per_sec.is_finite().then_some(per_sec)
@@ -174,7 +195,7 @@ mod tests {
     fn seen(curve: &mut DayCurve, day: i32, requests: impl Fn(usize) -> f64, pass: f64) {
         for slice in 0..SLICES {
             let requests = (requests(slice) * pass * UNIT as f64) as u64;
-            let exposure = (pass * UNIT as f64) as u64;
+            let exposure = (pass * EXPOSURE_UNIT as f64) as u64;
             let part = (slice as f64 + 0.5) / SLICES as f64;
             curve.add(day, part, SliceTraffic { requests, exposure });
         }
@@ -210,7 +231,7 @@ mod tests {
         let mut curve = DayCurve::default();
         for slice in 0..48 {
             let part = f64::from(slice) / 96.0;
-            curve.add(3, part, SliceTraffic { requests: 700 * UNIT, exposure: UNIT });
+            curve.add(3, part, SliceTraffic { requests: 700 * UNIT, exposure: EXPOSURE_UNIT });
         }
         let [noon] = curve.shares_before([0.5]);
         assert!((noon - 0.5).abs() < 1e-9, "{noon}");
@@ -231,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn days_fade_after_a_clock_that_was_ahead() {
+        let mut curve = DayCurve::default();
+        seen(&mut curve, 100, |_| 1_000.0, 1.0);
+        seen(&mut curve, 104, |_| 1_000.0, 0.0);
+        (5..16).for_each(|day| seen(&mut curve, day, peaks, 1.0));
+        assert_eq!(curve.stored().0, 15);
+        // Of eleven days with the weight of four: without fading it would be that of eleven.
+        let exposure = curve.stored().1[40].exposure as f64 / EXPOSURE_UNIT as f64;
+        assert!((3.0..4.5).contains(&exposure), "{exposure}");
+    }
+
+    #[test]
     fn extreme_values_are_finite() {
         let mut curve = DayCurve::default();
         let most = SliceTraffic { requests: u64::MAX, exposure: u64::MAX };
@@ -242,7 +275,7 @@ mod tests {
             }
         }
         let mut empty = DayCurve::default();
-        empty.add(1, 0.1, SliceTraffic { requests: 0, exposure: UNIT });
+        empty.add(1, 0.1, SliceTraffic { requests: 0, exposure: EXPOSURE_UNIT });
         assert_eq!(empty.per_sec(0.1, DAY), None);
         assert_eq!(curve.per_sec(0.1, Duration::ZERO), None);
     }

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{Learned, LearnedRate, Trials};
+use throng_rates::{Calibration, Dispersion, Learned, LearnedRate, Trials};
 
 pub(super) use forecast::Figures;
 
@@ -227,8 +227,29 @@ impl Account {
         self.prices.change(price_of(&config), at);
         self.expected = config.expected().0;
         self.weighted = times_rate(self.expected, rate_of(&config));
-        self.chance = Trials::billionths(rate_of(&config));
+        let chance = Trials::billionths(rate_of(&config));
+        if chance != self.chance || config.billed != self.config.billed {
+            self.forget_rates();
+        }
+        self.chance = chance;
         self.config = config;
+    }
+
+    /// The declared rate of outcomes, in billionths.
+    pub(super) fn declared_rate(&self) -> u64 {
+        self.chance
+    }
+
+    /// What the earlier rate was wrong by says nothing of another one: a rate that is corrected to the learned
+    /// one would be corrected twice, and too little would be in flight.
+    pub(super) fn forget_rates(&mut self) {
+        self.learned.calibration = Calibration::default();
+        self.learned.dispersion = Dispersion::default();
+        self.rate = None;
+        for window in self.windows.values_mut() {
+            window.trials = Trials::default();
+            window.declared = 0;
+        }
     }
 
     /// The first slice of a budget day.

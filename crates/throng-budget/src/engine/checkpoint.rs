@@ -425,6 +425,7 @@ fn save_rest(account: &Account) -> wire::AdGroup {
         other_outcomes: account.links.other,
         index: account.config.index.0,
         learned: account.learned.stored(),
+        declared_rate: Some(account.declared_rate()),
         windows: account
             .windows
             .iter()
@@ -545,6 +546,10 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
             in_flight: Micros(p.in_flight),
         })
         .collect();
+    // Another rate was declared while no process ran, or the ad group was not configured.
+    if saved.declared_rate.is_some_and(|declared| declared != account.declared_rate()) {
+        account.forget_rates();
+    }
     Some(())
 }
 

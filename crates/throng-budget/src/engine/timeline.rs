@@ -44,6 +44,11 @@ impl<T> Timeline<T> {
         self.0.len()
     }
 
+    /// The values, from the oldest to the newest.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(|(_, value)| value)
+    }
+
     /// From the oldest to the newest.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, &T)> {
         self.0.iter().map(|(number, value)| (*number, value))

@@ -98,6 +98,58 @@ fn a_wrong_rate_is_corrected_by_outcomes() {
     assert_eq!(of_a_thousand(&mut exact, 7_200), 900 * PRICE);
 }
 
+#[test]
+fn a_corrected_rate_is_not_corrected_twice() {
+    let budget = 1_000_000_000_000;
+    let mut engine = Engine::new(3, 1, 1, vec![config(0.9, budget, Pacing::Asap)]);
+    a_fifth_is_seen(&mut engine, 0..7_200);
+    // While no process ran.
+    let (bytes, files) = (engine.checkpoint(0), CheckpointFiles::default());
+    let corrected = vec![config(0.2, budget, Pacing::Asap)];
+    let restored = Engine::restore(&bytes, 3, 2, 2, corrected.clone(), at(7_200), &files);
+    let (mut restored, _) = restored.expect("restored");
+    engine.configure(2, corrected, at(7_200));
+    for engine in [&mut restored, &mut engine.clone()] {
+        let corrected = of_a_thousand(engine, 7_200);
+        assert!((corrected - 200 * PRICE).abs() <= 1, "{corrected}");
+    }
+    for seconds in [7_201..7_400, 7_400..9_000, 9_000..11_000] {
+        let end = seconds.end;
+        a_fifth_is_seen(&mut engine, seconds);
+        let learned = of_a_thousand(&mut engine.clone(), end);
+        assert!((160 * PRICE..260 * PRICE).contains(&learned), "{end}: {learned}");
+    }
+}
+
+/// What an insertion is expected to earn, times its rate, is less than half a micro here.
+#[test]
+fn the_rate_of_rare_clicks_is_learned() {
+    let clicks = AdGroupConfig {
+        billed: BilledEvent::Click,
+        price: Micros(1_000_000),
+        impression_rate: 0.6,
+        action_rate: 0.0005,
+        ..config(0.6, 1_000_000_000_000, Pacing::Asap)
+    };
+    let mut engine = Engine::new(3, 1, 1, vec![clicks]);
+    assert_eq!(of_a_thousand(&mut engine.clone(), 0), 300_000);
+    for second in 0..3_600 {
+        let now = at(second);
+        for n in 0..20 {
+            let insertion = event(EventKind::Insertion, second * 20 + n, second, None);
+            engine.apply(&insertion, now).expect("it fits");
+        }
+        // Of three in a thousand: ten times what was declared.
+        if let Some(inserted) = second.checked_sub(5).filter(|inserted| inserted % 50 < 3) {
+            let click = event(EventKind::Click, second, second, Some(inserted));
+            engine.apply(&click, now).expect("it fits");
+        }
+        engine.close(now);
+    }
+    let learned = of_a_thousand(&mut engine, 3_600);
+    assert!((2_300_000..3_300_000).contains(&learned), "{learned}");
+}
+
 /// Requests at ten a second, by the pass rate of the newest frame. Returns what was spent, and the smallest
 /// pass rate.
 fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassRate) {

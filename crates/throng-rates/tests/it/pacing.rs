@@ -6,7 +6,8 @@ use std::time::Duration;
 use throng_feed::PassRate;
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
-    DayCurve, HORIZON, PlannedShares, SLICES, Situation, SliceTraffic, TrafficRate, UNIT, pass_rate,
+    DayCurve, EXPOSURE_UNIT, HORIZON, PlannedShares, SLICES, Situation, SliceTraffic, TrafficRate,
+    UNIT, pass_rate,
 };
 
 use super::{at, poisson};
@@ -42,7 +43,7 @@ fn learned(random: &mut SplitMix64, shape: &[f64; SLICES], requests: f64, pass: 
             for minute in 0..15 {
                 let seen = poisson(random, requests * share * pass / 15.0);
                 let part = (slice as f64 + f64::from(minute) / 15.0) / SLICES as f64;
-                let exposure = (pass * UNIT as f64 / 15.0) as u64;
+                let exposure = (pass * EXPOSURE_UNIT as f64 / 15.0) as u64;
                 curve.add(day, part, SliceTraffic { requests: seen * UNIT, exposure });
             }
         }

@@ -55,7 +55,8 @@ impl Account {
             let later = self.survival.at(age);
             let declared = window.rate();
             let rate = (declared * factor).min(1.0);
-            let scale = if declared > 0.0 { rate / declared } else { 1.0 };
+            // Of low prices and rates what is weighted rounds to zero; the learned rate counts all the same.
+            let scale = if declared * factor > 1.0 { 1.0 / declared } else { factor };
             let still = if named <= 0.0 || later <= 0.0 {
                 later
             } else {
@@ -83,7 +84,7 @@ impl Account {
     /// Learns from the traffic since the last call, and computes the pass rate. Call it about once a second.
     pub(in crate::engine) fn pace(&mut self, now: Timestamp) {
         let (moment, figures) = (self.moment(now), self.figures(now));
-        self.learned.pace.tick(now, moment, self.config.pacing);
+        let since = self.learned.pace.tick(now, moment, self.config.pacing);
         if !figures.open {
             return self.learned.pace.close();
         }
@@ -98,7 +99,7 @@ impl Account {
             per_sec: None,
         };
         let earns = self.mean_expected();
-        self.learned.pace.decide(now, moment, situation, earns);
+        self.learned.pace.decide(now, since, moment, situation, earns);
     }
 
     /// What one of the newest insertions is expected to earn, in micros.
