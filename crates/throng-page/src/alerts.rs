@@ -173,7 +173,14 @@ mod tests {
             deliveries: Vec::new(),
         };
         let alerts = (0..alerts).map(alert).collect();
-        AlertList { alerts, open, total, receivers: Vec::new() }
+        AlertList {
+            alerts,
+            open,
+            total,
+            receivers: Vec::new(),
+            next_cursor: None,
+            previous_cursor: None,
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use throng_api::{AlertDeliveryList, AlertList, AlertTest, AlertTestAnswers, PageQuery};
-use throng_operations::{alerts as operations, mapping::alerts as mapping};
+use throng_api::{AlertDeliveryList, AlertList, AlertTest, AlertTestAnswers, ListQuery, PageQuery};
+use throng_operations::{alerts as operations, lists, mapping::alerts as mapping};
 
 use crate::NodeContext;
 
@@ -24,13 +24,21 @@ fn limit(page: PageQuery) -> u32 {
     page.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS)
 }
 
-/// Alerts, open ones first.
-#[utoipa::path(get, path = "/v1/alerts", params(("limit" = Option<u32>, Query, description = "the number of rows: 200 by default, at most 1,000"), ("offset" = Option<u32>, Query, description = "the number of rows to skip first")), responses((status = 200, body = AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, ended deliveries; `open` and `total`: the number of alerts; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at")))]
+/// Alerts, open ones first by default.
+#[utoipa::path(get, path = "/v1/alerts", params(("search" = Option<String>, Query, description = "only rows whose kind, subject or message contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: open or resolved"), ("sort" = Option<String>, Query, description = "the field to sort by: id or last_at; with `-` in front in descending order; by default open ones come first, with a search, state or cursor `-id`"), ("limit" = Option<u32>, Query, description = "the number of rows: 200 by default, at most 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("offset" = Option<u32>, Query, description = "the number of rows to skip first; only without search, state, sort and cursor")), responses((status = 200, body = AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, ended deliveries; `open` and `total`: the number of alerts; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
     State(ctx): Ctx,
     Query(page): Query<PageQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<AlertList>, ApiError> {
-    Ok(Json(operations::list(&ctx.operations(), limit(page), page.offset).await?))
+    if query.is_unfiltered() {
+        return Ok(Json(operations::list(&ctx.operations(), limit(page), page.offset).await?));
+    }
+    if page.offset > 0 {
+        let message = "`offset` cannot be combined with search, state, sort and cursor";
+        return Err(ApiError::bad_request(message).help("send `next_cursor` as `cursor`"));
+    }
+    Ok(Json(lists::alerts(&ctx.operations(), &query).await?))
 }
 
 /// Ended deliveries of alerts, newest first.

@@ -45,7 +45,7 @@ pub(crate) async fn list(
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let AlertList { alerts, open, total, receivers } = answer.read()?;
+    let AlertList { alerts, open, total, receivers, next_cursor, .. } = answer.read()?;
     let (shown, now) = (alerts.len(), SystemClock.now());
     let rows = alerts.into_iter().map(|alert| {
         let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };

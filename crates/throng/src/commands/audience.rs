@@ -81,7 +81,7 @@ async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let AudienceList { audiences } = answer.read()?;
+    let AudienceList { audiences, next_cursor, .. } = answer.read()?;
     let now = SystemClock.now();
     let rows = audiences.iter().map(|audience| {
         let refresh = audience.refresh.as_ref();

@@ -109,7 +109,7 @@ async fn syncs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let SyncList { syncs } = answer.read()?;
+    let SyncList { syncs, next_cursor, .. } = answer.read()?;
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
         let due = match sync.removals_due {
@@ -177,7 +177,7 @@ async fn runs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let RunList { runs } = answer.read()?;
+    let RunList { runs, next_cursor, .. } = answer.read()?;
     let rows = runs.into_iter().map(|run| {
         vec![
             run.id.to_string(),
@@ -241,7 +241,7 @@ async fn tasks(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let TaskList { tasks, counts } = answer.read()?;
+    let TaskList { tasks, counts, next_cursor, .. } = answer.read()?;
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
     let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
         let last_error = last_error(&task, now);
