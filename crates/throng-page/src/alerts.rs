@@ -2,11 +2,13 @@
 
 use askama::Template;
 use throng_api::{
-    AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList, AlertReceiver,
+    ALERT_STATES, AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
+    AlertReceiver, ListQuery,
 };
 use throng_model::Timestamp;
 
 use crate::Rendered;
+use crate::lists::Controls;
 use crate::show::{self, count};
 
 /// The number of alerts on one page.
@@ -22,6 +24,7 @@ struct List {
     receivers: Vec<ReceiverRow>,
     newer: Option<u32>,
     older: Option<u32>,
+    controls: Controls,
 }
 
 impl List {
@@ -86,7 +89,7 @@ fn line(alert: &AlertItem) -> AlertLine {
     }
 }
 
-/// The page with these alerts, which are [`PAGE_ROWS`] at most, after the first `from`.
+/// The page with these alerts, open ones first, which are [`PAGE_ROWS`] at most, after the first `from`.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
@@ -99,12 +102,35 @@ pub fn page(list: AlertList, from: u32, now: Timestamp) -> Rendered {
         count(list.total),
         count(list.open)
     );
+    let newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
+    let older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
+    render(list, ListQuery::default(), summary, (newer, older), now)
+}
+
+/// The page with the alerts that match a query, in its order.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn matching(list: AlertList, query: ListQuery, now: Timestamp) -> Rendered {
+    let summary = format!("{} alerts, {} open", count(list.total), count(list.open));
+    render(list, query, summary, (None, None), now)
+}
+
+fn render(
+    list: AlertList,
+    query: ListQuery,
+    summary: String,
+    (newer, older): (Option<u32>, Option<u32>),
+    now: Timestamp,
+) -> Rendered {
+    let path = "/alerts";
     let page = List {
         summary,
         rows: list.alerts.into_iter().map(row).collect(),
         receivers: list.receivers.into_iter().map(|receiver| receiver_row(receiver, now)).collect(),
-        newer: (from > 0).then(|| from.saturating_sub(PAGE_ROWS)),
-        older: (shown < list.total).then(|| from.saturating_add(PAGE_ROWS)),
+        newer,
+        older,
+        controls: Controls::new(path, query, ALERT_STATES, list.next_cursor, list.previous_cursor),
     };
     page.render()
 }
@@ -201,5 +227,15 @@ mod tests {
         assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
         let html = page(list(0, 0, 0, 0), 0, Timestamp(0)).unwrap();
         assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
+    }
+
+    #[test]
+    fn matching_alerts_have_links_to_other_pages() {
+        let next_cursor = Some("0b".to_owned());
+        let list = AlertList { next_cursor, ..list(2, 2, 3, 120) };
+        let query = ListQuery { state: Some("open".to_owned()), ..ListQuery::default() };
+        let html = matching(list, query, Timestamp(0)).unwrap();
+        assert!(html.contains("state=open") && html.contains("cursor=0b"), "{html}");
+        assert!(html.contains("120 alerts, 3 open") && !html.contains("id=\"older\""), "{html}");
     }
 }

@@ -2,12 +2,13 @@
 
 use askama::Template;
 use throng_api::{
-    AudienceDetail, AudienceRefresh, AudienceRefreshState, AudienceSnapshot, AudienceSummary,
-    HistoryItem,
+    AUDIENCE_STATES, AudienceDetail, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
+    AudienceSnapshotState, AudienceSummary, HistoryItem, ListQuery,
 };
 use throng_model::Timestamp;
 
-use crate::show::{self, Card, Entry, card, count};
+use crate::lists::Controls;
+use crate::show::{self, Action, Card, Entry, card, count};
 use crate::{Rendered, chart};
 
 /// An audience of the list.
@@ -38,6 +39,7 @@ pub struct AudienceView {
 #[derive(Template)]
 #[template(path = "audiences.html")]
 struct List {
+    controls: Controls,
     rows: Vec<Row>,
 }
 
@@ -60,12 +62,29 @@ impl List {
     }
 }
 
-/// All audiences of the applied spec.
+/// A page of the audiences of the applied spec.
+#[derive(Debug)]
+pub struct AudiencesView {
+    /// The audiences of the page.
+    pub audiences: Vec<ListedAudience>,
+    /// The query of the page.
+    pub query: ListQuery,
+    /// The cursor of the next page.
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page.
+    pub previous_cursor: Option<String>,
+}
+
+/// A page of the audiences.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn list(audiences: Vec<ListedAudience>, now: Timestamp) -> Rendered {
-    List { rows: audiences.into_iter().map(|audience| row(audience, now)).collect() }.render()
+pub fn list(view: AudiencesView, now: Timestamp) -> Rendered {
+    let AudiencesView { audiences, query, next_cursor, previous_cursor } = view;
+    let path = "/audiences";
+    let controls = Controls::new(path, query, AUDIENCE_STATES, next_cursor, previous_cursor);
+    let rows = audiences.into_iter().map(|audience| row(audience, now)).collect();
+    List { controls, rows }.render()
 }
 
 fn row(ListedAudience { summary, description }: ListedAudience, now: Timestamp) -> Row {
@@ -141,8 +160,10 @@ struct One {
     /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
     reason: Option<String>,
-    /// Whether a refresh is waiting or running.
-    is_refreshing: bool,
+    /// What to confirm before the open refresh is cancelled; `None` if none is open.
+    cancel: Option<String>,
+    /// What to confirm before a refresh is queued; `None` if one is open, or none can start.
+    refresh: Option<String>,
     cards: Vec<Card>,
     sizes: String,
     sql: String,
@@ -153,6 +174,7 @@ struct One {
 struct SnapshotRow {
     version: u64,
     current: bool,
+    actions: Vec<Action>,
     state: &'static str,
     tone: &'static str,
     members: String,
@@ -184,6 +206,11 @@ pub fn one(view: AudienceView) -> Rendered {
     let served = current.map(|snapshot| snapshot.version);
     let (cron, time_zone) =
         schedule.unwrap_or_else(|| ("manual".to_owned(), "schedule".to_owned()));
+    let open = refresh.filter(|refresh| {
+        use AudienceRefreshState::{Halted, Processing, Scheduled};
+        matches!(refresh.state, Scheduled | Processing | Halted)
+    });
+    let can_start = open.is_none() && stopped.is_empty();
     let page = One {
         name: audience.name.to_string(),
         description: description.unwrap_or_default(),
@@ -193,9 +220,18 @@ pub fn one(view: AudienceView) -> Rendered {
         reason: refresh
             .filter(|refresh| refresh.state != AudienceRefreshState::Completed)
             .and_then(|refresh| refresh.reason.clone()),
-        is_refreshing: refresh.is_some_and(|refresh| {
-            use AudienceRefreshState::{Halted, Processing, Scheduled};
-            matches!(refresh.state, Scheduled | Processing | Halted)
+        cancel: open.map(|open| {
+            let (id, rows) = (open.id, count(open.rows_read));
+            format!("Cancel refresh {id} of {}? It has read {rows} rows.", audience.name)
+        }),
+        refresh: can_start.then(|| match current {
+            Some(current) => format!(
+                "Refresh {}? It has {} members; the last scan read {} rows.",
+                audience.name,
+                count(current.members),
+                count(current.rows_read)
+            ),
+            None => format!("Refresh {}? It has no snapshot yet.", audience.name),
         }),
         cards: vec![
             card("members", members(current), "members"),
@@ -208,17 +244,37 @@ pub fn one(view: AudienceView) -> Rendered {
             count(y as u64)
         }),
         sql,
-        snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, served)).collect(),
+        snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, current)).collect(),
         history: show::entries(&history),
     };
     page.render()
 }
 
-fn snapshot_row(snapshot: &AudienceSnapshot, served: Option<u64>) -> SnapshotRow {
+/// Publishes or rejects a held snapshot.
+fn actions(snapshot: &AudienceSnapshot, current: Option<&AudienceSnapshot>) -> Vec<Action> {
+    if snapshot.state != AudienceSnapshotState::Held {
+        return Vec::new();
+    }
+    let (name, version) = (&snapshot.audience, snapshot.version);
+    let members = count(snapshot.members);
+    let served = count(current.map_or(0, |current| current.members));
+    let action = |label, operation: &str, question: &str| Action {
+        label,
+        post: format!("/v1/audiences/{name}/{operation}"),
+        body: format!("{{\"version\":{version}}}"),
+        confirm: format!(
+            "{question} version {version} of {name}? It has {members} members; {served} are served."
+        ),
+    };
+    vec![action("Approve", "approve", "Publish"), action("Reject", "reject", "Reject")]
+}
+
+fn snapshot_row(snapshot: &AudienceSnapshot, current: Option<&AudienceSnapshot>) -> SnapshotRow {
     let (state, tone) = show::snapshot(snapshot.state);
     SnapshotRow {
         version: snapshot.version,
-        current: served == Some(snapshot.version),
+        current: current.is_some_and(|current| current.version == snapshot.version),
+        actions: actions(snapshot, current),
         state,
         tone,
         members: count(snapshot.members),
@@ -306,9 +362,17 @@ mod tests {
     #[test]
     fn the_list_shows_audiences_without_a_snapshot() {
         let listed = ListedAudience { summary: summary(None), description: None };
-        let html = list(vec![listed], Timestamp(0)).unwrap();
+        let view = |audiences, next_cursor| {
+            let query = ListQuery { sort: Some("-members".to_owned()), ..ListQuery::default() };
+            AudiencesView { audiences, query, next_cursor, previous_cursor: None }
+        };
+        let next = Some("0b".to_owned());
+        let html = list(view(vec![listed], next), Timestamp(0)).unwrap();
         assert!(html.contains("data-name=\"buyers\""), "{html}");
         assert!(html.contains("<time>never</time>"), "{html}");
-        assert!(list(Vec::new(), Timestamp(0)).unwrap().contains("has no audiences"));
+        assert!(html.contains("id=\"next\"") && html.contains("cursor=0b"), "{html}");
+        assert!(html.contains("href=\"/audiences?sort=members\""), "{html}");
+        let html = list(view(Vec::new(), None), Timestamp(0)).unwrap();
+        assert!(html.contains("has no audiences") && !html.contains("id=\"next\""), "{html}");
     }
 }

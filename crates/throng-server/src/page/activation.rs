@@ -1,15 +1,16 @@
 //! Activation: syncs, runs and tasks; one task, and one sync.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use throng_api::ListQuery;
 use throng_model::TaskId;
 use throng_operations::mapping::activation as mapping;
-use throng_operations::{alerts, history, removals, runs, syncs};
+use throng_operations::{alerts, history, lists, removals, runs, syncs};
 use throng_page::activation::{ActivationView, MAX_RUNS, TaskView};
 use throng_page::alerts::OTHER_PAGES_ROWS;
 use throng_page::syncs::{OpenRemoval, SyncView};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html};
+use super::{Context, Page, PageError, html, one_page};
 
 /// Tasks and checks that are read for the runs of the page.
 const MAX_TASKS: u32 = 1_000;
@@ -30,6 +31,26 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         checks: checks.into_iter().map(mapping::check).collect(),
     };
     html(throng_page::activation::list(&view, ctx.clock.now()))
+}
+
+pub(super) async fn syncs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    let list = lists::syncs(&ctx.operations(), &one_page(&query)).await?;
+    html(throng_page::work::syncs(list, query, ctx.clock.now()))
+}
+
+pub(super) async fn runs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    let node = ctx.operations();
+    let list = lists::runs(&node, &one_page(&query)).await?;
+    let tasks = lists::tasks_of_runs(&node, &list).await?;
+    html(throng_page::work::runs(list, &tasks, query))
+}
+
+pub(super) async fn tasks(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    // In an order that has pages.
+    let sort = query.sort.clone().filter(|sort| !sort.is_empty());
+    let query = ListQuery { sort: sort.or_else(|| Some("-id".to_owned())), ..query };
+    let list = lists::tasks(&ctx.operations(), &one_page(&query)).await?;
+    html(throng_page::work::tasks(list, query, ctx.clock.now()))
 }
 
 pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {

@@ -2,10 +2,11 @@
 
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use throng_operations::alerts;
+use throng_api::ListQuery;
+use throng_operations::{alerts, lists};
 use throng_page::alerts::PAGE_ROWS;
 
-use super::{Context, Page, html};
+use super::{Context, Page, html, one_page};
 
 /// The query of the page.
 #[derive(Debug, Deserialize)]
@@ -18,7 +19,13 @@ pub(super) struct AlertsQuery {
 pub(super) async fn page(
     State(ctx): Context,
     Query(AlertsQuery { from }): Query<AlertsQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Page {
-    let list = alerts::list(&ctx.operations(), PAGE_ROWS, from).await?;
-    html(throng_page::alerts::page(list, from, ctx.clock.now()))
+    let (node, now) = (ctx.operations(), ctx.clock.now());
+    if !query.is_unfiltered() {
+        let list = lists::alerts(&node, &one_page(&query)).await?;
+        return html(throng_page::alerts::matching(list, query, now));
+    }
+    let list = alerts::list(&node, PAGE_ROWS, from).await?;
+    html(throng_page::alerts::page(list, from, now))
 }

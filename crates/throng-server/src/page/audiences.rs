@@ -1,28 +1,37 @@
 //! Audiences: the list, and one audience.
 
-use axum::extract::{Path, State};
-use throng_operations::{audiences, history};
-use throng_page::audiences::{AudienceView, ListedAudience};
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query, State};
+use throng_api::ListQuery;
+use throng_operations::{audiences, history, lists};
+use throng_page::audiences::{AudienceView, AudiencesView, ListedAudience};
 use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html};
+use super::{Context, Page, PageError, html, one_page};
 
 /// The sizes of the chart.
 const MAX_SIZES: u32 = 400;
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 50;
 
-pub(super) async fn list(State(ctx): Context) -> Page {
+pub(super) async fn list(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
     let node = ctx.operations();
-    let list = audiences::list(&node).await?;
-    // Both are in the order of the spec.
-    let listed = list.audiences.into_iter().zip(&node.spec.audiences);
-    let listed = listed.map(|(summary, declared)| ListedAudience {
+    let list = lists::audiences(&node, &one_page(&query)).await?;
+    let declared = node.spec.audiences.iter().map(|declared| (&declared.name, declared));
+    let declared: HashMap<_, _> = declared.collect();
+    let listed = list.audiences.into_iter().map(|summary| ListedAudience {
+        description: declared.get(&summary.name).and_then(|of| of.description.clone()),
         summary,
-        description: declared.description.clone(),
     });
-    html(throng_page::audiences::list(listed.collect(), ctx.clock.now()))
+    let view = AudiencesView {
+        audiences: listed.collect(),
+        query,
+        next_cursor: list.next_cursor,
+        previous_cursor: list.previous_cursor,
+    };
+    html(throng_page::audiences::list(view, ctx.clock.now()))
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {

@@ -17,7 +17,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use throng_aggregator::BudgetsError;
-use throng_page::{RenderError, Rendered};
+use throng_api::ListQuery;
+use throng_operations::OperationError;
+use throng_page::{LIST_ROWS, RenderError, Rendered};
 use throng_store::LedgerError;
 
 use crate::NodeContext;
@@ -30,6 +32,9 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences", get(audiences::list))
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
+        .route("/activation/syncs", get(activation::syncs))
+        .route("/activation/runs", get(activation::runs))
+        .route("/activation/tasks", get(activation::tasks))
         .route("/activation/tasks/{id}", get(activation::task))
         .route("/activation/syncs/{name}", get(activation::sync))
         .route("/alerts", get(alerts::page))
@@ -88,6 +93,15 @@ impl From<LedgerError> for PageError {
     }
 }
 
+impl From<OperationError> for PageError {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::Ledger(error) => error.into(),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let (status, message, suggested_fix, retry_after) = match self {
@@ -120,6 +134,11 @@ impl IntoResponse for PageError {
 }
 
 type Page = Result<Html<String>, PageError>;
+
+/// The query of a list with the number of rows of a page.
+fn one_page(query: &ListQuery) -> ListQuery {
+    ListQuery { limit: Some(LIST_ROWS), ..query.clone() }
+}
 
 fn html(page: Rendered) -> Page {
     page.map(Html).map_err(PageError::Render)
