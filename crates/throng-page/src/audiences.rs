@@ -375,4 +375,32 @@ mod tests {
         let html = list(view(Vec::new(), None), Timestamp(0)).unwrap();
         assert!(html.contains("has no audiences") && !html.contains("id=\"next\""), "{html}");
     }
+
+    #[test]
+    fn a_held_snapshot_is_approved_or_rejected_with_its_numbers() {
+        let snapshot = |version, state, members| AudienceSnapshot {
+            audience: "buyers".parse().unwrap(),
+            version,
+            state,
+            path: String::new(),
+            members,
+            rows_read: 0,
+            null_keys: 0,
+            bytes: 0,
+            checksum: None,
+            tables: None,
+            model_fingerprint: String::new(),
+            refresh: RefreshId(1),
+            created_at: Timestamp(0),
+        };
+        let served = snapshot(3, AudienceSnapshotState::Published, 5_000);
+        assert!(actions(&served, Some(&served)).is_empty());
+        let held = snapshot(4, AudienceSnapshotState::Held, 1_234);
+        let offered = actions(&held, Some(&served));
+        let posts: Vec<&str> = offered.iter().map(|action| action.post.as_str()).collect();
+        assert_eq!(posts, ["/v1/audiences/buyers/approve", "/v1/audiences/buyers/reject"]);
+        assert!(offered.iter().all(|action| action.body == "{\"version\":4}"));
+        let question = "Publish version 4 of buyers? It has 1,234 members; 5,000 are served.";
+        assert_eq!(offered[0].confirm, question);
+    }
 }
