@@ -63,6 +63,9 @@ fn complete<O, S>(
         select = match (column, &place.key) {
             (None, _) => select.push(" AND id").push(than).values(place.id),
             (Some(column), RowKey::Number(key)) => {
+                // SQLite does not compare an indexed expression in a row value by its index, but alone.
+                let bound = if page.descending { " <= " } else { " >= " };
+                let select = select.push(" AND ").push(column).push(bound).values(*key);
                 let select = select.push(" AND (").push(column).push(", id)").push(than).push("(");
                 select.values((*key, place.id)).push(")")
             }
