@@ -4,16 +4,16 @@ mod cursor;
 mod listing;
 
 use throng_api::{
-    ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, AlertList, AudienceList,
-    AudienceSummary, ListQuery, MAX_LIST_ROWS, RUN_STATES, RunList, SYNC_SORTS, SYNC_STATES,
-    SyncList, TASK_STATES, TaskList, WORK_SORTS,
+    ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ActivationTask, AlertList,
+    AudienceList, AudienceSummary, ListQuery, MAX_LIST_ROWS, RUN_STATES, RunList, SYNC_SORTS,
+    SYNC_STATES, SyncList, TASK_STATES, TaskList, WORK_SORTS,
 };
 use throng_model::SyncRunId;
 use throng_store::{
     AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunState, StoredEnum, TaskState, WorkOrder,
 };
 
-use crate::error::Result;
+use crate::error::{OperationError, Result};
 use crate::mapping::{activation, alerts as alert_mapping};
 use crate::{Operations, alerts, audiences, runs, syncs};
 use cursor::{Key, Place};
@@ -42,7 +42,7 @@ fn is_whole(query: &ListQuery) -> bool {
 /// The audiences of the applied spec. Without order, limit and cursor: all that match, in the order of the spec.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
+/// [`OperationError`].
 pub async fn audiences(operations: &Operations, query: &ListQuery) -> Result<AudienceList> {
     let fields = Fields {
         sorts: AUDIENCE_SORTS,
@@ -92,7 +92,7 @@ fn is_in_state(audience: &AudienceSummary, state: &str) -> bool {
 /// The syncs of the applied spec. Without order, limit and cursor: all that match, in the order of the spec.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
+/// [`OperationError`].
 pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncList> {
     let fields = Fields {
         sorts: SYNC_SORTS,
@@ -178,7 +178,7 @@ fn work_place(field: &str, id: i64, sync: impl ToString, audience: impl ToString
 /// The runs, newest first by default.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
+/// [`OperationError`].
 pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList> {
     let fields = Fields {
         sorts: WORK_SORTS,
@@ -204,7 +204,7 @@ pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList>
 /// newest first by default.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
+/// [`OperationError`].
 pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskList> {
     let fields = Fields {
         sorts: WORK_SORTS,
@@ -232,25 +232,34 @@ pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskLis
     })
 }
 
-/// The tasks of these runs.
+/// The runs with their tasks.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
-pub async fn tasks_of_runs(
+/// [`OperationError`].
+pub async fn runs_with_tasks(
     operations: &Operations,
-    runs: &RunList,
-) -> Result<Vec<throng_api::ActivationTask>> {
-    let ids: Vec<SyncRunId> = runs.runs.iter().map(|run| run.id).collect();
+    query: &ListQuery,
+) -> Result<(RunList, Vec<ActivationTask>)> {
+    let list = runs(operations, query).await?;
+    let ids: Vec<SyncRunId> = list.runs.iter().map(|run| run.id).collect();
     let tasks = operations.ledger.tasks_of_runs(&ids).await?;
-    Ok(tasks.into_iter().map(activation::task).collect())
+    Ok((list, tasks.into_iter().map(activation::task).collect()))
 }
 
-/// The alerts in an order of their own, newest first by default; see [`alerts::list`] for the list with open ones
-/// first.
+/// The alerts. Without any parameter but a limit: open ones first, without the first `offset`; otherwise newest first
+/// by default.
 ///
 /// # Errors
-/// [`OperationError`](crate::OperationError).
-pub async fn alerts(operations: &Operations, query: &ListQuery) -> Result<AlertList> {
+/// [`OperationError`].
+pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> Result<AlertList> {
+    if query.is_unfiltered() {
+        let limit = query.limit.unwrap_or(DEFAULT_ALERTS).min(MAX_LIST_ROWS);
+        return Ok(alerts::list(operations, limit, offset).await?);
+    }
+    if offset > 0 {
+        let message = "`offset` cannot be combined with search, state, sort and cursor".to_owned();
+        return Err(OperationError::invalid(message).help("send `next_cursor` as `cursor`"));
+    }
     let fields = Fields {
         sorts: ALERT_SORTS,
         states: ALERT_STATES,

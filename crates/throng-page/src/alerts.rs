@@ -89,40 +89,22 @@ fn line(alert: &AlertItem) -> AlertLine {
     }
 }
 
-/// The page with these alerts, open ones first, which are [`PAGE_ROWS`] at most, after the first `from`.
+/// The page with the alerts of a query. Without a search, state, order and cursor: [`PAGE_ROWS`] at most after the
+/// first `from`, open ones first.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn page(list: AlertList, from: u32, now: Timestamp) -> Rendered {
+pub fn page(list: AlertList, from: u32, query: ListQuery, now: Timestamp) -> Rendered {
     let shown = u64::from(from) + list.alerts.len() as u64;
-    let summary = format!(
-        "{} to {} of {} alerts, {} open",
-        count(u64::from(from).saturating_add(1).min(shown)),
-        count(shown),
-        count(list.total),
-        count(list.open)
-    );
-    let newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
-    let older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
-    render(list, ListQuery::default(), summary, (newer, older), now)
-}
-
-/// The page with the alerts that match a query, in its order.
-///
-/// # Errors
-/// [`RenderError`](crate::RenderError).
-pub fn matching(list: AlertList, query: ListQuery, now: Timestamp) -> Rendered {
-    let summary = format!("{} alerts, {} open", count(list.total), count(list.open));
-    render(list, query, summary, (None, None), now)
-}
-
-fn render(
-    list: AlertList,
-    query: ListQuery,
-    summary: String,
-    (newer, older): (Option<u32>, Option<u32>),
-    now: Timestamp,
-) -> Rendered {
+    let (total, open) = (count(list.total), count(list.open));
+    let (mut newer, mut older) = (None, None);
+    let mut summary = format!("{total} alerts, {open} open");
+    if query.is_unfiltered() {
+        let first = count(u64::from(from).saturating_add(1).min(shown));
+        summary = format!("{first} to {} of {summary}", count(shown));
+        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
+        older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
+    }
     let path = "/alerts";
     let page = List {
         summary,
@@ -222,10 +204,10 @@ mod tests {
 
     #[test]
     fn a_page_links_to_its_neighbours() {
-        let html = page(list(50, 3, 3, 120), 50, Timestamp(0)).unwrap();
+        let html = page(list(50, 3, 3, 120), 50, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains("51 to 100 of 120 alerts, 3 open"), "{html}");
         assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
-        let html = page(list(0, 0, 0, 0), 0, Timestamp(0)).unwrap();
+        let html = page(list(0, 0, 0, 0), 0, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
     }
 
@@ -234,7 +216,7 @@ mod tests {
         let next_cursor = Some("0b".to_owned());
         let list = AlertList { next_cursor, ..list(2, 2, 3, 120) };
         let query = ListQuery { state: Some("open".to_owned()), ..ListQuery::default() };
-        let html = matching(list, query, Timestamp(0)).unwrap();
+        let html = page(list, 0, query, Timestamp(0)).unwrap();
         assert!(html.contains("state=open") && html.contains("cursor=0b"), "{html}");
         assert!(html.contains("120 alerts, 3 open") && !html.contains("id=\"older\""), "{html}");
     }

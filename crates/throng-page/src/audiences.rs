@@ -1,24 +1,17 @@
 //! Audiences: the list, and one audience with its size over time, SQL, snapshots and history.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use throng_api::{
-    AUDIENCE_STATES, AudienceDetail, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
-    AudienceSnapshotState, AudienceSummary, HistoryItem, ListQuery,
+    AUDIENCE_STATES, AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState,
+    AudienceSnapshot, AudienceSnapshotState, AudienceSummary, HistoryItem, ListQuery,
 };
-use throng_model::Timestamp;
+use throng_model::{AudienceName, Timestamp};
 
 use crate::lists::Controls;
 use crate::show::{self, Action, Card, Entry, card, count};
 use crate::{Rendered, chart};
-
-/// An audience of the list.
-#[derive(Debug)]
-pub struct ListedAudience {
-    /// The audience.
-    pub summary: AudienceSummary,
-    /// Its description in the spec.
-    pub description: Option<String>,
-}
 
 /// One audience, with what the spec says about it.
 #[derive(Debug)]
@@ -62,41 +55,34 @@ impl List {
     }
 }
 
-/// A page of the audiences of the applied spec.
-#[derive(Debug)]
-pub struct AudiencesView {
-    /// The audiences of the page.
-    pub audiences: Vec<ListedAudience>,
-    /// The query of the page.
-    pub query: ListQuery,
-    /// The cursor of the next page.
-    pub next_cursor: Option<String>,
-    /// The cursor of the previous page.
-    pub previous_cursor: Option<String>,
-}
-
-/// A page of the audiences.
+/// A page of the audiences. `descriptions`: those that the spec has.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn list(view: AudiencesView, now: Timestamp) -> Rendered {
-    let AudiencesView { audiences, query, next_cursor, previous_cursor } = view;
+pub fn list(
+    list: AudienceList,
+    descriptions: &HashMap<&AudienceName, &str>,
+    query: ListQuery,
+    now: Timestamp,
+) -> Rendered {
+    let AudienceList { audiences, next_cursor, previous_cursor } = list;
     let path = "/audiences";
     let controls = Controls::new(path, query, AUDIENCE_STATES, next_cursor, previous_cursor);
-    let rows = audiences.into_iter().map(|audience| row(audience, now)).collect();
-    List { controls, rows }.render()
+    let described = |name: &AudienceName| descriptions.get(name).copied().unwrap_or_default();
+    let rows = audiences.iter().map(|summary| row(summary, described(&summary.name), now));
+    List { controls, rows: rows.collect() }.render()
 }
 
-fn row(ListedAudience { summary, description }: ListedAudience, now: Timestamp) -> Row {
-    let (state, tone) = state_of(&summary);
+fn row(summary: &AudienceSummary, description: &str, now: Timestamp) -> Row {
+    let (state, tone) = state_of(summary);
     let (current, refresh) = (summary.current.as_ref(), summary.refresh.as_ref());
     Row {
         name: summary.name.to_string(),
-        description: description.unwrap_or_default(),
+        description: description.to_owned(),
         members: members(current),
         state,
         tone,
-        stopped: stopped(&summary),
+        stopped: stopped(summary),
         version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
         built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
         progress: refresh.map(|of| progress(&of.refresh, now)).unwrap_or_default(),
@@ -361,18 +347,17 @@ mod tests {
 
     #[test]
     fn the_list_shows_audiences_without_a_snapshot() {
-        let listed = ListedAudience { summary: summary(None), description: None };
-        let view = |audiences, next_cursor| {
+        let render = |audiences, next_cursor| {
             let query = ListQuery { sort: Some("-members".to_owned()), ..ListQuery::default() };
-            AudiencesView { audiences, query, next_cursor, previous_cursor: None }
+            let page = AudienceList { audiences, next_cursor, previous_cursor: None };
+            list(page, &HashMap::new(), query, Timestamp(0)).unwrap()
         };
-        let next = Some("0b".to_owned());
-        let html = list(view(vec![listed], next), Timestamp(0)).unwrap();
+        let html = render(vec![summary(None)], Some("0b".to_owned()));
         assert!(html.contains("data-name=\"buyers\""), "{html}");
         assert!(html.contains("<time>never</time>"), "{html}");
         assert!(html.contains("id=\"next\"") && html.contains("cursor=0b"), "{html}");
         assert!(html.contains("href=\"/audiences?sort=members\""), "{html}");
-        let html = list(view(Vec::new(), None), Timestamp(0)).unwrap();
+        let html = render(Vec::new(), None);
         assert!(html.contains("has no audiences") && !html.contains("id=\"next\""), "{html}");
     }
 

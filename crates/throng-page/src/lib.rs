@@ -21,7 +21,7 @@ pub mod work;
 /// Why a page cannot be rendered.
 pub use askama::Error as RenderError;
 
-pub use lists::LIST_ROWS;
+pub use lists::one_page;
 
 /// The HTML of a page.
 pub type Rendered = Result<String, RenderError>;

@@ -3,7 +3,12 @@
 use throng_api::ListQuery;
 
 /// The maximum number of rows on a page of a list.
-pub const LIST_ROWS: u32 = 100;
+const LIST_ROWS: u32 = 100;
+
+/// The query of a list with the number of rows of a page.
+pub fn one_page(query: &ListQuery) -> ListQuery {
+    ListQuery { limit: Some(LIST_ROWS), ..query.clone() }
+}
 
 /// The controls of a list.
 pub(crate) struct Controls {

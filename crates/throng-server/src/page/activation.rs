@@ -7,10 +7,11 @@ use throng_operations::mapping::activation as mapping;
 use throng_operations::{alerts, history, lists, removals, runs, syncs};
 use throng_page::activation::{ActivationView, MAX_RUNS, TaskView};
 use throng_page::alerts::OTHER_PAGES_ROWS;
+use throng_page::one_page;
 use throng_page::syncs::{OpenRemoval, SyncView};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html, one_page};
+use super::{Context, Page, PageError, html};
 
 /// Tasks and checks that are read for the runs of the page.
 const MAX_TASKS: u32 = 1_000;
@@ -39,9 +40,7 @@ pub(super) async fn syncs(State(ctx): Context, Query(query): Query<ListQuery>) -
 }
 
 pub(super) async fn runs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
-    let node = ctx.operations();
-    let list = lists::runs(&node, &one_page(&query)).await?;
-    let tasks = lists::tasks_of_runs(&node, &list).await?;
+    let (list, tasks) = lists::runs_with_tasks(&ctx.operations(), &one_page(&query)).await?;
     html(throng_page::work::runs(list, &tasks, query))
 }
 

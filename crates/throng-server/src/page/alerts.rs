@@ -3,10 +3,10 @@
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use throng_api::ListQuery;
-use throng_operations::{alerts, lists};
+use throng_operations::lists;
 use throng_page::alerts::PAGE_ROWS;
 
-use super::{Context, Page, html, one_page};
+use super::{Context, Page, html};
 
 /// The query of the page.
 #[derive(Debug, Deserialize)]
@@ -21,11 +21,7 @@ pub(super) async fn page(
     Query(AlertsQuery { from }): Query<AlertsQuery>,
     Query(query): Query<ListQuery>,
 ) -> Page {
-    let (node, now) = (ctx.operations(), ctx.clock.now());
-    if !query.is_unfiltered() {
-        let list = lists::alerts(&node, &one_page(&query)).await?;
-        return html(throng_page::alerts::matching(list, query, now));
-    }
-    let list = alerts::list(&node, PAGE_ROWS, from).await?;
-    html(throng_page::alerts::page(list, from, now))
+    let rows = ListQuery { limit: Some(PAGE_ROWS), ..query.clone() };
+    let list = lists::alerts(&ctx.operations(), &rows, from).await?;
+    html(throng_page::alerts::page(list, from, query, ctx.clock.now()))
 }

@@ -1,15 +1,14 @@
 //! Audiences: the list, and one audience.
 
-use std::collections::HashMap;
-
 use axum::extract::{Path, Query, State};
 use throng_api::ListQuery;
 use throng_operations::{audiences, history, lists};
-use throng_page::audiences::{AudienceView, AudiencesView, ListedAudience};
+use throng_page::audiences::AudienceView;
+use throng_page::one_page;
 use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html, one_page};
+use super::{Context, Page, PageError, html};
 
 /// The sizes of the chart.
 const MAX_SIZES: u32 = 400;
@@ -19,19 +18,9 @@ const HISTORY_ROWS: u32 = 50;
 pub(super) async fn list(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
     let node = ctx.operations();
     let list = lists::audiences(&node, &one_page(&query)).await?;
-    let declared = node.spec.audiences.iter().map(|declared| (&declared.name, declared));
-    let declared: HashMap<_, _> = declared.collect();
-    let listed = list.audiences.into_iter().map(|summary| ListedAudience {
-        description: declared.get(&summary.name).and_then(|of| of.description.clone()),
-        summary,
-    });
-    let view = AudiencesView {
-        audiences: listed.collect(),
-        query,
-        next_cursor: list.next_cursor,
-        previous_cursor: list.previous_cursor,
-    };
-    html(throng_page::audiences::list(view, ctx.clock.now()))
+    let all = node.spec.audiences.iter();
+    let descriptions = all.filter_map(|one| Some((&one.name, one.description.as_deref()?)));
+    html(throng_page::audiences::list(list, &descriptions.collect(), query, ctx.clock.now()))
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {

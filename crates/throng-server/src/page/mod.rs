@@ -17,9 +17,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use throng_aggregator::BudgetsError;
-use throng_api::ListQuery;
 use throng_operations::OperationError;
-use throng_page::{LIST_ROWS, RenderError, Rendered};
+use throng_page::{RenderError, Rendered};
 use throng_store::LedgerError;
 
 use crate::NodeContext;
@@ -95,10 +94,7 @@ impl From<LedgerError> for PageError {
 
 impl From<OperationError> for PageError {
     fn from(error: OperationError) -> Self {
-        match error {
-            OperationError::Ledger(error) => error.into(),
-            other => Self::Failed(other.into()),
-        }
+        Self::Failed(error.into())
     }
 }
 
@@ -134,11 +130,6 @@ impl IntoResponse for PageError {
 }
 
 type Page = Result<Html<String>, PageError>;
-
-/// The query of a list with the number of rows of a page.
-fn one_page(query: &ListQuery) -> ListQuery {
-    ListQuery { limit: Some(LIST_ROWS), ..query.clone() }
-}
 
 fn html(page: Rendered) -> Page {
     page.map(Html).map_err(PageError::Render)
