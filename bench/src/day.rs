@@ -152,7 +152,7 @@ fn events(from: u64, count: u64, at: Timestamp) -> String {
 
 /// The number of published snapshots. A failed refresh is an error.
 async fn refreshes(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let AudienceList { audiences } = get(http, &format!("{}/v1/audiences", node.url)).await?;
+    let AudienceList { audiences, .. } = get(http, &format!("{}/v1/audiences", node.url)).await?;
     let mut published = 0;
     for audience in &audiences {
         completed(audience)?;

@@ -117,7 +117,8 @@ async fn wait_for_round(
     round: u64,
 ) -> Result<u64> {
     loop {
-        let AudienceList { audiences } = get(http, &format!("{}/v1/audiences", node.url)).await?;
+        let AudienceList { audiences, .. } =
+            get(http, &format!("{}/v1/audiences", node.url)).await?;
         for audience in &audiences {
             completed(audience)?;
         }

@@ -76,7 +76,8 @@ async fn measure(options: &Options) -> Result<()> {
     let main = deployment.start("main", "api,schedule,build", false)?;
     let http = main.http()?;
     let built = async || {
-        let AudienceList { audiences } = get(&http, &format!("{}/v1/audiences", main.url)).await?;
+        let AudienceList { audiences, .. } =
+            get(&http, &format!("{}/v1/audiences", main.url)).await?;
         let members = |audience: &AudienceSummary| Some(audience.current.as_ref()?.members);
         let built = audiences.iter().filter(|audience| members(audience) > Some(0)).count();
         anyhow::Ok(built as u64 == AUDIENCES)
@@ -167,7 +168,7 @@ fn people(deployment: &Deployment) -> Result<()> {
 
 /// Syncs of the applied spec that have delivered their audience.
 async fn delivered(http: &reqwest::Client, node: &Node) -> Result<u64> {
-    let SyncList { syncs } = get(http, &format!("{}/v1/syncs", node.url)).await?;
+    let SyncList { syncs, .. } = get(http, &format!("{}/v1/syncs", node.url)).await?;
     Ok(syncs.iter().filter(|sync| sync.delivered_version.is_some()).count() as u64)
 }
 

@@ -43,6 +43,12 @@ pub struct AlertList {
     pub total: u64,
     /// The receivers.
     pub receivers: Vec<AlertReceiver>,
+    /// The cursor of the next page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_cursor: Option<String>,
 }
 
 /// How urgent an alert is.

@@ -32,8 +32,14 @@ use utoipa::ToSchema;
     ]
 }))]
 pub struct AudienceList {
-    /// The audiences, in the order of the spec.
+    /// The audiences, in the order of the spec unless the request sets another one.
     pub audiences: Vec<AudienceSummary>,
+    /// The cursor of the next page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_cursor: Option<String>,
 }
 
 /// An audience.

@@ -16,6 +16,7 @@ mod events;
 mod feed;
 mod history;
 mod ingest;
+mod lists;
 mod membership;
 mod names;
 mod node;
@@ -58,6 +59,10 @@ pub use feed::{
 };
 pub use history::{History, HistoryItem};
 pub use ingest::{IngestFault, IngestQuery, IngestReport};
+pub use lists::{
+    ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ListQuery, MAX_LIST_ROWS,
+    RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS,
+};
 pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,

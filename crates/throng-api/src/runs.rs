@@ -60,8 +60,14 @@ pub enum ActivationRunState {
     ]
 }))]
 pub struct RunList {
-    /// The runs, newest first; at most 500.
+    /// The runs, newest first unless the request sets another order; at most 500 unless it sets a limit.
     pub runs: Vec<ActivationRun>,
+    /// The cursor of the next page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_cursor: Option<String>,
 }
 
 /// A run: `read = sent + skipped + rejected + pending`, in users.
@@ -165,6 +171,12 @@ pub struct TaskList {
     /// Pairs of a state and its number of tasks.
     #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     pub counts: Vec<(ActivationTaskState, u64)>,
+    /// The cursor of the next page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_cursor: Option<String>,
 }
 
 /// The work of one audience on one destination.

@@ -26,6 +26,12 @@ use crate::runs::{ActivationMode, ActivationVerdict};
 pub struct SyncList {
     /// The syncs, in the order of the spec.
     pub syncs: Vec<SyncSummary>,
+    /// The cursor of the next page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+    /// The cursor of the previous page; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_cursor: Option<String>,
 }
 
 /// A sync, and the state of its audience on the platform.

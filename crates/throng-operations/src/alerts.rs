@@ -20,6 +20,8 @@ pub async fn newest(operations: &Operations, limit: u32) -> Result<AlertList, Le
         open: totals.open,
         total: totals.total,
         receivers: Vec::new(),
+        next_cursor: None,
+        previous_cursor: None,
     })
 }
 
@@ -43,5 +45,7 @@ pub async fn list(
         open: totals.open,
         total: totals.total,
         receivers: receivers.into_iter().map(mapping::receiver).collect(),
+        next_cursor: None,
+        previous_cursor: None,
     })
 }

@@ -27,7 +27,7 @@ pub async fn list(operations: &Operations) -> Result<AudienceList, LedgerError> 
         let row = rows.remove(&audience.name);
         mapping::summary(audience.name.clone(), row, now)
     });
-    Ok(AudienceList { audiences: audiences.collect() })
+    Ok(AudienceList { audiences: audiences.collect(), next_cursor: None, previous_cursor: None })
 }
 
 /// An audience with its snapshot and its newest refresh.

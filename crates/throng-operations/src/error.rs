@@ -10,6 +10,14 @@ pub(crate) type Result<T, E = OperationError> = std::result::Result<T, E>;
 /// Why an operation was not carried out, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
+    /// A parameter is invalid.
+    #[error("{message}")]
+    Invalid {
+        /// Which parameter, and why.
+        message: String,
+        /// What to send instead.
+        help: Option<String>,
+    },
     /// The object does not exist.
     #[error("{message}")]
     NotFound {
@@ -41,6 +49,11 @@ pub enum OperationError {
 }
 
 impl OperationError {
+    /// A parameter is invalid.
+    pub(crate) fn invalid(message: String) -> Self {
+        Self::Invalid { message, help: None }
+    }
+
     /// The object does not exist.
     pub(crate) fn not_found(message: String) -> Self {
         Self::NotFound { message, help: None }
@@ -53,7 +66,10 @@ impl OperationError {
 
     /// Adds a hint how to fix the error, if the class of the error has one.
     pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
-        if let Self::NotFound { help, .. } | Self::WrongState { help, .. } = &mut self {
+        if let Self::Invalid { help, .. }
+        | Self::NotFound { help, .. }
+        | Self::WrongState { help, .. } = &mut self
+        {
             *help = Some(text.into());
         }
         self

@@ -13,6 +13,7 @@ pub mod audiences;
 mod check;
 mod error;
 pub mod history;
+pub mod lists;
 pub mod mapping;
 pub mod members;
 mod record;

@@ -26,7 +26,8 @@ pub async fn tasks(operations: &Operations, limit: u32) -> Result<TaskList, Ledg
     let now = operations.clock.now();
     let tasks = operations.ledger.tasks(limit).await?;
     let tasks = tasks.into_iter().map(|task| mapping::task_progress(task, now)).collect();
-    Ok(TaskList { tasks, counts: task_counts(operations).await? })
+    let counts = task_counts(operations).await?;
+    Ok(TaskList { tasks, counts, next_cursor: None, previous_cursor: None })
 }
 
 /// The number of tasks by state; states without a task are left out.

@@ -51,7 +51,7 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             size: size.map(mapping::size),
         }
     });
-    Ok(SyncList { syncs: syncs.collect() })
+    Ok(SyncList { syncs: syncs.collect(), next_cursor: None, previous_cursor: None })
 }
 
 /// The sizes that the platform reported for the audience of a sync, oldest first, and what they say together.

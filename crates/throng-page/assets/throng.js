@@ -4,7 +4,7 @@
   const status = document.querySelector(".live");
   const watched = (document.body.dataset.changes || "").split(" ").filter(Boolean);
   let pending = false, busy = false;
-  const isTyping = () => document.activeElement && document.activeElement.matches("main input");
+  const isTyping = () => document.activeElement && document.activeElement.matches("main input, main select");
 
   async function refresh() {
     if (busy || isTyping()) { pending = true; return; }
@@ -27,9 +27,10 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-post]");
     if (!button) return;
+    if (button.dataset.confirm && !window.confirm(button.dataset.confirm)) return;
     button.disabled = true;
     const headers = { "content-type": "application/json", accept: "application/json" };
-    const response = await fetch(button.dataset.post, { method: "POST", headers, body: "{}" }).catch(() => null);
+    const response = await fetch(button.dataset.post, { method: "POST", headers, body: button.dataset.body || "{}" }).catch(() => null);
     if (response && response.ok) { pending = true; return; }
     const body = response && await response.json().catch(() => null);
     button.textContent = (body && body.error && body.error.message) || "The request failed: try again";

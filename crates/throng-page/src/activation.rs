@@ -10,9 +10,9 @@ use throng_api::{
 use throng_model::{TaskId, Timestamp};
 
 use crate::alerts::{self, AlertLine};
-use crate::show::{self, Card, card, count};
+use crate::show::{self, Action, Card, card, count};
 use crate::syncs::{self, OpenRemoval, RemovalRow, SyncRows};
-use crate::{Rendered, chart};
+use crate::{Rendered, chart, work};
 
 /// The maximum number of listed runs.
 pub const MAX_RUNS: u32 = 200;
@@ -198,6 +198,8 @@ struct One {
     state: &'static str,
     tone: &'static str,
     error: Option<String>,
+    /// Approves the run, or queues the task again.
+    action: Option<Action>,
     cards: Vec<Card>,
     meter: String,
     reasons: Vec<(&'static str, String, String)>,
@@ -242,6 +244,7 @@ pub fn task(view: &TaskView, now: Timestamp) -> Rendered {
         state,
         tone,
         error: task.last_error.clone().filter(|_| task.state != ActivationTaskState::Done),
+        action: work::approve(run).or_else(|| work::requeue(task)),
         cards: vec![
             card("batches", format!("{} of {}", task.batches_done, task.batches), batches_done),
             card("read", count(run.read), "read"),

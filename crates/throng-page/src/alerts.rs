@@ -2,11 +2,13 @@
 
 use askama::Template;
 use throng_api::{
-    AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList, AlertReceiver,
+    ALERT_STATES, AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
+    AlertReceiver, ListQuery,
 };
 use throng_model::Timestamp;
 
 use crate::Rendered;
+use crate::lists::Controls;
 use crate::show::{self, count};
 
 /// The number of alerts on one page.
@@ -22,6 +24,7 @@ struct List {
     receivers: Vec<ReceiverRow>,
     newer: Option<u32>,
     older: Option<u32>,
+    controls: Controls,
 }
 
 impl List {
@@ -86,25 +89,30 @@ fn line(alert: &AlertItem) -> AlertLine {
     }
 }
 
-/// The page with these alerts, which are [`PAGE_ROWS`] at most, after the first `from`.
+/// The page with the alerts of a query. Without a search, state, order and cursor: [`PAGE_ROWS`] at most after the
+/// first `from`, open ones first.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn page(list: AlertList, from: u32, now: Timestamp) -> Rendered {
+pub fn page(list: AlertList, from: u32, query: ListQuery, now: Timestamp) -> Rendered {
     let shown = u64::from(from) + list.alerts.len() as u64;
-    let summary = format!(
-        "{} to {} of {} alerts, {} open",
-        count(u64::from(from).saturating_add(1).min(shown)),
-        count(shown),
-        count(list.total),
-        count(list.open)
-    );
+    let (total, open) = (count(list.total), count(list.open));
+    let (mut newer, mut older) = (None, None);
+    let mut summary = format!("{total} alerts, {open} open");
+    if query.is_unfiltered() {
+        let first = count(u64::from(from).saturating_add(1).min(shown));
+        summary = format!("{first} to {} of {summary}", count(shown));
+        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
+        older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
+    }
+    let path = "/alerts";
     let page = List {
         summary,
         rows: list.alerts.into_iter().map(row).collect(),
         receivers: list.receivers.into_iter().map(|receiver| receiver_row(receiver, now)).collect(),
-        newer: (from > 0).then(|| from.saturating_sub(PAGE_ROWS)),
-        older: (shown < list.total).then(|| from.saturating_add(PAGE_ROWS)),
+        newer,
+        older,
+        controls: Controls::new(path, query, ALERT_STATES, list.next_cursor, list.previous_cursor),
     };
     page.render()
 }
@@ -173,7 +181,14 @@ mod tests {
             deliveries: Vec::new(),
         };
         let alerts = (0..alerts).map(alert).collect();
-        AlertList { alerts, open, total, receivers: Vec::new() }
+        AlertList {
+            alerts,
+            open,
+            total,
+            receivers: Vec::new(),
+            next_cursor: None,
+            previous_cursor: None,
+        }
     }
 
     #[test]
@@ -189,10 +204,20 @@ mod tests {
 
     #[test]
     fn a_page_links_to_its_neighbours() {
-        let html = page(list(50, 3, 3, 120), 50, Timestamp(0)).unwrap();
+        let html = page(list(50, 3, 3, 120), 50, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains("51 to 100 of 120 alerts, 3 open"), "{html}");
         assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
-        let html = page(list(0, 0, 0, 0), 0, Timestamp(0)).unwrap();
+        let html = page(list(0, 0, 0, 0), 0, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
+    }
+
+    #[test]
+    fn matching_alerts_have_links_to_other_pages() {
+        let next_cursor = Some("0b".to_owned());
+        let list = AlertList { next_cursor, ..list(2, 2, 3, 120) };
+        let query = ListQuery { state: Some("open".to_owned()), ..ListQuery::default() };
+        let html = page(list, 0, query, Timestamp(0)).unwrap();
+        assert!(html.contains("state=open") && html.contains("cursor=0b"), "{html}");
+        assert!(html.contains("120 alerts, 3 open") && !html.contains("id=\"older\""), "{html}");
     }
 }

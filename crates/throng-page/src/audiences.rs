@@ -1,23 +1,17 @@
 //! Audiences: the list, and one audience with its size over time, SQL, snapshots and history.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use throng_api::{
-    AudienceDetail, AudienceRefresh, AudienceRefreshState, AudienceSnapshot, AudienceSummary,
-    HistoryItem,
+    AUDIENCE_STATES, AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState,
+    AudienceSnapshot, AudienceSnapshotState, AudienceSummary, HistoryItem, ListQuery,
 };
-use throng_model::Timestamp;
+use throng_model::{AudienceName, Timestamp};
 
-use crate::show::{self, Card, Entry, card, count};
+use crate::lists::Controls;
+use crate::show::{self, Action, Card, Entry, card, count};
 use crate::{Rendered, chart};
-
-/// An audience of the list.
-#[derive(Debug)]
-pub struct ListedAudience {
-    /// The audience.
-    pub summary: AudienceSummary,
-    /// Its description in the spec.
-    pub description: Option<String>,
-}
 
 /// One audience, with what the spec says about it.
 #[derive(Debug)]
@@ -38,6 +32,7 @@ pub struct AudienceView {
 #[derive(Template)]
 #[template(path = "audiences.html")]
 struct List {
+    controls: Controls,
     rows: Vec<Row>,
 }
 
@@ -60,24 +55,34 @@ impl List {
     }
 }
 
-/// All audiences of the applied spec.
+/// A page of the audiences. `descriptions`: those that the spec has.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn list(audiences: Vec<ListedAudience>, now: Timestamp) -> Rendered {
-    List { rows: audiences.into_iter().map(|audience| row(audience, now)).collect() }.render()
+pub fn list(
+    list: AudienceList,
+    descriptions: &HashMap<&AudienceName, &str>,
+    query: ListQuery,
+    now: Timestamp,
+) -> Rendered {
+    let AudienceList { audiences, next_cursor, previous_cursor } = list;
+    let path = "/audiences";
+    let controls = Controls::new(path, query, AUDIENCE_STATES, next_cursor, previous_cursor);
+    let described = |name: &AudienceName| descriptions.get(name).copied().unwrap_or_default();
+    let rows = audiences.iter().map(|summary| row(summary, described(&summary.name), now));
+    List { controls, rows: rows.collect() }.render()
 }
 
-fn row(ListedAudience { summary, description }: ListedAudience, now: Timestamp) -> Row {
-    let (state, tone) = state_of(&summary);
+fn row(summary: &AudienceSummary, description: &str, now: Timestamp) -> Row {
+    let (state, tone) = state_of(summary);
     let (current, refresh) = (summary.current.as_ref(), summary.refresh.as_ref());
     Row {
         name: summary.name.to_string(),
-        description: description.unwrap_or_default(),
+        description: description.to_owned(),
         members: members(current),
         state,
         tone,
-        stopped: stopped(&summary),
+        stopped: stopped(summary),
         version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
         built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
         progress: refresh.map(|of| progress(&of.refresh, now)).unwrap_or_default(),
@@ -141,8 +146,10 @@ struct One {
     /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
     reason: Option<String>,
-    /// Whether a refresh is waiting or running.
-    is_refreshing: bool,
+    /// What to confirm before the open refresh is cancelled; `None` if none is open.
+    cancel: Option<String>,
+    /// What to confirm before a refresh is queued; `None` if one is open, or none can start.
+    refresh: Option<String>,
     cards: Vec<Card>,
     sizes: String,
     sql: String,
@@ -153,6 +160,7 @@ struct One {
 struct SnapshotRow {
     version: u64,
     current: bool,
+    actions: Vec<Action>,
     state: &'static str,
     tone: &'static str,
     members: String,
@@ -184,6 +192,11 @@ pub fn one(view: AudienceView) -> Rendered {
     let served = current.map(|snapshot| snapshot.version);
     let (cron, time_zone) =
         schedule.unwrap_or_else(|| ("manual".to_owned(), "schedule".to_owned()));
+    let open = refresh.filter(|refresh| {
+        use AudienceRefreshState::{Halted, Processing, Scheduled};
+        matches!(refresh.state, Scheduled | Processing | Halted)
+    });
+    let can_start = open.is_none() && stopped.is_empty();
     let page = One {
         name: audience.name.to_string(),
         description: description.unwrap_or_default(),
@@ -193,9 +206,18 @@ pub fn one(view: AudienceView) -> Rendered {
         reason: refresh
             .filter(|refresh| refresh.state != AudienceRefreshState::Completed)
             .and_then(|refresh| refresh.reason.clone()),
-        is_refreshing: refresh.is_some_and(|refresh| {
-            use AudienceRefreshState::{Halted, Processing, Scheduled};
-            matches!(refresh.state, Scheduled | Processing | Halted)
+        cancel: open.map(|open| {
+            let (id, rows) = (open.id, count(open.rows_read));
+            format!("Cancel refresh {id} of {}? It has read {rows} rows.", audience.name)
+        }),
+        refresh: can_start.then(|| match current {
+            Some(current) => format!(
+                "Refresh {}? It has {} members; the last scan read {} rows.",
+                audience.name,
+                count(current.members),
+                count(current.rows_read)
+            ),
+            None => format!("Refresh {}? It has no snapshot yet.", audience.name),
         }),
         cards: vec![
             card("members", members(current), "members"),
@@ -208,17 +230,37 @@ pub fn one(view: AudienceView) -> Rendered {
             count(y as u64)
         }),
         sql,
-        snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, served)).collect(),
+        snapshots: snapshots.iter().map(|snapshot| snapshot_row(snapshot, current)).collect(),
         history: show::entries(&history),
     };
     page.render()
 }
 
-fn snapshot_row(snapshot: &AudienceSnapshot, served: Option<u64>) -> SnapshotRow {
+/// Publishes or rejects a held snapshot.
+fn actions(snapshot: &AudienceSnapshot, current: Option<&AudienceSnapshot>) -> Vec<Action> {
+    if snapshot.state != AudienceSnapshotState::Held {
+        return Vec::new();
+    }
+    let (name, version) = (&snapshot.audience, snapshot.version);
+    let members = count(snapshot.members);
+    let served = count(current.map_or(0, |current| current.members));
+    let action = |label, operation: &str, question: &str| Action {
+        label,
+        post: format!("/v1/audiences/{name}/{operation}"),
+        body: format!("{{\"version\":{version}}}"),
+        confirm: format!(
+            "{question} version {version} of {name}? It has {members} members; {served} are served."
+        ),
+    };
+    vec![action("Approve", "approve", "Publish"), action("Reject", "reject", "Reject")]
+}
+
+fn snapshot_row(snapshot: &AudienceSnapshot, current: Option<&AudienceSnapshot>) -> SnapshotRow {
     let (state, tone) = show::snapshot(snapshot.state);
     SnapshotRow {
         version: snapshot.version,
-        current: served == Some(snapshot.version),
+        current: current.is_some_and(|current| current.version == snapshot.version),
+        actions: actions(snapshot, current),
         state,
         tone,
         members: count(snapshot.members),
@@ -305,10 +347,45 @@ mod tests {
 
     #[test]
     fn the_list_shows_audiences_without_a_snapshot() {
-        let listed = ListedAudience { summary: summary(None), description: None };
-        let html = list(vec![listed], Timestamp(0)).unwrap();
+        let render = |audiences, next_cursor| {
+            let query = ListQuery { sort: Some("-members".to_owned()), ..ListQuery::default() };
+            let page = AudienceList { audiences, next_cursor, previous_cursor: None };
+            list(page, &HashMap::new(), query, Timestamp(0)).unwrap()
+        };
+        let html = render(vec![summary(None)], Some("0b".to_owned()));
         assert!(html.contains("data-name=\"buyers\""), "{html}");
         assert!(html.contains("<time>never</time>"), "{html}");
-        assert!(list(Vec::new(), Timestamp(0)).unwrap().contains("has no audiences"));
+        assert!(html.contains("id=\"next\"") && html.contains("cursor=0b"), "{html}");
+        assert!(html.contains("href=\"/audiences?sort=members\""), "{html}");
+        let html = render(Vec::new(), None);
+        assert!(html.contains("has no audiences") && !html.contains("id=\"next\""), "{html}");
+    }
+
+    #[test]
+    fn a_held_snapshot_is_approved_or_rejected_with_its_numbers() {
+        let snapshot = |version, state, members| AudienceSnapshot {
+            audience: "buyers".parse().unwrap(),
+            version,
+            state,
+            path: String::new(),
+            members,
+            rows_read: 0,
+            null_keys: 0,
+            bytes: 0,
+            checksum: None,
+            tables: None,
+            model_fingerprint: String::new(),
+            refresh: RefreshId(1),
+            created_at: Timestamp(0),
+        };
+        let served = snapshot(3, AudienceSnapshotState::Published, 5_000);
+        assert!(actions(&served, Some(&served)).is_empty());
+        let held = snapshot(4, AudienceSnapshotState::Held, 1_234);
+        let offered = actions(&held, Some(&served));
+        let posts: Vec<&str> = offered.iter().map(|action| action.post.as_str()).collect();
+        assert_eq!(posts, ["/v1/audiences/buyers/approve", "/v1/audiences/buyers/reject"]);
+        assert!(offered.iter().all(|action| action.body == "{\"version\":4}"));
+        let question = "Publish version 4 of buyers? It has 1,234 members; 5,000 are served.";
+        assert_eq!(offered[0].confirm, question);
     }
 }

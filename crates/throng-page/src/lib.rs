@@ -10,14 +10,18 @@ pub mod budgets;
 mod chart;
 pub mod decide;
 pub mod error;
+mod lists;
 pub mod overview;
 mod show;
 pub mod sign_in;
 pub mod sources;
 pub mod syncs;
+pub mod work;
 
 /// Why a page cannot be rendered.
 pub use askama::Error as RenderError;
+
+pub use lists::one_page;
 
 /// The HTML of a page.
 pub type Rendered = Result<String, RenderError>;

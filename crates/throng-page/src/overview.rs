@@ -146,7 +146,14 @@ mod tests {
             tasks: vec![(ActivationTaskState::Queued, 2), (ActivationTaskState::Running, 1)],
             runs: Vec::new(),
             budgets: Vec::new(),
-            alerts: AlertList { alerts: Vec::new(), open: 0, total: 0, receivers: Vec::new() },
+            alerts: AlertList {
+                alerts: Vec::new(),
+                open: 0,
+                total: 0,
+                receivers: Vec::new(),
+                next_cursor: None,
+                previous_cursor: None,
+            },
             nodes: Vec::new(),
             history: Vec::new(),
         };

@@ -23,6 +23,17 @@ pub(crate) fn linked(mut card: Card, link: &'static str) -> Card {
     card
 }
 
+/// A button that sends a request after a confirmation.
+pub(crate) struct Action {
+    pub(crate) label: &'static str,
+    /// The path of the request.
+    pub(crate) post: String,
+    /// The body of the request.
+    pub(crate) body: String,
+    /// The question, with the numbers that the operation is about.
+    pub(crate) confirm: String,
+}
+
 /// A row of the history.
 pub(crate) struct Entry {
     pub(crate) when: String,

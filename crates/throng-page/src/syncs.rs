@@ -60,7 +60,13 @@ pub(crate) struct SyncRows {
 
 /// The first syncs of the applied spec.
 pub(crate) fn rows(syncs: &[SyncSummary], now: Timestamp) -> SyncRows {
-    let row = |sync: &SyncSummary| SyncRow {
+    let rows = syncs.iter().take(MAX_SYNCS).map(|sync| row(sync, now));
+    SyncRows { rows: rows.collect(), total: syncs.len() }
+}
+
+/// A sync and its audience on the platform.
+pub(crate) fn row(sync: &SyncSummary, now: Timestamp) -> SyncRow {
+    SyncRow {
         name: sync.name.to_string(),
         audience: sync.audience.to_string(),
         destination: sync.destination.to_string(),
@@ -68,8 +74,7 @@ pub(crate) fn rows(syncs: &[SyncSummary], now: Timestamp) -> SyncRows {
         size: sync.size.as_ref().map_or_else(|| "–".to_owned(), size_text),
         read_at: sync.size.as_ref().map(|size| show::when(size.at)).unwrap_or_default(),
         due: removals_due(sync.removals_due, sync.removals_retry_at, now).unwrap_or_default(),
-    };
-    SyncRows { rows: syncs.iter().take(MAX_SYNCS).map(row).collect(), total: syncs.len() }
+    }
 }
 
 /// The size on the platform as text.
@@ -99,6 +104,8 @@ pub(crate) struct RemovalRow {
     pub(crate) tone: &'static str,
     /// Whether it waits for approval.
     pub(crate) needs_approval: bool,
+    /// What to confirm before it is approved.
+    pub(crate) confirm: String,
     /// When it is retried; empty if no attempt has failed.
     pub(crate) next_retry: String,
     pub(crate) last_error: String,
@@ -119,14 +126,17 @@ pub(crate) fn removal_row(open: &OpenRemoval, now: Timestamp) -> RemovalRow {
     };
     let retry_at = removal.retry_at.or(open.refused_retry_at);
     let retry_at = retry_at.filter(|_| removal.approved_at.is_some());
+    let action = match removal.rule {
+        SyncRemovalRule::Empty => "is emptied",
+        SyncRemovalRule::Delete => "is deleted",
+    };
+    let users = removal.users.map_or_else(|| "unknown".to_owned(), count);
     RemovalRow {
         sync: removal.sync.to_string(),
+        confirm: format!("Approve that {audience} {action}? Delivered users: {users}."),
         audience,
-        action: match removal.rule {
-            SyncRemovalRule::Empty => "is emptied",
-            SyncRemovalRule::Delete => "is deleted",
-        },
-        users: removal.users.map_or_else(|| "unknown".to_owned(), count),
+        action,
+        users,
         state,
         tone,
         needs_approval: removal.approved_at.is_none(),

@@ -14,6 +14,7 @@ mod budgets;
 pub mod conformance;
 mod error;
 mod history;
+mod lists;
 mod maintenance;
 mod pauses;
 mod removals;
@@ -35,6 +36,9 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
+pub use lists::{
+    AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder,
+};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use removals::{
@@ -67,6 +71,7 @@ pub trait Ledger:
     + StoreWriteLedger
     + HistoryLedger
     + AlertLedger
+    + ListLedger
     + AccessLedger
     + MaintenanceLedger
 {
@@ -82,6 +87,7 @@ impl<T> Ledger for T where
         + StoreWriteLedger
         + HistoryLedger
         + AlertLedger
+        + ListLedger
         + AccessLedger
         + MaintenanceLedger
 {

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod alerts;
 mod duration;
 mod gate;
 mod ingest;
+mod list;
 mod sim;
 mod store;
 mod sync;
@@ -13,8 +15,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use alerts::AlertsCommand;
 pub(crate) use gate::GateArgs;
 pub(crate) use ingest::IngestArgs;
+pub(crate) use list::{FilterArgs, ListArgs};
 pub(crate) use sim::{BigquerySimArgs, SimCommand};
 pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
@@ -421,6 +425,8 @@ pub(crate) enum AudienceCommand {
     /// List the audiences with size and state
     List {
         #[command(flatten)]
+        list: ListArgs,
+        #[command(flatten)]
         node: NodeArgs,
     },
     /// Show one audience with its snapshots
@@ -528,36 +534,6 @@ pub(crate) enum SessionCommand {
     End {
         /// Its number
         id: i64,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AlertsCommand {
-    /// List alerts, open ones first, with their deliveries
-    List {
-        /// The largest number of rows
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        /// The number of rows to skip
-        #[arg(long, default_value_t = 0)]
-        offset: u32,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// List deliveries that have ended, newest first
-    Deliveries {
-        /// The largest number of rows
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Send a test event to the receivers and print their answers; exits with 1 if one does not accept it
-    Test {
-        /// One receiver; all if left out
-        receiver: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },

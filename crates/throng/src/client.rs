@@ -197,6 +197,28 @@ impl Answer {
         &self.document
     }
 
+    /// The cursor of the next page of a list; `None` if there is none.
+    pub(crate) fn next_cursor(&self) -> Option<String> {
+        self.document.get("next_cursor")?.as_str().map(str::to_owned)
+    }
+
+    /// Adds the rows of the next page of a list, which are in the field `rows`.
+    pub(crate) fn append(&mut self, next: Self, rows: &str) {
+        let (Value::Object(list), Value::Object(mut next)) = (&mut self.document, next.document)
+        else {
+            return;
+        };
+        if let (Some(Value::Array(all)), Some(Value::Array(more))) =
+            (list.get_mut(rows), next.remove(rows))
+        {
+            all.extend(more);
+        }
+        match next.remove("next_cursor") {
+            Some(cursor) => list.insert("next_cursor".to_owned(), cursor),
+            None => list.remove("next_cursor"),
+        };
+    }
+
     /// Reads the document as one of the types of `throng-api` or [`crate::answers`].
     ///
     /// # Errors

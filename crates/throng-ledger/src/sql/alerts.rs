@@ -24,6 +24,9 @@ macro_rules! alert_columns {
     };
 }
 
+/// The columns that [`alert_of`] reads, of a table `alerts a`.
+pub(super) const COLUMNS: &str = alert_columns!();
+
 /// The kind to store: one that the first version of Throng can read, because a process of that
 /// version may share the ledger.
 fn stored_kind(kind: AlertKind) -> AlertKind {
@@ -63,7 +66,7 @@ fn kind_of(cells: &Cells<'_>) -> Result<AlertKind> {
     known.map_or_else(|| cells.variant("kind"), Ok)
 }
 
-fn alert_of(row: &DbRow) -> Result<Alert> {
+pub(super) fn alert_of(row: &DbRow) -> Result<Alert> {
     let cells = Cells::new(row, "alert");
     let kind = kind_of(&cells)?;
     let subject = cells.text("subject")?;

@@ -9,6 +9,7 @@ mod audiences;
 mod delivered;
 mod dictionary;
 mod history;
+mod lists;
 mod maintenance;
 mod parts;
 mod pauses;

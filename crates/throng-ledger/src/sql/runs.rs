@@ -21,6 +21,9 @@ macro_rules! run_columns {
     };
 }
 
+/// The columns that [`run_of`] reads.
+pub(super) const COLUMNS: &str = run_columns!();
+
 /// SELECT of runs, with these clauses.
 macro_rules! runs {
     ($clauses:literal) => {
@@ -28,7 +31,7 @@ macro_rules! runs {
     };
 }
 
-fn run_of(row: &DbRow) -> Result<SyncRun> {
+pub(super) fn run_of(row: &DbRow) -> Result<SyncRun> {
     let cells = Cells::new(row, "run");
     Ok(SyncRun {
         id: SyncRunId(cells.int("id")?),

@@ -25,6 +25,9 @@ macro_rules! task_columns {
     };
 }
 
+/// The columns that [`task_of`] reads.
+pub(super) const COLUMNS: &str = task_columns!();
+
 /// SELECT of tasks, with these clauses.
 macro_rules! tasks {
     ($clauses:literal) => {
@@ -32,7 +35,7 @@ macro_rules! tasks {
     };
 }
 
-fn task_of(row: &DbRow) -> Result<Task> {
+pub(super) fn task_of(row: &DbRow) -> Result<Task> {
     let cells = Cells::new(row, "task");
     Ok(Task {
         id: TaskId(cells.int("id")?),

@@ -6,10 +6,10 @@ use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{
-    AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, RefreshCancelled,
+    AudienceDetail, AudienceList, AudienceSnapshot, AudienceSummary, ListQuery, RefreshCancelled,
     RefreshQuery, RefreshQueued, SnapshotVersion,
 };
-use throng_operations::audiences as operations;
+use throng_operations::{audiences as operations, lists};
 
 use crate::NodeContext;
 
@@ -21,9 +21,12 @@ type SnapshotResult = Result<Json<AudienceSnapshot>, ApiError>;
 type SummaryResult = Result<Json<AudienceSummary>, ApiError>;
 
 /// All audiences of the applied spec.
-#[utoipa::path(get, path = "/v1/audiences", responses((status = 200, body = AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at")))]
-pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<AudienceList>, ApiError> {
-    Ok(Json(operations::list(&ctx.operations()).await?))
+#[utoipa::path(get, path = "/v1/audiences", params(("search" = Option<String>, Query, description = "only rows whose names contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: waiting, scheduled, processing, halted, completed, unchanged, failed, held, paused or pinned"), ("sort" = Option<String>, Query, description = "the field to sort by: name, members or built_at; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at; `next_cursor`, `previous_cursor`")))]
+pub(crate) async fn list(
+    State(ctx): Ctx,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<AudienceList>, ApiError> {
+    Ok(Json(lists::audiences(&ctx.operations(), &query).await?))
 }
 
 /// The sizes of one response.

@@ -106,6 +106,9 @@ impl From<OperationError> for ApiError {
             None => error,
         };
         match error {
+            OperationError::Invalid { message, help } => {
+                with_help(Self::bad_request(message), help)
+            }
             OperationError::NotFound { message, help } => with_help(Self::not_found(message), help),
             OperationError::WrongState { message, help } => {
                 with_help(Self::wrong_state(message), help)

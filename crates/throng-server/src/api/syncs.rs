@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_activation::RunScope;
 use throng_api::{
-    ActivationRun, ActivationTask, RunList, RunSync, RunsApproved, SyncList, SyncNamed, TaskDetail,
-    TaskList, TasksEnqueued,
+    ActivationRun, ActivationTask, ListQuery, RunList, RunSync, RunsApproved, SyncList, SyncNamed,
+    TaskDetail, TaskList, TasksEnqueued,
 };
 use throng_model::{SyncRunId, TaskId};
-use throng_operations::{runs as run_operations, syncs as operations};
+use throng_operations::{lists, runs as run_operations, syncs as operations};
 
 use crate::NodeContext;
 
@@ -21,13 +21,13 @@ use super::error::ApiError;
 type Ctx = State<Arc<NodeContext>>;
 type NamedResult = Result<Json<SyncNamed>, ApiError>;
 
-/// Runs and tasks of one response.
-const MAX_ROWS: u32 = 500;
-
 /// The syncs of the applied spec, each with the state of its audience on the platform.
-#[utoipa::path(get, path = "/v1/syncs", responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size")))]
-pub(crate) async fn list(State(ctx): Ctx) -> Result<Json<SyncList>, ApiError> {
-    Ok(Json(operations::list(&ctx.operations()).await?))
+#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size; `next_cursor`, `previous_cursor`")))]
+pub(crate) async fn list(
+    State(ctx): Ctx,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<SyncList>, ApiError> {
+    Ok(Json(lists::syncs(&ctx.operations(), &query).await?))
 }
 
 /// Plans a run of a sync at once if it has something to send.
@@ -90,10 +90,13 @@ pub(crate) async fn resume(
     Ok(Json(SyncNamed { sync }))
 }
 
-/// The newest 500 runs.
-#[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = RunList, description = "`runs`, newest first")))]
-pub(crate) async fn runs(State(ctx): Ctx) -> Result<Json<RunList>, ApiError> {
-    Ok(Json(RunList { runs: run_operations::list(&ctx.operations(), MAX_ROWS).await? }))
+/// The runs, newest first by default.
+#[utoipa::path(get, path = "/v1/runs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active, completed, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; `-id` by default"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = RunList, description = "`runs`, `next_cursor`, `previous_cursor`")))]
+pub(crate) async fn runs(
+    State(ctx): Ctx,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<RunList>, ApiError> {
+    Ok(Json(lists::runs(&ctx.operations(), &query).await?))
 }
 
 /// Approves a held run.
@@ -120,10 +123,13 @@ pub(crate) async fn approve_destination(
     Ok(Json(RunsApproved { approved }))
 }
 
-/// Tasks: running ones first, then queued ones, then finished ones.
-#[utoipa::path(get, path = "/v1/tasks", responses((status = 200, body = TaskList, description = "`tasks` and `counts` by state")))]
-pub(crate) async fn tasks(State(ctx): Ctx) -> Result<Json<TaskList>, ApiError> {
-    Ok(Json(run_operations::tasks(&ctx.operations(), MAX_ROWS).await?))
+/// Tasks: by default running ones first, then queued ones, then finished ones.
+#[utoipa::path(get, path = "/v1/tasks", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: queued, running, done, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; by default running tasks come first, with another parameter than the limit `-id`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = TaskList, description = "`tasks`, `counts` of all tasks by state, `next_cursor`, `previous_cursor`")))]
+pub(crate) async fn tasks(
+    State(ctx): Ctx,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<TaskList>, ApiError> {
+    Ok(Json(lists::tasks(&ctx.operations(), &query).await?))
 }
 
 /// One task with its run, batches, receipts and check.

@@ -1,11 +1,13 @@
 //! Activation: syncs, runs and tasks; one task, and one sync.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use throng_api::ListQuery;
 use throng_model::TaskId;
 use throng_operations::mapping::activation as mapping;
-use throng_operations::{alerts, history, removals, runs, syncs};
+use throng_operations::{alerts, history, lists, removals, runs, syncs};
 use throng_page::activation::{ActivationView, MAX_RUNS, TaskView};
 use throng_page::alerts::OTHER_PAGES_ROWS;
+use throng_page::one_page;
 use throng_page::syncs::{OpenRemoval, SyncView};
 use throng_store::SubjectKind;
 
@@ -30,6 +32,24 @@ pub(super) async fn list(State(ctx): Context) -> Page {
         checks: checks.into_iter().map(mapping::check).collect(),
     };
     html(throng_page::activation::list(&view, ctx.clock.now()))
+}
+
+pub(super) async fn syncs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    let list = lists::syncs(&ctx.operations(), &one_page(&query)).await?;
+    html(throng_page::work::syncs(list, query, ctx.clock.now()))
+}
+
+pub(super) async fn runs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    let (list, tasks) = lists::runs_with_tasks(&ctx.operations(), &one_page(&query)).await?;
+    html(throng_page::work::runs(list, &tasks, query))
+}
+
+pub(super) async fn tasks(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+    // In an order that has pages.
+    let sort = query.sort.clone().filter(|sort| !sort.is_empty());
+    let query = ListQuery { sort: sort.or_else(|| Some("-id".to_owned())), ..query };
+    let list = lists::tasks(&ctx.operations(), &one_page(&query)).await?;
+    html(throng_page::work::tasks(list, query, ctx.clock.now()))
 }
 
 pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {

@@ -2,7 +2,8 @@
 
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use throng_operations::alerts;
+use throng_api::ListQuery;
+use throng_operations::lists;
 use throng_page::alerts::PAGE_ROWS;
 
 use super::{Context, Page, html};
@@ -18,7 +19,9 @@ pub(super) struct AlertsQuery {
 pub(super) async fn page(
     State(ctx): Context,
     Query(AlertsQuery { from }): Query<AlertsQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Page {
-    let list = alerts::list(&ctx.operations(), PAGE_ROWS, from).await?;
-    html(throng_page::alerts::page(list, from, ctx.clock.now()))
+    let rows = ListQuery { limit: Some(PAGE_ROWS), ..query.clone() };
+    let list = lists::alerts(&ctx.operations(), &rows, from).await?;
+    html(throng_page::alerts::page(list, from, query, ctx.clock.now()))
 }

@@ -1,8 +1,10 @@
 //! Audiences: the list, and one audience.
 
-use axum::extract::{Path, State};
-use throng_operations::{audiences, history};
-use throng_page::audiences::{AudienceView, ListedAudience};
+use axum::extract::{Path, Query, State};
+use throng_api::ListQuery;
+use throng_operations::{audiences, history, lists};
+use throng_page::audiences::AudienceView;
+use throng_page::one_page;
 use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
@@ -13,16 +15,12 @@ const MAX_SIZES: u32 = 400;
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 50;
 
-pub(super) async fn list(State(ctx): Context) -> Page {
+pub(super) async fn list(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
     let node = ctx.operations();
-    let list = audiences::list(&node).await?;
-    // Both are in the order of the spec.
-    let listed = list.audiences.into_iter().zip(&node.spec.audiences);
-    let listed = listed.map(|(summary, declared)| ListedAudience {
-        summary,
-        description: declared.description.clone(),
-    });
-    html(throng_page::audiences::list(listed.collect(), ctx.clock.now()))
+    let list = lists::audiences(&node, &one_page(&query)).await?;
+    let all = node.spec.audiences.iter();
+    let descriptions = all.filter_map(|one| Some((&one.name, one.description.as_deref()?)));
+    html(throng_page::audiences::list(list, &descriptions.collect(), query, ctx.clock.now()))
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {

@@ -17,6 +17,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use throng_aggregator::BudgetsError;
+use throng_operations::OperationError;
 use throng_page::{RenderError, Rendered};
 use throng_store::LedgerError;
 
@@ -30,6 +31,9 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/audiences", get(audiences::list))
         .route("/audiences/{name}", get(audiences::one))
         .route("/activation", get(activation::list))
+        .route("/activation/syncs", get(activation::syncs))
+        .route("/activation/runs", get(activation::runs))
+        .route("/activation/tasks", get(activation::tasks))
         .route("/activation/tasks/{id}", get(activation::task))
         .route("/activation/syncs/{name}", get(activation::sync))
         .route("/alerts", get(alerts::page))
@@ -85,6 +89,12 @@ impl From<LedgerError> for PageError {
             }
             other => Self::Failed(other.into()),
         }
+    }
+}
+
+impl From<OperationError> for PageError {
+    fn from(error: OperationError) -> Self {
+        Self::Failed(error.into())
     }
 }
 

@@ -18,6 +18,7 @@ mod events;
 mod files;
 mod ingest;
 mod limits;
+mod lists;
 mod metrics;
 mod node;
 mod openapi;

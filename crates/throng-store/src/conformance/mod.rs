@@ -10,6 +10,7 @@ mod audiences;
 mod claims;
 mod conservation;
 mod history;
+mod lists;
 mod maintenance;
 mod pauses;
 mod removals;
@@ -140,6 +141,11 @@ cases! {
         receivers_are_independent,
         a_new_receiver_gets_the_open_alerts,
         old_events_are_deleted,
+    }
+    lists {
+        pages_of_runs_and_tasks_are_the_sorted_list_despite_inserts,
+        pages_of_alerts_are_the_sorted_list_despite_inserts,
+        lists_are_filtered_by_state_and_search,
     }
     history {
         history_is_read_newest_first,

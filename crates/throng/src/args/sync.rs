@@ -3,11 +3,14 @@
 use clap::Subcommand;
 
 use super::NodeArgs;
+use super::list::ListArgs;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
     /// List the syncs: what was delivered, the size on the platform, and removals that are due
     List {
+        #[command(flatten)]
+        list: ListArgs,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -18,13 +21,17 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// List the newest runs with their counts
+    /// List the runs with their counts, newest first by default
     Runs {
+        #[command(flatten)]
+        list: ListArgs,
         #[command(flatten)]
         node: NodeArgs,
     },
     /// List the tasks
     Tasks {
+        #[command(flatten)]
+        list: ListArgs,
         #[command(flatten)]
         node: NodeArgs,
     },

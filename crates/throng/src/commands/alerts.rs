@@ -11,14 +11,17 @@ use throng_api::{
 };
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
-use crate::args::{AlertsCommand, NodeArgs};
+use super::lists;
+use crate::args::{AlertsCommand, FilterArgs, NodeArgs};
 use crate::client::Client;
-use crate::failure::Success;
+use crate::failure::{Failure, Success};
 use crate::out::{self, Output};
 
 pub(crate) async fn run(command: AlertsCommand, output: Output) -> Result<ExitCode> {
     match command {
-        AlertsCommand::List { limit, offset, node } => list(&node, limit, offset, output).await,
+        AlertsCommand::List { limit, filter, offset, node } => {
+            list(Some(filter), limit, offset, &node, output).await
+        }
         AlertsCommand::Deliveries { limit, node } => deliveries(&node, limit, output).await,
         AlertsCommand::Test { receiver, node } => test(receiver, &node, output).await,
     }
@@ -32,20 +35,35 @@ pub(super) fn next_try(at: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
-/// Prints the alerts, open ones first.
+/// Prints the alerts, open ones first unless the filter sets another order.
 pub(crate) async fn list(
-    node: &NodeArgs,
+    filter: Option<FilterArgs>,
     limit: u32,
     offset: u32,
+    node: &NodeArgs,
     output: Output,
 ) -> Result<ExitCode> {
-    let path = format!("/v1/alerts?limit={limit}&offset={offset}");
-    let answer = Client::new(node)?.get(&path).await?;
+    let answer = match filter {
+        Some(filter) if offset == 0 => {
+            lists::read(&lists::ALERTS, filter, Some(limit), node).await?
+        }
+        Some(filter) if filter.is_set() => {
+            return Err(Failure::new(
+                "--offset cannot be combined with --search, --state, --sort, --cursor and --all",
+            )
+            .help("the cursor after a page continues the list")
+            .into());
+        }
+        _ => {
+            let path = format!("/v1/alerts?limit={limit}&offset={offset}");
+            Client::new(node)?.get(&path).await?
+        }
+    };
     if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let AlertList { alerts, open, total, receivers } = answer.read()?;
+    let AlertList { alerts, open, total, receivers, next_cursor, .. } = answer.read()?;
     let (shown, now) = (alerts.len(), SystemClock.now());
     let rows = alerts.into_iter().map(|alert| {
         let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };
@@ -64,6 +82,7 @@ pub(crate) async fn list(
     let header = ["STATE", "SEVERITY", "KIND", "ABOUT", "TIMES", "LAST", "DELIVERY", "MESSAGE"];
     out::table(&header, rows.collect());
     out::line(format!("{shown} of {total} alerts, {open} open"));
+    lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 

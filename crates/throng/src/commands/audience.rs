@@ -11,14 +11,15 @@ use throng_api::{
 use throng_model::{Clock as _, SystemClock, Timestamp};
 
 use super::alerts::next_try;
-use crate::args::{AudienceCommand, NodeArgs};
+use super::lists;
+use crate::args::{AudienceCommand, ListArgs, NodeArgs};
 use crate::client::{Answer, Client, segment};
 use crate::failure::Failure;
 use crate::out::{self, Output};
 
 pub(crate) async fn run(command: AudienceCommand, output: Output) -> Result<ExitCode> {
     match command {
-        AudienceCommand::List { node } => list(&node, output).await,
+        AudienceCommand::List { list: args, node } => list(args, &node, output).await,
         AudienceCommand::Show { name, node } => show(&name, &node, output).await,
         AudienceCommand::Refresh { name, force, no_wait, node } => {
             refresh(&name, force, no_wait, &node, output).await
@@ -75,13 +76,13 @@ fn reason(refresh: &AudienceRefresh, now: Timestamp) -> String {
     }
 }
 
-async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
-    let answer = Client::new(node)?.get("/v1/audiences").await?;
+async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let answer = lists::read(&lists::AUDIENCES, args.filter, args.limit, node).await?;
     if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let AudienceList { audiences } = answer.read()?;
+    let AudienceList { audiences, next_cursor, .. } = answer.read()?;
     let now = SystemClock.now();
     let rows = audiences.iter().map(|audience| {
         let refresh = audience.refresh.as_ref();
@@ -95,6 +96,7 @@ async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         ]
     });
     out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows.collect());
+    lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 

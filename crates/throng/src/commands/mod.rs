@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod gate;
 pub(crate) mod ingest;
 pub(crate) mod inspect;
+mod lists;
 pub(crate) mod sim;
 pub(crate) mod sources;
 pub(crate) mod spec;

@@ -10,16 +10,17 @@ use throng_api::{
 use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
 
 use super::alerts::next_try;
-use crate::args::{NodeArgs, SyncCommand, TasksCommand};
+use super::lists;
+use crate::args::{ListArgs, NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
 use crate::out::{self, Output};
 
 pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
-        SyncCommand::List { node } => syncs(&node, output).await,
+        SyncCommand::List { list, node } => syncs(list, &node, output).await,
         SyncCommand::Sizes { name, node } => sizes(&name, &node, output).await,
-        SyncCommand::Runs { node } => runs(&node, output).await,
-        SyncCommand::Tasks { node } => tasks(&node, output).await,
+        SyncCommand::Runs { list, node } => runs(list, &node, output).await,
+        SyncCommand::Tasks { list, node } => tasks(list, &node, output).await,
         SyncCommand::Task { id, node } => task(id, &node, output).await,
         SyncCommand::Run { name, full, forget_delivered, node } => {
             let body = RunSync { full, forget_delivered };
@@ -73,7 +74,7 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
             act(&path, format!("the audience of {name} is kept on the platform"), &node, output)
                 .await
         }
-        SyncCommand::Alerts { node } => super::alerts::list(&node, 200, 0, output).await,
+        SyncCommand::Alerts { node } => super::alerts::list(None, 200, 0, &node, output).await,
     }
 }
 
@@ -103,13 +104,13 @@ fn size(size: &SyncSize) -> String {
     people_text(size.lower, size.upper, out::count)
 }
 
-async fn syncs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
-    let answer = Client::new(node)?.get("/v1/syncs").await?;
+async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let answer = lists::read(&lists::SYNCS, args.filter, args.limit, node).await?;
     if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let SyncList { syncs } = answer.read()?;
+    let SyncList { syncs, next_cursor, .. } = answer.read()?;
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
         let due = match sync.removals_due {
@@ -141,6 +142,7 @@ async fn syncs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
         "REMOVALS DUE",
     ];
     out::table(&header, rows.collect());
+    lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,13 +173,13 @@ fn verdict_text(verdict: Option<ActivationVerdict>, reason: Option<String>) -> S
     }
 }
 
-async fn runs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
-    let answer = Client::new(node)?.get("/v1/runs").await?;
+async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let answer = lists::read(&lists::RUNS, args.filter, args.limit, node).await?;
     if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let RunList { runs } = answer.read()?;
+    let RunList { runs, next_cursor, .. } = answer.read()?;
     let rows = runs.into_iter().map(|run| {
         vec![
             run.id.to_string(),
@@ -194,6 +196,7 @@ async fn runs(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let header =
         ["RUN", "SYNC", "STATE", "READ", "SENT", "SKIPPED", "REJECTED", "PENDING", "REASON"];
     out::table(&header, rows.collect());
+    lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -235,13 +238,13 @@ fn last_error(task: &ActivationTask, now: Timestamp) -> String {
     }
 }
 
-async fn tasks(node: &NodeArgs, output: Output) -> Result<ExitCode> {
-    let answer = Client::new(node)?.get("/v1/tasks").await?;
+async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let answer = lists::read(&lists::TASKS, args.filter, args.limit, node).await?;
     if output.is_json() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let TaskList { tasks, counts } = answer.read()?;
+    let TaskList { tasks, counts, next_cursor, .. } = answer.read()?;
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
     let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
         let last_error = last_error(&task, now);
@@ -260,6 +263,7 @@ async fn tasks(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     if shown < all {
         out::line(format!("{} of {} tasks", out::count(shown), out::count(all)));
     }
+    lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,0 +1,154 @@
+//! Pages of long lists in SQL.
+
+use async_trait::async_trait;
+use throng_model::SyncRunId;
+use throng_sql::statement::{Statement, StatementBuilder};
+
+use super::{alerts, runs, tasks};
+use crate::backend::{Backend, SqlLedger, read_one};
+use crate::dialect::ROWS_PER_STATEMENT;
+use crate::{
+    Alert, AlertOrder, AlertState, ListLedger, ListPage, Result, RowKey, RunState, SyncRun, Task,
+    TaskState, WorkOrder,
+};
+
+/// The columns in which runs and tasks are searched.
+const WORK_NAMES: &[&str] = &["sync", "audience", "destination"];
+/// The columns in which alerts are searched.
+const ALERT_TEXTS: &[&str] = &["coalesce(a.cause, a.kind)", "a.subject", "a.message"];
+
+/// The column of an order; `None`: the id.
+fn work_column(order: WorkOrder) -> Option<&'static str> {
+    match order {
+        WorkOrder::Id => None,
+        WorkOrder::Sync => Some("sync"),
+        WorkOrder::Audience => Some("audience"),
+    }
+}
+
+/// The pattern of LIKE for texts that contain this one.
+fn contains(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// Completes a SELECT that ends with a condition: the search, the place where the page begins, the order and the
+/// limit. `column`: the one that the list is ordered by; `None`: the id.
+fn complete<O, S>(
+    mut select: StatementBuilder,
+    page: &ListPage<O, S>,
+    searched: &[&str],
+    column: Option<&str>,
+) -> Statement {
+    if let Some(search) = &page.search {
+        let pattern = contains(search);
+        for (number, text) in searched.iter().enumerate() {
+            let before = if number == 0 { " AND (lower(" } else { " OR lower(" };
+            // The database lowers both, so that both are lowered by the same rules.
+            select = select.push(before).push(text).push(") LIKE lower(").values(pattern.as_str());
+            select = select.push(") ESCAPE '!'");
+        }
+        select = select.push(")");
+    }
+    let (than, direction) = if page.descending { (" < ", " DESC") } else { (" > ", "") };
+    if let Some(place) = &page.after {
+        select = match (column, &place.key) {
+            (None, _) => select.push(" AND id").push(than).values(place.id),
+            (Some(column), RowKey::Number(key)) => {
+                // SQLite does not compare an indexed expression in a row value by its index, but alone.
+                let bound = if page.descending { " <= " } else { " >= " };
+                let select = select.push(" AND ").push(column).push(bound).values(*key);
+                let select = select.push(" AND (").push(column).push(", id)").push(than).push("(");
+                select.values((*key, place.id)).push(")")
+            }
+            (Some(column), RowKey::Text(key)) => {
+                let select = select.push(" AND (").push(column).push(", id)").push(than).push("(");
+                select.values((key.as_str(), place.id)).push(")")
+            }
+        };
+    }
+    select = select.push(" ORDER BY ");
+    if let Some(column) = column {
+        select = select.push(column).push(direction).push(", ");
+    }
+    select.push("id").push(direction).push(" LIMIT ").values(page.limit).build(false)
+}
+
+#[async_trait]
+impl<B: Backend> ListLedger for SqlLedger<B> {
+    async fn list_runs(&self, page: &ListPage<WorkOrder, RunState>) -> Result<Vec<SyncRun>> {
+        read_one!(self, "reading a page of the runs", |tx| {
+            let select = tx.build("SELECT ").push(runs::COLUMNS).push(" FROM sync_runs WHERE TRUE");
+            let select = match page.state {
+                Some(state) => select.push(" AND state = ").values(state),
+                None => select,
+            };
+            let statement = complete(select, page, WORK_NAMES, work_column(page.order));
+            let rows = tx.rows(statement).await?;
+            rows.iter().map(runs::run_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>> {
+        read_one!(self, "reading a page of the tasks", |tx| {
+            let select = tx.build("SELECT ").push(tasks::COLUMNS).push(" FROM tasks WHERE TRUE");
+            let select = match page.state {
+                Some(state) => select.push(" AND state = ").values(state),
+                None => select,
+            };
+            let statement = complete(select, page, WORK_NAMES, work_column(page.order));
+            let rows = tx.rows(statement).await?;
+            rows.iter().map(tasks::task_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn tasks_of_runs(&self, runs: &[SyncRunId]) -> Result<Vec<Task>> {
+        let runs = &runs[..runs.len().min(ROWS_PER_STATEMENT)];
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
+        read_one!(self, "reading the tasks of runs", |tx| {
+            let select = tx.build("SELECT ").push(tasks::COLUMNS);
+            let select = select.push(" FROM tasks WHERE run IN (").values(runs).push(")");
+            let rows = tx.rows(select.build(false)).await?;
+            rows.iter().map(tasks::task_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn list_alerts(&self, page: &ListPage<AlertOrder, AlertState>) -> Result<Vec<Alert>> {
+        read_one!(self, "reading a page of the alerts", |tx| {
+            let select =
+                tx.build("SELECT ").push(alerts::COLUMNS).push(" FROM alerts a WHERE TRUE");
+            let select = match page.state {
+                Some(AlertState::Open) => select.push(" AND a.resolved_at IS NULL"),
+                Some(AlertState::Resolved) => select.push(" AND a.resolved_at IS NOT NULL"),
+                None => select,
+            };
+            let column = match page.order {
+                AlertOrder::Id => None,
+                AlertOrder::LastAt => Some("coalesce(a.last_at, a.raised_at)"),
+            };
+            let rows = tx.rows(complete(select, page, ALERT_TEXTS, column)).await?;
+            rows.iter().map(alerts::alert_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contains;
+
+    #[test]
+    fn a_search_is_not_a_pattern() {
+        assert_eq!(contains("a_b"), "%a!_b%");
+        assert_eq!(contains("50%!"), "%50!%!!%");
+    }
+}

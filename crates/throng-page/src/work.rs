@@ -1,0 +1,309 @@
+//! The lists of all syncs, runs and tasks: searched, filtered, sorted, in pages.
+
+use askama::Template;
+use throng_api::{
+    ActivationRun, ActivationRunState, ActivationTask, ActivationTaskState, ListQuery, RUN_STATES,
+    RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES, TaskList,
+};
+use throng_model::Timestamp;
+
+use crate::Rendered;
+use crate::lists::Controls;
+use crate::show::{self, Action, count};
+use crate::syncs;
+
+#[derive(Template)]
+#[template(path = "work.html")]
+struct List {
+    /// The headline.
+    title: &'static str,
+    /// The id of the table.
+    id: &'static str,
+    controls: Controls,
+    columns: Vec<Column>,
+    rows: Vec<Row>,
+}
+
+impl List {
+    fn menu_path(&self) -> &'static str {
+        "/activation"
+    }
+}
+
+struct Column {
+    name: &'static str,
+    /// The field to sort by; empty if the list cannot be sorted by it.
+    sort: &'static str,
+    is_number: bool,
+}
+
+struct Row {
+    cells: Vec<Cell>,
+    /// What a person can do with the object.
+    action: Option<Action>,
+}
+
+#[derive(Default)]
+struct Cell {
+    text: String,
+    /// The page of the object; empty if there is none.
+    link: String,
+    /// The color class of a state; `None` if the text is not a state.
+    tone: Option<&'static str>,
+    /// A second line.
+    note: String,
+    is_number: bool,
+}
+
+fn plain(text: impl ToString) -> Cell {
+    Cell { text: text.to_string(), ..Cell::default() }
+}
+
+fn number(text: String) -> Cell {
+    Cell { text, is_number: true, ..Cell::default() }
+}
+
+fn linked(text: impl ToString, link: String) -> Cell {
+    Cell { text: text.to_string(), link, ..Cell::default() }
+}
+
+fn state((text, tone): (&'static str, &'static str), note: Option<String>) -> Cell {
+    let note = note.unwrap_or_default();
+    Cell { text: text.to_owned(), tone: Some(tone), note, ..Cell::default() }
+}
+
+/// The columns; a name that begins with `#` is one of numbers.
+fn columns(all: &[(&'static str, &'static str)]) -> Vec<Column> {
+    let column = |&(name, sort): &(&'static str, &'static str)| Column {
+        name: name.trim_start_matches('#'),
+        sort,
+        is_number: name.starts_with('#'),
+    };
+    all.iter().map(column).collect()
+}
+
+/// The page of the syncs.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn syncs(list: SyncList, query: ListQuery, now: Timestamp) -> Rendered {
+    let row = |sync: &SyncSummary| {
+        let shown = syncs::row(sync, now);
+        let paused = if sync.paused_at.is_some() { ("paused", "warn") } else { ("active", "good") };
+        Row {
+            cells: vec![
+                linked(&shown.name, format!("/activation/syncs/{}", shown.name)),
+                plain(shown.audience),
+                plain(shown.destination),
+                state(paused, None),
+                number(shown.delivered),
+                Cell { text: shown.size, note: shown.read_at, ..Cell::default() },
+                plain(shown.due),
+            ],
+            action: None,
+        }
+    };
+    let path = "/activation/syncs";
+    let page = List {
+        title: "Syncs",
+        id: "syncs",
+        columns: columns(&[
+            ("Sync", "name"),
+            ("Audience", "audience"),
+            ("Destination", "destination"),
+            ("State", ""),
+            ("#Delivered", "delivered_users"),
+            ("On the platform", ""),
+            ("Removals due", ""),
+        ]),
+        rows: list.syncs.iter().map(row).collect(),
+        controls: Controls::new(path, query, SYNC_STATES, list.next_cursor, list.previous_cursor),
+    };
+    page.render()
+}
+
+/// The page of the runs. `tasks`: those of the runs.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Rendered {
+    let row = |run: &ActivationRun| {
+        let task = tasks.iter().find(|task| task.run == run.id);
+        let link = task.map_or_else(String::new, |task| format!("/activation/tasks/{}", task.id));
+        let sum = |reasons: &std::collections::BTreeMap<String, u64>| reasons.values().sum::<u64>();
+        Row {
+            cells: vec![
+                linked(run.id, link),
+                plain(&run.sync),
+                plain(format!("{} v{}", run.audience, run.to_version)),
+                plain(&run.destination),
+                state(show::run(run.state), run.reason.clone()),
+                number(count(run.read)),
+                number(count(run.sent)),
+                number(count(sum(&run.skipped))),
+                number(count(sum(&run.rejected))),
+                number(count(run.pending)),
+                plain(show::when(run.created_at)),
+            ],
+            action: approve(run),
+        }
+    };
+    let path = "/activation/runs";
+    let page = List {
+        title: "Sync runs",
+        id: "runs",
+        columns: columns(&[
+            ("Run", "id"),
+            ("Sync", "sync"),
+            ("Audience", "audience"),
+            ("Destination", ""),
+            ("State", ""),
+            ("#Read", ""),
+            ("#Sent", ""),
+            ("#Skipped", ""),
+            ("#Rejected", ""),
+            ("#Pending", ""),
+            ("Planned at", ""),
+        ]),
+        rows: list.runs.iter().map(row).collect(),
+        controls: Controls::new(path, query, RUN_STATES, list.next_cursor, list.previous_cursor),
+    };
+    page.render()
+}
+
+/// The page of the tasks.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn tasks(list: TaskList, query: ListQuery, now: Timestamp) -> Rendered {
+    let row = |task: &ActivationTask| {
+        let waits = task.state == ActivationTaskState::Queued && task.last_error.is_some();
+        let note = waits.then(|| show::next_retry(task.not_before, now));
+        Row {
+            cells: vec![
+                linked(task.id, format!("/activation/tasks/{}", task.id)),
+                plain(&task.sync),
+                plain(&task.audience),
+                plain(&task.destination),
+                state(show::task(task.state), note),
+                number(format!("{} of {}", task.batches_done, task.batches)),
+                number(task.failures.to_string()),
+                plain(task.last_error.clone().unwrap_or_default()),
+            ],
+            action: requeue(task),
+        }
+    };
+    let path = "/activation/tasks";
+    let page = List {
+        title: "Tasks",
+        id: "tasks",
+        columns: columns(&[
+            ("Task", "id"),
+            ("Sync", "sync"),
+            ("Audience", "audience"),
+            ("Destination", ""),
+            ("State", ""),
+            ("#Batches done", ""),
+            ("#Failures", ""),
+            ("Last error", ""),
+        ]),
+        rows: list.tasks.iter().map(|of| row(&of.task)).collect(),
+        controls: Controls::new(path, query, TASK_STATES, list.next_cursor, list.previous_cursor),
+    };
+    page.render()
+}
+
+/// Approves a held run.
+pub(crate) fn approve(run: &ActivationRun) -> Option<Action> {
+    (run.state == ActivationRunState::Held).then(|| Action {
+        label: "Approve",
+        post: format!("/v1/runs/{}/approve", run.id),
+        body: "{}".to_owned(),
+        confirm: format!(
+            "Approve run {} of {}? It adds {} users to {} and removes {}.",
+            run.id,
+            run.sync,
+            count(run.adds),
+            run.destination,
+            count(run.removes)
+        ),
+    })
+}
+
+/// Queues a failed task again.
+pub(crate) fn requeue(task: &ActivationTask) -> Option<Action> {
+    (task.state == ActivationTaskState::Failed).then(|| Action {
+        label: "Queue again",
+        post: format!("/v1/tasks/{}/requeue", task.id),
+        body: "{}".to_owned(),
+        confirm: format!(
+            "Queue task {} of {} again? {} of its {} batches are left to send, and the backoff of \
+             {} ends.",
+            task.id,
+            task.sync,
+            task.batches.saturating_sub(task.batches_done),
+            task.batches,
+            task.destination
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_api::{ActivationTaskProgress, ListQuery};
+    use throng_model::{SyncRunId, TaskId};
+
+    use super::*;
+
+    fn task(id: i64, state: ActivationTaskState) -> ActivationTaskProgress {
+        let task = ActivationTask {
+            id: TaskId(id),
+            run: SyncRunId(id),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            state,
+            priority: 0,
+            failures: 3,
+            not_before: Timestamp(0),
+            holder: None,
+            lease_until: None,
+            batches: 4,
+            batches_done: 1,
+            last_error: Some("<b>".to_owned()),
+            created_at: Timestamp(0),
+            finished_at: None,
+        };
+        ActivationTaskProgress { task, progress: 0.25, eta_seconds: None }
+    }
+
+    #[test]
+    fn a_list_of_tasks_has_links_and_confirmations_with_numbers() {
+        let list = TaskList {
+            tasks: vec![task(7, ActivationTaskState::Failed), task(8, ActivationTaskState::Done)],
+            counts: Vec::new(),
+            next_cursor: Some("0b".to_owned()),
+            previous_cursor: None,
+        };
+        let search = Some("\"x".to_owned());
+        let query = ListQuery { search, ..ListQuery::default() };
+        let html = tasks(list, query, Timestamp(0)).unwrap();
+        assert!(html.contains("href=\"/activation/tasks/7\""), "{html}");
+        assert!(html.contains("search=%22x") && html.contains("cursor=0b"), "{html}");
+        assert!(html.contains("id=\"next\"") && !html.contains("id=\"previous\""), "{html}");
+        assert_eq!(html.matches("data-post=\"/v1/tasks/7/requeue\"").count(), 1, "{html}");
+        assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
+        assert!(html.contains("3 of its 4 batches are left to send"), "{html}");
+        assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
+    }
+
+    #[test]
+    fn an_empty_list_says_why() {
+        let list = || RunList { runs: Vec::new(), next_cursor: None, previous_cursor: None };
+        let html = runs(list(), &[], ListQuery::default()).unwrap();
+        assert!(html.contains("The list is empty."), "{html}");
+        let query = ListQuery { state: Some("held".to_owned()), ..ListQuery::default() };
+        let html = runs(list(), &[], query).unwrap();
+        assert!(html.contains("Nothing matches.") && html.contains("selected"), "{html}");
+    }
+}

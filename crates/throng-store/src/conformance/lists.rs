@@ -1,0 +1,191 @@
+//! Pages of long lists.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::{
+    AlertKind, AlertOrder, AlertState, Hold, HoldCause, ListPage, NewAlert, RowKey, RowPlace,
+    RunState, SyncRun, TaskState, WorkOrder,
+};
+
+/// Rows that are inserted while a list is read.
+const INSERTED: u64 = 10;
+
+/// The next pseudo-random number, below `limit`.
+fn random(state: &Cell<u64>, limit: u64) -> u64 {
+    state.set(state.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    (state.get() >> 33) % limit
+}
+
+fn page<O, S>(order: O, descending: bool, limit: u32, after: Option<RowPlace>) -> ListPage<O, S> {
+    ListPage { search: None, state: None, order, descending, after, limit }
+}
+
+/// Reads a list page by page and inserts a row after each page. The rows that existed before come once, in order,
+/// and so do the inserted ones that come at all.
+async fn check_pages(
+    what: &str,
+    mut before: Vec<RowPlace>,
+    descending: bool,
+    read: impl AsyncFn(Option<RowPlace>) -> Vec<RowPlace>,
+    insert: impl AsyncFn(),
+) {
+    let sort = |rows: &mut Vec<RowPlace>| {
+        rows.sort();
+        if descending {
+            rows.reverse();
+        }
+    };
+    sort(&mut before);
+    let (mut seen, mut after, mut inserted) = (Vec::new(), None, 0);
+    loop {
+        let rows = read(after.clone()).await;
+        let Some(last) = rows.last() else { break };
+        after = Some(last.clone());
+        seen.extend(rows);
+        if inserted < INSERTED {
+            insert().await;
+            inserted += 1;
+        }
+    }
+    let mut sorted = seen.clone();
+    sort(&mut sorted);
+    sorted.dedup();
+    assert_eq!(seen, sorted, "{what}");
+    seen.retain(|row| before.contains(row));
+    assert_eq!(seen, before, "{what}");
+}
+
+/// Plans a run of a new sync. Many have the same audience.
+async fn plan(ledger: &dyn Ledger, names: &Cell<u64>, number: &Cell<u64>) {
+    number.set(number.get() + 1);
+    let mut run = new_run(&format!("s{:03}n{}", random(names, 1_000), number.get()), 1, &[1]);
+    run.audience = audience(&format!("a{}", random(names, 4)));
+    ledger.plan_run(&run, at(number.get())).await.unwrap().expect("its sync is new");
+}
+
+fn place(order: WorkOrder, id: i64, sync: &SyncName, audience: &AudienceName) -> RowPlace {
+    let key = match order {
+        WorkOrder::Id => RowKey::Number(id),
+        WorkOrder::Sync => RowKey::Text(sync.to_string()),
+        WorkOrder::Audience => RowKey::Text(audience.to_string()),
+    };
+    RowPlace { key, id }
+}
+
+fn run_place(order: WorkOrder, run: &SyncRun) -> RowPlace {
+    place(order, run.id.0, &run.sync, &run.audience)
+}
+
+fn task_place(order: WorkOrder, task: &Task) -> RowPlace {
+    place(order, task.id.0, &task.sync, &task.audience)
+}
+
+pub(super) async fn pages_of_runs_and_tasks_are_the_sorted_list_despite_inserts(
+    ledger: &dyn Ledger,
+) {
+    let (names, number) = (Cell::new(7), Cell::new(0));
+    for _ in 0..40 {
+        plan(ledger, &names, &number).await;
+    }
+    let insert = async || plan(ledger, &names, &number).await;
+    for order in [WorkOrder::Id, WorkOrder::Sync, WorkOrder::Audience] {
+        for descending in [false, true] {
+            let limit = 1 + u32::try_from(random(&names, 12)).unwrap();
+            let what = format!("{order:?}, descending: {descending}, {limit} rows a page");
+            let all = ledger.runs(None, 10_000).await.unwrap();
+            let before = all.iter().map(|run| run_place(order, run)).collect();
+            let read = async |after: Option<RowPlace>| {
+                let runs = ledger.list_runs(&page(order, descending, limit, after)).await.unwrap();
+                assert!(runs.len() <= limit as usize);
+                runs.iter().map(|run| run_place(order, run)).collect::<Vec<_>>()
+            };
+            check_pages(&what, before, descending, read, &insert).await;
+
+            let all = ledger.tasks(10_000).await.unwrap();
+            let before = all.iter().map(|task| task_place(order, task)).collect();
+            let read = async |after: Option<RowPlace>| {
+                let page = page(order, descending, limit, after);
+                let tasks = ledger.list_tasks(&page).await.unwrap();
+                tasks.iter().map(|task| task_place(order, task)).collect::<Vec<_>>()
+            };
+            check_pages(&what, before, descending, read, &insert).await;
+        }
+    }
+}
+
+pub(super) async fn pages_of_alerts_are_the_sorted_list_despite_inserts(ledger: &dyn Ledger) {
+    let (times, number) = (Cell::new(3), Cell::new(0));
+    let insert = async || {
+        number.set(number.get() + 1);
+        let subject = format!("a{}", number.get());
+        let kind = AlertKind::ALL[number.get() as usize % AlertKind::ALL.len()];
+        let alert = NewAlert { kind, subject, message: "m".to_owned() };
+        ledger.raise_alert(&alert, at(random(&times, 9))).await.unwrap();
+    };
+    for _ in 0..30 {
+        insert().await;
+    }
+    for order in [AlertOrder::Id, AlertOrder::LastAt] {
+        for descending in [false, true] {
+            let place = |alert: &crate::Alert| {
+                let key = match order {
+                    AlertOrder::Id => alert.id,
+                    AlertOrder::LastAt => alert.last_at.0,
+                };
+                RowPlace { key: RowKey::Number(key), id: alert.id }
+            };
+            let all = ledger.alerts(10_000).await.unwrap();
+            let before = all.iter().map(&place).collect();
+            let read = async |after: Option<RowPlace>| {
+                let alerts = ledger.list_alerts(&page(order, descending, 7, after)).await.unwrap();
+                alerts.iter().map(&place).collect::<Vec<_>>()
+            };
+            let what = format!("{order:?}, descending: {descending}");
+            check_pages(&what, before, descending, read, &insert).await;
+        }
+    }
+}
+
+pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) {
+    let mut held = new_run("on_hold", 1, &[1]);
+    held.held = Some(Hold::new(HoldCause::Guard, "guard"));
+    let held = ledger.plan_run(&held, at(0)).await.unwrap().unwrap();
+    let other = ledger.plan_run(&new_run("other", 1, &[1]), at(0)).await.unwrap().unwrap();
+    let all = || page::<_, RunState>(WorkOrder::Id, false, 9, None);
+    let runs = async |search: Option<&str>, state| {
+        let page = ListPage { search: search.map(str::to_owned), state, ..all() };
+        let runs = ledger.list_runs(&page).await.unwrap();
+        runs.iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(None, None).await, [held, other]);
+    assert_eq!(runs(None, Some(RunState::Held)).await, [held]);
+    assert_eq!(runs(Some("OTH"), None).await, [other], "in upper or lower case");
+    assert_eq!(runs(Some("n_h"), None).await, [held], "an underscore matches itself");
+    assert_eq!(runs(Some("o_h"), None).await, [], "an underscore matches only itself");
+    assert_eq!(runs(Some("%"), None).await, []);
+    assert_eq!(runs(Some("buyers"), None).await, [held, other], "the audience");
+    assert_eq!(runs(Some("shop"), Some(RunState::Active)).await, [other], "the destination");
+
+    let queued = ListPage { state: Some(TaskState::Queued), ..page(WorkOrder::Id, false, 9, None) };
+    let tasks = ledger.list_tasks(&queued).await.unwrap();
+    assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [other]);
+    assert_eq!(ledger.tasks_of_runs(&[other]).await.unwrap(), tasks);
+    assert_eq!(ledger.tasks_of_runs(&[]).await.unwrap(), []);
+
+    for (kind, subject) in [(AlertKind::DiskFull, "node"), (AlertKind::RunHeld, "ads")] {
+        let (subject, message) = (subject.to_owned(), "50% full".to_owned());
+        ledger.raise_alert(&NewAlert { kind, subject, message }, at(1)).await.unwrap();
+    }
+    ledger.resolve_alert(AlertKind::RunHeld, "ads", at(2)).await.unwrap();
+    let alerts = async |search: Option<&str>, state| {
+        let page = page(AlertOrder::Id, false, 9, None);
+        let page = ListPage { search: search.map(str::to_owned), state, ..page };
+        let alerts = ledger.list_alerts(&page).await.unwrap();
+        alerts.into_iter().map(|alert| alert.subject).collect::<Vec<_>>()
+    };
+    assert_eq!(alerts(None, Some(AlertState::Open)).await, ["node"]);
+    assert_eq!(alerts(None, Some(AlertState::Resolved)).await, ["ads"]);
+    assert_eq!(alerts(Some("disk_full"), None).await, ["node"]);
+    assert_eq!(alerts(Some("50%"), None).await, ["node", "ads"]);
+}

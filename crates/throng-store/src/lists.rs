@@ -1,0 +1,87 @@
+//! Pages of long lists: which rows, in which order, and the row after which a page begins.
+
+use async_trait::async_trait;
+use throng_model::SyncRunId;
+
+use crate::{Alert, Result, RunState, SyncRun, Task, TaskState};
+
+/// The order of runs and of tasks. Rows with the same value are in the order of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkOrder {
+    /// By id: the order in which they were planned.
+    Id,
+    /// By the name of the sync.
+    Sync,
+    /// By the name of the audience.
+    Audience,
+}
+
+/// The order of alerts. Rows with the same value are in the order of their ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertOrder {
+    /// By id: the order in which they were raised for the first time.
+    Id,
+    /// By the time at which they were raised last.
+    LastAt,
+}
+
+/// Whether an alert is resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlertState {
+    /// Not resolved.
+    Open,
+    /// Resolved.
+    Resolved,
+}
+
+/// A row's value of the column that a list is ordered by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// An id or a time.
+    Number(i64),
+    /// A name.
+    Text(String),
+}
+
+/// The place of a row in a list. The row does not need to exist.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowPlace {
+    /// Its value of the column that the list is ordered by; not used in the order of ids.
+    pub key: RowKey,
+    /// Its id.
+    pub id: i64,
+}
+
+/// A page of a list. Because a page begins after a row, and not after a number of rows, rows that are
+/// inserted meanwhile neither repeat a row on the next page nor hide one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPage<O, S> {
+    /// Only rows whose names contain this text, in upper or lower case.
+    pub search: Option<String>,
+    /// Only rows in this state.
+    pub state: Option<S>,
+    /// The order.
+    pub order: O,
+    /// Whether the order is reversed.
+    pub descending: bool,
+    /// The row after which the page begins, in this order; `None`: it begins with the first row.
+    pub after: Option<RowPlace>,
+    /// The maximum number of rows.
+    pub limit: u32,
+}
+
+/// Lists of which there may be many thousand rows.
+#[async_trait]
+pub trait ListLedger: Send + Sync {
+    /// A page of the runs. The search is in the names of sync, audience and destination.
+    async fn list_runs(&self, page: &ListPage<WorkOrder, RunState>) -> Result<Vec<SyncRun>>;
+
+    /// A page of the tasks. The search is in the names of sync, audience and destination.
+    async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>>;
+
+    /// The tasks of these runs, at most 1,000, in any order.
+    async fn tasks_of_runs(&self, runs: &[SyncRunId]) -> Result<Vec<Task>>;
+
+    /// A page of the alerts. The search is in kind, subject and message.
+    async fn list_alerts(&self, page: &ListPage<AlertOrder, AlertState>) -> Result<Vec<Alert>>;
+}

@@ -1,0 +1,41 @@
+//! Options of commands that list objects.
+
+use clap::Args;
+
+/// Which rows of a list, and in which order.
+#[derive(Debug, Args)]
+pub(crate) struct FilterArgs {
+    /// Only rows that contain this text in their names (alerts: kind, subject or message)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+    /// Only rows in this state; an unknown one prints the known ones
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Sort by this field, with `-` in front in descending order; an unknown one prints the known ones
+    #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+    /// Continue from another page: the cursor that was printed after it
+    #[arg(long)]
+    pub(crate) cursor: Option<String>,
+    /// List the rows of all pages
+    #[arg(long, conflicts_with_all = ["limit", "cursor"])]
+    pub(crate) all: bool,
+}
+
+impl FilterArgs {
+    /// Whether any of the options is set.
+    pub(crate) fn is_set(&self) -> bool {
+        let texts = [&self.search, &self.state, &self.sort, &self.cursor];
+        self.all || texts.into_iter().any(Option::is_some)
+    }
+}
+
+/// Which rows of a list, and how many.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// The largest number of rows
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: Option<u32>,
+}
