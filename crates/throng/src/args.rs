@@ -1,5 +1,6 @@
 //! The command line.
 
+mod budget;
 mod duration;
 mod gate;
 mod ingest;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
+pub(crate) use budget::{BudgetArgs, BudgetCommand, ReportArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ingest::IngestArgs;
 pub(crate) use sim::{BigquerySimArgs, SimCommand};
@@ -149,13 +151,8 @@ pub(crate) enum Command {
     /// Alerts: list them and their deliveries, test the receivers
     #[command(subcommand)]
     Alerts(AlertsCommand),
-    /// Budgets of the ad groups
-    Budget {
-        /// One ad group; all if left out
-        ad_group: Option<String>,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    /// Budgets of the ad groups, and the report of the last days
+    Budget(BudgetArgs),
     /// Which of these ad groups may be shown to this user now?
     Decide {
         /// The user's key

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-events",
         "throng-store",
         "throng-api",
+        "throng-report",
         "throng-http",
     ],
     &[

@@ -1,8 +1,9 @@
 //! Budgets: all ad groups, and one of them.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use throng_api::BudgetReportQuery;
 use throng_operations::members::members;
-use throng_operations::{history, mapping::budgets as mapping};
+use throng_operations::{budget_report, history, mapping::budgets as mapping};
 use throng_page::budgets::AdGroupView;
 use throng_store::SubjectKind;
 
@@ -15,6 +16,20 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let states: Vec<_> = ctx.budgets.states().iter().map(mapping::state).collect();
     let (_, gates) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
     html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
+}
+
+pub(super) async fn report(
+    State(ctx): Context,
+    Query(mut query): Query<BudgetReportQuery>,
+) -> Page {
+    // Fields of the form that are left empty.
+    for field in [&mut query.from, &mut query.to, &mut query.advertiser] {
+        _ = field.take_if(|text| text.is_empty());
+    }
+    let spec = ctx.spec.load_full();
+    let report = budget_report::report(&*ctx.ledger, &spec, ctx.clock.now(), &query).await;
+    let report = report.map_err(|error| PageError::Failed(error.into()))?;
+    html(throng_page::budget_report::page(&report, query.advertiser.as_deref()))
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
