@@ -196,7 +196,7 @@ pub(crate) struct AdGroup {
     /// `Learned::stored`.
     #[prost(sint64, repeated, tag = "21")]
     pub(crate) learned: Vec<i64>,
-    /// Sums of intervals that are no longer kept, with the numbers of their budget days. Earlier versions of this
+    /// Sums of intervals that were dropped, with the numbers of their budget days. Earlier versions of this
     /// format do not have them, and ignore them.
     #[prost(message, repeated, tag = "22")]
     pub(crate) predicted_days: Vec<Interval>,

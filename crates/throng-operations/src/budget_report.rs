@@ -11,7 +11,7 @@ use throng_store::{Ledger, LedgerError};
 /// The most rows of one report.
 const MAX_ROWS: u32 = 100_000;
 
-/// Why there is no report.
+/// Why a report is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BudgetReportError {
     /// The query is wrong.

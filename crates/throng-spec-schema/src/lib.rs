@@ -1,6 +1,7 @@
 //! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
+mod alerts;
 mod destination;
 mod source;
 mod store;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use throng_schema::RawSchema;
 
+pub use alerts::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
@@ -465,42 +467,6 @@ pub struct RawConnections {
     pub per_address: Option<u32>,
 }
 
-/// A receiver of alerts.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawAlertReceiver {
-    /// A server that accepts signed HTTP POST requests.
-    pub webhook: RawWebhook,
-}
-
-/// A server that alerts are sent to.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawWebhook {
-    /// `https://…`, or `http://…` on this machine.
-    pub url: String,
-    /// `env:NAME` or `file:PATH` of the secret that requests are signed with.
-    #[schemars(regex(pattern = "^(env|file):"))]
-    pub secret: String,
-    /// Its name in the ledger, in metrics and in messages (the host of the URL).
-    pub name: Option<String>,
-    /// The lowest severity of alerts that it receives (warning).
-    pub min_severity: Option<RawAlertSeverity>,
-    /// How long an event that it does not accept is retried, in hours (24).
-    #[schemars(range(min = 1, max = 168))]
-    pub retry_hours: Option<u32>,
-}
-
-/// The severity of an alert.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RawAlertSeverity {
-    /// Something waits for a person's decision.
-    Warning,
-    /// Something does not work.
-    Critical,
-}
-
 /// How the process runs.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -591,6 +557,8 @@ pub struct RawNode {
     /// Receivers of alerts (none).
     #[schemars(length(max = 20))]
     pub alerts: Option<Vec<RawAlertReceiver>>,
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 % (false).
+    pub budget_alerts: Option<bool>,
 }
 
 /// The JSON schema of a spec file, for editors. It says what fields there are; `throng_spec::load`

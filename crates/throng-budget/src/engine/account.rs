@@ -201,7 +201,7 @@ pub(super) struct Account {
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
-    /// The sums of intervals that are no longer kept, by the day on which they began.
+    /// The sums of intervals that were dropped, by the day on which they began.
     pub(super) predicted_days: BTreeMap<BudgetDay, (i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
     pub(super) learned: Learned,

@@ -128,7 +128,7 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
     assert_eq!(between(0, 99, 99).await, all);
     assert_eq!(between(10, 11, 99).await, all[..3]);
     assert_eq!(between(10, 11, 2).await, all[..2]);
-    assert_eq!(between(13, 99, 99).await, []);
+    assert!(between(13, 99, 99).await.is_empty());
     // A row without a prediction, as a process of an earlier version writes it, keeps the stored one.
     ledger.put_budget_days(&[row("a", 11, 6, None)]).await.unwrap();
     assert_eq!(between(11, 11, 9).await, [row("a", 11, 6, Some((7, 5)))]);
