@@ -82,7 +82,8 @@ impl Budgets {
                 let spent = spent.into_iter().filter(|(day, _)| *day != today);
                 let mut of_earlier: Vec<BudgetDayRow> =
                     spent.map(|(day, actual)| row(day, actual)).collect();
-                // Days with insertions and without spend.
+                // Of an ad group that has never spent anything. Otherwise `spent` has every day that has a
+                // prediction.
                 of_earlier.extend(of_days.into_iter().map(|(day, prediction)| BudgetDayRow {
                     ad_group: state.name.clone(),
                     day,

@@ -506,7 +506,7 @@ impl Account {
         }
     }
 
-    /// What was predicted and earned by the day of the insertions, oldest first. Intervals whose outcomes are not
+    /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals whose outcomes are not
     /// due yet are left out: their insertions would look as if they earned less than predicted.
     pub(super) fn predictions(&self, now: Timestamp) -> Vec<DayPrediction> {
         let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
@@ -528,7 +528,11 @@ impl Account {
             known = Some(day);
             add_sums(days.entry(day.0).or_default(), *sums);
         }
-        let days = days.into_iter().map(|(day, (predicted, earned))| DayPrediction {
+        // The days of which `days` has the spend: of others it is not known here.
+        let (today, ..) = self.day_at(now);
+        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
+        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
+        let days = days.map(|(day, (predicted, earned))| DayPrediction {
             day,
             predicted: Micros(predicted),
             earned: Micros(earned),

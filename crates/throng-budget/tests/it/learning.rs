@@ -206,4 +206,6 @@ fn predictions_are_summed_by_the_day_of_the_insertions() {
     let (restored, _) =
         Engine::restore(&bytes, 3, 2, 1, vec![fixed], end, &files).expect("restored");
     assert_eq!(restored.predictions(end), [(name, expected)]);
+    // Nothing is reported of days whose spend is not reported either.
+    assert!(restored.predictions(end.plus(Duration::from_secs(12 * 86_400))).is_empty());
 }
