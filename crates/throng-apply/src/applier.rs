@@ -10,6 +10,7 @@ use throng_lake::{Lake, WorkerCommand};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
 use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKind};
+use throng_templates::{Queries, has_templates};
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
@@ -67,6 +68,8 @@ pub struct CheckedSpec {
     pub spec: Spec,
     /// SQL over its sources.
     pub lake: Arc<Lake>,
+    /// What happens to objects of templates whose rows are gone.
+    warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for CheckedSpec {
@@ -175,7 +178,8 @@ impl SpecApplier {
         Ok(self.ledger.record_history(&removal_entries(applied, actor, now)).await?)
     }
 
-    /// Checks the files of a spec, also against the limits of this node. Its SQL is not checked.
+    /// Checks the files of a spec, also against the limits of this node, and expands its templates. Its other
+    /// SQL is not checked.
     ///
     /// # Errors
     /// [`Refusal::Problems`], or [`Refusal::Failed`] if the check itself failed.
@@ -201,7 +205,14 @@ impl SpecApplier {
             true => self.lake.load_full(),
             false => Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?),
         };
-        Ok(CheckedSpec { spec, lake })
+        let before = match has_templates(&spec) {
+            true => stored::read_usable_spec(&*self.ledger).await?.map(|(before, _)| before),
+            false => None,
+        };
+        let expanded = throng_templates::expand(&lake, spec, before.as_ref(), Queries::All)
+            .await
+            .map_err(Refusal::of_expansion)?;
+        Ok(CheckedSpec { spec: expanded.spec, lake, warnings: expanded.warnings })
     }
 
     /// Compares a checked spec with the applied one. Changes nothing.
@@ -209,7 +220,8 @@ impl SpecApplier {
     /// # Errors
     /// [`ApplyError`].
     pub async fn plan(&self, checked: CheckedSpec) -> Result<Planned, ApplyError> {
-        let (plan, version) = stored::plan(&*self.ledger, &checked.spec).await?;
+        let (mut plan, version) = stored::plan(&*self.ledger, &checked.spec).await?;
+        plan.warnings.extend(checked.warnings.iter().cloned());
         Ok(Planned { checked, version, plan })
     }
 
@@ -247,7 +259,10 @@ impl SpecApplier {
         base: Option<u64>,
         actor: &str,
     ) -> Result<(u64, Plan), Refusal> {
-        let CheckedSpec { spec, lake } = planned.checked;
+        let CheckedSpec { spec, lake, warnings } = planned.checked;
+        // The objects of rows that are gone come from the version that was planned over: over a newer one, those
+        // that it has in addition would be lost.
+        let base = base.or_else(|| has_templates(&spec).then_some(planned.version));
         let _lock = self.running.lock().await;
         // What was acknowledged is applied under the spec of that time.
         self.budgets.catch_up().await;
@@ -286,7 +301,9 @@ impl SpecApplier {
                 "failed to record a newly applied spec in the history"
             );
         }
-        Ok((version, applied.plan))
+        let mut plan = applied.plan;
+        plan.warnings.extend(warnings);
+        Ok((version, plan))
     }
 
     /// Switches to the spec that another node applied. The node settings of this process do not

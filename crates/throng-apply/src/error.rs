@@ -6,6 +6,7 @@ use throng_lake::LakeError;
 use throng_model::Retry;
 use throng_spec::Problem;
 use throng_store::LedgerError;
+use throng_templates::ExpandError;
 
 /// Why the node could not apply, store or load a spec that may be right.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +46,17 @@ pub enum ApplyError {
         /// Its version.
         found: u64,
     },
+    /// The templates of the spec with which the process was started cannot be expanded.
+    #[error("the templates of the spec cannot be expanded:\n{}", shown(.0))]
+    Templates(Vec<Problem>),
     /// The spec cannot be written as JSON.
     #[error("cannot write the spec as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+/// The problems, one below the other.
+fn shown(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl ApplyError {
@@ -80,6 +89,16 @@ pub enum Refusal {
     },
     /// The node failed; the spec may be right.
     Failed(ApplyError),
+}
+
+impl Refusal {
+    /// A spec whose templates cannot be expanded.
+    pub(crate) fn of_expansion(error: ExpandError) -> Self {
+        match error {
+            ExpandError::Problems(problems) => Self::Problems(problems),
+            ExpandError::Worker(error) => Self::Failed(error.into()),
+        }
+    }
 }
 
 impl<E: Into<ApplyError>> From<E> for Refusal {

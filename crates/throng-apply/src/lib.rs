@@ -12,6 +12,7 @@ mod gate;
 mod lake;
 mod running;
 mod stored;
+mod templates;
 
 pub use applier::{CheckedSpec, Planned, SpecApplier, SpecObserver};
 pub use error::{ApplyError, Refusal};
@@ -19,3 +20,4 @@ pub use gate::{GateSink, open_gate};
 pub use lake::open_lake;
 pub use running::RunningSpec;
 pub use stored::{LoadedSpec, WrittenSpec, load_applied, load_previous, store};
+pub use templates::expand_at_start;

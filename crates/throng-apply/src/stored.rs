@@ -49,7 +49,9 @@ async fn read_applied_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, A
 
 /// Reads the applied spec and its version before another one replaces it. A spec that cannot be
 /// used counts as none, so that a new one can always be applied; everything in it is new then.
-async fn read_usable_spec(ledger: &dyn Ledger) -> Result<Option<(Spec, u64)>, ApplyError> {
+pub(crate) async fn read_usable_spec(
+    ledger: &dyn Ledger,
+) -> Result<Option<(Spec, u64)>, ApplyError> {
     let Some(applied) = ledger.applied_spec().await? else { return Ok(None) };
     Ok(parse_usable(applied.spec)?.map(|spec| (spec, applied.version)))
 }

@@ -24,11 +24,10 @@ mod node;
 mod options;
 mod plain_words;
 mod schema;
+mod state;
 mod text;
 
-pub use batches::{
-    BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files,
-};
+pub use batches::{BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files};
 pub use discover::{DataFile, FileStamp, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;
@@ -40,4 +39,5 @@ pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};
+pub use state::{Fingerprint, first_incomplete};
 pub use text::{TextReader, open};

@@ -1,11 +1,11 @@
-//! Sums against thresholds: exact for integers and decimals, compensated for floating point.
+//! Numbers of models and of columns, for sums against thresholds.
 
 use datafusion::arrow::array::{ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
-use serde::{Deserialize, Serialize};
+use throng_query::sum::SumRange;
 
 use crate::LakeError;
 
@@ -18,106 +18,35 @@ pub(crate) enum NumberKind {
     Real,
 }
 
-/// The sums of members: a range that includes both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SumRange {
-    /// Of integers, or of decimals as integers in units of their last digit.
-    Whole {
-        /// The least.
-        min: i64,
-        /// The most.
-        max: i64,
-    },
-    /// Of floating-point numbers: their bits, because JSON has no infinity and no NaN.
-    Real {
-        /// The least.
-        min: u64,
-        /// The most.
-        max: u64,
-    },
-}
-
-impl SumRange {
-    /// Whether the sum of the values is in the range; there must be at least one. Integers are
-    /// added exactly. Floating-point numbers are added with Neumaier's compensation, so that the
-    /// order of the rows hardly matters.
-    pub fn allows(self, values: impl Iterator<Item = u64>) -> bool {
-        match self {
-            Self::Whole { min, max } => {
-                let sum: i128 = values.map(|value| i128::from(value as i64)).sum();
-                (i128::from(min)..=i128::from(max)).contains(&sum)
-            }
-            Self::Real { min, max } => {
-                let sum = compensated(values.map(f64::from_bits));
-                // The order of the query engine: NaN is greater than everything.
-                sum.total_cmp(&f64::from_bits(min)).is_ge()
-                    && sum.total_cmp(&f64::from_bits(max)).is_le()
-            }
+/// `sum op amount`.
+pub(crate) fn sum_range(kind: NumberKind, op: Operator, amount: Amount) -> Option<SumRange> {
+    match kind {
+        NumberKind::Whole { scale } => {
+            let (below, exact) = amount.scaled(scale)?;
+            let above = if exact { below } else { below.checked_add(1)? };
+            let (min, max) = match op {
+                Operator::GtEq => (above, i64::MAX),
+                Operator::Gt => (below.checked_add(1)?, i64::MAX),
+                Operator::LtEq => (i64::MIN, below),
+                Operator::Lt => (i64::MIN, above.checked_sub(1)?),
+                Operator::Eq if exact => (below, below),
+                _ => return None,
+            };
+            Some(SumRange::Whole { min, max })
+        }
+        NumberKind::Real => {
+            let number = amount.real();
+            let nan = f64::NAN;
+            let (min, max) = match op {
+                Operator::GtEq => (number, nan),
+                Operator::Gt => (number.next_up(), nan),
+                Operator::LtEq => (-nan, number),
+                Operator::Lt => (-nan, number.next_down()),
+                _ => return None,
+            };
+            Some(SumRange::Real { min: min.to_bits(), max: max.to_bits() })
         }
     }
-
-    /// `sum op amount`.
-    pub(crate) fn compared(kind: NumberKind, op: Operator, amount: Amount) -> Option<Self> {
-        match kind {
-            NumberKind::Whole { scale } => {
-                let (below, exact) = amount.scaled(scale)?;
-                let above = if exact { below } else { below.checked_add(1)? };
-                let (min, max) = match op {
-                    Operator::GtEq => (above, i64::MAX),
-                    Operator::Gt => (below.checked_add(1)?, i64::MAX),
-                    Operator::LtEq => (i64::MIN, below),
-                    Operator::Lt => (i64::MIN, above.checked_sub(1)?),
-                    Operator::Eq if exact => (below, below),
-                    _ => return None,
-                };
-                Some(Self::Whole { min, max })
-            }
-            NumberKind::Real => {
-                let number = amount.real();
-                let nan = f64::NAN;
-                let (min, max) = match op {
-                    Operator::GtEq => (number, nan),
-                    Operator::Gt => (number.next_up(), nan),
-                    Operator::LtEq => (-nan, number),
-                    Operator::Lt => (-nan, number.next_down()),
-                    _ => return None,
-                };
-                Some(Self::Real { min: min.to_bits(), max: max.to_bits() })
-            }
-        }
-    }
-
-    pub(crate) fn and(self, other: Self) -> Option<Self> {
-        match (self, other) {
-            (Self::Whole { min, max }, Self::Whole { min: low, max: high }) => {
-                Some(Self::Whole { min: min.max(low), max: max.min(high) })
-            }
-            (Self::Real { min, max }, Self::Real { min: low, max: high }) => {
-                let pick = |a: u64, b: u64, want: std::cmp::Ordering| {
-                    let ordering = f64::from_bits(a).total_cmp(&f64::from_bits(b));
-                    if ordering == want { a } else { b }
-                };
-                Some(Self::Real {
-                    min: pick(min, low, std::cmp::Ordering::Greater),
-                    max: pick(max, high, std::cmp::Ordering::Less),
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Neumaier's sum: <https://doi.org/10.1002/zamm.19740540106>.
-fn compensated(values: impl Iterator<Item = f64>) -> f64 {
-    let (mut sum, mut lost) = (0.0_f64, 0.0_f64);
-    for value in values {
-        let next = sum + value;
-        lost += if sum.abs() >= value.abs() { (sum - next) + value } else { (value - next) + sum };
-        sum = next;
-    }
-    // If the sum is infinite, the compensation is NaN.
-    if sum.is_finite() { sum + lost } else { sum }
 }
 
 /// A number in a model, exactly: `digits × 10^-scale`.
@@ -206,7 +135,7 @@ mod tests {
     #[test]
     fn thresholds_are_exact_in_decimals() {
         let cents = NumberKind::Whole { scale: 2 };
-        let sum = |op, text| SumRange::compared(cents, op, Amount::parse(text).unwrap()).unwrap();
+        let sum = |op, text| sum_range(cents, op, Amount::parse(text).unwrap()).unwrap();
         let allows = |sum: SumRange, value: i64| sum.allows([value as u64].into_iter());
         let at_least = sum(Operator::GtEq, "1.1");
         assert!(allows(at_least, 110) && !allows(at_least, 109));
@@ -216,12 +145,12 @@ mod tests {
         assert!(allows(below, 110) && !allows(below, 111));
         let between = at_least.and(sum(Operator::LtEq, "2")).unwrap();
         assert!(allows(between, 200) && !allows(between, 201));
-        assert_eq!(SumRange::compared(cents, Operator::Eq, Amount::parse("1.105").unwrap()), None);
+        assert_eq!(sum_range(cents, Operator::Eq, Amount::parse("1.105").unwrap()), None);
     }
 
     #[test]
     fn floating_point_sums_do_not_depend_on_the_order() {
-        let sum = SumRange::compared(NumberKind::Real, Operator::GtEq, Amount::from(200)).unwrap();
+        let sum = sum_range(NumberKind::Real, Operator::GtEq, Amount::from(200)).unwrap();
         let mut values = [66.67_f64, 66.67, 66.66, 1e17, -1e17].map(f64::to_bits);
         assert!(sum.allows(values.into_iter()));
         values.reverse();

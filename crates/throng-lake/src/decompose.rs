@@ -6,8 +6,9 @@ use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
 
-use crate::amount::{Amount, NumberKind, SumRange};
-use crate::rule::{RowCountRange, Rule};
+use throng_query::rule::{RowCountRange, Rule};
+
+use crate::amount::{Amount, NumberKind, sum_range};
 
 /// A plan that is decomposed into rows and a rule over them.
 pub(crate) struct DecomposedModel {
@@ -85,7 +86,7 @@ fn parse_predicate(predicate: &Expr, aggregate: &Aggregate) -> Option<Predicate>
 fn compared(measure: Measure, op: Operator, amount: Amount) -> Option<Predicate> {
     let rule = match &measure {
         Measure::Rows => Rule::Rows(rows(op, amount)?),
-        Measure::Sum(_, kind) => Rule::Sum(SumRange::compared(*kind, op, amount)?),
+        Measure::Sum(_, kind) => Rule::Sum(sum_range(*kind, op, amount)?),
     };
     Some(Predicate { rule, measure })
 }
@@ -106,7 +107,7 @@ fn rows(op: Operator, amount: Amount) -> Option<RowCountRange> {
     }
 }
 
-fn without_alias(mut expr: &Expr) -> &Expr {
+pub(crate) fn without_alias(mut expr: &Expr) -> &Expr {
     while let Expr::Alias(alias) = expr {
         expr = &alias.expr;
     }

@@ -6,7 +6,7 @@ use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
 use throng_files::FileFault;
 
-use crate::mask::without_values;
+use throng_query::mask::without_values;
 
 /// Longer texts of the engine are truncated, in characters.
 const MAX_TEXT: usize = 500;

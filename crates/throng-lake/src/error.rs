@@ -2,10 +2,10 @@
 
 use throng_files::FileError;
 use throng_model::{Fault, Retry};
+use throng_query::position::Position;
 use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::{EngineFailure, file_fault};
-use crate::position::Position;
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]

@@ -6,33 +6,9 @@ use std::collections::BTreeSet;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use serde::{Deserialize, Serialize};
+use throng_query::model::{ColumnFacts, TableFacts};
 
 use crate::tables::{Layout, OpenTable, shown};
-
-/// A table of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableFacts {
-    /// `source.table`.
-    pub name: String,
-    /// Whether it had rows; `None` if that is unknown.
-    pub has_rows: Option<bool>,
-    /// The columns that the model uses.
-    pub columns: Vec<ColumnFacts>,
-}
-
-/// A column that a model uses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ColumnFacts {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub of: String,
-    /// Whether the source declares its type.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub declared: bool,
-}
 
 /// The tables of a plan, with the columns whose names it uses anywhere.
 pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable]) -> Vec<TableFacts> {

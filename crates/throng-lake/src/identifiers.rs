@@ -31,9 +31,6 @@ pub struct IdentifierQuery {
     pub hasher: serde_json::Value,
 }
 
-/// A user, and the hasher's output for a row of that user.
-pub type HashedRow = (UserHash, Box<[u8]>);
-
 /// Batches of rows, in no order. Dropping it kills the query.
 pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
 
@@ -46,7 +43,7 @@ impl Engine {
         columns: &[String],
     ) -> Result<(), LakeError> {
         self.identifier_columns(sql, key, columns).await?;
-        self.sample(sql).await
+        self.sample(sql, &[]).await
     }
 
     async fn identifier_columns(
@@ -55,7 +52,7 @@ impl Engine {
         key: &str,
         columns: &[String],
     ) -> Result<Columns, LakeError> {
-        let (frame, opened) = self.select(sql, None).await?;
+        let (frame, opened) = self.select(sql, &[], None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
         let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
         let place = |wanted: &str| {

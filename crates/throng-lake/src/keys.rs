@@ -11,37 +11,12 @@ use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use serde::{Deserialize, Serialize};
 use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey};
+use throng_query::model::KeyKind;
 
 use crate::LakeError;
 use crate::tables::as_written;
-
-/// The kind of a key column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyKind {
-    /// Text, taken as it is.
-    Text,
-    /// Whole numbers, written in decimal.
-    Integer,
-    /// 16 bytes, written as a UUID.
-    Uuid,
-    /// Other bytes, written in hexadecimal.
-    Binary,
-}
-
-impl std::fmt::Display for KeyKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Integer => "integer",
-            Self::Uuid => "uuid",
-            Self::Binary => "binary",
-        })
-    }
-}
 
 /// The kind of a column of this type.
 pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, LakeError> {

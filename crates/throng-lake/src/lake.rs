@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_spec::Source;
+use throng_spec::{ParameterValue, Source, TemplateRows};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
 use crate::statement::check_bounds;
-use crate::worker::{KeyOutput, Reply, Request, RowOutput};
+use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{
     IdentifierQuery, IdentifierStream, InputQuery, InputState, LakeError, LakeLimits, Model,
-    ModelInfo, ScanPart, ScanStats, Sink, SourceListing, TableFacts,
+    ModelInfo, ScanPart, ScanStats, SharedPlan, SharedScan, SharedSink, SharedStats, Sink,
+    SourceListing, TableFacts,
 };
 
 /// Batches of identifiers that are buffered.
@@ -50,7 +51,11 @@ impl Lake {
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
         let timeout = match request {
-            Request::Scan { .. } | Request::Identifiers { .. } => self.timeout,
+            Request::Scan { .. }
+            | Request::Identifiers { .. }
+            | Request::PlanShared { .. }
+            | Request::ScanShared { .. }
+            | Request::TemplateRows { .. } => self.timeout,
             Request::Plan { .. }
             | Request::Check { .. }
             | Request::List
@@ -71,10 +76,32 @@ impl Lake {
     /// [`LakeError::Key`] if the result has no usable key, [`LakeError::Worker`] if it takes
     /// too much memory.
     pub async fn check_model(&self, sql: &str, key: Option<&str>) -> Result<ModelInfo, LakeError> {
-        let model = Model { sql: sql.to_owned(), key: key.map(str::to_owned), source: None };
-        check_bounds(sql)?;
+        let (sql, key) = (sql.to_owned(), key.map(str::to_owned));
+        self.check(Model { sql, key, source: None, parameters: Vec::new() }).await
+    }
+
+    /// As [`Lake::check_model`], of a model that may have parameters.
+    ///
+    /// # Errors
+    /// As [`Lake::check_model`].
+    pub async fn check(&self, model: Model) -> Result<ModelInfo, LakeError> {
+        check_bounds(&model.sql)?;
         match self.execute(WorkerClass::InMemory, &Request::Check { model }, &mut NoOutput).await? {
             Reply::Plan { info, .. } => Ok(info),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Runs the query of a template, which may return `max_rows` rows.
+    ///
+    /// # Errors
+    /// [`LakeError::Sql`] with a hint if there are more rows, a NULL, or a column of a type that no parameter
+    /// has; else the error of the query.
+    pub async fn template_rows(&self, sql: &str, max_rows: u32) -> Result<TemplateRows, LakeError> {
+        check_bounds(sql)?;
+        let request = Request::TemplateRows { sql: sql.to_owned(), max_rows };
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
+            Reply::TemplateRows(rows) => Ok(rows),
             _ => Err(protocol_error()),
         }
     }
@@ -117,6 +144,44 @@ impl Lake {
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Plans the models of some sets of parameters as one scan; the parameters of `model` do not count. `served`
+    /// has the tables from which served versions were made, as for [`Lake::plan_scan`]. `None` if the models cannot
+    /// be one scan.
+    ///
+    /// # Errors
+    /// As [`Lake::plan_scan`].
+    pub async fn plan_shared(
+        &self,
+        model: &Model,
+        sets: Vec<Vec<(String, ParameterValue)>>,
+        served: Vec<Vec<TableFacts>>,
+    ) -> Result<Option<SharedPlan>, LakeError> {
+        check_bounds(&model.sql)?;
+        let request = Request::PlanShared { model: model.clone(), sets, served };
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
+            Reply::SharedPlan(plan) => Ok(plan.map(|plan| *plan)),
+            _ => Err(protocol_error()),
+        }
+    }
+
+    /// Runs one part of a scan for several models, as [`Lake::scan`].
+    ///
+    /// # Errors
+    /// As [`Lake::scan`].
+    pub async fn scan_shared(
+        &self,
+        scan: &SharedScan,
+        part: &ScanPart,
+        seed: HashSeed,
+        sink: &mut SharedSink<'_>,
+    ) -> Result<SharedStats, LakeError> {
+        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed };
+        match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
+            Reply::SharedScanned(stats) => Ok(stats),
             _ => Err(protocol_error()),
         }
     }

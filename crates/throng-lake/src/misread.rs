@@ -12,7 +12,9 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
 };
 
-use crate::{LakeError, position};
+use throng_query::position;
+
+use crate::LakeError;
 
 /// Refuses a statement that the engine would run differently.
 pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), LakeError> {

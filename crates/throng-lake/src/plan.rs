@@ -5,17 +5,18 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
+use throng_query::inputs::Inputs;
+use throng_query::model::{KeyKind, Model, ModelInfo, Shape};
+use throng_query::rule::Rule;
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
-use crate::inputs::{Inputs, is_time_dependent};
-use crate::keys::{KeyKind, key_column, kind_of};
-use crate::model::{Model, ModelInfo, Shape};
+use crate::inputs::is_time_dependent;
+use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
-use crate::rule::Rule;
 use crate::session::Opened;
 use crate::sql_error::{shown_column, sql_error};
 use crate::tables::is_written;
@@ -57,7 +58,7 @@ impl Engine {
         model: &Model,
         part: Option<&ScanPart>,
     ) -> Result<Planned, LakeError> {
-        let (frame, opened) = self.select(&model.sql, part).await?;
+        let (frame, opened) = self.select(&model.sql, &model.parameters, part).await?;
         let fields = frame.schema().fields();
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
@@ -132,7 +133,7 @@ impl Engine {
 
 /// The plan without a final DISTINCT or ORDER BY: a set has no duplicates and no order, and the
 /// build removes duplicates at a lower cost.
-fn without_distinct_and_order(mut plan: LogicalPlan) -> LogicalPlan {
+pub(crate) fn without_distinct_and_order(mut plan: LogicalPlan) -> LogicalPlan {
     loop {
         plan = match plan {
             LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref().clone(),
@@ -144,7 +145,7 @@ fn without_distinct_and_order(mut plan: LogicalPlan) -> LogicalPlan {
 
 /// Whether each row of one table is evaluated by itself. Where rows are counted or added up,
 /// DISTINCT depends on more than one.
-fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
+pub(crate) fn shape_of(plan: &LogicalPlan, rule: Rule) -> Shape {
     let mut simple = true;
     let mut scans = 0;
     let visited = plan.apply_with_subqueries(|node| {

@@ -2,41 +2,19 @@
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
+use throng_query::keys::{KeyBatch, ScanStats};
+use throng_query::model::TableFacts;
+use throng_query::model::{Model, ModelInfo, Shape};
 
 use crate::amount::{NumberKind, values};
 use crate::engine::Engine;
 use crate::error::LakeError;
-use crate::facts::TableFacts;
 use crate::keys::{for_each_key, hash_column};
-use crate::model::{Model, ModelInfo, Shape};
 use crate::part::{PlannedFiles, ScanPart};
 use crate::plan::Planned;
+use crate::session::Opened;
 use crate::tables::FilePlan;
-
-/// Some of the keys of a scan, hashed.
-#[derive(Debug, Default)]
-pub struct KeyBatch {
-    /// Rows that the keys come from.
-    pub rows: u64,
-    /// The hashes, in no order, with duplicates.
-    pub hashes: Vec<UserHash>,
-    /// Where the model's rule is a sum: a value for each hash, as [`crate::SumRange::allows`] takes
-    /// it. Rows whose value is NULL are left out, as SQL leaves them out of sums.
-    pub values: Option<Vec<u64>>,
-    /// Rows whose key was NULL.
-    pub null_keys: u64,
-}
-
-/// What a scan read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScanStats {
-    /// Rows that were scanned: those that the model returns, or those that it counts.
-    pub rows_read: u64,
-    /// Those of them whose key was NULL.
-    pub null_keys: u64,
-}
 
 /// Receives the keys of a scan.
 pub type Sink<'a> =
@@ -52,19 +30,7 @@ impl Engine {
     ) -> Result<(ModelInfo, Vec<ScanPart>), LakeError> {
         let Planned { info, opened, .. } = self.planned(model, None).await?;
         self.check_unchanged(served, &info.tables, &opened).await?;
-        let parts = match (info.shape, opened.tables.as_slice()) {
-            (Shape::FilterOnly, [table]) if table.layout.files.len() > 1 => {
-                let part = |plan: &FilePlan| ScanPart {
-                    file: Some(plan.file.path().to_owned()),
-                    planned_files: Some(PlannedFiles::of_file(&table.layout, plan)),
-                };
-                table.layout.files.iter().map(part).collect()
-            }
-            _ => vec![ScanPart {
-                file: None,
-                planned_files: Some(PlannedFiles::of_tables(&opened.tables)),
-            }],
-        };
+        let parts = parts(info.shape, &opened);
         Ok((info, parts))
     }
 
@@ -109,6 +75,23 @@ impl Engine {
         // change.
         planned.opened.compare_files()?;
         Ok(stats)
+    }
+}
+
+/// The parts of a scan of these tables.
+pub(crate) fn parts(shape: Shape, opened: &Opened) -> Vec<ScanPart> {
+    match (shape, opened.tables.as_slice()) {
+        (Shape::FilterOnly, [table]) if table.layout.files.len() > 1 => {
+            let part = |plan: &FilePlan| ScanPart {
+                file: Some(plan.file.path().to_owned()),
+                planned_files: Some(PlannedFiles::of_file(&table.layout, plan)),
+            };
+            table.layout.files.iter().map(part).collect()
+        }
+        _ => vec![ScanPart {
+            file: None,
+            planned_files: Some(PlannedFiles::of_tables(&opened.tables)),
+        }],
     }
 }
 

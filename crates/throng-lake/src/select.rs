@@ -4,11 +4,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
 
+use crate::bind::{Parameters, bind};
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::part::ScanPart;
@@ -28,10 +30,11 @@ impl Engine {
     pub(crate) async fn select(
         &self,
         sql: &str,
+        parameters: &Parameters,
         part: Option<&ScanPart>,
     ) -> Result<(DataFrame, Opened), LakeError> {
         let opened = self.inner.open(sql, part, None).await?;
-        let frame = self.select_from(sql, &opened).await?;
+        let frame = self.select_from(sql, parameters, &opened).await?;
         Ok((frame, opened))
     }
 
@@ -40,10 +43,10 @@ impl Engine {
     ///
     /// # Errors
     /// The error of the query.
-    pub(crate) async fn sample(&self, sql: &str) -> Result<(), LakeError> {
+    pub(crate) async fn sample(&self, sql: &str, parameters: &Parameters) -> Result<(), LakeError> {
         let doing = "running the query over the first rows of each file";
         let opened = self.inner.open(sql, None, Some(SAMPLE_ROWS)).await?;
-        let frame = self.select_from(sql, &opened).await?;
+        let frame = self.select_from(sql, parameters, &opened).await?;
         let mut rows = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
         let all = async {
             while let Some(batch) = rows.next().await {
@@ -55,11 +58,31 @@ impl Engine {
         tokio::time::timeout(SAMPLE_TIMEOUT, all).await.unwrap_or(Ok(()))
     }
 
-    async fn select_from(&self, sql: &str, opened: &Opened) -> Result<DataFrame, LakeError> {
+    async fn select_from(
+        &self,
+        sql: &str,
+        parameters: &Parameters,
+        opened: &Opened,
+    ) -> Result<DataFrame, LakeError> {
+        let plan = self.plan_of(sql, Some(parameters), opened).await?;
+        let planned = opened.context.execute_logical_plan(plan).await;
+        planned.map_err(|e| sql_error(sql, &e, &opened.tables))
+    }
+
+    /// The plan of a `SELECT`; without `parameters` they stay in it.
+    pub(crate) async fn plan_of(
+        &self,
+        sql: &str,
+        parameters: Option<&Parameters>,
+        opened: &Opened,
+    ) -> Result<LogicalPlan, LakeError> {
         let wrong = |e| sql_error(sql, &e, &opened.tables);
         let state = opened.context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let mut statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
+        if let Some(parameters) = parameters {
+            bind(sql, &mut statement, parameters)?;
+        }
         let mut first = None;
         let mut recased = 0;
         let plan = loop {
@@ -81,7 +104,7 @@ impl Engine {
             .with_allow_dml(false)
             .with_allow_statements(false);
         options.verify_plan(&plan).map_err(wrong)?;
-        opened.context.execute_logical_plan(plan).await.map_err(wrong)
+        Ok(plan)
     }
 }
 

@@ -14,6 +14,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{DataFile, FileError, FileStamp, ReadOptions, Table, of_folder, sql_name};
+use throng_query::position;
 use throng_spec::Source;
 
 use crate::facts::is_other;
@@ -22,7 +23,8 @@ use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
 use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
-use crate::{LakeError, position};
+
+use crate::LakeError;
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that
 /// spilled ran out of memory in the merge.

@@ -1,7 +1,8 @@
 //! Limits of a statement, checked before it is parsed. Pure.
 
+use throng_query::canonical::depth;
+
 use crate::LakeError;
-use crate::canonical::{comment, quoted};
 
 /// The longest statement, in bytes; as `throng_spec::MAX_SQL_BYTES`.
 pub(crate) const MAX_BYTES: usize = 256 << 10;
@@ -23,26 +24,6 @@ pub(crate) fn check_bounds(sql: &str) -> Result<(), LakeError> {
         return refuse(message, "write subqueries as common table expressions (WITH)");
     }
     Ok(())
-}
-
-/// How deep parentheses are nested, outside of quotes and comments.
-fn depth(sql: &str) -> usize {
-    let (mut rest, mut open, mut deepest) = (sql, 0_usize, 0);
-    while let Some(next) = rest.chars().next() {
-        let length = match next {
-            '\'' | '"' | '`' => quoted(rest, next),
-            _ if rest.starts_with("--") || rest.starts_with("/*") => comment(rest),
-            _ => next.len_utf8(),
-        };
-        match next {
-            '(' | '[' => open += 1,
-            ')' | ']' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(open);
-        rest = &rest[length..];
-    }
-    deepest
 }
 
 #[cfg(test)]

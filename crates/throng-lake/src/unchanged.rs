@@ -1,9 +1,10 @@
 //! Compares the tables of a model with those of the version that is served.
 
 use throng_files::{FileError, shown_name};
+use throng_query::model::{ColumnFacts, TableFacts};
 
 use crate::engine::Engine;
-use crate::facts::{ColumnFacts, TableFacts, kind};
+use crate::facts::kind;
 use crate::session::Opened;
 use crate::tables::OpenTable;
 

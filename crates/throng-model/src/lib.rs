@@ -5,9 +5,11 @@
 
 mod checksum;
 mod clock;
+mod column;
 mod declared;
 mod edit_distance;
 mod entropy;
+mod host;
 mod ids;
 mod key;
 mod money;
@@ -16,15 +18,20 @@ mod personal;
 mod polling;
 mod retry;
 mod role;
+mod schedule;
 mod secret;
 mod storage;
+mod template;
 mod time;
+mod transport;
 
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
+pub use column::{ColumnType, NotAColumnType};
 pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
     NameError, RefreshId, SchemaName, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
@@ -36,6 +43,9 @@ pub use personal::{HashedIdentifier, Personal, Secret};
 pub use polling::{POLL_INTERVAL, RETRY_DELAY, poll_delay};
 pub use retry::{Backoff, Fault, Retry, with_causes};
 pub use role::{Role, UnknownRole};
+pub use schedule::{Schedule, ScheduleError, SourceTrigger};
 pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
 pub use storage::StorageProblem;
+pub use template::{NotAPattern, ParameterValue, Pattern, TemplateRows, WhenRemoved};
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};
+pub use transport::{host_of, is_loopback_host, is_plain_remote};

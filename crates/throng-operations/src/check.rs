@@ -1,5 +1,7 @@
 //! The SQL of a spec compared with the tables of its sources.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape};
 use throng_model::{AudienceName, Retry};
@@ -70,7 +72,12 @@ pub async fn check_sql(
     spec: &Spec,
 ) -> Result<CheckedSql, CheckError> {
     let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
+    // The rows of a template differ in values only: its SQL is checked with those of the first.
+    let mut checked = BTreeSet::new();
     for (at, audience) in spec.audiences.iter().enumerate() {
+        if audience.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+            continue;
+        }
         if audience.source.is_some() {
             match dry_run(warehouses, spec, audience).await {
                 Ok(Some(model)) => models.push(model),
@@ -88,7 +95,7 @@ pub async fn check_sql(
             }
             continue;
         }
-        match lake.check_model(&audience.sql, audience.key.as_deref()).await {
+        match lake.check(Model::of(audience)).await {
             Ok(model) => {
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
             }
@@ -98,12 +105,16 @@ pub async fn check_sql(
             }
         }
     }
+    checked.clear();
     for (at, sync) in spec.syncs.iter().enumerate() {
+        if sync.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+            continue;
+        }
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
-        let checked = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
-        if let Err(error) = checked {
+        let planned = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
+        if let Err(error) = planned {
             if error.is_worker_unavailable() {
                 return Err(CheckError::Worker(error));
             }
@@ -127,18 +138,13 @@ async fn dry_run(
     let (Some(warehouses), Some(source)) = (warehouses, source) else { return Ok(None) };
     let key = audience.key.as_deref();
     let plan = warehouses.open(source)?.check(&audience.sql, key).await?;
-    let model = Model {
-        sql: audience.sql.clone(),
-        key: audience.key.clone(),
-        source: Some(source.name.to_string()),
-    };
     let info = ModelInfo {
         columns: plan.columns,
         key_column: plan.key_column,
         key_kind: plan.key_kind,
         estimated_rows: None,
         files: 0,
-        fingerprint: model.fingerprint(),
+        fingerprint: Model::of(audience).fingerprint(),
         shape: Shape::General,
         rule: Rule::ANY,
         tables: Vec::new(),

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use roaring::RoaringBitmap;
 use throng_model::{append_checksum, verify_checksum};
 
 use super::error::RefreshError;
@@ -22,6 +23,16 @@ pub(super) struct ShardBits {
     pub(super) members: u64,
     /// A portable Roaring bitmap; empty if the shard has no member.
     pub(super) bytes: Vec<u8>,
+}
+
+/// The bitmap of some ordinals.
+pub(super) fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
+    ordinals.sort_unstable();
+    let mut bitmap = RoaringBitmap::from_iter(ordinals);
+    bitmap.optimize();
+    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+    bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
+    ShardBits { dictionary_len, members: bitmap.len(), bytes }
 }
 
 /// Writes the shards of a part, in their order. Returns the checksum that identifies the file.

@@ -12,6 +12,7 @@ use throng_spec::Spec;
 use throng_store::Ledger;
 use tokio::sync::Notify;
 
+use crate::builders::Builders;
 use crate::dictionaries::Dictionaries;
 use crate::faults::OpenProblems;
 use crate::warehouse::Warehouses;
@@ -93,6 +94,8 @@ pub struct RefreshContext {
     pub(crate) cancelled: Notify,
     /// The dictionaries that builders opened last, if this process serves no lookups.
     pub(crate) dictionaries: Dictionaries,
+    /// What the builders of this process share about templates.
+    pub(crate) builders: Builders,
     /// What is not served as it was published.
     pub(crate) faults: OpenProblems,
     /// Served files that have changed on the disk.
@@ -128,6 +131,7 @@ impl RefreshContext {
             observer: parts.observer,
             cancelled: Notify::new(),
             dictionaries: Dictionaries::default(),
+            builders: Builders::default(),
             faults: OpenProblems::default(),
             changed_files: OpenProblems::default(),
             reload_lock: tokio::sync::Mutex::default(),

@@ -10,14 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use roaring::RoaringBitmap;
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, TableFacts};
 use throng_membership::{manifest_files, seed_check};
 use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
-use super::bits::{self, ShardBits};
+use super::bits::{self, ShardBits, bitmap};
 use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
@@ -26,6 +25,7 @@ use super::parts::{
     scan_outputs,
 };
 use super::pool::blocking;
+use super::shared_bits::SharedBits;
 use super::warehouse::{PageRequest, WarehouseError, WarehouseJob};
 use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of, pages};
 use crate::RefreshContext;
@@ -40,9 +40,14 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn add(&self, rows: u64, null_keys: u64) {
+    pub(super) fn add(&self, rows: u64, null_keys: u64) {
         self.rows_read.fetch_add(rows, Ordering::Relaxed);
         self.null_keys.fetch_add(null_keys, Ordering::Relaxed);
+    }
+
+    /// Sets how many rows there will probably be.
+    pub(super) fn expect(&self, rows: Option<u64>) {
+        self.rows_expected.store(rows.unwrap_or(0), Ordering::Relaxed);
     }
 
     fn reset(&self) {
@@ -79,8 +84,16 @@ pub(super) struct BuildOutput {
     pub(super) tables: Option<Vec<TableFacts>>,
     /// The files of the model, if they are known.
     pub(super) inputs: Option<Inputs>,
+    /// The members.
+    pub(super) bits: Built,
+}
+
+/// Where the bitmaps of a refresh are.
+pub(super) enum Built {
     /// The outputs of the shards parts, in the order of their shards.
-    pub(super) bits: Vec<PartFile>,
+    Parts(Vec<PartFile>),
+    /// In those of several refreshes; the number of this one.
+    Shared(Arc<SharedBits>, usize),
 }
 
 /// The output of a part on the local disk.
@@ -189,7 +202,7 @@ async fn plan(
     let model = model_of(audience);
     let served = served_tables(ctx, audience).await?;
     let (info, scans) = ctx.lake.load_full().plan_scan(&model, &served).await?;
-    progress.rows_expected.store(info.estimated_rows.unwrap_or(0), Ordering::Relaxed);
+    progress.expect(info.estimated_rows);
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
     let planned = parts::plan(&model, scans, &info, first)?;
     ctx.ledger.add_parts(refresh.id, &planned, holder).await?;
@@ -262,7 +275,7 @@ async fn run_parts(
         inputs: worker.inputs,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
-        bits,
+        bits: Built::Parts(bits),
     })
 }
 
@@ -486,11 +499,6 @@ impl<'a> PartWorker<'a> {
 }
 
 /// Sorts one shard's hashes, assigns ordinals to its members, and makes their bitmap.
-///
-/// The dictionary grows by compare-and-swap of its manifest: the segment is uploaded first, then
-/// the manifest that names it replaces the one that was read. If another builder was faster the
-/// swap fails, and the ordinals are assigned again from the new dictionary. Without that check two
-/// users could get one ordinal, and lookups would take one for the other.
 async fn build_shard(
     ctx: &Arc<RefreshContext>,
     files: Arc<Vec<KeyFile>>,
@@ -510,7 +518,22 @@ async fn build_shard(
     if hashes.is_empty() {
         return Ok(ShardBits::default());
     }
-    let hashes = Arc::new(hashes);
+    let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::new(hashes)).await?;
+    blocking(move || Ok(bitmap(ordinals, dictionary_len))).await
+}
+
+/// Assigns ordinals to users of a shard, who are ascending. Returns them in this order, and how many users the
+/// dictionary has.
+///
+/// The dictionary grows by compare-and-swap of its manifest: the segment is uploaded first, then
+/// the manifest that names it replaces the one that was read. If another builder was faster the
+/// swap fails, and the ordinals are assigned again from the new dictionary. Without that check two
+/// users could get one ordinal, and lookups would take one for the other.
+pub(super) async fn assign_ordinals(
+    ctx: &Arc<RefreshContext>,
+    shard: u8,
+    hashes: Arc<Vec<UserHash>>,
+) -> Result<(Vec<u32>, u32), RefreshError> {
     loop {
         let current = ctx.ledger.dictionary_shard(shard).await?;
         let expected = current.version;
@@ -528,7 +551,7 @@ async fn build_shard(
         let (built, manifest) = blocking(move || {
             let assigned = dictionary.assign(&objects, &hashes)?;
             let dictionary_len = dictionary.len() + assigned.added;
-            Ok((bitmap(assigned.ordinals, dictionary_len), assigned.manifest))
+            Ok(((assigned.ordinals, dictionary_len), assigned.manifest))
         })
         .await?;
         if let Some(file) = manifest.as_deref().map(newest_file).transpose()?.flatten() {
@@ -548,13 +571,4 @@ async fn build_shard(
 /// The segment that was just written: the last one of the manifest.
 fn newest_file(manifest: &str) -> Result<Option<String>, RefreshError> {
     Ok(manifest_files(manifest)?.pop())
-}
-
-fn bitmap(mut ordinals: Vec<u32>, dictionary_len: u32) -> ShardBits {
-    ordinals.sort_unstable();
-    let mut bitmap = RoaringBitmap::from_iter(ordinals);
-    bitmap.optimize();
-    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
-    ShardBits { dictionary_len, members: bitmap.len(), bytes }
 }

@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use throng_lake::SharedBatch;
 use throng_model::{SHARD_COUNT, UserHash};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -140,6 +141,22 @@ impl KeyFileWriter {
             let block = &mut self.open[usize::from(shard)];
             block.push(hash.0);
             block.extend(values.and_then(|values| values.get(place)));
+            if block.len() >= BLOCK_WORDS {
+                self.flush(shard)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the keys of several models: hash, value if there are values, and group.
+    pub(super) fn push_shared(&mut self, batch: &SharedBatch) -> Result<(), RefreshError> {
+        for (place, (hash, group)) in batch.hashes.iter().zip(&batch.groups).enumerate() {
+            let shard = hash.shard();
+            let block = &mut self.open[usize::from(shard)];
+            block.push(hash.0);
+            block.extend(batch.values.get(place));
+            block.push(u64::from(*group));
+            // After a complete key, so that a block ends between two keys.
             if block.len() >= BLOCK_WORDS {
                 self.flush(shard)?;
             }

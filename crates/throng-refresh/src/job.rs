@@ -8,8 +8,8 @@ use throng_model::{AudienceName, POLL_INTERVAL, RETRY_DELAY, RefreshId};
 use throng_store::{LedgerError, Refresh, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
-use super::LEASE;
 use super::worker::Worker;
+use super::{LEASE, siblings};
 use crate::RefreshContext;
 
 /// How the refresh of an audience ended.
@@ -124,11 +124,17 @@ impl Worker {
         // Nothing is claimed after the signal; a claim that came just before it is halted by
         // `process`.
         if !self.shutdown.is_cancelled() {
-            let now = ctx.clock.now();
-            let until = now.plus(LEASE);
-            let claimed = ctx.ledger.claim_refresh_of(audience, &self.holder, now, until).await?;
-            if let Some(refresh) = claimed {
-                self.process(refresh).await?;
+            let claimed = {
+                let _claiming = ctx.builders.claiming().await;
+                let (now, holder) = (ctx.clock.now(), &self.holder);
+                let until = now.plus(LEASE);
+                match ctx.ledger.claim_refresh_of(audience, holder, now, until).await? {
+                    Some(refresh) => Some(siblings::claim(ctx, holder, refresh).await),
+                    None => None,
+                }
+            };
+            if let Some(claimed) = claimed {
+                self.process_claimed(claimed).await?;
             }
         }
         // Read in any case: another process may have claimed the refresh, and its end is the result

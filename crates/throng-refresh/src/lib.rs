@@ -8,6 +8,7 @@
 //!    warehouse runs, with a part for each page of its result;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
+//!    `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
 //! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
 //!    update that does it, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
@@ -22,6 +23,7 @@
 
 mod alerts;
 mod bits;
+mod builders;
 mod cancel;
 mod cleanup;
 mod context;
@@ -33,6 +35,7 @@ mod faults;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod guard;
 mod history;
 mod job;
@@ -45,6 +48,9 @@ mod publish;
 mod recovery;
 mod retention;
 mod schedule;
+mod shared;
+mod shared_bits;
+mod siblings;
 mod snapshots;
 mod source_changes;
 mod unchanged;
@@ -84,8 +90,7 @@ const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The model of an audience.
 fn model_of(audience: &Audience) -> Model {
-    let source = audience.source.as_ref().map(ToString::to_string);
-    Model { sql: audience.sql.clone(), key: audience.key.clone(), source }
+    Model::of(audience)
 }
 
 /// The audience of this name, if the spec has it.

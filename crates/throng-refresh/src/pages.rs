@@ -81,7 +81,12 @@ mod tests {
     }
 
     fn model() -> Model {
-        Model { sql: "SELECT id FROM t".into(), key: None, source: Some("app".into()) }
+        Model {
+            sql: "SELECT id FROM t".into(),
+            key: None,
+            source: Some("app".into()),
+            parameters: Vec::new(),
+        }
     }
 
     #[test]

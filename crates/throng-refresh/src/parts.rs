@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn parts_have_consecutive_numbers_and_cover_every_shard_once() {
-        let model = Model { sql: "SELECT id FROM s.t".into(), key: None, source: None };
+        let sql = "SELECT id FROM s.t".into();
+        let model = Model { sql, key: None, source: None, parameters: Vec::new() };
         let scan = |path: &str| ScanPart { file: Some(path.into()), planned_files: None };
         let scans = vec![scan("/a"), scan("/b")];
         let info = ModelInfo {

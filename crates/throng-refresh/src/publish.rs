@@ -14,7 +14,7 @@ use throng_store::{
 use throng_telemetry::metrics;
 
 use super::error::RefreshError;
-use super::execute::{BuildOutput, PartFile};
+use super::execute::{BuildOutput, Built};
 use super::guard::{self, GuardDecision};
 use super::pool::blocking;
 use super::{alerts, bits, cleanup, history, membership, retention};
@@ -106,28 +106,39 @@ fn write(
     root: &Path,
     path: &str,
     mut meta: SnapshotMeta,
-    files: &[PartFile],
+    built: &Built,
 ) -> Result<SnapshotSummary, RefreshError> {
-    let mut shards = Vec::new();
-    for file in files {
-        for (dictionary_len, bitmap) in bits::read(&file.path, file.checksum)? {
-            meta.dictionary_len.push(dictionary_len);
-            shards.push(Some(bitmap));
+    let read = match built {
+        Built::Parts(files) => {
+            let mut all = Vec::new();
+            for file in files {
+                all.extend(bits::read(&file.path, file.checksum)?);
+            }
+            all
         }
+        Built::Shared(bits, number) => bits.read(*number)?,
+    };
+    let mut shards = Vec::with_capacity(read.len());
+    for (dictionary_len, bitmap) in read {
+        meta.dictionary_len.push(dictionary_len);
+        shards.push(Some(bitmap));
     }
     Ok(write_snapshot(root, Path::new(path), &meta, shards)?)
 }
 
-/// What follows once a snapshot is in the ledger: reload, alerts, history, retention. The snapshot
-/// is valid without any of it; what a crash leaves undone, the next refresh or the next start does.
+/// What follows once a snapshot is in the ledger: reload unless the caller does it for several, alerts, history,
+/// retention. The snapshot is valid without any of it; what a crash leaves undone, the next refresh or the next
+/// start does.
 pub(super) async fn follow_up(
     ctx: &Arc<RefreshContext>,
     audience: &Audience,
     refresh: &Refresh,
     outcome: &PublishOutcome,
+    reloads: bool,
 ) {
     let name = &audience.name;
     if outcome.held.is_none()
+        && reloads
         && ctx.serves_membership
         && let Err(error) = membership::reload_membership(ctx).await
     {
@@ -219,6 +230,10 @@ async fn apply_retention(
     keep: u32,
 ) -> Result<(), LedgerError> {
     let kept = ctx.ledger.snapshots(name).await?;
+    let is_published = |snapshot: &Snapshot| snapshot.state == SnapshotState::Published;
+    if kept.len() <= keep as usize && kept.iter().all(is_published) {
+        return Ok(());
+    }
     let pinned = pinned(ctx, name).await?;
     let served = ctx.ledger.audience(name).await?.and_then(|row| row.current).map(|s| s.version);
     for version in retention::expired_versions(&kept, served, keep, &pinned) {

@@ -318,6 +318,7 @@ mod tests {
             source_trigger: None,
             guard: Guard::default(),
             keep_snapshots: 10,
+            made_from: None,
             sql_at: Location { file: "throng.yaml".into(), line: 1 },
         }
     }

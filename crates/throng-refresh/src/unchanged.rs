@@ -1,12 +1,16 @@
 //! Refreshes whose model and files are those of the version that is served: they are completed
 //! without a scan and without a snapshot.
 
+use std::collections::BTreeMap;
+
 use throng_lake::{InputQuery, InputState};
+use throng_model::AudienceName;
 use throng_spec::Audience;
 use throng_store::{AlertKind, HistoryEvent, LedgerError, Refresh, Snapshot};
 
 use super::error::RefreshError;
 use super::history;
+use super::siblings::Member;
 use super::source_changes::inputs_of;
 use crate::damage::file_problem;
 use crate::{RefreshContext, model_of};
@@ -18,25 +22,69 @@ pub(super) async fn find(
     audience: &Audience,
     refresh: &Refresh,
 ) -> Result<Option<Snapshot>, RefreshError> {
-    // An earlier try that has planned its parts has found a change.
-    if refresh.forced || !ctx.ledger.parts(refresh.id).await?.is_empty() {
+    let served = ctx.ledger.audience(&audience.name).await?.and_then(|row| row.current);
+    let Some((served, made_of)) = candidate(ctx, audience, refresh, served).await? else {
         return Ok(None);
+    };
+    let now = fingerprint_now(ctx, audience).await;
+    Ok((now == Some(made_of)).then_some(served))
+}
+
+/// [`find`] for refreshes of one template. Their models read the same tables, whose files are listed once.
+pub(super) async fn find_among(
+    ctx: &RefreshContext,
+    group: &[Member],
+) -> Result<Vec<Option<Snapshot>>, RefreshError> {
+    let rows = ctx.ledger.audiences().await?.into_iter();
+    let mut served: BTreeMap<AudienceName, Option<Snapshot>> =
+        rows.map(|row| (row.name, row.current)).collect();
+    let mut candidates = Vec::with_capacity(group.len());
+    for Member { audience, refresh } in group {
+        let served = served.remove(&audience.name).flatten();
+        candidates.push(candidate(ctx, audience, refresh, served).await?);
     }
-    let row = ctx.ledger.audience(&audience.name).await?;
-    let Some(served) = row.and_then(|row| row.current) else { return Ok(None) };
+    let now = match group.first() {
+        Some(first) if candidates.iter().any(Option::is_some) => {
+            fingerprint_now(ctx, &first.audience).await
+        }
+        _ => None,
+    };
+    let unchanged = candidates.into_iter().map(|candidate| {
+        let (served, made_of) = candidate?;
+        (now.as_ref() == Some(&made_of)).then_some(served)
+    });
+    Ok(unchanged.collect())
+}
+
+/// The served version, and the fingerprint of the files that it was made of, if a refresh would make the
+/// same again from these files.
+async fn candidate(
+    ctx: &RefreshContext,
+    audience: &Audience,
+    refresh: &Refresh,
+    served: Option<Snapshot>,
+) -> Result<Option<(Snapshot, String)>, RefreshError> {
+    let Some(served) = served.filter(|_| !refresh.forced) else { return Ok(None) };
     let model = model_of(audience).fingerprint();
     let inputs = inputs_of(served.inputs.as_deref()).filter(|inputs| !inputs.time_dependent);
     let Some(inputs) = inputs.filter(|_| served.model_fingerprint == model) else {
         return Ok(None);
     };
-    if is_damaged(ctx, &served) {
+    // An earlier try that has planned its parts has found a change.
+    if is_damaged(ctx, &served) || !ctx.ledger.parts(refresh.id).await?.is_empty() {
         return Ok(None);
     }
+    Ok(Some((served, inputs.fingerprint)))
+}
+
+/// The fingerprint of the files that a model reads. `None` if they cannot be inspected: planning the
+/// refresh reports why.
+async fn fingerprint_now(ctx: &RefreshContext, audience: &Audience) -> Option<String> {
     let query = InputQuery { sql: audience.sql.clone(), success_file: None };
-    // Planning the refresh reports why the files cannot be read.
-    let Ok(state) = ctx.lake.load_full().input_state(query).await else { return Ok(None) };
-    let is_same = state == InputState::Ready(inputs.fingerprint);
-    Ok(is_same.then_some(served))
+    match ctx.lake.load_full().input_state(query).await {
+        Ok(InputState::Ready(fingerprint)) => Some(fingerprint),
+        Ok(InputState::Incomplete(_) | InputState::Refused(_)) | Err(_) => None,
+    }
 }
 
 /// Whether this process serves lookups, and does not serve this version as it was published: then a

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::RefreshError;
+use super::siblings::{self, Claimed};
 use super::{
     HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
     unchanged,
@@ -46,7 +47,7 @@ pub async fn run(ctx: Arc<RefreshContext>, shutdown: CancellationToken) {
 }
 
 /// How a refresh was completed.
-enum Built {
+pub(super) enum Outcome {
     /// A snapshot is published or held.
     Recorded(Box<publish::PublishOutcome>),
     /// The served version is that of the present model and files.
@@ -86,13 +87,28 @@ impl Worker {
     /// another process leads. `false` if there is nothing to do.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
-        let now = ctx.clock.now();
-        match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
-            Some(refresh) => {
-                let span = spans::refresh(refresh.id, &refresh.audience);
-                self.process(refresh).instrument(span).await.map(|()| true)
+        let claimed = {
+            let _claiming = ctx.builders.claiming().await;
+            let now = ctx.clock.now();
+            match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
+                Some(refresh) => Some(siblings::claim(ctx, &self.holder, refresh).await),
+                None => None,
             }
+        };
+        match claimed {
+            Some(claimed) => self.process_claimed(claimed).await.map(|()| true),
             None => self.help_once().await,
+        }
+    }
+
+    /// Processes what this worker has claimed, and records how it ended.
+    pub(super) async fn process_claimed(&self, claimed: Claimed) -> Result<(), LedgerError> {
+        match claimed {
+            Claimed::One(refresh) => {
+                let span = spans::refresh(refresh.id, &refresh.audience);
+                self.process(refresh).instrument(span).await
+            }
+            Claimed::Several(members) => self.process_group(members).await,
         }
     }
 
@@ -134,8 +150,8 @@ impl Worker {
         Ok(false)
     }
 
-    /// Processes a refresh that this worker has claimed, and records how it ended.
-    pub(super) async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
+    /// Processes a refresh by itself.
+    async fn process(&self, refresh: Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let now = ctx.clock.now();
         ctx.observer.audiences_changed();
@@ -161,24 +177,37 @@ impl Worker {
                 built.unwrap_or(Err(RefreshError::Panicked))
             }
         };
-        let took = ctx.clock.now().since(now).as_secs_f64();
+        self.record(&audience, &refresh, built, now, true).await
+    }
+
+    /// Records how a refresh ended that began at `started`; `reloads`: see [`publish::follow_up`].
+    pub(super) async fn record(
+        &self,
+        audience: &Audience,
+        refresh: &Refresh,
+        built: Result<Outcome, RefreshError>,
+        started: Timestamp,
+        reloads: bool,
+    ) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let took = ctx.clock.now().since(started).as_secs_f64();
         let outcome = match built {
-            Ok(Built::Unchanged(served)) => {
-                unchanged::follow_up(ctx, &refresh, &served).await?;
+            Ok(Outcome::Unchanged(served)) => {
+                unchanged::follow_up(ctx, refresh, &served).await?;
                 "unchanged"
             }
-            Ok(Built::Recorded(outcome)) => {
-                publish::follow_up(ctx, &audience, &refresh, &outcome).await;
+            Ok(Outcome::Recorded(outcome)) => {
+                publish::follow_up(ctx, audience, refresh, &outcome, reloads).await;
                 if outcome.held.is_some() { "held" } else { "published" }
             }
             // Nothing is recorded: whoever holds the refresh now records how it ends.
             Err(error) if error.lease_lost() => "lost",
             Err(error @ RefreshError::Superseded) => {
-                self.failed(&refresh, Some(&audience), &error).await?;
+                self.failed(refresh, Some(audience), &error).await?;
                 "superseded"
             }
             Err(error) => {
-                self.failed(&refresh, Some(&audience), &error).await?;
+                self.failed(refresh, Some(audience), &error).await?;
                 "failed"
             }
         };
@@ -190,7 +219,7 @@ impl Worker {
     /// Releases a refresh, so that the next builder resumes it at once. Without it the refresh
     /// would wait until the lease expires. The process is about to end, so a call that fails is
     /// repeated here.
-    async fn halt(&self, refresh: &Refresh) -> Result<(), LedgerError> {
+    pub(super) async fn halt(&self, refresh: &Refresh) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let mut tries = 1;
         loop {
@@ -209,7 +238,7 @@ impl Worker {
         }
     }
 
-    async fn build(&self, audience: &Audience, refresh: &Refresh) -> Result<Built, RefreshError> {
+    async fn build(&self, audience: &Audience, refresh: &Refresh) -> Result<Outcome, RefreshError> {
         let ctx = &self.ctx;
         let progress = execute::Progress::default();
         let finding = unchanged::find(ctx, audience, refresh);
@@ -217,7 +246,7 @@ impl Worker {
             let now = ctx.clock.now();
             let (id, version) = (refresh.id, served.version);
             if ctx.ledger.confirm_unchanged(id, &self.holder, version, now).await? {
-                return Ok(Built::Unchanged(Box::new(served)));
+                return Ok(Outcome::Unchanged(Box::new(served)));
             }
             // A person has forced it meanwhile, or has made another version current.
         }
@@ -228,7 +257,7 @@ impl Worker {
         // snapshot would be published without a reload, an entry in the history or retention.
         let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
         tokio::select! {
-            outcome = publishing => outcome.map(|outcome| Built::Recorded(Box::new(outcome))),
+            outcome = publishing => outcome.map(|outcome| Outcome::Recorded(Box::new(outcome))),
             // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a
             // heartbeat that comes later finds it lost although the snapshot is published; only the
             // answer of `publish` says whether it was lost before. A model that changes this late
@@ -300,7 +329,7 @@ impl Worker {
     }
 
     /// Schedules another try of a refresh that failed, or ends it with an alert.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
         refresh: &Refresh,
         audience: Option<&Audience>,

@@ -19,7 +19,7 @@ use throng_access::{
 };
 use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
-use throng_apply::{RunningSpec, SpecApplier, load_applied, open_gate, open_lake};
+use throng_apply::{RunningSpec, SpecApplier, expand_at_start, load_applied, open_gate, open_lake};
 use throng_backends::{
     BackendConfig, Backends, DataDirLock, DataDirectory, Stamps, check_log_partitions,
     create_data_dir, probe_writes,
@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Guard, PageRoutes};
 use crate::changes::SpecChanges;
 use crate::metrics::{Collector, MetricSources};
-use crate::reporters::{BackendProblems, CertificateProblems};
+use crate::reporters::CertificateProblems;
 use crate::roles::refresh::NodeObserver;
 use crate::{Health, NodeContext, ProblemClass, roles};
 
@@ -145,7 +145,7 @@ impl Node {
         }
         let work = stop.child_token();
         let mut roles = start_roles(&ctx, share, &work);
-        roles.push(watch_data_directory(&ctx, opened, work, stop.clone()));
+        roles.push(role_loops::watch_data_directory(&ctx, opened, work, stop.clone()));
         roles.push(tokio::spawn(probe_writes(role_loops::probes(&ctx), stamps, stop.clone())));
         if let Some(certificates) = &certificates {
             let sighup = Certificates::sighup();
@@ -309,6 +309,9 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         let node = std::mem::take(&mut config.spec.node);
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
+    } else {
+        let (dir, worker) = (&config.data_dir, &config.query_worker);
+        expand_at_start(&*backends.ledger, dir, worker, &mut config.spec).await?;
     }
     let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
     let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
@@ -540,22 +543,4 @@ fn start_roles(
         running.push(tokio::spawn(role_loops::follow_assignment(ctx, share, stop)));
     }
     running
-}
-
-/// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
-/// memory, and `/readyz` reports that it should get no requests.
-fn watch_data_directory(
-    ctx: &Arc<NodeContext>,
-    opened: DataDirectory,
-    work: CancellationToken,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    let ctx = Arc::clone(ctx);
-    tokio::spawn(async move {
-        let reporter = BackendProblems(Arc::clone(&ctx.health));
-        opened.watch(&reporter, &ctx.data_directory_lost, &stop).await;
-        if ctx.data_directory_lost.is_cancelled() {
-            work.cancel();
-        }
-    })
 }

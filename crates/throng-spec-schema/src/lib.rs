@@ -1,10 +1,11 @@
 //! The form that people write, for the JSON schema that editors use. `throng_spec::load` does not read
 //! through these types, because they would stop at the first mistake; a test keeps both in step.
 
-mod alerts;
+mod alert;
 mod destination;
 mod source;
 mod store;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use throng_schema::RawSchema;
 
-pub use alerts::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
+pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
+pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -76,6 +78,9 @@ pub struct RawAudience {
     /// How many published snapshots are kept (10).
     #[schemars(range(min = 1, max = 1000))]
     pub keep_snapshots: Option<u32>,
+    /// Makes one audience for every row of a query; `name` and `description` have its columns in braces, `sql` has
+    /// them as `$column`.
+    pub for_each: Option<RawForEach>,
 }
 
 /// When an audience is refreshed.
@@ -145,6 +150,9 @@ pub struct RawSync {
     pub adopt: Option<RawAdopt>,
     /// What happens to the platform's audience when the sync is removed from the spec (keep).
     pub on_remove: Option<RawOnRemove>,
+    /// Makes one sync for every row of a query; `name`, `audience`, `destination` and `platform_name` have its
+    /// columns in braces.
+    pub for_each: Option<RawForEach>,
 }
 
 /// What happens if the platform has an audience of the name that the sync did not create.

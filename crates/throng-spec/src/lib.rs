@@ -2,45 +2,32 @@
 //! [`check`] checks everything and returns either a consistent [`Spec`] or every [`Problem`] at
 //! once; [`load`] does both. A spec that was sent is checked by the same function, under
 //! [`Limits`]. [`plan`] compares two checked specs; [`json_schema`] describes the files.
+//!
+//! The types of a checked spec are those of `throng-spec-types`.
 
-mod checked;
-mod column;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod host;
 mod limits;
-mod node;
 mod plan;
 mod problem;
 mod read;
-mod recheck;
-mod schedule;
-mod secret;
-mod stores;
-mod transport;
-mod warehouse;
 
-pub use checked::{
-    AdGroup, Adopt, Advertiser, Audience, Campaign, Destination, FileFolder, Guard, Identifiers,
-    Location, MetaSettings, OnRemove, Platform, Prediction, Pricing, Source, Spec, Sync,
-};
-pub use column::{ColumnType, NotAColumnType};
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
-pub use host::{HostPort, NotAHost};
 pub use limits::{Limits, SpecOrigin};
-pub use node::{
-    BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
-    NodeSettings, ObjectsSettings, Role, SaslSettings, ServiceSettings, TlsSettings, UnknownRole,
-    WebhookSettings,
-};
-pub use plan::{Action, Change, FieldChange, ObjectKind, Plan, plan, warnings};
+pub use plan::{Action, Change, FieldChange, Plan, plan, warnings};
 pub use problem::Problem;
-pub use read::{IDENTIFIER_KEYS, MAX_SQL_BYTES, check, check_limits, default_limits_file, load};
-pub use recheck::InvalidSpec;
-pub use schedule::{Schedule, ScheduleError, SourceTrigger};
-pub use secret::{Environment, SecretError, SecretRef};
-pub use stores::{RedisSettings, ServingStore, StoreEngine};
+pub use read::{check, check_limits, default_limits_file, load};
 pub use throng_spec_schema::{self as raw, json_schema};
-pub use transport::{host_of, is_loopback_host, is_plain_remote};
-pub use warehouse::{BigQuerySettings, WarehouseSettings, WarehouseSource};
+pub use throng_spec_types::{
+    AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, BigQuerySettings, BucketSettings,
+    Campaign, ColumnType, ConnectionSettings, Destination, Environment, FileFolder, ForEach, Guard,
+    HostPort, IDENTIFIER_KEYS, Identifiers, InvalidSpec, KafkaSettings, LedgerSettings, Location,
+    LogRetention, LogSettings, MAX_SQL_BYTES, MAX_TEMPLATE_ROWS, MadeFrom, MetaSettings,
+    NodeSettings, NotAColumnType, NotAHost, NotAPattern, ObjectKind, ObjectsSettings, OnRemove,
+    ParameterValue, Pattern, Platform, Prediction, Pricing, RedisSettings, Role, SaslSettings,
+    Schedule, ScheduleError, SecretError, SecretRef, ServiceSettings, ServingStore, Source,
+    SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, TemplateRows, TlsSettings, UnknownRole,
+    WarehouseSettings, WarehouseSource, WebhookSettings, WhenRemoved, host_of, is_loopback_host,
+    is_plain_remote,
+};

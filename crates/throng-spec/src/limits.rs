@@ -6,8 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{
-    HostPort, MetaSettings, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine,
-    WarehouseSettings,
+    HostPort, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine, WarehouseSettings,
 };
 
 /// Where a spec comes from, which decides what it may name.
@@ -224,13 +223,6 @@ impl Limits {
     /// Whether this secret may be sent to this server.
     pub(crate) fn allows_secret(&self, secret: &SecretRef, host: &HostPort) -> bool {
         self.secrets.get(secret).is_some_and(|hosts| hosts.contains(host))
-    }
-}
-
-impl MetaSettings {
-    /// The references to all its secrets.
-    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        std::iter::once(&self.access_token).chain(&self.app_secret)
     }
 }
 

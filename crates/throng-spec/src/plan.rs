@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{Currency, Micros, ServingStoreName};
 
-use crate::{AdGroup, Pricing, Spec, Sync};
+use crate::{AdGroup, ObjectKind, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -93,56 +93,6 @@ pub struct FieldChange {
     pub new: Value,
 }
 
-/// A kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectKind {
-    /// [`crate::Source`]
-    Source,
-    /// [`throng_schema::Schema`]
-    Schema,
-    /// [`crate::Audience`]
-    Audience,
-    /// [`crate::Destination`]
-    Destination,
-    /// [`crate::Sync`]
-    Sync,
-    /// [`crate::ServingStore`]
-    ServingStore,
-    /// [`crate::Advertiser`]
-    Advertiser,
-    /// [`crate::Campaign`]
-    Campaign,
-    /// [`crate::AdGroup`]
-    AdGroup,
-    /// [`crate::NodeSettings`]; takes effect at the next start.
-    Node,
-}
-
-impl ObjectKind {
-    /// Its name in texts, such as `ad group`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Schema => "schema",
-            Self::Audience => "audience",
-            Self::Destination => "destination",
-            Self::Sync => "sync",
-            Self::ServingStore => "serving store",
-            Self::Advertiser => "advertiser",
-            Self::Campaign => "campaign",
-            Self::AdGroup => "ad group",
-            Self::Node => "node settings",
-        }
-    }
-}
-
-impl fmt::Display for ObjectKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 impl Plan {
     /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
@@ -187,8 +137,10 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare!(Source, warehouses);
     compare!(Schema, schemas);
     compare!(Audience, audiences);
+    compare!(Audience, audience_templates);
     compare!(Destination, destinations);
     compare!(Sync, syncs);
+    compare!(Sync, sync_templates);
     compare!(ServingStore, serving_stores);
     compare!(Advertiser, advertisers);
     compare!(Campaign, campaigns);

@@ -12,10 +12,10 @@ mod node;
 mod objects;
 mod references;
 mod schemas;
-mod sql;
 mod stores;
 mod suggest;
 mod targets;
+mod templates;
 mod transport;
 mod tree;
 mod warehouse;
@@ -25,9 +25,6 @@ use std::path::{Path, PathBuf};
 use throng_model::SourceName;
 
 pub use limits::{check_limits, default_limits_file};
-pub use sql::MAX_SQL_BYTES;
-pub(crate) use sql::one_query;
-pub use targets::IDENTIFIER_KEYS;
 
 use crate::files::{SpecFile, SpecFiles, read_files};
 use crate::{NodeSettings, Problem, Spec, SpecOrigin};
@@ -106,6 +103,8 @@ impl Default for Reader {
             campaigns: Vec::new(),
             ad_groups: Vec::new(),
             node: NodeSettings::default(),
+            audience_templates: Vec::new(),
+            sync_templates: Vec::new(),
         };
         Self {
             spec,

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
+use throng_query::keys::{rows, shared, write_keys};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
-use super::protocol::{Reply, Request, rows, write_keys};
+use super::protocol::{Reply, Request};
 use crate::engine::Engine;
 use crate::session::EngineLimits;
-use crate::{HashedRow, Hashers, KeyBatch, LakeError};
+use crate::{HashedRow, Hashers, KeyBatch, LakeError, SharedBatch};
 
 /// Runs a query worker: see [`throng_worker::main`]. `hashers` are for identifier queries.
 pub fn main(hashers: &'static dyn Hashers) -> ExitCode {
@@ -47,7 +48,7 @@ impl QueryHandler {
         match request {
             Request::Check { model } => {
                 let (info, parts) = self.engine.plan(&model, &[]).await?;
-                self.engine.sample(&model.sql).await?;
+                self.engine.sample(&model.sql, &model.parameters).await?;
                 Ok(Reply::Plan { info, parts })
             }
             Request::Plan { model, served } => {
@@ -57,6 +58,18 @@ impl QueryHandler {
             Request::Scan { model, part, seed } => {
                 let mut sink = |batch: KeyBatch| write_keys(out, &batch).map_err(Into::into);
                 self.engine.scan(&model, &part, seed, &mut sink).await.map(Reply::Scanned)
+            }
+            Request::PlanShared { model, sets, served } => {
+                let plan = self.engine.plan_shared(model, &sets, &served).await?;
+                Ok(Reply::SharedPlan(plan.map(Box::new)))
+            }
+            Request::ScanShared { scan, part, seed } => {
+                let mut sink = |batch: SharedBatch| out.write_all(&shared(&batch)?);
+                let scanned = self.engine.scan_shared(&scan, &part, seed, &mut sink).await;
+                scanned.map(Reply::SharedScanned)
+            }
+            Request::TemplateRows { sql, max_rows } => {
+                self.engine.template_rows(&sql, max_rows).await.map(Reply::TemplateRows)
             }
             Request::Identifiers { query, seed } => {
                 let hasher = self.hashers.open(&query.hasher);

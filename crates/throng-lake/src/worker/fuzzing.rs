@@ -3,12 +3,15 @@
 //! tests below over mutants of the seeds.
 
 use throng_model::UserHash;
+use throng_query::keys::{
+    KEYS, KeyBatch, ROWS, SHARED, SharedBatch, read_keys, read_rows, read_shared, rows, shared,
+    write_keys,
+};
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
 use throng_worker::{Confinement, Setup};
 
-use super::protocol::{self, Failure, KEYS, ROWS, Reply, Request};
-use crate::KeyBatch;
+use super::protocol::{Failure, Reply, Request};
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -26,13 +29,19 @@ pub fn pipe_frame(bytes: &[u8]) {
             let _ = frame::message::<Reply>(payload);
         }
         KEYS => {
-            if let Ok(batch) = protocol::read_keys(payload) {
+            if let Ok(batch) = read_keys(payload) {
                 let words = batch.hashes.len() + batch.values.map_or(0, |values| values.len());
                 assert_eq!(24 + words * 8, payload.len());
             }
         }
+        SHARED => {
+            if let Ok(batch) = read_shared(payload) {
+                let words = batch.hashes.len() + batch.values.len();
+                assert_eq!(8 + words * 8 + batch.groups.len() * 4, payload.len());
+            }
+        }
         ROWS => {
-            if let Ok(rows) = protocol::read_rows(payload) {
+            if let Ok(rows) = read_rows(payload) {
                 let bytes: usize = rows.iter().map(|(_, hashed)| 12 + hashed.len()).sum();
                 assert_eq!(bytes, payload.len());
             }
@@ -61,7 +70,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         let hashes = (0..5).map(|n| UserHash(n * 3)).collect();
         let mut out = Vec::new();
         let batch = KeyBatch { rows: 7, hashes, values, null_keys: 2 };
-        protocol::write_keys(&mut out, &batch).map(|()| out)
+        write_keys(&mut out, &batch).map(|()| out)
     };
     [
         frame::control(&setup),
@@ -70,7 +79,8 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         frame::control(&Reply::Failed(failure)),
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
-        protocol::rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
+        shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
+        rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]
     .into_iter()
     .map(|frame| frame.expect("a frame in memory"))

@@ -9,5 +9,5 @@ mod output;
 mod protocol;
 
 pub use child::main;
-pub(crate) use output::{KeyOutput, RowOutput};
+pub(crate) use output::{KeyOutput, RowOutput, SharedOutput};
 pub(crate) use protocol::{Reply, Request};

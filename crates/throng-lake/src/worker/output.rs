@@ -1,11 +1,11 @@
 //! What receives the keys and rows of a scan or an identifier query.
 
 use async_trait::async_trait;
+use throng_query::keys::{KEYS, ROWS, SHARED, read_keys, read_rows, read_shared};
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
 
-use super::protocol::{KEYS, ROWS, read_keys, read_rows};
-use crate::{HashedRow, LakeError, Sink};
+use crate::{HashedRow, LakeError, SharedSink, Sink};
 
 /// Passes the keys of a scan to its sink.
 pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
@@ -18,6 +18,20 @@ impl Output for KeyOutput<'_, '_> {
 
     async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
         (self.0)(read_keys(payload)?).map_err(ExchangeError::Receiver)
+    }
+}
+
+/// Passes the keys of a scan for several models to its sink.
+pub(crate) struct SharedOutput<'a, 'b>(pub(crate) &'a mut SharedSink<'b>);
+
+#[async_trait]
+impl Output for SharedOutput<'_, '_> {
+    fn accepts(&self, kind: u8) -> bool {
+        kind == SHARED
+    }
+
+    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        (self.0)(read_shared(payload)?).map_err(ExchangeError::Receiver)
     }
 }
 

@@ -1,34 +1,20 @@
-//! The messages between a node and a query worker, and the data frames of their answers. Pure except
-//! for writing.
-//!
-//! ```text
-//! kind 1, control: JSON ([`Request`], [`Reply`])                (numbers are little-endian)
-//! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
-//! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
-//! ```
+//! The messages between a node and a query worker: frames of kind 1, with [`Request`] or [`Reply`] as JSON. The
+//! data frames of their answers are those of [`throng_query::keys`]. Pure.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use throng_files::FileError;
-use throng_model::{HashSeed, UserHash};
+use throng_model::HashSeed;
+use throng_query::position::Position;
+use throng_spec::{ParameterValue, TemplateRows};
 use throng_worker::SystemError;
-use throng_worker::frame::{frame, invalid};
 
 use crate::engine_failure::EngineFailure;
-use crate::position::Position;
 use crate::{
-    HashedRow, IdentifierQuery, InputQuery, InputState, KeyBatch, LakeError, Model, ModelInfo,
-    ScanPart, ScanStats, SourceListing, TableFacts,
+    IdentifierQuery, InputQuery, InputState, LakeError, Model, ModelInfo, ScanPart, ScanStats,
+    SharedPlan, SharedScan, SharedStats, SourceListing, TableFacts,
 };
-
-/// The kind of frames with keys.
-pub(super) const KEYS: u8 = 2;
-/// The kind of frames with rows of identifiers.
-pub(super) const ROWS: u8 = 3;
-/// Keys in one frame, at most.
-const MAX_KEYS: usize = 1 << 20;
 
 /// A request to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +27,16 @@ pub(crate) enum Request {
     Scan { model: Model, part: ScanPart, seed: HashSeed },
     /// Run an identifier query; answered by rows and [`Reply::Checked`].
     Identifiers { query: IdentifierQuery, seed: HashSeed },
+    /// Plan the models of some sets of parameters as one scan; answered by [`Reply::SharedPlan`].
+    PlanShared {
+        model: Model,
+        sets: Vec<Vec<(String, ParameterValue)>>,
+        served: Vec<Vec<TableFacts>>,
+    },
+    /// Run a part of a scan for several models; answered by shared keys and [`Reply::SharedScanned`].
+    ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed },
+    /// Run the query of a template; answered by [`Reply::TemplateRows`].
+    TemplateRows { sql: String, max_rows: u32 },
     /// List the tables of all sources; answered by [`Reply::Listed`].
     List,
     /// Inspect the files of queries; answered by [`Reply::Inputs`].
@@ -56,6 +52,12 @@ pub(crate) enum Reply {
     Plan { info: ModelInfo, parts: Vec<ScanPart> },
     /// All keys of a scan are sent.
     Scanned(ScanStats),
+    /// Several models are planned; `None` if they cannot be one scan.
+    SharedPlan(Option<Box<SharedPlan>>),
+    /// All keys of a scan for several models are sent.
+    SharedScanned(SharedStats),
+    /// The rows of a template.
+    TemplateRows(TemplateRows),
     /// The tables of all sources.
     Listed(Vec<SourceListing>),
     /// The states of the files, in the order of the queries.
@@ -138,154 +140,5 @@ impl From<Failure> for LakeError {
             Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),
         }
-    }
-}
-
-/// Writes the keys of a batch, in as many frames as they need.
-pub(super) fn write_keys(out: &mut impl Write, batch: &KeyBatch) -> io::Result<()> {
-    let mut from = 0;
-    loop {
-        let to = batch.hashes.len().min(from + MAX_KEYS);
-        // The counts are in the first frame.
-        let counts = if from == 0 { (batch.rows, batch.null_keys) } else { (0, 0) };
-        let values = batch.values.as_ref().map(|values| &values[from..to]);
-        out.write_all(&keys(counts, &batch.hashes[from..to], values)?)?;
-        from = to;
-        if from == batch.hashes.len() {
-            return Ok(());
-        }
-    }
-}
-
-fn keys(counts: (u64, u64), hashes: &[UserHash], values: Option<&[u64]>) -> io::Result<Vec<u8>> {
-    frame(KEYS, |bytes| {
-        let words = hashes.len() + values.map_or(0, <[u64]>::len);
-        bytes.reserve_exact(24 + words * 8);
-        bytes.extend_from_slice(&counts.0.to_le_bytes());
-        bytes.extend_from_slice(&counts.1.to_le_bytes());
-        bytes.extend_from_slice(&(hashes.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&u32::from(values.is_some()).to_le_bytes());
-        hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0.to_le_bytes()));
-        values.into_iter().flatten().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
-    })
-}
-
-/// The keys of a frame.
-pub(super) fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
-    let (counts, words) =
-        payload.split_at_checked(24).ok_or_else(|| invalid("a frame of keys is truncated"))?;
-    let word = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&counts[at..at + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    let sizes = word(16);
-    let (count, with_values) = ((sizes & u64::from(u32::MAX)) as usize, sizes >> 32 == 1);
-    let expected = count.checked_mul(if with_values { 16 } else { 8 });
-    if expected != Some(words.len()) {
-        return Err(invalid("the length of a frame of keys does not match its counts"));
-    }
-    let (hashes, values) = words.split_at(count * 8);
-    let values = with_values.then(|| numbers(values).collect());
-    let hashes = numbers(hashes).map(UserHash).collect();
-    Ok(KeyBatch { rows: word(0), hashes, values, null_keys: word(8) })
-}
-
-/// Rows of identifiers as a frame.
-pub(super) fn rows(rows: &[HashedRow]) -> io::Result<Vec<u8>> {
-    frame(ROWS, |bytes| {
-        for (user, hashed) in rows {
-            bytes.extend_from_slice(&user.0.to_le_bytes());
-            bytes.extend_from_slice(&(hashed.len() as u32).to_le_bytes());
-            bytes.extend_from_slice(hashed);
-        }
-    })
-}
-
-/// The rows of a frame.
-pub(super) fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
-    let truncated = || invalid("a frame of rows is truncated");
-    let mut rows = Vec::new();
-    while !payload.is_empty() {
-        let (user, rest) = payload.split_first_chunk::<8>().ok_or_else(truncated)?;
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (hashed, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
-        rows.push((UserHash(u64::from_le_bytes(*user)), hashed.into()));
-        payload = rest;
-    }
-    Ok(rows)
-}
-
-fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    bytes.chunks_exact(8).map(|chunk| {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use throng_worker::frame::{HEAD, head, message};
-
-    use super::*;
-
-    fn payload(frame: &[u8]) -> (u8, &[u8]) {
-        let (length, kind) = head(frame[..HEAD].try_into().unwrap()).unwrap();
-        (kind, &frame[HEAD..HEAD + length])
-    }
-
-    #[test]
-    fn keys_are_read_as_they_were_written() {
-        let hashes: Vec<UserHash> = (0..5).map(|n| UserHash(n * 3)).collect();
-        for values in [None, Some(vec![9, 8, 7, 6, u64::MAX])] {
-            let batch = KeyBatch { rows: 7, hashes: hashes.clone(), values, null_keys: 2 };
-            let mut out = Vec::new();
-            write_keys(&mut out, &batch).unwrap();
-            let (kind, bytes) = payload(&out);
-            assert_eq!(kind, KEYS);
-            let read = read_keys(bytes).unwrap();
-            assert_eq!((read.rows, read.null_keys), (7, 2));
-            assert_eq!((read.hashes, read.values), (batch.hashes, batch.values));
-        }
-    }
-
-    #[test]
-    fn many_keys_are_sent_in_several_frames_and_counted_once() {
-        let hashes: Vec<UserHash> = (0..MAX_KEYS as u64 + 3).map(UserHash).collect();
-        let batch = KeyBatch { rows: 9, hashes: hashes.clone(), values: None, null_keys: 1 };
-        let mut out = Vec::new();
-        write_keys(&mut out, &batch).unwrap();
-        let (mut rest, mut rows, mut read) = (out.as_slice(), 0, Vec::new());
-        while !rest.is_empty() {
-            let (_, bytes) = payload(rest);
-            rest = &rest[HEAD + bytes.len()..];
-            let batch = read_keys(bytes).unwrap();
-            rows += batch.rows;
-            read.extend(batch.hashes);
-        }
-        assert_eq!((rows, read), (9, hashes));
-    }
-
-    #[test]
-    fn rows_are_read_as_they_were_written() {
-        let written: Vec<HashedRow> =
-            vec![(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())];
-        let frame = rows(&written).unwrap();
-        let (kind, bytes) = payload(&frame);
-        assert_eq!(kind, ROWS);
-        assert_eq!(read_rows(bytes).unwrap(), written);
-        assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
-        assert!(read_rows(&[]).unwrap().is_empty());
-    }
-
-    #[test]
-    fn payloads_that_are_invalid_are_refused_without_allocating() {
-        assert!(read_keys(&[0; 23]).is_err());
-        let mut wrong_count = vec![0; 24];
-        wrong_count[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(read_keys(&wrong_count).is_err());
-        assert!(message::<Reply>(b"{}").is_err());
     }
 }

@@ -10,8 +10,10 @@ mod inputs;
 mod keys;
 mod limits;
 mod scans;
+mod shared;
 mod spellings;
 mod tables;
+mod templates;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -132,7 +134,7 @@ impl Shop {
 }
 
 pub(crate) fn model(sql: &str) -> Model {
-    Model { sql: sql.to_owned(), key: None, source: None }
+    Model { sql: sql.to_owned(), key: None, source: None, parameters: Vec::new() }
 }
 
 /// Runs one part.

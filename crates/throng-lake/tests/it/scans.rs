@@ -201,6 +201,7 @@ fn the_fingerprint_ignores_layout() {
         sql: "SELECT id FROM shop.t".into(),
         key: Some("id".into()),
         source: None,
+        parameters: Vec::new(),
     };
     assert_ne!(one, keyed.fingerprint());
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use throng_activation::Activation;
 use throng_aggregator::AggregatorDeps;
 use throng_apply::GateSink;
-use throng_backends::{Probes, probe_reads};
+use throng_backends::{DataDirectory, Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
 use throng_serving_stores::{RedisConnector, StoresDeps};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
@@ -154,4 +155,22 @@ pub(super) async fn follow(ctx: Arc<NodeContext>, stop: CancellationToken) {
 /// Reads the ledger until `stop`, so that `/readyz` needs no I/O.
 pub(super) async fn probe(ctx: Arc<NodeContext>, stop: CancellationToken) {
     probe_reads(probes(&ctx), stop).await;
+}
+
+/// Stops the roles, by `work`, when the data directory is lost. The node keeps answering from
+/// memory, and `/readyz` reports that it should get no requests.
+pub(super) fn watch_data_directory(
+    ctx: &Arc<NodeContext>,
+    opened: DataDirectory,
+    work: CancellationToken,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        let reporter = BackendProblems(Arc::clone(&ctx.health));
+        opened.watch(&reporter, &ctx.data_directory_lost, &stop).await;
+        if ctx.data_directory_lost.is_cancelled() {
+            work.cancel();
+        }
+    })
 }

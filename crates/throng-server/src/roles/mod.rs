@@ -7,3 +7,4 @@ pub(crate) mod cluster;
 pub(crate) mod notify;
 pub(crate) mod refresh;
 pub(crate) mod schedule;
+pub(crate) mod templates;

@@ -34,6 +34,7 @@ mod source_changes;
 mod storage;
 mod stores;
 mod tasks;
+mod templates;
 mod tls;
 mod upgrade;
 mod warm;

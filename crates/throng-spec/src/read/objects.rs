@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use throng_model::TimeZoneName;
+use throng_spec_types::{SqlFault, one_query};
 
 use super::Reader;
 use super::fields::{At, Fields, text_of};
-use super::sql::{self, SqlFault};
+use super::references::placeholder_name;
+use super::templates::Template;
 use super::tree::{Node, Value};
-use crate::column;
 use crate::{
-    Audience, ColumnType, Guard, Location, ObjectKind, Schedule, ScheduleError, Source,
-    SourceTrigger,
+    Audience, AudienceTemplate, ColumnType, Guard, Location, MAX_SQL_BYTES, ObjectKind, Schedule,
+    ScheduleError, Source, SourceTrigger,
 };
 
 /// Columns of a source with declared types.
@@ -86,7 +87,7 @@ impl Reader {
             let Some(text) = self.text(&entry.node, &at) else { continue };
             let Ok(of) = text.parse() else {
                 let message = format!("{text} is not a type of a column");
-                self.problem(&at, message, Some(column::HELP.to_owned()));
+                self.problem(&at, message, Some(ColumnType::HELP.to_owned()));
                 continue;
             };
             let lower = entry.key.to_lowercase();
@@ -113,9 +114,17 @@ impl Reader {
     }
 
     pub(super) fn audience(&mut self, mut fields: Fields<'_>) {
-        let name = self.name(&mut fields, ObjectKind::Audience);
-        let description = self.optional_text(&mut fields, "description");
-        let source = self.audience_source(&mut fields);
+        let template = self.template(&mut fields, ObjectKind::Audience);
+        let name = match &template {
+            Some(_) => placeholder_name(),
+            None => self.name(&mut fields, ObjectKind::Audience),
+        };
+        let (mut description, mut descriptions) = (None, None);
+        match &template {
+            Some(_) => descriptions = self.pattern(&mut fields, "description"),
+            None => description = self.optional_text(&mut fields, "description"),
+        }
+        let source = self.audience_source(&mut fields, template.is_some());
         let (sql, sql_at) = self.sql(&mut fields);
         let key = self.optional_text(&mut fields, "key");
         let schedule = fields.get("schedule").map(|(node, at)| self.schedule(node, at));
@@ -123,7 +132,7 @@ impl Reader {
         let guard = fields.get("guard").map(|(node, at)| self.guard(node, at)).unwrap_or_default();
         let keep_snapshots = self.integer(&mut fields, "keep_snapshots", 1..=1000, 10);
         fields.done(self);
-        self.spec.audiences.push(Audience {
+        let audience = Audience {
             name,
             description,
             source,
@@ -134,22 +143,39 @@ impl Reader {
             guard,
             keep_snapshots,
             sql_at,
-        });
+            made_from: None,
+        };
+        match template {
+            Some(Template { name, for_each }) => {
+                let template =
+                    AudienceTemplate { name, description: descriptions, for_each, audience };
+                self.spec.audience_templates.push(template);
+            }
+            None => self.spec.audiences.push(audience),
+        }
     }
 
     /// The required field `sql`, and the position of its text.
     pub(super) fn sql(&mut self, fields: &mut Fields<'_>) -> (String, Location) {
-        let nowhere = Location { file: fields.at.file.to_path_buf(), line: fields.at.line };
-        let Some((node, at)) = fields.required(self, "sql") else {
-            return (String::new(), nowhere);
-        };
+        match fields.required(self, "sql") {
+            Some((node, at)) => self.sql_of(node, &at),
+            None => {
+                let nowhere = Location { file: fields.at.file.to_path_buf(), line: fields.at.line };
+                (String::new(), nowhere)
+            }
+        }
+    }
+
+    /// An SQL text, and its position.
+    pub(super) fn sql_of(&mut self, node: &Node, at: &At) -> (String, Location) {
+        let nowhere = Location { file: at.file.to_path_buf(), line: at.line };
         let Value::Text { text, first_line } = &node.value else {
             let message = format!("expected SQL, found {}", node.value.kind());
             let help = "write `sql: |` and the SELECT below it, indented".to_owned();
-            self.problem(&at, message, Some(help));
+            self.problem(at, message, Some(help));
             return (String::new(), nowhere);
         };
-        let (message, help) = match sql::one_query(text) {
+        let (message, help) = match one_query(text) {
             Ok(query) => {
                 return (query.to_owned(), Location { line: *first_line, ..nowhere });
             }
@@ -161,7 +187,7 @@ impl Reader {
                 "keep one SELECT; use WITH for steps in between",
             ),
             Err(SqlFault::TooLong) => (
-                format!("the SQL is longer than {} KiB", sql::MAX_SQL_BYTES >> 10),
+                format!("the SQL is longer than {} KiB", MAX_SQL_BYTES >> 10),
                 "put long lists into a table of a source, and join it",
             ),
             Err(SqlFault::NotAQuery(word)) => (
@@ -172,12 +198,16 @@ impl Reader {
                 (format!("a {what} in the SQL is not closed"), "close it")
             }
         };
-        self.problem(&at, message, Some(help.to_owned()));
+        self.problem(at, message, Some(help.to_owned()));
         (String::new(), nowhere)
     }
 
     /// The cron pattern and the trigger of a schedule, which has at least one of them.
-    fn schedule(&mut self, node: &Node, at: At) -> (Option<Schedule>, Option<SourceTrigger>) {
+    pub(super) fn schedule(
+        &mut self,
+        node: &Node,
+        at: At,
+    ) -> (Option<Schedule>, Option<SourceTrigger>) {
         if let Value::Text { text, .. } = &node.value {
             let help = match text.trim() {
                 "source_changed" => "write `schedule: { on: source_changed }`".to_owned(),

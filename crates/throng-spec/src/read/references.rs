@@ -7,17 +7,26 @@ use throng_model::NameError;
 use super::fields::{At, Fields};
 use super::tree::Node;
 use super::{Reader, suggest};
-use crate::ObjectKind;
+use crate::{ObjectKind, Pattern};
 
 /// The declared names and the references to names.
 #[derive(Default)]
 pub(super) struct Names {
     declared: BTreeMap<(ObjectKind, String), At>,
+    /// Names that templates may make.
+    patterns: Vec<(ObjectKind, Pattern)>,
     references: Vec<(ObjectKind, String, At)>,
     /// Names of sources in SQL.
     in_sql: BTreeMap<String, String>,
     /// Audiences on the platform: destination and name there, and the first sync that writes to it.
     on_platform: BTreeMap<(String, String), (String, At)>,
+}
+
+impl Names {
+    /// Whether a row of a template may have this name. Whether one has is known when the spec is expanded.
+    fn could_be_made(&self, (kind, name): &(ObjectKind, String)) -> bool {
+        self.patterns.iter().any(|(of, pattern)| of == kind && pattern.could_make(name))
+    }
 }
 
 impl Reader {
@@ -32,10 +41,21 @@ impl Reader {
         else {
             return placeholder_name();
         };
-        let key = (kind, name.as_ref().to_owned());
+        self.declare(kind, name.as_ref(), at);
+        name
+    }
+
+    /// Declares the names of a template.
+    pub(super) fn declare_pattern(&mut self, kind: ObjectKind, pattern: &Pattern, at: At) {
+        self.declare(kind, pattern.as_str(), at);
+        self.names.patterns.push((kind, pattern.clone()));
+    }
+
+    fn declare(&mut self, kind: ObjectKind, name: &str, at: At) {
+        let key = (kind, name.to_owned());
         match self.names.declared.get(&key).cloned() {
             Some(first) => {
-                let message = format!("there are two {kind}s named `{}`", name.as_ref());
+                let message = format!("there are two {kind}s named `{name}`");
                 let help = format!(
                     "the first is at {}:{}: rename or remove one",
                     first.file.display(),
@@ -46,11 +66,10 @@ impl Reader {
             None => {
                 self.names.declared.insert(key, at.clone());
                 if kind == ObjectKind::Source {
-                    self.name_in_sql(name.as_ref(), &at);
+                    self.name_in_sql(name, &at);
                 }
             }
         }
-        name
     }
 
     fn name_at<T>(&mut self, node: &Node, at: &At) -> Option<T>
@@ -143,7 +162,7 @@ impl Reader {
     pub(super) fn check_references(&mut self) {
         for (kind, name, at) in std::mem::take(&mut self.names.references) {
             let key = (kind, name);
-            if self.names.declared.contains_key(&key) {
+            if self.names.declared.contains_key(&key) || self.names.could_be_made(&key) {
                 continue;
             }
             // A suggestion costs a comparison with every name.
@@ -181,6 +200,6 @@ fn with_article(kind: ObjectKind) -> String {
 }
 
 /// The name that replaces an invalid one, which was reported.
-fn placeholder_name<T: TryFrom<String, Error = NameError>>() -> T {
+pub(super) fn placeholder_name<T: TryFrom<String, Error = NameError>>() -> T {
     T::try_from("unnamed".to_owned()).expect("`unnamed` is a name")
 }

@@ -1,12 +1,11 @@
 //! Serving stores.
 
 use throng_model::{AudienceName, ServingStoreName, StoreLayout};
+use throng_spec_types::MAX_WRITES_PER_SECOND;
 
 use super::Reader;
 use super::fields::{At, Fields, text_of};
-use crate::stores::MAX_WRITES;
-use crate::transport::{host_of, is_loopback_host};
-use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine};
+use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine, host_of, is_loopback_host};
 
 /// The longest prefix of keys, in bytes.
 const MAX_PREFIX: usize = 64;
@@ -19,7 +18,7 @@ impl Reader {
         let redis = self.redis(&mut fields);
         let audiences = self.store_audiences(&mut fields);
         let max_writes_per_second =
-            self.integer(&mut fields, "max_writes_per_second", MAX_WRITES, 50_000);
+            self.integer(&mut fields, "max_writes_per_second", MAX_WRITES_PER_SECOND, 50_000);
         fields.done(self);
         let engine = StoreEngine::Redis(redis);
         self.spec.serving_stores.push(ServingStore {

@@ -1,36 +1,19 @@
 //! Destinations and syncs.
 
 use throng_model::{AudienceName, DestinationName, FileFormat, SyncMode, SyncName};
+use throng_spec_types::max_failed_checks_percent;
 
 use super::access::DestinationAt;
 use super::fields::{At, Fields, text_of};
+use super::references::placeholder_name;
+use super::templates::Template;
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
-use crate::checked::max_failed_checks_percent;
 use crate::limits::without_dots;
 use crate::{
-    Adopt, Destination, FileFolder, HostPort, Identifiers, Location, MetaSettings, ObjectKind,
-    OnRemove, Platform, SecretRef, Sync,
+    Adopt, Destination, FileFolder, HostPort, IDENTIFIER_KEYS, Identifiers, Location, MetaSettings,
+    ObjectKind, OnRemove, Platform, SecretRef, Sync, SyncTemplate,
 };
-
-/// The identifier keys of a sync's columns, the same for every platform.
-pub const IDENTIFIER_KEYS: [&str; 15] = [
-    "EMAIL",
-    "PHONE",
-    "FN",
-    "LN",
-    "FI",
-    "CT",
-    "ST",
-    "ZIP",
-    "COUNTRY",
-    "GEN",
-    "DOBY",
-    "DOBM",
-    "DOBD",
-    "MADID",
-    "EXTERN_ID",
-];
 
 /// The largest number of columns: no platform accepts more.
 const MAX_COLUMNS: usize = 64;
@@ -180,43 +163,81 @@ impl Reader {
     }
 
     pub(super) fn sync(&mut self, mut fields: Fields<'_>) {
+        let Some(template) = self.template(&mut fields, ObjectKind::Sync) else {
+            return self.written_sync(fields);
+        };
+        let audience =
+            self.reference_pattern::<AudienceName>(&mut fields, "audience", ObjectKind::Audience);
+        let destination = self.reference_pattern::<DestinationName>(
+            &mut fields,
+            "destination",
+            ObjectKind::Destination,
+        );
+        let platform_name = self.pattern(&mut fields, "platform_name");
+        let unnamed = (placeholder_name(), placeholder_name(), placeholder_name());
+        let sync = self.sync_settings(&mut fields, unnamed);
+        fields.done(self);
+        if let Some(sync) = sync {
+            let Template { name, for_each } = template;
+            self.spec.sync_templates.push(SyncTemplate {
+                name,
+                audience,
+                destination,
+                platform_name,
+                for_each,
+                sync,
+            });
+        }
+    }
+
+    fn written_sync(&mut self, mut fields: Fields<'_>) {
         let name: SyncName = self.name(&mut fields, ObjectKind::Sync);
         let audience: AudienceName = self.reference(&mut fields, "audience", ObjectKind::Audience);
         let destination: DestinationName =
             self.reference(&mut fields, "destination", ObjectKind::Destination);
-        let words =
-            [("mirror", SyncMode::Mirror), ("add", SyncMode::Add), ("replace", SyncMode::Replace)];
-        let mode = self.word(&mut fields, "mode", &words, SyncMode::Mirror);
-        let identifiers =
-            fields.required(self, "identifiers").and_then(|(node, at)| self.identifiers(node, at));
-        let max_removed_percent = self.integer(&mut fields, "max_removed_percent", 0..=100, 50);
-        let batch_rows = self.integer(&mut fields, "batch_rows", 1..=10_000, 10_000);
-        let priority = self.integer(&mut fields, "priority", -1_000_000..=1_000_000, 0);
+        let names = (name.clone(), audience.clone(), destination.clone());
+        let sync = self.sync_settings(&mut fields, names);
         let platform_name = self.optional_text(&mut fields, "platform_name");
-        let words = [("fail", Adopt::Fail), ("replace", Adopt::Replace)];
-        let adopt = self.word(&mut fields, "adopt", &words, Adopt::Fail);
-        let words =
-            [("keep", OnRemove::Keep), ("empty", OnRemove::Empty), ("delete", OnRemove::Delete)];
-        let on_remove = self.word(&mut fields, "on_remove", &words, OnRemove::Keep);
         let at = fields.at.clone();
         fields.done(self);
         let on_platform = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
         self.check_platform_name(name.as_str(), destination.as_str(), &on_platform, &at);
-        if let Some(identifiers) = identifiers {
-            self.spec.syncs.push(Sync {
-                name,
-                audience,
-                destination,
-                mode,
-                identifiers,
-                max_removed_percent,
-                batch_rows,
-                priority,
-                platform_name,
-                adopt,
-                on_remove,
-            });
-        }
+        self.spec.syncs.extend(sync.map(|sync| Sync { platform_name, ..sync }));
+    }
+
+    /// The fields of a sync that are the same for every row of a template.
+    fn sync_settings(
+        &mut self,
+        fields: &mut Fields<'_>,
+        (name, audience, destination): (SyncName, AudienceName, DestinationName),
+    ) -> Option<Sync> {
+        let words =
+            [("mirror", SyncMode::Mirror), ("add", SyncMode::Add), ("replace", SyncMode::Replace)];
+        let mode = self.word(fields, "mode", &words, SyncMode::Mirror);
+        let identifiers =
+            fields.required(self, "identifiers").and_then(|(node, at)| self.identifiers(node, at));
+        let max_removed_percent = self.integer(fields, "max_removed_percent", 0..=100, 50);
+        let batch_rows = self.integer(fields, "batch_rows", 1..=10_000, 10_000);
+        let priority = self.integer(fields, "priority", -1_000_000..=1_000_000, 0);
+        let words = [("fail", Adopt::Fail), ("replace", Adopt::Replace)];
+        let adopt = self.word(fields, "adopt", &words, Adopt::Fail);
+        let words =
+            [("keep", OnRemove::Keep), ("empty", OnRemove::Empty), ("delete", OnRemove::Delete)];
+        let on_remove = self.word(fields, "on_remove", &words, OnRemove::Keep);
+        Some(Sync {
+            name,
+            audience,
+            destination,
+            mode,
+            identifiers: identifiers?,
+            max_removed_percent,
+            batch_rows,
+            priority,
+            platform_name: None,
+            adopt,
+            on_remove,
+            made_from: None,
+        })
     }
 
     fn identifiers(&mut self, node: &Node, at: At) -> Option<Identifiers> {

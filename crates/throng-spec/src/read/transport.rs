@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::{Node, Value};
-use crate::transport::{host_of, is_loopback_host, is_plain_remote};
-use crate::{ConnectionSettings, TlsSettings};
+use crate::{ConnectionSettings, TlsSettings, host_of, is_loopback_host, is_plain_remote};
 
 impl Reader {
     /// `connections: { total: …, per_address: … }`.

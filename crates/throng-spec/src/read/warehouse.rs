@@ -75,7 +75,7 @@ impl Reader {
     fn plain_name(&mut self, fields: &mut Fields<'_>, field: &'static str) -> Option<String> {
         let (node, at) = fields.get(field)?;
         let text = self.text(node, &at)?;
-        if !crate::warehouse::is_plain_name(text) {
+        if !BigQuerySettings::is_plain_name(text) {
             let help = "use letters, digits, `-`, `_`, `.` and `:` only".to_owned();
             self.problem(&at, format!("this is not a {field} of BigQuery"), Some(help));
         }
@@ -94,8 +94,18 @@ impl Reader {
     }
 
     /// The warehouse that runs an audience's SQL, if it names one.
-    pub(super) fn audience_source(&mut self, fields: &mut Fields<'_>) -> Option<SourceName> {
+    pub(super) fn audience_source(
+        &mut self,
+        fields: &mut Fields<'_>,
+        is_template: bool,
+    ) -> Option<SourceName> {
         let (node, at) = fields.get("source")?;
+        if is_template {
+            let help = "leave `source` out: the values of a row are parameters of SQL that Throng runs over \
+                        folders; or write each audience without `for_each`";
+            self.problem(&at, "`source` and `for_each` exclude each other", Some(help.to_owned()));
+            return None;
+        }
         let name: SourceName = self.refer(node, at.clone(), ObjectKind::Source)?;
         self.audience_sources.push((name.clone(), at));
         Some(name)

@@ -6,7 +6,7 @@ use throng_model::{FileFormat, Micros, Pacing, Severity, StoreLayout, SyncMode, 
 use throng_spec::{
     AdGroup, Adopt, ColumnType, Limits, LogSettings, NodeSettings, ObjectsSettings, OnRemove,
     Platform, Prediction, Pricing, Role, SecretRef, ServiceSettings, SourceTrigger, Spec,
-    StoreEngine, WarehouseSettings, load,
+    StoreEngine, WarehouseSettings, WhenRemoved, load,
 };
 
 use super::here;
@@ -348,4 +348,31 @@ fn connections_on_this_machine_need_not_be_encrypted() {
 fn the_default_cap_of_one_address_is_at_most_the_total() {
     let spec = load_text("version: 1\nnode: { connections: { total: 100 } }\n");
     assert_eq!((spec.node.connections.total, spec.node.connections.per_address), (100, 100));
+}
+
+#[test]
+fn templates_are_read_and_make_nothing_by_themselves() {
+    let spec = load_valid(&here("good/templates.yaml"));
+    let names: Vec<_> = spec.audiences.iter().map(|audience| audience.name.as_str()).collect();
+    assert_eq!(names, ["all-buyers"]);
+    let [buyers] = spec.audience_templates.as_slice() else { panic!() };
+    assert_eq!(buyers.name.as_str(), "{region}-buyers");
+    assert_eq!(buyers.name.columns().collect::<Vec<_>>(), ["region"]);
+    let for_each = &buyers.for_each;
+    assert_eq!(for_each.sql, "SELECT DISTINCT region, title FROM shop.regions");
+    assert_eq!((for_each.max_rows, for_each.max_removed_percent), (500, 5));
+    assert_eq!(for_each.when_removed, WhenRemoved::Archive);
+    assert!(for_each.schedule.is_some());
+    let [sync] = spec.sync_templates.as_slice() else { panic!() };
+    assert_eq!(sync.audience.as_str(), "{region}-buyers");
+    assert_eq!(sync.destination.as_str(), "meta-us");
+    assert_eq!((sync.for_each.max_rows, sync.for_each.max_removed_percent), (10_000, 10));
+    assert_eq!(sync.for_each.when_removed, WhenRemoved::Hold);
+    // No row of a template can have this name.
+    let text = std::fs::read_to_string(here("good/templates.yaml")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    std::fs::write(&file, text.replace("[emea-buyers]", "[emea-visitors]")).unwrap();
+    let problems = load(&file).unwrap_err();
+    assert_eq!(problems[0].message, "there is no audience named `emea-visitors`");
 }

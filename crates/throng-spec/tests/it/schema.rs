@@ -12,13 +12,14 @@ fn the_schema_is_current() {
     golden(&path, &text).unwrap();
 }
 
-/// `good/full.yaml`, `good/gcs.yaml` and `good/bigquery.yaml` together use every field. They parse as the raw form, and
-/// contain every field of the schema; `good.rs` tests that the reader accepts them. So all three
-/// have the same fields.
+/// `good/full.yaml`, `good/gcs.yaml`, `good/bigquery.yaml` and `good/templates.yaml` together use every field.
+/// They parse as the raw form, and contain every field of the schema; `good.rs` tests that the reader accepts
+/// them. So all three have the same fields.
 #[test]
 fn schema_raw_form_and_reader_have_the_same_fields() {
     let mut text = String::new();
-    for file in ["good/full.yaml", "good/gcs.yaml", "good/bigquery.yaml"] {
+    let files = ["good/full.yaml", "good/gcs.yaml", "good/bigquery.yaml", "good/templates.yaml"];
+    for file in files {
         let spec = std::fs::read_to_string(here(file)).unwrap();
         let options = serde_saphyr::options! { strict_booleans: true };
         serde_saphyr::from_str_with_options::<throng_spec::raw::RawSpec>(&spec, options).unwrap();

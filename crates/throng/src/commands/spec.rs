@@ -14,6 +14,7 @@ use throng_refresh::Warehouses;
 use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
 use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
+use throng_templates::{ExpandError, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
 
@@ -61,6 +62,13 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let (sources, _tables) = with_tables(&spec)?;
     let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
+    let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
+        Ok(expanded) => expanded.spec,
+        Err(ExpandError::Problems(problems)) => return Err(problems.into()),
+        Err(ExpandError::Worker(error)) => {
+            return Err(anyhow::Error::new(error).context("cannot check the SQL").into());
+        }
+    };
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
     match check_sql(&lake, asked, &spec).await {

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::amount::SumRange;
+use crate::sum::SumRange;
 
 /// Which users of the scanned rows are members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ impl Rule {
     pub const ANY: Self = Self::Rows(RowCountRange { min: 1, max: None });
 
     /// Both conditions; `None` if they cannot be one rule.
-    pub(crate) fn and(self, other: Self) -> Option<Self> {
+    pub fn and(self, other: Self) -> Option<Self> {
         match (self, other) {
             (Self::Rows(a), Self::Rows(b)) => Some(Self::Rows(a.and(b))),
             (Self::Sum(a), Self::Sum(b)) => Some(Self::Sum(a.and(b)?)),
@@ -46,7 +46,7 @@ impl RowCountRange {
     }
 
     /// The counts in both ranges.
-    pub(crate) fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         let max = match (self.max, other.max) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -30,12 +30,18 @@ pub enum ColumnType {
     Timestamp,
 }
 
+impl ColumnType {
+    /// Names all types, for people.
+    pub const HELP: &'static str = HELP;
+}
+
 /// The text does not name a [`ColumnType`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a column type: {HELP}")]
 pub struct NotAColumnType;
 
-pub(crate) const HELP: &str =
+/// The types, in a sentence.
+const HELP: &str =
     "the types are text, integer, decimal(DIGITS, SCALE), double, boolean, date and timestamp";
 
 impl fmt::Display for ColumnType {

@@ -8,7 +8,7 @@ use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 use crate::{HostPort, NotAHost, SecretRef};
 
 /// The limits of `max_writes_per_second`.
-pub(crate) const MAX_WRITES: RangeInclusive<u32> = 1..=10_000_000;
+pub const MAX_WRITES_PER_SECOND: RangeInclusive<u32> = 1..=10_000_000;
 
 /// A key-value store that gets the members of audiences after each publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ pub const MAX_SQL_BYTES: usize = 256 << 10;
 
 /// What is wrong with an SQL text.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum SqlFault {
+pub enum SqlFault {
     /// It has only blanks and comments.
     Empty,
     /// It has text after a semicolon.
@@ -20,7 +20,10 @@ pub(crate) enum SqlFault {
 
 /// Checks that `sql` is one query, and removes its semicolon and the text after it. The beginning
 /// is unchanged, so that positions in the text are positions in the file.
-pub(crate) fn one_query(sql: &str) -> Result<&str, SqlFault> {
+///
+/// # Errors
+/// [`SqlFault`] if it is not one query.
+pub fn one_query(sql: &str) -> Result<&str, SqlFault> {
     if sql.len() > MAX_SQL_BYTES {
         return Err(SqlFault::TooLong);
     }

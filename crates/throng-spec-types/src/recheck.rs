@@ -8,14 +8,12 @@ use serde::Deserialize;
 use throng_model::Micros;
 use throng_schema::Schema;
 
-use crate::read::{IDENTIFIER_KEYS, one_query};
-use crate::stores::MAX_WRITES;
-use crate::transport::is_plain_remote;
-use crate::warehouse::is_plain_name;
 use crate::{
-    AdGroup, Advertiser, Audience, Campaign, Destination, FileFolder, HostPort, MetaSettings,
-    NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source, SourceTrigger, Spec,
-    StoreEngine, Sync, WarehouseSettings, WarehouseSource,
+    AdGroup, Advertiser, Audience, AudienceTemplate, BigQuerySettings, Campaign, Destination,
+    FileFolder, ForEach, HostPort, IDENTIFIER_KEYS, MAX_TEMPLATE_ROWS, MAX_WRITES_PER_SECOND,
+    MetaSettings, NodeSettings, ObjectKind, Platform, Schedule, ServingStore, Source,
+    SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings, WarehouseSource,
+    is_plain_remote, one_query,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -48,6 +46,10 @@ pub(crate) struct Unchecked {
     campaigns: Vec<Campaign>,
     ad_groups: Vec<AdGroup>,
     node: NodeSettings,
+    #[serde(default)]
+    audience_templates: Vec<AudienceTemplate>,
+    #[serde(default)]
+    sync_templates: Vec<SyncTemplate>,
 }
 
 impl TryFrom<Unchecked> for Spec {
@@ -67,6 +69,8 @@ impl TryFrom<Unchecked> for Spec {
             campaigns,
             ad_groups,
             node,
+            audience_templates,
+            sync_templates,
         } = unchecked;
         let spec = Self {
             version,
@@ -81,6 +85,8 @@ impl TryFrom<Unchecked> for Spec {
             campaigns,
             ad_groups,
             node,
+            audience_templates,
+            sync_templates,
         };
         spec.recheck()?;
         Ok(spec)
@@ -184,6 +190,14 @@ impl Spec {
             }
             serving_store(object)
         });
+        each!(Audience, audience_templates, |object: &AudienceTemplate| {
+            for_each(&object.for_each)?;
+            template_audience(&object.audience)
+        });
+        each!(Sync, sync_templates, |object: &SyncTemplate| {
+            for_each(&object.for_each)?;
+            sync(&object.sync)
+        });
         each!(Campaign, campaigns, |object: &Campaign| {
             advertisers.has(object.advertiser.as_str())
         });
@@ -206,7 +220,7 @@ fn source(source: &Source) -> Result<(), &'static str> {
 fn warehouse(warehouse: &WarehouseSource) -> Result<(), &'static str> {
     let WarehouseSettings::Bigquery(settings) = &warehouse.settings;
     let mut names = [&settings.project, &settings.location].into_iter().chain(&settings.dataset);
-    ensure(names.all(|name| is_plain_name(name)), "its project is not a name")?;
+    ensure(names.all(|name| BigQuerySettings::is_plain_name(name)), "its project is not a name")?;
     ensure(settings.servers().is_ok(), "one of its URLs is not that of a server")?;
     let one = settings.credentials.is_some() != settings.metadata_url.is_some();
     ensure(one, "it has not exactly one of credentials and metadata_url")?;
@@ -231,6 +245,20 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
         ensure(is_file_name, "its success_file is not the name of a file")?;
     }
     let Some(Schedule { cron, time_zone }) = &audience.schedule else { return Ok(()) };
+    ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
+}
+
+/// The audience of a template. Its parameters are values of SQL that the lake runs.
+fn template_audience(object: &Audience) -> Result<(), &'static str> {
+    ensure(object.source.is_none(), "it has a source and for_each")?;
+    audience(object)
+}
+
+fn for_each(for_each: &ForEach) -> Result<(), &'static str> {
+    query(&for_each.sql)?;
+    within(for_each.max_rows, 1..=MAX_TEMPLATE_ROWS, "max_rows is out of its range")?;
+    within(for_each.max_removed_percent, 0..=100, "max_removed_percent is not from 0 to 100")?;
+    let Some(Schedule { cron, time_zone }) = &for_each.schedule else { return Ok(()) };
     ensure(Schedule::new(cron, time_zone.clone()).is_ok(), "its schedule is invalid")
 }
 
@@ -275,7 +303,11 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
 fn serving_store(store: &ServingStore) -> Result<(), &'static str> {
     let StoreEngine::Redis(redis) = &store.engine;
     ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
-    within(store.max_writes_per_second, MAX_WRITES, "max_writes_per_second is out of its range")
+    within(
+        store.max_writes_per_second,
+        MAX_WRITES_PER_SECOND,
+        "max_writes_per_second is out of its range",
+    )
 }
 
 fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {

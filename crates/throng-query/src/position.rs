@@ -12,7 +12,7 @@ pub struct Position {
 }
 
 /// Parses `… at Line: 3, Column: 7` in a parser's message, and returns the message without it.
-pub(crate) fn from_parser(message: &str) -> (String, Option<Position>) {
+pub fn from_parser(message: &str) -> (String, Option<Position>) {
     let Some(at) = message.rfind(" at Line: ") else { return (message.to_owned(), None) };
     let mut numbers = message[at..]
         .split(|c: char| !c.is_ascii_digit())
@@ -23,7 +23,7 @@ pub(crate) fn from_parser(message: &str) -> (String, Option<Position>) {
 }
 
 /// The first position of `word` as a whole word in the SQL, outside of quotes and comments.
-pub(crate) fn of_word(sql: &str, word: &str) -> Option<Position> {
+pub fn of_word(sql: &str, word: &str) -> Option<Position> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     for (number, line) in sql.lines().enumerate() {
         let code = line.split("--").next().unwrap_or(line);
@@ -46,7 +46,7 @@ pub(crate) fn of_word(sql: &str, word: &str) -> Option<Position> {
 }
 
 /// The candidate nearest to `word`, if it is near enough for a typing error.
-pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     candidates
         .iter()
         .map(|c| (edit_distance(&word.to_lowercase(), &c.to_lowercase()), *c))

@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use serde::{Deserialize, Serialize};
-use throng_model::{TimeZoneName, Timestamp};
+
+use crate::{TimeZoneName, Timestamp};
 
 /// A cron pattern in a time zone. Create it with [`Schedule::new`], which checks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +30,10 @@ pub struct SourceTrigger {
 
 impl SourceTrigger {
     /// The limits of `poll_secs`.
-    pub(crate) const POLL_SECS: RangeInclusive<u32> = 5..=86_400;
+    pub const POLL_SECS: RangeInclusive<u32> = 5..=86_400;
 
     /// Whether a text is the name of a file in a folder, and not a path.
-    pub(crate) fn is_file_name(text: &str) -> bool {
+    pub fn is_file_name(text: &str) -> bool {
         !matches!(text, "" | "." | "..") && text.len() <= 255 && !text.contains(['/', '\\', '\0'])
     }
 }

@@ -87,11 +87,11 @@ impl BigQuerySettings {
     pub fn servers(&self) -> Result<[HostPort; 2], NotAHost> {
         Ok([HostPort::of_url(self.api_url())?, HostPort::of_url(self.token_url())?])
     }
-}
 
-/// Whether a text can be a name in a URL of BigQuery as it is.
-pub(crate) fn is_plain_name(text: &str) -> bool {
-    (1..=300).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-        && !text.bytes().all(|b| b == b'.')
+    /// Whether a text can be a name in a URL of BigQuery as it is.
+    pub fn is_plain_name(text: &str) -> bool {
+        (1..=300).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+            && !text.bytes().all(|b| b == b'.')
+    }
 }

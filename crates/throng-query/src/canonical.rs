@@ -2,7 +2,7 @@
 
 /// The SQL without comments, and with every run of white space outside of quotes as one space. Two
 /// texts with the same result have the same meaning.
-pub(crate) fn canonical(sql: &str) -> String {
+pub fn canonical(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql.trim();
     let mut space = false;
@@ -33,12 +33,12 @@ pub(crate) fn canonical(sql: &str) -> String {
 
 /// The length of a quoted text at the start. A doubled quote is read as two adjacent quoted texts,
 /// which gives the same result.
-pub(crate) fn quoted(text: &str, quote: char) -> usize {
+pub fn quoted(text: &str, quote: char) -> usize {
     text[1..].find(quote).map_or(text.len(), |at| at + 2)
 }
 
 /// The length of a comment at the start; comments in `/*` may contain others.
-pub(crate) fn comment(text: &str) -> usize {
+pub fn comment(text: &str) -> usize {
     if text.starts_with("--") {
         return text.find('\n').unwrap_or(text.len());
     }
@@ -55,6 +55,26 @@ pub(crate) fn comment(text: &str) -> usize {
         }
     }
     text.len()
+}
+
+/// How deep parentheses are nested, outside of quotes and comments.
+pub fn depth(sql: &str) -> usize {
+    let (mut rest, mut open, mut deepest) = (sql, 0_usize, 0);
+    while let Some(next) = rest.chars().next() {
+        let length = match next {
+            '\'' | '"' | '`' => quoted(rest, next),
+            _ if rest.starts_with("--") || rest.starts_with("/*") => comment(rest),
+            _ => next.len_utf8(),
+        };
+        match next {
+            '(' | '[' => open += 1,
+            ')' | ']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+        rest = &rest[length..];
+    }
+    deepest
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Receivers of alerts.
+//! Receivers of alerts, as people write them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

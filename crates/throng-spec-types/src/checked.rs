@@ -1,5 +1,7 @@
 //! The checked spec: names are valid, references exist, numbers are within their limits.
 
+mod template;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -11,9 +13,11 @@ use throng_model::{
 use throng_schema::Schema;
 
 use crate::{
-    ColumnType, HostPort, NodeSettings, NotAHost, Schedule, SecretRef, ServingStore, SourceTrigger,
-    WarehouseSource,
+    ColumnType, HostPort, NodeSettings, NotAHost, ParameterValue, Schedule, SecretRef,
+    ServingStore, SourceTrigger, WarehouseSource,
 };
+
+pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
 
 /// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
 /// contains secrets as references only. Deserializing that form runs the checks again, so that
@@ -48,6 +52,13 @@ pub struct Spec {
     pub ad_groups: Vec<AdGroup>,
     /// How the process itself runs.
     pub node: NodeSettings,
+    /// Audiences that a query lists. What they make is in `audiences` once the spec is expanded, with
+    /// [`Audience::made_from`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audience_templates: Vec<AudienceTemplate>,
+    /// Syncs that a query lists. What they make is in `syncs` once the spec is expanded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sync_templates: Vec<SyncTemplate>,
 }
 
 /// A folder of files; each file or subfolder in it is a table.
@@ -101,6 +112,20 @@ pub struct Audience {
     pub keep_snapshots: u32,
     /// Where the SQL begins.
     pub sql_at: Location,
+    /// The row of the template that made it; its values are the parameters of the SQL. `None` if it is
+    /// written in the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<MadeFrom>,
+}
+
+impl Audience {
+    /// The parameters that its SQL names, with their values: columns of the row that made it.
+    pub fn parameters(&self) -> Vec<(String, ParameterValue)> {
+        let Some(made_from) = &self.made_from else { return Vec::new() };
+        let sql = self.sql.to_lowercase();
+        let is_named = |column: &str| sql.contains(&format!("${}", column.to_lowercase()));
+        made_from.values.iter().filter(|(column, _)| is_named(column)).cloned().collect()
+    }
 }
 
 /// A snapshot outside of these limits is held for approval instead of being published.
@@ -220,9 +245,15 @@ impl MetaSettings {
     pub fn server(&self) -> Result<HostPort, NotAHost> {
         HostPort::of_url(self.server_url())
     }
+
+    /// The references to all its secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
+        std::iter::once(&self.access_token).chain(&self.app_secret)
+    }
 }
 
-pub(crate) fn max_failed_checks_percent() -> u32 {
+/// [`Destination::max_failed_checks_percent`] unless set.
+pub fn max_failed_checks_percent() -> u32 {
     20
 }
 
@@ -253,6 +284,9 @@ pub struct Sync {
     /// What happens to the platform's audience when the sync is removed from the spec.
     #[serde(default)]
     pub on_remove: OnRemove,
+    /// The row of the template that made it; `None` if it is written in the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<MadeFrom>,
 }
 
 /// What happens to the platform's audience of a sync that is removed from the spec.
@@ -279,6 +313,25 @@ pub enum Adopt {
     Replace,
 }
 
+/// The identifier keys of a sync's columns, the same for every platform.
+pub const IDENTIFIER_KEYS: [&str; 15] = [
+    "EMAIL",
+    "PHONE",
+    "FN",
+    "LN",
+    "FI",
+    "CT",
+    "ST",
+    "ZIP",
+    "COUNTRY",
+    "GEN",
+    "DOBY",
+    "DOBM",
+    "DOBD",
+    "MADID",
+    "EXTERN_ID",
+];
+
 /// The identifiers of a sync's users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identifiers {
@@ -298,7 +351,7 @@ pub struct Identifiers {
 /// The position of an SQL text in a spec file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Location {
-    /// The path of the file, as it was given to [`crate::load`] or found in the folder.
+    /// The path of the file, as it was given to `throng_spec::load` or found in the folder.
     pub file: PathBuf,
     /// The first line of the text, from 1.
     pub line: u32,

@@ -1,0 +1,15 @@
+//! Queries without an engine: models ([`model`]) and their SQL as text ([`canonical`], [`position`]), errors without
+//! values of the data ([`mask`]), the keys of scans ([`keys`]), the groups of their rows ([`tuples`]), the rules by
+//! which the rows of a user decide whether the user is a member ([`rule`], [`sum`]), what models read ([`inputs`]), and
+//! lists of sources ([`listing`]). Pure.
+
+pub mod canonical;
+pub mod inputs;
+pub mod keys;
+pub mod listing;
+pub mod mask;
+pub mod model;
+pub mod position;
+pub mod rule;
+pub mod sum;
+pub mod tuples;

@@ -1,0 +1,232 @@
+//! Refreshes of one template that a worker processes together: those that are unchanged are completed
+//! without a scan, the others are built in one scan, and each is published by itself.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use throng_model::Timestamp;
+use throng_store::{LedgerError, Snapshot};
+use throng_telemetry::metrics;
+
+use super::error::RefreshError;
+use super::shared::{self, SharedBuild};
+use super::siblings::{self, Member};
+use super::worker::{Outcome, Worker};
+use super::{LEASE, declared, execute, membership, model_of, publish, unchanged};
+
+/// How often the leases of refreshes that are built together are renewed; each needs a call of the ledger.
+const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
+/// Refreshes that were built together and are published at the same time: most of it is waiting for the disk.
+const PUBLISHED_AT_ONCE: usize = 8;
+
+impl Worker {
+    /// Processes refreshes of one template together, and records how each ended.
+    pub(super) async fn process_group(&self, group: Vec<Member>) -> Result<(), LedgerError> {
+        let group = self.complete_unchanged(group).await?;
+        if group.is_empty() {
+            return Ok(());
+        }
+        self.build_group(&group).await
+    }
+
+    /// Completes those refreshes whose model and files are those of the served version, and returns the
+    /// others. At shutdown all are halted, and none is returned.
+    async fn complete_unchanged(&self, group: Vec<Member>) -> Result<Vec<Member>, LedgerError> {
+        let (started, progress) = (self.ctx.clock.now(), execute::Progress::default());
+        let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
+        let finding = AssertUnwindSafe(unchanged::find_among(&self.ctx, &group)).catch_unwind();
+        let found = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {
+                return self.halt_all(&group).await.map(|()| Vec::new());
+            }
+            found = finding => found.unwrap_or(Err(RefreshError::Panicked)),
+            never = self.renew_all(&group, &ended, &progress) => match never {},
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to look for unchanged refreshes of a template, building all of them"
+                );
+                return Ok(group);
+            }
+        };
+        let completing = async {
+            let unchanged = found.into_iter().enumerate();
+            let unchanged = unchanged.filter_map(|(at, served)| Some((at, served?)));
+            let complete = |(at, served)| self.complete_member(&group, at, served, &ended, started);
+            let completed = futures::stream::iter(unchanged).map(complete);
+            completed.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await
+        };
+        tokio::select! {
+            completed = completing => completed?,
+            never = self.renew_all(&group, &ended, &progress) => match never {},
+        };
+        let rest = group.into_iter().zip(ended).filter(|(_, ended)| !ended.load(Ordering::Relaxed));
+        Ok(rest.map(|(member, _)| member).collect())
+    }
+
+    /// Completes a refresh that would make the served version again.
+    async fn complete_member(
+        &self,
+        group: &[Member],
+        at: usize,
+        served: Snapshot,
+        ended: &[AtomicBool],
+        started: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (Some(member), Some(ended)) = (group.get(at), ended.get(at)) else { return Ok(()) };
+        let Member { audience, refresh } = member;
+        let spec = self.ctx.spec.load_full();
+        let is_current =
+            declared(&spec, &audience.name).is_some_and(|now| model_of(now) == model_of(audience));
+        // It is left to the build, which halts it or finds it superseded.
+        if self.shutdown.is_cancelled() || !is_current {
+            return Ok(());
+        }
+        let (id, version, now) = (refresh.id, served.version, self.ctx.clock.now());
+        let confirming = self.ctx.ledger.confirm_unchanged(id, &self.holder, version, now);
+        let completed = match confirming.await {
+            Ok(true) => Ok(Outcome::Unchanged(Box::new(served))),
+            // A person has forced it meanwhile, or has made another version current.
+            Ok(false) => return Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        ended.store(true, Ordering::Relaxed);
+        self.record(audience, refresh, completed, started, false).await
+    }
+
+    /// Builds refreshes in one scan, and publishes each by itself.
+    async fn build_group(&self, group: &[Member]) -> Result<(), LedgerError> {
+        let ctx = &self.ctx;
+        let (started, progress) = (ctx.clock.now(), execute::Progress::default());
+        let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
+        tracing::info!(refreshes = group.len(), "building the audiences of a template in one scan");
+        ctx.observer.audiences_changed();
+        let limit = u64::from(ctx.spec.load().node.query_timeout_secs);
+        let building = AssertUnwindSafe(shared::build(ctx, group, &progress)).catch_unwind();
+        let built = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return self.halt_all(group).await,
+            built = building => built.unwrap_or(Err(RefreshError::Panicked)),
+            never = self.renew_all(group, &ended, &progress) => match never {},
+            () = tokio::time::sleep(Duration::from_secs(limit)) => Err(RefreshError::Timeout(limit)),
+        };
+        let built = match built {
+            Ok(Some(built)) => built,
+            Ok(None) => {
+                if let Some(first) = group.first() {
+                    siblings::build_alone(ctx, &first.audience);
+                }
+                return self.halt_all(group).await;
+            }
+            Err(error) => {
+                for Member { audience, refresh } in group {
+                    self.failed(refresh, Some(audience), &error).await?;
+                    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
+                }
+                return Ok(());
+            }
+        };
+        metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(built.rows_read());
+        let publish_one = |at: usize| self.publish_member(group, at, &built, &ended, started);
+        let publishing = async {
+            // The first one last: the bitmaps of all are in its folder, which is removed with it.
+            let others = futures::stream::iter(1..group.len()).map(publish_one);
+            others.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await?;
+            publish_one(0).await
+        };
+        let published = tokio::select! {
+            published = publishing => published,
+            never = self.renew_all(group, &ended, &progress) => match never {},
+        };
+        if ctx.serves_membership
+            && let Err(error) = membership::reload_membership(ctx).await
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "failed to load the published snapshots of a template"
+            );
+        }
+        ctx.observer.audiences_changed();
+        published
+    }
+
+    /// Publishes one of the refreshes that were built together.
+    async fn publish_member(
+        &self,
+        group: &[Member],
+        at: usize,
+        built: &SharedBuild,
+        ended: &[AtomicBool],
+        started: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let (Some(member), Some(ended)) = (group.get(at), ended.get(at)) else { return Ok(()) };
+        let Member { audience, refresh } = member;
+        if self.shutdown.is_cancelled() {
+            return self.halt(refresh).await;
+        }
+        let spec = self.ctx.spec.load_full();
+        let published = match declared(&spec, &audience.name) {
+            None => Err(RefreshError::NotDeclared(audience.name.clone())),
+            Some(current) if model_of(current) != model_of(audience) => {
+                Err(RefreshError::Superseded)
+            }
+            Some(current) => {
+                let output = built.output(at, member);
+                let publishing =
+                    publish::publish(&self.ctx, current, refresh, &self.holder, output);
+                let published = AssertUnwindSafe(publishing).catch_unwind().await;
+                let published = published.unwrap_or(Err(RefreshError::Panicked));
+                published.map(|outcome| Outcome::Recorded(Box::new(outcome)))
+            }
+        };
+        ended.store(true, Ordering::Relaxed);
+        self.record(audience, refresh, published, started, false).await
+    }
+
+    async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {
+        for member in group {
+            self.halt(&member.refresh).await?;
+        }
+        Ok(())
+    }
+
+    /// Renews the leases of all refreshes that have not ended. Never returns: one that was lost is found by its
+    /// publishing.
+    async fn renew_all(
+        &self,
+        group: &[Member],
+        ended: &[AtomicBool],
+        progress: &execute::Progress,
+    ) -> Infallible {
+        let ctx = &self.ctx;
+        loop {
+            tokio::time::sleep(ctx.poll_delay(GROUP_HEARTBEAT_INTERVAL)).await;
+            let execute::RowCounts { read, null_keys, expected } = progress.counts();
+            for (member, ended) in group.iter().zip(ended) {
+                if ended.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let (id, until) = (member.refresh.id, ctx.clock.now().plus(LEASE));
+                let renewed = ctx
+                    .ledger
+                    .record_refresh_progress(id, &self.holder, until, read, null_keys, expected)
+                    .await;
+                if let Err(error) = renewed {
+                    tracing::debug!(
+                        refresh = %id,
+                        error = &error as &dyn std::error::Error,
+                        "failed to renew the lease of a refresh of a template"
+                    );
+                }
+            }
+            ctx.observer.audiences_changed();
+        }
+    }
+}

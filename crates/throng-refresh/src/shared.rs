@@ -1,0 +1,271 @@
+//! One build for several audiences of a template: one scan, whose keys are divided by user shard and group; then the
+//! members of each audience in each shard, with one assignment of ordinals for all of them.
+//!
+//! Its outputs are local files in the folder of the first refresh, and no parts of the ledger: after a crash the scan
+//! is repeated, for the refreshes that are not published.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use throng_lake::{
+    Inputs, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
+};
+use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
+use throng_store::AudienceRow;
+
+use super::error::RefreshError;
+use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
+use super::files::{KeyFile, KeyFileWriter, create_folder};
+use super::members::members;
+use super::parts;
+use super::pool::blocking;
+use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
+use super::siblings::Member;
+use crate::RefreshContext;
+
+/// The build of several audiences.
+pub(super) struct SharedBuild {
+    tables: Vec<TableFacts>,
+    /// Those of all members, which read the same tables.
+    inputs: Inputs,
+    /// The group of each member.
+    groups: Vec<u32>,
+    stats: SharedStats,
+    bits: Arc<SharedBits>,
+}
+
+impl SharedBuild {
+    /// Rows of all groups.
+    pub(super) fn rows_read(&self) -> u64 {
+        self.stats.rows_read.iter().sum()
+    }
+
+    /// What a refresh of this audience alone would have built; `at` is the member's number.
+    pub(super) fn output(&self, at: usize, member: &Member) -> BuildOutput {
+        let group = self.groups.get(at).map_or(usize::MAX, |group| *group as usize);
+        let count = |counts: &[u64]| counts.get(group).copied().unwrap_or(0);
+        BuildOutput {
+            model: Model::of(&member.audience),
+            rows_read: count(&self.stats.rows_read),
+            null_keys: count(&self.stats.null_keys),
+            tables: Some(self.tables.clone()),
+            inputs: Some(self.inputs.clone()),
+            bits: Built::Shared(Arc::clone(&self.bits), at),
+        }
+    }
+}
+
+/// Builds all members; `None` if their models cannot be one scan. Safe to drop at any moment.
+pub(super) async fn build(
+    ctx: &Arc<RefreshContext>,
+    group: &[Member],
+    progress: &Progress,
+) -> Result<Option<SharedBuild>, RefreshError> {
+    let Some(first) = group.first() else { return Ok(None) };
+    let sets = group.iter().map(|member| member.audience.parameters()).collect();
+    let served = served_tables(ctx, group).await?;
+    let lake = ctx.lake.load_full();
+    let plan = lake.plan_shared(&Model::of(&first.audience), sets, served).await?;
+    let Some(plan) = plan else { return Ok(None) };
+    progress.expect(plan.info.estimated_rows);
+    let folder = ctx.objects.root().join(parts::folder(first.refresh.id));
+    create_folder(&folder)?;
+    // Another builder may still work on an earlier try.
+    let prefix = format!("shared-{:016x}", SystemEntropy.next_u64());
+    let count = plan.scan.groups();
+    let mut stats = SharedStats { rows_read: vec![0; count], null_keys: vec![0; count] };
+    let mut files = Vec::with_capacity(plan.parts.len());
+    for (number, part) in plan.parts.iter().enumerate() {
+        let path = folder.join(format!("{prefix}-{number}.keys"));
+        let (found, file) = scan(ctx, &plan, part, path, progress).await?;
+        add(&mut stats.rows_read, &found.rows_read);
+        add(&mut stats.null_keys, &found.null_keys);
+        files.push(file);
+    }
+    let files = Arc::new(files);
+    let layout = Arc::new(Layout::of(&plan));
+    let shards: Vec<ShardBitmaps> = futures::stream::iter(0..=u8::MAX)
+        .map(|shard| {
+            let path = folder.join(format!("{prefix}-{shard}.bits"));
+            build_shard(ctx, Arc::clone(&files), shard, Arc::clone(&layout), path)
+        })
+        .buffered(std::thread::available_parallelism().map_or(2, usize::from))
+        .try_collect()
+        .await?;
+    let SharedPlan { info, groups, .. } = plan;
+    let bits = Arc::new(SharedBits::new(shards));
+    Ok(Some(SharedBuild { tables: info.tables, inputs: info.inputs, groups, stats, bits }))
+}
+
+fn add(to: &mut [u64], counts: &[u64]) {
+    to.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+}
+
+/// The different tables that the served versions of the members were made from, by the same models.
+async fn served_tables(
+    ctx: &RefreshContext,
+    group: &[Member],
+) -> Result<Vec<Vec<TableFacts>>, RefreshError> {
+    let rows = ctx.ledger.audiences().await?;
+    let rows: BTreeMap<&AudienceName, &AudienceRow> =
+        rows.iter().map(|row| (&row.name, row)).collect();
+    let mut texts = HashSet::new();
+    for member in group {
+        let row = rows.get(&member.audience.name);
+        let Some(current) = row.and_then(|row| row.current.as_ref()) else { continue };
+        if current.model_fingerprint == Model::of(&member.audience).fingerprint() {
+            texts.extend(current.tables.as_deref());
+        }
+    }
+    texts.into_iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
+}
+
+async fn scan(
+    ctx: &RefreshContext,
+    plan: &SharedPlan,
+    part: &ScanPart,
+    path: PathBuf,
+    progress: &Progress,
+) -> Result<(SharedStats, KeyFile), RefreshError> {
+    let mut writer = KeyFileWriter::create(&path)?;
+    let mut sink = |batch: SharedBatch| {
+        progress.add(batch.hashes.len() as u64, 0);
+        writer.push_shared(&batch).map_err(Into::into)
+    };
+    let lake = ctx.lake.load_full();
+    let stats = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await?;
+    let file = blocking(move || {
+        let checksum = writer.finish()?;
+        KeyFile::open(&path, Some(checksum))
+    });
+    Ok((stats, file.await?))
+}
+
+/// How the words of key files belong to members.
+struct Layout {
+    /// The members of each group.
+    groups: Vec<Vec<usize>>,
+    /// The rule of each member.
+    rules: Vec<Rule>,
+    /// Words of a key: hash, value if the rule is a sum, group.
+    width: usize,
+}
+
+impl Layout {
+    fn of(plan: &SharedPlan) -> Self {
+        let mut groups = vec![Vec::new(); plan.scan.groups()];
+        for (member, group) in plan.groups.iter().enumerate() {
+            if let Some(members) = groups.get_mut(*group as usize) {
+                members.push(member);
+            }
+        }
+        let with_values = plan.rules.iter().any(|rule| matches!(rule, Rule::Sum(_)));
+        let width = if with_values { 3 } else { 2 };
+        Self { groups, rules: plan.rules.clone(), width }
+    }
+
+    /// The users of each member among the words of a shard: ascending, each once.
+    fn members(&self, words: &[u64]) -> Vec<Vec<UserHash>> {
+        let mut by_group = vec![Vec::new(); self.groups.len()];
+        for key in words.chunks_exact(self.width) {
+            let Some((group, rest)) = key.split_last() else { continue };
+            if let Some(words) = by_group.get_mut(*group as usize) {
+                words.extend_from_slice(rest);
+            }
+        }
+        let mut found = vec![Vec::new(); self.rules.len()];
+        for (words, group) in by_group.into_iter().zip(&self.groups) {
+            for member in group {
+                if let (Some(found), Some(rule)) = (found.get_mut(*member), self.rules.get(*member))
+                {
+                    *found = members(words.clone(), *rule);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// All users of some members: ascending, each once.
+fn union(members: &[Vec<UserHash>]) -> Vec<UserHash> {
+    let mut all: Vec<u64> = members.iter().flatten().map(|hash| hash.0).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.into_iter().map(UserHash).collect()
+}
+
+async fn build_shard(
+    ctx: &Arc<RefreshContext>,
+    files: Arc<Vec<KeyFile>>,
+    shard: u8,
+    layout: Arc<Layout>,
+    path: PathBuf,
+) -> Result<ShardBitmaps, RefreshError> {
+    let (members, all) = blocking(move || {
+        let mut words = Vec::new();
+        for file in files.iter() {
+            file.read(shard, &mut words)?;
+        }
+        let members = layout.members(&words);
+        let all = union(&members);
+        Ok((members, all))
+    })
+    .await?;
+    if all.is_empty() {
+        return Ok(ShardBitmaps::default());
+    }
+    let all = Arc::new(all);
+    let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
+    blocking(move || write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_lake::{RowCountRange, SumRange};
+    use throng_model::SplitMix64;
+
+    use super::*;
+
+    /// The members of each audience, from the rows of its group alone.
+    fn expected(rows: &[(u64, u64, u32)], layout: &Layout, at: usize) -> Vec<UserHash> {
+        let group = layout.groups.iter().position(|members| members.contains(&at)).unwrap();
+        let rows = rows.iter().filter(|(_, _, of)| *of as usize == group);
+        let words = rows.flat_map(|(hash, value, _)| match layout.width {
+            2 => vec![*hash],
+            _ => vec![*hash, *value],
+        });
+        members(words.collect(), layout.rules[at])
+    }
+
+    #[test]
+    fn every_audience_has_the_members_of_its_own_rows() {
+        let mut random = SplitMix64::new(7);
+        let rows: Vec<(u64, u64, u32)> = (0..20_000)
+            .map(|_| {
+                (random.next_u64() % 900, random.next_u64() % 9, (random.next_u64() % 40) as u32)
+            })
+            .collect();
+        let at_least = |min| Rule::Rows(RowCountRange { min, max: None });
+        let above = |min| Rule::Sum(SumRange::Whole { min, max: i64::MAX });
+        for (width, rules) in [(2, [at_least(1), at_least(2)]), (3, [above(20), above(60)])] {
+            // Two audiences of each group, with another threshold each.
+            let groups: Vec<Vec<usize>> = (0..40).map(|group| vec![group, group + 40]).collect();
+            let rules = (0..80).map(|member| rules[member / 40]).collect();
+            let layout = Layout { groups, rules, width };
+            let words: Vec<u64> = rows
+                .iter()
+                .flat_map(|(hash, value, group)| match width {
+                    2 => vec![*hash, u64::from(*group)],
+                    _ => vec![*hash, *value, u64::from(*group)],
+                })
+                .collect();
+            let found = layout.members(&words);
+            assert!(found.iter().any(|members| !members.is_empty()));
+            for (at, found) in found.iter().enumerate() {
+                assert_eq!(*found, expected(&rows, &layout, at), "width {width}, member {at}");
+            }
+        }
+    }
+}

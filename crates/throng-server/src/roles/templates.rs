@@ -1,0 +1,90 @@
+//! Runs the queries of templates again when they are due, while this process leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_apply::Refusal;
+use throng_model::{Timestamp, with_causes};
+use throng_spec::Pattern;
+use throng_templates::{due, scheduled};
+use tokio_util::sync::CancellationToken;
+
+use crate::{NodeContext, ProblemClass};
+
+/// The longest time between two polls, on the node's clock and on the machine's timer.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+const MAX_WALL_INTERVAL: Duration = Duration::from_secs(2);
+/// After queries that have failed.
+const RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The key of the problem of the node.
+const KEY: &str = "templates";
+
+/// When each template was expanded last by this process.
+type ExpandedAt = BTreeMap<Pattern, Timestamp>;
+
+/// Runs until `shutdown`.
+pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
+    let (mut expanded_at, mut retry_at) = (ExpandedAt::new(), None::<Timestamp>);
+    loop {
+        if retry_at.is_none_or(|at| at <= ctx.clock.now()) {
+            retry_at = match poll(&ctx, &mut expanded_at).await {
+                Ok(()) => None,
+                Err(why) => {
+                    tracing::error!(why, "failed to expand templates, will retry");
+                    ctx.health.report(ProblemClass::Config, KEY, why);
+                    Some(ctx.clock.now().plus(RETRY_DELAY))
+                }
+            };
+        }
+        let pause = ctx.running.poll_delay(&*ctx.clock, POLL_INTERVAL).min(MAX_WALL_INTERVAL);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Expands what is due.
+async fn poll(ctx: &NodeContext, expanded_at: &mut ExpandedAt) -> Result<(), String> {
+    let spec = ctx.spec.load_full();
+    if scheduled(&spec).next().is_none() {
+        ctx.health.clear(ProblemClass::Config, KEY);
+        return Ok(());
+    }
+    let failed = |error: throng_store::LedgerError| with_causes(&error);
+    if !ctx.ledger.acquire_leadership().await.map_err(failed)? {
+        // The leader expands them. What this process knows may be old when it leads again.
+        expanded_at.clear();
+        ctx.health.clear(ProblemClass::Config, KEY);
+        return Ok(());
+    }
+    let now = ctx.clock.now();
+    if !scheduled(&spec).all(|template| expanded_at.contains_key(template)) {
+        let Some(applied) = ctx.ledger.applied_spec().await.map_err(failed)? else { return Ok(()) };
+        // Rows of the applied spec may be as old as it is, and a firing since then may have been missed.
+        for template in scheduled(&spec) {
+            expanded_at.entry(template.clone()).or_insert(applied.applied_at);
+        }
+    }
+    let due = due(&spec, expanded_at, now);
+    if !due.is_empty() {
+        match ctx.applier.expand_templates(&due).await {
+            Ok(Some((version, plan))) => {
+                let changes = plan.changes.len();
+                tracing::info!(version, changes, "applied the new rows of templates");
+            }
+            Ok(None) => {}
+            // Another spec was applied, with rows of now.
+            Err(Refusal::Superseded { .. }) => return Ok(()),
+            Err(Refusal::Problems(problems)) => {
+                let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return Err(texts.join("\n"));
+            }
+            Err(Refusal::Failed(error)) => return Err(with_causes(&error)),
+        }
+        expanded_at.extend(due.into_iter().map(|template| (template, now)));
+    }
+    ctx.health.clear(ProblemClass::Config, KEY);
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Templates over HTTP: rows become audiences, appear by schedule, are held when they vanish, and survive a restart
+//! without their query.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use throng_server::Node;
+use throng_store::Refresh;
+
+use crate::{Client, noon, sent_file, until};
+
+const SPEC: &str = r#"version: 1
+sources:
+  - { name: shop, path: data }
+audiences:
+  - name: "{slug}-buyers"
+    description: "Buyers in {region}"
+    for_each: SELECT slug, region FROM shop.regions
+    schedule: { cron: "0 * * * *" }
+    sql: SELECT customer FROM shop.orders WHERE region = $region
+"#;
+
+fn write(path: &Path, text: &str) {
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text).unwrap();
+    std::fs::rename(temporary, path).unwrap();
+}
+
+fn regions(dir: &Path, rows: &[&str]) {
+    let rows: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    write(&dir.join("data/regions.csv"), &format!("slug,region\n{rows}"));
+}
+
+async fn members(client: &Client, name: &str) -> Option<u64> {
+    let response = client.request("GET", &format!("/v1/audiences/{name}")).send().await.unwrap();
+    if response.status() != 200 {
+        return None;
+    }
+    response.json::<Value>().await.unwrap()["current"]["members"].as_u64()
+}
+
+async fn built(client: &Client, expected: &[(&str, u64)]) {
+    for (name, count) in expected {
+        let what = format!("{name} has {count} members");
+        until(&what, async || members(client, name).await == Some(*count)).await;
+    }
+}
+
+/// The audiences of the applied spec, and whether each is held.
+async fn applied(client: &Client) -> Vec<(String, bool)> {
+    let spec = client.get("/v1/spec").await;
+    let audiences = spec["spec"]["audiences"].as_array().unwrap().iter();
+    let audience = |audience: &Value| {
+        let name = audience["name"].as_str().unwrap().to_owned();
+        (name, audience["made_from"]["held"] == json!(true))
+    };
+    audiences.map(audience).collect()
+}
+
+fn names(names: &[(&str, bool)]) -> Vec<(String, bool)> {
+    names.iter().map(|(name, held)| ((*name).to_owned(), *held)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_become_audiences_and_are_held_when_they_vanish() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    let odd = "odd,O'Brien; DROP TABLE orders --";
+    regions(dir, &["emea,EMEA", odd]);
+    let orders: String = (0..30)
+        .map(|n| {
+            let region = ["EMEA", "EMEA", "O'Brien; DROP TABLE orders --", "LATAM"][n % 4];
+            format!("c{n},{region}\n")
+        })
+        .collect();
+    write(&dir.join("data/orders.csv"), &format!("customer,region\n{orders}"));
+
+    let clock = noon();
+    let start = async || -> Node {
+        let spec = throng_spec::load(&file).unwrap();
+        crate::start(&dir.join("node"), spec, &clock).await.unwrap()
+    };
+    let node = start().await;
+    let client = Client::of(&node);
+    built(&client, &[("emea-buyers", 16), ("odd-buyers", 7)]).await;
+    let spec = client.get("/v1/spec").await;
+    assert!(spec.to_string().contains("Buyers in O'Brien; DROP TABLE orders --"), "{spec}");
+
+    // A row appears: the plan shows it, and the schedule applies it.
+    regions(dir, &["emea,EMEA", odd, "latam,LATAM"]);
+    let (status, planned) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{planned}");
+    let changes = planned["plan"]["changes"].as_array().unwrap();
+    let changed: Vec<&str> = changes.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(changed, ["latam-buyers"], "{planned}");
+    clock.advance(Duration::from_secs(3_700));
+    built(&client, &[("latam-buyers", 7)]).await;
+
+    // Rows vanish: the plan says what is held, and the audiences stay.
+    regions(dir, &["latam,LATAM"]);
+    let (_, planned) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    let warning = planned["plan"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("`emea-buyers`, `odd-buyers`"), "{planned}");
+    clock.advance(Duration::from_secs(3_600));
+    let held = names(&[("emea-buyers", true), ("latam-buyers", false), ("odd-buyers", true)]);
+    until("the vanished rows are held", async || applied(&client).await == held).await;
+    assert_eq!(members(&client, "emea-buyers").await, Some(16));
+
+    // A restart needs no rows.
+    node.shutdown().await;
+    std::fs::remove_file(dir.join("data/regions.csv")).unwrap();
+    let node = start().await;
+    let client = Client::of(&node);
+    assert_eq!(applied(&client).await, held);
+    // A plan does, and says where the query is.
+    let (status, refused) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 400, "{refused}");
+    let problem = &refused["error"]["problems"][0];
+    assert_eq!(problem["line"], json!(7), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("shop.regions"), "{problem}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_audiences_of_a_template_have_the_members_of_their_rows() {
+    const COUNT: u64 = 120;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    let rows: Vec<String> = (0..COUNT).map(|n| format!("r{n},R{n}")).collect();
+    regions(dir, &rows.iter().map(String::as_str).collect::<Vec<_>>());
+    // The region of number n has the users 0 to n.
+    let orders: String =
+        (0..COUNT).flat_map(|n| (0..=n).map(move |user| format!("c{user},R{n}\n"))).collect();
+    write(&dir.join("data/orders.csv"), &format!("customer,region\n{orders}"));
+    let clock = noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    let names: Vec<(String, u64)> = (0..COUNT).map(|n| (format!("r{n}-buyers"), n + 1)).collect();
+    let expected: Vec<(&str, u64)> =
+        names.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    built(&client, &expected).await;
+    let last = format!("c{}", COUNT - 1);
+    until("the last user is served", async || {
+        let found = client.get(&format!("/v1/users/{last}/audiences")).await;
+        found["audiences"] == json!([format!("r{}-buyers", COUNT - 1)])
+    })
+    .await;
+    let one = client.get("/v1/audiences/r9-buyers").await;
+    assert_eq!(one["current"]["rows_read"], json!(10), "{one}");
+    node.shutdown().await;
+}
+
+const THREE: [&str; 3] = ["a-buyers", "b-buyers", "c-buyers"];
+
+async fn newest_refresh(node: &Node, name: &str) -> Refresh {
+    let name = name.parse().unwrap();
+    node.context().ledger.refreshes(Some(&name), 1).await.unwrap().remove(0)
+}
+
+/// Waits until the newest refreshes have ended, and until their versions are loaded for lookups: one that is not is
+/// made again. Returns whether each was unchanged, and its version.
+async fn ended(node: &Node, client: &Client) -> Vec<(bool, Option<u64>)> {
+    let mut ended = Vec::new();
+    for name in THREE {
+        until("the refresh has ended", async || {
+            newest_refresh(node, name).await.finished_at.is_some()
+        })
+        .await;
+        let refresh = newest_refresh(node, name).await;
+        ended.push((refresh.unchanged, refresh.snapshot_version));
+    }
+    until("the versions are served", async || {
+        let health = client.get("/v1/node/health").await;
+        let mut versions = THREE.iter().zip(&ended);
+        versions.all(|(name, (_, version))| health["snapshots"][*name] == json!(version))
+    })
+    .await;
+    ended
+}
+
+async fn refresh(client: &Client, name: &str, query: &str) {
+    let path = format!("/v1/audiences/{name}/refresh{query}");
+    let (status, answer) = client.post(&path, &json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_audiences_of_a_template_are_completed_without_a_scan() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    regions(dir, &["a,A", "b,B", "c,C"]);
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu2,A\nu1,B\nu3,C\n");
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &noon()).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &[("a-buyers", 2), ("b-buyers", 1), ("c-buyers", 1)]).await;
+    assert_eq!(ended(&node, &client).await, [(false, Some(1)); 3]);
+
+    for name in THREE {
+        refresh(&client, name, "").await;
+    }
+    assert_eq!(ended(&node, &client).await, [(true, Some(1)); 3]);
+
+    // One is forced, with two that are not.
+    for (name, query) in THREE.iter().zip(["", "?force=true", ""]) {
+        refresh(&client, name, query).await;
+    }
+    let expected = [(true, Some(1)), (false, Some(2)), (true, Some(1))];
+    assert_eq!(ended(&node, &client).await, expected);
+
+    // A change of the files is found, and what it makes is unchanged again.
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu2,A\nu1,B\nu3,C\nu4,B\n");
+    for name in THREE {
+        refresh(&client, name, "").await;
+    }
+    let expected = [(false, Some(2)), (false, Some(3)), (false, Some(2))];
+    assert_eq!(ended(&node, &client).await, expected);
+    assert_eq!(members(&client, "b-buyers").await, Some(2));
+    for name in THREE {
+        refresh(&client, name, "").await;
+    }
+    let expected = [(true, Some(2)), (true, Some(3)), (true, Some(2))];
+    assert_eq!(ended(&node, &client).await, expected);
+    node.shutdown().await;
+}

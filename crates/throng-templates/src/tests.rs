@@ -1,0 +1,258 @@
+//! Expansions of specs from given rows.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use throng_model::Timestamp;
+use throng_spec::{
+    MadeFrom, ParameterValue, Problem, Spec, SpecFile, SpecFiles, SpecOrigin, TemplateRows,
+};
+
+use crate::due::{due, scheduled};
+use crate::expand::{Expanded, Rows, expand};
+
+const HEAD: &str = "version: 1
+sources: [{ name: shop, path: . }]
+destinations: [{ name: meta-us, platform: meta, account: act_1, access_token: env:T }]
+";
+
+/// An audience for each region, with these fields of `for_each`.
+fn audiences(for_each: &str) -> String {
+    format!(
+        r#"audiences:
+  - name: "{{region}}-buyers"
+    description: "Buyers in {{title}}"
+    for_each: {{ sql: "SELECT region, title FROM shop.regions"{for_each} }}
+    sql: SELECT id FROM shop.orders WHERE region = $region
+"#
+    )
+}
+
+const SYNCS: &str = r#"syncs:
+  - name: "{region}-meta"
+    for_each: SELECT region FROM shop.regions
+    audience: "{region}-buyers"
+    destination: meta-us
+    platform_name: "Buyers {region}"
+    identifiers: { key: id, sql: "SELECT id, email FROM shop.users", columns: { email: EMAIL } }
+"#;
+
+fn spec(text: &str) -> Spec {
+    let base = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let text = format!("{HEAD}{text}");
+    let files = vec![SpecFile { path: base.join("throng.yaml"), text }];
+    throng_spec::check(SpecFiles { base, files }, SpecOrigin::Operator).unwrap()
+}
+
+fn text(value: &str) -> ParameterValue {
+    ParameterValue::Text(value.to_owned())
+}
+
+fn regions(names: &[&str]) -> Rows {
+    let columns = vec!["region".to_owned(), "title".to_owned()];
+    let rows = names.iter().map(|name| vec![text(name), text(&name.to_uppercase())]).collect();
+    Rows::Queried(TemplateRows { columns, rows })
+}
+
+fn expanded(text: &str, before: Option<&Spec>, rows: &[&str]) -> Expanded {
+    expand(spec(text), before, &[regions(rows)], &[]).unwrap()
+}
+
+fn names(spec: &Spec) -> Vec<String> {
+    spec.audiences.iter().map(|audience| audience.name.to_string()).collect()
+}
+
+fn held(spec: &Spec) -> Vec<String> {
+    let held = spec.audiences.iter().filter(|audience| {
+        audience.made_from.as_ref().is_some_and(|made_from: &MadeFrom| made_from.held)
+    });
+    held.map(|audience| audience.name.to_string()).collect()
+}
+
+fn messages(problems: Vec<Problem>) -> Vec<String> {
+    assert!(problems.iter().all(|problem| problem.help.is_some() && problem.line > 0));
+    problems.into_iter().map(|problem| problem.message).collect()
+}
+
+#[test]
+fn every_row_makes_an_audience_with_its_values() {
+    let Expanded { spec, warnings } = expanded(&audiences(""), None, &["emea", "apac"]);
+    assert_eq!(names(&spec), ["apac-buyers", "emea-buyers"]);
+    let emea = &spec.audiences[1];
+    assert_eq!(emea.description.as_deref(), Some("Buyers in EMEA"));
+    assert_eq!(emea.sql, "SELECT id FROM shop.orders WHERE region = $region");
+    // Only what the SQL names: another title is no reason to build the audience again.
+    assert_eq!(emea.parameters(), [("region".to_owned(), text("emea"))]);
+    assert!(warnings.is_empty() && held(&spec).is_empty());
+    assert_eq!(spec.audience_templates.len(), 1);
+}
+
+#[test]
+fn an_expanded_spec_is_stored_and_read_again() {
+    let made =
+        expand(spec(&(audiences("") + SYNCS)), None, &[regions(&["emea"])], &[regions(&["emea"])]);
+    let made = made.unwrap().spec;
+    assert_eq!(made.syncs[0].audience.as_str(), "emea-buyers");
+    assert_eq!(made.syncs[0].platform_name.as_deref(), Some("Buyers emea"));
+    let stored = serde_json::to_value(&made).unwrap();
+    assert_eq!(serde_json::from_value::<Spec>(stored).unwrap(), made);
+    let again = expand(made.clone(), Some(&made), &[Rows::Kept], &[Rows::Kept]).unwrap();
+    assert_eq!(again.spec, made, "without queries the objects stay");
+}
+
+#[test]
+fn names_that_collide_are_refused() {
+    let twice = expand(spec(&audiences("")), None, &[regions(&["emea", "emea"])], &[]);
+    let found = messages(twice.unwrap_err());
+    assert_eq!(found, ["two rows of `{region}-buyers` make the audience `emea-buyers`"]);
+
+    let written = audiences("") + "  - { name: emea-buyers, sql: SELECT id FROM shop.orders }\n";
+    let both = expand(spec(&written), None, &[regions(&["emea"])], &[]);
+    let found = messages(both.unwrap_err());
+    assert!(
+        found[0].contains("`{region}-buyers`") && found[0].contains("also written"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_value_that_makes_no_name_is_refused_without_showing_it() {
+    let wrong = expand(spec(&audiences("")), None, &[regions(&["Secret Name", "no/way"])], &[]);
+    let found = messages(wrong.unwrap_err());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("column `region`") && found[0].contains("(2 rows)"), "{found:?}");
+    assert!(!found[0].contains("Secret") && !found[0].contains("way"), "{found:?}");
+}
+
+#[test]
+fn a_column_that_the_query_lacks_is_refused() {
+    let columns = vec!["region".to_owned()];
+    let rows = Rows::Queried(TemplateRows { columns, rows: vec![vec![text("emea")]] });
+    let found = messages(expand(spec(&audiences("")), None, &[rows], &[]).unwrap_err());
+    assert!(found[0].contains("no column `title`"), "{found:?}");
+}
+
+#[test]
+fn a_row_that_vanishes_is_held_and_returns() {
+    let before = expanded(&audiences(""), None, &["emea", "apac"]).spec;
+    let Expanded { spec, warnings } = expanded(&audiences(""), Some(&before), &["emea"]);
+    assert_eq!(names(&spec), ["apac-buyers", "emea-buyers"]);
+    assert_eq!(held(&spec), ["apac-buyers"]);
+    assert!(warnings[0].contains("`apac-buyers`"), "{warnings:?}");
+    let still = expanded(&audiences(""), Some(&spec), &["emea"]).spec;
+    assert_eq!(held(&still), ["apac-buyers"]);
+    let back = expanded(&audiences(""), Some(&still), &["emea", "apac"]).spec;
+    assert!(held(&back).is_empty());
+    assert_eq!(back, before);
+}
+
+#[test]
+fn a_held_audience_follows_its_template_and_gives_way_to_a_written_one() {
+    let before = expanded(&audiences(""), None, &["emea", "apac"]).spec;
+    let changed = audiences("").replace("shop.orders", "shop.sales");
+    let held_one = expanded(&changed, Some(&before), &["emea"]).spec;
+    assert!(held_one.audiences.iter().all(|audience| audience.sql.contains("shop.sales")));
+    let written = audiences("") + "  - { name: apac-buyers, sql: SELECT id FROM shop.orders }\n";
+    let taken = expanded(&written, Some(&held_one), &["emea"]).spec;
+    assert_eq!(names(&taken), ["apac-buyers", "emea-buyers"]);
+    assert!(held(&taken).is_empty());
+}
+
+#[test]
+fn archiving_is_guarded() {
+    let archive = audiences(", when_removed: archive, max_removed_percent: 40");
+    let before = expanded(&archive, None, &["a", "b", "c"]).spec;
+    let one_less = expanded(&archive, Some(&before), &["a", "b"]);
+    assert_eq!(names(&one_less.spec), ["a-buyers", "b-buyers"]);
+    assert!(one_less.warnings[0].contains("archived"), "{:?}", one_less.warnings);
+    let two_less = expanded(&archive, Some(&before), &["a"]);
+    assert_eq!(held(&two_less.spec), ["b-buyers", "c-buyers"]);
+    assert!(two_less.warnings[0].contains("2 of 3 rows are gone"), "{:?}", two_less.warnings);
+
+    let all = audiences(", when_removed: archive, max_removed_percent: 100");
+    let emptied = expanded(&all, Some(&before), &[]);
+    assert_eq!(held(&emptied.spec).len(), 3, "an emptied table archives nothing");
+    assert!(emptied.warnings[0].contains("no rows"), "{:?}", emptied.warnings);
+}
+
+#[test]
+fn an_audience_that_something_refers_to_is_not_archived() {
+    let archive = audiences(", when_removed: archive, max_removed_percent: 100")
+        + &SYNCS
+            .replace("\"{region}-meta\"\n    for_each: SELECT region FROM shop.regions", "one")
+            .replace("\"{region}-buyers\"", "a-buyers");
+    let before = expanded(&archive, None, &["a", "b"]).spec;
+    let after = expanded(&archive, Some(&before), &["c"]);
+    assert_eq!(names(&after.spec), ["a-buyers", "c-buyers"]);
+    assert_eq!(held(&after.spec), ["a-buyers"]);
+}
+
+#[test]
+fn references_to_rows_that_do_not_exist_are_refused() {
+    let both = spec(&(audiences("") + SYNCS));
+    let result = expand(both, None, &[regions(&["emea"])], &[regions(&["emea", "apac"])]);
+    let found = messages(result.unwrap_err());
+    assert_eq!(found, ["sync `apac-meta`: there is no audience named `apac-buyers`"]);
+}
+
+#[test]
+fn syncs_of_one_list_on_the_platform_are_refused() {
+    let same = spec(&(audiences("") + &SYNCS.replace("Buyers {region}", "Buyers")));
+    let rows = || [regions(&["a", "b"])];
+    let found = messages(expand(same, None, &rows(), &rows()).unwrap_err());
+    assert!(found[0].contains("`a-meta` and `b-meta` both write"), "{found:?}");
+}
+
+#[test]
+fn templates_are_due_by_their_own_schedule_or_that_of_their_audiences() {
+    let daily =
+        audiences("").replace("    sql:", "    schedule: { cron: \"0 3 * * *\" }\n    sql:");
+    let daily = spec(&daily);
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
+    let name = daily.audience_templates[0].name.clone();
+    let since = |at: Timestamp| BTreeMap::from([(name.clone(), at)]);
+    assert!(due(&daily, &since(two), two).is_empty());
+    assert_eq!(due(&daily, &since(two), four), BTreeSet::from([name.clone()]));
+    assert!(due(&daily, &since(four), four).is_empty());
+    assert_eq!(scheduled(&daily).collect::<Vec<_>>(), [&name]);
+    assert!(due(&spec(&audiences("")), &since(two), four).is_empty());
+}
+
+#[test]
+fn a_trigger_by_changes_is_that_of_the_audiences_and_not_of_the_query() {
+    let text = audiences("").replace("    sql:", "    schedule: { on: source_changed }\n    sql:");
+    let Expanded { spec, .. } = expanded(&text, None, &["emea"]);
+    assert_eq!(spec.audiences[0].source_trigger.as_ref().unwrap().poll_secs, 60);
+    assert_eq!(scheduled(&spec).count(), 0);
+    let stored = serde_json::to_value(&spec).unwrap();
+    assert_eq!(serde_json::from_value::<Spec>(stored).unwrap(), spec);
+}
+
+#[test]
+fn a_serving_store_refers_to_audiences_of_rows() {
+    let archive = audiences(", when_removed: archive, max_removed_percent: 100")
+        + "serving_stores:
+  - { name: cache, type: redis, url: \"redis://127.0.0.1:6379\", audiences: [a-buyers] }
+";
+    let before = expanded(&archive, None, &["a", "b"]).spec;
+    let after = expanded(&archive, Some(&before), &["c"]);
+    assert_eq!(held(&after.spec), ["a-buyers"]);
+    let missing = expand(spec(&archive), None, &[regions(&["c"])], &[]);
+    let found = messages(missing.unwrap_err());
+    assert_eq!(
+        found,
+        [
+            "serving store `cache`: there is no audience named `a-buyers`: no row of a template makes it"
+        ]
+    );
+}
+
+#[test]
+fn a_stored_template_with_a_warehouse_is_refused() {
+    let mut stored = serde_json::to_value(spec(&audiences(""))).unwrap();
+    stored["audience_templates"][0]["audience"]["source"] = "app".into();
+    assert!(serde_json::from_value::<Spec>(stored).is_err());
+}
