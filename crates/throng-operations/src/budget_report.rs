@@ -6,7 +6,9 @@ use throng_api::{BudgetReport, BudgetReportQuery};
 use throng_model::{AdGroupName, BudgetDay, MoneyError, TimeZoneName, Timestamp};
 use throng_report::{QueryError, ReportedAdGroup, day_range};
 use throng_spec::Spec;
-use throng_store::{Ledger, LedgerError};
+use throng_store::LedgerError;
+
+use crate::Operations;
 
 /// The most rows of one report.
 const MAX_ROWS: u32 = 100_000;
@@ -34,22 +36,37 @@ pub enum BudgetReportError {
     Ledger(#[from] LedgerError),
 }
 
-/// The report that a query asks for. The aggregators write budget days once a minute, so figures are up to a minute
-/// old.
+impl BudgetReportError {
+    /// How to fix the query.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Query(_) => "write days like 2026-11-23, at most 366 of them",
+            Self::NoAdvertiser { .. } => "`advertisers` of the spec has the names (`GET /v1/spec`)",
+            Self::TooManyRows => {
+                "send `from` and `to` with fewer days, one request after the other"
+            }
+            Self::Sum(_) => "send fewer days, or one advertiser",
+            Self::Ledger(_) => "try again later",
+        }
+    }
+}
+
+/// The report that a query asks for. Empty fields count as left out: a form sends them. The aggregators write
+/// budget days once a minute, so figures are up to a minute old.
 ///
 /// # Errors
 /// [`BudgetReportError`].
 pub async fn report(
-    ledger: &dyn Ledger,
-    spec: &Spec,
-    now: Timestamp,
+    operations: &Operations,
     query: &BudgetReportQuery,
 ) -> Result<BudgetReport, BudgetReportError> {
+    let (spec, now) = (&*operations.spec, operations.clock.now());
+    let (from, to) = (given(&query.from), given(&query.to));
     let ad_groups = reported_ad_groups(spec, now);
     let utc = BudgetDay::of(now, &TimeZoneName::utc().rules());
     let newest = ad_groups.values().map(|ad_group| ad_group.today).max().unwrap_or(utc);
-    let range = day_range(query.from.as_deref(), query.to.as_deref(), newest)?;
-    let advertiser = match query.advertiser.as_deref() {
+    let range = day_range(from, to, newest)?;
+    let advertiser = match given(&query.advertiser) {
         None => None,
         Some(name) => {
             let found = spec.advertisers.iter().find(|one| one.name.as_str() == name);
@@ -58,11 +75,17 @@ pub async fn report(
             Some(&found.ok_or_else(missing)?.name)
         }
     };
+    let ledger = &operations.ledger;
     let rows = ledger.budget_days_between(range.from, range.to, MAX_ROWS + 1).await?;
     if rows.len() > MAX_ROWS as usize {
         return Err(BudgetReportError::TooManyRows);
     }
     Ok(throng_report::report(range, &ad_groups, &rows, advertiser)?)
+}
+
+/// The text of a field that is not empty.
+fn given(field: &Option<String>) -> Option<&str> {
+    field.as_deref().filter(|text| !text.is_empty())
 }
 
 /// The ad groups of a spec, each with its advertiser and the day that is not over there.

@@ -1,5 +1,7 @@
 //! Budgets of the ad groups.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
@@ -9,6 +11,7 @@ use throng_model::AdGroupName;
 use throng_operations::budget_report::{BudgetReportError, report as report_of};
 use throng_operations::mapping::budgets as mapping;
 
+use crate::NodeContext;
 use crate::api::state::BudgetsState;
 
 use super::error::ApiError;
@@ -22,35 +25,24 @@ pub(crate) async fn list(State(ctx): State<BudgetsState>) -> Json<BudgetList> {
 /// Billable spend, overdelivery and what is left over by day, with predicted against actual spend.
 #[utoipa::path(get, path = "/v1/budgets/report", params(("from" = Option<String>, Query, description = "the first day, such as 2026-11-23: six days before `to` by default"), ("to" = Option<String>, Query, description = "the last day: by default the newest one that has begun for any advertiser"), ("advertiser" = Option<String>, Query, description = "one advertiser; all by default"), ("format" = Option<String>, Query, description = "`json` (default) or `csv`, which has the days")), responses((status = 200, description = "`days`, each of an ad group, and sums: `advertiser_days`, `ad_groups`, `totals` by currency; amounts in micros, at most a minute old", content((BudgetReport = "application/json"), (String = "text/csv"))), (status = 400, description = "not a day, the wrong order, or too many days"), (status = 404, description = "no such advertiser")))]
 pub(crate) async fn report(
-    State(ctx): State<BudgetsState>,
+    State(ctx): State<Arc<NodeContext>>,
     Query(query): Query<BudgetReportQuery>,
 ) -> Result<Response, ApiError> {
-    let spec = ctx.spec.load_full();
-    let report = report_of(&*ctx.ledger, &spec, ctx.clock.now(), &query).await?;
-    Ok(match query.format.unwrap_or(BudgetReportFormat::Json) {
-        BudgetReportFormat::Json => Json(report).into_response(),
-        BudgetReportFormat::Csv => {
-            let content_type = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
-            (content_type, throng_report::csv(&report)).into_response()
-        }
-    })
+    let report = report_of(&ctx.operations(), &query).await?;
+    if query.format != Some(BudgetReportFormat::Csv) {
+        return Ok(Json(report).into_response());
+    }
+    let content_type = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
+    Ok((content_type, throng_report::csv(&report)).into_response())
 }
 
 impl From<BudgetReportError> for ApiError {
     fn from(error: BudgetReportError) -> Self {
-        let message = error.to_string();
+        let (message, help) = (error.to_string(), error.help());
         match error {
-            BudgetReportError::Query(_) => {
-                Self::bad_request(message).help("write days like 2026-11-23, at most 366 of them")
-            }
-            BudgetReportError::NoAdvertiser { .. } => Self::not_found(message)
-                .help("`advertisers` of the spec has the names (`GET /v1/spec`)"),
-            BudgetReportError::TooManyRows => Self::bad_request(message)
-                .help("send `from` and `to` with fewer days, one request after the other"),
-            BudgetReportError::Sum(_) => {
-                Self::bad_request(message).help("send fewer days, or one advertiser")
-            }
             BudgetReportError::Ledger(error) => error.into(),
+            BudgetReportError::NoAdvertiser { .. } => Self::not_found(message).help(help),
+            _ => Self::bad_request(message).help(help),
         }
     }
 }

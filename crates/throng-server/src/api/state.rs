@@ -57,8 +57,6 @@ pub(crate) struct BudgetsState {
     pub(super) clock: Arc<dyn Clock>,
     /// Spend and frames.
     pub(super) budgets: Arc<Budgets>,
-    /// Has the advertisers.
-    pub(super) spec: Arc<ArcSwap<Spec>>,
 }
 
 impl FromRef<Arc<NodeContext>> for BudgetsState {
@@ -67,7 +65,6 @@ impl FromRef<Arc<NodeContext>> for BudgetsState {
             ledger: Arc::clone(&ctx.ledger),
             clock: Arc::clone(&ctx.clock),
             budgets: Arc::clone(&ctx.budgets),
-            spec: Arc::clone(&ctx.spec),
         }
     }
 }

@@ -18,16 +18,8 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
 }
 
-pub(super) async fn report(
-    State(ctx): Context,
-    Query(mut query): Query<BudgetReportQuery>,
-) -> Page {
-    // Fields of the form that are left empty.
-    for field in [&mut query.from, &mut query.to, &mut query.advertiser] {
-        _ = field.take_if(|text| text.is_empty());
-    }
-    let spec = ctx.spec.load_full();
-    let report = budget_report::report(&*ctx.ledger, &spec, ctx.clock.now(), &query).await;
+pub(super) async fn report(State(ctx): Context, Query(query): Query<BudgetReportQuery>) -> Page {
+    let report = budget_report::report(&ctx.operations(), &query).await;
     let report = report.map_err(|error| PageError::Failed(error.into()))?;
     html(throng_page::budget_report::page(&report, query.advertiser.as_deref()))
 }
