@@ -155,6 +155,7 @@ pub const ROUTES: &[Entry] = &[
     get("/activation/tasks/{id}", READ),
     get("/activation/syncs/{name}", READ),
     get("/budgets", READ),
+    get("/budgets/report", READ),
     get("/budgets/{name}", READ),
     get("/sources", READ),
     get("/access", ADMIN),
@@ -227,6 +228,7 @@ pub const ROUTES: &[Entry] = &[
     // It sends requests to the receivers.
     post("/v1/alerts/test", OPERATE),
     get("/v1/budgets", READ),
+    get("/v1/budgets/report", READ),
     get("/v1/budgets/{ad_group}", READ),
     // The columns of the sources, without values.
     get("/v1/sources", READ),

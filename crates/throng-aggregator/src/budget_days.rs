@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use throng_budget::DayPrediction;
 use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, Timestamp};
-use throng_store::BudgetDayRow;
+use throng_store::{BudgetDayRow, PredictedSpend};
 
 use super::Budgets;
 
@@ -15,7 +16,7 @@ const REMEMBERED_DAYS: i64 = 12;
 pub(super) struct DayRows {
     /// The current day of each ad group.
     pub(super) today: Vec<BudgetDayRow>,
-    /// Earlier days whose spend differs from what was last written to the ledger: their budgets stay as
+    /// Earlier days whose figures differ from what was last written to the ledger: their budgets stay as
     /// they are.
     pub(super) earlier: Vec<BudgetDayRow>,
 }
@@ -23,14 +24,18 @@ pub(super) struct DayRows {
 /// The earlier days that this process has written. Not what the ledger holds: after a start every day is
 /// written once.
 #[derive(Debug, Default)]
-pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), Micros>);
+pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), WrittenDay>);
+
+/// Actual spend, and what was predicted.
+type WrittenDay = (Micros, Option<PredictedSpend>);
 
 impl WrittenDays {
     /// Whether the day has to be written; from then on it counts as written.
-    pub(super) fn changes(&mut self, name: &AdGroupName, day: BudgetDay, actual: Micros) -> bool {
+    fn changes(&mut self, row: &BudgetDayRow) -> bool {
         // Before the write is known to succeed. If it fails, `clear` has to be called: otherwise
         // the ledger would not get this figure.
-        self.0.insert((day, name.clone()), actual) != Some(actual)
+        let figures = (row.actual, row.prediction);
+        self.0.insert((row.day, row.ad_group.clone()), figures) != Some(figures)
     }
 
     /// Forgets all days, so that everything is written again: the last write failed.
@@ -55,32 +60,56 @@ impl Budgets {
         for partition in self.led.load_full().iter() {
             let mut earlier: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
                 partition.days(now).into_iter().collect();
+            let mut predicted = predicted_days(partition.predictions(now));
             for state in partition.states(now) {
                 // A replica has the previous ad groups for a moment while a spec is applied. A
                 // removed one has no budget to write.
                 let Some(zone) = applied.zones.get(&state.name) else { continue };
                 let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
-                let row = |day, actual| BudgetDayRow {
+                let mut of_days = predicted.remove(&state.name).unwrap_or_default();
+                let mut row = |day, actual| BudgetDayRow {
                     ad_group: state.name.clone(),
                     day,
                     budget,
                     actual,
+                    prediction: of_days.remove(&day),
                 };
                 // At every call, without a comparison: the budget can change while the spend does
                 // not.
                 rows.today.push(row(today, actual));
                 let spent = earlier.remove(&state.name).unwrap_or_default();
-                for (day, actual) in spent.into_iter().filter(|(day, _)| *day != today) {
-                    if written.changes(&state.name, day, actual) {
-                        rows.earlier.push(row(day, actual));
-                    }
-                }
+                let spent = spent.into_iter().filter(|(day, _)| *day != today);
+                let mut of_earlier: Vec<BudgetDayRow> =
+                    spent.map(|(day, actual)| row(day, actual)).collect();
+                // Of an ad group that has never spent anything. Otherwise `spent` has every day that has a
+                // prediction.
+                of_earlier.extend(of_days.into_iter().map(|(day, prediction)| BudgetDayRow {
+                    ad_group: state.name.clone(),
+                    day,
+                    budget,
+                    actual: Micros::ZERO,
+                    prediction: Some(prediction),
+                }));
+                rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
             }
         }
         written.forget_old(now);
         rows
     }
+}
+
+/// Predictions by ad group and day.
+fn predicted_days(
+    predictions: Vec<(AdGroupName, Vec<DayPrediction>)>,
+) -> HashMap<AdGroupName, BTreeMap<BudgetDay, PredictedSpend>> {
+    let of_day = |day: DayPrediction| {
+        (day.day, PredictedSpend { predicted: day.predicted, earned: day.earned })
+    };
+    let of_ad_group = |(name, days): (AdGroupName, Vec<DayPrediction>)| {
+        (name, days.into_iter().map(of_day).collect())
+    };
+    predictions.into_iter().map(of_ad_group).collect()
 }
 
 #[cfg(test)]
@@ -90,12 +119,21 @@ mod tests {
     #[test]
     fn a_day_is_written_when_it_changes() {
         let mut written = WrittenDays::default();
-        let name: AdGroupName = "red".parse().unwrap();
-        let mut changes = |actual| written.changes(&name, BudgetDay(20_000), Micros(actual));
-        assert_eq!([changes(1), changes(1), changes(2)], [true, false, true]);
+        let row = |actual, earned: Option<i64>| BudgetDayRow {
+            ad_group: "red".parse().unwrap(),
+            day: BudgetDay(20_000),
+            budget: Micros(9),
+            actual: Micros(actual),
+            prediction: earned
+                .map(|earned| PredictedSpend { predicted: Micros(5), earned: Micros(earned) }),
+        };
+        let mut changes = |actual, earned| written.changes(&row(actual, earned));
+        assert_eq!([changes(1, None), changes(1, None), changes(2, None)], [true, false, true]);
+        assert_eq!([changes(2, Some(1)), changes(2, Some(1))], [true, false]);
+        assert!(changes(2, Some(2)));
         written.forget_old(Timestamp(20_020 * 86_400_000_000));
-        assert!(written.changes(&name, BudgetDay(20_000), Micros(2)));
+        assert!(written.changes(&row(2, Some(2))));
         written.clear();
-        assert!(written.changes(&name, BudgetDay(20_000), Micros(2)));
+        assert!(written.changes(&row(2, Some(2))));
     }
 }

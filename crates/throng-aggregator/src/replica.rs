@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use throng_budget::{AdGroupConfig, AdGroupState};
+use throng_budget::{AdGroupConfig, AdGroupState, DayPrediction};
 use throng_feed::Frame;
 use throng_log::{EventLog, Retention};
 use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
@@ -418,6 +418,11 @@ impl PartitionReplica {
     /// The spend of every ad group's last days.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
         self.state.lock().engine.all_days(now)
+    }
+
+    /// What was predicted and earned on every ad group's last days.
+    pub(super) fn predictions(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DayPrediction>)> {
+        self.state.lock().engine.predictions(now)
     }
 
     /// [`Self::checkpoint`], with metrics.

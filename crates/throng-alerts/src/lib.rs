@@ -3,8 +3,10 @@
 //!
 //! Alerts are rows of the ledger; whoever detects a cause raises them there. [`deliver`] runs on the leader: it
 //! turns raised and resolved alerts into events, which are rows too, so that a crash loses none, and sends each
-//! event to every receiver until it is accepted or too old. [`raise_node_problems`] runs in every process.
+//! event to every receiver until it is accepted or too old. [`raise_node_problems`] runs in every process, and
+//! [`raise_budget_alerts`] on the leader.
 
+mod budgets;
 mod delivery;
 mod deps;
 mod event;
@@ -13,6 +15,7 @@ mod problems;
 mod receiver_test;
 mod webhook;
 
+pub use budgets::raise_budget_alerts;
 pub use delivery::deliver;
 pub use deps::{AlertsDeps, Host, NodeProblem};
 pub use problems::raise_node_problems;

@@ -8,6 +8,7 @@
 mod access;
 mod alerts;
 mod audiences;
+mod budget_report;
 mod budgets;
 mod decisions;
 mod description;
@@ -41,6 +42,7 @@ pub use audiences::{
     AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
     RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
+pub use budget_report::{BudgetReport, BudgetReportFormat, BudgetReportLine, BudgetReportQuery};
 pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
 };

@@ -40,6 +40,7 @@ fn examples_are_values_of_their_types() {
     example_of::<AudienceSummary>();
     example_of::<BudgetDetail>();
     example_of::<BudgetList>();
+    example_of::<BudgetReport>();
     example_of::<BudgetState>();
     example_of::<CreateToken>();
     example_of::<CurrentSpec>();

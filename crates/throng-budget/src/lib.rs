@@ -24,9 +24,9 @@ mod wire;
 
 pub use config::{AdGroupConfig, BilledEvent};
 pub use engine::{
-    AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts, EventEffect, IdFile,
-    IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles, REMOVED_RETENTION, SLICE_SECS,
-    Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
+    AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, DayPrediction, Engine, EventCounts,
+    EventEffect, IdFile, IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles,
+    REMOVED_RETENTION, SLICE_SECS, Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
 };
 pub use throng_events::{
     Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,

@@ -199,6 +199,10 @@ pub(crate) struct AdGroup {
     /// The declared rate of outcomes when that was learned, in billionths.
     #[prost(uint64, optional, tag = "22")]
     pub(crate) declared_rate: Option<u64>,
+    /// Sums of intervals that were dropped, with the numbers of their budget days. Earlier versions of this
+    /// format do not have them, and ignore them.
+    #[prost(message, repeated, tag = "23")]
+    pub(crate) predicted_days: Vec<Interval>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = &[
     (19, include_str!("../migrations/postgres/0019_store_writes.sql")),
     (20, include_str!("../migrations/postgres/0020_source_changes.sql")),
     (21, include_str!("../migrations/postgres/0021_lists.sql")),
+    (22, include_str!("../migrations/postgres/0022_budget_report.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     (19, include_str!("../migrations/sqlite/0019_store_writes.sql")),
     (20, include_str!("../migrations/sqlite/0020_source_changes.sql")),
     (21, include_str!("../migrations/sqlite/0021_lists.sql")),
+    (22, include_str!("../migrations/sqlite/0022_budget_report.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a time or a time zone.
+/// Why a text is not a time, a day or a time zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimestampError {
     /// Not RFC 3339.
@@ -17,6 +17,9 @@ pub enum TimestampError {
     /// Not in the IANA database.
     #[error("`{0}` is not a time zone: write an IANA name such as America/New_York")]
     NotATimeZone(String),
+    /// Not a date of the calendar.
+    #[error("`{0}` is not a day: write it like 2026-11-23")]
+    NotADay(String),
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z.
@@ -180,6 +183,26 @@ impl fmt::Display for BudgetDay {
     /// `2026-11-23`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         date_of(self.0).fmt(f)
+    }
+}
+
+impl FromStr for BudgetDay {
+    type Err = TimestampError;
+
+    /// Reads `2026-11-23`, and nothing longer or shorter.
+    ///
+    /// ```
+    /// use throng_model::BudgetDay;
+    ///
+    /// assert_eq!("1970-01-02".parse(), Ok(BudgetDay(1)));
+    /// assert!("1970-01-02T00:00:00".parse::<BudgetDay>().is_err());
+    /// ```
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let date = text.parse::<jiff::civil::Date>();
+        let day = date.ok().map(|date| Self(epoch_days(date)));
+        // The parser of dates also takes a date with a time.
+        day.filter(|day| day.to_string() == text)
+            .ok_or_else(|| TimestampError::NotADay(text.chars().take(40).collect()))
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod alerts;
 pub mod audiences;
+pub mod budget_report;
 mod check;
 mod error;
 pub mod history;

@@ -6,6 +6,7 @@ pub mod access;
 pub mod activation;
 pub mod alerts;
 pub mod audiences;
+pub mod budget_report;
 pub mod budgets;
 mod chart;
 pub mod decide;

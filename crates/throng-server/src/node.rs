@@ -520,6 +520,7 @@ fn start_roles(
         start!("schedule", roles::schedule::run);
         start!("plan", role_loops::plan);
         start!("notify", roles::notify::run);
+        start!("budget_alerts", roles::notify::run_budget_alerts);
         start!("stores", role_loops::write_stores);
     }
     if has(Role::Activate) {

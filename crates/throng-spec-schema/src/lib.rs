@@ -565,6 +565,8 @@ pub struct RawNode {
     /// Receivers of alerts (none).
     #[schemars(length(max = 20))]
     pub alerts: Option<Vec<RawAlertReceiver>>,
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 % (false).
+    pub budget_alerts: Option<bool>,
 }
 
 /// The JSON schema of a spec file, for editors. It says what fields there are; `throng_spec::load`

@@ -244,6 +244,9 @@ pub struct NodeSettings {
     /// Receivers of alerts; none unless set.
     #[serde(default)]
     pub alerts: Vec<WebhookSettings>,
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub budget_alerts: bool,
 }
 
 /// How much of the event log in files is retained besides what a restart needs, for reprocessing
@@ -316,6 +319,7 @@ impl Default for NodeSettings {
             max_request_bytes: 8 << 20,
             request_timeout_secs: 30,
             alerts: Vec::new(),
+            budget_alerts: false,
         }
     }
 }

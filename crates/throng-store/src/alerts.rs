@@ -34,11 +34,17 @@ pub enum AlertKind {
     NodeProblem,
     /// Many rows of an audience's query have no key.
     NullKeys,
+    /// 80 % of an ad group's budget of today are spent.
+    BudgetNearlySpent,
+    /// An ad group's budget of today is spent.
+    BudgetSpent,
+    /// An ad group has spent more than its budget of today.
+    Overdelivery,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::RefreshFailed,
         Self::SnapshotHeld,
         Self::TaskFailed,
@@ -50,6 +56,9 @@ impl AlertKind {
         Self::PartitionFailed,
         Self::NodeProblem,
         Self::NullKeys,
+        Self::BudgetNearlySpent,
+        Self::BudgetSpent,
+        Self::Overdelivery,
     ];
 
     /// Its name in the ledger, APIs, metrics and events, such as `refresh_failed`.
@@ -66,6 +75,9 @@ impl AlertKind {
             Self::PartitionFailed => "partition_failed",
             Self::NodeProblem => "node_problem",
             Self::NullKeys => "null_keys",
+            Self::BudgetNearlySpent => "budget_nearly_spent",
+            Self::BudgetSpent => "budget_spent",
+            Self::Overdelivery => "overdelivery",
         }
     }
 
@@ -77,7 +89,10 @@ impl AlertKind {
             | Self::RunHeld
             | Self::CheckFailed
             | Self::NodeProblem
-            | Self::NullKeys => Severity::Warning,
+            | Self::NullKeys
+            | Self::BudgetNearlySpent
+            | Self::BudgetSpent
+            | Self::Overdelivery => Severity::Warning,
             Self::RefreshFailed
             | Self::TaskFailed
             | Self::DiskFull

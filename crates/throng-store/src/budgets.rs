@@ -17,6 +17,16 @@ pub struct AppliedSpec {
     pub applied_at: Timestamp,
 }
 
+/// What the ads that an ad group inserted on a day were expected to earn, and what they have earned; without those
+/// whose outcomes were not due yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PredictedSpend {
+    /// Expected at the insertions.
+    pub predicted: Micros,
+    /// Earned by the same insertions.
+    pub earned: Micros,
+}
+
 /// An ad group's figures for one budget day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetDayRow {
@@ -28,6 +38,9 @@ pub struct BudgetDayRow {
     pub budget: Micros,
     /// Actual spend.
     pub actual: Micros,
+    /// Predicted spend; `None` if no insertion of the day is known. A row without it keeps the stored one.
+    #[serde(default)]
+    pub prediction: Option<PredictedSpend>,
 }
 
 /// Spec, seed, numbers of ad groups, budget days.
@@ -66,9 +79,18 @@ pub trait SpecLedger: Send + Sync {
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// As [`SpecLedger::put_budget_days`], for days that are over: existing rows keep their
-    /// budgets, and days without spend get no new row.
+    /// budgets, and days with neither spend nor a prediction get no new row.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>>;
+
+    /// The budget days from one to another, both included, of all ad groups, also of those that the spec no longer
+    /// has; by day and ad group, at most `limit`.
+    async fn budget_days_between(
+        &self,
+        from: BudgetDay,
+        to: BudgetDay,
+        limit: u32,
+    ) -> Result<Vec<BudgetDayRow>>;
 }

@@ -33,7 +33,7 @@ pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
     RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
-pub use budgets::{AppliedSpec, BudgetDayRow, SpecLedger};
+pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
 pub use lists::{

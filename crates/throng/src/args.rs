@@ -1,6 +1,7 @@
 //! The command line.
 
 mod alerts;
+mod budget;
 mod duration;
 mod gate;
 mod ingest;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use throng_model::AudienceName;
 
 pub(crate) use alerts::AlertsCommand;
+pub(crate) use budget::{BudgetArgs, BudgetCommand, ReportArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ingest::IngestArgs;
 pub(crate) use list::{FilterArgs, ListArgs};
@@ -153,13 +155,8 @@ pub(crate) enum Command {
     /// Alerts: list them and their deliveries, test the receivers
     #[command(subcommand)]
     Alerts(AlertsCommand),
-    /// Budgets of the ad groups
-    Budget {
-        /// One ad group; all if left out
-        ad_group: Option<String>,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    /// Budgets of the ad groups, and the report of the last days
+    Budget(BudgetArgs),
     /// Which of these ad groups may be shown to this user now?
     Decide {
         /// The user's key

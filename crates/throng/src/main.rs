@@ -135,9 +135,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             commands::events::quarantine(&node, output).await
         }
         Command::Log(LogCommand::Repair { dir }) => commands::events::repair(&dir, output),
-        Command::Budget { ad_group, node } => {
-            commands::inspect::budget(ad_group.as_deref(), &node, output).await
-        }
+        Command::Budget(budget) => commands::budget::run(budget, output).await,
         Command::Decide { user, ad_groups, record_insertion, node } => {
             let request = DecideRequest { user: Some(user), ad_groups, record_insertion };
             commands::inspect::decide(&request, &node, output).await

@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-events",
         "throng-store",
         "throng-api",
+        "throng-report",
         "throng-http",
     ],
     &[

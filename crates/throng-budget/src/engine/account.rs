@@ -2,7 +2,7 @@
 
 mod forecast;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,18 @@ pub struct Interval {
     pub actual: Micros,
 }
 
+/// What ads that were inserted on one budget day were expected to earn, and what they have earned: of those
+/// whose outcomes are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayPrediction {
+    /// The day.
+    pub day: BudgetDay,
+    /// Expected at the insertions.
+    pub predicted: Micros,
+    /// Earned by the same insertions.
+    pub earned: Micros,
+}
+
 /// Spend at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpendPoint {
@@ -189,6 +201,8 @@ pub(super) struct Account {
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
     pub(super) intervals: Timeline<(i64, i64)>,
+    /// The sums of intervals that were dropped, by the day on which they began.
+    pub(super) predicted_days: BTreeMap<BudgetDay, (i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
     pub(super) learned: Learned,
     survival: Survival,
@@ -212,6 +226,7 @@ impl Account {
             windows: Timeline::default(),
             delays: Delays::default(),
             intervals: Timeline::default(),
+            predicted_days: BTreeMap::new(),
             points: VecDeque::new(),
             learned: Learned::default(),
             rate: None,
@@ -364,7 +379,12 @@ impl Account {
 
     fn interval(&mut self, at: Timestamp) -> &mut (i64, i64) {
         while self.intervals.len() > KEPT_INTERVALS {
-            self.intervals.pop_oldest();
+            let Some((number, sums)) = self.intervals.pop_oldest() else { break };
+            let day = BudgetDay::of(interval_start(number), &self.zone);
+            add_sums(self.predicted_days.entry(day).or_default(), sums);
+            while self.predicted_days.len() > REPORTED_DAYS as usize {
+                self.predicted_days.pop_first();
+            }
         }
         self.intervals.entry(at.0.div_euclid(INTERVAL_MICROS))
     }
@@ -507,6 +527,40 @@ impl Account {
         }
     }
 
+    /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals whose outcomes are not
+    /// due yet are left out: their insertions would look as if they earned less than predicted.
+    pub(super) fn predictions(&self, now: Timestamp) -> Vec<DayPrediction> {
+        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
+        let due =
+            now.0.saturating_sub(horizon.max(MIN_CURVE_MICROS).saturating_add(INTERVAL_MICROS));
+        let mut days = self.predicted_days.clone();
+        // Computing a day is slow, and nearly all intervals have that of the one before.
+        let mut known: Option<(BudgetDay, Timestamp, Timestamp)> = None;
+        for (number, sums) in self.intervals.iter() {
+            let start = interval_start(number);
+            if start.0 > due {
+                break;
+            }
+            let day =
+                known.filter(|(_, from, to)| (*from..*to).contains(&start)).unwrap_or_else(|| {
+                    let day = BudgetDay::of(start, &self.zone);
+                    (day, day.start(&self.zone), day.end(&self.zone))
+                });
+            known = Some(day);
+            add_sums(days.entry(day.0).or_default(), *sums);
+        }
+        // The days of which `days` has the spend: of others it is not known here.
+        let (today, ..) = self.day_at(now);
+        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
+        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
+        let days = days.map(|(day, (predicted, earned))| DayPrediction {
+            day,
+            predicted: Micros(predicted),
+            earned: Micros(earned),
+        });
+        days.collect()
+    }
+
     pub(super) fn series(&self) -> Series {
         Series {
             points: self.points.iter().copied().collect(),
@@ -514,13 +568,21 @@ impl Account {
                 .intervals
                 .iter()
                 .map(|(number, (predicted, actual))| Interval {
-                    start: Timestamp(number.saturating_mul(INTERVAL_MICROS)),
+                    start: interval_start(number),
                     predicted: Micros(*predicted),
                     actual: Micros(*actual),
                 })
                 .collect(),
         }
     }
+}
+
+fn interval_start(number: i64) -> Timestamp {
+    Timestamp(number.saturating_mul(INTERVAL_MICROS))
+}
+
+fn add_sums(to: &mut (i64, i64), (predicted, earned): (i64, i64)) {
+    *to = (to.0.saturating_add(predicted), to.1.saturating_add(earned));
 }
 
 /// The probability that an insertion of an ad group has an outcome.

@@ -452,6 +452,15 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 actual: *actual,
             })
             .collect(),
+        predicted_days: account
+            .predicted_days
+            .iter()
+            .map(|(day, (predicted, actual))| wire::Interval {
+                number: day.0.into(),
+                predicted: *predicted,
+                actual: *actual,
+            })
+            .collect(),
         points: account
             .points
             .iter()
@@ -536,6 +545,10 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
     account.delays = Delays::from_counts(saved.delays)?;
     for interval in saved.intervals {
         *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);
+    }
+    for sums in saved.predicted_days {
+        let day = BudgetDay(i32::try_from(sums.number).ok()?);
+        account.predicted_days.insert(day, (sums.predicted, sums.actual));
     }
     account.points = saved
         .points

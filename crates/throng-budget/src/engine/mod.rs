@@ -29,7 +29,7 @@ use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Times
 
 use crate::{AdGroupConfig, BilledEvent};
 
-pub use account::{Interval, Series, SpendPoint, WINDOW_SECS};
+pub use account::{DayPrediction, Interval, Series, SpendPoint, WINDOW_SECS};
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
@@ -366,6 +366,13 @@ impl Engine {
     pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
         let days = |account: &Account| (account.config.name.clone(), account.days(now));
         self.accounts.iter().map(days).filter(|(_, days)| !days.is_empty()).collect()
+    }
+
+    /// What was predicted and earned on the last days, by the day of the insertions, oldest first; of every ad
+    /// group that has had an insertion. Without insertions whose outcomes are not due yet.
+    pub fn predictions(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DayPrediction>)> {
+        let of = |account: &Account| (account.config.name.clone(), account.predictions(now));
+        self.accounts.iter().map(of).filter(|(_, days)| !days.is_empty()).collect()
     }
 
     /// Actual spend of an ad group by slices of [`SLICE_SECS`], each with its start; those without spend are

@@ -1,12 +1,16 @@
 //! What an engine learns besides delays: rates, and the traffic of an ad group with an even pace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventKind, EventMoney,
+    AdGroupConfig, BilledEvent, CheckpointFiles, DayPrediction, Engine, Event, EventKind,
+    EventMoney,
 };
 use throng_feed::{FLAG_CLOSED, Frame, PassRate};
-use throng_model::{AdGroupIndex, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp};
+use throng_model::{
+    AdGroupIndex, BudgetDay, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp,
+};
 
 const START: Timestamp = Timestamp(1_767_225_600_000_000);
 const PRICE: i64 = 100_000;
@@ -204,4 +208,56 @@ fn as_soon_as_possible_is_all_requests_until_the_budget_is_near() {
     let (spent, smallest) = spend(&mut engine, 0..600);
     assert!(smallest < PassRate::of_share(0.5), "it slows down: {smallest:?}");
     assert!((86_300_000..=86_800_000).contains(&spent), "{spent}");
+}
+
+#[test]
+fn predictions_are_summed_by_the_day_of_the_insertions() {
+    const STEP_SECS: u64 = 240;
+    let fixed = AdGroupConfig {
+        learns_rates: false,
+        zone: "America/New_York".parse().expect("a zone"),
+        ..config(0.5, 1 << 40, Pacing::Asap)
+    };
+    let zone = fixed.zone.rules();
+    let mut engine = Engine::new(3, 1, 1, vec![fixed.clone()]);
+    // More intervals than are kept, so that the first day is in sums alone.
+    let steps = 60 * 3_600 / STEP_SECS;
+    let mut expected: BTreeMap<BudgetDay, (i64, i64)> = BTreeMap::new();
+    let end = at(steps * STEP_SECS);
+    for step in 0..steps {
+        let second = step * STEP_SECS;
+        engine
+            .apply(&event(EventKind::Insertion, step, second, None), at(second))
+            .expect("it fits");
+        let is_seen = step % 3 == 0;
+        if is_seen {
+            let seen = event(EventKind::Impression, step, second + 20, Some(second));
+            engine.apply(&seen, at(second + 20)).expect("it fits");
+        }
+        engine.close(at(second + 20));
+        // Its interval of three minutes, and the longest delay that is waited for.
+        let interval_end = (at(second).0.div_euclid(180_000_000) + 1) * 180_000_000;
+        if interval_end + 1_810_000_000 <= end.0 {
+            let day = expected.entry(BudgetDay::of(at(second), &zone)).or_default();
+            *day = (day.0 + PRICE / 2, day.1 + i64::from(is_seen) * PRICE);
+        }
+    }
+    let expected: Vec<DayPrediction> = expected
+        .into_iter()
+        .map(|(day, (predicted, earned))| DayPrediction {
+            day,
+            predicted: Micros(predicted),
+            earned: Micros(earned),
+        })
+        .collect();
+    assert!(expected.len() >= 3, "{expected:?}");
+    let name = fixed.name.clone();
+    assert_eq!(engine.predictions(end), [(name.clone(), expected.clone())]);
+    let bytes = engine.checkpoint(0);
+    let files = CheckpointFiles::default();
+    let (restored, _) =
+        Engine::restore(&bytes, 3, 2, 1, vec![fixed], end, &files).expect("restored");
+    assert_eq!(restored.predictions(end), [(name, expected)]);
+    // Nothing is reported of days whose spend is not reported either.
+    assert!(restored.predictions(end.plus(Duration::from_secs(12 * 86_400))).is_empty());
 }

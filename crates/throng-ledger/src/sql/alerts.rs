@@ -41,7 +41,10 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
         | AlertKind::Damaged
         | AlertKind::PartitionFailed
         | AlertKind::NodeProblem
-        | AlertKind::NullKeys => AlertKind::CheckFailed,
+        | AlertKind::NullKeys
+        | AlertKind::BudgetNearlySpent
+        | AlertKind::BudgetSpent
+        | AlertKind::Overdelivery => AlertKind::CheckFailed,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
-use crate::{AppliedSpec, BudgetDayRow, Result, SpecLedger};
+use crate::{AppliedSpec, BudgetDayRow, PredictedSpend, Result, SpecLedger};
 
 fn spec_of(row: &DbRow) -> Result<AppliedSpec> {
     let cells = Cells::new(row, "spec");
@@ -53,10 +53,20 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResul
     }
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let insert = tx.build("INSERT INTO budget_days (ad_group, day, budget, actual) VALUES ");
-        let rows = chunk.iter().map(|row| (&row.ad_group, row.day, row.budget, row.actual));
+        let insert = tx.build(
+            "INSERT INTO budget_days (ad_group, day, budget, actual, predicted, earned) VALUES ",
+        );
+        let rows = chunk.iter().map(|row| {
+            let predicted = row.prediction.map(|prediction| prediction.predicted);
+            let earned = row.prediction.map(|prediction| prediction.earned);
+            (&row.ad_group, row.day, row.budget, row.actual, predicted, earned)
+        });
         let insert = insert.rows(rows).push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
-        tx.execute_built(insert.push(update).build(false)).await?;
+        let insert = insert.push(update).push(
+            ", predicted = coalesce(excluded.predicted, budget_days.predicted),
+               earned = coalesce(excluded.earned, budget_days.earned)",
+        );
+        tx.execute_built(insert.build(false)).await?;
     }
     Ok(())
 }
@@ -71,6 +81,22 @@ async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
         tx.execute_built(update.build(false)).await?;
     }
     Ok(())
+}
+
+fn day_of(row: &DbRow) -> Result<BudgetDayRow> {
+    let cells = Cells::new(row, "budget day");
+    let predicted = cells.maybe_int("predicted")?;
+    let prediction = predicted.zip(cells.maybe_int("earned")?);
+    Ok(BudgetDayRow {
+        ad_group: cells.name("ad_group")?,
+        day: BudgetDay(cells.number("day")?),
+        budget: Micros(cells.int("budget")?),
+        actual: Micros(cells.int("actual")?),
+        prediction: prediction.map(|(predicted, earned)| PredictedSpend {
+            predicted: Micros(predicted),
+            earned: Micros(earned),
+        }),
+    })
 }
 
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> DbResult<AdGroupIndex> {
@@ -150,7 +176,7 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
         let update = "actual = excluded.actual";
         let (none, some): (Vec<_>, Vec<_>) =
-            rows.iter().cloned().partition(|row| row.actual.0 == 0);
+            rows.iter().cloned().partition(|row| row.actual.0 == 0 && row.prediction.is_none());
         write_tx!(self, Full, "storing past budget days", |tx| {
             put_days(&mut *tx, &some, update).await?;
             clear_days(tx, &none).await?;
@@ -159,18 +185,22 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading budget days", |tx| {
-            let day_of = |row: &DbRow| -> Result<BudgetDayRow> {
-                let cells = Cells::new(row, "budget day");
-                Ok(BudgetDayRow {
-                    ad_group: ad_group.clone(),
-                    day: BudgetDay(cells.number("day")?),
-                    budget: Micros(cells.int("budget")?),
-                    actual: Micros(cells.int("actual")?),
-                })
-            };
-            let text = "SELECT day, budget, actual FROM budget_days WHERE ad_group = $1
-                 ORDER BY day DESC LIMIT $2";
+            let text = "SELECT ad_group, day, budget, actual, predicted, earned FROM budget_days
+                 WHERE ad_group = $1 ORDER BY day DESC LIMIT $2";
             tx.all(text, (ad_group, limit), day_of).await?
+        })
+    }
+
+    async fn budget_days_between(
+        &self,
+        from: BudgetDay,
+        to: BudgetDay,
+        limit: u32,
+    ) -> Result<Vec<BudgetDayRow>> {
+        read_one!(self, "reading the budget days of all ad groups", |tx| {
+            let text = "SELECT ad_group, day, budget, actual, predicted, earned FROM budget_days
+                 WHERE day BETWEEN $1 AND $2 ORDER BY day, ad_group LIMIT $3";
+            tx.all(text, (from, to, limit), day_of).await?
         })
     }
 }

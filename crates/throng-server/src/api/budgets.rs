@@ -1,11 +1,17 @@
 //! Budgets of the ad groups.
 
+use std::sync::Arc;
+
 use axum::Json;
-use axum::extract::{Path, State};
-use throng_api::{BudgetDetail, BudgetList};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use throng_api::{BudgetDetail, BudgetList, BudgetReport, BudgetReportFormat, BudgetReportQuery};
 use throng_model::AdGroupName;
+use throng_operations::budget_report::{BudgetReportError, report as report_of};
 use throng_operations::mapping::budgets as mapping;
 
+use crate::NodeContext;
 use crate::api::state::BudgetsState;
 
 use super::error::ApiError;
@@ -14,6 +20,31 @@ use super::error::ApiError;
 #[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
 pub(crate) async fn list(State(ctx): State<BudgetsState>) -> Json<BudgetList> {
     Json(BudgetList { budgets: ctx.budgets.states().iter().map(mapping::state).collect() })
+}
+
+/// Billable spend, overdelivery and what is left over by day, with predicted against actual spend.
+#[utoipa::path(get, path = "/v1/budgets/report", params(("from" = Option<String>, Query, description = "the first day, such as 2026-11-23: six days before `to` by default"), ("to" = Option<String>, Query, description = "the last day: by default the newest one that has begun for any advertiser"), ("advertiser" = Option<String>, Query, description = "one advertiser; all by default"), ("format" = Option<String>, Query, description = "`json` (default) or `csv`, which has the days")), responses((status = 200, description = "`days`, each of an ad group, and sums: `advertiser_days`, `ad_groups`, `totals` by currency; amounts in micros, at most a minute old", content((BudgetReport = "application/json"), (String = "text/csv"))), (status = 400, description = "not a day, the wrong order, or too many days"), (status = 404, description = "no such advertiser")))]
+pub(crate) async fn report(
+    State(ctx): State<Arc<NodeContext>>,
+    Query(query): Query<BudgetReportQuery>,
+) -> Result<Response, ApiError> {
+    let report = report_of(&ctx.operations(), &query).await?;
+    if query.format != Some(BudgetReportFormat::Csv) {
+        return Ok(Json(report).into_response());
+    }
+    let content_type = [(header::CONTENT_TYPE, "text/csv; charset=utf-8")];
+    Ok((content_type, throng_report::csv(&report)).into_response())
+}
+
+impl From<BudgetReportError> for ApiError {
+    fn from(error: BudgetReportError) -> Self {
+        let (message, help) = (error.to_string(), error.help());
+        match error {
+            BudgetReportError::Ledger(error) => error.into(),
+            BudgetReportError::NoAdvertiser { .. } => Self::not_found(message).help(help),
+            _ => Self::bad_request(message).help(help),
+        }
+    }
 }
 
 /// One ad group with its spend over the day.

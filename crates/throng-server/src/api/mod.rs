@@ -232,6 +232,7 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/events", post(events::accept))
         .route("/v1/events/quarantine", get(events::quarantine))
         .route("/v1/budgets", get(budgets::list))
+        .route("/v1/budgets/report", get(budgets::report))
         .route("/v1/budgets/{ad_group}", get(budgets::one))
         .route("/v1/spec", get(spec::current))
         .route("/v1/why/{kind}/{name}", get(why::history))

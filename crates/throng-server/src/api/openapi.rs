@@ -25,7 +25,7 @@ use utoipa::OpenApi;
         super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
         super::syncs::task, super::syncs::requeue, super::syncs::enqueue_due, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
-        super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::one,
+        super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::report, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,
         super::decide::decide, super::ingest::ingest, super::sources::list, super::spec::current, super::spec::plan, super::spec::apply, super::why::history,
         super::stream::changes, super::tokens::create, super::tokens::list, super::tokens::revoke,

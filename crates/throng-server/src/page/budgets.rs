@@ -1,8 +1,9 @@
 //! Budgets: all ad groups, and one of them.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use throng_api::BudgetReportQuery;
 use throng_operations::members::members;
-use throng_operations::{history, mapping::budgets as mapping};
+use throng_operations::{budget_report, history, mapping::budgets as mapping};
 use throng_page::budgets::AdGroupView;
 use throng_store::SubjectKind;
 
@@ -15,6 +16,12 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     let states: Vec<_> = ctx.budgets.states().iter().map(mapping::state).collect();
     let (_, gates) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
     html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
+}
+
+pub(super) async fn report(State(ctx): Context, Query(query): Query<BudgetReportQuery>) -> Page {
+    let report = budget_report::report(&ctx.operations(), &query).await;
+    let report = report.map_err(|error| PageError::Failed(error.into()))?;
+    html(throng_page::budget_report::page(&report, query.advertiser.as_deref()))
 }
 
 pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {

@@ -38,6 +38,7 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/activation/syncs/{name}", get(activation::sync))
         .route("/alerts", get(alerts::page))
         .route("/budgets", get(budgets::list))
+        .route("/budgets/report", get(budgets::report))
         .route("/budgets/{name}", get(budgets::one))
         .route("/decide", get(decide::page))
         .route("/sources", get(sources::page))

@@ -10,6 +10,7 @@ mod answers;
 mod api;
 mod audiences;
 mod backup;
+mod budget_report;
 mod budgets;
 mod build;
 mod connections;

@@ -48,6 +48,7 @@ impl Reader {
         let log_retention = self.log_retention(&mut fields, default.log_retention);
         let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
+        let budget_alerts = self.switch(&mut fields, "budget_alerts");
         let settings = NodeSettings {
             listen,
             token,
@@ -85,6 +86,7 @@ impl Reader {
             ),
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
             alerts,
+            budget_alerts,
         };
         self.check_roles(&settings, &mut fields);
         let settings = self.admit_node(settings, &fields);

@@ -188,6 +188,7 @@ cases! {
         the_only_process_is_the_leader,
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
+        budget_days_are_read_by_day,
     }
 }
 

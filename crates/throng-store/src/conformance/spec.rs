@@ -4,7 +4,7 @@ use serde_json::json;
 use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros};
 
 use super::*;
-use crate::BudgetDayRow;
+use crate::{BudgetDayRow, PredictedSpend};
 
 pub(super) async fn the_first_seed_is_kept(ledger: &dyn Ledger) {
     let seed = HashSeed(u64::MAX - 5);
@@ -82,6 +82,7 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
         day: BudgetDay(day),
         budget: Micros(100_000_000),
         actual: Micros(actual),
+        prediction: None,
     };
     ledger.put_budget_days(&[]).await.unwrap();
     ledger.put_budget_days(&[row("a", 10, 1), row("a", 11, 2), row("b", 10, 3)]).await.unwrap();
@@ -99,6 +100,44 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
     ledger.put_budget_days(&many).await.unwrap();
     let name = AdGroupName::new("c").unwrap();
     assert_eq!(ledger.budget_days(&name, 9_999).await.unwrap().len(), 2_500);
+}
+
+pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
+    let row = |name: &str, day, actual, prediction: Option<(i64, i64)>| BudgetDayRow {
+        ad_group: AdGroupName::new(name).unwrap(),
+        day: BudgetDay(day),
+        budget: Micros(1_000),
+        actual: Micros(actual),
+        prediction: prediction.map(|(predicted, earned)| PredictedSpend {
+            predicted: Micros(predicted),
+            earned: Micros(earned),
+        }),
+    };
+    let rows = [
+        row("b", 10, 1, None),
+        row("a", 11, 2, Some((7, 5))),
+        row("a", 10, 3, Some((9, 8))),
+        row("b", 12, 4, None),
+    ];
+    ledger.put_budget_days(&rows).await.unwrap();
+    let between = async |from, to, limit| {
+        ledger.budget_days_between(BudgetDay(from), BudgetDay(to), limit).await.unwrap()
+    };
+    let [b10, a11, a10, b12] = rows.clone();
+    let all = [a10.clone(), b10.clone(), a11.clone(), b12];
+    assert_eq!(between(0, 99, 99).await, all);
+    assert_eq!(between(10, 11, 99).await, all[..3]);
+    assert_eq!(between(10, 11, 2).await, all[..2]);
+    assert!(between(13, 99, 99).await.is_empty());
+    // A row without a prediction, as a process of an earlier version writes it, keeps the stored one.
+    ledger.put_budget_days(&[row("a", 11, 6, None)]).await.unwrap();
+    assert_eq!(between(11, 11, 9).await, [row("a", 11, 6, Some((7, 5)))]);
+    // Insertions alone, and a day that had spend under another time zone.
+    let past =
+        [row("c", 11, 0, Some((4, 0))), row("a", 11, 0, Some((7, 6))), row("d", 11, 0, None)];
+    ledger.put_past_budget_days(&past).await.unwrap();
+    let expected = [row("a", 11, 0, Some((7, 6))), row("c", 11, 0, Some((4, 0)))];
+    assert_eq!(between(11, 11, 9).await, expected);
 }
 
 pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {

@@ -1,12 +1,10 @@
-//! Commands that read from a node: `lookup`, `budget`, `decide`, `why`.
+//! Commands that read from a node: `lookup`, `decide`, `why`.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use throng_api::{
-    BudgetDetail, BudgetList, DecideRequest, DecisionMade, History, LookupRequest, LookupResult,
-};
-use throng_model::{AudienceName, Micros};
+use throng_api::{DecideRequest, DecisionMade, History, LookupRequest, LookupResult};
+use throng_model::AudienceName;
 
 use crate::args::{NodeArgs, WhyKind};
 use crate::client::{Client, segment};
@@ -56,43 +54,6 @@ pub(crate) async fn lookup(
         }
         out::line(format!("{}\t{shown}", out::printable(&user.key)));
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub(crate) async fn budget(
-    ad_group: Option<&str>,
-    node: &NodeArgs,
-    output: Output,
-) -> Result<ExitCode> {
-    let client = Client::new(node)?;
-    let answer = match ad_group {
-        Some(name) => client.get(&format!("/v1/budgets/{}", segment(name))).await?,
-        None => client.get("/v1/budgets").await?,
-    };
-    if output.is_json() {
-        answer.print();
-        return Ok(ExitCode::SUCCESS);
-    }
-    let states = match ad_group {
-        Some(_) => vec![answer.read::<BudgetDetail>()?.state],
-        None => answer.read::<BudgetList>()?.budgets,
-    };
-    let rows = states.into_iter().map(|state| {
-        let amount = |micros: Micros| format!("{micros} {}", state.currency).trim_end().to_owned();
-        let amounts = [
-            state.budget_micros,
-            state.actual_micros,
-            state.in_flight_micros,
-            state.projected_micros,
-        ];
-        let open = if state.open { "open" } else { "closed" };
-        let mut row = vec![state.name.to_string(), open.to_owned()];
-        row.extend(amounts.map(amount));
-        row.push(state.reason.clone());
-        row
-    });
-    let header = ["AD GROUP", "STATE", "BUDGET", "ACTUAL", "IN FLIGHT", "PROJECTED", "WHY"];
-    out::table(&header, rows.collect());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod alerts;
 pub(crate) mod audience;
 pub(crate) mod backup;
+pub(crate) mod budget;
 pub(crate) mod build;
 pub(crate) mod demo;
 pub(crate) mod events;

@@ -1,0 +1,215 @@
+//! Raises alerts about the budgets of today: 80 % and 100 % of one are spent, or more than it. From the budget days in
+//! the ledger, which aggregators write once a minute.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use throng_model::{AdGroupName, BudgetDay, Currency, Micros, Timestamp};
+use throng_spec::Spec;
+use throng_store::{AlertKind, BudgetDayRow, Ledger, LedgerError, NewAlert};
+use tokio_util::sync::CancellationToken;
+
+use crate::deps::AlertsDeps;
+
+/// The interval in which budget days are polled: they are written once a minute.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+/// At this share of a budget it is nearly spent.
+const NEARLY_SPENT_PERCENT: i128 = 80;
+/// An ad group may spend this share of its budget past it before that is overdelivery that raises an alert.
+const OVERDELIVERY_PERCENT: i128 = 1;
+/// Alerts that are read at a time.
+const PAGE_ALERTS: u32 = 1_000;
+/// The kinds of alerts that are raised here.
+const KINDS: [AlertKind; 3] =
+    [AlertKind::BudgetNearlySpent, AlertKind::BudgetSpent, AlertKind::Overdelivery];
+
+/// The cause of an alert: kind and subject.
+type Cause = (AlertKind, String);
+
+/// Raises and resolves alerts about budgets until `shutdown`, while this process is the leader and
+/// `node.budget_alerts` is on. If it is off, open ones are resolved.
+pub async fn raise_budget_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
+    // Whether they are off and none is open: nothing is read from the ledger until they are on.
+    let mut is_idle = false;
+    loop {
+        let is_on = deps.spec.load().node.budget_alerts;
+        if is_on || !is_idle {
+            match round(&deps).await {
+                Ok(is_leader) => is_idle = is_leader && !is_on,
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to write alerts of budgets, retrying"
+                ),
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(deps.poll_delay(POLL_INTERVAL)) => {}
+        }
+    }
+}
+
+/// Returns whether this process is the leader: only that one raises and resolves.
+async fn round(deps: &AlertsDeps) -> Result<bool, LedgerError> {
+    let ledger = &*deps.ledger;
+    if !ledger.acquire_leadership().await? {
+        return Ok(false);
+    }
+    let (spec, now) = (deps.spec.load_full(), deps.clock.now());
+    let wanted = match spec.node.budget_alerts {
+        true => wanted_alerts(ledger, &spec, now).await?,
+        false => BTreeMap::new(),
+    };
+    let open = open_alerts(ledger).await?;
+    for (kind, subject) in open.iter().filter(|cause| !wanted.contains_key(*cause)) {
+        ledger.resolve_alert(*kind, subject, now).await?;
+    }
+    for ((kind, subject), message) in wanted {
+        let cause = (kind, subject);
+        // Raising an open one again would only increase its count.
+        if !open.contains(&cause) {
+            let alert = NewAlert { kind, subject: cause.1, message };
+            ledger.raise_alert(&alert, now).await?;
+        }
+    }
+    Ok(true)
+}
+
+/// The open alerts of these kinds.
+async fn open_alerts(ledger: &dyn Ledger) -> Result<BTreeSet<Cause>, LedgerError> {
+    let mut open = BTreeSet::new();
+    let counts = ledger.open_alerts_by_kind().await?;
+    if !counts.iter().any(|(kind, _)| KINDS.contains(kind)) {
+        return Ok(open);
+    }
+    let mut offset = 0u32;
+    loop {
+        // Open ones come first.
+        let page = ledger.alerts_page(PAGE_ALERTS, offset).await?;
+        let is_last =
+            page.len() < PAGE_ALERTS as usize || page.iter().any(|a| a.resolved_at.is_some());
+        let of_page = page.into_iter().filter(|alert| alert.resolved_at.is_none());
+        let of_budgets = of_page.filter(|alert| KINDS.contains(&alert.kind));
+        open.extend(of_budgets.map(|alert| (alert.kind, alert.subject)));
+        if is_last {
+            return Ok(open);
+        }
+        offset = offset.saturating_add(PAGE_ALERTS);
+    }
+}
+
+async fn wanted_alerts(
+    ledger: &dyn Ledger,
+    spec: &Spec,
+    now: Timestamp,
+) -> Result<BTreeMap<Cause, String>, LedgerError> {
+    let todays = todays(spec, now);
+    let days = || todays.values().map(|(day, _)| *day);
+    let (Some(from), Some(to)) = (days().min(), days().max()) else { return Ok(BTreeMap::new()) };
+    let rows = ledger.budget_days_between(from, to, u32::MAX).await?;
+    Ok(alerts_of(&rows, &todays))
+}
+
+/// The current day of each ad group, with the currency of its amounts.
+fn todays(spec: &Spec, now: Timestamp) -> HashMap<&AdGroupName, (BudgetDay, Currency)> {
+    let advertisers = spec.advertisers.iter().map(|advertiser| {
+        let today = BudgetDay::of(now, &advertiser.time_zone.rules());
+        (&advertiser.name, (today, advertiser.currency))
+    });
+    let advertisers: HashMap<_, _> = advertisers.collect();
+    let campaigns: HashMap<_, _> =
+        spec.campaigns.iter().map(|campaign| (&campaign.name, &campaign.advertiser)).collect();
+    let todays = spec.ad_groups.iter().filter_map(|ad_group| {
+        let advertiser = campaigns.get(&ad_group.campaign)?;
+        Some((&ad_group.name, *advertisers.get(*advertiser)?))
+    });
+    todays.collect()
+}
+
+/// The alerts that should be open, with their messages. The subject has the day: each day has alerts of its own, which
+/// are resolved when it ends.
+fn alerts_of(
+    rows: &[BudgetDayRow],
+    todays: &HashMap<&AdGroupName, (BudgetDay, Currency)>,
+) -> BTreeMap<Cause, String> {
+    let mut alerts = BTreeMap::new();
+    for row in rows {
+        let Some((_, currency)) = todays.get(&row.ad_group).filter(|(day, _)| *day == row.day)
+        else {
+            continue;
+        };
+        for kind in kinds_of(row.budget, row.actual) {
+            let what = match kind {
+                AlertKind::Overdelivery => "more than its budget can bill",
+                AlertKind::BudgetSpent => "all of its budget",
+                _ => "most of its budget",
+            };
+            let message = format!(
+                "the ad group has spent {what}: {} of {} {currency}. `throng budget {}` shows its state",
+                row.actual, row.budget, row.ad_group
+            );
+            alerts.insert((kind, format!("ad_group {} on {}", row.ad_group, row.day)), message);
+        }
+    }
+    alerts
+}
+
+/// What there is to say about a day's spend.
+fn kinds_of(budget: Micros, actual: Micros) -> Vec<AlertKind> {
+    let (budget, actual) = (i128::from(budget.0), i128::from(actual.0));
+    let reaches = |percent: i128| budget > 0 && actual * 100 >= budget * percent;
+    let kinds = [
+        (AlertKind::BudgetNearlySpent, reaches(NEARLY_SPENT_PERCENT)),
+        (AlertKind::BudgetSpent, reaches(100)),
+        (AlertKind::Overdelivery, actual * 100 > budget * (100 + OVERDELIVERY_PERCENT)),
+    ];
+    kinds.into_iter().filter(|(_, is_due)| *is_due).map(|(kind, _)| kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_are_exact() {
+        let named = |budget, actual| -> Vec<&str> {
+            kinds_of(Micros(budget), Micros(actual)).into_iter().map(AlertKind::name).collect()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(named(1_000, 799), none);
+        assert_eq!(named(1_000, 800), ["budget_nearly_spent"]);
+        assert_eq!(named(1_000, 1_000), ["budget_nearly_spent", "budget_spent"]);
+        assert_eq!(named(1_000, 1_010), ["budget_nearly_spent", "budget_spent"]);
+        let all = ["budget_nearly_spent", "budget_spent", "overdelivery"];
+        assert_eq!(named(1_000, 1_011), all);
+        assert_eq!(named(i64::MAX, i64::MAX), all[..2]);
+        assert_eq!(named(0, 0), none);
+        assert_eq!(named(0, 1), all[2..]);
+    }
+
+    #[test]
+    fn only_the_current_day_raises_alerts() {
+        let names: [AdGroupName; 2] = ["shoes".parse().unwrap(), "hats".parse().unwrap()];
+        let today = BudgetDay(20_780);
+        let todays = names.iter().map(|name| (name, (today, "USD".parse().unwrap()))).collect();
+        let row = |name: &str, day, actual| BudgetDayRow {
+            ad_group: name.parse().unwrap(),
+            day: BudgetDay(day),
+            budget: Micros(1_000_000),
+            actual: Micros(actual),
+            prediction: None,
+        };
+        let rows = [
+            row("shoes", 20_779, 2_000_000),
+            row("shoes", 20_780, 900_000),
+            row("shoes", 20_781, 2_000_000),
+            row("hats", 20_780, 100_000),
+            row("removed", 20_780, 2_000_000),
+        ];
+        let alerts: Vec<(Cause, String)> = alerts_of(&rows, &todays).into_iter().collect();
+        let subject = "ad_group shoes on 2026-11-23".to_owned();
+        let message = "the ad group has spent most of its budget: 0.90 of 1.00 USD. `throng budget shoes` shows its \
+                       state";
+        assert_eq!(alerts, [((AlertKind::BudgetNearlySpent, subject), message.to_owned())]);
+    }
+}

@@ -1,0 +1,255 @@
+//! The report of budgets: what was billable, given away and left over, and what was predicted.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use throng_api::{BudgetReport, BudgetReportLine};
+use throng_model::{Currency, Micros};
+
+use crate::show::{Card, card, count, money};
+use crate::{Rendered, chart};
+
+/// The most days of ad groups that are shown; the CSV has all.
+const MAX_DAY_ROWS: usize = 500;
+
+#[derive(Template)]
+#[template(path = "budget_report.html")]
+struct Page<'a> {
+    from: &'a str,
+    to: &'a str,
+    advertiser: &'a str,
+    cards: Vec<Card>,
+    charts: Vec<CurrencyCharts>,
+    advertisers: Vec<Row>,
+    ad_groups: Vec<Row>,
+    days: Vec<Row>,
+    truncated: Option<String>,
+}
+
+/// The charts of one currency.
+struct CurrencyCharts {
+    currency: String,
+    spend: String,
+    predicted: String,
+}
+
+struct Row {
+    day: String,
+    advertiser: String,
+    ad_group: String,
+    budget: String,
+    actual: String,
+    billable: String,
+    given_away: String,
+    is_over_budget: bool,
+    left_over: String,
+    predicted: String,
+    earned: String,
+    error: String,
+}
+
+impl Page<'_> {
+    fn menu_path(&self) -> &'static str {
+        "/budgets"
+    }
+}
+
+/// The page of a report. `advertiser`: the one that was asked for.
+///
+/// # Errors
+/// [`RenderError`](crate::RenderError).
+pub fn page(report: &BudgetReport, advertiser: Option<&str>) -> Rendered {
+    let hidden = report.days.len().saturating_sub(MAX_DAY_ROWS);
+    let rows = |lines: &[BudgetReportLine]| lines.iter().map(row).collect();
+    let page = Page {
+        from: &report.from,
+        to: &report.to,
+        advertiser: advertiser.unwrap_or_default(),
+        cards: vec![
+            card(
+                "budget-total",
+                by_currency(&report.totals, &with(|l| l.budget_micros)),
+                "budgets",
+            ),
+            card(
+                "billable-total",
+                by_currency(&report.totals, &with(|l| l.billable_micros)),
+                "billable",
+            ),
+            card("given-away-total", by_currency(&report.totals, &given_away), "given away"),
+            card(
+                "left-over-total",
+                by_currency(&report.totals, &with(|l| l.left_over_micros)),
+                "left over",
+            ),
+            card(
+                "prediction-error",
+                by_currency(&report.totals, &error),
+                "earned against predicted",
+            ),
+        ],
+        charts: charts(report),
+        advertisers: rows(&report.advertiser_days),
+        ad_groups: rows(&report.ad_groups),
+        // The newest ones.
+        days: rows(report.days.get(hidden..).unwrap_or_default()),
+        truncated: (hidden > 0).then(|| {
+            format!("The newest {MAX_DAY_ROWS} of {} lines.", count(report.days.len() as u64))
+        }),
+    };
+    page.render()
+}
+
+/// The text of an amount of a line.
+fn with(of: fn(&BudgetReportLine) -> Micros) -> impl Fn(&BudgetReportLine) -> String {
+    move |line| amount(line, of(line))
+}
+
+fn amount(line: &BudgetReportLine, amount: Micros) -> String {
+    match line.currency {
+        Some(currency) => format!("{} {currency}", money(amount)),
+        None => money(amount),
+    }
+}
+
+/// What was given away, with its share of the budgets.
+fn given_away(line: &BudgetReportLine) -> String {
+    let text = amount(line, line.given_away_micros);
+    if line.budget_micros.0 <= 0 {
+        return text;
+    }
+    let share = line.given_away_micros.0 as f64 / line.budget_micros.0 as f64 * 100.0;
+    format!("{text} ({share:.2} %)")
+}
+
+fn error(line: &BudgetReportLine) -> String {
+    line.prediction_error_percent
+        .map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.1} %"))
+}
+
+/// The texts of all currencies.
+fn by_currency(totals: &[BudgetReportLine], of: &dyn Fn(&BudgetReportLine) -> String) -> String {
+    let texts: Vec<String> = totals.iter().map(of).collect();
+    if texts.is_empty() { "–".to_owned() } else { texts.join(" · ") }
+}
+
+/// Sums of one day: budget, actual, predicted and earned.
+type DaySums = [f64; 4];
+
+/// Charts by day, one pair for each currency.
+fn charts(report: &BudgetReport) -> Vec<CurrencyCharts> {
+    let mut currencies: BTreeMap<Currency, BTreeMap<&str, DaySums>> = BTreeMap::new();
+    for line in &report.advertiser_days {
+        let (Some(currency), Some(day)) = (line.currency, line.day.as_deref()) else { continue };
+        let sums = currencies.entry(currency).or_default().entry(day).or_default();
+        let amounts = [
+            Some(line.budget_micros),
+            Some(line.actual_micros),
+            line.predicted_micros,
+            line.earned_micros,
+        ];
+        for (sum, amount) in sums.iter_mut().zip(amounts) {
+            *sum += amount.unwrap_or_default().0 as f64;
+        }
+    }
+    let of_currency = |(currency, days): (Currency, BTreeMap<&str, DaySums>)| {
+        let label = |micros: f64| format!("{} {currency}", money(Micros(micros as i64)));
+        let pairs = |first: usize| -> Vec<(String, f64, f64)> {
+            let pair = |(day, sums): (&&str, &DaySums)| {
+                // Month and day.
+                let short = day.get(5..).unwrap_or(day).to_owned();
+                (short, sums[first], sums[first + 1])
+            };
+            days.iter().map(pair).collect()
+        };
+        CurrencyCharts {
+            currency: currency.as_str().to_owned(),
+            spend: chart::bar_pairs(&pairs(0), ("b", "a"), &label),
+            predicted: chart::bar_pairs(&pairs(2), ("b", "a"), &label),
+        }
+    };
+    currencies.into_iter().map(of_currency).collect()
+}
+
+fn row(line: &BudgetReportLine) -> Row {
+    let day = line.day.clone().unwrap_or_default();
+    let known = |micros: Option<Micros>| micros.map_or_else(|| "–".to_owned(), |m| amount(line, m));
+    Row {
+        day: if line.is_over { day } else { format!("{day} (not over)").trim().to_owned() },
+        advertiser: line.advertiser.as_ref().map_or("–", |name| name.as_str()).to_owned(),
+        ad_group: line.ad_group.as_ref().map_or("", |name| name.as_str()).to_owned(),
+        budget: amount(line, line.budget_micros),
+        actual: amount(line, line.actual_micros),
+        billable: amount(line, line.billable_micros),
+        given_away: given_away(line),
+        is_over_budget: line.given_away_micros.0 > 0,
+        left_over: amount(line, line.left_over_micros),
+        predicted: known(line.predicted_micros),
+        earned: known(line.earned_micros),
+        error: error(line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(currency: Option<&str>, budget: i64, actual: i64) -> BudgetReportLine {
+        BudgetReportLine {
+            day: Some("2026-11-23".to_owned()),
+            is_over: true,
+            advertiser: Some("shop".parse().unwrap()),
+            ad_group: None,
+            currency: currency.map(|code| code.parse().unwrap()),
+            budget_micros: Micros(budget),
+            actual_micros: Micros(actual),
+            billable_micros: Micros(actual.min(budget)),
+            given_away_micros: Micros((actual - budget).max(0)),
+            left_over_micros: Micros((budget - actual).max(0)),
+            predicted_micros: None,
+            earned_micros: None,
+            prediction_error_percent: Some(-12.34),
+        }
+    }
+
+    #[test]
+    fn totals_and_charts_are_of_one_currency_each() {
+        let totals = [
+            line(Some("EUR"), 100_000_000, 101_000_000),
+            line(Some("USD"), 100_000_000, 90_000_000),
+        ];
+        assert_eq!(by_currency(&totals, &given_away), "1.00 EUR (1.00 %) · 0.00 USD (0.00 %)");
+        assert_eq!(by_currency(&totals, &error), "-12.3 % · -12.3 %");
+        assert_eq!(by_currency(&[], &error), "–");
+        let report = BudgetReport {
+            from: "2026-11-23".to_owned(),
+            to: "2026-11-23".to_owned(),
+            days: Vec::new(),
+            advertiser_days: totals.to_vec(),
+            ad_groups: totals.to_vec(),
+            totals: totals.to_vec(),
+        };
+        let charts = charts(&report);
+        let currencies: Vec<&str> = charts.iter().map(|chart| chart.currency.as_str()).collect();
+        assert_eq!(currencies, ["EUR", "USD"]);
+        let html = page(&report, None).unwrap();
+        assert!(html.contains("101.00 EUR") && html.contains("format=csv"), "{html}");
+    }
+
+    #[test]
+    fn the_newest_days_are_shown() {
+        let day =
+            |n: usize| BudgetReportLine { day: Some(format!("day-{n:03}")), ..line(None, 1, 1) };
+        let report = BudgetReport {
+            from: "2026-11-23".to_owned(),
+            to: "2026-11-23".to_owned(),
+            days: (0..MAX_DAY_ROWS + 2).map(day).collect(),
+            advertiser_days: Vec::new(),
+            ad_groups: vec![line(None, 1, 1)],
+            totals: Vec::new(),
+        };
+        let html = page(&report, None).unwrap();
+        assert!(!html.contains("day-001") && html.contains("day-002"), "{html}");
+        assert!(html.contains("The newest 500 of 502 lines."), "{html}");
+    }
+}

@@ -1,0 +1,295 @@
+//! The report of a range of days.
+
+use std::collections::{BTreeMap, HashMap};
+
+use throng_api::{BudgetReport, BudgetReportLine};
+use throng_model::{AdGroupName, AdvertiserName, BudgetDay, Currency, MoneyError};
+use throng_store::BudgetDayRow;
+
+use crate::query::DayRange;
+use crate::sums::{Subject, Sums};
+
+/// An ad group of the spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedAdGroup {
+    /// Its advertiser.
+    pub advertiser: AdvertiserName,
+    /// The currency of its amounts.
+    pub currency: Currency,
+    /// The day that is not over yet, in the time zone of its advertiser.
+    pub today: BudgetDay,
+}
+
+/// The report of `range`. `rows`: the budget days in it, each once. `advertiser`: one whose ad groups are in the
+/// report; without it all are, also those that the spec no longer has.
+///
+/// # Errors
+/// [`MoneyError::Overflow`] if a sum does not fit into the response.
+pub fn report(
+    range: DayRange,
+    ad_groups: &HashMap<AdGroupName, ReportedAdGroup>,
+    rows: &[BudgetDayRow],
+    advertiser: Option<&AdvertiserName>,
+) -> Result<BudgetReport, MoneyError> {
+    let mut days: Vec<(BudgetDay, Option<&AdvertiserName>, &AdGroupName, BudgetReportLine)> =
+        Vec::new();
+    let mut of_advertisers: BTreeMap<(BudgetDay, &AdvertiserName), (Currency, Sums)> =
+        BTreeMap::new();
+    let mut of_ad_groups: BTreeMap<
+        (Option<&AdvertiserName>, &AdGroupName),
+        (Option<Currency>, Sums),
+    > = BTreeMap::new();
+    let mut of_currencies: BTreeMap<Currency, Sums> = BTreeMap::new();
+    let is_in = |row: &&BudgetDayRow| (range.from..=range.to).contains(&row.day);
+    for row in rows.iter().filter(is_in) {
+        let declared = ad_groups.get(&row.ad_group);
+        let name = declared.map(|ad_group| &ad_group.advertiser);
+        if advertiser.is_some() && advertiser != name {
+            continue;
+        }
+        // An ad group that the spec does not have spends nothing any longer.
+        let is_over = declared.is_none_or(|ad_group| row.day < ad_group.today);
+        let currency = declared.map(|ad_group| ad_group.currency);
+        let line = Sums::of(row, is_over).line(Subject {
+            day: Some(row.day),
+            advertiser: name.cloned(),
+            ad_group: Some(row.ad_group.clone()),
+            currency,
+        })?;
+        days.push((row.day, name, &row.ad_group, line));
+        let of_ad_group = of_ad_groups.entry((name, &row.ad_group));
+        of_ad_group.or_insert((currency, Sums::default())).1.add(row, is_over);
+        if let Some(ReportedAdGroup { advertiser, currency, .. }) = declared {
+            let of_advertiser = of_advertisers.entry((row.day, advertiser));
+            of_advertiser.or_insert((*currency, Sums::default())).1.add(row, is_over);
+            of_currencies.entry(*currency).or_default().add(row, is_over);
+        }
+    }
+    days.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
+    let advertiser_days = of_advertisers.into_iter().map(|((day, name), (currency, sums))| {
+        let (day, advertiser) = (Some(day), Some(name.clone()));
+        sums.line(Subject { day, advertiser, ad_group: None, currency: Some(currency) })
+    });
+    let of_ad_groups = of_ad_groups.into_iter().map(|((name, ad_group), (currency, sums))| {
+        let (advertiser, ad_group) = (name.cloned(), Some(ad_group.clone()));
+        sums.line(Subject { day: None, advertiser, ad_group, currency })
+    });
+    let totals = of_currencies.into_iter().map(|(currency, sums)| {
+        sums.line(Subject { currency: Some(currency), ..Subject::default() })
+    });
+    Ok(BudgetReport {
+        from: range.from.to_string(),
+        to: range.to.to_string(),
+        days: days.into_iter().map(|(.., line)| line).collect(),
+        advertiser_days: advertiser_days.collect::<Result<_, _>>()?,
+        ad_groups: of_ad_groups.collect::<Result<_, _>>()?,
+        totals: totals.collect::<Result<_, _>>()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use throng_model::Micros;
+    use throng_store::PredictedSpend;
+
+    use super::*;
+
+    const TODAY: i32 = 100;
+
+    fn ad_groups() -> HashMap<AdGroupName, ReportedAdGroup> {
+        let of = |name: &str, advertiser: &str, currency: &str| {
+            let today = BudgetDay(TODAY);
+            let (advertiser, currency) = (advertiser.parse().unwrap(), currency.parse().unwrap());
+            (name.parse().unwrap(), ReportedAdGroup { advertiser, currency, today })
+        };
+        HashMap::from([
+            of("shoes", "shop", "USD"),
+            of("hats", "shop", "USD"),
+            of("beds", "hotel", "EUR"),
+            of("trains", "railway", "USD"),
+        ])
+    }
+
+    fn row(
+        name: &str,
+        day: i32,
+        budget: i64,
+        actual: i64,
+        prediction: Option<(i64, i64)>,
+    ) -> BudgetDayRow {
+        BudgetDayRow {
+            ad_group: name.parse().unwrap(),
+            day: BudgetDay(day),
+            budget: Micros(budget),
+            actual: Micros(actual),
+            prediction: prediction.map(|(predicted, earned)| PredictedSpend {
+                predicted: Micros(predicted),
+                earned: Micros(earned),
+            }),
+        }
+    }
+
+    fn of(rows: &[BudgetDayRow], advertiser: Option<&str>) -> BudgetReport {
+        let range = DayRange { from: BudgetDay(90), to: BudgetDay(110) };
+        let advertiser: Option<AdvertiserName> = advertiser.map(|name| name.parse().unwrap());
+        report(range, &ad_groups(), rows, advertiser.as_ref()).unwrap()
+    }
+
+    /// Subject and amounts: budget, actual, billable, given away, left over.
+    fn shown(lines: &[BudgetReportLine]) -> Vec<(String, [i64; 5])> {
+        let text = |line: &BudgetReportLine| {
+            let day = line.day.as_deref().unwrap_or("-");
+            let advertiser = line.advertiser.as_ref().map_or("-", AdvertiserName::as_str);
+            let ad_group = line.ad_group.as_ref().map_or("-", AdGroupName::as_str);
+            let currency = line.currency.as_ref().map_or("-", Currency::as_str);
+            format!("{day} {advertiser} {ad_group} {currency}")
+        };
+        let amounts = |line: &BudgetReportLine| {
+            [
+                line.budget_micros.0,
+                line.actual_micros.0,
+                line.billable_micros.0,
+                line.given_away_micros.0,
+                line.left_over_micros.0,
+            ]
+        };
+        lines.iter().map(|line| (text(line), amounts(line))).collect()
+    }
+
+    #[test]
+    fn what_is_left_over_does_not_cover_what_is_given_away() {
+        let rows = [
+            row("shoes", 90, 100, 130, None),
+            row("hats", 90, 100, 60, None),
+            row("beds", 90, 10, 10, None),
+            row("removed", 90, 5, 7, None),
+            row("shoes", 91, 200, 0, None),
+            row("shoes", 89, 1, 1, None),
+            row("shoes", 111, 1, 1, None),
+        ];
+        let report = of(&rows, None);
+        let line = |text: &str, amounts| (text.to_owned(), amounts);
+        assert_eq!(
+            shown(&report.days),
+            [
+                line("1970-04-01 - removed -", [5, 7, 5, 2, 0]),
+                line("1970-04-01 hotel beds EUR", [10, 10, 10, 0, 0]),
+                line("1970-04-01 shop hats USD", [100, 60, 60, 0, 40]),
+                line("1970-04-01 shop shoes USD", [100, 130, 100, 30, 0]),
+                line("1970-04-02 shop shoes USD", [200, 0, 0, 0, 200]),
+            ]
+        );
+        assert_eq!(
+            shown(&report.advertiser_days),
+            [
+                line("1970-04-01 hotel - EUR", [10, 10, 10, 0, 0]),
+                line("1970-04-01 shop - USD", [200, 190, 160, 30, 40]),
+                line("1970-04-02 shop - USD", [200, 0, 0, 0, 200]),
+            ]
+        );
+        assert_eq!(
+            shown(&report.ad_groups),
+            [
+                line("- - removed -", [5, 7, 5, 2, 0]),
+                line("- hotel beds EUR", [10, 10, 10, 0, 0]),
+                line("- shop hats USD", [100, 60, 60, 0, 40]),
+                line("- shop shoes USD", [300, 130, 100, 30, 200]),
+            ]
+        );
+        assert_eq!(
+            shown(&report.totals),
+            [line("- - - EUR", [10, 10, 10, 0, 0]), line("- - - USD", [400, 190, 160, 30, 240]),]
+        );
+    }
+
+    #[test]
+    fn the_report_of_an_advertiser_has_its_ad_groups_alone() {
+        let rows =
+            [row("beds", 95, 1, 1, None), row("shoes", 95, 1, 1, None), row("x", 95, 1, 1, None)];
+        let report = of(&rows, Some("hotel"));
+        assert_eq!(shown(&report.days), shown(&of(&rows[..1], None).days));
+        assert_eq!((report.days.len(), report.totals.len()), (1, 1));
+    }
+
+    #[test]
+    fn days_that_are_not_over_are_marked_and_errors_are_of_what_was_predicted() {
+        let rows = [
+            row("shoes", TODAY - 1, 9, 9, Some((200, 150))),
+            row("shoes", TODAY, 9, 9, Some((200, 300))),
+            row("hats", TODAY - 1, 9, 9, None),
+            row("beds", TODAY - 1, 9, 9, Some((0, 5))),
+        ];
+        let report = of(&rows, None);
+        let over: Vec<bool> = report.days.iter().map(|line| line.is_over).collect();
+        assert_eq!(over, [true, true, true, false]);
+        let errors = |lines: &[BudgetReportLine]| -> Vec<Option<f64>> {
+            lines.iter().map(|line| line.prediction_error_percent).collect()
+        };
+        assert_eq!(errors(&report.days), [None, None, Some(-25.0), Some(50.0)]);
+        assert_eq!(errors(&report.ad_groups), [None, None, Some(12.5)]);
+        assert_eq!(errors(&report.totals), [None, Some(12.5)]);
+        assert_eq!(report.totals[0].earned_micros, Some(Micros(5)));
+        assert_eq!(report.ad_groups[1].predicted_micros, None);
+        assert!(report.totals[0].is_over && !report.totals[1].is_over);
+    }
+
+    #[test]
+    fn a_sum_that_does_not_fit_is_an_error() {
+        let rows = [row("shoes", 95, i64::MAX, 0, None), row("hats", 95, 1, 0, None)];
+        let range = DayRange { from: BudgetDay(95), to: BudgetDay(95) };
+        let refused = report(range, &ad_groups(), &rows, None);
+        assert_eq!(refused, Err(MoneyError::Overflow));
+        assert!(report(range, &ad_groups(), &rows[..1], None).is_ok());
+    }
+
+    proptest! {
+        /// Every sum is the plain sum over the rows.
+        #[test]
+        fn sums_are_those_of_the_rows(
+            amounts in prop::collection::btree_map(
+                (0usize..5, 85i32..115),
+                (0i64..1_000, 0i64..1_500),
+                0..60,
+            ),
+        ) {
+            let names = ["shoes", "hats", "beds", "trains", "removed"];
+            let rows: Vec<BudgetDayRow> = amounts
+                .iter()
+                .map(|((name, day), (budget, actual))| row(names[*name], *day, *budget, *actual, None))
+                .collect();
+            let report = of(&rows, None);
+            let is_in = |row: &&BudgetDayRow| (90..=110).contains(&row.day.0);
+            let plain = |of_line: &dyn Fn(&BudgetDayRow) -> bool| {
+                let mut sums = [0i64; 5];
+                for row in rows.iter().filter(is_in).filter(|row| of_line(row)) {
+                    let (budget, actual) = (row.budget.0, row.actual.0);
+                    let over = if actual > budget { actual - budget } else { 0 };
+                    let under = if actual < budget { budget - actual } else { 0 };
+                    let of_row = [budget, actual, actual - over, over, under];
+                    sums.iter_mut().zip(of_row).for_each(|(sum, amount)| *sum += amount);
+                }
+                sums
+            };
+            let known = ad_groups();
+            prop_assert_eq!(report.days.len(), rows.iter().filter(is_in).count());
+            for lines in [&report.days, &report.advertiser_days, &report.ad_groups, &report.totals] {
+                for (line, (_, sums)) in lines.iter().zip(shown(lines)) {
+                    let expected = plain(&|row| {
+                        let declared = known.get(&row.ad_group);
+                        let day = line.day.as_ref().is_none_or(|day| *day == row.day.to_string());
+                        let ad_group = line.ad_group.as_ref().is_none_or(|name| *name == row.ad_group);
+                        let advertiser = line.advertiser.as_ref().is_none_or(|name| {
+                            declared.is_some_and(|declared| declared.advertiser == *name)
+                        });
+                        let currency = line.currency.is_none_or(|currency| {
+                            declared.is_some_and(|declared| declared.currency == currency)
+                        });
+                        day && ad_group && advertiser && currency
+                    });
+                    prop_assert_eq!(sums, expected);
+                }
+            }
+        }
+    }
+}

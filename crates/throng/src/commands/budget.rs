@@ -1,0 +1,125 @@
+//! `throng budget`: the state of the ad groups, and the report of the last days.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use throng_api::{BudgetDetail, BudgetList, BudgetReport, BudgetReportLine};
+use throng_model::{AdGroupName, AdvertiserName, Currency, Micros};
+
+use crate::args::{BudgetArgs, BudgetCommand, NodeArgs, ReportArgs};
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::out::{self, Output};
+
+pub(crate) async fn run(budget: BudgetArgs, output: Output) -> Result<ExitCode> {
+    match budget.command {
+        Some(BudgetCommand::Report(arguments)) => report(&arguments, output).await,
+        None => states(budget.ad_group.as_deref(), &budget.node, output).await,
+    }
+}
+
+/// Prints the current state of one ad group, or of all.
+async fn states(ad_group: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let client = Client::new(node)?;
+    let answer = match ad_group {
+        Some(name) => client.get(&format!("/v1/budgets/{}", segment(name))).await?,
+        None => client.get("/v1/budgets").await?,
+    };
+    if output.is_json() {
+        answer.print();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let states = match ad_group {
+        Some(_) => vec![answer.read::<BudgetDetail>()?.state],
+        None => answer.read::<BudgetList>()?.budgets,
+    };
+    let rows = states.into_iter().map(|state| {
+        let amount = |micros: Micros| format!("{micros} {}", state.currency).trim_end().to_owned();
+        let amounts = [
+            state.budget_micros,
+            state.actual_micros,
+            state.in_flight_micros,
+            state.projected_micros,
+        ];
+        let open = if state.open { "open" } else { "closed" };
+        let mut row = vec![state.name.to_string(), open.to_owned()];
+        row.extend(amounts.map(amount));
+        row.push(state.reason.clone());
+        row
+    });
+    let header = ["AD GROUP", "STATE", "BUDGET", "ACTUAL", "IN FLIGHT", "PROJECTED", "WHY"];
+    out::table(&header, rows.collect());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the report: the days of the ad groups, then the sums of each currency.
+async fn report(arguments: &ReportArgs, output: Output) -> Result<ExitCode> {
+    if arguments.csv && output.is_json() {
+        return Err(Failure::wrong_input("the report has one format: --json or --csv")
+            .help("leave one of them out")
+            .into());
+    }
+    let fields =
+        [("from", &arguments.from), ("to", &arguments.to), ("advertiser", &arguments.advertiser)];
+    let fields = fields.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let fields: Vec<String> =
+        fields.map(|(name, value)| format!("{name}={}", segment(value))).collect();
+    let path = match fields.is_empty() {
+        true => "/v1/budgets/report".to_owned(),
+        false => format!("/v1/budgets/report?{}", fields.join("&")),
+    };
+    let answer = Client::new(&arguments.node)?.get(&path).await?;
+    if output.is_json() {
+        answer.print();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report: BudgetReport = answer.read()?;
+    if arguments.csv {
+        out::text(&throng_report::csv(&report));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if report.days.is_empty() {
+        out::line(format!("no figures from {} to {}", report.from, report.to));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let header = [
+        "DAY",
+        "ADVERTISER",
+        "AD GROUP",
+        "BUDGET",
+        "ACTUAL",
+        "BILLABLE",
+        "GIVEN AWAY",
+        "LEFT OVER",
+        "PREDICTED",
+        "EARNED",
+        "ERROR",
+    ];
+    let lines = report.days.iter().chain(&report.totals);
+    out::table(&header, lines.map(report_row).collect());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_row(line: &BudgetReportLine) -> Vec<String> {
+    let currency = line.currency.as_ref().map_or("", Currency::as_str);
+    let amount = |micros: Micros| format!("{micros} {currency}").trim_end().to_owned();
+    let known = |micros: Option<Micros>| micros.map_or_else(|| "-".to_owned(), amount);
+    let error = line.prediction_error_percent;
+    let day = line.day.as_deref().unwrap_or("all days");
+    let mut row = vec![
+        if line.is_over { day.to_owned() } else { format!("{day} (not over)") },
+        line.advertiser.as_ref().map_or("-", AdvertiserName::as_str).to_owned(),
+        line.ad_group.as_ref().map_or("-", AdGroupName::as_str).to_owned(),
+    ];
+    let amounts = [
+        line.budget_micros,
+        line.actual_micros,
+        line.billable_micros,
+        line.given_away_micros,
+        line.left_over_micros,
+    ];
+    row.extend(amounts.map(amount));
+    row.extend([line.predicted_micros, line.earned_micros].map(known));
+    row.push(error.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %")));
+    row
+}
