@@ -27,6 +27,7 @@ const MIGRATIONS: &[Migration] = &[
     (18, include_str!("../migrations/postgres/0018_turnover.sql")),
     (19, include_str!("../migrations/postgres/0019_store_writes.sql")),
     (20, include_str!("../migrations/postgres/0020_source_changes.sql")),
+    (21, include_str!("../migrations/postgres/0021_run_requests.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

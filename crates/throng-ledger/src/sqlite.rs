@@ -28,6 +28,7 @@ const MIGRATIONS: &[Migration] = &[
     (18, include_str!("../migrations/sqlite/0018_turnover.sql")),
     (19, include_str!("../migrations/sqlite/0019_store_writes.sql")),
     (20, include_str!("../migrations/sqlite/0020_source_changes.sql")),
+    (21, include_str!("../migrations/sqlite/0021_run_requests.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

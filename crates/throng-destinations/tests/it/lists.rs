@@ -266,6 +266,7 @@ impl World {
             retry_at: None,
             tries: 0,
             replace: false,
+            requested: false,
         };
         let ids: Vec<_> = ended.iter().map(|run| run.id).collect();
         self.ledger.put_delivered_record(&record, &ids).await.unwrap();

@@ -299,6 +299,43 @@ async fn an_audience_that_was_deleted_on_the_platform_is_recreated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_gives_one_run_also_if_that_run_fails() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    let ledger = &node.context().ledger;
+    until("the first run is recorded", async || {
+        !ledger.delivered_records().await.unwrap().is_empty()
+    })
+    .await;
+    // The audience is deleted on the platform: every run fails.
+    shop.sim.reset();
+    let mut last = ledger.runs(None, 1).await.unwrap().remove(0).id;
+    for request in [
+        json!({ "full": true }),
+        json!({ "full": true, "forget_delivered": true }),
+        json!({ "full": false }),
+    ] {
+        let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &request).await;
+        assert_eq!(status, 200, "{body}");
+        let failed =
+            settled(&node, "failure", |r| r.id > last && r.state == RunState::Failed).await;
+        last = failed.id;
+        let records = ledger.delivered_records().await.unwrap();
+        assert!(records.iter().all(|record| !record.requested), "{request}: {records:?}");
+    }
+    assert_eq!(ledger.runs(None, 100).await.unwrap().len(), 4, "a run for each request");
+    // The planner was at work since: it plans a run for the next version, which fails too.
+    shop.buyers(2..8);
+    refresh(&client).await;
+    settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Failed).await;
+    assert_eq!(ledger.runs(None, 100).await.unwrap().len(), 5);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
