@@ -281,6 +281,30 @@ async fn changed_shared_and_erased_identifiers_are_removed_from_the_platform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_on_the_list_with_each_identifier_row() {
+    let shop = Shop::new().await;
+    let file = shop.dir.path().join("throng.yaml");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    let guard = "batch_rows: 4\n    max_removed_percent: 100";
+    std::fs::write(&file, spec.replace("batch_rows: 4", guard)).unwrap();
+    shop.buyers(1..3);
+    shop.customers(&[("c1", "a@x.com"), ("c1", "b@x.com"), ("c1", "a@x.com"), ("c2", "c@x.com")]);
+    let node = shop.node().await;
+    let run = settled(&node, "delivery", |r| r.state == RunState::Completed).await;
+    assert_eq!((run.read, run.sent, run.pending), (3, 3, 0));
+    assert!(shop.has(&["a@x.com", "b@x.com", "c@x.com"]));
+    // One of the rows changes; the user stays a member.
+    shop.customers(&[("c1", "d@x.com"), ("c1", "b@x.com"), ("c2", "c@x.com")]);
+    shop.delivered(&node, 2).await;
+    assert!(shop.has(&["b@x.com", "c@x.com", "d@x.com"]));
+    // The last rows of a user go with the user.
+    shop.buyers(2..4);
+    shop.delivered(&node, 3).await;
+    assert!(shop.has(&["c@x.com"]));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audience_that_was_deleted_on_the_platform_is_recreated() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
