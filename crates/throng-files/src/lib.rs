@@ -19,6 +19,7 @@ mod header;
 mod infer;
 pub mod json;
 mod json_objects;
+mod kinds;
 mod names;
 mod node;
 mod options;
@@ -34,6 +35,9 @@ pub use fault::FileFault;
 pub use format::{FileKind, Format, file_kind, sql_name};
 pub use infer::{InferredType, SHORTEST, TimeUnit, ValueType};
 pub use json_objects::JsonObjects;
+pub use kinds::{
+    FileColumns, Shown, compare_columns, compare_headers, compare_kinds, doubt, renamed,
+};
 pub use names::{is_personal, shown_name, shown_path, spelling};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};

@@ -3,6 +3,7 @@
 use throng_files::{FileError, Folder, Format, PassedOver, Table, of_folder};
 use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 
+use crate::doubts;
 use crate::engine::Engine;
 use crate::tables::{Layout, shown};
 
@@ -99,7 +100,7 @@ impl Engine {
             padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),
             passed_over,
             passed_over_count,
-            warnings: layout.iter().filter_map(|layout| layout.header.warning()).collect(),
+            warnings: layout.iter().flat_map(doubts::of_table).collect(),
         }
     }
 }

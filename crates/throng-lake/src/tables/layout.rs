@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::DataFile;
+use throng_files::{DataFile, FileColumns, Format};
 
 use super::table_header::TableHeader;
 
@@ -99,6 +99,22 @@ pub(crate) struct Layout {
 impl Layout {
     pub(super) fn schema(&self) -> SchemaRef {
         Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()).into()
+    }
+
+    /// The columns of the files that have rows.
+    pub(crate) fn file_columns(&self) -> Vec<FileColumns<'_>> {
+        let with_rows = self.files.iter().filter(|plan| plan.rows != Some(0));
+        let columns_of = |plan: &FilePlan| {
+            let columns = self.columns.iter().zip(&plan.origins);
+            let there = columns.filter(|(_, origin)| **origin != Origin::Missing);
+            there.map(|(column, _)| column.name.as_str()).collect()
+        };
+        let columns = with_rows.map(|plan| FileColumns {
+            path: plan.file.path(),
+            sparse: plan.file.format == Format::Json,
+            columns: columns_of(plan),
+        });
+        columns.collect()
     }
 
     /// Rows of all files, if they are known.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
-use throng_files::{DataFile, FileError, Node, ReadOptions, Step, Table, shown_name, shown_path};
+use throng_files::{
+    DataFile, FileError, Node, ReadOptions, Step, Table, compare_kinds, shown_name, shown_path,
+};
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
@@ -77,6 +79,9 @@ pub(crate) fn union(
         layout.files.push(FilePlan { file: (*file).clone(), origins, rows: Some(schema.rows) });
     }
     layout.twice = names.twice.into_iter().collect();
+    let is_declared = |name: &str| options.declared(name).is_some();
+    let shown = |name: &str| layout.header.shown(name).into_owned();
+    compare_kinds(&layout.file_columns(), is_declared, &shown)?;
     Ok(layout)
 }
 
