@@ -26,7 +26,8 @@ async fn files_of_two_tables_in_one_folder_are_refused() {
 async fn a_key_with_another_name_in_one_file_is_doubtful() {
     let mut shop = Shop::new().file("t/part-30.csv", "uid,city,n\n301,Rome,1\n302,Oslo,2\n");
     for part in 10..30 {
-        shop = shop.file(&format!("t/part-{part}.csv"), &format!("user_id,city,n\n{part},Rome,1\n"));
+        shop =
+            shop.file(&format!("t/part-{part}.csv"), &format!("user_id,city,n\n{part},Rome,1\n"));
     }
     let mut by_name = model("SELECT u.user_id AS customer FROM shop.t u WHERE city = 'Rome'");
     by_name.key = Some("customer".to_owned());
