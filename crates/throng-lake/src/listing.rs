@@ -21,6 +21,14 @@ fn first(mut passed_over: Vec<PassedOver>) -> (Vec<PassedOver>, u64) {
     (passed_over, count)
 }
 
+/// Doubts about the files of a table, and columns that cannot be used.
+fn doubts_of(layout: &Layout) -> Vec<String> {
+    let conflicts = layout.conflicts.iter().map(|conflict| {
+        format!("a column cannot be used: {} ({})", conflict.message, conflict.help)
+    });
+    doubts::of_table(layout).into_iter().chain(conflicts).collect()
+}
+
 impl Engine {
     /// Lists all sources. Costs a `stat` of every file, and reading the CSV and JSON files of
     /// tables that have no more than 256 MiB of them.
@@ -100,7 +108,7 @@ impl Engine {
             padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),
             passed_over,
             passed_over_count,
-            warnings: layout.iter().flat_map(doubts::of_table).collect(),
+            warnings: layout.iter().flat_map(doubts_of).collect(),
         }
     }
 }

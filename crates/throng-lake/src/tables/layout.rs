@@ -76,6 +76,15 @@ pub(crate) struct FilePlan {
     pub(crate) rows: Option<u64>,
 }
 
+/// A column that cannot be used, because its types in the files do not agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TypeConflict {
+    pub(crate) column: String,
+    /// The files and their types.
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
 /// A table as it is read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Layout {
@@ -83,6 +92,8 @@ pub(crate) struct Layout {
     pub(crate) files: Vec<FilePlan>,
     /// Columns that a file has twice, with the file. They cannot be used.
     pub(crate) twice: Vec<(String, PathBuf)>,
+    /// Columns whose types in the files do not agree. They cannot be used.
+    pub(crate) conflicts: Vec<TypeConflict>,
     /// Text columns with values that have white space around them.
     pub(crate) padded: Vec<String>,
     /// Whether the CSV files begin with a header.
