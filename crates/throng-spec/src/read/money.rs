@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use throng_model::{AudienceName, Micros, Pacing, WhenStale};
 
 use super::Reader;
-use super::fields::{At, Fields};
+use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use crate::{AdGroup, Advertiser, Campaign, ObjectKind, Prediction, Pricing};
 
@@ -38,8 +38,10 @@ impl Reader {
             ("thousand", Pricing::PerThousand),
         ];
         let pricing = self.word(&mut fields, "per", &words, Pricing::PerImpression);
-        let price = self.amount(&mut fields, "price");
-        let daily_budget = self.amount(&mut fields, "daily_budget");
+        let of_impression = matches!(pricing, Pricing::PerImpression);
+        let finer = "write the price of a thousand impressions with `per: thousand`";
+        let price = self.amount(&mut fields, "price", of_impression.then_some(finer));
+        let daily_budget = self.amount(&mut fields, "daily_budget", None);
         let impression_rate = self.share(&mut fields, "impression_rate", 1.0);
         let action_rate = self.action_rate(&mut fields, pricing);
         let include = self.audience_list(&mut fields, "include");
@@ -113,13 +115,29 @@ impl Reader {
         }
     }
 
-    /// A required amount of money above zero.
-    fn amount(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Micros {
+    /// A required amount of money above zero. `finer`: how to write one with more than six digits after the point.
+    fn amount(
+        &mut self,
+        fields: &mut Fields<'_>,
+        name: &'static str,
+        finer: Option<&str>,
+    ) -> Micros {
         let Some((node, at)) = fields.required(self, name) else { return Micros::ZERO };
         if !matches!(node.value, Value::Number(_) | Value::Text { .. }) {
             let message = format!("expected an amount, found {}", node.value.kind());
             let help = format!("write an amount such as `{name}: \"0.10\"`");
             self.problem(&at, message, Some(help));
+            return Micros::ZERO;
+        }
+        let text = text_of(&node.value).unwrap_or_default();
+        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if let (Some(finer), Some((units, fraction))) = (finer, text.split_once('.'))
+            && is_digits(units)
+            && is_digits(fraction)
+            && fraction.len() > 6
+        {
+            let message = format!("`{text}` has more than six digits after the point");
+            self.problem(&at, message, Some(finer.to_owned()));
             return Micros::ZERO;
         }
         let Some(amount) = self.parsed::<Micros>(node, &at) else { return Micros::ZERO };
