@@ -356,6 +356,14 @@ async fn a_request_gives_one_run_also_if_that_run_fails() {
     refresh(&client).await;
     settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Failed).await;
     assert_eq!(ledger.runs(None, 100).await.unwrap().len(), 5);
+    // The answer to another request says that the sync is blocked.
+    until("the alert is open", async || {
+        let alerts = ledger.alerts(5).await.unwrap();
+        alerts.iter().any(|alert| alert.subject == "buyers-on-meta" && alert.resolved_at.is_none())
+    })
+    .await;
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &json!({})).await;
+    assert_eq!((status, body["blocked"].is_string()), (200, true), "{body}");
     node.shutdown().await;
 }
 
