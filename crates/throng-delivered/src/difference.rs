@@ -256,7 +256,7 @@ impl DifferenceFacts<'_> {
         self.mode != SyncMode::Add && !self.replace
     }
 
-    /// The rows that a user should have on the platform, in ascending order; none for one who is no member.
+    /// The rows that a user should have on the platform, in ascending order; none if the user is not a member.
     fn wanted<'s>(&self, loaded: &'s Shard, shard: u8, ordinal: u32) -> &'s [RowWithNotes] {
         match loaded.rows.get(&ordinal) {
             // A user without a usable row has one with the reason.

@@ -13,7 +13,7 @@ use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWrit
 /// A row with the notes of its preparation.
 pub(crate) type RowWithNotes = (Prepared, Vec<Note>);
 
-/// Usable rows of one user, at most. A key with more of them is no user but a placeholder for many, such as that of
+/// Usable rows of one user, at most. A key with more of them is a placeholder for many users, such as that of
 /// all guests of a shop.
 const MAX_ROWS_OF_USER: usize = 1_000;
 /// Users with more than [`MAX_ROWS_OF_USER`] rows.

@@ -26,6 +26,7 @@ mod options;
 mod plain_words;
 mod schema;
 mod state;
+mod table_header;
 mod text;
 
 pub use batches::{BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files};
@@ -44,4 +45,5 @@ pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};
 pub use state::{Fingerprint, first_incomplete};
+pub use table_header::TableHeader;
 pub use text::{TextReader, open};

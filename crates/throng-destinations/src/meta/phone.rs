@@ -81,7 +81,7 @@ fn international(digits: &str) -> Vec<Number> {
     parse(None, &format!("+{digits}")).into_iter().chain(unstripped(digits)).collect()
 }
 
-/// The readings of a text without a sign in a country, and how many of them are no guesses.
+/// The readings of a text without a sign in a country, and how many of them are not guesses.
 fn of_home(home: country::Id, text: &str, digits: &str) -> (Vec<Number>, usize) {
     let whole = tail(text);
     // The parser strips the trunk prefix of this country from numbers of others.

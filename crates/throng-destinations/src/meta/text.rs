@@ -60,7 +60,7 @@ fn is_sign(c: char) -> bool {
     !(c.is_ascii() || c.is_alphanumeric() || is_combining_mark(c))
 }
 
-/// What may stand in the label of a domain. Some signs are a part of words (RFC 5892, appendix A).
+/// What the label of a domain may have. Some signs are a part of words (RFC 5892, appendix A).
 fn is_of_label(c: char) -> bool {
     let is_in_words = matches!(c, '\u{b7}' | '\u{375}' | '\u{5f3}' | '\u{5f4}' | '\u{30fb}');
     c == '-' || is_in_words || if c.is_ascii() { c.is_ascii_alphanumeric() } else { !is_sign(c) }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::{DataFile, FileColumns, Format};
-
-use super::table_header::TableHeader;
+use throng_files::{DataFile, FileColumns, Format, TableHeader};
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.

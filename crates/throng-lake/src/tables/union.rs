@@ -1,12 +1,13 @@
 //! Merges files into one table: columns are matched by name, the table has the columns of all
 //! files, and a column has the narrowest type that represents the values of all files. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use throng_files::{
-    DataFile, FileError, Node, ReadOptions, Step, Table, compare_kinds, shown_name, shown_path,
+    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Step, Table, TableHeader,
+    compare_kinds, shown_name, shown_path,
 };
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
@@ -15,7 +16,6 @@ use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
 use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, shown};
 use super::nested::difference;
-use super::table_header::TableHeader;
 use super::widen::widened;
 
 /// Merges the files with their schemas into one table.
@@ -34,7 +34,7 @@ pub(crate) fn union(
     compare_spellings(&files, &names)?;
     compare_columns(&files)?;
     let positional = options.positional();
-    let header = TableHeader::of(&files);
+    let header = TableHeader::of(&headers(&files));
     let mut layout = Layout { header, trim: options.trim, positional, ..Layout::default() };
     let mut merged_places: BTreeMap<String, usize> = BTreeMap::new();
     let mut merged: Vec<MergedColumn<'_>> = Vec::new();
@@ -96,6 +96,14 @@ pub(crate) fn union(
     let shown = |name: &str| layout.header.shown(name).into_owned();
     compare_kinds(&layout.file_columns(), is_declared, &shown)?;
     Ok(layout)
+}
+
+/// The evidence of each file that it begins with a header, and its names.
+fn headers<'a>(
+    files: &'a [(&DataFile, &FileSchema)],
+) -> Vec<(&'a Path, HeaderEvidence, BTreeSet<&'a str>)> {
+    let names = |schema: &'a FileSchema| schema.columns.iter().map(|c| c.name.as_str()).collect();
+    files.iter().map(|(file, schema)| (file.path(), schema.header, names(schema))).collect()
 }
 
 /// The first CSV or JSON file that has a value, the type of all of them, and how the values are

@@ -38,10 +38,9 @@ impl Reader {
             ("thousand", Pricing::PerThousand),
         ];
         let pricing = self.word(&mut fields, "per", &words, Pricing::PerImpression);
-        let of_impression = matches!(pricing, Pricing::PerImpression);
-        let finer = "write the price of a thousand impressions with `per: thousand`";
-        let price = self.amount(&mut fields, "price", of_impression.then_some(finer));
-        let daily_budget = self.amount(&mut fields, "daily_budget", None);
+        let is_fine = matches!(pricing, Pricing::PerImpression);
+        let price = self.amount(&mut fields, "price", is_fine);
+        let daily_budget = self.amount(&mut fields, "daily_budget", false);
         let impression_rate = self.share(&mut fields, "impression_rate", 1.0);
         let action_rate = self.action_rate(&mut fields, pricing);
         let include = self.audience_list(&mut fields, "include");
@@ -115,13 +114,8 @@ impl Reader {
         }
     }
 
-    /// A required amount of money above zero. `finer`: how to write one with more than six digits after the point.
-    fn amount(
-        &mut self,
-        fields: &mut Fields<'_>,
-        name: &'static str,
-        finer: Option<&str>,
-    ) -> Micros {
+    /// A required amount of money above zero. `is_fine`: it can be given for a thousand instead.
+    fn amount(&mut self, fields: &mut Fields<'_>, name: &'static str, is_fine: bool) -> Micros {
         let Some((node, at)) = fields.required(self, name) else { return Micros::ZERO };
         if !matches!(node.value, Value::Number(_) | Value::Text { .. }) {
             let message = format!("expected an amount, found {}", node.value.kind());
@@ -129,15 +123,11 @@ impl Reader {
             self.problem(&at, message, Some(help));
             return Micros::ZERO;
         }
-        let text = text_of(&node.value).unwrap_or_default();
-        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if let (Some(finer), Some((units, fraction))) = (finer, text.split_once('.'))
-            && is_digits(units)
-            && is_digits(fraction)
-            && fraction.len() > 6
-        {
+        let fine = text_of(&node.value).filter(|text| is_fine && Micros::is_too_fine(text));
+        if let Some(text) = fine {
             let message = format!("`{text}` has more than six digits after the point");
-            self.problem(&at, message, Some(finer.to_owned()));
+            let help = "write the price of a thousand impressions with `per: thousand`".to_owned();
+            self.problem(&at, message, Some(help));
             return Micros::ZERO;
         }
         let Some(amount) = self.parsed::<Micros>(node, &at) else { return Micros::ZERO };
