@@ -88,6 +88,6 @@ pub use stores::{
     StoreSummary, StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
-    RemovalList, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes,
-    SyncSummary,
+    RemovalList, RunRequested, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule,
+    SyncSize, SyncSizes, SyncSummary,
 };

@@ -146,6 +146,22 @@ pub struct SyncNamed {
     pub sync: SyncName,
 }
 
+/// A run that was requested.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "sync": "buyers-on-meta",
+    "blocked": "run 12 failed: there is no audience 120210000000001"
+}))]
+pub struct RunRequested {
+    /// The name of the sync.
+    #[schema(value_type = String)]
+    pub sync: SyncName,
+    /// Why nothing is delivered now: its last run failed, or its account is held. The requested run ends in the same way
+    /// unless that has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
+}
+
 /// What to do with the audience of a removed sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -68,6 +68,7 @@ fn examples_are_values_of_their_types() {
     example_of::<RunsApproved>();
     example_of::<SentSpec>();
     example_of::<SessionEnded>();
+    example_of::<RunRequested>();
     example_of::<SessionList>();
     example_of::<SignInLink>();
     example_of::<SnapshotVersion>();

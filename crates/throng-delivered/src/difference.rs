@@ -15,7 +15,7 @@ use throng_store::{Batch, BatchState, Operation, ReasonCounts};
 use crate::planned::{
     PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter, RankedEntry,
 };
-use crate::row::{Cell, Note, PreparedRow};
+use crate::row::{Cell, PreparedRow, Skip};
 use crate::scan::{RowWithNotes, Scan};
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
 use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWriter};
@@ -81,7 +81,10 @@ impl EndedRun {
                 (Operation::Remove, Err(_), Some(row)) => state.record_removed(entry.ordinal, &row),
                 (Operation::Remove, ..) => {}
                 (_, Ok(row), _) if !refused => state.record_added(entry.ordinal, row, certain),
-                (_, Ok(_), _) => {}
+                // A row that was delivered and is added again: a removal has named its person.
+                (_, Ok(row), _) => {
+                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
+                }
                 (_, Err(_), _) => {
                     if done {
                         state.without_identifiers.insert(entry.ordinal);
@@ -237,7 +240,7 @@ impl RemovedIdentifiers {
 
 struct Shard {
     state: ShardState,
-    rows: BTreeMap<u32, RowWithNotes>,
+    rows: BTreeMap<u32, Vec<RowWithNotes>>,
 }
 
 impl DifferenceFacts<'_> {
@@ -253,12 +256,18 @@ impl DifferenceFacts<'_> {
         self.mode != SyncMode::Add && !self.replace
     }
 
-    /// The row that a member should have on the platform.
-    fn wanted<'s>(&self, loaded: &'s Shard, shard: u8, ordinal: u32) -> Option<&'s PreparedRow> {
-        if !self.target.contains(shard, ordinal) {
-            return None;
+    /// The rows that a user should have on the platform, in ascending order; none if the user is not a member.
+    fn wanted<'s>(&self, loaded: &'s Shard, shard: u8, ordinal: u32) -> &'s [RowWithNotes] {
+        match loaded.rows.get(&ordinal) {
+            // A user without a usable row has one with the reason.
+            Some(rows)
+                if self.target.contains(shard, ordinal)
+                    && rows.iter().all(|(row, _)| row.is_ok()) =>
+            {
+                rows.as_slice()
+            }
+            _ => &[],
         }
-        loaded.rows.get(&ordinal).and_then(|(row, _)| row.as_ref().ok())
     }
 
     /// The rows of a shard that have to be removed.
@@ -266,7 +275,11 @@ impl DifferenceFacts<'_> {
         let mut rows = Vec::new();
         for (ordinal, delivered_rows) in &loaded.state.users {
             let wanted = self.wanted(loaded, shard, *ordinal);
-            let to_remove = delivered_rows.iter().filter(|row| Some(&row.row) != wanted);
+            let to_remove = delivered_rows.iter().filter(|delivered| {
+                let compared =
+                    |(row, _): &RowWithNotes| row.as_ref().ok().cmp(&Some(&delivered.row));
+                wanted.binary_search_by(compared).is_err()
+            });
             rows.extend(to_remove.map(|row| (*ordinal, row)));
         }
         rows
@@ -309,7 +322,7 @@ pub fn difference(
             loaded.state.users.iter().filter(|(_, rows)| rows.iter().any(|row| !row.shared));
         for (ordinal, _) in still_listed {
             counts.before += 1;
-            counts.removed += u64::from(facts.wanted(&loaded, shard, *ordinal).is_none());
+            counts.removed += u64::from(facts.wanted(&loaded, shard, *ordinal).is_empty());
         }
         if facts.has_removals() {
             let rows = facts.rows_to_remove(&loaded, shard).into_iter();
@@ -360,9 +373,12 @@ fn removed_identifiers(
     for shard in 0..SHARD_COUNT {
         let loaded = facts.shard(shard as u8)?;
         for ordinal in facts.target.shard(shard as u8) {
-            let Some(row) = facts.wanted(&loaded, shard as u8, ordinal) else { continue };
-            removed.mark_kept(row_digest(row));
-            strong_cells(new_strong, row).for_each(|at| removed.mark_kept(digest(at, &row[at])));
+            let wanted = facts.wanted(&loaded, shard as u8, ordinal);
+            for row in wanted.iter().filter_map(|(row, _)| row.as_ref().ok()) {
+                removed.mark_kept(row_digest(row));
+                strong_cells(new_strong, row)
+                    .for_each(|at| removed.mark_kept(digest(at, &row[at])));
+            }
         }
     }
     Ok(removed)
@@ -379,33 +395,33 @@ fn additions(
     counts: &mut Counts,
 ) -> (Vec<PlanEntry>, Vec<PlanEntry>) {
     let (mut add, mut re_add) = (Vec::new(), Vec::new());
+    let none: RowWithNotes = (Err(Skip(SKIP_NO_IDENTIFIERS)), Vec::new());
     for ordinal in facts.target.shard(shard) {
-        let none: &[Note] = &[];
-        let (send, notes) = match loaded.rows.get(&ordinal) {
-            Some((Ok(row), notes)) => (Ok(row.clone()), notes.as_slice()),
-            Some((Err(skip), notes)) => (Err(skip.0.to_owned()), notes.as_slice()),
-            None => (Err(SKIP_NO_IDENTIFIERS.to_owned()), none),
-        };
-        let is_named_in_removal = match (&send, extern_id) {
-            (Ok(row), Some(at)) => removed.contains(digest(at, &row[at])),
-            _ => false,
-        };
-        let is_delivered = match &send {
-            Ok(row) => {
-                let mut delivered = loaded.state.users.get(&ordinal).into_iter().flatten();
-                delivered.any(|known| known.row == *row && known.certain)
+        let rows = loaded.rows.get(&ordinal);
+        let rows = rows.map_or(std::slice::from_ref(&none), Vec::as_slice);
+        for (row, notes) in rows {
+            let is_named_in_removal = match (row, extern_id) {
+                (Ok(row), Some(at)) => removed.contains(digest(at, &row[at])),
+                _ => false,
+            };
+            let is_delivered = match row {
+                Ok(row) => {
+                    let mut delivered = loaded.state.users.get(&ordinal).into_iter().flatten();
+                    delivered.any(|known| known.row == *row && known.certain)
+                }
+                Err(_) => loaded.state.without_identifiers.contains(ordinal),
+            };
+            if is_delivered && !is_named_in_removal && !facts.replace {
+                continue;
             }
-            Err(_) => loaded.state.without_identifiers.contains(ordinal),
-        };
-        if is_delivered && !is_named_in_removal && !facts.replace {
-            continue;
+            for note in notes {
+                let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
+                *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
+            }
+            let send = row.clone().map_err(|skip| skip.0.to_owned());
+            let entry = PlanEntry { ordinal, send, removed_row: None };
+            if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
         }
-        for note in notes {
-            let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
-            *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
-        }
-        let entry = PlanEntry { ordinal, send, removed_row: None };
-        if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
     }
     (add, re_add)
 }

@@ -7,11 +7,50 @@ use std::path::{Path, PathBuf};
 use throng_model::SHARD_COUNT;
 
 use crate::prepared::{InvalidPreparedRow, decode_with_notes, encode_with_notes};
-use crate::row::{IdentifierRow, Note, Prepared, Reasons};
+use crate::row::{IdentifierRow, Note, Prepared, Reasons, Skip};
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWriter};
 
 /// A row with the notes of its preparation.
 pub(crate) type RowWithNotes = (Prepared, Vec<Note>);
+
+/// Usable rows of one user, at most. A key with more of them is a placeholder for many users, such as that of
+/// all guests of a shop.
+const MAX_ROWS_OF_USER: usize = 1_000;
+/// Users with more than [`MAX_ROWS_OF_USER`] rows.
+const SKIP_TOO_MANY_ROWS: &str = "more_than_1000_identifier_rows";
+
+/// The rows of one user.
+#[derive(Default)]
+struct RowsOfUser(Vec<RowWithNotes>);
+
+impl RowsOfUser {
+    fn has_too_many(&self) -> bool {
+        self.0.first().is_some_and(|(row, _)| *row == Err(Skip(SKIP_TOO_MANY_ROWS)))
+    }
+
+    fn push(&mut self, row: RowWithNotes) {
+        if self.has_too_many() {
+            return;
+        }
+        self.0.push(row);
+        if self.0.len() > 2 * MAX_ROWS_OF_USER {
+            self.reduce();
+        }
+    }
+
+    /// Keeps each usable row once, in an order that does not depend on that of the query: another order would look
+    /// like changed identifiers and would be sent again. Without a usable row, one that says why.
+    fn reduce(&mut self) {
+        // `Ok` is less than `Err`.
+        self.0.sort_unstable();
+        self.0.dedup_by(|later, earlier| later.0 == earlier.0);
+        let usable = self.0.iter().take_while(|(row, _)| row.is_ok()).count();
+        self.0.truncate(usable.max(1));
+        if self.0.len() > MAX_ROWS_OF_USER {
+            self.0 = vec![(Err(Skip(SKIP_TOO_MANY_ROWS)), Vec::new())];
+        }
+    }
+}
 
 /// Collects the rows of a scan.
 pub struct ScanWriter {
@@ -131,10 +170,9 @@ impl Scan {
         Self { reasons, cells: 0, buffers: Vec::new(), path: PathBuf::new(), spill: None }
     }
 
-    /// The row of each user of a shard. Of several rows the smallest usable one counts, so that the result
-    /// does not depend on the order in which the query returns them: another order would look like changed
-    /// identifiers and would be sent again.
-    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, RowWithNotes>, SealedError> {
+    /// The rows of each user of a shard: all usable ones in ascending order, or else one with the reason why there is
+    /// none.
+    pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Vec<RowWithNotes>>, SealedError> {
         let mut rows = BTreeMap::new();
         if let Some(spill) = &self.spill {
             for at in (0..spill.sections.len()).filter(|at| spill.sections[*at].shard == shard) {
@@ -144,13 +182,17 @@ impl Scan {
         if let Some(buffer) = self.buffers.get(usize::from(shard)) {
             self.read_rows(buffer, &mut rows)?;
         }
-        Ok(rows)
+        let reduced = rows.into_iter().map(|(ordinal, mut of_user)| {
+            of_user.reduce();
+            (ordinal, of_user.0)
+        });
+        Ok(reduced.collect())
     }
 
     fn read_rows(
         &self,
         mut bytes: &[u8],
-        rows: &mut BTreeMap<u32, RowWithNotes>,
+        rows: &mut BTreeMap<u32, RowsOfUser>,
     ) -> Result<(), SealedError> {
         let damaged =
             || SealedError::Damaged { path: self.path.clone(), why: "a row cannot be read" };
@@ -161,15 +203,7 @@ impl Scan {
             let (row, rest) = rest.split_at_checked(length).ok_or_else(damaged)?;
             let row = decode_with_notes(row, self.cells, self.reasons)
                 .map_err(|InvalidPreparedRow| damaged())?;
-            let ordinal = u32::from_le_bytes(*ordinal);
-            match rows.get_mut(&ordinal) {
-                // `Ok` is less than `Err`.
-                Some(known) if row.0 >= known.0 => {}
-                Some(known) => *known = row,
-                None => {
-                    rows.insert(ordinal, row);
-                }
-            }
+            rows.entry(u32::from_le_bytes(*ordinal)).or_default().push(row);
             bytes = rest;
         }
         Ok(())
@@ -180,6 +214,47 @@ impl Drop for Scan {
     fn drop(&mut self) {
         if self.spill.take().is_some() {
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Cell;
+
+    fn usable(text: &str) -> RowWithNotes {
+        (Ok(vec![Cell::Plain(text.into())].into()), Vec::new())
+    }
+
+    fn skipped(why: &'static str) -> RowWithNotes {
+        (Err(Skip(why)), Vec::new())
+    }
+
+    fn reduced(rows: impl IntoIterator<Item = RowWithNotes>) -> Vec<RowWithNotes> {
+        let mut of_user = RowsOfUser::default();
+        rows.into_iter().for_each(|row| of_user.push(row));
+        of_user.reduce();
+        of_user.0
+    }
+
+    #[test]
+    fn all_usable_rows_of_a_user_count_in_any_order() {
+        let rows = [usable("b"), skipped("blank"), usable("a"), usable("b")];
+        let wanted = [usable("a"), usable("b")];
+        assert!(reduced(rows.clone()) == wanted);
+        assert!(reduced(rows.into_iter().rev()) == wanted);
+        assert!(reduced([skipped("z"), skipped("blank")]) == [skipped("blank")]);
+    }
+
+    #[test]
+    fn a_key_of_too_many_rows_is_skipped() {
+        let rows = |count: usize| (0..count).map(|n| usable(&n.to_string()));
+        assert_eq!(reduced(rows(MAX_ROWS_OF_USER)).len(), MAX_ROWS_OF_USER);
+        let same = (0..5 * MAX_ROWS_OF_USER).map(|_| usable("a"));
+        assert_eq!(reduced(same).len(), 1, "equal rows count once");
+        for count in [1, 1_000, 5_000] {
+            assert!(reduced(rows(MAX_ROWS_OF_USER + count)) == [skipped(SKIP_TOO_MANY_ROWS)]);
         }
     }
 }

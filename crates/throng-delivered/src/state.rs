@@ -34,7 +34,7 @@ pub(crate) struct DeliveredRow {
 /// The users of one shard.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct ShardState {
-    /// By ordinal. Usually one row per user.
+    /// By ordinal: the rows of the identifier query, usually one, and earlier ones whose removal is due.
     pub(crate) users: BTreeMap<u32, Vec<DeliveredRow>>,
     /// Members without a usable identifier, already counted as skipped.
     pub(crate) without_identifiers: RoaringBitmap,
@@ -55,8 +55,8 @@ impl ShardState {
         bytes.append(&mut bitmap);
         for (ordinal, delivered_rows) in &self.users {
             bytes.extend_from_slice(&ordinal.to_le_bytes());
-            // A user has one row for each change of identifiers whose removal is still due: far fewer
-            // than 2^32.
+            // A user has at most 1,000 identifier rows, and one for each earlier one whose removal is due: far
+            // fewer than 2^32.
             bytes.extend_from_slice(&(delivered_rows.len() as u32).to_le_bytes());
             for delivered in delivered_rows {
                 bytes.push(u8::from(delivered.certain) | (u8::from(delivered.shared) << 1));
@@ -98,7 +98,8 @@ impl ShardState {
         let delivered_rows = self.users.entry(ordinal).or_default();
         match delivered_rows.iter_mut().find(|known| known.row == row) {
             Some(known) => {
-                known.certain |= certain;
+                // A row that is added again without a response, after a removal that named its person, may be gone.
+                known.certain = certain;
                 known.shared = false;
             }
             None => delivered_rows.push(DeliveredRow { row, certain, shared: false }),

@@ -14,6 +14,13 @@ pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
         index += 1;
         parsed.add(index, from_record(&event));
     });
+    if (read.is_err() || parsed.events.is_empty()) && is_single_event(body) {
+        return Err(EventProblem::new(
+            "event",
+            "the body is one throng.events.v1.Event, not a throng.events.v1.Events message",
+            "send an Events message with the events in its field `events`, also for one event",
+        ));
+    }
     read.map_err(|error| {
         EventProblem::new(
             "event",
@@ -22,6 +29,22 @@ pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
         )
     })?;
     Ok(parsed)
+}
+
+/// Whether a body has the fields of an event itself: `kind` and `ad_group`. A batch has none but field 1, which is the id of
+/// an event.
+fn is_single_event(mut body: &[u8]) -> bool {
+    use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
+    let (mut kind, mut ad_group) = (false, false);
+    while !body.is_empty() {
+        let Ok((tag, wire)) = decode_key(&mut body) else { return false };
+        kind |= tag == 2 && wire == WireType::Varint;
+        ad_group |= tag == 3 && wire == WireType::LengthDelimited;
+        if skip_field(wire, tag, &mut body, DecodeContext::default()).is_err() {
+            return false;
+        }
+    }
+    kind && ad_group
 }
 
 fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
@@ -143,6 +166,20 @@ mod tests {
         assert_eq!(parsed.events, [(1, event()), (2, plain)]);
         assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
         assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
+    }
+
+    #[test]
+    fn an_event_without_its_batch_is_refused_as_such() {
+        for id in ["e1", "", "0b1f4c52-8a7e-4d0c-9f6f-3f1b2c3d4e5f"] {
+            let batch = events_to_record([&Event { id: id.into(), ..event() }]);
+            // The key and the length of the only event take two bytes.
+            let problem = parse_protobuf(&batch[2..]).unwrap_err();
+            assert!(problem.message.contains("not a throng.events.v1.Events message"), "{id}");
+            assert!(problem.message.contains("one throng.events.v1.Event,"), "{problem:?}");
+        }
+        // Events that are refused in a batch are refused one by one.
+        let refused = parse_protobuf(&events_to_record([&Event { at: Timestamp(0), ..event() }]));
+        assert_eq!(refused.unwrap().refused, 1);
     }
 
     #[test]

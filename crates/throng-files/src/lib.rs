@@ -19,12 +19,14 @@ mod header;
 mod infer;
 pub mod json;
 mod json_objects;
+mod kinds;
 mod names;
 mod node;
 mod options;
 mod plain_words;
 mod schema;
 mod state;
+mod table_header;
 mod text;
 
 pub use batches::{BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files};
@@ -34,10 +36,14 @@ pub use fault::FileFault;
 pub use format::{FileKind, Format, file_kind, sql_name};
 pub use infer::{InferredType, SHORTEST, TimeUnit, ValueType};
 pub use json_objects::JsonObjects;
+pub use kinds::{
+    FileColumns, Shown, compare_columns, compare_headers, compare_kinds, doubt, renamed,
+};
 pub use names::{is_personal, shown_name, shown_path, spelling};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};
 pub use state::{Fingerprint, first_incomplete};
+pub use table_header::TableHeader;
 pub use text::{TextReader, open};

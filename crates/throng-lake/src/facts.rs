@@ -8,10 +8,11 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_query::model::{ColumnFacts, TableFacts};
 
+use crate::doubts::{of_columns, origins};
 use crate::tables::{Layout, OpenTable, shown};
 
-/// The tables of a plan, with the columns whose names it uses anywhere.
-pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable]) -> Vec<TableFacts> {
+/// The tables of a plan, with the columns whose names it uses anywhere. `key`: the column of the keys.
+pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], key: &str) -> Vec<TableFacts> {
     let mut used = BTreeSet::new();
     // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
@@ -24,10 +25,12 @@ pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable]) -> Vec<TableFacts>
             })
         })
     });
+    let keys = origins(plan, &[key]);
     let fact = |table: &OpenTable| TableFacts {
         name: table.name.clone(),
         has_rows: table.layout.rows().map(|rows| rows > 0),
         columns: columns(&table.layout, &used),
+        doubts: of_columns(&table.layout, &keys),
     };
     tables.iter().map(fact).collect()
 }

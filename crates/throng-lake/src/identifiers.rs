@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
 
+use crate::doubts;
 use crate::engine::Engine;
 use crate::keys::{for_each_key, key_column, kind_of};
 use crate::plan::column_index;
@@ -35,15 +36,21 @@ pub struct IdentifierQuery {
 pub type IdentifierStream = Pin<Box<dyn Stream<Item = Result<Vec<HashedRow>, LakeError>> + Send>>;
 
 impl Engine {
-    /// Plans an identifier query and runs it over the first rows of each file.
+    /// Plans an identifier query and runs it over the first rows of each file. Returns what is doubtful about them.
     pub(crate) async fn check_identifiers(
         &self,
         sql: &str,
         key: &str,
         columns: &[String],
-    ) -> Result<(), LakeError> {
-        self.identifier_columns(sql, key, columns).await?;
-        self.sample(sql, &[]).await
+    ) -> Result<Vec<String>, LakeError> {
+        let Columns { frame, opened, user, cells } =
+            self.identifier_columns(sql, key, columns).await?;
+        let fields = frame.schema().fields();
+        let used = std::iter::once(&user).chain(&cells);
+        let used: Vec<&str> = used.map(|cell| fields[cell.at].name().as_str()).collect();
+        let found = doubts::of_query(&opened.tables, frame.logical_plan(), &used);
+        self.sample(sql, &[]).await?;
+        Ok(found)
     }
 
     async fn identifier_columns(

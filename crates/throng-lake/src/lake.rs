@@ -233,7 +233,8 @@ impl Lake {
         }
     }
 
-    /// Plans an identifier query and runs it over the first 1,000 rows of each file.
+    /// Plans an identifier query and runs it over the first 1,000 rows of each file. Returns what is doubtful about its
+    /// files.
     ///
     /// # Errors
     /// As [`Lake::check_model`]; [`LakeError::Key`] if a column is missing.
@@ -242,12 +243,12 @@ impl Lake {
         sql: &str,
         key: &str,
         columns: &[String],
-    ) -> Result<(), LakeError> {
+    ) -> Result<Vec<String>, LakeError> {
         check_bounds(sql)?;
         let (sql, key, columns) = (sql.to_owned(), key.to_owned(), columns.to_vec());
         let request = Request::CheckIdentifiers { sql, key, columns };
         match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
-            Reply::Checked => Ok(()),
+            Reply::CheckedIdentifiers(doubts) => Ok(doubts),
             _ => Err(protocol_error()),
         }
     }

@@ -9,6 +9,7 @@
 mod amount;
 mod bind;
 mod decompose;
+mod doubts;
 mod engine;
 mod engine_failure;
 mod error;

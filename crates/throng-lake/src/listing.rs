@@ -3,6 +3,7 @@
 use throng_files::{FileError, Folder, Format, PassedOver, Table, of_folder};
 use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 
+use crate::doubts;
 use crate::engine::Engine;
 use crate::tables::{Layout, shown};
 
@@ -18,6 +19,14 @@ fn first(mut passed_over: Vec<PassedOver>) -> (Vec<PassedOver>, u64) {
     let count = passed_over.len() as u64;
     passed_over.truncate(MAX_PASSED_OVER);
     (passed_over, count)
+}
+
+/// Doubts about the files of a table, and columns that cannot be used.
+fn doubts_of(layout: &Layout) -> Vec<String> {
+    let conflicts = layout.conflicts.iter().map(|conflict| {
+        format!("a column cannot be used: {} ({})", conflict.message, conflict.help)
+    });
+    doubts::of_table(layout).into_iter().chain(conflicts).collect()
 }
 
 impl Engine {
@@ -99,7 +108,7 @@ impl Engine {
             padded: layout.iter().flat_map(|l| &l.padded).map(|name| masked(name)).collect(),
             passed_over,
             passed_over_count,
-            warnings: layout.iter().filter_map(|layout| layout.header.warning()).collect(),
+            warnings: layout.iter().flat_map(doubts_of).collect(),
         }
     }
 }

@@ -11,6 +11,7 @@ use throng_query::rule::Rule;
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
+use crate::doubts;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
@@ -88,7 +89,8 @@ impl Engine {
             Some(_) => KeyKind::Text,
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
-        let tables = facts(frame.logical_plan(), &opened.tables);
+        let tables = facts(frame.logical_plan(), &opened.tables, &columns[at].0);
+        let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[&columns[at].0]);
         let inputs = Inputs {
             fingerprint: match part {
                 None => self.inner.fingerprint(&opened)?,
@@ -125,7 +127,7 @@ impl Engine {
             rule,
             tables,
             inputs,
-            warnings: opened.tables.iter().filter_map(|t| t.layout.header.warning()).collect(),
+            warnings,
         };
         Ok(Planned { frame, values, written, opened, info })
     }

@@ -67,6 +67,11 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
             help: Some("give the columns of the file names that differ".to_owned()),
         };
     }
+    let mut conflicts = tables.iter().flat_map(|table| &table.layout.conflicts);
+    if let Some(conflict) = conflicts.find(|conflict| conflict.column.to_lowercase() == lower) {
+        let (message, help) = (conflict.message.clone(), Some(conflict.help.clone()));
+        return LakeError::Sql { message, position, help };
+    }
     let alike: Vec<&str> =
         there.iter().copied().filter(|other| other.to_lowercase() == lower).collect();
     let is_value = |name: &str| tables.iter().any(|t| t.layout.header.may_be_value(name));

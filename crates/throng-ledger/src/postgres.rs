@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     (20, include_str!("../migrations/postgres/0020_source_changes.sql")),
     (21, include_str!("../migrations/postgres/0021_lists.sql")),
     (22, include_str!("../migrations/postgres/0022_budget_report.sql")),
+    (23, include_str!("../migrations/postgres/0023_run_requests.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

@@ -37,6 +37,8 @@ pub struct CheckedSql {
     pub models: Vec<CheckedModel>,
     /// What was not, one line each: a warehouse did not answer, or is not asked.
     pub unchecked: Vec<String>,
+    /// Doubts about the files of syncs' identifiers, one line each.
+    pub identifier_doubts: Vec<String>,
 }
 
 impl CheckedSql {
@@ -47,7 +49,9 @@ impl CheckedSql {
             let warnings = model.model.warnings.clone().into_iter();
             warnings.map(move |warning| format!("audience {audience}: {warning}"))
         };
-        self.unchecked.iter().cloned().chain(self.models.iter().flat_map(doubts))
+        let of_models = self.models.iter().flat_map(doubts);
+        let of_identifiers = self.identifier_doubts.iter().cloned();
+        self.unchecked.iter().cloned().chain(of_models).chain(of_identifiers)
     }
 }
 
@@ -105,6 +109,7 @@ pub async fn check_sql(
             }
         }
     }
+    let mut identifier_doubts = Vec::new();
     checked.clear();
     for (at, sync) in spec.syncs.iter().enumerate() {
         if sync.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
@@ -114,16 +119,18 @@ pub async fn check_sql(
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
         let planned = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
-        if let Err(error) = planned {
-            if error.is_worker_unavailable() {
-                return Err(CheckError::Worker(error));
+        match planned {
+            Ok(doubts) => identifier_doubts
+                .extend(doubts.into_iter().map(|doubt| format!("sync {}: {doubt}", sync.name))),
+            Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
+            Err(error) => {
+                let path = format!("syncs[{at}].identifiers.sql");
+                problems.push(problem(&identifiers.sql_at, path, &error));
             }
-            let path = format!("syncs[{at}].identifiers.sql");
-            problems.push(problem(&identifiers.sql_at, path, &error));
         }
     }
     match problems.is_empty() {
-        true => Ok(CheckedSql { models, unchecked }),
+        true => Ok(CheckedSql { models, unchecked, identifier_doubts }),
         false => Err(CheckError::Problems(problems)),
     }
 }

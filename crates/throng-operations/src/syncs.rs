@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use throng_activation::{
-    MAX_KEPT_SIZES, RunScope, SizeLimits, evaluate_sizes, has_enough_sizes, size_series,
+    MAX_KEPT_SIZES, RunScope, SizeLimits, account_alert_subject, evaluate_sizes, has_enough_sizes,
+    size_series,
 };
-use throng_api::{ActivationVerdict, SyncList, SyncSizes, SyncSummary};
+use throng_api::{ActivationVerdict, RunRequested, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
 use throng_spec::Spec;
 use throng_store::{AlertKind, HistoryEvent, LedgerError, SubjectKind};
@@ -98,7 +99,7 @@ pub fn declared(operations: &Operations, name: &str) -> Result<SyncName> {
         .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
 }
 
-/// Plans a run of a sync at once if it has something to send.
+/// Plans a run of a sync at once if it has something to send. The answer says if it is blocked.
 ///
 /// # Errors
 /// [`OperationError`].
@@ -107,9 +108,10 @@ pub async fn run(
     sync: &SyncName,
     scope: RunScope,
     actor: &str,
-) -> Result<()> {
+) -> Result<RunRequested> {
     refuse_paused(operations, sync).await?;
     refuse_removal(operations, sync).await?;
+    let blocked = blocked(operations, sync).await?;
     let now = operations.clock.now();
     throng_activation::request_run(&*operations.ledger, now, sync, scope).await?;
     let why = match scope {
@@ -119,7 +121,21 @@ pub async fn run(
         RunScope::Full => "all users are sent again",
         RunScope::Difference => "it is planned again",
     };
-    finish(operations, sync, actor, HistoryEvent::RunRequested, why.to_owned()).await
+    finish(operations, sync, actor, HistoryEvent::RunRequested, why.to_owned()).await?;
+    Ok(RunRequested { sync: sync.clone(), blocked })
+}
+
+/// Why nothing is delivered for a sync now: its account is held, or its last run failed.
+async fn blocked(operations: &Operations, sync: &SyncName) -> Result<Option<String>> {
+    let declared = operations.spec.syncs.iter().find(|declared| declared.name == *sync);
+    if let Some(declared) = declared {
+        let subject = account_alert_subject(&declared.destination);
+        let held = operations.ledger.open_alert(AlertKind::RunHeld, &subject).await?;
+        if held.is_some() {
+            return Ok(held);
+        }
+    }
+    Ok(operations.ledger.open_alert(AlertKind::TaskFailed, sync.as_str()).await?)
 }
 
 /// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the

@@ -126,6 +126,9 @@ pub struct TableFacts {
     pub has_rows: Option<bool>,
     /// The columns that the model uses.
     pub columns: Vec<ColumnFacts>,
+    /// Doubts about the columns that it finds users by, such as one that some files lack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 /// A column that a model uses.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use throng_lake::TableFacts;
 use throng_membership::{SnapshotMeta, SnapshotSummary, seed_check, write_snapshot};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_spec::Audience;
@@ -184,17 +185,27 @@ async fn report_published(
     let members = outcome.snapshot.members as f64;
     metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
     let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
+    let mut doubts = doubts(outcome.snapshot.tables.as_deref());
     if many_null_keys(rows, null_keys) {
-        let message = format!(
+        doubts.push(format!(
             "{null_keys} of {rows} rows of the query have no key: check the columns of the source with \
              `throng sources`; exclude rows that are meant to have none with WHERE … IS NOT NULL"
-        );
+        ));
+    }
+    if !doubts.is_empty() {
+        let message = doubts.join("; ");
         let alert = NewAlert { kind: AlertKind::NullKeys, subject: name.to_string(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
     } else {
         ctx.ledger.resolve_alert(AlertKind::NullKeys, name.as_str(), now).await?;
     }
     history::record(ctx, name, HistoryEvent::Published, counts(outcome)).await
+}
+
+/// What is doubtful about the key columns of the tables that a snapshot was made from.
+fn doubts(tables: Option<&str>) -> Vec<String> {
+    let tables = tables.and_then(|text| serde_json::from_str::<Vec<TableFacts>>(text).ok());
+    tables.into_iter().flatten().flat_map(|table| table.doubts).collect()
 }
 
 /// More rows without a key than this, in percent of all, raise an alert.
@@ -286,7 +297,17 @@ async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u6
 
 #[cfg(test)]
 mod tests {
-    use super::many_null_keys;
+    use super::{doubts, many_null_keys};
+
+    #[test]
+    fn doubts_about_key_columns_are_those_of_the_snapshot() {
+        assert_eq!(doubts(None), Vec::<String>::new());
+        // As an earlier version has recorded it.
+        let earlier = r#"[{"name":"s.t","has_rows":true,"columns":[]}]"#;
+        assert_eq!(doubts(Some(earlier)), Vec::<String>::new());
+        let now = r#"[{"name":"s.t","has_rows":true,"columns":[],"doubts":["uid"]}]"#;
+        assert_eq!(doubts(Some(now)), ["uid"]);
+    }
 
     #[test]
     fn a_few_rows_without_a_key_are_normal() {

@@ -32,7 +32,7 @@ pub enum AlertKind {
     /// Something else is wrong with a node: it cannot run queries, or use a certificate or a
     /// setting.
     NodeProblem,
-    /// Many rows of an audience's query have no key.
+    /// Many rows of an audience's query have no key, or some files lack its column.
     NullKeys,
     /// 80 % of an ad group's budget of today are spent.
     BudgetNearlySpent,

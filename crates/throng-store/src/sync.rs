@@ -352,8 +352,13 @@ pub struct DeliveredRecord {
     pub retry_at: Option<Timestamp>,
     /// How many times they were tried without success.
     pub tries: u32,
-    /// A person has requested that all users are sent again in a replace session.
+    /// The next run sends all users in a replace session, because a person has requested it. Stays set until such
+    /// a run completes.
     pub replace: bool,
+    /// A run is requested and not planned yet. Planning a run clears it in the same transaction: a request gives one
+    /// run, also if that run fails.
+    #[serde(default)]
+    pub requested: bool,
 }
 
 /// Runs, tasks, batches, receipts, checks.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use throng_log::Message;
-use throng_model::{DestinationName, SyncName};
+use throng_model::{DestinationName, SyncMode, SyncName};
 use throng_store::{
     AlertKind, Check, HistoryEntry, HistoryEvent, LedgerError, NewAlert, RunState, SyncRun, Task,
     Verdict,
@@ -152,9 +152,12 @@ async fn evaluate_and_record(
 ) -> Result<(), LedgerError> {
     let removal = removal::approved(ctx, &task.sync).await?;
     let is_emptying = removal.is_some_and(|removal| removal::is_run_of(&removal, run));
+    let shows_rows = reading.as_ref().is_ok_and(|reading| reading.size_limits.is_none());
     // Without the snapshot the size is compared with the number of added users, which is a lower bound.
     let members = match ctx.ledger.snapshot(&run.audience, run.to_version).await {
         _ if is_emptying => 0,
+        // A platform that does not show people shows rows, of which a user may have several: those of the whole list.
+        Ok(row) if run.mode == SyncMode::Replace && shows_rows => row.members.max(run.adds),
         Ok(row) => row.members,
         Err(LedgerError::NotFound { .. }) => run.adds,
         Err(error) => return Err(error),

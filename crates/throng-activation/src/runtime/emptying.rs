@@ -282,6 +282,7 @@ mod tests {
             retry_at: retry_at.map(Timestamp),
             tries: 0,
             replace: false,
+            requested: false,
         }
     }
 

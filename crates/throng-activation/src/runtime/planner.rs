@@ -121,7 +121,9 @@ async fn plan_requests<'s>(
         }
         let at = delivered.get(&sync.name).and_then(|p| p.delivered_version);
         let is_same = record.as_ref().is_none_or(|record| {
-            !record.replace && record.identifiers == fingerprint(sync, declared.platform.name())
+            !record.replace
+                && !record.requested
+                && record.identifiers == fingerprint(sync, declared.platform.name())
         });
         let settled = at == Some(version) && is_same && !is_due(record.as_ref(), now);
         match open_runs.get(&sync.name) {
@@ -135,9 +137,8 @@ async fn plan_requests<'s>(
             continue;
         }
         let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
-        // A person has requested a run.
-        let requested =
-            record.as_ref().is_some_and(|record| record.replace || record.identifiers.is_empty());
+        // A person has requested a run, and none was planned since.
+        let requested = record.as_ref().is_some_and(|record| record.requested);
         let foreign = foreign.remove(&sync.name).filter(|foreign| foreign.found);
         let adopts = foreign.filter(|_| sync.adopt == Adopt::Replace);
         // The newest run has found a foreign audience, and no run that replaces its list was planned yet.
@@ -203,8 +204,10 @@ async fn record_account_change(
 fn is_blocked(newest: Option<&SyncRun>, version: u64, requested: bool) -> bool {
     newest.is_some_and(|run| match run.state {
         RunState::Active | RunState::Held => true,
-        // The same version is sent again only after `throng sync requeue`, or if nothing is pending.
-        RunState::Failed => run.to_version == version && !requested && run.pending > 0,
+        // The same version is sent again only after `throng sync requeue`, or if the run has sent all of its rows.
+        RunState::Failed => {
+            run.to_version == version && !requested && (run.pending > 0 || run.read == 0)
+        }
         RunState::Completed => false,
     })
 }
@@ -353,7 +356,9 @@ async fn record_up_to_date(
     ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
     if let Some(record) = &request.record {
         let (due, retry_at, tries) = (0, None, 0);
-        let record = DeliveredRecord { identifiers, due, retry_at, tries, ..record.clone() };
+        let requested = false;
+        let record =
+            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..record.clone() };
         ctx.ledger.put_delivered_record(&record, &[]).await?;
     }
     Ok(true)
@@ -375,4 +380,49 @@ async fn users_by_snapshots(
     });
     let (members, users_removed) = counted.await.map_err(|_| DeliveredError::Interrupted)?;
     Ok((Some((version, members)), users_removed))
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{SyncRunId, Timestamp};
+
+    use super::*;
+
+    fn run(state: RunState, read: u64, pending: u64) -> SyncRun {
+        SyncRun {
+            id: SyncRunId(1),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode: SyncMode::Mirror,
+            from_version: Some(1),
+            to_version: 1,
+            state,
+            adds: read,
+            removes: 0,
+            read,
+            sent: read - pending,
+            skipped: Default::default(),
+            rejected: Default::default(),
+            pending,
+            created_at: Timestamp(0),
+            finished_at: None,
+            reason: None,
+            normalised: Default::default(),
+            plan: None,
+            users_removed: 0,
+        }
+    }
+
+    #[test]
+    fn a_failed_run_blocks_its_version_until_a_request() {
+        let failed = run(RunState::Failed, 9, 9);
+        assert!(is_blocked(Some(&failed), 1, false));
+        assert!(!is_blocked(Some(&failed), 1, true), "a person has requested a run");
+        assert!(!is_blocked(Some(&failed), 2, false), "there is a newer version");
+        // A run without rows would fail again at once.
+        assert!(is_blocked(Some(&run(RunState::Failed, 0, 0)), 1, false));
+        assert!(!is_blocked(Some(&run(RunState::Failed, 9, 0)), 1, false), "all rows were sent");
+        assert!(is_blocked(Some(&run(RunState::Active, 9, 9)), 1, true));
+    }
 }

@@ -84,7 +84,9 @@ async fn record_sync(
         due,
         retry_at: (due > 0).then(|| ctx.clock.now().plus(retry_delay(tries))),
         tries,
-        replace: false,
+        // Planning a run clears `requested`: if it is set, a person has requested another run since.
+        replace: before.as_ref().is_some_and(|record| record.requested && record.replace),
+        requested: before.as_ref().is_some_and(|record| record.requested),
     };
     ctx.ledger.put_delivered_record(&record, &ids).await?;
     // Objects that a crash leaves behind here are removed when the next process leads.

@@ -14,7 +14,8 @@ pub enum RunScope {
     FullWithoutRecord,
 }
 
-/// Requests a run of a sync: the planner compares the audience with the delivered state again.
+/// Requests a run of a sync: the planner compares the audience with the delivered state again, also after a failed run.
+/// One run is planned for a request. If it fails, no further one is planned without another request.
 ///
 /// # Errors
 /// `WrongState` if the sync is paused, if it has an open run, or if no delivery is recorded yet: then the planner
@@ -46,6 +47,7 @@ pub async fn request_run(
         identifiers: String::new(),
         retry_at: Some(now),
         replace: record.replace || scope != RunScope::Difference,
+        requested: true,
         ..record.clone()
     };
     let mut discarded = Vec::new();

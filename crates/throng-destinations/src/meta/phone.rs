@@ -1,7 +1,7 @@
 //! Phone numbers by the metadata of libphonenumber. Pure; takes some microseconds.
 
 use phonenumber::metadata::DATABASE;
-use phonenumber::{PhoneNumber, Type, country};
+use phonenumber::{Metadata, Type, country};
 use unicode_normalization::UnicodeNormalization;
 
 use super::text::{REFUSED, SEVERAL, without_decimal_zero};
@@ -39,27 +39,17 @@ pub(super) fn normalised(
     let home = home.and_then(|home| home.parse::<country::Id>().ok());
     // "(+44) 7911 …": the parser expects the sign at the beginning.
     let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
-    let mut candidates = Vec::new();
-    let mut reliable = usize::MAX;
-    if signed {
-        candidates.extend(parse(None, &format!("+{}", after_plus(text))));
-    } else {
-        if home.is_some() {
-            candidates.extend(parse(home, text));
-        }
-        if let Some(rest) = digits.strip_prefix("00") {
-            candidates.extend(parse(None, &format!("+{rest}")));
-        } else if home.is_none() && digits.starts_with('0') {
-            return Err(NO_COUNTRY);
-        }
-        if home.is_some() {
-            // The next candidate is a guess: digits of the user's country may begin like another calling code.
-            reliable = candidates.len();
-        }
-        candidates.extend(parse(None, &format!("+{}", tail(text))));
-    }
+    let (candidates, reliable) = match (signed, home) {
+        (true, _) => (international(&after_plus(text)), usize::MAX),
+        (false, Some(home)) => of_home(home, text, &digits),
+        (false, None) => match digits.strip_prefix("00") {
+            Some(rest) => (international(rest), usize::MAX),
+            None if digits.starts_with('0') => return Err(NO_COUNTRY),
+            None => (international(&tail(text)), usize::MAX),
+        },
+    };
     // A valid number, otherwise a possible one: see `isValidNumber` and `isPossibleNumber` of libphonenumber.
-    let known = candidates.iter().find(|number| number.is_valid());
+    let known = candidates.iter().find(|number| number.valid);
     let found =
         known.or_else(|| candidates.iter().take(reliable).find(|number| is_possible(number)));
     let Some(number) = found else {
@@ -68,24 +58,98 @@ pub(super) fn normalised(
     if known.is_none() {
         notes.push(NOT_IN_PLAN);
     }
-    Ok(digits_of(number))
+    Ok(number.digits())
+}
+
+/// A number with its calling code.
+struct Number {
+    code: u16,
+    /// With its leading zeros.
+    national: String,
+    /// It is in a range of the numbering plan.
+    valid: bool,
+}
+
+impl Number {
+    fn digits(&self) -> String {
+        format!("{}{}", self.code, self.national)
+    }
+}
+
+/// The readings of digits that begin with a calling code.
+fn international(digits: &str) -> Vec<Number> {
+    parse(None, &format!("+{digits}")).into_iter().chain(unstripped(digits)).collect()
+}
+
+/// The readings of a text without a sign in a country, and how many of them are not guesses.
+fn of_home(home: country::Id, text: &str, digits: &str) -> (Vec<Number>, usize) {
+    let whole = tail(text);
+    // The parser strips the trunk prefix of this country from numbers of others.
+    let abroad = after_international_prefix(home, &whole).map(international).unwrap_or_default();
+    let mut candidates = abroad;
+    if candidates.is_empty() {
+        candidates.extend(parse(Some(home), text));
+        candidates.extend(unstripped_of(home, &whole));
+    }
+    if let Some(rest) = digits.strip_prefix("00") {
+        candidates.extend(international(rest));
+    }
+    // The next ones are guesses: digits of the user's country may begin like another calling code.
+    let reliable = candidates.len();
+    candidates.extend(international(&whole));
+    (candidates, reliable)
+}
+
+/// The digits after the prefix with which numbers of other countries are dialled in a country.
+fn after_international_prefix(home: country::Id, digits: &str) -> Option<&str> {
+    let id: &str = home.as_ref();
+    let prefix = DATABASE.by_id(id)?.international_prefix()?;
+    let end = prefix.find(digits).filter(|found| found.start() == 0)?.end();
+    digits.get(end..).filter(|rest| !rest.starts_with('0'))
+}
+
+/// The number of these digits as they are, if it is valid. The parser strips a trunk prefix also where only the number
+/// with these digits is valid: the 8 of `+7 800 555-35-35`.
+fn unstripped(digits: &str) -> Option<Number> {
+    if digits.starts_with('0') || !DIGITS.contains(&digits.len()) {
+        return None;
+    }
+    (1..=3).find_map(|length| {
+        let (code, national) = digits.split_at_checked(length)?;
+        let code: u16 = code.parse().ok()?;
+        let valid = DATABASE.by_code(&code)?.into_iter().any(|plan| is_in_plan(plan, national));
+        valid.then(|| Number { code, national: national.to_owned(), valid })
+    })
+}
+
+/// The same for digits that are dialled in a country: without its trunk prefix, or as they are.
+fn unstripped_of(home: country::Id, dialled: &str) -> Option<Number> {
+    let id: &str = home.as_ref();
+    let plan = DATABASE.by_id(id)?;
+    let without_trunk = plan.national_prefix().and_then(|prefix| dialled.strip_prefix(prefix));
+    let national = without_trunk.into_iter().chain([dialled]).find(|n| is_in_plan(plan, n))?;
+    let number = Number { code: plan.country_code(), national: national.to_owned(), valid: true };
+    DIGITS.contains(&number.digits().len()).then_some(number)
+}
+
+/// Whether a national number is in a range of a numbering plan.
+fn is_in_plan(plan: &Metadata, national: &str) -> bool {
+    let mut ranges = TYPES.iter().filter_map(|kind| plan.descriptors().get(*kind));
+    plan.descriptors().general().is_match(national) && ranges.any(|range| range.is_match(national))
 }
 
 /// Whether numbers of this length exist under the calling code, in the country that it mainly belongs to.
 /// Lengths that can only be dialled within an area do not count: with the calling code they reach nobody.
-fn is_possible(number: &PhoneNumber) -> bool {
-    let countries = DATABASE.by_code(&number.code().value());
+fn is_possible(number: &Number) -> bool {
+    let countries = DATABASE.by_code(&number.code);
     let Some(main) = countries.and_then(|countries| countries.into_iter().next()) else {
         return false;
     };
-    let national = number.national();
-    // Zero has one digit as well.
-    let digits = national.value().checked_ilog10().unwrap_or(0) + 1 + u32::from(national.zeros());
     // The general description has no lengths of its own: libphonenumber collects those of the types.
-    TYPES
-        .iter()
-        .filter_map(|kind| main.descriptors().get(*kind))
-        .any(|numbers| numbers.possible_length().iter().any(|length| u32::from(*length) == digits))
+    TYPES.iter().filter_map(|kind| main.descriptors().get(*kind)).any(|numbers| {
+        let lengths = numbers.possible_length().iter();
+        lengths.copied().any(|length| usize::from(length) == number.national.len())
+    })
 }
 
 /// The types of numbers that may be dialled from abroad.
@@ -135,16 +199,14 @@ fn tail(text: &str) -> String {
     lower[..end.unwrap_or(lower.len())].chars().filter(char::is_ascii_digit).collect()
 }
 
-fn parse(home: Option<country::Id>, text: &str) -> Option<PhoneNumber> {
-    let number = phonenumber::parse(home, text).ok();
-    number.filter(|number| DIGITS.contains(&digits_of(number).len()))
-}
-
-/// Calling code and national number, with its leading zeros.
-fn digits_of(number: &PhoneNumber) -> String {
-    let national = number.national();
-    let zeros = "0".repeat(usize::from(national.zeros()));
-    format!("{}{zeros}{}", number.code().value(), national.value())
+fn parse(home: Option<country::Id>, text: &str) -> Option<Number> {
+    let parsed = phonenumber::parse(home, text).ok()?;
+    let number = Number {
+        code: parsed.code().value(),
+        national: parsed.national().to_string(),
+        valid: parsed.is_valid(),
+    };
+    DIGITS.contains(&number.digits().len()).then_some(number)
 }
 
 #[cfg(test)]
@@ -186,6 +248,14 @@ mod tests {
             ("tel:+1-202-555-0143", "US", "12025550143"),
             ("0091 98765 43210", "IN", "919876543210"),
             ("098765 43210", "IN", "919876543210"),
+            // The zero of Gabon is a part of the number, that of Germany is not.
+            ("0024106031234", "DE", "24106031234"),
+            ("+241 06 03 12 34", "DE", "24106031234"),
+            // Freephone numbers begin like the trunk prefix.
+            ("+7 800 555-35-35", "RU", "78005553535"),
+            ("8 800 555-35-35", "RU", "78005553535"),
+            ("800 555 35 35", "RU", "78005553535"),
+            ("810 49 30 123456", "RU", "4930123456"),
         ] {
             assert_eq!(phone(raw, Some(home)).as_deref(), Ok(full), "{raw} {home}");
         }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 pub(super) const INVISIBLE: &str = "invisible_characters_removed";
 pub(super) const COMPOSED: &str = "composed_to_unicode_nfc";
@@ -51,6 +52,20 @@ pub(super) fn clean<'a>(raw: &'a str, joins: bool, notes: &mut Vec<&'static str>
     Cow::Owned(composed.trim().to_owned())
 }
 
+/// The dots of other scripts, which separate the labels of a domain as `.` does (UTS 46).
+const DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
+
+/// Punctuation and symbols of all scripts but ASCII: neither letters, digits nor marks of letters.
+fn is_sign(c: char) -> bool {
+    !(c.is_ascii() || c.is_alphanumeric() || is_combining_mark(c))
+}
+
+/// What the label of a domain may have. Some signs are a part of words (RFC 5892, appendix A).
+fn is_of_label(c: char) -> bool {
+    let is_in_words = matches!(c, '\u{b7}' | '\u{375}' | '\u{5f3}' | '\u{5f4}' | '\u{30fb}');
+    c == '-' || is_in_words || if c.is_ascii() { c.is_ascii_alphanumeric() } else { !is_sign(c) }
+}
+
 /// An address in lower case: without `mailto:`, a display name, and surrounding quotes and punctuation.
 pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, &'static str> {
     let mut text = Cow::Borrowed(raw);
@@ -58,6 +73,12 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         let narrow: String = text.nfkc().collect();
         notes.push(WIDTH);
         text = Cow::Owned(narrow);
+    }
+    if text.contains(DOTS) {
+        if !notes.contains(&WIDTH) {
+            notes.push(WIDTH);
+        }
+        text = Cow::Owned(text.replace(DOTS, "."));
     }
     let mut text = text.to_lowercase();
     if text.matches('@').count() > 1 && text.contains([';', ',', ' ', '|', '/']) {
@@ -72,8 +93,9 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         text = rest.split('?').next().unwrap_or_default().to_owned();
         notes.push(MAILTO);
     }
-    let outer = |c: char| c.is_whitespace() || "\"'<>()[],;:".contains(c);
-    let bare = text.trim_matches(outer).trim_end_matches(['.', ',', ';']).trim_matches(outer);
+    let outer = |c: char| c.is_whitespace() || is_sign(c) || "\"'<>()[],;:".contains(c);
+    let bare = text.trim_start_matches(outer);
+    let bare = bare.trim_end_matches(|c| outer(c) || ".!?".contains(c));
     if bare.len() != text.len() {
         notes.push(PUNCTUATION);
     }
@@ -83,7 +105,7 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         (1..=63).contains(&l.len())
             && !l.starts_with('-')
             && !l.ends_with('-')
-            && l.chars().all(|c| c.is_alphanumeric() || c == '-' || !c.is_ascii())
+            && l.chars().all(is_of_label)
     };
     let has_misplaced_dots = |t: &str| t.starts_with('.') || t.ends_with('.') || t.contains("..");
     let last = domain.rsplit('.').next().unwrap_or_default();
@@ -193,4 +215,32 @@ pub(super) fn number(raw: &str, part: Part, notes: &mut Vec<&'static str>) -> Op
         MONTHS.iter().position(|month| fits(month) || (name == "sept" && *month == "september"))?;
     notes.push(MONTH_NAME);
     u32::try_from(at + 1).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_and_punctuation_of_other_scripts_are_no_part_of_an_address() {
+        let address = |raw| email(raw, &mut Vec::new());
+        for (raw, bare) in [
+            ("a68@EXAMPLE.com\u{3002}", "a68@example.com"),
+            ("a68@example\u{3002}com", "a68@example.com"),
+            ("a68@example\u{ff0e}com\u{ff61}", "a68@example.com"),
+            ("\u{201c}a68@example.com\u{201d}.", "a68@example.com"),
+            ("a68@example.com\u{3001}", "a68@example.com"),
+            ("a68@example.com\u{61f}", "a68@example.com"),
+            ("a68@example.com!", "a68@example.com"),
+            // Letters with marks, and the sign that is a part of Catalan words.
+            ("a68@\u{9a8}\u{9be}\u{9ae}.com", "a68@\u{9a8}\u{9be}\u{9ae}.com"),
+            ("a68@goril\u{b7}la.cat", "a68@goril\u{b7}la.cat"),
+            ("a68@x.\u{b87}\u{ba8}\u{bcd}", "a68@x.\u{b87}\u{ba8}\u{bcd}"),
+        ] {
+            assert_eq!(address(raw).as_deref(), Ok(bare), "{raw}");
+        }
+        for raw in ["a68@exa\u{2764}mple.com", "a68@exa\u{3001}mple.com", "a68@exa_mple.com"] {
+            assert_eq!(address(raw), Err(REFUSED), "{raw}");
+        }
+    }
 }

@@ -126,7 +126,8 @@ struct World {
     keys: IdentifierKeys,
     columns: Vec<String>,
     members: BTreeSet<u32>,
-    identifiers: BTreeMap<u32, Identifiers>,
+    /// The rows of each user in the identifiers' table.
+    identifiers: BTreeMap<u32, Vec<Identifiers>>,
     version: u64,
     files: u64,
     random: SplitMix64,
@@ -198,7 +199,11 @@ impl World {
             if self.random.below(3) == 0 {
                 // Few values, so that users share them; 0 is erased.
                 let mut one = |n| Some(self.random.below(n)).filter(|v| *v > 0);
-                self.identifiers.insert(user, (one(6), one(5)));
+                let mut rows = vec![(one(6), one(5))];
+                while rows.len() < 4 && one(3).is_none() {
+                    rows.push((one(6), one(5)));
+                }
+                self.identifiers.insert(user, rows);
             }
         }
         if self.random.below(6) == 0 {
@@ -208,8 +213,12 @@ impl World {
         }
     }
 
-    fn row(&self, user: u32) -> Option<Result<PreparedRow, Skip>> {
-        let (email, phone) = self.identifiers.get(&user)?;
+    fn rows(&self, user: u32) -> Vec<Result<PreparedRow, Skip>> {
+        let rows = self.identifiers.get(&user).into_iter().flatten();
+        rows.map(|identifiers| self.prepared(user, identifiers)).collect()
+    }
+
+    fn prepared(&self, user: u32, (email, phone): &Identifiers) -> Result<PreparedRow, Skip> {
         let text = |key: &String| match key.as_str() {
             "EMAIL" => email.map(|n| format!("e{n}@example.com")),
             "PHONE" => phone.map(|n| format!("+1202555010{n}")),
@@ -217,7 +226,7 @@ impl World {
         };
         let cells: Vec<_> = self.columns.iter().map(|k| text(k).map(Personal::new)).collect();
         let schema = Schema { keys: self.columns.clone(), default_country: None };
-        Some(self.flaky.prepare(&schema, &cells))
+        self.flaky.prepare(&schema, &cells)
     }
 
     /// What was delivered: the recorded state, and the runs that ended since.
@@ -266,6 +275,7 @@ impl World {
             retry_at: None,
             tries: 0,
             replace: false,
+            requested: false,
         };
         let ids: Vec<_> = ended.iter().map(|run| run.id).collect();
         self.ledger.put_delivered_record(&record, &ids).await.unwrap();
@@ -286,7 +296,7 @@ impl World {
             if self.members.contains(&user) {
                 shards[usize::from(shard)].insert(user);
             }
-            if let Some(row) = self.row(user) {
+            for row in self.rows(user) {
                 let key = UserKey::text(user.to_string()).hash(SEED);
                 let row = IdentifierRow { user: key, row, notes: Vec::new() };
                 scan.push(shard, user, &row).unwrap();
@@ -378,7 +388,7 @@ impl World {
             let cells = self.columns.iter().cloned().zip(row.iter().map(text));
             cells.filter(|(_, text)| !text.is_empty()).collect()
         };
-        let rows = self.members.iter().filter_map(|user| self.row(*user)?.ok());
+        let rows = self.members.iter().flat_map(|user| self.rows(*user)).filter_map(Result::ok);
         let wanted: BTreeSet<_> = rows.map(|row| named(&row)).collect();
         let audiences = self.sim.audiences();
         let on_platform: BTreeSet<BTreeMap<String, String>> = audiences

@@ -131,70 +131,23 @@ pub(super) fn compare_spellings(
     Ok(())
 }
 
-/// Refuses CSV files of one table whose headers have little in common: they are of different
-/// tables, spell the names differently, or have no header. The error does not contain the first
-/// line, which may be data.
-pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
-    let mut first: Option<&Path> = None;
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    for (file, schema) in files {
-        if file.format != Format::Csv || schema.columns.is_empty() {
-            continue;
-        }
-        let names: BTreeSet<String> =
-            schema.columns.iter().map(|column| column.name.to_lowercase()).collect();
-        let common = names.intersection(&known).count();
-        let smaller = names.len().min(known.len());
-        match first {
-            None => first = Some(file.path()),
-            // With one column in common and none missing, the file is a table of keys.
-            Some(before) if common * 2 <= smaller && common < smaller => {
-                return Err(FileError::Table {
-                    message: format!(
-                        "{} has another header than {}: {common} of {} columns are the same",
-                        file.path().display(),
-                        before.display(),
-                        names.len()
-                    ),
-                    help:
-                        "put files with other columns into a separate folder; start every file with \
-                           a line that names its columns, or none and declare `header: false`"
-                            .to_owned(),
-                });
-            }
-            Some(_) => {}
-        }
-        known.extend(names);
-    }
-    Ok(())
+/// The files with the lower-case names of their columns.
+fn lower<'a>(
+    files: &'a [FileWithSchema<'a>],
+    is_compared: impl Fn(&FileWithSchema<'a>) -> bool + 'a,
+) -> impl Iterator<Item = (&'a Path, BTreeSet<String>)> {
+    let compared = files.iter().filter(move |file| !file.1.columns.is_empty() && is_compared(file));
+    compared.map(|(file, schema)| {
+        (file.path(), schema.columns.iter().map(|column| column.name.to_lowercase()).collect())
+    })
 }
 
-/// Refuses a file that has no column of the files before it: it belongs to another table, or is an
-/// error message that was saved as a file.
+/// Refuses CSV files of one table whose headers have little in common.
+pub(super) fn compare_headers(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
+    throng_files::compare_headers(lower(files, |(file, _)| file.format == Format::Csv))
+}
+
+/// Refuses a file that has no column of the files before it.
 pub(super) fn compare_columns(files: &[FileWithSchema<'_>]) -> Result<(), FileError> {
-    let mut first: Option<&Path> = None;
-    let mut known: BTreeSet<String> = BTreeSet::new();
-    for (file, schema) in files {
-        if schema.rows == 0 || schema.columns.is_empty() {
-            continue;
-        }
-        let names: BTreeSet<String> =
-            schema.columns.iter().map(|column| column.name.to_lowercase()).collect();
-        match first {
-            None => first = Some(file.path()),
-            Some(before) if names.is_disjoint(&known) => {
-                return Err(FileError::Table {
-                    message: format!(
-                        "{} has no column of {}",
-                        file.path().display(),
-                        before.display()
-                    ),
-                    help: "put files with other columns into a separate folder".to_owned(),
-                });
-            }
-            Some(_) => {}
-        }
-        known.extend(names);
-    }
-    Ok(())
+    throng_files::compare_columns(lower(files, |(_, schema)| schema.rows > 0))
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::DataFile;
-
-use super::table_header::TableHeader;
+use throng_files::{DataFile, FileColumns, Format, TableHeader};
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.
@@ -76,6 +74,15 @@ pub(crate) struct FilePlan {
     pub(crate) rows: Option<u64>,
 }
 
+/// A column that cannot be used, because its types in the files do not agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TypeConflict {
+    pub(crate) column: String,
+    /// The files and their types.
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
 /// A table as it is read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Layout {
@@ -83,6 +90,8 @@ pub(crate) struct Layout {
     pub(crate) files: Vec<FilePlan>,
     /// Columns that a file has twice, with the file. They cannot be used.
     pub(crate) twice: Vec<(String, PathBuf)>,
+    /// Columns whose types in the files do not agree. They cannot be used.
+    pub(crate) conflicts: Vec<TypeConflict>,
     /// Text columns with values that have white space around them.
     pub(crate) padded: Vec<String>,
     /// Whether the CSV files begin with a header.
@@ -99,6 +108,22 @@ pub(crate) struct Layout {
 impl Layout {
     pub(super) fn schema(&self) -> SchemaRef {
         Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()).into()
+    }
+
+    /// The columns of the files that have rows.
+    pub(crate) fn file_columns(&self) -> Vec<FileColumns<'_>> {
+        let with_rows = self.files.iter().filter(|plan| plan.rows != Some(0));
+        let columns_of = |plan: &FilePlan| {
+            let columns = self.columns.iter().zip(&plan.origins);
+            let there = columns.filter(|(_, origin)| **origin != Origin::Missing);
+            there.map(|(column, _)| column.name.as_str()).collect()
+        };
+        let columns = with_rows.map(|plan| FileColumns {
+            path: plan.file.path(),
+            sparse: plan.file.format == Format::Json,
+            columns: columns_of(plan),
+        });
+        columns.collect()
     }
 
     /// Rows of all files, if they are known.

@@ -14,7 +14,6 @@ mod nested;
 mod parquet;
 mod provider;
 mod read_schema;
-mod table_header;
 mod text_scan;
 mod union;
 mod widen;

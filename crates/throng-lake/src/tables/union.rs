@@ -1,19 +1,21 @@
 //! Merges files into one table: columns are matched by name, the table has the columns of all
 //! files, and a column has the narrowest type that represents the values of all files. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
-use throng_files::{DataFile, FileError, Node, ReadOptions, Step, Table, shown_name, shown_path};
+use throng_files::{
+    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Step, Table, TableHeader,
+    compare_kinds, shown_name, shown_path,
+};
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
 use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
-use super::layout::{Column, FilePlan, Layout, Origin, shown};
+use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, shown};
 use super::nested::difference;
-use super::table_header::TableHeader;
 use super::widen::widened;
 
 /// Merges the files with their schemas into one table.
@@ -32,9 +34,9 @@ pub(crate) fn union(
     compare_spellings(&files, &names)?;
     compare_columns(&files)?;
     let positional = options.positional();
-    let header = TableHeader::of(&files);
+    let header = TableHeader::of(&headers(&files));
     let mut layout = Layout { header, trim: options.trim, positional, ..Layout::default() };
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut merged_places: BTreeMap<String, usize> = BTreeMap::new();
     let mut merged: Vec<MergedColumn<'_>> = Vec::new();
     for (file, schema) in &files {
         let columns = schema.columns.iter().map(|c| (c.name.as_str(), Some(&c.contents)));
@@ -44,7 +46,7 @@ pub(crate) fn union(
             if names.is_twice(name) {
                 continue;
             }
-            let at = *places.entry(name.to_owned()).or_insert_with(|| {
+            let at = *merged_places.entry(name.to_owned()).or_insert_with(|| {
                 merged.push(MergedColumn { name, values: Vec::new(), typed: Vec::new() });
                 merged.len() - 1
             });
@@ -55,8 +57,21 @@ pub(crate) fn union(
             }
         }
     }
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for column in &merged {
-        layout.columns.push(column.resolve(options)?);
+        match column.resolve(options) {
+            Ok(resolved) => {
+                places.insert(column.name, layout.columns.len());
+                layout.columns.push(resolved);
+            }
+            // Only who uses the column has to know.
+            Err(FileError::Table { message, help }) => {
+                let column = column.name.to_owned();
+                layout.conflicts.push(TypeConflict { column, message, help });
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         if column.values.iter().any(|(_, node)| node.scalars.padded) {
             layout.padded.push(column.name.to_owned());
         }
@@ -77,7 +92,18 @@ pub(crate) fn union(
         layout.files.push(FilePlan { file: (*file).clone(), origins, rows: Some(schema.rows) });
     }
     layout.twice = names.twice.into_iter().collect();
+    let is_declared = |name: &str| options.declared(name).is_some();
+    let shown = |name: &str| layout.header.shown(name).into_owned();
+    compare_kinds(&layout.file_columns(), is_declared, &shown)?;
     Ok(layout)
+}
+
+/// The evidence of each file that it begins with a header, and its names.
+fn headers<'a>(
+    files: &'a [(&DataFile, &FileSchema)],
+) -> Vec<(&'a Path, HeaderEvidence, BTreeSet<&'a str>)> {
+    let names = |schema: &'a FileSchema| schema.columns.iter().map(|c| c.name.as_str()).collect();
+    files.iter().map(|(file, schema)| (file.path(), schema.header, names(schema))).collect()
 }
 
 /// The first CSV or JSON file that has a value, the type of all of them, and how the values are
@@ -188,15 +214,22 @@ impl MergedColumn<'_> {
             b.0.display()
         );
         let help = if path.is_empty() && !a.1.is_nested() && !b.1.is_nested() {
-            format!(
-                "write both files with one type; or, if all values are text, declare \
-                 `columns: {{ {name}: text }}` in the source"
-            )
+            self.one_type(&name)
         } else {
             "write the objects and arrays of all files with the same fields, of the same types"
                 .to_owned()
         };
         FileError::Table { message, help }
+    }
+
+    /// How the files are made to agree. No declaration changes the type that a Parquet file states.
+    fn one_type(&self, name: &str) -> String {
+        if self.typed.iter().all(|(_, of)| shown(of) == "text") {
+            return format!("declare `columns: {{ {name}: text }}` in the source");
+        }
+        "write the Parquet files again with one type, such as CAST(… AS DOUBLE) in the query that exports them; \
+         a declared type does not change what a Parquet file states"
+            .to_owned()
     }
 
     /// Refuses objects or arrays beside other values in one place of CSV and JSON files.

@@ -81,7 +81,8 @@ impl QueryHandler {
             Request::Inputs { queries } => Ok(Reply::Inputs(self.engine.input_states(&queries))),
             Request::List => Ok(Reply::Listed(self.engine.list().await)),
             Request::CheckIdentifiers { sql, key, columns } => {
-                self.engine.check_identifiers(&sql, &key, &columns).await.map(|()| Reply::Checked)
+                let doubts = self.engine.check_identifiers(&sql, &key, &columns).await;
+                doubts.map(Reply::CheckedIdentifiers)
             }
         }
     }

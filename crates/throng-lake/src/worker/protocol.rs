@@ -41,7 +41,7 @@ pub(crate) enum Request {
     List,
     /// Inspect the files of queries; answered by [`Reply::Inputs`].
     Inputs { queries: Vec<InputQuery> },
-    /// Plan an identifier query; answered by [`Reply::Checked`].
+    /// Plan an identifier query; answered by [`Reply::CheckedIdentifiers`].
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
 
@@ -62,7 +62,9 @@ pub(crate) enum Reply {
     Listed(Vec<SourceListing>),
     /// The states of the files, in the order of the queries.
     Inputs(Vec<InputState>),
-    /// A query can be run, or was run.
+    /// An identifier query can be run; what is doubtful about its files.
+    CheckedIdentifiers(Vec<String>),
+    /// A query was run.
     Checked,
     /// The request failed.
     Failed(Failure),

@@ -8,6 +8,7 @@ mod folders;
 mod headers;
 mod inputs;
 mod keys;
+mod kinds;
 mod limits;
 mod scans;
 mod shared;

@@ -9,25 +9,31 @@ use crate::{DeliveredRecord, ForeignAudience, LedgerError, Result};
 
 fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
     let cells = Cells::new(row, "delivered state");
+    let (identifiers, replace) = (cells.text("identifiers")?, cells.flag("replaces")?);
+    let requested = match cells.maybe_int("requested")? {
+        Some(requested) => requested != 0,
+        None => replace || identifiers.is_empty(),
+    };
     Ok(DeliveredRecord {
         sync: cells.name("sync")?,
         account: cells.text("account")?,
         columns: cells.text("columns")?,
-        identifiers: cells.text("identifiers")?,
+        identifiers,
         state: cells.maybe_text("state")?,
         users: cells.number("users")?,
         run: SyncRunId(cells.int("run")?),
         due: cells.number("due")?,
         retry_at: cells.maybe_time("retry_at")?,
         tries: cells.number("tries")?,
-        replace: cells.flag("replaces")?,
+        replace,
+        requested,
     })
 }
 
 pub(super) async fn all(tx: &mut Conn) -> DbResult<Vec<DeliveredRecord>> {
     let text =
         "SELECT sync, account, columns, identifiers, state, users, run, due, retry_at, tries,
-            replaces
+            replaces, requested
          FROM delivered_states ORDER BY sync";
     tx.all(text, (), record_of).await
 }
@@ -39,12 +45,13 @@ pub(super) async fn put(
 ) -> DbResult<()> {
     tx.execute(
         "INSERT INTO delivered_states (sync, account, state, users, run, due, retry_at, tries,
-            replaces, columns, identifiers)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            replaces, columns, identifiers, requested)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
          ON CONFLICT (sync) DO UPDATE SET account = excluded.account, state = excluded.state,
             users = excluded.users, run = excluded.run, due = excluded.due,
             retry_at = excluded.retry_at, tries = excluded.tries, replaces = excluded.replaces,
-            columns = excluded.columns, identifiers = excluded.identifiers",
+            columns = excluded.columns, identifiers = excluded.identifiers,
+            requested = excluded.requested",
         (
             &record.sync,
             &record.account,
@@ -57,6 +64,7 @@ pub(super) async fn put(
             record.replace,
             &record.columns,
             &record.identifiers,
+            record.requested,
         ),
     )
     .await?;
@@ -133,11 +141,18 @@ async fn detach_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     Ok(())
 }
 
+/// Records whether a run of a sync is requested and not planned yet.
+pub(super) async fn set_requested(tx: &mut Conn, sync: &SyncName, requested: bool) -> DbResult<()> {
+    let text = "UPDATE delivered_states SET requested = $2 WHERE sync = $1";
+    tx.execute(text, (sync, requested)).await?;
+    Ok(())
+}
+
 /// Clears the recorded fingerprint of the identifiers, so that the next planning compares the sync
-/// with its delivered state again.
+/// with its delivered state again, also if its newest run failed.
 pub(super) async fn reset_identifiers(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     tx.execute("UPDATE delivered_states SET identifiers = '' WHERE sync = $1", sync).await?;
-    Ok(())
+    set_requested(tx, sync, true).await
 }
 
 /// Deletes the delivered state of a sync whose audience is deleted or empty. Unlike after

@@ -3,7 +3,7 @@
 
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::pauses;
+use super::{delivered, pauses};
 use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
@@ -140,6 +140,8 @@ pub(super) async fn plan(
         )
         .await?;
     insert_batches(tx, TaskId(task), &run.batches).await?;
+    // Whatever becomes of the run: a failed run must not be planned again without another request.
+    delivered::set_requested(tx, &run.sync, false).await?;
     Ok(Some(SyncRunId(id)))
 }
 
@@ -212,7 +214,10 @@ pub(super) async fn approve_all(
                 .is_some_and(|(account_reason, reason)| reason.contains(account_reason)),
         };
         let unsent = run.plan.is_some() && run.pending == run.read;
-        if !(of_account && unsent && delete(tx, run.id).await?) {
+        if of_account && unsent && delete(tx, run.id).await? {
+            // It may have been planned for a request, and the run before it may have failed.
+            delivered::set_requested(tx, &run.sync, true).await?;
+        } else {
             approve(tx, run.id, now).await?;
         }
     }

@@ -7,8 +7,8 @@ use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_activation::RunScope;
 use throng_api::{
-    ActivationRun, ActivationTask, ListQuery, RunList, RunSync, RunsApproved, SyncList, SyncNamed,
-    TaskDetail, TaskList, TasksEnqueued,
+    ActivationRun, ActivationTask, ListQuery, RunList, RunRequested, RunSync, RunsApproved,
+    SyncList, SyncNamed, TaskDetail, TaskList, TasksEnqueued,
 };
 use throng_model::{SyncRunId, TaskId};
 use throng_operations::{lists, runs as run_operations, syncs as operations};
@@ -31,13 +31,13 @@ pub(crate) async fn list(
 }
 
 /// Plans a run of a sync at once if it has something to send.
-#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = RunRequested, description = "`sync`; `blocked`: why nothing is delivered now"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
 pub(crate) async fn run(
     State(ctx): Ctx,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(RunSync { full, forget_delivered }): Body<RunSync>,
-) -> NamedResult {
+) -> Result<Json<RunRequested>, ApiError> {
     let node = ctx.operations();
     let sync = operations::declared(&node, &name)?;
     let scope = match (full, forget_delivered) {
@@ -45,8 +45,7 @@ pub(crate) async fn run(
         (true, false) => RunScope::Full,
         (false, false) => RunScope::Difference,
     };
-    operations::run(&node, &sync, scope, caller.name()).await?;
-    Ok(Json(SyncNamed { sync }))
+    Ok(Json(operations::run(&node, &sync, scope, caller.name()).await?))
 }
 
 /// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the

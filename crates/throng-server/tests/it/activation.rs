@@ -281,6 +281,30 @@ async fn changed_shared_and_erased_identifiers_are_removed_from_the_platform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_is_on_the_list_with_each_identifier_row() {
+    let shop = Shop::new().await;
+    let file = shop.dir.path().join("throng.yaml");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    let guard = "batch_rows: 4\n    max_removed_percent: 100";
+    std::fs::write(&file, spec.replace("batch_rows: 4", guard)).unwrap();
+    shop.buyers(1..3);
+    shop.customers(&[("c1", "a@x.com"), ("c1", "b@x.com"), ("c1", "a@x.com"), ("c2", "c@x.com")]);
+    let node = shop.node().await;
+    let run = settled(&node, "delivery", |r| r.state == RunState::Completed).await;
+    assert_eq!((run.read, run.sent, run.pending), (3, 3, 0));
+    assert!(shop.has(&["a@x.com", "b@x.com", "c@x.com"]));
+    // One of the rows changes; the user stays a member.
+    shop.customers(&[("c1", "d@x.com"), ("c1", "b@x.com"), ("c2", "c@x.com")]);
+    shop.delivered(&node, 2).await;
+    assert!(shop.has(&["b@x.com", "c@x.com", "d@x.com"]));
+    // The last rows of a user go with the user.
+    shop.buyers(2..4);
+    shop.delivered(&node, 3).await;
+    assert!(shop.has(&["c@x.com"]));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audience_that_was_deleted_on_the_platform_is_recreated() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
@@ -295,6 +319,51 @@ async fn an_audience_that_was_deleted_on_the_platform_is_recreated() {
     assert_eq!(status, 200, "{body}");
     settled(&node, "recreated", |r| r.to_version == 2 && r.state == RunState::Completed).await;
     assert!(shop.holds(2..8));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_gives_one_run_also_if_that_run_fails() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    let ledger = &node.context().ledger;
+    until("the first run is recorded", async || {
+        !ledger.delivered_records().await.unwrap().is_empty()
+    })
+    .await;
+    // The audience is deleted on the platform: every run fails.
+    shop.sim.reset();
+    let mut last = ledger.runs(None, 1).await.unwrap().remove(0).id;
+    for request in [
+        json!({ "full": true }),
+        json!({ "full": true, "forget_delivered": true }),
+        json!({ "full": false }),
+    ] {
+        let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &request).await;
+        assert_eq!(status, 200, "{body}");
+        let failed =
+            settled(&node, "failure", |r| r.id > last && r.state == RunState::Failed).await;
+        last = failed.id;
+        let records = ledger.delivered_records().await.unwrap();
+        assert!(records.iter().all(|record| !record.requested), "{request}: {records:?}");
+    }
+    assert_eq!(ledger.runs(None, 100).await.unwrap().len(), 4, "a run for each request");
+    // The planner was at work since: it plans a run for the next version, which fails too.
+    shop.buyers(2..8);
+    refresh(&client).await;
+    settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Failed).await;
+    assert_eq!(ledger.runs(None, 100).await.unwrap().len(), 5);
+    // The answer to another request says that the sync is blocked.
+    until("the alert is open", async || {
+        let alerts = ledger.alerts(5).await.unwrap();
+        alerts.iter().any(|alert| alert.subject == "buyers-on-meta" && alert.resolved_at.is_none())
+    })
+    .await;
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &json!({})).await;
+    assert_eq!((status, body["blocked"].is_string()), (200, true), "{body}");
     node.shutdown().await;
 }
 

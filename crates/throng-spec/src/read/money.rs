@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use throng_model::{AudienceName, Micros, Pacing, WhenStale};
 
 use super::Reader;
-use super::fields::{At, Fields};
+use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use crate::{AdGroup, Advertiser, Campaign, ObjectKind, Prediction, Pricing};
 
@@ -38,8 +38,9 @@ impl Reader {
             ("thousand", Pricing::PerThousand),
         ];
         let pricing = self.word(&mut fields, "per", &words, Pricing::PerImpression);
-        let price = self.amount(&mut fields, "price");
-        let daily_budget = self.amount(&mut fields, "daily_budget");
+        let is_fine = matches!(pricing, Pricing::PerImpression);
+        let price = self.amount(&mut fields, "price", is_fine);
+        let daily_budget = self.amount(&mut fields, "daily_budget", false);
         let impression_rate = self.share(&mut fields, "impression_rate", 1.0);
         let action_rate = self.action_rate(&mut fields, pricing);
         let include = self.audience_list(&mut fields, "include");
@@ -113,12 +114,19 @@ impl Reader {
         }
     }
 
-    /// A required amount of money above zero.
-    fn amount(&mut self, fields: &mut Fields<'_>, name: &'static str) -> Micros {
+    /// A required amount of money above zero. `is_fine`: it can be given for a thousand instead.
+    fn amount(&mut self, fields: &mut Fields<'_>, name: &'static str, is_fine: bool) -> Micros {
         let Some((node, at)) = fields.required(self, name) else { return Micros::ZERO };
         if !matches!(node.value, Value::Number(_) | Value::Text { .. }) {
             let message = format!("expected an amount, found {}", node.value.kind());
             let help = format!("write an amount such as `{name}: \"0.10\"`");
+            self.problem(&at, message, Some(help));
+            return Micros::ZERO;
+        }
+        let fine = text_of(&node.value).filter(|text| is_fine && Micros::is_too_fine(text));
+        if let Some(text) = fine {
+            let message = format!("`{text}` has more than six digits after the point");
+            let help = "write the price of a thousand impressions with `per: thousand`".to_owned();
             self.problem(&at, message, Some(help));
             return Micros::ZERO;
         }

@@ -49,6 +49,7 @@ fn record(sync: &SyncName) -> DeliveredRecord {
         retry_at: None,
         tries: 0,
         replace: false,
+        requested: false,
     }
 }
 
@@ -151,6 +152,7 @@ pub(super) async fn a_discarded_removal_keeps_the_delivered_state(ledger: &dyn L
         // Users may have been removed after an approval, so that there may be something to send.
         let known = ledger.delivered_records().await.unwrap().remove(0);
         assert_eq!((known.identifiers.is_empty(), known.users), (approved, 3));
+        assert_eq!(known.requested, approved);
     }
     // Not while a worker runs a task of it.
     apply(ledger, 3, &[removal("ads", RemovalRule::Empty)], &[]).await.unwrap();

@@ -524,11 +524,17 @@ pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Le
         retry_at: Some(at(9)),
         tries: 1,
         replace: true,
+        requested: true,
     };
     for record in [record.clone(), DeliveredRecord { due: 0, retry_at: None, ..record }] {
         ledger.put_delivered_record(&record, &[task.run]).await.unwrap();
         assert_eq!(ledger.delivered_records().await.unwrap(), [record]);
     }
+    // The run that is planned for a request ends the request, whatever becomes of the run.
+    let next = new_run("ads", 1, &[10]);
+    let next = ledger.plan_run(&next, at(10)).await.unwrap().unwrap();
+    let known = ledger.delivered_records().await.unwrap().remove(0);
+    assert_eq!((known.replace, known.requested), (true, false), "{next}");
     assert!(ledger.unrecorded_runs().await.unwrap().is_empty());
     let named = ledger.referenced_objects().await.unwrap();
     assert_eq!(named.objects.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["delivered/b"]);

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use throng_api::{
     ActivationTask, ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RemovalList,
-    RunList, RunSync, SyncList, SyncSize, SyncSizes, TaskDetail, TaskList, TasksEnqueued,
+    RunList, RunRequested, RunSync, SyncList, SyncSize, SyncSizes, TaskDetail, TaskList,
+    TasksEnqueued,
 };
 use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
 
@@ -14,6 +15,18 @@ use super::lists;
 use crate::args::{ListArgs, NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, segment};
 use crate::out::{self, Output};
+
+/// Prints what becomes of a requested run.
+fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
+    let Some(reason) = blocked else {
+        out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
+        return;
+    };
+    out::line(format!("{name} is blocked: {reason}"));
+    out::line(
+        "one run is planned for this request, and ends in the same way unless that has changed; see `throng sync runs`",
+    );
+}
 
 pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
@@ -29,7 +42,7 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
             if output.is_json() {
                 answer.print();
             } else {
-                out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
+                run_requested(&name, answer.read()?);
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -1,0 +1,64 @@
+//! What is doubtful about the files that a query reads, although it can be run over them.
+
+use std::collections::BTreeSet;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use throng_files::{doubt, renamed};
+
+use crate::tables::{Layout, OpenTable};
+
+/// Doubts about the files of a table, whatever a query reads of it.
+pub(crate) fn of_table(layout: &Layout) -> Vec<String> {
+    let shown = |name: &str| layout.header.shown(name).into_owned();
+    let unlike = doubt(&layout.file_columns(), &shown);
+    layout.header.warning().into_iter().chain(unlike).collect()
+}
+
+/// Doubts about these columns of a table, which a query uses to find users.
+pub(crate) fn of_columns(layout: &Layout, columns: &BTreeSet<String>) -> Vec<String> {
+    let shown = |name: &str| layout.header.shown(name).into_owned();
+    let files = layout.file_columns();
+    let named = layout.columns.iter().filter(|column| columns.contains(&column.name));
+    named.filter_map(|column| renamed(&files, &column.name, &shown)).collect()
+}
+
+/// Doubts about the tables of a query whose result has `columns` with keys and identifiers.
+pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str]) -> Vec<String> {
+    let used = origins(plan, columns);
+    let mut doubts = Vec::new();
+    for OpenTable { name, layout } in tables {
+        let padded = layout.padded.iter().filter(|column| !layout.trim && used.contains(*column));
+        let padded = padded.map(|column| {
+            format!(
+                "{name}: values of the column {} have white space around them, and are other keys than those \
+                 without: declare `trim: true` in the source if it means nothing",
+                layout.header.shown(column)
+            )
+        });
+        doubts.extend(of_columns(layout, &used));
+        doubts.extend(of_table(layout));
+        doubts.extend(padded);
+    }
+    doubts
+}
+
+/// The names of columns from which a query may compute columns of its result.
+pub(crate) fn origins(plan: &LogicalPlan, columns: &[&str]) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    // A visitor without errors cannot fail. Nodes are visited from the result to the tables.
+    let _ = plan.apply_with_subqueries(|node| {
+        for computed in node.expressions() {
+            if names.contains(&computed.qualified_name().1) {
+                let _ = computed.apply(|inner| {
+                    if let Expr::Column(column) = inner {
+                        names.insert(column.name.clone());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                });
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    names
+}

@@ -1,0 +1,63 @@
+//! Files of one folder with other columns: of two tables, or with another name for a column.
+
+use crate::{Shop, model};
+
+#[tokio::test]
+async fn files_of_two_tables_in_one_folder_are_refused() {
+    let shop = Shop::new()
+        .file("t/customers.csv", "id,name,created_at\n1,Ann,2026-01-01\n")
+        .file("t/orders.csv", "id,customer_id,created_at\n9001,1,2026-01-02\n")
+        .file("m/customers.csv", "id,name,created_at\n1,Ann,2026-01-01\n")
+        .file("m/orders.jsonl", "{\"id\":9001,\"customer_id\":1,\"created_at\":\"2026-01-02\"}\n");
+    for (table, other) in [("t", "orders.csv"), ("m", "orders.jsonl")] {
+        let sql = format!("SELECT id FROM shop.{table}");
+        let error = shop.lake().check(model(&sql)).await.unwrap_err().to_string();
+        for word in ["customers.csv", other, "name", "customer_id"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+    // The source says that they are columns of one table.
+    let declared = shop.declare("name", "text").declare("customer_id", "integer");
+    let info = declared.lake().check(model("SELECT id FROM shop.t")).await.unwrap();
+    assert_eq!(info.warnings.len(), 1, "{:?}", info.warnings);
+}
+
+#[tokio::test]
+async fn a_key_with_another_name_in_one_file_is_doubtful() {
+    let mut shop = Shop::new().file("t/part-30.csv", "uid,city,n\n301,Rome,1\n302,Oslo,2\n");
+    for part in 10..30 {
+        shop =
+            shop.file(&format!("t/part-{part}.csv"), &format!("user_id,city,n\n{part},Rome,1\n"));
+    }
+    let mut by_name = model("SELECT u.user_id AS customer FROM shop.t u WHERE city = 'Rome'");
+    by_name.key = Some("customer".to_owned());
+    let info = shop.lake().check(by_name).await.unwrap();
+    let doubts: Vec<&String> = info.tables.iter().flat_map(|table| &table.doubts).collect();
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    for word in ["user_id", "uid", "part-10.csv", "part-30.csv"] {
+        assert!(doubts[0].contains(word), "{doubts:?}");
+        assert!(info.warnings[0].contains(word), "{:?}", info.warnings);
+    }
+    let columns = ["city".to_owned()];
+    let sql = "SELECT user_id, city FROM shop.t";
+    let doubts = shop.lake().check_identifiers(sql, "user_id", &columns).await.unwrap();
+    assert!(doubts.iter().any(|doubt| doubt.contains("part-30.csv")), "{doubts:?}");
+    let listed = shop.lake().list().await.unwrap();
+    assert!(listed[0].tables[0].warnings[0].contains("part-30.csv"), "{listed:?}");
+    // A column that was added later is missing in earlier files, which have no column of their own.
+    let evolved = Shop::new()
+        .file("t/1.csv", "user_id,city\n1,Rome\n")
+        .file("t/2.csv", "user_id,city,tier\n2,Rome,gold\n");
+    let info = evolved.lake().check(model("SELECT user_id FROM shop.t WHERE tier = 'gold'")).await;
+    assert_eq!(info.unwrap().warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn padded_keys_are_doubtful_unless_they_are_trimmed() {
+    let shop = || Shop::new().file("t.csv", "user_id,note\na1 ,x\nb2,y \n");
+    let sql = "SELECT user_id FROM shop.t";
+    let warnings = shop().lake().check(model(sql)).await.unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("user_id") && warnings[0].contains("trim: true"), "{warnings:?}");
+    assert!(shop().trim().lake().check(model(sql)).await.unwrap().warnings.is_empty());
+}
