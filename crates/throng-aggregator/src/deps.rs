@@ -10,6 +10,7 @@ use throng_log::{EventLog, Retention};
 use throng_model::Clock;
 use throng_objects::Objects;
 use throng_store::{Ledger, LedgerError};
+use throng_telemetry::{Health, ProblemClass};
 
 use crate::{Budgets, Feed};
 
@@ -34,6 +35,25 @@ pub trait HealthReporter: Send + Sync {
 
     /// A problem is resolved. Does nothing if it is not open.
     fn clear_problem(&self, kind: ProblemKind, key: &str);
+}
+
+impl HealthReporter for Health {
+    fn report_problem(&self, kind: ProblemKind, key: &str, detail: String) {
+        self.report(class_of_kind(kind), key, detail);
+    }
+
+    fn clear_problem(&self, kind: ProblemKind, key: &str) {
+        self.clear(class_of_kind(kind), key);
+    }
+}
+
+fn class_of_kind(kind: ProblemKind) -> ProblemClass {
+    match kind {
+        ProblemKind::Disk => ProblemClass::Disk,
+        ProblemKind::Log => ProblemClass::Log,
+        ProblemKind::Objects => ProblemClass::Objects,
+        ProblemKind::Partition => ProblemClass::Partition,
+    }
 }
 
 /// Applies frames in this process: a gate.

@@ -6,7 +6,6 @@
 mod api;
 mod changes;
 mod context;
-mod health;
 mod metrics;
 mod node;
 mod operations;
@@ -16,10 +15,10 @@ mod roles;
 
 pub use changes::Change;
 pub use context::NodeContext;
-pub use health::{Health, HealthProblem, Impact, ProblemClass};
 pub use node::{Node, NodeConfig, NodeError};
 pub use throng_backends::Recovery;
 pub use throng_lake::WorkerCommand;
 pub use throng_operations::{CheckError, CheckedModel, CheckedSql, check_sql};
 pub use throng_spec::Environment;
 pub use throng_telemetry::metrics::metric_names;
+pub use throng_telemetry::{Health, HealthProblem, Impact, ProblemClass};

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use throng_aggregator::{HealthReporter, ProblemKind};
 use throng_backends::{BackendProblem, BackendReporter};
 use throng_http::CertificateReporter;
 
-use crate::health::{Health, ProblemClass};
+use throng_telemetry::{Health, ProblemClass};
 
 /// Reports the problems of the certificate.
 pub(crate) struct CertificateProblems(pub(crate) Arc<Health>);
@@ -43,24 +42,5 @@ impl BackendReporter for BackendProblems {
 
     fn disk_is_writable(&self) {
         self.0.clear_storage_errors();
-    }
-}
-
-impl HealthReporter for Health {
-    fn report_problem(&self, kind: ProblemKind, key: &str, detail: String) {
-        self.report(class_of_kind(kind), key, detail);
-    }
-
-    fn clear_problem(&self, kind: ProblemKind, key: &str) {
-        self.clear(class_of_kind(kind), key);
-    }
-}
-
-fn class_of_kind(kind: ProblemKind) -> ProblemClass {
-    match kind {
-        ProblemKind::Disk => ProblemClass::Disk,
-        ProblemKind::Log => ProblemClass::Log,
-        ProblemKind::Objects => ProblemClass::Objects,
-        ProblemKind::Partition => ProblemClass::Partition,
     }
 }

@@ -1,7 +1,9 @@
 //! Simulators of the environment: ad platforms with their rules and faults ([`meta`]), ad servers with traffic
-//! ([`fleet`]), damage to files ([`damage`]), a small disk ([`SmallDisk`]) and a day of ad traffic ([`day`]).
+//! ([`fleet`]), damage to files ([`damage`]), a small disk ([`SmallDisk`]), a
+//! clock that several processes share ([`clock_file`]), and a day of ad traffic ([`day`]).
 //! Platforms and ad servers use real HTTP, so that tests cover the network code as well.
 
+pub mod clock_file;
 pub mod damage;
 pub mod day;
 pub mod fleet;

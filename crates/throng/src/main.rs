@@ -13,7 +13,6 @@ mod failure;
 mod local;
 mod out;
 mod secret_input;
-mod simulated_clock;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
 mod forecast;
+mod past;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,6 +12,7 @@ use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
 use throng_rates::{Calibration, Dispersion, Learned, LearnedRate, Trials};
 
 pub(super) use forecast::Figures;
+use past::{add_sums, interval_start};
 
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
@@ -526,63 +528,6 @@ impl Account {
             self.points.pop_front();
         }
     }
-
-    /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals whose outcomes are not
-    /// due yet are left out: their insertions would look as if they earned less than predicted.
-    pub(super) fn predictions(&self, now: Timestamp) -> Vec<DayPrediction> {
-        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
-        let due =
-            now.0.saturating_sub(horizon.max(MIN_CURVE_MICROS).saturating_add(INTERVAL_MICROS));
-        let mut days = self.predicted_days.clone();
-        // Computing a day is slow, and nearly all intervals have that of the one before.
-        let mut known: Option<(BudgetDay, Timestamp, Timestamp)> = None;
-        for (number, sums) in self.intervals.iter() {
-            let start = interval_start(number);
-            if start.0 > due {
-                break;
-            }
-            let day =
-                known.filter(|(_, from, to)| (*from..*to).contains(&start)).unwrap_or_else(|| {
-                    let day = BudgetDay::of(start, &self.zone);
-                    (day, day.start(&self.zone), day.end(&self.zone))
-                });
-            known = Some(day);
-            add_sums(days.entry(day.0).or_default(), *sums);
-        }
-        // The days of which `days` has the spend: of others it is not known here.
-        let (today, ..) = self.day_at(now);
-        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
-        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
-        let days = days.map(|(day, (predicted, earned))| DayPrediction {
-            day,
-            predicted: Micros(predicted),
-            earned: Micros(earned),
-        });
-        days.collect()
-    }
-
-    pub(super) fn series(&self) -> Series {
-        Series {
-            points: self.points.iter().copied().collect(),
-            intervals: self
-                .intervals
-                .iter()
-                .map(|(number, (predicted, actual))| Interval {
-                    start: interval_start(number),
-                    predicted: Micros(*predicted),
-                    actual: Micros(*actual),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn interval_start(number: i64) -> Timestamp {
-    Timestamp(number.saturating_mul(INTERVAL_MICROS))
-}
-
-fn add_sums(to: &mut (i64, i64), (predicted, earned): (i64, i64)) {
-    *to = (to.0.saturating_add(predicted), to.1.saturating_add(earned));
 }
 
 /// The probability that an insertion of an ad group has an outcome.

@@ -15,7 +15,7 @@ use throng_telemetry::metrics;
 use throng_worker::Landlock;
 
 use crate::NodeContext;
-use crate::health::Impact;
+use throng_telemetry::Impact;
 
 use super::error::{self, ApiError, REQUEST_ID};
 use super::mapping;

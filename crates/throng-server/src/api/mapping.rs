@@ -6,7 +6,7 @@ use throng_alerts::ReceiverTest;
 use throng_api::{AlertTestAnswer, NodeImpact, NodeProblem, SessionSummary, TokenSummary};
 use throng_store::{SessionRow, TokenRow};
 
-use crate::health::{HealthProblem, Impact};
+use throng_telemetry::{HealthProblem, Impact};
 
 pub(super) fn problem(problem: HealthProblem) -> NodeProblem {
     NodeProblem {

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
 use crate::changes::Change;
-use crate::health::Health;
 use crate::metrics::Collector;
+use throng_telemetry::Health;
 
 /// The open problems, and what is served.
 pub(crate) struct HealthState {

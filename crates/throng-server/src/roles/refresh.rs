@@ -8,7 +8,7 @@ use throng_refresh::Observer;
 use tokio::sync::{Notify, broadcast};
 
 use crate::changes::{self, Change};
-use crate::health::{Health, ProblemClass};
+use throng_telemetry::{Health, ProblemClass};
 
 /// Gives what refreshes report to the node: problems to its health, changes to pages, a new index
 /// to its gate, and new snapshots to the planner of syncs.

@@ -9,6 +9,7 @@ use throng_access::LimitsChange;
 use throng_ledger::SqliteLedger;
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig, WorkerCommand};
+use throng_sim::clock_file::SimulatedClock;
 use throng_spec::{Role, Spec};
 use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,7 +18,6 @@ use crate::args::UpArgs;
 use crate::failure::report_problems;
 use crate::local::Registration;
 use crate::out::{self, Output};
-use crate::simulated_clock::SimulatedClock;
 
 /// What a node that is ready prints with `--json`.
 #[derive(Serialize, Deserialize)]

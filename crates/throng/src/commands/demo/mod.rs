@@ -19,6 +19,7 @@ use serde::Serialize;
 use throng_access::Scope;
 use throng_model::{AdGroupName, AdjustableClock, Clock as _, Secret, SystemClock, Timestamp};
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
+use throng_sim::clock_file;
 use throng_sim::meta::{MetaSim, MetaSimConfig};
 use throng_spec::{Prediction, Pricing, Role, Spec};
 
@@ -26,7 +27,6 @@ use crate::args::{DemoArgs, Engine};
 use crate::failure::{Failure, Success};
 use crate::local::Registration;
 use crate::out::{self, Output};
-use crate::simulated_clock;
 
 use example::TOKEN;
 
@@ -79,8 +79,7 @@ impl DemoEnvironment {
     }
 
     fn publish_clock(&self) -> Result<()> {
-        simulated_clock::publish(&self.clock, &self.clock_file)
-            .context("cannot write the demo's clock")
+        clock_file::publish(&self.clock, &self.clock_file).context("cannot write the demo's clock")
     }
 
     /// The value in micros of billable events (`impression` or `click`), by their count of each ad group.
@@ -199,7 +198,7 @@ async fn set_up(arguments: &DemoArgs) -> Result<DemoEnvironment> {
     let node = starter.start(root.join("node"), spec.clone(), arguments.listen).await?;
     let mut processes = None;
     if let Some(engines) = engines {
-        simulated_clock::publish(&clock, &clock_file).context("cannot write the demo's clock")?;
+        clock_file::publish(&clock, &clock_file).context("cannot write the demo's clock")?;
         let started = engines.start(root, &root.join("shared"), &clock_file)?;
         out::message(format!("{} other processes are up", started.count()));
         processes = Some(started);

@@ -14,7 +14,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// If the file cannot be written.
-pub(crate) fn publish(clock: &AdjustableClock, path: &Path) -> std::io::Result<()> {
+pub fn publish(clock: &AdjustableClock, path: &Path) -> std::io::Result<()> {
     let Adjustment { system_anchor, shown_anchor, speed, limit } = clock.adjustment();
     let limit = limit.map_or(String::new(), |limit| format!(" {}", limit.0));
     let temporary = path.with_extension("new");
@@ -24,7 +24,7 @@ pub(crate) fn publish(clock: &AdjustableClock, path: &Path) -> std::io::Result<(
 
 /// A clock that another process sets.
 #[derive(Debug)]
-pub(crate) struct SimulatedClock {
+pub struct SimulatedClock {
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -37,7 +37,7 @@ struct State {
 
 impl SimulatedClock {
     /// The clock in a file. Until the file exists it shows the system's time.
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf) -> Self {
         let clock = read(&path).unwrap_or_default();
         let state = Mutex::new(State { clock, polled_at: SystemClock.now() });
         Self { path, state }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use throng_model::{Clock, StorageProblem, Timestamp, with_causes};
-use throng_telemetry::metrics;
+
+use crate::metrics;
 
 /// Prefix of the keys of disk problems that a part of the node reported, and not the periodic write
 /// probe.
@@ -184,7 +185,7 @@ impl Health {
     /// Reports an error of a part of this node if a disk is the cause: `/readyz` names the class,
     /// and the problem is cleared when a write to the data directory succeeds. The part retries by
     /// itself.
-    pub(crate) fn report_storage_error(&self, part: &str, error: &(dyn Error + 'static)) {
+    pub fn report_storage_error(&self, part: &str, error: &(dyn Error + 'static)) {
         let Some(problem) = StorageProblem::in_causes(error) else { return };
         if !matches!(
             problem,
@@ -199,7 +200,7 @@ impl Health {
     }
 
     /// Clears what [`report_storage_error`](Self::report_storage_error) reported.
-    pub(crate) fn clear_storage_errors(&self) {
+    pub fn clear_storage_errors(&self) {
         for problem in self.problems() {
             if problem.class == ProblemClass::Disk && problem.key.starts_with(DISK_PROBLEM) {
                 self.clear(problem.class, &problem.key);

@@ -1,0 +1,67 @@
+//! What an ad group was predicted to earn, and earned: by day, and as series.
+
+use throng_model::{BudgetDay, Micros, Timestamp};
+
+use crate::engine::survival::MIN_CURVE_MICROS;
+
+use super::{Account, DayPrediction, INTERVAL_MICROS, Interval, REPORTED_DAYS, Series};
+
+impl Account {
+    /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals
+    /// whose outcomes are not due yet are left out: their insertions would look as if they earned less than
+    /// predicted.
+    pub(in crate::engine) fn predictions(&self, now: Timestamp) -> Vec<DayPrediction> {
+        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
+        let due =
+            now.0.saturating_sub(horizon.max(MIN_CURVE_MICROS).saturating_add(INTERVAL_MICROS));
+        let mut days = self.predicted_days.clone();
+        // Computing a day is slow, and nearly all intervals have that of the one before.
+        let mut known: Option<(BudgetDay, Timestamp, Timestamp)> = None;
+        for (number, sums) in self.intervals.iter() {
+            let start = interval_start(number);
+            if start.0 > due {
+                break;
+            }
+            let day =
+                known.filter(|(_, from, to)| (*from..*to).contains(&start)).unwrap_or_else(|| {
+                    let day = BudgetDay::of(start, &self.zone);
+                    (day, day.start(&self.zone), day.end(&self.zone))
+                });
+            known = Some(day);
+            add_sums(days.entry(day.0).or_default(), *sums);
+        }
+        // The days of which `days` has the spend: of others it is not known here.
+        let (today, ..) = self.day_at(now);
+        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
+        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
+        let days = days.map(|(day, (predicted, earned))| DayPrediction {
+            day,
+            predicted: Micros(predicted),
+            earned: Micros(earned),
+        });
+        days.collect()
+    }
+
+    pub(in crate::engine) fn series(&self) -> Series {
+        Series {
+            points: self.points.iter().copied().collect(),
+            intervals: self
+                .intervals
+                .iter()
+                .map(|(number, (predicted, actual))| Interval {
+                    start: interval_start(number),
+                    predicted: Micros(*predicted),
+                    actual: Micros(*actual),
+                })
+                .collect(),
+        }
+    }
+}
+
+pub(super) fn interval_start(number: i64) -> Timestamp {
+    Timestamp(number.saturating_mul(INTERVAL_MICROS))
+}
+
+pub(super) fn add_sums(to: &mut (i64, i64), (predicted, earned): (i64, i64)) {
+    *to = (to.0.saturating_add(predicted), to.1.saturating_add(earned));
+}
