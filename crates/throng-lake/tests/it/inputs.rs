@@ -138,7 +138,8 @@ async fn several_queries_are_answered_together() {
 
 #[tokio::test]
 async fn queries_that_depend_on_the_time_are_found() {
-    let lake = Shop::new().file("visits.csv", "id,seen\n1,2026-01-01T00:00:00\n").lake();
+    let shop = Shop::new().file("visits.csv", "id,seen\n1,2026-01-01T00:00:00\n");
+    let lake = shop.lake();
     for (sql, depends) in [
         ("SELECT id FROM shop.visits WHERE seen > '2026-01-01'", false),
         ("SELECT id FROM shop.visits WHERE date_trunc('day', seen) = seen", false),
