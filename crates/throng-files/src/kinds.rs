@@ -190,7 +190,8 @@ fn unlike<'f>(files: &'f [FileColumns<'_>]) -> impl Iterator<Item = Unlike<'f>> 
         for ((other_sparse, others), other) in &groups[at + 1..] {
             let only_one: BTreeSet<&str> = columns.difference(others).copied().collect();
             let only_other: BTreeSet<&str> = others.difference(columns).copied().collect();
-            if !(*sparse && *other_sparse) && !only_one.is_empty() && !only_other.is_empty() {
+            let are_comparable = !(*sparse && *other_sparse);
+            if are_comparable && !only_one.is_empty() && !only_other.is_empty() {
                 found.push(Unlike { one: one.clone(), other: other.clone(), only_one, only_other });
             }
         }

@@ -35,10 +35,8 @@ pub fn report(
         Vec::new();
     let mut of_advertisers: BTreeMap<(BudgetDay, &AdvertiserName), (Currency, Sums)> =
         BTreeMap::new();
-    let mut of_ad_groups: BTreeMap<
-        (Option<&AdvertiserName>, &AdGroupName),
-        (Option<Currency>, Sums),
-    > = BTreeMap::new();
+    type OfAdvertiser<'a> = (Option<&'a AdvertiserName>, &'a AdGroupName);
+    let mut of_ad_groups: BTreeMap<OfAdvertiser<'_>, (Option<Currency>, Sums)> = BTreeMap::new();
     let mut of_currencies: BTreeMap<Currency, Sums> = BTreeMap::new();
     let is_in = |row: &&BudgetDayRow| (range.from..=range.to).contains(&row.day);
     for row in rows.iter().filter(is_in) {

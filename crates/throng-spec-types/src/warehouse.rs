@@ -92,7 +92,7 @@ impl PostgresSettings {
     }
 
     /// Whether a password would be sent to another machine unencrypted, although that is not allowed.
-    pub(crate) fn is_exposed(&self) -> bool {
+    pub fn is_exposed(&self) -> bool {
         !self.tls && !self.insecure && !crate::is_loopback_host(&self.host)
     }
 }

@@ -36,9 +36,7 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
-pub use lists::{
-    AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder,
-};
+pub use lists::{AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use removals::{
