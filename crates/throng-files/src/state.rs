@@ -16,7 +16,7 @@ use crate::options::ReadOptions;
 /// before: snapshots of earlier versions are then made again.
 const FORMAT: u32 = 1;
 
-/// For how long a file whose times are whole seconds may change once more without another time: a second, and the
+/// For how long a file whose times are whole seconds may change again without another time: a second, and the
 /// difference of the clocks of this machine and of its file server.
 const UNSETTLED_NANOS: u64 = 60 * NANOS;
 const NANOS: u64 = 1_000_000_000;
@@ -29,7 +29,7 @@ pub struct Fingerprint {
     is_unsettled: bool,
 }
 
-/// Whether a file may change once more without another time. File systems of buckets and of other machines may have
+/// Whether a file may change again without another time. File systems of buckets and of other machines may have
 /// whole seconds only.
 fn is_unsettled(modified: u64, (changed, changed_nanos): (i64, i64), now: u64) -> bool {
     let is_coarse = modified.is_multiple_of(NANOS) && changed_nanos == 0;
@@ -84,7 +84,7 @@ impl Fingerprint {
         Ok(())
     }
 
-    /// The digits. With a file that may change once more without another time they are those of no other fingerprint.
+    /// The digits. With a file that may change again without another time they are those of no other fingerprint.
     pub fn finish(mut self) -> String {
         if self.is_unsettled {
             self.hasher.update(&self.now.to_le_bytes());

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ad_group_and_the_report_are_told_apart() {
+    fn an_ad_group_is_not_the_report() {
         let one = budget(&["throng", "budget", "shoes", "--url", "http://x"]);
         assert_eq!((one.ad_group.as_deref(), one.command.is_none()), (Some("shoes"), true));
         assert!(budget(&["throng", "budget"]).ad_group.is_none());
