@@ -142,7 +142,7 @@ fn print(path: &Path, report: &IngestReport) {
     };
     let before = if report.repeated { ": ingested before" } else { "" };
     out::line(format!(
-        "{}: batch {}{before}: {} rows, {} accepted, {} in quarantine, {} days, {} files{rate}",
+        "{}: batch {}{before}: {} rows, {} accepted, {} in quarantine, days: {}, files: {}{rate}",
         path.display(),
         report.batch,
         out::count(report.rows),
