@@ -76,9 +76,15 @@ impl Number {
     }
 }
 
-/// The readings of digits that begin with a calling code.
+/// The readings of digits that begin with a calling code. The second one only if the parser has changed the digits
+/// and the result is not valid: each reading costs expressions of a numbering plan, and there are too many plans
+/// to keep those of all compiled.
 fn international(digits: &str) -> Vec<Number> {
-    parse(None, &format!("+{digits}")).into_iter().chain(unstripped(digits)).collect()
+    let mut readings: Vec<Number> = parse(None, &format!("+{digits}")).into_iter().collect();
+    if readings.iter().all(|number| !number.valid && number.digits() != digits) {
+        readings.extend(unstripped(digits));
+    }
+    readings
 }
 
 /// The readings of a text without a sign in a country, and how many of them are not guesses.
@@ -86,17 +92,22 @@ fn of_home(home: country::Id, text: &str, digits: &str) -> (Vec<Number>, usize) 
     let whole = tail(text);
     // The parser strips the trunk prefix of this country from numbers of others.
     let abroad = after_international_prefix(home, &whole).map(international).unwrap_or_default();
+    let is_known = |candidates: &[Number]| candidates.iter().any(|number| number.valid);
     let mut candidates = abroad;
     if candidates.is_empty() {
         candidates.extend(parse(Some(home), text));
-        candidates.extend(unstripped_of(home, &whole));
+        if !is_known(&candidates) {
+            candidates.extend(unstripped_of(home, &whole));
+        }
     }
-    if let Some(rest) = digits.strip_prefix("00") {
+    if let Some(rest) = digits.strip_prefix("00").filter(|_| !is_known(&candidates)) {
         candidates.extend(international(rest));
     }
     // The next ones are guesses: digits of the user's country may begin like another calling code.
     let reliable = candidates.len();
-    candidates.extend(international(&whole));
+    if !is_known(&candidates) {
+        candidates.extend(international(&whole));
+    }
     (candidates, reliable)
 }
 
@@ -117,7 +128,9 @@ fn unstripped(digits: &str) -> Option<Number> {
     (1..=3).find_map(|length| {
         let (code, national) = digits.split_at_checked(length)?;
         let code: u16 = code.parse().ok()?;
-        let valid = DATABASE.by_code(&code)?.into_iter().any(|plan| is_in_plan(plan, national));
+        // The country that the code mainly belongs to.
+        let plan = DATABASE.by_code(&code)?.into_iter().next()?;
+        let valid = is_in_plan(plan, national);
         valid.then(|| Number { code, national: national.to_owned(), valid })
     })
 }
