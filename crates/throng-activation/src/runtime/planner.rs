@@ -321,7 +321,9 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    if record_run(ctx, &run, account_held.is_some()).await? {
+    // Otherwise a run was requested since, and this one would end the request without doing what it asks for.
+    let is_newest = ctx.ledger.delivered_record(&sync.name).await? == request.record;
+    if is_newest && record_run(ctx, &run, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
@@ -352,15 +354,18 @@ async fn record_up_to_date(
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.record_delivered_version(&request.sync.name, request.version, now).await?;
-    ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
-    if let Some(record) = &request.record {
+    if let Some(before) = &request.record {
         let (due, retry_at, tries) = (0, None, 0);
         let requested = false;
         let record =
-            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..record.clone() };
-        ctx.ledger.put_delivered_record(&record, &[]).await?;
+            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..before.clone() };
+        // Otherwise a run was requested since: it is planned in the next round.
+        if !ctx.ledger.replace_delivered_record(Some(before), &record, &[]).await? {
+            return Ok(false);
+        }
     }
+    ctx.ledger.record_delivered_version(&request.sync.name, request.version, now).await?;
+    ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
     Ok(true)
 }
 
