@@ -147,7 +147,9 @@ async fn plan_requests<'s>(
         // The audience was recreated: an earlier failure says nothing about the new audience.
         let recreated = !delivered.contains_key(&sync.name)
             && newest.first().is_some_and(|run| run.plan.is_none());
-        if is_blocked(newest.first(), version, requested || recreated) {
+        if is_blocked(newest.first(), version, requested || recreated)
+            || is_replaced(newest.first(), record.as_ref())
+        {
             continue;
         }
         let target = match snapshot(ctx, &sync.audience, version).await {
@@ -210,6 +212,14 @@ fn is_blocked(newest: Option<&SyncRun>, version: u64, requested: bool) -> bool {
         }
         RunState::Completed => false,
     })
+}
+
+/// Whether the newest run has just sent the whole list that a person has requested, and its result is not recorded yet:
+/// until then the record still demands the whole list.
+fn is_replaced(newest: Option<&SyncRun>, record: Option<&DeliveredRecord>) -> bool {
+    let is_planned = record.is_some_and(|record| record.replace && !record.requested);
+    let is_unrecorded = |run: &SyncRun| run.state == RunState::Completed && run.plan.is_some();
+    is_planned && newest.is_some_and(is_unrecorded)
 }
 
 /// What a difference starts from.
@@ -417,6 +427,31 @@ mod tests {
             plan: None,
             users_removed: 0,
         }
+    }
+
+    #[test]
+    fn a_requested_list_is_sent_once() {
+        let record = |requested| DeliveredRecord {
+            sync: "s".parse().unwrap(),
+            account: String::new(),
+            columns: String::new(),
+            identifiers: String::new(),
+            state: None,
+            users: 0,
+            run: SyncRunId(0),
+            due: 0,
+            retry_at: None,
+            tries: 0,
+            replace: true,
+            requested,
+        };
+        let recorded = run(RunState::Completed, 9, 0);
+        let completed = SyncRun { plan: Some("plans/a".to_owned()), ..recorded.clone() };
+        assert!(is_replaced(Some(&completed), Some(&record(false))));
+        assert!(!is_replaced(Some(&completed), Some(&record(true))), "requested again");
+        assert!(!is_replaced(Some(&recorded), Some(&record(false))), "of another run");
+        assert!(!is_replaced(Some(&run(RunState::Failed, 9, 9)), Some(&record(false))));
+        assert!(!is_replaced(None, Some(&record(false))) && !is_replaced(Some(&completed), None));
     }
 
     #[test]
