@@ -52,8 +52,7 @@ async fn record_sync(
 ) -> Result<(), DeliveredError> {
     let Some(last) = runs.last() else { return Ok(()) };
     let ids: Vec<SyncRunId> = runs.iter().map(|run| run.id).collect();
-    let records = ctx.ledger.delivered_records().await?;
-    let before = records.into_iter().find(|record| record.sync == *sync);
+    let before = ctx.ledger.delivered_record(sync).await?;
     let spec = ctx.node.spec();
     let declared = spec.destinations.iter().find(|d| d.name == last.destination);
     let account = match (&before, declared) {
