@@ -3,9 +3,9 @@
 //!
 //! A platform matches people, not rows: a removal that names an identifier removes everybody who has it.
 //! So a removal names only identifiers that no member has, and the `EXTERN_ID` where there is one; members
-//! with an `EXTERN_ID` that a removal names are added again after the removals.
+//! with an `EXTERN_ID` that a removal names, or of whom another row is removed, are added again after the removals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use throng_membership::MemberSet;
@@ -284,6 +284,22 @@ impl DifferenceFacts<'_> {
         }
         rows
     }
+
+    /// The entries that remove rows of a shard. `keys`: those with which the rows were added.
+    fn removals(
+        &self,
+        loaded: &Shard,
+        shard: u8,
+        keys: &[String],
+        removed: &RemovedIdentifiers,
+    ) -> Vec<PlanEntry> {
+        if !self.has_removals() {
+            return Vec::new();
+        }
+        let strong = self.strong(keys);
+        let rows = self.rows_to_remove(loaded, shard).into_iter();
+        rows.filter_map(|(ordinal, row)| removal(ordinal, row, keys, &strong, removed)).collect()
+    }
 }
 
 /// Computes a difference and writes it as a plan. Reads the delivered state and the scan three times,
@@ -315,7 +331,11 @@ pub fn difference(
     for shard in 0..SHARD_COUNT {
         let shard = shard as u8;
         let loaded = facts.shard(shard)?;
-        let (add, re_add) = additions(facts, &loaded, shard, extern_id, &removed, &mut counts);
+        let removals = facts.removals(&loaded, shard, remove_keys, &removed);
+        let sent = removals.iter().filter(|entry| entry.send.is_ok());
+        let leaving =
+            Leaving { extern_id, removed: &removed, users: sent.map(|e| e.ordinal).collect() };
+        let (add, re_add) = additions(facts, &loaded, shard, &leaving, &mut counts);
         writer.shard(PHASE_ADD, shard, &add)?;
         writer.shard(PHASE_RE_ADD, shard, &re_add)?;
         let still_listed =
@@ -324,15 +344,7 @@ pub fn difference(
             counts.before += 1;
             counts.removed += u64::from(facts.wanted(&loaded, shard, *ordinal).is_empty());
         }
-        if facts.has_removals() {
-            let rows = facts.rows_to_remove(&loaded, shard).into_iter();
-            let entries: Vec<PlanEntry> = rows
-                .filter_map(|(ordinal, row)| {
-                    removal(ordinal, row, remove_keys, &old_strong, &removed)
-                })
-                .collect();
-            writer.shard(PHASE_REMOVE, shard, &entries)?;
-        }
+        writer.shard(PHASE_REMOVE, shard, &removals)?;
     }
     let put = if facts.replace { Operation::Replace } else { Operation::Add };
     let meta = writer.finish(
@@ -384,14 +396,31 @@ fn removed_identifiers(
     Ok(removed)
 }
 
-/// The entries that add members: those to send before the removals, and those to send after them. A row
-/// with an `EXTERN_ID` that a removal names must come after it: the removal would remove it again.
+/// Whom the removals of a run name.
+struct Leaving<'r> {
+    /// The cell of the `EXTERN_ID`, if there is one.
+    extern_id: Option<usize>,
+    removed: &'r RemovedIdentifiers,
+    /// Users of the shard of whom a row is removed.
+    users: BTreeSet<u32>,
+}
+
+impl Leaving<'_> {
+    /// Whether a removal may remove the person of this row of a member: it names the `EXTERN_ID`, or another row of the
+    /// user, such as one with an earlier e-mail address.
+    fn names(&self, ordinal: u32, row: &PreparedRow) -> bool {
+        let by_id = self.extern_id.is_some_and(|at| self.removed.contains(digest(at, &row[at])));
+        by_id || self.users.contains(&ordinal)
+    }
+}
+
+/// The entries that add members: those to send before the removals, and those to send after them. A row of a person
+/// whom a removal names must come after it: the removal would remove the person again.
 fn additions(
     facts: &DifferenceFacts<'_>,
     loaded: &Shard,
     shard: u8,
-    extern_id: Option<usize>,
-    removed: &RemovedIdentifiers,
+    leaving: &Leaving<'_>,
     counts: &mut Counts,
 ) -> (Vec<PlanEntry>, Vec<PlanEntry>) {
     let (mut add, mut re_add) = (Vec::new(), Vec::new());
@@ -400,10 +429,7 @@ fn additions(
         let rows = loaded.rows.get(&ordinal);
         let rows = rows.map_or(std::slice::from_ref(&none), Vec::as_slice);
         for (row, notes) in rows {
-            let is_named_in_removal = match (row, extern_id) {
-                (Ok(row), Some(at)) => removed.contains(digest(at, &row[at])),
-                _ => false,
-            };
+            let is_named_in_removal = row.as_ref().is_ok_and(|row| leaving.names(ordinal, row));
             let is_delivered = match row {
                 Ok(row) => {
                     let mut delivered = loaded.state.users.get(&ordinal).into_iter().flatten();
@@ -460,4 +486,60 @@ fn removal(
         Ok(row.clone())
     };
     Some(PlanEntry { ordinal, send, removed_row: Some(row.clone()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+
+    use super::*;
+
+    fn row(email: &str, phone: &str) -> PreparedRow {
+        vec![Cell::Plain(email.into()), Cell::Plain(phone.into())].into()
+    }
+
+    #[test]
+    fn the_rows_of_a_member_come_after_the_removal_of_another_row() {
+        let keys = ["EMAIL".to_owned(), "PHONE".to_owned()];
+        let delivered = Delivered { state: DeliveredState::empty(keys.to_vec()), runs: Vec::new() };
+        let mut shards = vec![RoaringBitmap::new(); SHARD_COUNT];
+        shards[0].extend([3, 4]);
+        let (target, scan) = (MemberSet::new(shards), Scan::empty());
+        let facts = DifferenceFacts {
+            delivered: &delivered,
+            target: &target,
+            scan: &scan,
+            mode: SyncMode::Mirror,
+            replace: false,
+            keys: &keys,
+            strong: &["EMAIL", "PHONE"],
+            identifiers: "",
+        };
+        // User 3 has another e-mail address, user 4 is the same.
+        let (old, new) = (row("a", "1"), row("b", "1"));
+        let (second, same) = (row("c", "2"), row("d", "3"));
+        let mut state = ShardState::default();
+        for (ordinal, row) in [(3, &old), (3, &second), (4, &same)] {
+            state.record_added(ordinal, row.clone(), true);
+        }
+        let usable = |row: &PreparedRow| -> RowWithNotes { (Ok(row.clone()), Vec::new()) };
+        let rows =
+            BTreeMap::from([(3, vec![usable(&new), usable(&second)]), (4, vec![usable(&same)])]);
+        let loaded = Shard { state, rows };
+        let digests = vec![row_digest(&old), digest(0, &old[0]), digest(1, &old[1])];
+        let mut removed = RemovedIdentifiers { digests, kept: Vec::new() };
+        removed.freeze();
+        removed.mark_kept(digest(1, &old[1]));
+
+        let removals = facts.removals(&loaded, 0, &keys, &removed);
+        let expected: PreparedRow = vec![Cell::Plain("a".into()), Cell::Empty].into();
+        assert_eq!(removals.len(), 1);
+        assert_eq!((removals[0].ordinal, &removals[0].send), (3, &Ok(expected)));
+        let leaving = Leaving { extern_id: None, removed: &removed, users: BTreeSet::from([3]) };
+        let (add, re_add) = additions(&facts, &loaded, 0, &leaving, &mut Counts::default());
+        assert!(add.is_empty(), "{add:?}");
+        let sent: Vec<_> = re_add.into_iter().map(|entry| (entry.ordinal, entry.send)).collect();
+        // Also the row that has not changed: the platform may have matched both to one person.
+        assert_eq!(sent, [(3, Ok(new)), (3, Ok(second))]);
+    }
 }

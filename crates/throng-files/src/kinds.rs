@@ -199,6 +199,32 @@ fn unlike<'f>(files: &'f [FileColumns<'_>]) -> impl Iterator<Item = Unlike<'f>> 
     found.into_iter()
 }
 
+/// Whether a word is the name of a month or of a day of the week, or its beginning, such as `sept` and `thurs`.
+fn is_of_date(word: &str) -> bool {
+    const NAMES: [&str; 19] = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    NAMES.iter().any(|name| name.starts_with(word))
+}
+
 /// The words in the names of files that say what is in them: not numbers, dates and hexadecimal digits.
 fn words(paths: &[&Path]) -> BTreeSet<String> {
     let names = paths.iter().filter_map(|path| path.file_name()?.to_str());
@@ -207,7 +233,9 @@ fn words(paths: &[&Path]) -> BTreeSet<String> {
     for stem in stems {
         let parts = stem.split(|c: char| !c.is_alphabetic());
         let is_word = |part: &&str| {
-            part.chars().count() >= MIN_WORD && !part.chars().all(|c| c.is_ascii_hexdigit())
+            part.chars().count() >= MIN_WORD
+                && !part.chars().all(|c| c.is_ascii_hexdigit())
+                && !is_of_date(part)
         };
         found.extend(parts.filter(is_word).map(str::to_owned));
     }
@@ -267,6 +295,8 @@ mod tests {
         for (one, other) in [
             ("part-0001.csv", "part-0002.csv"),
             ("2026-01.csv", "2026-02.csv"),
+            ("January.csv", "2026-february.csv"),
+            ("monday.csv", "thurs.csv"),
             ("users_eu.csv", "users_us.csv"),
             ("1f3a-deadbeef.csv", "orders.csv"),
             ("a.csv", "b.csv"),

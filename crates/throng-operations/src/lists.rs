@@ -139,7 +139,10 @@ fn ledger_page<O, S>(
             let (key, id) = &from.place;
             let key = match key {
                 Key::Number(number) if !by_name => RowKey::Number(*number),
-                Key::Text(text) if by_name => RowKey::Text(text.clone()),
+                // No name has control characters, and PostgreSQL refuses some of them.
+                Key::Text(text) if by_name && !text.contains(char::is_control) => {
+                    RowKey::Text(text.clone())
+                }
                 _ => return Err(invalid_cursor()),
             };
             Some(RowPlace { key, id: id.parse().map_err(|_| invalid_cursor())? })

@@ -2,8 +2,8 @@
 
 use askama::Template;
 use throng_api::{
-    ActivationRun, ActivationRunState, ActivationTask, ActivationTaskState, ListQuery, RUN_STATES,
-    RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES, TaskList,
+    ActivationMode, ActivationRun, ActivationRunState, ActivationTask, ActivationTaskState,
+    ListQuery, RUN_STATES, RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES, TaskList,
 };
 use throng_model::Timestamp;
 
@@ -215,18 +215,25 @@ pub fn tasks(list: TaskList, query: ListQuery, now: Timestamp) -> Rendered {
 
 /// Approves a held run.
 pub(crate) fn approve(run: &ActivationRun) -> Option<Action> {
-    (run.state == ActivationRunState::Held).then(|| Action {
-        label: "Approve",
-        post: format!("/v1/runs/{}/approve", run.id),
-        body: "{}".to_owned(),
-        confirm: format!(
-            "Approve run {} of {}? It adds {} users to {} and removes {}.",
-            run.id,
-            run.sync,
-            count(run.adds),
-            run.destination,
+    let (id, sync, destination) = (run.id, &run.sync, &run.destination);
+    // A run counts rows of identifiers, of which a user may have several.
+    let adds = count(run.adds);
+    let effect = match run.mode {
+        // Whoever is not in the new list leaves, and the run has no removals for them.
+        ActivationMode::Replace => {
+            format!("It replaces the list on {destination} with {adds} rows of users.")
+        }
+        ActivationMode::Add | ActivationMode::Mirror => format!(
+            "It adds {adds} rows of users to {destination} and removes {}.",
             count(run.removes)
         ),
+    };
+    let why = run.reason.as_ref().map_or_else(String::new, |why| format!(" Held because: {why}"));
+    (run.state == ActivationRunState::Held).then(|| Action {
+        label: "Approve",
+        post: format!("/v1/runs/{id}/approve"),
+        body: "{}".to_owned(),
+        confirm: format!("Approve run {id} of {sync}? {effect}{why}"),
     })
 }
 
@@ -295,6 +302,51 @@ mod tests {
         assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
         assert!(html.contains("3 of its 4 batches are left to send"), "{html}");
         assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
+    }
+
+    fn held(mode: ActivationMode, adds: u64, removes: u64) -> ActivationRun {
+        ActivationRun {
+            id: SyncRunId(9),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode,
+            from_version: Some(1),
+            to_version: 2,
+            state: ActivationRunState::Held,
+            adds,
+            removes,
+            read: adds + removes,
+            sent: 0,
+            skipped: Default::default(),
+            rejected: Default::default(),
+            pending: adds + removes,
+            created_at: Timestamp(0),
+            finished_at: None,
+            reason: Some("40 users leave".to_owned()),
+            normalised: Default::default(),
+        }
+    }
+
+    #[test]
+    fn the_confirmation_of_a_held_run_says_what_it_does() {
+        let confirm = |run: &ActivationRun| approve(run).map(|action| action.confirm);
+        let mirror = confirm(&held(ActivationMode::Mirror, 1_000, 40)).unwrap();
+        assert_eq!(
+            mirror,
+            "Approve run 9 of s? It adds 1,000 rows of users to d and removes 40. Held because: 40 users leave"
+        );
+        // A replace run removes users without having removals.
+        let replace = confirm(&held(ActivationMode::Replace, 1_000, 0)).unwrap();
+        assert_eq!(
+            replace,
+            "Approve run 9 of s? It replaces the list on d with 1,000 rows of users. Held because: 40 users leave"
+        );
+        let active = ActivationRun {
+            state: ActivationRunState::Active,
+            ..held(ActivationMode::Mirror, 1, 0)
+        };
+        assert_eq!(confirm(&active), None);
     }
 
     #[test]

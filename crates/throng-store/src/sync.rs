@@ -526,6 +526,9 @@ pub trait SyncLedger: Send + Sync {
     /// them, or only by a version of Throng that did not record it.
     async fn delivered_records(&self) -> Result<Vec<DeliveredRecord>>;
 
+    /// The delivered state of a sync; `None` as in [`SyncLedger::delivered_records`].
+    async fn delivered_record(&self, sync: &SyncName) -> Result<Option<DeliveredRecord>>;
+
     /// Records a delivered state, and that these runs are in it, in one transaction. Their plans
     /// are not needed from then on.
     async fn put_delivered_record(
@@ -533,6 +536,14 @@ pub trait SyncLedger: Send + Sync {
         record: &DeliveredRecord,
         recorded: &[SyncRunId],
     ) -> Result<()>;
+
+    /// As [`SyncLedger::put_delivered_record`], if `before` is still the sync's record; otherwise `false`.
+    async fn replace_delivered_record(
+        &self,
+        before: Option<&DeliveredRecord>,
+        record: &DeliveredRecord,
+        recorded: &[SyncRunId],
+    ) -> Result<bool>;
 
     /// Ended runs whose plans are not yet in a delivered state, the oldest first.
     async fn unrecorded_runs(&self) -> Result<Vec<SyncRun>>;

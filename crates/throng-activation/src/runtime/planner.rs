@@ -147,7 +147,9 @@ async fn plan_requests<'s>(
         // The audience was recreated: an earlier failure says nothing about the new audience.
         let recreated = !delivered.contains_key(&sync.name)
             && newest.first().is_some_and(|run| run.plan.is_none());
-        if is_blocked(newest.first(), version, requested || recreated) {
+        if is_blocked(newest.first(), version, requested || recreated)
+            || is_replaced(newest.first(), record.as_ref())
+        {
             continue;
         }
         let target = match snapshot(ctx, &sync.audience, version).await {
@@ -210,6 +212,14 @@ fn is_blocked(newest: Option<&SyncRun>, version: u64, requested: bool) -> bool {
         }
         RunState::Completed => false,
     })
+}
+
+/// Whether the newest run has just sent the whole list that a person has requested, and its result is not recorded yet:
+/// until then the record still demands the whole list.
+fn is_replaced(newest: Option<&SyncRun>, record: Option<&DeliveredRecord>) -> bool {
+    let is_planned = record.is_some_and(|record| record.replace && !record.requested);
+    let is_unrecorded = |run: &SyncRun| run.state == RunState::Completed && run.plan.is_some();
+    is_planned && newest.is_some_and(is_unrecorded)
 }
 
 /// What a difference starts from.
@@ -321,7 +331,9 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    if record_run(ctx, &run, account_held.is_some()).await? {
+    // Otherwise a run was requested since, and this one would end the request without doing what it asks for.
+    let is_newest = ctx.ledger.delivered_record(&sync.name).await? == request.record;
+    if is_newest && record_run(ctx, &run, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
@@ -352,15 +364,18 @@ async fn record_up_to_date(
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    ctx.ledger.record_delivered_version(&request.sync.name, request.version, now).await?;
-    ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
-    if let Some(record) = &request.record {
+    if let Some(before) = &request.record {
         let (due, retry_at, tries) = (0, None, 0);
         let requested = false;
         let record =
-            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..record.clone() };
-        ctx.ledger.put_delivered_record(&record, &[]).await?;
+            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..before.clone() };
+        // Otherwise a run was requested since: it is planned in the next round.
+        if !ctx.ledger.replace_delivered_record(Some(before), &record, &[]).await? {
+            return Ok(false);
+        }
     }
+    ctx.ledger.record_delivered_version(&request.sync.name, request.version, now).await?;
+    ctx.ledger.resolve_alert(AlertKind::TaskFailed, request.sync.name.as_str(), now).await?;
     Ok(true)
 }
 
@@ -412,6 +427,31 @@ mod tests {
             plan: None,
             users_removed: 0,
         }
+    }
+
+    #[test]
+    fn a_requested_list_is_sent_once() {
+        let record = |requested| DeliveredRecord {
+            sync: "s".parse().unwrap(),
+            account: String::new(),
+            columns: String::new(),
+            identifiers: String::new(),
+            state: None,
+            users: 0,
+            run: SyncRunId(0),
+            due: 0,
+            retry_at: None,
+            tries: 0,
+            replace: true,
+            requested,
+        };
+        let recorded = run(RunState::Completed, 9, 0);
+        let completed = SyncRun { plan: Some("plans/a".to_owned()), ..recorded.clone() };
+        assert!(is_replaced(Some(&completed), Some(&record(false))));
+        assert!(!is_replaced(Some(&completed), Some(&record(true))), "requested again");
+        assert!(!is_replaced(Some(&recorded), Some(&record(false))), "of another run");
+        assert!(!is_replaced(Some(&run(RunState::Failed, 9, 9)), Some(&record(false))));
+        assert!(!is_replaced(None, Some(&record(false))) && !is_replaced(Some(&completed), None));
     }
 
     #[test]

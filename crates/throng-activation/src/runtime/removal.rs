@@ -92,8 +92,7 @@ pub(super) async fn delivered_record(
     sync: &SyncName,
     account: &str,
 ) -> Result<Option<DeliveredRecord>, InputError> {
-    let records = ctx.ledger.delivered_records().await?;
-    let record = records.into_iter().find(|record| record.sync == *sync);
+    let record = ctx.ledger.delivered_record(sync).await?;
     if let Some(record) = record.as_ref().filter(|record| record.account != account) {
         let message = format!(
             "the audience is on account {}, but the sync was last declared for {account}: remove the \

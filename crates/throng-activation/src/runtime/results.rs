@@ -52,8 +52,7 @@ async fn record_sync(
 ) -> Result<(), DeliveredError> {
     let Some(last) = runs.last() else { return Ok(()) };
     let ids: Vec<SyncRunId> = runs.iter().map(|run| run.id).collect();
-    let records = ctx.ledger.delivered_records().await?;
-    let before = records.into_iter().find(|record| record.sync == *sync);
+    let before = ctx.ledger.delivered_record(sync).await?;
     let spec = ctx.node.spec();
     let declared = spec.destinations.iter().find(|d| d.name == last.destination);
     let account = match (&before, declared) {
@@ -88,7 +87,13 @@ async fn record_sync(
         replace: before.as_ref().is_some_and(|record| record.requested && record.replace),
         requested: before.as_ref().is_some_and(|record| record.requested),
     };
-    ctx.ledger.put_delivered_record(&record, &ids).await?;
+    if !ctx.ledger.replace_delivered_record(before.as_ref(), &record, &ids).await? {
+        // A run was requested since: the next round begins with that record.
+        if let Some(object) = record.state {
+            ctx.objects.remove(&object).await?;
+        }
+        return Ok(());
+    }
     // Objects that a crash leaves behind here are removed when the next process leads.
     let old = before.and_then(|record| record.state);
     for name in runs.iter().filter_map(|run| run.plan.clone()).chain(old) {

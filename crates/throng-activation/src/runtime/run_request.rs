@@ -3,6 +3,9 @@
 use throng_model::{SyncName, SyncRunId, Timestamp};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, RunState, SyncRun};
 
+/// Attempts to request a run while the leader records results.
+const ATTEMPTS: u32 = 5;
+
 /// What a requested run sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunScope {
@@ -26,23 +29,41 @@ pub async fn request_run(
     sync: &SyncName,
     scope: RunScope,
 ) -> Result<(), LedgerError> {
-    let wrong = |state: &str| LedgerError::WrongState {
+    if ledger.is_sync_paused(sync).await? {
+        return Err(wrong(sync, "paused"));
+    }
+    for _ in 0..ATTEMPTS {
+        if try_request(ledger, now, sync, scope).await? {
+            return Ok(());
+        }
+    }
+    Err(wrong(sync, "being recorded: try again"))
+}
+
+fn wrong(sync: &SyncName, state: &str) -> LedgerError {
+    LedgerError::WrongState {
         what: "sync",
         name: sync.to_string(),
         state: state.to_owned(),
         wanted: "run",
-    };
-    if ledger.is_sync_paused(sync).await? {
-        return Err(wrong("paused"));
     }
+}
+
+/// Requests a run. `false` if the leader has changed the delivered state meanwhile: the state that was read names objects
+/// that are removed by now.
+async fn try_request(
+    ledger: &dyn Ledger,
+    now: Timestamp,
+    sync: &SyncName,
+    scope: RunScope,
+) -> Result<bool, LedgerError> {
     let newest = ledger.runs(Some(sync), 1).await?;
     let open = |run: &SyncRun| matches!(run.state, RunState::Active | RunState::Held);
     if newest.first().is_some_and(open) {
-        return Err(wrong("running or held already"));
+        return Err(wrong(sync, "running or held already"));
     }
-    let records = ledger.delivered_records().await?;
-    let record = records.into_iter().find(|record| record.sync == *sync);
-    let record = record.ok_or_else(|| wrong("without a recorded delivery"))?;
+    let record = ledger.delivered_record(sync).await?;
+    let record = record.ok_or_else(|| wrong(sync, "without a recorded delivery"))?;
     let mut requested = DeliveredRecord {
         identifiers: String::new(),
         retry_at: Some(now),
@@ -58,5 +79,5 @@ pub async fn request_run(
     }
     let ids: Vec<SyncRunId> = discarded.iter().map(|run| run.id).collect();
     requested.run = ids.last().copied().unwrap_or(record.run);
-    ledger.put_delivered_record(&requested, &ids).await
+    ledger.replace_delivered_record(Some(&record), &requested, &ids).await
 }

@@ -58,8 +58,7 @@ pub(super) async fn record(
     if reading.size_limits.is_none() {
         return Ok(Vec::new());
     }
-    let records = ctx.ledger.delivered_records().await?;
-    let delivered = match records.into_iter().find(|record| record.sync == run.sync) {
+    let delivered = match ctx.ledger.delivered_record(&run.sync).await? {
         Some(record) if record.run >= run.id => record.users,
         // The leader has not recorded the result of the run yet.
         record => delivered_after(record.map_or(0, |record| record.users), batches),

@@ -30,12 +30,24 @@ fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
     })
 }
 
+/// SELECT of delivered states, with these clauses.
+macro_rules! records {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT sync, account, columns, identifiers, state, users, run, due, retry_at, tries,
+                replaces, requested
+             FROM delivered_states ",
+            $clauses
+        )
+    };
+}
+
 pub(super) async fn all(tx: &mut Conn) -> DbResult<Vec<DeliveredRecord>> {
-    let text =
-        "SELECT sync, account, columns, identifiers, state, users, run, due, retry_at, tries,
-            replaces, requested
-         FROM delivered_states ORDER BY sync";
-    tx.all(text, (), record_of).await
+    tx.all(records!("ORDER BY sync"), (), record_of).await
+}
+
+pub(super) async fn one(tx: &mut Conn, sync: &SyncName) -> DbResult<Option<DeliveredRecord>> {
+    tx.optional(records!("WHERE sync = $1"), sync, record_of).await
 }
 
 pub(super) async fn put(
@@ -139,6 +151,20 @@ async fn detach_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     .await?;
     tx.execute("DELETE FROM platform_audiences WHERE sync = $1", sync).await?;
     Ok(())
+}
+
+/// Records a delivered state if it has not changed since it was read as `before`.
+pub(super) async fn replace(
+    tx: &mut Conn,
+    before: Option<&DeliveredRecord>,
+    record: &DeliveredRecord,
+    recorded: &[SyncRunId],
+) -> DbResult<bool> {
+    if one(tx, &record.sync).await?.as_ref() != before {
+        return Ok(false);
+    }
+    put(tx, record, recorded).await?;
+    Ok(true)
 }
 
 /// Records whether a run of a sync is requested and not planned yet.

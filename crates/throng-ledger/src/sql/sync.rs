@@ -393,6 +393,10 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
         read_one!(self, "reading the delivered states", |tx| delivered::all(tx).await?)
     }
 
+    async fn delivered_record(&self, sync: &SyncName) -> Result<Option<DeliveredRecord>> {
+        read_one!(self, "reading a delivered state", |tx| delivered::one(tx, sync).await?)
+    }
+
     async fn put_delivered_record(
         &self,
         record: &DeliveredRecord,
@@ -400,6 +404,17 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     ) -> Result<()> {
         write_tx!(self, Full, "recording a delivered state", |tx| {
             delivered::put(tx, record, recorded).await?
+        })
+    }
+
+    async fn replace_delivered_record(
+        &self,
+        before: Option<&DeliveredRecord>,
+        record: &DeliveredRecord,
+        recorded: &[SyncRunId],
+    ) -> Result<bool> {
+        write_tx!(self, Full, "replacing a delivered state", |tx| {
+            delivered::replace(tx, before, record, recorded).await?
         })
     }
 

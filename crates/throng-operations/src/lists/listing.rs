@@ -62,6 +62,11 @@ impl Listing {
             let message = format!("`search` is longer than {MAX_SEARCH} characters");
             return Err(OperationError::invalid(message));
         }
+        // PostgreSQL stores no NUL, and a pattern of SQLite ends there.
+        if search.is_some_and(|search| search.contains(char::is_control)) {
+            let message = "`search` has control characters".to_owned();
+            return Err(OperationError::invalid(message));
+        }
         let state = set(query.state.as_deref());
         let state = state.map(|state| known("state", state, fields.states)).transpose()?;
         let from = match set(query.cursor.as_deref()) {
@@ -218,6 +223,7 @@ mod tests {
         let none = ListQuery::default;
         for query in [
             ListQuery { search: Some("a".repeat(201)), ..none() },
+            ListQuery { search: text("a\0b"), ..none() },
             ListQuery { state: text("off"), ..none() },
             ListQuery { sort: text("size"), ..none() },
             ListQuery { sort: text("--name"), ..none() },

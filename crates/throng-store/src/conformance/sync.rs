@@ -528,8 +528,21 @@ pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Le
     };
     for record in [record.clone(), DeliveredRecord { due: 0, retry_at: None, ..record }] {
         ledger.put_delivered_record(&record, &[task.run]).await.unwrap();
+        assert_eq!(ledger.delivered_record(&run.sync).await.unwrap(), Some(record.clone()));
         assert_eq!(ledger.delivered_records().await.unwrap(), [record]);
     }
+    assert_eq!(ledger.delivered_record(&sync_name("other")).await.unwrap(), None);
+    // Only who has read the newest record replaces it: otherwise a request would be lost.
+    let known = ledger.delivered_record(&run.sync).await.unwrap().unwrap();
+    let requested = DeliveredRecord { tries: 5, ..known.clone() };
+    let replaced = ledger.replace_delivered_record(Some(&known), &requested, &[]).await;
+    assert!(replaced.unwrap());
+    let late = DeliveredRecord { requested: false, ..known.clone() };
+    for before in [Some(&known), None] {
+        let replaced = ledger.replace_delivered_record(before, &late, &[]).await;
+        assert!(!replaced.unwrap(), "{before:?}");
+    }
+    assert_eq!(ledger.delivered_record(&run.sync).await.unwrap(), Some(requested));
     // The run that is planned for a request ends the request, whatever becomes of the run.
     let next = new_run("ads", 1, &[10]);
     let next = ledger.plan_run(&next, at(10)).await.unwrap().unwrap();
