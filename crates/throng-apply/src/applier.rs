@@ -1,5 +1,6 @@
 //! Applying a spec while a process runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -143,12 +144,14 @@ impl SpecApplier {
     async fn queue_outdated(&self, applied: &WrittenSpec) -> Result<(), ApplyError> {
         let now = self.clock.now();
         let known = self.ledger.audiences().await?;
+        // A set: templates make up to 100,000 audiences each.
+        let known: BTreeSet<AudienceName> = known.into_iter().map(|row| row.name).collect();
         let never_built: Vec<AudienceName> = self
             .running
             .load()
             .audiences
             .iter()
-            .filter(|a| !known.iter().any(|k| k.name == a.name))
+            .filter(|a| !known.contains(&a.name))
             .map(|a| a.name.clone())
             .collect();
         let changed = outdated(&applied.plan).filter_map(|name| AudienceName::new(name).ok());
