@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use throng_model::Timestamp;
+use throng_model::{Retry, Timestamp};
 use throng_store::{LedgerError, Snapshot};
 use throng_telemetry::metrics;
 
@@ -119,11 +119,15 @@ impl Worker {
         };
         let built = match built {
             Ok(Some(built)) => built,
-            Ok(None) => {
-                if let Some(first) = group.first() {
-                    siblings::build_alone(ctx, &first.audience);
-                }
-                return self.halt_all(group).await;
+            Ok(None) => return self.divide(group).await,
+            // It may be the error of one of them, such as a column that had another type in its served version. No
+            // other try of the group would end differently.
+            Err(error) if matches!(error.retry(), Retry::Never) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to build the audiences of a template in one scan, building each alone"
+                );
+                return self.divide(group).await;
             }
             Err(error) => {
                 return tokio::select! {
@@ -185,6 +189,14 @@ impl Worker {
         };
         ended.store(true, Ordering::Relaxed);
         self.record(audience, refresh, published, started, false).await
+    }
+
+    /// Leaves refreshes to builds of their own.
+    async fn divide(&self, group: &[Member]) -> Result<(), LedgerError> {
+        if let Some(first) = group.first() {
+            siblings::build_alone(&self.ctx, &first.audience);
+        }
+        self.halt_all(group).await
     }
 
     /// Records the failure of a build with each of its refreshes. Each is tried again alone.

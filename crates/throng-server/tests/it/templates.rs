@@ -189,6 +189,35 @@ async fn a_query_that_fails_keeps_no_other_template_from_its_rows() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_cannot_be_built_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    regions(dir, &["a,A"]);
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu2,A\n");
+    let clock = noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &[("a-buyers", 2)]).await;
+
+    // The key has another type than in the version that `a` serves. The others have served nothing.
+    write(&dir.join("data/orders.csv"), "customer,region\n1,A\n2,B\n3,B\n4,C\n");
+    regions(dir, &["a,A", "b,B", "c,C"]);
+    clock.advance(Duration::from_secs(3_700));
+    built(&client, &[("b-buyers", 2), ("c-buyers", 1)]).await;
+    until("the refresh of `a` has failed", async || {
+        let refresh = newest_refresh(&node, "a-buyers").await;
+        refresh.failures > 0 && refresh.reason.is_some_and(|why| why.contains("customer"))
+    })
+    .await;
+    assert_eq!(members(&client, "a-buyers").await, Some(2));
+    node.shutdown().await;
+}
+
 const THREE: [&str; 3] = ["a-buyers", "b-buyers", "c-buyers"];
 
 async fn newest_refresh(node: &Node, name: &str) -> Refresh {
