@@ -32,7 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of a session that only some servers and versions have; others work without them.
-const OPTIONAL_SETTINGS: [&str; 6] = [
+const OPTIONAL_SETTINGS: [&str; 7] = [
+    // The driver logs notices, which may contain values of the data.
+    "SET client_min_messages = 'error'",
     // The server notices within seconds that the machine of a reader has died.
     "SET tcp_keepalives_idle = 5",
     "SET tcp_keepalives_interval = 2",
