@@ -1,5 +1,6 @@
 //! Applying a spec while a process runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,13 +21,14 @@ use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
 /// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL,
-/// key or source changed.
+/// key, source or row of a template changed.
 fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
     plan.changes.iter().filter(|c| c.kind == ObjectKind::Audience).filter_map(|change| {
         let is_outdated = match &change.action {
             Action::Added => true,
             Action::Changed(fields) => {
-                fields.iter().any(|f| matches!(f.field.as_str(), "sql" | "key" | "source"))
+                let of_model = ["sql", "key", "source", "made_from.values"];
+                fields.iter().any(|f| of_model.contains(&f.field.as_str()))
             }
             Action::Removed => false,
         };
@@ -143,12 +145,14 @@ impl SpecApplier {
     async fn queue_outdated(&self, applied: &WrittenSpec) -> Result<(), ApplyError> {
         let now = self.clock.now();
         let known = self.ledger.audiences().await?;
+        // A set: templates make up to 100,000 audiences each.
+        let known: BTreeSet<AudienceName> = known.into_iter().map(|row| row.name).collect();
         let never_built: Vec<AudienceName> = self
             .running
             .load()
             .audiences
             .iter()
-            .filter(|a| !known.iter().any(|k| k.name == a.name))
+            .filter(|a| !known.contains(&a.name))
             .map(|a| a.name.clone())
             .collect();
         let changed = outdated(&applied.plan).filter_map(|name| AudienceName::new(name).ok());
@@ -371,5 +375,36 @@ impl SpecApplier {
         self.observer.spec_switched();
         self.budgets.checkpoint().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use throng_spec::{Change, FieldChange};
+
+    use super::*;
+
+    #[test]
+    fn an_audience_whose_row_has_other_values_is_outdated() {
+        let changed = |name: &str, field: &str| Change {
+            kind: ObjectKind::Audience,
+            name: name.to_owned(),
+            currency: None,
+            currency_before: None,
+            action: Action::Changed(vec![FieldChange {
+                field: field.to_owned(),
+                old: Value::Null,
+                new: Value::Bool(true),
+            }]),
+        };
+        let changes = vec![
+            changed("values", "made_from.values"),
+            changed("held", "made_from.held"),
+            changed("description", "description"),
+            changed("sql", "sql"),
+        ];
+        let plan = Plan { changes, warnings: Vec::new() };
+        assert_eq!(outdated(&plan).collect::<Vec<_>>(), ["values", "sql"]);
     }
 }

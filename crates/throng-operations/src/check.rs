@@ -1,12 +1,12 @@
 //! The SQL of a spec compared with the tables of its sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape};
 use throng_model::{AudienceName, Retry};
 use throng_refresh::{WarehouseError, Warehouses};
-use throng_spec::{Audience, Location, Problem, Spec};
+use throng_spec::{Audience, Location, MadeFrom, Pattern, Problem, Spec};
 
 /// An audience's SQL that can be run.
 #[derive(Debug, Clone, Serialize)]
@@ -76,10 +76,9 @@ pub async fn check_sql(
     spec: &Spec,
 ) -> Result<CheckedSql, CheckError> {
     let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
-    // The rows of a template differ in values only: its SQL is checked with those of the first.
-    let mut checked = BTreeSet::new();
+    let of_rows = checked_of_templates(spec.audiences.iter().map(|one| one.made_from.as_ref()));
     for (at, audience) in spec.audiences.iter().enumerate() {
-        if audience.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+        if audience.made_from.is_some() && !of_rows.contains(&at) {
             continue;
         }
         if audience.source.is_some() {
@@ -110,9 +109,9 @@ pub async fn check_sql(
         }
     }
     let mut identifier_doubts = Vec::new();
-    checked.clear();
+    let of_rows = checked_of_templates(spec.syncs.iter().map(|one| one.made_from.as_ref()));
     for (at, sync) in spec.syncs.iter().enumerate() {
-        if sync.made_from.as_ref().is_some_and(|from| !checked.insert(&from.template)) {
+        if sync.made_from.is_some() && !of_rows.contains(&at) {
             continue;
         }
         let identifiers = &sync.identifiers;
@@ -133,6 +132,21 @@ pub async fn check_sql(
         true => Ok(CheckedSql { models, unchecked, identifier_doubts }),
         false => Err(CheckError::Problems(problems)),
     }
+}
+
+/// Which objects of templates are checked, by their numbers. The rows of a template differ in values only: its SQL is
+/// checked with those of the first. One that is held may have the SQL of an earlier version of the template, and is
+/// checked only if all are held.
+fn checked_of_templates<'s>(
+    objects: impl Iterator<Item = Option<&'s MadeFrom>>,
+) -> BTreeSet<usize> {
+    let mut first: BTreeMap<&Pattern, (bool, usize)> = BTreeMap::new();
+    for (at, made_from) in objects.enumerate() {
+        let Some(made_from) = made_from else { continue };
+        let found = (made_from.held, at);
+        first.entry(&made_from.template).and_modify(|old| *old = found.min(*old)).or_insert(found);
+    }
+    first.into_values().map(|(_, at)| at).collect()
 }
 
 /// Checks the SQL of an audience by its warehouse; `None` if no warehouse is asked.
@@ -188,5 +202,29 @@ fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
         path,
         message: throng_model::with_causes(error),
         help: error.help(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sql_of_a_template_is_checked_with_a_row_that_is_not_held() {
+        let of = |template: &str, held: bool| MadeFrom {
+            template: Pattern::try_from(template.to_owned()).unwrap(),
+            values: Vec::new(),
+            held,
+        };
+        let objects = [
+            Some(of("{a}", true)),
+            None,
+            Some(of("{a}", false)),
+            Some(of("{a}", false)),
+            Some(of("{b}", true)),
+            Some(of("{b}", true)),
+        ];
+        let checked = checked_of_templates(objects.iter().map(Option::as_ref));
+        assert_eq!(checked, BTreeSet::from([2, 4]));
     }
 }

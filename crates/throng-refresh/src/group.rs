@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use throng_model::Timestamp;
+use throng_model::{Retry, Timestamp};
 use throng_store::{LedgerError, Snapshot};
 use throng_telemetry::metrics;
 
@@ -15,7 +15,7 @@ use super::error::RefreshError;
 use super::shared::{self, SharedBuild};
 use super::siblings::{self, Member};
 use super::worker::{Outcome, Worker};
-use super::{LEASE, declared, execute, membership, model_of, publish, unchanged};
+use super::{declared, execute, membership, model_of, publish, unchanged};
 
 /// How often the leases of refreshes that are built together are renewed; each needs a call of the ledger.
 const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
@@ -119,30 +119,31 @@ impl Worker {
         };
         let built = match built {
             Ok(Some(built)) => built,
-            Ok(None) => {
-                if let Some(first) = group.first() {
-                    siblings::build_alone(ctx, &first.audience);
-                }
-                return self.halt_all(group).await;
+            Ok(None) => return self.divide(group).await,
+            // It may be the error of one of them, such as a column that had another type in its served version. No
+            // other try of the group would end differently.
+            Err(error) if matches!(error.retry(), Retry::Never) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to build the audiences of a template in one scan, building each alone"
+                );
+                return self.divide(group).await;
             }
             Err(error) => {
-                for Member { audience, refresh } in group {
-                    self.failed(refresh, Some(audience), &error).await?;
-                    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
-                }
-                return Ok(());
+                return tokio::select! {
+                    failed = self.fail_all(group, &error, &ended) => failed,
+                    never = self.renew_all(group, &ended, &progress) => match never {},
+                };
             }
         };
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(built.rows_read());
         let publish_one = |at: usize| self.publish_member(group, at, &built, &ended, started);
         let publishing = async {
-            // The first one last: the bitmaps of all are in its folder, which is removed with it.
-            let others = futures::stream::iter(1..group.len()).map(publish_one);
-            others.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await?;
-            publish_one(0).await
+            let all = futures::stream::iter(0..group.len()).map(publish_one);
+            all.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await
         };
         let published = tokio::select! {
-            published = publishing => published,
+            published = publishing => published.map(|_| ()),
             never = self.renew_all(group, &ended, &progress) => match never {},
         };
         if ctx.serves_membership
@@ -190,11 +191,39 @@ impl Worker {
         self.record(audience, refresh, published, started, false).await
     }
 
-    async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {
-        for member in group {
-            self.halt(&member.refresh).await?;
+    /// Leaves refreshes to builds of their own.
+    async fn divide(&self, group: &[Member]) -> Result<(), LedgerError> {
+        if let Some(first) = group.first() {
+            siblings::build_alone(&self.ctx, &first.audience);
+        }
+        self.halt_all(group).await
+    }
+
+    /// Records the failure of a build with each of its refreshes. Each is tried again alone.
+    async fn fail_all(
+        &self,
+        group: &[Member],
+        error: &RefreshError,
+        ended: &[AtomicBool],
+    ) -> Result<(), LedgerError> {
+        for (Member { audience, refresh }, ended) in group.iter().zip(ended) {
+            self.failed(refresh, Some(audience), error).await?;
+            ended.store(true, Ordering::Relaxed);
+            metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
         }
         Ok(())
+    }
+
+    async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {
+        let halt = |at: usize| async move {
+            match group.get(at) {
+                Some(member) => self.halt(&member.refresh).await,
+                None => Ok(()),
+            }
+        };
+        // Several at a time: at shutdown there is little time.
+        let halted = futures::stream::iter(0..group.len()).map(halt);
+        halted.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
     }
 
     /// Renews the leases of all refreshes that have not ended. Never returns: one that was lost is found by its
@@ -205,7 +234,7 @@ impl Worker {
         ended: &[AtomicBool],
         progress: &execute::Progress,
     ) -> Infallible {
-        let ctx = &self.ctx;
+        let (ctx, lease) = (&self.ctx, siblings::lease(group.len()));
         loop {
             tokio::time::sleep(ctx.poll_delay(GROUP_HEARTBEAT_INTERVAL)).await;
             let execute::RowCounts { read, null_keys, expected } = progress.counts();
@@ -213,7 +242,7 @@ impl Worker {
                 if ended.load(Ordering::Relaxed) {
                     continue;
                 }
-                let (id, until) = (member.refresh.id, ctx.clock.now().plus(LEASE));
+                let (id, until) = (member.refresh.id, ctx.clock.now().plus(lease));
                 let renewed = ctx
                     .ledger
                     .record_refresh_progress(id, &self.holder, until, read, null_keys, expected)

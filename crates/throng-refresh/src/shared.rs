@@ -1,11 +1,12 @@
 //! One build for several audiences of a template: one scan, whose keys are divided by user shard and group; then the
 //! members of each audience in each shard, with one assignment of ordinals for all of them.
 //!
-//! Its outputs are local files in the folder of the first refresh, and no parts of the ledger: after a crash the scan
-//! is repeated, for the refreshes that are not published.
+//! Its outputs are local files in a folder of its own, and no parts of the ledger: after a crash the scan is repeated,
+//! for the refreshes that are not published. The folder is none of a refresh, because a refresh may end before the
+//! build does, by a cancellation for example, and its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -15,11 +16,11 @@ use throng_lake::{
 use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
 use throng_store::AudienceRow;
 
+use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
-use super::parts;
 use super::pool::blocking;
 use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
 use super::siblings::Member;
@@ -70,15 +71,12 @@ pub(super) async fn build(
     let plan = lake.plan_shared(&Model::of(&first.audience), sets, served).await?;
     let Some(plan) = plan else { return Ok(None) };
     progress.expect(plan.info.estimated_rows);
-    let folder = ctx.objects.root().join(parts::folder(first.refresh.id));
-    create_folder(&folder)?;
-    // Another builder may still work on an earlier try.
-    let prefix = format!("shared-{:016x}", SystemEntropy.next_u64());
+    let folder = Folder::create(ctx.objects.root(), SystemEntropy.next_u64())?;
     let count = plan.scan.groups();
     let mut stats = SharedStats { rows_read: vec![0; count], null_keys: vec![0; count] };
     let mut files = Vec::with_capacity(plan.parts.len());
     for (number, part) in plan.parts.iter().enumerate() {
-        let path = folder.join(format!("{prefix}-{number}.keys"));
+        let path = folder.0.join(format!("{number}.keys"));
         let (found, file) = scan(ctx, &plan, part, path, progress).await?;
         add(&mut stats.rows_read, &found.rows_read);
         add(&mut stats.null_keys, &found.null_keys);
@@ -88,15 +86,35 @@ pub(super) async fn build(
     let layout = Arc::new(Layout::of(&plan));
     let shards: Vec<ShardBitmaps> = futures::stream::iter(0..=u8::MAX)
         .map(|shard| {
-            let path = folder.join(format!("{prefix}-{shard}.bits"));
+            let path = folder.0.join(format!("{shard}.bits"));
             build_shard(ctx, Arc::clone(&files), shard, Arc::clone(&layout), path)
         })
         .buffered(std::thread::available_parallelism().map_or(2, usize::from))
         .try_collect()
         .await?;
+    // The files of the bitmaps are open, and are read without their names.
+    drop(folder);
     let SharedPlan { info, groups, .. } = plan;
     let bits = Arc::new(SharedBits::new(shards));
     Ok(Some(SharedBuild { tables: info.tables, inputs: info.inputs, groups, stats, bits }))
+}
+
+/// The folder of a build, which is removed with its files when it is dropped. After a crash, recovery removes it: its
+/// name is not that of a refresh.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create(root: &Path, unique: u64) -> Result<Self, RefreshError> {
+        let path = root.join("refreshes").join(format!("shared-{unique:016x}"));
+        create_folder(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        log_failure(&self.0, std::fs::remove_dir_all(&self.0));
+    }
 }
 
 fn add(to: &mut [u64], counts: &[u64]) {
@@ -237,6 +255,20 @@ mod tests {
             _ => vec![*hash, *value],
         });
         members(words.collect(), layout.rules[at])
+    }
+
+    #[test]
+    fn the_folder_of_a_build_is_that_of_no_refresh_and_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::create(dir.path(), 1).unwrap();
+        let path = folder.0.clone();
+        assert!(path.starts_with(dir.path().join("refreshes")) && path.is_dir());
+        // The end of a refresh removes its folder; ids of refreshes are numbers.
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(name.parse::<i64>().is_err(), "{name}");
+        std::fs::write(path.join("0.keys"), "keys").unwrap();
+        drop(folder);
+        assert!(!path.exists());
     }
 
     #[test]

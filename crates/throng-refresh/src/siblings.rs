@@ -1,17 +1,21 @@
 //! Refreshes of one template that are built together. Whoever claims one of them claims the others that are due, if
 //! their models can be one scan.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use throng_lake::Model;
+use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Spec};
-use throng_store::{LedgerError, Refresh};
+use throng_store::{AudienceRow, LedgerError, Refresh, RefreshState};
 
 use super::{LEASE, declared};
 use crate::RefreshContext;
 
 /// Refreshes that are built together, at most: a builder renews the leases of all of them in time.
 const MAX_MEMBERS: usize = 5_000;
+/// How much longer the leases of refreshes last for each of them: a renewal of all is a call of the ledger for each.
+const RENEWAL_TIME: Duration = Duration::from_millis(10);
 /// How long planning may take before a claim: the lease of the first refresh must not expire.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long models that cannot be one scan are built alone before it is tried again.
@@ -41,19 +45,22 @@ pub(super) async fn claim(ctx: &RefreshContext, holder: &str, first: Refresh) ->
     if others.is_empty() || !may_share(&first) || !can_share(ctx, audience).await {
         return Claimed::One(first);
     }
+    let others = match due(ctx, &others, &first, holder).await {
+        Ok(others) if !others.is_empty() => others,
+        Ok(_) => return Claimed::One(first),
+        Err(error) => {
+            log_failure(&error);
+            return Claimed::One(first);
+        }
+    };
+    let lease = lease(others.len() + 1);
     let mut members = vec![Member { audience: audience.clone(), refresh: first }];
     for other in others {
-        if members.len() == MAX_MEMBERS {
-            break;
-        }
-        match claim_of(ctx, holder, other).await {
+        match claim_of(ctx, holder, other, lease).await {
             Ok(Some(refresh)) => members.push(Member { audience: other.clone(), refresh }),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to claim a refresh of a template, building those that are claimed"
-                );
+                log_failure(&error);
                 break;
             }
         }
@@ -66,13 +73,62 @@ pub(super) async fn claim(ctx: &RefreshContext, holder: &str, first: Refresh) ->
     Claimed::Several(members)
 }
 
+fn log_failure(error: &LedgerError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "failed to claim a refresh of a template, building those that are claimed"
+    );
+}
+
+/// The lease of each of so many refreshes that are built together. The more there are, the longer it takes to claim
+/// them, and to renew their leases.
+pub(super) fn lease(members: usize) -> Duration {
+    let members = u32::try_from(members).unwrap_or(u32::MAX);
+    LEASE.saturating_add(RENEWAL_TIME.saturating_mul(members))
+}
+
+/// Those of the siblings that have a refresh which is due and may be built with others, and not more than fit. One
+/// read of the ledger: a template has up to 100,000 audiences, and a claim of each would be a write. Renews the lease
+/// of the first refresh, which has to last until the others are claimed.
+async fn due<'s>(
+    ctx: &RefreshContext,
+    siblings: &[&'s Audience],
+    first: &Refresh,
+    holder: &str,
+) -> Result<Vec<&'s Audience>, LedgerError> {
+    let rows = ctx.ledger.audiences().await?;
+    let now = ctx.clock.now();
+    let has_due =
+        |row: &&AudienceRow| row.refresh.as_ref().is_some_and(|refresh| is_due(refresh, now));
+    let due: HashSet<&AudienceName> = rows.iter().filter(has_due).map(|row| &row.name).collect();
+    let others = siblings.iter().copied().filter(|other| due.contains(&other.name));
+    let others: Vec<&Audience> = others.take(MAX_MEMBERS - 1).collect();
+    let Refresh { id, rows_read, null_keys, rows_expected, .. } = *first;
+    let until = now.plus(lease(others.len() + 1));
+    ctx.ledger
+        .record_refresh_progress(id, holder, until, rows_read, null_keys, rows_expected)
+        .await?;
+    Ok(others)
+}
+
+/// Whether a refresh could be claimed now, to be built with others. Claiming it decides.
+fn is_due(refresh: &Refresh, now: Timestamp) -> bool {
+    let is_free = match refresh.state {
+        RefreshState::Scheduled | RefreshState::Halted => refresh.not_before <= now,
+        RefreshState::Processing => refresh.lease_until.is_none_or(|until| until <= now),
+        RefreshState::Completed | RefreshState::Failed | RefreshState::Held => false,
+    };
+    is_free && may_share(refresh)
+}
+
 async fn claim_of(
     ctx: &RefreshContext,
     holder: &str,
     audience: &Audience,
+    lease: Duration,
 ) -> Result<Option<Refresh>, LedgerError> {
     let now = ctx.clock.now();
-    let claimed = ctx.ledger.claim_refresh_of(&audience.name, holder, now, now.plus(LEASE)).await?;
+    let claimed = ctx.ledger.claim_refresh_of(&audience.name, holder, now, now.plus(lease)).await?;
     match claimed {
         Some(refresh) if !may_share(&refresh) => {
             // It is claimed again, and built alone.
@@ -132,4 +188,35 @@ async fn can_share(ctx: &RefreshContext, audience: &Audience) -> bool {
 pub(super) fn build_alone(ctx: &RefreshContext, audience: &Audience) {
     let until = ctx.clock.now().plus(ALONE_FOR);
     ctx.builders.build_alone(template_of(audience), until);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::audience_row;
+
+    #[test]
+    fn the_leases_of_many_refreshes_last_until_all_are_renewed() {
+        assert!(lease(2) < LEASE + Duration::from_secs(1));
+        assert!(lease(MAX_MEMBERS) >= LEASE + Duration::from_secs(50));
+    }
+
+    #[test]
+    fn refreshes_that_can_be_claimed_and_have_not_failed_are_due() {
+        let now = Timestamp(10);
+        let due = |state, change: &dyn Fn(&mut Refresh)| {
+            let mut refresh = audience_row(state, None).refresh.unwrap();
+            change(&mut refresh);
+            is_due(&refresh, now)
+        };
+        let nothing = |_: &mut Refresh| {};
+        assert!(due(RefreshState::Scheduled, &nothing) && due(RefreshState::Halted, &nothing));
+        assert!(!due(RefreshState::Completed, &nothing) && !due(RefreshState::Held, &nothing));
+        assert!(!due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.not_before =
+            Timestamp(11)));
+        assert!(!due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.failures = 1));
+        let until = |at| move |refresh: &mut Refresh| refresh.lease_until = Some(Timestamp(at));
+        assert!(!due(RefreshState::Processing, &until(11)));
+        assert!(due(RefreshState::Processing, &until(10)));
+    }
 }

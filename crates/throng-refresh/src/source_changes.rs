@@ -2,7 +2,7 @@
 //! of their tables from time to time, and queues a refresh once a change has stayed the same over two
 //! looks, so that files which are being written start none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use throng_lake::{InputQuery, InputState, Inputs};
@@ -97,7 +97,8 @@ async fn poll(ctx: &RefreshContext, looks: &mut Looks) -> Result<Option<Timestam
         let audiences = spec.audiences.iter();
         audiences.filter_map(|audience| Some((audience, audience.source_trigger.as_ref()?)))
     };
-    looks.retain(|name, _| triggers().any(|(audience, _)| audience.name == *name));
+    let names: HashSet<&AudienceName> = triggers().map(|(audience, _)| &audience.name).collect();
+    looks.retain(|name, _| names.contains(name));
     if triggers().next().is_none() {
         return Ok(None);
     }

@@ -122,9 +122,13 @@ impl Audience {
     /// The parameters that its SQL names, with their values: columns of the row that made it.
     pub fn parameters(&self) -> Vec<(String, ParameterValue)> {
         let Some(made_from) = &self.made_from else { return Vec::new() };
-        let sql = self.sql.to_lowercase();
-        let is_named = |column: &str| sql.contains(&format!("${}", column.to_lowercase()));
-        made_from.values.iter().filter(|(column, _)| is_named(column)).cloned().collect()
+        let named = made_from.values.iter().filter(|(column, _)| self.names_parameter(column));
+        named.cloned().collect()
+    }
+
+    /// Whether its SQL has `$column`, for a column of the rows of its template.
+    pub fn names_parameter(&self, column: &str) -> bool {
+        self.sql.to_lowercase().contains(&format!("${}", column.to_lowercase()))
     }
 }
 

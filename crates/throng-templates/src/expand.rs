@@ -212,7 +212,6 @@ impl<'a, T: Template> Kind<'a, T> {
             let held = match rows {
                 Rows::Kept => vanished,
                 Rows::Queried(rows) => {
-                    let rows = rows.rows.len();
                     let decided = removed(template, vanished, had, rows, &is_needed);
                     warnings.extend(decided.warnings);
                     decided.held

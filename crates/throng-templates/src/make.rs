@@ -21,6 +21,8 @@ pub(crate) trait Template {
 
     fn name(&self) -> &Pattern;
     fn for_each(&self) -> &ForEach;
+    /// Whether this column of a row is a parameter of the SQL.
+    fn has_parameter(&self, column: &str) -> bool;
     /// The object of a row.
     fn make(&self, row: &Row) -> Result<Self::Object, Unmade>;
     fn name_of(object: &Self::Object) -> &str;
@@ -37,6 +39,10 @@ impl Template for AudienceTemplate {
 
     fn for_each(&self) -> &ForEach {
         &self.for_each
+    }
+
+    fn has_parameter(&self, column: &str) -> bool {
+        self.audience.names_parameter(column)
     }
 
     fn make(&self, row: &Row) -> Result<Audience, Unmade> {
@@ -74,6 +80,10 @@ impl Template for SyncTemplate {
         &self.for_each
     }
 
+    fn has_parameter(&self, _: &str) -> bool {
+        false
+    }
+
     fn make(&self, row: &Row) -> Result<Sync, Unmade> {
         let platform_name =
             self.platform_name.as_ref().map(|pattern| fill(pattern, row)).transpose()?;
@@ -108,7 +118,8 @@ fn made_from(template: &Pattern, row: &Row) -> MadeFrom {
     MadeFrom { template: template.clone(), values: row.to_vec(), held: false }
 }
 
-fn value<'r>(row: &'r Row, column: &str) -> Option<&'r ParameterValue> {
+/// The value of a column; names of columns do not differ in case only.
+pub(crate) fn value<'r>(row: &'r Row, column: &str) -> Option<&'r ParameterValue> {
     let same = |(name, _): &&(String, ParameterValue)| name.eq_ignore_ascii_case(column);
     row.iter().find(same).map(|(_, value)| value)
 }

@@ -1,8 +1,8 @@
 //! What happens to the objects of rows that have vanished. Pure.
 
-use throng_spec::WhenRemoved;
+use throng_spec::{TemplateRows, WhenRemoved};
 
-use crate::make::Template;
+use crate::make::{Template, value};
 
 /// Names in a warning, at most.
 const MAX_SHOWN: usize = 10;
@@ -22,7 +22,7 @@ pub(crate) fn removed<T: Template>(
     template: &T,
     vanished: Vec<T::Object>,
     had: usize,
-    rows: usize,
+    rows: &TemplateRows,
     is_needed: impl Fn(&str) -> bool,
 ) -> Removed<T::Object> {
     if vanished.is_empty() {
@@ -32,7 +32,9 @@ pub(crate) fn removed<T: Template>(
     let count = vanished.len();
     let suspicious = match for_each.when_removed {
         WhenRemoved::Hold => None,
-        WhenRemoved::Archive if rows == 0 => Some("the query returns no rows".to_owned()),
+        WhenRemoved::Archive if rows.rows.is_empty() => {
+            Some("the query returns no rows".to_owned())
+        }
         WhenRemoved::Archive => {
             let percent = for_each.max_removed_percent;
             let allowed = (had as u128) * u128::from(percent);
@@ -46,7 +48,8 @@ pub(crate) fn removed<T: Template>(
     let holds_all = for_each.when_removed == WhenRemoved::Hold || suspicious.is_some();
     let (kept, archived): (Vec<_>, Vec<_>) =
         vanished.into_iter().partition(|object| holds_all || is_needed(T::name_of(object)));
-    let held = kept.into_iter().map(|object| hold(template, object)).collect::<Vec<_>>();
+    let held: Vec<_> =
+        kept.into_iter().map(|object| hold(template, &rows.columns, object)).collect();
     let mut warnings = Vec::new();
     let pattern = template.name();
     if !held.is_empty() {
@@ -63,11 +66,15 @@ pub(crate) fn removed<T: Template>(
     Removed { held, warnings }
 }
 
-/// The object as the template makes it now, from the row that it had.
-fn hold<T: Template>(template: &T, object: T::Object) -> T::Object {
+/// The object as the template makes it now, from the row that it had. If the template needs other columns now, the
+/// object stays as it was: its SQL would have a parameter without a value.
+fn hold<T: Template>(template: &T, columns: &[String], object: T::Object) -> T::Object {
     let row = T::made_from(&object).map(|made_from| made_from.values.clone()).unwrap_or_default();
-    let remade = template.make(&row).ok().filter(|new| T::name_of(new) == T::name_of(&object));
-    // If the template names other columns now, the object stays as it was.
+    let lacks = |column: &String| template.has_parameter(column) && value(&row, column).is_none();
+    let remade = match columns.iter().any(lacks) {
+        true => None,
+        false => template.make(&row).ok().filter(|new| T::name_of(new) == T::name_of(&object)),
+    };
     let mut held = remade.unwrap_or(object);
     if let Some(made_from) = T::made_from_mut(&mut held) {
         made_from.held = true;

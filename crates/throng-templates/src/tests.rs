@@ -161,6 +161,25 @@ fn a_held_audience_follows_its_template_and_gives_way_to_a_written_one() {
 }
 
 #[test]
+fn a_held_audience_without_a_column_that_the_sql_needs_now_keeps_its_sql() {
+    let before = expanded(&audiences(""), None, &["emea", "apac"]).spec;
+    let changed = audiences("").replace("= $region", "= $region AND tier = $Tier");
+    let columns = ["region", "title", "tier"].map(str::to_owned).to_vec();
+    let rows = |rows: Vec<Vec<ParameterValue>>| {
+        Rows::Queried(TemplateRows { columns: columns.clone(), rows })
+    };
+    let emea = rows(vec![vec![text("emea"), text("EMEA"), text("gold")]]);
+    let after = expand(spec(&changed), Some(&before), &[emea], &[]).unwrap().spec;
+    assert_eq!(held(&after), ["apac-buyers"]);
+    assert_eq!(after.audiences[0].sql, before.audiences[0].sql);
+    assert!(after.audiences[1].sql.contains("$Tier"));
+    // Also if the query returns no rows.
+    let none = expand(spec(&changed), Some(&before), &[rows(Vec::new())], &[]).unwrap().spec;
+    assert_eq!(held(&none).len(), 2);
+    assert!(none.audiences.iter().all(|audience| !audience.sql.contains("$Tier")));
+}
+
+#[test]
 fn archiving_is_guarded() {
     let archive = audiences(", when_removed: archive, max_removed_percent: 40");
     let before = expanded(&archive, None, &["a", "b", "c"]).spec;

@@ -27,9 +27,14 @@ use failure::{connecting, failed, lost, reading};
 
 /// Limit of connecting and beginning a transaction.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Limit of a check, which waits for locks of tables, and for an answer if the network is interrupted: `plan` and
+/// `apply` must not wait for `statement_timeout_secs`.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of a session that only some servers and versions have; others work without them.
-const OPTIONAL_SETTINGS: [&str; 6] = [
+const OPTIONAL_SETTINGS: [&str; 7] = [
+    // The driver logs notices, which may contain values of the data.
+    "SET client_min_messages = 'error'",
     // The server notices within seconds that the machine of a reader has died.
     "SET tcp_keepalives_idle = 5",
     "SET tcp_keepalives_interval = 2",
@@ -157,7 +162,11 @@ impl Postgres {
 impl Warehouse for Postgres {
     async fn check(&self, sql: &str, key: Option<&str>) -> Result<QueryPlan, WarehouseError> {
         let mut session = self.begin("throng").await?;
-        let plan = plan(&mut session, sql, key).await;
+        // A session that gives no answer is dropped, which closes its connection.
+        let plan = match within(CHECK_TIMEOUT, plan(&mut session, sql, key)).await {
+            Some(plan) => plan,
+            None => return Err(no_answer()),
+        };
         // The server ends the transaction, whether or not it gets the message.
         let _ = session.close().await;
         plan
@@ -177,6 +186,20 @@ impl Warehouse for Postgres {
         let _ = session.close().await;
         Ok(page)
     }
+}
+
+/// The result of a call, unless it takes longer than `limit`.
+async fn within<T>(limit: Duration, call: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, call).await.ok()
+}
+
+/// A check that takes too long: it says nothing about the SQL.
+fn no_answer() -> WarehouseError {
+    let seconds = CHECK_TIMEOUT.as_secs();
+    let message = format!(
+        "{CHECKING} in PostgreSQL failed: no answer within {seconds} seconds; a table may be locked"
+    );
+    WarehouseError::Unavailable { message, after: None }
 }
 
 /// The plan of a query. Its cursor is declared, and no row of it is read.
@@ -255,6 +278,14 @@ mod tests {
             assert_eq!(estimated_rows(line), Some(2550), "{line}");
         }
         assert_eq!(estimated_rows("  Filter: (name = 'rows=1 width=2'::text)"), None);
+    }
+
+    #[tokio::test]
+    async fn a_check_without_an_answer_ends_and_does_not_refuse_the_sql() {
+        let limit = Duration::from_millis(1);
+        assert_eq!(within(limit, std::future::pending::<()>()).await, None);
+        assert_eq!(within(limit, std::future::ready(1)).await, Some(1));
+        assert_eq!(no_answer().retry(), throng_model::Retry::Backoff);
     }
 
     #[test]

@@ -178,3 +178,38 @@ async fn models_whose_parameters_are_used_otherwise_are_scanned_alone() {
         assert!(!matches!(planned, Ok(Some(_))), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn dates_and_booleans_are_compared_as_in_a_scan_of_their_own() {
+    let orders = "id,day,vip\na,2026-01-30,true\nb,2026-01-30,false\nc,2026-02-01,true\nd,,true\n";
+    let shop =
+        Shop::new().file("orders.csv", orders).declare("day", "date").declare("vip", "boolean");
+    let lake = shop.lake();
+    let sql = "SELECT id FROM shop.orders WHERE day = $day AND vip = $vip";
+    let set = |(day, vip): (&str, bool)| -> Set {
+        vec![
+            ("day".to_owned(), ParameterValue::Date(day.to_owned())),
+            ("vip".to_owned(), ParameterValue::Boolean(vip)),
+        ]
+    };
+    let (first, second) = ("2026-01-30", "2026-02-01");
+    let sets = [(first, true), (first, false), (second, true), (second, false)].map(set).to_vec();
+    let plan = lake.plan_shared(&model(sql), sets.clone(), Vec::new()).await.unwrap().unwrap();
+    let mut rows = vec![UserRows::new(); plan.scan.groups()];
+    for part in &plan.parts {
+        let mut sink = |batch: SharedBatch| {
+            for (hash, group) in batch.hashes.iter().zip(&batch.groups) {
+                rows[*group as usize].entry(*hash).or_default().push(0);
+            }
+            Ok(())
+        };
+        lake.scan_shared(&plan.scan, part, SEED, &mut sink).await.unwrap();
+    }
+    let mut counts = Vec::new();
+    for (at, set) in sets.iter().enumerate() {
+        let found = members(&rows[plan.groups[at] as usize], plan.rules[at]);
+        assert_eq!(found, alone(&lake, sql, set).await.0, "{set:?}");
+        counts.push(found.len());
+    }
+    assert_eq!(counts, [1, 1, 1, 0]);
+}

@@ -1,6 +1,6 @@
 //! Runs the queries of templates again when they are due, while this process leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,23 +68,49 @@ async fn poll(ctx: &NodeContext, expanded_at: &mut ExpandedAt) -> Result<(), Str
         }
     }
     let due = due(&spec, expanded_at, now);
-    if !due.is_empty() {
-        match ctx.applier.expand_templates(&due).await {
-            Ok(Some((version, plan))) => {
-                let changes = plan.changes.len();
-                tracing::info!(version, changes, "applied the new rows of templates");
+    let mut failures = Vec::new();
+    match expand(ctx, &due).await {
+        Ok(true) => expanded_at.extend(due.into_iter().map(|template| (template, now))),
+        Ok(false) => return Ok(()),
+        Err(why) if due.len() == 1 => failures.push(why),
+        // Each by itself: a query that fails keeps no other template from its rows. Audiences come first, because
+        // syncs refer to them.
+        Err(_) => {
+            for template in scheduled(&spec).filter(|template| due.contains(*template)) {
+                match expand(ctx, &BTreeSet::from([template.clone()])).await {
+                    Ok(true) => {
+                        expanded_at.insert(template.clone(), now);
+                    }
+                    Ok(false) => return Ok(()),
+                    Err(why) => failures.push(why),
+                }
             }
-            Ok(None) => {}
-            // Another spec was applied, with rows of now.
-            Err(Refusal::Superseded { .. }) => return Ok(()),
-            Err(Refusal::Problems(problems)) => {
-                let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                return Err(texts.join("\n"));
-            }
-            Err(Refusal::Failed(error)) => return Err(with_causes(&error)),
         }
-        expanded_at.extend(due.into_iter().map(|template| (template, now)));
+    }
+    if !failures.is_empty() {
+        return Err(failures.join("\n"));
     }
     ctx.health.clear(ProblemClass::Config, KEY);
     Ok(())
+}
+
+/// Expands these templates together. `false` if another spec was applied meanwhile, with rows of now.
+async fn expand(ctx: &NodeContext, templates: &BTreeSet<Pattern>) -> Result<bool, String> {
+    if templates.is_empty() {
+        return Ok(true);
+    }
+    match ctx.applier.expand_templates(templates).await {
+        Ok(Some((version, plan))) => {
+            let changes = plan.changes.len();
+            tracing::info!(version, changes, "applied the new rows of templates");
+            Ok(true)
+        }
+        Ok(None) => Ok(true),
+        Err(Refusal::Superseded { .. }) => Ok(false),
+        Err(Refusal::Problems(problems)) => {
+            let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Err(texts.join("\n"))
+        }
+        Err(Refusal::Failed(error)) => Err(with_causes(&error)),
+    }
 }

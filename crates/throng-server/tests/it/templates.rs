@@ -158,6 +158,66 @@ async fn many_audiences_of_a_template_have_the_members_of_their_rows() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_fails_keeps_no_other_template_from_its_rows() {
+    const TIERS: &str = r#"  - name: "{tier}-tier"
+    for_each: SELECT tier FROM shop.tiers
+    schedule: { cron: "0 * * * *" }
+    sql: SELECT customer FROM shop.orders WHERE region = $tier
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, format!("{SPEC}{TIERS}")).unwrap();
+    regions(dir, &["emea,EMEA"]);
+    write(&dir.join("data/tiers.csv"), "tier,title\ngold,Gold\n");
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,EMEA\nu2,LATAM\nu3,gold\n");
+    let clock = noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &[("emea-buyers", 1), ("gold-tier", 1)]).await;
+
+    std::fs::remove_file(dir.join("data/tiers.csv")).unwrap();
+    regions(dir, &["emea,EMEA", "latam,LATAM"]);
+    clock.advance(Duration::from_secs(3_700));
+    built(&client, &[("latam-buyers", 1)]).await;
+    // The audiences of the template whose query failed are as they were.
+    let expected = names(&[("emea-buyers", false), ("latam-buyers", false), ("gold-tier", false)]);
+    assert_eq!(applied(&client).await, expected);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_cannot_be_built_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    regions(dir, &["a,A"]);
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu2,A\n");
+    let clock = noon();
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &[("a-buyers", 2)]).await;
+
+    // The key has another type than in the version that `a` serves. The others have served nothing.
+    write(&dir.join("data/orders.csv"), "customer,region\n1,A\n2,B\n3,B\n4,C\n");
+    regions(dir, &["a,A", "b,B", "c,C"]);
+    clock.advance(Duration::from_secs(3_700));
+    built(&client, &[("b-buyers", 2), ("c-buyers", 1)]).await;
+    until("the refresh of `a` has failed", async || {
+        let refresh = newest_refresh(&node, "a-buyers").await;
+        refresh.failures > 0 && refresh.reason.is_some_and(|why| why.contains("customer"))
+    })
+    .await;
+    assert_eq!(members(&client, "a-buyers").await, Some(2));
+    node.shutdown().await;
+}
+
 const THREE: [&str; 3] = ["a-buyers", "b-buyers", "c-buyers"];
 
 async fn newest_refresh(node: &Node, name: &str) -> Refresh {

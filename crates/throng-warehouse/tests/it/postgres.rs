@@ -290,6 +290,14 @@ async fn what_is_refused_says_where_and_has_no_value_of_the_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_sends_no_notices_which_may_contain_values() {
+    let Some(shop) = Shop::new("notices").await else { return };
+    let sql = "SELECT current_setting('client_min_messages') AS id";
+    let (hashes, _) = shop.read(sql, || {}).await.unwrap();
+    assert_eq!(hashes, [UserKey::text("error").hash(SEED)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_takes_too_long_is_cancelled() {
     let Some(mut shop) = Shop::new("timeout").await else { return };
     shop.settings().statement_timeout_secs = 1;
