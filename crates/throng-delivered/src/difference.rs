@@ -22,6 +22,9 @@ use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWri
 
 /// Users for whom the identifier query has no row.
 pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
+/// Users with several rows of one `EXTERN_ID`: for the platform they are one, and the newest would replace the others.
+/// Only the first is sent.
+const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
 /// Removals of a row of which members share every identifier.
@@ -241,11 +244,42 @@ impl RemovedIdentifiers {
 struct Shard {
     state: ShardState,
     rows: BTreeMap<u32, Vec<RowWithNotes>>,
+    /// Users of whom a row is left out, because another one has the same `EXTERN_ID`.
+    reduced: BTreeSet<u32>,
+}
+
+/// Keeps the first row of each `EXTERN_ID`, which is the cell at `extern_id`, and returns the users of whom others are
+/// left out.
+fn one_row_per_extern_id(
+    rows: &mut BTreeMap<u32, Vec<RowWithNotes>>,
+    extern_id: usize,
+) -> BTreeSet<u32> {
+    let mut reduced = BTreeSet::new();
+    for (ordinal, of_user) in rows.iter_mut().filter(|(_, of_user)| of_user.len() > 1) {
+        let count = of_user.len();
+        let mut seen = BTreeSet::new();
+        of_user.retain(|(row, _)| match row {
+            Ok(row) => row[extern_id] == Cell::Empty || seen.insert(row[extern_id].clone()),
+            Err(_) => true,
+        });
+        if of_user.len() < count {
+            reduced.insert(*ordinal);
+        }
+    }
+    reduced
 }
 
 impl DifferenceFacts<'_> {
     fn shard(&self, shard: u8) -> Result<Shard, SealedError> {
-        Ok(Shard { state: self.delivered.shard(shard)?, rows: self.scan.shard(shard)? })
+        let mut rows = self.scan.shard(shard)?;
+        let extern_id = self.extern_id();
+        let reduced = extern_id.map(|at| one_row_per_extern_id(&mut rows, at)).unwrap_or_default();
+        Ok(Shard { state: self.delivered.shard(shard)?, rows, reduced })
+    }
+
+    /// The cell of the `EXTERN_ID`, if there is one.
+    fn extern_id(&self) -> Option<usize> {
+        self.keys.iter().position(|key| key == "EXTERN_ID")
     }
 
     fn strong(&self, keys: &[String]) -> Vec<bool> {
@@ -325,7 +359,7 @@ pub fn difference(
     } else {
         RemovedIdentifiers::default()
     };
-    let extern_id = facts.keys.iter().position(|key| key == "EXTERN_ID");
+    let extern_id = facts.extern_id();
     let mut writer = PlanWriter::new(SealedWriter::create(path, keys, binding, salt)?);
     let mut counts = Counts::default();
     for shard in 0..SHARD_COUNT {
@@ -447,6 +481,11 @@ fn additions(
             let send = row.clone().map_err(|skip| skip.0.to_owned());
             let entry = PlanEntry { ordinal, send, removed_row: None };
             if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
+        }
+        let was_counted = loaded.state.without_identifiers.contains(ordinal);
+        if loaded.reduced.contains(&ordinal) && (!was_counted || facts.replace) {
+            let send = Err(SKIP_SAME_EXTERN_ID.to_owned());
+            add.push(PlanEntry { ordinal, send, removed_row: None });
         }
     }
     (add, re_add)

@@ -328,7 +328,7 @@ mod tests {
         assert!(text == expected, "docs/operate/metrics.md is not current: cargo xtask gen");
     }
 
-    /// The sources of all other crates.
+    /// The sources that record metrics: those of all other crates, and the health of a node.
     fn sources() -> Vec<(PathBuf, String)> {
         fn add(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
             for entry in std::fs::read_dir(folder).unwrap() {
@@ -351,6 +351,9 @@ mod tests {
                 add(&sources, &mut found);
             }
         }
+        let health = own.join("src/health.rs");
+        let text = std::fs::read_to_string(&health).unwrap();
+        found.push((health, text));
         assert!(found.len() > 100, "{} sources", found.len());
         found
     }

@@ -388,7 +388,15 @@ impl World {
             let cells = self.columns.iter().cloned().zip(row.iter().map(text));
             cells.filter(|(_, text)| !text.is_empty()).collect()
         };
-        let rows = self.members.iter().flat_map(|user| self.rows(*user)).filter_map(Result::ok);
+        // Rows with the same EXTERN_ID are one for the platform: of each user the first one is delivered.
+        let most = if self.columns.iter().any(|key| key == "EXTERN_ID") { 1 } else { usize::MAX };
+        let rows_of = |user: &u32| {
+            let mut rows: Vec<_> = self.rows(*user).into_iter().filter_map(Result::ok).collect();
+            rows.sort_unstable();
+            rows.truncate(most);
+            rows
+        };
+        let rows = self.members.iter().flat_map(rows_of);
         let wanted: BTreeSet<_> = rows.map(|row| named(&row)).collect();
         let audiences = self.sim.audiences();
         let on_platform: BTreeSet<BTreeMap<String, String>> = audiences

@@ -422,9 +422,13 @@ async fn forward(
         } else {
             // The length in the head stays, so the client knows that something is missing.
             bytes.truncate(middle);
-            let cut =
-                futures::stream::iter([Ok(Bytes::from(bytes)), Err(std::io::Error::other("cut"))]);
-            axum::body::Body::from_stream(cut)
+            // The server sends what it has when it has to wait, and not if an error follows at once.
+            let end = futures::stream::once(async {
+                tokio::task::yield_now().await;
+                Err(std::io::Error::other("cut"))
+            });
+            let begin = futures::stream::once(async { Ok(Bytes::from(bytes)) });
+            axum::body::Body::from_stream(futures::StreamExt::chain(begin, end))
         }
     } else {
         axum::body::Body::from_stream(answer.bytes_stream())
