@@ -564,7 +564,7 @@ mod tests {
         let usable = |row: &PreparedRow| -> RowWithNotes { (Ok(row.clone()), Vec::new()) };
         let rows =
             BTreeMap::from([(3, vec![usable(&new), usable(&second)]), (4, vec![usable(&same)])]);
-        let loaded = Shard { state, rows };
+        let loaded = Shard { state, rows, reduced: BTreeSet::new() };
         let digests = vec![row_digest(&old), digest(0, &old[0]), digest(1, &old[1])];
         let mut removed = RemovedIdentifiers { digests, kept: Vec::new() };
         removed.freeze();
