@@ -96,7 +96,8 @@ fn of_home(home: country::Id, text: &str, digits: &str) -> (Vec<Number>, usize) 
     let mut candidates = abroad;
     if candidates.is_empty() {
         candidates.extend(parse(Some(home), text));
-        if !is_known(&candidates) {
+        // If the parser has stripped nothing, the same digits are read again.
+        if candidates.iter().all(|number| !number.valid && number.national != whole) {
             candidates.extend(unstripped_of(home, &whole));
         }
     }
