@@ -147,7 +147,6 @@ impl Limits {
             hosts.retain(|host| !self.allows_secret(secret, host));
             !hosts.is_empty()
         });
-        named.hosts.retain(|host| !self.allows_host(host));
         named.lines()
     }
 
