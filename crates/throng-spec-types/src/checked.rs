@@ -293,6 +293,19 @@ pub struct Sync {
     pub made_from: Option<MadeFrom>,
 }
 
+impl Sync {
+    /// The name of its audience on the platform.
+    pub fn name_on_platform(&self) -> String {
+        let name = self.platform_name.clone();
+        name.unwrap_or_else(|| Self::default_platform_name(&self.audience))
+    }
+
+    /// [`Sync::platform_name`] unless set.
+    pub fn default_platform_name(audience: &AudienceName) -> String {
+        format!("throng: {audience}")
+    }
+}
+
 /// What happens to the platform's audience of a sync that is removed from the spec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

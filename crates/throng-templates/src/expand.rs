@@ -308,8 +308,7 @@ fn same_on_platform(spec: &Spec) -> Vec<Problem> {
     let mut first: BTreeMap<(&str, String), &Sync> = BTreeMap::new();
     let mut problems = Vec::new();
     for sync in &spec.syncs {
-        let name = sync.platform_name.clone();
-        let name = name.unwrap_or_else(|| format!("throng: {}", sync.audience));
+        let name = sync.name_on_platform();
         let Some(other) = first.insert((sync.destination.as_str(), name.clone()), sync) else {
             continue;
         };

@@ -18,11 +18,6 @@ pub(super) fn find_declaration(
     Ok((declared.clone(), destination.clone()))
 }
 
-/// The name of a sync's audience on the platform.
-pub(super) fn platform_name(sync: &Sync) -> String {
-    sync.platform_name.clone().unwrap_or_else(|| format!("throng: {}", sync.audience))
-}
-
 /// The platform's keys of a sync's identifier columns.
 pub(super) fn keys_of(sync: &Sync) -> Vec<String> {
     sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect()

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use super::account_hold::account_alert_subject;
 use super::backoff::PlanBackoff;
 use super::context::Activation;
-use super::declaration::{keys_of, platform_name};
+use super::declaration::keys_of;
 use super::delivered_objects::{self, DifferenceInputs, new_object};
 use super::errors::{DeliveredError, InputError};
 use super::identifier_scan;
@@ -352,7 +352,7 @@ fn adoption_hold(request: &PlanRequest<'_>) -> Option<Hold> {
     let reason = format!(
         "the audience `{}` on the platform ({id}) has users that this sync did not add, and \
          adopt = replace: its list would be replaced; approve the run if that is intended",
-        platform_name(request.sync)
+        request.sync.name_on_platform()
     );
     Some(Hold::new(HoldCause::Adoption, reason))
 }

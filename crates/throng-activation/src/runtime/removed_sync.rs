@@ -7,8 +7,6 @@ use throng_model::SyncName;
 use throng_spec::{Destination, OnRemove, Spec, Sync};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 
-use super::declaration::platform_name;
-
 /// The last declaration of a sync and its destination, which a removal needs. Secrets are references.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RemovalDefinition {
@@ -29,7 +27,7 @@ impl RemovalDefinition {
 
     /// The audience's name on the platform.
     pub fn platform_name(&self) -> String {
-        platform_name(&self.sync)
+        self.sync.name_on_platform()
     }
 }
 

@@ -6,7 +6,7 @@ use throng_spec::Sync;
 use throng_store::{SyncRun, Task};
 
 use super::context::Activation;
-use super::declaration::{keys_of, platform_name};
+use super::declaration::keys_of;
 use super::delivered_objects::open_plan;
 use super::errors::InputError;
 use super::removal::declared;
@@ -29,7 +29,7 @@ pub(super) async fn task_input(ctx: &Activation, task: &Task) -> Result<TaskInpu
     Ok(TaskInput {
         destination,
         schema: Schema { keys: keys_of(&sync), default_country },
-        platform_name: platform_name(&sync),
+        platform_name: sync.name_on_platform(),
         adopt: sync.adopt == throng_spec::Adopt::Replace,
         rows,
     })

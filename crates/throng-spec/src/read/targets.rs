@@ -200,7 +200,8 @@ impl Reader {
         let platform_name = self.optional_text(&mut fields, "platform_name");
         let at = fields.at.clone();
         fields.done(self);
-        let on_platform = platform_name.clone().unwrap_or_else(|| format!("throng: {audience}"));
+        let on_platform =
+            platform_name.clone().unwrap_or_else(|| Sync::default_platform_name(&audience));
         self.check_platform_name(name.as_str(), destination.as_str(), &on_platform, &at);
         self.spec.syncs.extend(sync.map(|sync| Sync { platform_name, ..sync }));
     }
