@@ -182,27 +182,13 @@ async fn dry_run(
 
 /// What a warehouse refuses, with the place of the SQL in the spec file.
 fn refused(at: &Location, path: String, error: &WarehouseError) -> Problem {
-    Problem {
-        file: at.file.clone(),
-        line: at.line,
-        column: 1,
-        path,
-        message: error.to_string(),
-        help: error.help().map(str::to_owned),
-    }
+    Problem::in_sql(at, (1, 1), path, error.to_string(), error.help().map(str::to_owned))
 }
 
-/// An SQL error with its place in the spec file: the text's first line plus the line within it.
+/// An SQL error with its place in the spec file.
 fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
-    let (line, column) = error.position().unwrap_or((1, 1));
-    Problem {
-        file: at.file.clone(),
-        line: at.line.saturating_add(line.saturating_sub(1)),
-        column,
-        path,
-        message: throng_model::with_causes(error),
-        help: error.help(),
-    }
+    let place = error.position().unwrap_or((1, 1));
+    Problem::in_sql(at, place, path, throng_model::with_causes(error), error.help())
 }
 
 #[cfg(test)]

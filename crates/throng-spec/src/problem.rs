@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use throng_spec_types::Location;
 
 /// A problem in a spec file. Never contains the text of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,20 @@ pub struct Problem {
     pub message: String,
     /// How to fix it.
     pub help: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the SQL text at `sql_at`; `line` and `column` count from 1 within the text.
+    pub fn in_sql(
+        sql_at: &Location,
+        (line, column): (u32, u32),
+        path: impl Into<String>,
+        message: String,
+        help: Option<String>,
+    ) -> Self {
+        let line = sql_at.line.saturating_add(line.saturating_sub(1));
+        Self { file: sql_at.file.clone(), line, column, path: path.into(), message, help }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -227,14 +227,7 @@ impl<'a, T: Template> Kind<'a, T> {
 }
 
 fn problem(for_each: &ForEach, message: String, help: String) -> Problem {
-    Problem {
-        file: for_each.sql_at.file.clone(),
-        line: for_each.sql_at.line,
-        column: 1,
-        path: "for_each".to_owned(),
-        message,
-        help: Some(help),
-    }
+    Problem::in_sql(&for_each.sql_at, (1, 1), "for_each", message, Some(help))
 }
 
 /// The audiences that syncs, serving stores and ad groups refer to.
@@ -292,14 +285,7 @@ fn located(spec: &Spec, sync: &Sync, message: String, help: String) -> Problem {
     });
     match template {
         Some(template) => problem(&template.for_each, message, help),
-        None => Problem {
-            file: sync.identifiers.sql_at.file.clone(),
-            line: sync.identifiers.sql_at.line,
-            column: 1,
-            path: "syncs".to_owned(),
-            message,
-            help: Some(help),
-        },
+        None => Problem::in_sql(&sync.identifiers.sql_at, (1, 1), "syncs", message, Some(help)),
     }
 }
 

@@ -120,15 +120,9 @@ async fn rows(
     }
 }
 
-/// An SQL error with its place in the spec file: the text's first line plus the line within it.
+/// An SQL error with its place in the spec file.
 fn problem(for_each: &ForEach, error: &LakeError) -> Problem {
-    let (line, column) = error.position().unwrap_or((1, 1));
-    Problem {
-        file: for_each.sql_at.file.clone(),
-        line: for_each.sql_at.line.saturating_add(line.saturating_sub(1)),
-        column,
-        path: "for_each".to_owned(),
-        message: throng_model::with_causes(error),
-        help: error.help(),
-    }
+    let at = error.position().unwrap_or((1, 1));
+    let message = throng_model::with_causes(error);
+    Problem::in_sql(&for_each.sql_at, at, "for_each", message, error.help())
 }
