@@ -1,11 +1,10 @@
 //! Limits of a statement, checked before it is parsed. Pure.
 
 use throng_query::canonical::depth;
+use throng_spec::MAX_SQL_BYTES;
 
 use crate::LakeError;
 
-/// The longest statement, in bytes; as `throng_spec::MAX_SQL_BYTES`.
-pub(crate) const MAX_BYTES: usize = 256 << 10;
 /// How deep parentheses may be nested.
 pub(crate) const MAX_DEPTH: usize = 200;
 
@@ -14,8 +13,8 @@ pub(crate) fn check_bounds(sql: &str) -> Result<(), LakeError> {
     let refuse = |message: String, help: &str| {
         Err(LakeError::Sql { message, position: None, help: Some(help.to_owned()) })
     };
-    if sql.len() > MAX_BYTES {
-        let message = format!("the statement has {} bytes, more than {MAX_BYTES}", sql.len());
+    if sql.len() > MAX_SQL_BYTES {
+        let message = format!("the statement has {} bytes, more than {MAX_SQL_BYTES}", sql.len());
         return refuse(message, "put long lists of values into a table of the source");
     }
     let depth = depth(sql);
@@ -37,7 +36,7 @@ mod tests {
         assert!(check_bounds(&nested(MAX_DEPTH + 1)).unwrap_err().to_string().contains("201 deep"));
         let quoted = format!("SELECT '{}' -- {}\n", "(".repeat(900), "(".repeat(900));
         assert!(check_bounds(&quoted).is_ok());
-        let long = format!("SELECT '{}'", "x".repeat(MAX_BYTES));
+        let long = format!("SELECT '{}'", "x".repeat(MAX_SQL_BYTES));
         assert!(check_bounds(&long).is_err());
     }
 }

@@ -33,12 +33,12 @@ pub fn canonical(sql: &str) -> String {
 
 /// The length of a quoted text at the start. A doubled quote is read as two adjacent quoted texts,
 /// which gives the same result.
-pub fn quoted(text: &str, quote: char) -> usize {
+fn quoted(text: &str, quote: char) -> usize {
     text[1..].find(quote).map_or(text.len(), |at| at + 2)
 }
 
 /// The length of a comment at the start; comments in `/*` may contain others.
-pub fn comment(text: &str) -> usize {
+fn comment(text: &str) -> usize {
     if text.starts_with("--") {
         return text.find('\n').unwrap_or(text.len());
     }
