@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use throng_model::ColumnType;
 
 use crate::value;
 
@@ -102,17 +103,11 @@ impl FromStr for FieldType {
             "date" => Self::Date,
             "email" => Self::Email,
             "phone" => Self::Phone,
-            _ => {
-                let inside = text.strip_prefix("decimal(").and_then(|t| t.strip_suffix(')'));
-                let (digits, scale) =
-                    inside.and_then(|t| t.split_once(',')).ok_or(NotAFieldType)?;
-                let number = |text: &str| text.trim().parse::<u8>().map_err(|_| NotAFieldType);
-                let (digits, scale) = (number(digits)?, number(scale)?);
-                if !(1..=38).contains(&digits) || scale > digits {
-                    return Err(NotAFieldType);
-                }
-                Self::Decimal { digits, scale }
-            }
+            // Decimals are those of sources' columns.
+            _ => match text.parse::<ColumnType>() {
+                Ok(ColumnType::Decimal { digits, scale }) => Self::Decimal { digits, scale },
+                _ => return Err(NotAFieldType),
+            },
         })
     }
 }
