@@ -9,11 +9,11 @@ use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
+use throng_query::model::column_index;
 
 use crate::doubts;
 use crate::engine::Engine;
 use crate::keys::{for_each_key, key_column, kind_of};
-use crate::plan::column_index;
 use crate::session::Opened;
 use crate::tables::{as_written, is_written};
 use crate::{HashedRow, LakeError, RowHasher};

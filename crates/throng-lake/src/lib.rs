@@ -51,7 +51,9 @@ pub use throng_query::inputs::{InputQuery, InputState, Inputs};
 pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, SharedStats};
 pub use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use throng_query::mask::without_values;
-pub use throng_query::model::{ColumnFacts, KeyKind, Model, ModelInfo, Shape, TableFacts};
+pub use throng_query::model::{
+    ColumnFacts, KeyKind, Model, ModelInfo, Shape, TableFacts, column_index,
+};
 pub use throng_query::position::Position;
 pub use throng_query::rule::{RowCountRange, Rule};
 pub use throng_query::sum::SumRange;

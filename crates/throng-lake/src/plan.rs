@@ -6,7 +6,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use throng_query::inputs::Inputs;
-use throng_query::model::{KeyKind, Model, ModelInfo, Shape};
+use throng_query::model::{KeyKind, Model, ModelInfo, Shape, column_index};
 use throng_query::rule::Rule;
 
 use crate::amount::NumberKind;
@@ -40,17 +40,6 @@ impl Planned {
     pub(crate) fn key_column(&self, column: &ArrayRef) -> Result<ArrayRef, LakeError> {
         key_column(column, self.written.as_deref())
     }
-}
-
-/// The index of the column with this name, or of the only one whose name differs only in case.
-pub(crate) fn column_index<'a>(
-    name: &str,
-    there: impl Iterator<Item = &'a str> + Clone,
-) -> Option<usize> {
-    let lower = name.to_lowercase();
-    let mut alike = there.clone().enumerate().filter(|(_, other)| other.to_lowercase() == lower);
-    let same = there.into_iter().position(|other| other == name);
-    same.or_else(|| alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at))
 }
 
 impl Engine {

@@ -92,6 +92,14 @@ pub struct ModelInfo {
     pub warnings: Vec<String>,
 }
 
+/// The index of the column with this name, or of the only one whose name differs only in case.
+pub fn column_index<'a>(name: &str, there: impl Iterator<Item = &'a str> + Clone) -> Option<usize> {
+    let lower = name.to_lowercase();
+    let mut alike = there.clone().enumerate().filter(|(_, other)| other.to_lowercase() == lower);
+    let same = there.into_iter().position(|other| other == name);
+    same.or_else(|| alike.next().filter(|_| alike.next().is_none()).map(|(at, _)| at))
+}
+
 /// The kind of a key column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use throng_lake::KeyKind;
+use throng_lake::{KeyKind, column_index};
 use throng_model::{HashSeed, UserHash, UserKey};
 use throng_refresh::WarehouseError;
 
@@ -52,7 +52,7 @@ impl Schema {
 /// The position of the key column among the columns of a result: `key`, or the only column.
 pub(crate) fn key_position(names: &[&str], key: Option<&str>) -> Result<usize, WarehouseError> {
     match key {
-        Some(key) => position(names, key).ok_or_else(|| {
+        Some(key) => column_index(key, names.iter().copied()).ok_or_else(|| {
             let message = format!("the model returns no column {key}");
             refused(message, format!("the columns are: {}", names.join(", ")))
         }),
@@ -63,16 +63,6 @@ pub(crate) fn key_position(names: &[&str], key: Option<&str>) -> Result<usize, W
             Err(refused(message, format!("{help}: {}", names.join(", "))))
         }
     }
-}
-
-/// The column of this name, or the only one whose name differs only in case.
-fn position(names: &[&str], name: &str) -> Option<usize> {
-    let lower = name.to_lowercase();
-    let mut alike = names.iter().enumerate();
-    names.iter().position(|other| *other == name).or_else(|| {
-        let at = alike.find(|(_, other)| other.to_lowercase() == lower)?.0;
-        alike.all(|(_, other)| other.to_lowercase() != lower).then_some(at)
-    })
 }
 
 impl Field {
