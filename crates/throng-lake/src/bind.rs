@@ -7,9 +7,8 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Value, ValueWithSpan, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use throng_spec::ParameterValue;
-
 use throng_query::position;
+use throng_spec::ParameterValue;
 
 use crate::LakeError;
 

@@ -5,7 +5,6 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunctionParams;
 use datafusion::logical_expr::{Aggregate, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator};
-
 use throng_query::rule::{RowCountRange, Rule};
 
 use crate::amount::{Amount, NumberKind, sum_range};

@@ -5,7 +5,6 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
 use throng_files::FileFault;
-
 use throng_query::mask::without_values;
 
 /// Longer texts of the engine are truncated, in characters.

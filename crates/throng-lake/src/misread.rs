@@ -11,7 +11,6 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
 };
-
 use throng_query::position;
 
 use crate::LakeError;

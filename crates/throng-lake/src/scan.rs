@@ -4,8 +4,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use futures::StreamExt;
 use throng_model::{HashSeed, UserHash};
 use throng_query::keys::{KeyBatch, ScanStats};
-use throng_query::model::TableFacts;
-use throng_query::model::{Model, ModelInfo, Shape};
+use throng_query::model::{Model, ModelInfo, Shape, TableFacts};
 
 use crate::amount::{NumberKind, values};
 use crate::engine::Engine;

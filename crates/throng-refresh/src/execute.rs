@@ -455,7 +455,7 @@ impl<'a> PartWorker<'a> {
             return Err(error);
         }
         let page = page?;
-        progress.rows_expected.store(page.total_rows, Ordering::Relaxed);
+        progress.expect(Some(page.total_rows));
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;
         Ok(ScanOutput {

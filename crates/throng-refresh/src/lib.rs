@@ -8,7 +8,7 @@
 //!    warehouse runs, with a part for each page of its result;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
-//!    `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
+//!    `builders`, `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
 //! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
 //!    update that does it, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
