@@ -10,7 +10,7 @@ pub enum CallKind {
     Token,
     /// The creation of a job.
     Insert,
-    /// A look at the state of a job.
+    /// A poll of the state of a job.
     Poll,
     /// A page of a result.
     Page,

@@ -150,7 +150,7 @@ async fn insert_job(
     Ok(resource)
 }
 
-/// The query of a look at a job, or of a page.
+/// The query of a poll of a job, or of a page.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JobQuery {

@@ -99,9 +99,9 @@ impl BigQuery {
         let location = self.settings.location.clone();
         let query = [("location", location.as_str())];
         let url = self.client.url(&self.settings.project, &["jobs", &id], &query);
-        let mut looks = 1;
+        let mut polls = 1;
         loop {
-            let body = match self.client.read(url.clone()).await {
+            let body = match self.client.read(Method::GET, url.clone(), None).await {
                 Ok(body) => body,
                 Err(error) if error.class() == Some(Class::NotFound) => {
                     return Err(lost(&id, "BigQuery does not know it"));
@@ -115,8 +115,8 @@ impl BigQuery {
                 let results_until = ended.plus(RESULTS_KEPT);
                 return Ok(EndedJob { id, location, results_until });
             }
-            self.client.pause(&self.client.options().poll, looks).await;
-            looks += 1;
+            self.client.pause(&self.client.options().poll, polls).await;
+            polls += 1;
         }
     }
 
@@ -134,7 +134,7 @@ impl BigQuery {
         query.push(("formatOptions.useInt64Timestamp", "true"));
         query.extend(token.map(|token| ("pageToken", token)));
         let url = self.client.url(&self.settings.project, &["queries", &job.id], &query);
-        match self.client.read(url).await {
+        match self.client.read(Method::GET, url, None).await {
             Ok(body) => Ok(body),
             Err(error) if error.class() == Some(Class::NotFound) => {
                 Err(lost(&job.id, "BigQuery no longer has its result"))
@@ -156,16 +156,8 @@ impl Warehouse for BigQuery {
         let doing = "checking a query";
         let body = request::dry_run(&self.settings, sql);
         let url = self.client.url(&self.settings.project, &["jobs"], &[]);
-        let mut tries = 1;
-        let body = loop {
-            match self.client.call(Method::POST, url.clone(), Some(&body)).await {
-                Ok(body) => break body,
-                Err(error) if error.is_temporary() && tries <= CREATE_RETRIES => {}
-                Err(error) => return Err(error.into_error(doing, true)),
-            }
-            self.client.pause(&self.client.options().retry, tries).await;
-            tries += 1;
-        };
+        let body = self.client.read(Method::POST, url, Some(&body)).await;
+        let body = body.map_err(|error| error.into_error(doing, true))?;
         let job: Job = parsed(&body, doing)?;
         let bytes_processed = job.statistics.bytes_processed().ok_or_else(|| incomplete(doing))?;
         let schema = job.statistics.schema().ok_or_else(|| incomplete(doing))?;

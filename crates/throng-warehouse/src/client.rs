@@ -17,7 +17,7 @@ use crate::response::{Class, ErrorBody, class_of, help_of};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest body of a page that the API returns, and some more.
 const MAX_BODY_BYTES: usize = 64 << 20;
-/// Tries of a call that reads.
+/// Tries of a call that changes nothing.
 const MAX_TRIES: u32 = 4;
 /// An access token is replaced this long before it expires.
 const TOKEN_MARGIN: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub struct CallOptions {
     pub timeout: Duration,
     /// The delays between tries of a call.
     pub retry: Backoff,
-    /// The delays between two looks at a job that runs.
+    /// The delays between two polls of a job that runs.
     pub poll: Backoff,
 }
 
@@ -193,11 +193,16 @@ impl Client {
         url
     }
 
-    /// A call that reads: repeated while its errors are temporary.
-    pub(crate) async fn read(&self, url: Url) -> Result<Vec<u8>, CallError> {
+    /// A call that changes nothing: repeated while its errors are temporary.
+    pub(crate) async fn read(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, CallError> {
         let mut tries = 1;
         loop {
-            match self.call(Method::GET, url.clone(), None).await {
+            match self.call(method.clone(), url.clone(), body).await {
                 Err(error) if error.is_temporary() && tries < MAX_TRIES => {
                     tracing::debug!(class = ?error.class(), "failed to read from BigQuery, will retry");
                 }
@@ -208,7 +213,7 @@ impl Client {
         }
     }
 
-    /// Waits after failure or look number `attempt`.
+    /// Waits after failure or poll number `attempt`.
     pub(crate) async fn pause(&self, backoff: &Backoff, attempt: u32) {
         tokio::time::sleep(backoff.delay(attempt, self.clock.now().0.unsigned_abs())).await;
     }
