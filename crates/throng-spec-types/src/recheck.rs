@@ -313,6 +313,7 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
 fn serving_store(store: &ServingStore) -> Result<(), &'static str> {
     let StoreEngine::Redis(redis) = &store.engine;
     ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
+    ensure(!redis.is_exposed(), "its password would be sent to another machine unencrypted")?;
     within(
         store.max_writes_per_second,
         MAX_WRITES_PER_SECOND,

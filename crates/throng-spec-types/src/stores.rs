@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 
-use crate::{HostPort, NotAHost, SecretRef};
+use crate::{HostPort, NotAHost, SecretRef, host_of, is_loopback_host};
 
 /// The limits of `max_writes_per_second`.
 pub const MAX_WRITES_PER_SECOND: RangeInclusive<u32> = 1..=10_000_000;
@@ -93,6 +93,14 @@ impl RedisSettings {
         self.url.starts_with("rediss://")
     }
 
+    /// Whether the password would be sent to another machine unencrypted, although that is not allowed.
+    pub fn is_exposed(&self) -> bool {
+        self.password.is_some()
+            && !self.is_encrypted()
+            && !self.insecure
+            && !is_loopback_host(host_of(&self.url))
+    }
+
     /// `HOST:PORT` as written, and the database.
     fn parts(&self) -> Option<(&str, u16)> {
         let rest =
@@ -110,15 +118,31 @@ impl RedisSettings {
 mod tests {
     use super::*;
 
-    fn server(url: &str) -> Option<(String, u16, u16)> {
-        let redis = RedisSettings {
+    fn redis(url: &str) -> RedisSettings {
+        RedisSettings {
             url: url.to_owned(),
             username: None,
             password: None,
             insecure: false,
             prefix: String::new(),
             layout: StoreLayout::ByUser,
-        };
+        }
+    }
+
+    #[test]
+    fn a_password_is_exposed_to_another_machine_without_tls() {
+        let password = Some(SecretRef::Env("PASSWORD".to_owned()));
+        let with_password = |url| RedisSettings { password: password.clone(), ..redis(url) };
+        assert!(with_password("redis://cache").is_exposed());
+        assert!(!redis("redis://cache").is_exposed());
+        assert!(!with_password("rediss://cache").is_exposed());
+        assert!(!with_password("redis://127.0.0.1:6380").is_exposed());
+        let allowed = RedisSettings { insecure: true, ..with_password("redis://cache") };
+        assert!(!allowed.is_exposed());
+    }
+
+    fn server(url: &str) -> Option<(String, u16, u16)> {
+        let redis = redis(url);
         let server = redis.server().ok()?;
         Some((server.host().to_owned(), server.port(), redis.database()))
     }

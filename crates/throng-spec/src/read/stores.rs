@@ -5,7 +5,7 @@ use throng_spec_types::MAX_WRITES_PER_SECOND;
 
 use super::Reader;
 use super::fields::{At, Fields, text_of};
-use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine, host_of, is_loopback_host};
+use crate::{ObjectKind, RedisSettings, ServingStore, StoreEngine};
 
 /// The longest prefix of keys, in bytes.
 const MAX_PREFIX: usize = 64;
@@ -69,11 +69,7 @@ impl Reader {
             let help = "write redis://HOST:PORT/DATABASE or rediss://… without user and password; \
                         they go to `username` and `password`";
             self.problem(at, "this is not a URL of a Redis server", Some(help.to_owned()));
-        } else if redis.password.is_some()
-            && !redis.is_encrypted()
-            && !redis.insecure
-            && !is_loopback_host(host_of(&redis.url))
-        {
+        } else if redis.is_exposed() {
             let help =
                 "write rediss://, or add `insecure: true` beside it if the network is trusted";
             let message = "the password would be sent to another machine unencrypted";
