@@ -20,7 +20,7 @@ pub struct Schedule {
 /// How the files of an audience's tables are inspected for changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceTrigger {
-    /// Seconds between two looks, 5 to 86,400; 60 unless set. A change that two looks find the same
+    /// Seconds between two polls, 5 to 86,400; 60 unless set. A change that two polls find the same
     /// starts a refresh.
     pub poll_secs: u32,
     /// The name of a file without which, or with files newer than it, no refresh starts.

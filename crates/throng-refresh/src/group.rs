@@ -51,7 +51,7 @@ impl Worker {
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "failed to look for unchanged refreshes of a template, building all of them"
+                    "failed to find unchanged refreshes of a template, building all of them"
                 );
                 return Ok(group);
             }

@@ -1,6 +1,6 @@
-//! Refreshes of audiences whose source has changed (`on: source_changed`). The leader looks at the files
-//! of their tables from time to time, and queues a refresh once a change has stayed the same over two
-//! looks, so that files which are being written start none.
+//! Refreshes of audiences whose source has changed (`on: source_changed`). The leader polls the files
+//! of their tables, and queues a refresh once a change has stayed the same over two polls, so that files
+//! which are being written start none.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{MAX_WALL_INTERVAL, RefreshContext};
 
 /// Audiences whose files are inspected by one request: its time limit is for all of them.
-const MAX_LOOKS: usize = 500;
+const MAX_INSPECTED: usize = 500;
 
-/// What the last look found.
+/// What the last inspection found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Look {
+struct Inspection {
     at: Timestamp,
     /// `None`: the files were incomplete, or could not be read.
     fingerprint: Option<String>,
@@ -26,9 +26,9 @@ struct Look {
     why: Option<String>,
 }
 
-type Looks = HashMap<AudienceName, Look>;
+type Inspections = HashMap<AudienceName, Inspection>;
 
-/// What follows from a look.
+/// What follows from an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     /// The files may still be changing.
@@ -41,7 +41,7 @@ enum Decision {
     Refresh,
 }
 
-/// Decides by the fingerprints of this look, of the one before, of the served version, and of the
+/// Decides by the fingerprints of this inspection, of the one before, of the served version, and of the
 /// newest one that needs no other refresh.
 fn decide(
     now: &str,
@@ -63,22 +63,19 @@ fn decide(
     }
 }
 
-/// Looks at sources while this process is the leader, until `shutdown`.
+/// Polls sources while this process is the leader, until `shutdown`.
 pub(super) async fn run(ctx: &RefreshContext, shutdown: &CancellationToken) {
-    let mut looks = Looks::new();
+    let mut inspections = Inspections::new();
     loop {
         let polled = tokio::select! {
             // Listing a large source takes longer than a process has to end.
             () = shutdown.cancelled() => return,
-            polled = poll(ctx, &mut looks) => polled,
+            polled = poll(ctx, &mut inspections) => polled,
         };
         let next = match polled {
             Ok(next) => next,
             Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to look for changes of sources"
-                );
+                tracing::error!(error = &error as &dyn std::error::Error, "failed to poll sources");
                 None
             }
         };
@@ -90,47 +87,50 @@ pub(super) async fn run(ctx: &RefreshContext, shutdown: &CancellationToken) {
     }
 }
 
-/// Looks at the sources of the audiences that are due. Returns when the next one is due.
-async fn poll(ctx: &RefreshContext, looks: &mut Looks) -> Result<Option<Timestamp>, LedgerError> {
+/// Inspects the sources of the audiences that are due. Returns when the next one is due.
+async fn poll(
+    ctx: &RefreshContext,
+    inspections: &mut Inspections,
+) -> Result<Option<Timestamp>, LedgerError> {
     let spec = ctx.spec.load_full();
     let triggers = || {
         let audiences = spec.audiences.iter();
         audiences.filter_map(|audience| Some((audience, audience.source_trigger.as_ref()?)))
     };
     let names: HashSet<&AudienceName> = triggers().map(|(audience, _)| &audience.name).collect();
-    looks.retain(|name, _| names.contains(name));
+    inspections.retain(|name, _| names.contains(name));
     if triggers().next().is_none() {
         return Ok(None);
     }
     // Two leaders at a time do no harm: the ledger records each state once.
     if !ctx.ledger.acquire_leadership().await? {
-        looks.clear();
+        inspections.clear();
         return Ok(None);
     }
     let now = ctx.clock.now();
     let due: Vec<_> = triggers()
         .filter(|(audience, trigger)| {
-            looks.get(&audience.name).is_none_or(|look| next_look(look, trigger) <= now)
+            inspections.get(&audience.name).is_none_or(|last| next_inspection(last, trigger) <= now)
         })
         .collect();
-    for due in due.chunks(MAX_LOOKS) {
-        look(ctx, due, looks).await?;
+    for due in due.chunks(MAX_INSPECTED) {
+        inspect(ctx, due, inspections).await?;
     }
     let next = triggers().filter_map(|(audience, trigger)| {
-        looks.get(&audience.name).map(|look| next_look(look, trigger))
+        inspections.get(&audience.name).map(|last| next_inspection(last, trigger))
     });
     Ok(next.min())
 }
 
-fn next_look(look: &Look, trigger: &SourceTrigger) -> Timestamp {
-    look.at.plus(Duration::from_secs(u64::from(trigger.poll_secs)))
+fn next_inspection(last: &Inspection, trigger: &SourceTrigger) -> Timestamp {
+    last.at.plus(Duration::from_secs(u64::from(trigger.poll_secs)))
 }
 
-/// Looks at the files of some audiences, and queues the refreshes that follow.
-async fn look(
+/// Inspects the files of some audiences, and queues the refreshes that follow.
+async fn inspect(
     ctx: &RefreshContext,
     due: &[(&Audience, &SourceTrigger)],
-    looks: &mut Looks,
+    inspections: &mut Inspections,
 ) -> Result<(), LedgerError> {
     let query = |(audience, trigger): &(&Audience, &SourceTrigger)| InputQuery {
         sql: audience.sql.clone(),
@@ -152,22 +152,22 @@ async fn look(
     let mut queued = false;
     for ((audience, _), state) in due.iter().zip(states) {
         let name = &audience.name;
-        let before = looks.remove(name);
+        let before = inspections.remove(name);
         let (fingerprint, why) = match state {
             InputState::Ready(fingerprint) => (Some(fingerprint), None),
             InputState::Incomplete(why) => (None, Some(why)),
             InputState::Refused(why) => {
-                if before.as_ref().and_then(|look| look.why.as_ref()) != Some(&why) {
+                if before.as_ref().and_then(|last| last.why.as_ref()) != Some(&why) {
                     tracing::warn!(audience = %name, reason = %why, "cannot inspect the files of an audience");
                 }
                 (None, Some(why))
             }
         };
         if let (Some(now), Some(row)) = (&fingerprint, rows.remove(name)) {
-            let before = before.and_then(|look| look.fingerprint);
+            let before = before.and_then(|last| last.fingerprint);
             queued |= follow(ctx, &row, now, before.as_deref()).await?;
         }
-        looks.insert(name.clone(), Look { at, fingerprint, why });
+        inspections.insert(name.clone(), Inspection { at, fingerprint, why });
     }
     if queued {
         ctx.wake.notify_waiters();
@@ -176,7 +176,7 @@ async fn look(
     Ok(())
 }
 
-/// Carries out what follows from a look. Returns whether a refresh was queued.
+/// Carries out what follows from an inspection. Returns whether a refresh was queued.
 async fn follow(
     ctx: &RefreshContext,
     row: &AudienceRow,
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_must_stay_the_same_over_two_looks() {
+    fn a_change_must_stay_the_same_over_two_polls() {
         assert_eq!(decide("b", None, Some("a"), Some("a")), Decision::Wait);
         assert_eq!(decide("b", Some("a"), Some("a"), Some("a")), Decision::Wait);
         assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);

@@ -93,7 +93,7 @@ pub struct RawSchedule {
     pub time_zone: Option<String>,
     /// What starts a refresh, besides `cron`.
     pub on: Option<RawScheduleEvent>,
-    /// Seconds between two looks at the files, with `on: source_changed` (60).
+    /// Seconds between two polls of the files, with `on: source_changed` (60).
     #[schemars(range(min = 5, max = 86400))]
     pub poll_secs: Option<u32>,
     /// A file such as `_SUCCESS` that must be newer than the files, with `on: source_changed`.

@@ -169,7 +169,7 @@ async fn another_model_other_types_and_a_model_of_the_time_are_scanned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_two_looks_find_the_same_starts_one_refresh() {
+async fn a_change_that_two_polls_find_the_same_starts_one_refresh() {
     let shop = Shop::new(BUYERS, ", schedule: { on: source_changed, poll_secs: 60 }");
     let clock = noon();
     let node = shop.start(&clock).await;
