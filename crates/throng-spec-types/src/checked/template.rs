@@ -24,7 +24,8 @@ pub struct ForEach {
     /// If more of the template's objects than this share have no row, they are all held; 0 to 100,
     /// 10 unless set.
     pub max_removed_percent: u32,
-    /// When the query is run again; `None` means only when a spec is planned or applied.
+    /// When the query is run again, besides when a spec is checked, planned or applied. `None` means by the cron
+    /// pattern of the audience's schedule, if there is one.
     pub schedule: Option<Schedule>,
 }
 
