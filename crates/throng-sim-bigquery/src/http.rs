@@ -32,7 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// What happens with a call.
-enum Course {
+enum Outcome {
     /// It is done and answered.
     Done,
     /// It is done, and its connection is closed.
@@ -45,7 +45,7 @@ enum Course {
     Cut,
 }
 
-impl Course {
+impl Outcome {
     /// The answer of a call that is not done.
     fn answer(&self) -> Option<Response> {
         match self {
@@ -66,11 +66,11 @@ impl Course {
 }
 
 /// Evaluates the fault rules.
-async fn course(shared: &Shared, call: CallKind) -> Course {
-    let Some(fault) = shared.faults.lock().next(call) else { return Course::Done };
+async fn outcome(shared: &Shared, call: CallKind) -> Outcome {
+    let Some(fault) = shared.faults.lock().next(call) else { return Outcome::Done };
     shared.oracle.lock().faults += 1;
     let refused =
-        |status, reason| Course::Refused(ApiError::new(status, reason, "injected by a rule"));
+        |status, reason| Outcome::Refused(ApiError::new(status, reason, "injected by a rule"));
     match fault {
         FaultKind::Unavailable => refused(503, "backendError"),
         FaultKind::RateLimited => refused(403, "rateLimitExceeded"),
@@ -78,19 +78,19 @@ async fn course(shared: &Shared, call: CallKind) -> Course {
         FaultKind::QuotaExceeded => refused(403, "quotaExceeded"),
         FaultKind::ExpiredToken => {
             shared.tokens.lock().expire();
-            Course::Done
+            Outcome::Done
         }
-        FaultKind::JobLost | FaultKind::JobFails => Course::Job(fault),
-        FaultKind::CutAfter => Course::CutAfter,
-        FaultKind::Cut => Course::Cut,
+        FaultKind::JobLost | FaultKind::JobFails => Outcome::Job(fault),
+        FaultKind::CutAfter => Outcome::CutAfter,
+        FaultKind::Cut => Outcome::Cut,
         FaultKind::Hang => {
             shared.oracle.lock().hanging += 1;
             shared.stop.cancelled().await;
-            Course::Cut
+            Outcome::Cut
         }
         FaultKind::Slow(millis) => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
-            Course::Done
+            Outcome::Done
         }
     }
 }
@@ -114,14 +114,14 @@ async fn insert(
 ) -> Response {
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     // A dry run creates no job, so the rules for creations do not count it.
-    let course = match body["configuration"]["dryRun"] == true {
-        true => Course::Done,
-        false => course(&shared, CallKind::Insert).await,
+    let outcome = match body["configuration"]["dryRun"] == true {
+        true => Outcome::Done,
+        false => outcome(&shared, CallKind::Insert).await,
     };
-    if let Some(answer) = course.answer() {
+    if let Some(answer) = outcome.answer() {
         return answer;
     }
-    course.finish(insert_job(&shared, &project, &headers, &body).await)
+    outcome.finish(insert_job(&shared, &project, &headers, &body).await)
 }
 
 async fn insert_job(
@@ -159,12 +159,12 @@ struct JobQuery {
     page_token: Option<String>,
 }
 
-/// Loses or fails a job, if that is its course.
-fn injure(shared: &Shared, course: &Course, project: &str, id: &str) {
-    match course {
-        Course::Job(FaultKind::JobLost) => shared.jobs.lock().remove(project, id),
-        Course::Job(_) => shared.jobs.lock().fail(project, id, shared.config.clock.now()),
-        Course::Done | Course::CutAfter | Course::Refused(_) | Course::Cut => {}
+/// Loses or fails the job, if that is the outcome of the call.
+fn apply_to_job(shared: &Shared, outcome: &Outcome, project: &str, id: &str) {
+    match outcome {
+        Outcome::Job(FaultKind::JobLost) => shared.jobs.lock().remove(project, id),
+        Outcome::Job(_) => shared.jobs.lock().fail(project, id, shared.config.clock.now()),
+        Outcome::Done | Outcome::CutAfter | Outcome::Refused(_) | Outcome::Cut => {}
     }
 }
 
@@ -174,16 +174,16 @@ async fn poll(
     Query(query): Query<JobQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let course = course(&shared, CallKind::Poll).await;
-    if let Some(answer) = course.answer() {
+    let outcome = outcome(&shared, CallKind::Poll).await;
+    if let Some(answer) = outcome.answer() {
         return answer;
     }
-    injure(&shared, &course, &project, &id);
+    apply_to_job(&shared, &outcome, &project, &id);
     let result = authorize(&shared, &headers).and_then(|()| {
         let times = (shared.config.polls, shared.config.clock.now());
         shared.jobs.lock().poll(&project, &id, query.location.as_deref(), times)
     });
-    course.finish(result)
+    outcome.finish(result)
 }
 
 async fn page(
@@ -192,11 +192,11 @@ async fn page(
     Query(query): Query<JobQuery>,
     headers: HeaderMap,
 ) -> Response {
-    let course = course(&shared, CallKind::Page).await;
-    if let Some(answer) = course.answer() {
+    let outcome = outcome(&shared, CallKind::Page).await;
+    if let Some(answer) = outcome.answer() {
         return answer;
     }
-    injure(&shared, &course, &project, &id);
+    apply_to_job(&shared, &outcome, &project, &id);
     let result = authorize(&shared, &headers).and_then(|()| {
         let config = &shared.config;
         let query = PageQuery {
@@ -214,12 +214,12 @@ async fn page(
         }
         Ok(page)
     });
-    course.finish(result)
+    outcome.finish(result)
 }
 
 async fn token(State(shared): Sim, body: Bytes) -> Response {
-    let course = course(&shared, CallKind::Token).await;
-    if let Some(answer) = course.answer() {
+    let outcome = outcome(&shared, CallKind::Token).await;
+    if let Some(answer) = outcome.answer() {
         return answer;
     }
     let form: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
@@ -232,12 +232,12 @@ async fn token(State(shared): Sim, body: Bytes) -> Response {
         }
         Some(account) => account.verify(field("assertion").unwrap_or_default(), now),
     };
-    course.finish(verified.map(|()| issue(&shared)))
+    outcome.finish(verified.map(|()| issue(&shared)))
 }
 
 async fn metadata_token(State(shared): Sim, headers: HeaderMap) -> Response {
-    let course = course(&shared, CallKind::Token).await;
-    if let Some(answer) = course.answer() {
+    let outcome = outcome(&shared, CallKind::Token).await;
+    if let Some(answer) = outcome.answer() {
         return answer;
     }
     let flavor = headers.get("metadata-flavor").and_then(|value| value.to_str().ok());
@@ -245,7 +245,7 @@ async fn metadata_token(State(shared): Sim, headers: HeaderMap) -> Response {
         Some("Google") => Ok(issue(&shared)),
         _ => Err(ApiError::new(403, "forbidden", "Missing Metadata-Flavor:Google header")),
     };
-    course.finish(result)
+    outcome.finish(result)
 }
 
 fn issue(shared: &Shared) -> Value {
