@@ -155,7 +155,7 @@ async fn dry_run(
     spec: &Spec,
     audience: &Audience,
 ) -> Result<Option<CheckedModel>, WarehouseError> {
-    let source = spec.warehouses.iter().find(|one| Some(&one.name) == audience.source.as_ref());
+    let source = audience.source.as_ref().and_then(|name| spec.warehouse(name.as_str()));
     let (Some(warehouses), Some(source)) = (warehouses, source) else { return Ok(None) };
     let key = audience.key.as_deref();
     let plan = warehouses.open(source)?.check(&audience.sql, key).await?;

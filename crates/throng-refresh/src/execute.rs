@@ -420,8 +420,7 @@ impl<'a> PartWorker<'a> {
     ) -> Result<ScanOutput, RefreshError> {
         let ctx = self.ctx;
         let spec = ctx.spec.load_full();
-        let name = self.model.source.as_deref();
-        let source = spec.warehouses.iter().find(|one| Some(one.name.as_str()) == name);
+        let source = self.model.source.as_deref().and_then(|name| spec.warehouse(name));
         let warehouse = ctx.warehouses.open(source.ok_or(RefreshError::Superseded)?)?;
         let refresh = ctx.ledger.refresh(self.refresh).await?;
         let job = WarehouseJob {

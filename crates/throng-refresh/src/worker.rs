@@ -394,8 +394,7 @@ impl Worker {
 
 /// The longest time of a refresh, in seconds.
 fn time_limit_secs(spec: &Spec, audience: &Audience) -> u64 {
-    let source = audience.source.as_ref();
-    let source = source.and_then(|name| spec.warehouses.iter().find(|one| one.name == *name));
+    let source = audience.source.as_ref().and_then(|name| spec.warehouse(name.as_str()));
     source.map_or(spec.node.query_timeout_secs, WarehouseSource::timeout_secs).into()
 }
 

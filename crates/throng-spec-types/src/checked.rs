@@ -61,6 +61,13 @@ pub struct Spec {
     pub sync_templates: Vec<SyncTemplate>,
 }
 
+impl Spec {
+    /// The warehouse of this name, if the spec has it.
+    pub fn warehouse(&self, name: &str) -> Option<&WarehouseSource> {
+        self.warehouses.iter().find(|warehouse| warehouse.name.as_str() == name)
+    }
+}
+
 /// A folder of files; each file or subfolder in it is a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
