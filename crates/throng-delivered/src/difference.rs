@@ -24,7 +24,7 @@ use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWri
 pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
 /// Users with several rows of one `EXTERN_ID`: for the platform they are one, and the newest would replace the others.
 /// Only the first is sent.
-const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
+pub const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
 /// Removals of a row of which members share every identifier.
