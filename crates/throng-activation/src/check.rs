@@ -1,5 +1,6 @@
 //! Whether the result of a finished task can be trusted.
 
+use throng_delivered::SKIP_SAME_EXTERN_ID;
 use throng_store::{Batch, Operation, SyncRun, Verdict};
 
 use crate::size_evaluation::recently_delivered;
@@ -89,7 +90,9 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
         ));
     }
     let sent = run.sent.saturating_sub(removals.sent);
-    let skipped = skipped.saturating_sub(removals.skipped);
+    // These users are on the list with another row.
+    let same_extern_id = run.skipped.get(SKIP_SAME_EXTERN_ID).copied().unwrap_or_default();
+    let skipped = skipped.saturating_sub(removals.skipped + same_extern_id);
     let rejected = rejected.saturating_sub(removals.rejected);
     let adds = sent + skipped + rejected;
     let share = |part: u64, percent: u64| part * 100 > adds * percent;
@@ -297,5 +300,24 @@ mod tests {
         // Identifiers that members share are not removed, which is correct.
         let shared = RemovalCounts { sent: 0, skipped: 3, rejected: 0 };
         assert_eq!(evaluated(run(0, 3, 0, 0), shared).0, Verdict::Passed);
+    }
+
+    #[test]
+    fn users_with_further_rows_of_an_extern_id_are_not_missing() {
+        let size = PlatformSize::default();
+        for sent in [0, 2] {
+            let mut run = run(sent, 0, 0, 0);
+            run.read += 7;
+            run.skipped = BTreeMap::from([(SKIP_SAME_EXTERN_ID.to_owned(), 7)]);
+            let (verdict, reasons) = evaluate_check(&CheckFacts {
+                run: &run,
+                removals: RemovalCounts::default(),
+                members: 1_000,
+                size: Ok(&size),
+                sizes: &[],
+                size_limits: LIMITS,
+            });
+            assert_eq!(verdict, Verdict::Passed, "{reasons:?}");
+        }
     }
 }

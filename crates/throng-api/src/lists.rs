@@ -81,8 +81,8 @@ impl ListQuery {
     }
 }
 
-/// Appends a value of a query, with all bytes escaped that have a meaning in URLs.
-fn push_escaped(url: &mut String, value: &str) {
+/// Appends a segment of a path or a value of a query, with all bytes escaped that have a meaning in URLs.
+pub fn push_escaped(url: &mut String, value: &str) {
     for byte in value.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {

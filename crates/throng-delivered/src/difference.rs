@@ -24,7 +24,7 @@ use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWri
 pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
 /// Users with several rows of one `EXTERN_ID`: for the platform they are one, and the newest would replace the others.
 /// Only the first is sent.
-const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
+pub const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
 /// Removals of a row of which members share every identifier.
@@ -244,7 +244,7 @@ impl RemovedIdentifiers {
 struct Shard {
     state: ShardState,
     rows: BTreeMap<u32, Vec<RowWithNotes>>,
-    /// Users of whom a row is left out, because another one has the same `EXTERN_ID`.
+    /// Users with rows that are left out, because another one has the same `EXTERN_ID`.
     reduced: BTreeSet<u32>,
 }
 
@@ -462,6 +462,7 @@ fn additions(
     for ordinal in facts.target.shard(shard) {
         let rows = loaded.rows.get(&ordinal);
         let rows = rows.map_or(std::slice::from_ref(&none), Vec::as_slice);
+        let before = (add.len(), re_add.len());
         for (row, notes) in rows {
             let is_named_in_removal = row.as_ref().is_ok_and(|row| leaving.names(ordinal, row));
             let is_delivered = match row {
@@ -482,10 +483,13 @@ fn additions(
             let entry = PlanEntry { ordinal, send, removed_row: None };
             if is_named_in_removal { re_add.push(entry) } else { add.push(entry) }
         }
-        let was_counted = loaded.state.without_identifiers.contains(ordinal);
-        if loaded.reduced.contains(&ordinal) && (!was_counted || facts.replace) {
+        // With a row that is sent, the state forgets that the user was counted: the count comes after the row.
+        let is_sent = before != (add.len(), re_add.len());
+        let is_counted = loaded.state.without_identifiers.contains(ordinal) && !is_sent;
+        if loaded.reduced.contains(&ordinal) && !is_counted {
             let send = Err(SKIP_SAME_EXTERN_ID.to_owned());
-            add.push(PlanEntry { ordinal, send, removed_row: None });
+            let entry = PlanEntry { ordinal, send, removed_row: None };
+            if re_add.len() > before.1 { re_add.push(entry) } else { add.push(entry) }
         }
     }
     (add, re_add)
@@ -564,7 +568,7 @@ mod tests {
         let usable = |row: &PreparedRow| -> RowWithNotes { (Ok(row.clone()), Vec::new()) };
         let rows =
             BTreeMap::from([(3, vec![usable(&new), usable(&second)]), (4, vec![usable(&same)])]);
-        let loaded = Shard { state, rows, reduced: BTreeSet::new() };
+        let mut loaded = Shard { state, rows, reduced: BTreeSet::new() };
         let digests = vec![row_digest(&old), digest(0, &old[0]), digest(1, &old[1])];
         let mut removed = RemovedIdentifiers { digests, kept: Vec::new() };
         removed.freeze();
@@ -580,5 +584,16 @@ mod tests {
         let sent: Vec<_> = re_add.into_iter().map(|entry| (entry.ordinal, entry.send)).collect();
         // Also the row that has not changed: the platform may have matched both to one person.
         assert_eq!(sent, [(3, Ok(new)), (3, Ok(second))]);
+
+        // Users of whom rows are left out are counted after their rows, and without rows to send once.
+        loaded.reduced = BTreeSet::from([3, 4]);
+        for is_counted in [false, true] {
+            let (add, re_add) = additions(&facts, &loaded, 0, &leaving, &mut Counts::default());
+            let reason = Err(SKIP_SAME_EXTERN_ID.to_owned());
+            assert_eq!(re_add.len(), 3);
+            assert_eq!((re_add[2].ordinal, &re_add[2].send), (3, &reason));
+            assert_eq!(add.iter().any(|of| of.ordinal == 4 && of.send == reason), !is_counted);
+            loaded.state.without_identifiers.extend([3, 4]);
+        }
     }
 }

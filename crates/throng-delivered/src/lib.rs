@@ -18,7 +18,8 @@ mod sealed;
 mod state;
 
 pub use difference::{
-    Delivered, Difference, DifferenceFacts, EndedRun, SKIP_NO_IDENTIFIERS, difference,
+    Delivered, Difference, DifferenceFacts, EndedRun, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID,
+    difference,
 };
 pub use planned::{PlanEntry, PlanFile, PlanMeta};
 pub use prepared::{

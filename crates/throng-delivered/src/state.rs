@@ -3,7 +3,8 @@
 //! One sealed file per sync, with a section for each shard that is not empty:
 //!
 //! ```text
-//! without identifiers: length u32, Roaring bitmap of members that had no usable identifier
+//! without identifiers: length u32, Roaring bitmap of members that are counted as skipped: without a usable
+//!   identifier, or with further rows of the same EXTERN_ID
 //! users: ordinal u32, count u32, rows …; a row: flags u8, cells as in `prepared`, their end u8 = 255
 //! ```
 
@@ -36,7 +37,7 @@ pub(crate) struct DeliveredRow {
 pub(crate) struct ShardState {
     /// By ordinal: the rows of the identifier query, usually one, and earlier ones whose removal is due.
     pub(crate) users: BTreeMap<u32, Vec<DeliveredRow>>,
-    /// Members without a usable identifier, already counted as skipped.
+    /// Members without a usable identifier, or with further rows of the same `EXTERN_ID`, already counted as skipped.
     pub(crate) without_identifiers: RoaringBitmap,
 }
 

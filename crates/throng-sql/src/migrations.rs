@@ -1,5 +1,4 @@
-//! The versions of the tables. Each database runs the migrations that are missing in its own transaction;
-//! what they are is up to the caller.
+//! The versions of the tables, and the runner of migrations. What they are is up to the caller.
 
 use throng_store::LedgerError;
 
@@ -29,3 +28,26 @@ pub(crate) fn check_schema(found: i64, migrations: &[Migration]) -> DbResult<()>
         ),
     }))
 }
+
+/// Runs the migrations that are missing in a transaction that has the table `ledger_schema`. A macro, because
+/// the driver's types differ between the databases.
+macro_rules! run_missing {
+    ($tx:ident, $migrations:ident) => {
+        let found: Option<i64> = sqlx::query_scalar("SELECT version FROM ledger_schema")
+            .fetch_optional(&mut *$tx)
+            .await?;
+        let found = found.unwrap_or(0);
+        crate::migrations::check_schema(found, $migrations)?;
+        for (version, statements) in $migrations.iter().filter(|(version, _)| *version > found) {
+            sqlx::raw_sql(*statements).execute(&mut *$tx).await?;
+            sqlx::query(
+                "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
+                 ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
+            )
+            .bind(*version)
+            .execute(&mut *$tx)
+            .await?;
+        }
+    };
+}
+pub(crate) use run_missing;

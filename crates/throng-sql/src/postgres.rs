@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use crate::backend::{Access, Backend};
 use crate::conn::{Call, Conn};
 use crate::failure::{DbResult, Failure};
-use crate::migrations::{Migration, check_schema, newest};
+use crate::migrations::{Migration, newest, run_missing};
 
 /// PostgreSQL's error code for a connection to a database that does not exist:
 /// `invalid_catalog_name`.
@@ -348,20 +348,7 @@ async fn migrate(connection: &mut PgConnection, migrations: &'static [Migration]
     )
     .execute(&mut *tx)
     .await?;
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
-    let found = found.unwrap_or(0);
-    check_schema(found, migrations)?;
-    for (version, statements) in migrations.iter().filter(|(version, _)| *version > found) {
-        sqlx::raw_sql(*statements).execute(&mut *tx).await?;
-        sqlx::query(
-            "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
-             ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
-        )
-        .bind(*version)
-        .execute(&mut *tx)
-        .await?;
-    }
+    run_missing!(tx, migrations);
     tx.commit().await?;
     Ok(())
 }

@@ -33,7 +33,7 @@ use crate::backend::{Access, Backend};
 use crate::conn::{Call, Conn};
 use crate::durability::Durability;
 use crate::failure::{DbResult, Failure};
-use crate::migrations::{Migration, check_schema};
+use crate::migrations::{Migration, run_missing};
 use writer::{WriteConnection, Writer};
 
 /// How long a call waits for other processes that write, before it fails. Shorter than the timeout
@@ -219,20 +219,7 @@ async fn migrate(
     )
     .execute(&mut *tx)
     .await?;
-    let found: Option<i64> =
-        sqlx::query_scalar("SELECT version FROM ledger_schema").fetch_optional(&mut *tx).await?;
-    let found = found.unwrap_or(0);
-    check_schema(found, migrations)?;
-    for (version, statements) in migrations.iter().filter(|(version, _)| *version > found) {
-        sqlx::raw_sql(*statements).execute(&mut *tx).await?;
-        sqlx::query(
-            "INSERT INTO ledger_schema (only_row, version) VALUES (1, $1)
-             ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
-        )
-        .bind(*version)
-        .execute(&mut *tx)
-        .await?;
-    }
+    run_missing!(tx, migrations);
     tx.commit().await?;
     Ok(())
 }

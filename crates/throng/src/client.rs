@@ -291,14 +291,7 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
 /// A name, escaped as one segment of a path.
 pub(crate) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
+    throng_api::push_escaped(&mut out, text);
     out
 }
 

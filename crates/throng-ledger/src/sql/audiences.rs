@@ -52,6 +52,19 @@ async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
     Ok(audiences)
 }
 
+/// Queues a refresh of an audience, which may be new, unless it is paused or pinned.
+async fn queue_requested(
+    tx: &mut Conn,
+    audience: &AudienceName,
+    trigger: RefreshTrigger,
+    now: Timestamp,
+) -> DbResult<RefreshId> {
+    let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+    tx.execute(text, audience).await?;
+    pauses::check_not_stopped(tx, audience).await?;
+    refreshes::queue(tx, audience, trigger, now).await
+}
+
 /// `processing → halted`, with `claims` less. Parts that are claimed as `HOLDER#…` become free.
 async fn release_refresh(
     tx: &mut Conn,
@@ -139,10 +152,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
     ) -> Result<RefreshId> {
         write_tx!(self, Relaxed, "queueing a refresh", |tx| {
-            let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
-            tx.execute(text, audience).await?;
-            pauses::check_not_stopped(tx, audience).await?;
-            refreshes::queue(tx, audience, trigger, now).await?
+            queue_requested(tx, audience, trigger, now).await?
         })
     }
 
@@ -153,10 +163,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
     ) -> Result<RefreshId> {
         write_tx!(self, Relaxed, "queueing a refresh", |tx| {
-            let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
-            tx.execute(text, audience).await?;
-            pauses::check_not_stopped(tx, audience).await?;
-            let id = refreshes::queue(tx, audience, trigger, now).await?;
+            let id = queue_requested(tx, audience, trigger, now).await?;
             tx.execute("UPDATE refreshes SET forced = 1 WHERE id = $1", id).await?;
             id
         })
