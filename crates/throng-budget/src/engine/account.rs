@@ -18,7 +18,7 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
+use super::survival::{Delays, Survival, bucket_of, covered_micros};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
@@ -456,8 +456,7 @@ impl Account {
     /// Whether a delay is learned from. One beyond the horizon, and beyond half an hour, does not help to
     /// predict what is in flight. A sender with a wrong time zone in its `inserted_at` has such delays.
     pub(super) fn is_learned_from(&self, delay_micros: i64) -> bool {
-        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
-        delay_micros <= horizon.max(MIN_CURVE_MICROS)
+        delay_micros <= covered_micros(self.config.horizon)
     }
 
     /// Actual spend of the budget day of a moment.
