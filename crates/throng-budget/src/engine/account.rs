@@ -86,6 +86,14 @@ pub(super) struct Terms {
     pub(super) price_nanos: Option<i64>,
 }
 
+impl Terms {
+    /// The declared probability that it has an outcome; `None`: that of the ad group.
+    fn own_rate(self) -> Option<f64> {
+        let nanos = self.price_nanos.filter(|nanos| *nanos > 0)?;
+        Some((self.expected as f64 * 1_000.0 / nanos as f64).min(1.0))
+    }
+}
+
 /// What an outcome says of its insertion.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum OutcomeLink {
@@ -318,7 +326,8 @@ impl Account {
         Terms { expected, price_nanos: Some(price_nanos) }
     }
 
-    /// What insertions of the ad group's own terms are expected to earn, times that probability.
+    /// What insertions of the ad group's own terms are expected to earn, times the probability that they have an
+    /// outcome.
     pub(super) fn weighted_by_rate(&self, expected: i64) -> i64 {
         if expected == self.expected {
             return self.weighted;
@@ -328,22 +337,14 @@ impl Account {
 
     /// The declared probability that an insertion has an outcome, in billionths.
     fn chance(&self, terms: Terms) -> u64 {
-        match terms.price_nanos {
-            Some(nanos) if nanos > 0 => {
-                Trials::billionths(terms.expected as f64 * 1_000.0 / nanos as f64)
-            }
-            _ => self.chance,
-        }
+        terms.own_rate().map_or(self.chance, Trials::billionths)
     }
 
     /// What an insertion is expected to earn, times the probability that it has an outcome.
     fn weighted(&self, terms: Terms) -> i64 {
-        match terms.price_nanos {
-            Some(nanos) if nanos > 0 => {
-                let rate = terms.expected as f64 * 1_000.0 / nanos as f64;
-                times_rate(terms.expected, rate.min(1.0))
-            }
-            _ => self.weighted_by_rate(terms.expected),
+        match terms.own_rate() {
+            Some(rate) => times_rate(terms.expected, rate),
+            None => self.weighted_by_rate(terms.expected),
         }
     }
 
