@@ -52,6 +52,13 @@ const HOUR_MICROS: i64 = 3_600_000_000;
 const START: Timestamp = Timestamp(1_795_586_400_000_000);
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    // Otherwise the last measurement is the baseline, and nothing ever grows.
+    ensure!(
+        options.baseline_hours < options.hours,
+        "--baseline-hours {} is not below --hours {}",
+        options.baseline_hours,
+        options.hours
+    );
     if options.data.exists() {
         std::fs::remove_dir_all(&options.data)?;
     }

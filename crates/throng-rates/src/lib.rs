@@ -1,13 +1,12 @@
-//! What ads will earn and how fast they may be shown: rates learned from outcomes ([`RateCounts`]), the
-//! traffic of a day ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass rates ([`Pace`]). [`Learned`] has the state of an ad group. Pure:
-//! the time is passed in, and there is no I/O.
+//! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`]), the traffic
+//! of a day ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass rates ([`Pace`]). [`Learned`] has the
+//! state of an ad group. Pure: the time is passed in, and there is no I/O.
 //!
 //! State is in integers and changes by additions alone, so that two replicas that add the same in the same
-//! order have the same bits. What is computed from it (means, intervals, deviations) is in floating-point
-//! numbers, of additions, multiplications, divisions and square roots, which are exact to the bit on every
-//! machine by IEEE 754; the credible interval alone also uses logarithms, and nothing is decided by it.
+//! order have the same bits. What is computed from it (means, deviations) is in floating-point numbers, of
+//! additions, multiplications, divisions and square roots, which are exact to the bit on every machine by
+//! IEEE 754.
 
-mod beta;
 mod calibration;
 mod closing;
 mod fading;

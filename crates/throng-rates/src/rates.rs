@@ -1,27 +1,23 @@
-//! Impression and action rates, learned from what became of insertions.
+//! The rate of outcomes of insertions, learned from what became of earlier ones.
 //!
 //! A rate is a beta-binomial: the prior is a beta distribution, `s` successes of `n` trials make it
 //!
 //! `mean = (s + w × m) / (n + w)`, `variance = mean × (1 − mean) / (n + w + 1)`
 //!
 //! with the prior's mean `m` and its weight `w` in trials (Gelman et al., "Bayesian Data Analysis", 2.4). The
-//! prior of an ad group is the posterior of its placement, whose prior is the posterior of its campaign,
-//! whose prior is the rate that the spec declares. So an ad group without history has the rate of its
-//! campaign, and moves to its own as its trials grow. A level passes on at most the weight of
-//! twenty successes: ad groups of a campaign differ, and a million trials of the others must not
-//! outweigh a thousand of its own.
+//! prior of an ad group is the declared rate. So an ad group without history has that rate, and moves to its own
+//! as its trials grow.
 //!
 //! Outcomes come late, so an insertion counts as a trial by the share of outcomes that are due at its age,
-//! `1 − survival(age)` ([`RateCounts::with_open`]): the estimate of `n × rate × due = successes` has no bias at any
-//! age, and a change of the rate shows within the median delay. Only trials older than the longest delay
-//! would have no bias either, and would show it half an hour later. Those are what is stored
-//! ([`RateCounts::add`]), because the survival curve is not part of the state of rates.
+//! `1 − survival(age)` ([`Calibration::learned`](crate::Calibration::learned)): the estimate of
+//! `n × rate × due = successes` has no bias at any age, and a change of the rate shows within the median delay.
+//! Only trials older than the longest delay would have no bias either, and would show it half an hour later.
+//! Those are what is stored ([`RateCounts::add`]), because the survival curve is not part of the state of rates.
 
 use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::beta::quantile;
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
 
 /// Half of what is known remains after this time: rates differ between day and night.
@@ -30,8 +26,6 @@ pub(crate) const HALF_LIFE: Duration = Duration::from_secs(6 * 3_600);
 const RECENT_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 /// A declared rate weighs as much as trials with so many successes.
 const DECLARED_SUCCESSES: f64 = 5.0;
-/// The most that a level passes on to the next one.
-const LEVEL_SUCCESSES: f64 = 20.0;
 /// The weight of a prior, whatever its mean.
 const WEIGHTS: (f64, f64) = (5.0, 10_000.0);
 /// Declared rates of 0 and 1 are taken as nearly that: nothing could be learned otherwise.
@@ -50,10 +44,6 @@ pub(crate) fn due_share(later: f64) -> Option<f64> {
     (due >= LEAST_DUE).then(|| due.min(1.0))
 }
 
-fn weight_of(successes: f64, mean: f64) -> f64 {
-    (successes / mean).clamp(WEIGHTS.0, WEIGHTS.1)
-}
-
 /// A beta distribution before the trials that it is applied to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prior {
@@ -63,17 +53,10 @@ pub struct Prior {
 }
 
 impl Prior {
-    /// The outermost: a rate of the spec. It weighs as much as trials with five successes.
+    /// A declared rate: of the spec, or of insertions. It weighs as much as trials with five successes.
     pub fn declared(rate: f64) -> Self {
         let mean = if rate.is_nan() { RATES.0 } else { rate.clamp(RATES.0, RATES.1) };
-        Self { mean, weight: weight_of(DECLARED_SUCCESSES, mean) }
-    }
-
-    /// The prior of the level below, of a level with these counts.
-    pub fn narrowed(self, counts: Counts) -> Self {
-        let rate = self.rate(counts);
-        let mean = rate.mean.clamp(RATES.0, RATES.1);
-        Self { mean, weight: rate.weight.min(weight_of(LEVEL_SUCCESSES, mean)) }
+        Self { mean, weight: (DECLARED_SUCCESSES / mean).clamp(WEIGHTS.0, WEIGHTS.1) }
     }
 
     /// The rate after trials. More successes than trials, as of outcomes whose insertions are not reported, count
@@ -107,18 +90,9 @@ impl Rate {
     pub fn variance(&self) -> f64 {
         self.mean * (1.0 - self.mean) / (self.weight + 1.0)
     }
-
-    /// The equal-tailed credible interval that has the true rate with a probability (such as 0.95): quantiles
-    /// of the beta distribution with the parameters `mean × weight` and `(1 − mean) × weight` (Brown, Cai and
-    /// DasGupta, "Interval Estimation for a Binomial Proportion", Statistical Science 16, 2001).
-    pub fn interval(&self, probability: f64) -> (f64, f64) {
-        let tail = (1.0 - probability.clamp(0.0, 1.0)) / 2.0;
-        let (a, b) = (self.mean * self.weight, (1.0 - self.mean) * self.weight);
-        (quantile(a, b, tail), quantile(a, b, 1.0 - tail))
-    }
 }
 
-/// The trials of one ad group, placement or campaign.
+/// The trials of one ad group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateCounts {
     all: FadingCounts,
@@ -172,17 +146,5 @@ impl RateCounts {
     /// What is left of the trials at a moment.
     pub fn at(&self, now: Timestamp) -> Counts {
         self.all.at(now)
-    }
-
-    /// As [`at`](Self::at), with insertions whose outcomes are not all due: each as its number, its successes so
-    /// far, and the share of outcomes that come later than its age.
-    pub fn with_open(&self, now: Timestamp, open: impl Iterator<Item = (u64, u64, f64)>) -> Counts {
-        open.fold(self.at(now), |counts, (insertions, successes, later)| {
-            let Some(due) = due_share(later) else { return counts };
-            Counts {
-                trials: counts.trials + insertions as f64 * due,
-                successes: counts.successes + successes as f64,
-            }
-        })
     }
 }

@@ -49,9 +49,9 @@ pub struct Scenario {
     pub daily_budget: Micros,
     /// Requests per minute for which the ad is eligible.
     pub requests_per_minute: f64,
-    /// Share of insertions that are seen. The engine learns it.
+    /// Share of insertions that are seen.
     pub impression_rate: f64,
-    /// Share of impressions that are clicked. The engine learns it.
+    /// Share of impressions that are clicked. The engine learns the share of insertions that are billed.
     pub click_rate: f64,
     /// What the spec says of the share of insertions that are seen.
     pub declared_impression_rate: f64,

@@ -18,7 +18,7 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, MIN_CURVE_MICROS, Survival, bucket_of};
+use super::survival::{Delays, Survival, bucket_of, covered_micros};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
@@ -84,6 +84,14 @@ pub(super) struct Terms {
     pub(super) expected: i64,
     /// Its price in billionths, if it carries a price or a rate itself.
     pub(super) price_nanos: Option<i64>,
+}
+
+impl Terms {
+    /// The declared probability that it has an outcome; `None`: that of the ad group.
+    fn own_rate(self) -> Option<f64> {
+        let nanos = self.price_nanos.filter(|nanos| *nanos > 0)?;
+        Some((self.expected as f64 * 1_000.0 / nanos as f64).min(1.0))
+    }
 }
 
 /// What an outcome says of its insertion.
@@ -318,7 +326,8 @@ impl Account {
         Terms { expected, price_nanos: Some(price_nanos) }
     }
 
-    /// What insertions of the ad group's own terms are expected to earn, times that probability.
+    /// What insertions of the ad group's own terms are expected to earn, times the probability that they have an
+    /// outcome.
     pub(super) fn weighted_by_rate(&self, expected: i64) -> i64 {
         if expected == self.expected {
             return self.weighted;
@@ -328,22 +337,14 @@ impl Account {
 
     /// The declared probability that an insertion has an outcome, in billionths.
     fn chance(&self, terms: Terms) -> u64 {
-        match terms.price_nanos {
-            Some(nanos) if nanos > 0 => {
-                Trials::billionths(terms.expected as f64 * 1_000.0 / nanos as f64)
-            }
-            _ => self.chance,
-        }
+        terms.own_rate().map_or(self.chance, Trials::billionths)
     }
 
     /// What an insertion is expected to earn, times the probability that it has an outcome.
     fn weighted(&self, terms: Terms) -> i64 {
-        match terms.price_nanos {
-            Some(nanos) if nanos > 0 => {
-                let rate = terms.expected as f64 * 1_000.0 / nanos as f64;
-                times_rate(terms.expected, rate.min(1.0))
-            }
-            _ => self.weighted_by_rate(terms.expected),
+        match terms.own_rate() {
+            Some(rate) => times_rate(terms.expected, rate),
+            None => self.weighted_by_rate(terms.expected),
         }
     }
 
@@ -456,8 +457,7 @@ impl Account {
     /// Whether a delay is learned from. One beyond the horizon, and beyond half an hour, does not help to
     /// predict what is in flight. A sender with a wrong time zone in its `inserted_at` has such delays.
     pub(super) fn is_learned_from(&self, delay_micros: i64) -> bool {
-        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
-        delay_micros <= horizon.max(MIN_CURVE_MICROS)
+        delay_micros <= covered_micros(self.config.horizon)
     }
 
     /// Actual spend of the budget day of a moment.

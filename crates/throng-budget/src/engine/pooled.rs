@@ -11,7 +11,7 @@
 use throng_model::Timestamp;
 
 use super::account::{WINDOW_MICROS, age_of};
-use super::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of};
+use super::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
 use super::timeline::Timeline;
 
 /// Outcomes that must be known before the curve is used.
@@ -65,8 +65,7 @@ impl Default for Pooled {
 impl Pooled {
     /// Has delays learned up to a horizon.
     pub(super) fn cover_horizon(&mut self, horizon: std::time::Duration) {
-        let horizon = i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX);
-        self.reach = MIN_CURVE_MICROS.max(horizon);
+        self.reach = covered_micros(horizon);
     }
 
     pub(super) fn insertion(&mut self, at: Timestamp) {

@@ -84,6 +84,15 @@ pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
     (begin * 1_000_000, i64::MAX / 2)
 }
 
+/// How much time a learned curve covers with a horizon: longer delays are not learned.
+pub(super) fn covered_micros(horizon: std::time::Duration) -> i64 {
+    micros_of(horizon).max(MIN_CURVE_MICROS)
+}
+
+fn micros_of(horizon: std::time::Duration) -> i64 {
+    i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// The share of outcomes that come later than an age, for every age.
 ///
 /// Until there are enough outcomes of ad groups with the same billed event it is a step: 1 before the horizon,
@@ -99,10 +108,7 @@ pub struct Survival {
 impl Survival {
     /// The step at a horizon.
     pub fn step(horizon: std::time::Duration) -> Self {
-        Self {
-            later: Vec::new(),
-            horizon_micros: i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX),
-        }
+        Self { later: Vec::new(), horizon_micros: micros_of(horizon) }
     }
 
     /// `pooled` is the share later than each bucket among all ad groups with the same billed event.

@@ -1,7 +1,7 @@
 //! Rates learned from trials, against a model that keeps every trial.
 
 use throng_model::{Entropy, SplitMix64};
-use throng_rates::{Counts, Prior, RateCounts};
+use throng_rates::{Calibration, Prior, RateCounts, Trials};
 
 use super::{at, binomial, log_normal};
 
@@ -54,9 +54,8 @@ fn without_trials_the_rate_is_the_declared_one() {
     for rate in [0.001, 0.02, 0.5, 0.9, 0.95] {
         let learned = Prior::declared(rate).rate(none);
         assert_eq!(learned.mean(), rate);
-        let (low, high) = learned.interval(0.95);
-        assert!(low < rate && rate < high, "{low} {rate} {high}");
-        assert!(low < rate / 1.05 && high > rate * 1.02, "a declared rate is not certain");
+        let deviation = learned.variance().sqrt();
+        assert!(deviation > 0.05 * rate, "a declared rate is not certain: {rate} {deviation}");
     }
     // Hardly any trials change it little, whatever came of them.
     for (trials, successes) in [(1, 0), (1, 1), (10, 0)] {
@@ -68,7 +67,7 @@ fn without_trials_the_rate_is_the_declared_one() {
 }
 
 #[test]
-fn intervals_have_the_true_rate_as_often_as_they_say() {
+fn the_true_rate_is_as_far_from_the_mean_as_the_variance_says() {
     let mut random = SplitMix64::new(7);
     let mut covered = 0;
     for _ in 0..400 {
@@ -80,8 +79,9 @@ fn intervals_have_the_true_rate_as_often_as_they_say() {
             counts.add(at(f64::from(minute) * MINUTE), 25, successes);
         }
         let learned = Prior::declared(0.02).rate(counts.at(at(120.0 * MINUTE)));
-        let (low, high) = learned.interval(0.9);
-        covered += i32::from(low <= rate && rate <= high);
+        // Nine tenths of a normal distribution.
+        let tolerance = 1.645 * learned.variance().sqrt();
+        covered += i32::from((learned.mean() - rate).abs() <= tolerance);
     }
     assert!((335..=392).contains(&covered), "{covered} of 400");
 }
@@ -135,46 +135,30 @@ fn outcomes_that_are_not_due_are_not_missed() {
     delays.sort_by(f64::total_cmp);
     let later =
         |age: f64| 1.0 - delays.partition_point(|delay| *delay <= age) as f64 / delays.len() as f64;
+    // The prior is another rate, and has little weight against this many insertions.
+    let declared = Trials::billionths(0.03);
     let (mut learned, mut plain, mut runs) = (0.0, 0.0, 0.0);
-    for _ in 0..200 {
+    for _ in 0..20 {
         // Ten minutes of insertions, seen at their end: the oldest have most of their outcomes.
-        let open: Vec<(u64, u64, f64)> = (0..60)
+        let open: Vec<(Trials, f64)> = (0..60)
             .map(|window| {
                 let age = f64::from(window) * 10.0;
-                let came = (0..50).filter(|_| {
+                let came = (0..500).filter(|_| {
                     random.next_f64() < rate && log_normal(&mut random, median, sigma) <= age
                 });
-                (50, came.count() as u64, later(age))
+                let outcomes = came.count() as u64;
+                (Trials { insertions: 500, outcomes, declared: 500 * declared }, later(age))
             })
             .collect();
-        let counts = RateCounts::default().with_open(at(0.0), open.iter().copied());
-        learned += counts.successes / counts.trials;
-        let all: u64 = open.iter().map(|window| window.0).sum();
-        plain += open.iter().map(|window| window.1).sum::<u64>() as f64 / all as f64;
+        let by_age = Calibration::default().learned(at(0.0), open.iter().copied()).unwrap();
+        learned += by_age.rate.mean();
+        let all: u64 = open.iter().map(|(trials, _)| trials.insertions).sum();
+        let outcomes: u64 = open.iter().map(|(trials, _)| trials.outcomes).sum();
+        plain += outcomes as f64 / all as f64;
         runs += 1.0;
     }
     assert!((learned / runs / rate - 1.0).abs() < 0.04, "{}", learned / runs);
     assert!(plain / runs / rate < 0.6, "counting all insertions is too low: {}", plain / runs);
-}
-
-#[test]
-fn an_ad_group_without_history_has_the_rate_of_its_campaign() {
-    let declared = Prior::declared(0.02);
-    let campaign = Counts { trials: 50_000.0, successes: 2_500.0 };
-    let placement = Counts { trials: 2_000.0, successes: 140.0 };
-    let of_campaign = declared.narrowed(campaign);
-    let of_placement = of_campaign.narrowed(placement);
-    let mean = |prior: Prior, trials: f64, rate: f64| {
-        prior.rate(Counts { trials, successes: trials * rate }).mean()
-    };
-    assert!((mean(of_campaign, 0.0, 0.0) - 0.05).abs() < 0.001);
-    // The campaign passes on 20 successes of 400 trials; the placement has 140 of its own.
-    assert!((mean(of_placement, 0.0, 0.0) - 160.0 / 2_400.0).abs() < 0.001);
-    // Its own trials count more and more.
-    let own = [0.0, 100.0, 1_000.0, 100_000.0].map(|trials| mean(of_placement, trials, 0.01));
-    assert!(own.is_sorted_by(|a, b| a > b) && own[3] < 0.011, "{own:?}");
-    // A level without trials changes nothing.
-    assert_eq!(mean(declared.narrowed(Counts::default()), 0.0, 0.0), 0.02);
 }
 
 #[test]
@@ -203,15 +187,9 @@ fn extreme_values_give_a_rate() {
             let mut counts = RateCounts::default();
             counts.add(at(-1e12), trials, successes);
             counts.add(at(1e12), trials, successes);
-            for prior in
-                [Prior::declared(declared), Prior::declared(declared).narrowed(counts.at(at(1e12)))]
-            {
-                let rate = prior.rate(counts.at(at(1e12)));
-                let (low, high) = rate.interval(0.95);
-                assert!((0.0..=1.0).contains(&rate.mean()), "{declared} {trials} {successes}");
-                assert!((0.0..=1.0).contains(&low) && (low..=1.0).contains(&high));
-                assert!(rate.variance() >= 0.0);
-            }
+            let rate = Prior::declared(declared).rate(counts.at(at(1e12)));
+            assert!((0.0..=1.0).contains(&rate.mean()), "{declared} {trials} {successes}");
+            assert!((0.0..=1.0).contains(&rate.variance()), "{declared} {trials} {successes}");
         }
     }
 }

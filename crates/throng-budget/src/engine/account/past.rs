@@ -2,7 +2,7 @@
 
 use throng_model::{BudgetDay, Micros, Timestamp};
 
-use crate::engine::survival::MIN_CURVE_MICROS;
+use crate::engine::survival::covered_micros;
 
 use super::{Account, DayPrediction, INTERVAL_MICROS, Interval, REPORTED_DAYS, Series};
 
@@ -11,9 +11,8 @@ impl Account {
     /// whose outcomes are not due yet are left out: their insertions would look as if they earned less than
     /// predicted.
     pub(in crate::engine) fn predictions(&self, now: Timestamp) -> Vec<DayPrediction> {
-        let horizon = i64::try_from(self.config.horizon.as_micros()).unwrap_or(i64::MAX);
-        let due =
-            now.0.saturating_sub(horizon.max(MIN_CURVE_MICROS).saturating_add(INTERVAL_MICROS));
+        let longest = covered_micros(self.config.horizon);
+        let due = now.0.saturating_sub(longest.saturating_add(INTERVAL_MICROS));
         let mut days = self.predicted_days.clone();
         // Computing a day is slow, and nearly all intervals have that of the one before.
         let mut known: Option<(BudgetDay, Timestamp, Timestamp)> = None;
