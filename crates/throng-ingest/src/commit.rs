@@ -15,7 +15,9 @@ use throng_files::{BatchFile, finished_files};
 
 use crate::error::IngestError;
 use crate::manifest::Manifest;
-use crate::paths::{TablePaths, create_folder, entries, is_batch_file, remove_file, sync_folder};
+use crate::paths::{
+    TablePaths, create_folder, entries, is_batch_file, name_of, remove_file, sync_folder,
+};
 use crate::quarantine::Quarantine;
 use crate::worker::StagedFile;
 
@@ -131,8 +133,4 @@ pub(crate) fn recover(paths: &TablePaths) -> Result<(), IngestError> {
 
 fn remove_folder(path: &Path) -> Result<(), IngestError> {
     std::fs::remove_dir_all(path).map_err(IngestError::io("remove", path))
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

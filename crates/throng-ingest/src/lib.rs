@@ -1,10 +1,10 @@
 //! Ingested records: each row is checked against a declared [`Schema`](throng_schema::Schema), its identifiers are
 //! hashed or dropped before anything is stored, and the rest is written as Parquet, sorted by key, in a folder for
-//! each day. A batch is visible whole or not at all: see [`StepHook`] for the steps, and `throng_files` for how
+//! each day. A batch is visible whole or not at all: see `commit.rs` for the steps, and `throng_files` for how
 //! readers know the files of finished batches. Rows that fail a check go to quarantine.
 //!
-//! [`create_tables`] makes the tables of a spec before their first rows, [`preview_tables`] shows them without that. [`Ingest::run`] ingests one batch; it blocks,
-//! and reads the body of a request with [`BodyReader`].
+//! [`create_tables`] makes the tables of a spec before their first rows; [`preview_tables`] makes them in another folder,
+//! for checks. [`Ingest::run`] ingests one batch; it blocks, and reads the body of a request with [`BodyReader`].
 
 mod cells;
 mod columns;

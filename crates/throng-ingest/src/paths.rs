@@ -67,6 +67,11 @@ pub(crate) fn is_batch_file(name: &str) -> bool {
     })
 }
 
+/// The name of a file or folder, without the folders above it.
+pub(crate) fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Creates a folder with those above it, for this user only. Folders that exist stay as they are.
 pub(crate) fn create_folder(path: &Path) -> Result<(), IngestError> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);

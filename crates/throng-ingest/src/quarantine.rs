@@ -11,7 +11,7 @@ use throng_schema::value::{date, date_text};
 use throng_schema::{QUARANTINE_DAYS, Schema};
 
 use crate::error::IngestError;
-use crate::paths::{create_file, create_folder, entries, remove_file, sync_folder};
+use crate::paths::{create_file, create_folder, entries, name_of, remove_file, sync_folder};
 use crate::reason::RowFault;
 
 /// Bytes of the quarantine of one batch. Further rows are only counted.
@@ -159,8 +159,4 @@ pub(crate) fn remove_expired(
         }
     }
     Ok(removed)
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

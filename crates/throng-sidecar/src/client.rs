@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use throng_api::{AppliedVersions, ErrorBody, EventsAccepted, PublishedMembership};
 use throng_gate::Catalog;
-use throng_model::{AdGroupName, Secret, Timestamp};
+use throng_model::{AdGroupName, Secret, Timestamp, host_of, is_loopback_host};
 
 use crate::error::{SidecarError, SyncError};
 
@@ -256,10 +256,7 @@ fn checked_url(text: &str) -> Result<String, SidecarError> {
 }
 
 fn is_loopback(url: &str) -> bool {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    is_loopback_host(host_of(url))
 }
 
 pub(crate) fn connection(url: &str, error: reqwest::Error) -> SyncError {
@@ -343,6 +340,7 @@ mod tests {
             ("http://localhost:1", true),
             ("http://[::1]:1", true),
             ("http://127.0.0.9", true),
+            ("http://[::ffff:127.0.0.1]:1", true),
             ("http://127.0.0.1.example.com", false),
         ] {
             assert_eq!(is_loopback(url), expected, "{url}");

@@ -7,8 +7,7 @@ use std::time::Duration;
 use throng_api::AppliedVersions;
 use throng_gate::feed::{Frame, FrameKind};
 use throng_gate::{FrameOutcome, Gate};
-use throng_model::Backoff;
-use tokio::time::Instant;
+use throng_model::{Backoff, Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{NodeClient, connection};
@@ -124,7 +123,7 @@ impl FeedFollower {
         // Before the frames: they name ad groups by the indexes of the catalog.
         self.read_catalog().await?;
         observer.catalog_read();
-        let mut catalog_read_at = Instant::now();
+        let mut catalog_read_at = SystemClock.elapsed();
         let url = self.client.feed_url();
         let mut response = self.client.feed(&self.id).await?;
         observer.connected();
@@ -143,11 +142,11 @@ impl FeedFollower {
                     FrameOutcome::NeedKeyframe => return Ok(Ended::NeedKeyframes),
                     FrameOutcome::Applied { unknown, catalog_behind, .. }
                         if (catalog_behind || unknown > 0)
-                            && catalog_read_at.elapsed() >= CATALOG_INTERVAL =>
+                            && elapsed_since(catalog_read_at) >= CATALOG_INTERVAL =>
                     {
                         self.read_catalog().await?;
                         observer.catalog_read();
-                        catalog_read_at = Instant::now();
+                        catalog_read_at = SystemClock.elapsed();
                     }
                     FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}
                 }
@@ -164,7 +163,7 @@ impl FeedFollower {
         observer: &dyn FeedObserver,
         stop: &CancellationToken,
     ) {
-        let mut reported: Option<(BTreeMap<u32, u64>, Instant)> = None;
+        let mut reported: Option<(BTreeMap<u32, u64>, Duration)> = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -174,7 +173,7 @@ impl FeedFollower {
             let versions: BTreeMap<u32, u64> =
                 versions.map(|version| (version.partition, version.version)).collect();
             let is_due = reported.as_ref().is_none_or(|(last, at)| {
-                *last != versions || at.elapsed() >= UNCHANGED_REPORT_INTERVAL
+                *last != versions || elapsed_since(*at) >= UNCHANGED_REPORT_INTERVAL
             });
             if versions.is_empty() || !is_due {
                 continue;
@@ -186,13 +185,19 @@ impl FeedFollower {
             };
             match sent {
                 Ok(()) => {
-                    reported = Some((applied.versions, Instant::now()));
+                    reported = Some((applied.versions, SystemClock.elapsed()));
                     observer.reported();
                 }
                 Err(error) => observer.not_reported(&error),
             }
         }
     }
+}
+
+/// The time since `at`, which is of the system's clock as the delays are: the clock of decisions may be a simulated
+/// one, which stops.
+fn elapsed_since(at: Duration) -> Duration {
+    SystemClock.elapsed().saturating_sub(at)
 }
 
 /// The bytes of the feed: each frame has its length before it.

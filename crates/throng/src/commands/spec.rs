@@ -1,5 +1,6 @@
 //! `throng check`, `throng plan`, `throng apply`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -95,11 +96,14 @@ fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> 
             return Err(Failure::wrong_input(message).help(help).into());
         }
         // Only the user of the node can read the lake.
-        Err(_) => {
+        Err(IngestError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
             let mut empty = spec.clone();
             empty.node.lake = Some(folder.path().to_owned());
             let created = throng_ingest::create_tables(&empty);
             created.context("cannot create the tables of the schemas")?;
+        }
+        Err(error) => {
+            return Err(anyhow::Error::new(error).context("cannot read the tables of the lake"));
         }
     }
     lake.path = folder.path().join(DEFAULT_WORKSPACE);
@@ -300,5 +304,10 @@ mod tests {
         throng_ingest::create_tables(&other).unwrap();
         let error = seen(&spec("      - { name: n, type: text }\n")).unwrap_err();
         assert!(error.to_string().starts_with("the column `n` of the schema `s` is text"));
+        // A table that is damaged is not taken for one that does not exist.
+        let manifest = lake.join(DEFAULT_WORKSPACE).join("s/_batches/columns.json");
+        assert!(manifest.is_file());
+        std::fs::write(&manifest, "damaged").unwrap();
+        assert!(seen(&other).is_err());
     }
 }
