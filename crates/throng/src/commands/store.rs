@@ -35,7 +35,7 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
                 let StoreRewrite { store, writes } = answer.read()?;
                 let writes = out::count(writes);
                 out::line(format!(
-                    "{writes} audiences are written again to {store}; see `throng store list`"
+                    "{writes} audiences are being written again to {store}; see `throng store list`"
                 ));
             }
             Ok(ExitCode::SUCCESS)
@@ -47,7 +47,9 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
             if output.is_json() {
                 answer.print();
             } else {
-                out::line(format!("{audience} is removed from {name}; see `throng store list`"));
+                out::line(format!(
+                    "{audience} is being removed from {name}; see `throng store list`"
+                ));
             }
             Ok(ExitCode::SUCCESS)
         }
