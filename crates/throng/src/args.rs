@@ -193,7 +193,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Simulators of ad platforms, to try a spec without an account
+    /// Simulators of ad platforms and of BigQuery, to try a spec without an account
     #[command(subcommand)]
     Sim(SimCommand),
     /// Print the JSON schema of the spec, for editors
@@ -336,7 +336,8 @@ pub(crate) struct LimitsArgs {
     /// PORT it is 443
     #[arg(long, value_name = "REF@HOST[:PORT]")]
     pub(crate) allow_secret: Vec<AllowedSecret>,
-    /// Let them have destinations on this server; repeatable. --allow-secret allows its server too
+    /// Let them have destinations, sources and serving stores on this server; repeatable. --allow-secret allows
+    /// its server too
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow_host: Vec<throng_spec::HostPort>,
     /// A file with more of these, reloaded on SIGHUP (limits.yaml in --dir by default, if it exists)

@@ -35,7 +35,7 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
                 let StoreRewrite { store, writes } = answer.read()?;
                 let writes = out::count(writes);
                 out::line(format!(
-                    "{writes} audiences are being written to {store} again; see `throng store list`"
+                    "{writes} audiences are being written again to {store}; see `throng store list`"
                 ));
             }
             Ok(ExitCode::SUCCESS)
