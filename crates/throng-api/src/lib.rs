@@ -48,7 +48,7 @@ pub use budgets::{
 };
 pub use decisions::{
     DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, MAX_CANDIDATES,
-    UserAudiences, candidates,
+    UserAudiences, candidates, refusals,
 };
 pub use description::{BearerToken, CommonErrors};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
