@@ -15,6 +15,21 @@ pub struct FeedQuery {
     pub format: Option<u8>,
 }
 
+/// The maximum length of the id of a gate, in bytes.
+const MAX_GATE_ID_BYTES: usize = 128;
+
+/// The rule of [`is_gate_id`], for messages.
+pub const GATE_ID_RULE: &str = "the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`, \
+     and at least one letter or digit";
+
+/// Whether a text can be the id of a gate. It is a part of a path, in which `.` and `..` have another
+/// meaning.
+pub fn is_gate_id(text: &str) -> bool {
+    text.len() <= MAX_GATE_ID_BYTES
+        && text.bytes().any(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+}
+
 /// The ad groups that gates decide about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({

@@ -10,7 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
 use throng_aggregator::FeedFormat;
-use throng_api::{AdGroupCatalog, AppliedVersions, FeedQuery, GateList, GateNoted, GatePartition};
+use throng_api::{
+    AdGroupCatalog, AppliedVersions, FeedQuery, GATE_ID_RULE, GateList, GateNoted, GatePartition,
+    is_gate_id,
+};
 use throng_feed::Catalog;
 use throng_operations::members::members;
 use throng_telemetry::metrics;
@@ -23,18 +26,11 @@ use super::error::ApiError;
 
 type Ctx = State<BudgetsState>;
 
-/// The maximum length of a gate id.
-const MAX_ID_LENGTH: usize = 128;
-
 fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
-    let fits = !id.is_empty()
-        && id.len() <= MAX_ID_LENGTH
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
-    if fits {
+    if is_gate_id(id) {
         Ok(id)
     } else {
-        Err(ApiError::bad_request("this is not a valid gate id")
-            .help("use 1 to 128 letters, digits, `-`, `_`, `.` and `:`"))
+        Err(ApiError::bad_request("this is not a valid gate id").help(GATE_ID_RULE))
     }
 }
 
