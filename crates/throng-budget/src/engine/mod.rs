@@ -80,7 +80,7 @@ pub struct EventCounts {
     pub not_joined: u64,
     /// Insertions that are no longer open because there were too many. What they were expected to earn stays
     /// in flight by the survival curve.
-    pub folded: u64,
+    pub evicted: u64,
 }
 
 impl std::ops::AddAssign for EventCounts {
@@ -91,7 +91,7 @@ impl std::ops::AddAssign for EventCounts {
         self.rejected += other.rejected;
         self.inserted_at_ignored += other.inserted_at_ignored;
         self.not_joined += other.not_joined;
-        self.folded += other.folded;
+        self.evicted += other.evicted;
     }
 }
 
