@@ -3,6 +3,7 @@
 mod template;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,13 @@ impl Spec {
     /// The warehouse of this name, if the spec has it.
     pub fn warehouse(&self, name: &str) -> Option<&WarehouseSource> {
         self.warehouses.iter().find(|warehouse| warehouse.name.as_str() == name)
+    }
+
+    /// The advertiser of each campaign, and so of the campaign's ad groups.
+    pub fn advertisers_of_campaigns(&self) -> HashMap<&CampaignName, &Advertiser> {
+        let advertisers: HashMap<_, _> = self.advertisers.iter().map(|a| (&a.name, a)).collect();
+        let of = |campaign: &Campaign| advertisers.get(&campaign.advertiser).copied();
+        self.campaigns.iter().filter_map(|c| Some((&c.name, of(c)?))).collect()
     }
 }
 
