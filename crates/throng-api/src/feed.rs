@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct FeedQuery {
     /// The id of the gate, for the list of gates.
     pub gate: Option<String>,
-    /// The format of the frames: 1 (default), 2 with log positions, or 3 with pass rates too.
+    /// The format of the frames: 1 (default), 2 with log positions, or 3 with pass-through rates too.
     pub format: Option<u8>,
 }
 

@@ -36,7 +36,7 @@ fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. The response does not end until the node stops.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass-through rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
     Query(query): Query<FeedQuery>,
