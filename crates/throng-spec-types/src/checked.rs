@@ -143,7 +143,12 @@ impl Audience {
 
     /// Whether its SQL has `$column`, for a column of the rows of its template.
     pub fn names_parameter(&self, column: &str) -> bool {
-        self.sql.to_lowercase().contains(&format!("${}", column.to_lowercase()))
+        // A whole word, as in the SQL: `$region_name` is not `$region`.
+        let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+        self.sql.split('$').skip(1).any(|rest| {
+            let word = rest.split(is_end).next().unwrap_or_default();
+            word.eq_ignore_ascii_case(column)
+        })
     }
 }
 
