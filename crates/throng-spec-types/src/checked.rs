@@ -3,6 +3,7 @@
 mod template;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,13 @@ impl Spec {
     /// The warehouse of this name, if the spec has it.
     pub fn warehouse(&self, name: &str) -> Option<&WarehouseSource> {
         self.warehouses.iter().find(|warehouse| warehouse.name.as_str() == name)
+    }
+
+    /// The advertiser of each campaign, and so of the campaign's ad groups.
+    pub fn advertisers_of_campaigns(&self) -> HashMap<&CampaignName, &Advertiser> {
+        let advertisers: HashMap<_, _> = self.advertisers.iter().map(|a| (&a.name, a)).collect();
+        let of = |campaign: &Campaign| advertisers.get(&campaign.advertiser).copied();
+        self.campaigns.iter().filter_map(|c| Some((&c.name, of(c)?))).collect()
     }
 }
 
@@ -135,7 +143,12 @@ impl Audience {
 
     /// Whether its SQL has `$column`, for a column of the rows of its template.
     pub fn names_parameter(&self, column: &str) -> bool {
-        self.sql.to_lowercase().contains(&format!("${}", column.to_lowercase()))
+        // A whole word, as in the SQL: `$region_name` is not `$region`.
+        let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+        self.sql.split('$').skip(1).any(|rest| {
+            let word = rest.split(is_end).next().unwrap_or_default();
+            word.eq_ignore_ascii_case(column)
+        })
     }
 }
 

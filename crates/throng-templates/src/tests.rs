@@ -90,6 +90,18 @@ fn every_row_makes_an_audience_with_its_values() {
 }
 
 #[test]
+fn a_parameter_is_a_whole_word() {
+    let columns = ["region", "region_name", "title"].map(str::to_owned).to_vec();
+    let rows = vec![vec![text("emea"), text("Europe"), text("EMEA")]];
+    let rows = Rows::Queried(TemplateRows { columns, rows });
+    let template = spec(&audiences("").replace("= $region", "= $Region_Name"));
+    let made = expand(template, None, &[rows], &[]).unwrap().spec;
+    let audience = &made.audiences[0];
+    assert_eq!(audience.parameters(), [("region_name".to_owned(), text("Europe"))]);
+    assert!(!audience.names_parameter("region") && !audience.names_parameter("name"));
+}
+
+#[test]
 fn an_expanded_spec_is_stored_and_read_again() {
     let made =
         expand(spec(&(audiences("") + SYNCS)), None, &[regions(&["emea"])], &[regions(&["emea"])]);

@@ -56,6 +56,9 @@ pub(crate) struct NodeArgs {
     /// admin token of a node on this machine is found by its address
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Send the token unencrypted to an http:// URL on another machine
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// The data directory of a node on this machine, which has its address and admin token
     #[arg(long, env = "THRONG_DIR")]
     pub(crate) dir: Option<PathBuf>,
