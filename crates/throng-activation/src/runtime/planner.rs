@@ -9,7 +9,7 @@ use throng_model::{HashedIdentifier, SyncMode, SyncName};
 use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, HistoryEvent, Hold, HoldCause,
-    LedgerError, PlatformAudience, RunState, SyncRun,
+    LedgerError, PlanBase, PlatformAudience, RunState, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
@@ -31,7 +31,8 @@ struct PlanRequest<'s> {
     sync: &'s Sync,
     platform: String,
     account: String,
-    record: Option<DeliveredRecord>,
+    /// What the decision to plan a run was made from.
+    base: PlanBase,
     /// The id of a foreign audience on the platform whose list the run replaces after approval.
     adopts: Option<String>,
     version: u64,
@@ -94,7 +95,7 @@ async fn plan_requests<'s>(
     spec: &'s Spec,
 ) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
-    let delivered: HashMap<SyncName, PlatformAudience> =
+    let mut audiences: HashMap<SyncName, PlatformAudience> =
         ctx.ledger.delivered().await?.into_iter().collect();
     // One query for all syncs: of thousands only few need a run.
     let open_runs: HashMap<SyncName, RunState> =
@@ -116,10 +117,12 @@ async fn plan_requests<'s>(
         let Some(declared) = declared else { continue };
         let mut record = records.remove(&sync.name);
         let account = declared.account();
+        let mut audience = audiences.remove(&sync.name);
         if let Some(old) = record.take_if(|record| record.account != account) {
             record_account_change(ctx, &old, &account).await?;
+            audience = None;
         }
-        let at = delivered.get(&sync.name).and_then(|p| p.delivered_version);
+        let at = audience.as_ref().and_then(|audience| audience.delivered_version);
         let is_same = record.as_ref().is_none_or(|record| {
             !record.replace
                 && !record.requested
@@ -145,8 +148,7 @@ async fn plan_requests<'s>(
         let requested = requested
             || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));
         // The audience was recreated: an earlier failure says nothing about the new audience.
-        let recreated = !delivered.contains_key(&sync.name)
-            && newest.first().is_some_and(|run| run.plan.is_none());
+        let recreated = audience.is_none() && newest.first().is_some_and(|run| run.plan.is_none());
         if is_blocked(newest.first(), version, requested || recreated)
             || is_replaced(newest.first(), record.as_ref())
         {
@@ -164,7 +166,8 @@ async fn plan_requests<'s>(
         let Some(target) = target else { continue };
         let platform = declared.platform.name().to_owned();
         let adopts = adopts.map(|foreign| foreign.platform_id);
-        requests.push(PlanRequest { sync, platform, account, record, adopts, version, target });
+        let base = PlanBase { record, audience, newest: newest.into_iter().next() };
+        requests.push(PlanRequest { sync, platform, account, base, adopts, version, target });
     }
     Ok(requests)
 }
@@ -240,14 +243,14 @@ async fn difference_base(
     let platform = ctx.ledger.platform_audience(&request.sync.name).await?;
     let mut runs = ctx.ledger.runs(Some(&request.sync.name), MAX_RUNS).await?;
     runs.reverse();
-    let after = request.record.as_ref().map(|record| record.run);
+    let after = request.base.record.as_ref().map(|record| record.run);
     runs.retain(|run| after.is_none_or(|after| run.id > after));
     let ended = |run: &SyncRun| matches!(run.state, RunState::Completed | RunState::Failed);
     // An earlier version delivered without recording rows.
     let unknown = platform.is_some()
-        && request.record.is_none()
+        && request.base.record.is_none()
         && runs.iter().any(|run| ended(run) && run.plan.is_none());
-    let record = request.record.as_ref();
+    let record = request.base.record.as_ref();
     let replaces = request.adopts.is_some() || record.is_some_and(|record| record.replace);
     // If the whole list is replaced, the delivered state is not needed.
     let planned: Vec<SyncRun> =
@@ -331,9 +334,8 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    // Otherwise a run was requested since, and this one would end the request without doing what it asks for.
-    let is_newest = ctx.ledger.delivered_record(&sync.name).await? == request.record;
-    if is_newest && record_run(ctx, &run, account_held.is_some()).await? {
+    // A run that was requested or planned since is not replaced by this one, which may be for an older version.
+    if record_run(ctx, &run, &request.base, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
@@ -364,7 +366,7 @@ async fn record_up_to_date(
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    if let Some(before) = &request.record {
+    if let Some(before) = &request.base.record {
         let (due, retry_at, tries) = (0, None, 0);
         let requested = false;
         let record =
