@@ -281,15 +281,18 @@ async fn plan_sync(
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = sync.mode;
     let target = MemberSet::of_snapshot(&request.target);
-    let replace = !target.is_empty() && is_replace_run(request, mode, is_known && has_same_columns);
+    let replace = is_replace_run(request, mode, is_known && has_same_columns);
+    let (target, has_rows) = match replace && !target.is_empty() {
+        true => with_usable_rows(scan, target).await?,
+        false => {
+            let has_users = !target.is_empty();
+            (target, has_users)
+        }
+    };
+    let replace = replace && has_rows;
     let unknown = !is_known && mode != SyncMode::Add && delivered.runs.is_empty();
-    if target.is_empty() && (unknown || request.adopts.is_some()) {
-        let message = format!(
-            "the audience is empty, and the platform's list is not known: it cannot be emptied row by \
-             row. `throng sync recreate {}` creates a new audience there",
-            sync.name
-        );
-        return Err(SendError::local(SendClass::Stop, message).into());
+    if !has_rows && (unknown || request.adopts.is_some()) {
+        return Err(no_rows_error(&sync.name, target.is_empty()).into());
     }
     let object = new_object("plans")?;
     let inputs = DifferenceInputs {
@@ -340,6 +343,37 @@ async fn plan_sync(
     }
     ctx.objects.remove(&object).await?;
     Ok(false)
+}
+
+/// Whether one of these users has a usable identifier row. Without one no replace session can be sent: the list is
+/// emptied row by row instead. Returns the users too.
+async fn with_usable_rows(
+    scan: &Arc<Scan>,
+    users: MemberSet,
+) -> Result<(MemberSet, bool), DeliveredError> {
+    let scan = Arc::clone(scan);
+    let search = tokio::task::spawn_blocking(move || {
+        let found = scan.has_usable_row(&users);
+        (users, found)
+    });
+    let (users, found) = search.await.map_err(|_| DeliveredError::Interrupted)?;
+    Ok((users, found?))
+}
+
+/// The error of a list that has to be replaced as a whole, and for which there is no row.
+fn no_rows_error(sync: &SyncName, is_empty: bool) -> SendError {
+    let (cause, hint) = match is_empty {
+        true => ("the audience is empty", ""),
+        false => (
+            "no user of the audience has a usable identifier",
+            "; check the sync's identifiers.sql first",
+        ),
+    };
+    let message = format!(
+        "{cause}, and the platform's list is not known: it cannot be emptied row by row. `throng sync recreate \
+         {sync}` creates a new audience there{hint}"
+    );
+    SendError::local(SendClass::Stop, message)
 }
 
 /// Whether a run sends the whole list in a replace session. `certain`: the platform's list is known, and was
