@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use throng_files::BatchFile;
+use throng_files::{BatchFile, MANIFEST_VERSION, parse_manifest};
 use throng_schema::{DEFAULT_WORKSPACE, FieldType, Schema};
 use throng_spec::Spec;
 
@@ -45,7 +45,8 @@ struct ColumnsManifest {
 /// without `node.lake`.
 ///
 /// # Errors
-/// [`IngestError::Refused`] if a column of a table has another type than its field has now; [`IngestError::Io`].
+/// [`IngestError::Refused`] if a column of a table has another type than its field has now; [`IngestError::Table`] if a
+/// newer version of Throng has written a table; [`IngestError::Io`].
 pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
     let Some(lake) = &spec.node.lake else { return Ok(()) };
     if spec.schemas.is_empty() {
@@ -145,9 +146,7 @@ fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestErr
         }
         Err(error) => return Err(IngestError::io("read", &path)(error)),
     };
-    let manifest = serde_json::from_slice(&text)
-        .map_err(|error| IngestError::io("read", &path)(io::Error::other(error)))?;
-    Ok(Some(manifest))
+    Ok(Some(parse_manifest(&path, &text)?))
 }
 
 /// Writes a file without rows, then the manifest that names it, and removes the previous file.
@@ -170,7 +169,7 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
     sync_folder(&folder)?;
     sync_folder(&paths.folder)?;
     let files = vec![BatchFile { path: format!("{NO_DAY}/{name}"), bytes, rows: 0 }];
-    let manifest = ColumnsManifest { version: 1, files, columns };
+    let manifest = ColumnsManifest { version: MANIFEST_VERSION, files, columns };
     write_whole(&manifest_path, &serde_json::to_vec_pretty(&manifest).map_err(fail)?)?;
     if let Some(parent) = paths.folder.parent() {
         sync_folder(parent)?;

@@ -15,6 +15,7 @@
 
 mod changes;
 mod check;
+mod check_backoff;
 mod deps;
 mod error;
 mod leader;
@@ -22,6 +23,7 @@ mod redis_store;
 mod step;
 mod writer;
 
+pub use check_backoff::CheckBackoff;
 pub use deps::{Change, Connector, MemberStore, StoresDeps};
 pub use error::StoreError;
 pub use leader::{run_leader, run_pass};

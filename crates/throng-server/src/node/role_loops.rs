@@ -75,6 +75,7 @@ fn stores(ctx: &NodeContext) -> StoresDeps {
         holder: ctx.holder.clone(),
         min_poll_interval: ctx.running.min_poll_interval(),
         connector: Arc::new(RedisConnector::new(Arc::clone(&ctx.env))),
+        check_backoff: Arc::default(),
     }
 }
 

@@ -101,6 +101,7 @@ impl Rig {
                 holder: "process-0".to_owned(),
                 min_poll_interval: Duration::ZERO,
                 connector: Arc::new(CutConnector { inner, cut: Arc::clone(&cut) }),
+                check_backoff: Arc::default(),
             },
             dir,
             ledger,
@@ -210,6 +211,7 @@ impl Rig {
         self.ledger.expire_leases(self.clock.now()).await.unwrap();
         self.processes += 1;
         self.deps.holder = format!("process-{}", self.processes);
+        self.deps.check_backoff = Arc::default();
     }
 
     /// Runs passes until all is written and checked.

@@ -13,6 +13,7 @@ mod history;
 mod lists;
 mod maintenance;
 mod pauses;
+mod planning;
 mod removals;
 mod sizes;
 mod snapshots;
@@ -119,6 +120,10 @@ cases! {
         checks_replace_each_other,
         a_platform_audience_keeps_its_first_id,
         foreign_audiences_are_recorded_until_the_sync_has_its_own,
+    }
+    planning {
+        a_run_is_recorded_only_if_its_base_is_current,
+        of_two_runs_from_one_base_one_is_recorded,
     }
     conservation {
         finishing_a_batch_twice_counts_once,

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::args::IngestArgs;
 use crate::client::{Client, segment};
-use crate::failure::Failure;
+use crate::failure::{Failure, report_partial};
 use crate::out::{self, Output};
 
 /// Bytes of a file that are read and sent at once.
@@ -47,24 +47,47 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
         args.files.iter().map(|path| input_of(path, format)).collect::<Result<_>>()?;
     let client = Client::without_timeout(&args.node)?;
     let (mut documents, mut quarantined) = (Vec::new(), 0);
+    let mut failure = None;
     for input in &inputs {
-        let answer = send(&client, args, input).await;
-        let answer = answer.with_context(|| format!("{} is not ingested", input.path.display()))?;
-        let report: IngestReport = answer.read()?;
-        quarantined += report.quarantined;
-        if !output.is_json() {
-            print(input.path, &report);
+        match ingest(&client, args, input, &mut documents).await {
+            Ok(report) => {
+                quarantined += report.quarantined;
+                if !output.is_json() {
+                    print(input.path, &report);
+                }
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
         }
-        documents.push(answer.document().clone());
     }
-    if output.is_json() {
-        out::json(&Ingested { batches: &documents });
-    } else if quarantined > 0 {
+    if !output.is_json() && quarantined > 0 {
         out::message(
             "rows in quarantine are in the folder `ingest/quarantine` of the node's data directory",
         );
     }
+    let ingested = Ingested { batches: &documents };
+    match failure {
+        // The files before it are ingested.
+        Some(error) => return Ok(report_partial(&error, &ingested, output)),
+        None if output.is_json() => out::json(&ingested),
+        None => {}
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a file. Adds the report to the others as the node has sent it.
+async fn ingest(
+    client: &Client,
+    args: &IngestArgs,
+    input: &Input<'_>,
+    documents: &mut Vec<Value>,
+) -> Result<IngestReport> {
+    let answer = send(client, args, input).await;
+    let answer = answer.with_context(|| format!("{} is not ingested", input.path.display()))?;
+    documents.push(answer.document().clone());
+    answer.read()
 }
 
 /// The format and encoding of a file, by its name or by --format.

@@ -11,7 +11,7 @@ use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
 use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_model::SystemClock;
+use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
 use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
@@ -57,12 +57,12 @@ impl SpecError {
 }
 
 /// Loads a spec and checks its SQL against the sources on this machine; that of warehouses only with
-/// `connect`.
-async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecError> {
+/// `connect`. Also returns what was not checked.
+async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let (sources, _tables) = with_tables(&spec)?;
+    let CheckedSources { sources, warning, _tables } = with_tables(&spec)?;
     let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
     let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
         Ok(expanded) => expanded.spec,
@@ -74,7 +74,7 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
     match check_sql(&lake, asked, &spec).await {
-        Ok(sql) => Ok((spec, sql)),
+        Ok(sql) => Ok((spec, sql, warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
@@ -82,32 +82,74 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     }
 }
 
+/// The sources that the SQL of a spec is checked over.
+struct CheckedSources {
+    sources: Vec<Source>,
+    /// What the check leaves out.
+    warning: Option<String>,
+    /// The folder of tables without rows; removed with this value.
+    _tables: Option<tempfile::TempDir>,
+}
+
 /// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
 /// temporary folder: a check writes nothing to the lake.
-fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
+fn with_tables(spec: &Spec) -> Result<CheckedSources> {
+    with_preview(spec, throng_ingest::preview_tables)
+}
+
+/// As [`with_tables`], with another [`throng_ingest::preview_tables`].
+fn with_preview(
+    spec: &Spec,
+    preview: impl FnOnce(&Spec, &Path) -> Result<bool, IngestError>,
+) -> Result<CheckedSources> {
+    let unchanged = |sources| CheckedSources { sources, warning: None, _tables: None };
     let mut sources = spec.sources.clone();
     let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
-    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
+    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else {
+        return Ok(unchanged(sources));
+    };
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    match throng_ingest::preview_tables(spec, folder.path()) {
-        Ok(true) => {}
-        Ok(false) => return Ok((sources, None)),
+    let warning = match preview(spec, folder.path()) {
+        Ok(true) => None,
+        Ok(false) => return Ok(unchanged(sources)),
         Err(IngestError::Refused { message, help }) => {
             return Err(Failure::wrong_input(message).help(help).into());
         }
         // Only the user of the node can read the lake.
-        Err(IngestError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
+        Err(error @ IngestError::Io { .. }) if is_permission_denied(&error) => {
             let mut empty = spec.clone();
             empty.node.lake = Some(folder.path().to_owned());
             let created = throng_ingest::create_tables(&empty);
             created.context("cannot create the tables of the schemas")?;
+            Some(unreadable_lake(&error))
         }
         Err(error) => {
-            return Err(anyhow::Error::new(error).context("cannot read the tables of the lake"));
+            let failure = Failure::new(format!(
+                "cannot read the tables of the lake: {}",
+                with_causes(&error)
+            ));
+            return Err(match error.help() {
+                Some(help) => failure.help(help).into(),
+                None => failure.into(),
+            });
         }
-    }
+    };
     lake.path = folder.path().join(DEFAULT_WORKSPACE);
-    Ok((sources, Some(folder)))
+    Ok(CheckedSources { sources, warning, _tables: Some(folder) })
+}
+
+fn is_permission_denied(error: &IngestError) -> bool {
+    matches!(error, IngestError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+}
+
+/// The warning of a check without the tables of the lake.
+fn unreadable_lake(error: &IngestError) -> String {
+    format!(
+        "{}: the SQL over the source `{LAKE_SOURCE}` is checked over tables without rows, with only the columns that \
+         the spec declares now; whether they agree with the tables of the lake is not checked. Run `throng check` as \
+         the user of the node",
+        with_causes(error)
+    )
 }
 
 /// What `throng check` prints with `--json`.
@@ -122,7 +164,7 @@ struct CheckReport {
 }
 
 pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<ExitCode> {
-    let (spec, sql) = match load(path, connect).await {
+    let (spec, sql, unchecked) = match load(path, connect).await {
         Ok(loaded) => loaded,
         Err(error) => return error.report(output),
     };
@@ -132,6 +174,7 @@ pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<
     };
     let mut warnings = throng_spec::warnings(&spec);
     warnings.extend(sql.warnings());
+    warnings.extend(unchecked);
     let models = sql.models;
     let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
@@ -283,6 +326,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_check_without_the_tables_of_the_lake_names_what_it_cannot_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("throng.yaml");
+        let text = "version: 1\nnode: { lake: lake }\nschemas:\n  - name: s\n    key: id\n    fields:\n      \
+                    - { name: id, type: text, required: true }\n";
+        std::fs::write(&file, text).unwrap();
+        let spec = throng_spec::load(&file).unwrap();
+        let manifest = dir.path().join("lake/default/s/_batches/columns.json");
+        let denied = |kind: ErrorKind| {
+            let path = manifest.clone();
+            with_preview(&spec, |_, _| {
+                Err(IngestError::Io { doing: "read", path, source: kind.into() })
+            })
+        };
+        let checked = denied(ErrorKind::PermissionDenied).unwrap();
+        let warning = checked.warning.unwrap();
+        assert!(warning.starts_with(&format!("cannot read {}", manifest.display())), "{warning}");
+        assert!(warning.contains("permission denied") && warning.contains("`lake`"), "{warning}");
+        let table = checked.sources[0].path.join("s/_batches/columns.json");
+        assert!(table.is_file() && table != manifest);
+        let error = denied(ErrorKind::Other).err().unwrap();
+        assert!(error.to_string().contains(&manifest.display().to_string()), "{error}");
+        assert_eq!(with_tables(&spec).unwrap().warning, None);
+    }
+
+    #[test]
     fn a_check_sees_new_columns_and_writes_nothing_to_the_lake() {
         let dir = tempfile::tempdir().unwrap();
         let spec = |more: &str| {
@@ -295,7 +364,7 @@ mod tests {
             throng_spec::load(&file).unwrap()
         };
         let lake = dir.path().join("lake");
-        let seen = |spec: &Spec| with_tables(spec).map(|(sources, _)| sources[0].path.clone());
+        let seen = |spec: &Spec| with_tables(spec).map(|found| found.sources[0].path.clone());
         assert!(!seen(&spec("")).unwrap().starts_with(&lake) && !lake.exists());
         throng_ingest::create_tables(&spec("")).unwrap();
         assert!(seen(&spec("")).unwrap().starts_with(&lake));
