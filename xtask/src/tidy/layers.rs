@@ -50,7 +50,13 @@ const LAYERS: &[&[&str]] = &[
         "throng-sidecar",
         "throng-serving-stores",
     ],
-    &["throng-sim", "throng-sim-bigquery", "throng-destinations", "throng-warehouse"],
+    &[
+        "throng-sim",
+        "throng-sim-bigquery",
+        "throng-demo",
+        "throng-destinations",
+        "throng-warehouse",
+    ],
     &[
         "throng-ingest",
         "throng-operations",
