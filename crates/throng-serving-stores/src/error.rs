@@ -36,7 +36,7 @@ pub enum StoreError {
     NoTable,
     /// The server takes no more requests.
     #[error(
-        "Bigtable takes no more requests (ResourceExhausted); add nodes, or lower `max_writes_per_second`"
+        "Bigtable takes no more requests (RESOURCE_EXHAUSTED); add nodes, or lower `max_writes_per_second`"
     )]
     Overloaded,
     /// The user or the password is wrong, or the user may not do this.

@@ -57,17 +57,27 @@ impl From<Failure> for StoreError {
             Failure::Code(code) => code,
         };
         match code {
-            Code::Unauthenticated | Code::PermissionDenied => {
-                Self::TokenRefused(format!("{code:?}"))
-            }
+            Code::Unauthenticated | Code::PermissionDenied => Self::TokenRefused(name(code)),
             Code::NotFound => Self::NoTable,
             Code::ResourceExhausted => Self::Overloaded,
             Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => {
-                Self::NotReady(format!("{code:?}"))
+                Self::NotReady(name(code))
             }
-            code => Self::Other(format!("{code:?}")),
+            code => Self::Other(name(code)),
         }
     }
+}
+
+/// The name of a code as gRPC writes it, such as `NOT_FOUND`.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 /// The key of a user's row.
@@ -274,6 +284,12 @@ mod tests {
         for index in [3, -1] {
             assert_eq!(outcome(&[(index, Code::Ok)], None), failure(Code::Internal));
         }
+    }
+
+    #[test]
+    fn codes_have_the_names_of_grpc() {
+        let codes = [Code::Unavailable, Code::NotFound, Code::ResourceExhausted];
+        assert_eq!(codes.map(name), ["UNAVAILABLE", "NOT_FOUND", "RESOURCE_EXHAUSTED"]);
     }
 
     #[test]

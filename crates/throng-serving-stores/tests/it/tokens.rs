@@ -83,14 +83,14 @@ fn calls(tokens: [u32; 3]) -> Vec<[String; 3]> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_refused_is_replaced() {
     let (mut rig, seen) = rig(Seen { code: 16, ..Seen::default() }).await;
-    fails(&mut rig, "refuses the access token (Unauthenticated)").await;
+    fails(&mut rig, "refuses the access token (UNAUTHENTICATED)").await;
     assert_eq!(seen.lock().calls, calls([1, 2, 3]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_kept_until_it_expires() {
     let (mut rig, seen) = rig(Seen { code: 7, ..Seen::default() }).await;
-    fails(&mut rig, "refuses the access token (PermissionDenied)").await;
+    fails(&mut rig, "refuses the access token (PERMISSION_DENIED)").await;
     assert_eq!(seen.lock().calls, calls([1, 1, 1]));
     rig.clock.advance(std::time::Duration::from_secs(3_600));
     assert!(rig.pass().await);
