@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -38,7 +39,13 @@ async fn token(State(seen): State<Shared>, headers: HeaderMap) -> Response {
     format!(r#"{{"access_token": "token-{}", "expires_in": 3600}}"#, seen.tokens).into_response()
 }
 
-async fn bigtable(State(seen): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+/// Reads the request completely before it answers.
+async fn bigtable(
+    State(seen): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    _body: Bytes,
+) -> Response {
     let mut seen = seen.lock();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     let call = [uri.path().to_owned(), header("x-goog-request-params"), header("authorization")];
