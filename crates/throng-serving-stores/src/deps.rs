@@ -25,6 +25,9 @@ pub struct Change {
 /// A connection to a store.
 #[async_trait]
 pub trait MemberStore: Send + Sync {
+    /// Users of a write or a question, at most.
+    fn request_users(&self) -> u32;
+
     /// Adds users to an audience and removes others. Safe to repeat, also after an error.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! ([`InvalidSpec`]). `throng-spec` makes it from the texts that people write. No YAML, and no I/O
 //! except for the files of secrets.
 
+mod bigtable;
 mod checked;
 mod node;
 mod object_kind;
@@ -12,6 +13,7 @@ mod sql;
 mod stores;
 mod warehouse;
 
+pub use bigtable::BigtableSettings;
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
     ForEach, Guard, IDENTIFIER_KEYS, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom,

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 
-use crate::{HostPort, NotAHost, SecretRef, host_of, is_loopback_host};
+use crate::{BigtableSettings, HostPort, NotAHost, SecretRef, host_of, is_loopback_host};
 
 /// The limits of `max_writes_per_second`.
 pub const MAX_WRITES_PER_SECOND: RangeInclusive<u32> = 1..=10_000_000;
@@ -32,12 +32,18 @@ impl ServingStore {
 
     /// Where and in which form members are written, as one text without a secret.
     pub fn place(&self) -> String {
-        let StoreEngine::Redis(redis) = &self.engine;
-        let layout = match redis.layout {
-            StoreLayout::ByUser => "by_user",
-            StoreLayout::ByAudience => "by_audience",
-        };
-        format!("{} {} {layout}", redis.url, redis.prefix)
+        match &self.engine {
+            StoreEngine::Redis(redis) => {
+                let layout = match redis.layout {
+                    StoreLayout::ByUser => "by_user",
+                    StoreLayout::ByAudience => "by_audience",
+                };
+                format!("{} {} {layout}", redis.url, redis.prefix)
+            }
+            StoreEngine::Bigtable(table) => {
+                format!("{} {} {}", table.api_url(), table.table_name(), table.family)
+            }
+        }
     }
 }
 
@@ -47,6 +53,26 @@ impl ServingStore {
 pub enum StoreEngine {
     /// Redis or Valkey.
     Redis(RedisSettings),
+    /// A table of Google Bigtable.
+    Bigtable(BigtableSettings),
+}
+
+impl StoreEngine {
+    /// The servers that are called; those that are valid.
+    pub fn servers(&self) -> Vec<HostPort> {
+        match self {
+            Self::Redis(redis) => redis.server().into_iter().collect(),
+            Self::Bigtable(table) => table.servers().unwrap_or_default(),
+        }
+    }
+
+    /// The secret that they get.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Redis(redis) => redis.password.as_ref(),
+            Self::Bigtable(table) => table.credentials.as_ref(),
+        }
+    }
 }
 
 /// A Redis or Valkey server.

@@ -20,7 +20,7 @@ fn wait_for_retry(rig: &Rig) {
 }
 
 /// Three tries fail with this text, the third one raises an alert.
-async fn fails(rig: &mut Rig, expected: &str) {
+pub(crate) async fn fails(rig: &mut Rig, expected: &str) {
     assert!(rig.pass().await, "the write is begun");
     let subject = alert_subject(&rig.store.name, &audience("buyers"));
     for tries in 1..=3 {
@@ -41,7 +41,7 @@ async fn fails(rig: &mut Rig, expected: &str) {
 }
 
 /// The write is done, and the alert is resolved.
-async fn recovers(rig: &mut Rig) {
+pub(crate) async fn recovers(rig: &mut Rig) {
     wait_for_retry(rig);
     rig.settle().await;
     rig.assert_equal().await;

@@ -12,7 +12,7 @@ fn the_schema_is_current() {
     golden(&path, &text).unwrap();
 }
 
-/// `good/full.yaml`, `good/gcs.yaml`, `good/bigquery.yaml`, `good/postgres.yaml` and
+/// `good/full.yaml`, `good/gcs.yaml`, `good/bigquery.yaml`, `good/postgres.yaml`, `good/bigtable.yaml` and
 /// `good/templates.yaml` together use every field.
 /// They parse as the raw form, and contain every field of the schema; `good.rs` tests that the reader accepts
 /// them. So all three have the same fields.
@@ -24,6 +24,7 @@ fn schema_raw_form_and_reader_have_the_same_fields() {
         "good/gcs.yaml",
         "good/bigquery.yaml",
         "good/postgres.yaml",
+        "good/bigtable.yaml",
         "good/templates.yaml",
     ];
     for file in files {
