@@ -15,3 +15,12 @@ pub async fn list(operations: &Operations, lake: &Lake) -> Result<Vec<SourceTabl
     let visible = sources.filter(|source| operations.sees_name(&source.name));
     Ok(visible.map(mapping::source).collect())
 }
+
+/// Why the sources could not be listed. A caller that is limited to a workspace is not given the causes, which can name
+/// files of others.
+pub fn failure(operations: &Operations, error: &LakeError) -> String {
+    match operations.workspace {
+        Some(_) => "the tables cannot be listed now".to_owned(),
+        None => throng_model::with_causes(error),
+    }
+}
