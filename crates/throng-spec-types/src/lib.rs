@@ -11,6 +11,7 @@ mod secret;
 mod sql;
 mod stores;
 mod warehouse;
+mod workspaces;
 
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
@@ -34,3 +35,4 @@ pub use throng_model::{
     is_plain_remote,
 };
 pub use warehouse::{BigQuerySettings, PostgresSettings, WarehouseSettings, WarehouseSource};
+pub use workspaces::{MAX_WORKSPACE_CHARS, is_workspace_name, sources_by_workspace};

@@ -35,7 +35,7 @@ impl Reader {
         if text_of(&node.value) == Some("all") {
             return None;
         }
-        let names = self.audience_list(fields, "audiences");
+        let names = self.audience_list(fields, "audiences", Self::refer);
         Some(names.into_iter().map(|(name, _)| name).collect())
     }
 
