@@ -1,26 +1,24 @@
 //! The tables of sources.
 
 use throng_api::SourceTables;
-use throng_lake::{Lake, LakeError};
+use throng_lake::{Lake, LakeError, SourceListing};
 
 use crate::Operations;
 use crate::mapping::sources as mapping;
 
-/// The sources that the caller may know of, with their tables and skipped files.
+/// The sources that the caller may know of, with their tables and skipped files. `lake`: that of the default workspace.
 ///
 /// # Errors
-/// [`LakeError`], which can name files of any source.
+/// [`LakeError`].
 pub async fn list(operations: &Operations, lake: &Lake) -> Result<Vec<SourceTables>, LakeError> {
-    let sources = lake.list().await?.into_iter();
-    let visible = sources.filter(|source| operations.sees_name(&source.name));
-    Ok(visible.map(mapping::source).collect())
-}
-
-/// Why the sources could not be listed. A caller that is limited to a workspace is not given the causes, which can name
-/// files of others.
-pub fn failure(operations: &Operations, error: &LakeError) -> String {
-    match operations.workspace {
-        Some(_) => "the tables cannot be listed now".to_owned(),
-        None => throng_model::with_causes(error),
-    }
+    let Some(workspace) = &operations.workspace else {
+        return Ok(lake.list().await?.into_iter().map(mapping::source).collect());
+    };
+    // The others are not read, so that no error names one of their files.
+    let own = lake.in_workspace(Some(workspace.as_str())).list().await?.into_iter();
+    let qualified = own.map(|source| {
+        let name = format!("{workspace}:{}", source.name);
+        mapping::source(SourceListing { name, ..source })
+    });
+    Ok(qualified.collect())
 }

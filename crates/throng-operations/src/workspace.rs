@@ -1,7 +1,6 @@
 //! What a caller that is limited to a workspace sees: the objects of that workspace, as if there were no others.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use throng_model::WorkspaceName;
@@ -62,19 +61,6 @@ fn part_of(spec: &Spec, workspace: &WorkspaceName) -> Spec {
     part.campaigns.clear();
     part.ad_groups.clear();
     part
-}
-
-/// The workspaces that have an object in a spec.
-pub fn workspaces(spec: &Spec) -> BTreeSet<&str> {
-    let sources = spec.sources.iter().map(|source| source.name.workspace());
-    let warehouses = spec.warehouses.iter().map(|source| source.name.workspace());
-    let schemas = spec.schemas.iter().map(|schema| schema.name.workspace());
-    let audiences = spec.audiences.iter().map(|audience| audience.name.workspace());
-    let destinations = spec.destinations.iter().map(|destination| destination.name.workspace());
-    let syncs = spec.syncs.iter().map(|sync| sync.name.workspace());
-    let stores = spec.serving_stores.iter().map(|store| store.name.workspace());
-    let objects = sources.chain(warehouses).chain(schemas).chain(audiences);
-    objects.chain(destinations).chain(syncs).chain(stores).flatten().collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(crate) async fn list(
     OperationsOf(node): OperationsOf,
 ) -> Result<Json<SourceList>, ApiError> {
     let sources = operations::list(&node, &ctx.lake.load_full()).await.map_err(|error| {
-        let response = ApiError::unavailable(operations::failure(&node, &error));
+        let response = ApiError::unavailable(throng_model::with_causes(&error));
         match error.help() {
             Some(help) => response.help(help).without_retry(),
             None => response,

@@ -11,7 +11,6 @@ use throng_api::{
     TokenRevoked, TokenSummary,
 };
 use throng_model::{Timestamp, WorkspaceName};
-use throng_operations::workspaces;
 use throng_spec::Spec;
 
 use crate::NodeContext;
@@ -42,7 +41,7 @@ fn checked_workspace(name: &str, scopes: Scopes, spec: &Spec) -> Result<Workspac
         return Err(ApiError::bad_request(message)
             .help("they concern the whole deployment: use lookup, read or operate"));
     }
-    let known = workspaces(spec);
+    let known = spec.workspaces();
     let workspace = WorkspaceName::new(name).ok().filter(|name| known.contains(name.as_str()));
     workspace.ok_or_else(|| {
         let known: Vec<&str> = known.into_iter().collect();

@@ -7,6 +7,6 @@ use super::{Context, OperationsOf, Page, html};
 
 pub(super) async fn page(State(ctx): Context, OperationsOf(node): OperationsOf) -> Page {
     let sources = operations::list(&node, &ctx.lake.load_full()).await;
-    let sources = sources.map_err(|error| operations::failure(&node, &error));
+    let sources = sources.map_err(|error| throng_model::with_causes(&error));
     html(throng_page::sources::page(sources))
 }
