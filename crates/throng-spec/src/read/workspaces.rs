@@ -27,6 +27,10 @@ impl Reader {
         self.objects(&mut fields);
         self.workspace = None;
         for section in OF_DEPLOYMENT {
+            // Only if it is there: what is looked for is suggested for unknown fields.
+            if !fields.entries().iter().any(|entry| entry.key == section) {
+                continue;
+            }
             if let Some((_, at)) = fields.get(section) {
                 let help = format!("move `{section}` to the top level of the file");
                 let message = format!("`{section}` belongs to no workspace");
