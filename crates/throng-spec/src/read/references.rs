@@ -6,7 +6,6 @@ use throng_model::NameError;
 
 use super::fields::{At, Fields};
 use super::tree::Node;
-use super::workspaces::split;
 use super::{Reader, suggest};
 use crate::{ObjectKind, Pattern};
 
@@ -237,6 +236,14 @@ impl Reader {
             let (message, help) = self.names.unknown(kind, &name);
             self.problem(&at, message, Some(help));
         }
+    }
+}
+
+/// The workspace in front of a stored name, and the name in it.
+fn split(name: &str) -> (Option<&str>, &str) {
+    match name.split_once(':') {
+        Some((workspace, local)) => (Some(workspace), local),
+        None => (None, name),
     }
 }
 

@@ -11,14 +11,6 @@ use crate::Destination;
 const OF_DEPLOYMENT: [&str; 6] =
     ["advertisers", "campaigns", "ad_groups", "line_items", "ad_sets", "node"];
 
-/// The workspace in front of a stored name, and the name in it.
-pub(super) fn split(name: &str) -> (Option<&str>, &str) {
-    match name.split_once(':') {
-        Some((workspace, local)) => (Some(workspace), local),
-        None => (None, name),
-    }
-}
-
 impl Reader {
     /// One workspace with its objects.
     pub(super) fn workspace(&mut self, mut fields: Fields<'_>) {
@@ -27,6 +19,10 @@ impl Reader {
         self.objects(&mut fields);
         self.workspace = None;
         for section in OF_DEPLOYMENT {
+            // Only if it is there: what is looked for is suggested for unknown fields.
+            if !fields.entries().iter().any(|entry| entry.key == section) {
+                continue;
+            }
             if let Some((_, at)) = fields.get(section) {
                 let help = format!("move `{section}` to the top level of the file");
                 let message = format!("`{section}` belongs to no workspace");

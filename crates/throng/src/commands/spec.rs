@@ -13,7 +13,7 @@ use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::SystemClock;
 use throng_refresh::Warehouses;
-use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
+use throng_schema::{LAKE_SOURCE, workspace_folder};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
 use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
 use throng_templates::{ExpandError, Queries};
@@ -86,8 +86,9 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
 /// temporary folder: a check writes nothing to the lake.
 fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
     let mut sources = spec.sources.clone();
-    let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
-    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
+    if spec.schemas.is_empty() {
+        return Ok((sources, None));
+    }
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     match throng_ingest::preview_tables(spec, folder.path()) {
         Ok(true) => {}
@@ -106,7 +107,12 @@ fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> 
             return Err(anyhow::Error::new(error).context("cannot read the tables of the lake"));
         }
     }
-    lake.path = folder.path().join(DEFAULT_WORKSPACE);
+    for source in sources.iter_mut().filter(|source| source.name.local() == LAKE_SOURCE) {
+        let workspace = source.name.workspace();
+        if spec.schemas.iter().any(|schema| schema.name.workspace() == workspace) {
+            source.path = folder.path().join(workspace_folder(workspace));
+        }
+    }
     Ok((sources, Some(folder)))
 }
 
@@ -280,6 +286,8 @@ pub(crate) async fn apply(
 
 #[cfg(test)]
 mod tests {
+    use throng_schema::DEFAULT_WORKSPACE;
+
     use super::*;
 
     #[test]
