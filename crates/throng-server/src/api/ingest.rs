@@ -116,7 +116,7 @@ async fn pass_on(body: Body, parts: mpsc::Sender<BodyPart>) -> Result<(), ApiErr
 /// Ingests a batch of records: each is checked against the schema, identifiers are hashed or dropped as it says, and
 /// the rest becomes rows of the table `lake.<schema>`, all at once. Rows that fail a check go to quarantine and are
 /// counted. A batch that is sent again under the same id is not stored again.
-#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
+#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content"), ("workspace" = Option<String>, Query, description = "the workspace of the schema; a token that is limited to a workspace needs none")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
 pub(crate) async fn ingest(
     State(ctx): State<IngestState>,
     OperationsOf(node): OperationsOf,
@@ -128,6 +128,11 @@ pub(crate) async fn ingest(
         let help = "add `lake: FOLDER` below `node:` and restart the node";
         ApiError::not_found("this node ingests nothing").help(help)
     })?;
+    let workspace = query.workspace.as_deref().filter(|name| !name.is_empty());
+    let schema = match workspace {
+        Some(workspace) => format!("{workspace}:{schema}"),
+        None => schema,
+    };
     let schema = schema_of(&node, &schema)?;
     let wanted = request_of(request.headers(), query)?;
     let slot = ingest.slot().await;

@@ -331,6 +331,14 @@ async fn a_caller_of_a_workspace_works_with_its_objects_by_their_local_names() {
     assert_eq!(response.status(), 200);
     let report: Value = response.json().await.unwrap();
     assert_eq!(report["accepted"], json!(2), "{report}");
+    // The same batch by an operator, who names the workspace.
+    let path = format!("/v1/ingest/{MARK}visits?workspace={MARK}");
+    let request = admin.request("POST", &path).header("content-type", "text/csv");
+    let again: Value = request.body(rows).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&again["repeated"], &again["batch"]), (&json!(true), &report["batch"]), "{again}");
+    let path = format!("/v1/ingest/{MARK}visits");
+    let request = admin.request("POST", &path).header("content-type", "text/csv");
+    assert_eq!(request.body(rows).send().await.unwrap().status(), 404, "of no workspace");
     let rows_of = |list: &Value, source: &str| {
         let sources = list["sources"].as_array().unwrap();
         let found = sources.iter().find(|of| of["name"] == source);
