@@ -42,7 +42,7 @@ fn is_whole(query: &ListQuery) -> bool {
 /// The workspace whose rows a request wants: that of the caller, if it is limited to one. `None`: all rows.
 ///
 /// # Errors
-/// [`OperationError`] for a text that is no name, and for a workspace that the caller may not know of.
+/// [`OperationError`] for a text that is not a name, and for a workspace that the caller may not know of.
 fn workspace_of(operations: &Operations, query: &ListQuery) -> Result<Option<WorkspaceName>> {
     let text = query.workspace.as_deref().map(str::trim).filter(|text| !text.is_empty());
     let Some(text) = text else { return Ok(operations.workspace.clone()) };
