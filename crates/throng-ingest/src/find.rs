@@ -13,10 +13,10 @@ pub fn find_schema<'s>(
     name: &str,
 ) -> Option<&'s Schema> {
     let name: SchemaName = name.parse().ok()?;
-    let name = match (workspace, name.workspace()) {
-        (None, _) => name,
-        (Some(workspace), None) => name.in_workspace(Some(workspace)),
-        (Some(workspace), Some(named)) => (named == workspace.as_str()).then_some(name)?,
-    };
+    let is_own = |own: &WorkspaceName| name.workspace().is_none_or(|named| named == own.as_str());
+    if !workspace.is_none_or(is_own) {
+        return None;
+    }
+    let name = if workspace.is_some() { name.in_workspace(workspace) } else { name };
     spec.schemas.iter().find(|schema| schema.name == name)
 }

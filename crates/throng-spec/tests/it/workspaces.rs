@@ -1,8 +1,12 @@
 //! Specs with workspaces: names, references, plans, and their stored form.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use throng_spec::{Action, ObjectKind, Plan, Spec, load, plan};
+use throng_spec::{
+    Action, Limits, NodeSettings, ObjectKind, Plan, Spec, SpecFile, SpecFiles, SpecOrigin, check,
+    load, plan,
+};
 
 use super::here;
 
@@ -98,6 +102,30 @@ fn a_spec_without_workspaces_is_stored_as_before() {
         }
     }
     assert_eq!(spec.syncs[1].name_on_platform(), format!("throng: {}", spec.syncs[1].audience));
+}
+
+#[test]
+fn a_sent_spec_has_its_limits_in_every_workspace() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    std::fs::create_dir(base.join("allowed")).unwrap();
+    let mut limits = Limits::default();
+    limits.allow_source(&base.join("allowed"));
+    let text = "version: 1\nworkspaces:\n  - name: acme\n    sources:\n      \
+                - { name: shop, path: allowed }\n      - { name: system, path: /etc }\n    \
+                destinations: [{ name: meta, platform: meta, account: act_1, access_token: env:T }]\n";
+    let file = SpecFile { path: "sent.yaml".into(), text: text.to_owned() };
+    let files = SpecFiles { base, files: vec![file] };
+    let running = Box::new(NodeSettings::default());
+    let problems =
+        check(files, SpecOrigin::Limited { limits: Arc::new(limits), running }).unwrap_err();
+    let found: Vec<(&str, &str)> =
+        problems.iter().map(|one| (one.path.as_str(), one.message.as_str())).collect();
+    let [(source, folder), (destination, host)] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(*source, "workspaces[0].sources[1].path");
+    assert!(folder.starts_with("this node may not read the folder /etc"), "{folder}");
+    assert_eq!(*destination, "workspaces[0].destinations[0].platform");
+    assert!(host.starts_with("this node may not send to graph.facebook.com"), "{host}");
 }
 
 /// The names that are added, and those that are removed.
