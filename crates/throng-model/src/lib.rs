@@ -37,6 +37,7 @@ pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
     NameError, RefreshId, SchemaName, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
+    WorkspaceName,
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};

@@ -98,6 +98,7 @@ pub async fn check_sql(
             }
             continue;
         }
+        let lake = lake.in_workspace(audience.name.workspace());
         match lake.check(Model::of(audience)).await {
             Ok(model) => {
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
@@ -117,6 +118,7 @@ pub async fn check_sql(
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
+        let lake = lake.in_workspace(sync.name.workspace());
         let planned = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
         match planned {
             Ok(doubts) => identifier_doubts

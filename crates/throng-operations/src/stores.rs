@@ -84,8 +84,9 @@ pub async fn rewrite(
     let store = declared_store(operations, name)?;
     let served = operations.ledger.served_versions().await?;
     let names = audience_names(operations);
+    let only = audience.map(|name| operations.qualified(name));
     let wanted = |of: &AudienceName| {
-        declares(&names, store, of) && audience.is_none_or(|name| of.as_str() == name)
+        declares(&names, store, of) && only.as_ref().is_none_or(|name| of.as_str() == *name)
     };
     let wanted: Vec<_> = served.into_iter().filter(|(of, _)| wanted(of)).collect();
     if let Some(audience) = audience
@@ -124,9 +125,10 @@ pub async fn remove(
 ) -> Result<StoreRewrite> {
     let store = declared_store(operations, name)?;
     let rows = operations.ledger.newest_store_writes().await?;
+    let wanted = operations.qualified(audience);
     let found = rows
         .into_iter()
-        .find(|row| row.write.store == store.name && row.write.audience.as_str() == audience);
+        .find(|row| row.write.store == store.name && row.write.audience.as_str() == wanted);
     let row = found.ok_or_else(|| {
         let message = format!("nothing of audience `{audience}` was written to the store `{name}`");
         OperationError::not_found(message).help("`throng store list` lists what it has")
@@ -174,7 +176,8 @@ async fn begin(
 }
 
 fn declared_store<'a>(operations: &'a Operations, name: &str) -> Result<&'a ServingStore> {
-    let found = operations.spec.serving_stores.iter().find(|store| store.name.as_str() == name);
+    let wanted = operations.qualified(name);
+    let found = operations.spec.serving_stores.iter().find(|store| store.name.as_str() == wanted);
     found.ok_or_else(|| {
         OperationError::not_found(format!("no serving store `{name}` in the applied spec"))
             .help("`throng store list` lists the stores")

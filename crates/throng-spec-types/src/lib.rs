@@ -12,6 +12,7 @@ mod secret;
 mod sql;
 mod stores;
 mod warehouse;
+mod workspaces;
 
 pub use bigtable::BigtableSettings;
 pub use checked::{
@@ -36,3 +37,4 @@ pub use throng_model::{
     is_plain_remote,
 };
 pub use warehouse::{BigQuerySettings, PostgresSettings, WarehouseSettings, WarehouseSource};
+pub use workspaces::{MAX_WORKSPACE_CHARS, is_workspace_name, sources_by_workspace};

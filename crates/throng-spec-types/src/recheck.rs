@@ -208,7 +208,7 @@ impl Spec {
             }
             ad_group(object)
         });
-        Ok(())
+        self.check_workspaces()
     }
 }
 

@@ -154,6 +154,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     }
     warnings.extend(moved_to_another_currency(old, new));
     warnings.extend(renamed_on_the_platform(old, new));
+    warnings.extend(removed_workspaces(old, new));
     let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
@@ -189,6 +190,18 @@ fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
         )
     };
     new.syncs.iter().filter(renamed).map(warning).collect()
+}
+
+/// Warnings about workspaces that no longer have an object.
+fn removed_workspaces(old: Option<&Spec>, new: &Spec) -> Vec<String> {
+    let (before, now) = (old.map(Spec::workspaces).unwrap_or_default(), new.workspaces());
+    let warning = |name: &&str| {
+        format!(
+            "workspace `{name}` is removed: its ingested rows, its rows in quarantine and its tokens stay; under \
+             another name everything of it is built and sent again"
+        )
+    };
+    before.difference(&now).map(warning).collect()
 }
 
 /// Warnings about ad groups that get another currency with another campaign or advertiser.

@@ -132,6 +132,9 @@ pub(crate) enum Command {
     },
     /// The tables of the sources: files, rows, columns, and what is passed over
     Sources {
+        /// Only those of this workspace
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },

@@ -120,7 +120,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Apply { apply, base_version } => {
             commands::spec::apply(&apply, base_version, output).await
         }
-        Command::Sources { node } => commands::sources::sources(&node, output).await,
+        Command::Sources { workspace, node } => {
+            commands::sources::sources(&node, workspace.as_deref(), output).await
+        }
         Command::Ingest(ingest) => commands::ingest::run(&ingest, output).await,
         Command::Lookup { users, keys, node } => {
             commands::inspect::lookup(users, keys, &node, output).await

@@ -43,10 +43,14 @@ struct PlanRequest<'s> {
 /// identifiers again.
 fn fingerprint(sync: &Sync, platform: &str) -> String {
     let declared = &sync.identifiers;
-    let text = format!(
+    let mut text = format!(
         "{platform}\n{}\n{}\n{:?}\n{:?}",
         declared.sql, declared.key, declared.columns, declared.default_country
     );
+    // The same SQL reads other tables in another workspace.
+    if let Some(workspace) = sync.name.workspace() {
+        text.push_str(&format!("\n{workspace}"));
+    }
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
@@ -488,6 +492,25 @@ mod tests {
         assert!(!is_replaced(Some(&recorded), Some(&record(false))), "of another run");
         assert!(!is_replaced(Some(&run(RunState::Failed, 9, 9)), Some(&record(false))));
         assert!(!is_replaced(None, Some(&record(false))) && !is_replaced(Some(&completed), None));
+    }
+
+    #[test]
+    fn syncs_of_two_workspaces_never_share_a_scan_of_identifiers() {
+        let of = |name: &str| {
+            let text = format!(
+                r#"{{"name": "{name}", "audience": "a", "destination": "d", "mode": "mirror",
+                    "identifiers": {{"sql": "SELECT id, email FROM shop.users", "key": "id",
+                        "columns": [["email", "EMAIL"]], "default_country": null,
+                        "sql_at": {{"file": "throng.yaml", "line": 1}}}},
+                    "max_removed_percent": 50, "batch_rows": 1, "priority": 0, "platform_name": null}}"#
+            );
+            let sync: Sync = serde_json::from_str(&text).unwrap();
+            fingerprint(&sync, "meta")
+        };
+        assert_eq!(of("acme:one"), of("acme:two"));
+        assert_ne!(of("acme:one"), of("globex:one"));
+        assert_ne!(of("acme:one"), of("one"));
+        assert_eq!(of("one"), of("two"));
     }
 
     #[test]

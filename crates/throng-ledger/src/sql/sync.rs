@@ -71,7 +71,7 @@ fn receipt_of(row: &DbRow) -> Result<Receipt> {
     })
 }
 
-fn check_of(row: &DbRow) -> Result<Check> {
+pub(super) fn check_of(row: &DbRow) -> Result<Check> {
     let cells = Cells::new(row, "check");
     Ok(Check {
         run: SyncRunId(cells.int("run")?),
@@ -107,9 +107,15 @@ fn incomplete_of(row: &DbRow) -> Result<(SyncName, RunState)> {
     Ok((cells.name("sync")?, cells.variant("state")?))
 }
 
-fn count_of(row: &DbRow) -> Result<(TaskState, u64)> {
+pub(super) fn count_of(row: &DbRow) -> Result<(TaskState, u64)> {
     let cells = Cells::new(row, "task");
     Ok((cells.variant("state")?, cells.number("tasks")?))
+}
+
+/// The counts of all states; 0 of those that are not among the found ones.
+pub(super) fn every_state(found: &[(TaskState, u64)]) -> Vec<(TaskState, u64)> {
+    let count = |state| found.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+    TaskState::VARIANTS.iter().map(|(state, _)| (*state, count(*state))).collect()
 }
 
 #[async_trait]
@@ -256,9 +262,7 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
         read_one!(self, "counting the tasks", |tx| {
             let text = "SELECT state, count(*) AS tasks FROM tasks GROUP BY state";
-            let found = tx.all(text, (), count_of).await?;
-            let count = |state| found.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-            TaskState::VARIANTS.iter().map(|(state, _)| (*state, count(*state))).collect()
+            every_state(&tx.all(text, (), count_of).await?)
         })
     }
 

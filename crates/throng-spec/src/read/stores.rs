@@ -1,6 +1,6 @@
 //! Serving stores.
 
-use throng_model::{AudienceName, ServingStoreName, StoreLayout};
+use throng_model::{AudienceName, ServingStoreName, StoreLayout, WorkspaceName};
 use throng_spec_types::MAX_WRITES_PER_SECOND;
 
 use super::Reader;
@@ -47,7 +47,7 @@ impl Reader {
         if text_of(&node.value) == Some("all") {
             return None;
         }
-        let names = self.audience_list(fields, "audiences");
+        let names = self.audience_list(fields, "audiences", Self::refer);
         Some(names.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -172,17 +172,24 @@ impl Reader {
         }
     }
 
-    /// Two stores with the same keys would remove each other's members.
+    /// Two stores with the same keys would remove each other's members. Those of two workspaces may not even have
+    /// prefixes of which one begins with the other: a key has the workspace behind the prefix.
     fn check_keys(&mut self, redis: &RedisSettings, at: &At) {
         let keys = |redis: &RedisSettings| {
             let server = redis.server().ok()?;
             let place = (server.host().to_owned(), server.port(), redis.database());
             Some((place, redis.prefix.clone(), redis.layout))
         };
-        let Some(own) = keys(redis) else { return };
+        let Some((place, prefix, layout)) = keys(redis) else { return };
+        let workspace = self.workspace.as_ref().map(WorkspaceName::as_str);
         let same = self.spec.serving_stores.iter().find(|store| {
             let StoreEngine::Redis(other) = &store.engine else { return false };
-            keys(other).is_some_and(|found| found == own)
+            let Some((other_place, other_prefix, other_layout)) = keys(other) else { return false };
+            let meets = match store.name.workspace() == workspace {
+                true => prefix == other_prefix && layout == other_layout,
+                false => prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix),
+            };
+            place == other_place && meets
         });
         if let Some(name) = same.map(|store| store.name.to_string()) {
             let message = format!("the serving store `{name}` writes the same keys");

@@ -151,6 +151,7 @@ cases! {
         pages_of_runs_and_tasks_are_the_sorted_list_despite_inserts,
         pages_of_alerts_are_the_sorted_list_despite_inserts,
         lists_are_filtered_by_state_and_search,
+        lists_are_limited_to_a_workspace,
     }
     history {
         history_is_read_newest_first,

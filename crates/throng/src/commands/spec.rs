@@ -13,7 +13,7 @@ use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
-use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
+use throng_schema::{LAKE_SOURCE, workspace_folder};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
 use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
 use throng_templates::{ExpandError, Queries};
@@ -104,10 +104,9 @@ fn with_preview(
 ) -> Result<CheckedSources> {
     let unchanged = |sources| CheckedSources { sources, warning: None, _tables: None };
     let mut sources = spec.sources.clone();
-    let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
-    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else {
+    if spec.schemas.is_empty() {
         return Ok(unchanged(sources));
-    };
+    }
     let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let warning = match preview(spec, folder.path()) {
         Ok(true) => None,
@@ -134,7 +133,12 @@ fn with_preview(
             });
         }
     };
-    lake.path = folder.path().join(DEFAULT_WORKSPACE);
+    for source in sources.iter_mut().filter(|source| source.name.local() == LAKE_SOURCE) {
+        let workspace = source.name.workspace();
+        if spec.schemas.iter().any(|schema| schema.name.workspace() == workspace) {
+            source.path = folder.path().join(workspace_folder(workspace));
+        }
+    }
     Ok(CheckedSources { sources, warning, _tables: Some(folder) })
 }
 
@@ -323,6 +327,8 @@ pub(crate) async fn apply(
 
 #[cfg(test)]
 mod tests {
+    use throng_schema::DEFAULT_WORKSPACE;
+
     use super::*;
 
     #[test]
