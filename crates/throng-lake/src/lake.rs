@@ -46,7 +46,7 @@ impl Lake {
     pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
         let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
         let mut sources = sources_by_workspace(sources);
-        let own = sources.remove(&None).unwrap_or_default();
+        let own = sources.remove(&None::<String>).unwrap_or_default();
         let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
         let lake = Self { pool, timeout, workspaces: Arc::default() };

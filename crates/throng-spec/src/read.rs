@@ -67,6 +67,7 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
     }
     if !reader.incomplete {
         reader.add_lake_sources();
+        reader.check_lake_folders();
         reader.check_references();
         reader.check_audience_sources();
     }

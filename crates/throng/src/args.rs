@@ -80,6 +80,9 @@ pub(crate) enum Command {
         /// warehouse runs
         #[arg(long)]
         connect: bool,
+        /// Check the SQL of this workspace only
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
     },
     /// Bring the ledger's tables up to date without starting a node
     Migrate {
@@ -109,7 +112,13 @@ pub(crate) enum Command {
         dir: PathBuf,
     },
     /// Show what a spec would change
-    Plan(ApplyArgs),
+    Plan {
+        #[command(flatten)]
+        apply: ApplyArgs,
+        /// Show only the changes of this workspace; with --json all are printed
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+    },
     /// Apply a spec to a running node
     Apply {
         #[command(flatten)]

@@ -52,6 +52,11 @@ impl Names {
         (message, help)
     }
 
+    /// Where a name is declared.
+    pub(super) fn place(&self, kind: ObjectKind, name: &str) -> Option<At> {
+        self.declared.get(&(kind, name.to_owned())).cloned()
+    }
+
     /// Whether a row of a template may have this name. Whether one has is known when the spec is expanded.
     fn could_be_made(&self, (kind, name): &(ObjectKind, String)) -> bool {
         self.patterns.iter().any(|(of, pattern)| of == kind && pattern.could_make(name))

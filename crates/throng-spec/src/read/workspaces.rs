@@ -1,11 +1,13 @@
 //! Workspaces: their objects are those of the top level, with the name of the workspace in front of theirs.
 
-use throng_model::WorkspaceName;
+use throng_model::{SourceName, WorkspaceName};
+use throng_schema::workspace_folder;
 use throng_spec_types::{MAX_WORKSPACE_CHARS, is_workspace_name};
 
 use super::Reader;
 use super::fields::{At, Fields};
-use crate::Destination;
+use crate::limits::without_dots;
+use crate::{Destination, ObjectKind, Source};
 
 /// Sections of the top level that no workspace has.
 const OF_DEPLOYMENT: [&str; 6] =
@@ -69,6 +71,27 @@ impl Reader {
                 self.workspaces.insert(name.clone(), at);
                 true
             }
+        }
+    }
+
+    /// Checks that no source of a workspace reads the ingested rows of another one, after all files were read. The
+    /// folder of a source may not contain the lake either: a folder in it is a table.
+    pub(super) fn check_lake_folders(&mut self) {
+        let lake = self.spec.node.lake.as_deref().filter(|_| !self.workspaces.is_empty());
+        let Some(lake) = lake.map(without_dots) else { return };
+        let reads_others = |source: &&Source| {
+            let path = without_dots(&source.path);
+            let own = lake.join(workspace_folder(source.name.workspace()));
+            (path.starts_with(&lake) || lake.starts_with(&path)) && !path.starts_with(own)
+        };
+        let found = self.spec.sources.iter().filter(reads_others);
+        let found: Vec<SourceName> = found.map(|source| source.name.clone()).collect();
+        for name in found {
+            let Some(at) = self.names.place(ObjectKind::Source, name.as_str()) else { continue };
+            let message = format!("the source `{name}` has ingested rows of other workspaces");
+            let help = "name a folder that is not in `node.lake` and does not contain it: ingested rows are the source \
+                        `lake` of their workspace";
+            self.problem(&at, message, Some(help.to_owned()));
         }
     }
 

@@ -105,6 +105,32 @@ fn a_spec_without_workspaces_is_stored_as_before() {
 }
 
 #[test]
+fn a_source_over_ingested_rows_of_another_workspace_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["lake/acme", "lake/globex", "shop"] {
+        std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    let file = dir.path().join("throng.yaml");
+    let text = "version: 1\nnode: { lake: lake }\nsources: [{ name: all, path: . }, { name: shop, path: shop }]\n\
+                workspaces:\n  - name: acme\n    sources:\n      - { name: own, path: lake/acme }\n      \
+                - { name: shop, path: shop }\n      - { name: other, path: shop/../lake/globex }\n";
+    std::fs::write(&file, text).unwrap();
+    let problems = load(&file).unwrap_err();
+    let found: Vec<&str> = problems.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(
+        found,
+        [
+            "the source `all` has ingested rows of other workspaces",
+            "the source `acme:other` has ingested rows of other workspaces"
+        ]
+    );
+    // Without workspaces it is as before.
+    std::fs::write(&file, "version: 1\nnode: { lake: lake }\nsources: [{ name: all, path: . }]\n")
+        .unwrap();
+    assert!(load(&file).is_ok());
+}
+
+#[test]
 fn a_sent_spec_has_its_limits_in_every_workspace() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().canonicalize().unwrap();

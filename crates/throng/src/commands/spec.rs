@@ -56,14 +56,22 @@ impl SpecError {
     }
 }
 
-/// Loads a spec and checks its SQL against the sources on this machine; that of warehouses only with
-/// `connect`. Also returns what was not checked.
-async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
+/// Loads a spec and checks its SQL, or that of one workspace, against the sources on this machine; that of warehouses
+/// only with `connect`. Also returns what was not checked.
+async fn load(
+    path: &Path,
+    connect: bool,
+    workspace: Option<&str>,
+) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
     let CheckedSources { sources, warning, _tables } = with_tables(&spec)?;
     let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
+    let spec = match workspace {
+        Some(workspace) => only_workspace(spec, workspace)?,
+        None => spec,
+    };
     let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
         Ok(expanded) => expanded.spec,
         Err(ExpandError::Problems(problems)) => return Err(problems.into()),
@@ -80,6 +88,30 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql, Option<St
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
         }
     }
+}
+
+/// The spec without the SQL of other workspaces, and what refers to it.
+///
+/// # Errors
+/// If the spec has no such workspace.
+fn only_workspace(mut spec: Spec, workspace: &str) -> Result<Spec> {
+    if !spec.workspaces().contains(workspace) {
+        let known: Vec<&str> = spec.workspaces().into_iter().collect();
+        let help = match known.is_empty() {
+            true => "the spec has none".to_owned(),
+            false => format!("the workspaces are {}", known.join(", ")),
+        };
+        let failure = Failure::wrong_input(format!("the spec has no workspace `{workspace}`"));
+        return Err(failure.help(help).into());
+    }
+    let own = Some(workspace);
+    spec.audiences.retain(|audience| audience.name.workspace() == own);
+    spec.audience_templates.retain(|template| template.name.workspace() == own);
+    spec.syncs.retain(|sync| sync.name.workspace() == own);
+    spec.sync_templates.retain(|template| template.name.workspace() == own);
+    spec.serving_stores.retain(|store| store.name.workspace() == own);
+    spec.ad_groups.clear();
+    Ok(spec)
 }
 
 /// The sources that the SQL of a spec is checked over.
@@ -167,8 +199,13 @@ struct CheckReport {
     landlock: &'static str,
 }
 
-pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<ExitCode> {
-    let (spec, sql, unchecked) = match load(path, connect).await {
+pub(crate) async fn check(
+    path: &Path,
+    connect: bool,
+    workspace: Option<&str>,
+    output: Output,
+) -> Result<ExitCode> {
+    let (spec, sql, unchecked) = match load(path, connect, workspace).await {
         Ok(loaded) => loaded,
         Err(error) => return error.report(output),
     };
@@ -274,7 +311,11 @@ async fn send(
     }
 }
 
-pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCode> {
+pub(crate) async fn plan(
+    arguments: &ApplyArgs,
+    workspace: Option<&str>,
+    output: Output,
+) -> Result<ExitCode> {
     let answer = match send(arguments, "/v1/spec/plan", None).await {
         Ok(answer) => answer,
         Err(error) => return error.report(output),
@@ -283,8 +324,18 @@ pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCo
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let PlannedSpec { version, plan, models } = answer.read()?;
-    out::line(plan);
+    let mut planned: PlannedSpec = answer.read()?;
+    let hidden = workspace.map_or(0, |workspace| planned.keep_workspace(workspace));
+    let PlannedSpec { version, plan, models } = planned;
+    match workspace {
+        Some(workspace) if plan.is_empty() => {
+            out::line(format!("nothing changes in the workspace `{workspace}`"));
+        }
+        _ => out::line(plan),
+    }
+    if hidden > 0 {
+        out::line(format!("{hidden} changes outside of the workspace are not shown"));
+    }
     let reads = models.iter().filter_map(|planned| {
         let bytes = planned.model.bytes_processed?;
         let cost = planned.model.cost.as_ref().map(|cost| format!(", which costs {cost}"));
@@ -355,6 +406,22 @@ mod tests {
         let error = denied(ErrorKind::Other).err().unwrap();
         assert!(error.to_string().contains(&manifest.display().to_string()), "{error}");
         assert_eq!(with_tables(&spec).unwrap().warning, None);
+    }
+
+    #[test]
+    fn a_check_of_a_workspace_leaves_out_the_sql_of_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("throng.yaml");
+        let text = "version: 1\naudiences: [{ name: a, sql: SELECT 1 }]\nworkspaces:\n  - name: acme\n    \
+                    audiences: [{ name: a, sql: SELECT 1 }]\n  - name: globex\n    \
+                    audiences: [{ name: b, sql: SELECT 1 }]\n";
+        std::fs::write(&file, text).unwrap();
+        let spec = throng_spec::load(&file).unwrap();
+        let acme = only_workspace(spec.clone(), "acme").unwrap();
+        let names: Vec<&str> = acme.audiences.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["acme:a"]);
+        let error = only_workspace(spec, "acne").unwrap_err();
+        assert_eq!(error.to_string(), "the spec has no workspace `acne`");
     }
 
     #[test]
