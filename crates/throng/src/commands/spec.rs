@@ -1,6 +1,5 @@
 //! `throng check`, `throng plan`, `throng apply`.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,13 +8,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
-use throng_ingest::IngestError;
+use throng_ingest::{IngestError, sources_for_check};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
-use throng_schema::{LAKE_SOURCE, workspace_folder};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
-use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Spec, SpecFiles, read_files};
 use throng_templates::{ExpandError, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -66,8 +64,8 @@ async fn load(
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let CheckedSources { sources, warning, _tables } = with_tables(&spec)?;
-    let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
+    let checked = sources_for_check(&spec).map_err(|error| lake_failure(&error))?;
+    let lake = Lake::new(&checked.sources, limits).context("cannot open the sources")?;
     let spec = match workspace {
         Some(workspace) => only_workspace(spec, workspace)?,
         None => spec,
@@ -82,7 +80,7 @@ async fn load(
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
     match check_sql(&lake, asked, &spec).await {
-        Ok(sql) => Ok((spec, sql, warning)),
+        Ok(sql) => Ok((spec, sql, checked.warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
@@ -114,78 +112,17 @@ fn only_workspace(mut spec: Spec, workspace: &str) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The sources that the SQL of a spec is checked over.
-struct CheckedSources {
-    sources: Vec<Source>,
-    /// What the check leaves out.
-    warning: Option<String>,
-    /// The folder of tables without rows; removed with this value.
-    _tables: Option<tempfile::TempDir>,
-}
-
-/// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
-/// temporary folder: a check writes nothing to the lake.
-fn with_tables(spec: &Spec) -> Result<CheckedSources> {
-    with_preview(spec, throng_ingest::preview_tables)
-}
-
-/// As [`with_tables`], with another [`throng_ingest::preview_tables`].
-fn with_preview(
-    spec: &Spec,
-    preview: impl FnOnce(&Spec, &Path) -> Result<bool, IngestError>,
-) -> Result<CheckedSources> {
-    let unchanged = |sources| CheckedSources { sources, warning: None, _tables: None };
-    let mut sources = spec.sources.clone();
-    if spec.schemas.is_empty() {
-        return Ok(unchanged(sources));
+/// Why the tables of the lake cannot be used.
+fn lake_failure(error: &IngestError) -> Failure {
+    if let IngestError::Refused { message, help } = error {
+        return Failure::wrong_input(message.clone()).help(help.clone());
     }
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    let warning = match preview(spec, folder.path()) {
-        Ok(true) => None,
-        Ok(false) => return Ok(unchanged(sources)),
-        Err(IngestError::Refused { message, help }) => {
-            return Err(Failure::wrong_input(message).help(help).into());
-        }
-        // Only the user of the node can read the lake.
-        Err(error @ IngestError::Io { .. }) if is_permission_denied(&error) => {
-            let mut empty = spec.clone();
-            empty.node.lake = Some(folder.path().to_owned());
-            let created = throng_ingest::create_tables(&empty);
-            created.context("cannot create the tables of the schemas")?;
-            Some(unreadable_lake(&error))
-        }
-        Err(error) => {
-            let failure = Failure::new(format!(
-                "cannot read the tables of the lake: {}",
-                with_causes(&error)
-            ));
-            return Err(match error.help() {
-                Some(help) => failure.help(help).into(),
-                None => failure.into(),
-            });
-        }
-    };
-    for source in sources.iter_mut().filter(|source| source.name.local() == LAKE_SOURCE) {
-        let workspace = source.name.workspace();
-        if spec.schemas.iter().any(|schema| schema.name.workspace() == workspace) {
-            source.path = folder.path().join(workspace_folder(workspace));
-        }
+    let failure =
+        Failure::new(format!("cannot read the tables of the lake: {}", with_causes(error)));
+    match error.help() {
+        Some(help) => failure.help(help),
+        None => failure,
     }
-    Ok(CheckedSources { sources, warning, _tables: Some(folder) })
-}
-
-fn is_permission_denied(error: &IngestError) -> bool {
-    matches!(error, IngestError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
-}
-
-/// The warning of a check without the tables of the lake.
-fn unreadable_lake(error: &IngestError) -> String {
-    format!(
-        "{}: the SQL over the source `{LAKE_SOURCE}` is checked over tables without rows, with only the columns that \
-         the spec declares now; whether they agree with the tables of the lake is not checked. Run `throng check` as \
-         the user of the node",
-        with_causes(error)
-    )
 }
 
 /// What `throng check` prints with `--json`.
@@ -378,35 +315,7 @@ pub(crate) async fn apply(
 
 #[cfg(test)]
 mod tests {
-    use throng_schema::DEFAULT_WORKSPACE;
-
     use super::*;
-
-    #[test]
-    fn a_check_without_the_tables_of_the_lake_names_what_it_cannot_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("throng.yaml");
-        let text = "version: 1\nnode: { lake: lake }\nschemas:\n  - name: s\n    key: id\n    fields:\n      \
-                    - { name: id, type: text, required: true }\n";
-        std::fs::write(&file, text).unwrap();
-        let spec = throng_spec::load(&file).unwrap();
-        let manifest = dir.path().join("lake/default/s/_batches/columns.json");
-        let denied = |kind: ErrorKind| {
-            let path = manifest.clone();
-            with_preview(&spec, |_, _| {
-                Err(IngestError::Io { doing: "read", path, source: kind.into() })
-            })
-        };
-        let checked = denied(ErrorKind::PermissionDenied).unwrap();
-        let warning = checked.warning.unwrap();
-        assert!(warning.starts_with(&format!("cannot read {}", manifest.display())), "{warning}");
-        assert!(warning.contains("permission denied") && warning.contains("`lake`"), "{warning}");
-        let table = checked.sources[0].path.join("s/_batches/columns.json");
-        assert!(table.is_file() && table != manifest);
-        let error = denied(ErrorKind::Other).err().unwrap();
-        assert!(error.to_string().contains(&manifest.display().to_string()), "{error}");
-        assert_eq!(with_tables(&spec).unwrap().warning, None);
-    }
 
     #[test]
     fn a_check_of_a_workspace_leaves_out_the_sql_of_others() {
@@ -422,34 +331,5 @@ mod tests {
         assert_eq!(names, ["acme:a"]);
         let error = only_workspace(spec, "acne").unwrap_err();
         assert_eq!(error.to_string(), "the spec has no workspace `acne`");
-    }
-
-    #[test]
-    fn a_check_sees_new_columns_and_writes_nothing_to_the_lake() {
-        let dir = tempfile::tempdir().unwrap();
-        let spec = |more: &str| {
-            let file = dir.path().join("throng.yaml");
-            let text = format!(
-                "version: 1\nnode: {{ lake: lake }}\nschemas:\n  - name: s\n    key: id\n    fields:\n      \
-                 - {{ name: id, type: text, required: true }}\n{more}"
-            );
-            std::fs::write(&file, text).unwrap();
-            throng_spec::load(&file).unwrap()
-        };
-        let lake = dir.path().join("lake");
-        let seen = |spec: &Spec| with_tables(spec).map(|found| found.sources[0].path.clone());
-        assert!(!seen(&spec("")).unwrap().starts_with(&lake) && !lake.exists());
-        throng_ingest::create_tables(&spec("")).unwrap();
-        assert!(seen(&spec("")).unwrap().starts_with(&lake));
-        assert!(!seen(&spec("      - { name: n, type: date }\n")).unwrap().starts_with(&lake));
-        let other = spec("      - { name: n, type: date }\n");
-        throng_ingest::create_tables(&other).unwrap();
-        let error = seen(&spec("      - { name: n, type: text }\n")).unwrap_err();
-        assert!(error.to_string().starts_with("the column `n` of the schema `s` is text"));
-        // A table that is damaged is not taken for one that does not exist.
-        let manifest = lake.join(DEFAULT_WORKSPACE).join("s/_batches/columns.json");
-        assert!(manifest.is_file());
-        std::fs::write(&manifest, "damaged").unwrap();
-        assert!(seen(&other).is_err());
     }
 }
