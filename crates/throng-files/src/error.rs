@@ -59,8 +59,8 @@ impl FileError {
                  rename"
             }
             Self::LeadsOut { .. } => {
-                "put the data itself there; or, if the link is intended, start the node with \
-                 `--allow-source` of a folder that contains both"
+                "put the data itself there; or, if the link is intended and the source is in no workspace, \
+                 start the node with `--allow-source` of a folder that contains both"
             }
         }
     }

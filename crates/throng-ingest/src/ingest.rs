@@ -1,5 +1,6 @@
 //! Ingesting batches.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,9 @@ pub struct Ingest {
     settings: IngestSettings,
     /// Held from the first use on: the lock of the lake.
     lock: Mutex<Option<File>>,
+    /// Tables, and workspaces with all of their tables, that may still have what a crash has left: it could not be
+    /// removed.
+    unrecovered: Mutex<BTreeSet<PathBuf>>,
     /// One commit at a time.
     committing: Mutex<()>,
     next: AtomicU64,
@@ -77,6 +81,7 @@ impl Ingest {
         Self {
             settings,
             lock: Mutex::new(None),
+            unrecovered: Mutex::default(),
             committing: Mutex::new(()),
             next: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(MAX_BATCHES)),
@@ -96,7 +101,8 @@ impl Ingest {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// Takes the lock of the lake, and removes what a crash has left. Does nothing if this process has the lock.
+    /// Takes the lock of the lake, and removes what a crash has left. Does nothing if this process has the lock. A table
+    /// of which it cannot be removed gets no batch until it can; that stops no other table.
     ///
     /// # Errors
     /// [`IngestError::Locked`] if another process has it; [`IngestError::Io`].
@@ -117,15 +123,34 @@ impl Ingest {
             }
             Err(error) => return Err(IngestError::io("lock", &path)(error.into())),
         }
+        let mut unrecovered = self.unrecovered.lock();
         for workspace in workspaces_in(&self.settings.lake)? {
-            for table in entries(&workspace)?.into_iter().filter(|path| path.is_dir()) {
-                recover(&TablePaths { folder: table })?;
+            if let Err(error) = recover_workspace(&workspace, &mut unrecovered) {
+                log_unrecovered(&error, &workspace);
+                unrecovered.insert(workspace);
             }
         }
         for workspace in workspaces_in(&self.quarantine())? {
-            quarantine::remove_unfinished(&workspace)?;
+            if let Err(error) = quarantine::remove_unfinished(&workspace) {
+                log_unrecovered(&error, &workspace);
+            }
         }
         *lock = Some(file);
+        Ok(())
+    }
+
+    /// Tries again to remove what a crash has left of a table, if that failed. Until it succeeds the table has no batch
+    /// under way.
+    fn recover_table(&self, paths: &TablePaths) -> Result<(), IngestError> {
+        let mut unrecovered = self.unrecovered.lock();
+        if let Some(workspace) = paths.folder.parent().filter(|path| unrecovered.contains(*path)) {
+            recover_workspace(workspace, &mut unrecovered)?;
+            unrecovered.remove(workspace);
+        }
+        if unrecovered.contains(&paths.folder) {
+            recover(paths)?;
+            unrecovered.remove(&paths.folder);
+        }
         Ok(())
     }
 
@@ -142,11 +167,12 @@ impl Ingest {
     ) -> Result<IngestReport, IngestError> {
         check_request(schema, request)?;
         self.open()?;
+        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
+        self.recover_table(&paths)?;
         {
             let _one = self.committing.lock();
             create_table(&self.lake(schema), schema)?;
         }
-        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
         let mut content = Content::new(body, request.encoding)?;
         if let Some(batch) = &request.batch
             && let Some(manifest) = Manifest::read(&paths, &batch_key(batch))?
@@ -220,16 +246,19 @@ impl Ingest {
     /// Removes the rows in quarantine whose time has passed. Returns the number of files.
     ///
     /// # Errors
-    /// [`IngestError::Io`].
+    /// [`IngestError::Io`], after those of all workspaces whose folders can be read.
     pub fn remove_expired(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
-        let mut removed = 0;
+        let (mut removed, mut failed) = (0, None);
         for folder in workspaces_in(&self.quarantine())? {
             let name = name_of(&folder);
             let is_own = |schema: &&Schema| workspace_folder(schema.name.workspace()) == name;
             let own: Vec<&Schema> = schemas.iter().filter(is_own).collect();
-            removed += quarantine::remove_expired(&folder, &own, self.today())?;
+            match quarantine::remove_expired(&folder, &own, self.today()) {
+                Ok(of_workspace) => removed += of_workspace,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(removed)
+        failed.map_or(Ok(removed), Err)
     }
 
     fn today(&self) -> i32 {
@@ -248,6 +277,29 @@ impl Ingest {
     }
 }
 
+/// Removes what a crash has left of the tables of a workspace. Those of which it cannot are added to `unrecovered`.
+fn recover_workspace(
+    workspace: &Path,
+    unrecovered: &mut BTreeSet<PathBuf>,
+) -> Result<(), IngestError> {
+    for table in entries(workspace)?.into_iter().filter(|path| path.is_dir()) {
+        let paths = TablePaths { folder: table };
+        if let Err(error) = recover(&paths) {
+            log_unrecovered(&error, &paths.folder);
+            unrecovered.insert(paths.folder);
+        }
+    }
+    Ok(())
+}
+
+fn log_unrecovered(error: &IngestError, folder: &Path) {
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        folder = %folder.display(),
+        "failed to remove what an interrupted batch has left"
+    );
+}
+
 /// The folders of workspaces in a folder, also of those that the spec no longer has.
 fn workspaces_in(folder: &Path) -> Result<Vec<PathBuf>, IngestError> {
     let is_workspace = |path: &PathBuf| path.is_dir() && WorkspaceName::new(name_of(path)).is_ok();
@@ -255,7 +307,7 @@ fn workspaces_in(folder: &Path) -> Result<Vec<PathBuf>, IngestError> {
 }
 
 fn days_of(files: &[StagedFile]) -> u64 {
-    let days: std::collections::BTreeSet<i32> = files.iter().map(|file| file.day).collect();
+    let days: BTreeSet<i32> = files.iter().map(|file| file.day).collect();
     days.len() as u64
 }
 

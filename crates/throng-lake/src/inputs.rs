@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
-use throng_files::{FileError, Fingerprint, Folder, first_incomplete, of_folder};
+use throng_files::{FileError, Fingerprint, Folder, first_incomplete};
 use throng_query::inputs::{InputQuery, InputState};
 
 use crate::engine::Engine;
@@ -78,9 +78,9 @@ impl Engine {
         let mut fingerprint = Fingerprint::at(throng_model::Clock::now(&throng_model::SystemClock));
         for (name, number, table) in &named {
             let source = self.inner.sources().get(*number).ok_or("the source is missing")?;
-            let folder = listed.entry(*number).or_insert_with(|| {
-                of_folder(&source.folder, &source.root).map_err(|e| throng_model::with_causes(&e))
-            });
+            let folder = listed
+                .entry(*number)
+                .or_insert_with(|| source.read().map_err(|e| throng_model::with_causes(&e)));
             let folder = folder.as_ref().map_err(Clone::clone)?;
             let files = match folder.tables.get(table) {
                 None => return Err(format!("there is no table {name}")),

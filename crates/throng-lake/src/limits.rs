@@ -28,9 +28,15 @@ pub struct LakeLimits {
     pub worker: WorkerCommand,
 }
 
-/// The folders that queries over some sources may read. Links of a source may lead to any file below its root.
+/// The folder beside its own that links of a source may lead to: its root. `None` for a source of a workspace, because
+/// the root may have the folders of other workspaces too.
+pub(crate) fn linked_folder(source: &Source) -> Option<&PathBuf> {
+    source.root.as_ref().filter(|_| source.name.workspace().is_none())
+}
+
+/// The folders that queries over some sources may read.
 pub(crate) fn folders(sources: &[Source]) -> Vec<PathBuf> {
-    let read = sources.iter().flat_map(|source| [Some(&source.path), source.root.as_ref()]);
+    let read = sources.iter().flat_map(|source| [Some(&source.path), linked_folder(source)]);
     read.flatten().cloned().collect()
 }
 

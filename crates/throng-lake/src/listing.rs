@@ -1,6 +1,6 @@
 //! Lists the sources: every table with its files and columns, and what is passed over.
 
-use throng_files::{FileError, Folder, Format, PassedOver, Table, of_folder};
+use throng_files::{FileError, Folder, Format, PassedOver, Table};
 use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 
 use crate::doubts;
@@ -36,7 +36,7 @@ impl Engine {
         let mut listed = Vec::new();
         for (number, source) in self.inner.sources().iter().enumerate() {
             let (name, path) = (source.name.clone(), source.folder.clone());
-            let (folder, refused) = match of_folder(&source.folder, &source.root) {
+            let (folder, refused) = match source.read() {
                 Ok(folder) => (folder, None),
                 Err(error) => (Folder::default(), Some(Refused::from(&error))),
             };

@@ -13,12 +13,15 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
-use throng_files::{DataFile, FileError, FileStamp, ReadOptions, Table, of_folder, sql_name};
+use throng_files::{
+    DataFile, FileError, FileStamp, Folder, ReadOptions, Table, of_folder, sql_name,
+};
 use throng_query::position;
 use throng_spec::Source;
 
 use crate::LakeError;
 use crate::facts::is_other;
+use crate::limits::linked_folder;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
@@ -61,9 +64,46 @@ pub(crate) struct SessionSource {
     /// Its name in SQL.
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
-    /// The folder that its links must stay in.
-    pub(crate) root: PathBuf,
+    /// The folder that it must be in.
+    root: PathBuf,
+    /// The folder that its links must stay in: the root, or in a workspace its own folder.
+    links: PathBuf,
     pub(crate) options: ReadOptions,
+}
+
+impl SessionSource {
+    fn new(source: &Source) -> Self {
+        let folder = source.path.clone();
+        Self {
+            name: sql_name(source.name.local()),
+            root: source.root.clone().unwrap_or_else(|| folder.clone()),
+            links: linked_folder(source).cloned().unwrap_or_else(|| folder.clone()),
+            folder,
+            options: ReadOptions {
+                declared: source.columns.clone(),
+                trim: source.trim,
+                header: source.header,
+            },
+        }
+    }
+
+    /// Its tables.
+    ///
+    /// # Errors
+    /// Those of [`of_folder`].
+    pub(crate) fn read(&self) -> Result<Folder, FileError> {
+        self.check(&self.folder)?;
+        of_folder(&self.folder, &self.links)
+    }
+
+    /// Refuses a file or folder that is not beneath the root, or that a link leads out of the source to.
+    fn check(&self, path: &Path) -> Result<(), FileError> {
+        check_beneath(path, &self.root)?;
+        match self.links == self.root {
+            true => Ok(()),
+            false => check_beneath(path, &self.links),
+        }
+    }
 }
 
 /// A context with the tables of a query.
@@ -104,17 +144,8 @@ impl Session {
         options.execution.sort_spill_reservation_bytes =
             SORT_RESERVATION.min(memory / (4 * threads));
         options.sql_parser.collect_spans = true;
-        let sources = sources.iter().map(|source| SessionSource {
-            name: sql_name(source.name.as_str()),
-            folder: source.path.clone(),
-            root: source.root.clone().unwrap_or_else(|| source.path.clone()),
-            options: ReadOptions {
-                declared: source.columns.clone(),
-                trim: source.trim,
-                header: source.header,
-            },
-        });
-        Ok(Self { sources: sources.collect(), runtime, config, schemas: Mutex::default() })
+        let sources = sources.iter().map(SessionSource::new).collect();
+        Ok(Self { sources, runtime, config, schemas: Mutex::default() })
     }
 
     /// The sources.
@@ -198,7 +229,8 @@ impl Session {
             (only, part.and_then(|part| part.planned_files.as_ref()))
             && let Some(layout) = planned.layout(only, &source.options)
         {
-            check_beneath(only, &source.root)?;
+            // Links may have changed since the part was planned.
+            source.check(only)?;
             return Ok(layout);
         }
         let table = self.table(sql, reference, source)?;
@@ -317,7 +349,7 @@ impl Session {
         source: &SessionSource,
     ) -> Result<Table, LakeError> {
         let (name, schema) = (reference.table(), &source.name);
-        let mut found = of_folder(&source.folder, &source.root)?;
+        let mut found = source.read()?;
         if let Some(table) = found.tables.remove(name) {
             return Ok(table?);
         }
@@ -356,8 +388,7 @@ impl Session {
     }
 }
 
-/// Refuses a file of a part that is not beneath the source's root: links may have changed since the
-/// part was planned.
+/// Refuses a file or folder that is not beneath `root`, after links are resolved.
 fn check_beneath(file: &Path, root: &Path) -> Result<(), FileError> {
     let real = |path: &Path| {
         path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })

@@ -17,14 +17,12 @@ pub fn is_workspace_name(name: &WorkspaceName) -> bool {
     name.len() <= MAX_WORKSPACE_CHARS && name != DEFAULT_WORKSPACE && !name.ends_with(".lock")
 }
 
-/// The sources of each workspace, under the names that SQL of the workspace has for them. `None` is the default
-/// workspace.
+/// The sources of each workspace. `None` is the default workspace.
 pub fn sources_by_workspace(sources: &[Source]) -> BTreeMap<Option<String>, Vec<Source>> {
     let mut found: BTreeMap<Option<String>, Vec<Source>> = BTreeMap::new();
     for source in sources {
         let workspace = source.name.workspace().map(str::to_owned);
-        let local = Source { name: source.name.in_workspace(None), ..source.clone() };
-        found.entry(workspace).or_default().push(local);
+        found.entry(workspace).or_default().push(source.clone());
     }
     found
 }
@@ -115,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_have_their_local_names_in_their_workspace() {
+    fn each_source_is_one_of_its_workspace() {
         let found = sources_by_workspace(&[
             source("shop"),
             source("acme:shop"),
@@ -130,8 +128,8 @@ mod tests {
             names,
             [
                 (None, vec!["shop"]),
-                (Some("acme"), vec!["shop", "web"]),
-                (Some("globex"), vec!["shop"])
+                (Some("acme"), vec!["acme:shop", "acme:web"]),
+                (Some("globex"), vec!["globex:shop"])
             ]
         );
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use throng_ingest::{create_tables, find_schema, preview_tables};
+use throng_ingest::{IngestError, create_tables, find_schema, preview_tables};
 use throng_model::WorkspaceName;
 use throng_schema::Schema;
 use throng_spec::{Spec, load};
@@ -42,6 +42,31 @@ fn a_batch_is_in_the_folders_of_its_workspace_only() {
         let quarantine = dir.path().join("private/quarantine").join(workspace).join("customers");
         assert_eq!(files(&quarantine).len(), 1, "{workspace}");
     }
+}
+
+#[test]
+fn a_damaged_table_stops_no_other_workspace() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = Rig::new(dir.path());
+    for workspace in ["acme", "globex"] {
+        before.ingest.run(&of_workspace(workspace), &csv("a"), ROWS.as_bytes()).unwrap();
+    }
+    drop(before);
+    let manifests = files(&dir.path().join("lake/acme/customers/_batches"));
+    let manifest = manifests.into_iter().find(|path| !path.ends_with("columns.json")).unwrap();
+    let text = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, "damaged").unwrap();
+    let rig = Rig::new(dir.path());
+    let run =
+        |workspace: &str| rig.ingest.run(&of_workspace(workspace), &csv("b"), ROWS.as_bytes());
+    assert_eq!(run("globex").unwrap().accepted, 1);
+    for _ in 0..2 {
+        let error = run("acme").unwrap_err();
+        assert!(matches!(error, IngestError::Table(_)), "{error}");
+    }
+    // The table is read again with the next batch.
+    std::fs::write(&manifest, text).unwrap();
+    assert_eq!(run("acme").unwrap().accepted, 1);
 }
 
 #[test]

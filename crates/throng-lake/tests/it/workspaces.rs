@@ -26,9 +26,16 @@ fn source(name: &str, path: &Path) -> Source {
 }
 
 /// The default workspace and two others, each with a source `shop`; one has a source `web` besides.
-fn lake(dir: &Path) -> Lake {
+fn sources(dir: &Path) -> [Source; 4] {
     let names = ["shop", "acme:shop", "globex:shop", "globex:web"];
-    let sources = names.map(|name| source(name, &dir.join(name.replace(':', "-"))));
+    names.map(|name| source(name, &dir.join(name.replace(':', "-"))))
+}
+
+fn lake(dir: &Path) -> Lake {
+    lake_over(dir, &sources(dir))
+}
+
+fn lake_over(dir: &Path, sources: &[Source]) -> Lake {
     let spill_dir = dir.join("spill");
     std::fs::create_dir(&spill_dir).unwrap();
     let limits = LakeLimits {
@@ -39,7 +46,7 @@ fn lake(dir: &Path) -> Lake {
         timeout: Duration::from_secs(600),
         worker: WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker")),
     };
-    Lake::new(&sources, limits).unwrap()
+    Lake::new(sources, limits).unwrap()
 }
 
 /// The message and the help of a query that is refused.
@@ -101,6 +108,37 @@ async fn a_link_to_the_folder_of_another_workspace_is_not_followed() {
     std::os::unix::fs::symlink(&other, dir.path().join("acme-shop/linked.csv")).unwrap();
     let acme = lake.in_workspace(Some("acme"));
     assert!(acme.check_model("SELECT id FROM shop.linked", None).await.is_err());
+}
+
+/// All folders are below one that the node may read: links of the default workspace may lead anywhere in it.
+#[tokio::test]
+async fn links_of_a_workspace_stay_in_its_folder_whatever_the_node_may_read() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sources = sources(dir.path());
+    let sources = sources.map(|source| Source { root: Some(dir.path().to_owned()), ..source });
+    let lake = lake_over(dir.path(), &sources);
+    let link = |from: &str, to: &Path| {
+        std::os::unix::fs::symlink(to, dir.path().join(from)).unwrap();
+    };
+    let globex = dir.path().join("globex-shop");
+    link("shop/linked.csv", &globex.join("visits.csv"));
+    link("acme-shop/linked.csv", &globex.join("visits.csv"));
+    link("acme-shop/folder", &globex);
+    link("acme-shop/own.csv", &dir.path().join("acme-shop/visits.csv"));
+    let acme = lake.in_workspace(Some("acme"));
+    for table in ["linked", "folder"] {
+        let (message, _) = refusal(&acme, &format!("SELECT id FROM shop.{table}")).await;
+        assert!(message.contains("leads out of"), "{table}: {message}");
+    }
+    assert_eq!(users(&acme, "SELECT id FROM shop.own").await.0, hashes(["acme-shop"]));
+    assert_eq!(users(&lake, "SELECT id FROM shop.linked").await.0, hashes(["globex-shop"]));
+    // The folder itself may not be exchanged for a link out of what the node may read.
+    std::fs::write(outside.path().join("visits.csv"), "id,n\nx,1\n").unwrap();
+    std::fs::remove_dir_all(dir.path().join("globex-web")).unwrap();
+    link("globex-web", outside.path());
+    let globex = lake.in_workspace(Some("globex"));
+    let (message, _) = refusal(&globex, "SELECT id FROM web.visits").await;
+    assert!(message.contains("leads out of"), "{message}");
 }
 
 #[tokio::test]

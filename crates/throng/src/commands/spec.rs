@@ -64,7 +64,8 @@ async fn load(
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let checked = sources_for_check(&spec).map_err(|error| lake_failure(&error))?;
+    let checked =
+        sources_for_check(&spec).map_err(|error| anyhow::Error::new(lake_failure(&error)))?;
     let lake = Lake::new(&checked.sources, limits).context("cannot open the sources")?;
     let spec = match workspace {
         Some(workspace) => only_workspace(spec, workspace)?,
