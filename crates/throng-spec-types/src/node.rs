@@ -244,7 +244,7 @@ pub struct NodeSettings {
     /// Receivers of alerts; none unless set.
     #[serde(default)]
     pub alerts: Vec<WebhookSettings>,
-    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery.
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery; and silent gates and a stale feed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub budget_alerts: bool,
 }

@@ -40,11 +40,15 @@ pub enum AlertKind {
     BudgetSpent,
     /// An ad group has spent more than its budget of today.
     Overdelivery,
+    /// A gate has not reported for some minutes.
+    GateSilent,
+    /// A partition of the feed has no new frames, or gates lack them.
+    FeedStale,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::RefreshFailed,
         Self::SnapshotHeld,
         Self::TaskFailed,
@@ -59,6 +63,8 @@ impl AlertKind {
         Self::BudgetNearlySpent,
         Self::BudgetSpent,
         Self::Overdelivery,
+        Self::GateSilent,
+        Self::FeedStale,
     ];
 
     /// Its name in the ledger, APIs, metrics and events, such as `refresh_failed`.
@@ -78,6 +84,8 @@ impl AlertKind {
             Self::BudgetNearlySpent => "budget_nearly_spent",
             Self::BudgetSpent => "budget_spent",
             Self::Overdelivery => "overdelivery",
+            Self::GateSilent => "gate_silent",
+            Self::FeedStale => "feed_stale",
         }
     }
 
@@ -92,13 +100,15 @@ impl AlertKind {
             | Self::NullKeys
             | Self::BudgetNearlySpent
             | Self::BudgetSpent
-            | Self::Overdelivery => Severity::Warning,
+            | Self::Overdelivery
+            | Self::GateSilent => Severity::Warning,
             Self::RefreshFailed
             | Self::TaskFailed
             | Self::DiskFull
             | Self::StorageFailed
             | Self::Damaged
-            | Self::PartitionFailed => Severity::Critical,
+            | Self::PartitionFailed
+            | Self::FeedStale => Severity::Critical,
         }
     }
 }
