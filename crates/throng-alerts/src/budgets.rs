@@ -221,6 +221,7 @@ mod tests {
             budget: Micros(1_000_000),
             actual: Micros(actual),
             prediction: None,
+            causes: None,
         };
         let rows = [
             row("shoes", 20_779, 2_000_000),

@@ -13,6 +13,7 @@ mod host;
 mod ids;
 mod key;
 mod money;
+mod overdelivery;
 mod people;
 mod personal;
 mod polling;
@@ -38,6 +39,7 @@ pub use ids::{
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
+pub use overdelivery::OverdeliveryCauses;
 pub use people::people_text;
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use polling::{POLL_INTERVAL, RETRY_DELAY, poll_delay};
