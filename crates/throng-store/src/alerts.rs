@@ -40,7 +40,7 @@ pub enum AlertKind {
     BudgetSpent,
     /// An ad group has spent more than its budget of today.
     Overdelivery,
-    /// A gate has not reported for some minutes.
+    /// A gate no longer reports.
     GateSilent,
     /// A partition of the feed has no new frames, or gates lack them.
     FeedStale,

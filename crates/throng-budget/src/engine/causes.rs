@@ -129,7 +129,7 @@ impl Causes {
         let over = |spent: i64| spent.saturating_sub(budget).max(0);
         let given_away = over(paid.after).saturating_sub(over(paid.before));
         if given_away > 0 {
-            // Above the insertion's price: in no way would the insertion have been expected to cost that.
+            // Whenever the insertion was made, it was not expected to cost more than its price.
             let price = paid.above_price.map(|above| above.clamp(0, given_away));
             let cause = price.and_then(|_| self.cause(paid, budget));
             self.add(paid.day, budget, price.unwrap_or(0), given_away, cause);
