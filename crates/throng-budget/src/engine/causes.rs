@@ -19,7 +19,7 @@ const WINDOW_MICROS: i64 = 10_000_000;
 /// Without a frame for longer than this, what gates had is not known: another replica may have published.
 const MAX_FRAME_GAP: Duration = Duration::from_secs(70);
 /// Changes between open and closed that are remembered. Those of ad groups that flap are soon forgotten.
-const MAX_CHANGES: usize = 64;
+const MAX_CHANGES: usize = 256;
 /// Windows of spend that are remembered of a day: two hours.
 const MAX_WINDOWS: usize = 720;
 /// Days of which spend is remembered: an event of yesterday may come after one of today.

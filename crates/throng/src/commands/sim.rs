@@ -1,5 +1,7 @@
 //! `throng sim`: simulators of ad platforms and warehouses.
 
+mod network;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub(crate) async fn run(command: SimCommand, output: Output) -> Result<ExitCode>
     let (port, token_file) = match command {
         SimCommand::Meta { port, token_file } => (port, token_file),
         SimCommand::Bigquery(arguments) => return bigquery(arguments, output).await,
+        SimCommand::Network(arguments) => return network::run(&arguments, output),
     };
     let token = secret_input::read(token_file.as_deref(), "THRONG_SIM_TOKEN")?;
     let tokens = token.iter().map(|token| token.expose().to_owned()).collect();
