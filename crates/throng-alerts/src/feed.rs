@@ -54,7 +54,8 @@ impl Frames {
     /// When the first frame was published that a gate with this version lacks, as far as it is known: it may have
     /// been earlier, never later.
     fn lacked_since(&self, version: u64) -> Option<Timestamp> {
-        self.frames.iter().find(|(of_frame, _)| *of_frame > version).map(|(_, at)| *at)
+        let next = self.frames.partition_point(|(of_frame, _)| *of_frame <= version);
+        self.frames.get(next).map(|(_, at)| *at)
     }
 }
 

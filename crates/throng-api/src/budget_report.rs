@@ -109,8 +109,8 @@ pub struct BudgetReportLine {
     pub prediction_error_percent: Option<f64>,
 }
 
-/// What was given away, by cause. The amounts add up to it. The cause of each event past the budget follows from when its
-/// ad was inserted.
+/// What was given away, by cause; the amounts add up to it. The cause of an event past the budget follows from when
+/// its ad was inserted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GivenAwayByCause {
     /// Delay of events: the ad was inserted after the budget was spent, which was not known yet.
@@ -119,7 +119,7 @@ pub struct GivenAwayByCause {
     /// Delay of the feed: the ad was inserted after a frame had closed the ad group.
     #[schema(value_type = i64)]
     pub feed_micros: Micros,
-    /// Prediction: the ad was inserted while the ad group was rightly open, and less was left free for it than it earned.
+    /// Prediction: the ad was inserted while the ad group was rightly open, and too little was left free for it.
     #[schema(value_type = i64)]
     pub prediction_micros: Micros,
     /// Burst: the ad was inserted after the last frame before the one that closed the ad group.

@@ -20,16 +20,6 @@ pub struct OverdeliveryCauses {
 }
 
 impl OverdeliveryCauses {
-    /// The sum.
-    pub fn known(&self) -> i128 {
-        self.amounts().into_iter().map(|amount| i128::from(amount.0)).sum()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.amounts() == [Micros::ZERO; 5]
-    }
-
     /// In the order of the fields.
     pub fn amounts(&self) -> [Micros; 5] {
         [self.events, self.feed, self.prediction, self.burst, self.price_change]

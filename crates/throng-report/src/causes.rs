@@ -79,7 +79,10 @@ mod tests {
         /// To the micro.
         #[test]
         fn causes_add_up_to_what_is_given_away(
-            rows in prop::collection::vec((prop::option::of([0i64..40, 0..40, 0..40, 0..40, 0..40]), 0i128..120), 0..20),
+            rows in prop::collection::vec(
+                (prop::option::of([0i64..40, 0..40, 0..40, 0..40, 0..40]), 0i128..120),
+                0..20,
+            ),
         ) {
             let mut sums = CauseSums::default();
             rows.iter().for_each(|(causes, given_away)| sums.add(&row(*causes), *given_away));

@@ -565,8 +565,8 @@ pub struct RawNode {
     /// Receivers of alerts (none).
     #[schemars(length(max = 20))]
     pub alerts: Option<Vec<RawAlertReceiver>>,
-    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 %; and silent gates and a
-    /// stale feed (false).
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 %; and
+    /// silent gates and a stale feed (false).
     pub budget_alerts: Option<bool>,
 }
 

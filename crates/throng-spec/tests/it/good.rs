@@ -241,10 +241,12 @@ fn a_destination_for_files_is_read() {
 }
 
 #[test]
-fn the_shipped_example_is_valid() {
+fn the_shipped_examples_are_valid() {
     let spec = load_valid(&here("../../../../examples/cdnow"));
     assert_eq!((spec.audiences.len(), spec.syncs.len(), spec.destinations.len()), (11, 6, 2));
     assert!(spec.ad_groups.len() > 100);
+    let spec = load_valid(&here("../../../../examples/ad-network"));
+    assert_eq!((spec.ad_groups.len(), spec.node.budget_alerts), (8, true));
 }
 
 #[test]
