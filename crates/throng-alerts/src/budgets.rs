@@ -73,7 +73,8 @@ async fn round(deps: &AlertsDeps, watch: &mut FeedWatch) -> Result<bool, LedgerE
     if spec.node.budget_alerts {
         wanted = wanted_alerts(ledger, &spec, now).await?;
         let reports = deps.host.feed_reports(now.minus(REPORTED_SINCE)).await?;
-        findings = watch.observe(&reports, &open, now);
+        let silent_after = Duration::from_secs(u64::from(spec.node.gate_silent_minutes) * 60);
+        findings = watch.observe(&reports, &open, silent_after, now);
         wanted.extend(feed::alerts_of(&findings));
     } else {
         *watch = FeedWatch::default();

@@ -8,8 +8,6 @@ use throng_store::AlertKind;
 
 use crate::deps::{FeedReports, GateVersions};
 
-/// A gate is silent if it has not reported for this long. Gates report twice a minute or more often.
-const GATE_SILENT_AFTER: Duration = Duration::from_secs(5 * 60);
 /// A gate that has been silent for this long is forgotten: it was removed.
 const GATE_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// A partition of the feed is stale if its newest frame is older: twice the longest interval of frames.
@@ -80,23 +78,24 @@ impl FeedFindings {
 
 impl FeedWatch {
     /// Records what one poll has read, and returns what is wrong at this moment. `open`: the open alerts, with
-    /// the times at which they were raised.
+    /// the times at which they were raised. `silent_after`: how long a gate may go without a report.
     pub(crate) fn observe(
         &mut self,
         reports: &FeedReports,
         open: &BTreeMap<Cause, Timestamp>,
+        silent_after: Duration,
         now: Timestamp,
     ) -> FeedFindings {
         let since = *self.since.get_or_insert(now);
         self.record_frames(reports);
         let mut findings = FeedFindings {
-            silent: silent_gates(&reports.gates, open, since, now),
+            silent: silent_gates(&reports.gates, open, silent_after, (since, now)),
             stale: self.stale_partitions(now),
             behind: BTreeMap::new(),
         };
         let mut ahead = BTreeMap::new();
         // The figures of a gate that does not report are not known.
-        let reporting = |gate: &&GateVersions| now.since(gate.at) < GATE_SILENT_AFTER;
+        let reporting = |gate: &&GateVersions| now.since(gate.at) < silent_after;
         for gate in reports.gates.iter().filter(reporting) {
             for (partition, version) in &gate.versions {
                 if self.lag(gate, *partition, *version, &mut ahead) > FEED_STALE_AFTER {
@@ -163,8 +162,8 @@ impl FeedWatch {
 fn silent_gates(
     gates: &[GateVersions],
     open: &BTreeMap<Cause, Timestamp>,
-    since: Timestamp,
-    now: Timestamp,
+    silent_after: Duration,
+    (since, now): (Timestamp, Timestamp),
 ) -> BTreeMap<String, Option<Timestamp>> {
     let reported: BTreeMap<&str, Timestamp> =
         gates.iter().map(|gate| (gate.id.as_str(), gate.at)).collect();
@@ -175,7 +174,7 @@ fn silent_gates(
         };
         // A node that ends takes what it has of a gate with it; the alert stays.
         let last = reported.get(id).copied();
-        let reports = last.is_some_and(|at| now.since(at) < GATE_SILENT_AFTER);
+        let reports = last.is_some_and(|at| now.since(at) < silent_after);
         let is_forgotten = now.since(last.unwrap_or(*raised_at)) >= GATE_FORGOTTEN_AFTER;
         if !reports && !is_forgotten {
             silent.insert(id.to_owned(), last);
@@ -185,7 +184,7 @@ fn silent_gates(
         if silent.len() >= MAX_SILENT_ALERTS {
             break;
         }
-        let is_silent = now.since(at.max(since)) >= GATE_SILENT_AFTER;
+        let is_silent = now.since(at.max(since)) >= silent_after;
         if is_silent && now.since(at) < GATE_FORGOTTEN_AFTER {
             silent.insert(id.to_owned(), Some(at));
         }

@@ -193,7 +193,7 @@ metrics! {
     GATES = Gauge, Count, "throng_gates", "",
         "Gates that report to this node.";
     GATES_SILENT = Gauge, Count, "throng_gates_silent", "",
-        "Gates that have not reported for five minutes, at most 100; at the schedule leader, with node.budget_alerts.";
+        "Gates that have not reported for node.gate_silent_minutes, at most 100; at the schedule leader, with node.budget_alerts.";
     HEALTH_PROBLEMS = Gauge, Count, "throng_health_problems", "class",
         "Open problems of this node, by class.";
     HTTP_REQUEST_SECONDS = Summary, Seconds, "throng_http_request_seconds", "route, status",

@@ -5,6 +5,7 @@ use crate::deps::NewestFrame;
 use super::*;
 
 const START: Timestamp = Timestamp(1_795_435_200_000_000);
+const SILENT_AFTER: Duration = Duration::from_secs(300);
 
 fn at(secs: u64) -> Timestamp {
     START.plus(Duration::from_secs(secs))
@@ -29,7 +30,7 @@ fn poll(
     reports: &FeedReports,
     secs: u64,
 ) -> Vec<String> {
-    let findings = watch.observe(reports, open, at(secs));
+    let findings = watch.observe(reports, open, SILENT_AFTER, at(secs));
     let wanted = alerts_of(&findings);
     open.retain(|cause, _| wanted.contains_key(cause));
     for cause in wanted.into_keys() {

@@ -108,7 +108,7 @@ fn every_field_of_ad_groups_and_of_the_node_is_read() {
     assert_eq!(pacing, [Pacing::Even, Pacing::Asap]);
     let once: Vec<bool> = spec.ad_groups.iter().map(|a| a.once_per_insertion).collect();
     assert_eq!((once, spec.node.dedupe_hours), (vec![false, true], 36));
-    assert!(spec.node.budget_alerts);
+    assert_eq!((spec.node.budget_alerts, spec.node.gate_silent_minutes), (true, 7));
     assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
