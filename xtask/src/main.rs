@@ -44,7 +44,7 @@ enum Task {
         #[arg(default_value = "")]
         name: String,
     },
-    /// Start or stop services for development: PostgreSQL, Kafka, S3, Redis, a fault-injecting proxy
+    /// Start or stop services for development: PostgreSQL, Kafka, S3, Redis, Bigtable, a fault-injecting proxy
     Services {
         #[command(subcommand)]
         action: Action,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp};
+use throng_model::{Clock, NoRandomness, Secret, SecretHash, Timestamp, WorkspaceName};
 use throng_store::{Ledger, LedgerError};
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,7 @@ pub(crate) struct Credential {
     id: Option<i64>,
     name: String,
     scopes: Scopes,
-    workspace: Option<String>,
+    workspace: Option<WorkspaceName>,
     expires_at: Option<Timestamp>,
     hash: SecretHash,
 }
@@ -100,9 +100,14 @@ impl Caller {
         self.credential.scopes
     }
 
-    /// The workspace that the caller is limited to.
-    pub fn workspace(&self) -> Option<&str> {
-        self.credential.workspace.as_deref()
+    /// The workspace that the caller is limited to; `None`: it may use everything that its scopes allow.
+    pub fn workspace(&self) -> Option<&WorkspaceName> {
+        self.credential.workspace.as_ref()
+    }
+
+    /// Whether the caller may know of an object of this workspace; `None`: of the default one.
+    pub fn sees(&self, workspace: Option<&str>) -> bool {
+        self.workspace().is_none_or(|own| workspace == Some(own.as_str()))
     }
 
     /// The id of the session, if the request has a cookie and not a token.
@@ -192,12 +197,18 @@ impl Access {
         let began = self.clock.elapsed();
         let mut tokens = ValidTokens::default();
         for row in self.ledger.valid_tokens(self.now()).await? {
+            let workspace = row.workspace.map(WorkspaceName::new);
+            // A scope that only newer versions know grants nothing here. Neither does a token of a workspace whose name
+            // no spec can have: earlier versions did not check it.
+            let scopes = match &workspace {
+                Some(Err(_)) => Scopes::default(),
+                _ => Scopes::parse_known(&row.scopes),
+            };
             let credential = Arc::new(Credential {
                 id: Some(row.id),
-                // A scope that only newer versions know grants nothing here.
-                scopes: Scopes::parse_known(&row.scopes),
+                scopes,
                 name: row.name,
-                workspace: row.workspace,
+                workspace: workspace.and_then(Result::ok),
                 expires_at: row.expires_at,
                 hash: row.hash,
             });

@@ -1,5 +1,6 @@
-//! The scope that every route needs, and the bodies that it accepts. A route that is missing here needs `admin`
-//! and accepts JSON; a test compares the table with the OpenAPI description.
+//! The scope that every route needs, the bodies that it accepts, and whether callers that are limited to a workspace
+//! may use it. A route that is missing here needs `admin`, accepts JSON and is closed to them; a test compares the
+//! table with the OpenAPI description.
 
 use std::fmt;
 
@@ -109,13 +110,26 @@ pub struct Rule {
     pub needs: Needs,
     /// The body.
     pub accepts: AcceptedBody,
+    /// Whether a caller that is limited to a workspace may use it: its handler shows and changes objects of that
+    /// workspace only. A route that concerns the whole deployment is closed to them.
+    pub in_workspaces: bool,
 }
 
 /// A method, a path and its rule.
 type Entry = (&'static str, &'static str, Rule);
 
 const fn rule(method: &'static str, path: &'static str, needs: Needs) -> Entry {
-    (method, path, Rule { needs, accepts: AcceptedBody::Json })
+    (method, path, Rule { needs, accepts: AcceptedBody::Json, in_workspaces: false })
+}
+
+/// The same route with another body.
+const fn taking(accepts: AcceptedBody, (method, path, rule): Entry) -> Entry {
+    (method, path, Rule { accepts, ..rule })
+}
+
+/// The same route, also for callers that are limited to a workspace.
+const fn in_workspace((method, path, rule): Entry) -> Entry {
+    (method, path, Rule { in_workspaces: true, ..rule })
 }
 
 const fn get(path: &'static str, scopes: &'static [Scope]) -> Entry {
@@ -134,36 +148,36 @@ const FEED: &[Scope] = &[Scope::Feed];
 
 /// Every route.
 pub const ROUTES: &[Entry] = &[
-    rule("GET", "/healthz", Needs::Probe),
-    rule("GET", "/readyz", Needs::Probe),
+    in_workspace(rule("GET", "/healthz", Needs::Probe)),
+    in_workspace(rule("GET", "/readyz", Needs::Probe)),
     get("/metrics", &[Scope::Metrics, Scope::Read]),
-    rule("GET", "/openapi.json", Needs::Caller),
+    in_workspace(rule("GET", "/openapi.json", Needs::Caller)),
     // Pages and their parts.
-    rule("GET", "/assets/throng.css", Needs::Nothing),
-    rule("GET", "/assets/throng.js", Needs::Nothing),
-    rule("GET", "/sign-in", Needs::Nothing),
-    ("POST", "/sign-in", Rule { needs: Needs::Nothing, accepts: AcceptedBody::Form }),
-    ("POST", "/sign-out", Rule { needs: Needs::Caller, accepts: AcceptedBody::Form }),
-    get("/", READ),
-    get("/audiences", READ),
-    get("/audiences/{name}", READ),
-    get("/activation", READ),
-    get("/alerts", READ),
-    get("/activation/syncs", READ),
-    get("/activation/runs", READ),
-    get("/activation/tasks", READ),
-    get("/activation/tasks/{id}", READ),
-    get("/activation/syncs/{name}", READ),
+    in_workspace(rule("GET", "/assets/throng.css", Needs::Nothing)),
+    in_workspace(rule("GET", "/assets/throng.js", Needs::Nothing)),
+    in_workspace(rule("GET", "/sign-in", Needs::Nothing)),
+    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-in", Needs::Nothing))),
+    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-out", Needs::Caller))),
+    in_workspace(get("/", READ)),
+    in_workspace(get("/audiences", READ)),
+    in_workspace(get("/audiences/{name}", READ)),
+    in_workspace(get("/activation", READ)),
+    in_workspace(get("/alerts", READ)),
+    in_workspace(get("/activation/syncs", READ)),
+    in_workspace(get("/activation/runs", READ)),
+    in_workspace(get("/activation/tasks", READ)),
+    in_workspace(get("/activation/tasks/{id}", READ)),
+    in_workspace(get("/activation/syncs/{name}", READ)),
     get("/budgets", READ),
     get("/budgets/report", READ),
     get("/budgets/{name}", READ),
-    get("/sources", READ),
+    in_workspace(get("/sources", READ)),
     get("/access", ADMIN),
     // The page shows the audiences of a user, as lookups do.
     get("/decide", LOOKUP),
     // Users.
-    get("/v1/users/{key}/audiences", LOOKUP),
-    post("/v1/lookups", LOOKUP),
+    in_workspace(get("/v1/users/{key}/audiences", LOOKUP)),
+    in_workspace(post("/v1/lookups", LOOKUP)),
     post("/v1/decide", LOOKUP),
     // All users of all audiences, hashed, with the seed of the hashes.
     get("/v1/membership", LOOKUP),
@@ -175,82 +189,75 @@ pub const ROUTES: &[Entry] = &[
     get("/v1/gates", READ),
     post("/v1/gates/{id}/applied", FEED),
     // Events.
-    (
-        "POST",
-        "/v1/events",
-        Rule { needs: Needs::One(&[Scope::Events]), accepts: AcceptedBody::Events },
-    ),
+    taking(AcceptedBody::Events, post("/v1/events", &[Scope::Events])),
     get("/v1/events/quarantine", READ),
     // Records.
-    (
-        "POST",
-        "/v1/ingest/{schema}",
-        Rule { needs: Needs::One(OPERATE), accepts: AcceptedBody::Records },
-    ),
+    taking(AcceptedBody::Records, in_workspace(post("/v1/ingest/{schema}", OPERATE))),
     // Other routes.
     get("/v1/node/health", READ),
     get("/v1/nodes", READ),
-    get("/v1/stream", READ),
-    get("/v1/audiences", READ),
-    get("/v1/audiences/{name}", READ),
-    post("/v1/audiences/{name}/refresh", OPERATE),
-    post("/v1/audiences/{name}/cancel", OPERATE),
-    post("/v1/audiences/{name}/pause", OPERATE),
-    post("/v1/audiences/{name}/resume", OPERATE),
-    post("/v1/audiences/{name}/approve", OPERATE),
-    post("/v1/audiences/{name}/reject", OPERATE),
-    post("/v1/audiences/{name}/rollback", OPERATE),
-    post("/v1/audiences/{name}/release", OPERATE),
-    get("/v1/syncs", READ),
-    get("/v1/syncs/{name}/sizes", READ),
-    post("/v1/syncs/{name}/run", OPERATE),
-    post("/v1/syncs/{name}/recreate", OPERATE),
-    post("/v1/syncs/{name}/pause", OPERATE),
-    post("/v1/syncs/{name}/resume", OPERATE),
-    get("/v1/removals", READ),
-    post("/v1/removals/{name}/approve", OPERATE),
-    post("/v1/removals/{name}/keep", OPERATE),
-    get("/v1/stores", READ),
+    in_workspace(get("/v1/stream", READ)),
+    in_workspace(get("/v1/audiences", READ)),
+    in_workspace(get("/v1/audiences/{name}", READ)),
+    in_workspace(post("/v1/audiences/{name}/refresh", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/cancel", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/pause", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/resume", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/approve", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/reject", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/rollback", OPERATE)),
+    in_workspace(post("/v1/audiences/{name}/release", OPERATE)),
+    in_workspace(get("/v1/syncs", READ)),
+    in_workspace(get("/v1/syncs/{name}/sizes", READ)),
+    in_workspace(post("/v1/syncs/{name}/run", OPERATE)),
+    in_workspace(post("/v1/syncs/{name}/recreate", OPERATE)),
+    in_workspace(post("/v1/syncs/{name}/pause", OPERATE)),
+    in_workspace(post("/v1/syncs/{name}/resume", OPERATE)),
+    in_workspace(get("/v1/removals", READ)),
+    in_workspace(post("/v1/removals/{name}/approve", OPERATE)),
+    in_workspace(post("/v1/removals/{name}/keep", OPERATE)),
+    in_workspace(get("/v1/stores", READ)),
     // With it users can be looked up in a store.
     get("/v1/stores/hash-seed", LOOKUP),
-    get("/v1/stores/{name}/writes", READ),
-    post("/v1/stores/{name}/rewrite", OPERATE),
-    post("/v1/stores/{name}/audiences/{audience}/remove", OPERATE),
-    get("/v1/runs", READ),
-    post("/v1/runs/{id}/approve", OPERATE),
-    post("/v1/destinations/{name}/approve", OPERATE),
-    get("/v1/tasks", READ),
+    in_workspace(get("/v1/stores/{name}/writes", READ)),
+    in_workspace(post("/v1/stores/{name}/rewrite", OPERATE)),
+    in_workspace(post("/v1/stores/{name}/audiences/{audience}/remove", OPERATE)),
+    in_workspace(get("/v1/runs", READ)),
+    in_workspace(post("/v1/runs/{id}/approve", OPERATE)),
+    in_workspace(post("/v1/destinations/{name}/approve", OPERATE)),
+    in_workspace(get("/v1/tasks", READ)),
     post("/v1/tasks/enqueue", OPERATE),
-    get("/v1/tasks/{id}", READ),
-    post("/v1/tasks/{id}/requeue", OPERATE),
-    get("/v1/alerts", READ),
-    get("/v1/alerts/deliveries", READ),
+    in_workspace(get("/v1/tasks/{id}", READ)),
+    in_workspace(post("/v1/tasks/{id}/requeue", OPERATE)),
+    in_workspace(get("/v1/alerts", READ)),
+    in_workspace(get("/v1/alerts/deliveries", READ)),
     // It sends requests to the receivers.
     post("/v1/alerts/test", OPERATE),
     get("/v1/budgets", READ),
     get("/v1/budgets/report", READ),
     get("/v1/budgets/{ad_group}", READ),
     // The columns of the sources, without values.
-    get("/v1/sources", READ),
+    in_workspace(get("/v1/sources", READ)),
     get("/v1/spec", READ),
     // It reads the columns of the sources that the spec in the request names.
     post("/v1/spec/plan", ADMIN),
     post("/v1/spec/apply", ADMIN),
-    get("/v1/why/{kind}/{name}", READ),
+    in_workspace(get("/v1/why/{kind}/{name}", READ)),
     // Access.
     get("/v1/tokens", ADMIN),
     post("/v1/tokens", ADMIN),
     post("/v1/tokens/{name}/revoke", ADMIN),
     get("/v1/sessions", ADMIN),
     post("/v1/sessions/{id}/end", ADMIN),
-    rule("POST", "/v1/sign-in-links", Needs::Caller),
+    in_workspace(rule("POST", "/v1/sign-in-links", Needs::Caller)),
 ];
 
 /// The rule of a route. An unknown path requires a valid caller, so that strangers cannot find out which paths
 /// exist.
 pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     let Some(path) = path else {
-        return Rule { needs: Needs::Caller, accepts: AcceptedBody::Json };
+        // There is nothing to see: the path does not exist.
+        return Rule { needs: Needs::Caller, accepts: AcceptedBody::Json, in_workspaces: true };
     };
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     let found = ROUTES.iter().find(|(m, p, _)| *m == method && *p == path);
@@ -261,7 +268,7 @@ pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     // The router refuses another method of a known path. A route that is missing here exists in the router, so it
     // needs the highest scope.
     let needs = if known { Needs::Caller } else { Needs::One(ADMIN) };
-    Rule { needs, accepts: AcceptedBody::Json }
+    Rule { needs, accepts: AcceptedBody::Json, in_workspaces: known }
 }
 
 #[cfg(test)]
@@ -275,5 +282,37 @@ mod tests {
         assert_eq!(needs(Method::GET, None), Needs::Caller);
         assert_eq!(needs(Method::DELETE, Some("/healthz")), Needs::Caller);
         assert_eq!(needs(Method::HEAD, Some("/v1/runs")), Needs::One(READ));
+    }
+
+    /// What concerns a whole deployment, and what has no rule, is closed to callers of one workspace.
+    #[test]
+    fn a_route_is_closed_to_workspaces_unless_it_is_listed() {
+        let open = |method: Method, path| rule_of(&method, path).in_workspaces;
+        assert!(open(Method::GET, Some("/v1/audiences")) && open(Method::HEAD, Some("/")));
+        assert!(open(Method::GET, None), "no such path");
+        assert!(!open(Method::GET, Some("/v1/new")));
+        let closed = [
+            "feed",
+            "catalog",
+            "budgets",
+            "events",
+            "decide",
+            "membership",
+            "metrics",
+            "spec",
+            "node",
+            "nodes",
+            "tokens",
+            "sessions",
+            "gates",
+            "access",
+            "enqueue",
+            "test",
+            "hash-seed",
+        ];
+        for (method, path, rule) in ROUTES {
+            let is_closed = path.split('/').any(|part| closed.contains(&part));
+            assert_eq!(rule.in_workspaces, !is_closed, "{method} {path}");
+        }
     }
 }

@@ -99,6 +99,12 @@ impl Scopes {
         has(needed) || has(Scope::Admin) || (needed == Scope::Read && has(Scope::Operate))
     }
 
+    /// Those of these scopes that a token of a workspace cannot have: what they allow concerns the whole deployment.
+    pub fn beyond_workspaces(self) -> Self {
+        let beyond = [Scope::Events, Scope::Feed, Scope::Metrics, Scope::Admin];
+        Self(self.0 & beyond.into_iter().collect::<Self>().0)
+    }
+
     /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -143,6 +149,8 @@ mod tests {
         };
         assert_eq!(allowed(Scope::Admin), Scope::ALL);
         assert_eq!(allowed(Scope::Operate), [Scope::Read, Scope::Operate]);
+        let all: Scopes = Scope::ALL.into_iter().collect();
+        assert_eq!(all.beyond_workspaces().to_string(), "events,feed,metrics,admin");
         for alone in [Scope::Events, Scope::Lookup, Scope::Feed, Scope::Metrics, Scope::Read] {
             assert_eq!(allowed(alone), [alone]);
         }

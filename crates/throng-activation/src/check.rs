@@ -96,18 +96,24 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let rejected = rejected.saturating_sub(removals.rejected);
     let adds = sent + skipped + rejected;
     let share = |part: u64, percent: u64| part * 100 > adds * percent;
-    if adds > 0 && sent == 0 {
+    if adds > 0 && sent == 0 && rejected == 0 {
+        // The platform has refused nothing, and its list is that of the audience's identifiers.
+        let message = format!(
+            "nobody could be added: none of {adds} users has a usable identifier; check the sync's identifiers.sql"
+        );
+        findings.push((Verdict::Suspect, message));
+    } else if share(skipped, SUSPECT_SKIPPED_PERCENT) {
+        findings.push((
+            Verdict::Suspect,
+            format!("{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"),
+        ));
+    }
+    if rejected > 0 && sent == 0 {
         findings.push((Verdict::Failed, format!("none of {adds} users reached the platform")));
     } else if share(rejected, FAILED_REJECTED_PERCENT) {
         findings.push((Verdict::Failed, format!("the platform refused {rejected} of {adds}")));
     } else if share(rejected, SUSPECT_REJECTED_PERCENT) {
         findings.push((Verdict::Suspect, format!("the platform refused {rejected} of {adds}")));
-    }
-    if share(skipped, SUSPECT_SKIPPED_PERCENT) {
-        findings.push((
-            Verdict::Suspect,
-            format!("{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"),
-        ));
     }
     size_findings(facts, &mut findings);
     let worst = |a: Verdict, b: Verdict| match (a, b) {
@@ -226,6 +232,29 @@ mod tests {
             let (verdict, reasons) = evaluate_check(&facts);
             assert_eq!(verdict, expected, "{run:?}: {reasons:?}");
             assert_eq!(reasons.is_empty(), verdict == Verdict::Passed);
+        }
+    }
+
+    #[test]
+    fn users_without_identifiers_are_not_a_failure_of_the_platform() {
+        let size = PlatformSize::default();
+        for (sent, skipped, rejected, verdict, reason) in [
+            (0, 25, 0, Verdict::Suspect, "none of 25 users has a usable identifier"),
+            (0, 25, 1, Verdict::Failed, "none of 26 users reached the platform"),
+            (0, 0, 3, Verdict::Failed, "none of 3 users reached the platform"),
+            (1, 25, 0, Verdict::Suspect, "25 of 26 users had no usable identifier"),
+        ] {
+            let run = run(sent, skipped, rejected, 0);
+            let (found, reasons) = evaluate_check(&CheckFacts {
+                run: &run,
+                removals: RemovalCounts::default(),
+                members: 1_000,
+                size: Ok(&size),
+                sizes: &[],
+                size_limits: LIMITS,
+            });
+            assert_eq!(found, verdict, "{reasons:?}");
+            assert!(reasons.iter().any(|found| found.contains(reason)), "{reasons:?}");
         }
     }
 

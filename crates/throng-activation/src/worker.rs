@@ -288,6 +288,12 @@ impl Worker {
             send_batch(context, batch, &rows.prepared, last, session).await?;
         if last {
             close_session(context, batch, session).await?;
+            let is_closed = session.as_ref().is_none_or(|session| session.closed);
+            if batch.operation == Operation::Replace && !is_closed {
+                // The batch stays pending: a completed run would say that the list was replaced.
+                let message = "the platform has accepted no row of the list, so that its list was not replaced";
+                return Err(SendError::local(SendClass::Stop, message).into());
+            }
         }
         outcome.skipped = rows.skipped;
         outcome.refused = ranges(refused.iter().filter_map(|at| rows.indices.get(*at).copied()));

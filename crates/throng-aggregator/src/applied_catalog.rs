@@ -35,5 +35,6 @@ impl AppliedCatalog {
 
 /// The time zone that the budget days of each ad group follow.
 fn zones(spec: &Spec) -> HashMap<AdGroupName, TimeZoneName> {
-    spec.ad_groups.iter().map(|a| (a.name.clone(), catalog::zone(spec, a))).collect()
+    let advertisers = spec.advertisers_of_campaigns();
+    spec.ad_groups.iter().map(|a| (a.name.clone(), catalog::zone(&advertisers, a))).collect()
 }

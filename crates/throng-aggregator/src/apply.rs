@@ -245,7 +245,7 @@ pub(super) fn count(counts: EventCounts) {
     metrics::counter!(metrics::EVENTS_APPLIED_INSERTED_AT_IGNORED_TOTAL)
         .increment(counts.inserted_at_ignored);
     metrics::counter!(metrics::EVENTS_APPLIED_NOT_JOINED_TOTAL).increment(counts.not_joined);
-    metrics::counter!(metrics::INSERTIONS_FOLDED_TOTAL).increment(counts.folded);
+    metrics::counter!(metrics::INSERTIONS_FOLDED_TOTAL).increment(counts.evicted);
 }
 
 /// After more errors in a row the partition fails, if its log is in files of this process. Brokers may be away

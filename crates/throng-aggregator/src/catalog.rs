@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use throng_budget::{AdGroupConfig, BilledEvent};
 use throng_feed::{Catalog, CatalogEntry};
-use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, TimeZoneName, edit_distance};
+use throng_model::{
+    AdGroupIndex, AdGroupName, CampaignName, Currency, Micros, TimeZoneName, edit_distance,
+};
 use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec};
 
 use super::partition_of;
@@ -21,20 +23,18 @@ fn numbered<'a>(
     numbered.into_iter()
 }
 
-/// An ad group's advertiser. A checked spec has one.
-fn advertiser<'a>(spec: &'a Spec, ad_group: &AdGroup) -> Option<&'a Advertiser> {
-    let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign)?;
-    spec.advertisers.iter().find(|a| a.name == campaign.advertiser)
-}
+/// The advertisers of campaigns. A checked spec has one for each.
+type Advertisers<'a> = HashMap<&'a CampaignName, &'a Advertiser>;
 
 /// The time zone of an ad group's advertiser.
-pub(super) fn zone(spec: &Spec, ad_group: &AdGroup) -> TimeZoneName {
-    advertiser(spec, ad_group).map_or_else(TimeZoneName::utc, |a| a.time_zone.clone())
+pub(super) fn zone(advertisers: &Advertisers<'_>, ad_group: &AdGroup) -> TimeZoneName {
+    let advertiser = advertisers.get(&ad_group.campaign);
+    advertiser.map_or_else(TimeZoneName::utc, |a| a.time_zone.clone())
 }
 
 /// The currency of an ad group's advertiser.
-fn currency(spec: &Spec, ad_group: &AdGroup) -> Currency {
-    advertiser(spec, ad_group).map_or(Currency::NONE, |a| a.currency)
+fn currency(advertisers: &Advertisers<'_>, ad_group: &AdGroup) -> Currency {
+    advertisers.get(&ad_group.campaign).map_or(Currency::NONE, |a| a.currency)
 }
 
 /// The price of one impression or click: micros, and billionths below them.
@@ -65,6 +65,7 @@ pub(super) fn of_partition(
     partition: usize,
     count: usize,
 ) -> Vec<AdGroupConfig> {
+    let advertisers = spec.advertisers_of_campaigns();
     numbered(spec, indexes)
         .filter(|(ad_group, _)| partition_of(&ad_group.name, count) == partition)
         .map(|(ad_group, index)| AdGroupConfig {
@@ -81,8 +82,8 @@ pub(super) fn of_partition(
             horizon: std::time::Duration::from_secs(u64::from(ad_group.horizon_secs)),
             daily_budget: ad_group.daily_budget,
             prediction: ad_group.prediction == Prediction::InFlight,
-            zone: zone(spec, ad_group),
-            currency: currency(spec, ad_group),
+            zone: zone(&advertisers, ad_group),
+            currency: currency(&advertisers, ad_group),
             once_per_insertion: ad_group.once_per_insertion,
             pacing: ad_group.pacing,
             learns_rates: true,
@@ -96,6 +97,7 @@ pub(super) fn for_gates(
     indexes: &[(AdGroupName, AdGroupIndex)],
     version: u64,
 ) -> Catalog {
+    let advertisers = spec.advertisers_of_campaigns();
     let ad_groups = numbered(spec, indexes)
         .map(|(ad_group, index)| CatalogEntry {
             index,
@@ -104,7 +106,7 @@ pub(super) fn for_gates(
             prediction: ad_group.prediction == Prediction::InFlight,
             include: ad_group.include.clone(),
             exclude: ad_group.exclude.clone(),
-            currency: Some(currency(spec, ad_group)),
+            currency: Some(currency(&advertisers, ad_group)),
             // At least one micro: a gate that counted 0 for its own insertions would not limit them
             // until the feed has their spend.
             expected: price(ad_group)

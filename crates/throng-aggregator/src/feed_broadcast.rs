@@ -20,9 +20,9 @@ pub(super) const CHANNEL_CAPACITY: usize = 256;
 pub enum FeedFormat {
     /// Without log positions, for gates of versions that do not know them.
     V1,
-    /// With log positions, without pass rates.
+    /// With log positions, without pass-through rates.
     V2,
-    /// The newest: with pass rates.
+    /// The newest: with pass-through rates.
     V3,
 }
 

@@ -153,7 +153,7 @@ fn keyframe(partition: u32, feed: &PartitionFeed) -> Frame {
 
 #[cfg(test)]
 mod tests {
-    use throng_feed::PassRate;
+    use throng_feed::PassThroughRate;
     use throng_model::Micros;
 
     use super::*;
@@ -166,7 +166,7 @@ mod tests {
             actual: Micros(actual),
             in_flight: Micros(1),
             flags: 0,
-            pass_rate: PassRate::ALL,
+            pass_through_rate: PassThroughRate::ALL,
         };
         let at = Timestamp(version as i64);
         Frame {

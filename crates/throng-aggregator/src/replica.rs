@@ -388,7 +388,7 @@ impl PartitionReplica {
             return;
         }
         state.engine.configure(version, ad_groups, now);
-        // Pass rates are computed there: an ad group with a plan would be shown at every request until the next
+        // Pass-through rates are computed there: an ad group with a plan would be shown at every request until the next
         // tick, and one with a higher budget at none.
         state.engine.close(now);
         // Keyframes repeat the newest version: it has to be one of the new catalog.

@@ -399,7 +399,7 @@ async fn an_ad_group_with_a_plan_is_held_back_from_its_first_frame_on() {
     let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     let indexes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
-    let rate = || budgets.led.load()[0].keyframe().entries[0].pass_rate.share();
+    let rate = || budgets.led.load()[0].keyframe().entries[0].pass_through_rate.share();
     assert_eq!(rate(), 1.0);
     budgets.apply_spec(&spec_with_pacing("even"), &indexes, 2);
     assert!(rate() < 0.01, "{}", rate());

@@ -136,17 +136,15 @@ async fn wanted_alerts(
 
 /// The current day of each ad group, with the currency of its amounts.
 fn todays(spec: &Spec, now: Timestamp) -> HashMap<&AdGroupName, (BudgetDay, Currency)> {
-    let advertisers = spec.advertisers.iter().map(|advertiser| {
+    let campaigns = spec.advertisers_of_campaigns().into_iter().map(|(campaign, advertiser)| {
         let today = BudgetDay::of(now, &advertiser.time_zone.rules());
-        (&advertiser.name, (today, advertiser.currency))
+        (campaign, (today, advertiser.currency))
     });
-    let advertisers: HashMap<_, _> = advertisers.collect();
-    let campaigns: HashMap<_, _> =
-        spec.campaigns.iter().map(|campaign| (&campaign.name, &campaign.advertiser)).collect();
-    let todays = spec.ad_groups.iter().filter_map(|ad_group| {
-        let advertiser = campaigns.get(&ad_group.campaign)?;
-        Some((&ad_group.name, *advertisers.get(*advertiser)?))
-    });
+    let campaigns: HashMap<_, _> = campaigns.collect();
+    let todays = spec
+        .ad_groups
+        .iter()
+        .filter_map(|ad_group| Some((&ad_group.name, *campaigns.get(&ad_group.campaign)?)));
     todays.collect()
 }
 

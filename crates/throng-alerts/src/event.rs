@@ -3,7 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use throng_model::{Secret, Timestamp};
+use throng_model::{Secret, Timestamp, to_hex};
 use throng_store::{Alert, AlertEvent, AlertEventKind};
 
 /// The version of the body. A receiver ignores unknown fields.
@@ -82,8 +82,8 @@ pub(crate) fn signature(secret: &Secret, now: Timestamp, body: &str) -> String {
         mac.update(body.as_bytes());
         mac.finalize().into_bytes()
     });
-    let hex: String = match digest {
-        Ok(digest) => digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    let hex = match digest {
+        Ok(digest) => to_hex(&digest),
         // Cannot happen, because an HMAC key may have any length; a receiver would refuse the request.
         Err(_) => String::new(),
     };

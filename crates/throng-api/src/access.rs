@@ -16,7 +16,7 @@ pub struct CreateToken {
     /// After how many seconds the token expires; never if omitted.
     #[serde(default)]
     pub expires_in_secs: Option<u64>,
-    /// The workspace that the token is limited to.
+    /// The workspace of the applied spec that the token is limited to. Its scopes are among lookup, read and operate.
     #[serde(default)]
     pub workspace: Option<String>,
 }

@@ -1,5 +1,7 @@
 //! Lookups and decisions.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupName, AudienceName, NameError};
 use utoipa::ToSchema;
@@ -102,4 +104,16 @@ pub fn candidates<'a>(
         }
     }
     (names, refused)
+}
+
+/// The ad groups that a gate refuses, with the code and the text of each reason. A gate defines the reasons.
+pub fn refusals<Reason: Display>(
+    refused: &[(AdGroupName, Reason)],
+    code: impl Fn(&Reason) -> &'static str,
+) -> impl Iterator<Item = DecisionRefusal> {
+    refused.iter().map(move |(name, reason)| DecisionRefusal {
+        ad_group: name.to_string(),
+        code: code(reason).to_owned(),
+        why: reason.to_string(),
+    })
 }

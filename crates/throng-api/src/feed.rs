@@ -11,8 +11,23 @@ use utoipa::ToSchema;
 pub struct FeedQuery {
     /// The id of the gate, for the list of gates.
     pub gate: Option<String>,
-    /// The format of the frames: 1 (default), 2 with log positions, or 3 with pass rates too.
+    /// The format of the frames: 1 (default), 2 with log positions, or 3 with pass-through rates too.
     pub format: Option<u8>,
+}
+
+/// The maximum length of the id of a gate, in bytes.
+const MAX_GATE_ID_BYTES: usize = 128;
+
+/// The rule of [`is_gate_id`], for messages.
+pub const GATE_ID_RULE: &str = "the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`, \
+     and at least one letter or digit";
+
+/// Whether a text can be the id of a gate. It is a part of a path, in which `.` and `..` have another
+/// meaning.
+pub fn is_gate_id(text: &str) -> bool {
+    text.len() <= MAX_GATE_ID_BYTES
+        && text.bytes().any(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 /// The ad groups that gates decide about.

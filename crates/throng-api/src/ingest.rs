@@ -8,6 +8,8 @@ use utoipa::ToSchema;
 pub struct IngestQuery {
     /// The id of the batch.
     pub batch: Option<String>,
+    /// The workspace of the schema.
+    pub workspace: Option<String>,
 }
 
 /// What became of a batch of records.

@@ -50,7 +50,7 @@ pub use budgets::{
 };
 pub use decisions::{
     DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, MAX_CANDIDATES,
-    UserAudiences, candidates,
+    UserAudiences, candidates, refusals,
 };
 pub use description::{BearerToken, CommonErrors};
 pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
@@ -58,8 +58,8 @@ pub use events::{
     EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,
 };
 pub use feed::{
-    AdGroupCatalog, AdGroupEntry, AdGroupWhenStale, AppliedVersions, FeedQuery, GateApplied,
-    GateList, GateNoted, GatePartition,
+    AdGroupCatalog, AdGroupEntry, AdGroupWhenStale, AppliedVersions, FeedQuery, GATE_ID_RULE,
+    GateApplied, GateList, GateNoted, GatePartition, is_gate_id,
 };
 pub use history::{History, HistoryItem};
 pub use ingest::{IngestFault, IngestQuery, IngestReport};

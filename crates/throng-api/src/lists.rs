@@ -49,10 +49,12 @@ pub struct ListQuery {
     pub limit: Option<u32>,
     /// The cursor of another page, from its answer.
     pub cursor: Option<String>,
+    /// Only objects of this workspace.
+    pub workspace: Option<String>,
 }
 
 impl ListQuery {
-    /// Whether it has neither a search, a state, an order nor a cursor.
+    /// Whether it has neither a search, a state, an order nor a cursor. A workspace leaves the default order.
     pub fn is_unfiltered(&self) -> bool {
         [&self.search, &self.state, &self.sort, &self.cursor]
             .into_iter()
@@ -68,6 +70,7 @@ impl ListQuery {
             ("sort", &self.sort),
             ("limit", &limit),
             ("cursor", &self.cursor),
+            ("workspace", &self.workspace),
         ];
         let mut url = String::new();
         for (name, value) in fields {
@@ -106,8 +109,10 @@ mod tests {
             sort: Some("-id".to_owned()),
             limit: Some(50),
             cursor: None,
+            workspace: Some("acme".to_owned()),
         };
-        assert_eq!(query.to_url(), "?search=a%20b%26c%3D%C3%BC&sort=-id&limit=50");
+        let url = "?search=a%20b%26c%3D%C3%BC&sort=-id&limit=50&workspace=acme";
+        assert_eq!(query.to_url(), url);
     }
 
     #[test]

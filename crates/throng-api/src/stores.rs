@@ -36,7 +36,7 @@ pub struct StoreSummary {
     /// Its name.
     #[schema(value_type = String)]
     pub name: ServingStoreName,
-    /// Its URL, the prefix of its keys and its layout.
+    /// Its URL, with the prefix of its keys and its layout, or with its table and column family.
     pub place: String,
     /// What it has of each audience.
     pub audiences: Vec<StoreAudience>,

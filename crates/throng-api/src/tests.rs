@@ -142,3 +142,20 @@ fn secrets_are_not_in_debug_output() {
     };
     assert!(!format!("{token:?} {link:?}").contains("secret"));
 }
+
+#[test]
+fn ids_of_gates_are_parts_of_a_path() {
+    for (text, expected) in [
+        ("gate-1", true),
+        ("ad-server.7:a_b", true),
+        ("", false),
+        (".", false),
+        ("..", false),
+        ("a/b", false),
+        ("a?b", false),
+        ("ä", false),
+    ] {
+        assert_eq!(is_gate_id(text), expected, "{text}");
+    }
+    assert!(is_gate_id(&"a".repeat(128)) && !is_gate_id(&"a".repeat(129)));
+}

@@ -12,7 +12,7 @@ use throng_lake::{Lake, WorkerCommand};
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
 use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKind};
-use throng_templates::{Queries, has_templates};
+use throng_templates::{ExpandError, Queries, has_templates};
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
@@ -206,28 +206,42 @@ impl SpecApplier {
                 return Err(Refusal::Failed(ApplyError::io("check", "the spec")(source)));
             }
         };
-        let preview = match has_templates(&spec) {
-            // Their queries read rows, which the tables of a preview do not have.
-            true => {
-                create_tables(&spec)?;
-                None
-            }
-            false => preview_tables(&spec)?,
+        let before = match has_templates(&spec) {
+            true => stored::read_usable_spec(&*self.ledger).await?.map(|(before, _)| before),
+            false => None,
         };
+        let mut preview = preview_tables(&spec)?;
         let open = |spec: &Spec| open_lake(&self.data_dir, spec, &self.query_worker).map(Arc::new);
+        let mut expanded = None;
+        if preview.is_some() && has_templates(&spec) {
+            // Over the tables as they are, because those of the preview have no rows.
+            let mut existing = spec.clone();
+            existing.node.lake = None;
+            let (lake, sent) = (open(&existing)?, spec.clone());
+            match throng_templates::expand(&lake, sent, before.as_ref(), Queries::All).await {
+                Ok(found) => expanded = Some(found),
+                // A query may name what the schemas add, beside rows that are there. Only then the tables are
+                // created before the spec is applied. That removes nothing and changes no row or column; a column
+                // keeps its type, also if the spec is not applied.
+                Err(ExpandError::Problems(_)) => {
+                    create_tables(&spec)?;
+                    preview = None;
+                }
+                Err(error) => return Err(Refusal::of_expansion(error)),
+            }
+        }
         // The lake caches the columns of the tables; a new one is needed only for other sources.
         let lake = match &preview {
             Some((shown, _)) => open(shown)?,
             None if spec.sources == running.sources => self.lake.load_full(),
             None => open(&spec)?,
         };
-        let before = match has_templates(&spec) {
-            true => stored::read_usable_spec(&*self.ledger).await?.map(|(before, _)| before),
-            false => None,
+        let expanded = match expanded {
+            Some(expanded) => expanded,
+            None => throng_templates::expand(&lake, spec, before.as_ref(), Queries::All)
+                .await
+                .map_err(Refusal::of_expansion)?,
         };
-        let expanded = throng_templates::expand(&lake, spec, before.as_ref(), Queries::All)
-            .await
-            .map_err(Refusal::of_expansion)?;
         let preview = preview.map(|(_, folder)| folder);
         Ok(CheckedSpec { spec: expanded.spec, lake, warnings: expanded.warnings, preview })
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use throng_model::to_hex;
 
 use crate::error::BackupError;
 use crate::files::failed;
@@ -86,10 +87,6 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), BackupError> {
     File::open(folder).and_then(|file| file.sync_all()).map_err(failed("sync", folder))
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads at most a number of bytes, hashes and counts them, and reports progress.
 pub(crate) struct HashingReader<'a, R> {
     inner: R,
@@ -105,7 +102,7 @@ impl<'a, R: Read> HashingReader<'a, R> {
 
     /// The number of missing bytes, and the SHA-256 of those that were read.
     pub(crate) fn finish(self) -> (u64, String) {
-        (self.remaining, hex(&self.sum.finalize()))
+        (self.remaining, to_hex(&self.sum.finalize()))
     }
 }
 
@@ -233,7 +230,7 @@ impl BackupWriter {
         let partial = self.partial.clone();
         let text = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| failed("write", &partial)(error.into()))?;
-        let sum = format!("{}  {MANIFEST}\n", hex(&Sha256::digest(&text)));
+        let sum = format!("{}  {MANIFEST}\n", to_hex(&Sha256::digest(&text)));
         for (name, content) in [(MANIFEST, text.as_slice()), (MANIFEST_SUM, sum.as_bytes())] {
             let written = match &mut self.inner {
                 Inner::Folder => {

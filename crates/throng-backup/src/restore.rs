@@ -7,9 +7,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use throng_model::to_hex;
 
 use crate::archive::{
-    ArchiveFormat, HashingReader, create_file, create_folder, hex, sync_folder, sync_folders,
+    ArchiveFormat, HashingReader, create_file, create_folder, sync_folder, sync_folders,
 };
 use crate::error::BackupError;
 use crate::files::{LEDGER, LOG, OBJECTS, Progress, blocking, failed};
@@ -224,7 +225,7 @@ impl Unpacked<'_> {
             return Err(damaged(MANIFEST, "it is too large"));
         }
         let (text, expected) = (self.read(MANIFEST)?, self.read(MANIFEST_SUM)?);
-        debug_assert_eq!(sum, hex(&Sha256::digest(&text)));
+        debug_assert_eq!(sum, to_hex(&Sha256::digest(&text)));
         if expected != format!("{sum}  {MANIFEST}\n").into_bytes() {
             return Err(damaged(MANIFEST, "its checksum does not match"));
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use throng_membership::MemberSet;
 use throng_model::SHARD_COUNT;
 
 use crate::prepared::{InvalidPreparedRow, decode_with_notes, encode_with_notes};
@@ -170,6 +171,23 @@ impl Scan {
         Self { reasons, cells: 0, buffers: Vec::new(), path: PathBuf::new(), spill: None }
     }
 
+    /// Whether one of these users has a usable row. Reads shard by shard until it finds one.
+    ///
+    /// # Errors
+    /// [`SealedError`].
+    pub fn has_usable_row(&self, users: &MemberSet) -> Result<bool, SealedError> {
+        for shard in 0..SHARD_COUNT {
+            let shard = shard as u8;
+            let is_usable = |(ordinal, rows): (&u32, &Vec<RowWithNotes>)| {
+                users.contains(shard, *ordinal) && rows.iter().all(|(row, _)| row.is_ok())
+            };
+            if self.shard(shard)?.iter().any(is_usable) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The rows of each user of a shard: all usable ones in ascending order, or else one with the reason why there is
     /// none.
     pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Vec<RowWithNotes>>, SealedError> {
@@ -220,6 +238,8 @@ impl Drop for Scan {
 
 #[cfg(test)]
 mod tests {
+    use throng_model::UserHash;
+
     use super::*;
     use crate::row::Cell;
 
@@ -245,6 +265,28 @@ mod tests {
         assert!(reduced(rows.clone()) == wanted);
         assert!(reduced(rows.into_iter().rev()) == wanted);
         assert!(reduced([skipped("z"), skipped("blank")]) == [skipped("blank")]);
+    }
+
+    #[test]
+    fn a_usable_row_of_one_of_the_users_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = IdentifierKeys::parse(&"ab".repeat(32)).unwrap();
+        let reasons = Reasons { skips: &["blank"], notes: &[] };
+        let path = dir.path().join("scan");
+        let mut writer = ScanWriter::new(reasons, 1, 1 << 20, &path, &keys, [0; 32]);
+        for (ordinal, (row, notes)) in [(3, usable("a")), (4, skipped("blank"))] {
+            let row = IdentifierRow { user: UserHash(0), row, notes };
+            writer.push(7, ordinal, &row).unwrap();
+        }
+        let scan = writer.finish().unwrap();
+        let users = |ordinals: &[u32]| {
+            let mut shards = vec![roaring::RoaringBitmap::new(); SHARD_COUNT];
+            shards[7].extend(ordinals.iter().copied());
+            MemberSet::new(shards)
+        };
+        assert!(scan.has_usable_row(&users(&[3, 4, 5])).unwrap());
+        assert!(!scan.has_usable_row(&users(&[4, 5])).unwrap());
+        assert!(!Scan::empty().has_usable_row(&users(&[3])).unwrap());
     }
 
     #[test]

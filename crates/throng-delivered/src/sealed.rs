@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::{digest, hmac};
+use throng_model::{from_hex, to_hex};
 
 const MAGIC: &[u8; 8] = b"THRGSEAL";
 const FORMAT: u8 = 1;
@@ -105,10 +106,6 @@ fn id_of(key: &[u8; 32]) -> [u8; 8] {
     id
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl IdentifierKeys {
     /// Reads keys: 64 hexadecimal digits on each non-empty line, newest first.
     ///
@@ -118,19 +115,9 @@ impl IdentifierKeys {
         let mut keys = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
-            if line.is_empty() {
-                continue;
+            if !line.is_empty() {
+                keys.push(from_hex(line).ok_or(SealedError::Key { line: number + 1 })?);
             }
-            let invalid = || SealedError::Key { line: number + 1 };
-            if line.len() != 64 || !line.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(invalid());
-            }
-            let mut key = [0u8; 32];
-            for (at, byte) in key.iter_mut().enumerate() {
-                let digits = line.get(at * 2..at * 2 + 2).ok_or_else(invalid)?;
-                *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid())?;
-            }
-            keys.push(key);
         }
         if keys.is_empty() {
             return Err(SealedError::Key { line: 1 });
@@ -341,7 +328,7 @@ impl SealedFile {
             return Err(SealedError::Format { path: path.to_owned(), found: header[8] });
         }
         let known = keys.0.iter().find(|key| id_of(key) == header[9..17]);
-        let key = known.ok_or_else(|| SealedError::UnknownKey { id: hex(&header[9..17]) })?;
+        let key = known.ok_or_else(|| SealedError::UnknownKey { id: to_hex(&header[9..17]) })?;
         let mut salt = [0u8; SALT];
         salt.copy_from_slice(&header[17..]);
         let key = IdentifierKeys::file_key(key, &salt).ok_or(SealedError::Crypto)?;

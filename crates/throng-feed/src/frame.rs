@@ -23,14 +23,14 @@
 //! | end - 8 | 8 | XXH3 (64 bits, seed 0) of everything before |
 //!
 //! Entries ascend by index. A gap is `index - previous index - 1`; the first entry's is its index.
-//! `actual` and `in flight` are micros, `held back` is 65,535 minus the [`PassRate`]. How a column is coded is described in `column.rs` and in
-//! the document: class codes and raw bits, within a few percent of the entropy of log-normal spend.
+//! `actual` and `in flight` are micros, `held back` is 65,535 minus the [`PassThroughRate`]. How a column is
+//! coded is described in `column.rs` and in the document: class codes and raw bits, within a few percent of the entropy of log-normal spend.
 
 use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum, verify_checksum};
 
 use crate::column::{Coding, Reader, put_column, take_column};
 use crate::error::FeedError;
-use crate::pass_rate::PassRate;
+use crate::pass_through_rate::PassThroughRate;
 
 /// The server has closed the ad group, whatever the figures say.
 pub const FLAG_CLOSED: u8 = 1;
@@ -50,9 +50,9 @@ pub const FREE_ENTRIES: usize = 1 << 16;
 pub const ENTRIES_PER_BYTE: usize = 8;
 
 const MAGIC: [u8; 2] = *b"TF";
-/// The format with pass rates: written if an entry has one below [`PassRate::ALL`].
+/// The format with pass-through rates: written if an entry has one below [`PassThroughRate::ALL`].
 const FORMAT: u8 = 3;
-/// The format without pass rates.
+/// The format without pass-through rates.
 const FORMAT_2: u8 = 2;
 /// The format without a log position, whose keyframes leave out ad groups whose figures are zero.
 const FORMAT_1: u8 = 1;
@@ -84,7 +84,7 @@ pub struct FeedEntry {
     /// [`FLAG_CLOSED`] and [`FLAG_REMOVED`]; other bits are kept and have no meaning yet.
     pub flags: u8,
     /// For which share of requests the ad group may be shown.
-    pub pass_rate: PassRate,
+    pub pass_through_rate: PassThroughRate,
 }
 
 /// One message of the feed, about one partition.
@@ -110,7 +110,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// As [`encode`](Self::encode), in format 1, which has no log position and no pass rates.
+    /// As [`encode`](Self::encode), in format 1, which has no log position and no pass-through rates.
     ///
     /// ```
     /// # use throng_feed::{Frame, FrameKind};
@@ -139,22 +139,23 @@ impl Frame {
     /// As [`encode`](Self::encode), in format 2 at most: readers of it show ad groups at every request until
     /// they are closed.
     pub fn encode_format_2(&self) -> Vec<u8> {
-        let all = |entry: &FeedEntry| FeedEntry { pass_rate: PassRate::ALL, ..*entry };
+        let all =
+            |entry: &FeedEntry| FeedEntry { pass_through_rate: PassThroughRate::ALL, ..*entry };
         Self { entries: self.entries.iter().map(all).collect(), ..*self }.encode()
     }
 
     /// Whether format 2 cannot have everything of the frame.
     pub fn needs_format_3(&self) -> bool {
-        let held_back = |entry: &FeedEntry| entry.pass_rate != PassRate::ALL;
+        let held_back = |entry: &FeedEntry| entry.pass_through_rate != PassThroughRate::ALL;
         self.log_position.is_some() && self.entries.iter().any(held_back)
     }
 
-    /// The bytes to send, in the lowest format that has everything: format 1 without a log position (pass
-    /// rates are left out then), format 2 if every pass rate is [`PassRate::ALL`], else format 3. Entries out of
+    /// The bytes to send, in the lowest format that has everything: format 1 without a log position (pass-through
+    /// rates are left out then), format 2 if every rate is [`PassThroughRate::ALL`], else format 3. Entries out of
     /// order are sorted; of two with the same index the later one counts. About 40 ns an entry.
     ///
     /// ```
-    /// use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
+    /// use throng_feed::{FeedEntry, Frame, FrameKind, PassThroughRate};
     /// use throng_model::{AdGroupIndex, Micros, Timestamp};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -163,7 +164,7 @@ impl Frame {
     ///     actual: Micros(actual),
     ///     in_flight: Micros(0),
     ///     flags: 0,
-    ///     pass_rate: PassRate::ALL,
+    ///     pass_through_rate: PassThroughRate::ALL,
     /// };
     /// let delta = Frame {
     ///     partition: 0,
@@ -224,7 +225,8 @@ impl Frame {
             let in_flight: Vec<i64> = entries.iter().map(|e| e.in_flight.0).collect();
             put_column(&mut bytes, &in_flight, Coding::Shortest);
             if format == FORMAT {
-                let held_back: Vec<i64> = entries.iter().map(|e| e.pass_rate.held_back()).collect();
+                let held_back: Vec<i64> =
+                    entries.iter().map(|e| e.pass_through_rate.held_back()).collect();
                 put_column(&mut bytes, &held_back, Coding::Shortest);
             }
             let flags: Vec<i64> = entries.iter().map(|e| i64::from(e.flags)).collect();
@@ -318,7 +320,7 @@ fn allowed_entries(bytes: usize) -> usize {
 fn decode_entries(
     reader: &mut Reader<'_>,
     count: usize,
-    has_pass_rates: bool,
+    has_pass_through_rates: bool,
 ) -> Result<Vec<FeedEntry>, FeedError> {
     let mut entries = Vec::with_capacity(count);
     let mut next = 0i64;
@@ -330,8 +332,8 @@ fn decode_entries(
         let index = index.ok_or(FeedError::Malformed("an index is out of range"))?;
         next = i64::from(index) + 1;
         let index = AdGroupIndex(index);
-        let (actual, in_flight, pass_rate) = (Micros(0), Micros(0), PassRate::ALL);
-        entries.push(FeedEntry { index, actual, in_flight, flags: 0, pass_rate });
+        let (actual, in_flight, pass_through_rate) = (Micros(0), Micros(0), PassThroughRate::ALL);
+        entries.push(FeedEntry { index, actual, in_flight, flags: 0, pass_through_rate });
         Ok(())
     })?;
     take_column(reader, count, |place, value| {
@@ -342,11 +344,11 @@ fn decode_entries(
         entries[place].in_flight = Micros(value);
         Ok(())
     })?;
-    if has_pass_rates {
+    if has_pass_through_rates {
         take_column(reader, count, |place, value| {
-            let rate = PassRate::of_held_back(value);
-            entries[place].pass_rate =
-                rate.ok_or(FeedError::Malformed("a pass rate is out of range"))?;
+            let rate = PassThroughRate::of_held_back(value);
+            entries[place].pass_through_rate =
+                rate.ok_or(FeedError::Malformed("a pass-through rate is out of range"))?;
             Ok(())
         })?;
     }

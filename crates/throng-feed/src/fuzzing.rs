@@ -3,7 +3,7 @@
 
 use throng_model::{AdGroupIndex, Micros, Timestamp, append_checksum};
 
-use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassRate};
+use crate::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassThroughRate};
 
 #[cfg(test)]
 #[path = "../../../fuzz/mutate.rs"]
@@ -28,7 +28,7 @@ pub fn feed_frame_seeds() -> Vec<Vec<u8>> {
         actual: Micros(actual),
         in_flight: Micros(in_flight),
         flags,
-        pass_rate: PassRate::ALL,
+        pass_through_rate: PassThroughRate::ALL,
     };
     let frame = |kind, log_position, entries| Frame {
         partition: 3,
@@ -42,9 +42,10 @@ pub fn feed_frame_seeds() -> Vec<Vec<u8>> {
     };
     let many = (0..300u32).map(|n| entry(n * 3, i64::from(n) * 130_001, 7, 0)).collect();
     let few = vec![entry(0, i64::MAX, -1, FLAG_CLOSED), entry(u32::MAX, 0, i64::MIN, 255)];
-    let rates = [0, 1, 40_000, u16::MAX].map(PassRate);
-    let held_back =
-        (0u32..).zip(rates).map(|(n, pass_rate)| FeedEntry { pass_rate, ..entry(n, 5, 1, 0) });
+    let rates = [0, 1, 40_000, u16::MAX].map(PassThroughRate);
+    let held_back = (0u32..)
+        .zip(rates)
+        .map(|(n, pass_through_rate)| FeedEntry { pass_through_rate, ..entry(n, 5, 1, 0) });
     let held_back = held_back.collect();
     let delta = FrameKind::Delta { base_version: 999 };
     [

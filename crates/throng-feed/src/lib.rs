@@ -5,7 +5,7 @@
 //! A receiver in another language needs `docs/specs/feed-format.md` and nothing of this crate.
 //!
 //! ```
-//! use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
+//! use throng_feed::{FeedEntry, Frame, FrameKind, PassThroughRate};
 //! use throng_model::{AdGroupIndex, Micros, Timestamp};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +22,7 @@
 //!         actual: Micros(12_500_000),
 //!         in_flight: Micros(300_000),
 //!         flags: 0,
-//!         pass_rate: PassRate::ALL,
+//!         pass_through_rate: PassThroughRate::ALL,
 //!     }],
 //! };
 //! let bytes = keyframe.encode();
@@ -37,7 +37,7 @@ mod error;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
-mod pass_rate;
+mod pass_through_rate;
 
 pub use catalog::{Catalog, CatalogEntry};
 pub use error::FeedError;
@@ -45,4 +45,4 @@ pub use frame::{
     ENTRIES_PER_BYTE, FLAG_CLOSED, FLAG_REMOVED, FREE_ENTRIES, FeedEntry, Frame, FrameKind,
     MAX_ENTRIES,
 };
-pub use pass_rate::PassRate;
+pub use pass_through_rate::PassThroughRate;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::FileError;
@@ -17,6 +18,8 @@ use crate::error::FileError;
 pub const BATCHES_FOLDER: &str = "_batches";
 /// The ending of manifests. Other files of the folder are being written.
 pub const MANIFEST_ENDING: &str = ".json";
+/// The version of manifests. Readers refuse a higher one: it may name the rows of a table in another way.
+pub const MANIFEST_VERSION: u32 = 1;
 /// The folder of files that are being written.
 pub const STAGING_FOLDER: &str = ".staging";
 
@@ -40,10 +43,41 @@ struct Files {
     files: Vec<BatchFile>,
 }
 
+/// The version of a manifest, which is read before its other fields.
+#[derive(Debug, Deserialize)]
+struct Version {
+    #[serde(default)]
+    version: u64,
+}
+
+/// Reads the text of the manifest at `path`.
+///
+/// # Errors
+/// [`FileError::Table`] if its version is higher than [`MANIFEST_VERSION`]; [`FileError::Source`] if it is not a
+/// manifest.
+pub fn parse_manifest<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, FileError> {
+    let invalid = |_: serde_json::Error| FileError::Source {
+        path: path.to_owned(),
+        source: io::Error::other("it is not a manifest of a batch"),
+    };
+    let Version { version } = serde_json::from_slice(text).map_err(invalid)?;
+    if version > u64::from(MANIFEST_VERSION) {
+        return Err(FileError::Table {
+            message: format!(
+                "{} has version {version}, and this version of Throng reads manifests of batches up to version \
+                 {MANIFEST_VERSION}",
+                path.display()
+            ),
+            help: "a newer version of Throng has written it: use that version here too".to_owned(),
+        });
+    }
+    serde_json::from_slice(text).map_err(invalid)
+}
+
 /// The files of all finished batches of a table, with their sizes; `None` if the table has no batches.
 ///
 /// # Errors
-/// [`FileError::Source`] if a manifest cannot be read, or is not one.
+/// [`FileError::Source`] if a manifest cannot be read; those of [`parse_manifest`].
 pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, FileError> {
     let manifests = folder.join(BATCHES_FOLDER);
     let fail = |path: &Path| {
@@ -63,8 +97,7 @@ pub fn finished_files(folder: &Path) -> Result<Option<BTreeMap<PathBuf, u64>>, F
             continue;
         }
         let text = std::fs::read(&path).map_err(fail(&path))?;
-        let manifest: Files = serde_json::from_slice(&text)
-            .map_err(|_| fail(&path)(io::Error::other("it is not a manifest of a batch")))?;
+        let manifest: Files = parse_manifest(&path, &text)?;
         files.extend(manifest.files.into_iter().map(|file| (PathBuf::from(file.path), file.bytes)));
     }
     Ok(Some(files))
@@ -164,6 +197,10 @@ mod tests {
         manifest("2.json", "day=2026-11-26/b.csv", 4);
         let missing = "/t/day=2026-11-26/b.csv is missing: a batch has written it";
         assert_eq!(read(), Err(missing.to_owned()));
+        std::fs::write(at("_batches/2.json"), r#"{"version": 2, "parts": []}"#).unwrap();
+        let newer = "/t/_batches/2.json has version 2, and this version of Throng reads manifests of batches up to \
+                     version 1";
+        assert_eq!(read(), Err(newer.to_owned()));
         std::fs::write(at("_batches/2.json"), "{").unwrap();
         assert!(read().unwrap_err().starts_with("cannot read"));
     }

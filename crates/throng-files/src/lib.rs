@@ -29,7 +29,10 @@ mod state;
 mod table_header;
 mod text;
 
-pub use batches::{BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, STAGING_FOLDER, finished_files};
+pub use batches::{
+    BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, MANIFEST_VERSION, STAGING_FOLDER, finished_files,
+    parse_manifest,
+};
 pub use discover::{DataFile, FileStamp, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;

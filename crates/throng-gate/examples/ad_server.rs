@@ -24,7 +24,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use throng_gate::feed::{FeedEntry, Frame, FrameKind, PassRate};
+use throng_gate::feed::{FeedEntry, Frame, FrameKind, PassThroughRate};
 use throng_gate::{Catalog, FrameOutcome, Gate, OwnInsertion};
 use throng_membership::{
     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
@@ -272,8 +272,8 @@ fn answer(server: &mut AdServer, lines: &[&str], output: &mut impl Write) -> Res
 /// An ad group with so many dollars spent and so many cents in flight.
 fn entry(index: u32, dollars: i64, cents: i64) -> FeedEntry {
     let (actual, in_flight) = (Micros(dollars * 1_000_000), Micros(cents * 10_000));
-    let (index, pass_rate) = (AdGroupIndex(index), PassRate::ALL);
-    FeedEntry { index, actual, in_flight, flags: 0, pass_rate }
+    let (index, pass_through_rate) = (AdGroupIndex(index), PassThroughRate::ALL);
+    FeedEntry { index, actual, in_flight, flags: 0, pass_through_rate }
 }
 
 fn frame(

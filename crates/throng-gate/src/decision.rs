@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::{AudienceName, Currency, Micros, Timestamp};
 
 /// Which of the candidates may be shown. `Id` is what the caller named them by.
@@ -70,7 +70,7 @@ pub enum Reason {
     /// It is shown at a share of requests for now, and this is not one of them.
     Throttled {
         /// That share.
-        pass_rate: PassRate,
+        pass_through_rate: PassThroughRate,
     },
     /// The feed is stale, and the ad group's `when_stale` is `stop`.
     Stale {
@@ -142,10 +142,10 @@ impl fmt::Display for Reason {
                 currency.map_or(Ok(()), |currency| write!(f, " {currency}"))
             }
             Self::Closed => f.write_str("the server has closed the ad group"),
-            Self::Throttled { pass_rate } => write!(
+            Self::Throttled { pass_through_rate } => write!(
                 f,
                 "the ad group is shown at {:.1} % of requests to spend its budget in time, and not at this one",
-                pass_rate.share() * 100.0
+                pass_through_rate.share() * 100.0
             ),
             Self::Stale { since: Some(since) } => {
                 write!(f, "no feed frame about its spend since {since}, and it stops when stale")

@@ -289,8 +289,8 @@ impl Gate {
     }
 
     /// Which of the candidates may be shown to this user (`None`: an unknown user) now. An ad group is
-    /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`. One with a pass
-    /// rate is shown at that share of requests, chosen by a hash of the user and the minute, or of `now` for
+    /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`. One with a
+    /// pass-through rate is shown at that share of requests, chosen by a hash of the user and the minute, or of `now` for
     /// an unknown user.
     /// Takes no lock; allocates for the result alone. About 0.1 µs a candidate.
     ///
@@ -355,7 +355,7 @@ impl Gate {
                     let spend = target.slot.read();
                     out_of_budget(&target.entry, spend, own)
                         .or_else(|| view.off_target(target, user.is_some(), located))
-                        .or_else(|| throttled(&target.entry, spend.pass_rate, request))
+                        .or_else(|| throttled(&target.entry, spend.pass_through_rate, request))
                 }),
             };
             match refusal {
@@ -439,7 +439,7 @@ impl Gate {
     ///
     /// ```
     /// # use std::time::Duration;
-    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind, PassRate};
+    /// # use throng_gate::feed::{FeedEntry, Frame, FrameKind, PassThroughRate};
     /// # use throng_gate::{Catalog, Gate};
     /// # use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp};
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -462,7 +462,7 @@ impl Gate {
     /// #         actual: Micros(0),
     /// #         in_flight: Micros(in_flight),
     /// #         flags: 0,
-    /// #         pass_rate: PassRate::ALL,
+    /// #         pass_through_rate: PassThroughRate::ALL,
     /// #     }],
     /// # };
     /// gate.apply(&keyframe(1, 40, 0));
@@ -540,8 +540,8 @@ fn write_frame(view: &View, known: &Followed, frame: &Frame) -> FrameOutcome {
         };
         let place = place as usize;
         let slot = &view.targets[place].slot;
-        let FeedEntry { actual, in_flight, flags, pass_rate, .. } = *entry;
-        slot.write(Spend { actual, in_flight, flags, pass_rate });
+        let FeedEntry { actual, in_flight, flags, pass_through_rate, .. } = *entry;
+        slot.write(Spend { actual, in_flight, flags, pass_through_rate });
         slot.unknown.store(false, Ordering::Release);
         // Why compared first: a swap costs far more than a load, and writes to a count that all slots of the
         // partition share; nearly always it is the same partition as before.

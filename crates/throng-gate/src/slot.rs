@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwapOption;
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::Micros;
 
 /// A partition of the feed, as its ad groups see it.
@@ -34,7 +34,7 @@ pub(crate) struct Slot {
     actual: AtomicI64,
     in_flight: AtomicI64,
     flags: AtomicU8,
-    /// 65,535 minus the pass rate: a slot that no frame has named lets every request pass.
+    /// 65,535 minus the pass-through rate: a slot that no frame has named lets every request pass.
     held_back: AtomicU16,
     /// What this gate's own insertions are expected to earn that the figures do not have yet.
     // Why outside of the sequence lock: it has many writers, one for each insertion in any thread, and a
@@ -54,7 +54,7 @@ pub(crate) struct Spend {
     pub(crate) actual: Micros,
     pub(crate) in_flight: Micros,
     pub(crate) flags: u8,
-    pub(crate) pass_rate: PassRate,
+    pub(crate) pass_through_rate: PassThroughRate,
 }
 
 impl Slot {
@@ -72,7 +72,7 @@ impl Slot {
         self.actual.store(spend.actual.0, Ordering::Relaxed);
         self.in_flight.store(spend.in_flight.0, Ordering::Relaxed);
         self.flags.store(spend.flags, Ordering::Relaxed);
-        self.held_back.store(u16::MAX - spend.pass_rate.0, Ordering::Relaxed);
+        self.held_back.store(u16::MAX - spend.pass_through_rate.0, Ordering::Relaxed);
         // Release: whoever sees this even number sees all figures above.
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
@@ -86,7 +86,9 @@ impl Slot {
                 actual: Micros(self.actual.load(Ordering::Relaxed)),
                 in_flight: Micros(self.in_flight.load(Ordering::Relaxed)),
                 flags: self.flags.load(Ordering::Relaxed),
-                pass_rate: PassRate(u16::MAX - self.held_back.load(Ordering::Relaxed)),
+                pass_through_rate: PassThroughRate(
+                    u16::MAX - self.held_back.load(Ordering::Relaxed),
+                ),
             };
             // Why a fence: an acquire *load* of the sequence would only order what comes after it. Without
             // the fence the second read of the sequence may happen before the figures are read, and a

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use throng_feed::{CatalogEntry, FLAG_CLOSED, PassRate};
+use throng_feed::{CatalogEntry, FLAG_CLOSED, PassThroughRate};
 use throng_membership::{AudienceId, Located, MembershipIndex};
 use throng_model::{
     AdGroupIndex, AdGroupName, AudienceName, Entropy, Micros, SplitMix64, Timestamp, UserHash,
@@ -127,7 +127,7 @@ pub(crate) fn out_of_budget(entry: &CatalogEntry, spend: Spend, own: i64) -> Opt
     (spend.flags & FLAG_CLOSED != 0).then_some(Reason::Closed)
 }
 
-/// How long a user gets the same answer from an ad group with a steady pass rate.
+/// How long a user gets the same answer from an ad group with a steady pass-through rate.
 // Why not the user alone: the same users would see the ad all day, and the others never. Why not the moment
 // alone: a page with several places, or one that is loaded again, would draw again at each of them.
 const SAME_ANSWER_MICROS: i64 = 60_000_000;
@@ -143,14 +143,18 @@ pub(crate) fn request_hash(user: Option<UserHash>, now: Timestamp) -> u64 {
     SplitMix64::new(seed).next_u64()
 }
 
-/// Whether the ad group's pass rate holds this request back.
+/// Whether the ad group's pass-through rate holds this request back.
 #[inline]
-pub(crate) fn throttled(entry: &CatalogEntry, rate: PassRate, request: u64) -> Option<Reason> {
-    if rate == PassRate::ALL {
+pub(crate) fn throttled(
+    entry: &CatalogEntry,
+    rate: PassThroughRate,
+    request: u64,
+) -> Option<Reason> {
+    if rate == PassThroughRate::ALL {
         return None;
     }
     // Why mixed again: with the request's hash alone a request that passes in one ad group would pass in all
     // ad groups of a higher rate.
     let hash = SplitMix64::new(request ^ u64::from(entry.index.0)).next_u64();
-    (!rate.passes(hash)).then_some(Reason::Throttled { pass_rate: rate })
+    (!rate.passes(hash)).then_some(Reason::Throttled { pass_through_rate: rate })
 }

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use throng_api::IngestReport;
-use throng_model::Clock;
+use throng_model::{Clock, WorkspaceName};
 use throng_schema::value::MICROS_PER_DAY;
-use throng_schema::{DEFAULT_WORKSPACE, RecordFormat, Schema};
+use throng_schema::{DEFAULT_WORKSPACE, RecordFormat, Schema, workspace_folder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::commit::{Batch, StepHook, recover};
 use crate::error::IngestError;
 use crate::manifest::Manifest;
-use crate::paths::{TablePaths, batch_key, create_folder, entries};
+use crate::paths::{TablePaths, batch_key, create_folder, entries, name_of};
 use crate::pipeline;
 use crate::quarantine::{self, Quarantine};
 use crate::source::{Content, Encoding};
@@ -56,7 +56,6 @@ pub struct IngestRequest {
 /// Ingests batches into the tables of a lake. One process at a time ingests to a lake.
 pub struct Ingest {
     settings: IngestSettings,
-    workspace: &'static str,
     /// Held from the first use on: the lock of the lake.
     lock: Mutex<Option<File>>,
     /// One commit at a time.
@@ -77,7 +76,6 @@ impl Ingest {
     pub fn new(settings: IngestSettings) -> Self {
         Self {
             settings,
-            workspace: DEFAULT_WORKSPACE,
             lock: Mutex::new(None),
             committing: Mutex::new(()),
             next: AtomicU64::new(0),
@@ -107,8 +105,9 @@ impl Ingest {
         if lock.is_some() {
             return Ok(());
         }
-        create_folder(&self.lake())?;
-        let path = self.settings.lake.join(format!("{}.lock", self.workspace));
+        create_folder(&self.settings.lake)?;
+        // One for the lake with all of its workspaces.
+        let path = self.settings.lake.join(format!("{DEFAULT_WORKSPACE}.lock"));
         let opened = File::options().create(true).append(true).open(&path);
         let file = opened.map_err(IngestError::io("open", &path))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -118,10 +117,14 @@ impl Ingest {
             }
             Err(error) => return Err(IngestError::io("lock", &path)(error.into())),
         }
-        for table in entries(&self.lake())?.into_iter().filter(|path| path.is_dir()) {
-            recover(&TablePaths { folder: table })?;
+        for workspace in workspaces_in(&self.settings.lake)? {
+            for table in entries(&workspace)?.into_iter().filter(|path| path.is_dir()) {
+                recover(&TablePaths { folder: table })?;
+            }
         }
-        quarantine::remove_unfinished(&self.quarantine())?;
+        for workspace in workspaces_in(&self.quarantine())? {
+            quarantine::remove_unfinished(&workspace)?;
+        }
         *lock = Some(file);
         Ok(())
     }
@@ -141,9 +144,9 @@ impl Ingest {
         self.open()?;
         {
             let _one = self.committing.lock();
-            create_table(&self.lake(), schema)?;
+            create_table(&self.lake(schema), schema)?;
         }
-        let paths = TablePaths::new(&self.lake(), schema.name.as_str());
+        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
         let mut content = Content::new(body, request.encoding)?;
         if let Some(batch) = &request.batch
             && let Some(manifest) = Manifest::read(&paths, &batch_key(batch))?
@@ -158,8 +161,9 @@ impl Ingest {
             self.next.fetch_add(1, Ordering::Relaxed)
         );
         let staging = Staging::create(paths.staging().join(&token))?;
-        let quarantine =
-            Quarantine::new(&self.quarantine().join(schema.name.as_str()), &token, schema);
+        let workspace = workspace_folder(schema.name.workspace());
+        let folder = self.quarantine().join(workspace).join(schema.name.local());
+        let quarantine = Quarantine::new(&folder, &token, schema);
         let result = self.ingest(schema, request, &mut content, &token, &staging, &quarantine);
         if let Err(error) = &result {
             tracing::debug!(error = error as &dyn std::error::Error, "a batch was not ingested");
@@ -187,7 +191,7 @@ impl Ingest {
         let digest = content.digest();
         let batch = request.batch.clone().unwrap_or_else(|| digest.clone());
         let key = batch_key(&batch);
-        let paths = TablePaths::new(&self.lake(), schema.name.as_str());
+        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
         let _one = self.committing.lock();
         if let Some(manifest) = Manifest::read(&paths, &key)? {
             return manifest.repeated(&digest);
@@ -218,7 +222,14 @@ impl Ingest {
     /// # Errors
     /// [`IngestError::Io`].
     pub fn remove_expired(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
-        quarantine::remove_expired(&self.quarantine(), schemas, self.today())
+        let mut removed = 0;
+        for folder in workspaces_in(&self.quarantine())? {
+            let name = name_of(&folder);
+            let is_own = |schema: &&Schema| workspace_folder(schema.name.workspace()) == name;
+            let own: Vec<&Schema> = schemas.iter().filter(is_own).collect();
+            removed += quarantine::remove_expired(&folder, &own, self.today())?;
+        }
+        Ok(removed)
     }
 
     fn today(&self) -> i32 {
@@ -226,14 +237,21 @@ impl Ingest {
         i32::try_from(days).unwrap_or(0)
     }
 
-    fn lake(&self) -> PathBuf {
-        self.settings.lake.join(self.workspace)
+    /// The folder of the workspace of a schema, which has one for each table.
+    fn lake(&self, schema: &Schema) -> PathBuf {
+        self.settings.lake.join(workspace_folder(schema.name.workspace()))
     }
 
-    /// Has a folder for each schema.
+    /// Has a folder for each workspace, and in it one for each schema.
     fn quarantine(&self) -> PathBuf {
-        self.settings.private.join("quarantine").join(self.workspace)
+        self.settings.private.join("quarantine")
     }
+}
+
+/// The folders of workspaces in a folder, also of those that the spec no longer has.
+fn workspaces_in(folder: &Path) -> Result<Vec<PathBuf>, IngestError> {
+    let is_workspace = |path: &PathBuf| path.is_dir() && WorkspaceName::new(name_of(path)).is_ok();
+    Ok(entries(folder)?.into_iter().filter(is_workspace).collect())
 }
 
 fn days_of(files: &[StagedFile]) -> u64 {

@@ -5,13 +5,10 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 use throng_api::IngestReport;
-use throng_files::BatchFile;
+use throng_files::{BatchFile, MANIFEST_VERSION, parse_manifest};
 
 use crate::error::IngestError;
 use crate::paths::{TablePaths, write_whole};
-
-/// The version of manifests.
-const VERSION: u32 = 1;
 
 /// The manifest of a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +22,7 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     pub(crate) fn new(files: Vec<BatchFile>, report: IngestReport) -> Self {
-        Self { version: VERSION, files, report }
+        Self { version: MANIFEST_VERSION, files, report }
     }
 
     /// The manifest of a batch; `None` if the batch is not ingested.
@@ -36,9 +33,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(IngestError::io("read", &path)(error)),
         };
-        let manifest = serde_json::from_slice(&text)
-            .map_err(|error| IngestError::io("read", &path)(io::Error::other(error)))?;
-        Ok(Some(manifest))
+        Ok(Some(parse_manifest(&path, &text)?))
     }
 
     /// Writes it, durably. After that the batch is part of its table.

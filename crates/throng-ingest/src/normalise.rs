@@ -3,6 +3,7 @@
 
 use sha2::{Digest, Sha256};
 use throng_destinations::{normalised_email, normalised_phone};
+use throng_model::push_hex;
 
 /// Appends an e-mail address in its normal form; `false` if it is none.
 pub(crate) fn email(text: &str, out: &mut String) -> bool {
@@ -20,13 +21,9 @@ pub(crate) fn phone(text: &str, country: Option<&str>, out: &mut String) -> bool
 
 /// Replaces what was appended since `start` by its SHA-256.
 pub(crate) fn hash_since(start: usize, out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let hash = Sha256::digest(&out.as_bytes()[start..]);
     out.truncate(start);
-    for byte in hash {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    push_hex(&hash, out);
 }
 
 /// Whether a text is a hash already: 64 hexadecimal digits. No identifier has this form.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use throng_files::{BATCHES_FOLDER, MANIFEST_ENDING, STAGING_FOLDER};
-use throng_model::{Entropy as _, SystemEntropy};
+use throng_model::{Entropy as _, SystemEntropy, to_hex};
 
 use crate::error::IngestError;
 
@@ -49,11 +49,7 @@ impl TablePaths {
 /// The key of a batch in names of files: every id has one, whatever its characters.
 pub(crate) fn batch_key(batch: &str) -> String {
     use sha2::{Digest, Sha256};
-    let mut key = String::with_capacity(KEY_LETTERS);
-    for byte in &Sha256::digest(batch.as_bytes())[..KEY_LETTERS / 2] {
-        key.push_str(&format!("{byte:02x}"));
-    }
-    key
+    to_hex(&Sha256::digest(batch.as_bytes())[..KEY_LETTERS / 2])
 }
 
 /// Whether this is the name of a file that [`TablePaths::relative`] has named.

@@ -139,15 +139,16 @@ pub(crate) fn remove_unfinished(folder: &Path) -> Result<(), IngestError> {
     Ok(())
 }
 
-/// Removes the files whose time has passed. `folder` has a folder for each schema. Returns how many.
+/// Removes the files whose time has passed. `folder` is that of a workspace, `schemas` are its schemas. Returns how
+/// many.
 pub(crate) fn remove_expired(
     folder: &Path,
-    schemas: &[Schema],
+    schemas: &[&Schema],
     today: i32,
 ) -> Result<u64, IngestError> {
     let mut removed = 0;
     for folder in entries(folder)? {
-        let schema = schemas.iter().find(|schema| schema.name.as_str() == name_of(&folder));
+        let schema = schemas.iter().find(|schema| schema.name.local() == name_of(&folder));
         let keep = schema.map_or(QUARANTINE_DAYS, |schema| schema.quarantine_days);
         for file in entries(&folder)? {
             let day = name_of(&file).get(..10).and_then(|text| date(text.as_bytes()));

@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Read};
 
 use bytes::{Buf as _, Bytes};
 use sha2::{Digest, Sha256};
+use throng_model::to_hex;
 use tokio::sync::mpsc;
 
 use crate::error::IngestError;
@@ -125,8 +126,7 @@ impl<'a> Content<'a> {
 
     /// The SHA-256 of what was read, in hexadecimal digits.
     pub(crate) fn digest(&self) -> String {
-        let digest = self.digest.clone().finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        to_hex(&self.digest.clone().finalize())
     }
 }
 

@@ -1,14 +1,13 @@
 //! The tables of schemas before their first batch: a table has one file without rows, with all of its columns, so
 //! that SQL over it can be checked and audiences can be built. The types of columns are remembered with it.
 
-use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use throng_files::BatchFile;
-use throng_schema::{DEFAULT_WORKSPACE, FieldType, Schema};
+use throng_files::{BatchFile, MANIFEST_VERSION, parse_manifest};
+use throng_schema::{FieldType, Schema, workspace_folder};
 use throng_spec::Spec;
 
 use crate::columns::arrow_schema;
@@ -45,19 +44,19 @@ struct ColumnsManifest {
 /// without `node.lake`.
 ///
 /// # Errors
-/// [`IngestError::Refused`] if a column of a table has another type than its field has now; [`IngestError::Io`].
+/// [`IngestError::Refused`] if a column of a table has another type than its field has now; [`IngestError::Table`] if a
+/// newer version of Throng has written a table; [`IngestError::Io`].
 pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
     let Some(lake) = &spec.node.lake else { return Ok(()) };
-    if spec.schemas.is_empty() {
-        return Ok(());
-    }
-    let folder = lake.join(DEFAULT_WORKSPACE);
-    create_folder(&folder)?;
-    spec.schemas.iter().try_for_each(|schema| create_table(&folder, schema))
+    spec.schemas.iter().try_for_each(|schema| {
+        let folder = lake.join(workspace_folder(schema.name.workspace()));
+        create_folder(&folder)?;
+        create_table(&folder, schema)
+    })
 }
 
 /// Whether [`create_tables`] would create or change a table. Then `folder` gets all tables of the lake as they would
-/// be, without rows, in the folder of the workspace: SQL can be checked over them, and the lake stays as it is.
+/// be, without rows, in the folders of their workspaces: SQL can be checked over them, and the lake stays as it is.
 ///
 /// # Errors
 /// As [`create_tables`].
@@ -65,26 +64,30 @@ pub fn preview_tables(spec: &Spec, folder: &Path) -> Result<bool, IngestError> {
     let Some(lake) = spec.node.lake.as_ref().filter(|_| !spec.schemas.is_empty()) else {
         return Ok(false);
     };
-    let lake = lake.join(DEFAULT_WORKSPACE);
-    // Also those of schemas that the spec no longer has.
+    let workspaces: BTreeSet<&str> =
+        spec.schemas.iter().map(|schema| workspace_folder(schema.name.workspace())).collect();
+    // By their paths in the lake. Also those of schemas that the spec no longer has.
     let mut tables = BTreeMap::new();
-    for path in entries(&lake)? {
-        let paths = TablePaths { folder: path };
-        if let (Some(name), Some(before)) = (paths.folder.file_name(), read_columns(&paths)?) {
-            tables.insert(name.to_owned(), before.columns);
+    for workspace in workspaces {
+        for path in entries(&lake.join(workspace))? {
+            let paths = TablePaths { folder: path };
+            if let (Some(name), Some(before)) = (paths.folder.file_name(), read_columns(&paths)?) {
+                tables.insert(Path::new(workspace).join(name), before.columns);
+            }
         }
     }
     let mut changes = false;
     for schema in &spec.schemas {
-        let before = tables.remove(OsStr::new(schema.name.as_str()));
+        let workspace = Path::new(workspace_folder(schema.name.workspace()));
+        let table = workspace.join(schema.name.local());
+        let before = tables.remove(&table);
         let columns = columns_with(before.as_deref().unwrap_or_default(), schema)?;
         changes |= before.as_ref() != Some(&columns);
-        tables.insert(schema.name.as_str().into(), columns);
+        tables.insert(table, columns);
     }
     if changes {
-        for (name, columns) in tables {
-            let folder = folder.join(DEFAULT_WORKSPACE).join(name);
-            write_columns(&TablePaths { folder }, columns)?;
+        for (table, columns) in tables {
+            write_columns(&TablePaths { folder: folder.join(table) }, columns)?;
         }
     }
     Ok(changes)
@@ -145,9 +148,7 @@ fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestErr
         }
         Err(error) => return Err(IngestError::io("read", &path)(error)),
     };
-    let manifest = serde_json::from_slice(&text)
-        .map_err(|error| IngestError::io("read", &path)(io::Error::other(error)))?;
-    Ok(Some(manifest))
+    Ok(Some(parse_manifest(&path, &text)?))
 }
 
 /// Writes a file without rows, then the manifest that names it, and removes the previous file.
@@ -170,7 +171,7 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
     sync_folder(&folder)?;
     sync_folder(&paths.folder)?;
     let files = vec![BatchFile { path: format!("{NO_DAY}/{name}"), bytes, rows: 0 }];
-    let manifest = ColumnsManifest { version: 1, files, columns };
+    let manifest = ColumnsManifest { version: MANIFEST_VERSION, files, columns };
     write_whole(&manifest_path, &serde_json::to_vec_pretty(&manifest).map_err(fail)?)?;
     if let Some(parent) = paths.folder.parent() {
         sync_folder(parent)?;
@@ -188,6 +189,8 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
 
 #[cfg(test)]
 mod tests {
+    use throng_schema::DEFAULT_WORKSPACE;
+
     use super::*;
 
     fn schema(fields: &str) -> Schema {

@@ -1,14 +1,16 @@
 //! A lake: the sources of a spec, and the workers that run SQL over them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_spec::{ParameterValue, Source, TemplateRows};
+use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
+use crate::limits::folders;
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{
@@ -23,11 +25,16 @@ const BUFFERED_BATCHES: usize = 4;
 const PLAN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// SQL over the sources of a spec. Cheap to clone. Its methods need a Tokio runtime.
+///
+/// It is that of the default workspace: [`Lake::in_workspace`] has those of the others. Each has the sources of its
+/// workspace under their local names, in workers that can read no other folder. All of them have one set of limits.
 #[derive(Debug, Clone)]
 pub struct Lake {
     pool: Arc<Pool<Vec<Source>>>,
     /// The longest time of one query.
     timeout: Duration,
+    /// Of the default workspace: the lakes of the others.
+    workspaces: Arc<BTreeMap<String, Lake>>,
 }
 
 impl Lake {
@@ -38,9 +45,29 @@ impl Lake {
     /// [`LakeError::File`] if what a crash left in the spill directory cannot be removed.
     pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
         let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
-        let pool = Pool::new(limits.into_pool_settings(sources));
+        let mut sources = sources_by_workspace(sources);
+        let own = sources.remove(&None::<String>).unwrap_or_default();
+        let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
-        Ok(Self { pool, timeout })
+        let lake = Self { pool, timeout, workspaces: Arc::default() };
+        let workspaces = sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of))));
+        Ok(Self { workspaces: Arc::new(workspaces.collect()), ..lake.clone() })
+    }
+
+    fn over(&self, sources: Vec<Source>) -> Self {
+        let pool = self.pool.with_task(folders(&sources), sources);
+        Self { pool, timeout: self.timeout, workspaces: Arc::default() }
+    }
+
+    /// The lake of a workspace; `None` is the default one. That of a workspace without sources has no table.
+    #[must_use]
+    pub fn in_workspace(&self, workspace: Option<&str>) -> Self {
+        match workspace {
+            None => self.clone(),
+            Some(name) => {
+                self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new()))
+            }
+        }
     }
 
     /// Answers a request in a worker. Dropping the future kills the worker.
@@ -186,7 +213,8 @@ impl Lake {
         }
     }
 
-    /// Lists the tables of all sources, with their files and columns and with what is passed over.
+    /// Lists the tables of the sources of the workspace; those of the default one are followed by the sources of all
+    /// others, whose names begin with the workspace. With their files and columns and with what is passed over.
     /// Costs a `stat` of every file, and reading the CSV and JSON files of tables that have no more
     /// than 256 MiB of them.
     ///
@@ -194,6 +222,18 @@ impl Lake {
     /// [`LakeError::Worker`] if it takes too much memory or time. The error of a source or a
     /// table is part of the list.
     pub async fn list(&self) -> Result<Vec<SourceListing>, LakeError> {
+        let mut listed = self.list_own().await?;
+        for (workspace, lake) in self.workspaces.iter() {
+            let of_workspace = lake.list_own().await?.into_iter().map(|listing| SourceListing {
+                name: format!("{workspace}:{}", listing.name),
+                ..listing
+            });
+            listed.extend(of_workspace);
+        }
+        Ok(listed)
+    }
+
+    async fn list_own(&self) -> Result<Vec<SourceListing>, LakeError> {
         match self.execute(WorkerClass::InMemory, &Request::List, &mut NoOutput).await? {
             Reply::Listed(sources) => Ok(sources),
             _ => Err(protocol_error()),

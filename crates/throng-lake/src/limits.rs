@@ -28,6 +28,12 @@ pub struct LakeLimits {
     pub worker: WorkerCommand,
 }
 
+/// The folders that queries over some sources may read. Links of a source may lead to any file below its root.
+pub(crate) fn folders(sources: &[Source]) -> Vec<PathBuf> {
+    let read = sources.iter().flat_map(|source| [Some(&source.path), source.root.as_ref()]);
+    read.flatten().cloned().collect()
+}
+
 impl LakeLimits {
     /// The limits of a node's settings, with one partition for each processor.
     pub fn of(node: &NodeSettings, spill_dir: PathBuf, worker: WorkerCommand) -> Self {
@@ -47,11 +53,9 @@ impl LakeLimits {
     pub(crate) fn into_pool_settings(self, sources: &[Source]) -> PoolSettings<Vec<Source>> {
         let queries = self.queries.max(1);
         let (scans, others) = (self.memory_bytes / 5 * 4, self.memory_bytes / 5);
-        // Links of a source may lead to any file below its root.
-        let read = sources.iter().flat_map(|source| [Some(&source.path), source.root.as_ref()]);
         PoolSettings {
             command: self.worker,
-            read: read.flatten().cloned().collect(),
+            read: folders(sources),
             spill_dir: self.spill_dir,
             threads: self.threads,
             spilling: ClassLimits { workers: queries, memory_bytes: scans / queries as u64 },

@@ -304,6 +304,7 @@ impl Session {
             position: position::of_word(sql, schema),
             help: Some(match position::nearest(schema, &names) {
                 Some(near) => format!("did you mean {near}?"),
+                None if names.is_empty() => "declare a source".to_owned(),
                 None => format!("the sources are: {}", names.join(", ")),
             }),
         })

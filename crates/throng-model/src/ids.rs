@@ -28,8 +28,61 @@ fn check_name(text: &str) -> Result<(), NameError> {
     }
 }
 
+/// Separates a workspace from a name in it. No name has it otherwise.
+const WORKSPACE_SEPARATOR: char = ':';
+
+fn check_scoped_name(text: &str) -> Result<(), NameError> {
+    match text.split_once(WORKSPACE_SEPARATOR) {
+        Some((workspace, local)) => {
+            check_name(workspace)?;
+            check_name(local)
+        }
+        None => check_name(text),
+    }
+}
+
+/// Names of objects that a workspace may have: `name` in the default workspace, `workspace:name` in
+/// another one.
+macro_rules! scoped_name {
+    ($(#[$doc:meta])* $type:ident) => {
+        name!($(#[$doc])* $type, check_scoped_name);
+
+        impl $type {
+            /// The workspace of the object; `None` for the default one.
+            ///
+            /// ```
+            #[doc = concat!("use throng_model::", stringify!($type), ";")]
+            ///
+            #[doc = concat!("let name = ", stringify!($type), "::new(\"acme:autumn\")?;")]
+            /// assert_eq!((name.workspace(), name.local()), (Some("acme"), "autumn"));
+            /// # Ok::<(), throng_model::NameError>(())
+            /// ```
+            pub fn workspace(&self) -> Option<&str> {
+                self.0.split_once(WORKSPACE_SEPARATOR).map(|(workspace, _)| workspace)
+            }
+
+            /// The name within its workspace.
+            pub fn local(&self) -> &str {
+                self.0.split_once(WORKSPACE_SEPARATOR).map_or(&self.0, |(_, local)| local)
+            }
+
+            /// The same local name in a workspace; in the default one for `None`.
+            #[must_use]
+            pub fn in_workspace(&self, workspace: Option<&WorkspaceName>) -> Self {
+                Self(match workspace {
+                    Some(workspace) => format!("{workspace}{WORKSPACE_SEPARATOR}{}", self.local()),
+                    None => self.local().to_owned(),
+                })
+            }
+        }
+    };
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
+        name!($(#[$doc])* $type, check_name);
+    };
+    ($(#[$doc:meta])* $type:ident, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
@@ -50,7 +103,7 @@ macro_rules! name {
             /// [`NameError`] if it is not 1 to 128 of `a-z 0-9 - _ .` starting with a letter or digit.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
-                check_name(&text)?;
+                $check(&text)?;
                 Ok(Self(text))
             }
 
@@ -107,26 +160,30 @@ macro_rules! name {
 }
 
 name!(
+    /// The name of a workspace: one client's part of a deployment.
+    WorkspaceName
+);
+scoped_name!(
     /// The name of a source of data: a folder of a lake, or a warehouse.
     SourceName
 );
-name!(
+scoped_name!(
     /// The name of a schema: the declaration of ingested records.
     SchemaName
 );
-name!(
+scoped_name!(
     /// The name of an audience: a set of users.
     AudienceName
 );
-name!(
+scoped_name!(
     /// The name of a destination: an account on an ad platform.
     DestinationName
 );
-name!(
+scoped_name!(
     /// The name of a sync: one audience kept on one destination.
     SyncName
 );
-name!(
+scoped_name!(
     /// The name of a serving store: a key-value store of the deployment's own that gets the members of audiences.
     ServingStoreName
 );
@@ -190,5 +247,21 @@ mod tests {
         for bad in ["", "-a", "A", "a b", "ü", "a/b", &"x".repeat(129)] {
             assert!(AudienceName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_in_a_workspace_has_two_parts() {
+        let name = AudienceName::new("acme:autumn").unwrap();
+        assert_eq!((name.workspace(), name.local()), (Some("acme"), "autumn"));
+        let plain = AudienceName::new("autumn").unwrap();
+        assert_eq!((plain.workspace(), plain.local()), (None, "autumn"));
+        let acme = WorkspaceName::new("acme").unwrap();
+        assert_eq!(plain.in_workspace(Some(&acme)), name);
+        assert_eq!(name.in_workspace(None), plain);
+        for bad in [":a", "a:", "a:b:c", "A:b", "a:-b"] {
+            assert!(AudienceName::new(bad).is_err(), "{bad}");
+        }
+        assert!(AdGroupName::new("acme:autumn").is_err());
+        assert!(WorkspaceName::new("acme:autumn").is_err());
     }
 }

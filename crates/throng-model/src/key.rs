@@ -33,7 +33,7 @@ impl UserKey {
 
     /// The key of a binary column.
     pub fn binary(bytes: &[u8]) -> Self {
-        Self(bytes.iter().map(|b| format!("{b:02x}")).collect())
+        Self(crate::to_hex(bytes))
     }
 
     /// The key of a UUID column.

@@ -9,6 +9,7 @@ mod column;
 mod declared;
 mod edit_distance;
 mod entropy;
+mod hex;
 mod host;
 mod ids;
 mod key;
@@ -32,10 +33,12 @@ pub use column::{ColumnType, NotAColumnType};
 pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use hex::{from_hex, from_hex_of_any_length, push_hex, to_hex};
 pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
     NameError, RefreshId, SchemaName, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
+    WorkspaceName,
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};

@@ -78,13 +78,7 @@ impl HashedIdentifier {
 
     /// 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(64);
-        for byte in self.0 {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        hex
+        crate::to_hex(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use crate::Secret;
+use crate::{Secret, from_hex, to_hex};
 
 /// The SHA-256 of a secret of high entropy, such as a token, which is stored instead of it. Not for
 /// passwords that people choose, which need a slow hash.
@@ -39,7 +39,7 @@ impl SecretHash {
 
     /// 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        hex(&self.0)
+        to_hex(&self.0)
     }
 }
 
@@ -58,17 +58,7 @@ impl FromStr for SecretHash {
     type Err = NotAHash;
 
     fn from_str(text: &str) -> Result<Self, NotAHash> {
-        let digits = text.as_bytes();
-        let mut hash = [0; 32];
-        if digits.len() != 64 {
-            return Err(NotAHash);
-        }
-        let value = |digit: u8| char::from(digit).to_digit(16).ok_or(NotAHash);
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let [high, low] = pair else { return Err(NotAHash) };
-            *byte = u8::try_from(value(*high)? * 16 + value(*low)?).map_err(|_| NotAHash)?;
-        }
-        Ok(Self(hash))
+        from_hex(text).map(Self).ok_or(NotAHash)
     }
 }
 
@@ -84,13 +74,7 @@ pub struct NoRandomness(String);
 pub fn new_secret(prefix: &str) -> Result<Secret, NoRandomness> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| NoRandomness(error.to_string()))?;
-    Ok(Secret::new(format!("{prefix}{}", hex(&bytes))))
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    Ok(Secret::new(format!("{prefix}{}", to_hex(&bytes))))
 }
 
 #[cfg(test)]

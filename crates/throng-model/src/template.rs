@@ -29,6 +29,14 @@ impl Pattern {
         &self.text
     }
 
+    /// The workspace in front of a pattern of names, as in `acme:{region}-buyers`; `None` for the default one.
+    pub fn workspace(&self) -> Option<&str> {
+        match self.pieces.first() {
+            Some(Piece::Literal(text)) => text.split_once(':').map(|(workspace, _)| workspace),
+            _ => None,
+        }
+    }
+
     /// The columns that it names, in their order.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.pieces.iter().filter_map(|piece| match piece {
@@ -52,8 +60,11 @@ impl Pattern {
         Ok(filled)
     }
 
-    /// Whether some values could make this text of the pattern.
+    /// Whether some values could make this name of the pattern. No value adds a workspace.
     pub fn could_make(&self, text: &str) -> bool {
+        if text.split_once(':').map(|(workspace, _)| workspace) != self.workspace() {
+            return false;
+        }
         let Some(Piece::Literal(first)) = self.pieces.first() else {
             return !text.is_empty() && self.ends_like(text);
         };
@@ -199,6 +210,17 @@ mod tests {
         let found = pattern("top-{region}").unwrap();
         assert!(found.could_make("top-emea"));
         assert!(!found.could_make("top-") && !found.could_make("emea"));
+    }
+
+    #[test]
+    fn a_pattern_makes_names_of_its_workspace_only() {
+        let plain = pattern("{region}-buyers").unwrap();
+        assert_eq!(plain.workspace(), None);
+        assert!(!plain.could_make("acme:emea-buyers"));
+        let acme = pattern("acme:{region}-buyers").unwrap();
+        assert_eq!(acme.workspace(), Some("acme"));
+        assert!(acme.could_make("acme:emea-buyers"));
+        assert!(!acme.could_make("emea-buyers") && !acme.could_make("globex:emea-buyers"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use url::Url;
+
 /// Whether a host, as written in an address, is this machine: `localhost`, a subdomain of it, or a
 /// loopback address. Any other name is not, whatever it resolves to: the name server could change
 /// that.
@@ -26,8 +28,12 @@ pub fn host_of(address: &str) -> &str {
     server.split(':').next().unwrap_or_default()
 }
 
-/// Whether a URL is on another machine and unencrypted.
+/// Whether a URL is on another machine and unencrypted, by the parser of the HTTP client, which also
+/// reads `http:/host`.
 pub fn is_plain_remote(url: &str) -> bool {
+    if let Ok(url) = Url::parse(url) {
+        return url.scheme() == "http" && !url.host_str().is_some_and(is_loopback_host);
+    }
     let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
     plain && !is_loopback_host(host_of(url))
 }
@@ -56,6 +62,9 @@ mod tests {
             "http://127.0.0.1@evil.example/",
             "http://[2001:db8::1]:80/",
             "http://0.0.0.0:80",
+            "http:/graph.example.com",
+            "http:\\\\graph.example.com",
+            " HTTP://graph.example.com",
             "http://",
         ] {
             assert!(is_plain_remote(url), "{url}");

@@ -19,7 +19,7 @@ pub enum ObjectsError {
     },
     /// The name is invalid.
     #[error(
-        "`{name}` is not a name of an object: names are relative paths of letters, digits, - _ . ="
+        "`{name}` is not a name of an object: names are relative paths of letters, digits, - _ . = :"
     )]
     Name {
         /// The name.

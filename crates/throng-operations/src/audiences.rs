@@ -63,8 +63,8 @@ pub async fn detail(
 /// # Errors
 /// [`OperationError`].
 pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
-    let spec = &operations.spec;
-    let found = spec.audiences.iter().find(|audience| audience.name.as_str() == name);
+    let (spec, wanted) = (&operations.spec, operations.qualified(name));
+    let found = spec.audiences.iter().find(|audience| audience.name.as_str() == wanted);
     found.map(|audience| audience.name.clone()).ok_or_else(|| {
         OperationError::not_found(format!("no audience `{name}` in the applied spec"))
             .help("`throng audience list` shows the names")

@@ -90,17 +90,14 @@ fn given(field: &Option<String>) -> Option<&str> {
 
 /// The ad groups of a spec, each with its advertiser and the day that is not over there.
 fn reported_ad_groups(spec: &Spec, now: Timestamp) -> HashMap<AdGroupName, ReportedAdGroup> {
-    let advertisers = spec.advertisers.iter().map(|advertiser| {
+    let campaigns = spec.advertisers_of_campaigns().into_iter().map(|(campaign, advertiser)| {
         let today = BudgetDay::of(now, &advertiser.time_zone.rules());
         let (name, currency) = (advertiser.name.clone(), advertiser.currency);
-        (&advertiser.name, ReportedAdGroup { advertiser: name, currency, today })
+        (campaign, ReportedAdGroup { advertiser: name, currency, today })
     });
-    let advertisers: HashMap<_, ReportedAdGroup> = advertisers.collect();
-    let campaigns: HashMap<_, _> =
-        spec.campaigns.iter().map(|campaign| (&campaign.name, &campaign.advertiser)).collect();
+    let campaigns: HashMap<_, _> = campaigns.collect();
     let reported = spec.ad_groups.iter().filter_map(|ad_group| {
-        let advertiser = campaigns.get(&ad_group.campaign)?;
-        Some((ad_group.name.clone(), advertisers.get(*advertiser)?.clone()))
+        Some((ad_group.name.clone(), campaigns.get(&ad_group.campaign)?.clone()))
     });
     reported.collect()
 }

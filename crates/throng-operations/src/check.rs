@@ -93,18 +93,21 @@ pub async fn check_sql(
                 Err(error) if error.retry() != Retry::Never => unchecked
                     .push(format!("audience {}: its SQL is not checked: {error}", audience.name)),
                 Err(error) => {
-                    problems.push(refused(&audience.sql_at, format!("audiences[{at}].sql"), &error));
+                    let path = path("audiences", at, audience.name.as_str(), "sql");
+                    problems.push(refused(&audience.sql_at, path, &error));
                 }
             }
             continue;
         }
+        let lake = lake.in_workspace(audience.name.workspace());
         match lake.check(Model::of(audience)).await {
             Ok(model) => {
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
             }
             Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
-                problems.push(problem(&audience.sql_at, format!("audiences[{at}].sql"), &error));
+                let path = path("audiences", at, audience.name.as_str(), "sql");
+                problems.push(problem(&audience.sql_at, path, &error));
             }
         }
     }
@@ -117,13 +120,14 @@ pub async fn check_sql(
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
+        let lake = lake.in_workspace(sync.name.workspace());
         let planned = lake.check_identifiers(&identifiers.sql, &identifiers.key, &columns).await;
         match planned {
             Ok(doubts) => identifier_doubts
                 .extend(doubts.into_iter().map(|doubt| format!("sync {}: {doubt}", sync.name))),
             Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
-                let path = format!("syncs[{at}].identifiers.sql");
+                let path = path("syncs", at, sync.name.as_str(), "identifiers.sql");
                 problems.push(problem(&identifiers.sql_at, path, &error));
             }
         }
@@ -131,6 +135,14 @@ pub async fn check_sql(
     match problems.is_empty() {
         true => Ok(CheckedSql { models, unchecked, identifier_doubts }),
         false => Err(CheckError::Problems(problems)),
+    }
+}
+
+/// The field of an object. One of a workspace is named: its number is that among the objects of all workspaces.
+fn path(section: &str, at: usize, name: &str, field: &str) -> String {
+    match name.contains(':') {
+        true => format!("{section}[{name}].{field}"),
+        false => format!("{section}[{at}].{field}"),
     }
 }
 

@@ -20,13 +20,15 @@ pub mod members;
 mod record;
 pub mod removals;
 pub mod runs;
+pub mod sources;
 pub mod stores;
 pub mod syncs;
+mod workspace;
 
 use std::sync::Arc;
 
 use throng_log::Queue;
-use throng_model::Clock;
+use throng_model::{Clock, WorkspaceName};
 use throng_objects::Objects;
 use throng_refresh::RefreshContext;
 use throng_spec::Spec;
@@ -58,8 +60,10 @@ pub struct Operations {
     pub ledger: Arc<dyn Ledger>,
     /// Snapshots.
     pub objects: Arc<dyn Objects>,
-    /// The applied spec.
+    /// The applied spec; its part that the caller's workspace has, for a caller that is limited to one.
     pub spec: Arc<Spec>,
+    /// The workspace that the caller is limited to. Set by [`Operations::limited_to`].
+    pub workspace: Option<WorkspaceName>,
     /// The refresh runtime.
     pub refresh: Arc<RefreshContext>,
     /// The queue of tasks that are due.

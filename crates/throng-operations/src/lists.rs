@@ -8,7 +8,7 @@ use throng_api::{
     AudienceList, AudienceSummary, ListQuery, MAX_LIST_ROWS, RUN_STATES, RunList, SYNC_SORTS,
     SYNC_STATES, SyncList, TASK_STATES, TaskList, WORK_SORTS,
 };
-use throng_model::SyncRunId;
+use throng_model::{SyncRunId, WorkspaceName};
 use throng_store::{
     AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunState, StoredEnum, TaskState, WorkOrder,
 };
@@ -39,6 +39,27 @@ fn is_whole(query: &ListQuery) -> bool {
     query.limit.is_none() && without_filters.is_unfiltered()
 }
 
+/// The workspace whose rows a request wants: that of the caller, if it is limited to one. `None`: all rows.
+///
+/// # Errors
+/// [`OperationError`] for a text that is not a name, and for a workspace that the caller may not know of.
+fn workspace_of(operations: &Operations, query: &ListQuery) -> Result<Option<WorkspaceName>> {
+    let text = query.workspace.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    let Some(text) = text else { return Ok(operations.workspace.clone()) };
+    let workspace = WorkspaceName::new(text).map_err(|_| {
+        OperationError::invalid("`workspace` is not the name of a workspace".to_owned())
+    })?;
+    match operations.sees(Some(workspace.as_str())) {
+        true => Ok(Some(workspace)),
+        false => Err(OperationError::not_found(format!("no workspace `{workspace}`"))),
+    }
+}
+
+/// Whether an object of a list is in the wanted workspace.
+fn is_in(wanted: Option<&WorkspaceName>, workspace: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| workspace == Some(wanted.as_str()))
+}
+
 /// The audiences of the applied spec. Without order, limit and cursor: all that match, in the order of the spec.
 ///
 /// # Errors
@@ -51,9 +72,11 @@ pub async fn audiences(operations: &Operations, query: &ListQuery) -> Result<Aud
         default_limit: MAX_LIST_ROWS,
     };
     let listing = Listing::of(query, &fields)?;
+    let wanted = workspace_of(operations, query)?;
     let mut list = audiences::list(operations).await?;
     list.audiences.retain(|audience| {
-        listing.finds(&[audience.name.as_str()])
+        is_in(wanted.as_ref(), audience.name.workspace())
+            && listing.finds(&[audience.name.as_str()])
             && listing.state.is_none_or(|state| is_in_state(audience, state))
     });
     if is_whole(query) {
@@ -101,11 +124,14 @@ pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncLis
         default_limit: MAX_LIST_ROWS,
     };
     let listing = Listing::of(query, &fields)?;
+    let wanted = workspace_of(operations, query)?;
     let mut list = syncs::list(operations).await?;
     list.syncs.retain(|sync| {
         let names = [sync.name.as_str(), sync.audience.as_str(), sync.destination.as_str()];
         let is_paused = sync.paused_at.is_some();
-        listing.finds(&names) && listing.state.is_none_or(|state| (state == "paused") == is_paused)
+        is_in(wanted.as_ref(), sync.name.workspace())
+            && listing.finds(&names)
+            && listing.state.is_none_or(|state| (state == "paused") == is_paused)
     });
     if is_whole(query) {
         return Ok(list);
@@ -129,6 +155,7 @@ pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncLis
 /// The page to read from the ledger. `by_name`: whether the order is one of names, not of numbers.
 fn ledger_page<O, S>(
     listing: &Listing,
+    workspace: Option<WorkspaceName>,
     order: O,
     by_name: bool,
     state: Option<S>,
@@ -149,6 +176,7 @@ fn ledger_page<O, S>(
         }
     };
     Ok(ListPage {
+        workspace,
         search: listing.search.clone(),
         state,
         order,
@@ -192,7 +220,8 @@ pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList>
     let listing = Listing::of(query, &fields)?;
     let (order, by_name) = work_order(listing.field);
     let state = listing.state.and_then(RunState::of_stored_name);
-    let page = ledger_page(&listing, order, by_name, state)?;
+    let workspace = workspace_of(operations, query)?;
+    let page = ledger_page(&listing, workspace, order, by_name, state)?;
     let rows = operations.ledger.list_runs(&page).await?;
     let page =
         listing.page(rows, |run| work_place(listing.field, run.id.0, &run.sync, &run.audience));
@@ -216,12 +245,13 @@ pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskLis
         default_limit: DEFAULT_TASKS,
     };
     let listing = Listing::of(query, &fields)?;
+    let workspace = workspace_of(operations, query)?;
     if query.is_unfiltered() {
-        return Ok(runs::tasks(operations, listing.limit).await?);
+        return Ok(runs::tasks_of(operations, workspace.as_ref(), listing.limit).await?);
     }
     let (order, by_name) = work_order(listing.field);
     let state = listing.state.and_then(TaskState::of_stored_name);
-    let page = ledger_page(&listing, order, by_name, state)?;
+    let page = ledger_page(&listing, workspace.clone(), order, by_name, state)?;
     let rows = operations.ledger.list_tasks(&page).await?;
     let page =
         listing.page(rows, |task| work_place(listing.field, task.id.0, &task.sync, &task.audience));
@@ -229,7 +259,7 @@ pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskLis
     let tasks = page.rows.into_iter().map(|task| activation::task_progress(task, now));
     Ok(TaskList {
         tasks: tasks.collect(),
-        counts: runs::task_counts(operations).await?,
+        counts: runs::task_counts_of(operations, workspace.as_ref()).await?,
         next_cursor: page.next_cursor,
         previous_cursor: page.previous_cursor,
     })
@@ -255,9 +285,10 @@ pub async fn runs_with_tasks(
 /// # Errors
 /// [`OperationError`].
 pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> Result<AlertList> {
+    let workspace = workspace_of(operations, query)?;
     if query.is_unfiltered() {
         let limit = query.limit.unwrap_or(DEFAULT_ALERTS).min(MAX_LIST_ROWS);
-        return Ok(alerts::list(operations, limit, offset).await?);
+        return Ok(alerts::list(operations, workspace.as_ref(), limit, offset).await?);
     }
     if offset > 0 {
         let message = "`offset` cannot be combined with search, state, sort and cursor".to_owned();
@@ -278,7 +309,7 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
         "open" => AlertState::Open,
         _ => AlertState::Resolved,
     });
-    let page = ledger_page(&listing, order, false, state)?;
+    let page = ledger_page(&listing, workspace.clone(), order, false, state)?;
     let rows = operations.ledger.list_alerts(&page).await?;
     let page = listing.page(rows, |alert| {
         let key = match order {
@@ -295,6 +326,6 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
         next_cursor: page.next_cursor,
         previous_cursor: page.previous_cursor,
         // Totals and receivers.
-        ..alerts::list(operations, 0, 0).await?
+        ..alerts::list(operations, workspace.as_ref(), 0, 0).await?
     })
 }

@@ -21,7 +21,8 @@ pub async fn list(
     operations: &Operations,
 ) -> Result<Vec<(SyncRemoval, Option<Timestamp>)>, LedgerError> {
     let ledger = &operations.ledger;
-    let removals = ledger.removals().await?;
+    let mut removals = ledger.removals().await?;
+    removals.retain(|removal| operations.sees(removal.sync.workspace()));
     if removals.is_empty() {
         return Ok(Vec::new());
     }
@@ -82,7 +83,10 @@ pub async fn discard(operations: &Operations, name: &str, actor: &str) -> Result
 
 async fn open_removal(operations: &Operations, name: &str) -> Result<Removal> {
     let removals = operations.ledger.removals().await?;
-    let found = removals.into_iter().find(|removal| removal.sync.as_str() == name);
+    let wanted = operations.qualified(name);
+    let found = removals.into_iter().find(|removal| {
+        removal.sync.as_str() == wanted && operations.sees(removal.sync.workspace())
+    });
     found.ok_or_else(|| {
         OperationError::not_found(format!("no removal of a sync `{name}`"))
             .help("`throng sync removals` lists the removals that are not finished")

@@ -1,8 +1,11 @@
 //! Operations on runs and tasks.
 
 use throng_api::{ActivationRun, ActivationTask, ActivationTaskState, TaskDetail, TaskList};
-use throng_model::{SyncName, SyncRunId, TaskId};
-use throng_store::{AlertKind, HistoryEvent, LedgerError, RunState, SubjectKind};
+use throng_model::{SyncName, SyncRunId, TaskId, WorkspaceName};
+use throng_store::{
+    AlertKind, Check, HistoryEvent, LedgerError, ListPage, RunState, SubjectKind, SyncRun, Task,
+    TaskState, WorkOrder,
+};
 
 use crate::error::{OperationError, Result};
 use crate::mapping::activation as mapping;
@@ -14,8 +17,35 @@ use crate::{Operations, syncs};
 /// # Errors
 /// [`LedgerError`].
 pub async fn list(operations: &Operations, limit: u32) -> Result<Vec<ActivationRun>, LedgerError> {
-    let runs = operations.ledger.runs(None, limit).await?;
+    let runs = match &operations.workspace {
+        Some(workspace) => operations.ledger.list_runs(&newest_of(workspace, None, limit)).await?,
+        None => operations.ledger.runs(None, limit).await?,
+    };
     Ok(runs.into_iter().map(mapping::run).collect())
+}
+
+/// The newest runs or tasks of a workspace.
+fn newest_of<S>(workspace: &WorkspaceName, state: Option<S>, limit: u32) -> ListPage<WorkOrder, S> {
+    ListPage {
+        workspace: Some(workspace.clone()),
+        search: None,
+        state,
+        order: WorkOrder::Id,
+        descending: true,
+        after: None,
+        limit,
+    }
+}
+
+/// The newest checks.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn checks(operations: &Operations, limit: u32) -> Result<Vec<Check>, LedgerError> {
+    match &operations.workspace {
+        Some(workspace) => operations.ledger.workspace_checks(workspace, limit).await,
+        None => operations.ledger.checks(limit).await,
+    }
 }
 
 /// Tasks: running ones first, then queued ones, then finished ones; and the number of all tasks by state.
@@ -23,11 +53,47 @@ pub async fn list(operations: &Operations, limit: u32) -> Result<Vec<ActivationR
 /// # Errors
 /// [`LedgerError`].
 pub async fn tasks(operations: &Operations, limit: u32) -> Result<TaskList, LedgerError> {
+    tasks_of(operations, operations.workspace.as_ref(), limit).await
+}
+
+/// The tasks of a workspace, or of all, as [`tasks`] lists them.
+pub(crate) async fn tasks_of(
+    operations: &Operations,
+    workspace: Option<&WorkspaceName>,
+    limit: u32,
+) -> Result<TaskList, LedgerError> {
     let now = operations.clock.now();
-    let tasks = operations.ledger.tasks(limit).await?;
+    let tasks = match workspace {
+        Some(workspace) => tasks_by_state(operations, workspace, limit).await?,
+        None => operations.ledger.tasks(limit).await?,
+    };
     let tasks = tasks.into_iter().map(|task| mapping::task_progress(task, now)).collect();
-    let counts = task_counts(operations).await?;
+    let counts = task_counts_of(operations, workspace).await?;
     Ok(TaskList { tasks, counts, next_cursor: None, previous_cursor: None })
+}
+
+/// The tasks of a workspace: running ones, then queued and held ones, then ended ones; each newest first.
+async fn tasks_by_state(
+    operations: &Operations,
+    workspace: &WorkspaceName,
+    limit: u32,
+) -> Result<Vec<Task>, LedgerError> {
+    let mut tasks: Vec<Task> = Vec::new();
+    for states in [
+        [TaskState::Running].as_slice(),
+        &[TaskState::Queued, TaskState::Held],
+        &[TaskState::Done, TaskState::Failed],
+    ] {
+        let mut group: Vec<Task> = Vec::new();
+        for state in states {
+            let page = newest_of(workspace, Some(*state), limit);
+            group.extend(operations.ledger.list_tasks(&page).await?);
+        }
+        group.sort_by_key(|task| std::cmp::Reverse((task.finished_at, task.id.0)));
+        tasks.extend(group);
+    }
+    tasks.truncate(limit as usize);
+    Ok(tasks)
 }
 
 /// The number of tasks by state; states without a task are left out.
@@ -37,8 +103,41 @@ pub async fn tasks(operations: &Operations, limit: u32) -> Result<TaskList, Ledg
 pub async fn task_counts(
     operations: &Operations,
 ) -> Result<Vec<(ActivationTaskState, u64)>, LedgerError> {
-    let counts = operations.ledger.task_counts().await?.into_iter();
+    task_counts_of(operations, operations.workspace.as_ref()).await
+}
+
+/// The number of tasks by state of a workspace, or of all.
+pub(crate) async fn task_counts_of(
+    operations: &Operations,
+    workspace: Option<&WorkspaceName>,
+) -> Result<Vec<(ActivationTaskState, u64)>, LedgerError> {
+    let counts = match workspace {
+        Some(workspace) => operations.ledger.workspace_task_counts(workspace).await?,
+        None => operations.ledger.task_counts().await?,
+    };
+    let counts = counts.into_iter();
     Ok(counts.map(|(state, count)| (mapping::task_state(state), count)).collect())
+}
+
+/// A task of the caller's workspace. One of another workspace is answered as one that does not exist.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn visible_task(operations: &Operations, id: TaskId) -> Result<Task, LedgerError> {
+    let task = operations.ledger.task(id).await?;
+    match operations.sees(task.sync.workspace()) {
+        true => Ok(task),
+        false => Err(LedgerError::not_found("task", id)),
+    }
+}
+
+/// A run of the caller's workspace, as [`visible_task`].
+async fn visible_run(operations: &Operations, id: SyncRunId) -> Result<SyncRun, LedgerError> {
+    let run = operations.ledger.run(id).await?;
+    match operations.sees(run.sync.workspace()) {
+        true => Ok(run),
+        false => Err(LedgerError::not_found("run", id)),
+    }
 }
 
 /// One task with its run, batches, receipts and check.
@@ -47,7 +146,7 @@ pub async fn task_counts(
 /// [`LedgerError`]; `NotFound` if there is no such task.
 pub async fn task(operations: &Operations, id: TaskId) -> Result<TaskDetail, LedgerError> {
     let ledger = &operations.ledger;
-    let task = ledger.task(id).await?;
+    let task = visible_task(operations, id).await?;
     let check = ledger.check_of(task.id).await?;
     let run = ledger.run(task.run).await?;
     let batches = ledger.batches(task.id).await?;
@@ -67,6 +166,7 @@ pub async fn task(operations: &Operations, id: TaskId) -> Result<TaskDetail, Led
 /// [`OperationError`].
 pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Result<ActivationRun> {
     let now = operations.clock.now();
+    visible_run(operations, id).await?;
     operations.ledger.approve_run(id, now).await?;
     let run = operations.ledger.run(id).await?;
     operations.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
@@ -82,7 +182,8 @@ pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Res
 /// [`OperationError`].
 pub async fn approve_destination(operations: &Operations, name: &str, actor: &str) -> Result<u64> {
     let spec = &operations.spec;
-    let found = spec.destinations.iter().find(|destination| destination.name.as_str() == name);
+    let wanted = operations.qualified(name);
+    let found = spec.destinations.iter().find(|destination| destination.name.as_str() == wanted);
     let Some(destination) = found else {
         let message = format!("no destination `{name}` in the applied spec");
         return Err(OperationError::not_found(message));
@@ -122,7 +223,7 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
 /// [`OperationError`].
 pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result<ActivationTask> {
     let now = operations.clock.now();
-    syncs::refuse_paused(operations, &operations.ledger.task(id).await?.sync).await?;
+    syncs::refuse_paused(operations, &visible_task(operations, id).await?.sync).await?;
     operations.ledger.requeue_task(id, now).await?;
     let task = operations.ledger.task(id).await?;
     operations.ledger.end_backoff(&task.destination, now).await?;

@@ -1,6 +1,6 @@
 //! Operations on serving stores: what they have, and what is written to them again or removed from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use throng_api::{
     StoreAudience, StoreCheckFound, StoreList, StoreRewrite, StoreSummary, StoreWriteList,
@@ -22,6 +22,7 @@ use crate::record::Record;
 /// [`LedgerError`].
 pub async fn list(operations: &Operations) -> Result<StoreList, LedgerError> {
     let spec = &operations.spec;
+    let names = audience_names(operations);
     if spec.serving_stores.is_empty() {
         return Ok(StoreList { stores: Vec::new() });
     }
@@ -36,7 +37,7 @@ pub async fn list(operations: &Operations) -> Result<StoreList, LedgerError> {
             audiences.insert(row.write.audience.clone(), Some(row.clone()));
         }
         let audiences = audiences.into_iter().filter_map(|(audience, write)| {
-            let declared = declares(operations, store, &audience);
+            let declared = declares(&names, store, &audience);
             // Nothing is left of an audience that was removed.
             let is_removed =
                 |w: &StoreWrite| w.state == StoreWriteState::Done && w.write.to_version.is_none();
@@ -82,8 +83,10 @@ pub async fn rewrite(
 ) -> Result<StoreRewrite> {
     let store = declared_store(operations, name)?;
     let served = operations.ledger.served_versions().await?;
+    let names = audience_names(operations);
+    let only = audience.map(|name| operations.qualified(name));
     let wanted = |of: &AudienceName| {
-        declares(operations, store, of) && audience.is_none_or(|name| of.as_str() == name)
+        declares(&names, store, of) && only.as_ref().is_none_or(|name| of.as_str() == *name)
     };
     let wanted: Vec<_> = served.into_iter().filter(|(of, _)| wanted(of)).collect();
     if let Some(audience) = audience
@@ -122,14 +125,15 @@ pub async fn remove(
 ) -> Result<StoreRewrite> {
     let store = declared_store(operations, name)?;
     let rows = operations.ledger.newest_store_writes().await?;
+    let wanted = operations.qualified(audience);
     let found = rows
         .into_iter()
-        .find(|row| row.write.store == store.name && row.write.audience.as_str() == audience);
+        .find(|row| row.write.store == store.name && row.write.audience.as_str() == wanted);
     let row = found.ok_or_else(|| {
         let message = format!("nothing of audience `{audience}` was written to the store `{name}`");
         OperationError::not_found(message).help("`throng store list` lists what it has")
     })?;
-    if declares(operations, store, &row.write.audience) {
+    if declares(&audience_names(operations), store, &row.write.audience) {
         let message = format!("the spec has audience `{audience}` in the store `{name}`");
         let help = "apply a spec without it first: it would be written again";
         return Err(OperationError::wrong_state(message).help(help));
@@ -155,12 +159,9 @@ async fn begin(
     what: HistoryEvent,
 ) -> Result<()> {
     loop {
-        let rows = operations.ledger.newest_store_writes().await?;
-        let same = |row: &&StoreWrite| {
-            row.write.store == write.store && row.write.audience == write.audience
-        };
-        let newest = rows.iter().find(same).map(|row| row.id);
-        let now = operations.clock.now();
+        // Of this audience alone: a rewrite of a store begins a write for each of its audiences.
+        let newest = operations.ledger.newest_store_write(&write.store, &write.audience).await?;
+        let (newest, now) = (newest.map(|row| row.id), operations.clock.now());
         // Another write was begun in the meantime: this one is to replace it.
         if operations.ledger.begin_store_write(write, newest, now).await?.is_some() {
             break;
@@ -175,15 +176,20 @@ async fn begin(
 }
 
 fn declared_store<'a>(operations: &'a Operations, name: &str) -> Result<&'a ServingStore> {
-    let found = operations.spec.serving_stores.iter().find(|store| store.name.as_str() == name);
+    let wanted = operations.qualified(name);
+    let found = operations.spec.serving_stores.iter().find(|store| store.name.as_str() == wanted);
     found.ok_or_else(|| {
         OperationError::not_found(format!("no serving store `{name}` in the applied spec"))
             .help("`throng store list` lists the stores")
     })
 }
 
-fn declares(operations: &Operations, store: &ServingStore, audience: &AudienceName) -> bool {
-    operations.spec.audiences.iter().any(|of| of.name == *audience) && store.has(audience)
+fn audience_names(operations: &Operations) -> HashSet<&AudienceName> {
+    operations.spec.audiences.iter().map(|audience| &audience.name).collect()
+}
+
+fn declares(names: &HashSet<&AudienceName>, store: &ServingStore, audience: &AudienceName) -> bool {
+    names.contains(audience) && store.has(audience)
 }
 
 /// The version whose members a removal removes; `None` if it has to remove every known user. Only a write that is

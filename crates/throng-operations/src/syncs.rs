@@ -92,8 +92,8 @@ fn size_limits(spec: &Spec, sync: &SyncName) -> Option<SizeLimits> {
 /// # Errors
 /// [`OperationError`].
 pub fn declared(operations: &Operations, name: &str) -> Result<SyncName> {
-    let spec = &operations.spec;
-    let found = spec.syncs.iter().find(|sync| sync.name.as_str() == name);
+    let (spec, wanted) = (&operations.spec, operations.qualified(name));
+    let found = spec.syncs.iter().find(|sync| sync.name.as_str() == wanted);
     found
         .map(|sync| sync.name.clone())
         .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))

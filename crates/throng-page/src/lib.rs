@@ -18,11 +18,13 @@ pub mod sign_in;
 pub mod sources;
 pub mod syncs;
 pub mod work;
+mod workspace;
 
 /// Why a page cannot be rendered.
 pub use askama::Error as RenderError;
 
 pub use lists::one_page;
+pub use workspace::in_workspace;
 
 /// The HTML of a page.
 pub type Rendered = Result<String, RenderError>;

@@ -43,6 +43,11 @@ impl Controls {
         self.query.search.as_deref().unwrap_or_default()
     }
 
+    /// The workspace that the list is limited to; empty if none is set.
+    pub(crate) fn workspace(&self) -> &str {
+        self.query.workspace.as_deref().unwrap_or_default()
+    }
+
     /// The order as in the query; empty if none is set.
     pub(crate) fn sort(&self) -> &str {
         self.query.sort.as_deref().unwrap_or_default()
@@ -53,13 +58,13 @@ impl Controls {
         self.query.state.as_deref() == Some(state)
     }
 
-    /// Whether rows may be missing because of the search or the state.
+    /// Whether rows may be missing because of the search, the state or the workspace.
     pub(crate) fn is_filtered(&self) -> bool {
         let is_set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-        is_set(&self.query.search) || is_set(&self.query.state)
+        is_set(&self.query.search) || is_set(&self.query.state) || is_set(&self.query.workspace)
     }
 
-    /// Whether rows may be missing because of the search, the state or the cursor.
+    /// Whether rows may be missing because of the search, the state, the workspace or the cursor.
     pub(crate) fn is_partial(&self) -> bool {
         self.is_filtered() || self.query.cursor.is_some()
     }
@@ -112,6 +117,7 @@ mod tests {
             sort: Some(sort.to_owned()),
             limit: Some(LIST_ROWS),
             cursor: Some("0a".to_owned()),
+            workspace: None,
         };
         Controls::new("/audiences", query, &["held"], Some("0b".to_owned()), None)
     }

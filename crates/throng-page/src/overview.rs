@@ -27,8 +27,8 @@ pub struct OverviewView {
     pub tasks: Vec<(ActivationTaskState, u64)>,
     /// The newest [`SUMMED_RUNS`] runs.
     pub runs: Vec<ActivationRun>,
-    /// All ad groups.
-    pub budgets: Vec<BudgetState>,
+    /// All ad groups; `None` in the view of a workspace, which has none.
+    pub budgets: Option<Vec<BudgetState>>,
     /// The newest alerts, open ones first.
     pub alerts: AlertList,
     /// The nodes of the cluster.
@@ -43,7 +43,7 @@ struct Overview {
     cards: Vec<Card>,
     alerts: Vec<AlertLine>,
     more_alerts: Option<String>,
-    spend: String,
+    spend: Option<String>,
     nodes: Vec<NodeRow>,
     history: Vec<Entry>,
 }
@@ -90,6 +90,15 @@ fn users_sent_label(runs: usize) -> String {
     }
 }
 
+/// The key figures of all ad groups.
+fn budget_figures(budgets: &[BudgetState]) -> [Card; 2] {
+    let open = budgets.iter().filter(|budget| budget.open).count();
+    [
+        card("ad-groups-open", format!("{open} of {}", budgets.len()), "ad groups open"),
+        card("spend-today", sums(budgets, &|s| s.actual_micros.0), "actual spend today"),
+    ]
+}
+
 /// The overview.
 ///
 /// # Errors
@@ -101,8 +110,7 @@ pub fn page(view: OverviewView, now: Timestamp) -> Rendered {
     let sent: u64 = runs.iter().map(|run| run.sent).sum();
     let of = |state| count_of(&tasks, state);
     let open_tasks = of(ActivationTaskState::Queued) + of(ActivationTaskState::Running);
-    let open = budgets.iter().filter(|budget| budget.open).count();
-    let figures = [
+    let mut figures = vec![
         card(
             "audiences",
             format!("{} of {}", published.count(), audiences.len()),
@@ -111,18 +119,19 @@ pub fn page(view: OverviewView, now: Timestamp) -> Rendered {
         card("memberships", count(members), "memberships served"),
         card("users-sent", count(sent), users_sent_label(runs.len())),
         card("tasks-open", count(open_tasks), "tasks running or queued"),
-        card("ad-groups-open", format!("{open} of {}", budgets.len()), "ad groups open"),
-        card("spend-today", sums(&budgets, &|s| s.actual_micros.0), "actual spend today"),
     ];
+    figures.extend(budgets.iter().flat_map(|budgets| budget_figures(budgets)));
     let pages = ["/audiences", "/audiences", "/activation", "/activation", "/budgets", "/budgets"];
     let page = Overview {
         cards: figures.into_iter().zip(pages).map(|(card, link)| linked(card, link)).collect(),
         more_alerts: alerts::truncation_note(&alerts, false),
         alerts: alerts::lines(&alerts, false),
-        spend: chart::meter(&[
-            ("actual", share_of_budgets(&budgets, &|s| s.actual_micros.0)),
-            ("flight", share_of_budgets(&budgets, &|s| s.in_flight_micros.0)),
-        ]),
+        spend: budgets.as_ref().map(|budgets| {
+            chart::meter(&[
+                ("actual", share_of_budgets(budgets, &|s| s.actual_micros.0)),
+                ("flight", share_of_budgets(budgets, &|s| s.in_flight_micros.0)),
+            ])
+        }),
         nodes: nodes.into_iter().map(|node| NodeRow::of(node, now)).collect(),
         history: show::entries(&history),
     };
@@ -145,7 +154,7 @@ mod tests {
             audiences: Vec::new(),
             tasks: vec![(ActivationTaskState::Queued, 2), (ActivationTaskState::Running, 1)],
             runs: Vec::new(),
-            budgets: Vec::new(),
+            budgets: Some(Vec::new()),
             alerts: AlertList {
                 alerts: Vec::new(),
                 open: 0,

@@ -33,7 +33,7 @@ impl IdentifierQueries for LakeQueries {
         let keys = sync.identifiers.columns.iter().map(|(_, key)| key.clone()).collect();
         let default_country = sync.identifiers.default_country.clone();
         Arc::new(LakeIdentifiers {
-            lake: self.lake.load_full(),
+            lake: self.lake.load().in_workspace(sync.name.workspace()),
             sync: sync.name.clone(),
             identifiers: sync.identifiers.clone(),
             settings: HashingSettings { platform: platform.to_owned(), keys, default_country },
@@ -44,7 +44,8 @@ impl IdentifierQueries for LakeQueries {
 
 /// A sync's identifier query over the lake.
 struct LakeIdentifiers {
-    lake: Arc<Lake>,
+    /// Over the sources of the sync's workspace.
+    lake: Lake,
     sync: SyncName,
     identifiers: Identifiers,
     /// The hashing for the platform.

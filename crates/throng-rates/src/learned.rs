@@ -1,6 +1,6 @@
 //! All that is learned of an ad group, and its stored form.
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::Timestamp;
 
 use crate::calibration::{Calibration, Trials};
@@ -16,7 +16,7 @@ pub struct Learned {
     pub calibration: Calibration,
     /// How much outcomes vary.
     pub dispersion: Dispersion,
-    /// Traffic and pass rate.
+    /// Traffic and pass-through rate.
     pub pace: Pace,
 }
 
@@ -84,7 +84,7 @@ impl Learned {
         let insertions = rest.next()?.cast_unsigned();
         let is_ticked = rest.next()? != 0;
         let ticked = Timestamp(rest.next()?);
-        let rate = PassRate(u16::try_from(rest.next()?).ok()?);
+        let rate = PassThroughRate(u16::try_from(rest.next()?).ok()?);
         let curve = match rest.next() {
             None => None,
             Some(day) => {

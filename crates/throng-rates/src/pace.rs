@@ -1,18 +1,18 @@
-//! The pass rate of an ad group over time, with the traffic that it is computed from.
+//! The pass-through rate of an ad group over time, with the traffic that it is computed from.
 
 use std::time::Duration;
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::{Pacing, Timestamp};
 
 use crate::fading::UNIT;
-use crate::pacing::{COLD_SHARE, FEEDBACK, HORIZON, PlannedShares, Situation, pass_rate};
+use crate::pacing::{COLD_SHARE, FEEDBACK, HORIZON, PlannedShares, Situation, pass_through_rate};
 use crate::traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};
 
 /// Insertions of a longer time are not learned from: after a restart they are those of the log, all at once.
 /// It is above the longest interval of the feed, which is a minute: ticks are as far apart.
 const MAX_TICK: Duration = Duration::from_secs(120);
-/// With a plan the pass rate grows at most by a factor of `e` in this time: insertions at a rate come back some
+/// With a plan the pass-through rate grows at most by a factor of `e` in this time: insertions at a rate come back some
 /// seconds later, and until then a traffic that is not known yet looks like none.
 const GROWTH: Duration = Duration::from_secs(5);
 
@@ -45,12 +45,12 @@ pub struct Pace {
     pub(crate) insertions: u64,
     /// Nothing is learned from before this time.
     pub(crate) ticked: Option<Timestamp>,
-    pub(crate) rate: PassRate,
+    pub(crate) rate: PassThroughRate,
 }
 
 impl Pace {
-    /// The pass rate of the last tick; zero while the ad group is closed.
-    pub fn rate(&self) -> PassRate {
+    /// The pass-through rate of the last tick; zero while the ad group is closed.
+    pub fn rate(&self) -> PassThroughRate {
         self.rate
     }
 
@@ -66,7 +66,7 @@ impl Pace {
         match pacing {
             Pacing::Asap => self.curve = None,
             Pacing::Even if self.curve.is_none() => {
-                // Gates have the first pass rate some seconds later. What they insert until then, at every
+                // Gates have the first pass-through rate some seconds later. What they insert until then, at every
                 // request, would count as the traffic of the small share that passes from now on.
                 self.curve = Some(Box::default());
                 self.ticked = Some(now.plus(FEEDBACK));
@@ -98,7 +98,7 @@ impl Pace {
         time
     }
 
-    /// Sets the pass rate. `since`: the time that [`tick`](Self::tick) returned; `situation`: without the
+    /// Sets the pass-through rate. `since`: the time that [`tick`](Self::tick) returned; `situation`: without the
     /// traffic; `earns`: what an insertion is expected to earn.
     pub fn decide(
         &mut self,
@@ -107,11 +107,11 @@ impl Pace {
         moment: DayMoment,
         situation: Situation,
         earns: f64,
-    ) -> PassRate {
+    ) -> PassThroughRate {
         self.rate = match &self.curve {
             None => {
                 let per_sec = Some(self.recent.at_least(now) * earns);
-                pass_rate(&Situation { per_sec, ..situation }, None)
+                pass_through_rate(&Situation { per_sec, ..situation }, None)
             }
             Some(curve) => {
                 let usual = curve.per_sec(moment.part, moment.length);
@@ -125,11 +125,11 @@ impl Pace {
                 let ahead = HORIZON.as_secs_f64() / moment.length.as_secs_f64();
                 let [now, ahead] = curve.shares_before([moment.part, moment.part + ahead]);
                 let plan = PlannedShares { now, ahead };
-                let wanted = pass_rate(&Situation { per_sec, ..situation }, Some(plan));
+                let wanted = pass_through_rate(&Situation { per_sec, ..situation }, Some(plan));
                 let wanted = match unseen {
                     // At most one request is expected within the horizon.
-                    Some(secs) if wanted != PassRate::NONE => {
-                        wanted.max(PassRate::of_share(secs / HORIZON.as_secs_f64()))
+                    Some(secs) if wanted != PassThroughRate::NONE => {
+                        wanted.max(PassThroughRate::of_share(secs / HORIZON.as_secs_f64()))
                     }
                     _ => wanted,
                 };
@@ -139,17 +139,17 @@ impl Pace {
         self.rate
     }
 
-    /// The highest pass rate with a plan, so much time after the last one.
-    fn highest_after(&self, since: Duration) -> PassRate {
+    /// The highest pass-through rate with a plan, so much time after the last one.
+    fn highest_after(&self, since: Duration) -> PassThroughRate {
         let growth = 1.0 + since.as_secs_f64() / GROWTH.as_secs_f64();
-        let highest = PassRate::of_share((self.rate.share() * growth).max(COLD_SHARE));
+        let highest = PassThroughRate::of_share((self.rate.share() * growth).max(COLD_SHARE));
         // One more, so that rounding does not keep it where it is.
-        PassRate(highest.0.saturating_add(1))
+        PassThroughRate(highest.0.saturating_add(1))
     }
 
     /// The ad group is closed: no request passes.
     pub fn close(&mut self) {
-        self.rate = PassRate::NONE;
+        self.rate = PassThroughRate::NONE;
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gates_insert_before_they_have_a_pass_rate_is_not_traffic() {
+    fn what_gates_insert_before_they_have_a_pass_through_rate_is_not_traffic() {
         // In the first second a tenth of the day's budget, which is the plan until 8,640 seconds.
         let mut pace = Pace::default();
         let shown = insertions(&mut pace, 0..12_000, |_| 10_000.0, (500e6, 5e3, 3));
@@ -250,12 +250,12 @@ mod tests {
 
     /// Whatever the interval of ticks: also those of which a tick is less than a part of 65,536 of a slice.
     #[test]
-    fn traffic_at_a_low_pass_rate_is_learned() {
+    fn traffic_at_a_low_pass_through_rate_is_learned() {
         for (millis, ticks) in [(50, 12_000), (1_000, 600), (60_000, 10)] {
             let mut pace = Pace::default();
             let mut left = 0.0f64;
             for tick in 0..=ticks {
-                pace.rate = PassRate::of_share(0.01);
+                pace.rate = PassThroughRate::of_share(0.01);
                 left += 100.0 * pace.rate.share() * f64::from(millis) / 1e3;
                 (0..left as u64).for_each(|_| pace.insertion());
                 left -= left.floor();
@@ -293,13 +293,13 @@ mod tests {
         (0..10_000).for_each(|_| pace.insertion());
         let since = pace.tick(at(300), moment(300), Pacing::Asap);
         let near = Situation { committed: 86.3e6, ..SITUATION };
-        assert_eq!(pace.decide(at(300), since, moment(300), near, 1e4), PassRate::ALL);
+        assert_eq!(pace.decide(at(300), since, moment(300), near, 1e4), PassThroughRate::ALL);
         (0..10_000).for_each(|_| pace.insertion());
         let since = pace.tick(at(301), moment(301), Pacing::Asap);
         let rate = pace.decide(at(301), since, moment(301), near, 1e4);
-        assert!(rate < PassRate::of_share(0.1), "{rate:?}");
+        assert!(rate < PassThroughRate::of_share(0.1), "{rate:?}");
         pace.close();
-        assert_eq!(pace.rate(), PassRate::NONE);
+        assert_eq!(pace.rate(), PassThroughRate::NONE);
     }
 
     #[test]

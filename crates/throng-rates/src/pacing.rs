@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 
 /// The time until an insertion comes back in the figures of gates, with room.
 pub const FEEDBACK: Duration = Duration::from_secs(10);
@@ -42,21 +42,21 @@ pub struct PlannedShares {
     pub ahead: f64,
 }
 
-/// The pass rate of an ad group; `plan` only with `pacing: even`. Zero: it is closed for now.
-pub fn pass_rate(situation: &Situation, plan: Option<PlannedShares>) -> PassRate {
+/// The pass-through rate of an ad group; `plan` only with `pacing: even`. Zero: it is closed for now.
+pub fn pass_through_rate(situation: &Situation, plan: Option<PlannedShares>) -> PassThroughRate {
     let free = situation.budget - situation.committed - situation.margin;
     if free.is_nan() || free <= 0.0 {
-        return PassRate::NONE;
+        return PassThroughRate::NONE;
     }
     let near_budget = share(free, situation.per_sec.unwrap_or(0.0), FEEDBACK);
     let planned = plan.map_or(1.0, |plan| even(situation, plan));
-    let rate = PassRate::of_share(near_budget.min(planned));
+    let rate = PassThroughRate::of_share(near_budget.min(planned));
     // Not zero by rounding: a traffic that is taken for too high would never be seen again.
     if plan.is_some() && planned > 0.0 { rate.max(LOWEST) } else { rate }
 }
 
 /// The lowest rate at which requests pass.
-const LOWEST: PassRate = PassRate(1);
+const LOWEST: PassThroughRate = PassThroughRate(1);
 
 /// The share of requests that spends an amount in a time.
 fn share(amount: f64, per_sec: f64, time: Duration) -> f64 {
@@ -81,7 +81,7 @@ fn even(situation: &Situation, plan: PlannedShares) -> f64 {
     }
 }
 
-/// The pass rate of an ad group with a plan while nothing is known of its traffic.
+/// The pass-through rate of an ad group with a plan while nothing is known of its traffic.
 pub(crate) const COLD_SHARE: f64 = 1.0 / 1_024.0;
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     fn rate(committed: f64, per_sec: f64) -> f64 {
-        pass_rate(&situation(committed, per_sec), None).share()
+        pass_through_rate(&situation(committed, per_sec), None).share()
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
     fn an_even_pace_follows_the_plan() {
         let even_at = |committed: f64, now: f64, per_sec: f64| {
             let plan = PlannedShares { now, ahead: now + 0.001 };
-            pass_rate(&situation(committed, per_sec), Some(plan)).share()
+            pass_through_rate(&situation(committed, per_sec), Some(plan)).share()
         };
         let even = |committed: f64, now: f64| even_at(committed, now, 10_000.0);
         // At most 0.30 can be spent in the horizon. On its plan: 0.10 of it.
@@ -139,9 +139,9 @@ mod tests {
     #[test]
     fn without_knowledge_of_the_traffic_an_even_pace_begins_slowly() {
         let unknown = Situation { per_sec: None, ..situation(0.0, 0.0) };
-        assert_eq!(pass_rate(&unknown, None), PassRate::ALL);
+        assert_eq!(pass_through_rate(&unknown, None), PassThroughRate::ALL);
         let plan = Some(PlannedShares { now: 0.0, ahead: 0.001 });
-        assert!((0.0005..0.002).contains(&pass_rate(&unknown, plan).share()));
+        assert!((0.0005..0.002).contains(&pass_through_rate(&unknown, plan).share()));
     }
 
     #[test]
@@ -154,9 +154,12 @@ mod tests {
                         Situation { budget, committed, margin: other, per_sec: Some(other) };
                     let plan = PlannedShares { now: other, ahead: committed };
                     for plan in [None, Some(plan)] {
-                        let rate = pass_rate(&situation, plan);
+                        let rate = pass_through_rate(&situation, plan);
                         let is_over = committed >= budget && other >= 0.0;
-                        assert!(!is_over || rate == PassRate::NONE, "{situation:?} {plan:?}");
+                        assert!(
+                            !is_over || rate == PassThroughRate::NONE,
+                            "{situation:?} {plan:?}"
+                        );
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! The traffic of a day, learned by slices of a quarter of an hour.
 //!
-//! What is seen of the traffic depends on the pass rate: at a rate of zero nothing is. So a slice counts the
-//! requests that passed and its *exposure*, the time weighted with the pass rate; their ratio is the traffic
-//! at a pass rate of one. It is a gamma-Poisson estimate, `(requests + a) / (exposure + a / mean)`, that is
+//! What is seen of the traffic depends on the pass-through rate: at a rate of zero nothing is. So a slice counts the
+//! requests that passed and its *exposure*, the time weighted with the pass-through rate; their ratio is the traffic
+//! at a pass-through rate of one. It is a gamma-Poisson estimate, `(requests + a) / (exposure + a / mean)`, that is
 //! shrunk to the mean over all slices, a flat day, with the weight of `a` requests.
 
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
 
 /// Slices of a day: 15 minutes each, but on days on which the clocks change.
 pub const SLICES: usize = 96;
-/// A whole slice at a pass rate of one, in the parts of [`SliceTraffic::exposure`]: fine enough for a tick of
-/// 50 milliseconds at the lowest pass rate. In parts of [`UNIT`] a second at a rate of one in a hundred would be
+/// A whole slice at a pass-through rate of one, in the parts of [`SliceTraffic::exposure`]: fine enough for a tick of
+/// 50 milliseconds at the lowest pass-through rate. In parts of [`UNIT`] a second at a rate of one in a hundred would be
 /// less than one part, and its requests would count as those of no time at all.
 pub const EXPOSURE_UNIT: u64 = 1 << 40;
 /// The same for exposed seconds, in parts of [`UNIT`].
@@ -33,7 +33,7 @@ const UNSEEN: f64 = 0.5;
 pub struct SliceTraffic {
     /// Requests that passed, in parts of [`UNIT`].
     pub requests: u64,
-    /// Whole slices, times the pass rate, in parts of [`EXPOSURE_UNIT`].
+    /// Whole slices, times the pass-through rate, in parts of [`EXPOSURE_UNIT`].
     pub exposure: u64,
 }
 
@@ -84,7 +84,7 @@ impl DayCurve {
         slice.exposure = slice.exposure.saturating_add(seen.exposure);
     }
 
-    /// Requests in each slice of a day at a pass rate of one; `None` while none has been seen.
+    /// Requests in each slice of a day at a pass-through rate of one; `None` while none has been seen.
     fn requests(&self) -> Option<[f64; SLICES]> {
         let requested = |slice: &SliceTraffic| slice.requests as f64 / UNIT as f64;
         let exposed = |slice: &SliceTraffic| slice.exposure as f64 / EXPOSURE_UNIT as f64;
@@ -99,7 +99,7 @@ impl DayCurve {
         }))
     }
 
-    /// Requests a second at a moment of the day of this length, at a pass rate of one.
+    /// Requests a second at a moment of the day of this length, at a pass-through rate of one.
     pub fn per_sec(&self, part_of_day: f64, day: Duration) -> Option<f64> {
         let requests = self.requests()?[slice_at(part_of_day).0];
         let per_sec = requests * SLICES as f64 / day.as_secs_f64();
@@ -138,7 +138,7 @@ impl Default for TrafficRate {
 }
 
 impl TrafficRate {
-    /// Adds requests that passed in a time at a pass rate.
+    /// Adds requests that passed in a time at a pass-through rate.
     pub fn add(&mut self, at: Timestamp, requests: u64, exposed: Duration, pass_share: f64) {
         let second = (UNIT * SECOND_PARTS) as f64;
         let exposed = exposed.as_secs_f64() * pass_share.clamp(0.0, 1.0) * second;
@@ -157,7 +157,7 @@ impl TrafficRate {
         (seen.successes <= 0.0).then_some(seen.trials)
     }
 
-    /// Requests a second at a pass rate of one, rather too low than too high: as if there had been none in a
+    /// Requests a second at a pass-through rate of one, rather too low than too high: as if there had been none in a
     /// minute before those that were seen.
     pub fn at_least(&self, now: Timestamp) -> f64 {
         let seen = self.seen(now);
@@ -174,7 +174,7 @@ impl TrafficRate {
         self.0.stored()
     }
 
-    /// Requests a second at a pass rate of one, rather too high than too low: half a request is added to those
+    /// Requests a second at a pass-through rate of one, rather too high than too low: half a request is added to those
     /// that were seen. `usual` is what the day's curve says; it weighs as much as that half. `None` if nothing
     /// is known: then there may be any number of requests.
     pub fn per_sec(&self, now: Timestamp, usual: Option<f64>) -> Option<f64> {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_curve_is_learned_at_any_pass_rate() {
+    fn the_curve_is_learned_at_any_pass_through_rate() {
         let total: f64 = (0..SLICES).map(peaks).sum();
         let before: f64 = (0..40).map(peaks).sum();
         for pass in [1.0, 0.01] {

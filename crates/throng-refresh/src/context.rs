@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use throng_lake::Lake;
 use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed, poll_delay};
+use throng_model::{AudienceName, Clock, HashSeed, poll_delay};
 use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::Ledger;
@@ -141,6 +141,11 @@ impl RefreshContext {
     /// Opens the warehouses of the applied spec.
     pub fn warehouses(&self) -> &dyn Warehouses {
         &*self.warehouses
+    }
+
+    /// SQL over the sources of an audience's workspace.
+    pub(crate) fn lake_of(&self, audience: &AudienceName) -> Lake {
+        self.lake.load().in_workspace(audience.workspace())
     }
 
     /// See [`poll_delay`].

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, TableFacts};
 use throng_membership::{manifest_files, seed_check};
-use throng_model::{Entropy as _, RefreshId, SystemEntropy, UserHash};
+use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 
@@ -201,7 +201,7 @@ async fn plan(
 ) -> Result<Vec<Part>, RefreshError> {
     let model = model_of(audience);
     let served = served_tables(ctx, audience).await?;
-    let (info, scans) = ctx.lake.load_full().plan_scan(&model, &served).await?;
+    let (info, scans) = ctx.lake_of(&audience.name).plan_scan(&model, &served).await?;
     progress.expect(info.estimated_rows);
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
     let planned = parts::plan(&model, scans, &info, first)?;
@@ -338,6 +338,7 @@ pub(super) async fn help(
 /// Runs parts of one refresh.
 struct PartWorker<'a> {
     ctx: &'a Arc<RefreshContext>,
+    audience: AudienceName,
     refresh: RefreshId,
     model: Model,
     /// The tables of the model, if they are known.
@@ -368,7 +369,15 @@ impl<'a> PartWorker<'a> {
         let model = model.filter(|started| *started == model_of(audience));
         let model = model.ok_or(RefreshError::Superseded)?;
         create_folder(&ctx.objects.root().join(parts::folder(refresh)))?;
-        Ok(Self { ctx, refresh, model, tables, inputs, keys: None })
+        Ok(Self {
+            ctx,
+            audience: audience.name.clone(),
+            refresh,
+            model,
+            tables,
+            inputs,
+            keys: None,
+        })
     }
 
     /// Runs a part and records its output.
@@ -396,7 +405,7 @@ impl<'a> PartWorker<'a> {
             progress.add(batch.rows, batch.null_keys);
             writer.push(&batch.hashes, batch.values.as_deref()).map_err(Into::into)
         };
-        let lake = ctx.lake.load_full();
+        let lake = ctx.lake_of(&self.audience);
         let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;

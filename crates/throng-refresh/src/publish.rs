@@ -274,10 +274,10 @@ async fn apply_retention(
 async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u64>, LedgerError> {
     let mut pinned = BTreeSet::new();
     let spec = ctx.spec.load_full();
-    let delivered = ctx.ledger.delivered().await?;
+    // Reads of this audience alone: a template may publish thousands of them together.
     for sync in spec.syncs.iter().filter(|sync| sync.audience == *name) {
-        let platform = delivered.iter().find(|(of, _)| *of == sync.name);
-        pinned.extend(platform.and_then(|(_, p)| p.delivered_version));
+        let platform = ctx.ledger.platform_audience(&sync.name).await?;
+        pinned.extend(platform.and_then(|platform| platform.delivered_version));
         // Runs since the last completed one have left the platform between two versions.
         let runs = ctx.ledger.runs(Some(&sync.name), MAX_RUNS_READ).await?;
         for run in runs.iter().take_while(|run| run.state != RunState::Completed) {
@@ -286,9 +286,8 @@ async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u6
         }
     }
     // A store gets the difference from the version that it has.
-    for row in ctx.ledger.newest_store_writes().await? {
-        let is_declared = spec.serving_stores.iter().any(|store| store.name == row.write.store);
-        if is_declared && row.write.audience == *name {
+    for store in &spec.serving_stores {
+        if let Some(row) = ctx.ledger.newest_store_write(&store.name, name).await? {
             pinned.extend([row.write.from_version, row.write.to_version].into_iter().flatten());
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use throng_lake::{
-    Inputs, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
+    Inputs, Lake, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
 };
 use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
 use throng_store::AudienceRow;
@@ -67,7 +67,8 @@ pub(super) async fn build(
     let Some(first) = group.first() else { return Ok(None) };
     let sets = group.iter().map(|member| member.audience.parameters()).collect();
     let served = served_tables(ctx, group).await?;
-    let lake = ctx.lake.load_full();
+    // All members are of one template, and so of one workspace.
+    let lake = ctx.lake_of(&first.audience.name);
     let plan = lake.plan_shared(&Model::of(&first.audience), sets, served).await?;
     let Some(plan) = plan else { return Ok(None) };
     progress.expect(plan.info.estimated_rows);
@@ -77,7 +78,7 @@ pub(super) async fn build(
     let mut files = Vec::with_capacity(plan.parts.len());
     for (number, part) in plan.parts.iter().enumerate() {
         let path = folder.0.join(format!("{number}.keys"));
-        let (found, file) = scan(ctx, &plan, part, path, progress).await?;
+        let (found, file) = scan(ctx, &lake, &plan, part, path, progress).await?;
         add(&mut stats.rows_read, &found.rows_read);
         add(&mut stats.null_keys, &found.null_keys);
         files.push(file);
@@ -142,6 +143,7 @@ async fn served_tables(
 
 async fn scan(
     ctx: &RefreshContext,
+    lake: &Lake,
     plan: &SharedPlan,
     part: &ScanPart,
     path: PathBuf,
@@ -152,7 +154,6 @@ async fn scan(
         progress.add(batch.hashes.len() as u64, 0);
         writer.push_shared(&batch).map_err(Into::into)
     };
-    let lake = ctx.lake.load_full();
     let stats = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await?;
     let file = blocking(move || {
         let checksum = writer.finish()?;

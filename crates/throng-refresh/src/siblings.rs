@@ -169,7 +169,7 @@ async fn can_share(ctx: &RefreshContext, audience: &Audience) -> bool {
     if ctx.builders.is_alone(&template_of(audience), ctx.clock.now()) {
         return false;
     }
-    let lake = ctx.lake.load_full();
+    let lake = ctx.lake_of(&audience.name);
     let model = Model::of(audience);
     let planning = lake.plan_shared(&model, vec![model.parameters.clone()], Vec::new());
     match tokio::time::timeout(PLAN_TIMEOUT, planning).await {

@@ -28,6 +28,9 @@ struct Inspection {
 
 type Inspections = HashMap<AudienceName, Inspection>;
 
+/// An audience whose files are to be inspected.
+type Due<'a> = (&'a Audience, &'a SourceTrigger);
+
 /// What follows from an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
@@ -108,12 +111,13 @@ async fn poll(
         return Ok(None);
     }
     let now = ctx.clock.now();
-    let due: Vec<_> = triggers()
+    let mut due: Vec<_> = triggers()
         .filter(|(audience, trigger)| {
             inspections.get(&audience.name).is_none_or(|last| next_inspection(last, trigger) <= now)
         })
         .collect();
-    for due in due.chunks(MAX_INSPECTED) {
+    due.sort_by(|a, b| a.0.name.workspace().cmp(&b.0.name.workspace()));
+    for due in requests(&due) {
         inspect(ctx, due, inspections).await?;
     }
     let next = triggers().filter_map(|(audience, trigger)| {
@@ -122,22 +126,30 @@ async fn poll(
     Ok(next.min())
 }
 
+/// The audiences of each request: of one workspace, whose names are those of other tables in another one. The audiences
+/// of a workspace are neighbours.
+fn requests<'d, 'a>(due: &'d [Due<'a>]) -> Vec<&'d [Due<'a>]> {
+    let of_workspace = due.chunk_by(|a, b| a.0.name.workspace() == b.0.name.workspace());
+    of_workspace.flat_map(|due| due.chunks(MAX_INSPECTED)).collect()
+}
+
 fn next_inspection(last: &Inspection, trigger: &SourceTrigger) -> Timestamp {
     last.at.plus(Duration::from_secs(u64::from(trigger.poll_secs)))
 }
 
-/// Inspects the files of some audiences, and queues the refreshes that follow.
+/// Inspects the files of some audiences of one workspace, and queues the refreshes that follow.
 async fn inspect(
     ctx: &RefreshContext,
-    due: &[(&Audience, &SourceTrigger)],
+    due: &[Due<'_>],
     inspections: &mut Inspections,
 ) -> Result<(), LedgerError> {
-    let query = |(audience, trigger): &(&Audience, &SourceTrigger)| InputQuery {
+    let query = |(audience, trigger): &Due<'_>| InputQuery {
         sql: audience.sql.clone(),
         success_file: trigger.success_file.clone(),
     };
+    let Some((first, _)) = due.first() else { return Ok(()) };
     let queries: Vec<InputQuery> = due.iter().map(query).collect();
-    let states = match ctx.lake.load_full().input_states(&queries).await {
+    let states = match ctx.lake_of(&first.name).input_states(&queries).await {
         Ok(states) => states,
         // Of all of them, such as a worker that exceeded its time.
         Err(error) => {
@@ -219,6 +231,28 @@ mod tests {
         assert_eq!(decide("a", Some("a"), Some("a"), Some("b")), Decision::Record);
         assert_eq!(decide("a", Some("a"), Some("a"), Some("a")), Decision::Nothing);
         assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+    }
+
+    #[test]
+    fn audiences_of_two_workspaces_are_never_in_one_request() {
+        let audience = |name: &str| -> Audience {
+            let text = format!(
+                r#"{{"name": "{name}", "description": null, "sql": "SELECT 1", "key": null, "schedule": null,
+                    "guard": {{"max_shrink_percent": 50, "max_growth_percent": null, "min_members": 1}},
+                    "keep_snapshots": 10, "sql_at": {{"file": "throng.yaml", "line": 1}}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let trigger = SourceTrigger { poll_secs: 60, success_file: None };
+        let audiences = ["a", "b", "acme:a", "acme:b", "globex:a"].map(audience);
+        let due: Vec<Due<'_>> = audiences.iter().map(|audience| (audience, &trigger)).collect();
+        let names = |group: &[Due<'_>]| -> Vec<String> {
+            group.iter().map(|(audience, _)| audience.name.to_string()).collect()
+        };
+        let found: Vec<Vec<String>> = requests(&due).into_iter().map(names).collect();
+        assert_eq!(found, [vec!["a", "b"], vec!["acme:a", "acme:b"], vec!["globex:a"]]);
+        let many = vec![due[2]; MAX_INSPECTED + 1];
+        assert_eq!(requests(&many).len(), 2);
     }
 
     #[test]

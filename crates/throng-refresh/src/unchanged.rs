@@ -81,7 +81,7 @@ async fn candidate(
 /// refresh reports why.
 async fn fingerprint_now(ctx: &RefreshContext, audience: &Audience) -> Option<String> {
     let query = InputQuery { sql: audience.sql.clone(), success_file: None };
-    match ctx.lake.load_full().input_state(query).await {
+    match ctx.lake_of(&audience.name).input_state(query).await {
         Ok(InputState::Ready(fingerprint)) => Some(fingerprint),
         Ok(InputState::Incomplete(_) | InputState::Refused(_)) | Err(_) => None,
     }

@@ -17,12 +17,17 @@ pub use raw::{RawAnonymise, RawBound, RawField, RawRecordFormat, RawSchema};
 pub const DAY_COLUMN: &str = "day";
 /// The source whose tables are the schemas.
 pub const LAKE_SOURCE: &str = "lake";
-/// The folder of the lake that a spec without workspaces uses.
+/// The folder of the lake that the default workspace uses. No workspace has this name.
 pub const DEFAULT_WORKSPACE: &str = "default";
 /// How long rows in quarantine are kept unless set, in days.
 pub const QUARANTINE_DAYS: u32 = 30;
 
-/// The declaration of records that are ingested. They become the table `lake.<name>`.
+/// The folder of the rows of a workspace, in the lake and in quarantine; `None` is the default workspace.
+pub fn workspace_folder(workspace: Option<&str>) -> &str {
+    workspace.unwrap_or(DEFAULT_WORKSPACE)
+}
+
+/// The declaration of records that are ingested. They become the table `lake.<name>` of their workspace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     /// Unique in the spec; in SQL `-` and `.` become `_`.

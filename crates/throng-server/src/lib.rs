@@ -8,7 +8,6 @@ mod changes;
 mod context;
 mod metrics;
 mod node;
-mod operations;
 mod page;
 mod reporters;
 mod roles;

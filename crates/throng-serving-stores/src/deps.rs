@@ -11,7 +11,7 @@ use throng_objects::Objects;
 use throng_spec::{ServingStore, Spec};
 use throng_store::Ledger;
 
-use crate::StoreError;
+use crate::{CheckBackoff, StoreError};
 
 /// A user who is added to an audience or removed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct Change {
 /// A connection to a store.
 #[async_trait]
 pub trait MemberStore: Send + Sync {
+    /// Users of a write or a question, at most.
+    fn request_users(&self) -> u32;
+
     /// Adds users to an audience and removes others. Safe to repeat, also after an error.
     ///
     /// # Errors
@@ -77,6 +80,8 @@ pub struct StoresDeps {
     pub min_poll_interval: Duration,
     /// Connects to the stores.
     pub connector: Arc<dyn Connector>,
+    /// Checks that could not be made.
+    pub check_backoff: Arc<CheckBackoff>,
 }
 
 impl std::fmt::Debug for StoresDeps {

@@ -1,5 +1,6 @@
 //! Why a write or a check of a serving store failed.
 
+use throng_google::TokenError;
 use throng_membership::MembershipError;
 use throng_model::Retry;
 use throng_refresh::RefreshError;
@@ -11,11 +12,33 @@ use throng_store::LedgerError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No connection, or no answer in time.
-    #[error("the store cannot be reached ({0}); check its url, that it runs, and the network")]
+    #[error(
+        "the store cannot be reached ({0}); check its `url` or `endpoint`, that it runs, and the network"
+    )]
     Unreachable(String),
-    /// The password cannot be read.
-    #[error("the password of the store cannot be read")]
+    /// The password or the key file cannot be read.
+    #[error("the secret of the store cannot be read")]
     Secret(#[from] SecretError),
+    /// There is no access token.
+    #[error("there is no access token for the store; check `credentials` or `metadata_url`")]
+    Token(#[from] TokenError),
+    /// The access token is not valid, or its account may not do this.
+    #[error(
+        "Bigtable refuses the access token ({0}); check `credentials` or `metadata_url`, and that the account has the \
+         role Bigtable User (roles/bigtable.user) on the table"
+    )]
+    TokenRefused(String),
+    /// There is no such instance, table, column family or application profile.
+    #[error(
+        "Bigtable has no such table, column family or application profile; create it, or check `project`, `instance`, \
+         `table`, `family` and `app_profile`"
+    )]
+    NoTable,
+    /// The server takes no more requests.
+    #[error(
+        "Bigtable takes no more requests (RESOURCE_EXHAUSTED); add nodes, or lower `max_writes_per_second`"
+    )]
+    Overloaded,
     /// The user or the password is wrong, or the user may not do this.
     #[error(
         "the store refuses the user or the password ({0}); check `username` and `password`, and that the user may \

@@ -197,6 +197,11 @@ impl Round<'_> {
                 Ok(())
             }
             Some(Step::Continue(row)) => self.write(&row, served).await,
+            Some(Step::Check(_))
+                if self.deps.check_backoff.is_waiting(&self.store.name, audience, now) =>
+            {
+                Ok(())
+            }
             Some(Step::Check(row)) => self.check(&row).await,
         }
     }
@@ -227,6 +232,7 @@ impl Round<'_> {
             Ok(Outcome::Stopped) => Ok(()),
             Ok(Outcome::Done) => {
                 tracing::info!(%store, %audience, version = row.write.to_version.unwrap_or_default(), "wrote to a serving store");
+                deps.check_backoff.record_success(store, audience);
                 resolve(deps, AlertKind::TaskFailed, row).await
             }
             Err(error) if error.lost_lease() => Ok(()),
@@ -273,8 +279,10 @@ impl Round<'_> {
             Ok(store) => check(deps, store, row).await,
             Err(error) => Err(error.into()),
         };
+        let (store, audience) = (&row.write.store, &row.write.audience);
         match checked {
             Ok(found) => {
+                deps.check_backoff.record_success(store, audience);
                 deps.ledger.record_store_check(row.id, found).await?;
                 if found.missing + found.unexpected == 0 {
                     resolve(deps, AlertKind::TaskFailed, row).await?;
@@ -284,6 +292,9 @@ impl Round<'_> {
             }
             Err(error) => {
                 self.disconnect(&error);
+                let audience = (!error.concerns_the_store()).then_some(audience);
+                let (now, seed) = (deps.clock.now(), SystemEntropy.next_u64());
+                deps.check_backoff.record_failure(store, audience, now, seed);
                 let text = with_causes(&error);
                 self.raise(row, AlertKind::TaskFailed, format!("it cannot be checked: {text}"))
                     .await

@@ -10,11 +10,14 @@
 //! where the store differs.
 //!
 //! In reading order: `step` decides what is due, `changes` gives the users of a write, `writer` writes them,
-//! `check` compares samples, `leader` runs all of it in one process of a cluster. [`RedisConnector`] has the
-//! only engine.
+//! `check` compares samples, `leader` runs all of it in one process of a cluster. [`StoreConnector`] has the
+//! engines: `redis_store` and `bigtable`.
 
+mod bigtable;
 mod changes;
 mod check;
+mod check_backoff;
+mod connector;
 mod deps;
 mod error;
 mod leader;
@@ -22,9 +25,10 @@ mod redis_store;
 mod step;
 mod writer;
 
+pub use check_backoff::CheckBackoff;
+pub use connector::StoreConnector;
 pub use deps::{Change, Connector, MemberStore, StoresDeps};
 pub use error::StoreError;
 pub use leader::{run_leader, run_pass};
-pub use redis_store::RedisConnector;
 pub use step::alert_subject;
 pub use writer::BATCH_USERS;

@@ -10,46 +10,31 @@ use redis::{
     RedisConnectionInfo, RedisError, pipe,
 };
 use throng_model::{AudienceName, StoreLayout, UserHash};
-use throng_spec::{Environment, RedisSettings, ServingStore, StoreEngine};
+use throng_spec::{Environment, RedisSettings};
 
-use crate::{Change, Connector, MemberStore, StoreError};
+use crate::{Change, MemberStore, StoreError};
 
 /// The timeout of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of a request. Shorter than half of the lease of a write.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects to the servers of serving stores.
-pub struct RedisConnector {
-    env: Environment,
-}
+/// Users of a request, at most.
+const REQUEST_USERS: u32 = 1_000;
 
-impl std::fmt::Debug for RedisConnector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisConnector").finish_non_exhaustive()
-    }
-}
-
-impl RedisConnector {
-    /// `env` looks up secrets of the kind `env:NAME`.
-    pub fn new(env: Environment) -> Self {
-        Self { env }
-    }
-}
-
-#[async_trait]
-impl Connector for RedisConnector {
-    async fn connect(&self, store: &ServingStore) -> Result<Box<dyn MemberStore>, StoreError> {
-        let StoreEngine::Redis(settings) = &store.engine;
-        let client = client(settings, &self.env)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let connecting = client.get_multiplexed_async_connection_with_config(&config);
-        let connection = connecting.await.map_err(failure)?;
-        let keys = Keys { prefix: settings.prefix.clone(), layout: settings.layout };
-        Ok(Box::new(RedisStore { connection, keys }))
-    }
+/// Connects to a server. `env` looks up secrets of the kind `env:NAME`.
+pub(crate) async fn connect(
+    settings: &RedisSettings,
+    env: &Environment,
+) -> Result<Box<dyn MemberStore>, StoreError> {
+    let client = client(settings, env)?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    let connection = connecting.await.map_err(failure)?;
+    let keys = Keys { prefix: settings.prefix.clone(), layout: settings.layout };
+    Ok(Box::new(RedisStore { connection, keys }))
 }
 
 fn client(settings: &RedisSettings, env: &Environment) -> Result<Client, StoreError> {
@@ -99,6 +84,10 @@ struct RedisStore {
 
 #[async_trait]
 impl MemberStore for RedisStore {
+    fn request_users(&self) -> u32 {
+        REQUEST_USERS
+    }
+
     async fn write(
         &mut self,
         audience: &AudienceName,

@@ -12,9 +12,7 @@ use crate::{Change, MemberStore, StoresDeps};
 
 /// Users of a batch, after which the progress of a write is recorded.
 pub const BATCH_USERS: usize = 10_000;
-/// Users that are sent to the store at once, at most.
-const CHUNK_USERS: u32 = 1_000;
-/// How long the lease of a write lasts. Longer than a request to a store may take.
+/// How long the lease of a write lasts. Half of it is longer than a request to a store may take.
 const LEASE: Duration = Duration::from_secs(30);
 
 /// One try of a write.
@@ -89,7 +87,8 @@ impl Writer<'_> {
 
     /// Users of a request: those of a second if that are few, so that the rate is even.
     fn chunk_users(&self) -> usize {
-        self.max_writes_per_second.clamp(1, CHUNK_USERS) as usize
+        let most = self.store.request_users().max(1);
+        self.max_writes_per_second.clamp(1, most) as usize
     }
 
     /// Writes users, and waits until as much time has passed as they may take.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use throng_api::{AppliedVersions, ErrorBody, EventsAccepted, PublishedMembership};
 use throng_gate::Catalog;
-use throng_model::{AdGroupName, Secret, Timestamp, host_of, is_loopback_host};
+use throng_model::{AdGroupName, Secret, Timestamp, host_of, is_loopback_host, is_plain_remote};
 
 use crate::error::{SidecarError, SyncError};
 
@@ -34,6 +34,8 @@ pub struct NodeOptions {
     pub feed_url: Option<String>,
     /// Its token, with the scopes `feed` and `lookup`; `events` to record insertions.
     pub token: Option<Secret>,
+    /// Whether the token may be sent unencrypted to another machine.
+    pub insecure: bool,
     /// Certificates of authorities to trust besides those of the system, in PEM.
     pub ca_pem: Option<Vec<u8>>,
     /// The longest pause between two frames of the feed, after which the connection is made again; at least 30 s.
@@ -67,13 +69,15 @@ impl NodeClient {
     /// A client. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`SidecarError::Options`] for a URL or certificates that cannot be used.
+    /// [`SidecarError::Options`] for a URL or certificates that cannot be used, or if the token would be sent
+    /// unencrypted to another machine.
     pub fn new(options: &NodeOptions) -> Result<Self, SidecarError> {
         let node = checked_url(&options.url)?;
         let feed = match &options.feed_url {
             Some(url) => checked_url(url)?,
             None => node.clone(),
         };
+        check_encrypted(options)?;
         let is_local = [&node, &feed].into_iter().all(|url| is_loopback(url));
         let http = http_client(options, is_local, READ_TIMEOUT)?;
         let feed_http = http_client(options, is_local, options.feed_timeout.max(READ_TIMEOUT))?;
@@ -255,6 +259,17 @@ fn checked_url(text: &str) -> Result<String, SidecarError> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// Refuses a token that others on the network could read.
+fn check_encrypted(options: &NodeOptions) -> Result<(), SidecarError> {
+    let mut urls = std::iter::once(&options.url).chain(&options.feed_url);
+    if options.insecure || options.token.is_none() || !urls.any(|url| is_plain_remote(url)) {
+        return Ok(());
+    }
+    let message = "the token would be sent unencrypted to another machine: write https://, or add --insecure if the \
+                   network is trusted";
+    Err(SidecarError::Options(message.to_owned()))
+}
+
 fn is_loopback(url: &str) -> bool {
     is_loopback_host(host_of(url))
 }
@@ -345,6 +360,33 @@ mod tests {
         ] {
             assert_eq!(is_loopback(url), expected, "{url}");
         }
+    }
+
+    #[test]
+    fn a_token_is_not_sent_unencrypted_to_another_machine() {
+        let allowed = |url: &str, feed: Option<&str>, token: Option<&str>, insecure: bool| {
+            let options = NodeOptions {
+                url: url.to_owned(),
+                feed_url: feed.map(str::to_owned),
+                token: token.map(Secret::new),
+                insecure,
+                ..NodeOptions::default()
+            };
+            let checked = check_encrypted(&options);
+            if let Err(error) = &checked {
+                let message = error.to_string();
+                assert!(message.contains("--insecure") && !message.contains("s3cret"), "{message}");
+            }
+            checked.is_ok()
+        };
+        let (local, remote, encrypted) =
+            ("http://localhost:1", "http://node.example:1", "https://node.example:1");
+        let token = Some("s3cret");
+        assert!(allowed(local, None, token, false) && allowed(encrypted, None, token, false));
+        assert!(!allowed(remote, None, token, false));
+        assert!(!allowed(encrypted, Some(remote), token, false), "the feed has the same token");
+        assert!(allowed(remote, Some(remote), token, true));
+        assert!(allowed(remote, None, None, false), "there is no token");
     }
 
     fn response_of(body: Vec<u8>) -> Response {

@@ -10,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use throng_api::{
-    DecideRequest, DecisionMade, DecisionRefusal, ErrorBody, ErrorCode, ErrorDetail,
-    MAX_CANDIDATES, candidates,
+    DecideRequest, DecisionMade, ErrorBody, ErrorCode, ErrorDetail, MAX_CANDIDATES, candidates,
+    refusals,
 };
-use throng_gate::{Decision, Gate, OwnInsertion};
+use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_http::{BodyError, content_type, read_body, within};
 use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp, UserKey};
 
@@ -95,21 +95,13 @@ async fn decide(
         true => api.gate.decide_and_count(user, &names, now),
         false => (api.gate.decide(user, &names, now), None),
     };
-    refused.extend(refusals(&decision));
+    refused.extend(refusals(&decision.refused, Reason::code));
     let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
         insertion_id = Some(record_insertion(&api, counted, chosen, now).await?);
     }
     api.status.count_decision();
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
-}
-
-fn refusals(decision: &Decision<AdGroupName>) -> impl Iterator<Item = DecisionRefusal> {
-    decision.refused.iter().map(|(name, reason)| DecisionRefusal {
-        ad_group: name.to_string(),
-        code: reason.code().to_owned(),
-        why: reason.to_string(),
-    })
 }
 
 /// Sends the event of an insertion to the node, and returns its id.

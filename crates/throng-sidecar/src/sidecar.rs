@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use throng_api::{GATE_ID_RULE, is_gate_id};
 use throng_gate::{Catalog, Gate};
 use throng_http::{Caps, Server, caps_within_open_files};
 use throng_model::{Clock, Retry, Secret};
@@ -36,8 +37,6 @@ const CAPS: Caps = Caps { total: 8_192, per_address: 2_048 };
 const MAX_SOCKET_CONNECTIONS: usize = 2_048;
 /// How long a start waits for the node. Until then nobody is answered, and probes must not fail.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest id of a gate.
-const MAX_ID_LENGTH: usize = 128;
 
 /// What a sidecar is started with.
 #[derive(Debug)]
@@ -182,19 +181,10 @@ fn check_options(options: &SidecarOptions) -> Result<(), SidecarError> {
              --client-token-file, or listen on a loopback address",
         );
     }
-    if !options.id.as_deref().is_none_or(is_id) {
-        return refuse(
-            "the id of a gate has 1 to 128 letters, digits, `-`, `_`, `.` and `:`, and at least one letter or digit",
-        );
+    if !options.id.as_deref().is_none_or(is_gate_id) {
+        return refuse(GATE_ID_RULE);
     }
     Ok(())
-}
-
-/// Whether a text can be an id. It is a part of a path, in which `.` and `..` have another meaning.
-fn is_id(text: &str) -> bool {
-    text.len() <= MAX_ID_LENGTH
-        && text.bytes().any(|b| b.is_ascii_alphanumeric())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), SidecarError> {
@@ -256,27 +246,5 @@ async fn serve_socket(listener: SocketListener, router: Router, stop: Cancellati
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!(error = &error as &dyn std::error::Error, "failed to serve the socket");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_parts_of_a_path() {
-        for (text, expected) in [
-            ("gate-1", true),
-            ("ad-server.7:a_b", true),
-            ("", false),
-            (".", false),
-            ("..", false),
-            ("a/b", false),
-            ("a?b", false),
-            ("ä", false),
-        ] {
-            assert_eq!(is_id(text), expected, "{text}");
-        }
-        assert!(is_id(&"a".repeat(MAX_ID_LENGTH)) && !is_id(&"a".repeat(MAX_ID_LENGTH + 1)));
     }
 }

@@ -8,6 +8,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +105,48 @@ pub struct NetworkAdGroup {
     pub declared_rate: f64,
     /// That of the simulated users.
     pub rate: f64,
+}
+
+impl fmt::Display for NetworkReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ad_group in &self.ad_groups {
+            writeln!(f, "{ad_group}")?;
+        }
+        let bytes = self.frame_bytes.checked_div(self.frames).unwrap_or_default();
+        write!(
+            f,
+            "{} gates, {} requests, {} ads; {} frames of {bytes} bytes on average, in every gate after {:.1} s at most",
+            self.gates,
+            self.requests,
+            self.insertions,
+            self.frames,
+            self.slowest_feed_ms as f64 / 1_000.0
+        )
+    }
+}
+
+impl fmt::Display for NetworkAdGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The width counts for texts.
+        let texts = [self.budget_micros, self.actual_micros, self.given_away_micros];
+        let [budget, actual, given_away] = texts.map(|amount| amount.to_string());
+        write!(
+            f,
+            "{:<12} {actual:>10} of {budget:>7}, {given_away:>8} given away",
+            self.name.as_str()
+        )?;
+        let causes = self.given_away_by_cause.named();
+        let causes: Vec<String> = causes.map(|(name, amount)| format!("{name} {amount}")).collect();
+        if !causes.is_empty() {
+            write!(f, " ({})", causes.join(", "))?;
+        }
+        let (predicted, earned) = (self.predicted_micros, self.earned_micros);
+        let (declared, rate) = (self.declared_rate, self.rate);
+        write!(
+            f,
+            "; predicted {predicted}, earned {earned}; rate {rate:.4}, declared {declared:.4}"
+        )
+    }
 }
 
 /// An ad group as its users see it.

@@ -6,6 +6,7 @@ mod destination;
 mod source;
 mod store;
 mod template;
+mod workspace;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use destination::{RawDestination, RawFileFormat};
 pub use source::RawSource;
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
+pub use workspace::RawWorkspace;
 
 /// A Throng spec file. Several files of one folder are read as one spec.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -44,6 +46,9 @@ pub struct RawSpec {
     /// Key-value stores of your own that get the members of audiences.
     #[serde(default)]
     pub serving_stores: Vec<RawServingStore>,
+    /// Clients, each with objects of its own that no other one sees.
+    #[serde(default)]
+    pub workspaces: Vec<RawWorkspace>,
     /// Who pays for ad groups.
     #[serde(default)]
     pub advertisers: Vec<RawAdvertiser>,

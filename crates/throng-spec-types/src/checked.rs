@@ -3,6 +3,7 @@
 mod template;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use crate::{
 
 pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
 
-/// All declared objects, in the order of the files. Its JSON form is stored in the ledger; it
+/// All declared objects, in the order of the files. The names of a workspace's objects begin with its
+/// name, and refer to objects of the same workspace. The JSON form is stored in the ledger; it
 /// contains secrets as references only. Deserializing that form runs the checks again, so that
 /// every `Spec` is a checked one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,7 @@ pub struct Spec {
     /// Sources that run SQL themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warehouses: Vec<WarehouseSource>,
-    /// Records that are ingested. With at least one there is a source `lake`, which has their tables.
+    /// Records that are ingested. A workspace with at least one has a source `lake`, which has their tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<Schema>,
     /// Named sets of users.
@@ -66,12 +68,19 @@ impl Spec {
     pub fn warehouse(&self, name: &str) -> Option<&WarehouseSource> {
         self.warehouses.iter().find(|warehouse| warehouse.name.as_str() == name)
     }
+
+    /// The advertiser of each campaign, and so of the campaign's ad groups.
+    pub fn advertisers_of_campaigns(&self) -> HashMap<&CampaignName, &Advertiser> {
+        let advertisers: HashMap<_, _> = self.advertisers.iter().map(|a| (&a.name, a)).collect();
+        let of = |campaign: &Campaign| advertisers.get(&campaign.advertiser).copied();
+        self.campaigns.iter().filter_map(|c| Some((&c.name, of(c)?))).collect()
+    }
 }
 
 /// A folder of files; each file or subfolder in it is a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
-    /// The first half of a table's name in SQL, with `-` and `.` replaced by `_`.
+    /// Its local part is the first half of a table's name in SQL, with `-` and `.` replaced by `_`.
     pub name: SourceName,
     /// An absolute path. It existed and was a folder when the spec was loaded.
     pub path: PathBuf,
@@ -135,7 +144,12 @@ impl Audience {
 
     /// Whether its SQL has `$column`, for a column of the rows of its template.
     pub fn names_parameter(&self, column: &str) -> bool {
-        self.sql.to_lowercase().contains(&format!("${}", column.to_lowercase()))
+        // A whole word, as in the SQL: `$region_name` is not `$region`.
+        let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+        self.sql.split('$').skip(1).any(|rest| {
+            let word = rest.split(is_end).next().unwrap_or_default();
+            word.eq_ignore_ascii_case(column)
+        })
     }
 }
 
@@ -287,7 +301,8 @@ pub struct Sync {
     pub batch_rows: u32,
     /// Larger goes first; 0 unless set.
     pub priority: i32,
-    /// The audience's name on the platform; `None` means `throng: <audience>`.
+    /// The audience's name on the platform; `None` means `throng: <audience>`, in a workspace
+    /// `throng: <workspace> / <audience>`.
     pub platform_name: Option<String>,
     /// What happens if the platform has an audience of this name that the sync did not create.
     #[serde(default)]
@@ -309,7 +324,10 @@ impl Sync {
 
     /// [`Sync::platform_name`] unless set.
     pub fn default_platform_name(audience: &AudienceName) -> String {
-        format!("throng: {audience}")
+        match audience.workspace() {
+            Some(workspace) => format!("throng: {workspace} / {}", audience.local()),
+            None => format!("throng: {audience}"),
+        }
     }
 }
 

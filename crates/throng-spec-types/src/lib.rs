@@ -3,6 +3,7 @@
 //! ([`InvalidSpec`]). `throng-spec` makes it from the texts that people write. No YAML, and no I/O
 //! except for the files of secrets.
 
+mod bigtable;
 mod checked;
 mod node;
 mod object_kind;
@@ -11,7 +12,9 @@ mod secret;
 mod sql;
 mod stores;
 mod warehouse;
+mod workspaces;
 
+pub use bigtable::BigtableSettings;
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
     ForEach, Guard, IDENTIFIER_KEYS, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom,
@@ -34,3 +37,4 @@ pub use throng_model::{
     is_plain_remote,
 };
 pub use warehouse::{BigQuerySettings, PostgresSettings, WarehouseSettings, WarehouseSource};
+pub use workspaces::{MAX_WORKSPACE_CHARS, is_workspace_name, sources_by_workspace};

@@ -9,11 +9,11 @@ use throng_model::Micros;
 use throng_schema::Schema;
 
 use crate::{
-    AdGroup, Advertiser, Audience, AudienceTemplate, BigQuerySettings, Campaign, Destination,
-    FileFolder, ForEach, HostPort, IDENTIFIER_KEYS, MAX_TEMPLATE_ROWS, MAX_WRITES_PER_SECOND,
-    MetaSettings, NodeSettings, ObjectKind, Platform, PostgresSettings, Schedule, ServingStore,
-    Source, SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate, WarehouseSettings,
-    WarehouseSource, is_plain_remote, one_query,
+    AdGroup, Advertiser, Audience, AudienceTemplate, BigQuerySettings, BigtableSettings, Campaign,
+    Destination, FileFolder, ForEach, HostPort, IDENTIFIER_KEYS, MAX_TEMPLATE_ROWS,
+    MAX_WRITES_PER_SECOND, MetaSettings, NodeSettings, ObjectKind, Platform, PostgresSettings,
+    Schedule, ServingStore, Source, SourceTrigger, Spec, StoreEngine, Sync, SyncTemplate,
+    WarehouseSettings, WarehouseSource, is_plain_remote, one_query,
 };
 
 /// A spec in its JSON form does not pass the checks.
@@ -208,7 +208,7 @@ impl Spec {
             }
             ad_group(object)
         });
-        Ok(())
+        self.check_workspaces()
     }
 }
 
@@ -311,14 +311,30 @@ fn sync(sync: &Sync) -> Result<(), &'static str> {
 }
 
 fn serving_store(store: &ServingStore) -> Result<(), &'static str> {
-    let StoreEngine::Redis(redis) = &store.engine;
-    ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
-    ensure(!redis.is_exposed(), "its password would be sent to another machine unencrypted")?;
+    match &store.engine {
+        StoreEngine::Redis(redis) => {
+            ensure(redis.server().is_ok(), "its url is not one of a Redis server")?;
+            let exposed = "its password would be sent to another machine unencrypted";
+            ensure(!redis.is_exposed(), exposed)?;
+        }
+        StoreEngine::Bigtable(table) => bigtable(table)?,
+    }
     within(
         store.max_writes_per_second,
         MAX_WRITES_PER_SECOND,
         "max_writes_per_second is out of its range",
     )
+}
+
+fn bigtable(table: &BigtableSettings) -> Result<(), &'static str> {
+    ensure(BigQuerySettings::is_plain_name(&table.project), "its project is not a name")?;
+    let names = [&table.instance, &table.table, &table.family];
+    let mut names = names.into_iter().chain(&table.app_profile);
+    let are_names = names.all(|name| BigtableSettings::is_name(name));
+    ensure(are_names, "its instance, table, family or app_profile is not a name")?;
+    ensure(table.servers().is_ok(), "one of its URLs is not that of a server")?;
+    table.identity_fault().map_or(Ok(()), Err)?;
+    ensure(!table.is_exposed(), "its server is on another machine and not encrypted")
 }
 
 fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, ServingStoreName, StoreLayout};
 
-use crate::{HostPort, NotAHost, SecretRef, host_of, is_loopback_host};
+use crate::{BigtableSettings, HostPort, NotAHost, SecretRef, host_of, is_loopback_host};
 
 /// The limits of `max_writes_per_second`.
 pub const MAX_WRITES_PER_SECOND: RangeInclusive<u32> = 1..=10_000_000;
@@ -18,26 +18,33 @@ pub struct ServingStore {
     /// The kind of store, with its settings, which are fields of the store in the JSON form.
     #[serde(flatten)]
     pub engine: StoreEngine,
-    /// The audiences of this spec that are written; `None` means all.
+    /// The audiences that are written; `None` means all of the store's workspace.
     pub audiences: Option<Vec<AudienceName>>,
     /// Members that are added or removed in a second, at most; 50,000 unless set.
     pub max_writes_per_second: u32,
 }
 
 impl ServingStore {
-    /// Whether an audience of this spec is written to the store.
+    /// Whether an audience of this spec is written to the store: never one of another workspace.
     pub fn has(&self, audience: &AudienceName) -> bool {
-        self.audiences.as_ref().is_none_or(|names| names.contains(audience))
+        audience.workspace() == self.name.workspace()
+            && self.audiences.as_ref().is_none_or(|names| names.contains(audience))
     }
 
     /// Where and in which form members are written, as one text without a secret.
     pub fn place(&self) -> String {
-        let StoreEngine::Redis(redis) = &self.engine;
-        let layout = match redis.layout {
-            StoreLayout::ByUser => "by_user",
-            StoreLayout::ByAudience => "by_audience",
-        };
-        format!("{} {} {layout}", redis.url, redis.prefix)
+        match &self.engine {
+            StoreEngine::Redis(redis) => {
+                let layout = match redis.layout {
+                    StoreLayout::ByUser => "by_user",
+                    StoreLayout::ByAudience => "by_audience",
+                };
+                format!("{} {} {layout}", redis.url, redis.prefix)
+            }
+            StoreEngine::Bigtable(table) => {
+                format!("{} {} {}", table.api_url(), table.table_name(), table.family)
+            }
+        }
     }
 }
 
@@ -47,6 +54,26 @@ impl ServingStore {
 pub enum StoreEngine {
     /// Redis or Valkey.
     Redis(RedisSettings),
+    /// A table of Google Bigtable.
+    Bigtable(BigtableSettings),
+}
+
+impl StoreEngine {
+    /// The servers that are called; those that are valid.
+    pub fn servers(&self) -> Vec<HostPort> {
+        match self {
+            Self::Redis(redis) => redis.server().into_iter().collect(),
+            Self::Bigtable(table) => table.servers().unwrap_or_default(),
+        }
+    }
+
+    /// The secret that they get.
+    pub fn secret(&self) -> Option<&SecretRef> {
+        match self {
+            Self::Redis(redis) => redis.password.as_ref(),
+            Self::Bigtable(table) => table.credentials.as_ref(),
+        }
+    }
 }
 
 /// A Redis or Valkey server.
@@ -117,6 +144,22 @@ impl RedisSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_has_audiences_of_its_workspace_only() {
+        let store = |name: &str, audiences: Option<&str>| ServingStore {
+            name: name.parse().unwrap(),
+            engine: StoreEngine::Redis(redis("redis://cache")),
+            audiences: audiences.map(|name| vec![name.parse().unwrap()]),
+            max_writes_per_second: 1,
+        };
+        let has = |store: &ServingStore, name: &str| store.has(&name.parse().unwrap());
+        let (default, acme) = (store("cache", None), store("acme:cache", None));
+        assert!(has(&default, "autumn") && !has(&default, "acme:autumn"));
+        assert!(has(&acme, "acme:autumn") && !has(&acme, "autumn"));
+        assert!(!has(&acme, "globex:autumn"));
+        assert!(!has(&store("cache", Some("acme:autumn")), "acme:autumn"));
+    }
 
     fn redis(url: &str) -> RedisSettings {
         RedisSettings {

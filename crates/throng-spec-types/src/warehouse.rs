@@ -128,7 +128,8 @@ pub struct BigQuerySettings {
 }
 
 const ENDPOINT: &str = "https://bigquery.googleapis.com";
-const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
+/// Google's server for access tokens of service accounts.
+pub(crate) const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
 
 impl BigQuerySettings {
     /// The URL of the API.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{HostPort, NodeSettings, Platform, SecretRef, Source, Spec, StoreEngine};
+use crate::{HostPort, NodeSettings, Platform, SecretRef, ServingStore, Source, Spec};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -110,14 +110,14 @@ impl Limits {
         self.allow_stores(spec);
     }
 
-    /// Allows the servers of serving stores, each with its password.
+    /// Allows the servers of serving stores, each with its secret.
     fn allow_stores(&mut self, spec: &Spec) {
-        for store in &spec.serving_stores {
-            let StoreEngine::Redis(redis) = &store.engine;
-            let Ok(host) = redis.server() else { continue };
-            match &redis.password {
-                Some(password) => self.allow_secret(password.clone(), host),
-                None => self.allow_host(host),
+        for ServingStore { engine, .. } in &spec.serving_stores {
+            for host in engine.servers() {
+                match engine.secret().cloned() {
+                    Some(secret) => self.allow_secret(secret, host),
+                    None => self.allow_host(host),
+                }
             }
         }
     }

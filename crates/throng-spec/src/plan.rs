@@ -1,6 +1,6 @@
 //! The differences between two checked specs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,9 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
         Pricing::PerImpression | Pricing::PerClick => ad_group.price > ad_group.daily_budget,
     };
+    let advertisers = spec.advertisers_of_campaigns();
     let warning = |ad_group: &AdGroup| {
-        let currency = currency_of(spec, ad_group);
+        let currency = advertisers.get(&ad_group.campaign).map(|advertiser| advertiser.currency);
         format!(
             "ad group `{}`: its price of {} is above its daily budget of {}, so that one ad spends more \
              than the whole budget; a price of a thousand impressions is written with `per: thousand`",
@@ -37,13 +38,6 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         )
     };
     spec.ad_groups.iter().filter(above).map(warning).collect()
-}
-
-/// The currency of an ad group's amounts. `None` only in a spec that is not checked.
-fn currency_of(spec: &Spec, ad_group: &AdGroup) -> Option<Currency> {
-    let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign)?;
-    let advertiser = spec.advertisers.iter().find(|a| a.name == campaign.advertiser)?;
-    Some(advertiser.currency)
 }
 
 fn money(amount: Micros, currency: Option<Currency>) -> String {
@@ -160,6 +154,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     }
     warnings.extend(moved_to_another_currency(old, new));
     warnings.extend(renamed_on_the_platform(old, new));
+    warnings.extend(removed_workspaces(old, new));
     let kept = new.ad_groups.iter().map(|ad_group| &ad_group.name).collect::<BTreeSet<_>>();
     let before = old.map(|spec| spec.ad_groups.as_slice()).unwrap_or_default();
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
@@ -197,17 +192,29 @@ fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     new.syncs.iter().filter(renamed).map(warning).collect()
 }
 
+/// Warnings about workspaces that no longer have an object.
+fn removed_workspaces(old: Option<&Spec>, new: &Spec) -> Vec<String> {
+    let (before, now) = (old.map(Spec::workspaces).unwrap_or_default(), new.workspaces());
+    let warning = |name: &&str| {
+        format!(
+            "workspace `{name}` is removed: its ingested rows, its rows in quarantine and its tokens stay; under \
+             another name everything of it is built and sent again"
+        )
+    };
+    before.difference(&now).map(warning).collect()
+}
+
 /// Warnings about ad groups that get another currency with another campaign or advertiser.
 fn moved_to_another_currency(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     let Some(old) = old else { return Vec::new() };
-    let advertiser = |spec: &Spec, ad_group: &AdGroup| {
-        let campaign = spec.campaigns.iter().find(|c| c.name == ad_group.campaign);
-        campaign.map(|campaign| campaign.advertiser.clone())
-    };
+    let old_ad_groups: HashMap<_, _> = old.ad_groups.iter().map(|a| (&a.name, a)).collect();
+    let old_advertisers = old.advertisers_of_campaigns();
+    let advertisers = new.advertisers_of_campaigns();
     let warning = |now: &AdGroup| {
-        let before = old.ad_groups.iter().find(|before| before.name == now.name)?;
-        let (from, to) = (currency_of(old, before)?, currency_of(new, now)?);
-        let moved = from != to && advertiser(old, before) != advertiser(new, now);
+        let before = old_advertisers.get(&old_ad_groups.get(&now.name)?.campaign)?;
+        let after = advertisers.get(&now.campaign)?;
+        let (from, to) = (before.currency, after.currency);
+        let moved = from != to && before.name != after.name;
         moved.then(|| {
             format!(
                 "ad group `{}`: what it has spent in {from} is not converted, and counts as {to}",
@@ -221,7 +228,9 @@ fn moved_to_another_currency(old: Option<&Spec>, new: &Spec) -> Vec<String> {
 /// Sets the currencies of the amounts of changed ad groups.
 fn name_currencies(changes: &mut [Change], old: Option<&Spec>, new: &Spec) {
     let of_spec = |spec: &Spec| -> BTreeMap<String, Option<Currency>> {
-        spec.ad_groups.iter().map(|a| (a.name.to_string(), currency_of(spec, a))).collect()
+        let advertisers = spec.advertisers_of_campaigns();
+        let currency = |a: &AdGroup| advertisers.get(&a.campaign).map(|found| found.currency);
+        spec.ad_groups.iter().map(|a| (a.name.to_string(), currency(a))).collect()
     };
     let (before, now) = (old.map(of_spec).unwrap_or_default(), of_spec(new));
     for change in changes.iter_mut().filter(|change| change.kind == ObjectKind::AdGroup) {

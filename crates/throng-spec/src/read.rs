@@ -19,10 +19,12 @@ mod templates;
 mod transport;
 mod tree;
 mod warehouse;
+mod workspaces;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use throng_model::SourceName;
+use throng_model::{DestinationName, SourceName, WorkspaceName};
 
 pub use limits::{check_limits, default_limits_file};
 
@@ -64,7 +66,8 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
         reader.parse(file, Reader::top);
     }
     if !reader.incomplete {
-        reader.add_lake_source();
+        reader.add_lake_sources();
+        reader.check_lake_folders();
         reader.check_references();
         reader.check_audience_sources();
     }
@@ -82,8 +85,14 @@ struct Reader {
     node_at: Option<At>,
     /// The sources that audiences name.
     audience_sources: Vec<(SourceName, At)>,
-    /// The first schema.
-    schema_at: Option<At>,
+    /// The first schema of each workspace; `None` is the default workspace.
+    schemas_at: BTreeMap<Option<WorkspaceName>, At>,
+    /// The workspace whose objects are read; `None` at the top level.
+    workspace: Option<WorkspaceName>,
+    /// The workspaces.
+    workspaces: BTreeMap<WorkspaceName, At>,
+    /// The first destination of each account.
+    accounts: BTreeMap<String, (DestinationName, At)>,
     /// Whether a file could not be parsed, so that references to objects in it cannot be checked.
     incomplete: bool,
 }
@@ -114,7 +123,10 @@ impl Default for Reader {
             origin: SpecOrigin::Operator,
             node_at: None,
             audience_sources: Vec::new(),
-            schema_at: None,
+            schemas_at: BTreeMap::new(),
+            workspace: None,
+            workspaces: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             incomplete: false,
         }
     }
@@ -182,12 +194,8 @@ impl Reader {
     /// The fields of a spec file.
     fn top(&mut self, mut top: Fields<'_>) {
         self.version(&mut top);
-        self.each(&mut top, "sources", Self::source);
-        self.each(&mut top, "schemas", Self::schema);
-        self.each(&mut top, "audiences", Self::audience);
-        self.each(&mut top, "destinations", Self::destination);
-        self.each(&mut top, "syncs", Self::sync);
-        self.each(&mut top, "serving_stores", Self::serving_store);
+        self.objects(&mut top);
+        self.each(&mut top, "workspaces", Self::workspace);
         self.each(&mut top, "advertisers", Self::advertiser);
         self.each(&mut top, "campaigns", Self::campaign);
         for section in ["ad_groups", "line_items", "ad_sets"] {
@@ -197,6 +205,16 @@ impl Reader {
             self.node(node, at);
         }
         top.done(self);
+    }
+
+    /// The objects that a workspace has.
+    fn objects(&mut self, fields: &mut Fields<'_>) {
+        self.each(fields, "sources", Self::source);
+        self.each(fields, "schemas", Self::schema);
+        self.each(fields, "audiences", Self::audience);
+        self.each(fields, "destinations", Self::destination);
+        self.each(fields, "syncs", Self::sync);
+        self.each(fields, "serving_stores", Self::serving_store);
     }
 
     fn version(&mut self, top: &mut Fields<'_>) {

@@ -17,6 +17,7 @@ mod history;
 mod lists;
 mod maintenance;
 mod pauses;
+mod planning;
 mod removals;
 mod sizes;
 mod store_writes;
@@ -39,6 +40,7 @@ pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKin
 pub use lists::{AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
+pub use planning::{NewRun, PlanBase, PlanOutcome};
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
@@ -50,8 +52,8 @@ pub use store_writes::{
 pub use stored::StoredEnum;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
-    NewRun, Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun,
-    Task, TaskState, Verdict,
+    Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun, Task,
+    TaskState, Verdict,
 };
 pub use users::{add_reasons, sum_reasons};
 

@@ -1,9 +1,11 @@
 //! Pages of long lists: which rows, in which order, and the row after which a page begins.
 
 use async_trait::async_trait;
-use throng_model::SyncRunId;
+use throng_model::{SyncRunId, WorkspaceName};
 
-use crate::{Alert, Result, RunState, SyncRun, Task, TaskState};
+use crate::{
+    Alert, AlertTotals, Check, Delivery, HistoryEntry, Result, RunState, SyncRun, Task, TaskState,
+};
 
 /// The order of runs and of tasks. Rows with the same value are in the order of their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct RowPlace {
 /// inserted meanwhile neither repeat a row on the next page nor hide one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPage<O, S> {
+    /// Only rows of objects of this workspace.
+    pub workspace: Option<WorkspaceName>,
     /// Only rows whose names contain this text, in upper or lower case.
     pub search: Option<String>,
     /// Only rows in this state.
@@ -84,4 +88,19 @@ pub trait ListLedger: Send + Sync {
 
     /// A page of the alerts. The search is in kind, subject and message.
     async fn list_alerts(&self, page: &ListPage<AlertOrder, AlertState>) -> Result<Vec<Alert>>;
+
+    /// How many tasks of a workspace are in each state; every state is included, also with 0.
+    async fn workspace_task_counts(&self, of: &WorkspaceName) -> Result<Vec<(TaskState, u64)>>;
+
+    /// How many alerts are about objects of a workspace.
+    async fn workspace_alert_totals(&self, of: &WorkspaceName) -> Result<AlertTotals>;
+
+    /// Ended deliveries of alerts about objects of a workspace, the newest first.
+    async fn workspace_deliveries(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<Delivery>>;
+
+    /// The newest checks of a workspace first.
+    async fn workspace_checks(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<Check>>;
+
+    /// The history of the audiences, syncs and destinations of a workspace, newest first.
+    async fn workspace_history(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<HistoryEntry>>;
 }

@@ -121,6 +121,13 @@ pub trait StoreWriteLedger: Send + Sync {
     /// The newest write of each store and audience, by store and audience.
     async fn newest_store_writes(&self) -> Result<Vec<StoreWrite>>;
 
+    /// The newest write of an audience in a store.
+    async fn newest_store_write(
+        &self,
+        store: &ServingStoreName,
+        audience: &AudienceName,
+    ) -> Result<Option<StoreWrite>>;
+
     /// The writes of a store, the newest first.
     async fn store_writes(&self, store: &ServingStoreName, limit: u32) -> Result<Vec<StoreWrite>>;
 

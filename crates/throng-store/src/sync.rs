@@ -8,7 +8,7 @@ use throng_model::{
     AudienceName, DestinationName, SyncMode, SyncName, SyncRunId, TaskId, Timestamp,
 };
 
-use crate::Result;
+use crate::{NewRun, PlanBase, PlanOutcome, Result};
 
 /// What a batch does on the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,40 +117,6 @@ impl Hold {
     pub fn new(cause: HoldCause, reason: impl Into<String>) -> Self {
         Self { cause, reason: reason.into() }
     }
-}
-
-/// A run to be planned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NewRun {
-    /// The sync.
-    pub sync: SyncName,
-    /// The audience.
-    pub audience: AudienceName,
-    /// The destination.
-    pub destination: DestinationName,
-    /// The mode.
-    pub mode: SyncMode,
-    /// The previously delivered version.
-    pub from_version: Option<u64>,
-    /// The version to deliver.
-    pub to_version: u64,
-    /// Users to add.
-    pub adds: u64,
-    /// Users to remove.
-    pub removes: u64,
-    /// The batches: operation and number of users, cut deterministically.
-    pub batches: Vec<(Operation, u64)>,
-    /// Tasks with a higher priority go first.
-    pub priority: i32,
-    /// Why it is held instead of queued, if it is.
-    pub held: Option<Hold>,
-    /// The object with its rows.
-    pub plan: Option<String>,
-    /// Identifiers of added users that were changed or refused, by `KEY.reason`.
-    pub normalised: ReasonCounts,
-    /// Delivered users who are not on the platform's list after the run, including those that a
-    /// replace session drops.
-    pub users_removed: u64,
 }
 
 /// The state of a task.
@@ -369,6 +335,16 @@ pub trait SyncLedger: Send + Sync {
     /// send differences to the same delivered state. `Refused` if the batches' users are not `adds
     /// + removes`.
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>>;
+
+    /// As [`SyncLedger::plan_run`], if nothing of the sync has changed since `base` was read; all in
+    /// one transaction. Otherwise the run may be for an older version or request than one that was
+    /// recorded since.
+    async fn plan_run_from(
+        &self,
+        run: &NewRun,
+        base: &PlanBase,
+        now: Timestamp,
+    ) -> Result<PlanOutcome>;
 
     /// One run.
     async fn run(&self, id: SyncRunId) -> Result<SyncRun>;

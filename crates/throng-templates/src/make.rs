@@ -1,6 +1,6 @@
 //! One object from one row. Pure.
 
-use throng_model::AudienceName;
+use throng_model::WorkspaceName;
 use throng_spec::{
     Audience, AudienceTemplate, ForEach, MadeFrom, ParameterValue, Pattern, Sync, SyncTemplate,
 };
@@ -134,12 +134,18 @@ fn fill(pattern: &Pattern, row: &Row) -> Result<String, Unmade> {
 
 fn name<T: TryFrom<String>>(pattern: &Pattern, row: &Row) -> Result<T, Unmade> {
     let filled = fill(pattern, row)?;
+    let workspace = filled.split_once(':').map(|(workspace, _)| workspace);
+    // A value with the separator would make an object of another workspace.
+    if workspace != pattern.workspace() {
+        return Err(not_a_name(pattern, row));
+    }
     T::try_from(filled).map_err(|_| not_a_name(pattern, row))
 }
 
 /// Says which column makes no name, without its value.
 fn not_a_name(pattern: &Pattern, row: &Row) -> Unmade {
-    let is_name = |text: &str| AudienceName::try_from(format!("a{text}")).is_ok();
+    // Names have the same characters in every kind of object, and those of workspaces have no separator.
+    let is_name = |text: &str| WorkspaceName::try_from(format!("a{text}")).is_ok();
     let wrong = pattern.columns().find(|column| {
         value(row, column).is_none_or(|value| {
             let text = value.to_string();

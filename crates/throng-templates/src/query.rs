@@ -58,12 +58,14 @@ pub async fn expand(
     for template in &spec.audience_templates {
         let is_same = same_sources && had_audiences(before, template);
         let keeps = keeps(queries, &template.name, is_same);
-        audiences.push(rows(lake, &template.for_each, keeps, &mut problems).await?);
+        let lake = lake.in_workspace(template.name.workspace());
+        audiences.push(rows(&lake, &template.for_each, keeps, &mut problems).await?);
     }
     for template in &spec.sync_templates {
         let is_same = same_sources && had_syncs(before, template);
         let keeps = keeps(queries, &template.name, is_same);
-        syncs.push(rows(lake, &template.for_each, keeps, &mut problems).await?);
+        let lake = lake.in_workspace(template.name.workspace());
+        syncs.push(rows(&lake, &template.for_each, keeps, &mut problems).await?);
     }
     if !problems.is_empty() {
         return Err(ExpandError::Problems(problems));

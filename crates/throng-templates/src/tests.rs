@@ -90,6 +90,18 @@ fn every_row_makes_an_audience_with_its_values() {
 }
 
 #[test]
+fn a_parameter_is_a_whole_word() {
+    let columns = ["region", "region_name", "title"].map(str::to_owned).to_vec();
+    let rows = vec![vec![text("emea"), text("Europe"), text("EMEA")]];
+    let rows = Rows::Queried(TemplateRows { columns, rows });
+    let template = spec(&audiences("").replace("= $region", "= $Region_Name"));
+    let made = expand(template, None, &[rows], &[]).unwrap().spec;
+    let audience = &made.audiences[0];
+    assert_eq!(audience.parameters(), [("region_name".to_owned(), text("Europe"))]);
+    assert!(!audience.names_parameter("region") && !audience.names_parameter("name"));
+}
+
+#[test]
 fn an_expanded_spec_is_stored_and_read_again() {
     let made =
         expand(spec(&(audiences("") + SYNCS)), None, &[regions(&["emea"])], &[regions(&["emea"])]);
@@ -274,4 +286,58 @@ fn a_stored_template_with_a_warehouse_is_refused() {
     let mut stored = serde_json::to_value(spec(&audiences(""))).unwrap();
     stored["audience_templates"][0]["audience"]["source"] = "app".into();
     assert!(serde_json::from_value::<Spec>(stored).is_err());
+}
+
+/// Two workspaces with the same template.
+const WORKSPACES: &str = r#"workspaces:
+  - name: acme
+    sources: [{ name: shop, path: . }]
+    destinations: [{ name: meta-us, platform: meta, account: act_2, access_token: env:T }]
+    audiences: &audiences
+      - name: "{region}-buyers"
+        for_each: SELECT region, title FROM shop.regions
+        sql: SELECT id FROM shop.orders WHERE region = $region
+    syncs:
+      - name: "{region}-meta"
+        for_each: SELECT region FROM shop.regions
+        audience: "{region}-buyers"
+        destination: meta-us
+        identifiers: { key: id, sql: "SELECT id, email FROM shop.users", columns: { email: EMAIL } }
+  - name: globex
+    sources: [{ name: shop, path: . }]
+    audiences: *audiences
+"#;
+
+#[test]
+fn a_template_of_a_workspace_makes_objects_of_it() {
+    let rows = [regions(&["emea"]), regions(&["emea", "apac"])];
+    let made = expand(spec(WORKSPACES), None, &rows, &[regions(&["emea"])]).unwrap().spec;
+    assert_eq!(names(&made), ["acme:emea-buyers", "globex:apac-buyers", "globex:emea-buyers"]);
+    let [sync] = made.syncs.as_slice() else { panic!() };
+    assert_eq!(
+        (sync.name.as_str(), sync.audience.as_str(), sync.destination.as_str()),
+        ("acme:emea-meta", "acme:emea-buyers", "acme:meta-us")
+    );
+    assert_eq!(sync.name_on_platform(), "throng: acme / emea-buyers");
+    // Its stored form passes the checks, and a row of another workspace does not.
+    let stored = serde_json::to_string(&made).unwrap();
+    assert_eq!(serde_json::from_str::<Spec>(&stored).unwrap(), made);
+    let other = stored.replace("\"acme:emea-meta\"", "\"globex:emea-meta\"");
+    assert!(serde_json::from_str::<Spec>(&other).is_err());
+    // Rows that vanish are held in their workspace only.
+    let rows = [regions(&[]), regions(&["emea", "apac"])];
+    let after = expand(spec(WORKSPACES), Some(&made), &rows, &[regions(&[])]).unwrap().spec;
+    assert_eq!(held(&after), ["acme:emea-buyers"]);
+}
+
+#[test]
+fn no_value_makes_an_object_of_another_workspace() {
+    for value in ["globex:emea", ":emea", "a:b:c"] {
+        let plain = expand(spec(&audiences("")), None, &[regions(&[value])], &[]);
+        let found = messages(plain.unwrap_err());
+        assert!(found[0].starts_with("the value of the column `region` cannot be"), "{found:?}");
+        let rows = [regions(&[value]), regions(&[])];
+        let acme = expand(spec(WORKSPACES), None, &rows, &[regions(&[])]);
+        assert!(!messages(acme.unwrap_err()).is_empty(), "{value}");
+    }
 }

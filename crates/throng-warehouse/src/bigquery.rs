@@ -10,15 +10,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use throng_google::{AccessTokens, TokenOptions};
 use throng_model::{Clock, Micros, Secret, Timestamp};
 use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
 
-use crate::client::{CallError, CallOptions, Client};
-use crate::identity::{Identity, ServiceAccount};
+use crate::client::{CallError, CallOptions, Client, no_token};
 use crate::request;
 use crate::response::{Class, Job, JobStatus, PageHead, help_of, is_job_lost, keys_of};
 
+/// What an access token is for.
+const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
 /// How often a creation without an answer is repeated, under the same id.
 const CREATE_RETRIES: u32 = 3;
 /// How long results are kept after the end of a job.
@@ -62,12 +64,16 @@ impl BigQuery {
         clock: Arc<dyn Clock>,
         options: CallOptions,
     ) -> Result<Self, WarehouseError> {
-        let identity = match credentials {
-            Some(file) => Identity::ServiceAccount(Box::new(ServiceAccount::read(file)?)),
-            None => Identity::Machine,
-        };
-        let urls = (settings.api_url(), settings.token_url());
-        let client = Client::new(urls, identity, clock, options)?;
+        let tokens = AccessTokens::new(TokenOptions {
+            credentials,
+            url: settings.token_url(),
+            scope: SCOPE,
+            clock: Arc::clone(&clock),
+            timeout: options.timeout,
+            retry: options.retry,
+        });
+        let tokens = tokens.map_err(no_token)?;
+        let client = Client::new(settings.api_url(), tokens, clock, options)?;
         Ok(Self { settings: settings.clone(), client })
     }
 

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, Response, StatusCode};
-use serde::Deserialize;
 use serde_json::Value;
-use throng_model::{Backoff, Clock, Secret, Timestamp, is_loopback_host};
+use throng_google::{AccessTokens, TokenError};
+use throng_model::{Backoff, Clock, Timestamp, is_loopback_host};
 use throng_refresh::WarehouseError;
 use url::Url;
-use url::form_urlencoded::Serializer;
 
-use crate::identity::Identity;
 use crate::response::{Class, ErrorBody, class_of, help_of};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,14 +17,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY_BYTES: usize = 64 << 20;
 /// Tries of a call that changes nothing.
 const MAX_TRIES: u32 = 4;
-/// An access token is replaced this long before it expires.
-const TOKEN_MARGIN: Duration = Duration::from_secs(60);
-/// An access token is replaced after this time, whatever the server promises.
-const MAX_TOKEN_SECS: u64 = 43_200;
 /// A quota of the day is tried again after this time.
 const QUOTA_DELAY: Duration = Duration::from_secs(900);
-const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const METADATA_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
 /// The delays of calls.
 #[derive(Debug, Clone, Copy)]
@@ -113,35 +105,20 @@ impl CallError {
     }
 }
 
-/// An access token.
-struct Token {
-    secret: Secret,
-    until: Timestamp,
-}
-
-#[derive(Deserialize)]
-struct TokenBody {
-    access_token: String,
-    expires_in: u64,
-}
-
 /// Calls the API as one identity.
 pub(crate) struct Client {
     http: reqwest::Client,
     api: Url,
-    token_http: reqwest::Client,
-    token_url: Url,
-    identity: Identity,
+    tokens: AccessTokens,
     clock: Arc<dyn Clock>,
     options: CallOptions,
-    token: tokio::sync::Mutex<Option<Token>>,
 }
 
 impl Client {
     /// Makes no call.
     pub(crate) fn new(
-        (api, token_url): (&str, &str),
-        identity: Identity,
+        api: &str,
+        tokens: AccessTokens,
         clock: Arc<dyn Clock>,
         options: CallOptions,
     ) -> Result<Self, WarehouseError> {
@@ -149,28 +126,17 @@ impl Client {
             message: message.to_owned(),
             help: Some("write https://HOST or http://HOST:PORT".to_owned()),
         };
-        let parse = |text| Url::parse(text).map_err(|_| refused("a URL of the source is invalid"));
-        let (api, mut token_url) = (parse(api)?, parse(token_url)?);
-        let is_machine = matches!(identity, Identity::Machine);
-        if is_machine {
-            token_url = token_url.join(METADATA_PATH).map_err(|_| refused("not a server"))?;
-        }
+        let api = Url::parse(api).map_err(|_| refused("a URL of the source is invalid"))?;
         // Another part of the process may have installed a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = |is_direct: bool| {
-            let builder = reqwest::Client::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(options.timeout)
-                // A token is sent to the configured server only.
-                .redirect(reqwest::redirect::Policy::none());
-            let builder = if is_direct { builder.no_proxy() } else { builder };
-            builder.build().map_err(|_| refused("cannot create an HTTP client"))
-        };
-        let http = client(is_local(&api))?;
-        // A proxy does not reach the metadata server of this machine, and would read the token.
-        let token_http = client(is_machine || is_local(&token_url))?;
-        let token = tokio::sync::Mutex::default();
-        Ok(Self { http, api, token_http, token_url, identity, clock, options, token })
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(options.timeout)
+            // A token is sent to the configured server only.
+            .redirect(reqwest::redirect::Policy::none());
+        let builder = if is_local(&api) { builder.no_proxy() } else { builder };
+        let http = builder.build().map_err(|_| refused("cannot create an HTTP client"))?;
+        Ok(Self { http, api, tokens, clock, options })
     }
 
     pub(crate) fn options(&self) -> &CallOptions {
@@ -228,7 +194,7 @@ impl Client {
         let first = self.call_once(&method, &url, body).await;
         match first {
             Err(CallError::Answer { class: Class::Token, .. }) => {
-                *self.token.lock().await = None;
+                self.tokens.forget().await;
                 self.call_once(&method, &url, body).await
             }
             other => other,
@@ -241,7 +207,9 @@ impl Client {
         url: &Url,
         body: Option<&Value>,
     ) -> Result<Vec<u8>, CallError> {
-        let token = self.token().await?;
+        // Not the API's answer: a job that the API has is not lost, and a token that cannot be issued
+        // does not become valid by another one.
+        let token = self.tokens.token().await.map_err(|e| CallError::NotMade(no_token(e)))?;
         let request = self.http.request(method.clone(), url.clone()).bearer_auth(token.expose());
         let request = match body {
             Some(body) => request.json(body),
@@ -251,53 +219,6 @@ impl Client {
         let status = response.status();
         answer(status, read_body(response).await?)
     }
-
-    /// A valid access token.
-    async fn token(&self) -> Result<Secret, CallError> {
-        let mut token = self.token.lock().await;
-        let now = self.clock.now();
-        if let Some(valid) = token.as_ref().filter(|token| now.plus(TOKEN_MARGIN) < token.until) {
-            return Ok(valid.secret.clone());
-        }
-        let mut tries = 1;
-        let issued = loop {
-            match self.issue_token(now).await {
-                Err(error) if error.is_temporary() && tries < MAX_TRIES => {}
-                // Not the API's answer: a job that the API has is not lost, and a token that cannot
-                // be issued does not become valid by another one.
-                Err(error) => return Err(CallError::NotMade(error.into_error(TOKEN, true))),
-                Ok(issued) => break issued,
-            }
-            self.pause(&self.options.retry, tries).await;
-            tries += 1;
-        };
-        let until = now.plus(Duration::from_secs(issued.expires_in.min(MAX_TOKEN_SECS)));
-        let secret = Secret::new(issued.access_token);
-        *token = Some(Token { secret: secret.clone(), until });
-        Ok(secret)
-    }
-
-    async fn issue_token(&self, now: Timestamp) -> Result<TokenBody, CallError> {
-        let request = match &self.identity {
-            Identity::ServiceAccount(account) => {
-                let assertion = account.assertion(self.token_url.as_str(), now);
-                let assertion = assertion.ok_or_else(|| invalid("the request cannot be signed"))?;
-                let mut form = Serializer::new(String::new());
-                form.append_pair("grant_type", GRANT).append_pair("assertion", &assertion);
-                let form = form.finish();
-                let kind = "application/x-www-form-urlencoded";
-                self.token_http.post(self.token_url.clone()).header("content-type", kind).body(form)
-            }
-            Identity::Machine => {
-                self.token_http.get(self.token_url.clone()).header("Metadata-Flavor", "Google")
-            }
-        };
-        let response = request.send().await.map_err(no_answer)?;
-        let status = response.status();
-        let body = answer(status, read_body(response).await?)?;
-        // The parser's message may contain the token.
-        serde_json::from_slice(&body).map_err(|_| invalid("the answer has no access token"))
-    }
 }
 
 /// Whether a server is on this machine, so that no proxy is asked for it.
@@ -305,11 +226,16 @@ fn is_local(url: &Url) -> bool {
     url.host_str().is_some_and(is_loopback_host)
 }
 
-const TOKEN: &str = "the request for an access token";
-
-fn invalid(what: &str) -> CallError {
-    let message = format!("{TOKEN} failed: {what}");
-    CallError::NotMade(WarehouseError::Refused { message, help: None })
+/// The error of a refresh that gets no access token.
+pub(crate) fn no_token(error: TokenError) -> WarehouseError {
+    match error {
+        TokenError::Credentials(what) => WarehouseError::Refused {
+            message: format!("the credentials of the source are not usable: {what}"),
+            help: Some("create a JSON key of the service account, and refer to that file".into()),
+        },
+        TokenError::Refused(message) => WarehouseError::Refused { message, help: None },
+        TokenError::Unavailable(message) => WarehouseError::Unavailable { message, after: None },
+    }
 }
 
 fn no_answer(error: reqwest::Error) -> CallError {

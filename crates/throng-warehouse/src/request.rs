@@ -9,7 +9,7 @@ const MAX_LABEL_CHARS: usize = 63;
 
 /// The id of a job: the same for the same job, whichever process asks.
 pub(crate) fn job_id(job: &WarehouseJob) -> String {
-    let audience = job.audience.as_str().replace('.', "_");
+    let audience = job.audience.as_str().replace(['.', ':'], "_");
     let (refresh, at) = (job.refresh, job.scheduled_at.0);
     format!("throng-{:016x}-{audience}-{refresh}-{at}-{}", job.deployment, job.attempt)
 }
@@ -87,6 +87,9 @@ mod tests {
         let restored = WarehouseJob { scheduled_at: Timestamp(6), ..job.clone() };
         assert!(job_id(&again) != id && job_id(&restored) != id);
         assert_eq!(label("music.clickers-7"), "music_clickers-7");
+        let of_workspace = WarehouseJob { audience: "acme:clickers".parse().unwrap(), ..job };
+        assert_eq!(job_id(&of_workspace), "throng-00000000000000ab-acme_clickers-12-5-0");
+        assert_eq!(label("acme:clickers"), "acme_clickers");
         assert_eq!(label(&"x".repeat(200)).len(), 63);
     }
 }

@@ -76,6 +76,8 @@ type Folders = Vec<Option<(u64, u64)>>;
 
 #[derive(Debug)]
 struct Idle {
+    /// The number of its pool, whose folders it may read.
+    pool: u64,
     class: WorkerClass,
     folders: Folders,
     worker: Worker,
@@ -85,22 +87,55 @@ struct Idle {
 
 #[derive(Debug, Default)]
 struct IdleWorkers {
+    /// The worker that has been idle for the longest time first.
     workers: Vec<Idle>,
     next_sequence: u64,
+    next_pool: u64,
+}
+
+/// What pools with the same limits share.
+#[derive(Debug)]
+struct Shared {
+    spilling: Arc<Semaphore>,
+    in_memory: Arc<Semaphore>,
+    spill: Mutex<Option<Arc<SpillRoot>>>,
+    idle: Mutex<IdleWorkers>,
+    // Dropped after the workers: the kernel kills workers when its thread ends.
+    spawner: Spawner,
+}
+
+impl Shared {
+    fn slots(&self, class: WorkerClass) -> &Arc<Semaphore> {
+        match class {
+            WorkerClass::Spilling => &self.spilling,
+            WorkerClass::InMemory => &self.in_memory,
+        }
+    }
+
+    /// Stops idle workers of other pools, so that with a new worker there are no more of a class than requests that
+    /// may run. The caller has the permit of a request.
+    fn make_room(&self, class: WorkerClass) {
+        let free = self.slots(class).available_permits();
+        let mut idle_workers = self.idle.lock();
+        let count = idle_workers.workers.iter().filter(|idle| idle.class == class).count();
+        let mut surplus = count.saturating_sub(free);
+        idle_workers.workers.retain(|idle| {
+            let stops = surplus > 0 && idle.class == class;
+            surplus -= usize::from(stops);
+            !stops
+        });
+    }
 }
 
 /// The workers of a node, each given a `T` when it starts.
 #[derive(Debug)]
 pub struct Pool<T> {
     settings: PoolSettings<T>,
-    spilling: Arc<Semaphore>,
-    in_memory: Arc<Semaphore>,
-    spill: Mutex<Option<Arc<SpillRoot>>>,
+    /// Identifies the pool among those with the same limits.
+    number: u64,
     /// The folders that the newest worker could not open.
     unopened: Mutex<Vec<UnopenedFolder>>,
-    idle: Mutex<IdleWorkers>,
-    // Dropped after the workers: the kernel kills workers when its thread ends.
-    spawner: Spawner,
+    shared: Arc<Shared>,
 }
 
 impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
@@ -111,15 +146,28 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
     pub fn new(settings: PoolSettings<T>) -> io::Result<Arc<Self>> {
         remove_stale(&settings.spill_dir)?;
         let permits = |class| Arc::new(Semaphore::new(settings.limits(class).workers.max(1)));
-        Ok(Arc::new(Self {
+        let shared = Shared {
             spilling: permits(WorkerClass::Spilling),
             in_memory: permits(WorkerClass::InMemory),
-            settings,
             spill: Mutex::default(),
-            unopened: Mutex::default(),
             idle: Mutex::default(),
             spawner: Spawner::default(),
-        }))
+        };
+        let unopened = Mutex::default();
+        Ok(Arc::new(Self { settings, number: 0, unopened, shared: Arc::new(shared) }))
+    }
+
+    /// A pool whose workers may read other folders and are given another `T`. Both have the limits of one together.
+    /// No worker is used by both. Starts no process.
+    pub fn with_task(&self, read: Vec<PathBuf>, task: T) -> Arc<Self> {
+        let number = {
+            let mut idle_workers = self.shared.idle.lock();
+            idle_workers.next_pool += 1;
+            idle_workers.next_pool
+        };
+        let settings = PoolSettings { read, task, ..self.settings.clone() };
+        let shared = Arc::clone(&self.shared);
+        Arc::new(Self { settings, number, unopened: Mutex::default(), shared })
     }
 
     /// Sends a request to a worker, passes the data frames of its answer to `output`, and returns
@@ -144,11 +192,7 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
     }
 
     async fn permit(&self, class: WorkerClass) -> Result<OwnedSemaphorePermit, WorkerError> {
-        let slots = match class {
-            WorkerClass::Spilling => &self.spilling,
-            WorkerClass::InMemory => &self.in_memory,
-        };
-        let permit = Arc::clone(slots).acquire_owned().await;
+        let permit = Arc::clone(self.shared.slots(class)).acquire_owned().await;
         permit.map_err(|closed| WorkerError::Output(closed.into()))
     }
 
@@ -167,6 +211,7 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
                 return Ok(worker);
             }
         }
+        self.shared.make_room(class);
         let spill = match class {
             WorkerClass::Spilling => Some(self.spill_folder()?),
             WorkerClass::InMemory => None,
@@ -180,7 +225,8 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
             threads: settings.threads.max(1),
         };
         let setup = Setup { confinement, task: settings.task.clone() };
-        let worker = Worker::start(&self.spawner, &settings.command, &setup, spill).await?;
+        let spawner = &self.shared.spawner;
+        let worker = Worker::start(spawner, &settings.command, &setup, spill).await?;
         self.log_unopened(&worker.unopened);
         Ok(worker)
     }
@@ -201,15 +247,17 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
     }
 
     fn acquire_idle(&self, class: WorkerClass, folders: &Folders) -> Option<Worker> {
-        let mut idle_workers = self.idle.lock();
+        let own = self.number;
+        let mut idle_workers = self.shared.idle.lock();
         // If a folder was replaced, workers that are confined to the old folder cannot
         // read the new one.
-        idle_workers.workers.retain(|idle| idle.folders == *folders);
-        let at = idle_workers.workers.iter().rposition(|idle| idle.class == class)?;
+        idle_workers.workers.retain(|idle| idle.pool != own || idle.folders == *folders);
+        let is_usable = |idle: &Idle| idle.pool == own && idle.class == class;
+        let at = idle_workers.workers.iter().rposition(is_usable)?;
         Some(idle_workers.workers.remove(at).worker)
     }
 
-    fn release(self: &Arc<Self>, class: WorkerClass, folders: Folders, mut worker: Worker) {
+    fn release(&self, class: WorkerClass, folders: Folders, mut worker: Worker) {
         let small = worker.anonymous_bytes().is_some_and(|bytes| bytes <= REUSE_BYTES);
         // If a folder can be opened now, a new worker gets the right to it; this one never does.
         let lacks_a_folder = worker.unopened.iter().any(|folder| folder.path.metadata().is_ok());
@@ -217,16 +265,16 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
             return;
         }
         let sequence = {
-            let mut idle_workers = self.idle.lock();
+            let mut idle_workers = self.shared.idle.lock();
             idle_workers.next_sequence += 1;
             let sequence = idle_workers.next_sequence;
-            idle_workers.workers.push(Idle { class, folders, worker, sequence });
+            idle_workers.workers.push(Idle { pool: self.number, class, folders, worker, sequence });
             sequence
         };
-        let pool = Arc::downgrade(self);
+        let shared = Arc::downgrade(&self.shared);
         tokio::spawn(async move {
             tokio::time::sleep(IDLE_TIMEOUT).await;
-            stop_idle(&pool, sequence);
+            stop_idle(&shared, sequence);
         });
     }
 
@@ -236,7 +284,7 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
             what: format!("create a spill folder in {}", dir.display()),
             source,
         };
-        let mut spill = self.spill.lock();
+        let mut spill = self.shared.spill.lock();
         if let Some(root) = &*spill {
             match root.folder() {
                 // The contents of the directory were removed. If the directory itself is missing,
@@ -252,8 +300,8 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
 }
 
 /// Stops the worker of this idle period, if it is still idle.
-fn stop_idle<T>(pool: &Weak<Pool<T>>, sequence: u64) {
-    if let Some(pool) = pool.upgrade() {
-        pool.idle.lock().workers.retain(|idle| idle.sequence != sequence);
+fn stop_idle(shared: &Weak<Shared>, sequence: u64) {
+    if let Some(shared) = shared.upgrade() {
+        shared.idle.lock().workers.retain(|idle| idle.sequence != sequence);
     }
 }

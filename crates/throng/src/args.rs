@@ -56,6 +56,9 @@ pub(crate) struct NodeArgs {
     /// admin token of a node on this machine is found by its address
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Send the token unencrypted to an http:// URL on another machine
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// The data directory of a node on this machine, which has its address and admin token
     #[arg(long, env = "THRONG_DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -77,6 +80,9 @@ pub(crate) enum Command {
         /// warehouse runs
         #[arg(long)]
         connect: bool,
+        /// Check the SQL of this workspace only
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
     },
     /// Bring the ledger's tables up to date without starting a node
     Migrate {
@@ -106,7 +112,13 @@ pub(crate) enum Command {
         dir: PathBuf,
     },
     /// Show what a spec would change
-    Plan(ApplyArgs),
+    Plan {
+        #[command(flatten)]
+        apply: ApplyArgs,
+        /// Show only the changes of this workspace; with --json all are printed
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+    },
     /// Apply a spec to a running node
     Apply {
         #[command(flatten)]
@@ -129,6 +141,9 @@ pub(crate) enum Command {
     },
     /// The tables of the sources: files, rows, columns, and what is passed over
     Sources {
+        /// Only those of this workspace
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use throng_model::Secret;
+use throng_model::{Secret, host_of, is_plain_remote};
 use throng_spec::Problem;
 
 use crate::answers::{error_of, problems_of};
@@ -49,7 +49,14 @@ impl Client {
         };
         let url = url.trim_end_matches('/').to_owned();
         let token = match secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")? {
+            Some(_) if node.url.is_some() && !node.insecure && is_plain_remote(&url) => {
+                let host = host_of(&url);
+                let message = format!("the token would be sent unencrypted to {host}");
+                let help = "write https://, or add --insecure if the network is trusted";
+                return Err(Failure::wrong_input(message).help(help).into());
+            }
             Some(token) => Some(token),
+            // A token that is found is sent only to a node on this machine.
             None => match &node.dir {
                 Some(dir) => local::token_of(dir, &url)?,
                 None => local::token_at(&url),

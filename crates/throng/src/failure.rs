@@ -139,6 +139,32 @@ pub(crate) fn report(error: &anyhow::Error, output: Output) -> ExitCode {
     if output.is_json() {
         out::json(&object(error));
     }
+    report_text(error)
+}
+
+/// The object of a command that failed after a part of its work.
+#[derive(Debug, Serialize)]
+struct PartialObject<'a, T> {
+    #[serde(flatten)]
+    failure: FailureObject,
+    #[serde(flatten)]
+    done: &'a T,
+}
+
+/// As [`report`] of a command that has done a part of its work: with `--json` the object also has the fields of `done`.
+pub(crate) fn report_partial<T: Serialize>(
+    error: &anyhow::Error,
+    done: &T,
+    output: Output,
+) -> ExitCode {
+    if output.is_json() {
+        out::json(&PartialObject { failure: object(error), done });
+    }
+    report_text(error)
+}
+
+/// Prints why a command failed for people, and returns its exit code.
+fn report_text(error: &anyhow::Error) -> ExitCode {
     out::message(format!("error: {error:#}"));
     if let Some(help) = help_of(error) {
         out::message(format!("  help: {help}"));
@@ -215,6 +241,17 @@ mod tests {
         assert_eq!(printed, expected);
         let bare = serde_json::to_value(object(&anyhow::anyhow!("it broke"))).unwrap();
         assert_eq!(bare, serde_json::json!({ "ok": false, "error": "it broke", "help": null }));
+    }
+
+    #[test]
+    fn a_failure_after_a_part_of_the_work_has_both() {
+        let error = anyhow::Error::new(Failure::new("no disk").help("free some"));
+        let done = serde_json::json!({ "batches": [{ "rows": 2 }] });
+        let printed = serde_json::to_value(PartialObject { failure: object(&error), done: &done });
+        let expected = serde_json::json!({
+            "ok": false, "error": "no disk", "help": "free some", "batches": [{ "rows": 2 }],
+        });
+        assert_eq!(printed.unwrap(), expected);
     }
 
     #[test]

@@ -110,17 +110,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Up(up) => commands::up::run(up, output).await,
         Command::Gate(gate) => commands::gate::run(gate, output).await,
         Command::Build(build) => commands::build::run(build, output).await,
-        Command::Check { spec, connect } => commands::spec::check(&spec, connect, output).await,
+        Command::Check { spec, connect, workspace } => {
+            commands::spec::check(&spec, connect, workspace.as_deref(), output).await
+        }
         Command::Migrate { spec, dir } => {
             commands::spec::migrate(&spec, dir.as_deref(), output).await
         }
         Command::Backup { dir, to } => commands::backup::backup(&dir, &to, output).await,
         Command::Restore { from, dir } => commands::backup::restore(&from, &dir, output).await,
-        Command::Plan(apply) => commands::spec::plan(&apply, output).await,
+        Command::Plan { apply, workspace } => {
+            commands::spec::plan(&apply, workspace.as_deref(), output).await
+        }
         Command::Apply { apply, base_version } => {
             commands::spec::apply(&apply, base_version, output).await
         }
-        Command::Sources { node } => commands::sources::sources(&node, output).await,
+        Command::Sources { workspace, node } => {
+            commands::sources::sources(&node, workspace.as_deref(), output).await
+        }
         Command::Ingest(ingest) => commands::ingest::run(&ingest, output).await,
         Command::Lookup { users, keys, node } => {
             commands::inspect::lookup(users, keys, &node, output).await

@@ -1,7 +1,8 @@
 //! Services on free loopback ports, each with its data in a folder of its own: PostgreSQL, an Apache Kafka
-//! broker, an S3 server, Redis, and a proxy that makes connections fail.
+//! broker, an S3 server, Redis, a Bigtable emulator, and a proxy that makes connections fail.
 
 pub(crate) mod background;
+mod bigtable;
 pub(crate) mod cache;
 mod certificates;
 pub(crate) mod kafka;
@@ -127,6 +128,7 @@ pub(crate) struct Services {
     kafka: kafka::Kafka,
     s3: s3::S3,
     redis: redis::Redis,
+    bigtable: bigtable::Bigtable,
     toxiproxy: toxiproxy::Toxiproxy,
     proxied: Vec<(&'static str, String)>,
 }
@@ -138,15 +140,18 @@ impl Services {
         let certificates = certificates::Certificates::create()?;
         // Chosen before the start, because Kafka advertises the port of the proxy to its clients.
         let kafka_proxy = free_port()?;
-        let (postgres, redis, kafka, s3) = std::thread::scope(|scope| {
+        let (postgres, redis, kafka, go) = std::thread::scope(|scope| {
             let kafka = scope.spawn(|| kafka::Kafka::start(kafka_proxy, &certificates));
-            let s3 = scope.spawn(|| s3::S3::start(&certificates));
+            // One after the other: both may build a Go program.
+            let go = scope.spawn(|| -> Result<_> {
+                Ok((s3::S3::start(&certificates)?, bigtable::Bigtable::start()?))
+            });
             // One after the other: both may install a package.
             let postgres = postgres::Postgres::start(&certificates);
             let redis = redis::Redis::start();
-            (postgres, redis, join(kafka), join(s3))
+            (postgres, redis, join(kafka), join(go))
         });
-        let (postgres, redis, kafka, s3) = (postgres?, redis?, kafka?, s3?);
+        let (postgres, redis, kafka, (s3, bigtable)) = (postgres?, redis?, kafka?, go?);
         toxiproxy.proxy("kafka", kafka_proxy, kafka.behind_proxy())?;
         let postgres_proxy = free_port()?;
         toxiproxy.proxy("postgres", postgres_proxy, postgres.port())?;
@@ -157,7 +162,7 @@ impl Services {
             ("THRONG_POSTGRES_PROXIED", format!("postgres://throng@127.0.0.1:{postgres_proxy}")),
             ("THRONG_S3_PROXIED", format!("http://127.0.0.1:{s3_proxy}")),
         ];
-        Ok(Self { postgres, kafka, s3, redis, toxiproxy, proxied })
+        Ok(Self { postgres, kafka, s3, redis, bigtable, toxiproxy, proxied })
     }
 
     /// Environment variables with their addresses and credentials.
@@ -170,6 +175,7 @@ impl Services {
             ("THRONG_S3_SECRET_KEY", s3::SECRET_KEY.to_owned()),
             ("THRONG_REDIS", self.redis.url()),
             ("THRONG_REDIS_FAULTS", self.redis.faults_url()),
+            ("THRONG_BIGTABLE", self.bigtable.url()),
             ("THRONG_TOXIPROXY", self.toxiproxy.url()),
             ("THRONG_KAFKA_RESTART", self.kafka.restart()),
             ("THRONG_S3_RESTART", self.s3.restart()),
@@ -190,6 +196,7 @@ impl Services {
         let mut all = vec![self.postgres.process()?, self.kafka.process()];
         all.extend(self.s3.processes());
         all.extend(self.redis.processes());
+        all.push(self.bigtable.process());
         all.push(self.toxiproxy.process());
         Ok(all)
     }

@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-api",
         "throng-report",
         "throng-http",
+        "throng-google",
     ],
     &[
         "throng-gate",
@@ -50,7 +51,13 @@ const LAYERS: &[&[&str]] = &[
         "throng-sidecar",
         "throng-serving-stores",
     ],
-    &["throng-sim", "throng-sim-bigquery", "throng-destinations", "throng-warehouse"],
+    &[
+        "throng-sim",
+        "throng-sim-bigquery",
+        "throng-demo",
+        "throng-destinations",
+        "throng-warehouse",
+    ],
     &[
         "throng-ingest",
         "throng-operations",
@@ -82,6 +89,8 @@ const RESTRICTED: &[(&str, &[&str])] = &[
         &["throng-http", "throng-server", "throng-sidecar", "throng-sim", "throng-sim-bigquery"],
     ),
     ("redis", &["throng-serving-stores"]),
+    ("tonic", &["throng-serving-stores"]),
+    ("tonic-prost", &["throng-serving-stores"]),
     ("askama", &["throng-page"]),
     ("clap", &["throng", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-backends", "throng"]),

@@ -1,6 +1,6 @@
 //! Creating, listing and revoking tokens.
 
-use throng_model::{Secret, SecretHash, Timestamp, new_secret};
+use throng_model::{Secret, SecretHash, Timestamp, WorkspaceName, new_secret};
 use throng_store::{HistoryEntry, HistoryEvent, LedgerError, NewToken, TokenRow};
 
 use super::{Access, AccessError, Caller, SPEC_TOKEN};
@@ -19,7 +19,7 @@ pub struct TokenRequest {
     /// When it expires; `None`: it does not.
     pub expires_at: Option<Timestamp>,
     /// The workspace that it is limited to.
-    pub workspace: Option<String>,
+    pub workspace: Option<WorkspaceName>,
 }
 
 /// Whether a text is a valid name of a token that a person creates. The names of the node's own
@@ -50,13 +50,14 @@ impl Access {
             name: request.name,
             hash: SecretHash::of(secret.expose()),
             scopes: request.scopes.to_string(),
-            workspace: request.workspace,
+            workspace: request.workspace.map(String::from),
             owner: None,
             created_by: caller.name().to_owned(),
             expires_at: request.expires_at,
         };
         self.ledger.create_token(&token, self.now()).await?;
-        let why = format!("scopes {}", token.scopes);
+        let of_workspace = token.workspace.as_ref().map(|name| format!(", workspace {name}"));
+        let why = format!("scopes {}{}", token.scopes, of_workspace.unwrap_or_default());
         self.record(&token.name, HistoryEvent::Created, why, caller, at).await?;
         self.reload().await?;
         Ok(secret)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_membership::MemberSet;
-use throng_model::{HashedIdentifier, SyncMode, SyncName, SyncRunId, new_secret};
+use throng_model::{HashedIdentifier, SyncMode, SyncName, SyncRunId, new_secret, to_hex};
 use throng_store::{Batch, DeliveredRecord, LedgerError, RunState, SyncRun};
 
 use super::context::Activation;
@@ -17,8 +17,7 @@ use crate::{
 
 /// 32 random hexadecimal digits.
 fn random_hex() -> Result<String, DeliveredError> {
-    let salt = salt()?;
-    Ok(salt.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(to_hex(&salt()?[..16]))
 }
 
 /// Random bytes.

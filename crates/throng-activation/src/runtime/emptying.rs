@@ -7,8 +7,8 @@ use throng_membership::MemberSet;
 use throng_model::{SyncMode, SyncName, Timestamp};
 use throng_spec::{Destination, Sync};
 use throng_store::{
-    AlertKind, DeliveredRecord, LedgerError, NewAlert, PlatformAudience, Removal, RemovalRule,
-    RunState, SyncRun, removal_subject,
+    AlertKind, DeliveredRecord, LedgerError, NewAlert, PlanBase, PlatformAudience, Removal,
+    RemovalRule, RunState, SyncRun, removal_subject,
 };
 
 use super::backoff::PlanBackoff;
@@ -186,6 +186,11 @@ async fn plan(
 ) -> Result<bool, InputError> {
     let EmptyingInputs { removal, declared, destination, account, record, platform } = inputs;
     let sync = &removal.sync;
+    let base = PlanBase {
+        record: record.clone(),
+        audience: Some(platform.clone()),
+        newest: runs.first().cloned(),
+    };
     let runs = unrecorded(record.as_ref(), runs)?;
     let columns = keys_of(&declared);
     let delivered =
@@ -230,7 +235,7 @@ async fn plan(
         },
         hold: None,
     });
-    if record_run(ctx, &run, false).await? {
+    if record_run(ctx, &run, &base, false).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;

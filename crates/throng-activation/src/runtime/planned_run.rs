@@ -1,19 +1,30 @@
 //! Records planned runs, and failures of planning.
 
 use throng_model::{SyncName, Timestamp};
-use throng_store::{AlertKind, HistoryEntry, HistoryEvent, LedgerError, NewAlert, NewRun};
+use throng_store::{
+    AlertKind, HistoryEntry, HistoryEvent, LedgerError, NewAlert, NewRun, PlanBase, PlanOutcome,
+};
 
 use super::context::Activation;
 use super::errors::InputError;
 
-/// Records a run in ledger and history, with an alert if it is held. `false` if the ledger does not accept it now.
+/// Records a run in ledger and history, with an alert if it is held. `base`: what it was planned from. `false` if the
+/// ledger does not accept it: the next round plans the sync again.
 pub(super) async fn record_run(
     ctx: &Activation,
     run: &NewRun,
+    base: &PlanBase,
     account_held: bool,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    let Some(id) = ctx.ledger.plan_run(run, now).await? else { return Ok(false) };
+    let id = match ctx.ledger.plan_run_from(run, base, now).await? {
+        PlanOutcome::Planned(id) => id,
+        PlanOutcome::Blocked => return Ok(false),
+        PlanOutcome::Superseded => {
+            tracing::info!(sync = %run.sync, "sync has changed while its run was planned");
+            return Ok(false);
+        }
+    };
     let subject = run.sync.to_string();
     let figures = format!(
         "run {id}: version {} to deliver, {} to add, {} to remove",

@@ -9,7 +9,7 @@ use throng_model::{HashedIdentifier, SyncMode, SyncName};
 use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, HistoryEvent, Hold, HoldCause,
-    LedgerError, PlatformAudience, RunState, SyncRun,
+    LedgerError, PlanBase, PlatformAudience, RunState, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
@@ -31,7 +31,8 @@ struct PlanRequest<'s> {
     sync: &'s Sync,
     platform: String,
     account: String,
-    record: Option<DeliveredRecord>,
+    /// What the decision to plan a run was made from.
+    base: PlanBase,
     /// The id of a foreign audience on the platform whose list the run replaces after approval.
     adopts: Option<String>,
     version: u64,
@@ -42,10 +43,14 @@ struct PlanRequest<'s> {
 /// identifiers again.
 fn fingerprint(sync: &Sync, platform: &str) -> String {
     let declared = &sync.identifiers;
-    let text = format!(
+    let mut text = format!(
         "{platform}\n{}\n{}\n{:?}\n{:?}",
         declared.sql, declared.key, declared.columns, declared.default_country
     );
+    // The same SQL reads other tables in another workspace.
+    if let Some(workspace) = sync.name.workspace() {
+        text.push_str(&format!("\n{workspace}"));
+    }
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
@@ -94,7 +99,7 @@ async fn plan_requests<'s>(
     spec: &'s Spec,
 ) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
-    let delivered: HashMap<SyncName, PlatformAudience> =
+    let mut audiences: HashMap<SyncName, PlatformAudience> =
         ctx.ledger.delivered().await?.into_iter().collect();
     // One query for all syncs: of thousands only few need a run.
     let open_runs: HashMap<SyncName, RunState> =
@@ -116,10 +121,12 @@ async fn plan_requests<'s>(
         let Some(declared) = declared else { continue };
         let mut record = records.remove(&sync.name);
         let account = declared.account();
+        let mut audience = audiences.remove(&sync.name);
         if let Some(old) = record.take_if(|record| record.account != account) {
             record_account_change(ctx, &old, &account).await?;
+            audience = None;
         }
-        let at = delivered.get(&sync.name).and_then(|p| p.delivered_version);
+        let at = audience.as_ref().and_then(|audience| audience.delivered_version);
         let is_same = record.as_ref().is_none_or(|record| {
             !record.replace
                 && !record.requested
@@ -145,8 +152,7 @@ async fn plan_requests<'s>(
         let requested = requested
             || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));
         // The audience was recreated: an earlier failure says nothing about the new audience.
-        let recreated = !delivered.contains_key(&sync.name)
-            && newest.first().is_some_and(|run| run.plan.is_none());
+        let recreated = audience.is_none() && newest.first().is_some_and(|run| run.plan.is_none());
         if is_blocked(newest.first(), version, requested || recreated)
             || is_replaced(newest.first(), record.as_ref())
         {
@@ -164,7 +170,8 @@ async fn plan_requests<'s>(
         let Some(target) = target else { continue };
         let platform = declared.platform.name().to_owned();
         let adopts = adopts.map(|foreign| foreign.platform_id);
-        requests.push(PlanRequest { sync, platform, account, record, adopts, version, target });
+        let base = PlanBase { record, audience, newest: newest.into_iter().next() };
+        requests.push(PlanRequest { sync, platform, account, base, adopts, version, target });
     }
     Ok(requests)
 }
@@ -240,14 +247,14 @@ async fn difference_base(
     let platform = ctx.ledger.platform_audience(&request.sync.name).await?;
     let mut runs = ctx.ledger.runs(Some(&request.sync.name), MAX_RUNS).await?;
     runs.reverse();
-    let after = request.record.as_ref().map(|record| record.run);
+    let after = request.base.record.as_ref().map(|record| record.run);
     runs.retain(|run| after.is_none_or(|after| run.id > after));
     let ended = |run: &SyncRun| matches!(run.state, RunState::Completed | RunState::Failed);
     // An earlier version delivered without recording rows.
     let unknown = platform.is_some()
-        && request.record.is_none()
+        && request.base.record.is_none()
         && runs.iter().any(|run| ended(run) && run.plan.is_none());
-    let record = request.record.as_ref();
+    let record = request.base.record.as_ref();
     let replaces = request.adopts.is_some() || record.is_some_and(|record| record.replace);
     // If the whole list is replaced, the delivered state is not needed.
     let planned: Vec<SyncRun> =
@@ -278,15 +285,18 @@ async fn plan_sync(
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = sync.mode;
     let target = MemberSet::of_snapshot(&request.target);
-    let replace = !target.is_empty() && is_replace_run(request, mode, is_known && has_same_columns);
+    let replace = is_replace_run(request, mode, is_known && has_same_columns);
+    let (target, has_rows) = match replace && !target.is_empty() {
+        true => with_usable_rows(scan, target).await?,
+        false => {
+            let has_users = !target.is_empty();
+            (target, has_users)
+        }
+    };
+    let replace = replace && has_rows;
     let unknown = !is_known && mode != SyncMode::Add && delivered.runs.is_empty();
-    if target.is_empty() && (unknown || request.adopts.is_some()) {
-        let message = format!(
-            "the audience is empty, and the platform's list is not known: it cannot be emptied row by \
-             row. `throng sync recreate {}` creates a new audience there",
-            sync.name
-        );
-        return Err(SendError::local(SendClass::Stop, message).into());
+    if !has_rows && (unknown || request.adopts.is_some()) {
+        return Err(no_rows_error(&sync.name, target.is_empty()).into());
     }
     let object = new_object("plans")?;
     let inputs = DifferenceInputs {
@@ -331,13 +341,43 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    // Otherwise a run was requested since, and this one would end the request without doing what it asks for.
-    let is_newest = ctx.ledger.delivered_record(&sync.name).await? == request.record;
-    if is_newest && record_run(ctx, &run, account_held.is_some()).await? {
+    // A run that was requested or planned since is not replaced by this one, which may be for an older version.
+    if record_run(ctx, &run, &request.base, account_held.is_some()).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;
     Ok(false)
+}
+
+/// Whether one of these users has a usable identifier row. Without one no replace session can be sent: the list is
+/// emptied row by row instead. Returns the users too.
+async fn with_usable_rows(
+    scan: &Arc<Scan>,
+    users: MemberSet,
+) -> Result<(MemberSet, bool), DeliveredError> {
+    let scan = Arc::clone(scan);
+    let search = tokio::task::spawn_blocking(move || {
+        let found = scan.has_usable_row(&users);
+        (users, found)
+    });
+    let (users, found) = search.await.map_err(|_| DeliveredError::Interrupted)?;
+    Ok((users, found?))
+}
+
+/// The error of a list that has to be replaced as a whole, and for which there is no row.
+fn no_rows_error(sync: &SyncName, is_empty: bool) -> SendError {
+    let (cause, hint) = match is_empty {
+        true => ("the audience is empty", ""),
+        false => (
+            "no user of the audience has a usable identifier",
+            "; check the sync's identifiers.sql first",
+        ),
+    };
+    let message = format!(
+        "{cause}, and the platform's list is not known: it cannot be emptied row by row. `throng sync recreate \
+         {sync}` creates a new audience there{hint}"
+    );
+    SendError::local(SendClass::Stop, message)
 }
 
 /// Whether a run sends the whole list in a replace session. `certain`: the platform's list is known, and was
@@ -364,7 +404,7 @@ async fn record_up_to_date(
     identifiers: String,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
-    if let Some(before) = &request.record {
+    if let Some(before) = &request.base.record {
         let (due, retry_at, tries) = (0, None, 0);
         let requested = false;
         let record =
@@ -452,6 +492,25 @@ mod tests {
         assert!(!is_replaced(Some(&recorded), Some(&record(false))), "of another run");
         assert!(!is_replaced(Some(&run(RunState::Failed, 9, 9)), Some(&record(false))));
         assert!(!is_replaced(None, Some(&record(false))) && !is_replaced(Some(&completed), None));
+    }
+
+    #[test]
+    fn syncs_of_two_workspaces_never_share_a_scan_of_identifiers() {
+        let of = |name: &str| {
+            let text = format!(
+                r#"{{"name": "{name}", "audience": "a", "destination": "d", "mode": "mirror",
+                    "identifiers": {{"sql": "SELECT id, email FROM shop.users", "key": "id",
+                        "columns": [["email", "EMAIL"]], "default_country": null,
+                        "sql_at": {{"file": "throng.yaml", "line": 1}}}},
+                    "max_removed_percent": 50, "batch_rows": 1, "priority": 0, "platform_name": null}}"#
+            );
+            let sync: Sync = serde_json::from_str(&text).unwrap();
+            fingerprint(&sync, "meta")
+        };
+        assert_eq!(of("acme:one"), of("acme:two"));
+        assert_ne!(of("acme:one"), of("globex:one"));
+        assert_ne!(of("acme:one"), of("one"));
+        assert_eq!(of("one"), of("two"));
     }
 
     #[test]

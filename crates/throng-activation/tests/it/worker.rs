@@ -229,6 +229,31 @@ async fn a_replace_session_is_closed_whatever_its_last_rows_are() {
 }
 
 #[tokio::test]
+async fn a_list_is_not_replaced_without_a_row() {
+    let value = |user: u32| match user {
+        0..20 => vec![format!("id{user}")],
+        20..30 => vec![],
+        _ => vec![format!("poison{user}")],
+    };
+    let mut rig = Rig::new(SyncMode::Replace, 40, value).await;
+    rig.plan(0..20).await;
+    rig.finish().await;
+    // Every user is skipped, and every row is refused.
+    for users in [20..30, 30..33] {
+        let id = rig.plan(users).await;
+        assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
+        let run = rig.run(id).await;
+        assert!(run.reason.unwrap().contains("was not replaced"));
+        assert!(run.pending > 0);
+        assert_eq!(rig.platform.members(), ids(0..20));
+        // A requeue does not complete it either.
+        let task = rig.ledger.task_of_run(id).await.unwrap();
+        rig.ledger.requeue_task(task.id, rig.clock.now()).await.unwrap();
+        assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
+    }
+}
+
+#[tokio::test]
 async fn a_lost_replace_session_is_sent_again_whole() {
     let mut rig = Rig::new(SyncMode::Replace, 45, plain).await;
     rig.platform.script(&[

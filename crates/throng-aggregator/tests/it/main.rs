@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use throng_aggregator::{Feed, FrameStream, KafkaFeed, LocalFeed};
-use throng_feed::{FeedEntry, Frame, FrameKind, PassRate};
+use throng_feed::{FeedEntry, Frame, FrameKind, PassThroughRate};
 use throng_log::{KafkaLog, KafkaOptions, KafkaTable, LogError};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
@@ -20,7 +20,7 @@ fn frame(partition: u32, version: u64, is_keyframe: bool) -> Arc<Frame> {
         actual: Micros(version as i64),
         in_flight: Micros(5),
         flags: 0,
-        pass_rate: PassRate::ALL,
+        pass_through_rate: PassThroughRate::ALL,
     };
     Arc::new(Frame {
         partition,

@@ -59,7 +59,7 @@ impl Engine {
         mut each: impl FnMut(usize, &Result<EventEffect, MoneyError>),
     ) -> EventCounts {
         let mut counts = EventCounts::default();
-        let (folded, not_joined) = (self.open.folded(), self.not_joined);
+        let (evicted, not_joined) = (self.open.evicted(), self.not_joined);
         let mut ahead = [(None, EventIds::default()); AHEAD];
         // Events of a message are often of one ad group. None has an empty name.
         let (mut name, mut key): (&[u8], _) = (&[], None);
@@ -100,7 +100,7 @@ impl Engine {
                 }
             }
         }
-        counts.folded = self.open.folded() - folded;
+        counts.evicted = self.open.evicted() - evicted;
         counts.not_joined = self.not_joined - not_joined;
         counts
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
-use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassRate};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassThroughRate};
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
@@ -83,7 +83,7 @@ pub struct EventCounts {
     pub not_joined: u64,
     /// Insertions that are no longer open because there were too many. What they were expected to earn stays
     /// in flight by the survival curve.
-    pub folded: u64,
+    pub evicted: u64,
 }
 
 impl std::ops::AddAssign for EventCounts {
@@ -94,7 +94,7 @@ impl std::ops::AddAssign for EventCounts {
         self.rejected += other.rejected;
         self.inserted_at_ignored += other.inserted_at_ignored;
         self.not_joined += other.not_joined;
-        self.folded += other.folded;
+        self.evicted += other.evicted;
     }
 }
 
@@ -448,7 +448,7 @@ impl Engine {
             actual: Micros(0),
             in_flight: Micros(0),
             flags: FLAG_CLOSED | FLAG_REMOVED,
-            pass_rate: PassRate::ALL,
+            pass_through_rate: PassThroughRate::ALL,
         }));
         entries.sort_by_key(|entry| entry.index);
         self.frame(FrameKind::Keyframe, entries)
@@ -474,13 +474,13 @@ struct PublishedFigures {
     actual: Micros,
     in_flight: Micros,
     closed: bool,
-    pass_rate: PassRate,
+    pass_through_rate: PassThroughRate,
 }
 
 impl PublishedFigures {
     fn of(account: &Account, now: Timestamp) -> Self {
-        let Figures { actual, in_flight, open, pass_rate, .. } = account.figures(now);
-        Self { actual, in_flight, closed: !open, pass_rate }
+        let Figures { actual, in_flight, open, pass_through_rate, .. } = account.figures(now);
+        Self { actual, in_flight, closed: !open, pass_through_rate }
     }
 }
 
@@ -490,7 +490,7 @@ fn entry(account: &Account, published: PublishedFigures) -> FeedEntry {
         actual: published.actual,
         in_flight: published.in_flight,
         flags: if published.closed { FLAG_CLOSED } else { 0 },
-        pass_rate: published.pass_rate,
+        pass_through_rate: published.pass_through_rate,
     }
 }
 
@@ -506,13 +506,13 @@ impl AdGroupState {
             in_flight: entry.in_flight,
             margin: None,
             open: entry.flags & FLAG_CLOSED == 0,
-            pass_rate: entry.pass_rate,
+            pass_through_rate: entry.pass_through_rate,
         });
         Self::of(config, figures)
     }
 
     fn of(config: &AdGroupConfig, figures: Figures) -> Self {
-        let Figures { actual, in_flight, margin, open, pass_rate } = figures;
+        let Figures { actual, in_flight, margin, open, pass_through_rate } = figures;
         let (budget, currency) = (config.daily_budget, config.currency);
         let mut reason = match (open, config.prediction) {
             (true, true) => {
@@ -531,8 +531,8 @@ impl AdGroupState {
             },
             (false, false) => format!("{actual} spent reach {budget} {currency}"),
         };
-        if open && pass_rate != PassRate::ALL {
-            let percent = pass_rate.share() * 100.0;
+        if open && pass_through_rate != PassThroughRate::ALL {
+            let percent = pass_through_rate.share() * 100.0;
             reason.push_str(&format!("; shown at {percent:.1} % of requests"));
         }
         Self {

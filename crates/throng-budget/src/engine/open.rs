@@ -136,7 +136,7 @@ pub(super) struct OpenInsertions {
     /// The newest block of windows that has had an insertion.
     block: i64,
     /// Insertions that were removed because there were too many.
-    folded: u64,
+    evicted: u64,
 }
 
 impl Default for OpenInsertions {
@@ -148,7 +148,7 @@ impl Default for OpenInsertions {
 impl OpenInsertions {
     /// None, and room for so many.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { lines: Lines::default(), len: 0, capacity, block: i64::MIN, folded: 0 }
+        Self { lines: Lines::default(), len: 0, capacity, block: i64::MIN, evicted: 0 }
     }
 
     /// How many are open.
@@ -157,8 +157,8 @@ impl OpenInsertions {
     }
 
     /// How many were removed since the start of the process because there were too many.
-    pub(super) fn folded(&self) -> u64 {
-        self.folded
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// The newest block of windows that has had an insertion.
@@ -218,7 +218,7 @@ impl OpenInsertions {
             return;
         }
         if self.len >= self.capacity {
-            self.fold();
+            self.evict_oldest();
         }
         if self.len >= self.room() {
             let lines = self.lines.as_slice().len();
@@ -312,7 +312,7 @@ impl OpenInsertions {
 
     /// Removes the oldest quarter, or more of them if they are of one window.
     #[cold]
-    fn fold(&mut self) {
+    fn evict_oldest(&mut self) {
         let mut windows: Vec<i32> = self.iter().map(|(_, insertion)| insertion.window).collect();
         if windows.is_empty() {
             return;
@@ -321,7 +321,7 @@ impl OpenInsertions {
         let oldest = i64::from(*newest) + 1;
         let before = self.len;
         self.keep_from(oldest);
-        self.folded += (before - self.len) as u64;
+        self.evicted += (before - self.len) as u64;
     }
 
     fn keep_from(&mut self, oldest: i64) {

@@ -7,7 +7,7 @@ use throng_budget::{
     AdGroupConfig, BilledEvent, CheckpointFiles, DayPrediction, Engine, Event, EventKind,
     EventMoney,
 };
-use throng_feed::{FLAG_CLOSED, Frame, PassRate};
+use throng_feed::{FLAG_CLOSED, Frame, PassThroughRate};
 use throng_model::{
     AdGroupIndex, BudgetDay, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp,
 };
@@ -154,11 +154,11 @@ fn the_rate_of_rare_clicks_is_learned() {
     assert!((2_300_000..3_300_000).contains(&learned), "{learned}");
 }
 
-/// Requests at ten a second, by the pass rate of the newest frame. Returns what was spent, and the smallest
-/// pass rate.
-fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassRate) {
+/// Requests at ten a second, by the pass-through rate of the newest frame. Returns what was spent, and the smallest
+/// pass-through rate.
+fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassThroughRate) {
     let mut random = SplitMix64::new(5);
-    let (mut rate, mut smallest, mut closed) = (PassRate::ALL, PassRate::ALL, false);
+    let (mut rate, mut smallest, mut closed) = (PassThroughRate::ALL, PassThroughRate::ALL, false);
     let (mut id, mut spent) = (10_000_000, 0);
     for second in seconds {
         for _ in 0..10 {
@@ -179,7 +179,7 @@ fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassRate) 
         engine.close(at(second));
         let frame = Frame::decode(&engine.delta_at(at(second), id).encode()).expect("a frame");
         if let Some(entry) = frame.entries.first() {
-            (rate, closed) = (entry.pass_rate, entry.flags & FLAG_CLOSED != 0);
+            (rate, closed) = (entry.pass_through_rate, entry.flags & FLAG_CLOSED != 0);
             smallest = smallest.min(rate);
         }
     }
@@ -191,7 +191,7 @@ fn an_even_pace_is_on_its_plan() {
     // A dollar of it in a thousand seconds; the traffic would spend it in a minute and a half.
     let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Even)]);
     let (spent, smallest) = spend(&mut engine, 0..7_200);
-    assert!(smallest < PassRate::of_share(0.1), "{smallest:?}");
+    assert!(smallest < PassThroughRate::of_share(0.1), "{smallest:?}");
     // The plan is that of the day as far as it is known.
     let plan = 7_200_000;
     assert!((spent - plan).abs() < plan / 10, "{spent} of {plan}");
@@ -203,10 +203,10 @@ fn an_even_pace_is_on_its_plan() {
 fn as_soon_as_possible_is_all_requests_until_the_budget_is_near() {
     let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Asap)]);
     let (spent, smallest) = spend(&mut engine, 0..60);
-    assert_eq!((spent, smallest), (600 * PRICE, PassRate::ALL));
+    assert_eq!((spent, smallest), (600 * PRICE, PassThroughRate::ALL));
     let mut engine = Engine::new(3, 1, 1, vec![config(1.0, 86_400_000, Pacing::Asap)]);
     let (spent, smallest) = spend(&mut engine, 0..600);
-    assert!(smallest < PassRate::of_share(0.5), "it slows down: {smallest:?}");
+    assert!(smallest < PassThroughRate::of_share(0.5), "it slows down: {smallest:?}");
     assert!((86_300_000..=86_800_000).contains(&spent), "{spent}");
 }
 

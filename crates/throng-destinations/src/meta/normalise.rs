@@ -5,7 +5,7 @@
 //! run can count them. A note never holds a value.
 
 use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
-use throng_model::{HashedIdentifier, Personal};
+use throng_model::{HashedIdentifier, Personal, from_hex};
 
 use super::places::{city, country, state, zip};
 use super::text::{clean, email, letters, number, person};
@@ -140,15 +140,7 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
 
 /// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form.
 fn already_hashed(raw: &str) -> Option<HashedIdentifier> {
-    let bytes = raw.as_bytes();
-    if bytes.len() != 64 || !bytes.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let mut hash = [0u8; 32];
-    for (at, byte) in hash.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(raw.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(HashedIdentifier(hash))
+    from_hex(raw).map(HashedIdentifier)
 }
 
 /// The text to hash, or the reason why there is none.

@@ -4,14 +4,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use throng_activation::{Cell, PreparedRow, Schema, SendRequest, SessionStep};
-use throng_model::Secret;
+use throng_model::{Secret, to_hex};
 
 /// The proof that the caller knows the app's secret: HMAC-SHA256 of the token, in hexadecimal.
 pub(super) fn app_secret_proof(app_secret: &Secret, token: &Secret) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(app_secret.expose().as_bytes())
         .expect("HMAC takes keys of any length");
     mac.update(token.expose().as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&mac.finalize().into_bytes())
 }
 
 /// Marks the owner of an audience in its description.

@@ -312,7 +312,7 @@ impl World {
             target: &target,
             scan: &scan,
             mode: SyncMode::Mirror,
-            replace: !known && !target.is_empty(),
+            replace: !known && scan.has_usable_row(&target).unwrap(),
             keys: &self.columns.clone(),
             strong: platform.strong_keys,
             identifiers: "",

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use throng_feed::{
-    ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind, PassRate,
+    ENTRIES_PER_BYTE, FREE_ENTRIES, FeedEntry, FeedError, Frame, FrameKind, PassThroughRate,
 };
 use throng_model::{AdGroupIndex, Entropy, Micros, SplitMix64, Timestamp, append_checksum};
 
@@ -57,7 +57,8 @@ fn frames() -> impl Strategy<Value = Frame> {
                     in_flight: Micros(in_flight),
                     flags,
                     // Frames without a log position have none.
-                    pass_rate: log_position.map_or(PassRate::ALL, |_| PassRate(rate)),
+                    pass_through_rate: log_position
+                        .map_or(PassThroughRate::ALL, |_| PassThroughRate(rate)),
                 })
                 .collect(),
         },
@@ -146,7 +147,7 @@ fn entries_out_of_order_are_sorted_and_the_later_of_two_counts() {
         actual: Micros(actual),
         in_flight: Micros(0),
         flags: 0,
-        pass_rate: PassRate::ALL,
+        pass_through_rate: PassThroughRate::ALL,
     };
     let mixed = frame(FrameKind::Keyframe, vec![entry(5, 1), entry(2, 2), entry(5, 3)]);
     let decoded = Frame::decode(&mixed.encode()).unwrap();
@@ -163,7 +164,7 @@ fn equal_entries_by_the_hundred_thousand_are_decoded() {
                 actual: Micros(1_000),
                 in_flight: Micros(0),
                 flags,
-                pass_rate: PassRate::ALL,
+                pass_through_rate: PassThroughRate::ALL,
             };
             let equal = frame(FrameKind::Keyframe, (0..count).map(entry).collect());
             let bytes = equal.encode();
@@ -175,22 +176,22 @@ fn equal_entries_by_the_hundred_thousand_are_decoded() {
 
 /// Of the formats before, a reader gets everything but the rates.
 #[test]
-fn pass_rates_are_in_format_3_alone() {
-    let entry = |index, pass_rate| FeedEntry {
+fn pass_through_rates_are_in_format_3_alone() {
+    let entry = |index, pass_through_rate| FeedEntry {
         index: AdGroupIndex(index),
         actual: Micros(1_000),
         in_flight: Micros(7),
         flags: 0,
-        pass_rate,
+        pass_through_rate,
     };
-    let of = |rates: [PassRate; 2]| {
+    let of = |rates: [PassThroughRate; 2]| {
         let entries = vec![entry(2, rates[0]), entry(9, rates[1])];
         Frame { log_position: Some(42), ..frame(FrameKind::Keyframe, entries) }
     };
-    let all = of([PassRate::ALL; 2]);
+    let all = of([PassThroughRate::ALL; 2]);
     assert_eq!((all.encode()[2], all.needs_format_3()), (2, false));
     assert_eq!(all.encode_format_2(), all.encode());
-    let some = of([PassRate::ALL, PassRate(900)]);
+    let some = of([PassThroughRate::ALL, PassThroughRate(900)]);
     assert_eq!((some.encode()[2], some.needs_format_3()), (3, true));
     assert_eq!(Frame::decode(&some.encode()).as_ref(), Ok(&some));
     assert_eq!(Frame::decode(&some.encode_format_2()), Ok(all.clone()));
@@ -198,7 +199,7 @@ fn pass_rates_are_in_format_3_alone() {
     assert_eq!(Frame::decode(&some.encode_format_1()), Ok(without_position));
     // An entry more costs some bits, not bytes.
     let many = |rate: fn(u32) -> u16| {
-        let entries = (0..10_000).map(|n| entry(n, PassRate(rate(n)))).collect();
+        let entries = (0..10_000).map(|n| entry(n, PassThroughRate(rate(n)))).collect();
         Frame { log_position: Some(42), ..frame(FrameKind::Keyframe, entries) }.encode().len()
     };
     let costs = many(|n| if n % 100 == 0 { 30_000 } else { u16::MAX }) - many(|_| u16::MAX);
@@ -246,7 +247,13 @@ fn updates(mut amount: impl FnMut(&mut SplitMix64) -> (Micros, Micros)) -> Vec<F
         .map(|index| {
             let (actual, in_flight) = amount(&mut entropy);
             let index = AdGroupIndex(index);
-            FeedEntry { index, actual, in_flight, flags: 0, pass_rate: PassRate::ALL }
+            FeedEntry {
+                index,
+                actual,
+                in_flight,
+                flags: 0,
+                pass_through_rate: PassThroughRate::ALL,
+            }
         })
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Frames of released formats, byte by byte. The files were made by another encoder, written from
 //! `docs/specs/feed-format.md`: they never change, because gates of every version read the feed.
 
-use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassRate};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassThroughRate};
 use throng_model::{AdGroupIndex, Micros, Timestamp};
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -12,8 +12,8 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 fn entry(index: u32, actual: i64, in_flight: i64, flags: u8) -> FeedEntry {
     let (actual, in_flight) = (Micros(actual), Micros(in_flight));
-    let (index, pass_rate) = (AdGroupIndex(index), PassRate::ALL);
-    FeedEntry { index, actual, in_flight, flags, pass_rate }
+    let (index, pass_through_rate) = (AdGroupIndex(index), PassThroughRate::ALL);
+    FeedEntry { index, actual, in_flight, flags, pass_through_rate }
 }
 
 fn is_written_and_read(hex: &str, frame: &Frame) {
@@ -78,7 +78,8 @@ fn a_heartbeat_of_format_2() {
 /// Four ad groups: one at every request, one at two of three, one at hardly any, one at none.
 #[test]
 fn a_keyframe_of_format_3() {
-    let at = |rate, entry: FeedEntry| FeedEntry { pass_rate: PassRate(rate), ..entry };
+    let at =
+        |rate, entry: FeedEntry| FeedEntry { pass_through_rate: PassThroughRate(rate), ..entry };
     let frame = Frame {
         partition: 3,
         epoch: 7,

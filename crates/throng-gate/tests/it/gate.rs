@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassRate};
+use throng_gate::feed::{FLAG_CLOSED, FeedEntry, Frame, FrameKind, PassThroughRate};
 use throng_gate::{Catalog, CatalogEntry, FrameOutcome, Gate, Reason, WhenStale};
 use throng_membership::{
     MembershipIndex, ShardDictionary, SnapshotFile, SnapshotMeta, SnapshotWriter, seed_check,
@@ -45,8 +45,8 @@ fn gate(ad_groups: Vec<CatalogEntry>) -> Gate {
 
 fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
     let (actual, in_flight) = (Micros(actual), Micros(in_flight));
-    let (index, pass_rate) = (AdGroupIndex(index), PassRate::ALL);
-    FeedEntry { index, actual, in_flight, flags: 0, pass_rate }
+    let (index, pass_through_rate) = (AdGroupIndex(index), PassThroughRate::ALL);
+    FeedEntry { index, actual, in_flight, flags: 0, pass_through_rate }
 }
 
 fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
@@ -109,10 +109,10 @@ fn membership(root: &Path) -> Arc<MembershipIndex> {
 }
 
 #[test]
-fn a_pass_rate_lets_its_share_of_requests_pass() {
+fn a_pass_through_rate_lets_its_share_of_requests_pass() {
     let gate = gate(vec![ad_group(0, "first"), ad_group(1, "second")]);
-    let rate = PassRate::of_share(0.25);
-    let held_back = |index| FeedEntry { pass_rate: rate, ..entry(index, 0, 0) };
+    let rate = PassThroughRate::of_share(0.25);
+    let held_back = |index| FeedEntry { pass_through_rate: rate, ..entry(index, 0, 0) };
     let frame = Frame { log_position: Some(1), ..keyframe(1, vec![held_back(0), held_back(1)]) };
     gate.apply(&Frame::decode(&frame.encode()).unwrap());
     let both = [name("first"), name("second")];
@@ -157,11 +157,12 @@ fn a_pass_rate_lets_its_share_of_requests_pass() {
 #[test]
 fn a_closed_ad_group_is_out_of_budget_and_not_throttled() {
     let gate = gate(vec![ad_group(0, "shoes")]);
-    let none = |actual| FeedEntry { pass_rate: PassRate::NONE, ..entry(0, actual, 0) };
+    let none =
+        |actual| FeedEntry { pass_through_rate: PassThroughRate::NONE, ..entry(0, actual, 0) };
     gate.apply(&keyframe(1, vec![none(100)]));
     assert_eq!(refusal(&gate, None, "shoes").unwrap().code(), "out_of_budget");
     gate.apply(&keyframe(2, vec![none(99)]));
-    let throttled = Reason::Throttled { pass_rate: PassRate::NONE };
+    let throttled = Reason::Throttled { pass_through_rate: PassThroughRate::NONE };
     assert_eq!(refusal(&gate, None, "shoes"), Some(throttled));
 }
 

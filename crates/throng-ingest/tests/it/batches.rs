@@ -72,6 +72,41 @@ fn a_batch_that_cannot_be_committed_leaves_nothing() {
 }
 
 #[test]
+fn manifests_of_a_newer_version_are_refused_and_their_files_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    rig.csv("a", ONE).unwrap();
+    let manifests = dir.path().join("lake/default/customers/_batches");
+    let paths = || std::fs::read_dir(&manifests).unwrap().map(|entry| entry.unwrap().path());
+    let is_columns = |path: &std::path::Path| path.ends_with("columns.json");
+    let batch = paths().find(|path| !is_columns(path)).unwrap();
+    let columns = paths().find(|path| is_columns(path)).unwrap();
+    let days = || std::fs::read_dir(dir.path().join("lake/default/customers/day=2026-11-25"));
+    let files = days().unwrap().count();
+    for path in [batch, columns] {
+        let before = std::fs::read_to_string(&path).unwrap();
+        assert!(before.contains("\"version\": 1"), "{before}");
+        std::fs::write(&path, before.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        let error = rig.csv("a", ONE).unwrap_err();
+        assert!(matches!(&error, IngestError::Table(_)), "{error}");
+        let text = throng_model::with_causes(&error);
+        let expected = format!("{} has version 2", path.display());
+        assert!(text.contains(&expected), "{text}");
+        assert!(error.help().is_some_and(|help| help.contains("newer version")), "{text}");
+        std::fs::write(&path, before).unwrap();
+    }
+    assert!(rig.csv("a", ONE).unwrap().repeated);
+    drop(rig);
+    // The next process removes files of batches that did not finish, and cannot know which they are.
+    let batch = paths().find(|path| !is_columns(path)).unwrap();
+    let before = std::fs::read_to_string(&batch).unwrap();
+    std::fs::write(&batch, before.replace("\"version\": 1", "\"version\": 2")).unwrap();
+    let error = Rig::new(dir.path()).csv("b", OTHER).unwrap_err();
+    assert!(matches!(&error, IngestError::Table(_)), "{error}");
+    assert_eq!(days().unwrap().count(), files);
+}
+
+#[test]
 fn one_process_ingests_to_a_lake() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::new(dir.path());

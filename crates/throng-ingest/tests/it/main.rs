@@ -5,6 +5,7 @@
 mod batches;
 mod crash;
 mod files;
+mod workspaces;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ mod spellings;
 mod tables;
 mod templates;
 mod worker;
+mod workspaces;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

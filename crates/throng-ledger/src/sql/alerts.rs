@@ -115,7 +115,7 @@ fn receiver_of(row: &DbRow) -> Result<Receiver> {
     })
 }
 
-fn delivery_of(row: &DbRow) -> Result<Delivery> {
+pub(super) fn delivery_of(row: &DbRow) -> Result<Delivery> {
     let cells = Cells::new(row, "delivery of an alert");
     Ok(Delivery {
         receiver: cells.text("receiver")?,
@@ -141,6 +141,9 @@ macro_rules! deliveries {
         )
     };
 }
+
+/// SELECT of deliveries with their alerts, up to a condition.
+pub(super) const DELIVERIES_OF_ALERTS: &str = deliveries!("JOIN alerts a ON a.id = e.alert WHERE ");
 
 /// An alert that was raised or resolved without an event yet.
 struct Unrecorded {
@@ -195,7 +198,7 @@ pub(super) async fn resolve(
     Ok(())
 }
 
-fn totals_of(row: &DbRow) -> Result<AlertTotals> {
+pub(super) fn totals_of(row: &DbRow) -> Result<AlertTotals> {
     let cells = Cells::new(row, "count of alerts");
     Ok(AlertTotals { open: cells.number("still_open")?, total: cells.number("total")? })
 }

@@ -8,7 +8,10 @@ use crate::dialect::ROWS_PER_STATEMENT;
 use crate::rows::{Cells, DbRow, json};
 use crate::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, Result, SubjectKind};
 
-fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
+/// The columns that [`entry_of`] reads.
+pub(super) const COLUMNS: &str = "subject_kind, subject, what, why, at, actor";
+
+pub(super) fn entry_of(row: &DbRow) -> Result<HistoryEntry> {
     let cells = Cells::new(row, "history entry");
     Ok(HistoryEntry {
         subject_kind: SubjectKind::from(cells.text("subject_kind")?),

@@ -1,21 +1,24 @@
 //! Pages of long lists in SQL.
 
 use async_trait::async_trait;
-use throng_model::SyncRunId;
+use throng_model::{SyncRunId, WorkspaceName};
 use throng_sql::statement::{Statement, StatementBuilder};
 
-use super::{alerts, runs, tasks};
+use super::{alerts, history, runs, sync, tasks};
 use crate::backend::{Backend, SqlLedger, read_one};
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::{
-    Alert, AlertOrder, AlertState, ListLedger, ListPage, Result, RowKey, RunState, SyncRun, Task,
-    TaskState, WorkOrder,
+    Alert, AlertOrder, AlertState, AlertTotals, Check, Delivery, HistoryEntry, ListLedger,
+    ListPage, Result, RowKey, RunState, SyncRun, Task, TaskState, WorkOrder,
 };
 
 /// The columns in which runs and tasks are searched.
 const WORK_NAMES: &[&str] = &["sync", "audience", "destination"];
 /// The columns in which alerts are searched.
 const ALERT_TEXTS: &[&str] = &["coalesce(a.cause, a.kind)", "a.subject", "a.message"];
+
+/// What is before the name of an object in the subjects of alerts about audiences, syncs and their runs.
+const ALERT_SUBJECTS: &[&str] = &["", "destination ", "removal ", "serving store "];
 
 /// The column of an order; `None`: the id.
 fn work_column(order: WorkOrder) -> Option<&'static str> {
@@ -38,6 +41,34 @@ fn contains(text: &str) -> String {
     }
     pattern.push('%');
     pattern
+}
+
+/// Appends the condition that a text begins with a name of a workspace, after `before`. Compared by parts of the text,
+/// because an order of names depends on the collation of the database.
+fn begins_in(
+    select: StatementBuilder,
+    text: &str,
+    before: &str,
+    workspace: &WorkspaceName,
+) -> StatementBuilder {
+    let prefix = format!("{before}{workspace}:");
+    // Both are the lengths of ASCII texts.
+    let (length, next) = (prefix.len(), prefix.len() + 1);
+    let select = select.push(&format!("(substr({text}, 1, {length}) = ")).values(prefix);
+    // A name follows: the subject `serving store acme: buyers` is about a store `acme`.
+    select.push(&format!(" AND substr({text}, {next}, 1) <> ' ')"))
+}
+
+/// Appends the condition that an alert `a` is about an object of a workspace. Alerts about nodes, storage and budgets
+/// are about none, whatever their subject.
+fn alert_in(select: StatementBuilder, workspace: &WorkspaceName) -> StatementBuilder {
+    let mut select = select.push("((a.cause IS NULL AND (");
+    for (number, before) in ALERT_SUBJECTS.iter().enumerate() {
+        select = select.push(if number == 0 { "" } else { " OR " });
+        select = begins_in(select, "a.subject", before, workspace);
+    }
+    let select = select.push(")) OR (a.cause = 'null_keys' AND ");
+    begins_in(select, "a.subject", "null_keys: ", workspace).push("))")
 }
 
 /// Completes a SELECT that ends with a condition: the search, the place where the page begins, the order and the
@@ -91,6 +122,10 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
                 Some(state) => select.push(" AND state = ").values(state),
                 None => select,
             };
+            let select = match &page.workspace {
+                Some(workspace) => begins_in(select.push(" AND "), "sync", "", workspace),
+                None => select,
+            };
             let statement = complete(select, page, WORK_NAMES, work_column(page.order));
             let rows = tx.rows(statement).await?;
             rows.iter().map(runs::run_of).collect::<Result<Vec<_>>>()?
@@ -102,6 +137,10 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
             let select = tx.build("SELECT ").push(tasks::COLUMNS).push(" FROM tasks WHERE TRUE");
             let select = match page.state {
                 Some(state) => select.push(" AND state = ").values(state),
+                None => select,
+            };
+            let select = match &page.workspace {
+                Some(workspace) => begins_in(select.push(" AND "), "sync", "", workspace),
                 None => select,
             };
             let statement = complete(select, page, WORK_NAMES, work_column(page.order));
@@ -132,12 +171,72 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
                 Some(AlertState::Resolved) => select.push(" AND a.resolved_at IS NOT NULL"),
                 None => select,
             };
+            let select = match &page.workspace {
+                Some(workspace) => alert_in(select.push(" AND "), workspace),
+                None => select,
+            };
             let column = match page.order {
                 AlertOrder::Id => None,
                 AlertOrder::LastAt => Some("coalesce(a.last_at, a.raised_at)"),
             };
             let rows = tx.rows(complete(select, page, ALERT_TEXTS, column)).await?;
             rows.iter().map(alerts::alert_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn workspace_task_counts(&self, of: &WorkspaceName) -> Result<Vec<(TaskState, u64)>> {
+        read_one!(self, "counting the tasks of a workspace", |tx| {
+            let select = tx.build("SELECT state, count(*) AS tasks FROM tasks WHERE ");
+            let select = begins_in(select, "sync", "", of).push(" GROUP BY state");
+            let rows = tx.rows(select.build(true)).await?;
+            let found = rows.iter().map(sync::count_of).collect::<Result<Vec<_>>>()?;
+            sync::every_state(&found)
+        })
+    }
+
+    async fn workspace_alert_totals(&self, of: &WorkspaceName) -> Result<AlertTotals> {
+        read_one!(self, "counting the alerts of a workspace", |tx| {
+            let select = tx.build(
+                "SELECT count(*) AS total,
+                    count(CASE WHEN a.resolved_at IS NULL THEN 1 END) AS still_open
+                 FROM alerts a WHERE ",
+            );
+            let rows = tx.rows(alert_in(select, of).build(true)).await?;
+            rows.first().map(alerts::totals_of).transpose()?.unwrap_or_default()
+        })
+    }
+
+    async fn workspace_deliveries(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<Delivery>> {
+        read_one!(self, "reading the deliveries of a workspace's alerts", |tx| {
+            let select = alert_in(tx.build(alerts::DELIVERIES_OF_ALERTS), of);
+            let select = select.push(" ORDER BY d.at DESC, d.event DESC, d.receiver LIMIT ");
+            let rows = tx.rows(select.values(limit).build(true)).await?;
+            rows.iter().map(alerts::delivery_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn workspace_checks(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<Check>> {
+        read_one!(self, "reading the checks of a workspace", |tx| {
+            let select = tx.build(
+                "SELECT c.task, c.run, c.verdict, c.reasons, c.at
+                 FROM checks c JOIN tasks t ON t.id = c.task WHERE ",
+            );
+            let select = begins_in(select, "t.sync", "", of);
+            let select = select.push(" ORDER BY c.at DESC, c.task DESC LIMIT ").values(limit);
+            let rows = tx.rows(select.build(true)).await?;
+            rows.iter().map(sync::check_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn workspace_history(&self, of: &WorkspaceName, limit: u32) -> Result<Vec<HistoryEntry>> {
+        read_one!(self, "reading the history of a workspace", |tx| {
+            let select = tx.build("SELECT ").push(history::COLUMNS).push(
+                " FROM history WHERE subject_kind IN ('audience', 'sync', 'destination') AND ",
+            );
+            let select = begins_in(select, "subject", "", of);
+            let select = select.push(" ORDER BY at DESC, id DESC LIMIT ").values(limit);
+            let rows = tx.rows(select.build(true)).await?;
+            rows.iter().map(history::entry_of).collect::<Result<Vec<_>>>()?
         })
     }
 }

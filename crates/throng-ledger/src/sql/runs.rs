@@ -3,14 +3,14 @@
 
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{delivered, pauses};
+use super::{delivered, pauses, sync};
 use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
 use crate::{
-    BatchOutcome, HoldCause, LedgerError, NewRun, Operation, ReasonCounts, Result, RunState,
-    StoredEnum, SyncRun, TaskState, add_reasons, sum_reasons,
+    BatchOutcome, HoldCause, LedgerError, NewRun, Operation, PlanBase, PlanOutcome, ReasonCounts,
+    Result, RunState, StoredEnum, SyncRun, TaskState, add_reasons, sum_reasons,
 };
 
 macro_rules! run_columns {
@@ -76,6 +76,22 @@ pub(super) async fn newest(
         }
         None => tx.all(runs!("ORDER BY id DESC LIMIT $1"), limit, run_of).await,
     }
+}
+
+/// Records a run if nothing of its sync has changed since `base` was read.
+pub(super) async fn plan_from(
+    tx: &mut Conn,
+    run: &NewRun,
+    base: &PlanBase,
+    now: Timestamp,
+) -> DbResult<PlanOutcome> {
+    let is_current = delivered::one(tx, &run.sync).await? == base.record
+        && sync::platform_audience(tx, &run.sync).await? == base.audience
+        && newest(tx, Some(&run.sync), 1).await?.pop() == base.newest;
+    if !is_current {
+        return Ok(PlanOutcome::Superseded);
+    }
+    Ok(plan(tx, run, now).await?.map_or(PlanOutcome::Blocked, PlanOutcome::Planned))
 }
 
 pub(super) async fn plan(

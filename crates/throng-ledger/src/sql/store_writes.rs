@@ -1,7 +1,7 @@
 //! Writes of serving stores in SQL.
 
 use async_trait::async_trait;
-use throng_model::{ServingStoreName, Timestamp};
+use throng_model::{AudienceName, ServingStoreName, Timestamp};
 
 use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
 use crate::rows::{Cells, DbRow, json};
@@ -86,6 +86,17 @@ impl<B: Backend> StoreWriteLedger for SqlLedger<B> {
                  ORDER BY store, audience"
             );
             tx.all(text, (), write_of).await?
+        })
+    }
+
+    async fn newest_store_write(
+        &self,
+        store: &ServingStoreName,
+        audience: &AudienceName,
+    ) -> Result<Option<StoreWrite>> {
+        read_one!(self, "reading the newest write of a serving store", |tx| {
+            let text = select!("WHERE store = $1 AND audience = $2 ORDER BY id DESC LIMIT 1");
+            tx.optional(text, (store, audience), write_of).await?
         })
     }
 

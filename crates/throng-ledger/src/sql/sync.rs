@@ -6,11 +6,13 @@ use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
 use super::{delivered, runs, tasks};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
+use crate::conn::Conn;
+use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, HoldCause,
-    LedgerError, NewRun, PlatformAudience, Receipt, Result, RunState, StoredEnum, SyncLedger,
-    SyncRun, Task, TaskState, Verdict,
+    LedgerError, NewRun, PlanBase, PlanOutcome, PlatformAudience, Receipt, Result, RunState,
+    StoredEnum, SyncLedger, SyncRun, Task, TaskState, Verdict,
 };
 
 /// SELECT of checks, with these clauses.
@@ -69,7 +71,7 @@ fn receipt_of(row: &DbRow) -> Result<Receipt> {
     })
 }
 
-fn check_of(row: &DbRow) -> Result<Check> {
+pub(super) fn check_of(row: &DbRow) -> Result<Check> {
     let cells = Cells::new(row, "check");
     Ok(Check {
         run: SyncRunId(cells.int("run")?),
@@ -89,6 +91,13 @@ fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
     })
 }
 
+pub(super) async fn platform_audience(
+    tx: &mut Conn,
+    sync: &SyncName,
+) -> DbResult<Option<PlatformAudience>> {
+    tx.optional(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await
+}
+
 fn delivered_of(row: &DbRow) -> Result<(SyncName, PlatformAudience)> {
     Ok((Cells::new(row, "platform audience").name("sync")?, platform_audience_of(row)?))
 }
@@ -98,15 +107,32 @@ fn incomplete_of(row: &DbRow) -> Result<(SyncName, RunState)> {
     Ok((cells.name("sync")?, cells.variant("state")?))
 }
 
-fn count_of(row: &DbRow) -> Result<(TaskState, u64)> {
+pub(super) fn count_of(row: &DbRow) -> Result<(TaskState, u64)> {
     let cells = Cells::new(row, "task");
     Ok((cells.variant("state")?, cells.number("tasks")?))
+}
+
+/// The counts of all states; 0 of those that are not among the found ones.
+pub(super) fn every_state(found: &[(TaskState, u64)]) -> Vec<(TaskState, u64)> {
+    let count = |state| found.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
+    TaskState::VARIANTS.iter().map(|(state, _)| (*state, count(*state))).collect()
 }
 
 #[async_trait]
 impl<B: Backend> SyncLedger for SqlLedger<B> {
     async fn plan_run(&self, run: &NewRun, now: Timestamp) -> Result<Option<SyncRunId>> {
         write_tx!(self, Relaxed, "planning a run", |tx| { runs::plan(tx, run, now).await? })
+    }
+
+    async fn plan_run_from(
+        &self,
+        run: &NewRun,
+        base: &PlanBase,
+        now: Timestamp,
+    ) -> Result<PlanOutcome> {
+        write_tx!(self, Relaxed, "planning a run", |tx| {
+            runs::plan_from(tx, run, base, now).await?
+        })
     }
 
     async fn run(&self, id: SyncRunId) -> Result<SyncRun> {
@@ -236,9 +262,7 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     async fn task_counts(&self) -> Result<Vec<(TaskState, u64)>> {
         read_one!(self, "counting the tasks", |tx| {
             let text = "SELECT state, count(*) AS tasks FROM tasks GROUP BY state";
-            let found = tx.all(text, (), count_of).await?;
-            let count = |state| found.iter().find(|(s, _)| *s == state).map_or(0, |(_, n)| *n);
-            TaskState::VARIANTS.iter().map(|(state, _)| (*state, count(*state))).collect()
+            every_state(&tx.all(text, (), count_of).await?)
         })
     }
 
@@ -346,9 +370,7 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     }
 
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>> {
-        read_one!(self, "reading a platform's audience", |tx| {
-            tx.optional(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await?
-        })
+        read_one!(self, "reading a platform's audience", |tx| platform_audience(tx, sync).await?)
     }
 
     async fn put_platform_audience(

@@ -1,6 +1,7 @@
 //! The place in a list from which a page is read, as text without a meaning for clients.
 
 use serde::{Deserialize, Serialize};
+use throng_model::{from_hex_of_any_length, to_hex};
 
 /// A row's value of the field that a list is sorted by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,21 +32,12 @@ impl Cursor {
     pub(super) fn encode(&self) -> String {
         let fields = (&self.sort, &self.place.0, &self.place.1, self.is_backward);
         let text = serde_json::to_string(&fields).unwrap_or_default();
-        text.bytes().map(|byte| format!("{byte:02x}")).collect()
+        to_hex(text.as_bytes())
     }
 
     /// `None` if it is not the text of a cursor.
     pub(super) fn decode(text: &str) -> Option<Self> {
-        let digits: Vec<u32> =
-            text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
-        if !digits.len().is_multiple_of(2) {
-            return None;
-        }
-        let bytes = digits.chunks(2).map(|pair| {
-            let byte = pair.iter().fold(0, |byte: u32, digit| byte * 16 + digit);
-            u8::try_from(byte).ok()
-        });
-        let bytes: Vec<u8> = bytes.collect::<Option<_>>()?;
+        let bytes = from_hex_of_any_length(text)?;
         let (sort, key, id, is_backward): (String, Key, String, bool) =
             serde_json::from_slice(&bytes).ok()?;
         Some(Self { sort, place: (key, id), is_backward })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
-    Outstanding, Prior, Rate, RateCounts, Situation, closing_deviations, pass_rate,
+    Outstanding, Prior, Rate, RateCounts, Situation, closing_deviations, pass_through_rate,
 };
 
 use super::{at, binomial, log_normal, poisson};
@@ -97,7 +97,7 @@ fn outstanding(
 }
 
 /// What a day delivers. `deviations`: of the closing rule, by the seconds left of the day; `slows`: whether
-/// the pass rate falls near the budget.
+/// the pass-through rate falls near the budget.
 fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bool) -> f64 {
     let mut random = SplitMix64::new(seed);
     let rate = advertiser.learned(&mut random);
@@ -106,7 +106,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
     // (second, whether an insertion; else an outcome, of an insertion of this second)
     let mut coming: BinaryHeap<Reverse<(u64, bool, u64)>> = BinaryHeap::new();
     let (mut actual, mut delivered) = (0.0, 0.0);
-    let mut rates = [throng_feed::PassRate::ALL; 3];
+    let mut rates = [throng_feed::PassThroughRate::ALL; 3];
     let price = advertiser.price;
     for now in 0..DAY_SECS {
         for _ in 0..poisson(&mut random, advertiser.requests_per_minute / 60.0) {
@@ -139,7 +139,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
             margin,
             per_sec: slows.then_some(per_sec),
         };
-        rates = [rates[1], rates[2], pass_rate(&situation, None)];
+        rates = [rates[1], rates[2], pass_through_rate(&situation, None)];
         if actual >= BUDGET && coming.is_empty() {
             break;
         }

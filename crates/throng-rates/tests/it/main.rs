@@ -1,4 +1,4 @@
-//! Learned rates against a plain model, and simulated days under the closing rule and the pass rate. Users
+//! Learned rates against a plain model, and simulated days under the closing rule and the pass-through rate. Users
 //! and times are drawn from seeds.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may stop the test")]

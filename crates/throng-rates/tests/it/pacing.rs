@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
     DayCurve, EXPOSURE_UNIT, HORIZON, PlannedShares, SLICES, Situation, SliceTraffic, TrafficRate,
-    UNIT, pass_rate,
+    UNIT, pass_through_rate,
 };
 
 use super::{at, poisson};
@@ -34,7 +34,7 @@ fn two_peaks() -> [f64; SLICES] {
     shape.map(|share| share / all)
 }
 
-/// The curve after three days that were seen at some pass rate.
+/// The curve after three days that were seen at some pass-through rate.
 fn learned(random: &mut SplitMix64, shape: &[f64; SLICES], requests: f64, pass: f64) -> DayCurve {
     let mut curve = DayCurve::default();
     for day in 0..3 {
@@ -76,7 +76,7 @@ fn day(run: &Run, curve: &DayCurve, shape: &[f64; SLICES], random: &mut SplitMix
     let part = |second: usize| second as f64 / DAY_SECS as f64;
     let mut traffic = TrafficRate::default();
     // The rates of the last seconds: gates have one of some seconds ago.
-    let mut rates = VecDeque::from([PassRate::NONE; 4]);
+    let mut rates = VecDeque::from([PassThroughRate::NONE; 4]);
     // Insertions of the last seconds, and their impressions: known after the accounting.
     let mut out: VecDeque<(u64, u64)> = VecDeque::from([(0, 0); ACCOUNTING_SECS]);
     let (mut spent, mut actual, mut farthest, mut outside, mut by_noon) =
@@ -112,7 +112,7 @@ fn day(run: &Run, curve: &DayCurve, shape: &[f64; SLICES], random: &mut SplitMix
         };
         let ahead = part(second) + HORIZON.as_secs_f64() / DAY_SECS as f64;
         let [now, ahead] = curve.shares_before([part(second), ahead]);
-        rates.push_back(pass_rate(&situation, Some(PlannedShares { now, ahead })));
+        rates.push_back(pass_through_rate(&situation, Some(PlannedShares { now, ahead })));
         rates.pop_front();
         if second >= 3_600 {
             let distance = (spent - budget * now).abs() / (0.05 * budget * now).max(price);

@@ -1,8 +1,6 @@
 //! `/v1/audiences`.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_api::{
@@ -11,22 +9,20 @@ use throng_api::{
 };
 use throng_operations::{audiences as operations, lists};
 
-use crate::NodeContext;
-
 use super::body::Body;
 use super::error::ApiError;
+use super::operations::OperationsOf;
 
-type Ctx = State<Arc<NodeContext>>;
 type SnapshotResult = Result<Json<AudienceSnapshot>, ApiError>;
 type SummaryResult = Result<Json<AudienceSummary>, ApiError>;
 
 /// All audiences of the applied spec.
-#[utoipa::path(get, path = "/v1/audiences", params(("search" = Option<String>, Query, description = "only rows whose names contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: waiting, scheduled, processing, halted, completed, unchanged, failed, held, paused or pinned"), ("sort" = Option<String>, Query, description = "the field to sort by: name, members or built_at; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at; `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/audiences", params(("search" = Option<String>, Query, description = "only rows whose names contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: waiting, scheduled, processing, halted, completed, unchanged, failed, held, paused or pinned"), ("sort" = Option<String>, Query, description = "the field to sort by: name, members or built_at; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = AudienceList, description = "`audiences`: name, current snapshot, newest refresh with ETA, paused_at, pinned_at; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<AudienceList>, ApiError> {
-    Ok(Json(lists::audiences(&ctx.operations(), &query).await?))
+    Ok(Json(lists::audiences(&node, &query).await?))
 }
 
 /// The sizes of one response.
@@ -35,10 +31,9 @@ const MAX_SIZES: u32 = 1_000;
 /// One audience with its snapshots.
 #[utoipa::path(get, path = "/v1/audiences/{name}", params(("name" = String, Path)), responses((status = 200, body = AudienceDetail, description = "the audience, its snapshots and size history"), (status = 404, description = "no such audience")))]
 pub(crate) async fn one(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Path(name): Path<String>,
 ) -> Result<Json<AudienceDetail>, ApiError> {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     Ok(Json(operations::detail(&node, name, MAX_SIZES).await?))
 }
@@ -46,12 +41,11 @@ pub(crate) async fn one(
 /// Queues a refresh.
 #[utoipa::path(post, path = "/v1/audiences/{name}/refresh", params(("name" = String, Path), ("force" = Option<bool>, Query, description = "whether it scans even if neither the model nor its files have changed: false by default")), responses((status = 200, body = RefreshQueued, description = "`refresh`: the id of the refresh"), (status = 404, description = "no such audience"), (status = 409, description = "it is paused or pinned")))]
 pub(crate) async fn refresh(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Query(RefreshQuery { force }): Query<RefreshQuery>,
 ) -> Result<Json<RefreshQueued>, ApiError> {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     let refresh = operations::refresh(&node, &name, force, caller.name()).await?;
     Ok(Json(RefreshQueued { refresh }))
@@ -60,11 +54,10 @@ pub(crate) async fn refresh(
 /// Pauses an audience: no refresh starts until it is resumed. An open refresh continues.
 #[utoipa::path(post, path = "/v1/audiences/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is already paused")))]
 pub(crate) async fn pause(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     operations::pause(&node, &name, caller.name()).await?;
     Ok(Json(operations::summary(&node, name).await?))
@@ -73,11 +66,10 @@ pub(crate) async fn pause(
 /// Resumes a paused audience. It is refreshed at once if it has no snapshot of its current model.
 #[utoipa::path(post, path = "/v1/audiences/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not paused")))]
 pub(crate) async fn resume(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     operations::resume(&node, &name, caller.name()).await?;
     Ok(Json(operations::summary(&node, name).await?))
@@ -86,11 +78,10 @@ pub(crate) async fn resume(
 /// Ends the pin that a rollback has set: new snapshots are served again.
 #[utoipa::path(post, path = "/v1/audiences/{name}/release", params(("name" = String, Path)), responses((status = 200, body = AudienceSummary, description = "the audience"), (status = 404, description = "no such audience"), (status = 409, description = "it is not pinned")))]
 pub(crate) async fn release(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> SummaryResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     operations::release(&node, &name, caller.name()).await?;
     Ok(Json(operations::summary(&node, name).await?))
@@ -99,11 +90,10 @@ pub(crate) async fn release(
 /// Cancels the open refresh.
 #[utoipa::path(post, path = "/v1/audiences/{name}/cancel", params(("name" = String, Path)), responses((status = 200, body = RefreshCancelled, description = "the cancelled refresh, whose state is failed"), (status = 404, description = "no such audience"), (status = 409, description = "no refresh is open")))]
 pub(crate) async fn cancel(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RefreshCancelled>, ApiError> {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     let refresh = operations::cancel(&node, &name, caller.name()).await?;
     Ok(Json(RefreshCancelled { refresh }))
@@ -112,12 +102,11 @@ pub(crate) async fn cancel(
 /// Publishes a held snapshot.
 #[utoipa::path(post, path = "/v1/audiences/{name}/approve", params(("name" = String, Path)), request_body = SnapshotVersion, responses((status = 200, body = AudienceSnapshot, description = "the snapshot"), (status = 404, description = "no such audience or version"), (status = 409, description = "it is not held, its file is damaged, or another version is pinned")))]
 pub(crate) async fn approve(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     let snapshot = operations::approve(&node, &name, version, caller.name()).await?;
     Ok(Json(snapshot))
@@ -126,12 +115,11 @@ pub(crate) async fn approve(
 /// Rejects a held snapshot.
 #[utoipa::path(post, path = "/v1/audiences/{name}/reject", params(("name" = String, Path)), request_body = SnapshotVersion, responses((status = 200, body = AudienceSnapshot, description = "the snapshot"), (status = 404, description = "no such audience or version"), (status = 409, description = "it is not held")))]
 pub(crate) async fn reject(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     let snapshot = operations::reject(&node, &name, version, caller.name()).await?;
     Ok(Json(snapshot))
@@ -141,12 +129,11 @@ pub(crate) async fn reject(
 /// refresh is cancelled.
 #[utoipa::path(post, path = "/v1/audiences/{name}/rollback", params(("name" = String, Path)), request_body = SnapshotVersion, responses((status = 200, body = AudienceSnapshot, description = "the snapshot"), (status = 404, description = "no such audience or version"), (status = 409, description = "it was never published, or its file is damaged")))]
 pub(crate) async fn rollback(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(SnapshotVersion { version }): Body<SnapshotVersion>,
 ) -> SnapshotResult {
-    let node = ctx.operations();
     let name = operations::declared(&node, &name)?;
     let snapshot = operations::rollback(&node, &name, version, caller.name()).await?;
     Ok(Json(snapshot))

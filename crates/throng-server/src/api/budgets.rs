@@ -1,7 +1,5 @@
 //! Budgets of the ad groups.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::header;
@@ -11,10 +9,10 @@ use throng_model::AdGroupName;
 use throng_operations::budget_report::{BudgetReportError, report as report_of};
 use throng_operations::mapping::budgets as mapping;
 
-use crate::NodeContext;
 use crate::api::state::BudgetsState;
 
 use super::error::ApiError;
+use super::operations::OperationsOf;
 
 /// All ad groups.
 #[utoipa::path(get, path = "/v1/budgets", responses((status = 200, body = BudgetList, description = "`budgets`: name, open, reason, currency and amounts in micros")))]
@@ -25,10 +23,10 @@ pub(crate) async fn list(State(ctx): State<BudgetsState>) -> Json<BudgetList> {
 /// Billable spend, overdelivery and what is left over by day, with predicted against actual spend.
 #[utoipa::path(get, path = "/v1/budgets/report", params(("from" = Option<String>, Query, description = "the first day, such as 2026-11-23: six days before `to` by default"), ("to" = Option<String>, Query, description = "the last day: by default the newest one that has begun for any advertiser"), ("advertiser" = Option<String>, Query, description = "one advertiser; all by default"), ("format" = Option<String>, Query, description = "`json` (default) or `csv`, which has the days")), responses((status = 200, description = "`days`, each of an ad group, and sums: `advertiser_days`, `ad_groups`, `totals` by currency; amounts in micros, at most a minute old", content((BudgetReport = "application/json"), (String = "text/csv"))), (status = 400, description = "not a day, the wrong order, or too many days"), (status = 404, description = "no such advertiser")))]
 pub(crate) async fn report(
-    State(ctx): State<Arc<NodeContext>>,
+    OperationsOf(node): OperationsOf,
     Query(query): Query<BudgetReportQuery>,
 ) -> Result<Response, ApiError> {
-    let report = report_of(&ctx.operations(), &query).await?;
+    let report = report_of(&node, &query).await?;
     if query.format != Some(BudgetReportFormat::Csv) {
         return Ok(Json(report).into_response());
     }

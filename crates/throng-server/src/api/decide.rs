@@ -3,9 +3,9 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
-use throng_api::{DecideRequest, DecisionMade, DecisionRefusal, MAX_CANDIDATES, candidates};
+use throng_api::{DecideRequest, DecisionMade, MAX_CANDIDATES, candidates, refusals};
 use throng_budget::{Event, EventKind, EventMoney};
-use throng_gate::Decision;
+use throng_gate::Reason;
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::api::state::DecideState;
@@ -33,7 +33,7 @@ pub(crate) async fn decide(
         true => ctx.gate.decide_and_count(user, &candidates, now),
         false => (ctx.gate.decide(user, &candidates, now), None),
     };
-    refused.extend(refusals(&decision));
+    refused.extend(refusals(&decision.refused, Reason::code));
     let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
         match record_insertion(&ctx, chosen, now).await {
@@ -48,15 +48,6 @@ pub(crate) async fn decide(
         }
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
-}
-
-/// The ad groups that the gate refuses.
-pub(crate) fn refusals(decision: &Decision<AdGroupName>) -> impl Iterator<Item = DecisionRefusal> {
-    decision.refused.iter().map(|(name, reason)| DecisionRefusal {
-        ad_group: name.to_string(),
-        code: reason.code().to_owned(),
-        why: reason.to_string(),
-    })
 }
 
 /// Records an insertion; returns its id and its positions in the event log by partition.

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use throng_api::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
 use throng_http::SlowBody;
-use throng_model::StorageProblem;
+use throng_model::{StorageProblem, WorkspaceName};
 use throng_spec::Role;
 
 /// After how many seconds a client may send a request again that failed because the node was unavailable.
@@ -110,6 +110,15 @@ impl ApiError {
             format!("the token `{name}` lacks a scope: this request needs the scope {needed}");
         Self::new(ErrorCode::Forbidden, message)
             .help("`throng token create NAME --scope …` creates a token with other scopes")
+    }
+
+    /// The token is limited to a workspace, and the route concerns the whole deployment.
+    pub(crate) fn outside_workspace(name: &str, workspace: &WorkspaceName) -> Self {
+        let message = format!(
+            "the token `{name}` is limited to the workspace `{workspace}`, and this request concerns \
+             the whole deployment"
+        );
+        Self::new(ErrorCode::Forbidden, message).help("use a token without a workspace")
     }
 
     /// The operation requires a token; a session is not enough.

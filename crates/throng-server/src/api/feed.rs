@@ -10,7 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
 use throng_aggregator::FeedFormat;
-use throng_api::{AdGroupCatalog, AppliedVersions, FeedQuery, GateList, GateNoted, GatePartition};
+use throng_api::{
+    AdGroupCatalog, AppliedVersions, FeedQuery, GATE_ID_RULE, GateList, GateNoted, GatePartition,
+    is_gate_id,
+};
 use throng_feed::Catalog;
 use throng_operations::members::members;
 use throng_telemetry::metrics;
@@ -23,24 +26,17 @@ use super::error::ApiError;
 
 type Ctx = State<BudgetsState>;
 
-/// The maximum length of a gate id.
-const MAX_ID_LENGTH: usize = 128;
-
 fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
-    let fits = !id.is_empty()
-        && id.len() <= MAX_ID_LENGTH
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
-    if fits {
+    if is_gate_id(id) {
         Ok(id)
     } else {
-        Err(ApiError::bad_request("this is not a valid gate id")
-            .help("use 1 to 128 letters, digits, `-`, `_`, `.` and `:`"))
+        Err(ApiError::bad_request("this is not a valid gate id").help(GATE_ID_RULE))
     }
 }
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
 /// deltas. The response does not end until the node stops.
-#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
+#[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass-through rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
     Query(query): Query<FeedQuery>,

@@ -10,11 +10,12 @@ use futures::StreamExt as _;
 use throng_api::{IngestQuery, IngestReport};
 use throng_http::{BodyError, content_type, slow_body};
 use throng_ingest::{BodyPart, BodyReader, Encoding, IngestError, IngestRequest};
+use throng_operations::Operations;
 use throng_schema::{RecordFormat, Schema};
-use throng_spec::Spec;
 use tokio::sync::mpsc;
 
 use super::error::ApiError;
+use super::operations::OperationsOf;
 use super::state::IngestState;
 
 /// Pieces of a body that wait for the thread that reads it.
@@ -24,8 +25,9 @@ const DRAINED_BYTES: usize = 64 << 20;
 /// The header of the batch id, if the query has none.
 const BATCH_HEADER: &str = "idempotency-key";
 
-fn schema_of(spec: &Spec, name: &str) -> Result<Schema, ApiError> {
-    let found = spec.schemas.iter().find(|schema| schema.name.as_str() == name);
+fn schema_of(node: &Operations, name: &str) -> Result<Schema, ApiError> {
+    let (spec, wanted) = (&node.spec, node.qualified(name));
+    let found = spec.schemas.iter().find(|schema| schema.name.as_str() == wanted);
     found.cloned().ok_or_else(|| {
         let shown: String = name.chars().take(60).collect();
         let names: Vec<&str> = spec.schemas.iter().map(|schema| schema.name.as_str()).collect();
@@ -114,9 +116,10 @@ async fn pass_on(body: Body, parts: mpsc::Sender<BodyPart>) -> Result<(), ApiErr
 /// Ingests a batch of records: each is checked against the schema, identifiers are hashed or dropped as it says, and
 /// the rest becomes rows of the table `lake.<schema>`, all at once. Rows that fail a check go to quarantine and are
 /// counted. A batch that is sent again under the same id is not stored again.
-#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
+#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content"), ("workspace" = Option<String>, Query, description = "the workspace of the schema; a token that is limited to a workspace needs none")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
 pub(crate) async fn ingest(
     State(ctx): State<IngestState>,
+    OperationsOf(node): OperationsOf,
     Path(schema): Path<String>,
     Query(query): Query<IngestQuery>,
     request: Request,
@@ -125,7 +128,12 @@ pub(crate) async fn ingest(
         let help = "add `lake: FOLDER` below `node:` and restart the node";
         ApiError::not_found("this node ingests nothing").help(help)
     })?;
-    let schema = schema_of(&ctx.spec.load(), &schema)?;
+    let workspace = query.workspace.as_deref().filter(|name| !name.is_empty());
+    let schema = match workspace {
+        Some(workspace) => format!("{workspace}:{schema}"),
+        None => schema,
+    };
+    let schema = schema_of(&node, &schema)?;
     let wanted = request_of(request.headers(), query)?;
     let slot = ingest.slot().await;
     let (parts, receiver) = mpsc::channel(BUFFERED_PARTS);

@@ -1,7 +1,8 @@
 //! Lookups: the audiences of users. An unknown user is in no audience; that is not an error.
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use throng_access::Caller;
 use throng_api::{LookupRequest, LookupResult, UserAudiences};
 use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, UserKey};
@@ -15,27 +16,33 @@ use super::error::ApiError;
 /// The most keys of one request.
 const MAX_KEYS: usize = 10_000;
 
-fn look_up(index: &MembershipIndex, key: String) -> UserAudiences {
+/// The audiences of a user that the caller may know of.
+fn look_up(index: &MembershipIndex, key: String, caller: &Caller) -> UserAudiences {
     let hash = UserKey::text(key.as_str()).hash(index.seed());
-    let mut audiences: Vec<AudienceName> = index.audiences_of(hash).into_iter().cloned().collect();
+    let visible = |audience: &&AudienceName| caller.sees(audience.workspace());
+    let found = index.audiences_of(hash).into_iter().filter(visible);
+    let mut audiences: Vec<AudienceName> = found.cloned().collect();
     audiences.sort_unstable();
-    UserAudiences { key, audiences, unknown: index.missing().to_vec() }
+    let unknown = index.missing().iter().filter(visible).cloned().collect();
+    UserAudiences { key, audiences, unknown }
 }
 
 /// Looks up one user.
 #[utoipa::path(get, path = "/v1/users/{key}/audiences", params(("key" = String, Path)), responses((status = 200, body = UserAudiences, description = "the audiences of the user; an unknown user is in none")))]
 pub(crate) async fn one(
     State(ctx): State<LookupState>,
+    Extension(caller): Extension<Caller>,
     Path(key): Path<String>,
 ) -> Json<UserAudiences> {
     metrics::counter!(metrics::LOOKUPS_TOTAL).increment(1);
-    Json(look_up(&ctx.membership.load(), key))
+    Json(look_up(&ctx.membership.load(), key, &caller))
 }
 
 /// Looks up many users.
 #[utoipa::path(post, path = "/v1/lookups", request_body = LookupRequest, responses((status = 200, body = LookupResult, description = "the users in the order of their keys"), (status = 400, description = "too many keys")))]
 pub(crate) async fn batch(
     State(ctx): State<LookupState>,
+    Extension(caller): Extension<Caller>,
     Body(LookupRequest { keys }): Body<LookupRequest>,
 ) -> Result<Json<LookupResult>, ApiError> {
     if keys.len() > MAX_KEYS {
@@ -44,6 +51,6 @@ pub(crate) async fn batch(
     }
     metrics::counter!(metrics::LOOKUPS_TOTAL).increment(keys.len() as u64);
     let index = ctx.membership.load();
-    let users = keys.into_iter().map(|key| look_up(&index, key)).collect();
+    let users = keys.into_iter().map(|key| look_up(&index, key, &caller)).collect();
     Ok(Json(LookupResult { users }))
 }

@@ -17,6 +17,7 @@ mod lookups;
 mod mapping;
 mod membership;
 mod openapi;
+mod operations;
 mod removals;
 mod sizes;
 mod sources;
@@ -44,6 +45,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 pub(crate) use auth::Guard;
 pub(crate) use error::ApiError;
+pub(crate) use operations::OperationsOf;
 
 use crate::NodeContext;
 

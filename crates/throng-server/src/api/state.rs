@@ -125,13 +125,11 @@ impl FromRef<Arc<NodeContext>> for DecideState {
 pub(crate) struct IngestState {
     /// Ingests them; `None` without `node.lake`.
     pub(super) ingest: Option<Arc<Ingest>>,
-    /// Has their schemas.
-    pub(super) spec: Arc<ArcSwap<Spec>>,
 }
 
 impl FromRef<Arc<NodeContext>> for IngestState {
     fn from_ref(ctx: &Arc<NodeContext>) -> Self {
-        Self { ingest: ctx.ingest.clone(), spec: Arc::clone(&ctx.spec) }
+        Self { ingest: ctx.ingest.clone() }
     }
 }
 

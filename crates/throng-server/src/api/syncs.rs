@@ -1,8 +1,6 @@
 //! Syncs, runs, tasks.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::{Extension, Json};
 use throng_access::Caller;
 use throng_activation::RunScope;
@@ -13,32 +11,29 @@ use throng_api::{
 use throng_model::{SyncRunId, TaskId};
 use throng_operations::{lists, runs as run_operations, syncs as operations};
 
-use crate::NodeContext;
-
 use super::body::Body;
 use super::error::ApiError;
+use super::operations::OperationsOf;
 
-type Ctx = State<Arc<NodeContext>>;
 type NamedResult = Result<Json<SyncNamed>, ApiError>;
 
 /// The syncs of the applied spec, each with the state of its audience on the platform.
-#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size; `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<SyncList>, ApiError> {
-    Ok(Json(lists::syncs(&ctx.operations(), &query).await?))
+    Ok(Json(lists::syncs(&node, &query).await?))
 }
 
 /// Plans a run of a sync at once if it has something to send.
 #[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = RunRequested, description = "`sync`; `blocked`: why nothing is delivered now"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
 pub(crate) async fn run(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Body(RunSync { full, forget_delivered }): Body<RunSync>,
 ) -> Result<Json<RunRequested>, ApiError> {
-    let node = ctx.operations();
     let sync = operations::declared(&node, &name)?;
     let scope = match (full, forget_delivered) {
         (_, true) => RunScope::FullWithoutRecord,
@@ -52,11 +47,10 @@ pub(crate) async fn run(
 /// same name.
 #[utoipa::path(post, path = "/v1/syncs/{name}/recreate", params(("name" = String, Path)), responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "its audience is being removed")))]
 pub(crate) async fn recreate(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let node = ctx.operations();
     let sync = operations::declared(&node, &name)?;
     operations::recreate(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
@@ -66,11 +60,10 @@ pub(crate) async fn recreate(
 /// being sent is completed.
 #[utoipa::path(post, path = "/v1/syncs/{name}/pause", params(("name" = String, Path)), responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is already paused")))]
 pub(crate) async fn pause(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let node = ctx.operations();
     let sync = operations::declared(&node, &name)?;
     operations::pause(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
@@ -79,33 +72,32 @@ pub(crate) async fn pause(
 /// Resumes a paused sync.
 #[utoipa::path(post, path = "/v1/syncs/{name}/resume", params(("name" = String, Path)), responses((status = 200, body = SyncNamed, description = "`sync`"), (status = 404, description = "no such sync"), (status = 409, description = "it is not paused")))]
 pub(crate) async fn resume(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> NamedResult {
-    let node = ctx.operations();
     let sync = operations::declared(&node, &name)?;
     operations::resume(&node, &sync, caller.name()).await?;
     Ok(Json(SyncNamed { sync }))
 }
 
 /// The runs, newest first by default.
-#[utoipa::path(get, path = "/v1/runs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active, completed, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; `-id` by default"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = RunList, description = "`runs`, `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/runs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active, completed, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; `-id` by default"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = RunList, description = "`runs`, `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn runs(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<RunList>, ApiError> {
-    Ok(Json(lists::runs(&ctx.operations(), &query).await?))
+    Ok(Json(lists::runs(&node, &query).await?))
 }
 
 /// Approves a held run.
 #[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, body = ActivationRun, description = "the run"), (status = 404, description = "no such run"), (status = 409, description = "it is not held")))]
 pub(crate) async fn approve_run(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
 ) -> Result<Json<ActivationRun>, ApiError> {
-    let run = run_operations::approve(&ctx.operations(), SyncRunId(id), caller.name()).await?;
+    let run = run_operations::approve(&node, SyncRunId(id), caller.name()).await?;
     Ok(Json(run))
 }
 
@@ -113,48 +105,49 @@ pub(crate) async fn approve_run(
 /// sent nothing are planned again, because the cause may be in their identifiers.
 #[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = RunsApproved, description = "`approved`: the number of runs"), (status = 404, description = "no such destination")))]
 pub(crate) async fn approve_destination(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<RunsApproved>, ApiError> {
-    let approved =
-        run_operations::approve_destination(&ctx.operations(), &name, caller.name()).await?;
+    let approved = run_operations::approve_destination(&node, &name, caller.name()).await?;
     Ok(Json(RunsApproved { approved }))
 }
 
 /// Tasks: by default running ones first, then queued ones, then finished ones.
-#[utoipa::path(get, path = "/v1/tasks", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: queued, running, done, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; by default running tasks come first, with another parameter than the limit `-id`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state")), responses((status = 200, body = TaskList, description = "`tasks`, `counts` of all tasks by state, `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/tasks", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: queued, running, done, failed or held"), ("sort" = Option<String>, Query, description = "the field to sort by: id, sync or audience; with `-` in front in descending order; by default running tasks come first, with another parameter than the limit `-id`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; 500 by default"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = TaskList, description = "`tasks`, `counts` of all tasks by state, `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn tasks(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<TaskList>, ApiError> {
-    Ok(Json(lists::tasks(&ctx.operations(), &query).await?))
+    Ok(Json(lists::tasks(&node, &query).await?))
 }
 
 /// One task with its run, batches, receipts and check.
 #[utoipa::path(get, path = "/v1/tasks/{id}", params(("id" = i64, Path)), responses((status = 200, body = TaskDetail, description = "`task`, `run`, `batches`, `receipts`, `check`"), (status = 404, description = "no such task")))]
 pub(crate) async fn task(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Path(id): Path<i64>,
 ) -> Result<Json<TaskDetail>, ApiError> {
-    Ok(Json(run_operations::task(&ctx.operations(), TaskId(id)).await?))
+    Ok(Json(run_operations::task(&node, TaskId(id)).await?))
 }
 
 /// Puts a failed task back into the queue, and ends the backoff of its account.
 #[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = ActivationTask, description = "the task"), (status = 404, description = "no such task"), (status = 409, description = "it has not failed, or its sync is paused")))]
 pub(crate) async fn requeue(
-    State(ctx): Ctx,
+    OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
     Path(id): Path<i64>,
 ) -> Result<Json<ActivationTask>, ApiError> {
-    let task = run_operations::requeue(&ctx.operations(), TaskId(id), caller.name()).await?;
+    let task = run_operations::requeue(&node, TaskId(id), caller.name()).await?;
     Ok(Json(task))
 }
 
 /// Enqueues the due tasks again, in case their messages were lost; of one account only as many as may be queued
 /// at a time, the others follow. Safe at any time: a worker that receives a message reads the task in the ledger.
 #[utoipa::path(post, path = "/v1/tasks/enqueue", responses((status = 200, body = TasksEnqueued, description = "`enqueued`: the number of tasks that were enqueued")))]
-pub(crate) async fn enqueue_due(State(ctx): Ctx) -> Result<Json<TasksEnqueued>, ApiError> {
-    let enqueued = run_operations::enqueue_due(&ctx.operations()).await?;
+pub(crate) async fn enqueue_due(
+    OperationsOf(node): OperationsOf,
+) -> Result<Json<TasksEnqueued>, ApiError> {
+    let enqueued = run_operations::enqueue_due(&node).await?;
     Ok(Json(TasksEnqueued { enqueued }))
 }

@@ -10,7 +10,8 @@ use throng_api::{
     CreateToken, SessionEnded, SessionList, SessionSummary, SignInLink, TokenCreated, TokenList,
     TokenRevoked, TokenSummary,
 };
-use throng_model::Timestamp;
+use throng_model::{Timestamp, WorkspaceName};
+use throng_spec::Spec;
 
 use crate::NodeContext;
 
@@ -32,7 +33,31 @@ impl From<AccessError> for ApiError {
 /// The maximum of `expires_in_secs`: a hundred years.
 const MAX_EXPIRY_SECS: u64 = 100 * 366 * 86_400;
 
-fn checked_request(create: CreateToken, now: Timestamp) -> Result<TokenRequest, ApiError> {
+/// The workspace of a new token: one that the applied spec has.
+fn checked_workspace(name: &str, scopes: Scopes, spec: &Spec) -> Result<WorkspaceName, ApiError> {
+    let beyond = scopes.beyond_workspaces();
+    if !beyond.is_empty() {
+        let message = format!("a token of a workspace cannot have the scopes {beyond}");
+        return Err(ApiError::bad_request(message)
+            .help("they concern the whole deployment: use lookup, read or operate"));
+    }
+    let known = spec.workspaces();
+    let workspace = WorkspaceName::new(name).ok().filter(|name| known.contains(name.as_str()));
+    workspace.ok_or_else(|| {
+        let known: Vec<&str> = known.into_iter().collect();
+        let error = ApiError::bad_request("`workspace` is not a workspace of the applied spec");
+        error.help(match known.is_empty() {
+            true => "the applied spec has no workspaces".to_owned(),
+            false => format!("the workspaces are {}", known.join(", ")),
+        })
+    })
+}
+
+fn checked_request(
+    create: CreateToken,
+    spec: &Spec,
+    now: Timestamp,
+) -> Result<TokenRequest, ApiError> {
     if !is_token_name(&create.name) {
         return Err(ApiError::bad_request("`name` is not a valid token name").help(
             "use 1 to 64 letters, digits, `-`, `_` and `.`; `admin`, `admin-…` and `node.token` \
@@ -56,10 +81,8 @@ fn checked_request(create: CreateToken, now: Timestamp) -> Result<TokenRequest, 
         }
         None => None,
     };
-    let workspace = create.workspace;
-    if workspace.as_ref().is_some_and(|name| name.is_empty() || name.len() > 64) {
-        return Err(ApiError::bad_request("`workspace` is not a name of 1 to 64 characters"));
-    }
+    let workspace = create.workspace.map(|name| checked_workspace(&name, scopes, spec));
+    let workspace = workspace.transpose()?;
     Ok(TokenRequest { name: create.name, scopes, expires_at, workspace })
 }
 
@@ -70,12 +93,12 @@ pub(crate) async fn create(
     Extension(caller): Extension<Caller>,
     Body(create): Body<CreateToken>,
 ) -> Result<Json<TokenCreated>, ApiError> {
-    let request = checked_request(create, ctx.access.time())?;
+    let request = checked_request(create, &ctx.spec.load(), ctx.access.time())?;
     let mut response = TokenCreated {
         name: request.name.clone(),
         scopes: mapping::scope_names(request.scopes),
         expires_at: request.expires_at,
-        workspace: request.workspace.clone(),
+        workspace: request.workspace.as_ref().map(ToString::to_string),
         token: String::new(),
     };
     let secret = ctx.access.create(request, &caller, ctx.clock.now()).await?;

@@ -8,7 +8,7 @@ use throng_apply::GateSink;
 use throng_backends::{DataDirectory, Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
-use throng_serving_stores::{RedisConnector, StoresDeps};
+use throng_serving_stores::{StoreConnector, StoresDeps};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -74,7 +74,8 @@ fn stores(ctx: &NodeContext) -> StoresDeps {
         seed: ctx.seed,
         holder: ctx.holder.clone(),
         min_poll_interval: ctx.running.min_poll_interval(),
-        connector: Arc::new(RedisConnector::new(Arc::clone(&ctx.env))),
+        connector: Arc::new(StoreConnector::new(Arc::clone(&ctx.env), Arc::clone(&ctx.clock))),
+        check_backoff: Arc::default(),
     }
 }
 

@@ -11,16 +11,15 @@ use throng_page::one_page;
 use throng_page::syncs::{OpenRemoval, SyncView};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html};
+use super::{Context, OperationsOf, Page, PageError, html};
 
 /// Tasks and checks that are read for the runs of the page.
 const MAX_TASKS: u32 = 1_000;
 /// The entries of the history of a sync.
 const HISTORY_ROWS: u32 = 50;
 
-pub(super) async fn list(State(ctx): Context) -> Page {
-    let node = ctx.operations();
-    let checks = ctx.ledger.checks(MAX_TASKS).await?;
+pub(super) async fn list(State(ctx): Context, OperationsOf(node): OperationsOf) -> Page {
+    let checks = runs::checks(&node, MAX_TASKS).await?;
     let removals = removals::list(&node).await?.into_iter();
     let open = |(removal, refused_retry_at)| OpenRemoval { removal, refused_retry_at };
     let view = ActivationView {
@@ -34,30 +33,42 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     html(throng_page::activation::list(&view, ctx.clock.now()))
 }
 
-pub(super) async fn syncs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
-    let list = lists::syncs(&ctx.operations(), &one_page(&query)).await?;
+pub(super) async fn syncs(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Query(query): Query<ListQuery>,
+) -> Page {
+    let list = lists::syncs(&node, &one_page(&query)).await?;
     html(throng_page::work::syncs(list, query, ctx.clock.now()))
 }
 
-pub(super) async fn runs(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
-    let (list, tasks) = lists::runs_with_tasks(&ctx.operations(), &one_page(&query)).await?;
+pub(super) async fn runs(OperationsOf(node): OperationsOf, Query(query): Query<ListQuery>) -> Page {
+    let (list, tasks) = lists::runs_with_tasks(&node, &one_page(&query)).await?;
     html(throng_page::work::runs(list, &tasks, query))
 }
 
-pub(super) async fn tasks(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
+pub(super) async fn tasks(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Query(query): Query<ListQuery>,
+) -> Page {
     // In an order that has pages.
     let sort = query.sort.clone().filter(|sort| !sort.is_empty());
     let query = ListQuery { sort: sort.or_else(|| Some("-id".to_owned())), ..query };
-    let list = lists::tasks(&ctx.operations(), &one_page(&query)).await?;
+    let list = lists::tasks(&node, &one_page(&query)).await?;
     html(throng_page::work::tasks(list, query, ctx.clock.now()))
 }
 
-pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
+pub(super) async fn task(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Path(id): Path<String>,
+) -> Page {
     let number = id.parse().map_err(|_| {
         PageError::Missing(format!("There is no task {id}: the id of a task is a number."))
     })?;
     // Without the batches, which the page does not show.
-    let task = ctx.ledger.task(TaskId(number)).await?;
+    let task = runs::visible_task(&node, TaskId(number)).await?;
     let run = ctx.ledger.run(task.run).await?;
     let receipts = ctx.ledger.receipts(task.id).await?;
     let check = ctx.ledger.check_of(task.id).await?;
@@ -70,15 +81,19 @@ pub(super) async fn task(State(ctx): Context, Path(id): Path<String>) -> Page {
     html(throng_page::activation::task(&view, ctx.clock.now()))
 }
 
-pub(super) async fn sync(State(ctx): Context, Path(name): Path<String>) -> Page {
-    let node = ctx.operations();
-    let found = node.spec.syncs.iter().find(|sync| sync.name.as_str() == name);
+pub(super) async fn sync(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Path(name): Path<String>,
+) -> Page {
+    let wanted = node.qualified(&name);
+    let found = node.spec.syncs.iter().find(|sync| sync.name.as_str() == wanted);
     let declared = found.ok_or_else(|| {
         PageError::Missing(format!("There is no sync {name} in the applied spec."))
     })?;
     let records = ctx.ledger.delivered_records().await?;
     let record = records.iter().find(|record| record.sync == declared.name);
-    let subject = (SubjectKind::Sync, name.as_str());
+    let subject = (SubjectKind::Sync, declared.name.as_str());
     let view = SyncView {
         audience: declared.audience.clone(),
         destination: declared.destination.clone(),

@@ -6,7 +6,7 @@ use throng_api::ListQuery;
 use throng_operations::lists;
 use throng_page::alerts::PAGE_ROWS;
 
-use super::{Context, Page, html};
+use super::{Context, OperationsOf, Page, html};
 
 /// The query of the page.
 #[derive(Debug, Deserialize)]
@@ -18,10 +18,11 @@ pub(super) struct AlertsQuery {
 
 pub(super) async fn page(
     State(ctx): Context,
+    OperationsOf(node): OperationsOf,
     Query(AlertsQuery { from }): Query<AlertsQuery>,
     Query(query): Query<ListQuery>,
 ) -> Page {
     let rows = ListQuery { limit: Some(PAGE_ROWS), ..query.clone() };
-    let list = lists::alerts(&ctx.operations(), &rows, from).await?;
+    let list = lists::alerts(&node, &rows, from).await?;
     html(throng_page::alerts::page(list, from, query, ctx.clock.now()))
 }

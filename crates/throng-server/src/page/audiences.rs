@@ -8,28 +8,31 @@ use throng_page::one_page;
 use throng_spec::{Audience, Schedule};
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html};
+use super::{Context, OperationsOf, Page, PageError, html};
 
 /// The sizes of the chart.
 const MAX_SIZES: u32 = 400;
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 50;
 
-pub(super) async fn list(State(ctx): Context, Query(query): Query<ListQuery>) -> Page {
-    let node = ctx.operations();
+pub(super) async fn list(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Query(query): Query<ListQuery>,
+) -> Page {
     let list = lists::audiences(&node, &one_page(&query)).await?;
     let all = node.spec.audiences.iter();
     let descriptions = all.filter_map(|one| Some((&one.name, one.description.as_deref()?)));
     html(throng_page::audiences::list(list, &descriptions.collect(), query, ctx.clock.now()))
 }
 
-pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
-    let node = ctx.operations();
-    let found = node.spec.audiences.iter().find(|audience| audience.name.as_str() == name);
+pub(super) async fn one(OperationsOf(node): OperationsOf, Path(name): Path<String>) -> Page {
+    let wanted = node.qualified(&name);
+    let found = node.spec.audiences.iter().find(|audience| audience.name.as_str() == wanted);
     let declared = found.ok_or_else(|| {
         PageError::Missing(format!("There is no audience {name} in the applied spec."))
     })?;
-    let subject = (SubjectKind::Audience, name.as_str());
+    let subject = (SubjectKind::Audience, declared.name.as_str());
     let view = AudienceView {
         detail: audiences::detail(&node, declared.name.clone(), MAX_SIZES).await?,
         description: declared.description.clone(),

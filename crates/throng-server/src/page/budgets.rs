@@ -7,7 +7,7 @@ use throng_operations::{budget_report, history, mapping::budgets as mapping};
 use throng_page::budgets::AdGroupView;
 use throng_store::SubjectKind;
 
-use super::{Context, Page, PageError, html};
+use super::{Context, OperationsOf, Page, PageError, html};
 
 /// The entries of the history.
 const HISTORY_ROWS: u32 = 30;
@@ -18,13 +18,20 @@ pub(super) async fn list(State(ctx): Context) -> Page {
     html(throng_page::budgets::list(&states, &gates, ctx.clock.now()))
 }
 
-pub(super) async fn report(State(ctx): Context, Query(query): Query<BudgetReportQuery>) -> Page {
-    let report = budget_report::report(&ctx.operations(), &query).await;
+pub(super) async fn report(
+    OperationsOf(node): OperationsOf,
+    Query(query): Query<BudgetReportQuery>,
+) -> Page {
+    let report = budget_report::report(&node, &query).await;
     let report = report.map_err(|error| PageError::Failed(error.into()))?;
     html(throng_page::budget_report::page(&report, query.advertiser.as_deref()))
 }
 
-pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
+pub(super) async fn one(
+    State(ctx): Context,
+    OperationsOf(node): OperationsOf,
+    Path(name): Path<String>,
+) -> Page {
     let states = ctx.budgets.states();
     let found = states.iter().find(|state| state.name.as_str() == name);
     let state = found.ok_or_else(|| {
@@ -36,7 +43,7 @@ pub(super) async fn one(State(ctx): Context, Path(name): Path<String>) -> Page {
         state: mapping::state(state),
         points: series.points.into_iter().map(mapping::point).collect(),
         intervals: series.intervals.into_iter().map(mapping::interval).collect(),
-        history: history::newest(&ctx.operations(), Some(subject), HISTORY_ROWS).await?,
+        history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
     };
     html(throng_page::budgets::one(&view))
 }

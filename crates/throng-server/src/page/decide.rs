@@ -2,13 +2,13 @@
 
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use throng_api::{DecisionMade, candidates};
+use throng_api::{DecisionMade, candidates, refusals};
+use throng_gate::Reason;
 use throng_model::UserKey;
 use throng_page::decide::DecisionView;
 
 use super::{Context, Page, html};
 use crate::NodeContext;
-use crate::api::decide::refusals;
 
 /// The query of the page.
 #[derive(Deserialize)]
@@ -34,7 +34,7 @@ fn decide(ctx: &NodeContext, query: &DecideQuery) -> DecisionView {
     let user = UserKey::text(query.user.clone()).hash(ctx.seed);
     let membership = ctx.membership.load();
     let decision = ctx.gate.decide(Some(user), &names, ctx.clock.now());
-    let refused = refusals(&decision).chain(invalid).collect();
+    let refused = refusals(&decision.refused, Reason::code).chain(invalid).collect();
     DecisionView {
         audiences: membership.audiences_of(user).into_iter().cloned().collect(),
         decision: DecisionMade { allowed: decision.allowed, refused, insertion_id: None },

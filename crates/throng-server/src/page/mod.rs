@@ -12,17 +12,20 @@ mod sources;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use throng_access::Caller;
 use throng_aggregator::BudgetsError;
 use throng_operations::OperationError;
 use throng_page::{RenderError, Rendered};
 use throng_store::LedgerError;
 
 use crate::NodeContext;
-use crate::api::ApiError;
+use crate::api::{ApiError, OperationsOf};
 
 /// The routes of the pages.
 pub(crate) fn routes() -> Router<Arc<NodeContext>> {
@@ -43,6 +46,23 @@ pub(crate) fn routes() -> Router<Arc<NodeContext>> {
         .route("/decide", get(decide::page))
         .route("/sources", get(sources::page))
         .route("/access", get(access::page))
+        .layer(from_fn(show_workspace))
+}
+
+/// Names the workspace of a caller that is limited to one in the header of a page, also of one that says what is wrong,
+/// and removes what the workspace does not have from its menu.
+async fn show_workspace(request: Request, next: Next) -> Response {
+    let workspace = request.extensions().get::<Caller>().and_then(Caller::workspace).cloned();
+    let response = next.run(request).await;
+    let Some(workspace) = workspace else { return response };
+    let (mut head, body) = response.into_parts();
+    // It was rendered in memory.
+    let Ok(html) = to_bytes(body, usize::MAX).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    head.headers.remove(header::CONTENT_LENGTH);
+    let html = throng_page::in_workspace(&String::from_utf8_lossy(&html), &workspace);
+    Response::from_parts(head, Body::from(html))
 }
 
 /// The style and the script of the pages. They contain no data, so they need no token.

@@ -6,16 +6,24 @@ use throng_operations::{alerts, audiences, history, mapping, runs};
 use throng_page::alerts::OTHER_PAGES_ROWS;
 use throng_page::overview::{HISTORY_ROWS, OverviewView, SUMMED_RUNS};
 
-use super::{Context, Page, html};
+use super::{Context, OperationsOf, Page, html};
 
-pub(super) async fn page(State(ctx): Context) -> Page {
-    let node = ctx.operations();
-    let (nodes, _) = members(&*ctx.ledger, ctx.clock.now(), ctx.budgets.gates()).await?;
+pub(super) async fn page(State(ctx): Context, OperationsOf(node): OperationsOf) -> Page {
+    // Nodes and budgets are in no workspace.
+    let (nodes, budgets) = match node.workspace {
+        Some(_) => (Vec::new(), None),
+        None => {
+            let gates = ctx.budgets.gates();
+            let (nodes, _) = members(&*ctx.ledger, ctx.clock.now(), gates).await?;
+            let states = ctx.budgets.states();
+            (nodes, Some(states.iter().map(mapping::budgets::state).collect()))
+        }
+    };
     let view = OverviewView {
         audiences: audiences::list(&node).await?.audiences,
         tasks: runs::task_counts(&node).await?,
         runs: runs::list(&node, SUMMED_RUNS).await?,
-        budgets: ctx.budgets.states().iter().map(mapping::budgets::state).collect(),
+        budgets,
         alerts: alerts::newest(&node, OTHER_PAGES_ROWS).await?,
         nodes,
         history: history::newest(&node, None, HISTORY_ROWS).await?,

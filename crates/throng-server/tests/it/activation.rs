@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use throng_model::{HashedIdentifier, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
-use throng_store::{Ledger, RunState, SyncRun, Verdict};
+use throng_store::{AlertKind, Ledger, RunState, SyncRun, Verdict};
 
 use crate::{Client, TIMEOUT, until};
 
@@ -301,6 +301,51 @@ async fn a_user_is_on_the_list_with_each_identifier_row() {
     shop.buyers(2..4);
     shop.delivered(&node, 3).await;
     assert!(shop.has(&["c@x.com"]));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_a_usable_identifier_completes_and_warns() {
+    let shop = Shop::new().await;
+    shop.customers(&[("c99", "c99@example.com")]);
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let run = settled(&node, "delivery", |r| r.state == RunState::Completed).await;
+    assert_eq!((run.read, run.sent, run.pending), (4, 0, 0));
+    assert_eq!(json!(run.skipped), json!({ "no_identifiers": 4 }));
+    let (verdict, reasons) = checked(&node).await;
+    assert_eq!(verdict, Verdict::Suspect, "{reasons:?}");
+    let expected = "none of 4 users has a usable identifier";
+    assert!(reasons[0].contains(expected), "{reasons:?}");
+    let ledger = &node.context().ledger;
+    let alert = ledger.open_alert(AlertKind::CheckFailed, "buyers-on-meta").await.unwrap();
+    assert!(alert.is_some_and(|message| message.contains(expected)));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_not_replaced_by_users_without_identifiers() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    let ledger = &node.context().ledger;
+    until("the first run is recorded", async || {
+        !ledger.delivered_records().await.unwrap().is_empty()
+    })
+    .await;
+    shop.customers(&[("c99", "c99@example.com")]);
+    let body = json!({ "full": true });
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &body).await;
+    assert_eq!(status, 200, "{body}");
+    until("the replacement is refused", async || {
+        let alert = ledger.open_alert(AlertKind::TaskFailed, "buyers-on-meta").await.unwrap();
+        alert.is_some_and(|message| message.contains("no user of the audience has a usable"))
+    })
+    .await;
+    assert_eq!(ledger.runs(None, 9).await.unwrap().len(), 1, "no run was planned");
+    assert!(shop.holds(2..6));
     node.shutdown().await;
 }
 

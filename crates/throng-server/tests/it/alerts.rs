@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use throng_model::{Clock, ManualClock};
+use throng_model::{Clock, ManualClock, to_hex};
 use throng_server::{Node, NodeConfig, ProblemClass};
 use throng_store::{AlertKind, NewAlert, RefreshTrigger};
 
@@ -96,8 +96,7 @@ fn checked(headers: &HeaderMap, body: &str) -> Value {
     assert!(time.parse::<u64>().is_ok(), "{time}");
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
     mac.update(format!("{time}.{body}").as_bytes());
-    let digest: String =
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = to_hex(&mac.finalize().into_bytes());
     assert_eq!(signature, format!("v1={digest}"));
     assert_eq!(header("content-type"), "application/json");
     assert!(!body.contains(SECRET));

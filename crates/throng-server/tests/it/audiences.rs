@@ -289,3 +289,60 @@ async fn the_overview_counts_what_is_declared() {
     assert_eq!(card(&client, "memberships").await, "20");
     node.shutdown().await;
 }
+
+/// The same SQL in three workspaces, over a folder each.
+const WORKSPACES: &str = r#"version: 1
+sources: [{ name: shop, path: own }]
+audiences: [{ name: all, sql: "SELECT customer FROM shop.visits" }]
+workspaces:
+  - name: acme
+    sources: [{ name: shop, path: acme }]
+    audiences:
+      - { name: all, sql: "SELECT customer FROM shop.visits" }
+      - name: "{region}-visitors"
+        for_each: SELECT DISTINCT region FROM shop.visits
+        sql: SELECT customer FROM shop.visits WHERE region = $region
+  - name: globex
+    sources: [{ name: shop, path: globex }]
+    audiences: [{ name: all, sql: "SELECT customer FROM shop.visits" }]
+advertisers: [{ name: shop, currency: USD, time_zone: UTC }]
+campaigns: [{ name: autumn, advertiser: shop }]
+ad_groups:
+  - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1.00", include: ["acme:all"] }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audiences_of_workspaces_have_members_of_their_own_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    for (folder, users) in [("own", 1), ("acme", 2), ("globex", 3)] {
+        let path = dir.path().join(folder);
+        std::fs::create_dir(&path).unwrap();
+        let rows: String = (0..users).map(|n| format!("{folder}{n},emea\n")).collect();
+        std::fs::write(path.join("visits.csv"), format!("customer,region\n{rows}")).unwrap();
+    }
+    std::fs::write(dir.path().join("throng.yaml"), WORKSPACES).unwrap();
+    let versions = json!({ "all": 1, "acme:all": 1, "acme:emea-visitors": 1, "globex:all": 1 });
+    // Also after a restart, which removes what no audience needs.
+    for _ in 0..2 {
+        let node = start(dir.path()).await;
+        let client = Client::of(&node);
+        for (name, members) in
+            [("all", 1), ("acme:all", 2), ("acme:emea-visitors", 2), ("globex:all", 3)]
+        {
+            let built = settled(&node, name, |a| !a["current"].is_null()).await;
+            assert_eq!(built["current"]["members"], json!(members), "{name}");
+        }
+        served(&client, versions.clone()).await;
+        assert_eq!(audiences_of(&client, "own0").await, json!(["all"]));
+        assert_eq!(audiences_of(&client, "acme0").await, json!(["acme:all", "acme:emea-visitors"]));
+        assert_eq!(audiences_of(&client, "globex2").await, json!(["globex:all"]));
+        for (user, allowed) in [("acme1", 1), ("globex1", 0), ("own0", 0)] {
+            let wanted = json!({ "user": user, "ad_groups": ["shoes"] });
+            let (_, decided) = client.post("/v1/decide", &wanted).await;
+            assert_eq!(decided["allowed"].as_array().map(Vec::len), Some(allowed), "{user}");
+        }
+        let folder = dir.path().join("node/objects/snapshots/acme:all");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1);
+        node.shutdown().await;
+    }
+}

@@ -136,6 +136,19 @@ async fn a_plan_changes_no_table() {
         assert_eq!(status, 200, "{answer}");
         assert_eq!(std::fs::read(&columns).unwrap(), before, "{of}");
     }
+    // Neither does one with a template, whose query reads the rows of the tables.
+    let template = r#"  - name: "{slug}-seen"
+    for_each: SELECT 'all' AS slug, count(*) AS customers FROM lake.customers
+    sql: SELECT email FROM lake.customers WHERE age > 30
+"#;
+    sent("integer");
+    let spec = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, spec + template).unwrap();
+    let (status, answer) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{answer}");
+    let changes = answer["plan"]["changes"].as_array().unwrap();
+    assert!(changes.iter().any(|change| change["name"] == "all-seen"), "{answer}");
+    assert_eq!(std::fs::read(&columns).unwrap(), before);
     let (status, answer) = client.post("/v1/spec/apply", &sent("integer")).await;
     assert_eq!(status, 200, "{answer}");
     let row = "email,age,seen\na@example.com,30,2026-11-01\n";

@@ -30,12 +30,17 @@ async fn with_audiences() -> (Deployment, Node) {
 }
 
 /// One field of all rows of a list.
-fn column<'a>(list: &'a Value, rows: &str, field: &str) -> Vec<&'a Value> {
+pub(crate) fn column<'a>(list: &'a Value, rows: &str, field: &str) -> Vec<&'a Value> {
     list[rows].as_array().unwrap().iter().map(|row| &row[field]).collect()
 }
 
 /// One field of the rows of all pages, and the number of pages.
-async fn all_pages(client: &Client, path: &str, rows: &str, field: &str) -> (Vec<Value>, usize) {
+pub(crate) async fn all_pages(
+    client: &Client,
+    path: &str,
+    rows: &str,
+    field: &str,
+) -> (Vec<Value>, usize) {
     let (mut all, mut pages, mut next) = (Vec::new(), 0, path.to_owned());
     loop {
         let page = client.get(&next).await;
@@ -135,9 +140,9 @@ async fn thousands_of_audiences_are_listed_in_pages() {
 }
 
 /// Plans a run of a sync that the spec does not have.
-async fn plan(node: &Node, number: usize) {
+pub(crate) async fn plan(node: &Node, sync: &str) {
     let run = NewRun {
-        sync: format!("sync-{number:04}").parse().unwrap(),
+        sync: sync.parse().unwrap(),
         audience: "buyers".parse().unwrap(),
         destination: "account".parse().unwrap(),
         mode: throng_model::SyncMode::Mirror,
@@ -161,7 +166,7 @@ async fn runs_and_tasks_are_listed_in_pages() {
     let deployment = Deployment::new();
     let node = deployment.node("api", &[Role::Api]).await;
     for number in 0..RUNS {
-        plan(&node, number).await;
+        plan(&node, &format!("sync-{number:04}")).await;
     }
     let client = Client::of(&node);
     let runs = client.get("/v1/runs").await;

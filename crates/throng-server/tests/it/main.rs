@@ -41,6 +41,7 @@ mod templates;
 mod tls;
 mod upgrade;
 mod warm;
+mod workspaces;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use throng_model::{AudienceName, UserHash};
-use throng_serving_stores::{Change, Connector, MemberStore, RedisConnector, StoreError};
+use throng_serving_stores::{Change, Connector, MemberStore, StoreConnector, StoreError};
 use throng_spec::ServingStore;
 use tokio::sync::Notify;
 
@@ -55,7 +55,7 @@ impl Cut {
 }
 
 pub(crate) struct CutConnector {
-    pub(crate) inner: RedisConnector,
+    pub(crate) inner: StoreConnector,
     pub(crate) cut: Arc<Cut>,
 }
 
@@ -74,6 +74,10 @@ struct CutStore {
 
 #[async_trait]
 impl MemberStore for CutStore {
+    fn request_users(&self) -> u32 {
+        self.inner.request_users()
+    }
+
     async fn write(
         &mut self,
         audience: &AudienceName,

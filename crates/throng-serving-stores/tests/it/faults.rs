@@ -1,10 +1,15 @@
 //! Servers that cannot be reached or refuse: each is reported, and the write is done once it works again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use redis::Cmd;
-use throng_serving_stores::alert_subject;
-use throng_store::{AlertKind, AlertLedger as _};
+use throng_model::Clock as _;
+use throng_serving_stores::{Connector, MemberStore, StoreError, alert_subject};
+use throng_spec::ServingStore;
+use throng_store::{AlertKind, AlertLedger as _, StoreLease, StoreProgress, StoreWriteLedger as _};
 
 use crate::rig::{Place, Rig, audience};
 use crate::setting;
@@ -15,7 +20,7 @@ fn wait_for_retry(rig: &Rig) {
 }
 
 /// Three tries fail with this text, the third one raises an alert.
-async fn fails(rig: &mut Rig, expected: &str) {
+pub(crate) async fn fails(rig: &mut Rig, expected: &str) {
     assert!(rig.pass().await, "the write is begun");
     let subject = alert_subject(&rig.store.name, &audience("buyers"));
     for tries in 1..=3 {
@@ -36,7 +41,7 @@ async fn fails(rig: &mut Rig, expected: &str) {
 }
 
 /// The write is done, and the alert is resolved.
-async fn recovers(rig: &mut Rig) {
+pub(crate) async fn recovers(rig: &mut Rig) {
     wait_for_retry(rig);
     rig.settle().await;
     rig.assert_equal().await;
@@ -63,6 +68,46 @@ async fn a_server_that_does_not_run_is_reported() {
     let mut rig = Rig::new(100, place, None).await;
     rig.publish("buyers", 0..50).await;
     fails(&mut rig, "cannot be reached").await;
+}
+
+/// Refuses all connections, and counts them.
+#[derive(Default)]
+struct Refusing(AtomicU64);
+
+#[async_trait]
+impl Connector for Refusing {
+    async fn connect(&self, _: &ServingStore) -> Result<Box<dyn MemberStore>, StoreError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(StoreError::Unreachable("refused".to_owned()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_checked_is_tried_again_after_a_backoff() {
+    let place = Place { url: "redis://127.0.0.1:1", database: 0, layout: "by_user", more: "" };
+    let mut rig = Rig::new(100, place, None).await;
+    let connector = Arc::new(Refusing::default());
+    rig.deps.connector = Arc::clone(&connector) as Arc<dyn Connector>;
+    // Two audiences that are written, and not checked yet.
+    for name in ["buyers", "visitors"] {
+        rig.publish(name, 0..50).await;
+        rig.rewrite(name).await;
+        let (id, now) = (rig.newest(name).await.id, rig.clock.now());
+        let until = now.plus(Duration::from_secs(60));
+        let lease = StoreLease { id, holder: "process-0", now, until };
+        assert!(rig.ledger.claim_store_write(lease).await.unwrap());
+        let written = StoreProgress { users: 0, batches: 0, added: 0, removed: 0 };
+        rig.ledger.record_store_progress(lease, written).await.unwrap();
+    }
+    // The first delay is about 5 seconds, the second about 10.
+    for (seconds, expected) in [(0, 1), (0, 1), (7, 2), (7, 2), (7, 3)] {
+        rig.clock.advance(Duration::from_secs(seconds));
+        assert!(rig.pass().await);
+        assert_eq!(connector.0.load(Ordering::Relaxed), expected);
+    }
+    let subject = alert_subject(&rig.store.name, &audience("buyers"));
+    let alert = rig.ledger.open_alert(AlertKind::TaskFailed, &subject).await.unwrap();
+    assert!(alert.is_some_and(|message| message.starts_with("it cannot be checked")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

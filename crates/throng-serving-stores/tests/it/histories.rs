@@ -101,37 +101,42 @@ async fn a_rewrite_killed_in_the_middle_is_continued() {
     }
 }
 
+/// Publishes, rewrites, restarts and kills at random. Then the store has what is published.
+pub(crate) async fn random_history(rig: &mut Rig, seed: u64) {
+    let mut entropy = SplitMix64::new(seed);
+    for _ in 0..60 {
+        let name = AUDIENCES[entropy.below(3) as usize];
+        let known = rig.model.contains_key(&audience(name));
+        match entropy.below(8) {
+            0 if known => rig.rewrite(name).await,
+            1 => rig.restart().await,
+            2 => {
+                // Publishes come faster than writes.
+                rig.cut.set(None);
+                assert!(rig.pass().await);
+            }
+            _ => {
+                let percent = entropy.below(101);
+                let members: Vec<u64> =
+                    (0..3_000).filter(|_| entropy.below(100) < percent).collect();
+                rig.publish(name, members).await;
+            }
+        }
+        let kill = Kill { request: entropy.below(6), after: entropy.below(2) == 1 };
+        if entropy.below(3) == 0 {
+            rig.settle_killed(kill).await;
+            rig.assert_equal().await;
+        }
+    }
+    rig.settle().await;
+    rig.assert_equal().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_end_with_the_published_members() {
     for (seed, layout) in [(1, "by_user"), (2, "by_audience"), (3, "by_user")] {
-        let mut entropy = SplitMix64::new(seed);
         let mut rig = rig(3_000, 5 + seed as u16, layout).await;
-        for _ in 0..60 {
-            let name = AUDIENCES[entropy.below(3) as usize];
-            let known = rig.model.contains_key(&audience(name));
-            match entropy.below(8) {
-                0 if known => rig.rewrite(name).await,
-                1 => rig.restart().await,
-                2 => {
-                    // Publishes come faster than writes.
-                    rig.cut.set(None);
-                    assert!(rig.pass().await);
-                }
-                _ => {
-                    let percent = entropy.below(101);
-                    let members: Vec<u64> =
-                        (0..3_000).filter(|_| entropy.below(100) < percent).collect();
-                    rig.publish(name, members).await;
-                }
-            }
-            let kill = Kill { request: entropy.below(6), after: entropy.below(2) == 1 };
-            if entropy.below(3) == 0 {
-                rig.settle_killed(kill).await;
-                rig.assert_equal().await;
-            }
-        }
-        rig.settle().await;
-        rig.assert_equal().await;
+        random_history(&mut rig, seed).await;
     }
 }
 

@@ -1,12 +1,16 @@
-//! Serving stores on a real Redis, with a real ledger, dictionary and snapshots: random histories against a model,
-//! processes that are killed at every request, a store that loses its data, and servers that refuse.
+//! Serving stores on a real Redis and on the Bigtable emulator, with a real ledger, dictionary and snapshots: random
+//! histories against a model, processes that are killed at every request, a store that loses its data, and servers
+//! that refuse.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
+mod bigtable;
 mod cut;
 mod faults;
 mod histories;
 mod rig;
+mod table;
+mod tokens;
 
 /// A setting of `cargo xtask test`.
 fn setting(name: &str) -> String {

@@ -14,8 +14,8 @@ use throng_membership::{
 };
 use throng_model::{AudienceName, Clock, HashSeed, ManualClock, Timestamp, UserHash};
 use throng_objects::DirectoryObjects;
-use throng_serving_stores::{RedisConnector, StoresDeps, run_pass};
-use throng_spec::{ServingStore, Spec};
+use throng_serving_stores::{StoreConnector, StoresDeps, run_pass};
+use throng_spec::{ServingStore, Spec, StoreEngine};
 use throng_store::{
     AudienceLedger as _, Ledger, NewStoreWrite, RefreshTrigger, Snapshot, SnapshotState,
     StoreWrite, StoreWriteLedger as _, StoreWriteState, SyncLedger as _,
@@ -23,6 +23,7 @@ use throng_store::{
 use tokio_util::sync::CancellationToken;
 
 use crate::cut::{Cut, CutConnector, Kill};
+use crate::table::Table;
 
 const SEED: HashSeed = HashSeed(42);
 /// All users are in so many shards, so that the dictionary has few files.
@@ -38,7 +39,7 @@ pub(crate) fn audience(name: &str) -> AudienceName {
     name.parse().unwrap()
 }
 
-/// Where and how the store of a rig is written.
+/// Where and how a Redis store of a rig is written.
 pub(crate) struct Place<'a> {
     /// The URL of the server.
     pub(crate) url: &'a str,
@@ -50,20 +51,25 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn spec(&self, dir: &Path) -> Spec {
+    /// The fields of the store.
+    fn fields(&self) -> String {
         let Place { url, database, layout, more } = self;
-        let mut text = "version: 1\nsources: [{ name: shop, path: . }]\naudiences:\n".to_owned();
-        for name in AUDIENCES {
-            text += &format!("  - {{ name: {name}, sql: \"SELECT id FROM shop.{name}\" }}\n");
-        }
-        text += &format!(
-            "serving_stores:\n  - {{ name: cache, type: redis, url: \"{url}/{database}\", layout: {layout}, \
-             prefix: \"it:\", max_writes_per_second: 10000000{more} }}\n"
-        );
-        let path = dir.join("throng.yaml");
-        std::fs::write(&path, text).unwrap();
-        throng_spec::load(&path).unwrap()
+        format!("type: redis, url: \"{url}/{database}\", layout: {layout}, prefix: \"it:\"{more}")
     }
+}
+
+/// A spec with one store.
+fn spec(dir: &Path, fields: &str) -> Spec {
+    let mut text = "version: 1\nsources: [{ name: shop, path: . }]\naudiences:\n".to_owned();
+    for name in AUDIENCES {
+        text += &format!("  - {{ name: {name}, sql: \"SELECT id FROM shop.{name}\" }}\n");
+    }
+    text += &format!(
+        "serving_stores:\n  - {{ name: cache, max_writes_per_second: 10000000, {fields} }}\n"
+    );
+    let path = dir.join("throng.yaml");
+    std::fs::write(&path, text).unwrap();
+    throng_spec::load(&path).unwrap()
 }
 
 pub(crate) struct Rig {
@@ -80,16 +86,22 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Users 0 to `users - 1` are known. The database of the store is emptied.
+    /// Users 0 to `users - 1` are known. The store is in Redis.
     pub(crate) async fn new(users: u64, place: Place<'_>, password: Option<&str>) -> Self {
+        Self::of(users, &place.fields(), password).await
+    }
+
+    /// Users 0 to `users - 1` are known. The store has these fields.
+    pub(crate) async fn of(users: u64, fields: &str, password: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ledger = Arc::new(SqliteLedger::open(&dir.path().join("ledger.db")).await.unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp(1_800_000_000_000_000)));
-        let spec = place.spec(dir.path());
+        let spec = spec(dir.path(), fields);
         let store = spec.serving_stores[0].clone();
         let objects = DirectoryObjects::open(dir.path().join("objects")).unwrap();
         let (cut, password) = (Arc::new(Cut::default()), password.map(str::to_owned));
-        let inner = RedisConnector::new(Arc::new(move |_: &str| password.clone()));
+        let secrets = Arc::new(move |_: &str| password.clone());
+        let inner = StoreConnector::new(secrets, Arc::clone(&clock) as Arc<dyn Clock>);
         let mut rig = Self {
             deps: StoresDeps {
                 ledger: Arc::clone(&ledger) as Arc<dyn Ledger>,
@@ -101,6 +113,7 @@ impl Rig {
                 holder: "process-0".to_owned(),
                 min_poll_interval: Duration::ZERO,
                 connector: Arc::new(CutConnector { inner, cut: Arc::clone(&cut) }),
+                check_backoff: Arc::default(),
             },
             dir,
             ledger,
@@ -210,6 +223,7 @@ impl Rig {
         self.ledger.expire_leases(self.clock.now()).await.unwrap();
         self.processes += 1;
         self.deps.holder = format!("process-{}", self.processes);
+        self.deps.check_backoff = Arc::default();
     }
 
     /// Runs passes until all is written and checked.
@@ -273,21 +287,27 @@ impl Rig {
         assert!(begun.unwrap().is_some());
     }
 
-    /// A connection to the server of the store.
+    /// A connection to the Redis server of the store.
     pub(crate) async fn server(&self) -> MultiplexedConnection {
-        let throng_spec::StoreEngine::Redis(settings) = &self.store.engine;
+        let StoreEngine::Redis(settings) = &self.store.engine else { panic!("not in Redis") };
         let client = redis::Client::open(settings.url.as_str()).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 
-    /// Empties the database.
+    /// Empties the database or the table, which is created if there is none.
     pub(crate) async fn flush(&self) {
+        if let StoreEngine::Bigtable(settings) = &self.store.engine {
+            return Table::open(settings).await.empty().await;
+        }
         let mut server = self.server().await;
         redis::cmd("FLUSHDB").exec_async(&mut server).await.unwrap();
     }
 
     /// All members in the store, by audience, as an ad server finds them.
     pub(crate) async fn contents(&self) -> BTreeMap<AudienceName, BTreeSet<String>> {
+        if let StoreEngine::Bigtable(settings) = &self.store.engine {
+            return Table::open(settings).await.contents().await;
+        }
         let mut server = self.server().await;
         let pattern = format!("{}*", self.prefix);
         let keys: Vec<String> =

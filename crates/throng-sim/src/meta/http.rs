@@ -11,7 +11,7 @@ use futures::StreamExt;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
-use throng_model::Timestamp;
+use throng_model::{Timestamp, to_hex};
 
 use super::Shared;
 use super::call::{Call, Route, route, version_of};
@@ -169,8 +169,7 @@ fn check_token(
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes())
         .expect("HMAC takes keys of any length");
     mac.update(signed.as_bytes());
-    let expected: String =
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let expected = to_hex(&mac.finalize().into_bytes());
     if proof == expected { Ok(()) } else { Err(GraphError::wrong_proof()) }
 }
 

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use throng_model::to_hex;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::keys::{MatchKey, is_hash};
@@ -112,14 +113,7 @@ fn nibble(digit: u8) -> u8 {
 
 fn text_of(cell: &[u8]) -> String {
     match cell[0] {
-        HASH => {
-            const DIGITS: &[u8; 16] = b"0123456789abcdef";
-            cell[1..]
-                .iter()
-                .flat_map(|byte| [byte >> 4, byte & 15])
-                .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-                .collect()
-        }
+        HASH => to_hex(&cell[1..]),
         LONG => String::from_utf8_lossy(&cell[5..]).into_owned(),
         _ => String::from_utf8_lossy(&cell[1..]).into_owned(),
     }

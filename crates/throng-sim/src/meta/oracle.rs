@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use throng_model::to_hex;
 
 use super::audience::Audience;
 
@@ -68,7 +69,7 @@ pub fn digest_of(sorted_identities: &[String]) -> String {
         hasher.update(identity.as_bytes());
         hasher.update(b"\n");
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    to_hex(&hasher.finalize())
 }
 
 /// The counts of one kind of call.

@@ -7,7 +7,7 @@ use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
 use crate::{
-    FileFolder, HostPort, MetaSettings, NodeSettings, RedisSettings, SecretRef, Source, SpecOrigin,
+    FileFolder, HostPort, MetaSettings, NodeSettings, SecretRef, Source, SpecOrigin, StoreEngine,
     WarehouseSettings,
 };
 
@@ -111,10 +111,11 @@ impl Reader {
         }
     }
 
-    /// Checks that a serving store may be on its server, and that its password may be sent there.
-    pub(super) fn admit_store(&mut self, redis: &RedisSettings, url: &At, password: &At) {
-        let Ok(host) = redis.server() else { return };
-        self.admit_server(&host, redis.password.as_ref(), url, password);
+    /// Checks that a serving store may be on its servers, and that its secret may be sent there.
+    pub(super) fn admit_store(&mut self, engine: &StoreEngine, server: &At, secret: &At) {
+        for host in engine.servers() {
+            self.admit_server(&host, engine.secret(), server, secret);
+        }
     }
 
     /// Checks that a warehouse may be called, and that its secret may be sent to its servers.

@@ -9,6 +9,9 @@ use super::fields::{At, Fields, text_of};
 use super::tree::{Node, Value};
 use crate::{AdGroup, Advertiser, Campaign, ObjectKind, Prediction, Pricing};
 
+/// Reads the name of an audience: of one workspace, or of any.
+type AudienceReader = fn(&mut Reader, &Node, At, ObjectKind) -> Option<AudienceName>;
+
 impl Reader {
     pub(super) fn advertiser(&mut self, mut fields: Fields<'_>) {
         let name = self.name(&mut fields, ObjectKind::Advertiser);
@@ -43,8 +46,8 @@ impl Reader {
         let daily_budget = self.amount(&mut fields, "daily_budget", false);
         let impression_rate = self.share(&mut fields, "impression_rate", 1.0);
         let action_rate = self.action_rate(&mut fields, pricing);
-        let include = self.audience_list(&mut fields, "include");
-        let exclude = self.audience_list(&mut fields, "exclude");
+        let include = self.audience_list(&mut fields, "include", Self::refer_anywhere);
+        let exclude = self.audience_list(&mut fields, "exclude", Self::refer_anywhere);
         let included: BTreeSet<&AudienceName> = include.iter().map(|(name, _)| name).collect();
         for (audience, at) in &exclude {
             if included.contains(audience) {
@@ -143,6 +146,7 @@ impl Reader {
         &mut self,
         fields: &mut Fields<'_>,
         name: &'static str,
+        refer: AudienceReader,
     ) -> Vec<(AudienceName, At)> {
         let Some((node, at)) = fields.get(name) else { return Vec::new() };
         let Node { value: Value::List(items), .. } = node else {
@@ -155,8 +159,7 @@ impl Reader {
         let mut seen: BTreeSet<AudienceName> = BTreeSet::new();
         for (index, item) in items.iter().enumerate() {
             let at = at.index(index, item);
-            let found = self.refer::<AudienceName>(item, at.clone(), ObjectKind::Audience);
-            let Some(audience) = found else {
+            let Some(audience) = refer(self, item, at.clone(), ObjectKind::Audience) else {
                 continue;
             };
             if !seen.insert(audience.clone()) {

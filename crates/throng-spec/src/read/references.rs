@@ -16,13 +16,47 @@ pub(super) struct Names {
     /// Names that templates may make.
     patterns: Vec<(ObjectKind, Pattern)>,
     references: Vec<(ObjectKind, String, At)>,
-    /// Names of sources in SQL.
-    in_sql: BTreeMap<String, String>,
+    /// Names of sources in SQL, by workspace.
+    in_sql: BTreeMap<(Option<String>, String), String>,
     /// Audiences on the platform: destination and name there, and the first sync that writes to it.
     on_platform: BTreeMap<(String, String), (String, At)>,
 }
 
 impl Names {
+    /// The message and the help for a name that does not exist. Names of its own workspace are suggested only.
+    fn unknown(&self, kind: ObjectKind, name: &str) -> (String, String) {
+        let (workspace, name) = split(name);
+        let of_workspace = self.declared.keys().filter_map(|(other, declared)| {
+            let (of, local) = split(declared);
+            (of == workspace).then_some((*other, local))
+        });
+        let of_workspace: Vec<(ObjectKind, &str)> = of_workspace.collect();
+        let of_kind = of_workspace.iter().filter(|(other, _)| *other == kind);
+        let known: Vec<&str> = of_kind.map(|(_, name)| *name).collect();
+        let elsewhere = of_workspace
+            .iter()
+            .find(|(_, other)| *other == name)
+            .map(|(other, _)| format!("`{name}` is the name of {}", with_article(*other)));
+        let near = suggest::nearest(name, known.iter().copied())
+            .map(|near| format!("did you mean `{near}`?"));
+        let help = near
+            .or(elsewhere)
+            .or_else(|| suggest::help(name, &known))
+            .unwrap_or_else(|| format!("declare the {kind}, or refer to another one"));
+        let message = match workspace {
+            Some(workspace) => {
+                format!("there is no {kind} named `{name}` in the workspace `{workspace}`")
+            }
+            None => format!("there is no {kind} named `{name}`"),
+        };
+        (message, help)
+    }
+
+    /// Where a name is declared.
+    pub(super) fn place(&self, kind: ObjectKind, name: &str) -> Option<At> {
+        self.declared.get(&(kind, name.to_owned())).cloned()
+    }
+
     /// Whether a row of a template may have this name. Whether one has is known when the spec is expanded.
     fn could_be_made(&self, (kind, name): &(ObjectKind, String)) -> bool {
         self.patterns.iter().any(|(of, pattern)| of == kind && pattern.could_make(name))
@@ -72,7 +106,28 @@ impl Reader {
         }
     }
 
-    fn name_at<T>(&mut self, node: &Node, at: &At) -> Option<T>
+    /// A name as it is written, in the workspace that is read.
+    pub(super) fn name_at<T>(&mut self, node: &Node, at: &At) -> Option<T>
+    where
+        T: TryFrom<String, Error = NameError>,
+    {
+        let text = self.text(node, at)?.to_owned();
+        if text.contains(':') {
+            let shown: String = text.chars().take(60).collect();
+            let help = "write the name alone: what is below `workspaces` is in the workspace, and refers to objects \
+                        of the same workspace";
+            self.problem(at, format!("`{shown}` is not a name"), Some(help.to_owned()));
+            return None;
+        }
+        let name = self.any_name_at::<T>(node, at)?;
+        match &self.workspace {
+            None => Some(name),
+            Some(workspace) => T::try_from(format!("{workspace}:{text}")).ok(),
+        }
+    }
+
+    /// A name, which may begin with a workspace if the kind of object can be in one.
+    fn any_name_at<T>(&mut self, node: &Node, at: &At) -> Option<T>
     where
         T: TryFrom<String, Error = NameError>,
     {
@@ -90,16 +145,19 @@ impl Reader {
     }
 
     fn name_in_sql(&mut self, name: &str, at: &At) {
+        let (workspace, name) = split(name);
         let in_sql = name.replace(['-', '.'], "_");
-        match self.names.in_sql.get(&in_sql).cloned() {
+        let key = (workspace.map(str::to_owned), in_sql);
+        match self.names.in_sql.get(&key).cloned() {
             Some(other) => {
+                let in_sql = key.1;
                 let message =
                     format!("the sources `{other}` and `{name}` are both `{in_sql}` in SQL");
                 let help = "rename one: SQL sees `-` and `.` as `_`".to_owned();
                 self.problem(at, message, Some(help));
             }
             None => {
-                self.names.in_sql.insert(in_sql, name.to_owned());
+                self.names.in_sql.insert(key, name.to_owned());
             }
         }
     }
@@ -124,6 +182,16 @@ impl Reader {
         T: TryFrom<String, Error = NameError> + AsRef<str>,
     {
         let name: T = self.name_at(node, &at)?;
+        self.names.references.push((kind, name.as_ref().to_owned(), at));
+        Some(name)
+    }
+
+    /// As [`Reader::refer`], of an object that belongs to no workspace: the name may begin with a workspace.
+    pub(super) fn refer_anywhere<T>(&mut self, node: &Node, at: At, kind: ObjectKind) -> Option<T>
+    where
+        T: TryFrom<String, Error = NameError> + AsRef<str>,
+    {
+        let name: T = self.any_name_at(node, &at)?;
         self.names.references.push((kind, name.as_ref().to_owned(), at));
         Some(name)
     }
@@ -170,27 +238,17 @@ impl Reader {
                 return;
             }
             let (kind, name) = key;
-            let known: Vec<&str> = self
-                .names
-                .declared
-                .keys()
-                .filter(|(other, _)| *other == kind)
-                .map(|(_, name)| name.as_str())
-                .collect();
-            let elsewhere = self
-                .names
-                .declared
-                .keys()
-                .find(|(_, other)| *other == name)
-                .map(|(other, _)| format!("`{name}` is the name of {}", with_article(*other)));
-            let near = suggest::nearest(&name, known.iter().copied())
-                .map(|near| format!("did you mean `{near}`?"));
-            let help = near
-                .or(elsewhere)
-                .or_else(|| suggest::help(&name, &known))
-                .unwrap_or_else(|| format!("declare the {kind}, or refer to another one"));
-            self.problem(&at, format!("there is no {kind} named `{name}`"), Some(help));
+            let (message, help) = self.names.unknown(kind, &name);
+            self.problem(&at, message, Some(help));
         }
+    }
+}
+
+/// The workspace in front of a stored name, and the name in it.
+fn split(name: &str) -> (Option<&str>, &str) {
+    match name.split_once(':') {
+        Some((workspace, local)) => (Some(workspace), local),
+        None => (None, name),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Schemas of ingested records, and the source of their tables.
 
-use throng_model::SourceName;
+use std::path::Path;
+
+use throng_model::{SourceName, WorkspaceName};
 use throng_schema::{
-    Anonymise, DEFAULT_WORKSPACE, Field, FieldType, LAKE_SOURCE, QUARANTINE_DAYS, RecordFormat,
-    Schema,
+    Anonymise, Field, FieldType, LAKE_SOURCE, QUARANTINE_DAYS, RecordFormat, Schema,
+    workspace_folder,
 };
 
 use super::Reader;
@@ -45,7 +47,7 @@ impl Reader {
                 self.problem(&place, problem.message, Some(problem.help.to_owned()));
             }
         }
-        self.schema_at.get_or_insert(at);
+        self.schemas_at.entry(self.workspace.clone()).or_insert(at);
         self.spec.schemas.push(schema);
     }
 
@@ -86,9 +88,11 @@ impl Reader {
         self.text(node, &at).map(str::to_owned)
     }
 
-    /// Declares the source of the tables of schemas, after all files were read.
-    pub(super) fn add_lake_source(&mut self) {
-        let Some(at) = self.schema_at.take() else { return };
+    /// Declares the sources of the tables of schemas, one in each workspace that has some, after all files were
+    /// read.
+    pub(super) fn add_lake_sources(&mut self) {
+        let schemas_at = std::mem::take(&mut self.schemas_at);
+        let Some(at) = schemas_at.values().next().cloned() else { return };
         let Some(lake) = self.spec.node.lake.clone() else {
             let help = match self.origin {
                 SpecOrigin::Operator => "add `lake: FOLDER` below `node:`",
@@ -99,24 +103,33 @@ impl Reader {
             let message = "the rows of schemas need a folder, and the node has none";
             return self.problem(&at, message, Some(help.to_owned()));
         };
-        if self.spec.sources.iter().any(|source| source.name.as_str() == LAKE_SOURCE) {
+        for (workspace, at) in schemas_at {
+            self.add_lake_source(workspace.as_ref(), &lake, &at);
+        }
+    }
+
+    fn add_lake_source(&mut self, workspace: Option<&WorkspaceName>, lake: &Path, at: &At) {
+        let Ok(name) = SourceName::new(LAKE_SOURCE) else { return };
+        let name = name.in_workspace(workspace);
+        if self.spec.sources.iter().any(|source| source.name == name) {
             let message = format!("the source `{LAKE_SOURCE}` is that of the schemas");
             let help = "rename the source of this name".to_owned();
-            return self.problem(&at, message, Some(help));
+            return self.problem(at, message, Some(help));
         }
         let mut tables = std::collections::BTreeSet::new();
-        let in_sql = |schema: &Schema| schema.name.as_str().replace(['-', '.'], "_");
-        if let Some(twice) = self.spec.schemas.iter().find(|schema| !tables.insert(in_sql(schema)))
-        {
+        let in_sql = |schema: &Schema| schema.name.local().replace(['-', '.'], "_");
+        let mut schemas =
+            self.spec.schemas.iter().filter(|schema| schema.name.workspace() == name.workspace());
+        if let Some(twice) = schemas.find(|schema| !tables.insert(in_sql(schema))) {
             let table = in_sql(twice);
             let message = format!("two schemas are the table `{LAKE_SOURCE}.{table}` in SQL");
             let help = "rename one: SQL sees `-` and `.` as `_`".to_owned();
-            return self.problem(&at, message, Some(help));
+            return self.problem(at, message, Some(help));
         }
-        let Ok(name) = SourceName::new(LAKE_SOURCE) else { return };
+        let path = lake.join(workspace_folder(name.workspace()));
         self.spec.sources.push(Source {
             name,
-            path: lake.join(DEFAULT_WORKSPACE),
+            path,
             root: None,
             description: Some("ingested records".to_owned()),
             columns: Vec::new(),

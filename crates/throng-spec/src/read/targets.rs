@@ -41,6 +41,7 @@ type PlatformReader = fn(&mut Reader, &mut Fields<'_>) -> Platform;
 
 impl Reader {
     pub(super) fn destination(&mut self, mut fields: Fields<'_>) {
+        let before = self.problems.len();
         let name = self.name(&mut fields, ObjectKind::Destination);
         fields.required(self, "platform");
         let platforms: [(&str, PlatformReader); 2] = [("meta", Self::meta), ("file", Self::file)];
@@ -50,8 +51,14 @@ impl Reader {
         let usual = max_failed_checks_percent();
         let max_failed_checks_percent =
             self.integer(&mut fields, "max_failed_checks_percent", 0..=100, usual);
+        let at = fields.at.clone();
         fields.done(self);
-        self.spec.destinations.push(Destination { name, platform, max_failed_checks_percent });
+        let destination = Destination { name, platform, max_failed_checks_percent };
+        // What replaces an invalid account is not one.
+        if self.problems.len() == before {
+            self.check_account(&destination, &at);
+        }
+        self.spec.destinations.push(destination);
     }
 
     /// The fields of a destination that writes files.

@@ -98,16 +98,19 @@ impl Reader {
         }
     }
 
-    /// A pattern whose texts are names, if the values of its columns are.
+    /// A pattern whose texts are names in the workspace that is read, if the values of its columns are.
     fn name_pattern(&mut self, node: &Node, at: &At) -> Option<Pattern> {
         let pattern = self.pattern_at(node, at)?;
         // Names have the same characters in every kind of object.
         let filled = pattern.fill(|_| Some("a".to_owned())).unwrap_or_default();
-        if AudienceName::try_from(filled).is_err() {
+        if filled.contains(':') || AudienceName::try_from(filled).is_err() {
             let help = "between columns in braces use a-z, 0-9, `-`, `_` and `.`".to_owned();
             self.problem(at, "no row can make a name of this pattern", Some(help));
         }
-        Some(pattern)
+        match &self.workspace {
+            None => Some(pattern),
+            Some(workspace) => Pattern::try_from(format!("{workspace}:{pattern}")).ok(),
+        }
     }
 
     /// A required field with the name of another object, for each row.

@@ -120,7 +120,11 @@ impl Reader {
     }
 
     /// The URL of a server. Messages do not contain it: it may contain a password.
-    fn server_url(&mut self, fields: &mut Fields<'_>, field: &'static str) -> Option<String> {
+    pub(super) fn server_url(
+        &mut self,
+        fields: &mut Fields<'_>,
+        field: &'static str,
+    ) -> Option<String> {
         let (node, at) = fields.get(field)?;
         let text = self.text(node, &at)?;
         if HostPort::of_url(text).is_err() {

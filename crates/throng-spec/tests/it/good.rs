@@ -80,7 +80,7 @@ fn every_field_is_read() {
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
 
     let [cache, local] = spec.serving_stores.as_slice() else { panic!() };
-    let StoreEngine::Redis(redis) = &cache.engine;
+    let StoreEngine::Redis(redis) = &cache.engine else { panic!() };
     assert_eq!(redis.server().unwrap().to_string(), "cache.internal:6380");
     assert_eq!((redis.database(), redis.is_encrypted(), redis.insecure), (2, false, true));
     assert_eq!(redis.password, Some(SecretRef::Env("REDIS_PASSWORD".into())));
@@ -93,6 +93,51 @@ fn every_field_is_read() {
     assert_eq!((cache.max_writes_per_second, local.max_writes_per_second), (20_000, 50_000));
     assert!(local.has(&buyers.name) && local.has(&spec.audiences[1].name));
     assert_eq!(local.place(), "rediss://cache.internal throng: by_user");
+}
+
+#[test]
+fn a_table_of_bigtable_is_read_and_survives_json() {
+    let spec = load_valid(&here("good/bigtable.yaml"));
+    let [users, pod, local, lab] = spec.serving_stores.as_slice() else { panic!() };
+    let StoreEngine::Bigtable(table) = &users.engine else { panic!() };
+    assert_eq!(table.table_name(), "projects/ads/instances/eu/tables/users");
+    assert_eq!((table.family.as_str(), table.app_profile.as_deref()), ("a", Some("batch")));
+    assert_eq!(table.credentials, Some(SecretRef::Env("KEY".into())));
+    assert_eq!(table.token_url(), Some("http://127.0.0.1:9/token"));
+    assert_eq!((users.max_writes_per_second, pod.max_writes_per_second), (9, 50_000));
+    let place = "https://bigtable.internal projects/ads/instances/eu/tables/users a";
+    assert_eq!(users.place(), place);
+    let StoreEngine::Bigtable(table) = &pod.engine else { panic!() };
+    assert_eq!(table.family, "audiences");
+    assert_eq!(table.api_url(), "https://bigtable.googleapis.com");
+    assert_eq!(table.token_url(), Some("http://metadata.google.internal"));
+    for store in [local, lab] {
+        let StoreEngine::Bigtable(table) = &store.engine else { panic!() };
+        assert_eq!((table.is_encrypted(), table.token_url()), (false, None));
+    }
+    let json = serde_json::to_value(&spec).unwrap();
+    assert_eq!(json["serving_stores"][0]["type"], "bigtable");
+    assert_eq!(serde_json::from_value::<Spec>(json.clone()).unwrap(), spec);
+    let mut wrong = json;
+    wrong["serving_stores"][3]["insecure"] = false.into();
+    assert!(serde_json::from_value::<Spec>(wrong).is_err());
+}
+
+#[test]
+fn the_servers_of_bigtable_are_within_the_limits_of_its_spec() {
+    let spec = load_valid(&here("good/bigtable.yaml"));
+    let mut limits = Limits::default();
+    limits.allow_spec(&spec);
+    assert_eq!(limits.beyond(&spec), Vec::<String>::new());
+    let expected = [
+        "secret env:KEY@127.0.0.1:9",
+        "secret env:KEY@bigtable.internal",
+        "host 127.0.0.1:8086",
+        "host bigtable.googleapis.com",
+        "host lab:8086",
+        "host metadata.google.internal:80",
+    ];
+    assert_eq!(limits.lines(), expected);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod limits;
 mod plans;
 mod problems;
 mod schema;
+mod workspaces;
 
 use std::path::PathBuf;
 

@@ -12,8 +12,8 @@ fn the_schema_is_current() {
     golden(&path, &text).unwrap();
 }
 
-/// `good/full.yaml`, `good/gcs.yaml`, `good/bigquery.yaml`, `good/postgres.yaml` and
-/// `good/templates.yaml` together use every field.
+/// `good/full.yaml`, `good/gcs.yaml`, `good/bigquery.yaml`, `good/postgres.yaml`, `good/bigtable.yaml`,
+/// `good/templates.yaml` and `good/workspaces.yaml` together use every field.
 /// They parse as the raw form, and contain every field of the schema; `good.rs` tests that the reader accepts
 /// them. So all three have the same fields.
 #[test]
@@ -24,7 +24,9 @@ fn schema_raw_form_and_reader_have_the_same_fields() {
         "good/gcs.yaml",
         "good/bigquery.yaml",
         "good/postgres.yaml",
+        "good/bigtable.yaml",
         "good/templates.yaml",
+        "good/workspaces.yaml",
     ];
     for file in files {
         let spec = std::fs::read_to_string(here(file)).unwrap();

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 
+use throng_model::WorkspaceName;
+
 use super::*;
 use crate::{
-    AlertKind, AlertOrder, AlertState, Hold, HoldCause, ListPage, NewAlert, RowKey, RowPlace,
-    RunState, SyncRun, TaskState, WorkOrder,
+    AlertKind, AlertOrder, AlertState, AlertTotals, HistoryEntry, HistoryEvent, Hold, HoldCause,
+    ListPage, NewAlert, RowKey, RowPlace, RunState, SubjectKind, SyncRun, TaskState, WorkOrder,
 };
 
 /// Rows that are inserted while a list is read.
@@ -18,7 +20,7 @@ fn random(state: &Cell<u64>, limit: u64) -> u64 {
 }
 
 fn page<O, S>(order: O, descending: bool, limit: u32, after: Option<RowPlace>) -> ListPage<O, S> {
-    ListPage { search: None, state: None, order, descending, after, limit }
+    ListPage { workspace: None, search: None, state: None, order, descending, after, limit }
 }
 
 /// Reads a list page by page and inserts a row after each page. The rows that existed before come once, in order,
@@ -188,4 +190,63 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     assert_eq!(alerts(None, Some(AlertState::Resolved)).await, ["ads"]);
     assert_eq!(alerts(Some("disk_full"), None).await, ["node"]);
     assert_eq!(alerts(Some("50%"), None).await, ["node", "ads"]);
+}
+
+pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
+    let acme: WorkspaceName = "acme".parse().unwrap();
+    let mut planned = Vec::new();
+    // Names that begin alike, and a store whose alerts begin like those of a workspace.
+    for sync in ["acme:a", "acme", "acmes:a", "acme:b", "a:acme"] {
+        planned.push(ledger.plan_run(&new_run(sync, 1, &[1]), at(0)).await.unwrap().unwrap());
+        let subject = sync.to_owned();
+        let (kind, message) = (AlertKind::NullKeys, "m".to_owned());
+        ledger.raise_alert(&NewAlert { kind, subject, message }, at(1)).await.unwrap();
+        let subject_kind = SubjectKind::Sync;
+        let (subject, what, why) = (sync.to_owned(), HistoryEvent::Planned, "w".to_owned());
+        let entry = HistoryEntry { subject_kind, subject, what, why, at: at(1), actor: None };
+        ledger.record_history(&[entry]).await.unwrap();
+    }
+    for subject in ["destination acme:x", "serving store acme: buyers", "removal acme:a", "acme"] {
+        let (kind, message) = (AlertKind::RunHeld, "m".to_owned());
+        let alert = NewAlert { kind, subject: subject.to_owned(), message };
+        ledger.raise_alert(&alert, at(2)).await.unwrap();
+    }
+    ledger.resolve_alert(AlertKind::RunHeld, "removal acme:a", at(3)).await.unwrap();
+    let node = NewAlert {
+        kind: AlertKind::Damaged,
+        subject: "acme:a".to_owned(),
+        message: "m".to_owned(),
+    };
+    ledger.raise_alert(&node, at(2)).await.unwrap();
+
+    let own =
+        |after| ListPage { workspace: Some(acme.clone()), ..page(WorkOrder::Id, false, 1, after) };
+    let first = ledger.list_runs(&own(None)).await.unwrap();
+    let after = first.last().map(|run| run_place(WorkOrder::Id, run));
+    let second = ledger.list_runs(&own(after)).await.unwrap();
+    let ids: Vec<_> = first.iter().chain(&second).map(|run| run.id).collect();
+    assert_eq!(ids, [planned[0], planned[3]]);
+    let tasks = ledger.list_tasks(&own_tasks(&acme)).await.unwrap();
+    assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [planned[0], planned[3]]);
+    let counts = ledger.workspace_task_counts(&acme).await.unwrap();
+    let queued = counts.iter().find(|(state, _)| *state == TaskState::Queued);
+    assert_eq!((counts.len(), queued), (5, Some(&(TaskState::Queued, 2))));
+    let alerts = ListPage {
+        workspace: Some(acme.clone()),
+        ..page::<_, AlertState>(AlertOrder::Id, false, 9, None)
+    };
+    let alerts = ledger.list_alerts(&alerts).await.unwrap();
+    let subjects: Vec<_> = alerts.iter().map(|alert| alert.subject.as_str()).collect();
+    assert_eq!(subjects, ["acme:a", "acme:b", "destination acme:x", "removal acme:a"]);
+    let totals = ledger.workspace_alert_totals(&acme).await.unwrap();
+    assert_eq!(totals, AlertTotals { open: 3, total: 4 });
+    let history = ledger.workspace_history(&acme, 9).await.unwrap();
+    let subjects: Vec<_> = history.iter().map(|entry| entry.subject.as_str()).collect();
+    assert_eq!(subjects, ["acme:b", "acme:a"]);
+    assert_eq!(ledger.workspace_checks(&acme, 9).await.unwrap(), []);
+    assert_eq!(ledger.workspace_deliveries(&acme, 9).await.unwrap(), []);
+}
+
+fn own_tasks(workspace: &WorkspaceName) -> ListPage<WorkOrder, TaskState> {
+    ListPage { workspace: Some(workspace.clone()), ..page(WorkOrder::Id, false, 9, None) }
 }

@@ -13,6 +13,7 @@ mod history;
 mod lists;
 mod maintenance;
 mod pauses;
+mod planning;
 mod removals;
 mod sizes;
 mod snapshots;
@@ -120,6 +121,10 @@ cases! {
         a_platform_audience_keeps_its_first_id,
         foreign_audiences_are_recorded_until_the_sync_has_its_own,
     }
+    planning {
+        a_run_is_recorded_only_if_its_base_is_current,
+        of_two_runs_from_one_base_one_is_recorded,
+    }
     conservation {
         finishing_a_batch_twice_counts_once,
         outcomes_that_do_not_add_up_are_refused,
@@ -146,6 +151,7 @@ cases! {
         pages_of_runs_and_tasks_are_the_sorted_list_despite_inserts,
         pages_of_alerts_are_the_sorted_list_despite_inserts,
         lists_are_filtered_by_state_and_search,
+        lists_are_limited_to_a_workspace,
     }
     history {
         history_is_read_newest_first,

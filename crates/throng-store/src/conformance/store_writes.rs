@@ -58,6 +58,12 @@ pub(super) async fn a_write_is_begun_once_and_done_with_its_last_batch(ledger: &
         newest.iter().map(|row| (row.write.audience.as_str(), row.state)).collect();
     let expected = [("buyers", StoreWriteState::Done), ("visitors", StoreWriteState::Open)];
     assert_eq!(states, expected);
+    let (store, none) = (&newest[0].write.store, audience("nobody"));
+    for row in &newest {
+        let found = ledger.newest_store_write(store, &row.write.audience).await.unwrap();
+        assert_eq!(found.as_ref(), Some(row));
+    }
+    assert_eq!(ledger.newest_store_write(store, &none).await.unwrap(), None);
 }
 
 pub(super) async fn a_write_has_one_holder(ledger: &dyn Ledger) {

@@ -13,6 +13,17 @@ pub(crate) struct PlannedSpec {
     pub(crate) models: Vec<PlannedModel>,
 }
 
+impl PlannedSpec {
+    /// Keeps what is about objects of a workspace. Returns the number of changes that are left out.
+    pub(crate) fn keep_workspace(&mut self, workspace: &str) -> usize {
+        let is_own = |name: &str| name.split_once(':').is_some_and(|(of, _)| of == workspace);
+        let before = self.plan.changes.len();
+        self.plan.changes.retain(|change| is_own(&change.name));
+        self.models.retain(|planned| is_own(&planned.audience));
+        before - self.plan.changes.len()
+    }
+}
+
 /// The SQL of an audience.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PlannedModel {

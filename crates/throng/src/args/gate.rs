@@ -20,6 +20,9 @@ pub(crate) struct GateArgs {
     /// reads it from the standard input. Or set THRONG_TOKEN
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Send the token unencrypted to an http:// URL on another machine
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// The address to listen on
     #[arg(long, value_name = "ADDRESS", required_unless_present = "socket")]
     pub(crate) listen: Option<SocketAddr>,

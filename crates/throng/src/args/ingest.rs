@@ -14,6 +14,9 @@ pub(crate) struct IngestArgs {
     /// The schema of the records, from the applied spec
     #[arg(long, value_name = "NAME")]
     pub(crate) schema: String,
+    /// The workspace of the schema. A token that is limited to a workspace needs none
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
     /// The id of the batch: it is not stored again if it was ingested before. The digest of the content if left
     /// out. Only with one file
     #[arg(long, value_name = "ID")]

@@ -17,6 +17,9 @@ pub(crate) struct FilterArgs {
     /// Continue from another page: the cursor that was printed after it
     #[arg(long)]
     pub(crate) cursor: Option<String>,
+    /// Only rows of objects of this workspace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
     /// List the rows of all pages
     #[arg(long, conflicts_with_all = ["limit", "cursor"])]
     pub(crate) all: bool,
@@ -25,7 +28,7 @@ pub(crate) struct FilterArgs {
 impl FilterArgs {
     /// Whether any of the options is set.
     pub(crate) fn is_set(&self) -> bool {
-        let texts = [&self.search, &self.state, &self.sort, &self.cursor];
+        let texts = [&self.search, &self.state, &self.sort, &self.cursor, &self.workspace];
         self.all || texts.into_iter().any(Option::is_some)
     }
 }

@@ -33,9 +33,6 @@ pub(crate) struct NetworkSimArgs {
     /// Hours of traffic from midnight on, 1 to 22
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=22))]
     pub(crate) hours: u32,
-    /// Requests for an ad a minute, of all ad servers together
-    #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    pub(crate) requests_per_minute: u32,
     /// Another number gives other users, rates and auctions
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

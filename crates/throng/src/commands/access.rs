@@ -59,13 +59,14 @@ fn list_tokens(list: TokenList) {
             token.name,
             state.to_owned(),
             token.scopes.join(","),
+            token.workspace.unwrap_or_default(),
             token.created_at.to_string(),
             token.created_by,
             time(token.expires_at),
             time(token.last_used_at),
         ]
     });
-    let header = ["NAME", "STATE", "SCOPES", "CREATED", "BY", "EXPIRES", "LAST USED"];
+    let header = ["NAME", "STATE", "SCOPES", "WORKSPACE", "CREATED", "BY", "EXPIRES", "LAST USED"];
     out::table(&header, rows.collect());
 }
 

@@ -49,7 +49,8 @@ pub(crate) async fn list(
         }
         Some(filter) if filter.is_set() => {
             return Err(Failure::new(
-                "--offset cannot be combined with --search, --state, --sort, --cursor and --all",
+                "--offset cannot be combined with --search, --state, --sort, --cursor, --workspace and \
+                 --all",
             )
             .help("the cursor after a page continues the list")
             .into());

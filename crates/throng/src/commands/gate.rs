@@ -71,6 +71,7 @@ fn options(arguments: GateArgs) -> Result<SidecarOptions> {
             url: arguments.node,
             feed_url: arguments.feed,
             token,
+            insecure: arguments.insecure,
             ca_pem,
             // Two and a half intervals of the feed, if `stale_after` is ten, as in the node.
             feed_timeout: stale_after / 4,

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::args::IngestArgs;
 use crate::client::{Client, segment};
-use crate::failure::Failure;
+use crate::failure::{Failure, report_partial};
 use crate::out::{self, Output};
 
 /// Bytes of a file that are read and sent at once.
@@ -47,24 +47,47 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
         args.files.iter().map(|path| input_of(path, format)).collect::<Result<_>>()?;
     let client = Client::without_timeout(&args.node)?;
     let (mut documents, mut quarantined) = (Vec::new(), 0);
+    let mut failure = None;
     for input in &inputs {
-        let answer = send(&client, args, input).await;
-        let answer = answer.with_context(|| format!("{} is not ingested", input.path.display()))?;
-        let report: IngestReport = answer.read()?;
-        quarantined += report.quarantined;
-        if !output.is_json() {
-            print(input.path, &report);
+        match ingest(&client, args, input, &mut documents).await {
+            Ok(report) => {
+                quarantined += report.quarantined;
+                if !output.is_json() {
+                    print(input.path, &report);
+                }
+            }
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
         }
-        documents.push(answer.document().clone());
     }
-    if output.is_json() {
-        out::json(&Ingested { batches: &documents });
-    } else if quarantined > 0 {
+    if !output.is_json() && quarantined > 0 {
         out::message(
             "rows in quarantine are in the folder `ingest/quarantine` of the node's data directory",
         );
     }
+    let ingested = Ingested { batches: &documents };
+    match failure {
+        // The files before it are ingested.
+        Some(error) => return Ok(report_partial(&error, &ingested, output)),
+        None if output.is_json() => out::json(&ingested),
+        None => {}
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a file. Adds the report to the others as the node has sent it.
+async fn ingest(
+    client: &Client,
+    args: &IngestArgs,
+    input: &Input<'_>,
+    documents: &mut Vec<Value>,
+) -> Result<IngestReport> {
+    let answer = send(client, args, input).await;
+    let answer = answer.with_context(|| format!("{} is not ingested", input.path.display()))?;
+    documents.push(answer.document().clone());
+    answer.read()
 }
 
 /// The format and encoding of a file, by its name or by --format.
@@ -106,14 +129,25 @@ async fn send(
     let bytes = file.metadata().await.map_or(0, |metadata| metadata.len());
     let bar = out::byte_bar(&input.path.file_name().unwrap_or_default().to_string_lossy());
     bar.set_length(bytes);
-    let mut path = format!("/v1/ingest/{}", segment(&args.schema));
-    if let Some(batch) = &args.batch {
-        path.push_str(&format!("?batch={}", segment(batch)));
-    }
+    let path = path_of(args);
     let body = reqwest::Body::wrap_stream(chunks(file, bar.clone()));
     let answer = client.post_body(&path, input.format.content_type(), input.encoding, body).await;
     bar.finish_and_clear();
     answer
+}
+
+/// The path of the request, with its query.
+fn path_of(args: &IngestArgs) -> String {
+    let query = [("batch", &args.batch), ("workspace", &args.workspace)];
+    let query = query.into_iter().filter_map(|(name, value)| {
+        value.as_ref().map(|value| format!("{name}={}", segment(value)))
+    });
+    let query: Vec<String> = query.collect();
+    let path = format!("/v1/ingest/{}", segment(&args.schema));
+    match query.is_empty() {
+        true => path,
+        false => format!("{path}?{}", query.join("&")),
+    }
 }
 
 /// The file piece by piece.
@@ -163,7 +197,26 @@ fn print(path: &Path, report: &IngestReport) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Arguments, Command};
+
+    #[test]
+    fn a_request_names_schema_batch_and_workspace() {
+        let path = |arguments: &[&str]| {
+            let mut line = vec!["throng", "ingest", "--schema", "visits", "a.csv"];
+            line.extend(arguments);
+            let Command::Ingest(args) = Arguments::try_parse_from(line).unwrap().command else {
+                panic!("another command")
+            };
+            path_of(&args)
+        };
+        assert_eq!(path(&[]), "/v1/ingest/visits");
+        assert_eq!(path(&["--workspace", "acme"]), "/v1/ingest/visits?workspace=acme");
+        let both = path(&["--batch", "a:b", "--workspace", "acme"]);
+        assert_eq!(both, "/v1/ingest/visits?batch=a%3Ab&workspace=acme");
+    }
 
     #[test]
     fn files_say_what_they_are_before_any_is_sent() {

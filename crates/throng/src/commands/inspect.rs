@@ -13,7 +13,16 @@ use crate::out::{self, Output};
 
 /// Refuses options after `--`: the parser takes them for keys, which is hardly ever intended.
 fn refuse_options(users: &[String]) -> Result<(), Failure> {
-    let options = ["--url", "--dir", "--token-file", "--ca-file", "--json", "--log", "--log-json"];
+    let options = [
+        "--url",
+        "--dir",
+        "--token-file",
+        "--insecure",
+        "--ca-file",
+        "--json",
+        "--log",
+        "--log-json",
+    ];
     let is_option = |user: &&String| {
         let name = user.split_once('=').map_or(user.as_str(), |(name, _)| name);
         options.contains(&name)

@@ -30,8 +30,8 @@ pub(super) async fn read(
     node: &NodeArgs,
 ) -> Result<Answer> {
     let client = Client::new(node)?;
-    let FilterArgs { search, state, sort, cursor, all } = args;
-    let mut query = ListQuery { search, state, sort, limit, cursor };
+    let FilterArgs { search, state, sort, cursor, workspace, all } = args;
+    let mut query = ListQuery { search, state, sort, limit, cursor, workspace };
     if !all {
         return client.get(&format!("{}{}", list.path, query.to_url())).await;
     }

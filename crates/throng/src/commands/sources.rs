@@ -9,14 +9,25 @@ use crate::args::NodeArgs;
 use crate::client::Client;
 use crate::out::{self, Output};
 
-/// Prints every table, then what is refused and what is passed over, with the cause of each.
-pub(crate) async fn sources(node: &NodeArgs, output: Output) -> Result<ExitCode> {
+/// Prints every table, or those of a workspace, then what is refused and what is passed over, with the cause of each.
+pub(crate) async fn sources(
+    node: &NodeArgs,
+    workspace: Option<&str>,
+    output: Output,
+) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/sources").await?;
-    if output.is_json() {
+    if output.is_json() && workspace.is_none() {
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let SourceList { sources } = answer.read()?;
+    let SourceList { mut sources } = answer.read()?;
+    if workspace.is_some() {
+        sources.retain(|source| workspace_of(&source.name) == workspace);
+    }
+    if output.is_json() {
+        out::json(&SourceList { sources });
+        return Ok(ExitCode::SUCCESS);
+    }
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for source in &sources {
         refusal(&source.name, source.refused.as_ref(), &mut notes);
@@ -48,6 +59,11 @@ pub(crate) async fn sources(node: &NodeArgs, output: Output) -> Result<ExitCode>
     out::table(&["TABLE", "FILES", "BYTES", "ROWS", "COLUMNS"], rows);
     notes.iter().for_each(out::line);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The workspace in front of a name.
+fn workspace_of(name: &str) -> Option<&str> {
+    name.split_once(':').map(|(workspace, _)| workspace)
 }
 
 /// Adds why a source or a table cannot be read.

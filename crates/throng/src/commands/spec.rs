@@ -1,6 +1,5 @@
 //! `throng check`, `throng plan`, `throng apply`.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,13 +8,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
 use throng_backends::{Finding, check_backends};
-use throng_ingest::IngestError;
+use throng_ingest::{IngestError, sources_for_check};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_model::SystemClock;
+use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
-use throng_schema::{DEFAULT_WORKSPACE, LAKE_SOURCE};
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
-use throng_spec::{Problem, Source, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Spec, SpecFiles, read_files};
 use throng_templates::{ExpandError, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -56,14 +54,22 @@ impl SpecError {
     }
 }
 
-/// Loads a spec and checks its SQL against the sources on this machine; that of warehouses only with
-/// `connect`.
-async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecError> {
+/// Loads a spec and checks its SQL, or that of one workspace, against the sources on this machine; that of warehouses
+/// only with `connect`. Also returns what was not checked.
+async fn load(
+    path: &Path,
+    connect: bool,
+    workspace: Option<&str>,
+) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
     let spec = throng_spec::load(path)?;
     let spill = std::env::temp_dir();
     let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let (sources, _tables) = with_tables(&spec)?;
-    let lake = Lake::new(&sources, limits).context("cannot open the sources")?;
+    let checked = sources_for_check(&spec).map_err(|error| lake_failure(&error))?;
+    let lake = Lake::new(&checked.sources, limits).context("cannot open the sources")?;
+    let spec = match workspace {
+        Some(workspace) => only_workspace(spec, workspace)?,
+        None => spec,
+    };
     let spec = match throng_templates::expand(&lake, spec, None, Queries::All).await {
         Ok(expanded) => expanded.spec,
         Err(ExpandError::Problems(problems)) => return Err(problems.into()),
@@ -74,7 +80,7 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
     match check_sql(&lake, asked, &spec).await {
-        Ok(sql) => Ok((spec, sql)),
+        Ok(sql) => Ok((spec, sql, checked.warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
             Err(anyhow::Error::new(error).context("cannot check the SQL").into())
@@ -82,32 +88,41 @@ async fn load(path: &Path, connect: bool) -> Result<(Spec, CheckedSql), SpecErro
     }
 }
 
-/// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
-/// temporary folder: a check writes nothing to the lake.
-fn with_tables(spec: &Spec) -> Result<(Vec<Source>, Option<tempfile::TempDir>)> {
-    let mut sources = spec.sources.clone();
-    let lake = sources.iter_mut().find(|source| source.name.as_str() == LAKE_SOURCE);
-    let Some(lake) = lake.filter(|_| !spec.schemas.is_empty()) else { return Ok((sources, None)) };
-    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
-    match throng_ingest::preview_tables(spec, folder.path()) {
-        Ok(true) => {}
-        Ok(false) => return Ok((sources, None)),
-        Err(IngestError::Refused { message, help }) => {
-            return Err(Failure::wrong_input(message).help(help).into());
-        }
-        // Only the user of the node can read the lake.
-        Err(IngestError::Io { source, .. }) if source.kind() == ErrorKind::PermissionDenied => {
-            let mut empty = spec.clone();
-            empty.node.lake = Some(folder.path().to_owned());
-            let created = throng_ingest::create_tables(&empty);
-            created.context("cannot create the tables of the schemas")?;
-        }
-        Err(error) => {
-            return Err(anyhow::Error::new(error).context("cannot read the tables of the lake"));
-        }
+/// The spec without the SQL of other workspaces, and what refers to it.
+///
+/// # Errors
+/// If the spec has no such workspace.
+fn only_workspace(mut spec: Spec, workspace: &str) -> Result<Spec> {
+    if !spec.workspaces().contains(workspace) {
+        let known: Vec<&str> = spec.workspaces().into_iter().collect();
+        let help = match known.is_empty() {
+            true => "the spec has none".to_owned(),
+            false => format!("the workspaces are {}", known.join(", ")),
+        };
+        let failure = Failure::wrong_input(format!("the spec has no workspace `{workspace}`"));
+        return Err(failure.help(help).into());
     }
-    lake.path = folder.path().join(DEFAULT_WORKSPACE);
-    Ok((sources, Some(folder)))
+    let own = Some(workspace);
+    spec.audiences.retain(|audience| audience.name.workspace() == own);
+    spec.audience_templates.retain(|template| template.name.workspace() == own);
+    spec.syncs.retain(|sync| sync.name.workspace() == own);
+    spec.sync_templates.retain(|template| template.name.workspace() == own);
+    spec.serving_stores.retain(|store| store.name.workspace() == own);
+    spec.ad_groups.clear();
+    Ok(spec)
+}
+
+/// Why the tables of the lake cannot be used.
+fn lake_failure(error: &IngestError) -> Failure {
+    if let IngestError::Refused { message, help } = error {
+        return Failure::wrong_input(message.clone()).help(help.clone());
+    }
+    let failure =
+        Failure::new(format!("cannot read the tables of the lake: {}", with_causes(error)));
+    match error.help() {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
 }
 
 /// What `throng check` prints with `--json`.
@@ -121,8 +136,13 @@ struct CheckReport {
     landlock: &'static str,
 }
 
-pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<ExitCode> {
-    let (spec, sql) = match load(path, connect).await {
+pub(crate) async fn check(
+    path: &Path,
+    connect: bool,
+    workspace: Option<&str>,
+    output: Output,
+) -> Result<ExitCode> {
+    let (spec, sql, unchecked) = match load(path, connect, workspace).await {
         Ok(loaded) => loaded,
         Err(error) => return error.report(output),
     };
@@ -132,6 +152,7 @@ pub(crate) async fn check(path: &Path, connect: bool, output: Output) -> Result<
     };
     let mut warnings = throng_spec::warnings(&spec);
     warnings.extend(sql.warnings());
+    warnings.extend(unchecked);
     let models = sql.models;
     let landlock = Landlock::of_kernel();
     let ok = findings.iter().all(|finding| finding.ok);
@@ -227,7 +248,11 @@ async fn send(
     }
 }
 
-pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCode> {
+pub(crate) async fn plan(
+    arguments: &ApplyArgs,
+    workspace: Option<&str>,
+    output: Output,
+) -> Result<ExitCode> {
     let answer = match send(arguments, "/v1/spec/plan", None).await {
         Ok(answer) => answer,
         Err(error) => return error.report(output),
@@ -236,8 +261,18 @@ pub(crate) async fn plan(arguments: &ApplyArgs, output: Output) -> Result<ExitCo
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let PlannedSpec { version, plan, models } = answer.read()?;
-    out::line(plan);
+    let mut planned: PlannedSpec = answer.read()?;
+    let hidden = workspace.map_or(0, |workspace| planned.keep_workspace(workspace));
+    let PlannedSpec { version, plan, models } = planned;
+    match workspace {
+        Some(workspace) if plan.is_empty() => {
+            out::line(format!("nothing changes in the workspace `{workspace}`"));
+        }
+        _ => out::line(plan),
+    }
+    if hidden > 0 {
+        out::line(format!("{hidden} changes outside of the workspace are not shown"));
+    }
     let reads = models.iter().filter_map(|planned| {
         let bytes = planned.model.bytes_processed?;
         let cost = planned.model.cost.as_ref().map(|cost| format!(", which costs {cost}"));
@@ -283,31 +318,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_sees_new_columns_and_writes_nothing_to_the_lake() {
+    fn a_check_of_a_workspace_leaves_out_the_sql_of_others() {
         let dir = tempfile::tempdir().unwrap();
-        let spec = |more: &str| {
-            let file = dir.path().join("throng.yaml");
-            let text = format!(
-                "version: 1\nnode: {{ lake: lake }}\nschemas:\n  - name: s\n    key: id\n    fields:\n      \
-                 - {{ name: id, type: text, required: true }}\n{more}"
-            );
-            std::fs::write(&file, text).unwrap();
-            throng_spec::load(&file).unwrap()
-        };
-        let lake = dir.path().join("lake");
-        let seen = |spec: &Spec| with_tables(spec).map(|(sources, _)| sources[0].path.clone());
-        assert!(!seen(&spec("")).unwrap().starts_with(&lake) && !lake.exists());
-        throng_ingest::create_tables(&spec("")).unwrap();
-        assert!(seen(&spec("")).unwrap().starts_with(&lake));
-        assert!(!seen(&spec("      - { name: n, type: date }\n")).unwrap().starts_with(&lake));
-        let other = spec("      - { name: n, type: date }\n");
-        throng_ingest::create_tables(&other).unwrap();
-        let error = seen(&spec("      - { name: n, type: text }\n")).unwrap_err();
-        assert!(error.to_string().starts_with("the column `n` of the schema `s` is text"));
-        // A table that is damaged is not taken for one that does not exist.
-        let manifest = lake.join(DEFAULT_WORKSPACE).join("s/_batches/columns.json");
-        assert!(manifest.is_file());
-        std::fs::write(&manifest, "damaged").unwrap();
-        assert!(seen(&other).is_err());
+        let file = dir.path().join("throng.yaml");
+        let text = "version: 1\naudiences: [{ name: a, sql: SELECT 1 }]\nworkspaces:\n  - name: acme\n    \
+                    audiences: [{ name: a, sql: SELECT 1 }]\n  - name: globex\n    \
+                    audiences: [{ name: b, sql: SELECT 1 }]\n";
+        std::fs::write(&file, text).unwrap();
+        let spec = throng_spec::load(&file).unwrap();
+        let acme = only_workspace(spec.clone(), "acme").unwrap();
+        let names: Vec<&str> = acme.audiences.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["acme:a"]);
+        let error = only_workspace(spec, "acne").unwrap_err();
+        assert_eq!(error.to_string(), "the spec has no workspace `acne`");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::process::{output, throng};
+use crate::process::{NodeProcess, output, throng};
 
 #[test]
 fn all_problems_of_a_spec_are_reported_and_the_exit_code_is_2() {
@@ -203,6 +203,32 @@ fn with_json_every_failure_is_one_object() {
     let problem = &object["problems"][0];
     assert!(problem["file"].as_str().is_some_and(|file| file.ends_with("throng.yaml")), "{object}");
     assert!(problem["line"].as_u64() >= Some(1) && problem["path"].is_string(), "{object}");
+}
+
+#[test]
+fn a_failed_ingest_prints_the_reports_of_the_files_before() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let at = |name: &str| dir.path().join(name);
+    let spec = "version: 1\nnode: { lake: lake }\nschemas:\n  - name: people\n    key: id\n    fields:\n      \
+                - { name: id, type: text, required: true }\n";
+    for (name, text) in [
+        ("throng.yaml", spec),
+        ("first.csv", "id\na\nb\n"),
+        ("wrong.csv", "other\nc\n"),
+        ("last.csv", "id\nd\n"),
+    ] {
+        std::fs::write(at(name), text).expect("written");
+    }
+    let node = NodeProcess::start(&at("node"), &at("throng.yaml"), &at("log"));
+    let files = ["first.csv", "wrong.csv", "last.csv"].map(|name| at(name).display().to_string());
+    let [first, wrong, last] = &files;
+    let (code, object) =
+        failed(&["ingest", "--schema", "people", "--url", &node.url, first, wrong, last]);
+    assert_eq!((code, &object["ok"]), (Some(1), &Value::Bool(false)), "{object}");
+    assert!(object["error"].as_str().is_some_and(|text| text.contains("wrong.csv")), "{object}");
+    let batches = object["batches"].as_array().expect("a list");
+    let accepted: Vec<_> = batches.iter().map(|batch| batch["accepted"].as_u64()).collect();
+    assert_eq!(accepted, [Some(2)], "{object}");
 }
 
 #[test]

@@ -187,6 +187,9 @@ async fn a_wrong_token_and_wrong_arguments_end_the_start_with_a_hint() {
     let (code, error) = run(&["--listen", "0.0.0.0:0"]);
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("--client-token-file"), "{error}");
+    let (code, error) = run(&["--listen", "127.0.0.1:0", "--feed", "http://192.0.2.1:7077"]);
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("--insecure") && !error.contains("throng_wrong"), "{error}");
     let mut both = vec!["gate", "--node", &node.url, "--cache-dir", &cache];
     both.extend(["--listen", "127.0.0.1:0", "--token-file", "-", "--client-token-file", "-"]);
     let ended = output(&both);

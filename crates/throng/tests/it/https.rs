@@ -81,6 +81,37 @@ async fn the_token_does_not_follow_a_redirect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_not_sent_unencrypted_to_another_machine() {
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    // Not a loopback address, although this machine answers.
+    let url = format!("http://0.0.0.0:{port}");
+    let run = async |more: &'static [&'static str], token: Option<&'static str>| {
+        let mut command = throng();
+        command.args(["lookup", "nobody", "--url", &url]).args(more).env("NO_PROXY", "*");
+        command.envs(token.map(|token| ("THRONG_TOKEN", token)));
+        let running = tokio::task::spawn_blocking(move || command.output());
+        let output = running.await.expect("ended").expect("throng starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, stderr) = run(&[], Some("s3cret")).await;
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--insecure") && !stderr.contains("s3cret"), "{stderr}");
+    let no_connection =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(listener.poll_accept(cx).is_pending()));
+    assert!(no_connection.await, "it connected");
+    let router = axum::Router::new().fallback(|| async { "<html>It works!</html>" });
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let sent: [(&[&str], Option<&str>); 2] = [(&["--insecure"], Some("s3cret")), (&[], None)];
+    for (more, token) in sent {
+        let (code, stderr) = run(more, token).await;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("is not JSON"), "{stderr}");
+    }
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_web_page_is_not_an_answer_of_a_node() {
     let router = axum::Router::new().fallback(|| async { "<html>It works!</html>" });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

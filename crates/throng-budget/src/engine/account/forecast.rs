@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_feed::PassRate;
+use throng_feed::PassThroughRate;
 use throng_model::{Micros, Pacing, Timestamp};
 use throng_rates::{DayMoment, Outstanding, Situation, closing_deviations};
 
@@ -26,14 +26,14 @@ pub(crate) struct Figures {
     /// Whether it may be shown.
     pub(crate) open: bool,
     /// At which share of requests.
-    pub(crate) pass_rate: PassRate,
+    pub(crate) pass_through_rate: PassThroughRate,
 }
 
 impl Default for Figures {
     /// Those of an ad group without events.
     fn default() -> Self {
-        let (actual, in_flight, pass_rate) = (Micros(0), Micros(0), PassRate::ALL);
-        Self { actual, in_flight, margin: None, open: true, pass_rate }
+        let (actual, in_flight, pass_through_rate) = (Micros(0), Micros(0), PassThroughRate::ALL);
+        Self { actual, in_flight, margin: None, open: true, pass_through_rate }
     }
 }
 
@@ -81,7 +81,7 @@ impl Account {
         self.rate = learned.filter(|_| self.config.learns_rates);
     }
 
-    /// Learns from the traffic since the last call, and computes the pass rate. Call it about once a second.
+    /// Learns from the traffic since the last call, and computes the pass-through rate. Call it about once a second.
     pub(in crate::engine) fn pace(&mut self, now: Timestamp) {
         let (moment, figures) = (self.moment(now), self.figures(now));
         let since = self.learned.pace.tick(now, moment, self.config.pacing);
@@ -137,7 +137,7 @@ impl Account {
         });
         let coming = margin.map_or(0, |margin| in_flight.0.saturating_add(margin.0));
         let open = actual.0.saturating_add(coming) < self.config.daily_budget.0;
-        let pass_rate = if open { self.learned.pace.rate() } else { PassRate::ALL };
-        Figures { actual, in_flight, margin, open, pass_rate }
+        let pass_through_rate = if open { self.learned.pace.rate() } else { PassThroughRate::ALL };
+        Figures { actual, in_flight, margin, open, pass_through_rate }
     }
 }

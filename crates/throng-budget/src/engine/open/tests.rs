@@ -20,8 +20,8 @@ fn id(number: u64) -> Id {
     Id::of_parts(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number as u16)
 }
 
-/// What [`OpenInsertions::fold`] must leave.
-fn fold(map: &mut BTreeMap<Id, OpenInsertion>) -> u64 {
+/// What [`OpenInsertions::evict_oldest`] must leave.
+fn evict_oldest(map: &mut BTreeMap<Id, OpenInsertion>) -> u64 {
     let mut windows: Vec<i32> = map.values().map(|insertion| insertion.window).collect();
     windows.sort_unstable();
     let newest = windows[windows.len() / 4];
@@ -51,17 +51,17 @@ fn an_insertion_is_read_back_as_it_was() {
 }
 
 #[test]
-fn the_oldest_quarter_is_folded_when_there_is_no_room() {
+fn the_oldest_quarter_is_evicted_when_there_is_no_room() {
     let mut open = OpenInsertions::with_capacity(100);
     for number in 0..101 {
         open.open(id(number), insertion(number as i32, 5));
     }
-    assert_eq!((open.len(), open.folded()), (75, 26));
+    assert_eq!((open.len(), open.evicted()), (75, 26));
     assert_eq!([25, 26, 100].map(|number| open.get(id(number)).is_some()), [false, true, true]);
     // All of one window are as old as each other.
     let mut open = OpenInsertions::with_capacity(100);
     (0..101).for_each(|number| open.open(id(number), insertion(3, 5)));
-    assert_eq!((open.len(), open.folded()), (1, 100));
+    assert_eq!((open.len(), open.evicted()), (1, 100));
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn an_insertion_is_open_for_two_hours_of_later_ones() {
     let mut open = OpenInsertions::default();
     open.open(id(1), insertion(0, 5));
     open.open(id(2), insertion(HORIZON_WINDOWS as i32, 5));
-    assert_eq!((open.len(), open.folded()), (2, 0));
+    assert_eq!((open.len(), open.evicted()), (2, 0));
     open.open(id(3), insertion((HORIZON_WINDOWS + BLOCK_WINDOWS) as i32, 5));
-    assert_eq!((open.get(id(1)), open.len(), open.folded()), (None, 2, 0));
+    assert_eq!((open.get(id(1)), open.len(), open.evicted()), (None, 2, 0));
     // One that comes late is open until the next block.
     open.open(id(4), insertion(-50_000, 5));
     open.open(id(5), insertion((HORIZON_WINDOWS + BLOCK_WINDOWS) as i32, 5));
@@ -114,7 +114,7 @@ proptest! {
         };
         let mut open = OpenInsertions::with_capacity(CAPACITY);
         let mut map: BTreeMap<Id, OpenInsertion> = BTreeMap::new();
-        let (mut block, mut folded) = (i64::MIN, 0);
+        let (mut block, mut evicted) = (i64::MIN, 0);
         for step in steps {
             match step {
                 Step::Open(number, window, expected) => {
@@ -128,7 +128,7 @@ proptest! {
                     }
                     if !map.contains_key(&of(number)) {
                         if map.len() >= CAPACITY {
-                            folded += fold(&mut map);
+                            evicted += evict_oldest(&mut map);
                         }
                         map.insert(of(number), new);
                     }
@@ -141,10 +141,10 @@ proptest! {
                 Step::Reload => {
                     let all: Vec<_> = open.iter().collect();
                     let loaded = OpenInsertions::load(&all, open.block());
-                    open = OpenInsertions { capacity: CAPACITY, folded: open.folded, ..loaded };
+                    open = OpenInsertions { capacity: CAPACITY, evicted: open.evicted, ..loaded };
                 }
             }
-            prop_assert_eq!((open.len(), open.folded()), (map.len(), folded));
+            prop_assert_eq!((open.len(), open.evicted()), (map.len(), evicted));
         }
         for number in 0..400 {
             prop_assert_eq!(open.get(of(number)), map.get(&of(number)).copied());
@@ -194,13 +194,13 @@ fn event(kind: EventKind, number: u64) -> Event {
 }
 
 #[test]
-fn folded_insertions_stay_in_flight_and_are_counted() {
+fn evicted_insertions_stay_in_flight_and_are_counted() {
     let mut engine = engine();
     engine.open = OpenInsertions::with_capacity(4);
     let insertions: Vec<Event> = (0..5).map(|n| event(EventKind::Insertion, n)).collect();
     let logged: Vec<_> = insertions.iter().map(|event| (EventRef::from(event), event.at)).collect();
     let counts = engine.apply_all(&logged);
-    assert_eq!((counts.counted, counts.folded, counts.not_joined), (5, 2, 0));
+    assert_eq!((counts.counted, counts.evicted, counts.not_joined), (5, 2, 0));
     assert_eq!(engine.open_insertions(), 3);
     let now = START.plus(Duration::from_secs(50));
     let figures = |engine: &Engine| {
@@ -211,7 +211,7 @@ fn folded_insertions_stay_in_flight_and_are_counted() {
     let impressions = [1, 4].map(|number| event(EventKind::Impression, number));
     let logged = impressions.each_ref().map(|event| (EventRef::from(event), now));
     let counts = engine.apply_all(&logged);
-    assert_eq!((counts.counted, counts.folded, counts.not_joined), (2, 0, 1));
+    assert_eq!((counts.counted, counts.evicted, counts.not_joined), (2, 0, 1));
     // One settles its insertion at its price; the other has the ad group's price, and leaves the windows as
     // they are.
     assert_eq!(figures(&engine), (4 * 300_000, 600_000 + 100_000));

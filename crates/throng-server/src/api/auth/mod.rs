@@ -82,8 +82,17 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
     };
     match caller {
         Some(caller) => {
+            let name = caller.name();
             if !rule.needs.allow(caller.scopes()) {
-                return Err(forbidden(parts, caller.name(), &rule.needs.to_string()));
+                let needed = rule.needs.to_string();
+                let text = format!("lacks a scope: this page needs the scope {needed}");
+                return Err(forbidden(parts, name, &text, ApiError::forbidden(name, &needed)));
+            }
+            if let Some(workspace) = caller.workspace().filter(|_| !rule.in_workspaces) {
+                let text =
+                    format!("is limited to the workspace {workspace}, which has no such page");
+                let error = ApiError::outside_workspace(name, workspace);
+                return Err(forbidden(parts, name, &text, error));
             }
             parts.extensions.insert(caller);
         }
@@ -152,15 +161,15 @@ fn unauthorized(parts: &Parts) -> Box<Response> {
     }
 }
 
-/// The response to a caller that lacks a scope: for a browser the sign-in page, to use another token.
-fn forbidden(parts: &Parts, name: &str, needed: &str) -> Box<Response> {
+/// The response to a caller whose token does not allow the request: for a browser the sign-in page, to use another
+/// token, with the reason.
+fn forbidden(parts: &Parts, name: &str, reason: &str, error: ApiError) -> Box<Response> {
     match browser_page(parts) {
         Some(back) => {
-            let message =
-                format!("The token {name} lacks a scope: this page needs the scope {needed}.");
+            let message = format!("The token {name} {reason}.");
             Box::new(sign_in::page(StatusCode::FORBIDDEN, back, &message))
         }
-        None => refuse(ApiError::forbidden(name, needed)),
+        None => refuse(error),
     }
 }
 

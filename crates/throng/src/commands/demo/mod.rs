@@ -3,10 +3,7 @@
 //! the prediction of in-flight spend and, as a baseline, once without.
 
 mod clock_limit;
-mod example;
-mod privacy;
 mod processes;
-mod start_time;
 mod steps;
 mod summary;
 
@@ -17,6 +14,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_access::Scope;
+use throng_demo::example::TOKEN;
+use throng_demo::{example, privacy, start_time};
 use throng_model::{AdGroupName, AdjustableClock, Clock as _, Secret, SystemClock, Timestamp};
 use throng_server::{Environment, Node, NodeConfig, WorkerCommand};
 use throng_sim::clock_file;
@@ -27,8 +26,6 @@ use crate::args::{DemoArgs, Engine};
 use crate::failure::{Failure, Success};
 use crate::local::Registration;
 use crate::out::{self, Output};
-
-use example::TOKEN;
 
 /// The folder with the demo's files; removed at the end unless `--data-dir` was given.
 enum DataDir {

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use throng_demo::example::TOKEN;
 use throng_model::{Entropy, SystemEntropy};
 use throng_spec::NodeSettings;
 
-use super::example::TOKEN;
 use crate::commands::up::ReadyNode;
 
 /// The role of each process. With the demo's own node there are thirteen.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use throng_api::{LookupRequest, LookupResult};
+use throng_demo::example;
 use throng_lake::IdentifierQuery;
 use throng_model::{AudienceName, Clock, Timestamp, UserHash, UserKey};
 use throng_server::Node;
@@ -18,7 +19,7 @@ use crate::args::DemoArgs;
 use crate::out;
 
 use super::summary::{Audience, Budget, Decisions, Lookups, Outcome, Sync, Traffic};
-use super::{DemoEnvironment, clock_limit, example};
+use super::{DemoEnvironment, clock_limit};
 
 /// The length of the logged traffic, which took a week, on the demo's clock.
 const TRAFFIC_LENGTH: Duration = Duration::from_secs(40 * 60);

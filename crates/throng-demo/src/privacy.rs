@@ -6,11 +6,14 @@ use std::path::Path;
 
 use throng_spec::Spec;
 
-use super::example;
+use crate::example;
 
 /// The number of plain e-mail addresses and phone numbers of customers in all files below `folders`. The
-/// example's own files (SQL and data) contain none, so no file is excluded.
-pub(super) fn plain_identifiers(folders: &[&Path], spec: &Spec) -> io::Result<u64> {
+/// example's own files (SQL and data) contain none, so no file is excluded. Reads every file whole.
+///
+/// # Errors
+/// A folder or a file cannot be read.
+pub fn plain_identifiers(folders: &[&Path], spec: &Spec) -> io::Result<u64> {
     // Without a sync no identifier is read, and the search would prove nothing.
     debug_assert!(!spec.syncs.is_empty());
     let customers: HashSet<Vec<u8>> =

@@ -1,14 +1,14 @@
-//! The included example, embedded in the binary.
+//! The example `examples/cdnow`, embedded in the binary.
 
 use std::io;
 use std::path::Path;
 
 /// The access token that the simulator accepts.
-pub(super) const TOKEN: &str = "demo-token";
+pub const TOKEN: &str = "demo-token";
 
 macro_rules! example_file {
     ($name:literal) => {
-        ($name, include_bytes!(concat!("../../../../../examples/cdnow/", $name)).as_slice())
+        ($name, include_bytes!(concat!("../../../examples/cdnow/", $name)).as_slice())
     };
 }
 
@@ -23,14 +23,17 @@ const FILES: &[(&str, &[u8])] = &[
     example_file!("data/obd_impressions_men.csv"),
 ];
 
-/// Writes the example's files below `folder`.
-pub(super) fn unpack(folder: &Path) -> io::Result<()> {
+/// Writes the example's files below `folder`, which is created if it does not exist.
+///
+/// # Errors
+/// A folder or a file cannot be written.
+pub fn unpack(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder.join("data"))?;
     FILES.iter().try_for_each(|(name, bytes)| std::fs::write(folder.join(name), bytes))
 }
 
 /// The impression logs, each with the prefix of its ad groups' names.
-pub(super) fn impression_logs() -> [(&'static str, &'static str); 2] {
+pub fn impression_logs() -> [(&'static str, &'static str); 2] {
     let text = |name: &str| {
         FILES
             .iter()
@@ -42,7 +45,7 @@ pub(super) fn impression_logs() -> [(&'static str, &'static str); 2] {
 }
 
 /// The customers of the purchases, each once.
-pub(super) fn customers() -> Vec<String> {
+pub fn customers() -> Vec<String> {
     let purchases = FILES
         .iter()
         .find(|(file, _)| *file == "data/cdnow_purchases.csv")

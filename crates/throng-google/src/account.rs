@@ -1,5 +1,4 @@
-//! As whom BigQuery is called: a service account, which signs requests for access tokens, or the
-//! identity of the machine, whose access tokens a metadata server returns.
+//! A service account, which signs requests for access tokens (RFC 7523). Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -8,20 +7,9 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde::Deserialize;
 use serde_json::json;
 use throng_model::{Secret, Timestamp};
-use throng_refresh::WarehouseError;
 
-/// What an access token is for.
-const SCOPE: &str = "https://www.googleapis.com/auth/bigquery";
 /// How long a signed request is valid; the longest time that is accepted.
 const VALID_SECS: i64 = 3_600;
-
-/// As whom BigQuery is called.
-pub(crate) enum Identity {
-    /// A service account.
-    ServiceAccount(Box<ServiceAccount>),
-    /// The machine or pod.
-    Machine,
-}
 
 /// A service account with its key.
 pub(crate) struct ServiceAccount {
@@ -41,21 +29,20 @@ struct KeyFile {
 
 impl ServiceAccount {
     /// Reads a key file.
-    pub(crate) fn read(file: &Secret) -> Result<Self, WarehouseError> {
-        let invalid = |what: &str| WarehouseError::Refused {
-            message: format!("the credentials of the source are not usable: {what}"),
-            help: Some("create a JSON key of the service account, and refer to that file".into()),
-        };
+    ///
+    /// # Errors
+    /// What the file is not. Never contains a part of it.
+    pub(crate) fn read(file: &Secret) -> Result<Self, &'static str> {
         // The parser's message may contain a part of the file.
         let file: KeyFile = serde_json::from_str(file.expose())
-            .map_err(|_| invalid("this is not the JSON key of a service account"))?;
-        let der = pem(&file.private_key).ok_or_else(|| invalid("the private key is not PEM"))?;
-        let key = RsaKeyPair::from_pkcs8(&der).map_err(|_| invalid("this is not an RSA key"))?;
+            .map_err(|_| "this is not the JSON key of a service account")?;
+        let der = pem(&file.private_key).ok_or("the private key is not PEM")?;
+        let key = RsaKeyPair::from_pkcs8(&der).map_err(|_| "this is not an RSA key")?;
         Ok(Self { email: file.client_email, key_id: file.private_key_id, key })
     }
 
-    /// A signed request for an access token (RFC 7523). `None` if it cannot be signed.
-    pub(crate) fn assertion(&self, audience: &str, now: Timestamp) -> Option<String> {
+    /// A signed request for an access token. `None` if it cannot be signed.
+    pub(crate) fn assertion(&self, scope: &str, audience: &str, now: Timestamp) -> Option<String> {
         let issued = now.0.div_euclid(1_000_000);
         let mut header = json!({ "alg": "RS256", "typ": "JWT" });
         if let Some(id) = &self.key_id {
@@ -63,7 +50,7 @@ impl ServiceAccount {
         }
         let claims = json!({
             "iss": self.email,
-            "scope": SCOPE,
+            "scope": scope,
             "aud": audience,
             "iat": issued,
             "exp": issued + VALID_SECS,
@@ -100,7 +87,7 @@ mod tests {
             format!(r#"{{"client_email":"s3cret","private_key":"{pem}"}}"#),
         ] {
             let Err(error) = ServiceAccount::read(&Secret::new(file)) else { panic!() };
-            assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
     }
 }

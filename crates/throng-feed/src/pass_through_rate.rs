@@ -3,17 +3,17 @@
 /// The share of requests for which an ad group may be shown, in parts of 65,535. By default: for all.
 ///
 /// ```
-/// use throng_feed::PassRate;
+/// use throng_feed::PassThroughRate;
 ///
-/// assert_eq!(PassRate::default(), PassRate::ALL);
-/// assert_eq!(PassRate::of_share(0.5).share(), 32_768.0 / 65_535.0);
+/// assert_eq!(PassThroughRate::default(), PassThroughRate::ALL);
+/// assert_eq!(PassThroughRate::of_share(0.5).share(), 32_768.0 / 65_535.0);
 /// // A hash of the request decides, so that every gate decides the same about it.
-/// assert!(PassRate::of_share(0.5).passes(0) && !PassRate::of_share(0.5).passes(u64::MAX));
+/// assert!(PassThroughRate::of_share(0.5).passes(0) && !PassThroughRate::of_share(0.5).passes(u64::MAX));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PassRate(pub u16);
+pub struct PassThroughRate(pub u16);
 
-impl PassRate {
+impl PassThroughRate {
     /// Every request passes.
     pub const ALL: Self = Self(u16::MAX);
     /// No request passes.
@@ -48,7 +48,7 @@ impl PassRate {
     }
 }
 
-impl Default for PassRate {
+impl Default for PassThroughRate {
     fn default() -> Self {
         Self::ALL
     }
@@ -63,24 +63,27 @@ mod tests {
         for (share, rate) in
             [(0.0, 0), (1.0, u16::MAX), (-3.0, 0), (7.0, u16::MAX), (f64::NAN, 0), (1e-9, 0)]
         {
-            assert_eq!(PassRate::of_share(share), PassRate(rate), "{share}");
+            assert_eq!(PassThroughRate::of_share(share), PassThroughRate(rate), "{share}");
         }
         for rate in [0, 1, 2, 4_000, 65_533, 65_534, 65_535] {
-            assert_eq!(PassRate::of_share(PassRate(rate).share()), PassRate(rate));
-            let held_back = PassRate(rate).held_back();
-            assert_eq!(PassRate::of_held_back(held_back), Some(PassRate(rate)));
+            assert_eq!(
+                PassThroughRate::of_share(PassThroughRate(rate).share()),
+                PassThroughRate(rate)
+            );
+            let held_back = PassThroughRate(rate).held_back();
+            assert_eq!(PassThroughRate::of_held_back(held_back), Some(PassThroughRate(rate)));
         }
-        assert_eq!([-1, 65_536, i64::MIN].map(PassRate::of_held_back), [None; 3]);
+        assert_eq!([-1, 65_536, i64::MIN].map(PassThroughRate::of_held_back), [None; 3]);
     }
 
     #[test]
     fn the_share_of_hashes_that_pass_is_the_rate() {
         for share in [0.0, 0.001, 0.25, 0.5, 0.999, 1.0] {
-            let rate = PassRate::of_share(share);
+            let rate = PassThroughRate::of_share(share);
             let hashes = (0..1_000_000u64).map(|n| n * (u64::MAX / 1_000_000));
             let passed = hashes.filter(|hash| rate.passes(*hash)).count() as f64;
             assert!((passed / 1e6 - share).abs() < 2e-5, "{share}: {passed}");
         }
-        assert!(PassRate::ALL.passes(u64::MAX) && !PassRate::NONE.passes(0));
+        assert!(PassThroughRate::ALL.passes(u64::MAX) && !PassThroughRate::NONE.passes(0));
     }
 }

@@ -13,7 +13,7 @@ const DEMO_LENGTH: Duration = Duration::from_secs(2 * 3_600);
 /// The first instant, from `now` on, that no scheduled event follows within [`DEMO_LENGTH`].
 ///
 /// `now` if the spec leaves no such gap.
-pub(super) fn start(spec: &Spec, now: Timestamp) -> Timestamp {
+pub fn start(spec: &Spec, now: Timestamp) -> Timestamp {
     let mut start = now;
     // Each round moves the start past one event. A schedule that never leaves a gap would go on forever,
     // so the number of rounds is limited.
