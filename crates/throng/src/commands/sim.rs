@@ -29,7 +29,7 @@ pub(crate) async fn run(command: SimCommand, output: Output) -> Result<ExitCode>
     let (port, token_file) = match command {
         SimCommand::Meta { port, token_file } => (port, token_file),
         SimCommand::Bigquery(arguments) => return bigquery(arguments, output).await,
-        SimCommand::Network(arguments) => return network(&arguments, output),
+        SimCommand::Network(arguments) => return ad_network(&arguments, output),
     };
     let token = secret_input::read(token_file.as_deref(), "THRONG_SIM_TOKEN")?;
     let tokens = token.iter().map(|token| token.expose().to_owned()).collect();
@@ -97,7 +97,7 @@ async fn bigquery(arguments: BigquerySimArgs, output: Output) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn network(arguments: &NetworkSimArgs, output: Output) -> Result<ExitCode> {
+fn ad_network(arguments: &NetworkSimArgs, output: Output) -> Result<ExitCode> {
     let spec = match throng_spec::load(&arguments.spec) {
         Ok(spec) => spec,
         Err(problems) => return Ok(report_problems(&problems, output)),
