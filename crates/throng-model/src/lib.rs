@@ -3,6 +3,7 @@
 //! crate does I/O. It is the only crate that may read the system's clock or randomness, through
 //! [`Clock`] and [`Entropy`].
 
+mod alert_kind;
 mod checksum;
 mod clock;
 mod column;
@@ -27,6 +28,7 @@ mod template;
 mod time;
 mod transport;
 
+pub use alert_kind::AlertKind;
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use column::{ColumnType, NotAColumnType};
