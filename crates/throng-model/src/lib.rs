@@ -11,6 +11,7 @@ mod declared;
 mod edit_distance;
 mod entropy;
 mod hex;
+mod history;
 mod host;
 mod ids;
 mod key;
@@ -36,6 +37,7 @@ pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStal
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use hex::{from_hex, from_hex_of_any_length, push_hex, to_hex};
+pub use history::{HistoryEvent, SubjectKind};
 pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
