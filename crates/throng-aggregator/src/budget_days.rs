@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use throng_budget::DayPrediction;
-use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, Timestamp};
+use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, OverdeliveryCauses, Timestamp};
 use throng_store::{BudgetDayRow, PredictedSpend};
 
 use super::Budgets;
@@ -26,15 +26,15 @@ pub(super) struct DayRows {
 #[derive(Debug, Default)]
 pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), WrittenDay>);
 
-/// Actual spend, and what was predicted.
-type WrittenDay = (Micros, Option<PredictedSpend>);
+/// Actual spend, what was predicted, and why more was spent than the budget.
+type WrittenDay = (Micros, Option<PredictedSpend>, Option<OverdeliveryCauses>);
 
 impl WrittenDays {
     /// Whether the day has to be written; from then on it counts as written.
     fn changes(&mut self, row: &BudgetDayRow) -> bool {
         // Before the write is known to succeed. If it fails, `clear` has to be called: otherwise
         // the ledger would not get this figure.
-        let figures = (row.actual, row.prediction);
+        let figures = (row.actual, row.prediction, row.causes);
         self.0.insert((row.day, row.ad_group.clone()), figures) != Some(figures)
     }
 
@@ -58,6 +58,9 @@ impl Budgets {
         let (applied, now) = (self.applied.load(), self.clock.now());
         let mut rows = DayRows::default();
         for partition in self.led.load_full().iter() {
+            // First: of spend that is added meanwhile the cause is not known until the next call.
+            let causes: HashMap<AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>> =
+                partition.overdelivery_causes(now).into_iter().collect();
             let mut earlier: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
                 partition.days(now).into_iter().collect();
             let mut predicted = predicted_days(partition.predictions(now));
@@ -68,12 +71,18 @@ impl Budgets {
                 let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
                 let mut of_days = predicted.remove(&state.name).unwrap_or_default();
+                let of_causes = causes.get(&state.name).map(Vec::as_slice).unwrap_or_default();
+                let causes_of = |day: BudgetDay| {
+                    let known = of_causes.iter().find(|(of_day, _)| *of_day == day);
+                    Some(known.map(|(_, causes)| *causes).unwrap_or_default())
+                };
                 let mut row = |day, actual| BudgetDayRow {
                     ad_group: state.name.clone(),
                     day,
                     budget,
                     actual,
                     prediction: of_days.remove(&day),
+                    causes: causes_of(day),
                 };
                 // At every call, without a comparison: the budget can change while the spend does
                 // not.
@@ -90,6 +99,7 @@ impl Budgets {
                     budget,
                     actual: Micros::ZERO,
                     prediction: Some(prediction),
+                    causes: causes_of(day),
                 }));
                 rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
             }
@@ -126,11 +136,15 @@ mod tests {
             actual: Micros(actual),
             prediction: earned
                 .map(|earned| PredictedSpend { predicted: Micros(5), earned: Micros(earned) }),
+            causes: None,
         };
         let mut changes = |actual, earned| written.changes(&row(actual, earned));
         assert_eq!([changes(1, None), changes(1, None), changes(2, None)], [true, false, true]);
         assert_eq!([changes(2, Some(1)), changes(2, Some(1))], [true, false]);
         assert!(changes(2, Some(2)));
+        let causes = OverdeliveryCauses { burst: Micros(1), ..OverdeliveryCauses::default() };
+        let with_causes = BudgetDayRow { causes: Some(causes), ..row(2, Some(2)) };
+        assert_eq!([written.changes(&with_causes), written.changes(&with_causes)], [true, false]);
         written.forget_old(Timestamp(20_020 * 86_400_000_000));
         assert!(written.changes(&row(2, Some(2))));
         written.clear();

@@ -49,6 +49,15 @@ fn price(ad_group: &AdGroup) -> (Micros, u16) {
     }
 }
 
+/// The ad groups of a spec as one partition has them that has all of them, and as gates have them. They are numbered in
+/// the order of the spec. For simulations: the ad groups of a deployment have the numbers of its ledger.
+pub fn ad_groups_of(spec: &Spec) -> (Vec<AdGroupConfig>, Catalog) {
+    let numbers = spec.ad_groups.iter().zip(0..);
+    let indexes: Vec<(AdGroupName, AdGroupIndex)> =
+        numbers.map(|(ad_group, number)| (ad_group.name.clone(), AdGroupIndex(number))).collect();
+    (of_partition(spec, &indexes, 0, 1), for_gates(spec, &indexes, 1))
+}
+
 /// The ad groups of one partition of `count`.
 pub(super) fn of_partition(
     spec: &Spec,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 use throng_feed::{FeedEntry, Frame, FrameKind};
 use throng_model::{AdGroupIndex, Timestamp};
 
@@ -32,7 +33,7 @@ struct PartitionFeed {
 }
 
 /// The newest frame of a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedPosition {
     /// The partition.
     pub partition: u32,

@@ -64,6 +64,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use accept::Accepted;
 pub use assignment::{follow_assignment, follow_feed};
+pub use catalog::ad_groups_of;
 pub use checkpoint::{checkpoint_objects, checkpoint_offset};
 pub use deps::{
     AggregatorDeps, AggregatorMember, BudgetsParts, FrameSink, HealthReporter, Host, ProblemKind,

@@ -9,7 +9,10 @@ use parking_lot::Mutex;
 use throng_budget::{AdGroupConfig, AdGroupState, DayPrediction};
 use throng_feed::Frame;
 use throng_log::{EventLog, Retention};
-use throng_model::{AdGroupName, BudgetDay, Clock, Entropy as _, Micros, SystemEntropy, Timestamp};
+use throng_model::{
+    AdGroupName, BudgetDay, Clock, Entropy as _, Micros, OverdeliveryCauses, SystemEntropy,
+    Timestamp,
+};
 use throng_objects::Objects;
 use throng_telemetry::metrics;
 use tokio::sync::watch;
@@ -423,6 +426,14 @@ impl PartitionReplica {
     /// What was predicted and earned on every ad group's last days.
     pub(super) fn predictions(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DayPrediction>)> {
         self.state.lock().engine.predictions(now)
+    }
+
+    /// What was spent above the budgets of the last days, by cause.
+    pub(super) fn overdelivery_causes(
+        &self,
+        now: Timestamp,
+    ) -> Vec<(AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>)> {
+        self.state.lock().engine.overdelivery_causes(now)
     }
 
     /// [`Self::checkpoint`], with metrics.

@@ -1,15 +1,18 @@
 //! Raises alerts about the budgets of today: 80 % and 100 % of one are spent, or more than it. From the budget days in
-//! the ledger, which aggregators write once a minute.
+//! the ledger, which aggregators write once a minute. And about what keeps gates from knowing them: silent gates, and
+//! partitions of the feed that are stale.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use throng_model::{AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 use throng_spec::Spec;
 use throng_store::{AlertKind, BudgetDayRow, Ledger, LedgerError, NewAlert};
+use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::deps::AlertsDeps;
+use crate::feed::{self, Cause, FeedFindings, FeedWatch};
 
 /// The interval in which budget days are polled: they are written once a minute.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -20,21 +23,26 @@ const OVERDELIVERY_PERCENT: i128 = 1;
 /// Alerts that are read at a time.
 const PAGE_ALERTS: u32 = 1_000;
 /// The kinds of alerts that are raised here.
-const KINDS: [AlertKind; 3] =
-    [AlertKind::BudgetNearlySpent, AlertKind::BudgetSpent, AlertKind::Overdelivery];
-
-/// The cause of an alert: kind and subject.
-type Cause = (AlertKind, String);
+const KINDS: [AlertKind; 5] = [
+    AlertKind::BudgetNearlySpent,
+    AlertKind::BudgetSpent,
+    AlertKind::Overdelivery,
+    AlertKind::GateSilent,
+    AlertKind::FeedStale,
+];
+/// What nodes have reported earlier is not read: they, and their gates, are forgotten.
+const REPORTED_SINCE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Raises and resolves alerts about budgets until `shutdown`, while this process is the leader and
 /// `node.budget_alerts` is on. If it is off, open ones are resolved.
 pub async fn raise_budget_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
     // Whether they are off and none is open: nothing is read from the ledger until they are on.
     let mut is_idle = false;
+    let mut watch = FeedWatch::default();
     loop {
         let is_on = deps.spec.load().node.budget_alerts;
         if is_on || !is_idle {
-            match round(&deps).await {
+            match round(&deps, &mut watch).await {
                 Ok(is_leader) => is_idle = is_leader && !is_on,
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
@@ -50,24 +58,35 @@ pub async fn raise_budget_alerts(deps: AlertsDeps, shutdown: CancellationToken) 
 }
 
 /// Returns whether this process is the leader: only that one raises and resolves.
-async fn round(deps: &AlertsDeps) -> Result<bool, LedgerError> {
+async fn round(deps: &AlertsDeps, watch: &mut FeedWatch) -> Result<bool, LedgerError> {
     let ledger = &*deps.ledger;
     if !ledger.acquire_leadership().await? {
+        // What another process watches meanwhile is not known here.
+        *watch = FeedWatch::default();
+        record(&FeedFindings::default());
         return Ok(false);
     }
     let (spec, now) = (deps.spec.load_full(), deps.clock.now());
-    let wanted = match spec.node.budget_alerts {
-        true => wanted_alerts(ledger, &spec, now).await?,
-        false => BTreeMap::new(),
-    };
     let open = open_alerts(ledger).await?;
-    for (kind, subject) in open.iter().filter(|cause| !wanted.contains_key(*cause)) {
+    let mut wanted = BTreeMap::new();
+    let mut findings = FeedFindings::default();
+    if spec.node.budget_alerts {
+        wanted = wanted_alerts(ledger, &spec, now).await?;
+        let reports = deps.host.feed_reports(now.minus(REPORTED_SINCE)).await?;
+        let silent_after = Duration::from_secs(u64::from(spec.node.gate_silent_minutes) * 60);
+        findings = watch.observe(&reports, &open, silent_after, now);
+        wanted.extend(feed::alerts_of(&findings));
+    } else {
+        *watch = FeedWatch::default();
+    }
+    record(&findings);
+    for (kind, subject) in open.keys().filter(|cause| !wanted.contains_key(*cause)) {
         ledger.resolve_alert(*kind, subject, now).await?;
     }
     for ((kind, subject), message) in wanted {
         let cause = (kind, subject);
         // Raising an open one again would only increase its count.
-        if !open.contains(&cause) {
+        if !open.contains_key(&cause) {
             let alert = NewAlert { kind, subject: cause.1, message };
             ledger.raise_alert(&alert, now).await?;
         }
@@ -75,9 +94,14 @@ async fn round(deps: &AlertsDeps) -> Result<bool, LedgerError> {
     Ok(true)
 }
 
-/// The open alerts of these kinds.
-async fn open_alerts(ledger: &dyn Ledger) -> Result<BTreeSet<Cause>, LedgerError> {
-    let mut open = BTreeSet::new();
+fn record(findings: &FeedFindings) {
+    metrics::gauge!(metrics::GATES_SILENT).set(findings.silent.len() as f64);
+    metrics::gauge!(metrics::FEED_STALE_PARTITIONS).set(findings.stale_partitions().len() as f64);
+}
+
+/// The open alerts of these kinds, with the times at which they were raised.
+async fn open_alerts(ledger: &dyn Ledger) -> Result<BTreeMap<Cause, Timestamp>, LedgerError> {
+    let mut open = BTreeMap::new();
     let counts = ledger.open_alerts_by_kind().await?;
     if !counts.iter().any(|(kind, _)| KINDS.contains(kind)) {
         return Ok(open);
@@ -90,7 +114,7 @@ async fn open_alerts(ledger: &dyn Ledger) -> Result<BTreeSet<Cause>, LedgerError
             page.len() < PAGE_ALERTS as usize || page.iter().any(|a| a.resolved_at.is_some());
         let of_page = page.into_iter().filter(|alert| alert.resolved_at.is_none());
         let of_budgets = of_page.filter(|alert| KINDS.contains(&alert.kind));
-        open.extend(of_budgets.map(|alert| (alert.kind, alert.subject)));
+        open.extend(of_budgets.map(|alert| ((alert.kind, alert.subject), alert.raised_at)));
         if is_last {
             return Ok(open);
         }
@@ -196,6 +220,7 @@ mod tests {
             budget: Micros(1_000_000),
             actual: Micros(actual),
             prediction: None,
+            causes: None,
         };
         let rows = [
             row("shoes", 20_779, 2_000_000),

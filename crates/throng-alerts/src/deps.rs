@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use throng_model::{Clock, Timestamp, poll_delay};
 use throng_spec::{Environment, Spec};
-use throng_store::{AlertKind, Ledger};
+use throng_store::{AlertKind, Ledger, LedgerError};
 
 /// An open problem of a process, of a class that raises alerts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +24,50 @@ pub struct NodeProblem {
     pub since: Timestamp,
 }
 
+/// What a gate has reported last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateVersions {
+    /// Its name.
+    pub id: String,
+    /// Partition and version of the last frame applied.
+    pub versions: Vec<(u32, u64)>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The newest frame of a partition that any node has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestFrame {
+    /// The partition.
+    pub partition: u32,
+    /// The epoch of the replica that published it.
+    pub epoch: u64,
+    /// Its version.
+    pub version: u64,
+    /// The time of its figures.
+    pub at: Timestamp,
+}
+
+/// What is known of the feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FeedReports {
+    /// Every gate that has reported to any node, each once.
+    pub gates: Vec<GateVersions>,
+    /// Each partition once.
+    pub frames: Vec<NewestFrame>,
+}
+
 /// The process that runs alerts.
+#[async_trait]
 pub trait Host: Send + Sync {
     /// How alerts name this node, such as `on this node`.
     fn place(&self) -> String;
 
     /// The open problems of this process that raise alerts.
     fn problems(&self) -> Vec<NodeProblem>;
+
+    /// What gates have reported to any node since a moment, and the newest frames that nodes have applied since then.
+    async fn feed_reports(&self, since: Timestamp) -> Result<FeedReports, LedgerError>;
 
     /// A delivery has ended: whoever shows deliveries reads them again. Must not block.
     fn deliveries_changed(&self);

@@ -10,6 +10,7 @@ mod budgets;
 mod delivery;
 mod deps;
 mod event;
+mod feed;
 mod outcome;
 mod problems;
 mod receiver_test;
@@ -17,6 +18,6 @@ mod webhook;
 
 pub use budgets::raise_budget_alerts;
 pub use delivery::deliver;
-pub use deps::{AlertsDeps, Host, NodeProblem};
+pub use deps::{AlertsDeps, FeedReports, GateVersions, Host, NewestFrame, NodeProblem};
 pub use problems::raise_node_problems;
 pub use receiver_test::{ReceiverTest, send_test};

@@ -36,7 +36,12 @@ pub enum BudgetReportFormat {
         {
             "day": "2026-11-23", "is_over": true, "advertiser": "shop", "ad_group": "shoes", "currency": "USD",
             "budget_micros": 1000000, "actual_micros": 1100000, "billable_micros": 1000000,
-            "given_away_micros": 100000, "left_over_micros": 0, "predicted_micros": 1000000,
+            "given_away_micros": 100000,
+            "given_away_by_cause": {
+                "events_micros": 60000, "feed_micros": 10000, "prediction_micros": 30000, "burst_micros": 0,
+                "price_change_micros": 0, "unknown_micros": 0
+            },
+            "left_over_micros": 0, "predicted_micros": 1000000,
             "earned_micros": 1100000, "prediction_error_percent": 10.0
         }
     ],
@@ -86,6 +91,9 @@ pub struct BudgetReportLine {
     /// The spend past the budget: overdelivery.
     #[schema(value_type = i64)]
     pub given_away_micros: Micros,
+    /// The same by cause. Nodes of earlier versions do not send it.
+    #[serde(default)]
+    pub given_away_by_cause: GivenAwayByCause,
     /// The budget that was not spent: underdelivery.
     #[schema(value_type = i64)]
     pub left_over_micros: Micros,
@@ -99,4 +107,48 @@ pub struct BudgetReportLine {
     /// How much more the ads earned than predicted, in percent of the prediction; negative if they earned less,
     /// null if nothing was predicted.
     pub prediction_error_percent: Option<f64>,
+}
+
+/// What was given away, by cause; the amounts add up to it. The cause of an event past the budget follows from when
+/// its ad was inserted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenAwayByCause {
+    /// Delay of events: the ad was inserted after the budget was spent, which was not known yet.
+    #[schema(value_type = i64)]
+    pub events_micros: Micros,
+    /// Delay of the feed: the ad was inserted after a frame had closed the ad group.
+    #[schema(value_type = i64)]
+    pub feed_micros: Micros,
+    /// Prediction: the ad was inserted while the ad group was rightly open, and too little was left free for it.
+    #[schema(value_type = i64)]
+    pub prediction_micros: Micros,
+    /// Burst: the ad was inserted after the last frame before the one that closed the ad group.
+    #[schema(value_type = i64)]
+    pub burst_micros: Micros,
+    /// Change of price: what the event cost above the price of its insertion.
+    #[schema(value_type = i64)]
+    pub price_change_micros: Micros,
+    /// The cause is not known.
+    #[schema(value_type = i64)]
+    pub unknown_micros: Micros,
+}
+
+impl GivenAwayByCause {
+    /// In the order of the fields.
+    pub fn amounts(&self) -> [Micros; 6] {
+        [
+            self.events_micros,
+            self.feed_micros,
+            self.prediction_micros,
+            self.burst_micros,
+            self.price_change_micros,
+            self.unknown_micros,
+        ]
+    }
+
+    /// The causes with something given away, with their names in texts.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, Micros)> {
+        let names = ["events", "feed", "prediction", "burst", "price change", "unknown"];
+        names.into_iter().zip(self.amounts()).filter(|(_, amount)| amount.0 != 0)
+    }
 }

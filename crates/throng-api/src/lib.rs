@@ -42,7 +42,9 @@ pub use audiences::{
     AudienceRefreshTrigger, AudienceSnapshot, AudienceSnapshotState, AudienceSummary,
     RefreshCancelled, RefreshQuery, RefreshQueued, SnapshotVersion,
 };
-pub use budget_report::{BudgetReport, BudgetReportFormat, BudgetReportLine, BudgetReportQuery};
+pub use budget_report::{
+    BudgetReport, BudgetReportFormat, BudgetReportLine, BudgetReportQuery, GivenAwayByCause,
+};
 pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
 };

@@ -203,6 +203,21 @@ pub(crate) struct AdGroup {
     /// format do not have them, and ignore them.
     #[prost(message, repeated, tag = "23")]
     pub(crate) predicted_days: Vec<Interval>,
+    /// What was spent above the budgets of the last days, by cause. Earlier versions of this format do not have
+    /// it, and ignore it.
+    #[prost(message, repeated, tag = "24")]
+    pub(crate) over_days: Vec<OverDay>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OverDay {
+    #[prost(sint32, tag = "1")]
+    pub(crate) day: i32,
+    #[prost(sint64, tag = "2")]
+    pub(crate) budget: i64,
+    /// `OverdeliveryCauses::amounts`.
+    #[prost(sint64, repeated, tag = "3")]
+    pub(crate) amounts: Vec<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     (21, include_str!("../migrations/sqlite/0021_lists.sql")),
     (22, include_str!("../migrations/sqlite/0022_budget_report.sql")),
     (23, include_str!("../migrations/sqlite/0023_run_requests.sql")),
+    (24, include_str!("../migrations/sqlite/0024_overdelivery_causes.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

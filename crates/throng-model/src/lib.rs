@@ -3,6 +3,7 @@
 //! crate does I/O. It is the only crate that may read the system's clock or randomness, through
 //! [`Clock`] and [`Entropy`].
 
+mod alert_kind;
 mod checksum;
 mod clock;
 mod column;
@@ -10,10 +11,12 @@ mod declared;
 mod edit_distance;
 mod entropy;
 mod hex;
+mod history;
 mod host;
 mod ids;
 mod key;
 mod money;
+mod overdelivery;
 mod people;
 mod personal;
 mod polling;
@@ -26,6 +29,7 @@ mod template;
 mod time;
 mod transport;
 
+pub use alert_kind::AlertKind;
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use column::{ColumnType, NotAColumnType};
@@ -33,6 +37,7 @@ pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStal
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
 pub use hex::{from_hex, from_hex_of_any_length, push_hex, to_hex};
+pub use history::{HistoryEvent, SubjectKind};
 pub use host::{HostPort, NotAHost};
 pub use ids::{
     AdGroupIndex, AdGroupName, AdvertiserName, AudienceName, CampaignName, DestinationName,
@@ -41,6 +46,7 @@ pub use ids::{
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use money::{Currency, Micros, MoneyError};
+pub use overdelivery::OverdeliveryCauses;
 pub use people::people_text;
 pub use personal::{HashedIdentifier, Personal, Secret};
 pub use polling::{POLL_INTERVAL, RETRY_DELAY, poll_delay};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_aggregator::GateReport;
+use throng_aggregator::{FeedPosition, GateReport};
 use throng_api::{GateApplied, NodeSummary};
 use throng_model::Timestamp;
 use throng_store::{Ledger, LedgerError};
@@ -24,6 +24,50 @@ pub struct NodeStatus {
     pub stands_by: Vec<u32>,
     /// The gates that report to it.
     pub gates: Vec<GateReport>,
+    /// The newest frame of each partition that it has applied.
+    #[serde(default)]
+    pub feed: Vec<FeedPosition>,
+}
+
+/// What nodes know of the feed.
+#[derive(Debug, Default)]
+pub struct FeedStatus {
+    /// Every gate, with its newest report.
+    pub gates: Vec<GateReport>,
+    /// The newest frame of each partition.
+    pub positions: Vec<FeedPosition>,
+}
+
+/// What nodes have known of the feed since a moment, those that have ended too. `own`: what this process knows.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn feed_status(
+    ledger: &dyn Ledger,
+    since: Timestamp,
+    own: FeedStatus,
+) -> Result<FeedStatus, LedgerError> {
+    let mut gates: BTreeMap<String, GateReport> = BTreeMap::new();
+    let mut positions: BTreeMap<u32, FeedPosition> = BTreeMap::new();
+    let mut add = |status: FeedStatus| {
+        status.gates.into_iter().for_each(|gate| newest(&mut gates, gate));
+        for position in status.positions {
+            let known = positions.entry(position.partition).or_insert(position);
+            // As gates do: the higher epoch counts, then the higher version.
+            if (position.epoch, position.version) > (known.epoch, known.version) {
+                *known = position;
+            }
+        }
+    };
+    for row in ledger.nodes(since).await? {
+        let NodeStatus { gates, feed, .. } = serde_json::from_value(row.status).unwrap_or_default();
+        add(FeedStatus { gates, positions: feed });
+    }
+    add(own);
+    Ok(FeedStatus {
+        gates: gates.into_values().collect(),
+        positions: positions.into_values().collect(),
+    })
 }
 
 /// The processes of the cluster, and every gate that reports to one of them. `own_gates`: those that report to
@@ -97,5 +141,6 @@ mod tests {
         let old = serde_json::json!({ "partitions": [1], "gates": [] });
         let status: NodeStatus = serde_json::from_value(old).unwrap();
         assert_eq!((status.partitions, status.stands_by), (vec![1], vec![]));
+        assert!(status.feed.is_empty());
     }
 }

@@ -42,6 +42,7 @@ struct Row {
     billable: String,
     given_away: String,
     is_over_budget: bool,
+    causes: String,
     left_over: String,
     predicted: String,
     earned: String,
@@ -77,6 +78,7 @@ pub fn page(report: &BudgetReport, advertiser: Option<&str>) -> Rendered {
                 "billable",
             ),
             card("given-away-total", by_currency(&report.totals, &given_away), "given away"),
+            card("causes-total", by_currency(&report.totals, &causes), "given away by cause"),
             card(
                 "left-over-total",
                 by_currency(&report.totals, &with(|l| l.left_over_micros)),
@@ -120,6 +122,14 @@ fn given_away(line: &BudgetReportLine) -> String {
     }
     let share = line.given_away_micros.0 as f64 / line.budget_micros.0 as f64 * 100.0;
     format!("{text} ({share:.2} %)")
+}
+
+/// What was given away by cause, such as `feed 1.20 USD, unknown 0.10 USD`.
+fn causes(line: &BudgetReportLine) -> String {
+    let named = line.given_away_by_cause.named();
+    let texts: Vec<String> =
+        named.map(|(name, of_cause)| format!("{name} {}", amount(line, of_cause))).collect();
+    if texts.is_empty() { "–".to_owned() } else { texts.join(", ") }
 }
 
 fn error(line: &BudgetReportLine) -> String {
@@ -183,6 +193,7 @@ fn row(line: &BudgetReportLine) -> Row {
         billable: amount(line, line.billable_micros),
         given_away: given_away(line),
         is_over_budget: line.given_away_micros.0 > 0,
+        causes: causes(line),
         left_over: amount(line, line.left_over_micros),
         predicted: known(line.predicted_micros),
         earned: known(line.earned_micros),
@@ -192,6 +203,8 @@ fn row(line: &BudgetReportLine) -> Row {
 
 #[cfg(test)]
 mod tests {
+    use throng_api::GivenAwayByCause;
+
     use super::*;
 
     fn line(currency: Option<&str>, budget: i64, actual: i64) -> BudgetReportLine {
@@ -205,6 +218,10 @@ mod tests {
             actual_micros: Micros(actual),
             billable_micros: Micros(actual.min(budget)),
             given_away_micros: Micros((actual - budget).max(0)),
+            given_away_by_cause: GivenAwayByCause {
+                feed_micros: Micros((actual - budget).max(0)),
+                ..GivenAwayByCause::default()
+            },
             left_over_micros: Micros((budget - actual).max(0)),
             predicted_micros: None,
             earned_micros: None,
@@ -219,6 +236,7 @@ mod tests {
             line(Some("USD"), 100_000_000, 90_000_000),
         ];
         assert_eq!(by_currency(&totals, &given_away), "1.00 EUR (1.00 %) · 0.00 USD (0.00 %)");
+        assert_eq!(by_currency(&totals, &causes), "feed 1.00 EUR · –");
         assert_eq!(by_currency(&totals, &error), "-12.3 % · -12.3 %");
         assert_eq!(by_currency(&[], &error), "–");
         let report = BudgetReport {

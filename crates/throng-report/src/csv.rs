@@ -6,7 +6,7 @@ use throng_api::{BudgetReport, BudgetReportLine};
 use throng_model::{AdGroupName, AdvertiserName, Currency, Micros};
 
 /// The first line.
-const HEADER: &str = "day,is_over,advertiser,ad_group,currency,budget,actual,billable,given_away,left_over,predicted,earned,prediction_error_percent\n";
+const HEADER: &str = "day,is_over,advertiser,ad_group,currency,budget,actual,billable,given_away,left_over,predicted,earned,prediction_error_percent,given_away_events,given_away_feed,given_away_prediction,given_away_burst,given_away_price_change,given_away_unknown\n";
 
 /// The days of a report: a line for each day of each ad group, with amounts in units of the currency. What is not
 /// known is empty. No cell needs quotes: names have letters, digits, `-`, `_` and `.` only.
@@ -36,12 +36,15 @@ fn push_line(text: &mut String, line: &BudgetReportLine) {
         amount(line.earned_micros),
         error.map_or_else(String::new, |percent| format!("{percent:.2}")),
     ];
+    let causes = line.given_away_by_cause.amounts().map(|amount| amount.to_string());
     // Writing to a string does not fail.
-    let _ = writeln!(text, "{}", cells.join(","));
+    let _ = writeln!(text, "{},{}", cells.join(","), causes.join(","));
 }
 
 #[cfg(test)]
 mod tests {
+    use throng_api::GivenAwayByCause;
+
     use super::*;
 
     #[test]
@@ -56,6 +59,11 @@ mod tests {
             actual_micros: Micros(1_100_001),
             billable_micros: Micros(1_000_000),
             given_away_micros: Micros(100_001),
+            given_away_by_cause: GivenAwayByCause {
+                feed_micros: Micros(90_000),
+                unknown_micros: Micros(10_001),
+                ..GivenAwayByCause::default()
+            },
             left_over_micros: Micros(0),
             predicted_micros: Some(Micros(900_000)),
             earned_micros: Some(Micros(1_000_000)),
@@ -67,6 +75,7 @@ mod tests {
             predicted_micros: None,
             earned_micros: None,
             prediction_error_percent: None,
+            given_away_by_cause: GivenAwayByCause::default(),
             ..line.clone()
         };
         let report = BudgetReport {
@@ -82,10 +91,10 @@ mod tests {
         assert_eq!(
             lines[1..],
             [
-                "2026-11-23,true,shop,shoes,USD,1.00,1.100001,1.00,0.100001,0.00,0.90,1.00,11.11",
-                "2026-11-23,true,,shoes,,1.00,1.100001,1.00,0.100001,0.00,,,",
+                "2026-11-23,true,shop,shoes,USD,1.00,1.100001,1.00,0.100001,0.00,0.90,1.00,11.11,0.00,0.09,0.00,0.00,0.00,0.010001",
+                "2026-11-23,true,,shoes,,1.00,1.100001,1.00,0.100001,0.00,,,,0.00,0.00,0.00,0.00,0.00,0.00",
             ]
         );
-        assert!(lines.iter().all(|line| line.split(',').count() == 13), "{text}");
+        assert!(lines.iter().all(|line| line.split(',').count() == 19), "{text}");
     }
 }

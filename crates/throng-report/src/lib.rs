@@ -5,6 +5,7 @@
 //! Sums are exact: they are integers that cannot overflow, and a sum that does not fit into the response is an error.
 //! Amounts of different currencies are never added.
 
+mod causes;
 mod csv;
 mod query;
 mod report;

@@ -125,6 +125,7 @@ mod tests {
                 predicted: Micros(predicted),
                 earned: Micros(earned),
             }),
+            causes: None,
         }
     }
 
@@ -286,6 +287,8 @@ mod tests {
                         day && ad_group && advertiser && currency
                     });
                     prop_assert_eq!(sums, expected);
+                    let causes = line.given_away_by_cause.amounts().into_iter();
+                    prop_assert_eq!(causes.map(|amount| amount.0).sum::<i64>(), sums[3]);
                 }
             }
         }

@@ -4,6 +4,8 @@ use throng_api::BudgetReportLine;
 use throng_model::{AdGroupName, AdvertiserName, BudgetDay, Currency, Micros, MoneyError};
 use throng_store::BudgetDayRow;
 
+use crate::causes::CauseSums;
+
 /// What a line is about.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Subject {
@@ -21,6 +23,7 @@ pub(crate) struct Sums {
     billable: i128,
     given_away: i128,
     left_over: i128,
+    causes: CauseSums,
     /// Predicted and earned, of the days that have both.
     prediction: Option<(i128, i128)>,
     has_open_day: bool,
@@ -39,7 +42,9 @@ impl Sums {
         self.budget += budget;
         self.actual += actual;
         self.billable += actual.min(budget);
-        self.given_away += (actual - budget).max(0);
+        let given_away = (actual - budget).max(0);
+        self.given_away += given_away;
+        self.causes.add(row, given_away);
         self.left_over += (budget - actual).max(0);
         if let Some(of_row) = row.prediction {
             let (predicted, earned) = self.prediction.unwrap_or_default();
@@ -63,6 +68,7 @@ impl Sums {
             actual_micros: micros(self.actual)?,
             billable_micros: micros(self.billable)?,
             given_away_micros: micros(self.given_away)?,
+            given_away_by_cause: self.causes.micros()?,
             left_over_micros: micros(self.left_over)?,
             predicted_micros: prediction.map(|(predicted, _)| micros(predicted)).transpose()?,
             earned_micros: prediction.map(|(_, earned)| micros(earned)).transpose()?,

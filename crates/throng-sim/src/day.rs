@@ -25,7 +25,7 @@ pub enum Delay {
 }
 
 impl Delay {
-    fn draw(self, random: &mut SplitMix64) -> Duration {
+    pub(crate) fn draw(self, random: &mut SplitMix64) -> Duration {
         match self {
             Self::Fixed(duration) => duration,
             Self::LogNormal(median, sigma) => {

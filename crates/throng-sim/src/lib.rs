@@ -1,6 +1,7 @@
 //! Simulators of the environment: ad platforms with their rules and faults ([`meta`]), ad servers with traffic
 //! ([`fleet`]), damage to files ([`damage`]), a small disk ([`SmallDisk`]), a
-//! clock that several processes share ([`clock_file`]), and a day of ad traffic ([`day`]).
+//! clock that several processes share ([`clock_file`]), a day of ad traffic ([`day`]), and an ad network with many
+//! gates ([`network`]).
 //! Platforms and ad servers use real HTTP, so that tests cover the network code as well.
 
 pub mod clock_file;
@@ -8,6 +9,7 @@ pub mod damage;
 pub mod day;
 pub mod fleet;
 pub mod meta;
+pub mod network;
 mod small_disk;
 
 pub use small_disk::SmallDisk;

@@ -570,8 +570,12 @@ pub struct RawNode {
     /// Receivers of alerts (none).
     #[schemars(length(max = 20))]
     pub alerts: Option<Vec<RawAlertReceiver>>,
-    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 % (false).
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery of more than 1 %; and
+    /// silent gates and a stale feed (false).
     pub budget_alerts: Option<bool>,
+    /// With `budget_alerts`: after how many minutes without a report a gate is silent (5).
+    #[schemars(range(min = 1, max = 30))]
+    pub gate_silent_minutes: Option<u32>,
 }
 
 /// The JSON schema of a spec file, for editors. It says what fields there are; `throng_spec::load`

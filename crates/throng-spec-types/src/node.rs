@@ -244,9 +244,12 @@ pub struct NodeSettings {
     /// Receivers of alerts; none unless set.
     #[serde(default)]
     pub alerts: Vec<WebhookSettings>,
-    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery.
+    /// Whether budgets raise alerts: at 80 % and 100 % of one, and at overdelivery; and silent gates and a stale feed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub budget_alerts: bool,
+    /// After how many minutes without a report a gate is silent, 1 to 30; 5 unless set.
+    #[serde(default = "gate_silent_minutes", skip_serializing_if = "is_gate_silent_minutes")]
+    pub gate_silent_minutes: u32,
 }
 
 /// How much of the event log in files is retained besides what a restart needs, for reprocessing
@@ -290,6 +293,14 @@ fn is_dedupe_hours(hours: &u32) -> bool {
     *hours == dedupe_hours()
 }
 
+fn gate_silent_minutes() -> u32 {
+    5
+}
+
+fn is_gate_silent_minutes(minutes: &u32) -> bool {
+    *minutes == gate_silent_minutes()
+}
+
 impl Default for NodeSettings {
     fn default() -> Self {
         Self {
@@ -320,6 +331,7 @@ impl Default for NodeSettings {
             request_timeout_secs: 30,
             alerts: Vec::new(),
             budget_alerts: false,
+            gate_silent_minutes: gate_silent_minutes(),
         }
     }
 }

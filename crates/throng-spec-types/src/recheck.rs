@@ -357,6 +357,7 @@ fn node(node: &NodeSettings) -> Result<(), &'static str> {
     within(node.dedupe_hours, 1..=168, "dedupe_hours is not from 1 to 168")?;
     within(node.feed_interval_ms, 50..=60_000, "feed_interval_ms is not from 50 to 60000")?;
     within(node.max_request_bytes, 1024..=1 << 30, "max_request_bytes is out of its range")?;
+    within(node.gate_silent_minutes, 1..=30, "gate_silent_minutes is not from 1 to 30")?;
     within(node.request_timeout_secs, 1..=3600, "request_timeout_secs is not from 1 to 3600")?;
     ensure(node.memory_limit_bytes >= 64 << 20, "memory_limit_bytes is less than 64 MiB")
 }

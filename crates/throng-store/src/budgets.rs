@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
+use throng_model::{
+    AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses, Timestamp,
+};
 
 use crate::Result;
 
@@ -41,6 +43,9 @@ pub struct BudgetDayRow {
     /// Predicted spend; `None` if no insertion of the day is known. A row without it keeps the stored one.
     #[serde(default)]
     pub prediction: Option<PredictedSpend>,
+    /// Why more was spent than the budget; `None` if that is not known. A row without them keeps the stored ones.
+    #[serde(default)]
+    pub causes: Option<OverdeliveryCauses>,
 }
 
 /// Spec, seed, numbers of ad groups, budget days.

@@ -27,8 +27,8 @@ mod users;
 
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
 pub use alerts::{
-    Alert, AlertEvent, AlertEventKind, AlertKind, AlertLedger, AlertTotals, Delivery,
-    DeliveryResult, DeliveryState, NewAlert, Receiver,
+    Alert, AlertEvent, AlertEventKind, AlertLedger, AlertTotals, Delivery, DeliveryResult,
+    DeliveryState, NewAlert, Receiver,
 };
 pub use audiences::{
     AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
@@ -36,7 +36,7 @@ pub use audiences::{
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
-pub use history::{HistoryEntry, HistoryEvent, HistoryLedger, NodeRow, SubjectKind};
+pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use lists::{AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
@@ -55,6 +55,7 @@ pub use sync::{
     Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun, Task,
     TaskState, Verdict,
 };
+pub use throng_model::{AlertKind, HistoryEvent, SubjectKind};
 pub use users::{add_reasons, sum_reasons};
 
 /// The result of a ledger call.

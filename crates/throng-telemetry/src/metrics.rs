@@ -180,6 +180,8 @@ metrics! {
         "Bytes of feed frames that were sent to gates, each counted once.";
     FEED_LAGGED_TOTAL = Counter, Count, "throng_feed_lagged_total", "",
         "Gates that lagged behind the feed and were sent keyframes.";
+    FEED_STALE_PARTITIONS = Gauge, Count, "throng_feed_stale_partitions", "",
+        "Partitions whose newest frame is more than two minutes old, at a node or at gates; at the schedule leader, with node.budget_alerts.";
     FEED_UPDATES_TOTAL = Counter, Count, "throng_feed_updates_total", "",
         "Budget states in feed frames that were sent to gates, each counted once.";
     GATE_APPLIED_VERSION = Gauge, Version, "throng_gate_applied_version", "gate, partition",
@@ -190,6 +192,8 @@ metrics! {
         "Time since the report of the gate that has not reported for longest.";
     GATES = Gauge, Count, "throng_gates", "",
         "Gates that report to this node.";
+    GATES_SILENT = Gauge, Count, "throng_gates_silent", "",
+        "Gates that have not reported for node.gate_silent_minutes, at most 100; at the schedule leader, with node.budget_alerts.";
     HEALTH_PROBLEMS = Gauge, Count, "throng_health_problems", "class",
         "Open problems of this node, by class.";
     HTTP_REQUEST_SECONDS = Summary, Seconds, "throng_http_request_seconds", "route, status",

@@ -21,7 +21,7 @@ pub(crate) use budget::{BudgetArgs, BudgetCommand, ReportArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ingest::IngestArgs;
 pub(crate) use list::{FilterArgs, ListArgs};
-pub(crate) use sim::{BigquerySimArgs, SimCommand};
+pub(crate) use sim::{BigquerySimArgs, NetworkSimArgs, SimCommand};
 pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
 

@@ -1,6 +1,7 @@
 //! One ad group: actual spend by day, windows of expected spend, and learned delays.
 
 mod forecast;
+mod over;
 mod past;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,7 @@ use past::{add_sums, interval_start};
 
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
+use super::causes::Causes;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
 use super::survival::{Delays, Survival, bucket_of, covered_micros};
@@ -119,6 +121,8 @@ pub(super) struct Outcome {
     pub(super) logged_at: Timestamp,
     /// What is paid for it.
     pub(super) price: Amount,
+    /// The price of its insertion, if that is known.
+    pub(super) insertion_price: Option<Amount>,
     pub(super) link: OutcomeLink,
 }
 
@@ -204,6 +208,10 @@ pub(super) struct Account {
     zone: TimeZone,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
+    /// That of the last outcome of another day.
+    outcome_day: Option<(BudgetDay, i64, i64)>,
+    /// Why more was spent than the budget.
+    pub(super) causes: Causes,
     pub(super) spend: Spend,
     pub(super) prices: Prices,
     /// Whether outcomes settle their own insertions.
@@ -231,6 +239,8 @@ impl Account {
             prices: Prices::new(price_of(&config)),
             config,
             day: None,
+            outcome_day: None,
+            causes: Causes::default(),
             spend: Spend::default(),
             links: Links::default(),
             windows: Timeline::default(),
@@ -247,7 +257,8 @@ impl Account {
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
             self.zone = config.zone.rules();
-            self.day = None;
+            (self.day, self.outcome_day) = (None, None);
+            self.causes.clear();
         }
         self.prices.change(price_of(&config), at);
         self.expected = config.expected().0;
@@ -395,7 +406,7 @@ impl Account {
     /// Something that is paid for: actual spend grows by the price.
     pub(super) fn outcome(&mut self, outcome: &Outcome) -> Result<(), MoneyError> {
         let Outcome { at, inserted_at, logged_at, price, .. } = *outcome;
-        self.spend.add(at, price)?;
+        self.add_spend(outcome)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
         interval.1 = interval.1.saturating_add(price.rounded());
         self.settle(outcome);

@@ -252,7 +252,10 @@ impl Engine {
             }
             _ => OutcomeLink::Unknown,
         };
-        let outcome = Outcome { at: event.at, inserted_at, logged_at, price, link };
+        // One that carries no price has that of its insertion, known or not.
+        let insertion_price = known.or_else(|| own.is_none().then_some(price));
+        let outcome =
+            Outcome { at: event.at, inserted_at, logged_at, price, insertion_price, link };
         self.accounts[key.account].outcome(&outcome)?;
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);

@@ -15,6 +15,7 @@ use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
 
 use super::account::{Account, Links, MAX_LINKS, Window, price_of};
+use super::causes::Causes;
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
 use super::pooled::Pooled;
@@ -461,6 +462,7 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 actual: *actual,
             })
             .collect(),
+        over_days: account.causes.save(),
         points: account
             .points
             .iter()
@@ -550,6 +552,7 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         let day = BudgetDay(i32::try_from(sums.number).ok()?);
         account.predicted_days.insert(day, (sums.predicted, sums.actual));
     }
+    account.causes = Causes::load(saved.over_days)?;
     account.points = saved
         .points
         .into_iter()

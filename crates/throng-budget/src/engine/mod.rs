@@ -5,6 +5,7 @@
 
 mod account;
 mod apply;
+mod causes;
 mod checkpoint;
 mod dedupe;
 mod ids;
@@ -25,7 +26,9 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassThroughRate};
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, Timestamp};
+use throng_model::{
+    AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
+};
 
 use crate::{AdGroupConfig, BilledEvent};
 
@@ -375,6 +378,17 @@ impl Engine {
         self.accounts.iter().map(of).filter(|(_, days)| !days.is_empty()).collect()
     }
 
+    /// What was spent above the budgets of the last days, by cause, of every ad group of which a cause is known. What
+    /// is missing to the overdelivery of a day has no known cause.
+    pub fn overdelivery_causes(
+        &self,
+        now: Timestamp,
+    ) -> Vec<(AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>)> {
+        let of =
+            |account: &Account| (account.config.name.clone(), account.overdelivery_causes(now));
+        self.accounts.iter().map(of).filter(|(_, days)| !days.is_empty()).collect()
+    }
+
     /// Actual spend of an ad group by slices of [`SLICE_SECS`], each with its start; those without spend are
     /// left out.
     pub fn slices(&self, ad_group: &AdGroupName) -> Option<Vec<(Timestamp, Micros)>> {
@@ -411,8 +425,9 @@ impl Engine {
         self.version += 1;
         self.published_at = now;
         let mut entries = Vec::new();
-        for (account, published) in self.accounts.iter().zip(&mut self.published) {
+        for (account, published) in self.accounts.iter_mut().zip(&mut self.published) {
             let figures = PublishedFigures::of(account, now);
+            account.causes.publish(now, !figures.closed);
             if figures != *published {
                 *published = figures;
                 entries.push(entry(account, figures));

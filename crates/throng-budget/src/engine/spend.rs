@@ -103,6 +103,8 @@ pub(super) struct Spend {
     total: Amount,
     /// The sum of the budget day that was asked for last, kept up to date.
     day: Option<Day>,
+    /// That of the day of the last outcome, if it is another one.
+    outcome_day: Option<Day>,
     /// Slice files with a lower number have none of its spend: they may have that of an earlier ad group with
     /// the same name.
     first_file: u64,
@@ -138,8 +140,10 @@ impl Spend {
         let mut sum = slice.amount();
         sum.add_part(amount);
         *slice = Slice::new(sum, false);
-        if let Some(day) = self.day.as_mut().filter(|day| (day.start..day.end).contains(&number)) {
-            day.sum.add_part(amount);
+        for day in [&mut self.day, &mut self.outcome_day].into_iter().flatten() {
+            if (day.start..day.end).contains(&number) {
+                day.sum.add_part(amount);
+            }
         }
         self.fold();
         Ok(())
@@ -168,6 +172,17 @@ impl Spend {
                 sum.rounded()
             }
         }
+    }
+
+    /// As [`of_day`](Self::of_day), for the day of an outcome: that one is cached too.
+    pub(super) fn of_outcome_day(&mut self, start: i64, end: i64) -> i64 {
+        let mut cached = [self.day, self.outcome_day].into_iter().flatten();
+        if let Some(day) = cached.find(|day| (day.start, day.end) == (start, end)) {
+            return day.sum.rounded();
+        }
+        let sum = self.sum(start, end);
+        self.outcome_day = Some(Day { start, end, sum });
+        sum.rounded()
     }
 
     /// As [`of_day`](Self::of_day), without changing which day is cached.
@@ -264,7 +279,7 @@ impl Spend {
         let mut slices: BTreeMap<i64, Slice> = in_files.collect();
         slices.extend(outside_files.into_iter().map(|(number, a)| (number, Slice::new(a, false))));
         let total = slices.values().try_fold(folded, |total, slice| total.plus(slice.amount()))?;
-        Some(Self { slices, folded, total, day: None, first_file })
+        Some(Self { slices, folded, total, day: None, outcome_day: None, first_file })
     }
 }
 
@@ -296,6 +311,10 @@ mod tests {
                 let sum = (nanos + 500).div_euclid(1_000);
                 prop_assert_eq!(spend.of_day(start, start + width), sum);
                 prop_assert_eq!(spend.known_day(start, start + width), sum);
+                prop_assert_eq!(spend.of_outcome_day(start, start + width), sum);
+                let (other, width) = days[(place + 1) % days.len()];
+                let known = spend.known_day(other, other + width);
+                prop_assert_eq!(spend.of_outcome_day(other, other + width), known);
             }
             let all: i64 = events.iter().map(|(_, a)| a).sum();
             let later = at(later + 9 * 24 * 60);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, Timestamp};
+use throng_model::{
+    AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses, Timestamp,
+};
 
 use crate::backend::{Backend, SqlLedger, read_one, write_tx};
 use crate::conn::Conn;
@@ -54,17 +56,28 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResul
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
         let insert = tx.build(
-            "INSERT INTO budget_days (ad_group, day, budget, actual, predicted, earned) VALUES ",
+            "INSERT INTO budget_days (ad_group, day, budget, actual, predicted, earned,
+                over_events, over_feed, over_prediction, over_burst, over_price_change) VALUES ",
         );
         let rows = chunk.iter().map(|row| {
             let predicted = row.prediction.map(|prediction| prediction.predicted);
             let earned = row.prediction.map(|prediction| prediction.earned);
-            (&row.ad_group, row.day, row.budget, row.actual, predicted, earned)
+            let causes = row.causes.map(|causes| causes.amounts());
+            let [events, feed, over, burst, price] =
+                std::array::from_fn(|place| causes.map(|amounts| amounts[place]));
+            let (name, day, budget, actual) = (&row.ad_group, row.day, row.budget, row.actual);
+            (name, day, budget, actual, predicted, earned, events, feed, over, burst, price)
         });
         let insert = insert.rows(rows).push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
         let insert = insert.push(update).push(
             ", predicted = coalesce(excluded.predicted, budget_days.predicted),
-               earned = coalesce(excluded.earned, budget_days.earned)",
+               earned = coalesce(excluded.earned, budget_days.earned),
+               over_events = coalesce(excluded.over_events, budget_days.over_events),
+               over_feed = coalesce(excluded.over_feed, budget_days.over_feed),
+               over_prediction = coalesce(excluded.over_prediction, budget_days.over_prediction),
+               over_burst = coalesce(excluded.over_burst, budget_days.over_burst),
+               over_price_change =
+                   coalesce(excluded.over_price_change, budget_days.over_price_change)",
         );
         tx.execute_built(insert.build(false)).await?;
     }
@@ -96,7 +109,20 @@ fn day_of(row: &DbRow) -> Result<BudgetDayRow> {
             predicted: Micros(predicted),
             earned: Micros(earned),
         }),
+        causes: causes_of(&cells)?,
     })
+}
+
+/// `None` if an earlier version wrote the day.
+fn causes_of(cells: &Cells<'_>) -> Result<Option<OverdeliveryCauses>> {
+    let columns =
+        ["over_events", "over_feed", "over_prediction", "over_burst", "over_price_change"];
+    let mut amounts = [Micros::ZERO; 5];
+    for (amount, column) in amounts.iter_mut().zip(columns) {
+        let Some(stored) = cells.maybe_int(column)? else { return Ok(None) };
+        *amount = Micros(stored);
+    }
+    Ok(Some(OverdeliveryCauses::of_amounts(amounts)))
 }
 
 async fn index_of(tx: &mut Conn, name: &AdGroupName) -> DbResult<AdGroupIndex> {
@@ -185,8 +211,9 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading budget days", |tx| {
-            let text = "SELECT ad_group, day, budget, actual, predicted, earned FROM budget_days
-                 WHERE ad_group = $1 ORDER BY day DESC LIMIT $2";
+            let text = "SELECT ad_group, day, budget, actual, predicted, earned, over_events,
+                    over_feed, over_prediction, over_burst, over_price_change
+                 FROM budget_days WHERE ad_group = $1 ORDER BY day DESC LIMIT $2";
             tx.all(text, (ad_group, limit), day_of).await?
         })
     }
@@ -198,8 +225,9 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
         limit: u32,
     ) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading the budget days of all ad groups", |tx| {
-            let text = "SELECT ad_group, day, budget, actual, predicted, earned FROM budget_days
-                 WHERE day BETWEEN $1 AND $2 ORDER BY day, ad_group LIMIT $3";
+            let text = "SELECT ad_group, day, budget, actual, predicted, earned, over_events,
+                    over_feed, over_prediction, over_burst, over_price_change
+                 FROM budget_days WHERE day BETWEEN $1 AND $2 ORDER BY day, ad_group LIMIT $3";
             tx.all(text, (from, to, limit), day_of).await?
         })
     }

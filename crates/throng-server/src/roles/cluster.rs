@@ -103,7 +103,8 @@ async fn write_status(node: &ClusterParts) {
     metrics::gauge!(metrics::GATE_REPORT_AGE_SECONDS_MAX).set(oldest.as_secs_f64());
     let (partitions, stands_by) =
         (node.budgets.led_partitions(), node.budgets.standby_partitions());
-    let status = NodeStatus { partitions, stands_by, gates };
+    let feed = node.budgets.feed_positions();
+    let status = NodeStatus { partitions, stands_by, gates, feed };
     let written = match serde_json::to_value(&status) {
         Ok(status) => {
             let row = NodeRow {

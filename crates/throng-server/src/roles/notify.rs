@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use throng_alerts::{AlertsDeps, Host, NodeProblem};
-use throng_store::AlertKind;
+use async_trait::async_trait;
+use throng_alerts::{AlertsDeps, FeedReports, GateVersions, Host, NewestFrame, NodeProblem};
+use throng_model::Timestamp;
+use throng_operations::members::{FeedStatus, feed_status};
+use throng_store::{AlertKind, LedgerError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Change, NodeContext, ProblemClass};
@@ -35,6 +38,7 @@ pub(crate) fn deps(ctx: &Arc<NodeContext>) -> AlertsDeps {
     }
 }
 
+#[async_trait]
 impl Host for NodeContext {
     fn place(&self) -> String {
         self.alert_place.get().map_or("on a node", String::as_str).to_owned()
@@ -51,6 +55,24 @@ impl Host for NodeContext {
             })
         });
         problems.collect()
+    }
+
+    async fn feed_reports(&self, since: Timestamp) -> Result<FeedReports, LedgerError> {
+        let own =
+            FeedStatus { gates: self.budgets.gates(), positions: self.budgets.feed_positions() };
+        let known = feed_status(&*self.ledger, since, own).await?;
+        let gates = known.gates.into_iter().map(|gate| GateVersions {
+            id: gate.id,
+            versions: gate.versions,
+            at: gate.at,
+        });
+        let frames = known.positions.into_iter().map(|position| NewestFrame {
+            partition: position.partition,
+            epoch: position.epoch,
+            version: position.version,
+            at: position.at,
+        });
+        Ok(FeedReports { gates: gates.collect(), frames: frames.collect() })
     }
 
     fn deliveries_changed(&self) {

@@ -36,17 +36,27 @@ async fn the_report_has_what_was_given_away_and_alerts_say_so() {
         amounts.map(|name| total[name].as_i64().unwrap()),
         [101_000_000, 1_000_000, 200_000, 100_000_000]
     );
+    // The ads were not reported as inserted: nothing is known of when they were.
+    let causes = total["given_away_by_cause"].as_object().unwrap();
+    let causes: Vec<(&str, i64)> = causes
+        .iter()
+        .map(|(name, amount)| (name.as_str(), amount.as_i64().unwrap()))
+        .filter(|(_, amount)| *amount != 0)
+        .collect();
+    assert_eq!(causes, [("unknown_micros", 200_000)]);
     assert_eq!((&total["currency"], &total["is_over"]), (&json!("USD"), &json!(false)));
     assert_eq!(report["days"].as_array().unwrap().len(), 2, "{report}");
 
     let response = client.request("GET", "/v1/budgets/report?format=csv").send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "text/csv; charset=utf-8");
     let csv = response.text().await.unwrap();
-    let shoes = "2026-11-23,false,shop,shoes,USD,1.00,1.20,1.00,0.20,0.00,,,";
+    let shoes =
+        "2026-11-23,false,shop,shoes,USD,1.00,1.20,1.00,0.20,0.00,,,,0.00,0.00,0.00,0.00,0.00,0.20";
     assert!(csv.lines().any(|line| line == shoes), "{csv}");
     let html = client.request("GET", "/budgets/report").send().await.unwrap();
     let html = html.text().await.unwrap();
     assert!(html.contains("0.20 USD (20.00 %)"), "{html}");
+    assert!(html.contains("unknown 0.20 USD"), "{html}");
     for (query, status) in [
         ("from=today", 400),
         ("from=2026-11-24&to=2026-11-23", 400),

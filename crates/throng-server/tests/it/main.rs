@@ -16,6 +16,7 @@ mod build;
 mod connections;
 mod damage;
 mod events;
+mod feed_alerts;
 mod files;
 mod ingest;
 mod limits;

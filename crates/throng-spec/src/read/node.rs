@@ -87,6 +87,12 @@ impl Reader {
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
             alerts,
             budget_alerts,
+            gate_silent_minutes: self.integer(
+                &mut fields,
+                "gate_silent_minutes",
+                1..=30,
+                default.gate_silent_minutes,
+            ),
         };
         self.check_roles(&settings, &mut fields);
         let settings = self.admit_node(settings, &fields);

@@ -153,7 +153,7 @@ fn every_field_of_ad_groups_and_of_the_node_is_read() {
     assert_eq!(pacing, [Pacing::Even, Pacing::Asap]);
     let once: Vec<bool> = spec.ad_groups.iter().map(|a| a.once_per_insertion).collect();
     assert_eq!((once, spec.node.dedupe_hours), (vec![false, true], 36));
-    assert!(spec.node.budget_alerts);
+    assert_eq!((spec.node.budget_alerts, spec.node.gate_silent_minutes), (true, 7));
     assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
@@ -286,10 +286,12 @@ fn a_destination_for_files_is_read() {
 }
 
 #[test]
-fn the_shipped_example_is_valid() {
+fn the_shipped_examples_are_valid() {
     let spec = load_valid(&here("../../../../examples/cdnow"));
     assert_eq!((spec.audiences.len(), spec.syncs.len(), spec.destinations.len()), (11, 6, 2));
     assert!(spec.ad_groups.len() > 100);
+    let spec = load_valid(&here("../../../../examples/ad-network"));
+    assert_eq!((spec.ad_groups.len(), spec.node.budget_alerts), (8, true));
 }
 
 #[test]

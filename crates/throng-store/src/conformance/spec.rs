@@ -1,7 +1,7 @@
 //! Spec, seed, ad group numbers, budget days.
 
 use serde_json::json;
-use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros};
+use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses};
 
 use super::*;
 use crate::{BudgetDayRow, PredictedSpend};
@@ -83,6 +83,7 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
         budget: Micros(100_000_000),
         actual: Micros(actual),
         prediction: None,
+        causes: None,
     };
     ledger.put_budget_days(&[]).await.unwrap();
     ledger.put_budget_days(&[row("a", 10, 1), row("a", 11, 2), row("b", 10, 3)]).await.unwrap();
@@ -112,6 +113,7 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
             predicted: Micros(predicted),
             earned: Micros(earned),
         }),
+        causes: None,
     };
     let rows = [
         row("b", 10, 1, None),
@@ -138,6 +140,12 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
     ledger.put_past_budget_days(&past).await.unwrap();
     let expected = [row("a", 11, 0, Some((7, 6))), row("c", 11, 0, Some((4, 0)))];
     assert_eq!(between(11, 11, 9).await, expected);
+    // Causes are stored in either way, and kept by a row without them.
+    let causes = OverdeliveryCauses::of_amounts([1, 2, 3, 4, i64::MAX].map(Micros));
+    let with_causes = |actual| BudgetDayRow { causes: Some(causes), ..row("b", 12, actual, None) };
+    ledger.put_budget_days(&[with_causes(4)]).await.unwrap();
+    ledger.put_past_budget_days(&[row("b", 12, 5, None)]).await.unwrap();
+    assert_eq!(between(12, 12, 9).await, [with_causes(5)]);
 }
 
 pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {

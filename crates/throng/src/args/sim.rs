@@ -18,6 +18,24 @@ pub(crate) enum SimCommand {
     },
     /// A simulator of BigQuery's jobs over folders of files
     Bigquery(BigquerySimArgs),
+    /// A day of ad servers with the ad groups of a spec, in virtual time; prints what was spent and given away
+    Network(NetworkSimArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NetworkSimArgs {
+    /// The spec with the ad groups: a file, or a folder
+    #[arg(long, value_name = "PATH")]
+    pub(crate) spec: PathBuf,
+    /// Ad servers, each with a gate of its own
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) gates: u32,
+    /// Hours of traffic from midnight on, 1 to 22
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=22))]
+    pub(crate) hours: u32,
+    /// Another number gives other users, rates and auctions
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -90,6 +90,7 @@ async fn report(arguments: &ReportArgs, output: Output) -> Result<ExitCode> {
         "ACTUAL",
         "BILLABLE",
         "GIVEN AWAY",
+        "BY CAUSE",
         "LEFT OVER",
         "PREDICTED",
         "EARNED",
@@ -111,14 +112,14 @@ fn report_row(line: &BudgetReportLine) -> Vec<String> {
         line.advertiser.as_ref().map_or("-", AdvertiserName::as_str).to_owned(),
         line.ad_group.as_ref().map_or("-", AdGroupName::as_str).to_owned(),
     ];
-    let amounts = [
-        line.budget_micros,
-        line.actual_micros,
-        line.billable_micros,
-        line.given_away_micros,
-        line.left_over_micros,
-    ];
+    let amounts =
+        [line.budget_micros, line.actual_micros, line.billable_micros, line.given_away_micros];
     row.extend(amounts.map(amount));
+    let causes = line.given_away_by_cause.named();
+    let causes: Vec<String> =
+        causes.map(|(name, of_cause)| format!("{name} {}", amount(of_cause))).collect();
+    row.push(if causes.is_empty() { "-".to_owned() } else { causes.join(", ") });
+    row.push(amount(line.left_over_micros));
     row.extend([line.predicted_micros, line.earned_micros].map(known));
     row.push(error.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %")));
     row

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_lake::WorkerCommand;
 use throng_sim::meta::{MetaSim, MetaSimConfig};
+use throng_sim::network::{self, NetworkConfig};
 use throng_sim_bigquery::{
     AcceptedAccount, BigQuerySim, BigQuerySimConfig, FaultRule, FolderEngine,
 };
 
-use crate::args::{BigquerySimArgs, SimCommand};
-use crate::failure::Failure;
+use crate::args::{BigquerySimArgs, NetworkSimArgs, SimCommand};
+use crate::failure::{Failure, report_problems};
 use crate::out::{self, Output};
 use crate::secret_input;
 
@@ -27,6 +29,7 @@ pub(crate) async fn run(command: SimCommand, output: Output) -> Result<ExitCode>
     let (port, token_file) = match command {
         SimCommand::Meta { port, token_file } => (port, token_file),
         SimCommand::Bigquery(arguments) => return bigquery(arguments, output).await,
+        SimCommand::Network(arguments) => return ad_network(&arguments, output),
     };
     let token = secret_input::read(token_file.as_deref(), "THRONG_SIM_TOKEN")?;
     let tokens = token.iter().map(|token| token.expose().to_owned()).collect();
@@ -91,6 +94,29 @@ async fn bigquery(arguments: BigquerySimArgs, output: Output) -> Result<ExitCode
         );
     }
     super::up::shutdown_signal().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ad_network(arguments: &NetworkSimArgs, output: Output) -> Result<ExitCode> {
+    let spec = match throng_spec::load(&arguments.spec) {
+        Ok(spec) => spec,
+        Err(problems) => return Ok(report_problems(&problems, output)),
+    };
+    let (ad_groups, catalog) = throng_aggregator::ad_groups_of(&spec);
+    let report = network::run(&NetworkConfig {
+        ad_groups,
+        catalog,
+        gates: arguments.gates,
+        feed_interval: Duration::from_millis(u64::from(spec.node.feed_interval_ms)),
+        length: Duration::from_secs(u64::from(arguments.hours) * 3_600),
+        requests_per_minute: 600.0,
+        seed: arguments.seed,
+    })
+    .context("the ad groups cannot be simulated")?;
+    match output.is_json() {
+        true => out::json(&report),
+        false => out::line(&report),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 //! results.
 
 mod access;
+mod ad_network;
 mod attack;
 mod browser;
 mod chaos;

@@ -1,0 +1,148 @@
+//! What is spent past a budget is attributed to causes, and the sums survive a restart.
+
+use std::time::Duration;
+
+use throng_budget::{
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
+};
+use throng_model::{
+    AdGroupIndex, AdGroupName, BudgetDay, Micros, Pacing, TimeZoneName, Timestamp,
+};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+const CENTS: i64 = 10_000;
+
+fn name() -> AdGroupName {
+    AdGroupName::new("red").expect("a name")
+}
+
+fn configs(daily_budget: i64) -> Vec<AdGroupConfig> {
+    vec![AdGroupConfig {
+        index: AdGroupIndex(0),
+        name: name(),
+        billed: BilledEvent::Impression,
+        price: Micros(10 * CENTS),
+        price_nanos: 0,
+        impression_rate: 1.0,
+        action_rate: 1.0,
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(daily_budget),
+        prediction: false,
+        currency: "USD".parse().expect("a currency"),
+        zone: TimeZoneName::utc(),
+        once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: false,
+    }]
+}
+
+fn at(millis: u64) -> Timestamp {
+    START.plus(Duration::from_millis(millis))
+}
+
+/// An insertion, or an impression of one.
+fn event(kind: EventKind, id: &str, millis: u64, money: EventMoney) -> Event {
+    Event {
+        id: format!("{kind:?}-{id}"),
+        kind,
+        ad_group: name(),
+        insertion_id: Some(id.to_owned()),
+        at: at(millis),
+        inserted_at: None,
+        money,
+        placement: None,
+    }
+}
+
+fn apply(engine: &mut Engine, event: &Event) {
+    assert_eq!(engine.apply(event, event.at), Ok(EventEffect::Counted));
+}
+
+/// Publishes a frame.
+fn tick(engine: &mut Engine, millis: u64) {
+    engine.close(at(millis));
+    engine.delta(at(millis));
+}
+
+/// The sums of the first day, and how much was given away.
+fn sums(engine: &Engine, budget: i64, millis: u64) -> ([i64; 5], i64) {
+    let today = BudgetDay::of(START, &TimeZoneName::utc().rules());
+    let causes = engine.overdelivery_causes(at(millis));
+    let mut of_days = causes.into_iter().flat_map(|(_, days)| days);
+    let of_day = of_days.find(|(day, _)| *day == today).map(|(_, causes)| causes);
+    let days = engine.days(&name(), at(millis)).expect("it is there");
+    let actual = days.into_iter().find(|(day, _)| *day == today).map_or(0, |(_, spent)| spent.0);
+    let amounts = of_day.unwrap_or_default().amounts().map(|amount| amount.0);
+    (amounts, (actual - budget).max(0))
+}
+
+#[test]
+fn each_outcome_past_the_budget_has_a_cause() {
+    let budget = 100 * CENTS;
+    let mut engine = Engine::new(3, 1, 1, configs(budget));
+    (0..=5).for_each(|second| tick(&mut engine, second * 1_000));
+    // Two that were inserted long before, one of which will cost more than its price.
+    for id in ["early", "dear"] {
+        apply(&mut engine, &event(EventKind::Insertion, id, 100, EventMoney::NONE));
+    }
+    // A dozen after the last frame, before the next one.
+    for n in 0..12 {
+        let id = format!("burst-{n}");
+        apply(&mut engine, &event(EventKind::Insertion, &id, 5_100, EventMoney::NONE));
+        apply(&mut engine, &event(EventKind::Impression, &id, 5_200, EventMoney::NONE));
+    }
+    assert_eq!(sums(&engine, budget, 5_300), ([0, 0, 0, 20 * CENTS, 0], 20 * CENTS));
+    tick(&mut engine, 6_000);
+    apply(&mut engine, &event(EventKind::Impression, "early", 6_100, EventMoney::NONE));
+    let price = EventMoney::NONE.with_price_nanos(13 * CENTS * 1_000);
+    apply(&mut engine, &event(EventKind::Impression, "dear", 6_200, price));
+    let expected = [0, 0, 20 * CENTS, 20 * CENTS, 3 * CENTS];
+    assert_eq!(sums(&engine, budget, 6_300), (expected, 43 * CENTS));
+    // An ad server that does not have the frame of second 6, or does not ask.
+    apply(&mut engine, &event(EventKind::Insertion, "closed", 6_500, EventMoney::NONE));
+    apply(&mut engine, &event(EventKind::Impression, "closed", 6_600, EventMoney::NONE));
+    let expected = [0, 10 * CENTS, 20 * CENTS, 20 * CENTS, 3 * CENTS];
+    assert_eq!(sums(&engine, budget, 6_700), (expected, 53 * CENTS));
+
+    // After a restart it is not known what gates had before it.
+    apply(&mut engine, &event(EventKind::Insertion, "before", 6_800, EventMoney::NONE));
+    let bytes = engine.checkpoint(1);
+    let none = CheckpointFiles::default();
+    let restored = Engine::restore(&bytes, 3, 2, 1, configs(budget), at(7_000), &none);
+    let (mut engine, _) = restored.expect("restored");
+    assert_eq!(sums(&engine, budget, 7_000), (expected, 53 * CENTS));
+    tick(&mut engine, 7_000);
+    apply(&mut engine, &event(EventKind::Impression, "before", 7_100, EventMoney::NONE));
+    assert_eq!(sums(&engine, budget, 7_200), (expected, 63 * CENTS));
+    apply(&mut engine, &event(EventKind::Insertion, "after", 7_300, EventMoney::NONE));
+    apply(&mut engine, &event(EventKind::Impression, "after", 7_400, EventMoney::NONE));
+    let expected = [0, 20 * CENTS, 20 * CENTS, 20 * CENTS, 3 * CENTS];
+    assert_eq!(sums(&engine, budget, 7_500), (expected, 73 * CENTS));
+
+    // With another budget nothing is known of what was given away before.
+    engine.configure(2, configs(150 * CENTS), at(8_000));
+    assert_eq!(sums(&engine, 150 * CENTS, 8_000), ([0; 5], 23 * CENTS));
+    tick(&mut engine, 8_000);
+    apply(&mut engine, &event(EventKind::Insertion, "more", 8_100, EventMoney::NONE));
+    apply(&mut engine, &event(EventKind::Impression, "more", 8_200, EventMoney::NONE));
+    assert_eq!(sums(&engine, 150 * CENTS, 8_300), ([0, 10 * CENTS, 0, 0, 0], 33 * CENTS));
+}
+
+#[test]
+fn events_that_arrive_late_are_a_cause() {
+    let budget = 100 * CENTS;
+    let mut engine = Engine::new(3, 1, 1, configs(budget));
+    let show = |engine: &mut Engine, id: &str, second: u64, logged: u64| {
+        let insertion = event(EventKind::Insertion, id, second * 1_000, EventMoney::NONE);
+        engine.apply(&insertion, insertion.at).expect("applied");
+        let seen = event(EventKind::Impression, id, second * 1_000, EventMoney::NONE);
+        engine.apply(&seen, at(logged * 1_000)).expect("applied");
+    };
+    // Eight are known at once. Two are known a minute late: meanwhile the ad group stays open.
+    tick(&mut engine, 0);
+    (0..8).for_each(|n| show(&mut engine, &format!("known-{n}"), 1, 1));
+    (1..90).for_each(|second| tick(&mut engine, second * 1_000));
+    (0..2).for_each(|n| show(&mut engine, &format!("late-{n}"), 30, 90));
+    (0..3).for_each(|n| show(&mut engine, &format!("free-{n}"), 60, 90));
+    assert_eq!(sums(&engine, budget, 90_000), ([30 * CENTS, 0, 0, 0, 0], 30 * CENTS));
+}
