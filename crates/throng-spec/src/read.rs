@@ -194,7 +194,7 @@ impl Reader {
     /// The fields of a spec file.
     fn top(&mut self, mut top: Fields<'_>) {
         self.version(&mut top);
-        self.objects(&mut top);
+        self.workspace_objects(&mut top);
         self.each(&mut top, "workspaces", Self::workspace);
         self.each(&mut top, "advertisers", Self::advertiser);
         self.each(&mut top, "campaigns", Self::campaign);
@@ -208,7 +208,7 @@ impl Reader {
     }
 
     /// The objects that a workspace has.
-    fn objects(&mut self, fields: &mut Fields<'_>) {
+    fn workspace_objects(&mut self, fields: &mut Fields<'_>) {
         self.each(fields, "sources", Self::source);
         self.each(fields, "schemas", Self::schema);
         self.each(fields, "audiences", Self::audience);

@@ -18,7 +18,7 @@ impl Reader {
     pub(super) fn workspace(&mut self, mut fields: Fields<'_>) {
         let name = self.workspace_name(&mut fields);
         self.workspace = Some(name);
-        self.objects(&mut fields);
+        self.workspace_objects(&mut fields);
         self.workspace = None;
         for section in OF_DEPLOYMENT {
             // Only if it is there: what is looked for is suggested for unknown fields.
