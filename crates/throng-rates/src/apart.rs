@@ -101,11 +101,6 @@ impl ApartRates {
         }
     }
 
-    /// Whether anything is known of a placement.
-    pub fn has_placements(&self) -> bool {
-        !self.placements.is_empty()
-    }
-
     /// Counts placements, which are ascending, as `other`.
     pub fn merge_placements(&mut self, gone: &[u16]) {
         for placement in gone {

@@ -59,6 +59,11 @@ impl Default for Placements {
 }
 
 impl Placements {
+    /// Whether no placement has been named.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
     /// The number of a name. One that is new gets the lowest number that is free.
     pub fn number(&mut self, name: &[u8]) -> u16 {
         if name.is_empty() {
@@ -137,6 +142,12 @@ impl Placements {
         std::str::from_utf8(&self.slots.get(place)?.as_ref()?.name).ok()
     }
 
+    /// Whether a number is that of a placement, or of none.
+    pub fn is_known(&self, number: u16) -> bool {
+        let place = usize::from(number).checked_sub(usize::from(FIRST));
+        place.is_none_or(|place| self.slots.get(place).is_some_and(Option::is_some))
+    }
+
     /// The form to store: the placements, and the newest ten minutes.
     pub fn stored(&self) -> (Vec<NamedPlacement>, i64) {
         let named = self.slots.iter().enumerate().filter_map(|(place, slot)| {
@@ -190,6 +201,8 @@ mod tests {
         assert_eq!(placements.number(&[0xff]), OTHER_PLACEMENT);
         let names = [0, 1, 2, 3, 4].map(|number| placements.name(number));
         assert_eq!(names, [None, Some("other"), Some("home"), Some("feed"), None]);
+        let known = [0, 1, 2, 3, 4, u16::MAX].map(|number| placements.is_known(number));
+        assert_eq!(known, [true, true, true, true, false, false]);
     }
 
     #[test]
