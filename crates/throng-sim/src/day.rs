@@ -170,6 +170,7 @@ impl<'a> Day<'a> {
         let config = AdGroupConfig {
             index,
             name: name.clone(),
+            campaign: "campaign".parse()?,
             billed: scenario.billed,
             price: scenario.price,
             price_nanos: 0,

@@ -178,6 +178,7 @@ fn engine() -> Engine {
     let config = AdGroupConfig {
         index: AdGroupIndex(0),
         name: "red".parse().unwrap(),
+        campaign: "all".parse().unwrap(),
         billed: BilledEvent::Impression,
         price: Micros(100_000),
         price_nanos: 0,
