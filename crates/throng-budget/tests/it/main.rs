@@ -6,3 +6,4 @@ mod golden;
 mod learning;
 mod model;
 mod money;
+mod rates;
