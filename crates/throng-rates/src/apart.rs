@@ -17,7 +17,7 @@ use crate::levels::InPlacement;
 use crate::placements::{NO_PLACEMENT, OTHER_PLACEMENT};
 
 /// Insertions of this age have all their impressions.
-pub const SEEN_AFTER: Duration = Duration::from_secs(15 * 60);
+const SEEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// What is known of a placement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

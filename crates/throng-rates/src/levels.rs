@@ -61,11 +61,6 @@ impl Level {
         }
     }
 
-    /// The rate as a multiple of the declared one.
-    pub fn factor(self) -> f64 {
-        self.factor
-    }
-
     pub(crate) fn prior(self, declared: f64) -> Prior {
         Prior::of_weight(declared * self.factor, self.successes)
     }

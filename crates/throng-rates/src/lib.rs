@@ -22,7 +22,7 @@ mod placements;
 mod rates;
 mod traffic;
 
-pub use apart::{ApartEvidence, ApartRates, SEEN_AFTER};
+pub use apart::{ApartEvidence, ApartRates};
 pub use breakdown::{Breakdown, Impressions, PlacementTrials};
 pub use calibration::{Calibration, Evidence, LearnedRate, Trials};
 pub use closing::{Dispersion, Outstanding, closing_deviations};
@@ -31,6 +31,6 @@ pub use learned::Learned;
 pub use levels::{InPlacement, LearnedRates, Level, Observed, PlacementRate, action_rate, learn};
 pub use pace::{DayMoment, Pace};
 pub use pacing::{FEEDBACK, HORIZON, PlannedShares, Situation, pass_rate};
-pub use placements::{MAX_PLACEMENTS, NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
+pub use placements::{NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
 pub use rates::{Prior, Rate, RateCounts};
 pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};

@@ -13,7 +13,7 @@ pub const NO_PLACEMENT: u16 = 0;
 /// The number of placements that have none of their own; also of one with the name `other`.
 pub const OTHER_PLACEMENT: u16 = 1;
 /// The most placements of a partition.
-pub const MAX_PLACEMENTS: usize = 1_000;
+const MAX_PLACEMENTS: usize = 1_000;
 /// The name of [`OTHER_PLACEMENT`].
 const OTHER: &str = "other";
 /// The first number of a name.
