@@ -8,7 +8,7 @@
 use throng_model::Timestamp;
 
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
-use crate::levels::Level;
+use crate::level::Level;
 use crate::rates::{HALF_LIFE, RATES, Rate, RateCounts, due_share};
 
 /// Declared rates are added up in billionths.

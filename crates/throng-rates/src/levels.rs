@@ -27,49 +27,12 @@
 use std::collections::BTreeMap;
 
 use crate::calibration::{Evidence, LearnedRate};
-use crate::rates::{DECLARED_SUCCESSES, Prior, Rate};
+use crate::level::{FACTORS, LEVEL_SUCCESSES, Level};
+use crate::rates::{DECLARED_SUCCESSES, Rate};
 
-/// The most that a level passes on to the next one.
-const LEVEL_SUCCESSES: f64 = 20.0;
-/// Factors beyond these are errors of the log.
-const FACTORS: (f64, f64) = (1e-3, 1e3);
 /// Outcomes that name no insertion belong to no placement. If they are so many that the others have to be
 /// multiplied by more than this, nothing is learned by placement.
 const MAX_UNNAMED: f64 = 2.0;
-
-/// See the module.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Level {
-    factor: f64,
-    /// The weight.
-    successes: f64,
-}
-
-impl Level {
-    /// The declared rate.
-    pub const DECLARED: Self = Self { factor: 1.0, successes: DECLARED_SUCCESSES };
-
-    /// The next level, of others with so many successes where so many are expected.
-    pub fn narrowed(self, successes: f64, expected: f64) -> Self {
-        if expected.is_nan() || expected <= 0.0 {
-            return self;
-        }
-        let factor = (successes + self.successes) / (expected + self.successes / self.factor);
-        Self {
-            factor: factor.clamp(FACTORS.0, FACTORS.1),
-            successes: (self.successes + successes).min(LEVEL_SUCCESSES.max(self.successes)),
-        }
-    }
-
-    pub(crate) fn prior(self, declared: f64) -> Prior {
-        Prior::of_weight(declared * self.factor, self.successes)
-    }
-
-    /// The same weight with the factor times another one.
-    fn times(self, factor: f64) -> Self {
-        Self { factor: (self.factor * factor).clamp(FACTORS.0, FACTORS.1), ..self }
-    }
-}
 
 /// What is known of an ad group in one placement.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -240,7 +203,7 @@ impl Levels {
             return (outcomes.learned(self.impressions, of.declared), None);
         }
         let seen = impressions.learned(self.impressions, of.declared_impressions);
-        let factor = seen.map_or(self.impressions.factor, |seen| seen.factor);
+        let factor = seen.map_or(self.impressions.factor(), |seen| seen.factor);
         (outcomes.learned(self.actions.times(factor), of.declared), seen)
     }
 }
@@ -260,9 +223,9 @@ impl<'a> Member<'a> {
         let own = Both::of(of.is_by_click, &of.outcomes, &of.impressions, seen);
         let placements = named(of).into_iter().map(|place| {
             // Around the ad group's own: a placement with few impressions would have a rate by chance.
-            let level = Level { factor: seen, successes: LEVEL_SUCCESSES };
+            let level = Level::of(seen, LEVEL_SUCCESSES);
             let seen = place.impressions.learned(level, of.declared_impressions);
-            let seen = seen.map_or(level.factor, |seen| seen.factor);
+            let seen = seen.map_or(level.factor(), |seen| seen.factor);
             (place, Both::of(of.is_by_click, &place.outcomes, &place.impressions, seen))
         });
         Self { of, own, placements: placements.collect() }
@@ -325,7 +288,7 @@ pub fn learn(observed: &[Observed]) -> Vec<LearnedRates> {
     for member in &members {
         let all = of_campaign(member).unwrap_or_default();
         let usual = Levels::DECLARED.narrowed(all, Both::default());
-        let (seen, acted) = (usual.impressions.factor, usual.actions.factor);
+        let (seen, acted) = (usual.impressions.factor(), usual.actions.factor());
         let own = member.placements.iter().map(|(place, known)| {
             let known = known.times(seen, acted);
             placements.entry(place.placement).or_default().add(known);
@@ -363,7 +326,7 @@ fn learned(
     let mean = |level: fn(&Levels) -> Level| {
         let placed = member.placements.iter().zip(&differences);
         let placed =
-            placed.map(|((place, _), levels)| (place.outcomes.expected(), level(levels).factor));
+            placed.map(|((place, _), levels)| (place.outcomes.expected(), level(levels).factor()));
         mean_factor(of.outcomes.expected(), placed)
     };
     let seen = mean(|levels| levels.impressions);

@@ -214,7 +214,7 @@ impl Engine {
                     let spend = days.and_then(|days| load_spend(&saved, days, in_files));
                     account.spend = spend.ok_or(invalid.clone())?;
                     load(account, saved, at)
-                        .filter(|()| account.has_only_placements(|it| self.placements.is_known(it)))
+                        .filter(|_| account.has_only_placements(|it| self.placements.is_known(it)))
                         .ok_or(invalid.clone())?;
                 }
                 // Earlier formats do not have the ad group's number in the feed.

@@ -204,12 +204,12 @@ fn ad_group(random: &mut SplitMix64, campaign: u32, insertions: u64) -> AdGroup 
 
 #[test]
 fn rates_are_those_of_a_model_that_keeps_every_insertion() {
-    for seed in 0..40 {
+    for seed in 0..8 {
         let mut random = SplitMix64::new(seed);
         let all: Vec<AdGroup> = (0..9)
             .map(|_| {
                 let campaign = random.below(3) as u32;
-                let insertions = 200 + random.below(3_000);
+                let insertions = 200 + random.below(1_000);
                 ad_group(&mut random, campaign, insertions)
             })
             .collect();
