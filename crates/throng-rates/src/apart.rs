@@ -55,7 +55,7 @@ impl ApartRates {
 
     /// Adds insertions of a moment that have all their outcomes.
     pub fn add(&mut self, at: Timestamp, trials: Trials, breakdown: &Breakdown) {
-        let is_seen = self.seen_since.is_some_and(|since| since <= at);
+        let is_seen = counts_impressions(self.seen_since, at, breakdown);
         if is_seen && trials.insertions > 0 {
             self.impressions.add(at, breakdown.impressions.of(trials.insertions));
         }
@@ -192,6 +192,12 @@ impl ApartRates {
     }
 }
 
+/// Whether a window's insertions are trials of impressions: not if an earlier version, which does not count
+/// impressions, has counted the insertions.
+fn counts_impressions(since: Option<Timestamp>, at: Timestamp, breakdown: &Breakdown) -> bool {
+    since.is_some_and(|since| since <= at) && breakdown.impressions.declared > 0
+}
+
 fn calibration(numbers: &[i64; CALIBRATION]) -> Calibration {
     let counts = |place: usize| StoredCounts {
         step: numbers[place],
@@ -220,7 +226,7 @@ impl ApartEvidence {
         breakdown: &Breakdown,
         later: f64,
     ) {
-        let is_seen = self.seen_since.is_some_and(|since| since <= at) && age >= SEEN_AFTER;
+        let is_seen = counts_impressions(self.seen_since, at, breakdown) && age >= SEEN_AFTER;
         if is_seen {
             self.impressions.add_open(breakdown.impressions.of(trials.insertions), 0.0);
         }
