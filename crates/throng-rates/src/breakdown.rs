@@ -77,7 +77,7 @@ impl Breakdown {
         if placement == NO_PLACEMENT {
             return None;
         }
-        let find = |placement| self.placements.iter().position(|of| of.placement == placement);
+        let find = |placement: u16| self.placements.iter().position(|of| of.placement == placement);
         let (place, placement) = match find(placement) {
             Some(place) => (Some(place), placement),
             None if self.placements.len() + 1 < MAX_PLACEMENTS_OF_ONE => (None, placement),

@@ -258,7 +258,8 @@ fn named(of: &Observed) -> Vec<InPlacement> {
         outcomes: place.outcomes.with_successes(outcomes),
         // Without them the ad group's own impression rate counts in every placement.
         impressions: impressions
-            .map_or(Evidence::default(), |multiple| place.impressions.with_successes(multiple)),
+            .map(|multiple| place.impressions.with_successes(multiple))
+            .unwrap_or_default(),
         ..*place
     };
     of.placements.iter().map(spread).collect()

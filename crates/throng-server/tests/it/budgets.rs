@@ -47,8 +47,7 @@ async fn events_count_once_and_close_the_ad_group() {
     assert_eq!(actual(&client, "hats").await, 0, "hats are paid by click");
 
     // No insertion was reported, so nothing is learned of rates.
-    let declared =
-        |rate| json!({ "declared": rate, "learned": null, "low": null, "high": null, "trials": 0 });
+    let declared = |rate: f64| json!({ "declared": rate, "learned": null, "low": null, "high": null, "trials": 0 });
     for (ad_group, action) in [("shoes", json!(null)), ("hats", declared(0.1))] {
         let rates = json!({ "impression": declared(0.5), "action": action, "placements": [] });
         assert_eq!(client.get(&format!("/v1/budgets/{ad_group}")).await["rates"], rates);
