@@ -73,6 +73,7 @@ pub(crate) fn ad_group(number: u64) -> Result<AdGroupConfig> {
     Ok(AdGroupConfig {
         index: AdGroupIndex(u32::try_from(number)?),
         name: name(number)?,
+        campaign: "campaign".parse()?,
         billed: BilledEvent::Impression,
         price: Micros(130_001),
         price_nanos: 0,

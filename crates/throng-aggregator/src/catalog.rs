@@ -71,6 +71,7 @@ pub(super) fn of_partition(
         .map(|(ad_group, index)| AdGroupConfig {
             index,
             name: ad_group.name.clone(),
+            campaign: ad_group.campaign.clone(),
             billed: match ad_group.pricing.is_of_impressions() {
                 true => BilledEvent::Impression,
                 false => BilledEvent::Click,

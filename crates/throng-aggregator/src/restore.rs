@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_budget::{AdGroupConfig, CheckpointFiles, Engine, LogPosition, NamedFiles, Series};
+use throng_budget::{
+    AdGroupConfig, AdGroupRates, CheckpointFiles, Engine, LogPosition, NamedFiles, Series,
+};
 use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
 use throng_objects::Objects;
 
@@ -22,13 +24,16 @@ pub struct SpendHistory {
     pub days: Vec<(BudgetDay, Micros)>,
     /// Actual spend by quarters of an hour, each with its start; those without spend are left out.
     pub slices: Vec<(Timestamp, Micros)>,
+    /// Its declared and learned rates.
+    pub rates: AdGroupRates,
 }
 
 impl SpendHistory {
     pub(super) fn of(engine: &Engine, ad_group: &AdGroupName, now: Timestamp) -> Option<Self> {
         let series = engine.series(ad_group)?;
         let days = engine.days(ad_group, now).unwrap_or_default();
-        Some(Self { series, days, slices: engine.slices(ad_group).unwrap_or_default() })
+        let slices = engine.slices(ad_group).unwrap_or_default();
+        Some(Self { series, days, slices, rates: engine.rates(ad_group).unwrap_or_default() })
     }
 }
 

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use throng_model::{AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 use utoipa::ToSchema;
 
+use crate::rates::BudgetRates;
+
 /// All ad groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -63,7 +65,14 @@ pub struct BudgetState {
     "points": [{ "at": 1795536000000000_i64, "actual": 500000, "in_flight": 250000 }],
     "intervals": [{ "start": 1795536000000000_i64, "predicted": 240000, "actual": 250000 }],
     "days": [{ "ad_group": "shoes", "day": 20781, "budget": 1000000, "actual": 500000 }],
-    "slices": [[1795536000000000_i64, 500000]]
+    "slices": [[1795536000000000_i64, 500000]],
+    "rates": {
+        "impression": {
+            "declared": 0.8, "learned": 0.95, "low": 0.94, "high": 0.96, "trials": 2631
+        },
+        "action": null,
+        "placements": []
+    }
 }))]
 pub struct BudgetDetail {
     /// The current state.
@@ -77,6 +86,9 @@ pub struct BudgetDetail {
     /// Spend by quarter of an hour, without those that have none: pairs of a start and an amount.
     #[schema(value_type = Vec<Vec<i64>>)]
     pub slices: Vec<(Timestamp, Micros)>,
+    /// The declared and the learned rates.
+    #[serde(default)]
+    pub rates: BudgetRates,
 }
 
 /// The spend at one time.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use throng_model::Timestamp;
 use utoipa::ToSchema;
 
+use crate::rates::BudgetRates;
+
 /// The history of an object, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -18,6 +20,9 @@ use utoipa::ToSchema;
 pub struct History {
     /// The entries.
     pub history: Vec<HistoryItem>,
+    /// Of an ad group: its declared and learned rates; null for others.
+    #[serde(default)]
+    pub rates: Option<BudgetRates>,
 }
 
 /// One change of state.

@@ -21,6 +21,7 @@ mod lists;
 mod membership;
 mod names;
 mod node;
+mod rates;
 mod runs;
 mod sources;
 mod spec;
@@ -71,6 +72,7 @@ pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };
+pub use rates::{BudgetPlacementRates, BudgetRate, BudgetRates};
 pub use runs::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,
     ActivationOutcome, ActivationReceipt, ActivationRun, ActivationRunState, ActivationTask,

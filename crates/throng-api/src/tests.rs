@@ -39,6 +39,7 @@ fn examples_are_values_of_their_types() {
     example_of::<AudienceSnapshot>();
     example_of::<AudienceSummary>();
     example_of::<BudgetDetail>();
+    example_of::<BudgetRates>();
     example_of::<BudgetList>();
     example_of::<BudgetReport>();
     example_of::<BudgetState>();

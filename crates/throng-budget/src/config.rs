@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use throng_model::{AdGroupIndex, AdGroupName, Currency, Micros, Pacing, TimeZoneName};
+use throng_model::{
+    AdGroupIndex, AdGroupName, CampaignName, Currency, Micros, Pacing, TimeZoneName,
+};
 
 use crate::EventKind;
 
@@ -32,6 +34,8 @@ pub struct AdGroupConfig {
     pub index: AdGroupIndex,
     /// Its name.
     pub name: AdGroupName,
+    /// Its campaign: ad groups of the same one learn rates from each other.
+    pub campaign: CampaignName,
     /// The event that is billed.
     pub billed: BilledEvent,
     /// The price of one.

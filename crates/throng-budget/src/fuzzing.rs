@@ -135,6 +135,7 @@ fn configs() -> Vec<AdGroupConfig> {
     let config = |index: u32, name: &str, billed| AdGroupConfig {
         index: AdGroupIndex(index),
         name: AdGroupName::new(name).expect("a name"),
+        campaign: "all".parse().expect("a name"),
         billed,
         price: Micros(130_001),
         price_nanos: 0,

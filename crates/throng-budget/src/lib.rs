@@ -9,7 +9,8 @@
 //!   outcomes that come after that age ([`Survival`])
 //! * an insertion may carry its own price and rates ([`EventMoney`]), and an outcome its own price
 //! * an outcome that names its insertion settles it: what that was expected to earn is no longer in flight
-//! * the rate of outcomes is learned, and expected spend is scaled by what declared rates are wrong by
+//! * the rates of impressions and actions are learned by ad group and placement, with priors from other ad groups,
+//!   and expected spend is scaled by what declared rates are wrong by ([`AdGroupRates`])
 //! * an ad group is open while actual + in flight + some deviations of it < budget, and shown at a falling share
 //!   of requests before that, or at that of an even pace (`throng-rates`)
 //!
@@ -24,9 +25,10 @@ mod wire;
 
 pub use config::{AdGroupConfig, BilledEvent};
 pub use engine::{
-    AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, DayPrediction, Engine, EventCounts,
-    EventEffect, IdFile, IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles,
-    REMOVED_RETENTION, SLICE_SECS, Series, SliceFile, SpendPoint, Survival, WINDOW_SECS,
+    AdGroupRates, AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, DayPrediction, Engine,
+    EventCounts, EventEffect, IdFile, IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles,
+    PlacementFigures, REMOVED_RETENTION, RateFigures, SLICE_SECS, Series, SliceFile, SpendPoint,
+    Survival, WINDOW_SECS,
 };
 pub use throng_events::{
     Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,
@@ -34,3 +36,4 @@ pub use throng_events::{
     ParsedEvents, RATE_ONE, RecordError, Text, events_to_record, parse_ndjson, parse_protobuf,
     read_record,
 };
+pub use throng_rates::Rate;

@@ -69,6 +69,23 @@ pub(crate) struct Checkpoint {
     pub(crate) open: Vec<u8>,
     #[prost(sint64, optional, tag = "22")]
     pub(crate) open_block: Option<i64>,
+    /// Numbers of placements, and the newest ten minutes in which there was one.
+    #[prost(message, repeated, tag = "23")]
+    pub(crate) placements: Vec<Placement>,
+    #[prost(sint64, optional, tag = "24")]
+    pub(crate) placements_block: Option<i64>,
+}
+
+/// A placement of insertions.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Placement {
+    #[prost(uint32, tag = "1")]
+    pub(crate) number: u32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    /// How many insertions have named it.
+    #[prost(uint64, tag = "3")]
+    pub(crate) used: u64,
 }
 
 /// A file of closed slices, as a checkpoint names it.
@@ -203,9 +220,15 @@ pub(crate) struct AdGroup {
     /// format do not have them, and ignore them.
     #[prost(message, repeated, tag = "23")]
     pub(crate) predicted_days: Vec<Interval>,
+    /// `ApartRates::stored`.
+    #[prost(sint64, repeated, tag = "24")]
+    pub(crate) apart: Vec<i64>,
+    /// The declared impression rate when that was learned, in billionths.
+    #[prost(uint64, optional, tag = "25")]
+    pub(crate) declared_impressions: Option<u64>,
     /// What was spent above the budgets of the last days, by cause. Earlier versions of this format do not have
     /// it, and ignore it.
-    #[prost(message, repeated, tag = "24")]
+    #[prost(message, repeated, tag = "26")]
     pub(crate) over_days: Vec<OverDay>,
 }
 
@@ -259,6 +282,9 @@ pub(crate) struct Window {
     pub(crate) declared_rates: u64,
     #[prost(sint64, tag = "10")]
     pub(crate) declared: i64,
+    /// `Breakdown::stored`; empty if there is none.
+    #[prost(uint64, repeated, tag = "11")]
+    pub(crate) breakdown: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

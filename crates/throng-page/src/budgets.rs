@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use throng_api::{BudgetInterval, BudgetPoint, BudgetState, GateApplied, HistoryItem};
+use throng_api::{
+    BudgetInterval, BudgetPoint, BudgetRate, BudgetRates, BudgetState, GateApplied, HistoryItem,
+};
 use throng_model::{Currency, Micros, Timestamp};
 
 use crate::show::{self, Card, Entry, card, money};
@@ -18,6 +20,8 @@ pub struct AdGroupView {
     pub points: Vec<BudgetPoint>,
     /// Predicted and actual spend per three minutes, oldest first.
     pub intervals: Vec<BudgetInterval>,
+    /// The declared and the learned rates.
+    pub rates: BudgetRates,
     /// Its history, newest first.
     pub history: Vec<HistoryItem>,
 }
@@ -153,7 +157,27 @@ struct One {
     cards: Vec<Card>,
     live: String,
     predicted: String,
+    rates: Vec<RateRow>,
     history: Vec<Entry>,
+}
+
+struct RateRow {
+    placement: String,
+    impression: String,
+    action: String,
+}
+
+/// The rates of all insertions, then those of each placement.
+fn rate_rows(rates: &BudgetRates) -> Vec<RateRow> {
+    let row = |placement: &str, impression: &BudgetRate, action: Option<&BudgetRate>| RateRow {
+        placement: placement.to_owned(),
+        impression: impression.to_string(),
+        action: action.map_or_else(String::new, BudgetRate::to_string),
+    };
+    let all = row("all", &rates.impression, rates.action.as_ref());
+    let placements = rates.placements.iter();
+    let placements = placements.map(|of| row(&of.placement, &of.impression, of.action.as_ref()));
+    std::iter::once(all).chain(placements).collect()
 }
 
 impl One {
@@ -167,7 +191,7 @@ impl One {
 /// # Errors
 /// [`RenderError`](crate::RenderError).
 pub fn one(view: &AdGroupView) -> Rendered {
-    let AdGroupView { state, points, intervals, history } = view;
+    let AdGroupView { state, points, intervals, rates, history } = view;
     let line = |class, of: &dyn Fn(&BudgetPoint) -> i64| chart::Line {
         class,
         points: points.iter().map(|point| (point.at.0 as f64, of(point) as f64)).collect(),
@@ -197,6 +221,7 @@ pub fn one(view: &AdGroupView) -> Rendered {
         ],
         live: chart::lines(&lines, &show::clock, &amount),
         predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
+        rates: rate_rows(rates),
         history: show::entries(history),
     };
     page.render()
@@ -204,7 +229,27 @@ pub fn one(view: &AdGroupView) -> Rendered {
 
 #[cfg(test)]
 mod tests {
+    use throng_api::BudgetPlacementRates;
+
     use super::*;
+
+    #[test]
+    fn rates_of_placements_follow_those_of_all() {
+        let rate = |declared| BudgetRate { declared, ..BudgetRate::default() };
+        let home = BudgetPlacementRates {
+            placement: "home".to_owned(),
+            impression: rate(0.5),
+            action: Some(rate(0.25)),
+        };
+        let rates = BudgetRates { impression: rate(1.0), action: None, placements: vec![home] };
+        let rows = rate_rows(&rates);
+        let rows = rows.iter().map(|row| [&row.placement, &row.impression, &row.action]);
+        let expected = [
+            ["all", "100.0 %, as declared", ""],
+            ["home", "50.0 %, as declared", "25.0 %, as declared"],
+        ];
+        assert!(rows.eq(expected), "{rates:?}");
+    }
 
     #[test]
     fn amounts_of_different_currencies_are_never_added() {

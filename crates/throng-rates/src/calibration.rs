@@ -8,7 +8,8 @@
 use throng_model::Timestamp;
 
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
-use crate::rates::{HALF_LIFE, Prior, RATES, Rate, RateCounts, due_share};
+use crate::level::Level;
+use crate::rates::{HALF_LIFE, RATES, Rate, RateCounts, due_share};
 
 /// Declared rates are added up in billionths.
 const PER_UNIT: f64 = 1e9;
@@ -43,6 +44,67 @@ pub struct LearnedRate {
     pub rate: Rate,
     /// Its mean as a multiple of the declared one.
     pub factor: f64,
+    /// The trials that it is learned from.
+    pub trials: f64,
+}
+
+/// What is left of trials at a moment, and what is due of those that are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Evidence {
+    counts: Counts,
+    /// Trials, and the sum of their declared rates. After a sudden change it has more of them.
+    declared: Counts,
+}
+
+impl Evidence {
+    /// Adds insertions that are open, with the share of outcomes that come later than their age.
+    pub fn add_open(&mut self, trials: Trials, later: f64) {
+        let Some(due) = due_share(later) else { return };
+        let insertions = trials.insertions as f64 * due;
+        self.counts.trials += insertions;
+        self.counts.successes += trials.outcomes as f64;
+        self.declared.trials += insertions;
+        self.declared.successes += trials.expected() * due;
+    }
+
+    /// The trials that are due.
+    pub fn trials(&self) -> f64 {
+        self.counts.trials
+    }
+
+    /// The successes, of which there are at most as many as trials.
+    pub fn successes(&self) -> f64 {
+        self.counts.successes.min(self.counts.trials)
+    }
+
+    /// The successes that are expected by the declared rates.
+    pub fn expected(&self) -> f64 {
+        let expected = self.counts.trials * self.declared.successes / self.declared.trials;
+        if expected.is_finite() { expected } else { 0.0 }
+    }
+
+    /// The same trials with a multiple of their successes.
+    pub(crate) fn with_successes(mut self, multiple: f64) -> Self {
+        self.counts.successes *= multiple;
+        self
+    }
+
+    /// The rate with a prior. Without trials it is that of the prior, for an ad group with this declared rate.
+    /// `None` while nothing is known, and of declared rates below one in a million, which no prior has: then the
+    /// declared rates count.
+    pub fn learned(&self, level: Level, declared: f64) -> Option<LearnedRate> {
+        let declared = match self.counts.trials > 0.0 {
+            true => self.declared.successes / self.declared.trials,
+            false if level == Level::DECLARED => return None,
+            false => declared,
+        };
+        if !declared.is_finite() || declared < RATES.0 {
+            return None;
+        }
+        let rate = level.prior(declared).rate(self.counts);
+        let trials = self.counts.trials.max(0.0);
+        Some(LearnedRate { rate, factor: rate.mean() / declared, trials })
+    }
 }
 
 /// The trials of an ad group, with their declared rates.
@@ -80,38 +142,30 @@ impl Calibration {
         self.declared.add(at, trials.insertions.saturating_mul(UNIT), trials.declared);
     }
 
+    /// Adds the trials of another one.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.declared.merge(&other.declared);
+    }
+
+    /// What is left of the trials at a moment.
+    pub fn evidence(&self, now: Timestamp) -> Evidence {
+        let declared = self.declared.at(now);
+        // Of the counts as they are, in their unit and not in that of trials.
+        let successes = declared.successes * UNIT as f64 / PER_UNIT;
+        Evidence { counts: self.counts.at(now), declared: Counts { successes, ..declared } }
+    }
+
     /// The rate by these trials and by those that are open, each with the share of outcomes that come later
-    /// than its age. `None` while nothing is known, and of declared rates below one in a million, which no prior
-    /// has: then the declared rates count.
+    /// than its age, with the declared rate as the prior. `None` as of [`Evidence::learned`].
     pub fn learned(
         &self,
         now: Timestamp,
         open: impl Iterator<Item = (Trials, f64)>,
     ) -> Option<LearnedRate> {
-        let declared = self.declared.at(now);
-        // Of the counts as they are, in their unit and not in that of trials.
-        let declared =
-            Counts { successes: declared.successes * UNIT as f64 / PER_UNIT, ..declared };
-        let (counts, declared) =
-            open.fold((self.counts.at(now), declared), |(counts, declared), (trials, later)| {
-                let Some(due) = due_share(later) else { return (counts, declared) };
-                let insertions = trials.insertions as f64 * due;
-                let counts = Counts {
-                    trials: counts.trials + insertions,
-                    successes: counts.successes + trials.outcomes as f64,
-                };
-                let declared = Counts {
-                    trials: declared.trials + insertions,
-                    successes: declared.successes + trials.expected() * due,
-                };
-                (counts, declared)
-            });
-        let mean = declared.successes / declared.trials;
-        if counts.trials <= 0.0 || !mean.is_finite() || mean < RATES.0 {
-            return None;
-        }
-        let rate = Prior::declared(mean).rate(counts);
-        Some(LearnedRate { rate, factor: rate.mean() / mean })
+        let mut evidence = self.evidence(now);
+        open.for_each(|(trials, later)| evidence.add_open(trials, later));
+        evidence.learned(Level::DECLARED, 0.0)
     }
 }
 

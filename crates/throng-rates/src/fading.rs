@@ -100,7 +100,19 @@ impl FadingCounts {
     /// Adds counts of a moment, in parts of [`UNIT`]. Those of an earlier moment than the newest one are
     /// added as much as is left of them. Saturates.
     pub fn add(&mut self, at: Timestamp, trials: u64, successes: u64) {
-        let step = at.0.div_euclid(self.step_micros);
+        self.add_at_step(at.0.div_euclid(self.step_micros), trials, successes);
+    }
+
+    /// Adds other counts of the same half-life.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let StoredCounts { step, trials, successes } = other.counts;
+        // Empty ones have no time.
+        if trials > 0 || successes > 0 {
+            self.add_at_step(step, trials, successes);
+        }
+    }
+
+    fn add_at_step(&mut self, step: i64, trials: u64, successes: u64) {
         let (mut trials, mut successes) = (trials, successes);
         let apart = step.abs_diff(self.counts.step);
         if step > self.counts.step {

@@ -1,26 +1,38 @@
-//! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`]), the traffic
-//! of a day ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the
-//! state of an ad group. Pure: the time is passed in, and there is no I/O.
+//! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`], [`ApartRates`])
+//! and from other ad groups ([`learn`]), the traffic of a day ([`DayCurve`]), the closing rule ([`Outstanding`]) and
+//! pass-through rates ([`Pace`]). [`Learned`] has the state of an ad group, [`Placements`] the names of a partition's
+//! placements. Pure: the time is passed in, and there is no I/O.
 //!
 //! State is in integers and changes by additions alone, so that two replicas that add the same in the same
 //! order have the same bits. What is computed from it (means, deviations) is in floating-point numbers, of
 //! additions, multiplications, divisions and square roots, which are exact to the bit on every machine by
-//! IEEE 754.
+//! IEEE 754; the credible interval alone also uses logarithms, and nothing is decided by it.
 
+mod apart;
+mod beta;
+mod breakdown;
 mod calibration;
 mod closing;
 mod fading;
 mod learned;
+mod level;
+mod levels;
 mod pace;
 mod pacing;
+mod placements;
 mod rates;
 mod traffic;
 
-pub use calibration::{Calibration, LearnedRate, Trials};
+pub use apart::{ApartEvidence, ApartRates};
+pub use breakdown::{Breakdown, Impressions, PlacementTrials};
+pub use calibration::{Calibration, Evidence, LearnedRate, Trials};
 pub use closing::{Dispersion, Outstanding, closing_deviations};
 pub use fading::{Counts, FadingCounts, StoredCounts, UNIT};
 pub use learned::Learned;
+pub use level::Level;
+pub use levels::{InPlacement, LearnedRates, Observed, PlacementRate, action_rate, learn};
 pub use pace::{DayMoment, Pace};
 pub use pacing::{FEEDBACK, HORIZON, PlannedShares, Situation, pass_through_rate};
+pub use placements::{NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
 pub use rates::{Prior, Rate, RateCounts};
 pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};

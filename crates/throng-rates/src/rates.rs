@@ -5,8 +5,8 @@
 //! `mean = (s + w × m) / (n + w)`, `variance = mean × (1 − mean) / (n + w + 1)`
 //!
 //! with the prior's mean `m` and its weight `w` in trials (Gelman et al., "Bayesian Data Analysis", 2.4). The
-//! prior of an ad group is the declared rate. So an ad group without history has that rate, and moves to its own
-//! as its trials grow.
+//! prior of an ad group is made of other ad groups and of the declared rate ([`learn`](crate::learn)). So an ad
+//! group without history has the rate of its placements and its campaign, and moves to its own as its trials grow.
 //!
 //! Outcomes come late, so an insertion counts as a trial by the share of outcomes that are due at its age,
 //! `1 − survival(age)` ([`Calibration::learned`](crate::Calibration::learned)): the estimate of
@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
+use crate::beta::quantile;
 use crate::fading::{Counts, FadingCounts, StoredCounts, UNIT};
 
 /// Half of what is known remains after this time: rates differ between day and night.
@@ -25,7 +26,7 @@ pub(crate) const HALF_LIFE: Duration = Duration::from_secs(6 * 3_600);
 /// The same for the counts in which a sudden change is detected.
 const RECENT_HALF_LIFE: Duration = Duration::from_secs(15 * 60);
 /// A declared rate weighs as much as trials with so many successes.
-const DECLARED_SUCCESSES: f64 = 5.0;
+pub(crate) const DECLARED_SUCCESSES: f64 = 5.0;
 /// The weight of a prior, whatever its mean.
 const WEIGHTS: (f64, f64) = (5.0, 10_000.0);
 /// Declared rates of 0 and 1 are taken as nearly that: nothing could be learned otherwise.
@@ -55,8 +56,13 @@ pub struct Prior {
 impl Prior {
     /// A declared rate: of the spec, or of insertions. It weighs as much as trials with five successes.
     pub fn declared(rate: f64) -> Self {
+        Self::of_weight(rate, DECLARED_SUCCESSES)
+    }
+
+    /// A rate that weighs as much as trials with so many successes.
+    pub(crate) fn of_weight(rate: f64, successes: f64) -> Self {
         let mean = if rate.is_nan() { RATES.0 } else { rate.clamp(RATES.0, RATES.1) };
-        Self { mean, weight: (DECLARED_SUCCESSES / mean).clamp(WEIGHTS.0, WEIGHTS.1) }
+        Self { mean, weight: (successes / mean).clamp(WEIGHTS.0, WEIGHTS.1) }
     }
 
     /// The rate after trials. More successes than trials, as of outcomes whose insertions are not reported, count
@@ -90,9 +96,25 @@ impl Rate {
     pub fn variance(&self) -> f64 {
         self.mean * (1.0 - self.mean) / (self.weight + 1.0)
     }
+
+    /// The equal-tailed credible interval that has the true rate with a probability (such as 0.95): quantiles
+    /// of the beta distribution with the parameters `mean × weight` and `(1 − mean) × weight` (Brown, Cai and
+    /// DasGupta, "Interval Estimation for a Binomial Proportion", Statistical Science 16, 2001).
+    pub fn interval(&self, probability: f64) -> (f64, f64) {
+        let tail = (1.0 - probability.clamp(0.0, 1.0)) / 2.0;
+        let (a, b) = (self.mean * self.weight, (1.0 - self.mean) * self.weight);
+        (quantile(a, b, tail), quantile(a, b, 1.0 - tail))
+    }
+
+    /// Of successes per insertion: the rate of successes among the share of insertions that are seen. Its trials
+    /// are the insertions times that share.
+    pub fn of_seen(&self, share: f64) -> Self {
+        let share = share.clamp(RATES.0, 1.0);
+        Self { mean: (self.mean / share).clamp(RATES.0, RATES.1), weight: self.weight * share }
+    }
 }
 
-/// The trials of one ad group.
+/// The trials of one ad group, or of one of its placements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateCounts {
     all: FadingCounts,
@@ -128,6 +150,12 @@ impl RateCounts {
         if self.has_changed(at) {
             self.all.replace(at, &self.recent);
         }
+    }
+
+    /// Adds other counts.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.all.merge(&other.all);
+        self.recent.merge(&other.recent);
     }
 
     /// Whether the recent trials are not of the rate of the older ones. The variance of their difference has a

@@ -51,7 +51,7 @@ pub struct Scenario {
     pub requests_per_minute: f64,
     /// Share of insertions that are seen.
     pub impression_rate: f64,
-    /// Share of impressions that are clicked. The engine learns the share of insertions that are billed.
+    /// Share of impressions that are clicked.
     pub click_rate: f64,
     /// What the spec says of the share of insertions that are seen.
     pub declared_impression_rate: f64,
@@ -170,6 +170,7 @@ impl<'a> Day<'a> {
         let config = AdGroupConfig {
             index,
             name: name.clone(),
+            campaign: "campaign".parse()?,
             billed: scenario.billed,
             price: scenario.price,
             price_nanos: 0,

@@ -3,6 +3,7 @@
 mod forecast;
 mod over;
 mod past;
+mod rates;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,17 +11,18 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{Calibration, Dispersion, Learned, LearnedRate, Trials};
+use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Trials};
 
 pub(super) use forecast::Figures;
 use past::{add_sums, interval_start};
+pub use rates::{AdGroupRates, PlacementFigures, RateFigures};
 
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::causes::Causes;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, Survival, bucket_of, covered_micros};
+use super::survival::{Delays, Survival, covered_micros};
 use super::timeline::Timeline;
 
 /// The width of a tumbling window.
@@ -56,6 +58,8 @@ pub(super) struct Window {
     pub(super) trials: Trials,
     /// What all its insertions were expected to earn.
     pub(super) declared: i64,
+    /// Impressions where clicks are billed, and what is of placements.
+    pub(super) breakdown: Option<Box<Breakdown>>,
 }
 
 impl Window {
@@ -96,6 +100,18 @@ impl Terms {
     }
 }
 
+/// An insertion that counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Insertion {
+    pub(super) at: Timestamp,
+    pub(super) terms: Terms,
+    /// Its outcome has come before it.
+    pub(super) is_settled: bool,
+    pub(super) placement: u16,
+    /// The impression rate that it carries, in billionths.
+    pub(super) impression_rate: Option<u32>,
+}
+
 /// What an outcome says of its insertion.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum OutcomeLink {
@@ -124,6 +140,8 @@ pub(super) struct Outcome {
     /// The price of its insertion, if that is known.
     pub(super) insertion_price: Option<Amount>,
     pub(super) link: OutcomeLink,
+    /// That of its insertion, if it is known.
+    pub(super) placement: u16,
 }
 
 /// How many outcomes have settled their own insertion, and how many could not; each is halved when the sum
@@ -205,6 +223,10 @@ pub(super) struct Account {
     weighted: i64,
     /// The declared probability of an outcome, in billionths.
     chance: u64,
+    /// The declared probability of an impression, in billionths.
+    impression_chance: u64,
+    /// A number that ad groups of the same campaign have.
+    pub(super) campaign: u32,
     zone: TimeZone,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
@@ -223,9 +245,10 @@ pub(super) struct Account {
     pub(super) predicted_days: BTreeMap<BudgetDay, (i64, i64)>,
     pub(super) points: VecDeque<SpendPoint>,
     pub(super) learned: Learned,
+    pub(super) apart: ApartRates,
     survival: Survival,
-    /// The rate as it was when the curve was computed.
-    rate: Option<LearnedRate>,
+    /// The rates as they were when the curve was computed.
+    rates: LearnedRates,
 }
 
 impl Account {
@@ -234,6 +257,8 @@ impl Account {
             expected: config.expected().0,
             weighted: times_rate(config.expected().0, rate_of(&config)),
             chance: Trials::billionths(rate_of(&config)),
+            impression_chance: Trials::billionths(config.impression_rate),
+            campaign: 0,
             zone: config.zone.rules(),
             survival: Survival::step(config.horizon),
             prices: Prices::new(price_of(&config)),
@@ -249,7 +274,8 @@ impl Account {
             predicted_days: BTreeMap::new(),
             points: VecDeque::new(),
             learned: Learned::default(),
-            rate: None,
+            apart: ApartRates::default(),
+            rates: LearnedRates::default(),
         }
     }
 
@@ -264,10 +290,12 @@ impl Account {
         self.expected = config.expected().0;
         self.weighted = times_rate(self.expected, rate_of(&config));
         let chance = Trials::billionths(rate_of(&config));
-        if chance != self.chance || config.billed != self.config.billed {
+        let impression_chance = Trials::billionths(config.impression_rate);
+        let declared = (self.chance, self.impression_chance);
+        if (chance, impression_chance) != declared || config.billed != self.config.billed {
             self.forget_rates();
         }
-        self.chance = chance;
+        (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
     }
 
@@ -276,16 +304,9 @@ impl Account {
         self.chance
     }
 
-    /// What the earlier rate was wrong by says nothing of another one: a rate that is corrected to the learned
-    /// one would be corrected twice, and too little would be in flight.
-    pub(super) fn forget_rates(&mut self) {
-        self.learned.calibration = Calibration::default();
-        self.learned.dispersion = Dispersion::default();
-        self.rate = None;
-        for window in self.windows.values_mut() {
-            window.trials = Trials::default();
-            window.declared = 0;
-        }
+    /// The declared impression rate, in billionths.
+    pub(super) fn declared_impressions(&self) -> u64 {
+        self.impression_chance
     }
 
     /// The first slice of a budget day.
@@ -365,15 +386,12 @@ impl Account {
         window.is_none_or(|window| window.expected.checked_add(terms.expected).is_some())
     }
 
-    /// An insertion: one window changes. `is_settled`: its outcome has come before it.
-    pub(super) fn insertion(
-        &mut self,
-        at: Timestamp,
-        terms: Terms,
-        is_settled: bool,
-    ) -> Result<(), MoneyError> {
+    /// An insertion: one window changes.
+    pub(super) fn insertion(&mut self, insertion: Insertion) -> Result<(), MoneyError> {
+        let Insertion { at, terms, is_settled, placement, impression_rate } = insertion;
         let Terms { expected, .. } = terms;
         let (weighted, chance) = (self.weighted(terms), self.chance(terms));
+        let (is_by_click, impression_chance) = (self.is_by_click(), self.impression_chance);
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
         if is_settled {
             self.links.add(true);
@@ -384,8 +402,20 @@ impl Account {
         window.trials.insertions = window.trials.insertions.saturating_add(1);
         window.trials.declared = window.trials.declared.saturating_add(chance);
         window.declared = window.declared.saturating_add(expected);
+        if is_by_click || placement != NO_PLACEMENT {
+            let breakdown = window.breakdown.get_or_insert_with(Box::default);
+            let impression = impression_rate.map_or(impression_chance, u64::from);
+            breakdown.insertion(placement, chance, if is_by_click { impression } else { 0 });
+            if is_settled {
+                breakdown.outcome(placement);
+            }
+        }
         self.learned.pace.insertion();
-        let predicted = (expected as f64 * self.factor()).round() as i64;
+        let factor = match placement {
+            NO_PLACEMENT => self.rates.factor(),
+            placement => self.rates.factor_in(placement),
+        };
+        let predicted = (expected as f64 * factor).round() as i64;
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(predicted);
         Ok(())
@@ -413,26 +443,9 @@ impl Account {
         // What matters is when the spend is known, so the delay ends with the record in the log.
         let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
         if delay.is_none_or(|delay| self.is_learned_from(delay)) {
-            self.count_outcome(inserted_at.unwrap_or(at.min(logged_at)), delay.map(bucket_of));
+            self.count_outcome(outcome, delay);
         }
         Ok(())
-    }
-
-    /// Learns from an outcome of an insertion of a moment, with the bucket of its delay if that is known.
-    fn count_outcome(&mut self, made: Timestamp, bucket: Option<usize>) {
-        if let Some(window) = self.windows.get_mut(made.0.div_euclid(WINDOW_MICROS)) {
-            window.trials.outcomes = window.trials.outcomes.saturating_add(1);
-            if let Some(bucket) = bucket {
-                count(&mut window.outcomes, bucket as u32);
-            }
-            return;
-        }
-        // The window was closed, and learned from without this outcome.
-        let outcome = Trials { outcomes: 1, ..Trials::default() };
-        self.learned.calibration.add(made, outcome);
-        if let Some(bucket) = bucket {
-            self.delays.add(bucket, 1.0);
-        }
     }
 
     /// Takes the insertion of an outcome out of its window, if it is known which one that is.
@@ -505,7 +518,7 @@ impl Account {
                 break;
             }
             if let Some((_, window)) = self.windows.pop_oldest() {
-                self.learned.add(Timestamp(number.saturating_mul(WINDOW_MICROS)), window.trials);
+                self.learn_window(number, &window);
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));
                 }

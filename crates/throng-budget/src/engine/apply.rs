@@ -2,10 +2,11 @@
 
 use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
+use throng_rates::NO_PLACEMENT;
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
-use super::account::{Outcome, OutcomeLink, Terms};
+use super::account::{Insertion, Outcome, OutcomeLink, Terms};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
@@ -147,15 +148,48 @@ impl Engine {
             Some(kind) if kind == billed => self.apply_outcome(key, ids, event, logged_at),
             // Impressions of ad groups paid by click earn nothing, and the other way round.
             Some(EventKind::Impression | EventKind::Click) | None => {
-                if self.is_duplicate(ids, event) {
-                    return Ok(EventEffect::Duplicate);
-                }
-                self.seen.insert(ids.event, event.at, logged_at);
-                let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
-                let once = self.accounts[key.account].config.once_per_insertion;
-                Ok(if once && !first { EventEffect::Repeated } else { EventEffect::Counted })
+                Ok(self.apply_unbilled(key, ids, event, logged_at))
             }
         }
+    }
+
+    fn apply_unbilled(
+        &mut self,
+        key: AccountKey,
+        ids: EventIds,
+        event: &EventRef<'_>,
+        logged_at: Timestamp,
+    ) -> EventEffect {
+        if self.is_duplicate(ids, event) {
+            return EventEffect::Duplicate;
+        }
+        self.seen.insert(ids.event, event.at, logged_at);
+        let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
+        let account = &self.accounts[key.account];
+        if first && account.is_by_click() && event.kind() == Some(EventKind::Impression) {
+            self.count_impression(key, event, logged_at);
+        }
+        let once = self.accounts[key.account].config.once_per_insertion;
+        if once && !first { EventEffect::Repeated } else { EventEffect::Counted }
+    }
+
+    /// Learns the impression rate where clicks are billed.
+    fn count_impression(&mut self, key: AccountKey, event: &EventRef<'_>, logged_at: Timestamp) {
+        let account = &self.accounts[key.account];
+        let insertion = event.insertion_id.as_bytes();
+        // Only where it says more than the event: it costs a hash.
+        let is_needed = !self.placements.is_empty() || event.inserted_at.is_none();
+        let open = Some(insertion).filter(|insertion| is_needed && !insertion.is_empty());
+        let billed = account.config.billed.kind().number();
+        let open = open.and_then(|insertion| {
+            self.open.get(id_of(key.seed, IdKind::Outcome(billed), insertion))
+        });
+        let inserted_at = event
+            .plausible_inserted_at()
+            .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
+        let made = inserted_at.unwrap_or(event.at.min(logged_at));
+        let placement = open.map_or(NO_PLACEMENT, |open| open.placement);
+        self.accounts[key.account].impression(made, placement);
     }
 
     fn is_duplicate(&self, ids: EventIds, event: &EventRef<'_>) -> bool {
@@ -193,11 +227,18 @@ impl Engine {
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let open = ids.open.filter(|_| linked);
         let is_settled = open.is_some_and(|id| self.seen.contains(id, event.at));
-        self.accounts[key.account].insertion(event.at, terms, is_settled)?;
-        if let Some(id) = open.filter(|_| !is_settled)
-            && let Some(insertion) = OpenInsertion::new(event.at, terms.expected, terms.price_nanos)
-        {
-            self.open.open(id, insertion);
+        let placement = self.placement_of(event);
+        self.accounts[key.account].insertion(Insertion {
+            at: event.at,
+            terms,
+            is_settled,
+            placement,
+            impression_rate: event.money.impression_rate(),
+        })?;
+        if let Some(id) = open.filter(|_| !is_settled) {
+            let Terms { expected, price_nanos } = terms;
+            let insertion = OpenInsertion::new(event.at, expected, price_nanos, placement);
+            insertion.into_iter().for_each(|insertion| self.open.open(id, insertion));
         }
         self.pooled(billed).insertion(event.at);
         Ok(EventEffect::Counted)
@@ -254,8 +295,19 @@ impl Engine {
         };
         // One that carries no price has that of its insertion, known or not.
         let insertion_price = known.or_else(|| own.is_none().then_some(price));
-        let outcome =
-            Outcome { at: event.at, inserted_at, logged_at, price, insertion_price, link };
+        let placement = match link {
+            OutcomeLink::Open { .. } => open.map_or(NO_PLACEMENT, |open| open.placement),
+            _ => NO_PLACEMENT,
+        };
+        let outcome = Outcome {
+            at: event.at,
+            inserted_at,
+            logged_at,
+            price,
+            insertion_price,
+            link,
+            placement,
+        };
         self.accounts[key.account].outcome(&outcome)?;
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);

@@ -3,13 +3,14 @@
 
 pub(super) mod format;
 mod open;
+mod rates;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
-use throng_rates::{Learned, Trials};
+use throng_rates::{ApartRates, Learned, Trials};
 
 use crate::wire;
 use crate::{AdGroupConfig, SpendPoint};
@@ -28,7 +29,8 @@ use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 
 pub use format::InvalidCheckpoint;
-use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, SETTLED_PARTS};
+use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
+use rates::{load_breakdown, load_placements, save_breakdown, save_placements};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 /// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
@@ -58,6 +60,7 @@ impl Engine {
         let position = position.into();
         let (log_time, span) = (self.seen.log_time(), self.seen.span());
         let (dedupe_window, forgotten_before) = self.seen.dedupe_window();
+        let (placements, placements_block) = save_placements(&self.placements);
         let message = wire::Checkpoint {
             format: FORMAT,
             partition: self.partition,
@@ -86,6 +89,8 @@ impl Engine {
             next_slice_file: self.slice_files.next(),
             open: open::save(&self.open),
             open_block: Some(self.open.block()),
+            placements,
+            placements_block: Some(placements_block),
         };
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&message.encode_to_vec());
@@ -166,8 +171,12 @@ impl Engine {
             Some(runs) => load_ids(&message, runs)?,
             None => SeenIds::default(),
         };
+        engine.placements =
+            load_placements(&message).ok_or(damaged("its placements are invalid"))?;
         if runs.is_some() {
-            let open = open::load(&message.open, message.open_block.unwrap_or(i64::MIN));
+            let block = message.open_block.unwrap_or(i64::MIN);
+            let known = (message.format > ONE_RATE).then_some(&engine.placements);
+            let open = open::load(&message.open, block, known);
             engine.open = open.ok_or(damaged("its open insertions are invalid"))?;
         }
         let (slice_files, in_files) = SliceFiles::load(&message, slices)?;
@@ -205,7 +214,9 @@ impl Engine {
                     let days = days_as_slices(account, &saved);
                     let spend = days.and_then(|days| load_spend(&saved, days, in_files));
                     account.spend = spend.ok_or(invalid.clone())?;
-                    load(account, saved, at).ok_or(invalid.clone())?;
+                    load(account, saved, at)
+                        .filter(|_| account.has_only_placements(|it| self.placements.is_known(it)))
+                        .ok_or(invalid.clone())?;
                 }
                 // Earlier formats do not have the ad group's number in the feed.
                 None if format >= INLINE_SLICES => {
@@ -241,7 +252,7 @@ fn decode(bytes: &[u8]) -> Result<wire::Checkpoint, InvalidCheckpoint> {
     let body = body.strip_prefix(MAGIC).ok_or(damaged("it does not start like one"))?;
     let format = wire::CheckpointFormat::decode(body);
     let format = format.map_err(|_| damaged("its contents are invalid"))?.format;
-    if ![FORMAT, SETTLED_PARTS, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
+    if ![FORMAT, ONE_RATE, SETTLED_PARTS, INLINE_SLICES, LEGACY_IDS, LONG_IDS].contains(&format) {
         return Err(InvalidCheckpoint::Newer(format));
     }
     wire::Checkpoint::decode(body).map_err(|_| damaged("its contents are invalid"))
@@ -365,7 +376,7 @@ pub(super) struct RemovedAdGroup {
 impl RemovedAdGroup {
     pub(super) fn new(account: &Account, since: Timestamp) -> Self {
         let (index, spend) = (account.config.index, account.spend.clone());
-        Self { index, since, spend, saved: save_rest(account) }
+        Self { index, since, spend, saved: save_rest(account, false) }
     }
 
     /// The account of an ad group that is added again.
@@ -391,7 +402,7 @@ impl RemovedAdGroup {
 }
 
 fn save(account: &Account) -> wire::AdGroup {
-    with_spend(save_rest(account), &account.spend)
+    with_spend(save_rest(account, true), &account.spend)
 }
 
 /// Adds the spend that is not in files to what is saved of an ad group.
@@ -410,9 +421,13 @@ fn with_spend(saved: wire::AdGroup, spend: &Spend) -> wire::AdGroup {
     }
 }
 
-/// What is saved of an ad group, without its spend.
-fn save_rest(account: &Account) -> wire::AdGroup {
+/// What is saved of an ad group, without its spend; placements only as long as it is configured.
+fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
     let prices = account.prices.all().iter();
+    let apart = match with_placements {
+        true => account.apart.stored(),
+        false => account.apart.without_placements().stored(),
+    };
     wire::AdGroup {
         name: account.config.name.to_string(),
         prices: prices
@@ -427,6 +442,8 @@ fn save_rest(account: &Account) -> wire::AdGroup {
         index: account.config.index.0,
         learned: account.learned.stored(),
         declared_rate: Some(account.declared_rate()),
+        declared_impressions: Some(account.declared_impressions()),
+        apart,
         windows: account
             .windows
             .iter()
@@ -440,6 +457,7 @@ fn save_rest(account: &Account) -> wire::AdGroup {
                 outcome_count: window.trials.outcomes,
                 declared_rates: window.trials.declared,
                 declared: window.declared,
+                breakdown: save_breakdown(window, with_placements),
                 ..wire::Window::default()
             })
             .collect(),
@@ -541,9 +559,11 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
                 declared: window.declared_rates,
             },
             declared: window.declared,
+            breakdown: load_breakdown(&window.breakdown)?,
         };
     }
     account.learned = Learned::of_stored(&saved.learned)?;
+    account.apart = ApartRates::of_stored(&saved.apart)?;
     account.delays = Delays::from_counts(saved.delays)?;
     for interval in saved.intervals {
         *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);
@@ -563,7 +583,10 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         })
         .collect();
     // Another rate was declared while no process ran, or the ad group was not configured.
-    if saved.declared_rate.is_some_and(|declared| declared != account.declared_rate()) {
+    let is_other = |saved: Option<u64>, declared: u64| saved.is_some_and(|saved| saved != declared);
+    if is_other(saved.declared_rate, account.declared_rate())
+        || is_other(saved.declared_impressions, account.declared_impressions())
+    {
         account.forget_rates();
     }
     Some(())

@@ -13,6 +13,7 @@ mod memory;
 mod open;
 mod pooled;
 mod prices;
+mod rates;
 mod runs;
 mod slices;
 mod spend;
@@ -29,10 +30,14 @@ use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassTh
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
+use throng_rates::Placements;
 
 use crate::{AdGroupConfig, BilledEvent};
 
-pub use account::{DayPrediction, Interval, Series, SpendPoint, WINDOW_SECS};
+pub use account::{
+    AdGroupRates, DayPrediction, Interval, PlacementFigures, RateFigures, Series, SpendPoint,
+    WINDOW_SECS,
+};
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
@@ -164,6 +169,7 @@ pub struct Engine {
     seen: SeenIds,
     /// Insertions that an outcome may still name.
     open: OpenInsertions,
+    placements: Placements,
     pooled_impressions: Pooled,
     pooled_clicks: Pooled,
     /// The figures of the newest version, by account.
@@ -196,6 +202,7 @@ impl Engine {
             slice_files: SliceFiles::default(),
             seen: SeenIds::default(),
             open: OpenInsertions::default(),
+            placements: Placements::default(),
             pooled_impressions: Pooled::default(),
             pooled_clicks: Pooled::default(),
             published: Vec::new(),
@@ -251,6 +258,7 @@ impl Engine {
                 (name.into(), AccountKey { account: index, seed: ad_group_seed(name) })
             })
             .collect();
+        self.number_campaigns();
         self.cover_horizons();
         self.published = vec![PublishedFigures::default(); self.accounts.len()];
         // The next call of `close` computes the curves.
@@ -334,18 +342,6 @@ impl Engine {
         for account in &mut self.accounts {
             account.pace(now);
             account.sample(now);
-        }
-    }
-
-    fn learn(&mut self, now: Timestamp) {
-        let impressions = self.pooled_impressions.curve(now);
-        let clicks = self.pooled_clicks.curve(now);
-        for account in &mut self.accounts {
-            let curve = match account.config.billed {
-                BilledEvent::Impression => impressions.as_deref(),
-                BilledEvent::Click => clicks.as_deref(),
-            };
-            account.learn(curve, now);
         }
     }
 

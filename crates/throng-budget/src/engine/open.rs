@@ -14,6 +14,7 @@
 //! What a removed insertion was expected to earn stays in its window, and leaves it by the survival curve.
 
 use throng_model::Timestamp;
+use throng_rates::{NO_PLACEMENT, OTHER_PLACEMENT};
 
 use super::account::WINDOW_MICROS;
 use super::ids::Id;
@@ -35,9 +36,14 @@ const MIN_LINES: usize = 64;
 const GROWTH: usize = 2;
 /// The price of an insertion that carries no terms of its own.
 const NO_PRICE: u64 = u64::MAX;
+/// An expected amount below this leaves room for a placement in its number.
+const MAX_PLACED: u64 = 1 << PLACEMENT_SHIFT;
+const PLACEMENT_SHIFT: u32 = 48;
+/// The mark of an expected amount of this size, which has no placement.
+const UNPLACED: u64 = 1 << 63;
 
 type Line = [u8; LINE];
-/// High part of the id, price, expected amount; window (32 bits), low part of the id (16), and milliseconds
+/// High part of the id, price, expected amount with the placement (15 bits); window (32 bits), low part of the id (16), and milliseconds
 /// since the window's start plus one (16), which is zero where there is no entry.
 type Words = [u64; WORDS];
 
@@ -52,14 +58,23 @@ pub(super) struct OpenInsertion {
     pub(super) expected: i64,
     /// Its price in billionths, if it carries a price or a rate: not negative.
     pub(super) price_nanos: Option<i64>,
+    /// Its placement. One that is expected to earn 281 million and more has none.
+    pub(super) placement: u16,
 }
 
 impl OpenInsertion {
     /// `None` for a time that is far outside of the range of a sender's clock.
-    pub(super) fn new(at: Timestamp, expected: i64, price_nanos: Option<i64>) -> Option<Self> {
+    pub(super) fn new(
+        at: Timestamp,
+        expected: i64,
+        price_nanos: Option<i64>,
+        placement: u16,
+    ) -> Option<Self> {
         let window = i32::try_from(at.0.div_euclid(WINDOW_MICROS)).ok()?;
         let millis = (at.0.rem_euclid(WINDOW_MICROS) / 1_000) as u16;
-        Some(Self { window, millis, expected, price_nanos })
+        let is_placed = expected.max(0).cast_unsigned() < MAX_PLACED;
+        let placement = if is_placed { placement } else { NO_PLACEMENT };
+        Some(Self { window, millis, expected, price_nanos, placement })
     }
 
     /// When it was made, to the millisecond below.
@@ -72,15 +87,25 @@ impl OpenInsertion {
         let mark = u64::from(self.millis) + 1;
         let price = self.price_nanos.map_or(NO_PRICE, |price| price.max(0).cast_unsigned());
         let tail = (window << 32) | (u64::from(id.low()) << 16) | mark;
-        [id.high(), price, self.expected.cast_unsigned(), tail]
+        let amount = self.expected.max(0).cast_unsigned();
+        let expected = match amount < MAX_PLACED {
+            true => amount | (u64::from(self.placement) << PLACEMENT_SHIFT),
+            false => amount | UNPLACED,
+        };
+        [id.high(), price, expected, tail]
     }
 
     fn of_words([high, price, expected, tail]: Words) -> (Id, Self) {
+        let (expected, placement) = match expected & UNPLACED {
+            0 => (expected & (MAX_PLACED - 1), (expected >> PLACEMENT_SHIFT) as u16),
+            _ => (expected & !UNPLACED, NO_PLACEMENT),
+        };
         let insertion = Self {
             window: ((tail >> 32) as u32).cast_signed(),
             millis: (tail as u16).saturating_sub(1),
             expected: expected.cast_signed(),
             price_nanos: (price != NO_PRICE).then_some(price.cast_signed()),
+            placement,
         };
         (Id::of_parts(high, (tail >> 16) as u16), insertion)
     }
@@ -255,6 +280,19 @@ impl OpenInsertions {
         let line = &mut self.lines.as_mut_slice()[line];
         let (id, insertion) = OpenInsertion::of_words(words(line, slot));
         set_words(line, slot, OpenInsertion { expected: 0, ..insertion }.words(id));
+    }
+
+    /// Counts placements, which are ascending, as `other`.
+    pub(super) fn merge_placements(&mut self, gone: &[u16]) {
+        for line in self.lines.as_mut_slice() {
+            for slot in 0..len_of(line) {
+                let (id, insertion) = OpenInsertion::of_words(words(line, slot));
+                if gone.binary_search(&insertion.placement).is_ok() {
+                    let insertion = OpenInsertion { placement: OTHER_PLACEMENT, ..insertion };
+                    set_words(line, slot, insertion.words(id));
+                }
+            }
+        }
     }
 
     /// All open insertions, nearly in the order of their ids.

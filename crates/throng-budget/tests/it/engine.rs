@@ -18,6 +18,7 @@ fn configs() -> Vec<AdGroupConfig> {
         .map(|(index, (name, billed))| AdGroupConfig {
             index: AdGroupIndex(index as u32),
             name: AdGroupName::new(name).expect("a name"),
+            campaign: "all".parse().expect("a name"),
             billed,
             price: Micros(130_001),
             price_nanos: 0,

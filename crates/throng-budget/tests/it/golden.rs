@@ -20,6 +20,7 @@ fn config(index: u32, ad_group: &str, price: Micros, price_nanos: u16) -> AdGrou
     AdGroupConfig {
         index: AdGroupIndex(index),
         name: name(ad_group),
+        campaign: "all".parse().expect("a name"),
         billed: BilledEvent::Impression,
         price,
         price_nanos,

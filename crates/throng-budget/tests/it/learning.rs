@@ -19,6 +19,7 @@ fn config(impression_rate: f64, daily_budget: i64, pacing: Pacing) -> AdGroupCon
     AdGroupConfig {
         index: AdGroupIndex(0),
         name: "red".parse().expect("a name"),
+        campaign: "all".parse().expect("a name"),
         billed: BilledEvent::Impression,
         price: Micros(PRICE),
         price_nanos: 0,

@@ -7,3 +7,4 @@ mod learning;
 mod model;
 mod money;
 mod overdelivery;
+mod rates;

@@ -111,6 +111,7 @@ fn configs(terms: &[Terms; 3]) -> Vec<AdGroupConfig> {
         .map(|place| AdGroupConfig {
             index: AdGroupIndex(place as u32),
             name: name(place),
+            campaign: "all".parse().expect("a name"),
             billed: billed(place),
             price: Micros(terms[place].price),
             price_nanos: terms[place].nanos as u16,

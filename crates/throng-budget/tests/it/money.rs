@@ -36,6 +36,7 @@ fn configs() -> Vec<AdGroupConfig> {
     let config = |ad_group: usize| AdGroupConfig {
         index: AdGroupIndex(ad_group as u32),
         name: name(ad_group),
+        campaign: "all".parse().expect("a name"),
         billed: if ad_group == BLUE { BilledEvent::Click } else { BilledEvent::Impression },
         price: Micros(130_001),
         price_nanos: 500,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use throng_aggregator::{AdGroupState, GateReport, QuarantineList};
 use throng_api::{
-    BudgetInterval, BudgetOfDay, BudgetPoint, BudgetState, EventRejected, GateApplied,
-    QuarantineOfPartition, QuarantineRecord,
+    BudgetInterval, BudgetOfDay, BudgetPlacementRates, BudgetPoint, BudgetRate, BudgetRates,
+    BudgetState, EventRejected, GateApplied, QuarantineOfPartition, QuarantineRecord,
 };
-use throng_budget::{EventProblem, Interval, SpendPoint};
+use throng_budget::{AdGroupRates, EventProblem, Interval, RateFigures, SpendPoint};
 use throng_model::{BudgetDay, Micros, Timestamp};
 use throng_store::BudgetDayRow;
 
@@ -33,6 +33,34 @@ pub fn point(point: SpendPoint) -> BudgetPoint {
 /// Predicted and actual spend of three minutes.
 pub fn interval(interval: Interval) -> BudgetInterval {
     BudgetInterval { start: interval.start, predicted: interval.predicted, actual: interval.actual }
+}
+
+/// The true rate is in the interval with this probability.
+const IN_INTERVAL: f64 = 0.95;
+
+/// The declared and the learned rates of an ad group.
+pub fn rates(rates: AdGroupRates) -> BudgetRates {
+    let placements = rates.placements.into_iter().map(|of| BudgetPlacementRates {
+        placement: of.placement,
+        impression: rate(of.impression),
+        action: of.action.map(rate),
+    });
+    BudgetRates {
+        impression: rate(rates.impression),
+        action: rates.action.map(rate),
+        placements: placements.collect(),
+    }
+}
+
+fn rate(figures: RateFigures) -> BudgetRate {
+    let interval = figures.learned.map(|learned| learned.interval(IN_INTERVAL));
+    BudgetRate {
+        declared: figures.declared,
+        learned: figures.learned.map(|learned| learned.mean()),
+        low: interval.map(|(low, _)| low),
+        high: interval.map(|(_, high)| high),
+        trials: figures.trials.round() as u64,
+    }
 }
 
 /// Budget days, newest first: the last 8 as they are counted now, the earlier ones as they were stored.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may stop the test")]
 
 mod closing;
+mod levels;
 mod pacing;
 mod rates;
 

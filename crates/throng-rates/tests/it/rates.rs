@@ -56,6 +56,9 @@ fn without_trials_the_rate_is_the_declared_one() {
         assert_eq!(learned.mean(), rate);
         let deviation = learned.variance().sqrt();
         assert!(deviation > 0.05 * rate, "a declared rate is not certain: {rate} {deviation}");
+        let (low, high) = learned.interval(0.95);
+        assert!(low < rate && rate < high, "{low} {rate} {high}");
+        assert!(low < rate / 1.05 && high > rate * 1.02, "a declared rate is not certain");
     }
     // Hardly any trials change it little, whatever came of them.
     for (trials, successes) in [(1, 0), (1, 1), (10, 0)] {
@@ -67,9 +70,9 @@ fn without_trials_the_rate_is_the_declared_one() {
 }
 
 #[test]
-fn the_true_rate_is_as_far_from_the_mean_as_the_variance_says() {
+fn intervals_and_variances_have_the_true_rate_as_often_as_they_say() {
     let mut random = SplitMix64::new(7);
-    let mut covered = 0;
+    let (mut covered, mut in_interval) = (0, 0);
     for _ in 0..400 {
         // Ad groups whose rates are around the declared one.
         let rate = 0.02 * (0.5 + random.next_f64());
@@ -82,7 +85,10 @@ fn the_true_rate_is_as_far_from_the_mean_as_the_variance_says() {
         // Nine tenths of a normal distribution.
         let tolerance = 1.645 * learned.variance().sqrt();
         covered += i32::from((learned.mean() - rate).abs() <= tolerance);
+        let (low, high) = learned.interval(0.9);
+        in_interval += i32::from(low <= rate && rate <= high);
     }
+    assert!((335..=392).contains(&in_interval), "{in_interval} of 400");
     assert!((335..=392).contains(&covered), "{covered} of 400");
 }
 
@@ -190,6 +196,8 @@ fn extreme_values_give_a_rate() {
             let rate = Prior::declared(declared).rate(counts.at(at(1e12)));
             assert!((0.0..=1.0).contains(&rate.mean()), "{declared} {trials} {successes}");
             assert!((0.0..=1.0).contains(&rate.variance()), "{declared} {trials} {successes}");
+            let (low, high) = rate.interval(0.95);
+            assert!((0.0..=1.0).contains(&low) && (low..=1.0).contains(&high), "{low} {high}");
         }
     }
 }

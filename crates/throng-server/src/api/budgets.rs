@@ -46,7 +46,7 @@ impl From<BudgetReportError> for ApiError {
 }
 
 /// One ad group with its spend over the day.
-#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, newest first; `slices`: spend by quarter of an hour, without those that have none, the newest 864"), (status = 404, description = "no such ad group")))]
+#[utoipa::path(get, path = "/v1/budgets/{ad_group}", params(("ad_group" = String, Path)), responses((status = 200, body = BudgetDetail, description = "`state`, `points` (actual and in-flight over time), `intervals` (predicted against actual per 3 minutes), `days`, newest first; `slices`: spend by quarter of an hour, without those that have none, the newest 864; `rates`: declared and learned, with intervals, also by placement"), (status = 404, description = "no such ad group")))]
 pub(crate) async fn one(
     State(ctx): State<BudgetsState>,
     Path(name): Path<String>,
@@ -63,5 +63,6 @@ pub(crate) async fn one(
         intervals: past.series.intervals.into_iter().map(mapping::interval).collect(),
         days: mapping::days(state, stored, &past.days),
         slices: past.slices,
+        rates: mapping::rates(past.rates),
     }))
 }

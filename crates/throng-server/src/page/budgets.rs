@@ -37,12 +37,14 @@ pub(super) async fn one(
     let state = found.ok_or_else(|| {
         PageError::Missing(format!("There is no ad group {name} in the applied spec."))
     })?;
-    let series = ctx.budgets.spend_history(&state.name).await?.unwrap_or_default().series;
+    let past = ctx.budgets.spend_history(&state.name).await?.unwrap_or_default();
+    let series = past.series;
     let subject = (SubjectKind::AdGroup, name.as_str());
     let view = AdGroupView {
         state: mapping::state(state),
         points: series.points.into_iter().map(mapping::point).collect(),
         intervals: series.intervals.into_iter().map(mapping::interval).collect(),
+        rates: mapping::rates(past.rates),
         history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
     };
     html(throng_page::budgets::one(&view))

@@ -46,6 +46,14 @@ async fn events_count_once_and_close_the_ad_group() {
     assert_eq!(actual(&client, "shoes").await, 1_000_000);
     assert_eq!(actual(&client, "hats").await, 0, "hats are paid by click");
 
+    // No insertion was reported, so nothing is learned of rates.
+    let declared = |rate: f64| json!({ "declared": rate, "learned": null, "low": null, "high": null, "trials": 0 });
+    for (ad_group, action) in [("shoes", json!(null)), ("hats", declared(0.1))] {
+        let rates = json!({ "impression": declared(0.5), "action": action, "placements": [] });
+        assert_eq!(client.get(&format!("/v1/budgets/{ad_group}")).await["rates"], rates);
+        assert_eq!(client.get(&format!("/v1/why/ad_group/{ad_group}")).await["rates"], rates);
+    }
+
     let states = client.get("/v1/budgets").await;
     let open: Vec<(&str, bool)> = states["budgets"]
         .as_array()

@@ -8,6 +8,7 @@ use throng_model::{AdGroupName, AdvertiserName, Currency, Micros};
 
 use crate::args::{BudgetArgs, BudgetCommand, NodeArgs, ReportArgs};
 use crate::client::{Client, segment};
+use crate::commands::inspect::print_rates;
 use crate::failure::Failure;
 use crate::out::{self, Output};
 
@@ -29,9 +30,12 @@ async fn states(ad_group: Option<&str>, node: &NodeArgs, output: Output) -> Resu
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let states = match ad_group {
-        Some(_) => vec![answer.read::<BudgetDetail>()?.state],
-        None => answer.read::<BudgetList>()?.budgets,
+    let (states, rates) = match ad_group {
+        Some(_) => {
+            let BudgetDetail { state, rates, .. } = answer.read()?;
+            (vec![state], Some(rates))
+        }
+        None => (answer.read::<BudgetList>()?.budgets, None),
     };
     let rows = states.into_iter().map(|state| {
         let amount = |micros: Micros| format!("{micros} {}", state.currency).trim_end().to_owned();
@@ -49,6 +53,7 @@ async fn states(ad_group: Option<&str>, node: &NodeArgs, output: Output) -> Resu
     });
     let header = ["AD GROUP", "STATE", "BUDGET", "ACTUAL", "IN FLIGHT", "PROJECTED", "WHY"];
     out::table(&header, rows.collect());
+    rates.iter().for_each(print_rates);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use throng_api::{DecideRequest, DecisionMade, History, LookupRequest, LookupResult};
+use throng_api::{
+    BudgetRate, BudgetRates, DecideRequest, DecisionMade, History, LookupRequest, LookupResult,
+};
 use throng_model::AudienceName;
 
 use crate::args::{NodeArgs, WhyKind};
@@ -98,7 +100,7 @@ pub(crate) async fn why(
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    let History { history } = answer.read()?;
+    let History { history, rates } = answer.read()?;
     if history.is_empty() {
         out::line(format!("{} {name} has no history yet", kind.as_str()));
     }
@@ -106,7 +108,22 @@ pub(crate) async fn why(
         let by = entry.actor.map_or_else(String::new, |name| format!(" (by {name})"));
         out::line(format!("{}  {}: {}{by}", entry.at, entry.what, entry.why));
     }
+    rates.iter().for_each(print_rates);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the declared and the learned rates of an ad group.
+pub(crate) fn print_rates(rates: &BudgetRates) {
+    let print = |place: &str, impression: &BudgetRate, action: Option<&BudgetRate>| {
+        out::line(format!("impression rate{place}: {impression}"));
+        if let Some(action) = action {
+            out::line(format!("action rate{place}: {action}"));
+        }
+    };
+    print("", &rates.impression, rates.action.as_ref());
+    for of in &rates.placements {
+        print(&format!(" in {}", of.placement), &of.impression, of.action.as_ref());
+    }
 }
 
 #[cfg(test)]

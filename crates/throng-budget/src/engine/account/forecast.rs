@@ -7,7 +7,6 @@ use throng_model::{Micros, Pacing, Timestamp};
 use throng_rates::{DayMoment, Outstanding, Situation, closing_deviations};
 
 use crate::engine::spend::SLICE_MICROS;
-use crate::engine::survival::Survival;
 
 use super::{Account, WINDOW_MICROS, age_of};
 
@@ -47,13 +46,13 @@ impl Account {
     fn outstanding(&self, now: Timestamp) -> Outstanding {
         // Of insertions that are not known to have an outcome, a larger share will have one than of all
         // insertions of that age: those that are known to have one, named × rate × (1 − later), are left out.
-        let (named, factor) = (self.links.share(), self.factor());
+        let named = self.links.share();
         let price = self.config.price.0 as f64;
         let mut out = Outstanding::default();
         for (number, window) in self.windows.iter().rev() {
             let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
             let later = self.survival.at(age);
-            let declared = window.rate();
+            let (declared, factor) = (window.rate(), self.factor_of(window));
             let rate = (declared * factor).min(1.0);
             // Of low prices and rates what is weighted rounds to zero; the learned rate counts all the same.
             let scale = if declared * factor > 1.0 { 1.0 / declared } else { factor };
@@ -67,18 +66,6 @@ impl Account {
             out.add(mean, rate * still, window.price().unwrap_or(price));
         }
         out
-    }
-
-    /// Takes the newest curve, and the rate by what is due by it.
-    pub(in crate::engine) fn learn(&mut self, pooled: Option<&[f64]>, now: Timestamp) {
-        self.survival = Survival::learned(self.config.horizon, &self.delays, pooled);
-        let known = self.windows.iter().filter(|(_, window)| window.trials.insertions > 0);
-        let open = known.map(|(number, window)| {
-            let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
-            (window.trials, self.survival.at(age))
-        });
-        let learned = self.learned.calibration.learned(now, open);
-        self.rate = learned.filter(|_| self.config.learns_rates);
     }
 
     /// Learns from the traffic since the last call, and computes the pass-through rate. Call it about once a second.
@@ -105,17 +92,17 @@ impl Account {
     /// What one of the newest insertions is expected to earn, in micros.
     fn mean_expected(&self) -> f64 {
         let newest = self.windows.iter().rev().take(NEWEST_WINDOWS);
-        let (declared, insertions) =
-            newest.fold((0.0, 0.0), |(declared, insertions), (_, window)| {
-                (declared + window.declared as f64, insertions + window.trials.insertions as f64)
+        let (expected, insertions) =
+            newest.fold((0.0, 0.0), |(expected, insertions), (_, window)| {
+                let declared = window.declared as f64;
+                let expected = expected + declared * self.factor_of(window);
+                (expected, insertions + window.trials.insertions as f64)
             });
-        let declared = if insertions > 0.0 { declared / insertions } else { self.expected as f64 };
-        declared * self.factor()
-    }
-
-    /// The learned rate as a multiple of the declared one.
-    pub(super) fn factor(&self) -> f64 {
-        self.rate.map_or(1.0, |rate| rate.factor)
+        if insertions > 0.0 {
+            expected / insertions
+        } else {
+            self.expected as f64 * self.rates.factor()
+        }
     }
 
     fn moment(&self, now: Timestamp) -> DayMoment {
@@ -132,7 +119,8 @@ impl Account {
         let in_flight = Micros(out.mean.round() as i64);
         let margin = self.config.prediction.then(|| {
             let dispersion = self.learned.dispersion.factor(now);
-            let deviation = out.deviation(self.rate.as_ref().map(|rate| &rate.rate), dispersion);
+            let deviation =
+                out.deviation(self.rates.outcomes.as_ref().map(|rate| &rate.rate), dispersion);
             Micros((closing_deviations(self.moment(now).left()) * deviation) as i64)
         });
         let coming = margin.map_or(0, |margin| in_flight.0.saturating_add(margin.0));

@@ -1,7 +1,9 @@
 //! Formats of checkpoints, and why bytes are not a checkpoint. Pure.
 
 /// The format that is written.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
+/// It has no placements, and impression rates are not learned apart; the rest is as in the next format.
+pub(super) const ONE_RATE: u32 = 5;
 /// It has no open insertions, and windows with the parts of them whose outcomes have come; the rest is as in
 /// the next format.
 pub(super) const SETTLED_PARTS: u32 = 4;

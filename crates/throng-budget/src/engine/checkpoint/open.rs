@@ -6,9 +6,11 @@
 //! varint  milliseconds from the window's start
 //! varint  what it is expected to earn
 //! varint  0, or its own price in billionths plus one
+//! varint  the number of its placement; up to format 5 it is not there
 //! ```
 
 use prost::encoding::{decode_varint, encode_varint};
+use throng_rates::{NO_PLACEMENT, Placements};
 
 use crate::engine::ids::Id;
 use crate::engine::open::{OpenInsertion, OpenInsertions};
@@ -30,12 +32,18 @@ pub(super) fn save(open: &OpenInsertions) -> Vec<u8> {
         encode_varint(insertion.expected.max(0).cast_unsigned(), &mut bytes);
         let price = insertion.price_nanos.map_or(0, |price| price.max(0).cast_unsigned() + 1);
         encode_varint(price, &mut bytes);
+        encode_varint(insertion.placement.into(), &mut bytes);
     }
     bytes
 }
 
-/// Restores what [`save`] has written. `None` if the bytes are not that.
-pub(super) fn load(mut bytes: &[u8], block: i64) -> Option<OpenInsertions> {
+/// Restores what [`save`] has written with these placements, or what an earlier version without placements has
+/// written. `None` if the bytes are not that.
+pub(super) fn load(
+    mut bytes: &[u8],
+    block: i64,
+    placements: Option<&Placements>,
+) -> Option<OpenInsertions> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut last = 0i64;
     while let Some((id, rest)) = bytes.split_first_chunk::<{ Id::WIDTH }>() {
@@ -48,8 +56,16 @@ pub(super) fn load(mut bytes: &[u8], block: i64) -> Option<OpenInsertions> {
             0 => None,
             price => Some(i64::try_from(price - 1).ok()?),
         };
+        let placement = match placements {
+            Some(known) => {
+                let placement = u16::try_from(number()?).ok();
+                placement.filter(|placement| known.is_known(*placement))?
+            }
+            None => NO_PLACEMENT,
+        };
         let window = i32::try_from(last).ok()?;
-        entries.push((Id::from_bytes(id), OpenInsertion { window, millis, expected, price_nanos }));
+        let insertion = OpenInsertion { window, millis, expected, price_nanos, placement };
+        entries.push((Id::from_bytes(id), insertion));
     }
     let is_sorted = entries.is_sorted_by(|(a, _), (b, _)| a < b);
     (bytes.is_empty() && is_sorted).then(|| OpenInsertions::load(&entries, block))
@@ -75,10 +91,18 @@ mod tests {
         for number in 0..500u64 {
             let at = Timestamp(1_767_225_600_000_000 - number.cast_signed() * 7_654_321);
             let price = (number % 3 > 0).then_some(number.cast_signed() * 1_000_003);
-            let insertion = OpenInsertion::new(at, number.cast_signed() % 97, price).unwrap();
+            let placement = (number % 5) as u16;
+            let expected = number.cast_signed() % 97;
+            let insertion = OpenInsertion::new(at, expected, price, placement).unwrap();
             open.open(Id::of_parts(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), 3), insertion);
         }
         let bytes = save(&open);
+        let mut placements = Placements::default();
+        for number in 2..5u16 {
+            assert_eq!(placements.number(number.to_string().as_bytes()), number);
+        }
+        let load = |bytes: &[u8], block| super::load(bytes, block, Some(&placements));
+        assert!(super::load(&bytes, 0, Some(&Placements::default())).is_none(), "unknown ones");
         let again = load(&bytes, open.block()).unwrap();
         assert_eq!((again.len(), again.block()), (500, open.block()));
         assert!(open.iter().all(|(id, insertion)| again.get(id) == Some(insertion)));

@@ -77,6 +77,7 @@ fn red() -> AdGroupConfig {
     AdGroupConfig {
         index: AdGroupIndex(0),
         name: "red".parse().unwrap(),
+        campaign: "all".parse().unwrap(),
         billed: BilledEvent::Impression,
         price: Micros(100_000),
         price_nanos: 0,
@@ -168,6 +169,67 @@ fn outcomes_settle_insertions_of_format_4_by_their_windows() {
         old.apply(&red_event(EventKind::Impression, "x"), START).unwrap();
         assert_eq!(in_flight(&old), 50_000);
     }
+}
+
+/// As format 5 has it: open insertions end with their price, and no rate is learned apart.
+#[test]
+fn a_checkpoint_of_format_5_has_the_same_figures() {
+    let mut engine = Engine::new(3, 1, 1, vec![red()]);
+    let priced = Event {
+        money: EventMoney::NONE.with_price_nanos(300_000_000),
+        ..red_event(EventKind::Insertion, "a")
+    };
+    engine.apply(&priced, START).unwrap();
+    let mut message = decode(&engine.checkpoint(7)).unwrap();
+    message.format = ONE_RATE;
+    assert_eq!(message.open.pop(), Some(0), "it has no placement");
+    message.placements_block = None;
+    message.ad_groups[0].declared_impressions = None;
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(message.encode_to_vec());
+    append_checksum(&mut bytes);
+    let files = CheckpointFiles::default();
+    let (mut old, position) = Engine::restore(&bytes, 3, 1, 1, vec![red()], START, &files).unwrap();
+    assert_eq!((position, old.open_insertions()), (LogPosition::from(7), 1));
+    assert_eq!(old.states(START), engine.states(START));
+    for engine in [&mut engine, &mut old] {
+        let seen = Event { inserted_at: None, ..red_event(EventKind::Impression, "a") };
+        engine.apply(&seen, START).unwrap();
+        let state = &engine.states(START)[0];
+        assert_eq!((state.actual.0, state.in_flight.0), (300_000, 0));
+    }
+}
+
+#[test]
+fn placements_that_are_damaged_are_refused() {
+    let mut engine = Engine::new(3, 1, 1, vec![red()]);
+    let placed =
+        Event { placement: Some("home".to_owned()), ..red_event(EventKind::Insertion, "a") };
+    engine.apply(&placed, START).unwrap();
+    let whole = decode(&engine.checkpoint(0)).unwrap();
+    let restored = |change: fn(&mut wire::Checkpoint)| {
+        let mut message = whole.clone();
+        change(&mut message);
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(message.encode_to_vec());
+        append_checksum(&mut bytes);
+        let files = CheckpointFiles::default();
+        Engine::restore(&bytes, 3, 1, 1, vec![red()], START, &files).map(|_| ())
+    };
+    let damaged = |what| Err(InvalidCheckpoint::Damaged(what));
+    assert_eq!(restored(|_| {}), Ok(()));
+    let twice =
+        |message: &mut wire::Checkpoint| message.placements.push(message.placements[0].clone());
+    assert_eq!(restored(twice), damaged("its placements are invalid"));
+    let unknown = |message: &mut wire::Checkpoint| message.placements.clear();
+    assert_eq!(restored(unknown), damaged("its open insertions are invalid"));
+    let window = |message: &mut wire::Checkpoint| {
+        message.placements.clear();
+        message.open.clear();
+    };
+    assert_eq!(restored(window), damaged("an ad group is invalid"));
+    let numbers = |message: &mut wire::Checkpoint| message.ad_groups[0].apart = vec![1, 2, 3];
+    assert_eq!(restored(numbers), damaged("an ad group is invalid"));
 }
 
 #[test]

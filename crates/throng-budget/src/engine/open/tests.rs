@@ -13,7 +13,8 @@ use crate::{AdGroupConfig, BilledEvent, Event, EventKind, EventMoney, EventRef};
 
 fn insertion(window: i32, expected: i64) -> OpenInsertion {
     let at = Timestamp(i64::from(window) * WINDOW_MICROS + 1_234_567);
-    OpenInsertion::new(at, expected, (expected % 3 != 0).then_some(expected * 7)).unwrap()
+    let price = (expected % 3 != 0).then_some(expected * 7);
+    OpenInsertion::new(at, expected, price, (expected % 4) as u16).unwrap()
 }
 
 fn id(number: u64) -> Id {
@@ -39,14 +40,32 @@ fn an_insertion_is_read_back_as_it_was() {
         (i64::from(i32::MAX) * WINDOW_MICROS + 9_999_999, 1, Some(i64::MAX)),
         (i64::from(i32::MIN) * WINDOW_MICROS, 1, None),
     ] {
-        let insertion = OpenInsertion::new(Timestamp(at), expected, price).unwrap();
+        let insertion = OpenInsertion::new(Timestamp(at), expected, price, 1_001).unwrap();
+        let is_placed = expected != i64::MAX;
+        assert_eq!(insertion.placement, if is_placed { 1_001 } else { NO_PLACEMENT });
         for id in [id(0), id(7), Id::of_parts(u64::MAX, u16::MAX)] {
             assert_eq!(OpenInsertion::of_words(insertion.words(id)), (id, insertion));
         }
         assert_eq!(insertion.at(), Timestamp(at.div_euclid(1_000) * 1_000));
     }
     for far in [i64::MIN, i64::MAX, (i64::from(i32::MAX) + 1) * WINDOW_MICROS] {
-        assert_eq!(OpenInsertion::new(Timestamp(far), 1, None), None);
+        assert_eq!(OpenInsertion::new(Timestamp(far), 1, None, 2), None);
+    }
+}
+
+#[test]
+fn placements_are_merged_in_place() {
+    let mut open = OpenInsertions::with_capacity(1_000);
+    for number in 0..300u64 {
+        let placement = (number % 6) as u16;
+        let new = OpenInsertion::new(Timestamp(0), number as i64, None, placement).unwrap();
+        open.open(id(number), new);
+    }
+    open.merge_placements(&[3, 5]);
+    for number in 0..300u64 {
+        let insertion = open.get(id(number)).unwrap();
+        let placement = [0, 1, 2, OTHER_PLACEMENT, 4, OTHER_PLACEMENT][(number % 6) as usize];
+        assert_eq!((insertion.placement, insertion.expected), (placement, number as i64));
     }
 }
 
@@ -159,6 +178,7 @@ fn engine() -> Engine {
     let config = AdGroupConfig {
         index: AdGroupIndex(0),
         name: "red".parse().unwrap(),
+        campaign: "all".parse().unwrap(),
         billed: BilledEvent::Impression,
         price: Micros(100_000),
         price_nanos: 0,

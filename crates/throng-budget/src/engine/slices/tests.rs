@@ -17,6 +17,7 @@ fn config(index: u32, name: &str) -> AdGroupConfig {
     AdGroupConfig {
         index: AdGroupIndex(index),
         name: AdGroupName::new(name).unwrap(),
+        campaign: "all".parse().unwrap(),
         billed: BilledEvent::Impression,
         price: Micros(130_001),
         price_nanos: 0,

@@ -1,0 +1,46 @@
+//! Placements in a checkpoint.
+
+use throng_rates::{Breakdown, NamedPlacement, Placements};
+
+use crate::engine::account::Window;
+use crate::wire;
+
+pub(super) fn save_placements(placements: &Placements) -> (Vec<wire::Placement>, i64) {
+    let (named, block) = placements.stored();
+    let named = named.into_iter().map(|placement| wire::Placement {
+        number: placement.number.into(),
+        name: placement.name,
+        used: placement.used,
+    });
+    (named.collect(), block)
+}
+
+/// Restores what [`save_placements`] has written; there are none in earlier formats. `None` if it is not that.
+pub(super) fn load_placements(message: &wire::Checkpoint) -> Option<Placements> {
+    let named = message.placements.iter().map(|placement| {
+        let number = u16::try_from(placement.number).ok()?;
+        Some(NamedPlacement { number, name: placement.name.clone(), used: placement.used })
+    });
+    let named: Option<Vec<NamedPlacement>> = named.collect();
+    Placements::of_stored(named?, message.placements_block.unwrap_or(i64::MIN))
+}
+
+/// `with_placements`: their numbers are valid as long as the ad group is configured.
+pub(super) fn save_breakdown(window: &Window, with_placements: bool) -> Vec<u64> {
+    match window.breakdown.as_deref() {
+        None => Vec::new(),
+        Some(breakdown) if with_placements => breakdown.stored(),
+        Some(breakdown) => {
+            let impressions = breakdown.impressions;
+            Breakdown { impressions, ..Breakdown::default() }.stored()
+        }
+    }
+}
+
+/// Restores what [`save_breakdown`] has written. `None` if it is not that.
+pub(super) fn load_breakdown(numbers: &[u64]) -> Option<Option<Box<Breakdown>>> {
+    if numbers.is_empty() {
+        return Some(None);
+    }
+    Breakdown::of_stored(numbers).map(|breakdown| Some(Box::new(breakdown)))
+}
