@@ -3,6 +3,7 @@
 
 mod access;
 mod attack;
+mod bigtable;
 mod browser;
 mod chaos;
 mod chaos_shared;
@@ -10,6 +11,7 @@ mod chart;
 mod cli;
 mod data_values;
 mod demo;
+mod example_app;
 mod gate;
 mod https;
 mod jobs;
