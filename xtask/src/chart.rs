@@ -10,6 +10,8 @@ use crate::needs;
 use crate::services::cache;
 
 const CHART: &str = "deploy/helm/throng";
+/// Values of an example, besides those of the chart.
+const EXAMPLE: &str = "examples/app/kubernetes/values.yaml";
 const HELM: (&str, &str) = ("helm.sh/helm/v3/cmd/helm", "v3.22.0");
 /// It contains the schemas.
 const VALIDATOR: &str = "1.37.0";
@@ -38,12 +40,12 @@ pub(crate) fn check(root: &Path) -> Result<tempfile::TempDir> {
         python: validator()?,
         temporary: tempfile::Builder::new().prefix("throng-chart-").tempdir()?,
     };
-    let mut examples = Vec::new();
+    let mut examples = vec![root.join(EXAMPLE)];
     for entry in std::fs::read_dir(chart.folder.join("ci"))? {
         examples.push(entry?.path());
     }
     examples.sort();
-    ensure!(examples.len() >= 3, "there are fewer than three examples in {CHART}/ci");
+    ensure!(examples.len() >= 4, "there are fewer than three examples in {CHART}/ci");
     let rendered = tempfile::Builder::new().prefix("throng-settings-").tempdir()?;
     for values in &examples {
         chart.lint(values)?;

@@ -4,6 +4,7 @@
 mod access;
 mod ad_network;
 mod attack;
+mod bigtable;
 mod browser;
 mod chaos;
 mod chaos_shared;
@@ -11,6 +12,7 @@ mod chart;
 mod cli;
 mod data_values;
 mod demo;
+mod example_app;
 mod gate;
 mod https;
 mod jobs;

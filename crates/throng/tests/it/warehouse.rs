@@ -9,18 +9,20 @@ use serde_json::Value;
 use super::process::{throng, wait_for};
 
 /// A simulator in a process of its own.
-struct Simulator {
+pub(crate) struct Simulator {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Simulator {
-    fn start(data: &Path, faults: &Path) -> Self {
+    /// Starts it with more arguments, and waits until it listens.
+    pub(crate) fn start(data: &Path, faults: &Path, arguments: &[&str]) -> Self {
         let mut child = throng()
             .args(["sim", "bigquery", "--json", "--port", "0", "--data"])
             .arg(data)
             .arg("--faults")
             .arg(faults)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .expect("throng starts");
@@ -31,7 +33,8 @@ impl Simulator {
         Self { child, url: ready["url"].as_str().expect("url").to_owned() }
     }
 
-    async fn oracle(&self) -> Result<Value, String> {
+    /// What happened until now.
+    pub(crate) async fn oracle(&self) -> Result<Value, String> {
         let answer = reqwest::get(format!("{}/oracle", self.url)).await;
         let answer = answer.map_err(|error| error.to_string())?;
         answer.json().await.map_err(|error| error.to_string())
@@ -71,7 +74,7 @@ async fn a_build_that_is_killed_continues_at_the_next_page() {
     let dir = tempfile::tempdir().expect("works");
     let dir = dir.path();
     write(dir);
-    let sim = Simulator::start(&dir.join("bq"), &dir.join("faults.json"));
+    let sim = Simulator::start(&dir.join("bq"), &dir.join("faults.json"), &[]);
     write_spec(dir, &sim.url);
 
     let mut check = throng();
