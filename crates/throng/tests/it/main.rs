@@ -2,6 +2,7 @@
 //! results.
 
 mod access;
+mod agency;
 mod attack;
 mod browser;
 mod chaos;
