@@ -340,7 +340,7 @@ const CITIES: usize = 20;
 const CATEGORIES: usize = 30;
 const THRESHOLDS: usize = 5;
 /// Every so many of them is uploaded: an ad account can have 500 audiences.
-const UPLOADED_EACH: usize = 75;
+const UPLOADED_EACH: usize = 73;
 const GENERATED: usize = CITIES * CATEGORIES * THRESHOLDS;
 
 /// Adds 3,000 segments to those of acme, and writes an export with purchases for them.
