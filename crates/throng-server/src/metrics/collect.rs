@@ -1,7 +1,7 @@
 //! Metrics that are read at a scrape: from the ledger, the log and the disk. In a cluster
 //! every node exposes the same values of the ledger: aggregate them with `max by`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,8 +111,9 @@ async fn collect_ledger(from: &MetricSources, families: &mut Families) -> Result
     let states = RefreshState::VARIANTS.iter().map(|(_, name)| *name).chain(["none"]);
     let mut refreshes: BTreeMap<&str, u64> = states.map(|state| (state, 0)).collect();
     let mut oldest = Duration::ZERO;
+    let rows: HashMap<_, _> = audiences.iter().map(|row| (&row.name, row)).collect();
     for audience in &spec.audiences {
-        let row = audiences.iter().find(|row| row.name == audience.name);
+        let row = rows.get(&audience.name).copied();
         let state = row.and_then(|row| row.refresh.as_ref()).map(|refresh| refresh.state);
         *refreshes.entry(state.map_or("none", RefreshState::stored_name)).or_default() += 1;
         if let Some(current) = row.and_then(|row| row.current.as_ref()) {

@@ -295,6 +295,13 @@ fn the_shipped_examples_are_valid() {
 }
 
 #[test]
+fn the_example_of_an_agency_is_valid() {
+    let spec = load_valid(&here("../../../../examples/agency"));
+    assert_eq!((spec.audience_templates.len(), spec.sync_templates.len()), (3, 3));
+    assert_eq!((spec.schemas.len(), spec.destinations.len()), (3, 3));
+}
+
+#[test]
 fn backends_and_roles_are_read() {
     let node = load_valid(&here("good/full.yaml")).node;
     assert!(node.is_shared());

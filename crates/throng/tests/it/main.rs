@@ -3,6 +3,7 @@
 
 mod access;
 mod ad_network;
+mod agency;
 mod attack;
 mod bigtable;
 mod browser;
