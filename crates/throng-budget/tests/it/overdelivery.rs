@@ -20,6 +20,7 @@ fn configs(daily_budget: i64) -> Vec<AdGroupConfig> {
     vec![AdGroupConfig {
         index: AdGroupIndex(0),
         name: name(),
+        campaign: "all".parse().expect("a name"),
         billed: BilledEvent::Impression,
         price: Micros(10 * CENTS),
         price_nanos: 0,

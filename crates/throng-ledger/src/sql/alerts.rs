@@ -44,7 +44,9 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
         | AlertKind::NullKeys
         | AlertKind::BudgetNearlySpent
         | AlertKind::BudgetSpent
-        | AlertKind::Overdelivery => AlertKind::CheckFailed,
+        | AlertKind::Overdelivery
+        | AlertKind::GateSilent
+        | AlertKind::FeedStale => AlertKind::CheckFailed,
     }
 }
 

@@ -263,7 +263,10 @@ fn what_is_in_flight_is_unbiased_whatever_share_of_outcomes_is_named() {
         let later: Vec<f64> = (0..BUCKETS)
             .map(|bucket| (1.0 - (bounds_of(bucket).0 as f64 / 1e6 + 10.0) / 600.0).max(0.0))
             .collect();
-        engine.accounts[0].learn(Some(&later), end);
+        let account = &mut engine.accounts[0];
+        account.learn_delays(Some(&later));
+        let rates = throng_rates::learn(&[account.observed(end)]);
+        rates.into_iter().for_each(|rates| account.set_rates(rates));
         let in_flight = engine.accounts[0].in_flight(end.plus(Duration::from_secs(5))).0 as f64;
         // A quarter of the insertions is still to be seen.
         let wanted = 0.25 * 20_000.0 * 600_000.0;
