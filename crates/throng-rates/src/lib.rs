@@ -1,12 +1,13 @@
 //! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`], [`ApartRates`])
-//! and from other ad groups ([`learn`]), the traffic of a day ([`DayCurve`]), the closing rule ([`Outstanding`]) and
-//! pass-through rates ([`Pace`]). [`Learned`] has the state of an ad group, [`Placements`] the names of a partition's
-//! placements. Pure: the time is passed in, and there is no I/O.
+//! and from other ad groups ([`learn`]), the delays of outcomes ([`survival`]), the traffic of a day ([`DayCurve`]),
+//! the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the state of an ad group,
+//! [`Placements`] the names of a partition's placements. Pure: the time is passed in, and there is no I/O.
 //!
-//! State is in integers and changes by additions alone, so that two replicas that add the same in the same
-//! order have the same bits. What is computed from it (means, deviations) is in floating-point numbers, of
-//! additions, multiplications, divisions and square roots, which are exact to the bit on every machine by
-//! IEEE 754; the credible interval alone also uses logarithms, and nothing is decided by it.
+//! State is in integers and changes by additions alone; counts of delays are numbers that additions and halving keep
+//! exact. So two replicas that add the same in the same order have the same bits. What is computed from it (means,
+//! deviations) is in floating-point numbers, of additions, multiplications, divisions and square roots, which are
+//! exact to the bit on every machine by IEEE 754; the credible interval alone also uses logarithms, and nothing is
+//! decided by it.
 
 mod apart;
 mod beta;
@@ -21,6 +22,7 @@ mod pace;
 mod pacing;
 mod placements;
 mod rates;
+pub mod survival;
 mod traffic;
 
 pub use apart::{ApartEvidence, ApartRates};

@@ -54,6 +54,17 @@ impl Spec {
         of_objects.chain(of_templates).collect()
     }
 
+    /// Removes the SQL of other workspaces, and what refers to it.
+    pub fn keep_sql_of(&mut self, workspace: &str) {
+        let own = Some(workspace);
+        self.audiences.retain(|audience| audience.name.workspace() == own);
+        self.audience_templates.retain(|template| template.name.workspace() == own);
+        self.syncs.retain(|sync| sync.name.workspace() == own);
+        self.sync_templates.retain(|template| template.name.workspace() == own);
+        self.serving_stores.retain(|store| store.name.workspace() == own);
+        self.ad_groups.clear();
+    }
+
     /// Checks that workspaces have names that they may have, that objects refer to objects of their own workspace,
     /// and that no two workspaces have the same account.
     pub(crate) fn check_workspaces(&self) -> Result<(), InvalidSpec> {

@@ -23,6 +23,7 @@ mod sizes;
 mod store_writes;
 mod stored;
 mod sync;
+mod sync_ledger;
 mod users;
 
 pub use access::{AccessLedger, Grant, NewToken, SessionRow, TokenRow};
@@ -52,9 +53,10 @@ pub use store_writes::{
 pub use stored::StoredEnum;
 pub use sync::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, Hold, HoldCause,
-    Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncLedger, SyncRun, Task,
-    TaskState, Verdict,
+    Operation, PlatformAudience, ReasonCounts, Receipt, RunState, SyncRun, Task, TaskState,
+    Verdict,
 };
+pub use sync_ledger::SyncLedger;
 pub use throng_model::{AlertKind, HistoryEvent, SubjectKind};
 pub use users::{add_reasons, sum_reasons};
 

@@ -158,22 +158,30 @@ async fn plan_requests<'s>(
         {
             continue;
         }
-        let target = match snapshot(ctx, &sync.audience, version).await {
-            Ok(target) => target.filter(|t| covers(&ctx.node.membership(), t)),
-            Err(InputError::Ledger(error)) => return Err(error),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(sync = %sync.name, error, "failed to open snapshot");
-                None
-            }
-        };
-        let Some(target) = target else { continue };
+        let Some(target) = target_of(ctx, sync, version).await? else { continue };
         let platform = declared.platform.name().to_owned();
         let adopts = adopts.map(|foreign| foreign.platform_id);
         let base = PlanBase { record, audience, newest: newest.into_iter().next() };
         requests.push(PlanRequest { sync, platform, account, base, adopts, version, target });
     }
     Ok(requests)
+}
+
+/// The snapshot that a sync is to deliver. `None` if it cannot be opened, or the loaded dictionaries do not cover it.
+async fn target_of(
+    ctx: &Activation,
+    sync: &Sync,
+    version: u64,
+) -> Result<Option<Arc<SnapshotFile>>, LedgerError> {
+    match snapshot(ctx, &sync.audience, version).await {
+        Ok(target) => Ok(target.filter(|target| covers(&ctx.node.membership(), target))),
+        Err(InputError::Ledger(error)) => Err(error),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(sync = %sync.name, error, "failed to open snapshot");
+            Ok(None)
+        }
+    }
 }
 
 /// Syncs without planning: paused ones, and those that are declared again while their removal is executed. They

@@ -22,8 +22,8 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 use super::causes::Causes;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::survival::{Delays, Survival, covered_micros};
 use super::timeline::Timeline;
+use throng_rates::survival::{Delays, Survival, covered_micros};
 
 /// The width of a tumbling window.
 pub const WINDOW_SECS: i64 = 10;

@@ -12,8 +12,8 @@ use super::ids::Id;
 use super::open::OpenInsertion;
 use super::pooled::Pooled;
 use super::spend::Amount;
-use super::survival::bucket_of;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
+use throng_rates::survival::bucket_of;
 
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
 /// few enough for the lines to stay in the first cache.

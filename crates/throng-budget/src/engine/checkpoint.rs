@@ -24,9 +24,9 @@ use super::prices::{Price, Prices};
 use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
 use super::spend::{Amount, Spend};
-use super::survival::Delays;
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
+use throng_rates::survival::Delays;
 
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};

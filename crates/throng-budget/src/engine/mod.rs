@@ -17,7 +17,6 @@ mod rates;
 mod runs;
 mod slices;
 mod spend;
-mod survival;
 mod timed_run;
 mod timeline;
 
@@ -43,7 +42,7 @@ pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
 pub use slices::SliceFile;
 pub use spend::SLICE_SECS;
-pub use survival::Survival;
+pub use throng_rates::survival::Survival;
 
 use account::{Account, Figures};
 use checkpoint::RemovedAdGroup;

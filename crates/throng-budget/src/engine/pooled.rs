@@ -11,8 +11,8 @@
 use throng_model::Timestamp;
 
 use super::account::{WINDOW_MICROS, age_of};
-use super::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
 use super::timeline::Timeline;
+use throng_rates::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
 
 /// Outcomes that must be known before the curve is used.
 const MIN_OUTCOMES: f64 = 20.0;
@@ -173,7 +173,7 @@ mod tests {
             pooled.insertion(at);
             let delay = (inserted * 7_919) % 600;
             if inserted + delay < 1_200 {
-                pooled.outcome(at, (delay / super::super::survival::BUCKET_SECS) as usize, now);
+                pooled.outcome(at, (delay / throng_rates::survival::BUCKET_SECS) as usize, now);
             }
         }
         let curve = pooled.curve(now).unwrap();
@@ -193,12 +193,12 @@ mod tests {
         for _ in 0..50 {
             pooled.outcome(
                 Timestamp(0),
-                super::super::survival::bucket_of(delay),
+                throng_rates::survival::bucket_of(delay),
                 Timestamp(delay),
             );
         }
         let curve = pooled.curve(Timestamp(delay)).unwrap();
-        let of = |secs: i64| curve[super::super::survival::bucket_of(secs * 1_000_000)];
+        let of = |secs: i64| curve[throng_rates::survival::bucket_of(secs * 1_000_000)];
         assert_eq!([of(10), of(9_000), of(12_000)], [1.0, 1.0, 0.0]);
     }
 

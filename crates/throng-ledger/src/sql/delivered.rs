@@ -5,7 +5,34 @@ use throng_model::{SyncName, SyncRunId, Timestamp};
 use crate::conn::Conn;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow};
-use crate::{DeliveredRecord, ForeignAudience, LedgerError, Result};
+use crate::{DeliveredRecord, ForeignAudience, LedgerError, PlatformAudience, Result};
+
+/// SELECT of audiences on platforms, with these clauses.
+macro_rules! platform_audiences {
+    ($clauses:literal) => {
+        concat!(
+            "SELECT sync, platform_id, delivered_version, delivered_at FROM platform_audiences ",
+            $clauses
+        )
+    };
+}
+pub(super) use platform_audiences;
+
+pub(super) fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
+    let cells = Cells::new(row, "platform audience");
+    Ok(PlatformAudience {
+        platform_id: cells.text("platform_id")?,
+        delivered_version: cells.maybe_number("delivered_version")?,
+        delivered_at: cells.maybe_time("delivered_at")?,
+    })
+}
+
+pub(super) async fn platform_audience(
+    tx: &mut Conn,
+    sync: &SyncName,
+) -> DbResult<Option<PlatformAudience>> {
+    tx.optional(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await
+}
 
 fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
     let cells = Cells::new(row, "delivered state");

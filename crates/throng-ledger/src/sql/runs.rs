@@ -3,7 +3,7 @@
 
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
-use super::{delivered, pauses, sync};
+use super::{delivered, pauses};
 use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
@@ -86,7 +86,7 @@ pub(super) async fn plan_from(
     now: Timestamp,
 ) -> DbResult<PlanOutcome> {
     let is_current = delivered::one(tx, &run.sync).await? == base.record
-        && sync::platform_audience(tx, &run.sync).await? == base.audience
+        && delivered::platform_audience(tx, &run.sync).await? == base.audience
         && newest(tx, Some(&run.sync), 1).await?.pop() == base.newest;
     if !is_current {
         return Ok(PlanOutcome::Superseded);

@@ -4,10 +4,9 @@
 use async_trait::async_trait;
 use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
+use super::delivered::platform_audiences;
 use super::{delivered, runs, tasks};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
-use crate::conn::Conn;
-use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
 use crate::{
     Batch, BatchOutcome, BatchState, Check, DeliveredRecord, ForeignAudience, HoldCause,
@@ -19,16 +18,6 @@ use crate::{
 macro_rules! checks {
     ($clauses:literal) => {
         concat!("SELECT task, run, verdict, reasons, at FROM checks ", $clauses)
-    };
-}
-
-/// SELECT of audiences on platforms, with these clauses.
-macro_rules! platform_audiences {
-    ($clauses:literal) => {
-        concat!(
-            "SELECT sync, platform_id, delivered_version, delivered_at FROM platform_audiences ",
-            $clauses
-        )
     };
 }
 
@@ -82,24 +71,8 @@ pub(super) fn check_of(row: &DbRow) -> Result<Check> {
     })
 }
 
-fn platform_audience_of(row: &DbRow) -> Result<PlatformAudience> {
-    let cells = Cells::new(row, "platform audience");
-    Ok(PlatformAudience {
-        platform_id: cells.text("platform_id")?,
-        delivered_version: cells.maybe_number("delivered_version")?,
-        delivered_at: cells.maybe_time("delivered_at")?,
-    })
-}
-
-pub(super) async fn platform_audience(
-    tx: &mut Conn,
-    sync: &SyncName,
-) -> DbResult<Option<PlatformAudience>> {
-    tx.optional(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await
-}
-
 fn delivered_of(row: &DbRow) -> Result<(SyncName, PlatformAudience)> {
-    Ok((Cells::new(row, "platform audience").name("sync")?, platform_audience_of(row)?))
+    Ok((Cells::new(row, "platform audience").name("sync")?, delivered::platform_audience_of(row)?))
 }
 
 fn incomplete_of(row: &DbRow) -> Result<(SyncName, RunState)> {
@@ -370,7 +343,10 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     }
 
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>> {
-        read_one!(self, "reading a platform's audience", |tx| platform_audience(tx, sync).await?)
+        read_one!(self, "reading a platform's audience", |tx| delivered::platform_audience(
+            tx, sync
+        )
+        .await?)
     }
 
     async fn put_platform_audience(
@@ -386,7 +362,8 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
             )
             .await?;
             delivered::delete_foreign(tx, sync).await?;
-            tx.one(platform_audiences!("WHERE sync = $1"), sync, platform_audience_of).await?
+            tx.one(platform_audiences!("WHERE sync = $1"), sync, delivered::platform_audience_of)
+                .await?
         })
     }
 

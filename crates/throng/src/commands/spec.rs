@@ -103,13 +103,7 @@ fn only_workspace(mut spec: Spec, workspace: &str) -> Result<Spec> {
         let failure = Failure::wrong_input(format!("the spec has no workspace `{workspace}`"));
         return Err(failure.help(help).into());
     }
-    let own = Some(workspace);
-    spec.audiences.retain(|audience| audience.name.workspace() == own);
-    spec.audience_templates.retain(|template| template.name.workspace() == own);
-    spec.syncs.retain(|sync| sync.name.workspace() == own);
-    spec.sync_templates.retain(|template| template.name.workspace() == own);
-    spec.serving_stores.retain(|store| store.name.workspace() == own);
-    spec.ad_groups.clear();
+    spec.keep_sql_of(workspace);
     Ok(spec)
 }
 

@@ -2,7 +2,7 @@
 
 use throng_model::{BudgetDay, Micros, Timestamp};
 
-use crate::engine::survival::covered_micros;
+use throng_rates::survival::covered_micros;
 
 use super::{Account, DayPrediction, INTERVAL_MICROS, Interval, REPORTED_DAYS, Series};
 

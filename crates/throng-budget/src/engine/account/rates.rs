@@ -9,7 +9,7 @@ use throng_rates::{
 };
 
 use crate::BilledEvent;
-use crate::engine::survival::{Survival, bucket_of};
+use throng_rates::survival::{Survival, bucket_of};
 
 use super::{Account, Outcome, WINDOW_MICROS, Window, age_of, count, rate_of};
 

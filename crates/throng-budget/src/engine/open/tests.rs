@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use throng_model::{AdGroupIndex, Micros, Pacing, TimeZoneName, Timestamp};
 
 use super::super::Engine;
-use super::super::survival::{BUCKETS, bounds_of};
 use super::*;
 use crate::{AdGroupConfig, BilledEvent, Event, EventKind, EventMoney, EventRef};
+use throng_rates::survival::{BUCKETS, bounds_of};
 
 fn insertion(window: i32, expected: i64) -> OpenInsertion {
     let at = Timestamp(i64::from(window) * WINDOW_MICROS + 1_234_567);

@@ -1,16 +1,16 @@
 //! The share of outcomes still to come at an age: learned from the delays of outcomes.
 
 /// The width of buckets of short delays, in seconds.
-pub(super) const BUCKET_SECS: i64 = 10;
+pub const BUCKET_SECS: i64 = 10;
 /// Buckets by width: how many, and how many seconds each is wide. Together they cover the longest horizon, a
 /// day.
 const WIDTHS: [(usize, i64); 3] = [(180, BUCKET_SECS), (90, 60), (132, 600)];
 /// Number of buckets; the last one has all longer delays.
-pub(super) const BUCKETS: usize = 180 + 90 + 132 + 1;
+pub const BUCKETS: usize = 180 + 90 + 132 + 1;
 /// Number of buckets of earlier versions: of the narrowest width, and one for all longer delays.
 const EARLIER_BUCKETS: usize = 181;
 /// A learned curve covers this much time at least, and the horizon if that is longer.
-pub(super) const MIN_CURVE_MICROS: i64 = 1_810 * 1_000_000;
+pub const MIN_CURVE_MICROS: i64 = 1_810 * 1_000_000;
 /// Weight of the pooled curve against an ad group's own, in outcomes.
 const SHRINKAGE: f64 = 50.0;
 /// Counts are halved when their sum reaches this, so that older outcomes count less.
@@ -18,7 +18,7 @@ const MAX_TOTAL: f64 = 100_000.0;
 
 /// Counts of delays by bucket.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Delays {
+pub struct Delays {
     counts: Vec<f64>,
     total: f64,
 }
@@ -30,7 +30,8 @@ impl Default for Delays {
 }
 
 impl Delays {
-    pub(super) fn from_counts(mut counts: Vec<f64>) -> Option<Self> {
+    /// Counts as they were stored, also those of earlier versions. `None` if they are not counts.
+    pub fn from_counts(mut counts: Vec<f64>) -> Option<Self> {
         if counts.len() == EARLIER_BUCKETS {
             counts.resize(BUCKETS, 0.0);
         }
@@ -38,15 +39,18 @@ impl Delays {
         sound.then(|| Self { total: counts.iter().sum(), counts })
     }
 
-    pub(super) fn total(&self) -> f64 {
+    /// The sum of the counts.
+    pub fn total(&self) -> f64 {
         self.total
     }
 
-    pub(super) fn counts(&self) -> &[f64] {
+    /// The counts by bucket.
+    pub fn counts(&self) -> &[f64] {
         &self.counts
     }
 
-    pub(super) fn add(&mut self, bucket: usize, count: f64) {
+    /// Adds to a bucket.
+    pub fn add(&mut self, bucket: usize, count: f64) {
         self.counts[bucket.min(BUCKETS - 1)] += count;
         self.total += count;
         if self.total >= MAX_TOTAL {
@@ -57,7 +61,7 @@ impl Delays {
 }
 
 /// The bucket of a delay.
-pub(super) fn bucket_of(delay_micros: i64) -> usize {
+pub fn bucket_of(delay_micros: i64) -> usize {
     let mut secs = delay_micros.max(0) / 1_000_000;
     let mut first = 0;
     for (count, width) in WIDTHS {
@@ -72,7 +76,7 @@ pub(super) fn bucket_of(delay_micros: i64) -> usize {
 }
 
 /// The start and the width of a bucket, in microseconds. The last one has no end.
-pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
+pub fn bounds_of(bucket: usize) -> (i64, i64) {
     let (mut begin, mut first) = (0, 0);
     for (count, width) in WIDTHS {
         if bucket < first + count {
@@ -85,7 +89,7 @@ pub(super) fn bounds_of(bucket: usize) -> (i64, i64) {
 }
 
 /// How much time a learned curve covers with a horizon: longer delays are not learned.
-pub(super) fn covered_micros(horizon: std::time::Duration) -> i64 {
+pub fn covered_micros(horizon: std::time::Duration) -> i64 {
     micros_of(horizon).max(MIN_CURVE_MICROS)
 }
 
@@ -111,12 +115,8 @@ impl Survival {
         Self { later: Vec::new(), horizon_micros: micros_of(horizon) }
     }
 
-    /// `pooled` is the share later than each bucket among all ad groups with the same billed event.
-    pub(super) fn learned(
-        horizon: std::time::Duration,
-        own: &Delays,
-        pooled: Option<&[f64]>,
-    ) -> Self {
+    /// The curve of an ad group. `pooled` is the share later than each bucket among all ad groups with the same billed event.
+    pub fn learned(horizon: std::time::Duration, own: &Delays, pooled: Option<&[f64]>) -> Self {
         let step = Self::step(horizon);
         let Some(pooled) = pooled else { return step };
         let weight = own.total / (own.total + SHRINKAGE);
@@ -154,7 +154,7 @@ impl Survival {
     }
 
     /// Windows older than this have no outcomes to come.
-    pub(super) fn longest_micros(&self) -> i64 {
+    pub fn longest_micros(&self) -> i64 {
         if self.later.is_empty() {
             self.horizon_micros
         } else {
