@@ -31,10 +31,9 @@ pub fn sources_by_workspace(sources: &[Source]) -> BTreeMap<Option<String>, Vec<
 /// audiences, and is held as a whole: one workspace would see, and stop, the work of the other.
 fn shared_account(destinations: &[Destination]) -> Option<&Destination> {
     let mut first: BTreeMap<String, &Destination> = BTreeMap::new();
-    destinations.iter().find_map(|destination| {
+    destinations.iter().find(|&destination| {
         let other = *first.entry(destination.account()).or_insert(destination);
-        let is_shared = other.name.workspace() != destination.name.workspace();
-        is_shared.then_some(destination)
+        other.name.workspace() != destination.name.workspace()
     })
 }
 

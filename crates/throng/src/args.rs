@@ -2,7 +2,6 @@
 
 mod alerts;
 mod budget;
-mod duration;
 mod gate;
 mod ingest;
 mod list;
@@ -514,7 +513,7 @@ pub(crate) enum TokenCommand {
         #[arg(long = "scope", value_delimiter = ',', required = true, value_name = "SCOPE")]
         scopes: Vec<throng_access::Scope>,
         /// The time until it expires, such as 90d, 12h or 30m; it never expires if left out
-        #[arg(long, value_parser = duration::seconds)]
+        #[arg(long, value_parser = throng_model::parse_seconds)]
         expires: Option<u64>,
         /// The workspace that it is limited to
         #[arg(long)]

@@ -40,7 +40,7 @@ pub(crate) struct GateArgs {
     pub(crate) id: Option<String>,
     /// After how long without a frame the figures are stale: as in the node, ten times its feed interval, and
     /// at least 10s
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = super::duration::seconds)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = throng_model::parse_seconds)]
     pub(crate) stale_after: u64,
     /// The file with the token that clients of --listen must send; `-` reads it from the standard input. Or set
     /// THRONG_GATE_TOKEN. Required unless --listen is a loopback address

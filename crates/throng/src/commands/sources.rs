@@ -21,8 +21,8 @@ pub(crate) async fn sources(
         return Ok(ExitCode::SUCCESS);
     }
     let SourceList { mut sources } = answer.read()?;
-    if workspace.is_some() {
-        sources.retain(|source| workspace_of(&source.name) == workspace);
+    if let Some(own) = workspace {
+        sources.retain(|source| source.name.split_once(':').is_some_and(|(of, _)| of == own));
     }
     if output.is_json() {
         out::json(&SourceList { sources });
@@ -59,11 +59,6 @@ pub(crate) async fn sources(
     out::table(&["TABLE", "FILES", "BYTES", "ROWS", "COLUMNS"], rows);
     notes.iter().for_each(out::line);
     Ok(ExitCode::SUCCESS)
-}
-
-/// The workspace in front of a name.
-fn workspace_of(name: &str) -> Option<&str> {
-    name.split_once(':').map(|(workspace, _)| workspace)
 }
 
 /// Adds why a source or a table cannot be read.

@@ -96,12 +96,9 @@ async fn load(
 fn only_workspace(mut spec: Spec, workspace: &str) -> Result<Spec> {
     if !spec.workspaces().contains(workspace) {
         let known: Vec<&str> = spec.workspaces().into_iter().collect();
-        let help = match known.is_empty() {
-            true => "the spec has none".to_owned(),
-            false => format!("the workspaces are {}", known.join(", ")),
-        };
-        let failure = Failure::wrong_input(format!("the spec has no workspace `{workspace}`"));
-        return Err(failure.help(help).into());
+        let help = format!("it has {}: {}", known.len(), known.join(", "));
+        let message = format!("the spec has no workspace `{workspace}`");
+        return Err(Failure::wrong_input(message).help(help).into());
     }
     spec.keep_sql_of(workspace);
     Ok(spec)

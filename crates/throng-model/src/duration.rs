@@ -1,7 +1,10 @@
-//! Durations on the command line.
+//! Durations as people write them.
 
-/// `90d`, `12h`, `30m`, `45s` or `2w`, in seconds.
-pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+/// `90d`, `12h`, `30m`, `45s` or `2w`, in seconds: a whole number above 0 with its unit.
+///
+/// # Errors
+/// What is wrong with the text, with a hint.
+pub fn parse_seconds(text: &str) -> Result<u64, String> {
     let help =
         || format!("`{text}` is not a duration: write a number with s, m, h, d or w, as 90d");
     let unit = text.chars().next_back().ok_or_else(help)?;
@@ -23,10 +26,10 @@ mod tests {
     #[test]
     fn durations_have_a_unit() {
         for (text, secs) in [("45s", 45), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000)] {
-            assert_eq!(super::seconds(text), Ok(secs));
+            assert_eq!(super::parse_seconds(text), Ok(secs));
         }
         for wrong in ["", "d", "0d", "1.5d", "90", "-1d", "90 d", "99999999999999999w"] {
-            assert!(super::seconds(wrong).is_err(), "{wrong}");
+            assert!(super::parse_seconds(wrong).is_err(), "{wrong}");
         }
     }
 }
