@@ -95,7 +95,7 @@ pub fn preview_tables(spec: &Spec, folder: &Path) -> Result<bool, IngestError> {
 
 /// Creates the table of one schema in the folder of a workspace.
 pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestError> {
-    let paths = TablePaths::new(lake, schema.name.as_str());
+    let paths = TablePaths::new(lake, schema.name.local());
     let before = read_columns(&paths)?;
     let columns =
         columns_with(before.as_ref().map_or(&[][..], |found| found.columns.as_slice()), schema)?;
