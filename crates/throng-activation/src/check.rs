@@ -1,6 +1,6 @@
 //! Whether the result of a finished task can be trusted.
 
-use throng_delivered::SKIP_SAME_EXTERN_ID;
+use throng_delivered::{SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID};
 use throng_store::{Batch, Operation, SyncRun, Verdict};
 
 use crate::size_evaluation::recently_delivered;
@@ -97,11 +97,14 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let adds = sent + skipped + rejected;
     let share = |part: u64, percent: u64| part * 100 > adds * percent;
     if adds > 0 && sent == 0 && rejected == 0 {
-        // The platform has refused nothing, and its list is that of the audience's identifiers.
+        // Users without identifiers are of the audience, such as guests. Identifiers of which not one is usable are
+        // a fault of the data, as if the platform had refused them.
+        let without = run.skipped.get(SKIP_NO_IDENTIFIERS).copied().unwrap_or_default();
+        let verdict = if without >= adds { Verdict::Suspect } else { Verdict::Failed };
         let message = format!(
             "nobody could be added: none of {adds} users has a usable identifier; check the sync's identifiers.sql"
         );
-        findings.push((Verdict::Suspect, message));
+        findings.push((verdict, message));
     } else if share(skipped, SUSPECT_SKIPPED_PERCENT) {
         findings.push((
             Verdict::Suspect,
@@ -238,13 +241,24 @@ mod tests {
     #[test]
     fn users_without_identifiers_are_not_a_failure_of_the_platform() {
         let size = PlatformSize::default();
-        for (sent, skipped, rejected, verdict, reason) in [
-            (0, 25, 0, Verdict::Suspect, "none of 25 users has a usable identifier"),
-            (0, 25, 1, Verdict::Failed, "none of 26 users reached the platform"),
-            (0, 0, 3, Verdict::Failed, "none of 3 users reached the platform"),
-            (1, 25, 0, Verdict::Suspect, "25 of 26 users had no usable identifier"),
+        for (sent, skipped, why, rejected, verdict, reason) in [
+            (0, 25, SKIP_NO_IDENTIFIERS, 0, Verdict::Suspect, "none of 25 users has a usable"),
+            (0, 25, "unusable", 0, Verdict::Failed, "none of 25 users has a usable"),
+            (
+                0,
+                25,
+                SKIP_NO_IDENTIFIERS,
+                1,
+                Verdict::Failed,
+                "none of 26 users reached the platform",
+            ),
+            (0, 0, "", 3, Verdict::Failed, "none of 3 users reached the platform"),
+            (1, 25, "unusable", 0, Verdict::Suspect, "25 of 26 users had no usable identifier"),
         ] {
-            let run = run(sent, skipped, rejected, 0);
+            let mut run = run(sent, skipped, rejected, 0);
+            if skipped > 0 {
+                run.skipped = BTreeMap::from([(why.to_owned(), skipped)]);
+            }
             let (found, reasons) = evaluate_check(&CheckFacts {
                 run: &run,
                 removals: RemovalCounts::default(),
