@@ -10,7 +10,7 @@ use throng_spec::Spec;
 /// and time to view the pages.
 const DEMO_LENGTH: Duration = Duration::from_secs(2 * 3_600);
 
-/// The first instant, from `now` on, that no scheduled event follows within [`DEMO_LENGTH`].
+/// The first instant, from `now` on, that no scheduled event follows within two hours, the length of a demo.
 ///
 /// `now` if the spec leaves no such gap.
 pub fn start(spec: &Spec, now: Timestamp) -> Timestamp {

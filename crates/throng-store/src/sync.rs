@@ -83,7 +83,7 @@ pub struct SyncRun {
     /// were planned by an earlier version.
     #[serde(default, skip_serializing)]
     pub plan: Option<String>,
-    /// See [`NewRun::users_removed`]. 0 also for runs that were planned by an earlier version.
+    /// See [`NewRun::users_removed`](crate::NewRun::users_removed). 0 also for runs that were planned by an earlier version.
     #[serde(default)]
     pub users_removed: u64,
 }
