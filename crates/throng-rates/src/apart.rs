@@ -5,7 +5,7 @@
 //! trials from [`SEEN_AFTER`] on. Those from before the first impression do not count, because then impressions
 //! were not reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_model::Timestamp;
@@ -245,15 +245,42 @@ impl ApartEvidence {
         }
     }
 
-    /// Impressions, and what is known by placement. An ad group with fewer impressions than clicks does not report
-    /// them: then nothing is known of impressions.
+    /// Impressions, and what is known by placement, of at most 64 placements. An ad group with fewer impressions than
+    /// clicks does not report them: then nothing is known of impressions.
     pub fn finish(mut self, clicks: &Evidence) -> (Evidence, Vec<InPlacement>) {
         if self.impressions.successes() < clicks.successes().max(1.0) {
             self.impressions = Evidence::default();
             self.placements.iter_mut().for_each(|place| place.impressions = Evidence::default());
         }
+        merge_smallest(&mut self.placements);
         (self.impressions, self.placements)
     }
+}
+
+/// Counts the placements with the fewest insertions as `other` if there are too many, as with those of open windows:
+/// each window has some of its own.
+fn merge_smallest(placements: &mut Vec<InPlacement>) {
+    if placements.len() <= MAX_PLACEMENTS_OF_ONE {
+        return;
+    }
+    let named = placements.iter().filter(|of| of.placement != OTHER_PLACEMENT);
+    let mut by_use: Vec<(f64, u16)> =
+        named.map(|of| (of.outcomes.trials(), of.placement)).collect();
+    by_use.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    // One more is `other`.
+    by_use.truncate(MAX_PLACEMENTS_OF_ONE - 1);
+    let kept: BTreeSet<u16> = by_use.iter().map(|(_, placement)| *placement).collect();
+    let mut other = InPlacement { placement: OTHER_PLACEMENT, ..InPlacement::default() };
+    placements.retain(|of| {
+        let is_kept = kept.contains(&of.placement);
+        if !is_kept {
+            other.outcomes.merge(&of.outcomes);
+            other.impressions.merge(&of.impressions);
+        }
+        is_kept
+    });
+    // Its number is the lowest.
+    placements.insert(0, other);
 }
 
 #[cfg(test)]
@@ -313,6 +340,25 @@ mod tests {
         assert_eq!(merged.len(), MAX_PLACEMENTS_OF_ONE - 2);
         let again: f64 = merged.iter().map(|place| place.outcomes.trials()).sum();
         assert!((again - sum).abs() < 0.01, "{again} and {sum}");
+    }
+
+    #[test]
+    fn open_windows_have_no_more_placements_than_are_kept() {
+        let mut open = ApartRates::default().at(Timestamp(0));
+        for placements in [2..42, 42..82, 82..122, 82..122] {
+            let (trials, breakdown) = breakdown(placements);
+            open.add_open(Timestamp(0), Duration::ZERO, trials, &breakdown, 0.0);
+        }
+        let (_, placements) = open.finish(&Evidence::default());
+        assert_eq!(placements.len(), MAX_PLACEMENTS_OF_ONE);
+        assert!(placements.is_sorted_by(|a, b| a.placement < b.placement));
+        let of = |number: u16| {
+            let found = placements.iter().find(|of| of.placement == number);
+            found.map(|of| of.outcomes.trials())
+        };
+        assert!((82..122).all(|number| of(number) == Some(2.0)), "those used most");
+        assert_eq!([24, 25].map(of), [Some(1.0), None]);
+        assert_eq!(of(OTHER_PLACEMENT), Some(80.0 - 23.0));
     }
 
     #[test]
