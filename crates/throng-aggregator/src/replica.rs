@@ -393,6 +393,10 @@ impl PartitionReplica {
         state.engine.close(now);
         // Keyframes repeat the newest version: it has to be one of the new catalog.
         state.next_delta(now);
+        if !self.is_leader.load(Ordering::Relaxed) {
+            // Gates have those of the leader.
+            state.engine.forget_frames();
+        }
     }
 
     pub(super) fn keyframe(&self) -> Frame {

@@ -114,6 +114,13 @@ impl Causes {
         self.push(Change { at, before, published });
     }
 
+    /// What gates have is not known until the next frame: they have ignored the frames so far, or have them from another
+    /// replica.
+    pub(super) fn forget_frames(&mut self) {
+        self.changes.clear();
+        self.last = None;
+    }
+
     fn push(&mut self, change: Change) {
         if self.changes.back().is_some_and(|last| last.published == change.published) {
             return;
@@ -172,6 +179,10 @@ impl Causes {
     /// Why the insertion of an outcome past the budget was made; `None` if that is not known.
     fn cause(&self, paid: &Paid, budget: i64) -> Option<Cause> {
         let inserted_at = paid.inserted_at?;
+        // This replica may have stopped publishing, and another one may publish now.
+        if inserted_at.since(self.last?) > MAX_FRAME_GAP {
+            return None;
+        }
         let next = self.changes.partition_point(|change| change.at <= inserted_at);
         match self.changes.get(next.checked_sub(1)?)?.published {
             Published::Unknown => None,

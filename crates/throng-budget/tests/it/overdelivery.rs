@@ -145,3 +145,34 @@ fn events_that_arrive_late_are_a_cause() {
     (0..3).for_each(|n| show(&mut engine, &format!("free-{n}"), 60, 90));
     assert_eq!(sums(&engine, budget, 90_000), ([30 * CENTS, 0, 0, 0, 0], 30 * CENTS));
 }
+
+#[test]
+fn frames_that_gates_ignore_are_no_cause() {
+    let budget = 10 * CENTS;
+    let show = |engine: &mut Engine, id: &str, millis: u64| {
+        apply(engine, &event(EventKind::Insertion, id, millis, EventMoney::NONE));
+        apply(engine, &event(EventKind::Impression, id, millis + 100, EventMoney::NONE));
+    };
+    let spent = || {
+        let mut engine = Engine::new(3, 1, 1, configs(budget));
+        tick(&mut engine, 0);
+        show(&mut engine, "billed", 1_000);
+        tick(&mut engine, 2_000);
+        engine
+    };
+    let mut engine = spent();
+    show(&mut engine, "known", 2_500);
+    assert_eq!(sums(&engine, budget, 3_000), ([0, 10 * CENTS, 0, 0, 0], 10 * CENTS));
+    // Another replica has published meanwhile.
+    engine.set_epoch(2);
+    show(&mut engine, "unknown", 3_000);
+    assert_eq!(sums(&engine, budget, 3_500), ([0, 10 * CENTS, 0, 0, 0], 20 * CENTS));
+    tick(&mut engine, 4_000);
+    show(&mut engine, "again", 4_500);
+    assert_eq!(sums(&engine, budget, 5_000), ([0, 20 * CENTS, 0, 0, 0], 30 * CENTS));
+    // A standby replica has made a frame for another spec, which it did not publish.
+    let mut standby = spent();
+    standby.forget_frames();
+    show(&mut standby, "of-leader", 2_500);
+    assert_eq!(sums(&standby, budget, 3_000), ([0; 5], 10 * CENTS));
+}
