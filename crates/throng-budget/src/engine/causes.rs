@@ -264,6 +264,23 @@ impl Causes {
             Self { last: self.last, changes: std::mem::take(&mut self.changes), ..Self::default() };
     }
 
+    /// Takes over what another replica has attributed. Both have attributed the same outcomes, each as far as it knew why,
+    /// so that the larger one of two sums counts.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (day, of_other) in &other.days {
+            let of_day = self.days.entry(*day).or_insert(*of_other);
+            if of_day.budget != of_other.budget {
+                continue;
+            }
+            let (ours, theirs) = (of_day.causes.amounts(), of_other.causes.amounts());
+            let larger = std::array::from_fn(|place| ours[place].max(theirs[place]));
+            of_day.causes = OverdeliveryCauses::of_amounts(larger);
+        }
+        while self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
+    }
+
     pub(super) fn save(&self) -> Vec<wire::OverDay> {
         let saved = self.days.iter().map(|(day, of_day)| wire::OverDay {
             day: day.0,

@@ -1,6 +1,7 @@
 //! State and log offset in one object: magic, protobuf, checksum. Older ids and closed slices of spend are in
 //! files that it names.
 
+mod causes;
 pub(super) mod format;
 mod open;
 mod rates;
