@@ -561,6 +561,7 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
             },
             declared: window.declared,
             breakdown: load_breakdown(&window.breakdown)?,
+            factor: None,
         };
     }
     account.learned = Learned::of_stored(&saved.learned)?;
