@@ -5,7 +5,7 @@
 //! trials from [`SEEN_AFTER`] on. Those from before the first impression do not count, because then impressions
 //! were not reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use throng_model::Timestamp;
@@ -68,18 +68,10 @@ impl ApartRates {
                 known.impressions.add(at, of.impressions.of(of.trials.insertions));
             }
         }
-        while self.placements.len() > MAX_PLACEMENTS_OF_ONE {
-            self.merge_smallest(at);
-        }
-    }
-
-    /// Counts the placement with the fewest insertions as `other`.
-    fn merge_smallest(&mut self, at: Timestamp) {
-        let named = self.placements.iter().filter(|(placement, _)| **placement != OTHER_PLACEMENT);
-        let trials = |known: &InOne| known.outcomes.evidence(at).trials();
-        let smallest = named.min_by(|a, b| trials(a.1).total_cmp(&trials(b.1)));
-        if let Some(placement) = smallest.map(|(placement, _)| *placement) {
-            self.merge_placements(&[placement]);
+        if self.placements.len() > MAX_PLACEMENTS_OF_ONE {
+            let trials = |known: &InOne| known.outcomes.evidence(at).trials();
+            let gone = smallest(self.placements.iter().map(|(of, known)| (*of, trials(known))));
+            self.merge_placements(&gone);
         }
     }
 
@@ -257,22 +249,28 @@ impl ApartEvidence {
     }
 }
 
+/// Of placements with their trials, of which there are too many, those with the fewest, ascending: so many that the
+/// rest and `other` are as many as are kept.
+fn smallest(placements: impl Iterator<Item = (u16, f64)>) -> Vec<u16> {
+    let named = placements.filter(|(placement, _)| *placement != OTHER_PLACEMENT);
+    let mut named: Vec<(u16, f64)> = named.collect();
+    named.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let gone = named.iter().skip(MAX_PLACEMENTS_OF_ONE - 1);
+    let mut gone: Vec<u16> = gone.map(|(placement, _)| *placement).collect();
+    gone.sort_unstable();
+    gone
+}
+
 /// Counts the placements with the fewest insertions as `other` if there are too many, as with those of open windows:
 /// each window has some of its own.
 fn merge_smallest(placements: &mut Vec<InPlacement>) {
     if placements.len() <= MAX_PLACEMENTS_OF_ONE {
         return;
     }
-    let named = placements.iter().filter(|of| of.placement != OTHER_PLACEMENT);
-    let mut by_use: Vec<(f64, u16)> =
-        named.map(|of| (of.outcomes.trials(), of.placement)).collect();
-    by_use.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    // One more is `other`.
-    by_use.truncate(MAX_PLACEMENTS_OF_ONE - 1);
-    let kept: BTreeSet<u16> = by_use.iter().map(|(_, placement)| *placement).collect();
+    let gone = smallest(placements.iter().map(|of| (of.placement, of.outcomes.trials())));
     let mut other = InPlacement { placement: OTHER_PLACEMENT, ..InPlacement::default() };
     placements.retain(|of| {
-        let is_kept = kept.contains(&of.placement);
+        let is_kept = of.placement != OTHER_PLACEMENT && gone.binary_search(&of.placement).is_err();
         if !is_kept {
             other.outcomes.merge(&of.outcomes);
             other.impressions.merge(&of.impressions);
