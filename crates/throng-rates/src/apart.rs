@@ -59,12 +59,10 @@ impl ApartRates {
         if is_seen && trials.insertions > 0 {
             self.impressions.add(at, breakdown.impressions.of(trials.insertions));
         }
-        for of in &breakdown.placements {
+        for of in breakdown.of_insertions() {
             let known = self.placements.entry(of.placement).or_default();
-            if of.trials.insertions > 0 {
-                known.outcomes.add(at, of.trials);
-            }
-            if is_seen && of.trials.insertions > 0 {
+            known.outcomes.add(at, of.trials);
+            if is_seen {
                 known.impressions.add(at, of.impressions.of(of.trials.insertions));
             }
         }
@@ -222,7 +220,7 @@ impl ApartEvidence {
         if is_seen {
             self.impressions.add_open(breakdown.impressions.of(trials.insertions), 0.0);
         }
-        for of in &breakdown.placements {
+        for of in breakdown.of_insertions() {
             let place = self.placements.binary_search_by_key(&of.placement, |it| it.placement);
             let place = place.unwrap_or_else(|place| {
                 let new = InPlacement { placement: of.placement, ..InPlacement::default() };
@@ -357,6 +355,22 @@ mod tests {
         assert!((82..122).all(|number| of(number) == Some(2.0)), "those used most");
         assert_eq!([24, 25].map(of), [Some(1.0), None]);
         assert_eq!(of(OTHER_PLACEMENT), Some(80.0 - 23.0));
+    }
+
+    #[test]
+    fn outcomes_without_insertions_say_nothing_of_a_placement() {
+        let mut rates = ApartRates::default();
+        // Another rate was declared between the insertions and their outcomes.
+        let mut breakdown = Breakdown::default();
+        (0..9).for_each(|_| breakdown.outcome(3));
+        breakdown.insertion(2, 100_000_000, 0);
+        let trials = Trials { insertions: 1, outcomes: 9, declared: 100_000_000 };
+        rates.add(Timestamp(0), trials, &breakdown);
+        assert_eq!(rates.placements().collect::<Vec<_>>(), [2]);
+        let mut open = ApartRates::default().at(Timestamp(0));
+        open.add_open(Timestamp(0), Duration::ZERO, trials, &breakdown, 0.0);
+        let placements = open.finish(&Evidence::default()).1;
+        assert_eq!(placements.iter().map(|of| of.placement).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
