@@ -232,12 +232,13 @@ impl PartitionReplica {
     pub(super) async fn promote(&self, epoch: u64, now: Timestamp) -> Result<(), BudgetsError> {
         self.observe_epoch(epoch);
         let mut attempts = 0;
-        loop {
+        let found = loop {
             // At each attempt: the write replaces the version that is read here, so that a
             // checkpoint in between is detected.
             let found = self.store.lock().await.read().await?;
             self.detach_slice_files(found.as_ref(), now)?;
-            let bumped = self.bump_epoch(found.map_or(0, |checkpoint| checkpoint.epoch), now).await;
+            let found_epoch = found.as_ref().map_or(0, |checkpoint| checkpoint.epoch);
+            let bumped = self.bump_epoch(found_epoch, now).await;
             attempts += 1;
             match bumped {
                 // The previous leader has written its last checkpoint between the read and the write. This
@@ -247,13 +248,19 @@ impl PartitionReplica {
                 {
                     self.fenced.store(false, Ordering::Relaxed);
                 }
-                other => break other?,
+                Ok(()) => break found,
+                Err(error) => return Err(error),
             }
-        }
+        };
         self.is_leader.store(true, Ordering::Relaxed);
         // Its figures lack what is not applied yet: published under the new epoch they would replace the
         // newer ones of the previous leader.
-        if self.catch_up(PROMOTION_TIMEOUT).await? { Ok(()) } else { Err(BudgetsError::Closed) }
+        if !self.catch_up(PROMOTION_TIMEOUT).await? {
+            return Err(BudgetsError::Closed);
+        }
+        let Some(found) = found else { return Ok(()) };
+        let merged = self.state.lock().engine.merge_causes(&found.state);
+        merged.map_err(|source| BudgetsError::State { partition: self.number, source })
     }
 
     /// Makes the state independent of files of closed slices until the next [`Self::checkpoint`]: the
@@ -393,6 +400,10 @@ impl PartitionReplica {
         state.engine.close(now);
         // Keyframes repeat the newest version: it has to be one of the new catalog.
         state.next_delta(now);
+        if !self.is_leader.load(Ordering::Relaxed) {
+            // Gates have those of the leader.
+            state.engine.forget_frames();
+        }
     }
 
     pub(super) fn keyframe(&self) -> Frame {

@@ -59,27 +59,17 @@ impl ApartRates {
         if is_seen && trials.insertions > 0 {
             self.impressions.add(at, breakdown.impressions.of(trials.insertions));
         }
-        for of in &breakdown.placements {
+        for of in breakdown.of_insertions() {
             let known = self.placements.entry(of.placement).or_default();
-            if of.trials.insertions > 0 {
-                known.outcomes.add(at, of.trials);
-            }
-            if is_seen && of.trials.insertions > 0 {
+            known.outcomes.add(at, of.trials);
+            if is_seen {
                 known.impressions.add(at, of.impressions.of(of.trials.insertions));
             }
         }
-        while self.placements.len() > MAX_PLACEMENTS_OF_ONE {
-            self.merge_smallest(at);
-        }
-    }
-
-    /// Counts the placement with the fewest insertions as `other`.
-    fn merge_smallest(&mut self, at: Timestamp) {
-        let named = self.placements.iter().filter(|(placement, _)| **placement != OTHER_PLACEMENT);
-        let trials = |known: &InOne| known.outcomes.evidence(at).trials();
-        let smallest = named.min_by(|a, b| trials(a.1).total_cmp(&trials(b.1)));
-        if let Some(placement) = smallest.map(|(placement, _)| *placement) {
-            self.merge_placements(&[placement]);
+        if self.placements.len() > MAX_PLACEMENTS_OF_ONE {
+            let trials = |known: &InOne| known.outcomes.evidence(at).trials();
+            let gone = smallest(self.placements.iter().map(|(of, known)| (*of, trials(known))));
+            self.merge_placements(&gone);
         }
     }
 
@@ -230,7 +220,7 @@ impl ApartEvidence {
         if is_seen {
             self.impressions.add_open(breakdown.impressions.of(trials.insertions), 0.0);
         }
-        for of in &breakdown.placements {
+        for of in breakdown.of_insertions() {
             let place = self.placements.binary_search_by_key(&of.placement, |it| it.placement);
             let place = place.unwrap_or_else(|place| {
                 let new = InPlacement { placement: of.placement, ..InPlacement::default() };
@@ -245,15 +235,48 @@ impl ApartEvidence {
         }
     }
 
-    /// Impressions, and what is known by placement. An ad group with fewer impressions than clicks does not report
-    /// them: then nothing is known of impressions.
+    /// Impressions, and what is known by placement, of at most 64 placements. An ad group with fewer impressions than
+    /// clicks does not report them: then nothing is known of impressions.
     pub fn finish(mut self, clicks: &Evidence) -> (Evidence, Vec<InPlacement>) {
         if self.impressions.successes() < clicks.successes().max(1.0) {
             self.impressions = Evidence::default();
             self.placements.iter_mut().for_each(|place| place.impressions = Evidence::default());
         }
+        merge_smallest(&mut self.placements);
         (self.impressions, self.placements)
     }
+}
+
+/// Of placements with their trials, of which there are too many, those with the fewest, ascending: so many that the
+/// rest and `other` are as many as are kept.
+fn smallest(placements: impl Iterator<Item = (u16, f64)>) -> Vec<u16> {
+    let named = placements.filter(|(placement, _)| *placement != OTHER_PLACEMENT);
+    let mut named: Vec<(u16, f64)> = named.collect();
+    named.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let gone = named.iter().skip(MAX_PLACEMENTS_OF_ONE - 1);
+    let mut gone: Vec<u16> = gone.map(|(placement, _)| *placement).collect();
+    gone.sort_unstable();
+    gone
+}
+
+/// Counts the placements with the fewest insertions as `other` if there are too many, as with those of open windows:
+/// each window has some of its own.
+fn merge_smallest(placements: &mut Vec<InPlacement>) {
+    if placements.len() <= MAX_PLACEMENTS_OF_ONE {
+        return;
+    }
+    let gone = smallest(placements.iter().map(|of| (of.placement, of.outcomes.trials())));
+    let mut other = InPlacement { placement: OTHER_PLACEMENT, ..InPlacement::default() };
+    placements.retain(|of| {
+        let is_kept = of.placement != OTHER_PLACEMENT && gone.binary_search(&of.placement).is_err();
+        if !is_kept {
+            other.outcomes.merge(&of.outcomes);
+            other.impressions.merge(&of.impressions);
+        }
+        is_kept
+    });
+    // Its number is the lowest.
+    placements.insert(0, other);
 }
 
 #[cfg(test)]
@@ -313,6 +336,41 @@ mod tests {
         assert_eq!(merged.len(), MAX_PLACEMENTS_OF_ONE - 2);
         let again: f64 = merged.iter().map(|place| place.outcomes.trials()).sum();
         assert!((again - sum).abs() < 0.01, "{again} and {sum}");
+    }
+
+    #[test]
+    fn open_windows_have_no_more_placements_than_are_kept() {
+        let mut open = ApartRates::default().at(Timestamp(0));
+        for placements in [2..42, 42..82, 82..122, 82..122] {
+            let (trials, breakdown) = breakdown(placements);
+            open.add_open(Timestamp(0), Duration::ZERO, trials, &breakdown, 0.0);
+        }
+        let (_, placements) = open.finish(&Evidence::default());
+        assert_eq!(placements.len(), MAX_PLACEMENTS_OF_ONE);
+        assert!(placements.is_sorted_by(|a, b| a.placement < b.placement));
+        let of = |number: u16| {
+            let found = placements.iter().find(|of| of.placement == number);
+            found.map(|of| of.outcomes.trials())
+        };
+        assert!((82..122).all(|number| of(number) == Some(2.0)), "those used most");
+        assert_eq!([24, 25].map(of), [Some(1.0), None]);
+        assert_eq!(of(OTHER_PLACEMENT), Some(80.0 - 23.0));
+    }
+
+    #[test]
+    fn outcomes_without_insertions_say_nothing_of_a_placement() {
+        let mut rates = ApartRates::default();
+        // Another rate was declared between the insertions and their outcomes.
+        let mut breakdown = Breakdown::default();
+        (0..9).for_each(|_| breakdown.outcome(3));
+        breakdown.insertion(2, 100_000_000, 0);
+        let trials = Trials { insertions: 1, outcomes: 9, declared: 100_000_000 };
+        rates.add(Timestamp(0), trials, &breakdown);
+        assert_eq!(rates.placements().collect::<Vec<_>>(), [2]);
+        let mut open = ApartRates::default().at(Timestamp(0));
+        open.add_open(Timestamp(0), Duration::ZERO, trials, &breakdown, 0.0);
+        let placements = open.finish(&Evidence::default()).1;
+        assert_eq!(placements.iter().map(|of| of.placement).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

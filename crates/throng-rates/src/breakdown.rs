@@ -72,6 +72,11 @@ impl Breakdown {
         }
     }
 
+    /// The placements that have insertions. There are outcomes alone where the insertions are forgotten.
+    pub(crate) fn of_insertions(&self) -> impl Iterator<Item = &PlacementTrials> {
+        self.placements.iter().filter(|of| of.trials.insertions > 0)
+    }
+
     /// What is of a placement; that of `other` if there are too many.
     fn entry(&mut self, placement: u16) -> Option<&mut PlacementTrials> {
         if placement == NO_PLACEMENT {

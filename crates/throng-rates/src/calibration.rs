@@ -67,6 +67,16 @@ impl Evidence {
         self.declared.successes += trials.expected() * due;
     }
 
+    /// Adds the trials of another one.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let add = |to: &mut Counts, from: Counts| {
+            to.trials += from.trials;
+            to.successes += from.successes;
+        };
+        add(&mut self.counts, other.counts);
+        add(&mut self.declared, other.declared);
+    }
+
     /// The trials that are due.
     pub fn trials(&self) -> f64 {
         self.counts.trials

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::calibration::{Evidence, LearnedRate};
 use crate::level::{FACTORS, LEVEL_SUCCESSES, Level};
+use crate::placements::OTHER_PLACEMENT;
 use crate::rates::{DECLARED_SUCCESSES, Rate};
 
 /// Outcomes that name no insertion belong to no placement. If they are so many that the others have to be
@@ -89,11 +90,12 @@ pub struct LearnedRates {
 impl LearnedRates {
     /// The billed outcomes as a multiple of the declared ones, in a placement.
     pub fn factor_in(&self, placement: u16) -> f64 {
-        let place = self.placements.binary_search_by_key(&placement, |rate| rate.placement);
-        match place {
-            Ok(place) => self.placements[place].outcomes.factor,
-            Err(_) => self.factor(),
-        }
+        let of = |placement: u16| {
+            let place = self.placements.binary_search_by_key(&placement, |rate| rate.placement);
+            place.ok().map(|place| self.placements[place].outcomes.factor)
+        };
+        // Those without a rate of their own are counted as `other`.
+        of(placement).or_else(|| of(OTHER_PLACEMENT)).unwrap_or_else(|| self.factor())
     }
 
     /// The billed outcomes as a multiple of the declared ones.

@@ -60,6 +60,8 @@ pub(super) struct Window {
     pub(super) declared: i64,
     /// Impressions where clicks are billed, and what is of placements.
     pub(super) breakdown: Option<Box<Breakdown>>,
+    /// `Account::factor_of`; `None` if insertions or learned rates have changed since it was computed.
+    pub(super) factor: Option<f64>,
 }
 
 impl Window {
@@ -393,6 +395,7 @@ impl Account {
         let (weighted, chance) = (self.weighted(terms), self.chance(terms));
         let (is_by_click, impression_chance) = (self.is_by_click(), self.impression_chance);
         let window = self.windows.entry(at.0.div_euclid(WINDOW_MICROS));
+        window.factor = None;
         if is_settled {
             self.links.add(true);
         } else {

@@ -114,6 +114,13 @@ impl Causes {
         self.push(Change { at, before, published });
     }
 
+    /// What gates have is not known until the next frame: they have ignored the frames so far, or have them from another
+    /// replica.
+    pub(super) fn forget_frames(&mut self) {
+        self.changes.clear();
+        self.last = None;
+    }
+
     fn push(&mut self, change: Change) {
         if self.changes.back().is_some_and(|last| last.published == change.published) {
             return;
@@ -172,6 +179,10 @@ impl Causes {
     /// Why the insertion of an outcome past the budget was made; `None` if that is not known.
     fn cause(&self, paid: &Paid, budget: i64) -> Option<Cause> {
         let inserted_at = paid.inserted_at?;
+        // This replica may have stopped publishing, and another one may publish now.
+        if inserted_at.since(self.last?) > MAX_FRAME_GAP {
+            return None;
+        }
         let next = self.changes.partition_point(|change| change.at <= inserted_at);
         match self.changes.get(next.checked_sub(1)?)?.published {
             Published::Unknown => None,
@@ -251,6 +262,23 @@ impl Causes {
     pub(super) fn clear(&mut self) {
         *self =
             Self { last: self.last, changes: std::mem::take(&mut self.changes), ..Self::default() };
+    }
+
+    /// Takes over what another replica has attributed. Both have attributed the same outcomes, each as far as it knew why,
+    /// so that the larger one of two sums counts.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (day, of_other) in &other.days {
+            let of_day = self.days.entry(*day).or_insert(*of_other);
+            if of_day.budget != of_other.budget {
+                continue;
+            }
+            let (ours, theirs) = (of_day.causes.amounts(), of_other.causes.amounts());
+            let larger = std::array::from_fn(|place| ours[place].max(theirs[place]));
+            of_day.causes = OverdeliveryCauses::of_amounts(larger);
+        }
+        while self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
     }
 
     pub(super) fn save(&self) -> Vec<wire::OverDay> {

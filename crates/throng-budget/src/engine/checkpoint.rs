@@ -1,6 +1,7 @@
 //! State and log offset in one object: magic, protobuf, checksum. Older ids and closed slices of spend are in
 //! files that it names.
 
+mod causes;
 pub(super) mod format;
 mod open;
 mod rates;
@@ -30,7 +31,7 @@ use throng_rates::survival::Delays;
 
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
-use rates::{load_breakdown, load_placements, save_breakdown, save_placements};
+use rates::{load_breakdown, load_placements, save_breakdown, save_placements, without_placements};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 /// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
@@ -396,7 +397,7 @@ impl RemovedAdGroup {
 
     fn load(saved: wire::AdGroup, spend: Spend, at: Timestamp) -> Self {
         let since = saved.removed_since.map_or(at, Timestamp);
-        let saved = with_spend(saved, &Spend::default());
+        let saved = with_spend(without_placements(saved), &Spend::default());
         Self { index: AdGroupIndex(saved.index), since, spend, saved }
     }
 }
@@ -560,6 +561,7 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
             },
             declared: window.declared,
             breakdown: load_breakdown(&window.breakdown)?,
+            factor: None,
         };
     }
     account.learned = Learned::of_stored(&saved.learned)?;

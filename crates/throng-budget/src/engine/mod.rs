@@ -323,6 +323,13 @@ impl Engine {
     /// Sets the epoch of frames from now on. The next one should be a keyframe.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
+        // Gates may have ignored those of the earlier one.
+        self.forget_frames();
+    }
+
+    /// The frames so far were not published: nothing is attributed by them.
+    pub fn forget_frames(&mut self) {
+        self.accounts.iter_mut().for_each(|account| account.causes.forget_frames());
     }
 
     /// Closes windows by the clock, also of ad groups without events, and takes a sample for the charts.

@@ -145,3 +145,71 @@ fn events_that_arrive_late_are_a_cause() {
     (0..3).for_each(|n| show(&mut engine, &format!("free-{n}"), 60, 90));
     assert_eq!(sums(&engine, budget, 90_000), ([30 * CENTS, 0, 0, 0, 0], 30 * CENTS));
 }
+
+#[test]
+fn frames_that_gates_ignore_are_no_cause() {
+    let budget = 10 * CENTS;
+    let show = |engine: &mut Engine, id: &str, millis: u64| {
+        apply(engine, &event(EventKind::Insertion, id, millis, EventMoney::NONE));
+        apply(engine, &event(EventKind::Impression, id, millis + 100, EventMoney::NONE));
+    };
+    let spent = || {
+        let mut engine = Engine::new(3, 1, 1, configs(budget));
+        tick(&mut engine, 0);
+        show(&mut engine, "billed", 1_000);
+        tick(&mut engine, 2_000);
+        engine
+    };
+    let mut engine = spent();
+    show(&mut engine, "known", 2_500);
+    assert_eq!(sums(&engine, budget, 3_000), ([0, 10 * CENTS, 0, 0, 0], 10 * CENTS));
+    // Another replica has published meanwhile.
+    engine.set_epoch(2);
+    show(&mut engine, "unknown", 3_000);
+    assert_eq!(sums(&engine, budget, 3_500), ([0, 10 * CENTS, 0, 0, 0], 20 * CENTS));
+    tick(&mut engine, 4_000);
+    show(&mut engine, "again", 4_500);
+    assert_eq!(sums(&engine, budget, 5_000), ([0, 20 * CENTS, 0, 0, 0], 30 * CENTS));
+    // A standby replica has made a frame for another spec, which it did not publish.
+    let mut standby = spent();
+    standby.forget_frames();
+    show(&mut standby, "of-leader", 2_500);
+    assert_eq!(sums(&standby, budget, 3_000), ([0; 5], 10 * CENTS));
+}
+
+#[test]
+fn a_standby_replica_that_becomes_the_leader_has_what_was_attributed() {
+    let budget = 10 * CENTS;
+    let mut leader = Engine::new(3, 1, 1, configs(budget));
+    let mut standby = leader.clone();
+    let show = |engines: [&mut Engine; 2], id: &str, millis: u64, price: i64| {
+        let price = EventMoney::NONE.with_price_nanos(price * CENTS * 1_000);
+        for engine in engines {
+            apply(engine, &event(EventKind::Insertion, id, millis, EventMoney::NONE));
+            apply(engine, &event(EventKind::Impression, id, millis + 100, price));
+        }
+    };
+    tick(&mut leader, 0);
+    show([&mut leader, &mut standby], "billed", 1_000, 10);
+    tick(&mut leader, 2_000);
+    show([&mut leader, &mut standby], "free", 2_500, 12);
+    let of_leader = ([0, 10 * CENTS, 0, 0, 2 * CENTS], 12 * CENTS);
+    assert_eq!(sums(&leader, budget, 3_000), of_leader);
+    assert_eq!(sums(&standby, budget, 3_000), ([0, 0, 0, 0, 2 * CENTS], 12 * CENTS));
+    let bytes = leader.checkpoint(1);
+    for _ in 0..2 {
+        standby.merge_causes(&bytes).expect("a checkpoint");
+        assert_eq!(sums(&standby, budget, 3_000), of_leader);
+    }
+    // What is not in that checkpoint counts as well, and nothing of another budget.
+    show([&mut leader, &mut standby], "later", 3_000, 13);
+    standby.merge_causes(&bytes).expect("a checkpoint");
+    let expected = ([0, 10 * CENTS, 0, 0, 5 * CENTS], 25 * CENTS);
+    assert_eq!(sums(&standby, budget, 4_000), expected);
+    let mut other = Engine::new(3, 1, 1, configs(9 * CENTS));
+    let mut same = other.clone();
+    show([&mut other, &mut same], "free", 2_500, 90);
+    standby.merge_causes(&other.checkpoint(1)).expect("a checkpoint");
+    assert_eq!(sums(&standby, budget, 4_000), expected);
+    assert!(standby.merge_causes(&bytes[1..]).is_err());
+}

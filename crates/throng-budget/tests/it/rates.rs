@@ -263,6 +263,25 @@ fn rates_by_placement_are_kept_across_a_spec_and_dropped_with_their_ad_group() {
     assert_eq!(traffic.rates("red").impression.learned, None);
 }
 
+/// The numbers of its placements are given to other names while it is not configured.
+#[test]
+fn placements_are_dropped_with_an_ad_group_that_is_removed_while_no_process_runs() {
+    let red = || config(0, "red", "one", BilledEvent::Impression);
+    let mut traffic = Traffic::new(vec![red()]);
+    in_two_placements(&mut traffic, 0..3_600);
+    let (bytes, files) = (traffic.engine.checkpoint(0), CheckpointFiles::default());
+    let restored = Engine::restore(&bytes, 3, 1, 2, vec![], at(3_600), &files);
+    let mut restored = restored.expect("restored").0;
+    traffic.engine.configure(2, vec![], at(3_600));
+    let rates = [&mut restored, &mut traffic.engine].map(|engine| {
+        engine.configure(3, vec![red()], at(3_601));
+        engine.close(at(3_601));
+        engine.rates(&name("red")).expect("it is there")
+    });
+    assert!(rates[0].placements.is_empty(), "{:?}", rates[0]);
+    assert_eq!(rates[0], rates[1], "as in a replica that ran meanwhile");
+}
+
 /// More placements than are kept, with checkpoints in between: every replica has the same.
 #[test]
 fn replicas_agree_on_more_placements_than_are_kept() {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
-    Calibration, Evidence, InPlacement, LearnedRates, Observed, Trials, action_rate, learn,
+    Calibration, Counts, Evidence, InPlacement, LearnedRate, LearnedRates, OTHER_PLACEMENT,
+    Observed, PlacementRate, Prior, Trials, action_rate, learn,
 };
 
 use super::at;
@@ -324,4 +325,24 @@ fn the_action_rate_is_that_of_insertions_that_are_seen() {
     let action = action_rate(&learned.outcomes.unwrap(), None, 0.8);
     assert!((action.mean() - 0.0625).abs() < 0.003, "{action:?}");
     assert!((learned.outcomes.unwrap().rate.mean() / product - 1.0).abs() < 0.01);
+}
+
+#[test]
+fn a_placement_without_a_rate_of_its_own_has_that_of_other() {
+    let rate = |factor| LearnedRate {
+        rate: Prior::declared(0.5).rate(Counts::default()),
+        factor,
+        trials: 1.0,
+    };
+    let in_one =
+        |placement, factor| PlacementRate { placement, outcomes: rate(factor), impressions: None };
+    let mut rates = LearnedRates {
+        outcomes: Some(rate(2.0)),
+        impressions: None,
+        placements: vec![in_one(OTHER_PLACEMENT, 3.0), in_one(5, 4.0)],
+    };
+    let factors = [OTHER_PLACEMENT, 5, 7].map(|placement| rates.factor_in(placement));
+    assert_eq!(factors, [3.0, 4.0, 3.0]);
+    rates.placements.remove(0);
+    assert_eq!([5, 7].map(|placement| rates.factor_in(placement)), [4.0, 2.0]);
 }

@@ -70,6 +70,7 @@ impl Account {
 
     /// Learns from the traffic since the last call, and computes the pass-through rate. Call it about once a second.
     pub(in crate::engine) fn pace(&mut self, now: Timestamp) {
+        self.update_factors();
         let (moment, figures) = (self.moment(now), self.figures(now));
         let since = self.learned.pace.tick(now, moment, self.config.pacing);
         if !figures.open {

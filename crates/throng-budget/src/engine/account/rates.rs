@@ -63,6 +63,7 @@ impl Account {
             window.trials = Trials::default();
             window.declared = 0;
             window.breakdown = None;
+            window.factor = None;
         }
     }
 
@@ -145,30 +146,32 @@ impl Account {
     /// Takes what was learned.
     pub(in crate::engine) fn set_rates(&mut self, rates: LearnedRates) {
         self.rates = if self.config.learns_rates { rates } else { LearnedRates::default() };
+        self.windows.values_mut().for_each(|window| window.factor = None);
+    }
+
+    /// Computes the factors of windows that have changed. They are read several times a second of every window, and
+    /// only the newest ones change.
+    pub(super) fn update_factors(&mut self) {
+        for window in self.windows.values_mut().filter(|window| window.factor.is_none()) {
+            window.factor = Some(mean_factor(&self.rates, window));
+        }
     }
 
     /// The learned rate of the insertions of a window as a multiple of the declared one: the mean of their
     /// placements.
     pub(super) fn factor_of(&self, window: &Window) -> f64 {
-        let all = self.rates.factor();
-        if self.rates.placements.is_empty() {
-            return all;
-        }
-        let Some(breakdown) = window.breakdown.as_deref() else { return all };
-        let (placed, weighted) =
-            breakdown.placements.iter().fold((0.0, 0.0), |(placed, weighted), of| {
-                let expected = of.trials.expected();
-                (placed + expected, weighted + expected * self.rates.factor_in(of.placement))
-            });
-        let expected = window.trials.expected().max(placed);
-        if expected > 0.0 { (weighted + (expected - placed) * all) / expected } else { all }
+        window.factor.unwrap_or_else(|| mean_factor(&self.rates, window))
     }
 
     /// Counts placements as `other`.
     pub(in crate::engine) fn merge_placements(&mut self, gone: &[u16]) {
         self.apart.merge_placements(gone);
-        let breakdowns = self.windows.values_mut().filter_map(|it| it.breakdown.as_deref_mut());
-        breakdowns.for_each(|breakdown| breakdown.merge_placements(gone));
+        for window in self.windows.values_mut() {
+            window.factor = None;
+            if let Some(breakdown) = window.breakdown.as_deref_mut() {
+                breakdown.merge_placements(gone);
+            }
+        }
         // Until the rates are learned the next time.
         self.rates.placements.retain(|rate| gone.binary_search(&rate.placement).is_err());
     }
@@ -219,3 +222,22 @@ impl Account {
         (figures(declared, impressions), Some(action))
     }
 }
+
+/// The learned rate of the insertions of a window as a multiple of the declared one: the mean of their placements.
+fn mean_factor(rates: &LearnedRates, window: &Window) -> f64 {
+    let all = rates.factor();
+    if rates.placements.is_empty() {
+        return all;
+    }
+    let Some(breakdown) = window.breakdown.as_deref() else { return all };
+    let (placed, weighted) =
+        breakdown.placements.iter().fold((0.0, 0.0), |(placed, weighted), of| {
+            let expected = of.trials.expected();
+            (placed + expected, weighted + expected * rates.factor_in(of.placement))
+        });
+    let expected = window.trials.expected().max(placed);
+    if expected > 0.0 { (weighted + (expected - placed) * all) / expected } else { all }
+}
+
+#[cfg(test)]
+mod tests;

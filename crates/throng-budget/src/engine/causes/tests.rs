@@ -58,7 +58,8 @@ fn the_time_of_the_insertion_decides() {
     assert_eq!(of(960), [10, 0, 0, 0, 0], "after it");
     assert_eq!(of(1_009), [10, 0, 0, 0, 0], "after it and after the last open frame");
     assert_eq!(of(1_010), [0, 10, 0, 0, 0], "it was closed");
-    assert_eq!(of(9_000), [0, 10, 0, 0, 0], "for long");
+    assert_eq!(of(1_080), [0, 10, 0, 0, 0], "70 seconds after the last frame");
+    assert_eq!(of(1_081), UNKNOWN, "another replica may have published");
     assert_eq!(attributed(closed(), None), UNKNOWN, "no insertion is known");
 }
 
@@ -100,6 +101,13 @@ fn without_frames_nothing_is_known() {
     assert_eq!(attributed(causes.clone(), Some(1_009)), [10, 0, 0, 0, 0]);
     assert_eq!(attributed(causes.clone(), Some(1_011)), [0; 5], "71 seconds without a frame");
     assert_eq!(attributed(causes.clone(), Some(1_081)), [0, 10, 0, 0, 0]);
+    // They were not published, or gates have ignored them.
+    let mut forgotten = causes.clone();
+    forgotten.forget_frames();
+    assert_eq!(attributed(forgotten.clone(), Some(1_081)), [0; 5]);
+    forgotten.publish(at(1_090), false);
+    assert_eq!(attributed(forgotten.clone(), Some(1_081)), [0; 5]);
+    assert_eq!(attributed(forgotten, Some(1_090)), [0, 10, 0, 0, 0]);
     // The clock is set back.
     causes.publish(at(1_000), false);
     assert_eq!(attributed(causes.clone(), Some(999)), [0; 5]);

@@ -1,6 +1,6 @@
 //! Placements in a checkpoint.
 
-use throng_rates::{Breakdown, NamedPlacement, Placements};
+use throng_rates::{ApartRates, Breakdown, NamedPlacement, Placements};
 
 use crate::engine::account::Window;
 use crate::wire;
@@ -30,11 +30,26 @@ pub(super) fn save_breakdown(window: &Window, with_placements: bool) -> Vec<u64>
     match window.breakdown.as_deref() {
         None => Vec::new(),
         Some(breakdown) if with_placements => breakdown.stored(),
-        Some(breakdown) => {
-            let impressions = breakdown.impressions;
-            Breakdown { impressions, ..Breakdown::default() }.stored()
+        Some(breakdown) => without_placements_of(breakdown),
+    }
+}
+
+fn without_placements_of(breakdown: &Breakdown) -> Vec<u64> {
+    Breakdown { impressions: breakdown.impressions, ..Breakdown::default() }.stored()
+}
+
+/// What is saved of an ad group that is not configured: without its placements, whose numbers other names may get.
+pub(super) fn without_placements(mut saved: wire::AdGroup) -> wire::AdGroup {
+    // What is invalid stays as it is, and is dropped when the ad group is added again.
+    if let Some(apart) = ApartRates::of_stored(&saved.apart) {
+        saved.apart = apart.without_placements().stored();
+    }
+    for window in &mut saved.windows {
+        if let Some(breakdown) = Breakdown::of_stored(&window.breakdown) {
+            window.breakdown = without_placements_of(&breakdown);
         }
     }
+    saved
 }
 
 /// Restores what [`save_breakdown`] has written. `None` if it is not that.
