@@ -30,6 +30,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest message of an answer: statuses of 10,000 rows have texts of the server.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// The flow-control window of a connection. The HTTP/2 library closes a connection whose small frames that are not read
+/// yet cost more than half of it, 256 bytes less the payload each, and a server may send a frame for each of 10,000
+/// rows: the 5 MiB of the default end at some 12,000 frames.
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 const MUTATE_ROWS: &str = "/google.bigtable.v2.Bigtable/MutateRows";
 const READ_ROWS: &str = "/google.bigtable.v2.Bigtable/ReadRows";
 
@@ -60,7 +64,9 @@ impl Client {
         let unreachable =
             |error: tonic::transport::Error| StoreError::Unreachable(with_causes(&error));
         let endpoint = Endpoint::from_shared(table.api_url().to_owned()).map_err(unreachable)?;
-        let mut endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT);
+        let mut endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         if table.is_encrypted() {
             let tls = ClientTlsConfig::new().with_native_roots().timeout(CONNECT_TIMEOUT);
             endpoint = endpoint.tls_config(tls).map_err(unreachable)?;

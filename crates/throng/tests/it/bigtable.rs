@@ -88,7 +88,9 @@ pub(crate) struct Table {
 impl Table {
     /// Creates a table with the column family `audiences`.
     pub(crate) async fn create(url: &str, id: &str) -> Self {
+        // With the default of 5 MiB the library closes a connection with 12,000 small frames that are not read yet.
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL");
+        let endpoint = endpoint.initial_connection_window_size(64 << 20);
         let grpc = Grpc::new(endpoint.connect().await.expect("connected"));
         let mut table = Self { grpc, id: id.to_owned() };
         let column_families = HashMap::from([("audiences".to_owned(), Empty {})]);
