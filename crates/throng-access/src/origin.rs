@@ -105,6 +105,7 @@ mod tests {
             &[("origin", "http://127.0.0.1:9999")],
             &[("origin", "https://evil.example")],
             &[("origin", "null")],
+            &[("origin", "null"), ("sec-fetch-site", "same-origin")],
             &[("origin", "http://127.0.0.1:7077"), ("sec-fetch-site", "cross-site")],
             &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")],
             &[("origin", "http://127.0.0.1:7077"), ("origin", "https://evil.example")],

@@ -109,7 +109,7 @@ pub struct RawSchedule {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawScheduleEvent {
-    /// Files of the tables that the SQL reads were added, removed, replaced or written.
+    /// Files of the tables that the SQL reads were added, removed, replaced or written; not with `source`.
     SourceChanged,
 }
 

@@ -24,7 +24,7 @@ mod workspaces;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use throng_model::{DestinationName, SourceName, WorkspaceName};
+use throng_model::{DestinationName, WorkspaceName};
 
 pub use limits::{check_limits, default_limits_file};
 
@@ -33,6 +33,7 @@ use crate::{NodeSettings, Problem, Spec, SpecOrigin};
 use fields::{At, Fields};
 use references::Names;
 use tree::{Node, Value};
+use warehouse::AudienceSource;
 
 /// More problems than this are not collected: a report that is too long helps nobody.
 const MAX_PROBLEMS: usize = 500;
@@ -84,7 +85,7 @@ struct Reader {
     origin: SpecOrigin,
     node_at: Option<At>,
     /// The sources that audiences name.
-    audience_sources: Vec<(SourceName, At)>,
+    audience_sources: Vec<AudienceSource>,
     /// The first schema of each workspace; `None` is the default workspace.
     schemas_at: BTreeMap<Option<WorkspaceName>, At>,
     /// The workspace whose objects are read; `None` at the top level.

@@ -294,7 +294,7 @@ async fn every_response_has_headers_against_other_sites() {
         assert!(!policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(header("x-frame-options"), "DENY", "{path}");
-        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(header("referrer-policy"), "same-origin", "{path}");
         assert_eq!(header("cross-origin-resource-policy"), "same-origin", "{path}");
         let caching = if path.starts_with("/assets/") { "no-cache" } else { "no-store" };
         assert_eq!(header("cache-control"), caching, "{path}");

@@ -110,6 +110,9 @@ async fn a_session_acts_only_for_the_nodes_own_page() {
     let origin = browser.request("POST", enqueue).header("origin", node.url());
     assert_eq!(status(origin).await, 200);
     assert_eq!(status(browser.request("POST", enqueue)).await, 401, "it has no origin");
+    // Browsers hide the origin of a sandboxed frame, whatever site it is of.
+    let hidden = browser.own("POST", enqueue).header("origin", "null");
+    assert_eq!(status(hidden).await, 403);
     for site in ["cross-site", "same-site"] {
         let request = browser.request("POST", enqueue).header("sec-fetch-site", site);
         assert_eq!(status(request).await, 403, "{site}");

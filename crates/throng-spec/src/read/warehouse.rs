@@ -3,13 +3,21 @@
 use throng_model::{Micros, SourceName};
 
 use super::Reader;
-use super::fields::{At, Fields};
-use super::tree::Node;
+use super::fields::{At, Fields, text_of};
+use super::tree::{Node, Value};
 use crate::{
     BigQuerySettings, HostPort, ObjectKind, PostgresSettings, WarehouseSettings, WarehouseSource,
 };
 
 const TIB: u64 = 1 << 40;
+
+/// The source that an audience names.
+pub(super) struct AudienceSource {
+    name: SourceName,
+    at: At,
+    /// Where its schedule has `on: source_changed`.
+    trigger_at: Option<At>,
+}
 
 impl Reader {
     /// A source with `type: bigquery`.
@@ -148,19 +156,36 @@ impl Reader {
             return None;
         }
         let name: SourceName = self.refer(node, at.clone(), ObjectKind::Source)?;
-        self.audience_sources.push((name.clone(), at));
+        let trigger_at = source_changed_at(fields);
+        self.audience_sources.push(AudienceSource { name: name.clone(), at, trigger_at });
         Some(name)
     }
 
-    /// Checks that audiences name warehouses, after all files were read.
+    /// Checks that audiences name warehouses and have no `on: source_changed`, after all files were read.
     pub(super) fn check_audience_sources(&mut self) {
-        for (name, at) in std::mem::take(&mut self.audience_sources) {
+        for AudienceSource { name, at, trigger_at } in std::mem::take(&mut self.audience_sources) {
             if self.spec.sources.iter().any(|source| source.name == name) {
                 let help =
                     "leave `source` out, and name its tables in the SQL: `FROM source.table`";
                 let message = format!("the source `{name}` is a folder, which runs no SQL");
                 self.problem(&at, message, Some(help.to_owned()));
+            } else if let Some(at) = trigger_at
+                && self.spec.warehouses.iter().any(|source| source.name == name)
+            {
+                let help = "write `cron` instead, or start a refresh when the data is ready: `throng audience \
+                            refresh NAME`, or POST /v1/audiences/NAME/refresh";
+                let message = "`source_changed` compares files, and a warehouse has none";
+                self.problem(&at, message, Some(help.to_owned()));
             }
         }
     }
+}
+
+/// The position of `on: source_changed` in the schedule of an audience.
+fn source_changed_at(fields: &Fields<'_>) -> Option<At> {
+    let schedule = fields.entries().iter().find(|entry| entry.key == "schedule")?;
+    let Value::Map(entries) = &schedule.node.value else { return None };
+    let on = entries.iter().find(|entry| entry.key == "on")?;
+    let is_change = text_of(&on.node.value) == Some("source_changed");
+    is_change.then(|| fields.at.key(schedule).key(on).at(&on.node))
 }

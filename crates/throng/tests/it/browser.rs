@@ -86,6 +86,25 @@ impl Browser {
         text.as_str().map(|t| t.trim().to_owned()).ok_or_else(|| format!("{css} is not there"))
     }
 
+    /// Submits the form of the page with this action by its button. Returns the text of the page that follows,
+    /// whatever page it is.
+    async fn submit(&self, action: &str) -> String {
+        // The page that follows does not have this mark.
+        let mark = "document.body.dataset.submitted = 'yes';";
+        self.client.execute(mark, vec![]).await.expect("marked");
+        let css = format!("form[action='{action}'] button");
+        let button = self.client.find(Locator::Css(&css)).await.expect("a button");
+        button.click().await.expect("clicked");
+        let script = "const follows = document.readyState === 'complete' \
+                      && document.body.dataset.submitted === undefined; \
+                      return follows ? document.body.innerText : null;";
+        wait_for("the page after a form", async || {
+            let text = self.client.execute(script, vec![]).await.map_err(|e| e.to_string())?;
+            text.as_str().map(str::to_owned).ok_or_else(|| format!("{action} is not answered"))
+        })
+        .await
+    }
+
     async fn picture(&self, name: &str) {
         let Some(folder) = std::env::var_os("THRONG_PICTURES") else { return };
         let png = self.client.screenshot().await.expect("a picture");
@@ -234,6 +253,46 @@ async fn a_refresh_shows_on_the_page_without_reloading() {
     let answer = post(&http(), refresh).json(&json!({})).send().await.expect("queued");
     assert!(answer.status().is_success());
     shows("3").await;
+    browser.client.clone().close().await.expect("closed");
+}
+
+/// The forms are requests of the browser itself: it decides by the headers of their page which origin it sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_forms_of_the_page_sign_in_and_out() {
+    let Some(browser) = Browser::start().await else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(&spec, "version: 1\n").expect("written");
+    let node = NodeProcess::start(&dir.path().join("node"), &spec, &dir.path().join("log"));
+    let token = std::fs::read_to_string(dir.path().join("node/admin.token")).expect("a token");
+    let page = format!("{}/audiences", node.url);
+    let enter = async |token: &str| {
+        let field =
+            browser.client.find(Locator::Css("input[name='token']")).await.expect("a field");
+        field.send_keys(token).await.expect("entered");
+        browser.submit("/sign-in").await
+    };
+    let sessions = async || {
+        let listed = get(&http(), format!("{}/v1/sessions", node.url)).await.expect("sessions");
+        listed["sessions"].as_array().expect("a list").len()
+    };
+
+    browser.open(&page).await;
+    assert_eq!(browser.text("h1").await.as_deref(), Ok("Sign in"));
+    let refused = enter("throng_wrong").await;
+    assert!(refused.contains("This is not a valid token."), "{refused}");
+    assert_eq!(sessions().await, 0);
+
+    let signed_in = enter(token.trim()).await;
+    assert_eq!(browser.text("h1").await.as_deref(), Ok("Audiences"), "{signed_in}");
+    assert_eq!(browser.client.current_url().await.expect("a URL").as_str(), page);
+    assert_eq!(sessions().await, 1);
+
+    let signed_out = browser.submit("/sign-out").await;
+    assert_eq!(browser.text("h1").await.as_deref(), Ok("Sign in"), "{signed_out}");
+    assert_eq!(sessions().await, 0);
+    browser.open(&page).await;
+    assert_eq!(browser.text("h1").await.as_deref(), Ok("Sign in"));
     browser.client.clone().close().await.expect("closed");
 }
 
