@@ -105,11 +105,12 @@ async fn plan_requests<'s>(
     spec: &'s Spec,
 ) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
-    let mut audiences: HashMap<SyncName, PlatformAudience> =
-        ctx.ledger.delivered().await?.into_iter().collect();
-    // One query for all syncs: of thousands only few need a run.
+    // One query for all syncs: of thousands only few need a run. Before the delivered versions: a run that completes in
+    // between would be missing in both, and its identifiers would be read again.
     let open_runs: HashMap<SyncName, RunState> =
         ctx.ledger.incomplete_syncs().await?.into_iter().collect();
+    let mut audiences: HashMap<SyncName, PlatformAudience> =
+        ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let mut records: HashMap<SyncName, DeliveredRecord> =
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
