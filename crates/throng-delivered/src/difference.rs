@@ -156,7 +156,7 @@ pub struct DifferenceFacts<'a> {
     pub keys: &'a [String],
     /// Keys of which each identifies one person.
     pub strong: &'a [&'a str],
-    /// A fingerprint of the identifiers' SQL, key and columns.
+    /// A fingerprint of the identifiers' SQL, key and columns, and the audience's name.
     pub identifiers: &'a str,
 }
 

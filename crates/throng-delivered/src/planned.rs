@@ -89,7 +89,7 @@ pub struct PlanMeta {
     pub remove_keys: Vec<String>,
     /// Rows of each phase.
     pub rows: [u64; 3],
-    /// A fingerprint of the identifiers' SQL, key and columns at the time of planning.
+    /// A fingerprint of the identifiers' SQL, key and columns at the time of planning, and the audience's name.
     pub identifiers: String,
 }
 

@@ -180,7 +180,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
 fn renamed_on_the_platform(old: Option<&Spec>, new: &Spec) -> Vec<String> {
     let before = |sync: &Sync| old?.syncs.iter().find(|before| before.name == sync.name);
     let renamed = |sync: &&Sync| {
-        before(sync).is_some_and(|before| before.platform_name != sync.platform_name)
+        before(sync).is_some_and(|before| before.name_on_platform() != sync.name_on_platform())
     };
     let warning = |sync: &Sync| {
         format!(

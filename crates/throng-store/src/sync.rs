@@ -301,7 +301,7 @@ pub struct DeliveredRecord {
     pub account: String,
     /// The platform's keys, in the order of the cells of rows, with commas between them.
     pub columns: String,
-    /// A fingerprint of the identifiers' SQL, key and columns.
+    /// A fingerprint of the identifiers' SQL, key and columns, and the audience's name.
     pub identifiers: String,
     /// The object with the delivered state; `None` if nothing is on the platform.
     pub state: Option<String>,

@@ -200,6 +200,8 @@ metrics! {
         "Duration of HTTP requests.";
     HTTP_REQUESTS_TOTAL = Counter, Count, "throng_http_requests_total", "route, status",
         "HTTP requests.";
+    IDENTIFIER_SCANS_TOTAL = Counter, Count, "throng_identifier_scans_total", "",
+        "Identifier queries that this node ran to plan sync runs, each for all syncs with the same query that needed it.";
     INSERTIONS_FOLDED_TOTAL = Counter, Count, "throng_insertions_folded_total", "",
         "Insertions that are no longer open because a partition had too many.";
     LEDGER_READABLE = Gauge, Boolean, "throng_ledger_readable", "",

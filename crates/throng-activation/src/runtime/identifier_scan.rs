@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_spec::Sync;
+use throng_telemetry::metrics;
 
 use super::context::Activation;
 use super::delivered_objects::{new_object, salt};
@@ -47,6 +48,7 @@ pub(super) async fn read(
     let mut writer = ScanWriter::new(reasons, cells, MAX_BUFFERED_BYTES, &path, &keys, salt);
     let index = ctx.node.membership();
     let source = ctx.identifiers.query_of(sync, platform);
+    metrics::counter!(metrics::IDENTIFIER_SCANS_TOTAL).increment(1);
     let mut rows = source.open().await?;
     while let Some(rows) = rows.next().await? {
         let found = rows.into_iter().filter_map(|row: IdentifierRow| {

@@ -27,8 +27,8 @@ pub(super) async fn record_run(
     };
     let subject = run.sync.to_string();
     let figures = format!(
-        "run {id}: version {} to deliver, {} to add, {} to remove",
-        run.to_version, run.adds, run.removes
+        "run {id}: version {} of audience {} to deliver, {} to add, {} to remove",
+        run.to_version, run.audience, run.adds, run.removes
     );
     let (what, why) = match &run.held {
         Some(hold) => (HistoryEvent::Held, format!("{figures}; {}", hold.reason)),

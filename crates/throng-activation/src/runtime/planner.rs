@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use throng_membership::{MemberSet, SnapshotFile};
-use throng_model::{HashedIdentifier, SyncMode, SyncName};
+use throng_model::{AudienceName, HashedIdentifier, SyncMode, SyncName};
 use throng_spec::{Adopt, Spec, Sync};
 use throng_store::{
     AlertKind, DeliveredRecord, ForeignAudience, HistoryEntry, HistoryEvent, Hold, HoldCause,
-    LedgerError, PlanBase, PlatformAudience, RunState, SyncRun,
+    LedgerError, NewRun, PlanBase, PlatformAudience, RunState, SyncRun,
 };
 use throng_telemetry::spans;
 use tracing::Instrument as _;
@@ -39,8 +39,7 @@ struct PlanRequest<'s> {
     target: Arc<SnapshotFile>,
 }
 
-/// A fingerprint of the declaration of a sync's identifiers. Another fingerprint makes the planner read the
-/// identifiers again.
+/// A fingerprint of the declaration of a sync's identifiers. Syncs with the same one share a scan of identifiers.
 fn fingerprint(sync: &Sync, platform: &str) -> String {
     let declared = &sync.identifiers;
     let mut text = format!(
@@ -54,6 +53,13 @@ fn fingerprint(sync: &Sync, platform: &str) -> String {
     HashedIdentifier::of_normalised(&text).to_hex().chars().take(16).collect()
 }
 
+/// What a delivered state is recorded with: the fingerprint of the identifiers, and the audience. If one of them has
+/// changed, the sync is compared with its delivered state again, also if the version to deliver has the number of the
+/// delivered one: the versions of two audiences have the same numbers.
+fn declaration(sync: &Sync, platform: &str) -> String {
+    format!("{} {}", fingerprint(sync, platform), sync.audience)
+}
+
 /// Plans the runs of all syncs that need one. Returns whether anything was recorded. A failure of one sync does not
 /// affect others.
 pub(super) async fn plan_all(ctx: &Activation, backoff: &PlanBackoff) -> Result<bool, LedgerError> {
@@ -65,7 +71,7 @@ pub(super) async fn plan_all(ctx: &Activation, backoff: &PlanBackoff) -> Result<
     for request in requests {
         groups.entry(fingerprint(request.sync, &request.platform)).or_default().push(request);
     }
-    for (identifiers, group) in groups {
+    for group in groups.into_values() {
         // All requests of the group have the same query.
         let Some(first) = group.first() else { continue };
         let targets = group.iter().map(|request| Arc::clone(&request.target)).collect();
@@ -74,7 +80,7 @@ pub(super) async fn plan_all(ctx: &Activation, backoff: &PlanBackoff) -> Result<
             let planned = match &scan {
                 Ok(scan) => {
                     let span = spans::sync_run(None, &request.sync.name, &request.sync.audience);
-                    plan_sync(ctx, request, scan, &identifiers).instrument(span).await
+                    plan_sync(ctx, request, scan).instrument(span).await
                 }
                 Err(error) => Err(error.clone().into()),
             };
@@ -99,11 +105,12 @@ async fn plan_requests<'s>(
     spec: &'s Spec,
 ) -> Result<Vec<PlanRequest<'s>>, LedgerError> {
     let now = ctx.clock.now();
-    let mut audiences: HashMap<SyncName, PlatformAudience> =
-        ctx.ledger.delivered().await?.into_iter().collect();
-    // One query for all syncs: of thousands only few need a run.
+    // One query for all syncs: of thousands only few need a run. Before the delivered versions: a run that completes in
+    // between would be missing in both, and its identifiers would be read again.
     let open_runs: HashMap<SyncName, RunState> =
         ctx.ledger.incomplete_syncs().await?.into_iter().collect();
+    let mut audiences: HashMap<SyncName, PlatformAudience> =
+        ctx.ledger.delivered().await?.into_iter().collect();
     let records = ctx.ledger.delivered_records().await?;
     let mut records: HashMap<SyncName, DeliveredRecord> =
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
@@ -130,9 +137,12 @@ async fn plan_requests<'s>(
         let is_same = record.as_ref().is_none_or(|record| {
             !record.replace
                 && !record.requested
-                && record.identifiers == fingerprint(sync, declared.platform.name())
+                && record.identifiers == declaration(sync, declared.platform.name())
         });
-        let settled = at == Some(version) && is_same && !is_due(record.as_ref(), now);
+        let settled = at == Some(version)
+            && is_same
+            && !is_due(record.as_ref(), now)
+            && (record.is_some() || is_audience_of_newest_run(ctx, sync).await?);
         match open_runs.get(&sync.name) {
             Some(RunState::Active | RunState::Held) => continue,
             // The platform's list may differ from the delivered state.
@@ -153,7 +163,7 @@ async fn plan_requests<'s>(
             || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));
         // The audience was recreated: an earlier failure says nothing about the new audience.
         let recreated = audience.is_none() && newest.first().is_some_and(|run| run.plan.is_none());
-        if is_blocked(newest.first(), version, requested || recreated)
+        if is_blocked(newest.first(), (&sync.audience, version), requested || recreated)
             || is_replaced(newest.first(), record.as_ref())
         {
             continue;
@@ -165,6 +175,13 @@ async fn plan_requests<'s>(
         requests.push(PlanRequest { sync, platform, account, base, adopts, version, target });
     }
     Ok(requests)
+}
+
+/// Whether the newest run of a sync has its audience. Only for syncs without a recorded delivery, because it is a query
+/// for each.
+async fn is_audience_of_newest_run(ctx: &Activation, sync: &Sync) -> Result<bool, LedgerError> {
+    let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
+    Ok(newest.first().is_none_or(|run| run.audience == sync.audience))
 }
 
 /// The snapshot that a sync is to deliver. `None` if it cannot be opened, or the loaded dictionaries do not cover it.
@@ -216,14 +233,19 @@ async fn record_account_change(
     ctx.ledger.record_history(&[entry]).await
 }
 
-/// Whether a sync with this newest run cannot get a new run now. `requested`: a person has requested a run, or the
-/// audience was recreated.
-fn is_blocked(newest: Option<&SyncRun>, version: u64, requested: bool) -> bool {
+/// Whether a sync with this newest run cannot get a new run to this version of an audience now. `requested`: a person
+/// has requested a run, or the audience was recreated.
+fn is_blocked(
+    newest: Option<&SyncRun>,
+    (audience, version): (&AudienceName, u64),
+    requested: bool,
+) -> bool {
     newest.is_some_and(|run| match run.state {
         RunState::Active | RunState::Held => true,
         // The same version is sent again only after `throng sync requeue`, or if the run has sent all of its rows.
         RunState::Failed => {
-            run.to_version == version && !requested && (run.pending > 0 || run.read == 0)
+            let is_same = run.to_version == version && run.audience == *audience;
+            is_same && !requested && (run.pending > 0 || run.read == 0)
         }
         RunState::Completed => false,
     })
@@ -244,6 +266,19 @@ struct DifferenceBase {
     is_known: bool,
     /// All of it was delivered with the current columns.
     has_same_columns: bool,
+    /// The run that has delivered another audience, if the sync has delivered another one so far.
+    other: Option<SyncRun>,
+}
+
+/// The newest completed run if it has delivered another audience, and the current one was not delivered since without
+/// a run. `runs`: newest first.
+fn run_of_other_audience(request: &PlanRequest<'_>, runs: &[SyncRun]) -> Option<SyncRun> {
+    let declared = declaration(request.sync, &request.platform);
+    if request.base.record.as_ref().is_some_and(|record| record.identifiers == declared) {
+        return None;
+    }
+    let completed = runs.iter().find(|run| run.state == RunState::Completed);
+    completed.filter(|run| run.audience != request.sync.audience).cloned()
 }
 
 /// Loads the delivered state that a run of a sync starts from.
@@ -254,6 +289,7 @@ async fn difference_base(
 ) -> Result<DifferenceBase, InputError> {
     let platform = ctx.ledger.platform_audience(&request.sync.name).await?;
     let mut runs = ctx.ledger.runs(Some(&request.sync.name), MAX_RUNS).await?;
+    let other = run_of_other_audience(request, &runs);
     runs.reverse();
     let after = request.base.record.as_ref().map(|record| record.run);
     runs.retain(|run| after.is_none_or(|after| run.id > after));
@@ -273,7 +309,7 @@ async fn difference_base(
     let is_same = |known: &[String]| known == keys;
     let has_same_columns = is_same(&delivered.state.meta.keys)
         && delivered.runs.iter().all(|run| is_same(&run.plan.meta.keys));
-    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, has_same_columns })
+    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, has_same_columns, other })
 }
 
 /// Plans a run of one sync. Returns whether anything was recorded.
@@ -284,12 +320,12 @@ async fn plan_sync(
     ctx: &Activation,
     request: &PlanRequest<'_>,
     scan: &Arc<Scan>,
-    identifiers: &str,
 ) -> Result<bool, InputError> {
     let sync = request.sync;
     let keys = keys_of(sync);
+    let identifiers = declaration(sync, &request.platform);
     let base = difference_base(ctx, request, &keys).await?;
-    let DifferenceBase { delivered, is_known, has_same_columns } = base;
+    let DifferenceBase { delivered, is_known, has_same_columns, other } = base;
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = sync.mode;
     let target = MemberSet::of_snapshot(&request.target);
@@ -315,19 +351,19 @@ async fn plan_sync(
         replace,
         keys,
         platform: &request.platform,
-        identifiers: identifiers.to_owned(),
+        identifiers: identifiers.clone(),
     };
     let diff = inputs.write(ctx, &request.account, &sync.name, &object).await?;
     let platform = ctx.ledger.platform_audience(&sync.name).await?;
     if diff.is_empty() && platform.is_some() && is_known && !failed {
         ctx.objects.remove(&object).await?;
-        return Ok(record_up_to_date(ctx, request, identifiers.to_owned()).await?);
+        return Ok(record_up_to_date(ctx, request, identifiers).await?);
     }
     ctx.objects.upload(&object).await?;
     let delivered = platform.and_then(|p| p.delivered_version);
     let (from, users_removed) = match delivered {
         Some(version) if is_known => (Some((version, diff.users_before)), diff.users_removed),
-        Some(version) => users_by_snapshots(ctx, request, version).await?,
+        Some(version) => users_by_snapshots(ctx, request, version, other.as_ref()).await?,
         None => (None, 0),
     };
     let account_held = ctx
@@ -335,7 +371,7 @@ async fn plan_sync(
         .open_alert(AlertKind::RunHeld, &account_alert_subject(&sync.destination))
         .await?;
     let account_held = account_held.map(|reason| Hold::new(HoldCause::Account, reason));
-    let run = plan_run(PlanFacts {
+    let mut run = plan_run(PlanFacts {
         sync: sync.name.clone(),
         audience: sync.audience.clone(),
         destination: sync.destination.clone(),
@@ -349,6 +385,9 @@ async fn plan_sync(
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
+    if let Some(other) = other.filter(|_| from.is_some()) {
+        note_other_audience(&mut run, &other.audience);
+    }
     // A run that was requested or planned since is not replaced by this one, which may be for an older version.
     if record_run(ctx, &run, &request.base, account_held.is_some()).await? {
         return Ok(true);
@@ -405,6 +444,15 @@ fn adoption_hold(request: &PlanRequest<'_>) -> Option<Hold> {
     Some(Hold::new(HoldCause::Adoption, reason))
 }
 
+/// Notes in a run that its sync has delivered another audience so far.
+fn note_other_audience(run: &mut NewRun, before: &AudienceName) {
+    // The delivered version is not one of this audience.
+    run.from_version = None;
+    if let Some(hold) = &mut run.held {
+        hold.reason.push_str(&format!("; the sync has delivered audience {before} so far"));
+    }
+}
+
 /// Records that the platform already has the version.
 async fn record_up_to_date(
     ctx: &Activation,
@@ -427,13 +475,17 @@ async fn record_up_to_date(
     Ok(true)
 }
 
-/// The users that an earlier version delivered, by its snapshot, and how many of them would be removed.
+/// The users of the delivered version by its snapshot, and how many of them would be removed. `other`: the run that has
+/// delivered another audience.
 async fn users_by_snapshots(
     ctx: &Activation,
     request: &PlanRequest<'_>,
     version: u64,
+    other: Option<&SyncRun>,
 ) -> Result<(Option<(u64, u64)>, u64), InputError> {
-    let Some(old) = snapshot(ctx, &request.sync.audience, version).await? else {
+    let (audience, version) =
+        other.map_or((&request.sync.audience, version), |run| (&run.audience, run.to_version));
+    let Some(old) = snapshot(ctx, audience, version).await? else {
         return Ok((Some((version, 0)), 0));
     };
     let target = Arc::clone(&request.target);
@@ -524,12 +576,16 @@ mod tests {
     #[test]
     fn a_failed_run_blocks_its_version_until_a_request() {
         let failed = run(RunState::Failed, 9, 9);
-        assert!(is_blocked(Some(&failed), 1, false));
-        assert!(!is_blocked(Some(&failed), 1, true), "a person has requested a run");
-        assert!(!is_blocked(Some(&failed), 2, false), "there is a newer version");
+        let blocked = |run: &SyncRun, audience: &str, version, requested| {
+            is_blocked(Some(run), (&audience.parse().unwrap(), version), requested)
+        };
+        assert!(blocked(&failed, "a", 1, false));
+        assert!(!blocked(&failed, "a", 1, true), "a person has requested a run");
+        assert!(!blocked(&failed, "a", 2, false), "there is a newer version");
+        assert!(!blocked(&failed, "b", 1, false), "it is a version of another audience");
         // A run without rows would fail again at once.
-        assert!(is_blocked(Some(&run(RunState::Failed, 0, 0)), 1, false));
-        assert!(!is_blocked(Some(&run(RunState::Failed, 9, 0)), 1, false), "all rows were sent");
-        assert!(is_blocked(Some(&run(RunState::Active, 9, 9)), 1, true));
+        assert!(blocked(&run(RunState::Failed, 0, 0), "a", 1, false));
+        assert!(!blocked(&run(RunState::Failed, 9, 0), "a", 1, false), "all rows were sent");
+        assert!(blocked(&run(RunState::Active, 9, 9), "b", 1, true));
     }
 }

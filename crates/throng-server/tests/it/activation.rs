@@ -521,3 +521,67 @@ async fn a_foreign_list_is_refused_or_replaced_after_an_approval() {
     assert!(shop.holds(5..9));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_of_another_audience_delivers_that_audience() {
+    let shop = Shop::new().await;
+    let file = shop.dir.path().join("throng.yaml");
+    let second = "  - { name: visitors, sql: \"SELECT customer FROM shop.visits\", \
+                  guard: { max_shrink_percent: 100 } }\ndestinations:\n";
+    let spec = std::fs::read_to_string(&file).unwrap().replace("destinations:\n", second);
+    std::fs::write(&file, &spec).unwrap();
+    let visitors = |customers: std::ops::Range<u32>| {
+        let lines: String = customers.map(|c| format!("c{c}\n")).collect();
+        shop.write("visits", &format!("customer\n{lines}"));
+    };
+    shop.buyers(2..10);
+    visitors(6..14);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    let versions = async |buyers: u64, visitors: u64| {
+        let served = json!({ "buyers": buyers, "visitors": visitors });
+        until("both audiences are served", async || {
+            client.get("/v1/node/health").await["snapshots"] == served
+        })
+        .await;
+    };
+    versions(1, 1).await;
+    let first = settled(&node, "first", |r| r.state == RunState::Completed).await;
+    assert!(shop.holds(2..10));
+    let apply = async |audience: &str| {
+        let sync = format!("    audience: {audience}\n");
+        std::fs::write(&file, spec.replace("    audience: buyers\n", &sync)).unwrap();
+        let (status, body) = client.post("/v1/spec/apply", &crate::sent_file(&file)).await;
+        assert_eq!(status, 200, "{body}");
+    };
+
+    // Both audiences have version 1.
+    apply("visitors").await;
+    let done = |r: &SyncRun| r.id > first.id && r.state == RunState::Completed;
+    let run = settled(&node, "visitors", done).await;
+    assert_eq!((run.audience.as_str(), run.from_version, run.to_version), ("visitors", None, 1));
+    assert_eq!((run.adds, run.removes), (4, 4));
+    assert!(shop.holds(6..14));
+    apply("buyers").await;
+    let done = |r: &SyncRun| r.id > run.id && r.state == RunState::Completed;
+    let run = settled(&node, "buyers", done).await;
+    assert_eq!((run.audience.as_str(), run.adds, run.removes), ("buyers", 4, 4));
+    assert!(shop.holds(2..10));
+
+    // All delivered users would be removed.
+    visitors(12..16);
+    let (status, body) = client.post("/v1/audiences/visitors/refresh?force=true", &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    versions(1, 2).await;
+    apply("visitors").await;
+    let held = settled(&node, "held", |r| r.state == RunState::Held).await;
+    let reason = held.reason.unwrap();
+    assert!(reason.contains("the sync has delivered audience buyers so far"), "{reason}");
+    assert!(shop.holds(2..10));
+    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    let done = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
+    settled(&node, "approved", done).await;
+    assert!(shop.holds(12..16));
+    node.shutdown().await;
+}

@@ -84,3 +84,15 @@ fn changes_of_currency_are_warnings_with_both_currencies() {
     assert!(warns("is above its daily budget of 0.01 EUR"), "{plan}");
     assert!(plan.to_string().contains("daily_budget: 100.10 USD → 0.01 EUR"), "{plan}");
 }
+
+#[test]
+fn a_sync_whose_audience_gets_another_name_on_the_platform_is_a_warning() {
+    let renamed = |old: &str, new: &str| {
+        let plan = plan(Some(&with(&[])), &with(&[(old, new)]));
+        plan.warnings.iter().any(|warning| warning.contains("keeps its name"))
+    };
+    assert!(renamed("platform_name: Buyers", "platform_name: Customers"));
+    // Without a `platform_name` the name is that of the audience.
+    assert!(renamed("audience: staff", "audience: buyers"));
+    assert!(!renamed("audience: buyers", "audience: staff"));
+}

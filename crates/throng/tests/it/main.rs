@@ -16,6 +16,7 @@ mod demo;
 mod example_app;
 mod gate;
 mod https;
+mod identifier_scans;
 mod jobs;
 mod limits;
 mod oracle;
