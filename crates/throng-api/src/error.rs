@@ -170,3 +170,51 @@ pub struct SpecProblem {
     /// A hint how to fix it.
     pub help: Option<String>,
 }
+
+/// The message about a body that is not of its form, without the values that it has: one may be the key of a user, and
+/// the parser repeats the one that it does not expect.
+pub fn invalid_body(error: &serde_json::Error) -> String {
+    format!("the request body is invalid: {}", without_found(&error.to_string()))
+}
+
+fn without_found(text: &str) -> String {
+    let masked =
+        ["invalid type: ", "invalid value: ", "unknown variant "].into_iter().find_map(|what| {
+            // The last one: the value may have these words too.
+            let (found, expected) = text.strip_prefix(what)?.rsplit_once(", expected ")?;
+            // Such as "integer `7`" and "string \"x\"".
+            let kind = found.split(['`', '"']).next().unwrap_or_default();
+            let found = format!("{what}{kind}");
+            Some(format!("{}, expected {expected}", found.trim_end()))
+        });
+    masked.unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DecideRequest, LookupRequest};
+
+    #[test]
+    fn a_body_that_is_invalid_is_not_repeated() {
+        let problem = |error: serde_json::Error| invalid_body(&error);
+        let decide = |text: &str| serde_json::from_str::<DecideRequest>(text).map_err(problem);
+        let lookup = |text: &str| serde_json::from_str::<LookupRequest>(text).map_err(problem);
+        let message = |what: &str| format!("the request body is invalid: {what}");
+        let error = lookup(r#"{"keys":[15551234567]}"#).unwrap_err();
+        let expected = message("invalid type: integer, expected a string at line 1");
+        assert!(error.starts_with(&expected) && !error.contains("1555"), "{error}");
+        let error = decide(r#"{"ad_groups":"ann, expected `b` \" c@example.com"}"#).unwrap_err();
+        assert!(
+            error.starts_with(&message("invalid type: string, expected a sequence")),
+            "{error}"
+        );
+        let error = decide(r#"{"user":null}"#).unwrap_err();
+        assert!(error.starts_with(&message("missing field `ad_groups`")), "{error}");
+        let error = lookup(r#"{"keys":{}}"#).unwrap_err();
+        assert!(error.starts_with(&message("invalid type: map, expected a sequence")), "{error}");
+        let error = serde_json::from_str::<ErrorCode>("\"s3cret\"").map_err(problem).unwrap_err();
+        assert!(error.contains("unknown variant, expected one of"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}

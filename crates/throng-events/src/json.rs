@@ -373,9 +373,10 @@ fn time(field: &str, value: &Scalar) -> Result<Timestamp, EventProblem> {
     match value {
         Scalar::Text(text) => match text.parse::<i64>() {
             Ok(number) => in_micros(number).ok_or_else(|| invalid_time(field)),
-            Err(_) => text
-                .parse()
-                .map_err(|error| EventProblem::new(field, format!("{error}"), TIME_HELP)),
+            // The parser's message has the text, which may be a value of another column.
+            Err(_) => {
+                text.parse().map_err(|_| EventProblem::new(field, "is not a time", TIME_HELP))
+            }
         },
         Scalar::Whole(number) => in_micros(*number).ok_or_else(|| invalid_time(field)),
         Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| invalid_time(field)),
@@ -439,6 +440,8 @@ mod tests {
             assert_eq!(problem.field, "at", "{wrong}");
             assert!(problem.help.contains("microseconds"), "{wrong}: {problem:?}");
         }
+        let problem = one("\"ann@example.com\"").unwrap_err();
+        assert_eq!((&*problem.field, &*problem.message), ("at", "is not a time"));
     }
 
     fn line(id: &str) -> String {

@@ -1,5 +1,6 @@
 //! From content to files in the staging folder: one thread reads and cuts, the others parse, check, sort and write.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,13 +12,18 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use arrow::array::{Array as _, ArrayRef, AsArray as _};
 use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{
-    DataType, Field, Schema as ArrowSchema, TimeUnit, TimestampMicrosecondType,
+    DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use parking_lot::Mutex;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::Type as PhysicalType;
+use parquet::errors::ParquetError;
 use throng_schema::RecordFormat;
 
 use crate::cells::Cells;
@@ -193,11 +199,7 @@ fn read_parquet(
     feed: &Feed,
 ) -> Result<(), IngestError> {
     let file = spooled(content, spool, MAX_SPOOL_BYTES)?;
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(not_parquet)?;
-        let builder = builder.with_batch_size(PARQUET_ROWS);
-        builder.build().map_err(not_parquet)
-    }));
+    let opened = catch_unwind(AssertUnwindSafe(|| parquet_reader(file).map_err(not_parquet)));
     let mut reader = opened.unwrap_or_else(|_| Err(not_parquet("it is damaged")))?;
     let places = parquet_places(job, &reader)?;
     let mut first_row = 1;
@@ -218,6 +220,39 @@ fn read_parquet(
         }
         first_row += count;
     }
+}
+
+fn parquet_reader(file: File) -> Result<ParquetRecordBatchReader, ParquetError> {
+    let mut metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+    if let Some(schema) = with_wide_times(&metadata) {
+        let options = ArrowReaderOptions::new().with_schema(schema);
+        metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?;
+    }
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+    builder.with_batch_size(PARQUET_ROWS).build()
+}
+
+/// The columns with the times of the type INT96 in microseconds; `None` if there are none. The reader has them in
+/// nanoseconds, of which 64 bits end in 2262: it would read the year 9999, which stands for no end, as one of 1816.
+fn with_wide_times(metadata: &ArrowReaderMetadata) -> Option<SchemaRef> {
+    let columns = metadata.parquet_schema();
+    let leaves = columns.columns().iter().enumerate();
+    let of_int96 = leaves.filter(|(_, column)| column.physical_type() == PhysicalType::INT96);
+    let of_int96: BTreeSet<usize> =
+        of_int96.map(|(leaf, _)| columns.get_column_root_idx(leaf)).collect();
+    if of_int96.is_empty() {
+        return None;
+    }
+    let schema = metadata.schema();
+    let fields = schema.fields().iter().enumerate().map(|(at, field)| match field.data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) if of_int96.contains(&at) => {
+            let wide = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+            field.as_ref().clone().with_data_type(wide)
+        }
+        _ => field.as_ref().clone(),
+    });
+    let fields: Vec<Field> = fields.collect();
+    Some(Arc::new(ArrowSchema::new_with_metadata(fields, schema.metadata().clone())))
 }
 
 /// The reader's own message is left out: it may have a value.
@@ -268,6 +303,10 @@ fn parquet_places(job: &Job<'_>, reader: &ParquetRecordBatchReader) -> Result<Pl
 }
 
 fn is_scalar(of: &DataType) -> bool {
+    // The cast would make NULL of bytes that are not text.
+    if let DataType::Dictionary(_, values) = of {
+        return is_scalar(values);
+    }
     let is_other = matches!(
         of,
         DataType::Binary

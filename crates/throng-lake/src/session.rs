@@ -144,6 +144,7 @@ impl Session {
         options.execution.sort_spill_reservation_bytes =
             SORT_RESERVATION.min(memory / (4 * threads));
         options.sql_parser.collect_spans = true;
+        options.execution.parquet.coerce_int96 = Some("us".to_owned());
         let sources = sources.iter().map(SessionSource::new).collect();
         Ok(Self { sources, runtime, config, schemas: Mutex::default() })
     }

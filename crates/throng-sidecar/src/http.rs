@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use throng_api::{
     DecideRequest, DecisionMade, ErrorBody, ErrorCode, ErrorDetail, MAX_CANDIDATES, candidates,
-    refusals,
+    invalid_body, refusals,
 };
 use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_http::{BodyError, content_type, read_body, within};
@@ -176,9 +176,8 @@ async fn read_request(request: Request) -> Result<DecideRequest, ApiError> {
         BodyError::Slow(slow) => ApiError::new(ErrorCode::Timeout, slow.to_string()),
         BodyError::Incomplete => ApiError::new(ErrorCode::BadRequest, error.to_string()),
     })?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::new(ErrorCode::BadRequest, format!("the request body is invalid: {error}"))
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::new(ErrorCode::BadRequest, invalid_body(&error)))
 }
 
 /// An error, in the form of a node's.

@@ -20,7 +20,8 @@ use throng_budget::{
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, Gate, OwnInsertion};
 use throng_model::{
-    AdGroupName, BudgetDay, Entropy, Micros, OverdeliveryCauses, SplitMix64, Timestamp,
+    AdGroupName, BudgetDay, Entropy, Micros, OverdeliveryCauses, SplitMix64, TimeZoneName,
+    Timestamp,
 };
 
 use crate::day::{Delay, SimError};
@@ -47,7 +48,7 @@ const ACCOUNTING: Delay = Delay::LogNormal(Duration::from_secs(20), 0.5);
 /// What is simulated.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// The ad groups.
+    /// The ad groups. The budget day of each begins with the traffic, whatever its time zone.
     pub ad_groups: Vec<AdGroupConfig>,
     /// The same for gates.
     pub catalog: Catalog,
@@ -169,7 +170,8 @@ impl AdGroup {
         Self {
             name: config.name.clone(),
             billed: config.billed,
-            price_nanos: config.price.0 * 1_000 + i64::from(config.price_nanos),
+            price_nanos: (config.price.0.saturating_mul(1_000))
+                .saturating_add(i64::from(config.price_nanos)),
             impression_rate: 0.9 + 0.09 * random.next_f64(),
             click_rate,
         }
@@ -241,7 +243,8 @@ struct Network<'a> {
 /// # Errors
 /// [`SimError`] if the amounts of the ad groups overflow.
 pub fn run(config: &NetworkConfig) -> Result<NetworkReport, SimError> {
-    let mut network = Network::new(config)?;
+    let config = in_utc(config);
+    let mut network = Network::new(&config)?;
     network.plan(START, Happens::Request);
     network.plan(START.plus(config.feed_interval), Happens::Tick);
     while let Some(Planned { at, happens, .. }) = network.plan.pop() {
@@ -251,6 +254,16 @@ pub fn run(config: &NetworkConfig) -> Result<NetworkReport, SimError> {
         network.handle(at, happens)?;
     }
     Ok(network.into_report())
+}
+
+/// With the time zone of [`START`]: in another one the budget day would end within the traffic, and what was spent after
+/// that would not be reported.
+fn in_utc(config: &NetworkConfig) -> NetworkConfig {
+    let mut config = config.clone();
+    for ad_group in &mut config.ad_groups {
+        ad_group.zone = TimeZoneName::utc();
+    }
+    config
 }
 
 impl<'a> Network<'a> {
@@ -473,5 +486,65 @@ fn by_cause(known: OverdeliveryCauses, given_away: Micros) -> GivenAwayByCause {
         burst_micros: known.burst,
         price_change_micros: known.price_change,
         unknown_micros: Micros(given_away.0 - sum),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_gate::{CatalogEntry, WhenStale};
+    use throng_model::{AdGroupIndex, Pacing};
+
+    use super::*;
+
+    fn report(zone: &str) -> NetworkReport {
+        let (index, name) = (AdGroupIndex(0), AdGroupName::new("shoes").unwrap());
+        let daily_budget = Micros(5_000_000);
+        let entry = CatalogEntry {
+            index,
+            name: name.clone(),
+            daily_budget,
+            prediction: true,
+            include: Vec::new(),
+            exclude: Vec::new(),
+            when_stale: WhenStale::Serve,
+            expected: Micros(9_500),
+            currency: None,
+        };
+        let ad_group = AdGroupConfig {
+            index,
+            name,
+            campaign: "autumn".parse().unwrap(),
+            billed: BilledEvent::Impression,
+            price: Micros(10_000),
+            price_nanos: 0,
+            impression_rate: 0.95,
+            action_rate: 1.0,
+            horizon: Duration::from_secs(180),
+            daily_budget,
+            prediction: true,
+            currency: "USD".parse().unwrap(),
+            zone: zone.parse().unwrap(),
+            once_per_insertion: true,
+            pacing: Pacing::Asap,
+            learns_rates: true,
+        };
+        let config = NetworkConfig {
+            ad_groups: vec![ad_group],
+            catalog: Catalog { version: 1, ad_groups: vec![entry] },
+            gates: 2,
+            feed_interval: Duration::from_secs(5),
+            length: Duration::from_secs(7 * 3_600),
+            requests_per_minute: 10.0,
+            seed: 1,
+        };
+        run(&config).unwrap()
+    }
+
+    /// In New York the sixth hour of the traffic is that of another day.
+    #[test]
+    fn the_day_begins_with_the_traffic_in_every_time_zone() {
+        let in_utc = report("UTC");
+        assert_eq!(report("America/New_York"), in_utc);
+        assert!(in_utc.ad_groups[0].actual_micros > Micros(4_000_000), "{in_utc}");
     }
 }

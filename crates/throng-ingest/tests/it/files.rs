@@ -4,11 +4,18 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, DictionaryArray, Int32Array, StringArray, TimestampMillisecondArray,
+};
+use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use throng_ingest::{Encoding, IngestRequest};
-use throng_schema::RecordFormat;
+use throng_schema::{RecordFormat, Schema};
 
 use super::{Rig, csv, schema};
 
@@ -217,4 +224,70 @@ fn files_that_cannot_be_used_are_refused_by_name_and_nothing_is_stored() {
     let error = rig.ingest.run(&only_json, &csv(""), THREE.as_bytes()).unwrap_err();
     assert_eq!(error.to_string(), "the schema `customers` accepts ndjson only");
     assert!(rig.rows().is_empty() && rig.left_over().is_empty() && rig.quarantine().is_empty());
+}
+
+/// A Parquet file of two rows with times of the type INT96, as Spark writes them: nanoseconds of a Julian day.
+fn parquet_of_spark(times: [Vec<u32>; 2]) -> Vec<u8> {
+    let columns = "message m { required binary id (UTF8); required int96 seen; }";
+    let columns = Arc::new(parse_message_type(columns).unwrap());
+    let mut file = Vec::new();
+    let properties = Arc::new(WriterProperties::default());
+    let mut writer = SerializedFileWriter::new(&mut file, columns, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let ids = ["a", "b"].map(ByteArray::from);
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&ids, None, None).unwrap();
+    column.close().unwrap();
+    let times = times.map(Int96::from);
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int96Type>().write_batch(&times, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn times_of_spark_after_2262_are_not_of_another_century() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let visits: Schema = serde_json::from_str(
+        r#"{"name": "visits", "description": null, "key": "id", "day": "seen", "fields": [
+            {"name": "id", "type": "text", "required": true},
+            {"name": "seen", "type": "timestamp", "required": true}]}"#,
+    )
+    .unwrap();
+    let (format, encoding) = (RecordFormat::Parquet, Encoding::Identity);
+    let request = IngestRequest { batch: None, format, encoding };
+    // 9999-12-31, which stands for no end, and a second and a microsecond after 2026-11-25.
+    let file = parquet_of_spark([vec![0, 0, 5_373_484], vec![1_000_001_000, 0, 2_461_370]]);
+    let report = rig.ingest.run(&visits, &request, &file[..]).unwrap();
+    assert_eq!((report.accepted, report.days), (2, 2), "{:?}", report.faults);
+    for day in ["9999-12-31", "2026-11-25"] {
+        let folder = rig.lake().join("visits").join(format!("day={day}"));
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "{day}");
+    }
+}
+
+#[test]
+fn bytes_are_refused_also_in_a_dictionary() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let emails: ArrayRef = Arc::new(StringArray::from(vec!["mary@example.com"]));
+    let seen: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![20_782]));
+    // Not UTF-8: as text it would be NULL.
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![&[0xe4_u8][..]]));
+    let notes = DictionaryArray::<Int32Type>::new(Int32Array::from(vec![0]), bytes);
+    let notes: ArrayRef = Arc::new(notes);
+    let batch =
+        RecordBatch::try_from_iter([("email", emails), ("seen", seen), ("note", notes)]).unwrap();
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let (format, encoding) = (RecordFormat::Parquet, Encoding::Identity);
+    let request = IngestRequest { batch: None, format, encoding };
+    let error = rig.ingest.run(&schema(), &request, &parquet[..]).unwrap_err();
+    assert!(error.to_string().starts_with("the column `note` is Dictionary"), "{error}");
+    assert!(rig.rows().is_empty());
 }

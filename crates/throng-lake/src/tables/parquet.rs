@@ -2,16 +2,14 @@
 
 use std::fs::File;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use throng_files::{DataFile, FileFault, HeaderEvidence};
 
 use super::file_schema::{ColumnContents, FileColumn, FileSchema};
 
-/// Reads the columns and the count of rows from a file's footer.
-///
-/// # Errors
-/// If the file is not a complete Parquet file.
+/// Reads the columns and the count of rows from a file's footer. Fails if the file is not complete.
 pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
     let path = file.path();
     if file.stamp.bytes == 0 {
@@ -24,7 +22,10 @@ pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
             .with_help("write the file again")
     };
     let footer = ArrowReaderMetadata::load(&opened, ArrowReaderOptions::new()).map_err(damaged)?;
-    let fields = footer.schema().fields();
+    // In nanoseconds, the year 9999 of a time of the type INT96 would be one of 1816. The session reads them so too.
+    let wide = Int96Coercer::new(footer.parquet_schema(), footer.schema(), &TimeUnit::Microsecond);
+    let wide = wide.coerce();
+    let fields = wide.as_ref().unwrap_or(footer.schema()).fields();
     let columns = fields.iter().map(|field| FileColumn {
         name: field.name().clone(),
         contents: ColumnContents::Typed(plain(field.data_type())),

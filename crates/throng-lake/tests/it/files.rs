@@ -1,5 +1,11 @@
 //! Files become the table that a person expects, or are refused by name.
 
+use std::sync::Arc;
+
+use datafusion::parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type};
+use datafusion::parquet::file::properties::WriterProperties;
+use datafusion::parquet::file::writer::SerializedFileWriter;
+use datafusion::parquet::schema::parser::parse_message_type;
 use throng_lake::{FileError, LakeError, ScanPart};
 
 use crate::{Shop, hashes, model, scan, users};
@@ -428,4 +434,44 @@ async fn sources_are_listed_with_what_is_not_read() {
     let refused = |name: &str| table(name).refused.as_ref().unwrap().message.clone();
     assert!(refused("a_b").contains("a-b.csv"), "{}", refused("a_b"));
     assert!(refused("bad").contains("line 2"), "{}", refused("bad"));
+}
+
+/// A Parquet file with midnights of the type INT96, as Spark writes times, by their Julian days.
+fn midnights_of_spark(days: &[(&str, u32)]) -> Vec<u8> {
+    let columns = "message m { required binary user_id (UTF8); required int96 until; }";
+    let columns = Arc::new(parse_message_type(columns).unwrap());
+    let mut file = Vec::new();
+    let properties = Arc::new(WriterProperties::default());
+    let mut writer = SerializedFileWriter::new(&mut file, columns, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let users: Vec<ByteArray> = days.iter().map(|(user, _)| ByteArray::from(*user)).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&users, None, None).unwrap();
+    column.close().unwrap();
+    let times: Vec<Int96> = days.iter().map(|(_, day)| Int96::from(vec![0, 0, *day])).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int96Type>().write_batch(&times, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[tokio::test]
+async fn times_of_spark_after_2262_are_not_of_another_century() {
+    let shop = Shop::new();
+    // 9999-12-31, which stands for no end, and 2026-11-25.
+    let file = midnights_of_spark(&[("1", 5_373_484), ("2", 2_461_370)]);
+    std::fs::write(shop.folder().join("t.parquet"), file).unwrap();
+    holds(&shop, "SELECT user_id FROM shop.t", &["1", "2"]).await;
+    let of_year =
+        |year| format!("SELECT user_id FROM shop.t WHERE extract(year FROM until) = {year}");
+    holds(&shop, &of_year(9999), &["1"]).await;
+    holds(&shop, &of_year(2026), &["2"]).await;
+    holds(
+        &shop,
+        "SELECT user_id FROM shop.t WHERE until > TIMESTAMP '2030-01-01 00:00:00'",
+        &["1"],
+    )
+    .await;
 }
