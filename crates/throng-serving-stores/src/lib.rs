@@ -21,6 +21,7 @@ mod connector;
 mod deps;
 mod error;
 mod leader;
+mod rate;
 mod redis_store;
 mod step;
 mod writer;
