@@ -13,12 +13,14 @@ use throng_google::AccessTokens;
 use throng_model::{AudienceName, Backoff, Entropy as _, SystemEntropy, UserHash};
 use throng_spec::BigtableSettings;
 
+use crate::rate::RateLimit;
 use crate::writer::BATCH_USERS;
 use crate::{Change, MemberStore, StoreError};
 use calls::{Calls, Client};
 use rows::{complete_rows, row_key, unwritten};
 
-/// The timeout of a write or a question with all its tries. Shorter than half of the lease of a write.
+/// The timeout of a write or a question with all its tries and the waits for the rate. Shorter than half of the lease
+/// of a write.
 const TIMEOUT: Duration = Duration::from_secs(12);
 /// Tries of a request.
 const MAX_TRIES: u32 = 5;
@@ -30,19 +32,21 @@ const RETRY: Backoff =
 pub(crate) async fn connect(
     table: &BigtableSettings,
     tokens: Option<Arc<AccessTokens>>,
+    rate: RateLimit,
 ) -> Result<Box<dyn MemberStore>, StoreError> {
     // Not within the time of a write: its tries may take longer.
     if let Some(tokens) = &tokens {
         tokens.token().await?;
     }
     let calls = Client::connect(table, tokens).await?;
-    Ok(Box::new(BigtableStore { calls, table: table.clone(), retry: RETRY }))
+    Ok(Box::new(BigtableStore { calls, table: table.clone(), retry: RETRY, rate }))
 }
 
 struct BigtableStore<C> {
     calls: C,
     table: BigtableSettings,
     retry: Backoff,
+    rate: RateLimit,
 }
 
 impl<C: Calls> BigtableStore<C> {
@@ -55,6 +59,7 @@ impl<C: Calls> BigtableStore<C> {
         let mut tries = 1;
         loop {
             let request = rows::write(&self.table, audience, &left);
+            self.rate.wait(left.len()).await;
             let written = self.calls.mutate_rows(request).await;
             let Some((rest, failure)) = unwritten(&left, written)? else { return Ok(()) };
             if tries >= MAX_TRIES {
@@ -75,6 +80,7 @@ impl<C: Calls> BigtableStore<C> {
         let mut tries = 1;
         let chunks = loop {
             let request = rows::read(&self.table, audience, users);
+            self.rate.wait(users.len()).await;
             match self.calls.read_rows(request).await {
                 Err(failure) if failure.is_temporary() && tries < MAX_TRIES => {
                     tracing::debug!(?failure, "failed to read rows, will retry");
@@ -132,11 +138,16 @@ fn no_answer() -> StoreError {
 mod tests {
     use std::collections::{BTreeSet, VecDeque};
 
+    use tokio::time::Instant;
     use tonic::Code;
 
     use super::messages::{CellChunk, MutateRowsRequest, ReadRowsRequest};
     use super::rows::{Failure, Written};
     use super::*;
+    use crate::rate::NextRequest;
+
+    /// Users in a second.
+    const RATE: u32 = 10_000;
 
     /// A table in memory whose answers have scripted failures.
     #[derive(Default)]
@@ -202,6 +213,7 @@ mod tests {
                 insecure: false,
             },
             retry: Backoff { first, longest: first },
+            rate: RateLimit::new(NextRequest::default(), RATE),
         }
     }
 
@@ -232,6 +244,24 @@ mod tests {
         let found = store.contains(&audience, &users).await.unwrap();
         let expected: Vec<bool> = (0..12).map(|n| (4..10).contains(&n)).collect();
         assert_eq!(found, expected);
+    }
+
+    #[tokio::test]
+    async fn each_try_counts_towards_the_rate() {
+        let audience = "buyers".parse().unwrap();
+        let unavailable = || (vec![], Some(Failure::Code(Code::Unavailable)));
+        let mut store = store(vec![unavailable(), (vec![], Some(connection()))]);
+        store.rate = RateLimit::new(NextRequest::default(), 1_000);
+        let begun = Instant::now();
+        // The third of three tries writes.
+        store.write(&audience, &added(0..50)).await.unwrap();
+        store.calls.failures.extend([unavailable()]);
+        let users: Vec<UserHash> = (0..50).map(UserHash).collect();
+        store.contains(&audience, &users).await.unwrap();
+        assert_eq!(store.calls.requests, [50; 5]);
+        // Five requests of 50 users take a quarter of a second.
+        let next = store.rate.reserve(0, begun);
+        assert!(next >= begun + Duration::from_millis(249), "{:?}", next - begun);
     }
 
     #[tokio::test]

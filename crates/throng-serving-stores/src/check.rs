@@ -8,6 +8,7 @@ use throng_store::{StoreCheck, StoreWrite};
 
 use crate::changes::{Dictionaries, blocking, open_version};
 use crate::error::WriteError;
+use crate::pass::Pass;
 use crate::{MemberStore, StoresDeps};
 
 /// User shards from which members are taken, and as many for others: a shard's dictionary is read completely.
@@ -22,20 +23,37 @@ struct Sample {
     others: Vec<UserHash>,
 }
 
-/// Compares a sample of the version that a write has written.
+/// Compares a sample of the version that a write has written. `None` if the pass has to end.
 pub(crate) async fn check(
-    deps: &StoresDeps,
-    store: &mut dyn MemberStore,
+    pass: Pass<'_>,
+    connection: &mut dyn MemberStore,
     row: &StoreWrite,
-) -> Result<StoreCheck, WriteError> {
-    let audience = &row.write.audience;
-    let Sample { members, others } = sample(deps, row).await?;
-    let found = store.contains(audience, &members).await?;
-    let missing = found.iter().filter(|found| !**found).count() as u64;
-    let found = store.contains(audience, &others).await?;
-    let unexpected = found.iter().filter(|found| **found).count() as u64;
-    let sampled = (members.len() + others.len()) as u64;
-    Ok(StoreCheck { at: deps.clock.now(), sampled, missing, unexpected })
+) -> Result<Option<StoreCheck>, WriteError> {
+    let Sample { members, others } = sample(pass.deps, row).await?;
+    let Some(present) = count(pass, connection, row, &members).await? else { return Ok(None) };
+    let Some(unexpected) = count(pass, connection, row, &others).await? else { return Ok(None) };
+    let (members, others) = (members.len() as u64, others.len() as u64);
+    let missing = members.saturating_sub(present);
+    let at = pass.deps.clock.now();
+    Ok(Some(StoreCheck { at, sampled: members + others, missing, unexpected }))
+}
+
+/// How many of these users the store has in the audience. `None` if the pass has to end.
+async fn count(
+    pass: Pass<'_>,
+    connection: &mut dyn MemberStore,
+    row: &StoreWrite,
+    users: &[UserHash],
+) -> Result<Option<u64>, WriteError> {
+    let mut count = 0;
+    for chunk in users.chunks(pass.request_users(&*connection)) {
+        if pass.has_stopped(&row.write) {
+            return Ok(None);
+        }
+        let found = connection.contains(&row.write.audience, chunk).await?;
+        count += found.iter().filter(|found| **found).count() as u64;
+    }
+    Ok(Some(count))
 }
 
 async fn sample(deps: &StoresDeps, row: &StoreWrite) -> Result<Sample, WriteError> {

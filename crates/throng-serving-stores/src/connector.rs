@@ -10,6 +10,7 @@ use throng_google::{AccessTokens, TokenOptions};
 use throng_model::{Backoff, Clock, Secret, ServingStoreName};
 use throng_spec::{BigtableSettings, Environment, ServingStore, StoreEngine};
 
+use crate::rate::{NextRequest, RateLimit};
 use crate::{Connector, MemberStore, StoreError, bigtable, redis_store};
 
 /// What the access tokens are for.
@@ -19,11 +20,12 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 const TOKEN_RETRY: Backoff =
     Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(5) };
 
-/// Connects to the servers of serving stores. Keeps access tokens until they expire.
+/// Connects to the servers of serving stores. Keeps access tokens until they expire, and the rate of each store.
 pub struct StoreConnector {
     env: Environment,
     clock: Arc<dyn Clock>,
     tokens: Mutex<HashMap<ServingStoreName, KeptTokens>>,
+    next_requests: Mutex<HashMap<ServingStoreName, NextRequest>>,
 }
 
 /// The access tokens of a store, and what they were requested with.
@@ -42,7 +44,14 @@ impl std::fmt::Debug for StoreConnector {
 impl StoreConnector {
     /// `env` looks up secrets of the kind `env:NAME`; `clock` decides when access tokens expire.
     pub fn new(env: Environment, clock: Arc<dyn Clock>) -> Self {
-        Self { env, clock, tokens: Mutex::default() }
+        Self { env, clock, tokens: Mutex::default(), next_requests: Mutex::default() }
+    }
+
+    /// The rate of a store, which all its connections share, also after a change of its settings.
+    fn rate(&self, store: &ServingStore) -> RateLimit {
+        let mut next_requests = self.next_requests.lock();
+        let next = next_requests.entry(store.name.clone()).or_default();
+        RateLimit::new(Arc::clone(next), store.max_writes_per_second)
     }
 
     /// The access tokens of a store; `None` if it needs none. Makes no request.
@@ -78,10 +87,11 @@ impl StoreConnector {
 #[async_trait]
 impl Connector for StoreConnector {
     async fn connect(&self, store: &ServingStore) -> Result<Box<dyn MemberStore>, StoreError> {
+        let rate = self.rate(store);
         match &store.engine {
-            StoreEngine::Redis(settings) => redis_store::connect(settings, &self.env).await,
+            StoreEngine::Redis(settings) => redis_store::connect(settings, &self.env, rate).await,
             StoreEngine::Bigtable(table) => {
-                bigtable::connect(table, self.tokens(&store.name, table)?).await
+                bigtable::connect(table, self.tokens(&store.name, table)?, rate).await
             }
         }
     }

@@ -22,7 +22,7 @@ pub struct Change {
     pub added: bool,
 }
 
-/// A connection to a store.
+/// A connection to a store. Its requests keep to the rate of the store: they wait until they may be sent.
 #[async_trait]
 pub trait MemberStore: Send + Sync {
     /// Users of a write or a question, at most.

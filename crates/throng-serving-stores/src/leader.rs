@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::{
-    AudienceName, Backoff, Entropy as _, RETRY_DELAY, ServingStoreName, SystemEntropy, poll_delay,
-    with_causes,
+    AudienceName, Backoff, Entropy as _, RETRY_DELAY, SystemEntropy, poll_delay, with_causes,
 };
 use throng_spec::{ServingStore, Spec};
 use throng_store::{AlertKind, LedgerError, NewAlert, StoreCheck, StoreLease, StoreWrite};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::{alert_subject, reconcile};
 use crate::check::check;
 use crate::error::WriteError;
-use crate::step::{Step, alert_subject, replacement, step};
-use crate::writer::{Outcome, Writer};
+use crate::pass::Pass;
+use crate::step::{Step, replacement, step};
+use crate::writer::{LEASE, Outcome, Writer};
 use crate::{MemberStore, StoreError, StoresDeps};
 
 /// How often the ledger is read for versions to write.
@@ -28,20 +29,28 @@ const TRIES_BEFORE_ALERT: u32 = 3;
 /// Runs until `shutdown`. Then a write ends after the request that is being sent, and the next leader continues it.
 pub async fn run_leader(deps: StoresDeps, shutdown: CancellationToken) {
     let mut running: JoinSet<()> = JoinSet::new();
-    let mut busy: HashMap<tokio::task::Id, ServingStoreName> = HashMap::new();
+    let mut busy: HashMap<tokio::task::Id, ServingStore> = HashMap::new();
     let mut reconciled: Option<Arc<Spec>> = None;
+    let mut leading = shutdown.child_token();
     loop {
         while let Some(ended) = running.try_join_next_with_id() {
             free(&mut busy, ended);
         }
         let spec = deps.spec.load_full();
-        let pause = match lead(&deps, &spec, &mut reconciled).await {
-            Ok(false) => POLL_INTERVAL,
+        // A pass with earlier settings, which ends before its next request, may raise an alert until then.
+        let is_settled = busy.values().all(|store| spec.serving_stores.contains(store));
+        let pause = match lead(&deps, &spec, is_settled, &mut reconciled).await {
+            Ok(false) => {
+                // Another process may lead now.
+                leading.cancel();
+                leading = shutdown.child_token();
+                POLL_INTERVAL
+            }
             Ok(true) => {
                 for store in &spec.serving_stores {
-                    if busy.values().all(|name| *name != store.name) {
-                        let task = run_store(deps.clone(), store.clone(), shutdown.clone());
-                        busy.insert(running.spawn(task).id(), store.name.clone());
+                    if busy.values().all(|other| other.name != store.name) {
+                        let task = run_store(deps.clone(), store.clone(), leading.clone());
+                        busy.insert(running.spawn(task).id(), store.clone());
                     }
                 }
                 POLL_INTERVAL
@@ -64,7 +73,7 @@ pub async fn run_leader(deps: StoresDeps, shutdown: CancellationToken) {
 
 /// Makes the store of a task that has ended free for the next one.
 fn free(
-    busy: &mut HashMap<tokio::task::Id, ServingStoreName>,
+    busy: &mut HashMap<tokio::task::Id, ServingStore>,
     ended: Result<(tokio::task::Id, ()), tokio::task::JoinError>,
 ) {
     let id = match ended {
@@ -80,10 +89,12 @@ fn free(
     busy.remove(&id);
 }
 
-/// Whether this process writes to stores now. Resolves the alerts of stores that the spec no longer has.
+/// Whether this process writes to stores now. Resolves the alerts about stores and audiences that the spec no longer
+/// has, once no pass with settings of another spec runs.
 async fn lead(
     deps: &StoresDeps,
     spec: &Arc<Spec>,
+    is_settled: bool,
     reconciled: &mut Option<Arc<Spec>>,
 ) -> Result<bool, LedgerError> {
     let is_new = reconciled.as_ref().is_none_or(|last| !Arc::ptr_eq(last, spec));
@@ -93,13 +104,8 @@ async fn lead(
     if !deps.ledger.acquire_leadership().await? {
         return Ok(false);
     }
-    if is_new {
-        for row in deps.ledger.newest_store_writes().await? {
-            if spec.serving_stores.iter().all(|store| store.name != row.write.store) {
-                resolve(deps, AlertKind::TaskFailed, &row).await?;
-                resolve(deps, AlertKind::CheckFailed, &row).await?;
-            }
-        }
+    if is_new && is_settled {
+        reconcile(deps, spec).await?;
         *reconciled = Some(Arc::clone(spec));
     }
     Ok(!spec.serving_stores.is_empty())
@@ -129,7 +135,8 @@ async fn run_store(deps: StoresDeps, store: ServingStore, shutdown: Cancellation
 }
 
 /// Does what is due for each audience of a store: begins a write, continues one, or compares a sample. Returns
-/// whether the store could be used. What failed is in the ledger, with its next try.
+/// whether the store could be used. What failed is in the ledger, with its next try. Ends before the next request on
+/// `shutdown`, and once the applied spec does not have the store with these settings.
 ///
 /// # Errors
 /// [`LedgerError`].
@@ -138,43 +145,46 @@ pub async fn run_pass(
     store: &ServingStore,
     shutdown: &CancellationToken,
 ) -> Result<bool, LedgerError> {
-    let mut round = Round { deps, store, connection: None, failed: false, shutdown };
+    let pass = Pass { deps, store, shutdown };
+    let mut round = Round { pass, connection: None, failed: false };
     round.run().await?;
     Ok(!round.failed)
 }
 
 /// One pass over the audiences of a store.
 struct Round<'a> {
-    deps: &'a StoresDeps,
-    store: &'a ServingStore,
+    pass: Pass<'a>,
     /// Opened at the first use.
     connection: Option<Box<dyn MemberStore>>,
     /// The store cannot be used: the other audiences wait for the next pass.
     failed: bool,
-    shutdown: &'a CancellationToken,
 }
 
 impl Round<'_> {
     async fn run(&mut self) -> Result<(), LedgerError> {
-        let rows = self.deps.ledger.newest_store_writes().await?;
+        let Pass { deps, store, .. } = self.pass;
+        let rows = deps.ledger.newest_store_writes().await?;
         let mut rows: HashMap<AudienceName, StoreWrite> = rows
             .into_iter()
-            .filter(|row| row.write.store == self.store.name)
+            .filter(|row| row.write.store == store.name)
             .map(|row| (row.write.audience.clone(), row))
             .collect();
         let served: HashMap<AudienceName, u64> =
-            self.deps.ledger.served_versions().await?.into_iter().collect();
-        let spec = self.deps.spec.load_full();
+            deps.ledger.served_versions().await?.into_iter().collect();
+        let spec = deps.spec.load_full();
         let declared = spec.audiences.iter().map(|audience| &audience.name);
-        let written: Vec<&AudienceName> = declared.filter(|name| self.store.has(name)).collect();
+        let written: Vec<&AudienceName> = declared.filter(|name| store.has(name)).collect();
         for audience in written {
             let version = served.get(audience).copied();
             let newest = rows.remove(audience);
             self.run_audience(audience, version, newest).await?;
         }
-        // What the store has of other audiences stays, until a person has it removed.
+        // What the store has of other audiences stays, until a person has it removed. What is open of them is not
+        // continued: the retention deletes their versions, and the spec does not want them.
         for (audience, row) in rows {
-            self.run_audience(&audience, None, Some(row)).await?;
+            if row.write.to_version.is_none() {
+                self.run_audience(&audience, None, Some(row)).await?;
+            }
         }
         Ok(())
     }
@@ -185,21 +195,20 @@ impl Round<'_> {
         served: Option<u64>,
         newest: Option<StoreWrite>,
     ) -> Result<(), LedgerError> {
-        if self.shutdown.is_cancelled() || self.failed {
+        if self.failed || self.pass.has_ended() {
             return Ok(());
         }
-        let now = self.deps.clock.now();
-        match step(self.store, audience, served, newest.as_ref(), now) {
+        let Pass { deps, store, .. } = self.pass;
+        let now = deps.clock.now();
+        match step(store, audience, served, newest.as_ref(), now) {
             None => Ok(()),
             Some(Step::Begin(write, newest)) => {
                 // The next pass begins with its row.
-                self.deps.ledger.begin_store_write(&write, newest, now).await?;
+                deps.ledger.begin_store_write(&write, newest, now).await?;
                 Ok(())
             }
             Some(Step::Continue(row)) => self.write(&row, served).await,
-            Some(Step::Check(_))
-                if self.deps.check_backoff.is_waiting(&self.store.name, audience, now) =>
-            {
+            Some(Step::Check(_)) if deps.check_backoff.is_waiting(&store.name, audience, now) => {
                 Ok(())
             }
             Some(Step::Check(row)) => self.check(&row).await,
@@ -208,7 +217,8 @@ impl Round<'_> {
 
     async fn connection(&mut self) -> Result<&mut (dyn MemberStore + 'static), StoreError> {
         if self.connection.is_none() {
-            self.connection = Some(self.deps.connector.connect(self.store).await?);
+            let Pass { deps, store, .. } = self.pass;
+            self.connection = Some(deps.connector.connect(store).await?);
         }
         let connection = self.connection.as_deref_mut();
         connection.ok_or_else(|| StoreError::Other("no connection".to_owned()))
@@ -221,10 +231,9 @@ impl Round<'_> {
     }
 
     async fn write(&mut self, row: &StoreWrite, served: Option<u64>) -> Result<(), LedgerError> {
-        let (deps, shutdown) = (self.deps, self.shutdown);
-        let max_writes_per_second = self.store.max_writes_per_second;
+        let (pass, deps) = (self.pass, self.pass.deps);
         let written = match self.connection().await {
-            Ok(store) => Writer { deps, store, row, max_writes_per_second, shutdown }.run().await,
+            Ok(connection) => Writer { pass, connection, row }.run().await,
             Err(error) => Err(error.into()),
         };
         let (store, audience) = (&row.write.store, &row.write.audience);
@@ -250,7 +259,7 @@ impl Round<'_> {
         served: Option<u64>,
         error: &WriteError,
     ) -> Result<(), LedgerError> {
-        let (deps, now) = (self.deps, self.deps.clock.now());
+        let (deps, now) = (self.pass.deps, self.pass.deps.clock.now());
         if error.lost_snapshot()
             && let Some(write) = replacement(&row.write, served)
         {
@@ -260,11 +269,12 @@ impl Round<'_> {
         let (tries, text) = (row.tries.saturating_add(1), with_causes(error));
         // A connection that fails has not claimed the write.
         let delay = Backoff::WORK.delay(tries, SystemEntropy.next_u64());
-        let lease = StoreLease { id: row.id, holder: &deps.holder, now, until: now.plus(delay) };
+        let lease = StoreLease { id: row.id, holder: &deps.holder, now, until: now.plus(LEASE) };
         if deps.ledger.claim_store_write(lease).await? {
-            deps.ledger.fail_store_write(lease, &text).await?;
+            let failed = StoreLease { until: now.plus(delay), ..lease };
+            deps.ledger.fail_store_write(failed, &text).await?;
         }
-        if tries >= TRIES_BEFORE_ALERT {
+        if tries >= TRIES_BEFORE_ALERT && !self.pass.has_stopped(&row.write) {
             let subject = alert_subject(&row.write.store, &row.write.audience);
             let message = format!("{tries} tries to write failed, the last one: {text}");
             let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message };
@@ -274,14 +284,15 @@ impl Round<'_> {
     }
 
     async fn check(&mut self, row: &StoreWrite) -> Result<(), LedgerError> {
-        let deps = self.deps;
+        let (pass, deps) = (self.pass, self.pass.deps);
         let checked = match self.connection().await {
-            Ok(store) => check(deps, store, row).await,
+            Ok(connection) => check(pass, connection, row).await,
             Err(error) => Err(error.into()),
         };
         let (store, audience) = (&row.write.store, &row.write.audience);
         match checked {
-            Ok(found) => {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => {
                 deps.check_backoff.record_success(store, audience);
                 deps.ledger.record_store_check(row.id, found).await?;
                 if found.missing + found.unexpected == 0 {
@@ -308,13 +319,18 @@ impl Round<'_> {
         kind: AlertKind,
         message: String,
     ) -> Result<(), LedgerError> {
+        // Nothing would resolve it.
+        if self.pass.has_stopped(&row.write) {
+            return Ok(());
+        }
+        let deps = self.pass.deps;
         let subject = alert_subject(&row.write.store, &row.write.audience);
         // Each pass would count as another time.
-        if self.deps.ledger.open_alert(kind, &subject).await?.as_ref() == Some(&message) {
+        if deps.ledger.open_alert(kind, &subject).await?.as_ref() == Some(&message) {
             return Ok(());
         }
         let alert = NewAlert { kind, subject, message };
-        self.deps.ledger.raise_alert(&alert, self.deps.clock.now()).await?;
+        deps.ledger.raise_alert(&alert, deps.clock.now()).await?;
         Ok(())
     }
 }

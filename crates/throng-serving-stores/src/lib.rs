@@ -10,9 +10,11 @@
 //! where the store differs.
 //!
 //! In reading order: `step` decides what is due, `changes` gives the users of a write, `writer` writes them,
-//! `check` compares samples, `leader` runs all of it in one process of a cluster. [`StoreConnector`] has the
-//! engines: `redis_store` and `bigtable`.
+//! `check` compares samples, `leader` runs all of it in one process of a cluster, in passes that end when the spec
+//! changes a store (`pass`). [`StoreConnector`] has the engines, `redis_store` and `bigtable`, and the `rate` of each
+//! store.
 
+mod alerts;
 mod bigtable;
 mod changes;
 mod check;
@@ -21,14 +23,16 @@ mod connector;
 mod deps;
 mod error;
 mod leader;
+mod pass;
+mod rate;
 mod redis_store;
 mod step;
 mod writer;
 
+pub use alerts::alert_subject;
 pub use check_backoff::CheckBackoff;
 pub use connector::StoreConnector;
 pub use deps::{Change, Connector, MemberStore, StoresDeps};
 pub use error::StoreError;
 pub use leader::{run_leader, run_pass};
-pub use step::alert_subject;
 pub use writer::BATCH_USERS;

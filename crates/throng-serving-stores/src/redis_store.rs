@@ -12,11 +12,12 @@ use redis::{
 use throng_model::{AudienceName, StoreLayout, UserHash};
 use throng_spec::{Environment, RedisSettings};
 
+use crate::rate::RateLimit;
 use crate::{Change, MemberStore, StoreError};
 
 /// The timeout of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The timeout of a request. Shorter than half of the lease of a write.
+/// The timeout of a request. With the wait for the rate shorter than half of the lease of a write.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Users of a request, at most.
@@ -26,6 +27,7 @@ const REQUEST_USERS: u32 = 1_000;
 pub(crate) async fn connect(
     settings: &RedisSettings,
     env: &Environment,
+    rate: RateLimit,
 ) -> Result<Box<dyn MemberStore>, StoreError> {
     let client = client(settings, env)?;
     let config = AsyncConnectionConfig::new()
@@ -34,7 +36,7 @@ pub(crate) async fn connect(
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     let connection = connecting.await.map_err(failure)?;
     let keys = Keys { prefix: settings.prefix.clone(), layout: settings.layout };
-    Ok(Box::new(RedisStore { connection, keys }))
+    Ok(Box::new(RedisStore { connection, keys, rate }))
 }
 
 fn client(settings: &RedisSettings, env: &Environment) -> Result<Client, StoreError> {
@@ -80,6 +82,7 @@ impl Keys {
 struct RedisStore {
     connection: MultiplexedConnection,
     keys: Keys,
+    rate: RateLimit,
 }
 
 #[async_trait]
@@ -107,6 +110,7 @@ impl MemberStore for RedisStore {
             }
             requests.arg(member);
         }
+        self.rate.wait(changes.len()).await;
         requests.exec_async(&mut self.connection).await.map_err(failure)
     }
 
@@ -123,6 +127,7 @@ impl MemberStore for RedisStore {
             let (key, member) = self.keys.entry(audience, *user);
             requests.cmd("SISMEMBER").arg(key).arg(member);
         }
+        self.rate.wait(users.len()).await;
         let found: Vec<bool> = requests.query_async(&mut self.connection).await.map_err(failure)?;
         Ok(found)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_model::{AudienceName, ServingStoreName, Timestamp};
+use throng_model::{AudienceName, Timestamp};
 use throng_spec::ServingStore;
 use throng_store::{NewStoreWrite, StoreWrite, StoreWriteState};
 
@@ -18,11 +18,6 @@ pub(crate) enum Step {
     Continue(StoreWrite),
     /// A sample is to be compared.
     Check(StoreWrite),
-}
-
-/// The subject of alerts about an audience in a store.
-pub fn alert_subject(store: &ServingStoreName, audience: &AudienceName) -> String {
-    format!("serving store {store}: {audience}")
 }
 
 /// What is due for an audience with this newest write. `served` is the version that the audience serves; `None`

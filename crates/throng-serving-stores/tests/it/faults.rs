@@ -72,7 +72,7 @@ async fn a_server_that_does_not_run_is_reported() {
 
 /// Refuses all connections, and counts them.
 #[derive(Default)]
-struct Refusing(AtomicU64);
+pub(crate) struct Refusing(AtomicU64);
 
 #[async_trait]
 impl Connector for Refusing {

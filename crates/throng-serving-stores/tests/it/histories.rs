@@ -206,6 +206,8 @@ async fn an_audience_is_removed_by_its_last_write() {
     rig.settle().await;
     // The spec has `visitors` only.
     rig.store.audiences = Some(vec![audience("visitors")]);
+    let stores = vec![rig.store.clone()];
+    rig.apply(|spec| spec.serving_stores = stores);
     assert!(rig.pass().await);
     rig.assert_equal().await;
     let newest = rig.newest("buyers").await;

@@ -1,6 +1,6 @@
 //! Serving stores on a real Redis and on the Bigtable emulator, with a real ledger, dictionary and snapshots: random
 //! histories against a model, processes that are killed at every request, a store that loses its data, and servers
-//! that refuse.
+//! that refuse. In memory: leases that end and specs that are applied while a write runs.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
@@ -8,7 +8,9 @@ mod bigtable;
 mod cut;
 mod faults;
 mod histories;
+mod memory;
 mod rig;
+mod settings;
 mod table;
 mod tokens;
 

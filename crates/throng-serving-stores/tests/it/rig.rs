@@ -128,6 +128,13 @@ impl Rig {
         rig
     }
 
+    /// Applies the spec with a change.
+    pub(crate) fn apply(&self, change: impl FnOnce(&mut Spec)) {
+        let mut spec = Spec::clone(&self.deps.spec.load_full());
+        change(&mut spec);
+        self.deps.spec.store(Arc::new(spec));
+    }
+
     /// Adds users to the dictionary.
     async fn learn(&mut self, users: u64) {
         let root = self.dir.path().join("objects");
