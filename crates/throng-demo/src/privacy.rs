@@ -28,15 +28,14 @@ pub fn plain_identifiers(folders: &[&Path], spec: &Spec) -> io::Result<u64> {
 fn visit_files(folder: &Path, visit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() {
-            visit_files(&path, visit)?;
-        } else {
-            match std::fs::read(&path) {
-                Ok(bytes) => visit(&bytes),
-                // A running node may remove a file between listing and reading.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        let visited = match path.is_dir() {
+            true => visit_files(&path, visit),
+            false => std::fs::read(&path).map(|bytes| visit(&bytes)),
+        };
+        match visited {
+            // A running node may remove a file or a folder between listing and reading.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
         }
     }
     Ok(())

@@ -218,7 +218,7 @@ async fn two_hundred_kills_lose_nothing_and_count_nothing_twice() {
     settle(&http, &node.url).await;
     check_audiences(&http, &node.url, &workload).await;
     check_platform(&http, &node.url, &workload, &sim).await;
-    check_money(&http, &node.url, &workload).await;
+    wait_for_money(&http, &node.url, &workload).await;
     assert!(node.terminate(), "a clean end");
     sim.shutdown().await;
 }
@@ -329,15 +329,19 @@ pub(crate) async fn check_platform(
     assert_eq!(sim.audience_count(), AUDIENCES.len(), "no audience was created twice");
 }
 
-async fn check_money(http: &reqwest::Client, url: &str, workload: &Workload) {
-    let (got, expected) = money(http, url, workload).await.expect("budgets");
-    assert_eq!(got, expected);
+/// Waits for the spend of all events: those that are accepted may be counted a moment later.
+pub(crate) async fn wait_for_money(http: &reqwest::Client, url: &str, workload: &Workload) {
+    wait_for("the spend of all events", async || {
+        let (got, expected) = money(http, url, workload).await?;
+        if got == expected { Ok(()) } else { Err(format!("{got:?} instead of {expected:?}")) }
+    })
+    .await;
 }
 
 type Spend = BTreeMap<String, i64>;
 
 /// The spend by ad group, as the node shows it and as expected.
-pub(crate) async fn money(
+async fn money(
     http: &reqwest::Client,
     url: &str,
     workload: &Workload,

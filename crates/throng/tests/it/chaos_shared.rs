@@ -15,9 +15,10 @@ use throng_sim::meta::{MetaSim, MetaSimConfig};
 use tokio::time::Instant;
 
 use crate::chaos::{
-    Workload, check_audiences, check_platform, money, refresh_all, send_events_until, settle,
+    Workload, check_audiences, check_platform, refresh_all, send_events_until, settle,
+    wait_for_money,
 };
-use crate::process::{HEAVY, NodeProcess, http, wait_for};
+use crate::process::{HEAVY, NodeProcess, http};
 
 const ROLES: [&str; 12] = [
     "api",
@@ -154,7 +155,11 @@ impl Fault {
     /// `bucket`: the bucket without faults.
     async fn end(&self, deployment: &mut Deployment, proxy: &Proxy, bucket: &str) {
         match *self {
-            Self::Kill(index) => deployment.nodes[index] = deployment.start(index, true),
+            Self::Kill(index) => {
+                // It ends some time after the signal, and the next one uses its directory.
+                deployment.nodes[index].wait();
+                deployment.nodes[index] = deployment.start(index, true);
+            }
             Self::Pause(index) => deployment.nodes[index].signal("CONT"),
             Self::Cut(service) | Self::Slow(service) | Self::Hang(service) => {
                 proxy.heal(service).await;
@@ -289,11 +294,7 @@ async fn faults_of_processes_and_services_lose_nothing_and_count_nothing_twice()
     settle(&http, deployment.api()).await;
     check_audiences(&http, deployment.api(), &workload).await;
     check_platform(&http, deployment.api(), &workload, &sim).await;
-    wait_for("the spend of all events", async || {
-        let (got, expected) = money(&http, deployment.api(), &workload).await?;
-        if got == expected { Ok(()) } else { Err(format!("{got:?} instead of {expected:?}")) }
-    })
-    .await;
+    wait_for_money(&http, deployment.api(), &workload).await;
     for node in deployment.nodes {
         node.signal("TERM");
     }

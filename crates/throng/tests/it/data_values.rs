@@ -54,10 +54,13 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Writes a file beside the folder and moves it there, so that the node never reads a part of it.
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("created");
-    std::fs::write(path, bytes).expect("written");
+    let aside = folder.with_extension("new");
+    std::fs::write(&aside, bytes).expect("written");
+    std::fs::rename(aside, path).expect("moved");
 }
 
 /// Adds every file below a folder that contains the marker.

@@ -330,7 +330,8 @@ async fn check_decisions(
     assert_eq!(refused(stranger).await["code"], "not_in_audience");
 }
 
-/// Another export: ten people have left, and two others have subscribed.
+/// Another export: ten people have left, and two others have subscribed. However long writing it takes, no refresh
+/// starts on a part of it: until the end, `_SUCCESS` is older than a file.
 fn export(data: &Path) {
     let folder = data.join("exports/subscribers");
     let first = folder.join("2026-11-25.csv");
@@ -361,9 +362,9 @@ async fn the_audiences_of_the_app_are_in_bigtable_although_every_process_is_kill
     }
     check_jobs(&site.sim, &audiences).await;
 
-    // Slow, so that the process is killed while it writes.
+    // Slow, so that the process is killed while it writes: all of it would take minutes.
     let mut table = Table::create(&site.bigtable, &site.table).await;
-    site.set_rate(100);
+    site.set_rate(10);
     let node = site.node();
     let writing = async {
         while table.all().await.is_empty() {

@@ -104,6 +104,11 @@ impl NodeProcess {
         self.child.wait().expect("reaped");
     }
 
+    /// Waits until the process has ended, and so no longer holds its data directory.
+    pub(crate) fn wait(&mut self) {
+        self.child.wait().expect("ended");
+    }
+
     /// Sends a signal, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
@@ -150,11 +155,13 @@ where
     }
 }
 
-/// An HTTP client.
+/// An HTTP client. Its timeout is that of a process which gets no CPU for a while, and longer than the node's own for
+/// a request. It never uses a connection again that the node may be closing, which it does after 75 idle seconds.
 pub(crate) fn http() -> reqwest::Client {
     // Another test of this process may have installed the provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("client")
+    let builder = reqwest::Client::builder().timeout(Duration::from_secs(120));
+    builder.pool_idle_timeout(Duration::from_secs(30)).build().expect("client")
 }
 
 /// The admin tokens of nodes, by their URLs.

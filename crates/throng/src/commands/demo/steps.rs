@@ -61,7 +61,8 @@ pub(super) async fn build_audiences(environment: &DemoEnvironment) -> Result<Vec
                     bail!("audience {} is {:?}: {reason}", row.name, refresh.state);
                 }
             }
-            let built = rows.iter().filter(|row| row.current.is_some()).count();
+            // Those that are served: lookups come next.
+            let built = node.context().membership.load().names().len();
             bar.set_position(built as u64);
             Ok((built == count).then_some(()))
         })
@@ -282,7 +283,7 @@ async fn wait_until_counted(environment: &DemoEnvironment, report: &FleetReport)
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(20), counting).await;
+    let _ = tokio::time::timeout(Duration::from_secs(120), counting).await;
 }
 
 /// Budgets and spend of both nodes.

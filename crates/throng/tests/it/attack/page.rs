@@ -68,21 +68,25 @@ async function run() {
 run();
 "#;
 
-/// Serves one page for every request, until the test ends.
+/// Serves one page for every request, until the test ends. Each connection has a thread: a browser opens some in
+/// advance, and sends nothing over them for a while.
 fn serve(html: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("its address"));
     std::thread::spawn(move || {
         for connection in listener.incoming() {
             let Ok(mut connection) = connection else { return };
-            let mut head = [0; 8192];
-            // The request does not matter: there is one page.
-            let _ = connection.read(&mut head);
-            let _ = write!(
-                connection,
-                "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{html}",
-                html.len()
-            );
+            let html = html.clone();
+            std::thread::spawn(move || {
+                let mut head = [0; 8192];
+                // The request does not matter: there is one page.
+                let _ = connection.read(&mut head);
+                let _ = write!(
+                    connection,
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{html}",
+                    html.len()
+                );
+            });
         }
     });
     url
