@@ -1,10 +1,14 @@
 //! The state of the files that a model reads, without reading them: whether they have changed since a
 //! snapshot was made, and whether they are complete.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 use throng_files::{FileError, Fingerprint, Folder, first_incomplete};
 use throng_query::inputs::{InputQuery, InputState};
 
@@ -30,6 +34,20 @@ pub(crate) fn is_time_dependent(plan: &LogicalPlan) -> bool {
     });
     // A plan that cannot be visited may have such a function.
     found || visited.is_err()
+}
+
+/// As [`is_time_dependent`], of a statement that is not planned.
+pub(crate) fn calls_time(state: &SessionState, statement: &Statement) -> bool {
+    let Statement::Statement(statement) = statement else { return true };
+    let found = ast::visit_expressions(statement.as_ref(), |expr| {
+        let ast::Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
+        let function = state.scalar_functions().get(&call.name.to_string().to_lowercase());
+        match function.map(|function| function.signature().volatility) {
+            None | Some(Volatility::Immutable) => ControlFlow::Continue(()),
+            Some(_) => ControlFlow::Break(()),
+        }
+    });
+    found.is_break()
 }
 
 impl Session {
@@ -72,9 +90,11 @@ impl Engine {
     }
 
     fn input_state(&self, query: &InputQuery, listed: &mut Listed) -> Result<InputState, String> {
-        let named =
+        let (named, is_timed) =
             self.inner.named_tables(&query.sql).map_err(|e| throng_model::with_causes(&e))?;
-        let named: BTreeSet<(String, usize, String)> = named.into_iter().collect();
+        if is_timed && query.refuses_time {
+            return Err("the result depends on the time".to_owned());
+        }
         let mut fingerprint = Fingerprint::at(throng_model::Clock::now(&throng_model::SystemClock));
         for (name, number, table) in &named {
             let source = self.inner.sources().get(*number).ok_or("the source is missing")?;

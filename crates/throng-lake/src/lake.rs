@@ -250,14 +250,16 @@ impl Lake {
         self.inspect(WorkerClass::InMemory, queries).await
     }
 
-    /// [`Lake::input_states`] of one query that is to be scanned. Waits for scans and not for queries
+    /// [`Lake::input_states`] of queries that are to be scanned. Waits for scans and not for queries
     /// of identifiers, which may take hours.
     ///
     /// # Errors
     /// As [`Lake::input_states`].
-    pub async fn input_state(&self, query: InputQuery) -> Result<InputState, LakeError> {
-        let mut states = self.inspect(WorkerClass::Spilling, &[query]).await?;
-        states.pop().ok_or_else(protocol_error)
+    pub async fn states_before_scan(
+        &self,
+        queries: &[InputQuery],
+    ) -> Result<Vec<InputState>, LakeError> {
+        self.inspect(WorkerClass::Spilling, queries).await
     }
 
     async fn inspect(

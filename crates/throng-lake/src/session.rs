@@ -1,6 +1,6 @@
 //! The engine with its limits, and the registration of the tables that a query names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{
@@ -21,6 +22,7 @@ use throng_spec::Source;
 
 use crate::LakeError;
 use crate::facts::is_other;
+use crate::inputs::calls_time;
 use crate::limits::linked_folder;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
@@ -36,6 +38,9 @@ const MAX_CACHED_SCHEMAS: usize = 200_000;
 
 /// The schemas of files, by source and by path, size and time of change of the file.
 type SchemaCache = HashMap<(usize, FileStamp), Arc<FileSchema>>;
+
+/// `source.table`, the source's number, and the table's name, each once and in order.
+pub(crate) type NamedTables = BTreeSet<(String, usize, String)>;
 
 /// What the queries of one engine may use.
 #[derive(Debug, Clone)]
@@ -194,25 +199,35 @@ impl Session {
         context: &SessionContext,
         sql: &str,
     ) -> Result<Vec<TableReference>, LakeError> {
+        self.statement(context, sql).map(|(references, _)| references)
+    }
+
+    /// The tables that `sql` names, and its statement, in parsed form.
+    fn statement(
+        &self,
+        context: &SessionContext,
+        sql: &str,
+    ) -> Result<(Vec<TableReference>, Statement), LakeError> {
         let state = context.state();
         let dialect = state.config_options().sql_parser.dialect;
         let wrong = |e| sql_error(sql, &e, &[]);
         let statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
         refuse_misread(sql, &statement)?;
-        state.resolve_table_references(&statement).map_err(wrong)
+        let references = state.resolve_table_references(&statement).map_err(wrong)?;
+        Ok((references, statement))
     }
 
-    /// The tables that `sql` names: `source.table`, the source's number, and the table's name.
-    pub(crate) fn named_tables(
-        &self,
-        sql: &str,
-    ) -> Result<Vec<(String, usize, String)>, LakeError> {
+    /// The tables that `sql` names, and whether it calls a function whose value depends on the time.
+    pub(crate) fn named_tables(&self, sql: &str) -> Result<(NamedTables, bool), LakeError> {
         let named = |reference: &TableReference| {
             let (number, source) = self.source(sql, reference)?;
             let table = reference.table().to_owned();
             Ok::<_, LakeError>((format!("{}.{table}", source.name), number, table))
         };
-        self.references(&self.empty_context(), sql)?.iter().map(named).collect()
+        let context = self.empty_context();
+        let (references, statement) = self.statement(&context, sql)?;
+        let tables = references.iter().map(named).collect::<Result<_, LakeError>>()?;
+        Ok((tables, calls_time(&context.state(), &statement)))
     }
 
     /// How a table is read: all of its files, or the one of a part, in both cases with the columns

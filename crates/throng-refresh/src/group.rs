@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use throng_model::{Retry, Timestamp};
+use throng_spec::Audience;
 use throng_store::{LedgerError, Snapshot};
 use throng_telemetry::metrics;
 
 use super::error::RefreshError;
-use super::shared::{self, SharedBuild};
+use super::execute::BuildOutput;
+use super::identifier_inputs::IdentifierInputs;
+use super::shared;
 use super::siblings::{self, Member};
 use super::worker::{Outcome, Worker};
 use super::{declared, execute, membership, model_of, publish, unchanged};
@@ -25,19 +28,34 @@ const PUBLISHED_AT_ONCE: usize = 8;
 impl Worker {
     /// Processes refreshes of one template together, and records how each ended.
     pub(super) async fn process_group(&self, group: Vec<Member>) -> Result<(), LedgerError> {
-        let group = self.complete_unchanged(group).await?;
+        let audiences: Vec<&Audience> = group.iter().map(|member| &member.audience).collect();
+        let reading = IdentifierInputs::read(&self.ctx, &audiences);
+        let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
+        let progress = execute::Progress::default();
+        let identifiers = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return self.halt_all(&group).await,
+            identifiers = reading => identifiers,
+            never = self.renew_all(&group, &ended, &progress) => match never {},
+        };
+        let group = self.complete_unchanged(group, &identifiers).await?;
         if group.is_empty() {
             return Ok(());
         }
-        self.build_group(&group).await
+        self.build_group(&group, &identifiers).await
     }
 
     /// Completes those refreshes whose model and files are those of the served version, and returns the
     /// others. At shutdown all are halted, and none is returned.
-    async fn complete_unchanged(&self, group: Vec<Member>) -> Result<Vec<Member>, LedgerError> {
+    async fn complete_unchanged(
+        &self,
+        group: Vec<Member>,
+        identifiers: &IdentifierInputs,
+    ) -> Result<Vec<Member>, LedgerError> {
         let (started, progress) = (self.ctx.clock.now(), execute::Progress::default());
         let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
-        let finding = AssertUnwindSafe(unchanged::find_among(&self.ctx, &group)).catch_unwind();
+        let finding =
+            AssertUnwindSafe(unchanged::find_among(&self.ctx, &group, identifiers)).catch_unwind();
         let found = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
@@ -102,7 +120,11 @@ impl Worker {
     }
 
     /// Builds refreshes in one scan, and publishes each by itself.
-    async fn build_group(&self, group: &[Member]) -> Result<(), LedgerError> {
+    async fn build_group(
+        &self,
+        group: &[Member],
+        identifiers: &IdentifierInputs,
+    ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let (started, progress) = (ctx.clock.now(), execute::Progress::default());
         let ended: Vec<AtomicBool> = group.iter().map(|_| AtomicBool::new(false)).collect();
@@ -137,7 +159,13 @@ impl Worker {
             }
         };
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(built.rows_read());
-        let publish_one = |at: usize| self.publish_member(group, at, &built, &ended, started);
+        let output = |at: usize, member: &Member| {
+            let mut output = built.output(at, member);
+            let name = &member.audience.name;
+            output.inputs = output.inputs.map(|inputs| identifiers.add_to(name, inputs));
+            output
+        };
+        let publish_one = |at: usize| self.publish_member(group, at, &output, &ended, started);
         let publishing = async {
             let all = futures::stream::iter(0..group.len()).map(publish_one);
             all.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await
@@ -163,7 +191,7 @@ impl Worker {
         &self,
         group: &[Member],
         at: usize,
-        built: &SharedBuild,
+        output: &(impl Fn(usize, &Member) -> BuildOutput + Sync),
         ended: &[AtomicBool],
         started: Timestamp,
     ) -> Result<(), LedgerError> {
@@ -179,7 +207,7 @@ impl Worker {
                 Err(RefreshError::Superseded)
             }
             Some(current) => {
-                let output = built.output(at, member);
+                let output = output(at, member);
                 let publishing =
                     publish::publish(&self.ctx, current, refresh, &self.holder, output);
                 let published = AssertUnwindSafe(publishing).catch_unwind().await;

@@ -38,6 +38,7 @@ mod fixture;
 mod group;
 mod guard;
 mod history;
+mod identifier_inputs;
 mod job;
 mod members;
 mod membership;

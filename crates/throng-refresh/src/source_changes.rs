@@ -1,6 +1,6 @@
 //! Refreshes of audiences whose source has changed (`on: source_changed`). The leader polls the files
 //! of their tables, and queues a refresh once a change has stayed the same over two polls, so that files
-//! which are being written start none.
+//! which are being written start none. The files of the identifiers of its syncs are among them.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use throng_spec::{Audience, SourceTrigger};
 use throng_store::{AudienceRow, LedgerError};
 use tokio_util::sync::CancellationToken;
 
+use super::identifier_inputs::IdentifierQueries;
 use crate::{MAX_WALL_INTERVAL, RefreshContext};
 
 /// Audiences whose files are inspected by one request: its time limit is for all of them.
@@ -145,11 +146,15 @@ async fn inspect(
 ) -> Result<(), LedgerError> {
     let query = |(audience, trigger): &Due<'_>| InputQuery {
         sql: audience.sql.clone(),
+        refuses_time: false,
         success_file: trigger.success_file.clone(),
     };
     let Some((first, _)) = due.first() else { return Ok(()) };
-    let queries: Vec<InputQuery> = due.iter().map(query).collect();
-    let states = match ctx.lake_of(&first.name).input_states(&queries).await {
+    let identifiers = IdentifierQueries::of(&ctx.spec.load());
+    let asked = identifiers.among(due.iter().map(|(audience, _)| &audience.name));
+    let mut queries: Vec<InputQuery> = due.iter().map(query).collect();
+    queries.extend(asked.iter().cloned());
+    let mut states = match ctx.lake_of(&first.name).input_states(&queries).await {
         Ok(states) => states,
         // Of all of them, such as a worker that exceeded its time.
         Err(error) => {
@@ -157,6 +162,8 @@ async fn inspect(
             queries.iter().map(|_| InputState::Refused(why.clone())).collect()
         }
     };
+    let asked = asked.into_iter().map(|query| query.sql);
+    let of_identifiers = asked.zip(states.split_off(due.len().min(states.len()))).collect();
     // After the request, which may have taken long.
     let at = ctx.clock.now();
     let mut rows: HashMap<AudienceName, AudienceRow> =
@@ -166,7 +173,9 @@ async fn inspect(
         let name = &audience.name;
         let before = inspections.remove(name);
         let (fingerprint, why) = match state {
-            InputState::Ready(fingerprint) => (Some(fingerprint), None),
+            InputState::Ready(model) => {
+                (Some(identifiers.fingerprint(name, &model, &of_identifiers).text), None)
+            }
             InputState::Incomplete(why) => (None, Some(why)),
             InputState::Refused(why) => {
                 if before.as_ref().and_then(|last| last.why.as_ref()) != Some(&why) {

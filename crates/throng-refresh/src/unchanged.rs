@@ -1,5 +1,5 @@
-//! Refreshes whose model and files are those of the version that is served: they are completed
-//! without a scan and without a snapshot.
+//! Refreshes whose model, files and identifiers are those of the version that is served: they are
+//! completed without a scan and without a snapshot.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use throng_store::{AlertKind, HistoryEvent, LedgerError, Refresh, Snapshot};
 
 use super::error::RefreshError;
 use super::history;
+use super::identifier_inputs::IdentifierInputs;
 use super::siblings::Member;
 use super::source_changes::inputs_of;
 use crate::damage::file_problem;
@@ -21,19 +22,21 @@ pub(super) async fn find(
     ctx: &RefreshContext,
     audience: &Audience,
     refresh: &Refresh,
+    identifiers: &IdentifierInputs,
 ) -> Result<Option<Snapshot>, RefreshError> {
     let served = ctx.ledger.audience(&audience.name).await?.and_then(|row| row.current);
     let Some((served, made_of)) = candidate(ctx, audience, refresh, served).await? else {
         return Ok(None);
     };
-    let now = fingerprint_now(ctx, audience).await;
-    Ok((now == Some(made_of)).then_some(served))
+    let Some(model) = fingerprint_now(ctx, audience).await else { return Ok(None) };
+    Ok(is_same(identifiers, &audience.name, &model, &made_of).then_some(served))
 }
 
 /// [`find`] for refreshes of one template. Their models read the same tables, whose files are listed once.
 pub(super) async fn find_among(
     ctx: &RefreshContext,
     group: &[Member],
+    identifiers: &IdentifierInputs,
 ) -> Result<Vec<Option<Snapshot>>, RefreshError> {
     let rows = ctx.ledger.audiences().await?.into_iter();
     let mut served: BTreeMap<AudienceName, Option<Snapshot>> =
@@ -51,9 +54,21 @@ pub(super) async fn find_among(
     };
     let unchanged = candidates.into_iter().map(|candidate| {
         let (served, made_of) = candidate?;
-        (now.as_ref() == Some(&made_of)).then_some(served)
+        let model = now.as_ref()?;
+        is_same(identifiers, &served.audience, model, &made_of).then_some(served)
     });
     Ok(unchanged.collect())
+}
+
+/// Whether the inputs of an audience are those that a version was made of.
+fn is_same(
+    identifiers: &IdentifierInputs,
+    audience: &AudienceName,
+    model: &str,
+    made_of: &str,
+) -> bool {
+    let now = identifiers.fingerprint(audience, model);
+    now.is_known && now.text == made_of
 }
 
 /// The served version, and the fingerprint of the files that it was made of, if a refresh would make the
@@ -80,10 +95,11 @@ async fn candidate(
 /// The fingerprint of the files that a model reads. `None` if they cannot be inspected: planning the
 /// refresh reports why.
 async fn fingerprint_now(ctx: &RefreshContext, audience: &Audience) -> Option<String> {
-    let query = InputQuery { sql: audience.sql.clone(), success_file: None };
-    match ctx.lake_of(&audience.name).input_state(query).await {
-        Ok(InputState::Ready(fingerprint)) => Some(fingerprint),
-        Ok(InputState::Incomplete(_) | InputState::Refused(_)) | Err(_) => None,
+    let query = InputQuery { sql: audience.sql.clone(), refuses_time: false, success_file: None };
+    let states = ctx.lake_of(&audience.name).states_before_scan(&[query]).await;
+    match states.ok()?.pop()? {
+        InputState::Ready(fingerprint) => Some(fingerprint),
+        InputState::Incomplete(_) | InputState::Refused(_) => None,
     }
 }
 
@@ -109,8 +125,8 @@ pub(super) async fn follow_up(
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
     let why = format!(
-        "version {} with {} members stays: the model and the files that it reads are those that the \
-         version was made of",
+        "version {} with {} members stays: the model, the files that it reads and those of the \
+         identifiers are those that the version was made of",
         served.version, served.members
     );
     history::record(ctx, name, HistoryEvent::Unchanged, why).await?;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::RefreshError;
+use super::identifier_inputs::IdentifierInputs;
 use super::siblings::{self, Claimed};
 use super::{
     HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
@@ -241,7 +242,9 @@ impl Worker {
     async fn build(&self, audience: &Audience, refresh: &Refresh) -> Result<Outcome, RefreshError> {
         let ctx = &self.ctx;
         let progress = execute::Progress::default();
-        let finding = unchanged::find(ctx, audience, refresh);
+        let reading = async { Ok(IdentifierInputs::read(ctx, &[audience]).await) };
+        let identifiers = self.within_limits(audience, refresh, &progress, reading).await?;
+        let finding = unchanged::find(ctx, audience, refresh, &identifiers);
         if let Some(served) = self.within_limits(audience, refresh, &progress, finding).await? {
             let now = ctx.clock.now();
             let (id, version) = (refresh.id, served.version);
@@ -251,7 +254,8 @@ impl Worker {
             // A person has forced it meanwhile, or has made another version current.
         }
         let running = execute::run(ctx, audience, refresh, &self.holder, &progress);
-        let output = self.within_limits(audience, refresh, &progress, running).await?;
+        let mut output = self.within_limits(audience, refresh, &progress, running).await?;
+        output.inputs = output.inputs.map(|inputs| identifiers.add_to(&audience.name, inputs));
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(output.rows_read);
         // Outside of the time limit: if it ended between the ledger's update and its answer, the
         // snapshot would be published without a reload, an entry in the history or retention.

@@ -11,7 +11,11 @@ use crate::{Shop, model};
 const VISITS: &str = "SELECT id FROM shop.visits";
 
 async fn state(shop: &Shop, sql: &str, success_file: Option<&str>) -> InputState {
-    let query = InputQuery { sql: sql.to_owned(), success_file: success_file.map(str::to_owned) };
+    let query = InputQuery {
+        sql: sql.to_owned(),
+        refuses_time: false,
+        success_file: success_file.map(str::to_owned),
+    };
     // A worker of its own: starting it takes longer than the clock of a file system ticks.
     shop.lake().input_states(&[query]).await.unwrap().remove(0)
 }
@@ -126,8 +130,9 @@ async fn files_are_complete_with_a_success_file_that_is_not_older() {
 async fn several_queries_are_answered_together() {
     let shop = visits();
     let queries = [VISITS, "SELECT id FROM shop.gone", "SELECT 1", "SELECT id FROM shop.users"];
-    let queries =
-        queries.map(|sql| InputQuery { sql: sql.to_owned(), success_file: None }).to_vec();
+    let queries = queries
+        .map(|sql| InputQuery { sql: sql.to_owned(), refuses_time: false, success_file: None })
+        .to_vec();
     let states = shop.lake().input_states(&queries).await.unwrap();
     assert_eq!(states[0], InputState::Ready(fingerprint(&shop, VISITS).await));
     let InputState::Refused(why) = &states[1] else { panic!("{states:?}") };
@@ -158,5 +163,9 @@ async fn queries_that_depend_on_the_time_are_found() {
     ] {
         let info = lake.check_model(sql, None).await.unwrap();
         assert_eq!(info.inputs.time_dependent, depends, "{sql}");
+        // The same without a plan, for queries of identifiers.
+        let query = InputQuery { sql: sql.to_owned(), refuses_time: true, success_file: None };
+        let state = lake.input_states(&[query]).await.unwrap().remove(0);
+        assert_eq!(matches!(state, InputState::Refused(_)), depends, "{sql}: {state:?}");
     }
 }

@@ -147,8 +147,10 @@ async fn the_same_query_has_other_inputs_in_another_workspace() {
     let lake = lake(dir.path());
     let mut states = Vec::new();
     for workspace in ["acme", "globex"] {
-        let query = InputQuery { sql: VISITORS.to_owned(), success_file: None };
-        states.push(lake.in_workspace(Some(workspace)).input_state(query).await.unwrap());
+        let query =
+            InputQuery { sql: VISITORS.to_owned(), refuses_time: false, success_file: None };
+        let lake = lake.in_workspace(Some(workspace));
+        states.push(lake.states_before_scan(&[query]).await.unwrap().remove(0));
     }
     assert!(states.iter().all(|state| matches!(state, InputState::Ready(_))), "{states:?}");
     assert_ne!(states[0], states[1]);
