@@ -40,7 +40,9 @@ pub use context::{Activation, Destinations, IdentifierQueries, NodeState, TaskQu
 pub use enqueue::enqueue_due_tasks;
 pub use errors::{DeliveredError, EnqueueError};
 pub use leader::run_leader;
-pub use removed_sync::{RemovalDefinition, RemovedSync, removed_syncs, users_of, users_text};
+pub use removed_sync::{
+    RemovalDefinition, RemovedSync, moved_syncs, removed_syncs, users_of, users_text,
+};
 pub use run_request::{RunScope, request_run};
 pub use size_reading::{MAX_KEPT_SIZES, size_series};
 #[cfg(any(test, feature = "fuzzing"))]

@@ -1,6 +1,6 @@
 //! Specs in the ledger: reading the applied one, and writing another one over it.
 
-use throng_activation::{RemovedSync, removed_syncs};
+use throng_activation::{RemovedSync, moved_syncs, removed_syncs};
 use throng_model::{AdGroupIndex, AdGroupName, SyncName, Timestamp};
 use throng_spec::{Plan, Role, Spec};
 use throng_store::{AppliedSpec, Ledger, SpecApplied, SpecUpdate};
@@ -202,6 +202,7 @@ async fn compare(
     let mut plan = throng_spec::plan(before, stored);
     let gone = removed_syncs(ledger, before, stored).await?;
     plan.warnings.extend(gone.iter().map(RemovedSync::warning));
+    plan.warnings.extend(moved_syncs(ledger, before, stored).await?);
     Ok((plan, gone))
 }
 

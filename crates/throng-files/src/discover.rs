@@ -20,6 +20,10 @@ use crate::format::{FileKind, Format, file_kind, sql_name};
 const MAX_LEVELS: usize = 64;
 /// Files and folders of a table, at most. Only links to each other give more.
 const MAX_ENTRIES: usize = 2_000_000;
+/// Why a file is passed over that may have rows.
+pub(crate) const UNKNOWN_ENDING: &str = "its ending is not known";
+/// Why a link, a pipe or a device is passed over.
+pub(crate) const NOT_READ: &str = "its format is not read";
 
 /// The size and time of change of a file. If either differs, the file may have other rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -187,9 +191,7 @@ fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKi
     match entry.file_type() {
         Ok(kind) if kind.is_dir() => Ok(EntryKind::Folder),
         Ok(kind) if kind.is_file() => Ok(EntryKind::File),
-        Ok(_) | Err(_) if !is_data && !path.is_dir() => {
-            Ok(EntryKind::PassedOver("its format is not read"))
-        }
+        Ok(_) | Err(_) if !is_data && !path.is_dir() => Ok(EntryKind::PassedOver(NOT_READ)),
         Ok(kind) if kind.is_symlink() => kind_of_target(&path, root),
         Ok(_) => Err(irregular(&path)),
         Err(source) => Err(FileError::Source { path, source }),
@@ -289,9 +291,7 @@ pub fn of_folder(folder: &Path, root: &Path) -> Result<Folder, FileError> {
                 let refusal = Err(unreadable(&path, what));
                 found.insert(sql_name(&name[..stem]), path, refusal);
             }
-            (Ok(EntryKind::File), FileKind::Other) => {
-                found.passed_over.push(pass("its ending is not known"))
-            }
+            (Ok(EntryKind::File), FileKind::Other) => found.passed_over.push(pass(UNKNOWN_ENDING)),
             (Err(error), _) => found.insert(sql_name(&name[..stem]), path, Err(error)),
         }
     }
@@ -421,7 +421,7 @@ impl Walk<'_> {
                     return Err(unreadable(&path, what));
                 }
                 (EntryKind::File, FileKind::Other) => {
-                    self.table.passed_over.push(pass("its ending is not known"));
+                    self.table.passed_over.push(pass(UNKNOWN_ENDING));
                 }
             }
         }

@@ -28,6 +28,7 @@ mod schema;
 mod state;
 mod table_header;
 mod text;
+mod unread;
 
 pub use batches::{
     BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, MANIFEST_VERSION, STAGING_FOLDER, finished_files,
@@ -50,3 +51,4 @@ pub use schema::{TextColumn, TextSchema};
 pub use state::{Fingerprint, first_incomplete};
 pub use table_header::TableHeader;
 pub use text::{TextReader, open};
+pub use unread::unread;

@@ -31,6 +31,7 @@ pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], key: &str) -> Vec<
         has_rows: table.layout.rows().map(|rows| rows > 0),
         columns: columns(&table.layout, &used),
         doubts: of_columns(&table.layout, &keys),
+        unread: throng_files::unread(&table.layout.passed_over),
     };
     tables.iter().map(fact).collect()
 }

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, LargeBinaryArray,
-    LargeStringArray, PrimitiveArray, StringArray, StringViewArray,
-};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, PrimitiveArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
@@ -13,6 +10,7 @@ use datafusion::arrow::datatypes::{
 };
 use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey};
+use throng_query::keys::is_padded;
 use throng_query::model::KeyKind;
 
 use crate::LakeError;
@@ -68,9 +66,9 @@ pub(crate) fn for_each_key(
                 .map_err(|e| LakeError::engine("unpacking the key column", e.into()))?;
             return for_each_key(&plain, each);
         }
-        DataType::Utf8 => texts(column.as_string::<i32>(), each),
-        DataType::LargeUtf8 => large_texts(column.as_string::<i64>(), each),
-        DataType::Utf8View => text_views(column.as_string_view(), each),
+        DataType::Utf8 => texts(column.as_string::<i32>().iter(), each),
+        DataType::LargeUtf8 => texts(column.as_string::<i64>().iter(), each),
+        DataType::Utf8View => texts(column.as_string_view().iter(), each),
         DataType::Int8 => integers(column.as_primitive::<Int8Type>(), each),
         DataType::Int16 => integers(column.as_primitive::<Int16Type>(), each),
         DataType::Int32 => integers(column.as_primitive::<Int32Type>(), each),
@@ -79,9 +77,9 @@ pub(crate) fn for_each_key(
         DataType::UInt16 => integers(column.as_primitive::<UInt16Type>(), each),
         DataType::UInt32 => integers(column.as_primitive::<UInt32Type>(), each),
         DataType::UInt64 => integers(column.as_primitive::<UInt64Type>(), each),
-        DataType::Binary => binaries(column.as_binary::<i32>(), each),
-        DataType::LargeBinary => large_binaries(column.as_binary::<i64>(), each),
-        DataType::BinaryView => binary_views(column.as_binary_view(), each),
+        DataType::Binary => column.as_binary::<i32>().iter().for_each(|key| binary(key, each)),
+        DataType::LargeBinary => column.as_binary::<i64>().iter().for_each(|key| binary(key, each)),
+        DataType::BinaryView => column.as_binary_view().iter().for_each(|key| binary(key, each)),
         DataType::FixedSizeBinary(_) => fixed(column.as_fixed_size_binary(), each),
         other => {
             kind_of("key", other)?;
@@ -90,16 +88,8 @@ pub(crate) fn for_each_key(
     Ok(())
 }
 
-fn texts(array: &StringArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| each(key.map(str::as_bytes)));
-}
-
-fn large_texts(array: &LargeStringArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| each(key.map(str::as_bytes)));
-}
-
-fn text_views(array: &StringViewArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| each(key.map(str::as_bytes)));
+fn texts<'k>(keys: impl Iterator<Item = Option<&'k str>>, each: &mut dyn FnMut(Option<&[u8]>)) {
+    keys.for_each(|key| each(key.map(str::as_bytes)));
 }
 
 fn binary(key: Option<&[u8]>, each: &mut dyn FnMut(Option<&[u8]>)) {
@@ -107,18 +97,6 @@ fn binary(key: Option<&[u8]>, each: &mut dyn FnMut(Option<&[u8]>)) {
         Some(bytes) => each(Some(UserKey::binary(bytes).as_str().as_bytes())),
         None => each(None),
     }
-}
-
-fn binaries(array: &BinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| binary(key, each));
-}
-
-fn large_binaries(array: &LargeBinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| binary(key, each));
-}
-
-fn binary_views(array: &BinaryViewArray, each: &mut dyn FnMut(Option<&[u8]>)) {
-    array.iter().for_each(|key| binary(key, each));
 }
 
 fn fixed(array: &FixedSizeBinaryArray, each: &mut dyn FnMut(Option<&[u8]>)) {
@@ -164,15 +142,20 @@ fn decimal(number: i128, buffer: &mut [u8; 40]) -> &[u8] {
     &buffer[at..]
 }
 
-/// Hashes a column of keys. Returns the hashes of those that are not NULL, and how many are.
+/// Hashes a column of keys, and adds those with white space around them to `padded`. Returns the hashes of those
+/// that are not NULL, and how many are.
 pub(crate) fn hash_column(
     column: &ArrayRef,
     seed: HashSeed,
+    padded: &mut u64,
 ) -> Result<(Vec<UserHash>, u64), LakeError> {
     let mut hashes = Vec::with_capacity(column.len());
     let mut null_keys = 0;
     for_each_key(column, &mut |key| match key {
-        Some(bytes) => hashes.push(UserHash::of_canonical(bytes, seed)),
+        Some(bytes) => {
+            *padded += u64::from(is_padded(bytes));
+            hashes.push(UserHash::of_canonical(bytes, seed));
+        }
         None => null_keys += 1,
     })?;
     Ok((hashes, null_keys))
@@ -182,7 +165,7 @@ pub(crate) fn hash_column(
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Int64Array, UInt64Array};
+    use datafusion::arrow::array::{BinaryArray, Int64Array, UInt64Array};
 
     use super::*;
 

@@ -85,7 +85,7 @@ impl Lake {
             | Request::TemplateRows { .. } => self.timeout,
             Request::Plan { .. }
             | Request::Check { .. }
-            | Request::List
+            | Request::List { .. }
             | Request::Inputs { .. }
             | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.timeout),
         };
@@ -222,19 +222,32 @@ impl Lake {
     /// [`LakeError::Worker`] if it takes too much memory or time. The error of a source or a
     /// table is part of the list.
     pub async fn list(&self) -> Result<Vec<SourceListing>, LakeError> {
-        let mut listed = self.list_own().await?;
+        self.list_all(true).await
+    }
+
+    /// As [`Lake::list`], but reads no file: its tables have no rows and columns.
+    ///
+    /// # Errors
+    /// As [`Lake::list`].
+    pub async fn list_files(&self) -> Result<Vec<SourceListing>, LakeError> {
+        self.list_all(false).await
+    }
+
+    async fn list_all(&self, contents: bool) -> Result<Vec<SourceListing>, LakeError> {
+        let mut listed = self.list_own(contents).await?;
         for (workspace, lake) in self.workspaces.iter() {
-            let of_workspace = lake.list_own().await?.into_iter().map(|listing| SourceListing {
+            let own = lake.list_own(contents).await?.into_iter();
+            listed.extend(own.map(|listing| SourceListing {
                 name: format!("{workspace}:{}", listing.name),
                 ..listing
-            });
-            listed.extend(of_workspace);
+            }));
         }
         Ok(listed)
     }
 
-    async fn list_own(&self) -> Result<Vec<SourceListing>, LakeError> {
-        match self.execute(WorkerClass::InMemory, &Request::List, &mut NoOutput).await? {
+    async fn list_own(&self, contents: bool) -> Result<Vec<SourceListing>, LakeError> {
+        let request = Request::List { contents };
+        match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
             Reply::Listed(sources) => Ok(sources),
             _ => Err(protocol_error()),
         }

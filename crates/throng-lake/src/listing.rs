@@ -1,6 +1,6 @@
 //! Lists the sources: every table with its files and columns, and what is passed over.
 
-use throng_files::{FileError, Folder, Format, PassedOver, Table};
+use throng_files::{FileError, Folder, Format, PassedOver, Table, unread};
 use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 
 use crate::doubts;
@@ -30,9 +30,9 @@ fn doubts_of(layout: &Layout) -> Vec<String> {
 }
 
 impl Engine {
-    /// Lists all sources. Costs a `stat` of every file, and reading the CSV and JSON files of
+    /// Lists all sources. Costs a `stat` of every file; with `contents` also reading the CSV and JSON files of
     /// tables that have no more than 256 MiB of them.
-    pub(crate) async fn list(&self) -> Vec<SourceListing> {
+    pub(crate) async fn list(&self, contents: bool) -> Vec<SourceListing> {
         let mut listed = Vec::new();
         for (number, source) in self.inner.sources().iter().enumerate() {
             let (name, path) = (source.name.clone(), source.folder.clone());
@@ -40,9 +40,12 @@ impl Engine {
                 Ok(folder) => (folder, None),
                 Err(error) => (Folder::default(), Some(Refused::from(&error))),
             };
+            let of_tables = folder.tables.values().filter_map(|table| table.as_ref().ok());
+            let of_tables = of_tables.flat_map(|table| &table.passed_over);
+            let warnings = unread(folder.passed_over.iter().chain(of_tables)).into_iter().collect();
             let mut tables = Vec::with_capacity(folder.tables.len());
             for (name, table) in folder.tables {
-                tables.push(self.list_table(number, name, table).await);
+                tables.push(self.list_table(number, name, table, contents).await);
             }
             let (passed_over, passed_over_count) = first(folder.passed_over);
             listed.push(SourceListing {
@@ -52,6 +55,7 @@ impl Engine {
                 tables,
                 passed_over,
                 passed_over_count,
+                warnings,
             });
         }
         listed
@@ -62,13 +66,14 @@ impl Engine {
         source: usize,
         name: String,
         table: Result<Table, FileError>,
+        contents: bool,
     ) -> TableListing {
         let (table, mut refused) = match table {
             Ok(table) => (table, None),
             Err(error) => (Table::default(), Some(Refused::from(&error))),
         };
         let text = table.files.iter().filter(|file| file.format != Format::Parquet);
-        let readable = text.map(|file| file.stamp.bytes).sum::<u64>() <= MAX_TEXT_BYTES;
+        let readable = contents && text.map(|f| f.stamp.bytes).sum::<u64>() <= MAX_TEXT_BYTES;
         let mut layout = None;
         if refused.is_none() && readable {
             match self.inner.whole(source, &table).await {

@@ -3,7 +3,7 @@
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use futures::StreamExt;
 use throng_model::{HashSeed, UserHash};
-use throng_query::keys::{KeyBatch, ScanStats};
+use throng_query::keys::{KeyBatch, ScanStats, is_padded};
 use throng_query::model::{Model, ModelInfo, Shape, TableFacts};
 
 use crate::amount::{NumberKind, values};
@@ -53,16 +53,14 @@ impl Engine {
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
             let rows = batch.num_rows() as u64;
+            let keys = planned.key_column(batch.column(0))?;
+            let padded = &mut stats.padded_keys;
             let keys = match planned.values {
                 None => {
-                    let keys = planned.key_column(batch.column(0))?;
-                    let (hashes, null_keys) = hash_column(&keys, seed)?;
+                    let (hashes, null_keys) = hash_column(&keys, seed, padded)?;
                     KeyBatch { rows, hashes, values: None, null_keys }
                 }
-                Some(kind) => {
-                    let keys = planned.key_column(batch.column(0))?;
-                    with_values(&batch, &keys, kind, seed)?
-                }
+                Some(kind) => with_values(&batch, &keys, kind, seed, padded)?,
             };
             stats.rows_read += rows;
             stats.null_keys += keys.null_keys;
@@ -94,12 +92,13 @@ pub(crate) fn parts(shape: Shape, opened: &Opened) -> Vec<ScanPart> {
     }
 }
 
-/// The keys of a batch with their values.
+/// The keys of a batch with their values. Adds those with white space around them to `padded`.
 fn with_values(
     batch: &RecordBatch,
     keys: &ArrayRef,
     kind: NumberKind,
     seed: HashSeed,
+    padded: &mut u64,
 ) -> Result<KeyBatch, LakeError> {
     let rows = batch.num_rows() as u64;
     let mut found = values(batch.column(1), kind)?.into_iter();
@@ -108,6 +107,7 @@ fn with_values(
     let mut null_keys = 0;
     for_each_key(keys, &mut |key| match (key, found.next().flatten()) {
         (Some(key), Some(value)) => {
+            *padded += u64::from(is_padded(key));
             hashes.push(UserHash::of_canonical(key, seed));
             kept.push(value);
         }

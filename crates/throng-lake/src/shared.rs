@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, UserHash};
-use throng_query::keys::{SharedBatch, SharedStats};
+use throng_query::keys::{SharedBatch, SharedStats, is_padded};
 use throng_query::model::{Model, ModelInfo, Shape, TableFacts, column_index};
 use throng_query::rule::Rule;
 use throng_query::tuples::Tuples;
@@ -141,8 +141,7 @@ impl Engine {
         let doing = "scanning the keys";
         let kinds: Vec<Kind> = rows.compared.iter().map(|(_, kind)| *kind).collect();
         let first_compared = 1 + usize::from(rows.values.is_some());
-        let count = scan.tuples.len();
-        let mut stats = SharedStats { rows_read: vec![0; count], null_keys: vec![0; count] };
+        let mut stats = SharedStats::of(scan.tuples.len());
         let stream = rows.frame.execute_stream().await;
         let mut stream = stream.map_err(|e| LakeError::engine(doing, e))?;
         while let Some(batch) = stream.next().await {
@@ -168,6 +167,7 @@ impl Engine {
                     Some(Some(value)) => out.values.push(value),
                     None => {}
                 }
+                stats.padded_keys[group as usize] += u64::from(is_padded(key));
                 out.hashes.push(UserHash::of_canonical(key, seed));
                 out.groups.push(group);
             })?;

@@ -30,7 +30,8 @@ pub enum AlertKind {
     /// Something else is wrong with a node: it cannot run queries, or use a certificate or a
     /// setting.
     NodeProblem,
-    /// Many rows of an audience's query have no key, or some files lack its column.
+    /// Many rows of an audience's query have no key, or some files lack its column, or keys have white space around
+    /// them.
     NullKeys,
     /// 80 % of an ad group's budget of today are spent.
     BudgetNearlySpent,

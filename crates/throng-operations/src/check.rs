@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape};
+use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape, SourceListing};
 use throng_model::{AudienceName, Retry};
 use throng_refresh::{WarehouseError, Warehouses};
 use throng_spec::{Audience, Location, MadeFrom, Pattern, Problem, Spec};
@@ -39,6 +39,8 @@ pub struct CheckedSql {
     pub unchecked: Vec<String>,
     /// Doubts about the files of syncs' identifiers, one line each.
     pub identifier_doubts: Vec<String>,
+    /// Doubts about the files of sources, whether SQL reads them or not, one line each.
+    pub source_doubts: Vec<String>,
 }
 
 impl CheckedSql {
@@ -51,7 +53,9 @@ impl CheckedSql {
         };
         let of_models = self.models.iter().flat_map(doubts);
         let of_identifiers = self.identifier_doubts.iter().cloned();
-        self.unchecked.iter().cloned().chain(of_models).chain(of_identifiers)
+        let of_sources = self.source_doubts.iter().cloned();
+        let unchecked = self.unchecked.iter().cloned();
+        unchecked.chain(of_sources).chain(of_models).chain(of_identifiers)
     }
 }
 
@@ -132,10 +136,30 @@ pub async fn check_sql(
             }
         }
     }
-    match problems.is_empty() {
-        true => Ok(CheckedSql { models, unchecked, identifier_doubts }),
-        false => Err(CheckError::Problems(problems)),
+    if !problems.is_empty() {
+        return Err(CheckError::Problems(problems));
     }
+    let source_doubts = match source_doubts(lake, spec).await {
+        Ok(doubts) => doubts,
+        // The spec may be right.
+        Err(error) => {
+            unchecked.push(format!("the files of the sources are not checked: {error}"));
+            Vec::new()
+        }
+    };
+    Ok(CheckedSql { models, unchecked, identifier_doubts, source_doubts })
+}
+
+/// Doubts about the files of the sources of a spec. Reads no file.
+async fn source_doubts(lake: &Lake, spec: &Spec) -> Result<Vec<String>, LakeError> {
+    if spec.sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = lake.list_files().await?;
+    let doubts = listed.into_iter().flat_map(|SourceListing { name, warnings, .. }| {
+        warnings.into_iter().map(move |warning| format!("source {name}: {warning}"))
+    });
+    Ok(doubts.collect())
 }
 
 /// The field of an object. One of a workspace is named: its number is that among the objects of all workspaces.

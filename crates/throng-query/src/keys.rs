@@ -46,6 +46,8 @@ pub struct ScanStats {
     pub rows_read: u64,
     /// Those of them whose key was NULL.
     pub null_keys: u64,
+    /// Those of them whose key [`is_padded`].
+    pub padded_keys: u64,
 }
 
 /// Keys of a scan for several models.
@@ -66,6 +68,31 @@ pub struct SharedStats {
     pub rows_read: Vec<u64>,
     /// Those of them whose key was NULL.
     pub null_keys: Vec<u64>,
+    /// Those of them whose key [`is_padded`].
+    pub padded_keys: Vec<u64>,
+}
+
+impl SharedStats {
+    /// Those of so many groups, before anything is read.
+    pub fn of(groups: usize) -> Self {
+        let none = vec![0; groups];
+        Self { rows_read: none.clone(), null_keys: none.clone(), padded_keys: none }
+    }
+}
+
+/// Whether a key has white space around it, and so is another key than the one without.
+///
+/// ```
+/// use throng_query::keys::is_padded;
+///
+/// assert!(is_padded(b"    42") && is_padded("42\u{a0}".as_bytes()) && is_padded(b"\t"));
+/// assert!(!is_padded(b"4 2") && !is_padded(b"") && !is_padded("\u{e9}t\u{e9}".as_bytes()));
+/// ```
+pub fn is_padded(key: &[u8]) -> bool {
+    let may_be_space = |byte: Option<&u8>| byte.is_some_and(|byte| *byte <= b' ' || *byte >= 0x80);
+    // Two bytes decide it for most keys.
+    (may_be_space(key.first()) || may_be_space(key.last()))
+        && std::str::from_utf8(key).is_ok_and(|text| text.trim() != text)
 }
 
 /// Writes the keys of a batch, in as many frames as they need.

@@ -21,6 +21,9 @@ pub struct SourceListing {
     pub passed_over: Vec<PassedOver>,
     /// How many there are.
     pub passed_over_count: u64,
+    /// Doubts about its files, such as files with rows that are not read.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Why a source or a table cannot be read.

@@ -137,6 +137,9 @@ pub struct TableFacts {
     /// Doubts about the columns that it finds users by, such as one that some files lack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<String>,
+    /// Files in its folder that may have rows and are not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
 /// A column that a model uses.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, TableFacts};
+use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, ScanStats, TableFacts};
 use throng_membership::{manifest_files, seed_check};
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
@@ -80,6 +80,8 @@ pub(super) struct BuildOutput {
     pub(super) model: Model,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
+    /// Rows whose key has white space around it.
+    pub(super) padded_keys: u64,
     /// The tables of the model, if they are known.
     pub(super) tables: Option<Vec<TableFacts>>,
     /// The files of the model, if they are known.
@@ -275,6 +277,7 @@ async fn run_parts(
         inputs: worker.inputs,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
+        padded_keys: outputs.iter().map(|(_, o)| o.padded_keys).sum(),
         bits: Built::Parts(bits),
     })
 }
@@ -409,8 +412,8 @@ impl<'a> PartWorker<'a> {
         let stats = lake.scan(&self.model, &covers.part, ctx.seed, &mut sink).await?;
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;
-        let (rows_read, null_keys) = (stats.rows_read, stats.null_keys);
-        Ok(ScanOutput { object, rows_read, null_keys, checksum, page: None })
+        let ScanStats { rows_read, null_keys, padded_keys } = stats;
+        Ok(ScanOutput { object, rows_read, null_keys, padded_keys, checksum, page: None })
     }
 
     /// A new name for the output of a scan.
@@ -470,6 +473,7 @@ impl<'a> PartWorker<'a> {
             object,
             rows_read: page.rows,
             null_keys: page.null_keys,
+            padded_keys: 0,
             checksum,
             page: Some(PageOutput { next: page.next, total_rows: page.total_rows }),
         })

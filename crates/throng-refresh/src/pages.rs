@@ -75,8 +75,9 @@ mod tests {
     /// A part that is done; its page has two rows.
     fn done(new: NewPart, next: Option<&str>, total_rows: u64) -> Part {
         let page = Some(PageOutput { next: next.map(Value::from), total_rows });
-        let (rows_read, null_keys, checksum) = (2, 0, None);
-        let output = ScanOutput { object: "o".into(), rows_read, null_keys, checksum, page };
+        let (rows_read, null_keys, padded_keys, checksum) = (2, 0, 0, None);
+        let object = "o".into();
+        let output = ScanOutput { object, rows_read, null_keys, padded_keys, checksum, page };
         Part {
             kind: new.kind,
             number: new.number,

@@ -31,6 +31,8 @@ pub(super) struct PublishOutcome {
     pub(super) held: Option<String>,
     /// The version that was current before.
     previous: Option<Snapshot>,
+    /// Rows whose key has white space around it.
+    padded_keys: u64,
 }
 
 /// The object of a snapshot. `unique` differs for each try: a builder that lost its lease must not
@@ -90,15 +92,15 @@ pub(super) async fn publish(
     // Read after the build: the guard has to compare with what is served now, which an approval or
     // a rollback may have changed.
     let previous = ctx.ledger.audience(name).await?.and_then(|row| row.current);
-    let now = ctx.clock.now();
+    let (now, padded_keys) = (ctx.clock.now(), output.padded_keys);
     match guard::evaluate(&audience.guard, previous.as_ref().map(|p| p.members), members) {
         GuardDecision::Publish => {
             ctx.ledger.publish(&snapshot, holder, now).await?;
-            Ok(PublishOutcome { snapshot, held: None, previous })
+            Ok(PublishOutcome { snapshot, held: None, previous, padded_keys })
         }
         GuardDecision::Hold(reason) => {
             ctx.ledger.hold(&snapshot, holder, &reason, now).await?;
-            Ok(PublishOutcome { snapshot, held: Some(reason), previous })
+            Ok(PublishOutcome { snapshot, held: Some(reason), previous, padded_keys })
         }
     }
 }
@@ -166,10 +168,21 @@ fn counts(outcome: &PublishOutcome) -> String {
         Some(previous) => format!("after {} in version {}", previous.members, previous.version),
         None => "the first".to_owned(),
     };
-    format!(
+    let mut text = format!(
         "version {} has {} members, {change}; {} rows read, {} without a key",
         new.version, new.members, new.rows_read, new.null_keys
-    )
+    );
+    for table in tables(new.tables.as_deref()) {
+        if let Some(unread) = table.unread {
+            text.push_str(&format!("; {}: {unread}", table.name));
+        }
+    }
+    text
+}
+
+/// The tables that a snapshot was made from; none if they are not known.
+fn tables(recorded: Option<&str>) -> Vec<TableFacts> {
+    recorded.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 async fn report_published(
@@ -184,14 +197,9 @@ async fn report_published(
     }
     let members = outcome.snapshot.members as f64;
     metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
-    let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
     let mut doubts = doubts(outcome.snapshot.tables.as_deref());
-    if many_null_keys(rows, null_keys) {
-        doubts.push(format!(
-            "{null_keys} of {rows} rows of the query have no key: check the columns of the source with \
-             `throng sources`; exclude rows that are meant to have none with WHERE … IS NOT NULL"
-        ));
-    }
+    let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
+    doubts.extend(doubts_of_keys(rows, null_keys, outcome.padded_keys));
     if !doubts.is_empty() {
         let message = doubts.join("; ");
         let alert = NewAlert { kind: AlertKind::NullKeys, subject: name.to_string(), message };
@@ -203,9 +211,27 @@ async fn report_published(
 }
 
 /// What is doubtful about the key columns of the tables that a snapshot was made from.
-fn doubts(tables: Option<&str>) -> Vec<String> {
-    let tables = tables.and_then(|text| serde_json::from_str::<Vec<TableFacts>>(text).ok());
-    tables.into_iter().flatten().flat_map(|table| table.doubts).collect()
+fn doubts(recorded: Option<&str>) -> Vec<String> {
+    tables(recorded).into_iter().flat_map(|table| table.doubts).collect()
+}
+
+/// What is doubtful about the keys of the rows of a query.
+fn doubts_of_keys(rows: u64, null_keys: u64, padded_keys: u64) -> impl Iterator<Item = String> {
+    let null = many_null_keys(rows, null_keys).then(|| {
+        format!(
+            "{null_keys} of {rows} rows of the query have no key: check the columns of the source with \
+             `throng sources`; exclude rows that are meant to have none with WHERE … IS NOT NULL"
+        )
+    });
+    // One is enough: no lookup and no other table finds such a user.
+    let padded = (padded_keys > 0).then(|| {
+        format!(
+            "{padded_keys} of {rows} rows of the query have a key with white space around it, which is another \
+             key than the one without: declare `trim: true` in the source, or use trim(…) in the SQL, if it means \
+             nothing"
+        )
+    });
+    null.into_iter().chain(padded)
 }
 
 /// More rows without a key than this, in percent of all, raise an alert.
@@ -296,7 +322,7 @@ async fn pinned(ctx: &RefreshContext, name: &AudienceName) -> Result<BTreeSet<u6
 
 #[cfg(test)]
 mod tests {
-    use super::{doubts, many_null_keys};
+    use super::{doubts, doubts_of_keys, many_null_keys};
 
     #[test]
     fn doubts_about_key_columns_are_those_of_the_snapshot() {
@@ -306,6 +332,15 @@ mod tests {
         assert_eq!(doubts(Some(earlier)), Vec::<String>::new());
         let now = r#"[{"name":"s.t","has_rows":true,"columns":[],"doubts":["uid"]}]"#;
         assert_eq!(doubts(Some(now)), ["uid"]);
+    }
+
+    #[test]
+    fn a_padded_key_is_doubtful() {
+        assert_eq!(doubts_of_keys(100, 10, 0).count(), 0);
+        let doubts: Vec<String> = doubts_of_keys(100, 0, 1).collect();
+        assert_eq!(doubts.len(), 1, "{doubts:?}");
+        assert!(doubts[0].starts_with("1 of 100 rows ") && doubts[0].contains("trim: true"));
+        assert_eq!(doubts_of_keys(100, 11, 100).count(), 2);
     }
 
     #[test]

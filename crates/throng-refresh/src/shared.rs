@@ -51,6 +51,7 @@ impl SharedBuild {
             model: Model::of(&member.audience),
             rows_read: count(&self.stats.rows_read),
             null_keys: count(&self.stats.null_keys),
+            padded_keys: count(&self.stats.padded_keys),
             tables: Some(self.tables.clone()),
             inputs: Some(self.inputs.clone()),
             bits: Built::Shared(Arc::clone(&self.bits), at),
@@ -73,14 +74,14 @@ pub(super) async fn build(
     let Some(plan) = plan else { return Ok(None) };
     progress.expect(plan.info.estimated_rows);
     let folder = Folder::create(ctx.objects.root(), SystemEntropy.next_u64())?;
-    let count = plan.scan.groups();
-    let mut stats = SharedStats { rows_read: vec![0; count], null_keys: vec![0; count] };
+    let mut stats = SharedStats::of(plan.scan.groups());
     let mut files = Vec::with_capacity(plan.parts.len());
     for (number, part) in plan.parts.iter().enumerate() {
         let path = folder.0.join(format!("{number}.keys"));
         let (found, file) = scan(ctx, &lake, &plan, part, path, progress).await?;
         add(&mut stats.rows_read, &found.rows_read);
         add(&mut stats.null_keys, &found.null_keys);
+        add(&mut stats.padded_keys, &found.padded_keys);
         files.push(file);
     }
     let files = Arc::new(files);

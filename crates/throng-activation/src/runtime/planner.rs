@@ -130,7 +130,7 @@ async fn plan_requests<'s>(
         let account = declared.account();
         let mut audience = audiences.remove(&sync.name);
         if let Some(old) = record.take_if(|record| record.account != account) {
-            record_account_change(ctx, &old, &account).await?;
+            record_account_change(ctx, &old, audience.as_ref(), &account).await?;
             audience = None;
         }
         let at = audience.as_ref().and_then(|audience| audience.delivered_version);
@@ -213,11 +213,13 @@ async fn excluded_syncs(ctx: &Activation) -> Result<HashSet<SyncName>, LedgerErr
 async fn record_account_change(
     ctx: &Activation,
     old: &DeliveredRecord,
+    audience: Option<&PlatformAudience>,
     account: &str,
 ) -> Result<(), LedgerError> {
     let now = ctx.clock.now();
+    let id = audience.map(|audience| format!(" {}", audience.platform_id)).unwrap_or_default();
     let why = format!(
-        "the sync has moved from account {} to {account}; the audience on the old account keeps its {} \
+        "the sync has moved from account {} to {account}; the audience{id} on the old account keeps its {} \
          users and is no longer updated",
         old.account, old.users
     );

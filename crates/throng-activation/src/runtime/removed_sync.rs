@@ -1,9 +1,10 @@
-//! Syncs that a new spec no longer has, and the rule for their audiences on the platforms (`on_remove`).
+//! Syncs that a new spec no longer has, and the rule for their audiences on the platforms (`on_remove`); and syncs
+//! that it moves to another account.
 
 use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use throng_model::SyncName;
+use throng_model::{DestinationName, SyncName};
 use throng_spec::{Destination, OnRemove, Spec, Sync};
 use throng_store::{DeliveredRecord, Ledger, LedgerError, NewRemoval, Removal, RemovalRule};
 
@@ -142,4 +143,54 @@ pub async fn removed_syncs(
         });
     }
     Ok(removed_syncs)
+}
+
+/// Warnings about the syncs that `new` moves to another account: the audience on the earlier account remains there.
+/// Reads the ledger only if there are any.
+///
+/// # Errors
+/// Those of the ledger.
+pub async fn moved_syncs(
+    ledger: &dyn Ledger,
+    before: Option<&Spec>,
+    new: &Spec,
+) -> Result<Vec<String>, LedgerError> {
+    let Some(before) = before else { return Ok(Vec::new()) };
+    let (accounts_before, accounts) = (accounts(before), accounts(new));
+    let syncs_before: HashMap<_, _> = before.syncs.iter().map(|sync| (&sync.name, sync)).collect();
+    let moved = new.syncs.iter().filter_map(|sync| {
+        let from = accounts_before.get(&syncs_before.get(&sync.name)?.destination)?;
+        let to = accounts.get(&sync.destination)?;
+        (from != to).then_some((sync, from, to))
+    });
+    let moved: Vec<_> = moved.collect();
+    if moved.is_empty() {
+        return Ok(Vec::new());
+    }
+    let audiences: HashMap<_, _> = ledger.delivered().await?.into_iter().collect();
+    let records = ledger.delivered_records().await?;
+    let records: HashMap<_, _> = records.iter().map(|record| (&record.sync, record)).collect();
+    let warnings = moved.into_iter().filter_map(|(sync, from, to)| {
+        let audience = audiences.get(&sync.name)?;
+        let record = records.get(&sync.name).copied();
+        // An earlier move that is not carried out yet: nothing was delivered to the account in between.
+        let from = record.map_or(from, |record| &record.account);
+        let (name, id) = (&sync.name, &audience.platform_id);
+        let users = users_text(users_of(record));
+        (from != to).then(|| {
+            format!(
+                "sync `{name}` moves from account {from} to account {to}: the audience {id} on account {from} keeps \
+                 {users} and is no longer updated, whatever `on_remove` says. To remove them, leave the sync on \
+                 {from} and apply it with `on_remove: empty` or `delete`, apply the spec without it, run \
+                 `throng sync approve --removal {name}`, and declare it on {to} when the removal is carried out; or \
+                 delete the audience there by hand"
+            )
+        })
+    });
+    Ok(warnings.collect())
+}
+
+/// The account of each destination.
+fn accounts(spec: &Spec) -> HashMap<&DestinationName, String> {
+    spec.destinations.iter().map(|of| (&of.name, of.account())).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::{DataFile, FileColumns, Format, TableHeader};
+use throng_files::{DataFile, FileColumns, Format, PassedOver, TableHeader};
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.
@@ -92,6 +92,8 @@ pub(crate) struct Layout {
     pub(crate) twice: Vec<(String, PathBuf)>,
     /// Columns whose types in the files do not agree. They cannot be used.
     pub(crate) conflicts: Vec<TypeConflict>,
+    /// Files in its folder that are not read.
+    pub(crate) passed_over: Vec<PassedOver>,
     /// Text columns with values that have white space around them.
     pub(crate) padded: Vec<String>,
     /// Whether the CSV files begin with a header.

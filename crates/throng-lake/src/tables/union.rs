@@ -35,7 +35,8 @@ pub(crate) fn union(
     compare_columns(&files)?;
     let positional = options.positional();
     let header = TableHeader::of(&headers(&files));
-    let mut layout = Layout { header, trim: options.trim, positional, ..Layout::default() };
+    let (trim, passed_over) = (options.trim, table.passed_over.clone());
+    let mut layout = Layout { header, trim, positional, passed_over, ..Layout::default() };
     let mut merged_places: BTreeMap<String, usize> = BTreeMap::new();
     let mut merged: Vec<MergedColumn<'_>> = Vec::new();
     for (file, schema) in &files {

@@ -1,6 +1,6 @@
 //! The common type of a column that has several types in several files. Pure.
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::DataType;
 
 /// The type that represents every value of both types exactly and with the same text; `None` if
 /// there is none. Integers and text become text, because an integer has exactly one text.
@@ -19,7 +19,8 @@ pub(super) fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
             decimals((*p, *s), (digits(n)?, 0))
         }
         (Timestamp(u, zone), Timestamp(v, other)) if zone == other => {
-            Some(Timestamp(finer(*u, *v), zone.clone()))
+            // Units are ordered from seconds to nanoseconds.
+            Some(Timestamp((*u).max(*v), zone.clone()))
         }
         _ => None,
     }
@@ -73,16 +74,6 @@ fn decimals((p, s): (u8, i8), (q, t): (u8, i8)) -> Option<DataType> {
     let whole = |p: u8, s: i8| i16::from(p) - i16::from(s);
     let digits = u8::try_from(whole(p, s).max(whole(q, t)) + i16::from(scale)).ok()?;
     (digits <= 38).then_some(DataType::Decimal128(digits, scale))
-}
-
-fn finer(u: TimeUnit, v: TimeUnit) -> TimeUnit {
-    let rank = |unit| match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 1,
-        TimeUnit::Microsecond => 2,
-        TimeUnit::Nanosecond => 3,
-    };
-    if rank(u) >= rank(v) { u } else { v }
 }
 
 #[cfg(test)]

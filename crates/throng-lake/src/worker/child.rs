@@ -79,7 +79,7 @@ impl QueryHandler {
                 Ok(Reply::Checked)
             }
             Request::Inputs { queries } => Ok(Reply::Inputs(self.engine.input_states(&queries))),
-            Request::List => Ok(Reply::Listed(self.engine.list().await)),
+            Request::List { contents } => Ok(Reply::Listed(self.engine.list(contents).await)),
             Request::CheckIdentifiers { sql, key, columns } => {
                 let doubts = self.engine.check_identifiers(&sql, &key, &columns).await;
                 doubts.map(Reply::CheckedIdentifiers)

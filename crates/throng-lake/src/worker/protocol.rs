@@ -37,8 +37,8 @@ pub(crate) enum Request {
     ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed },
     /// Run the query of a template; answered by [`Reply::TemplateRows`].
     TemplateRows { sql: String, max_rows: u32 },
-    /// List the tables of all sources; answered by [`Reply::Listed`].
-    List,
+    /// List the tables of all sources, reading them or not; answered by [`Reply::Listed`].
+    List { contents: bool },
     /// Inspect the files of queries; answered by [`Reply::Inputs`].
     Inputs { queries: Vec<InputQuery> },
     /// Plan an identifier query; answered by [`Reply::CheckedIdentifiers`].

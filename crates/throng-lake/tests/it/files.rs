@@ -475,3 +475,25 @@ async fn times_of_spark_after_2262_are_not_of_another_century() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn files_with_other_endings_are_named_without_reading_the_others() {
+    let shop = Shop::new()
+        .file("t/1.csv", "id\n1\n")
+        .file("t/2.csv.old", "id\n2\n")
+        .file("notes.txt", "x")
+        .file("bad.csv", "id,n\n1\n");
+    let listed = shop.lake().list_files().await.unwrap();
+    let [source] = listed.as_slice() else { panic!("{listed:?}") };
+    let [warning] = source.warnings.as_slice() else { panic!("{source:?}") };
+    for part in ["2 files are not read", "notes.txt", "t/2.csv.old", ".parquet"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    let unread =
+        |table: &throng_lake::TableListing| table.refused.is_none() && table.rows.is_none();
+    assert!(source.tables.len() == 2 && source.tables.iter().all(unread), "{source:?}");
+    // What is recorded with a version has the files of the table's folder.
+    let info = shop.lake().check(model("SELECT id FROM shop.t")).await.unwrap();
+    let of_table = info.tables[0].unread.as_deref().unwrap();
+    assert!(of_table.contains("2.csv.old") && !of_table.contains("notes.txt"), "{of_table}");
+}

@@ -1,6 +1,6 @@
 //! Files of one folder with other columns: of two tables, or with another name for a column.
 
-use crate::{Shop, model};
+use crate::{Shop, model, scan};
 
 #[tokio::test]
 async fn files_of_two_tables_in_one_folder_are_refused() {
@@ -60,4 +60,26 @@ async fn padded_keys_are_doubtful_unless_they_are_trimmed() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("user_id") && warnings[0].contains("trim: true"), "{warnings:?}");
     assert!(shop().trim().lake().check(model(sql)).await.unwrap().warnings.is_empty());
+}
+
+#[tokio::test]
+async fn scans_count_padded_keys_of_every_format() {
+    let shop = Shop::new()
+        .file("t.csv", "user_id,n\n a1,1\nb2\u{a0},1\nc3,1\n")
+        .parquet("p.parquet", "SELECT '  7' AS user_id UNION ALL SELECT '8'")
+        .await;
+    let padded = async |shop: &Shop, sql: &str| {
+        let (lake, model) = (shop.lake(), model(sql));
+        let mut padded = 0;
+        for part in lake.plan_scan(&model, &[]).await.unwrap().1 {
+            padded += scan(&lake, &model, &part).await.unwrap().1.padded_keys;
+        }
+        padded
+    };
+    assert_eq!(padded(&shop, "SELECT user_id FROM shop.t").await, 2);
+    let summed = "SELECT user_id FROM shop.t GROUP BY user_id HAVING sum(n) >= 1";
+    assert_eq!(padded(&shop, summed).await, 2);
+    assert_eq!(padded(&shop, "SELECT user_id FROM shop.p").await, 1);
+    assert_eq!(padded(&shop, "SELECT trim(user_id) AS user_id FROM shop.p").await, 0);
+    assert_eq!(padded(&shop.trim(), "SELECT user_id FROM shop.t").await, 0);
 }

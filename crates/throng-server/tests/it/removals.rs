@@ -235,3 +235,31 @@ async fn a_removed_sync_keeps_its_audience_and_continues_when_it_is_declared_aga
     assert!(shop.holds(4..8));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_moves_to_another_account_says_who_stays_on_the_old_one() {
+    let (removable, node) = Removable::new().await;
+    let client = Client::of(&node);
+    let old = removable.shop.sim.audiences()[0].id.clone();
+    let sent = removable.write(&removable.spec.replace("act_12", "act_13"));
+    for what in ["plan", "apply"] {
+        let (status, body) = client.post(&format!("/v1/spec/{what}"), &sent).await;
+        assert_eq!(status, 200, "{body}");
+        let warning = body["plan"]["warnings"][0].as_str().unwrap();
+        let stay = format!("the audience {old} on account meta/12 keeps 4 users");
+        let parts = [
+            "moves from account meta/12 to account meta/13",
+            stay.as_str(),
+            "throng sync approve --removal buyers-on-meta",
+        ];
+        for part in parts {
+            assert!(warning.contains(part), "{warning}");
+        }
+    }
+    until("the history has the move", async || history_actor(&node, "moved").await == Some(false))
+        .await;
+    assert_eq!(removable.shop.sim.members(&old).unwrap().len(), 4);
+    let (_, body) = client.post("/v1/spec/plan", &sent).await;
+    assert!(body["plan"]["warnings"].as_array().is_none_or(Vec::is_empty), "{body}");
+    node.shutdown().await;
+}

@@ -18,12 +18,12 @@ const AUDIENCES: [(&str, &str); 3] = [
     ("mark", r#"{ cron: "35 * * * *", time_zone: UTC }"#),
 ];
 
-fn at(time: &str) -> Timestamp {
+pub(crate) fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
 }
 
 /// How often the schedule of an audience has fired; `None` while one of its refreshes is open.
-async fn fired(node: &Node, audience: &str) -> Option<usize> {
+pub(crate) async fn fired(node: &Node, audience: &str) -> Option<usize> {
     let name: AudienceName = audience.parse().unwrap();
     let all = node.context().ledger.refreshes(Some(&name), 1_000).await.unwrap();
     let open = all.iter().any(|refresh| refresh.state != RefreshState::Completed);

@@ -248,3 +248,43 @@ async fn files_without_a_newer_success_file_start_nothing() {
     assert_eq!(ended(&node, 2).await.trigger, RefreshTrigger::SourceChanged);
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn padded_keys_are_an_alert_and_files_that_are_not_read_are_in_the_history() {
+    let shop = Shop::new(BUYERS, "");
+    let second = |lines: &str| {
+        std::fs::write(shop.path("data/visits/2.csv"), format!("customer,n\n{lines}")).unwrap();
+    };
+    second(" d1,1\nd2 ,1\n");
+    std::fs::write(shop.path("data/visits/3.csv.old"), "customer,n\nd3,1\n").unwrap();
+    let node = shop.start(&noon()).await;
+    let client = Client::of(&node);
+    ended(&node, 1).await;
+    let open_alerts = async || {
+        let alerts = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
+        let open = alerts.into_iter().filter(|alert| alert["resolved_at"].is_null());
+        open.map(|alert| format!("{}: {}", alert["kind"], alert["message"])).collect::<Vec<_>>()
+    };
+    until("the alert is open", async || {
+        open_alerts().await.iter().any(|alert| {
+            alert.starts_with("\"null_keys\"")
+                && alert.contains("2 of 12 rows")
+                && alert.contains("trim: true")
+        })
+    })
+    .await;
+    until("the history names the file", async || {
+        let subject = (&SubjectKind::Audience, "buyers");
+        let history = node.context().ledger.history(Some(subject), 10).await.unwrap();
+        let published = history.iter().find(|entry| entry.what == HistoryEvent::Published);
+        published.is_some_and(|entry| {
+            entry.why.contains("shop.visits: 1 file is not read") && entry.why.contains("3.csv.old")
+        })
+    })
+    .await;
+    second("d1,1\nd2,1\n");
+    post(&client, "").await;
+    ended(&node, 2).await;
+    until("the alert is resolved", async || open_alerts().await.is_empty()).await;
+    node.shutdown().await;
+}
