@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::{Services, cache};
 
 /// The timeout for the end of a killed process.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The file with the running services: a line `pid folder` for each, then lines `NAME=value`.

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// The timeout for the start of a service.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The timeout for the start of a service. All start at the same time, and some are compiled then.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A free port on 127.0.0.1.

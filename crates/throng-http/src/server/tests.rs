@@ -18,6 +18,10 @@ use crate::{BodyError, decoded, read_body, within};
 /// No test waits longer than this, however busy the machine is.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long a busy machine may pause this process between two lines of a case. For timeouts that are not to expire
+/// before the case has written or read something.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
 fn short() -> Timeouts {
     Timeouts {
         handshake: Duration::from_millis(200),
@@ -94,15 +98,19 @@ const CAPS: Caps = Caps { total: 100, per_address: 100 };
 
 #[tokio::test]
 async fn silent_half_open_and_idle_connections_are_closed() {
-    let server = Running::start(short(), CAPS).await;
-    for (sent, expected) in [
+    // Complete requests are answered, however long this process waits between connect and write.
+    let server = Running::start(Timeouts { head: MAX_PAUSE, ..short() }, CAPS).await;
+    let cases = [
         ("", ""),
         ("GET /hello HTTP/1.1\r\nhost: x\r\n", ""),
         ("PRI * HTTP/2.0\r\n\r\n", ""),
         ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\n", "hello"),
         ("GET /hello HTTP/1.1\r\nhost: x\r\n\r\nGET /hel", "hello"),
-    ] {
-        let received = rest(server.connect(sent).await).await;
+    ];
+    let running = &server;
+    let received = cases.map(|(sent, _)| async move { rest(running.connect(sent).await).await });
+    let received = futures::future::join_all(received).await;
+    for ((sent, expected), received) in cases.into_iter().zip(received) {
         assert!(received.ends_with(expected), "{sent:?}: {received}");
     }
     server.stop().await;
@@ -110,7 +118,7 @@ async fn silent_half_open_and_idle_connections_are_closed() {
 
 #[tokio::test]
 async fn a_body_that_stops_fails() {
-    let server = Running::start(Timeouts { idle: TIMEOUT, ..short() }, CAPS).await;
+    let server = Running::start(Timeouts { head: TIMEOUT, idle: TIMEOUT, ..short() }, CAPS).await;
     let head = "POST /read HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
     let whole = rest(server.connect(&format!("{head}12345")).await).await;
     assert!(whole.ends_with("5 bytes"), "{whole}");
@@ -166,7 +174,7 @@ async fn a_slow_body_fails_also_if_it_is_compressed() {
 /// timeout.
 #[tokio::test]
 async fn a_body_may_take_longer_than_its_request() {
-    let limit = Duration::from_millis(200);
+    let limit = MAX_PAUSE / 2;
     let router = Router::new()
         .route("/read", post(read_decoded))
         .route("/stuck", post(async || std::future::pending::<()>().await))
@@ -174,7 +182,7 @@ async fn a_body_may_take_longer_than_its_request() {
     let server = Running::with(router, Timeouts::default(), CAPS).await;
     let mut slow = server.connect(&format!("{CHUNKED}\r\n1\r\nx\r\n")).await;
     let mut first = [0; 1];
-    let early = tokio::time::timeout(limit * 3, slow.peek(&mut first)).await;
+    let early = tokio::time::timeout(limit * 2, slow.peek(&mut first)).await;
     assert!(early.is_err(), "responded before the body was complete: {early:?}");
     slow.write_all(b"2\r\nyz\r\n0\r\n\r\n").await.unwrap();
     let answer = rest(slow).await;
@@ -188,7 +196,8 @@ async fn a_body_may_take_longer_than_its_request() {
 
 #[tokio::test]
 async fn an_unread_stream_is_closed_and_one_that_is_read_continues() {
-    let server = Running::start(short(), CAPS).await;
+    let timeouts = Timeouts { head: TIMEOUT, write: MAX_PAUSE, ..short() };
+    let server = Running::start(timeouts, CAPS).await;
     let request = "GET /endless HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut read = server.connect(request).await;
     let unread = server.connect(request).await;
@@ -199,10 +208,19 @@ async fn an_unread_stream_is_closed_and_one_that_is_read_continues() {
         tokio::pin!(ended);
         // Long enough for it to be closed before anything of it is read.
         let begun = Instant::now();
-        while begun.elapsed() < short().write * 4 {
+        while begun.elapsed() < MAX_PAUSE * 2 {
             assert!(read.read(&mut buffer).await.unwrap() > 0);
         }
-        ended.await;
+        // Also after a pause of the whole process, the server gets to run first.
+        for _ in 0..1_000 {
+            assert!(read.read(&mut buffer).await.unwrap() > 0);
+        }
+        loop {
+            tokio::select! {
+                _ = &mut ended => break,
+                bytes = read.read(&mut buffer) => assert!(bytes.unwrap() > 0),
+            }
+        }
         assert!(read.read(&mut buffer).await.unwrap() > 0, "the other one is open");
     };
     tokio::time::timeout(TIMEOUT, outlived).await.unwrap();
@@ -213,7 +231,7 @@ async fn an_unread_stream_is_closed_and_one_that_is_read_continues() {
 /// An HTTP/2 peer that never opens its flow-control window: the socket stays writable.
 #[tokio::test]
 async fn an_http2_stream_without_a_window_is_closed() {
-    let server = Running::start(short(), CAPS).await;
+    let server = Running::start(Timeouts { head: MAX_PAUSE, ..short() }, CAPS).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     // The preface, SETTINGS with INITIAL_WINDOW_SIZE 0, and HEADERS: GET /endless by literals.
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -236,7 +254,8 @@ async fn an_http2_stream_without_a_window_is_closed() {
 #[tokio::test]
 async fn clients_that_hold_connections_do_not_shut_out_others() {
     let caps = Caps { total: 4, per_address: 4 };
-    let slow = Timeouts { head: TIMEOUT, idle: TIMEOUT, ..short() };
+    // Its streams are not read, and have to be open until the last connection is refused.
+    let slow = Timeouts { head: TIMEOUT, write: TIMEOUT, idle: TIMEOUT, ..short() };
     let server = Running::start(slow, caps).await;
     let mut held = Vec::new();
     for _ in 0..20 {

@@ -55,7 +55,7 @@ async fn a_topic_passes_as_a_queue() {
 async fn a_long_task_keeps_its_partition() {
     let settings = settings();
     // Long enough that a process on a busy machine polls in time.
-    let interval = Duration::from_secs(5);
+    let interval = Duration::from_secs(15);
     let timing = GroupTiming { session: interval, max_poll: interval };
     let join = || KafkaQueue::join(&settings, "long", 2, timing);
     let (long, quick) = (join().await.unwrap(), join().await.unwrap());

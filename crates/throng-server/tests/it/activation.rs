@@ -156,8 +156,12 @@ async fn an_audience_is_delivered_checked_and_updated() {
     let approved = settled(&node, "approved", run).await;
     assert_eq!(approved.reason, None, "nothing is held");
     assert!(shop.holds(15..17));
-    let open: Vec<Value> = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
-    assert!(open.iter().all(|alert| !alert["resolved_at"].is_null()), "{open:?}");
+    // They are resolved after the run's end.
+    until("no alert is open", async || {
+        let all: Value = client.get("/v1/alerts").await["alerts"].clone();
+        all.as_array().unwrap().iter().all(|alert| !alert["resolved_at"].is_null())
+    })
+    .await;
     assert_eq!(shop.sim.requests().unhashed_cells, 0);
     node.shutdown().await;
 }

@@ -12,8 +12,9 @@ use throng_backends::LocalStores;
 use throng_backup::{BackupError, Manifest, Progress};
 use throng_model::{Clock as _, SystemClock, Timestamp};
 use throng_server::{Node, NodeConfig, Recovery};
+use throng_sim::zone_far_from_midnight;
 
-use crate::Client;
+use crate::{Client, TIMEOUT};
 
 const SPEC: &str = r#"version: 1
 sources:
@@ -27,6 +28,13 @@ campaigns:
 ad_groups:
   - { name: shoes, campaign: autumn, per: impression, price: "0.10", daily_budget: "1000000.00", impression_rate: 0.5 }
 "#;
+
+/// The spec, with a time zone in which no day ends during the test, and `more`.
+fn write_spec(dir: &Path, more: &str) {
+    let zone = format!("time_zone: {}", zone_far_from_midnight(SystemClock.now()));
+    let text = SPEC.replace("time_zone: UTC", &zone) + more;
+    fs::write(dir.join("throng.yaml"), text).unwrap();
+}
 
 fn purchases(dir: &Path, customers: u64) {
     let lines: String = (0..customers).map(|c| format!("c{c}\n")).collect();
@@ -122,7 +130,7 @@ async fn published(client: &Client, before: &Value) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), asking).await.expect("a version is published");
+    tokio::time::timeout(TIMEOUT, asking).await.expect("a version is published");
 }
 
 async fn actual(client: &Client) -> i64 {
@@ -140,7 +148,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_its_events() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
-    fs::write(top.join("throng.yaml"), SPEC).unwrap();
+    write_spec(top, "");
     purchases(top, 100);
     let node = start(top, &live).await;
     published(&Client::of(&node), &Value::Null).await;
@@ -155,7 +163,7 @@ async fn a_backup_of_a_writing_node_is_a_prefix_of_its_events() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), growing).await.expect("events are accepted");
+        tokio::time::timeout(TIMEOUT, growing).await.expect("events are accepted");
         let least = load.acknowledged.load(Ordering::SeqCst);
         let made = backup(&live, &top.join(name)).await.unwrap();
         backups.push((top.join(name), least, load.sent.load(Ordering::SeqCst), made));
@@ -207,7 +215,7 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
-    fs::write(top.join("throng.yaml"), SPEC).unwrap();
+    write_spec(top, "");
     purchases(top, 100);
     let node = start(top, &live).await;
     let client = Client::of(&node);
@@ -264,7 +272,7 @@ async fn a_backup_has_the_spend_of_past_days() {
     let dir = tempfile::tempdir().unwrap();
     let (top, live) = (dir.path(), dir.path().join("node"));
     fs::create_dir(top.join("data")).unwrap();
-    fs::write(top.join("throng.yaml"), format!("{SPEC}node:\n  dedupe_hours: 72\n")).unwrap();
+    write_spec(top, "node:\n  dedupe_hours: 72\n");
     purchases(top, 100);
     let node = start(top, &live).await;
     let client = Client::of(&node);

@@ -265,7 +265,10 @@ async fn every_response_matches_its_schema() {
     let path = shop.dir.path().join("throng.yaml");
     let store = crate::shared::setting("THRONG_REDIS") + "/41";
     let stores = format!("serving_stores: [{{ name: cache, type: redis, url: \"{store}\" }}]\n");
-    let text = std::fs::read_to_string(&path).unwrap() + AD_GROUPS + &stores;
+    // The spend of the day is not reset during the test.
+    let zone = format!("time_zone: {}", throng_sim::zone_far_from_midnight(SystemClock.now()));
+    let ad_groups = AD_GROUPS.replace("time_zone: UTC", &zone);
+    let text = std::fs::read_to_string(&path).unwrap() + &ad_groups + &stores;
     std::fs::write(&path, text).unwrap();
     let node = shop.node().await;
     let client = Client::of(&node);

@@ -140,7 +140,8 @@ async fn a_removed_sync_deletes_its_audience_after_an_approval() {
         status: 400,
         message: "a lookalike uses it".to_owned(),
     };
-    let rule = FaultRule::new(used).on_call("delete_audience").times(1);
+    // Every try: the next one may be made before the node is stopped.
+    let rule = FaultRule::new(used).on_call("delete_audience");
     shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     assert!(shop.holds(2..6), "it is not approved");
     assert_eq!(post(&client, "approve").await, 200);

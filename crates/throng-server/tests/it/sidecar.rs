@@ -16,7 +16,7 @@ use throng_access::Scope;
 use throng_model::{Clock, Entropy, ManualClock, Secret, SplitMix64, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_sidecar::{NodeOptions, Sidecar, SidecarError, SidecarOptions, SyncError};
-use throng_sim::SmallDisk;
+use throng_sim::{SmallDisk, zone_far_from_midnight};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{Client, http, sent_file, until};
@@ -57,7 +57,8 @@ impl Shop {
     }
 
     fn declare(&self, text: &str) {
-        std::fs::write(self.path("throng.yaml"), text).unwrap();
+        let zone = zone_far_from_midnight(SystemClock.now());
+        std::fs::write(self.path("throng.yaml"), text.replace("UTC", zone)).unwrap();
     }
 
     fn purchases(&self, customers: std::ops::Range<u32>) {
@@ -104,7 +105,7 @@ impl Shop {
             client_token: None,
             socket: None,
             socket_mode: 0o600,
-            stale_after: Duration::from_secs(10),
+            stale_after: Duration::from_secs(600),
             clock: Arc::new(SystemClock),
         }
     }
@@ -532,8 +533,7 @@ async fn wrong_tokens_other_deployments_and_what_is_in_use_end_the_start() {
 
     let other = Shop::new();
     let other_node = other.node().await;
-    let token_of_other = token(&other_node).await;
-    let error = refused(shop.options(&other_node.url(), token_of_other, "cache")).await;
+    let error = refused(shop.options(&other_node.url(), token(&other_node).await, "cache")).await;
     assert!(matches!(error, SidecarError::Sync(SyncError::OtherDeployment { .. })), "{error}");
     other_node.shutdown().await;
     node.shutdown().await;

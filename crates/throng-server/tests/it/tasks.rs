@@ -55,10 +55,14 @@ fn address(customer: u32) -> String {
     format!("c{customer}@example.com")
 }
 
-/// Delays every upload, so that the test can act while tasks are running.
-fn delay_uploads(sim: &MetaSim, millis: u64) {
-    let rule = FaultRule::new(FaultKind::Slow { millis }).on_call("add_users");
-    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+/// Delays every upload by 40 ms, and all but the first ones from now by three seconds, so that the test can act
+/// while tasks are running, also on a busy machine.
+fn delay_uploads_after(sim: &MetaSim, first: u64) {
+    let all = FaultRule::new(FaultKind::Slow { millis: 40 }).on_call("add_users");
+    let later = FaultRule::new(FaultKind::Slow { millis: 2_960 }).on_call("add_users");
+    // Of two rules both delays count, and a rule counts its calls from 1.
+    let later = later.nth(first + 1..first + 1_000);
+    sim.set_faults(FaultScript::new(1, [all, later])).unwrap();
 }
 
 /// The hashed members on the platform of an audience with all buyers.
@@ -88,7 +92,8 @@ async fn dead_letters(deployment: &Deployment) -> KafkaQueue {
 async fn workers_that_start_and_stop_during_tasks_send_nothing_twice() {
     let (deployment, sim) = activating(4).await;
     customers(&deployment, address);
-    delay_uploads(&sim, 500);
+    // Of four rows each.
+    delay_uploads_after(&sim, 2);
     let rest = [Role::Api, Role::Schedule, Role::Build];
     let api = deployment.node("api", &rest).await;
     let first = deployment.node("worker-1", &[Role::Activate]).await;
@@ -96,14 +101,11 @@ async fn workers_that_start_and_stop_during_tasks_send_nothing_twice() {
     // Each of these triggers a rebalance while tasks are running.
     until("the first sends", async || sent().await >= 8).await;
     let second = deployment.node("worker-2", &[Role::Activate]).await;
-    // Fast at first, so that a busy machine has time to act afterwards.
-    delay_uploads(&sim, 40);
-    until("a quarter is sent", async || sent().await >= 100).await;
-    delay_uploads(&sim, 500);
+    delay_uploads_after(&sim, 48);
     until("half is sent", async || sent().await >= 200).await;
     assert!(sent().await < 400, "too much is sent already");
     first.shutdown().await;
-    delay_uploads(&sim, 40);
+    delay_uploads_after(&sim, 1_000);
     let completed = async || {
         let runs = runs(&api).await;
         runs.len() == 4 && runs.iter().all(|run| run.state == RunState::Completed)
@@ -183,8 +185,9 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
     let (deployment, sim) = activating(30).await;
     // No value is a valid address, so that no user is sent and every check fails.
     customers(&deployment, |_| "none".to_owned());
-    // Each task takes so long that the first ones are checked long before the last of the thirty starts.
-    let rule = FaultRule::new(FaultKind::Slow { millis: 1_500 }).on_call("create_audience");
+    // Each task takes so long that the first ones are checked long before the last of the thirty starts: two of an
+    // account run at the same time, so there is more than a minute.
+    let rule = FaultRule::new(FaultKind::Slow { millis: 5_000 }).on_call("create_audience");
     sim.set_faults(FaultScript::new(1, [rule])).unwrap();
     let node = deployment.node("node", &Role::ALL).await;
     let client = Client::of(&node);

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::{SPEC, noon, spec, start};
+use crate::{SPEC, noon, spec, start, until};
 
 /// A certificate authority for tests.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -99,6 +99,13 @@ fn with_tls(dir: &Path) -> String {
     )
 }
 
+/// Replaces a file at once: the node, which polls its files, must not read a half of it.
+fn replace(path: &Path, bytes: &[u8]) {
+    let aside = path.with_extension("aside");
+    std::fs::write(&aside, bytes).unwrap();
+    std::fs::rename(aside, path).unwrap();
+}
+
 fn install_crypto_provider() {
     // Only the first test of the process installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -147,17 +154,20 @@ async fn a_node_serves_https_and_loads_a_new_certificate() {
     assert!(!String::from_utf8_lossy(&bytes).contains("HTTP/"), "{bytes:?}");
 
     // The key of another certificate: the previous one stays in use, and a problem is reported.
-    let key = std::fs::read(dir.path().join("node.key")).unwrap();
-    second.write(dir.path());
-    let new = std::fs::read(dir.path().join("node.key")).unwrap();
-    std::fs::write(dir.path().join("node.key"), &key).unwrap();
+    // In another folder, because the node polls its own: it must not find both files of the new one there.
+    let elsewhere = tempfile::tempdir().unwrap();
+    second.write(elsewhere.path());
+    let [new_cert, new_key] =
+        ["node.pem", "node.key"].map(|file| std::fs::read(elsewhere.path().join(file)).unwrap());
+    replace(&dir.path().join("node.pem"), &new_cert);
     hang_up();
-    let problem = loop {
-        if let Some(problem) = certificate_problems(&old, &node).await.first() {
-            break problem.clone();
-        }
-        tokio::task::yield_now().await;
-    };
+    let mut problem = Value::Null;
+    until("the problem is reported", async || {
+        let problems = certificate_problems(&old, &node).await;
+        problem = problems.first().cloned().unwrap_or_default();
+        !problem.is_null()
+    })
+    .await;
     assert_eq!(
         (&problem["class"], &problem["impact"]),
         (&json!("certificate"), &json!("degraded"))
@@ -167,20 +177,15 @@ async fn a_node_serves_https_and_loads_a_new_certificate() {
         old.get(format!("{}/readyz", node.url())).send().await.unwrap().json().await.unwrap();
     assert_eq!(ready, json!({ "ready": true, "degraded": true, "problems": ["certificate"] }));
 
-    std::fs::write(dir.path().join("node.key"), new).unwrap();
+    replace(&dir.path().join("node.key"), &new_key);
     hang_up();
     let new = second.client();
     let url = format!("{}/readyz", node.url());
-    let ready: Value = loop {
-        if let Ok(answer) = new.get(&url).send().await {
-            break answer.json().await.unwrap();
-        }
-        tokio::task::yield_now().await;
-    };
+    until("the new certificate is in use", async || new.get(&url).send().await.is_ok()).await;
+    let ready: Value = new.get(&url).send().await.unwrap().json().await.unwrap();
     assert_eq!(ready["ready"], json!(true));
-    while !certificate_problems(&new, &node).await.is_empty() {
-        tokio::task::yield_now().await;
-    }
+    until("the problem has ended", async || certificate_problems(&new, &node).await.is_empty())
+        .await;
     node.shutdown().await;
 }
 
@@ -195,10 +200,10 @@ async fn a_certificate_that_expires_is_served_and_reported_until_it_is_renewed()
         let of_certificate = open.filter(|p| p.class == throng_server::ProblemClass::Certificate);
         of_certificate.map(|problem| problem.detail).collect()
     };
-    for (until, words) in
+    for (expiry, words) in
         [((2026, 12, 1), "expires at 2026-12-01"), ((2026, 11, 1), "expired at 2026-11-01")]
     {
-        authority.write_until(dir.path(), until);
+        authority.write_until(dir.path(), expiry);
         let config = config(dir.path(), &with_tls(dir.path()), [127, 0, 0, 1]);
         let node = Node::start(config).await.unwrap();
         let open = problems(&node);
@@ -206,9 +211,7 @@ async fn a_certificate_that_expires_is_served_and_reported_until_it_is_renewed()
         assert!(open[0].contains(words) && open[0].contains("node.pem"), "{open:?}");
         authority.write(dir.path());
         hang_up();
-        while !problems(&node).is_empty() {
-            tokio::task::yield_now().await;
-        }
+        until("the problem has ended", async || problems(&node).is_empty()).await;
         let (_, answer) = authority.negotiate(&node, &["http/1.1"]).await;
         assert_eq!(answer, "HTTP/1.1 ");
         node.shutdown().await;

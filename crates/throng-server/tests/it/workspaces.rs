@@ -284,6 +284,12 @@ async fn a_caller_of_a_workspace_sees_nothing_of_others() {
     raise_alerts(&node).await;
     let (admin, client) = (Client::of(&node), limited(&node, "other").await);
     let history = format!("/v1/why/audience/{MARK}:{MARK}buyers");
+    // It is recorded after the version is served and may be delivered.
+    until("the publication is in the history", async || {
+        let entries = admin.get(&history).await["history"].clone();
+        entries.as_array().unwrap().iter().any(|entry| entry["what"] == "published")
+    })
+    .await;
     let before = admin.get(&history).await;
     until("three audiences are served", async || {
         let user = admin.get("/v1/users/c1/audiences").await;
