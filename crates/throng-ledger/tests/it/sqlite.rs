@@ -230,6 +230,36 @@ async fn a_claim_reads_no_part_that_is_done() {
     }
 }
 
+/// A workspace's lists do not read what the others have.
+#[tokio::test]
+async fn lists_of_a_workspace_are_read_by_an_index() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    for (statement, index) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT id, state FROM sync_runs WHERE TRUE
+             AND substr(sync, 1, instr(sync, ':')) = 'acme:' AND id < 90 ORDER BY id DESC LIMIT 9",
+            "sync_runs_by_workspace (<expr>=? AND id<?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, state FROM tasks WHERE TRUE
+             AND substr(sync, 1, instr(sync, ':')) = 'acme:' ORDER BY id LIMIT 9",
+            "tasks_by_workspace (<expr>=?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, subject FROM history
+             WHERE subject_kind IN ('audience', 'sync', 'destination')
+               AND substr(subject, 1, instr(subject, ':')) = 'acme:'
+             ORDER BY at DESC, id DESC LIMIT 9",
+            "history_by_workspace (<expr>=?)",
+        ),
+    ] {
+        let plan = plan_of(&mut connection, statement).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
+
 #[tokio::test]
 async fn runs_that_an_earlier_version_held_are_recognised_by_their_reason() {
     let folder = Folder::new();
