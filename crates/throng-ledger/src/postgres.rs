@@ -31,6 +31,8 @@ const MIGRATIONS: &[Migration] = &[
     (22, include_str!("../migrations/postgres/0022_budget_report.sql")),
     (23, include_str!("../migrations/postgres/0023_run_requests.sql")),
     (24, include_str!("../migrations/postgres/0024_overdelivery_causes.sql")),
+    (25, include_str!("../migrations/postgres/0025_claimable_parts.sql")),
+    (26, include_str!("../migrations/postgres/0026_workspace_lists.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

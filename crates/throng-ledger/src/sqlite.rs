@@ -32,6 +32,8 @@ const MIGRATIONS: &[Migration] = &[
     (22, include_str!("../migrations/sqlite/0022_budget_report.sql")),
     (23, include_str!("../migrations/sqlite/0023_run_requests.sql")),
     (24, include_str!("../migrations/sqlite/0024_overdelivery_causes.sql")),
+    (25, include_str!("../migrations/sqlite/0025_claimable_parts.sql")),
+    (26, include_str!("../migrations/sqlite/0026_workspace_lists.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

@@ -36,6 +36,7 @@ use throng_store::Ledger;
 
 pub use check::{CheckError, CheckedModel, CheckedSql, QueryEstimate, check_sql};
 pub use error::OperationError;
+pub use workspace::WorkspaceSpecs;
 
 /// Receives what operations have changed. The methods must not block.
 pub trait Observer: Send + Sync {

@@ -15,6 +15,7 @@ use throng_log::EventLog;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, HashSeed, Timestamp};
 use throng_objects::Objects;
+use throng_operations::WorkspaceSpecs;
 use throng_refresh::RefreshContext;
 use throng_spec::{Environment, Role, Spec};
 use throng_store::Ledger;
@@ -40,6 +41,8 @@ pub struct NodeContext {
     pub spec: Arc<ArcSwap<Spec>>,
     /// The same spec with its version.
     pub(crate) running: Arc<RunningSpec>,
+    /// The parts of the applied spec that workspaces have.
+    pub(crate) workspace_specs: WorkspaceSpecs,
     /// The URL of this node; set once it listens.
     pub url: OnceLock<String>,
     /// How alerts name this node, such as `on this node`; set once it listens.

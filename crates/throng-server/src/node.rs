@@ -463,6 +463,7 @@ fn connect(
         started_at: refresh.clock.now(),
         clock: Arc::clone(&refresh.clock),
         spec: Arc::clone(&refresh.spec),
+        workspace_specs: Default::default(),
         running,
         health,
         access: Arc::new(access),

@@ -26,6 +26,14 @@ impl Dialect {
         }
     }
 
+    /// The function that finds the place of a text in another, from 1; 0 if it is not there.
+    pub fn place_function(self) -> &'static str {
+        match self {
+            Self::Sqlite => "instr",
+            Self::Postgres => "strpos",
+        }
+    }
+
     /// The place of a value, from 1, in a statement with many values. SQLite takes numbers too, but
     /// compares each of them with all earlier ones when it parses the statement.
     pub fn placeholder(self, number: usize) -> Cow<'static, str> {

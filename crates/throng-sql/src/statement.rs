@@ -178,6 +178,11 @@ impl StatementBuilder {
         Self { dialect, text: text.to_owned(), values: Vec::new() }
     }
 
+    /// The SQL of its database.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Appends text without data.
     pub fn push(mut self, text: &str) -> Self {
         self.text.push_str(text);

@@ -307,9 +307,22 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<(RefreshId, Part)>> {
-        write_one!(self, Relaxed, "claiming a part", |tx| {
-            parts::claim(tx, of, holder, now, lease_until).await?
-        })
+        let refreshes = match of {
+            Some(id) => vec![id],
+            None => read_one!(self, "finding a part to claim", |tx| {
+                parts::refreshes_with_claimable(tx, now).await?
+            })?,
+        };
+        for id in refreshes {
+            // By one statement with all conditions: others may have claimed the part that was found.
+            let claimed = write_one!(self, Relaxed, "claiming a part", |tx| {
+                parts::claim(tx, id, holder, now, lease_until).await?
+            })?;
+            if let Some(part) = claimed {
+                return Ok(Some((id, part)));
+            }
+        }
+        Ok(None)
     }
 
     async fn renew_part_leases(&self, holder: &str, lease_until: Timestamp) -> Result<()> {

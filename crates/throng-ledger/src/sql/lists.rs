@@ -59,6 +59,24 @@ fn begins_in(
     select.push(&format!(" AND substr({text}, {next}, 1) <> ' ')"))
 }
 
+/// Appends the condition that a name is of a workspace, for the indexes of `0026_workspace_lists.sql`. SQLite uses an
+/// index of an expression only for the same text.
+fn is_in(select: StatementBuilder, name: &str, workspace: &WorkspaceName) -> StatementBuilder {
+    let place = select.dialect().place_function();
+    let select = select.push(&format!("substr({name}, 1, {place}({name}, ':')) = "));
+    select.values(format!("{workspace}:"))
+}
+
+/// Appends the condition that a run or task is of the page's workspace, if it has one.
+fn work_in<S>(select: StatementBuilder, page: &ListPage<WorkOrder, S>) -> StatementBuilder {
+    match (&page.workspace, page.order) {
+        (None, _) => select,
+        (Some(workspace), WorkOrder::Id) => is_in(select.push(" AND "), "sync", workspace),
+        // The index of the order is the better one: it ends with the page, and the other one's rows have to be sorted.
+        (Some(workspace), _) => begins_in(select.push(" AND "), "sync", "", workspace),
+    }
+}
+
 /// Appends the condition that an alert `a` is about an object of a workspace. Alerts about nodes, storage and budgets
 /// are about none, whatever their subject.
 fn alert_in(select: StatementBuilder, workspace: &WorkspaceName) -> StatementBuilder {
@@ -122,10 +140,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
                 Some(state) => select.push(" AND state = ").values(state),
                 None => select,
             };
-            let select = match &page.workspace {
-                Some(workspace) => begins_in(select.push(" AND "), "sync", "", workspace),
-                None => select,
-            };
+            let select = work_in(select, page);
             let statement = complete(select, page, WORK_NAMES, work_column(page.order));
             let rows = tx.rows(statement).await?;
             rows.iter().map(runs::run_of).collect::<Result<Vec<_>>>()?
@@ -139,10 +154,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
                 Some(state) => select.push(" AND state = ").values(state),
                 None => select,
             };
-            let select = match &page.workspace {
-                Some(workspace) => begins_in(select.push(" AND "), "sync", "", workspace),
-                None => select,
-            };
+            let select = work_in(select, page);
             let statement = complete(select, page, WORK_NAMES, work_column(page.order));
             let rows = tx.rows(statement).await?;
             rows.iter().map(tasks::task_of).collect::<Result<Vec<_>>>()?
@@ -187,7 +199,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
     async fn workspace_task_counts(&self, of: &WorkspaceName) -> Result<Vec<(TaskState, u64)>> {
         read_one!(self, "counting the tasks of a workspace", |tx| {
             let select = tx.build("SELECT state, count(*) AS tasks FROM tasks WHERE ");
-            let select = begins_in(select, "sync", "", of).push(" GROUP BY state");
+            let select = is_in(select, "sync", of).push(" GROUP BY state");
             let rows = tx.rows(select.build(true)).await?;
             let found = rows.iter().map(sync::count_of).collect::<Result<Vec<_>>>()?;
             sync::every_state(&found)
@@ -233,7 +245,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
             let select = tx.build("SELECT ").push(history::COLUMNS).push(
                 " FROM history WHERE subject_kind IN ('audience', 'sync', 'destination') AND ",
             );
-            let select = begins_in(select, "subject", "", of);
+            let select = is_in(select, "subject", of);
             let select = select.push(" ORDER BY at DESC, id DESC LIMIT ").values(limit);
             let rows = tx.rows(select.build(true)).await?;
             rows.iter().map(history::entry_of).collect::<Result<Vec<_>>>()?

@@ -63,36 +63,63 @@ pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> DbResult<Vec<Part>> {
     tx.all(text, id, part_of).await
 }
 
-fn claimed_of(row: &DbRow) -> Result<(RefreshId, Part)> {
-    Ok((RefreshId(Cells::new(row, "part").int("refresh")?), part_of(row)?))
+/// SELECT of the parts of a refresh that can be claimed, without the order. They are of the first kind that has pending
+/// parts, `scan` before `shards`, because each of the kind `shards` reads the output of every scan. Both databases find
+/// the kind and the parts in `refresh_parts_pending`, so that a claim reads no part that is done; of the others, it
+/// reads those that builders have claimed before the one that it finds.
+macro_rules! select_claimable {
+    (of $refresh:literal, at $now:literal) => {
+        concat!(
+            "SELECT p.number FROM refresh_parts p
+             WHERE p.refresh = ",
+            $refresh,
+            " AND p.state = 'pending'
+                AND p.kind = (SELECT s.kind FROM refresh_parts s
+                              WHERE s.refresh = ",
+            $refresh,
+            " AND s.state = 'pending' ORDER BY s.kind LIMIT 1)
+                AND (p.lease_until IS NULL OR p.lease_until <= ",
+            $now,
+            ")"
+        )
+    };
 }
 
-/// Claims the first waiting part for `holder`, of one refresh or of any that is processing. Parts
-/// of the kind `shards` wait until all scans are done, because each of them reads the output of
-/// every scan.
+/// The refreshes that are processing and have a part that can be claimed, the oldest first.
+pub(super) async fn refreshes_with_claimable(
+    tx: &mut Conn,
+    now: Timestamp,
+) -> DbResult<Vec<RefreshId>> {
+    let text = concat!(
+        "SELECT r.id FROM refreshes r WHERE r.state = 'processing' AND (",
+        select_claimable!(of "r.id", at "$1"),
+        " ORDER BY p.number LIMIT 1) IS NOT NULL ORDER BY r.id"
+    );
+    let ids: Vec<i64> = tx.scalars(text, now).await?;
+    Ok(ids.into_iter().map(RefreshId).collect())
+}
+
+/// Claims the first part of a refresh that can be claimed for `holder`; `None` if there is none, or the refresh is not
+/// processing.
 pub(super) async fn claim(
     tx: &mut Conn,
-    of: Option<RefreshId>,
+    id: RefreshId,
     holder: &str,
     now: Timestamp,
     lease_until: Timestamp,
-) -> DbResult<Option<(RefreshId, Part)>> {
+) -> DbResult<Option<Part>> {
     let text = [
-        "UPDATE refresh_parts SET holder = $1, lease_until = $3
-         WHERE (refresh, number) = (
-            SELECT p.refresh, p.number FROM refresh_parts p
-            WHERE p.state = 'pending' AND (p.lease_until IS NULL OR p.lease_until <= $2)
-                AND (CAST($4 AS BIGINT) IS NULL OR p.refresh = $4)
-                AND EXISTS (SELECT 1 FROM refreshes r
-                            WHERE r.id = p.refresh AND r.state = 'processing')
-                AND (p.kind = 'scan' OR NOT EXISTS (
-                    SELECT 1 FROM refresh_parts s WHERE s.refresh = p.refresh
-                        AND s.kind = 'scan' AND s.state = 'pending'))
-            ORDER BY p.refresh, p.number LIMIT 1",
+        concat!(
+            "UPDATE refresh_parts SET holder = $1, lease_until = $3
+             WHERE refresh = $4 AND number = (",
+            select_claimable!(of "$4", at "$2"),
+            " AND EXISTS (SELECT 1 FROM refreshes r WHERE r.id = $4 AND r.state = 'processing')
+             ORDER BY p.number LIMIT 1"
+        ),
         tx.dialect().lock_rows(),
-        ") RETURNING refresh, number, kind, state, covers, output, holder",
+        ") RETURNING number, kind, state, covers, output, holder",
     ];
-    Ok(tx.all(text.concat(), (holder, now, lease_until, of), claimed_of).await?.pop())
+    Ok(tx.all(text.concat(), (holder, now, lease_until, id), part_of).await?.pop())
 }
 
 /// Renews the leases of all unfinished parts that `holder` has claimed.

@@ -172,10 +172,90 @@ async fn due_work_is_found_by_an_index() {
             "alerts_unrecorded",
         ),
     ] {
-        let rows: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(statement).fetch_all(&mut connection).await.unwrap();
-        let plan = rows.iter().map(|r| r.3.as_str()).collect::<Vec<_>>();
-        let plan = plan.join("; ");
+        let plan = plan_of(&mut connection, statement).await;
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
+
+/// How SQLite runs a statement that begins with `EXPLAIN QUERY PLAN`.
+async fn plan_of(connection: &mut sqlx::SqliteConnection, statement: &'static str) -> String {
+    let rows: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(statement).fetch_all(connection).await.unwrap();
+    rows.iter().map(|row| row.3.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// A refresh may have thousands of parts, and each is claimed by itself.
+#[tokio::test]
+async fn a_claim_reads_no_part_that_is_done() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    let kind = "SEARCH s USING COVERING INDEX refresh_parts_pending";
+    let claimable = "SEARCH p USING COVERING INDEX refresh_parts_pending";
+    for (statement, accesses) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT r.id FROM refreshes r WHERE r.state = 'processing' AND (
+                SELECT p.number FROM refresh_parts p
+                WHERE p.refresh = r.id AND p.state = 'pending'
+                    AND p.kind = (SELECT s.kind FROM refresh_parts s
+                                  WHERE s.refresh = r.id AND s.state = 'pending'
+                                  ORDER BY s.kind LIMIT 1)
+                    AND (p.lease_until IS NULL OR p.lease_until <= 5)
+                ORDER BY p.number LIMIT 1) IS NOT NULL ORDER BY r.id",
+            [kind, claimable, "SEARCH r USING COVERING INDEX refreshes_processing"],
+        ),
+        (
+            "EXPLAIN QUERY PLAN UPDATE refresh_parts SET holder = 'b', lease_until = 9
+             WHERE refresh = 1 AND number = (
+                SELECT p.number FROM refresh_parts p
+                WHERE p.refresh = 1 AND p.state = 'pending'
+                    AND p.kind = (SELECT s.kind FROM refresh_parts s
+                                  WHERE s.refresh = 1 AND s.state = 'pending'
+                                  ORDER BY s.kind LIMIT 1)
+                    AND (p.lease_until IS NULL OR p.lease_until <= 5)
+                    AND EXISTS (SELECT 1 FROM refreshes r
+                                WHERE r.id = 1 AND r.state = 'processing')
+                ORDER BY p.number LIMIT 1)",
+            [kind, claimable, "SEARCH refresh_parts USING PRIMARY KEY (refresh=? AND number=?)"],
+        ),
+        (
+            "EXPLAIN QUERY PLAN UPDATE refresh_parts SET lease_until = 9
+             WHERE holder = 'b' AND state = 'pending'",
+            ["SEARCH refresh_parts USING INDEX refresh_parts_held"; 3],
+        ),
+    ] {
+        let plan = plan_of(&mut connection, statement).await;
+        assert!(accesses.iter().all(|access| plan.contains(access)), "{plan}");
+        assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
+}
+
+/// A workspace's lists do not read what the others have.
+#[tokio::test]
+async fn lists_of_a_workspace_are_read_by_an_index() {
+    let folder = Folder::new();
+    drop(folder.open("ledger").await);
+    let mut connection = raw(&folder, "ledger").await;
+    for (statement, index) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT id, state FROM sync_runs WHERE TRUE
+             AND substr(sync, 1, instr(sync, ':')) = 'acme:' AND id < 90 ORDER BY id DESC LIMIT 9",
+            "sync_runs_by_workspace (<expr>=? AND id<?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, state FROM tasks WHERE TRUE
+             AND substr(sync, 1, instr(sync, ':')) = 'acme:' ORDER BY id LIMIT 9",
+            "tasks_by_workspace (<expr>=?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id, subject FROM history
+             WHERE subject_kind IN ('audience', 'sync', 'destination')
+               AND substr(subject, 1, instr(subject, ':')) = 'acme:'
+             ORDER BY at DESC, id DESC LIMIT 9",
+            "history_by_workspace (<expr>=?)",
+        ),
+    ] {
+        let plan = plan_of(&mut connection, statement).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
     }
 }

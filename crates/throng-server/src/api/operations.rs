@@ -24,7 +24,7 @@ impl FromRequestParts<Arc<NodeContext>> for OperationsOf {
     ) -> Result<Self, ApiError> {
         // The check of the request has put it there.
         let caller = parts.extensions.get::<Caller>().ok_or_else(ApiError::unauthorized)?;
-        Ok(Self(operations(ctx).limited_to(caller.workspace())))
+        Ok(Self(operations(ctx).limited_to(caller.workspace(), &ctx.workspace_specs)))
     }
 }
 

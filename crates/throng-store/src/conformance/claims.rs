@@ -6,7 +6,7 @@ use futures::future::{join_all, select};
 use throng_model::TaskId;
 
 use super::*;
-use crate::RefreshState;
+use crate::{NewPart, PartKind, RefreshState};
 
 const CLAIMERS: usize = 8;
 
@@ -109,6 +109,28 @@ pub(super) async fn each_refresh_is_claimed_by_one_of_many(ledger: &dyn Ledger) 
     let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
     let distinct: HashSet<_> = claimed.iter().collect();
     assert_eq!((claimed.len(), distinct.len()), (40, 40));
+}
+
+/// Half of the claimers name the refresh, as its leader does, the others take parts of any.
+pub(super) async fn each_part_is_claimed_by_one_of_many(ledger: &dyn Ledger) {
+    let id = building(ledger, "a", "b", 0).await.id;
+    let covers = serde_json::json!({});
+    let part = |number| NewPart { kind: PartKind::Scan, number, covers: covers.clone() };
+    ledger.add_parts(id, &(0..2_000).map(part).collect::<Vec<_>>(), None).await.unwrap();
+    let covers = &covers;
+    let claimers = (0..CLAIMERS).map(|claimer| async move {
+        let (mut mine, holder) = (Vec::new(), format!("b{claimer}"));
+        let of = (claimer % 2 == 0).then_some(id);
+        while let Some(claimed) = ledger.claim_part(of, &holder, at(1), at(60)).await.unwrap() {
+            assert_eq!((claimed.0, claimed.1.holder.as_deref()), (id, Some(holder.as_str())));
+            ledger.finish_part(id, claimed.1.number, covers).await.unwrap();
+            mine.push(claimed.1.number);
+        }
+        mine
+    });
+    let mut claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
+    claimed.sort_unstable();
+    assert!(claimed.into_iter().eq(0..2_000), "each part is claimed once");
 }
 
 pub(super) async fn many_firings_queue_one_refresh(ledger: &dyn Ledger) {

@@ -226,8 +226,10 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
     let second = ledger.list_runs(&own(after)).await.unwrap();
     let ids: Vec<_> = first.iter().chain(&second).map(|run| run.id).collect();
     assert_eq!(ids, [planned[0], planned[3]]);
-    let tasks = ledger.list_tasks(&own_tasks(&acme)).await.unwrap();
-    assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [planned[0], planned[3]]);
+    for order in [WorkOrder::Id, WorkOrder::Sync, WorkOrder::Audience] {
+        let tasks = ledger.list_tasks(&own_tasks(order, &acme)).await.unwrap();
+        assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [planned[0], planned[3]]);
+    }
     let counts = ledger.workspace_task_counts(&acme).await.unwrap();
     let queued = counts.iter().find(|(state, _)| *state == TaskState::Queued);
     assert_eq!((counts.len(), queued), (5, Some(&(TaskState::Queued, 2))));
@@ -247,6 +249,6 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
     assert_eq!(ledger.workspace_deliveries(&acme, 9).await.unwrap(), []);
 }
 
-fn own_tasks(workspace: &WorkspaceName) -> ListPage<WorkOrder, TaskState> {
-    ListPage { workspace: Some(workspace.clone()), ..page(WorkOrder::Id, false, 9, None) }
+fn own_tasks(order: WorkOrder, workspace: &WorkspaceName) -> ListPage<WorkOrder, TaskState> {
+    ListPage { workspace: Some(workspace.clone()), ..page(order, false, 9, None) }
 }

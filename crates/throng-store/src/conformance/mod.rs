@@ -134,6 +134,7 @@ cases! {
         each_task_is_claimed_by_one_of_many,
         expired_leases_release_the_work,
         each_refresh_is_claimed_by_one_of_many,
+        each_part_is_claimed_by_one_of_many,
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,
     }
