@@ -51,12 +51,8 @@ impl Writer<'_> {
         loop {
             let batch = changes.next(BATCH_USERS).await?;
             for chunk in batch.chunks(request_users) {
-                if self.pass.has_stopped(&self.row.write) {
+                if !self.may_send(&mut until).await? {
                     return Ok(Outcome::Stopped);
-                }
-                if self.pass.deps.clock.now().plus(LEASE / 2) >= until {
-                    let Some(renewed) = self.claim().await? else { return Ok(Outcome::Stopped) };
-                    until = renewed;
                 }
                 self.connection.write(&self.row.write.audience, chunk).await?;
             }
@@ -73,6 +69,21 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether the next request may be sent: the applied spec has the write, and this process the lease, which ends at
+    /// `until` and is renewed if a request may take longer. A renewal can take long as well: then it is renewed again.
+    async fn may_send(&self, until: &mut Timestamp) -> Result<bool, WriteError> {
+        loop {
+            if self.pass.has_stopped(&self.row.write) {
+                return Ok(false);
+            }
+            if lasts(*until, self.pass.deps.clock.now()) {
+                return Ok(true);
+            }
+            let Some(renewed) = self.claim().await? else { return Ok(false) };
+            *until = renewed;
+        }
+    }
+
     fn lease(&self) -> StoreLease<'_> {
         let deps = self.pass.deps;
         let now = deps.clock.now();
@@ -84,5 +95,26 @@ impl Writer<'_> {
         let lease = self.lease();
         let claimed = self.pass.deps.ledger.claim_store_write(lease).await?;
         Ok(claimed.then_some(lease.until))
+    }
+}
+
+/// Whether a lease that ends at `until` lasts longer than a request may take. One that ends later than a new one would
+/// is not kept: the clock has stepped back, and another process would have to wait for as long as the step.
+fn lasts(until: Timestamp, now: Timestamp) -> bool {
+    now.plus(LEASE / 2) < until && until <= now.plus(LEASE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_lasts_for_its_first_half_and_not_after_the_clock_has_stepped_back() {
+        let at = |seconds: u64| Timestamp(0).plus(Duration::from_secs(seconds));
+        let until = at(100).plus(LEASE);
+        assert!(lasts(until, at(100)) && lasts(until, at(114)));
+        for now in [99, 0, 115, 130, 200] {
+            assert!(!lasts(until, at(now)), "{now}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use throng_model::{Secret, Timestamp};
 use throng_store::{LedgerError, Result};
 use tokio::sync::Mutex;
 
-use crate::backend::{Access, Backend};
+use crate::backend::{Access, Backend, back_off};
 use crate::conn::{Call, Conn};
 use crate::failure::{DbResult, Failure};
 use crate::migrations::{Migration, newest, run_missing};
@@ -99,7 +99,7 @@ impl PostgresBackend {
                 }
                 other => other?,
             };
-            migrate(&mut connection, migrations).await?;
+            migrate_or_retry(&mut connection, migrations).await?;
             connection.close().await?;
             let pool = PgPoolOptions::new()
                 .max_connections(connections.max(2))
@@ -334,6 +334,25 @@ async fn create_database(options: &PgConnectOptions) -> DbResult<()> {
             Err(error.into())
         }
         _ => Ok(()),
+    }
+}
+
+/// Runs the migrations that are missing. A new index waits for the transactions that write to its table, while those of
+/// the nodes that run may wait for the table of the index before: PostgreSQL ends one side of such a deadlock.
+async fn migrate_or_retry(
+    connection: &mut PgConnection,
+    migrations: &'static [Migration],
+) -> DbResult<()> {
+    let mut attempts = 0;
+    loop {
+        let migrated = migrate(connection, migrations).await;
+        attempts += 1;
+        match migrated {
+            Err(failure) if attempts < MAX_ATTEMPTS && is_serialization_conflict(&failure) => {
+                back_off(attempts).await;
+            }
+            other => return other,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 use throng_ledger::PostgresLedger;
 use throng_model::{AudienceName, Secret, StorageProblem, Timestamp};
+use throng_sql::{Migration, PostgresBackend};
 use throng_store::conformance::{Backend, suite};
 use throng_store::{AlertKind, Ledger, LedgerError, NewAlert, RefreshTrigger};
 use throng_store::{
@@ -102,6 +103,37 @@ async fn processes_can_open_a_new_ledger_concurrently() {
     let url = Secret::new(databases.url("ledger"));
     let opened = futures::future::join_all((0..4).map(|_| PostgresLedger::open(&url, 2))).await;
     assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+}
+
+const SEQUENCE: Migration = (1, "CREATE SEQUENCE tries");
+/// PostgreSQL does not roll back sequences: the third try succeeds.
+const DEADLOCKED: Migration = (
+    2,
+    "CREATE TABLE made (id BIGINT);
+     DO $$ BEGIN
+        IF nextval('tries') < 3 THEN
+            RAISE EXCEPTION USING ERRCODE = 'deadlock_detected', MESSAGE = 'deadlock detected';
+        END IF;
+     END $$",
+);
+
+#[tokio::test]
+async fn a_migration_that_loses_a_deadlock_is_tried_again() {
+    let Some(server) = server() else { return };
+    let databases = Databases::new(server, "deadlocked");
+    databases.create("ledger").await;
+    let url = Secret::new(databases.url("ledger"));
+    drop(PostgresBackend::open(&url, 2, &[SEQUENCE]).await.unwrap());
+    drop(PostgresBackend::open(&url, 2, &[SEQUENCE, DEADLOCKED]).await.unwrap());
+    let mut connection = databases.raw("ledger").await;
+    let (version, tries, rows): (i64, i64, i64) = sqlx::query_as(
+        "SELECT version, (SELECT last_value FROM tries), (SELECT count(*) FROM made)
+         FROM ledger_schema",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!((version, tries, rows), (2, 3, 0));
 }
 
 /// Polls a future `polls` times and drops it.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use throng_model::{Clock as _, Timestamp, UserHash};
+use throng_model::{Clock, ManualClock, Timestamp, UserHash};
 use throng_serving_stores::{BATCH_USERS, Connector, alert_subject, run_leader};
 use throng_spec::{ServingStore, StoreEngine};
 use throng_store::{
@@ -106,6 +107,75 @@ async fn the_lease_is_renewed_during_a_batch() {
     assert!(done && !is_taken);
     let row = rig.newest("buyers").await;
     assert_eq!((row.state, row.batches), (StoreWriteState::Done, 1));
+}
+
+/// A clock that is advanced by more than a lease after it was read so often; never with 0.
+#[derive(Debug)]
+struct Jump {
+    clock: Arc<ManualClock>,
+    reads: AtomicU32,
+}
+
+impl Clock for Jump {
+    fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        let left = self.reads.load(Ordering::SeqCst);
+        self.reads.store(left.saturating_sub(1), Ordering::SeqCst);
+        if left == 1 {
+            self.clock.advance(LEASE * 2);
+        }
+        now
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_ends_while_it_is_renewed_is_renewed_again_before_the_next_request() {
+    let (mut rig, memory) = rig(3_000).await;
+    rig.publish("buyers", 0..3_000).await;
+    assert!(rig.pass().await, "the write is begun");
+    let jump = Arc::new(Jump { clock: Arc::clone(&rig.clock), reads: AtomicU32::new(0) });
+    rig.deps.clock = Arc::clone(&jump) as Arc<dyn Clock>;
+    memory.hold(0);
+    let try_to_take_over = async {
+        memory.reached().await;
+        rig.clock.advance(LEASE / 2);
+        // The lease is found to end, and the renewal has a time that has passed when the ledger answers.
+        let before = rig.clock.now();
+        jump.reads.store(2, Ordering::SeqCst);
+        memory.hold(1);
+        memory.release();
+        memory.reached().await;
+        assert_eq!(rig.clock.now(), before.plus(LEASE * 2), "the renewal took long");
+        let is_taken = other_claims(&rig).await;
+        memory.release();
+        is_taken
+    };
+    let (done, is_taken) = tokio::join!(rig.pass(), try_to_take_over);
+    assert!(done && !is_taken);
+    assert_eq!(rig.newest("buyers").await.state, StoreWriteState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_waits_no_longer_for_a_lease_if_the_clock_steps_back() {
+    let (mut rig, memory) = rig(5_000).await;
+    rig.publish("buyers", 0..5_000).await;
+    assert!(rig.pass().await, "the write is begun");
+    memory.hold(1);
+    let step_back = async {
+        memory.reached().await;
+        rig.clock.step(rig.clock.now().minus(Duration::from_secs(3_600)));
+        memory.hold(2);
+        memory.release();
+        memory.reached().await;
+        rig.apply(|spec| spec.serving_stores.clear());
+        memory.release();
+    };
+    let (done, ()) = tokio::join!(rig.pass(), step_back);
+    assert!(done);
+    assert_eq!(memory.writes().len(), 3);
+    assert!(!other_claims(&rig).await, "the lease counts");
+    rig.clock.advance(LEASE);
+    assert!(other_claims(&rig).await, "the lease has ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
