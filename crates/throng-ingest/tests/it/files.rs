@@ -270,6 +270,28 @@ fn times_of_spark_after_2262_are_not_of_another_century() {
 }
 
 #[test]
+fn times_that_an_offset_moves_out_of_the_years_of_four_digits_are_quarantined() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let visits: Schema = serde_json::from_str(
+        r#"{"name": "visits", "description": null, "key": "id", "day": "seen", "fields": [
+            {"name": "id", "type": "text", "required": true},
+            {"name": "seen", "type": "timestamp", "required": true}]}"#,
+    )
+    .unwrap();
+    let text = "id,seen\na,0001-01-01T00:30:00+01:00\nb,9999-12-31T23:30:00-01:00\n\
+        c,0001-01-01T00:30:00-01:00\nd,9999-12-31T23:30:00+01:00\n";
+    let report = rig.ingest.run(&visits, &csv("a"), text.as_bytes()).unwrap();
+    let faults: Vec<_> = report.faults.iter().map(|f| (f.reason.as_str(), f.rows)).collect();
+    assert_eq!((report.accepted, faults), (2, vec![("not_a_timestamp", 2)]));
+    let entries = std::fs::read_dir(rig.lake().join("visits")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut days: Vec<String> = names.filter(|name| name.starts_with("day=")).collect();
+    days.sort();
+    assert_eq!(days, ["day=0001-01-01", "day=9999-12-31"]);
+}
+
+#[test]
 fn bytes_are_refused_also_in_a_dictionary() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::new(dir.path());
