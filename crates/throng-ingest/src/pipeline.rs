@@ -33,7 +33,7 @@ use crate::source::Content;
 use crate::split::{Piece, Splitter, TextBlock};
 use crate::tally::Tally;
 use crate::worker::{Block, Job, Places, StagedFile, Worker};
-use crate::{csv, header};
+use crate::{csv, header, unreadable};
 
 /// Rows of Parquet that are read at once.
 const PARQUET_ROWS: usize = 1024;
@@ -79,6 +79,7 @@ pub(crate) fn run(
             RecordFormat::Ndjson => read_json(content, &feed),
             RecordFormat::Parquet => read_parquet(job, content, spool, &feed),
         };
+        let read = read.map_err(|error| unreadable::with_hint(error, content, format, job.schema));
         // The threads end when they have taken all blocks.
         drop(feed);
         let (mut tally, mut files, mut failure) = (Tally::default(), Vec::new(), read.err());
