@@ -23,6 +23,7 @@ use crate::pipeline;
 use crate::quarantine::{self, Quarantine};
 use crate::source::{Content, Encoding};
 use crate::tables::create_table;
+use crate::unreadable;
 use crate::worker::{Job, StagedFile};
 
 /// Batches at the same time: each holds its rows in memory.
@@ -222,6 +223,7 @@ impl Ingest {
         if let Some(manifest) = Manifest::read(&paths, &key)? {
             return manifest.repeated(&digest);
         }
+        unreadable::check(&tally, content, request.format, schema)?;
         let report = IngestReport {
             schema: schema.name.to_string(),
             batch,

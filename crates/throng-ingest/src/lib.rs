@@ -28,6 +28,7 @@ mod source;
 mod split;
 mod tables;
 mod tally;
+mod unreadable;
 mod worker;
 mod write;
 

@@ -24,7 +24,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
-use throng_schema::RecordFormat;
+use throng_schema::{Anonymise, FieldType, RecordFormat};
 
 use crate::cells::Cells;
 use crate::error::IngestError;
@@ -33,7 +33,7 @@ use crate::source::Content;
 use crate::split::{Piece, Splitter, TextBlock};
 use crate::tally::Tally;
 use crate::worker::{Block, Job, Places, StagedFile, Worker};
-use crate::{csv, header};
+use crate::{csv, header, unreadable};
 
 /// Rows of Parquet that are read at once.
 const PARQUET_ROWS: usize = 1024;
@@ -79,6 +79,7 @@ pub(crate) fn run(
             RecordFormat::Ndjson => read_json(content, &feed),
             RecordFormat::Parquet => read_parquet(job, content, spool, &feed),
         };
+        let read = read.map_err(|error| unreadable::with_hint(error, content, format, job.schema));
         // The threads end when they have taken all blocks.
         drop(feed);
         let (mut tally, mut files, mut failure) = (Tally::default(), Vec::new(), read.err());
@@ -292,14 +293,30 @@ fn parquet_places(job: &Job<'_>, reader: &ParquetRecordBatchReader) -> Result<Pl
     let names: Vec<&[u8]> = schema.fields().iter().map(|field| field.name().as_bytes()).collect();
     let places = header::places(job.schema, &names)?;
     for (field, place) in job.schema.fields.iter().zip(&places) {
-        let of = place.map(|place| schema.field(place).data_type());
-        if let Some(of) = of.filter(|of| !is_scalar(of)) {
+        let Some(place) = place else { continue };
+        let of = schema.field(*place).data_type();
+        if !is_scalar(of) {
             let message = format!("the column `{}` is {of}, which has no text form", field.name);
             let help = "write text, numbers, booleans, dates and timestamps";
             return Err(IngestError::refused(message, help));
         }
+        let is_text = matches!(field.of, FieldType::Text | FieldType::Email | FieldType::Phone);
+        if is_text && field.anonymise != Some(Anonymise::Drop) && is_float(of) {
+            let message =
+                format!("the column `{}` is {of}, and its field is {}", field.name, field.of);
+            let help =
+                "a float has lost how its number was written: write the column as text or integers";
+            return Err(IngestError::refused(message, help));
+        }
     }
     Ok(places.into())
+}
+
+fn is_float(of: &DataType) -> bool {
+    match of {
+        DataType::Dictionary(_, values) => is_float(values),
+        of => of.is_floating(),
+    }
 }
 
 fn is_scalar(of: &DataType) -> bool {

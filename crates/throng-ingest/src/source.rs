@@ -12,6 +12,8 @@ use crate::error::IngestError;
 /// The largest window of zstd, as a power of two: 128 MiB.
 const ZSTD_WINDOW_LOG: u32 = 27;
 const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes of the beginning that are kept.
+const BEGINNING_BYTES: usize = 512;
 
 /// How the content is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,8 @@ impl Read for BodyReader {
 pub(crate) struct Content<'a> {
     decoded: Box<dyn Read + Send + 'a>,
     digest: Sha256,
+    beginning: Vec<u8>,
+    is_encoded: bool,
 }
 
 impl std::fmt::Debug for Content<'_> {
@@ -99,7 +103,8 @@ impl<'a> Content<'a> {
                 Box::new(decoder)
             }
         };
-        Ok(Self { decoded, digest: Sha256::new() })
+        let is_encoded = encoding != Encoding::Identity;
+        Ok(Self { decoded, digest: Sha256::new(), beginning: Vec::new(), is_encoded })
     }
 
     /// Fills the buffer as far as the content goes. Fewer bytes than its length are the last ones.
@@ -110,10 +115,16 @@ impl<'a> Content<'a> {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(refused(error)),
+                Err(error) => {
+                    // The error says what is wrong with the content, whatever that begins like.
+                    self.beginning.clear();
+                    return Err(refused(error));
+                }
             }
         }
         self.digest.update(&buffer[..filled]);
+        let kept = filled.min(BEGINNING_BYTES.saturating_sub(self.beginning.len()));
+        self.beginning.extend_from_slice(&buffer[..kept]);
         Ok(filled)
     }
 
@@ -122,6 +133,16 @@ impl<'a> Content<'a> {
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.fill(&mut buffer)? > 0 {}
         Ok(())
+    }
+
+    /// The first bytes of what was read. Empty if the content could not be decoded or was cut off.
+    pub(crate) fn beginning(&self) -> &[u8] {
+        &self.beginning
+    }
+
+    /// Whether it was sent in another form than it is read.
+    pub(crate) fn is_encoded(&self) -> bool {
+        self.is_encoded
     }
 
     /// The SHA-256 of what was read, in hexadecimal digits.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use throng_api::IngestFault;
 use throng_schema::Schema;
 
-use crate::reason::RowFault;
+use crate::reason::{Reason, RowFault};
 
 /// What became of rows.
 #[derive(Debug, Default)]
@@ -37,6 +37,15 @@ impl Tally {
             *rows += count;
             *first = line.min(*first);
         }
+    }
+
+    /// Why the first row failed, and its line, if all rows failed as a whole: there are rows, and of none a value was
+    /// checked.
+    pub(crate) fn unreadable(&self) -> Option<(Reason, u64)> {
+        let is_unreadable =
+            self.accepted == 0 && self.faults.keys().all(|fault| fault.field.is_none());
+        let first = self.faults.iter().filter(|_| is_unreadable).min_by_key(|(_, (_, line))| *line);
+        first.map(|(fault, (_, line))| (fault.reason, *line))
     }
 
     pub(crate) fn faults(&self, schema: &Schema) -> Vec<IngestFault> {

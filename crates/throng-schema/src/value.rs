@@ -1,6 +1,8 @@
 //! The texts of records as values. No function allocates, except [`date_text`].
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
+/// The days of the years 1 to 9999, which four digits can name, since 1970-01-01.
+const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 /// Microseconds of a day.
 pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
@@ -69,7 +71,8 @@ pub fn date(text: &[u8]) -> Option<i32> {
 
 /// Microseconds since 1970-01-01T00:00:00Z of a point in time: a date, `T` or a space, hours and minutes, with or
 /// without seconds, their fraction, and `Z` or an offset such as `+02:00`. Without an offset it is in UTC. A
-/// fraction finer than microseconds is not a value, except for zeros at the end. A date alone is its midnight.
+/// fraction finer than microseconds is not a value, except for zeros at the end. A date alone is its midnight. In UTC it
+/// is in the years 1 to 9999.
 pub fn timestamp(text: &[u8]) -> Option<i64> {
     let days = i64::from(date(text.get(..10)?)?);
     let midnight = days * MICROS_PER_DAY;
@@ -90,7 +93,9 @@ pub fn timestamp(text: &[u8]) -> Option<i64> {
         return None;
     }
     let of_day = i64::from(hours * 3600 + minutes * 60 + seconds) * MICROS_PER_SECOND + micros;
-    Some(midnight + of_day - i64::from(offset_seconds(rest)?) * MICROS_PER_SECOND)
+    let micros = midnight + of_day - i64::from(offset_seconds(rest)?) * MICROS_PER_SECOND;
+    // An offset can move it to the year 0 or 10000.
+    DAYS.contains(&micros.div_euclid(MICROS_PER_DAY)).then_some(micros)
 }
 
 /// The date of days since 1970-01-01, such as `2026-11-25`.
@@ -254,6 +259,10 @@ mod tests {
             ("1970-01-01T00:00:00-0130", Some(5_400 * second)),
             ("1970-01-01T00:00:00.5Z", Some(second / 2)),
             ("1970-01-01T00:00:00.123456000", Some(123_456)),
+            ("0001-01-01T00:30:00+00:30", Some(-719_162 * MICROS_PER_DAY)),
+            ("0001-01-01T00:30:00+00:31", None),
+            ("9999-12-31T22:59:59.999999-01:00", Some(2_932_897 * MICROS_PER_DAY - 1)),
+            ("9999-12-31T23:00:00-01:00", None),
             ("1970-01-01T00:00:00.1234567", None),
             ("1970-01-01T24:00:00", None),
             ("1970-01-01T00:00:60", None),

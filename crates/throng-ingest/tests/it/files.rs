@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, DictionaryArray, Int32Array, StringArray, TimestampMillisecondArray,
+    ArrayRef, BinaryArray, DictionaryArray, Float64Array, Int32Array, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow::datatypes::Int32Type;
 use arrow::record_batch::RecordBatch;
@@ -267,6 +268,66 @@ fn times_of_spark_after_2262_are_not_of_another_century() {
         let folder = rig.lake().join("visits").join(format!("day={day}"));
         assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "{day}");
     }
+}
+
+#[test]
+fn times_that_an_offset_moves_out_of_the_years_of_four_digits_are_quarantined() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let visits: Schema = serde_json::from_str(
+        r#"{"name": "visits", "description": null, "key": "id", "day": "seen", "fields": [
+            {"name": "id", "type": "text", "required": true},
+            {"name": "seen", "type": "timestamp", "required": true}]}"#,
+    )
+    .unwrap();
+    let text = "id,seen\na,0001-01-01T00:30:00+01:00\nb,9999-12-31T23:30:00-01:00\n\
+        c,0001-01-01T00:30:00-01:00\nd,9999-12-31T23:30:00+01:00\n";
+    let report = rig.ingest.run(&visits, &csv("a"), text.as_bytes()).unwrap();
+    let faults: Vec<_> = report.faults.iter().map(|f| (f.reason.as_str(), f.rows)).collect();
+    assert_eq!((report.accepted, faults), (2, vec![("not_a_timestamp", 2)]));
+    let entries = std::fs::read_dir(rig.lake().join("visits")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut days: Vec<String> = names.filter(|name| name.starts_with("day=")).collect();
+    days.sort();
+    assert_eq!(days, ["day=0001-01-01", "day=9999-12-31"]);
+}
+
+#[test]
+fn numbers_in_fields_of_text_are_kept_as_written_and_floats_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let text = "email,seen,note\nmary@example.com,2026-11-25,1.2E+10\n";
+    assert_eq!(rig.csv("a", text).unwrap().accepted, 1);
+    let json = "{\"email\":\"mary@example.com\",\"seen\":\"2026-11-25\",\"note\":1.20}\n";
+    let request = IngestRequest { format: RecordFormat::Ndjson, ..csv("b") };
+    assert_eq!(rig.ingest.run(&schema(), &request, json.as_bytes()).unwrap().accepted, 1);
+    let written = ["1.20", "1.2E+10"].map(|note| format!("2026-11-25 {MARY} - {note}"));
+    assert_eq!(rig.rows(), written);
+    let parquet = |name: &str, column: ArrayRef| {
+        let emails: ArrayRef = Arc::new(StringArray::from(vec!["mary@example.com"]));
+        let seen: ArrayRef = Arc::new(arrow::array::Date32Array::from(vec![20_782]));
+        let columns = [("email", emails), ("seen", seen), (name, column)];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut parquet = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut parquet, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        parquet
+    };
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.2e10]));
+    let request = IngestRequest { format: RecordFormat::Parquet, ..csv("c") };
+    let file = parquet("note", Arc::clone(&floats));
+    let error = rig.ingest.run(&schema(), &request, &file[..]).unwrap_err();
+    assert_eq!(error.to_string(), "the column `note` is Float64, and its field is text");
+    assert!(error.help().is_some_and(|help| help.contains("write the column as text")), "{error}");
+    assert_eq!(rig.rows(), written);
+    // What is dropped may be a float, and integers have one text.
+    let file = parquet("ssn", floats);
+    assert_eq!(rig.ingest.run(&schema(), &request, &file[..]).unwrap().accepted, 1);
+    let file = parquet("note", Arc::new(Int32Array::from(vec![120])));
+    let request = IngestRequest { format: RecordFormat::Parquet, ..csv("d") };
+    assert_eq!(rig.ingest.run(&schema(), &request, &file[..]).unwrap().accepted, 1);
+    assert!(rig.rows().contains(&format!("2026-11-25 {MARY} - 120")));
 }
 
 #[test]

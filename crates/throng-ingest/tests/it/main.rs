@@ -5,6 +5,7 @@
 mod batches;
 mod crash;
 mod files;
+mod unreadable;
 mod workspaces;
 
 use std::fs::File;

@@ -61,18 +61,31 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     Ok(found)
 }
 
+/// The id of the batch, from the query or the header. If both have one, it is the same.
+fn batch_id(headers: &HeaderMap, of_query: Option<String>) -> Result<Option<String>, ApiError> {
+    let mut batch = of_query;
+    for value in headers.get_all(BATCH_HEADER) {
+        // Without it the digest would be the id.
+        let id = value.to_str().map_err(|_| {
+            let help = "write letters, digits, `-`, `_`, `.` and `:`";
+            ApiError::bad_request("the header `idempotency-key` is not an id of a batch").help(help)
+        })?;
+        if batch.as_deref().is_some_and(|other| other != id) {
+            let message =
+                "`?batch=` and the header `idempotency-key` have different ids of the batch";
+            return Err(ApiError::bad_request(message).help("send the id in one of them only"));
+        }
+        batch = Some(id.to_owned());
+    }
+    Ok(batch)
+}
+
 fn request_of(headers: &HeaderMap, query: IngestQuery) -> Result<IngestRequest, ApiError> {
     let format = RecordFormat::of_content_type(&content_type(headers)).ok_or_else(|| {
         let help = "send text/csv, application/x-ndjson or application/vnd.apache.parquet";
         ApiError::unsupported("records cannot have this content type").help(help)
     })?;
-    let header = headers.get(BATCH_HEADER).map(|value| value.to_str().map(str::to_owned));
-    // Without it the digest would be the id.
-    let header = header.transpose().map_err(|_| {
-        let help = "write letters, digits, `-`, `_`, `.` and `:`";
-        ApiError::bad_request("the header `idempotency-key` is not an id of a batch").help(help)
-    })?;
-    let batch = query.batch.or(header);
+    let batch = batch_id(headers, query.batch)?;
     Ok(IngestRequest { batch, format, encoding: encoding(headers)? })
 }
 
@@ -116,7 +129,7 @@ async fn pass_on(body: Body, parts: mpsc::Sender<BodyPart>) -> Result<(), ApiErr
 /// Ingests a batch of records: each is checked against the schema, identifiers are hashed or dropped as it says, and
 /// the rest becomes rows of the table `lake.<schema>`, all at once. Rows that fail a check go to quarantine and are
 /// counted. A batch that is sent again under the same id is not stored again.
-#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, otherwise the digest of the content"), ("workspace" = Option<String>, Query, description = "the workspace of the schema; a token that is limited to a workspace needs none")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file; nothing of it is stored"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
+#[utoipa::path(post, path = "/v1/ingest/{schema}", params(("schema" = String, Path, description = "the name of a schema of the applied spec"), ("batch" = Option<String>, Query, description = "the id of the batch; otherwise the header `idempotency-key`, which must not differ from it, otherwise the digest of the content"), ("workspace" = Option<String>, Query, description = "the workspace of the schema; a token that is limited to a workspace needs none")), request_body(content = String, description = "text/csv with a header, application/x-ndjson or application/vnd.apache.parquet, of any size, also encoded with gzip or zstd", content_type = "text/csv", example = "email,seen\nann@example.com,2026-11-25T10:00:00Z\n"), responses((status = 200, body = IngestReport, description = "rows, accepted, quarantined; `faults`: rows by field and reason, with the first line; `repeated`: the batch was ingested before, and this is its report"), (status = 400, description = "the content as a whole cannot be used: a wrong header, a quote that is not closed, a truncated file, no row in the form of a record; nothing of it is stored. Or `?batch=` and `idempotency-key` differ"), (status = 404, description = "no such schema, or the node ingests nothing"), (status = 409, description = "the batch id was used for other content")))]
 pub(crate) async fn ingest(
     State(ctx): State<IngestState>,
     OperationsOf(node): OperationsOf,

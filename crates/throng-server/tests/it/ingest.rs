@@ -102,6 +102,29 @@ async fn wrong_batches_are_refused() {
         assert_eq!(found, status, "{path}: {answer}");
         assert_eq!(answer["error"]["code"].as_str().unwrap_or(""), code, "{path}: {answer}");
     }
+    // An id in the query and another one in the header: neither is chosen.
+    for (header, status) in [("2", 400), ("3", 200)] {
+        let request = client.request("POST", "/v1/ingest/customers?batch=3");
+        let request = request.header("content-type", csv).header("idempotency-key", header);
+        let response = request.body(row).send().await.unwrap();
+        let (found, answer) = (response.status(), response.json::<Value>().await.unwrap());
+        assert_eq!(found, status, "{answer}");
+        if status == 400 {
+            let message = answer["error"]["message"].as_str().unwrap();
+            let is_named = message.contains("`?batch=`") && message.contains("`idempotency-key`");
+            assert!(is_named, "{answer}");
+        } else {
+            assert_eq!((&answer["batch"], &answer["repeated"]), (&json!("3"), &json!(false)));
+        }
+    }
+    // Compressed content without its encoding is not rows for the quarantine.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(row.as_bytes()).unwrap();
+    let (path, kind) = ("/v1/ingest/customers?batch=4", "application/x-ndjson");
+    let (found, answer) = send(&client, path, kind, gzip.finish().unwrap()).await;
+    assert_eq!((found.as_u16(), &answer["error"]["code"]), (400, &json!("bad_request")));
+    let help = answer["error"]["help"].as_str().unwrap();
+    assert!(help.contains("`content-encoding: gzip`"), "{answer}");
     // A column that changes its type is a problem of the spec that is sent.
     let file = dir.path().join("throng.yaml");
     std::fs::write(&file, SPEC.replace("type: date", "type: timestamp")).unwrap();

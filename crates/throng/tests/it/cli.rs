@@ -229,6 +229,14 @@ fn a_failed_ingest_prints_the_reports_of_the_files_before() {
     let batches = object["batches"].as_array().expect("a list");
     let accepted: Vec<_> = batches.iter().map(|batch| batch["accepted"].as_u64()).collect();
     assert_eq!(accepted, [Some(2)], "{object}");
+    let page = at("page.jsonl");
+    std::fs::write(&page, "<html>\n<body>Bad Gateway</body>\n</html>\n").expect("written");
+    let page = page.display().to_string();
+    let (code, object) = failed(&["ingest", "--schema", "people", "--url", &node.url, &page]);
+    assert_eq!(code, Some(1), "{object}");
+    let error = object["error"].as_str().unwrap_or_default();
+    assert!(error.contains("page.jsonl") && error.contains("line 1: "), "{object}");
+    assert!(object["help"].as_str().is_some_and(|help| help.contains("HTML")), "{object}");
 }
 
 #[test]
