@@ -13,8 +13,8 @@ use crate::error::FileError;
 use crate::options::ReadOptions;
 
 /// Part of every fingerprint. A new number if the same files mean other rows or other keys than
-/// before: snapshots of earlier versions are then made again.
-const FORMAT: u32 = 1;
+/// before: snapshots of earlier versions are then made again. 2: times of the type INT96 after 2262.
+const FORMAT: u32 = 2;
 
 /// For how long a file whose times are whole seconds may change again without another time: a second, and the
 /// difference of the clocks of this machine and of its file server.

@@ -41,7 +41,9 @@ pub(crate) fn calls_time(state: &SessionState, statement: &Statement) -> bool {
     let Statement::Statement(statement) = statement else { return true };
     let found = ast::visit_expressions(statement.as_ref(), |expr| {
         let ast::Expr::Function(call) = expr else { return ControlFlow::Continue(()) };
-        let function = state.scalar_functions().get(&call.name.to_string().to_lowercase());
+        // A quoted name is that of the same function.
+        let name = call.name.to_string().replace('"', "").to_lowercase();
+        let function = state.scalar_functions().get(&name);
         match function.map(|function| function.signature().volatility) {
             None | Some(Volatility::Immutable) => ControlFlow::Continue(()),
             Some(_) => ControlFlow::Break(()),

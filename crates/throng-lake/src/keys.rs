@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{
 };
 use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey};
-use throng_query::keys::is_padded;
+use throng_query::keys::{decimal, is_padded};
 use throng_query::model::KeyKind;
 
 use crate::LakeError;
@@ -120,26 +120,6 @@ where
             None => each(None),
         }
     }
-}
-
-/// Writes a number in decimal at the end of the buffer.
-fn decimal(number: i128, buffer: &mut [u8; 40]) -> &[u8] {
-    let mut at = buffer.len();
-    // Keys of integer columns fit 64 bits, whose division is much faster than that of 128.
-    let mut left = u64::try_from(number.unsigned_abs()).unwrap_or(u64::MAX);
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        at -= 1;
-        buffer[at] = b'-';
-    }
-    &buffer[at..]
 }
 
 /// Hashes a column of keys, and adds those with white space around them to `padded`. Returns the hashes of those

@@ -95,6 +95,31 @@ pub fn is_padded(key: &[u8]) -> bool {
         && std::str::from_utf8(key).is_ok_and(|text| text.trim() != text)
 }
 
+/// Writes a number of 64 bits in decimal at the end of the buffer, and returns it.
+///
+/// ```
+/// let mut buffer = [0; 40];
+/// assert_eq!(throng_query::keys::decimal(i64::MIN.into(), &mut buffer), b"-9223372036854775808");
+/// ```
+pub fn decimal(number: i128, buffer: &mut [u8; 40]) -> &[u8] {
+    let mut at = buffer.len();
+    // Keys of integer columns fit 64 bits, whose division is much faster than that of 128.
+    let mut left = u64::try_from(number.unsigned_abs()).unwrap_or(u64::MAX);
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
+}
+
 /// Writes the keys of a batch, in as many frames as they need.
 ///
 /// # Errors

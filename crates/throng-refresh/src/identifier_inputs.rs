@@ -2,7 +2,7 @@
 //! of its model are: syncs are planned for a new version only, so without one an e-mail address that has changed would
 //! stay on the platform.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use throng_lake::{InputQuery, InputState, Inputs};
 use throng_model::AudienceName;
@@ -13,37 +13,33 @@ use crate::RefreshContext;
 /// Identifiers whose files cannot be inspected, or do not say whether the identifiers have changed.
 const UNKNOWN: &str = "unknown";
 
-/// The distinct SQL of the identifiers of each audience that has syncs, in order.
+/// The distinct SQL of the identifiers of each of some audiences that has syncs, in order.
 pub(super) struct IdentifierQueries(HashMap<AudienceName, BTreeSet<String>>);
 
 impl IdentifierQueries {
-    /// Of the audiences of a spec.
-    pub(super) fn of(spec: &Spec) -> Self {
+    /// Of these audiences of a spec. Those of a warehouse have none: its state is not known, so their refreshes are
+    /// never unchanged.
+    pub(super) fn of<'a>(spec: &Spec, audiences: impl Iterator<Item = &'a Audience>) -> Self {
+        let of_files = audiences.filter(|audience| audience.source.is_none());
+        let names: HashSet<&AudienceName> = of_files.map(|audience| &audience.name).collect();
         let mut queries: HashMap<AudienceName, BTreeSet<String>> = HashMap::new();
-        for sync in &spec.syncs {
+        for sync in spec.syncs.iter().filter(|sync| names.contains(&sync.audience)) {
             let of_audience = queries.entry(sync.audience.clone()).or_default();
             of_audience.insert(sync.identifiers.sql.clone());
         }
         Self(queries)
     }
 
-    /// Those of some audiences. A template's audiences mostly have the same ones.
-    pub(super) fn among<'a>(
-        &'a self,
-        audiences: impl Iterator<Item = &'a AudienceName>,
-    ) -> Vec<InputQuery> {
-        let sql: BTreeSet<&str> = audiences.flat_map(|audience| self.sql(audience)).collect();
+    /// All of them, each once. A template's audiences mostly have the same ones.
+    pub(super) fn distinct(&self) -> Vec<InputQuery> {
+        let sql: BTreeSet<&str> = self.0.values().flatten().map(String::as_str).collect();
         let query =
             |sql: &str| InputQuery { sql: sql.to_owned(), refuses_time: true, success_file: None };
         sql.into_iter().map(query).collect()
     }
 
-    fn sql<'a>(&'a self, audience: &AudienceName) -> impl Iterator<Item = &'a str> {
-        self.0.get(audience).into_iter().flatten().map(String::as_str)
-    }
-
     /// The fingerprint of an audience's inputs: that of its model's files, and those of its identifiers. `states`: of
-    /// the queries of [`Self::among`], by their SQL.
+    /// the queries of [`Self::distinct`], by their SQL.
     pub(super) fn fingerprint(
         &self,
         audience: &AudienceName,
@@ -51,7 +47,7 @@ impl IdentifierQueries {
         states: &HashMap<String, InputState>,
     ) -> Fingerprint {
         let mut found = Fingerprint { text: model.to_owned(), is_known: true };
-        for sql in self.sql(audience) {
+        for sql in self.0.get(audience).into_iter().flatten() {
             let state = match states.get(sql) {
                 Some(InputState::Ready(fingerprint)) => fingerprint,
                 Some(InputState::Incomplete(_) | InputState::Refused(_)) | None => {
@@ -84,10 +80,10 @@ pub(super) struct IdentifierInputs {
 
 impl IdentifierInputs {
     /// Inspects the files for audiences of one workspace. Costs a listing of their sources, and nothing for audiences
-    /// without syncs.
+    /// without syncs, or of a warehouse.
     pub(super) async fn read(ctx: &RefreshContext, audiences: &[&Audience]) -> Self {
-        let queries = IdentifierQueries::of(&ctx.spec.load());
-        let asked = queries.among(audiences.iter().map(|audience| &audience.name));
+        let queries = IdentifierQueries::of(&ctx.spec.load(), audiences.iter().copied());
+        let asked = queries.distinct();
         let states = match audiences.first() {
             Some(first) if !asked.is_empty() => {
                 ctx.lake_of(&first.name).states_before_scan(&asked).await
@@ -119,6 +115,10 @@ impl IdentifierInputs {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use throng_spec::{SpecFile, SpecFiles, SpecOrigin};
+
     use super::*;
 
     fn queries() -> IdentifierQueries {
@@ -132,11 +132,41 @@ mod tests {
 
     #[test]
     fn a_query_of_several_audiences_is_asked_once() {
-        let names = ["buyers", "visitors", "others"].map(|name| name.parse().unwrap());
-        let asked = queries().among(names.iter());
+        let asked = queries().distinct();
         let sql: Vec<&str> = asked.iter().map(|query| query.sql.as_str()).collect();
         assert_eq!(sql, ["a", "b"]);
         assert!(asked.iter().all(|query| query.refuses_time));
+    }
+
+    #[test]
+    fn only_the_identifiers_of_audiences_of_files_that_are_refreshed_are_asked() {
+        let text = r#"version: 1
+sources:
+  - { name: shop, path: . }
+  - { name: db, type: postgres, host: localhost, database: d, username: u }
+audiences:
+  - { name: buyers, sql: SELECT id FROM shop.orders }
+  - { name: leads, source: db, sql: SELECT 1 }
+  - { name: others, sql: SELECT id FROM shop.others }
+destinations:
+  - { name: meta, platform: meta, account: act_1, access_token: "env:TOKEN" }
+syncs:
+"#
+        .to_owned();
+        let syncs = ["buyers", "leads", "others"].map(|audience| {
+            format!(
+                "  - {{ name: {audience}, audience: {audience}, destination: meta, identifiers: {{ key: id, \
+                 sql: SELECT id AS {audience} FROM shop.users, columns: {{ email: EMAIL }} }} }}\n"
+            )
+        });
+        let base = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let file = SpecFile { path: base.join("throng.yaml"), text: text + &syncs.concat() };
+        let files = SpecFiles { base, files: vec![file] };
+        let spec = throng_spec::check(files, SpecOrigin::Operator).unwrap();
+        let refreshed = spec.audiences.iter().filter(|audience| audience.name.as_str() != "others");
+        let asked = IdentifierQueries::of(&spec, refreshed).distinct();
+        let sql: Vec<&str> = asked.iter().map(|query| query.sql.as_str()).collect();
+        assert_eq!(sql, ["SELECT id AS buyers FROM shop.users"]);
     }
 
     #[test]

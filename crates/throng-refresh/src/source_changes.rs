@@ -150,8 +150,9 @@ async fn inspect(
         success_file: trigger.success_file.clone(),
     };
     let Some((first, _)) = due.first() else { return Ok(()) };
-    let identifiers = IdentifierQueries::of(&ctx.spec.load());
-    let asked = identifiers.among(due.iter().map(|(audience, _)| &audience.name));
+    let identifiers =
+        IdentifierQueries::of(&ctx.spec.load(), due.iter().map(|(audience, _)| *audience));
+    let asked = identifiers.distinct();
     let mut queries: Vec<InputQuery> = due.iter().map(query).collect();
     queries.extend(asked.iter().cloned());
     let mut states = match ctx.lake_of(&first.name).input_states(&queries).await {

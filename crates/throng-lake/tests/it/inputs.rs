@@ -149,6 +149,7 @@ async fn queries_that_depend_on_the_time_are_found() {
         ("SELECT id FROM shop.visits WHERE seen > '2026-01-01'", false),
         ("SELECT id FROM shop.visits WHERE date_trunc('day', seen) = seen", false),
         ("SELECT id FROM shop.visits WHERE seen > now()", true),
+        ("SELECT id FROM shop.visits WHERE seen > \"now\"()", true),
         ("SELECT id FROM shop.visits WHERE seen > current_date", true),
         ("SELECT id FROM shop.visits WHERE seen > current_timestamp - INTERVAL '7 days'", true),
         ("SELECT id FROM shop.visits GROUP BY id HAVING max(seen) > now()", true),

@@ -288,8 +288,7 @@ async fn every_response_matches_its_schema() {
     .await;
 
     let document = client.get("/openapi.json").await;
-    let mut schemas = Schemas::new(&document);
-    let mut compared = 0;
+    let (mut schemas, mut compared) = (Schemas::new(&document), 0);
     for (path, methods) in document["paths"].as_object().unwrap() {
         if methods.get("get").is_none() {
             continue;

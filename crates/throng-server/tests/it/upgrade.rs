@@ -9,10 +9,12 @@ use serde_json::Value;
 use throng_gate::feed::Frame;
 use throng_gate::{Catalog, FrameOutcome, Gate};
 use throng_log::{EventLog, FileLog};
-use throng_model::{AdGroupName, Clock, ManualClock, Timestamp};
+use throng_model::{AdGroupName, Clock, ManualClock, SyncName, Timestamp};
 use throng_server::{Node, NodeConfig};
+use throng_store::DeliveredRecord;
 
-use crate::Client;
+use crate::activation::Shop;
+use crate::{Client, until};
 
 fn fixtures() -> PathBuf {
     Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo")).join("tests/it/fixtures")
@@ -127,6 +129,26 @@ async fn a_data_directory_of_an_earlier_version_gives_equal_responses() {
             node.shutdown().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_without_its_audience_is_compared_once_and_sends_nothing() {
+    let shop = Shop::new().await;
+    shop.buyers(2..6);
+    let node = shop.node().await;
+    let ledger = &node.context().ledger;
+    let sync: SyncName = "buyers-on-meta".parse().unwrap();
+    let record = async || ledger.delivered_record(&sync).await.unwrap();
+    until("the delivery is recorded", async || record().await.is_some()).await;
+    let recorded = record().await.unwrap();
+    let (identifiers, audience) = recorded.identifiers.split_once(' ').unwrap();
+    assert_eq!(audience, "buyers");
+    let earlier = DeliveredRecord { identifiers: identifiers.to_owned(), ..recorded.clone() };
+    assert!(ledger.replace_delivered_record(Some(&recorded), &earlier, &[]).await.unwrap());
+    until("it is compared", async || record().await.as_ref() == Some(&recorded)).await;
+    assert_eq!(ledger.runs(None, 9).await.unwrap().len(), 1);
+    assert!(shop.holds(2..6));
+    node.shutdown().await;
 }
 
 fn decode_hex(hex: &str) -> Vec<u8> {

@@ -1,11 +1,11 @@
-//! Normalizing and hashing identifiers in a query worker. This crate knows no platform: the program
-//! that runs as the worker supplies the hashers.
+//! Normalizing and hashing identifiers in a query worker. The engine knows no platform: the program that runs as the
+//! worker supplies the hashers.
 
 use throng_model::Personal;
 
-/// Makes hashers. Given to [`worker::main`](crate::worker::main).
+/// Makes hashers. Given to `throng_lake::worker::main`.
 pub trait Hashers: Sync {
-    /// Makes a hasher from the settings of an [`IdentifierQuery`](crate::IdentifierQuery).
+    /// Makes a hasher from the settings of a `throng_lake::IdentifierQuery`.
     ///
     /// # Errors
     /// Why the settings are invalid.
