@@ -34,6 +34,7 @@ mod tables;
 mod template;
 mod tuples;
 mod unchanged;
+mod volatility;
 pub mod worker;
 
 pub use engine_failure::EngineFailure;

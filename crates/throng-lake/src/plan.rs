@@ -15,12 +15,12 @@ use crate::doubts;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
-use crate::inputs::is_time_dependent;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::session::Opened;
 use crate::sql_error::{shown_column, sql_error};
 use crate::tables::is_written;
+use crate::volatility::is_time_dependent;
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
 /// does itself.

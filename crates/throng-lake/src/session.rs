@@ -22,13 +22,13 @@ use throng_spec::Source;
 
 use crate::LakeError;
 use crate::facts::is_other;
-use crate::inputs::calls_time;
 use crate::limits::linked_folder;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
 use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
+use crate::volatility::calls_time;
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that
 /// spilled ran out of memory in the merge.

@@ -289,7 +289,8 @@ fn times_that_an_offset_moves_out_of_the_years_of_four_digits_are_quarantined() 
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut days: Vec<String> = names.filter(|name| name.starts_with("day=")).collect();
     days.sort();
-    assert_eq!(days, ["day=0001-01-01", "day=9999-12-31"]);
+    // The last one has the file without rows that gives the table its columns.
+    assert_eq!(days, ["day=0001-01-01", "day=9999-12-31", "day=__HIVE_DEFAULT_PARTITION__"]);
 }
 
 #[test]
