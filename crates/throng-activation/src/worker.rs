@@ -45,7 +45,7 @@ impl Default for WorkerOptions {
 pub struct TaskInput {
     /// The account.
     pub destination: Arc<dyn Destination>,
-    /// The meaning of the identifier columns.
+    /// The meaning of the identifier columns. A plan has its own keys.
     pub schema: Schema,
     /// The rows of the run.
     pub rows: TaskRows,
@@ -176,11 +176,11 @@ impl Worker {
             Some(known) => known.platform_id,
             None => self.create_or_adopt_audience(task, input).await?,
         };
-        let remove_schema = match &input.rows {
-            TaskRows::Planned(plan) => {
-                Schema { keys: plan.meta.remove_keys.clone(), ..input.schema.clone() }
-            }
-            TaskRows::Users { .. } => input.schema.clone(),
+        // The columns of the sync may have changed since the rows were planned.
+        let planned = |keys: &[String]| Schema { keys: keys.to_vec(), ..input.schema.clone() };
+        let (schema, remove_schema) = match &input.rows {
+            TaskRows::Planned(plan) => (planned(&plan.meta.keys), planned(&plan.meta.remove_keys)),
+            TaskRows::Users { .. } => (input.schema.clone(), input.schema.clone()),
         };
         let context = SendContext {
             destination: &*input.destination,
@@ -191,7 +191,7 @@ impl Worker {
             run: task.run,
             task: task.id,
             platform_id: &platform_id,
-            schema: &input.schema,
+            schema: &schema,
             remove_schema: &remove_schema,
         };
         let batches = self.ledger.batches(task.id).await?;

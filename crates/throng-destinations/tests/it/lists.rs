@@ -450,3 +450,17 @@ async fn the_list_of_a_platform_that_matches_people_equals_the_audience() {
         history(seed, true).await;
     }
 }
+
+#[tokio::test]
+async fn a_run_is_sent_with_the_columns_that_it_was_planned_with() {
+    let mut world = World::new(1, false).await;
+    world.members = BTreeSet::from([1, 2]);
+    let identifiers = [(1, vec![(Some(1), Some(1))]), (2, vec![(Some(2), None)])];
+    world.identifiers = BTreeMap::from(identifiers);
+    assert!(world.plan().await);
+    // The columns of the sync change while its run waits.
+    let planned = std::mem::replace(&mut world.columns, columns(&["PHONE", "EMAIL"]));
+    world.work().await;
+    world.columns = planned;
+    world.check("columns that changed");
+}
