@@ -448,6 +448,8 @@ fn percent_decoded(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        // A sign is no digit.
+        let digits = digits.filter(|digits| !digits.starts_with('+'));
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
                 decoded.push(byte);
@@ -548,6 +550,7 @@ mod tests {
         assert_eq!(partition("seen=2026%3A54"), Some(("seen".to_owned(), text("2026:54"))));
         assert_eq!(partition("a=__HIVE_DEFAULT_PARTITION__"), Some(("a".to_owned(), None)));
         assert_eq!(partition("a=b=ü%"), Some(("a".to_owned(), text("b=ü%"))));
+        assert_eq!(partition("rise=50%+5"), Some(("rise".to_owned(), text("50%+5"))));
         assert_eq!(partition("plain"), None);
         assert_eq!(partition("=x"), None);
     }
