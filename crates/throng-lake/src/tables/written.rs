@@ -5,10 +5,9 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type};
-use throng_files::SHORTEST;
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 
 use super::layout::WRITTEN;
 use crate::LakeError;
@@ -27,18 +26,8 @@ pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<Arr
         LakeError::engine("writing a column as text", e.into())
     };
     match (written, column.data_type()) {
-        (Some(SHORTEST), DataType::Float64) => {
-            let mut texts = StringViewBuilder::with_capacity(column.len());
-            let mut text = String::new();
-            for number in column.as_primitive::<Float64Type>() {
-                text.clear();
-                match number.map(|number| write!(text, "{number}")) {
-                    Some(_) => texts.append_value(&text),
-                    None => texts.append_null(),
-                }
-            }
-            Ok(Arc::new(texts.finish()))
-        }
+        (_, DataType::Float64) => Ok(shortest(column.as_primitive::<Float64Type>().iter())),
+        (_, DataType::Float32) => Ok(shortest(column.as_primitive::<Float32Type>().iter())),
         (Some(form), DataType::Timestamp(..)) => {
             let plain = cast(column, &DataType::Utf8View).map_err(fail)?;
             let mut texts = StringViewBuilder::with_capacity(column.len());
@@ -52,6 +41,12 @@ pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<Arr
         }
         _ => cast(column, &DataType::Utf8View).map_err(fail),
     }
+}
+
+/// Numbers in their shortest form, whole ones as columns of integers have them. NaN is NULL.
+fn shortest<N: PartialOrd + ToString>(numbers: impl Iterator<Item = Option<N>>) -> ArrayRef {
+    let numbers = numbers.map(|number| number.filter(|n| n.partial_cmp(n).is_some()));
+    Arc::new(numbers.map(|number| number.map(|n| n.to_string())).collect::<StringViewArray>())
 }
 
 /// `2026-11-25T10:00:00.5` as a file writes it: all digits of the unit, its separator, its zone.

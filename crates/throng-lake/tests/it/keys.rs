@@ -93,6 +93,28 @@ fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
 }
 
 #[tokio::test]
+async fn identifiers_of_floating_point_are_written_as_integers_are() {
+    use futures::TryStreamExt;
+    let sql = "SELECT 'a' AS id, 42::DOUBLE AS number, arrow_cast(7, 'Float32') AS small
+        UNION ALL SELECT 'b', 'NaN'::DOUBLE, arrow_cast(0.1, 'Float32')
+        UNION ALL SELECT 'c', 1e16::DOUBLE, NULL";
+    let shop = Shop::new().query("t.parquet", "PARQUET", sql).await;
+    let columns = ["number".to_owned(), "small".to_owned()];
+    let query = query("SELECT * FROM shop.t", &columns);
+    let stream = shop.lake().identifiers(&query, SEED).await.unwrap();
+    let batches: Vec<Vec<HashedRow>> = stream.try_collect().await.unwrap();
+    let mut rows: Vec<HashedRow> = batches.into_iter().flatten().collect();
+    rows.sort();
+    let cells = [("a", ["42", "7"]), ("b", ["", "0.1"]), ("c", ["10000000000000000", ""])];
+    let mut wanted = cells.map(|(key, cells)| -> HashedRow {
+        let hashed = cells.map(|cell| HashedIdentifier::of_normalised(cell).0).concat();
+        (UserKey::text(key).hash(SEED), hashed.into())
+    });
+    wanted.sort();
+    assert_eq!(rows, wanted);
+}
+
+#[tokio::test]
 async fn an_identifier_query_that_fails_shows_no_value() {
     use futures::StreamExt;
     let shop = Shop::new().file("t.csv", "id,email\n1,zoe@example.com\n");
