@@ -425,7 +425,7 @@ pub trait AudienceLedger: Send + Sync {
     ) -> Result<()>;
 
     /// `held → published` and current, and its refresh is `completed`. `WrongState` if it is not
-    /// held, or if the audience is pinned.
+    /// held, if a newer version is served, or if the audience is pinned.
     async fn approve(
         &self,
         audience: &AudienceName,

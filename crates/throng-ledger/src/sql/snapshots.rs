@@ -240,6 +240,12 @@ pub(super) async fn approve(
 ) -> DbResult<Snapshot> {
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "approved").await?;
     pauses::check_not_pinned(tx, audience).await?;
+    // A newer version was published since: users who have left would be served again, and sent to platforms.
+    let served = current(tx, Some(audience.as_str())).await?.remove(audience);
+    if let Some(served) = served.filter(|served| served.version > version) {
+        let state = format!("older than version {}, which is served", served.version);
+        return Err(wrong_state(&snapshot, &state, "approved").into());
+    }
     set_state(tx, &mut snapshot, SnapshotState::Published).await?;
     make_current(tx, audience, version).await?;
     add_size(tx, &snapshot).await?;

@@ -121,6 +121,13 @@ pub(super) async fn a_held_snapshot_waits_for_approval(ledger: &dyn Ledger) {
     assert_eq!(ledger.snapshots(&name).await.unwrap(), [held, first]);
     assert_eq!(ledger.size_history(&name, 10).await.unwrap().len(), 2);
     assert_wrong_state(ledger.approve(&name, 2, at(24)).await);
+
+    // A newer version is published before it is approved.
+    let refresh = building(ledger, "buyers", "b", 30).await;
+    ledger.hold(&snapshot("buyers", 3, refresh.id), "b", "80% fewer", at(31)).await.unwrap();
+    let newer = published(ledger, "buyers").await;
+    assert_wrong_state(ledger.approve(&name, 3, at(32)).await);
+    assert_eq!(ledger.audience(&name).await.unwrap().unwrap().current, Some(newer));
 }
 
 pub(super) async fn a_rejected_snapshot_never_becomes_current(ledger: &dyn Ledger) {
