@@ -56,6 +56,7 @@ impl Logged {
 struct Pending {
     slot: Arc<Slot>,
     amount: Micros,
+    /// By the clock of the frames or by the caller's, whichever was later.
     counted_at: Timestamp,
     logged: Option<Logged>,
 }
@@ -69,6 +70,8 @@ impl Pending {
 #[derive(Debug, Default)]
 struct All {
     next: u64,
+    /// The time of the frame that was applied last.
+    frame_at: Timestamp,
     pending: HashMap<u64, Pending, FixedState>,
 }
 
@@ -88,7 +91,11 @@ impl OwnInsertions {
         let number = all.next;
         all.next += 1;
         let slot = Arc::clone(slot);
-        all.pending.insert(number, Pending { slot, amount, counted_at: now, logged: None });
+        // Why not `now` alone: `covered_by` compares it with the times of frames, which are the node's. With a
+        // clock that is ten minutes behind the node's, each insertion would be subtracted by the next frame,
+        // whether that has it or not.
+        let counted_at = now.max(all.frame_at);
+        all.pending.insert(number, Pending { slot, amount, counted_at, logged: None });
         OwnInsertion(number)
     }
 
@@ -121,7 +128,9 @@ impl OwnInsertions {
     // is in one of the two at least, whenever `decide` reads. The other way round it is in neither for a
     // moment, and the gate shows an ad for money that is spent.
     pub(crate) fn covered_by(&self, frame: &Frame) {
-        self.all().pending.retain(|_, pending| {
+        let mut all = self.all();
+        all.frame_at = frame.at;
+        all.pending.retain(|_, pending| {
             let is_in = pending.logged.as_ref().is_some_and(|logged| {
                 logged.partition == frame.partition && logged.is_in(frame.log_position, frame.at)
             });

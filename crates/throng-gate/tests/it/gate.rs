@@ -380,6 +380,27 @@ fn own_insertions_count_until_the_feed_has_them() {
 }
 
 #[test]
+fn own_insertions_count_whatever_the_clock_of_the_ad_server_says() {
+    let day = Duration::from_secs(24 * 3_600);
+    for now in [NOW, NOW.minus(day), NOW.plus(day)] {
+        let gate = gate(vec![ad_group(0, "x")]);
+        gate.apply(&with_position(keyframe(1, vec![entry(0, 0, 0)]), 5));
+        let counted = gate.count_insertion(&name("x"), now).unwrap();
+        gate.insertion_logged(counted, &[(0, 8)], now);
+        let own = || gate.spend(&name("x")).unwrap().own.0;
+        // Frames that do not have it yet.
+        for version in 2..10 {
+            let at = NOW.plus(Duration::from_secs(version));
+            let delta = Frame { at, ..delta(version - 1, version, Vec::new()) };
+            gate.apply(&with_position(delta, 7));
+            assert_eq!(own(), 10, "{now}: version {version}");
+        }
+        gate.apply(&with_position(delta(9, 10, vec![entry(0, 0, 10)]), 8));
+        assert_eq!(own(), 0, "{now}");
+    }
+}
+
+#[test]
 fn many_threads_do_not_exceed_the_budget() {
     let gate = gate(vec![ad_group(0, "x")]);
     gate.apply(&with_position(keyframe(1, vec![entry(0, 40, 0)]), 0));
