@@ -243,7 +243,11 @@ impl Fields {
             None | Some(Scalar::Null) => Ok(None),
             Some(Scalar::Whole(number)) => Ok(Some(number.saturating_mul(scale))),
             Some(Scalar::Huge) => Ok(Some(i64::MAX)),
-            Some(Scalar::Float(number)) => Ok(Some((number * scale as f64).round() as i64)),
+            // A negative number stays negative, and is refused: by rounding it could become zero.
+            Some(Scalar::Float(number)) => {
+                let highest = if *number < 0.0 { -1 } else { i64::MAX };
+                Ok(Some(((number * scale as f64).round() as i64).min(highest)))
+            }
             Some(Scalar::Text(text)) => {
                 scaled(text, scale).map(Some).ok_or_else(|| invalid("is not a decimal number"))
             }
@@ -547,6 +551,7 @@ invalid
     fn wrong_prices_and_rates_are_refused_with_their_field() {
         for (fields, field) in [
             (r#""price":-0.1"#, "price"),
+            (r#""price":-0.0000000001"#, "price"),
             (r#""price":1e300"#, "price"),
             (r#""price":100000001"#, "price"),
             (r#""price":99999999999999999999"#, "price"),
@@ -559,7 +564,7 @@ invalid
             (r#""price":1,"cpm":1"#, "cpm"),
             (r#""impression_rate":1.5"#, "impression_rate"),
             (r#""impression_rate":80"#, "impression_rate"),
-            (r#""action_rate":-0.1"#, "action_rate"),
+            (r#""action_rate":-1e-10"#, "action_rate"),
             (r#""action_rate":"2%""#, "action_rate"),
             ("\"placement\":\"\"", "placement"),
             (r#""placement":"Home feed""#, "placement"),
