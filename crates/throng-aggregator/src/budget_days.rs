@@ -7,6 +7,7 @@ use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, OverdeliveryCause
 use throng_store::{BudgetDayRow, PredictedSpend};
 
 use super::Budgets;
+use super::replica::PartitionReplica;
 
 /// Days that are remembered: a few more than are reported, whatever the time zone.
 const REMEMBERED_DAYS: i64 = 12;
@@ -51,13 +52,19 @@ impl WrittenDays {
     }
 }
 
+/// Whether the figures of a led partition count: another leader has newer ones, or they are half changed. In the
+/// ledger they would replace the newer ones, which their leader does not write again.
+fn has_figures(partition: &PartitionReplica) -> bool {
+    !partition.is_fenced() && !partition.is_failed()
+}
+
 impl Budgets {
     /// The spend of the last days of the partitions that this process leads, for the ledger: today's,
     /// and that of earlier days that changed since it was written.
     pub(super) fn budget_days(&self, written: &mut WrittenDays) -> DayRows {
         let (applied, now) = (self.applied.load(), self.clock.now());
         let mut rows = DayRows::default();
-        for partition in self.led.load_full().iter() {
+        for partition in self.led.load_full().iter().filter(|led| has_figures(led)) {
             // First: of spend that is added meanwhile the cause is not known until the next call.
             let causes: HashMap<AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>> =
                 partition.overdelivery_causes(now).into_iter().collect();

@@ -2,6 +2,7 @@
 //! events that are appended and not applied, and with a clock that is set.
 
 mod clock_steps;
+mod days;
 
 use std::path::Path;
 use std::time::Duration;
