@@ -7,6 +7,7 @@ use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, OverdeliveryCause
 use throng_store::{BudgetDayRow, PredictedSpend};
 
 use super::Budgets;
+use super::applied_catalog::AppliedCatalog;
 use super::replica::PartitionReplica;
 
 /// Days that are remembered: a few more than are reported, whatever the time zone.
@@ -46,9 +47,42 @@ impl WrittenDays {
 
     /// Forgets days that are no longer reported.
     pub(super) fn forget_old(&mut self, now: Timestamp) {
-        let today = now.0.div_euclid(86_400_000_000);
-        let oldest = BudgetDay(today.saturating_sub(REMEMBERED_DAYS) as i32);
+        let oldest = oldest_remembered(now);
         self.0.retain(|(day, _), _| *day >= oldest);
+    }
+}
+
+fn oldest_remembered(now: Timestamp) -> BudgetDay {
+    let today = now.0.div_euclid(86_400_000_000);
+    BudgetDay(today.saturating_sub(REMEMBERED_DAYS) as i32)
+}
+
+/// The last budget days of ad groups that the spec no longer has: the engine has no figures of them, and what they
+/// spent after the last write would be missing in the ledger.
+#[derive(Debug, Default)]
+pub(super) struct RemovedDays {
+    rows: Vec<BudgetDayRow>,
+    /// Whether some were added since they were read.
+    has_new: bool,
+}
+
+impl RemovedDays {
+    /// Keeps the rows for which `is_kept` holds.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&BudgetDayRow) -> bool) {
+        self.rows.retain(is_kept);
+    }
+
+    fn add(&mut self, rows: Vec<BudgetDayRow>) {
+        self.has_new |= !rows.is_empty();
+        self.rows.extend(rows);
+    }
+
+    /// All rows.
+    fn read(&mut self, now: Timestamp) -> &[BudgetDayRow] {
+        let oldest = oldest_remembered(now);
+        self.rows.retain(|row| row.day >= oldest);
+        self.has_new = false;
+        &self.rows
     }
 }
 
@@ -59,6 +93,26 @@ fn has_figures(partition: &PartitionReplica) -> bool {
 }
 
 impl Budgets {
+    /// Gives a replica its ad groups of a catalog, and keeps the budget days of those that it no longer has.
+    pub(super) fn set_catalog(
+        &self,
+        partition: &PartitionReplica,
+        applied: &AppliedCatalog,
+        now: Timestamp,
+    ) {
+        let ad_groups = applied.configs.get(partition.number() as usize);
+        let ad_groups = ad_groups.cloned().unwrap_or_default();
+        let removed = partition.set_catalog(ad_groups, applied.catalog.version, now);
+        if has_figures(partition) {
+            self.removed_days.lock().add(removed);
+        }
+    }
+
+    /// Whether ad groups were removed since budget days were read: those of their last minute are not in the ledger.
+    pub(super) fn has_removed_days(&self) -> bool {
+        self.removed_days.lock().has_new
+    }
+
     /// The spend of the last days of the partitions that this process leads, for the ledger: today's,
     /// and that of earlier days that changed since it was written.
     pub(super) fn budget_days(&self, written: &mut WrittenDays) -> DayRows {
@@ -111,6 +165,9 @@ impl Budgets {
                 rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
             }
         }
+        let mut removed = self.removed_days.lock();
+        rows.earlier.extend(removed.read(now).iter().filter(|row| written.changes(row)).cloned());
+        drop(removed);
         written.forget_old(now);
         rows
     }

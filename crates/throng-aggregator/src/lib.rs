@@ -83,6 +83,7 @@ pub use throng_budget::AdGroupState;
 pub use tick_loop::run;
 
 use applied_catalog::AppliedCatalog;
+use budget_days::RemovedDays;
 use clock::SteadyClock;
 use feed_broadcast::EncodedFrame;
 use feed_state::{ApplyOutcome, FeedState};
@@ -121,6 +122,8 @@ pub struct Budgets {
     frames: broadcast::Sender<EncodedFrame>,
     gates: Gates,
     status_transitions: Mutex<StatusTransitions>,
+    /// Of ad groups that the spec no longer has.
+    removed_days: Mutex<RemovedDays>,
     /// At each multiple of [`KEYFRAME_INTERVAL`] a tick publishes keyframes; 0 makes the next one do so.
     ticks: AtomicU64,
     retention: Retention,
@@ -175,6 +178,7 @@ impl Budgets {
             frames: broadcast::channel(feed_broadcast::CHANNEL_CAPACITY).0,
             gates: Gates::default(),
             status_transitions: Mutex::default(),
+            removed_days: Mutex::default(),
             ticks: AtomicU64::new(0),
             retention: parts.retention,
             dedupe_window: parts.dedupe_window,
@@ -273,11 +277,8 @@ impl Budgets {
     /// [`apply_spec`](Self::apply_spec) reaches only replicas that are in `led`.
     fn update_catalog(&self, partition: &PartitionReplica) {
         let applied = self.applied.load_full();
-        let version = applied.catalog.version;
-        if partition.catalog_version() < version {
-            let ad_groups = applied.configs.get(partition.number() as usize);
-            let ad_groups = ad_groups.cloned().unwrap_or_default();
-            partition.set_catalog(ad_groups, version, self.clock.now());
+        if partition.catalog_version() < applied.catalog.version {
+            self.set_catalog(partition, &applied, self.clock.now());
         }
     }
 
@@ -420,9 +421,10 @@ impl Budgets {
         // A standby replica may be at another offset than the leader when the spec is applied, and
         // would give events in between another price. They start again from the leader's checkpoint.
         self.standbys.clear();
+        // Before the partitions have them again: older rows would replace newer ones.
+        self.removed_days.lock().retain(|row| !applied.zones.contains_key(&row.ad_group));
         for partition in self.led.load().iter() {
-            let configs = applied.configs.get(partition.number() as usize);
-            partition.set_catalog(configs.cloned().unwrap_or_default(), version, now);
+            self.set_catalog(partition, &applied, now);
         }
         // The next tick publishes keyframes.
         self.ticks.store(0, Ordering::Relaxed);

@@ -14,6 +14,7 @@ use throng_model::{
     Timestamp,
 };
 use throng_objects::Objects;
+use throng_store::BudgetDayRow;
 use throng_telemetry::metrics;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -386,14 +387,21 @@ impl PartitionReplica {
         }
     }
 
-    /// Continues with other ad groups, unless it has those of a newer spec.
-    pub(super) fn set_catalog(&self, ad_groups: Vec<AdGroupConfig>, version: u64, now: Timestamp) {
+    /// Continues with other ad groups, unless it has those of a newer spec. Returns the budget days of ad groups that
+    /// it no longer has: nothing is added to them from then on.
+    pub(super) fn set_catalog(
+        &self,
+        ad_groups: Vec<AdGroupConfig>,
+        version: u64,
+        now: Timestamp,
+    ) -> Vec<BudgetDayRow> {
         let mut state = self.state.lock();
         // Under the lock: a caller that has read the catalog before another spec was applied may get here
         // after it, and the partition would keep the earlier prices.
         if version < state.engine.catalog_version() {
-            return;
+            return Vec::new();
         }
+        let removed = state.days_without(&ad_groups, now);
         state.engine.configure(version, ad_groups, now);
         // Pass-through rates are computed there: an ad group with a plan would be shown at every request until the next
         // tick, and one with a higher budget at none.
@@ -404,6 +412,7 @@ impl PartitionReplica {
             // Gates have those of the leader.
             state.engine.forget_frames();
         }
+        removed
     }
 
     pub(super) fn keyframe(&self) -> Frame {

@@ -1,9 +1,12 @@
 //! The state of a partition.
 
-use throng_budget::{Engine, LogPosition};
+use std::collections::{HashMap, HashSet};
+
+use throng_budget::{AdGroupConfig, Engine, LogPosition};
 use throng_feed::Frame;
 use throng_log::Record;
-use throng_model::Timestamp;
+use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
+use throng_store::BudgetDayRow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The state of a partition up to an offset of the log.
@@ -32,6 +35,30 @@ impl PartitionState {
     /// Makes the next version of the figures and returns it as a delta.
     pub(super) fn next_delta(&mut self, now: Timestamp) -> Frame {
         self.engine.delta_at(now, self.offset)
+    }
+
+    /// The spend of the last days of the ad groups that are not among `kept`.
+    pub(super) fn days_without(&self, kept: &[AdGroupConfig], now: Timestamp) -> Vec<BudgetDayRow> {
+        let kept: HashSet<&AdGroupName> = kept.iter().map(|config| &config.name).collect();
+        let mut days: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
+            self.engine.all_days(now).into_iter().collect();
+        days.retain(|name, _| !kept.contains(name));
+        if days.is_empty() {
+            return Vec::new();
+        }
+        let mut rows = Vec::new();
+        for state in self.engine.states(now) {
+            let spent = days.remove(&state.name).unwrap_or_default();
+            rows.extend(spent.into_iter().map(|(day, actual)| BudgetDayRow {
+                ad_group: state.name.clone(),
+                day,
+                budget: state.budget,
+                actual,
+                prediction: None,
+                causes: None,
+            }));
+        }
+        rows
     }
 
     /// Its position in the log.

@@ -85,7 +85,7 @@ async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
                 );
             }
         }
-        if now >= days_at {
+        if now >= days_at || deps.budgets.has_removed_days() {
             days_at = now + BUDGET_DAYS_INTERVAL;
             write_budget_days(deps, &mut written).await;
         }

@@ -19,3 +19,40 @@ async fn figures_of_a_failed_partition_are_not_written() {
     fixture.impressions(&budgets, 3..4).await;
     assert_eq!(today(), [Micros(400_000)]);
 }
+
+/// Also what it has spent since the last write: nobody has its figures later.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_days_of_a_removed_ad_group_are_written() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let mut written = WrittenDays::default();
+    fixture.impressions(&budgets, 0..3).await;
+    assert_eq!(budgets.budget_days(&mut written).today[0].actual, Micros(300_000));
+    fixture.impressions(&budgets, 3..5).await;
+    let mut without = spec();
+    without.ad_groups.clear();
+    budgets.apply_spec(&without, &[], 2);
+    assert!(budgets.has_removed_days());
+    let spent = |written: &mut WrittenDays| -> Vec<(AdGroupName, Micros, Micros)> {
+        let rows = budgets.budget_days(written);
+        assert!(rows.today.is_empty());
+        let spent = rows.earlier.into_iter().filter(|row| row.actual != Micros::ZERO);
+        spent.map(|row| (row.ad_group, row.budget, row.actual)).collect()
+    };
+    let shoes = AdGroupName::new("shoes").unwrap();
+    let expected = [(shoes.clone(), Micros(10_000_000), Micros(500_000))];
+    assert_eq!(spent(&mut written), expected);
+    assert!(!budgets.has_removed_days());
+    assert!(spent(&mut written).is_empty(), "they are written");
+    // The write has failed.
+    written.clear();
+    assert_eq!(spent(&mut written), expected);
+
+    // It is added again: its rows are those that are counted.
+    budgets.apply_spec(&spec(), &[(shoes, AdGroupIndex(0))], 3);
+    fixture.impressions(&budgets, 5..6).await;
+    written.clear();
+    let rows = budgets.budget_days(&mut written);
+    assert_eq!(rows.today[0].actual, Micros(600_000));
+    assert!(rows.earlier.iter().all(|row| row.actual == Micros::ZERO));
+}
