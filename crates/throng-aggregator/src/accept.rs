@@ -130,6 +130,13 @@ fn check(
 }
 
 impl Budgets {
+    /// The time by which this process counts: without a step of the system's clock that may be an error. Decisions of
+    /// this process, and the insertions that they record, have it too. By the system's clock they would confirm
+    /// the step, as events of other machines do.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Appends events to the log. When it returns, those accepted are durable. Those of partitions that this
     /// process leads are applied too, unless that fails or takes longer than the timeout: then they count
     /// when they are applied, and the answer has them as accepted. An event that cannot count is rejected

@@ -26,7 +26,7 @@ pub(crate) async fn decide(
     if request.record_insertion && !caller.scopes().allow(Scope::Events) {
         return Err(ApiError::forbidden(caller.name(), "events to record an insertion"));
     }
-    let now = ctx.clock.now();
+    let now = ctx.budgets.now();
     let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
     let (candidates, mut refused) = candidates(request.ad_groups.iter().map(String::as_str));
     let (decision, counted) = match request.record_insertion {

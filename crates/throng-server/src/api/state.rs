@@ -101,8 +101,6 @@ pub(crate) struct DecideState {
     pub(super) gate: Arc<Gate>,
     /// Records insertions.
     pub(super) budgets: Arc<Budgets>,
-    /// The time.
-    pub(super) clock: Arc<dyn Clock>,
     /// Hashes users.
     pub(super) seed: HashSeed,
     /// Insertions are not recorded when this is cancelled.
@@ -114,7 +112,6 @@ impl FromRef<Arc<NodeContext>> for DecideState {
         Self {
             gate: Arc::clone(&ctx.gate),
             budgets: Arc::clone(&ctx.budgets),
-            clock: Arc::clone(&ctx.clock),
             seed: ctx.seed,
             data_directory_lost: ctx.data_directory_lost.clone(),
         }

@@ -33,7 +33,7 @@ fn decide(ctx: &NodeContext, query: &DecideQuery) -> DecisionView {
     }
     let user = UserKey::text(query.user.clone()).hash(ctx.seed);
     let membership = ctx.membership.load();
-    let decision = ctx.gate.decide(Some(user), &names, ctx.clock.now());
+    let decision = ctx.gate.decide(Some(user), &names, ctx.budgets.now());
     let refused = refusals(&decision.refused, Reason::code).chain(invalid).collect();
     DecisionView {
         audiences: membership.audiences_of(user).into_iter().cloned().collect(),

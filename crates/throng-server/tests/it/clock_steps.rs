@@ -1,4 +1,4 @@
-//! The clock of a node steps back and forward while audiences are scheduled and leases are held.
+//! The clock of a node steps back and forward while audiences are scheduled, leases are held and insertions recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use throng_server::Node;
 use throng_store::{LedgerError, RefreshState, RefreshTrigger};
 
 use crate::schedules::{at, fired};
-use crate::{Client, start, until};
+use crate::{Client, SPEC as BUDGETS, noon, spec, start, until};
 
 /// `mark` is polled after `hourly`: once it has fired, both schedules have been polled at that time.
 const SPEC: &str = r#"version: 1
@@ -115,5 +115,24 @@ async fn a_lease_ends_although_the_clock_steps_back_while_it_is_held() {
     let all = ledger.refreshes(Some(&name), 9).await.unwrap();
     let by_hand = all.iter().filter(|refresh| refresh.trigger == RefreshTrigger::Manual);
     assert_eq!(by_hand.count(), 1, "{all:?}");
+    node.shutdown().await;
+}
+
+/// They have the time of the node's own clock, which is not evidence for that clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn recorded_insertions_do_not_confirm_a_step_of_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(BUDGETS), &clock).await.unwrap();
+    let real = clock.now();
+    clock.step(real.plus(HOUR));
+    let question = json!({ "ad_groups": ["shoes"], "record_insertion": true });
+    let (status, answer) = Client::of(&node).post("/v1/decide", &question).await;
+    assert_eq!((status, &answer["allowed"]), (200, &json!(["shoes"])), "{answer}");
+    assert!(answer["insertion_id"].is_string());
+    // A step that events of others confirm is accepted after a minute.
+    let later = Duration::from_secs(90);
+    clock.advance(later);
+    assert_eq!(node.context().budgets.now(), real.plus(later));
     node.shutdown().await;
 }
