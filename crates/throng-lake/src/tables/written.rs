@@ -79,6 +79,8 @@ mod tests {
     use throng_files::InferredType;
 
     use super::super::inferred::scalar_type;
+    use throng_files::SHORTEST;
+
     use super::*;
 
     /// Converts texts to their inferred type and back to text.
@@ -117,7 +119,7 @@ mod tests {
         let written = as_written(&numbers, Some(SHORTEST)).unwrap();
         assert_eq!(written.as_string_view().value(0), "5");
         assert!(written.is_null(1));
-        assert_eq!(as_written(&numbers, None).unwrap().as_string_view().value(0), "5.0");
+        assert_eq!(as_written(&numbers, None).unwrap().as_string_view().value(0), "5");
         assert_eq!(
             in_form("2026-01-01T00:00:00", &DataType::Timestamp(TimeUnit::Second, None), "T"),
             "2026-01-01T00:00:00"
