@@ -76,11 +76,9 @@ fn in_form(text: &str, of: &DataType, form: &str) -> String {
 mod tests {
     use datafusion::arrow::array::{Float64Array, StringArray};
     use datafusion::arrow::datatypes::TimeUnit;
-    use throng_files::InferredType;
+    use throng_files::{InferredType, SHORTEST};
 
     use super::super::inferred::scalar_type;
-    use throng_files::SHORTEST;
-
     use super::*;
 
     /// Converts texts to their inferred type and back to text.
