@@ -448,7 +448,7 @@ fn percent_decoded(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         let digits = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        // A sign is no digit.
+        // A sign is not a digit.
         let digits = digits.filter(|digits| !digits.starts_with('+'));
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(byte) => {
