@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     (24, include_str!("../migrations/postgres/0024_overdelivery_causes.sql")),
     (25, include_str!("../migrations/postgres/0025_claimable_parts.sql")),
     (26, include_str!("../migrations/postgres/0026_workspace_lists.sql")),
+    (27, include_str!("../migrations/postgres/0027_former_audiences.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

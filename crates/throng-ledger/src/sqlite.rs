@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     (24, include_str!("../migrations/sqlite/0024_overdelivery_causes.sql")),
     (25, include_str!("../migrations/sqlite/0025_claimable_parts.sql")),
     (26, include_str!("../migrations/sqlite/0026_workspace_lists.sql")),
+    (27, include_str!("../migrations/sqlite/0027_former_audiences.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

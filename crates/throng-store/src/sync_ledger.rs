@@ -157,7 +157,7 @@ pub trait SyncLedger: Send + Sync {
     async fn platform_audience(&self, sync: &SyncName) -> Result<Option<PlatformAudience>>;
 
     /// Records the platform's id for a sync if there is none yet; returns the stored one. Deletes
-    /// the sync's foreign audience.
+    /// the sync's foreign audience, unless it was the sync's own one.
     async fn put_platform_audience(
         &self,
         sync: &SyncName,
@@ -165,7 +165,7 @@ pub trait SyncLedger: Send + Sync {
     ) -> Result<PlatformAudience>;
 
     /// Records that a run has found an audience of its sync's name that has other users. Replaces
-    /// an earlier one.
+    /// an earlier one that a run has found.
     async fn put_foreign_audience(
         &self,
         sync: &SyncName,
@@ -173,7 +173,8 @@ pub trait SyncLedger: Send + Sync {
         run: SyncRunId,
     ) -> Result<()>;
 
-    /// The recorded foreign audiences, by sync.
+    /// The recorded foreign audiences, by sync; a sync may have several: at most one that a run has
+    /// found, and each that it had before, also if it has another one now.
     async fn foreign_audiences(&self) -> Result<Vec<ForeignAudience>>;
 
     /// The platform's audience, with the delivered version, of each sync that has one, by sync.

@@ -116,7 +116,7 @@ async fn plan_requests<'s>(
         records.into_iter().map(|record| (record.sync.clone(), record)).collect();
     let foreign = ctx.ledger.foreign_audiences().await?;
     let mut foreign: HashMap<SyncName, ForeignAudience> =
-        foreign.into_iter().map(|audience| (audience.sync.clone(), audience)).collect();
+        foreign.into_iter().filter(|f| f.found).map(|f| (f.sync.clone(), f)).collect();
     let index = ctx.node.membership();
     let current: HashMap<_, _> =
         index.snapshots().map(|(name, file)| (name.clone(), file.meta().version)).collect();
@@ -156,8 +156,7 @@ async fn plan_requests<'s>(
         let newest = ctx.ledger.runs(Some(&sync.name), 1).await?;
         // A person has requested a run, and none was planned since.
         let requested = record.as_ref().is_some_and(|record| record.requested);
-        let foreign = foreign.remove(&sync.name).filter(|foreign| foreign.found);
-        let adopts = foreign.filter(|_| sync.adopt == Adopt::Replace);
+        let adopts = foreign.remove(&sync.name).filter(|_| sync.adopt == Adopt::Replace);
         // The newest run has found a foreign audience, and no run that replaces its list was planned yet.
         let requested = requested
             || adopts.as_ref().is_some_and(|f| newest.first().is_some_and(|run| run.id == f.run));

@@ -300,6 +300,24 @@ async fn a_foreign_list_is_replaced_by_a_run_that_was_planned_after_it_was_found
     assert_eq!(rig.ledger.foreign_audiences().await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn an_earlier_audience_of_the_sync_is_a_foreign_one_also_after_another_one() {
+    let mut rig = Rig::new(SyncMode::Mirror, 20, plain).await;
+    rig.plan(0..5).await;
+    rig.finish().await;
+    // The sync moves to another account and back. The audience still bears its mark.
+    let sync = "s".parse().unwrap();
+    rig.ledger.forget_delivered(&sync, "moved", rig.clock.now()).await.unwrap();
+    rig.ledger.put_platform_audience(&sync, "88").await.unwrap();
+    rig.ledger.forget_delivered(&sync, "moved back", rig.clock.now()).await.unwrap();
+    let requests = rig.platform.requests();
+    let id = rig.plan(1..6).await;
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
+    assert!(rig.run(id).await.reason.unwrap().contains("users that this sync did not add"));
+    assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(0..5), requests));
+    assert_eq!(rig.ledger.platform_audience(&sync).await.unwrap(), None);
+}
+
 /// Drops the worker at a random point, repeatedly: the effect of kill -9.
 #[tokio::test]
 async fn work_that_is_interrupted_anywhere_ends_with_the_right_list() {

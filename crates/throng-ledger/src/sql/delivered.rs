@@ -133,6 +133,7 @@ pub(super) async fn put_foreign(
     platform_id: &str,
     run: SyncRunId,
 ) -> DbResult<()> {
+    keep_former(tx, sync).await?;
     tx.execute(
         "INSERT INTO foreign_audiences (sync, platform_id, run, found) VALUES ($1, $2, $3, 1)
          ON CONFLICT (sync) DO UPDATE SET platform_id = excluded.platform_id,
@@ -153,19 +154,45 @@ fn foreign_of(row: &DbRow) -> Result<ForeignAudience> {
     })
 }
 
+/// The foreign audiences, and the former ones that are not their sync's own again.
 pub(super) async fn foreign(tx: &mut Conn) -> DbResult<Vec<ForeignAudience>> {
-    let text = "SELECT sync, platform_id, run, found FROM foreign_audiences ORDER BY sync";
+    let text = "SELECT sync, platform_id, run, found FROM foreign_audiences
+         UNION ALL
+         SELECT sync, platform_id, run, 0 FROM former_audiences
+         WHERE NOT EXISTS (SELECT 1 FROM foreign_audiences
+                WHERE foreign_audiences.sync = former_audiences.sync
+                    AND foreign_audiences.platform_id = former_audiences.platform_id)
+            AND NOT EXISTS (SELECT 1 FROM platform_audiences
+                WHERE platform_audiences.sync = former_audiences.sync
+                    AND platform_audiences.platform_id = former_audiences.platform_id)
+         ORDER BY sync, platform_id";
     tx.all(text, (), foreign_of).await
 }
 
+/// Deletes the foreign audience of a sync. One that the sync had itself becomes a former one.
 pub(super) async fn delete_foreign(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
+    keep_former(tx, sync).await?;
     tx.execute("DELETE FROM foreign_audiences WHERE sync = $1", sync).await?;
+    Ok(())
+}
+
+/// Keeps the audience that a sync had and that was released, before its row is deleted or replaced: on the platform it still
+/// bears the mark of the sync, so nothing else tells that it has users whom a later run does not know.
+async fn keep_former(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
+    tx.execute(
+        "INSERT INTO former_audiences (sync, platform_id, run)
+         SELECT sync, platform_id, run FROM foreign_audiences WHERE sync = $1 AND found = 0
+         ON CONFLICT (sync, platform_id) DO UPDATE SET run = excluded.run",
+        sync,
+    )
+    .await?;
     Ok(())
 }
 
 /// Makes the audience of a sync a foreign one, because it has the users that the sync's runs have
 /// sent.
 async fn detach_audience(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
+    keep_former(tx, sync).await?;
     tx.execute(
         "INSERT INTO foreign_audiences (sync, platform_id, run, found)
          SELECT sync, platform_id,
@@ -213,6 +240,8 @@ pub(super) async fn reset_identifiers(tx: &mut Conn, sync: &SyncName) -> DbResul
 pub(super) async fn delete_all(tx: &mut Conn, sync: &SyncName) -> DbResult<()> {
     delete_foreign(tx, sync).await?;
     for statement in [
+        "DELETE FROM former_audiences WHERE sync = $1 AND platform_id IN
+            (SELECT platform_id FROM platform_audiences WHERE sync = $1)",
         "DELETE FROM platform_audiences WHERE sync = $1",
         "DELETE FROM delivered_states WHERE sync = $1",
         "UPDATE sync_runs SET plan = NULL WHERE sync = $1 AND plan IS NOT NULL",

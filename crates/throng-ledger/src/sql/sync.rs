@@ -373,7 +373,7 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
         platform_id: &str,
         run: SyncRunId,
     ) -> Result<()> {
-        write_one!(self, Full, "recording a foreign audience", |tx| {
+        write_tx!(self, Full, "recording a foreign audience", |tx| {
             delivered::put_foreign(tx, sync, platform_id, run).await?
         })
     }

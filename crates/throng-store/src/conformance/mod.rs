@@ -175,6 +175,7 @@ cases! {
         an_approved_removal_is_carried_out_by_one_at_a_time,
         a_discarded_removal_keeps_the_delivered_state,
         a_finished_removal_leaves_nothing,
+        every_audience_that_a_sync_had_stays_known,
     }
     sizes {
         sizes_are_kept_in_order_and_within_the_retention,

@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    AlertKind, DeliveredRecord, NewAlert, NewRemoval, Removal, RemovalRule, RunState, SpecApplied,
-    SpecUpdate, TaskState, removal_subject,
+    AlertKind, DeliveredRecord, ForeignAudience, NewAlert, NewRemoval, Removal, RemovalRule,
+    RunState, SpecApplied, SpecUpdate, TaskState, removal_subject,
 };
 
 fn removal(name: &str, rule: RemovalRule) -> NewRemoval {
@@ -184,4 +184,32 @@ pub(super) async fn a_finished_removal_leaves_nothing(ledger: &dyn Ledger) {
     assert_eq!(ledger.foreign_audiences().await.unwrap(), []);
     assert_eq!(open_alerts(ledger).await, []);
     assert!(ledger.referenced_objects().await.unwrap().objects.is_empty());
+}
+
+pub(super) async fn every_audience_that_a_sync_had_stays_known(ledger: &dyn Ledger) {
+    let sync = delivered(ledger, "ads").await;
+    let task = running(ledger, &new_run("ads", 1, &[5]), "w").await;
+    let audience = |id: &str, found| ForeignAudience {
+        sync: sync.clone(),
+        platform_id: id.to_owned(),
+        run: task.run,
+        found,
+    };
+    ledger.forget_delivered(&sync, "moved", at(9)).await.unwrap();
+    // Also while the sync has another one, and after it was taken from it too.
+    ledger.put_platform_audience(&sync, "88").await.unwrap();
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), [audience("77", false)]);
+    ledger.forget_delivered(&sync, "moved back", at(10)).await.unwrap();
+    let both = [audience("77", false), audience("88", false)];
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), both);
+    ledger.put_foreign_audience(&sync, "77", task.run).await.unwrap();
+    let found = [audience("77", true), audience("88", false)];
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), found);
+    // It is the sync's own one again once its list is replaced, and only that one ends with a removal.
+    ledger.put_platform_audience(&sync, "77").await.unwrap();
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), [audience("88", false)]);
+    apply(ledger, 1, &[removal("ads", RemovalRule::Empty)], &[]).await.unwrap();
+    ledger.approve_removal(&sync, "ann", at(12)).await.unwrap();
+    ledger.finish_removal(&sync, at(13)).await.unwrap();
+    assert_eq!(ledger.foreign_audiences().await.unwrap(), [audience("88", false)]);
 }
