@@ -14,7 +14,9 @@ use throng_budget::{Event, EventProblem, MAX_PROBLEMS, events_to_record};
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 use throng_telemetry::metrics;
+use tokio::time::Instant;
 
+use super::applied_catalog::AppliedCatalog;
 use super::outcomes::{RecordOutcomes, Rejection};
 use super::replica::PartitionReplica;
 use super::{Budgets, BudgetsError, ProblemKind, catalog, partition_of};
@@ -144,8 +146,8 @@ impl Budgets {
     ///
     /// # Errors
     /// [`BudgetsError::Append`] if the log failed: events of other partitions may be counted. The caller
-    /// sends all of them again; those that were counted count once. [`BudgetsError::Closed`]. Never for a
-    /// partition whose events are in the log.
+    /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
+    /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
         // The partitions of this process are stopped: the events would count only when they are led
         // again.
@@ -169,6 +171,7 @@ impl Budgets {
                 Err(problem) => answer.reject(index, problem),
             }
         }
+        self.check_leaders(&by_partition, &applied)?;
         drop(applied);
         let appends = (0..).zip(by_partition).filter(|(_, events)| !events.is_empty());
         // Concurrently: otherwise a batch over many partitions would wait for one sync after the
@@ -186,6 +189,31 @@ impl Budgets {
         metrics::counter!(metrics::EVENTS_REPEATED_TOTAL).increment(answer.repeated);
         metrics::counter!(metrics::EVENTS_REJECTED_TOTAL).increment(answer.rejected_count);
         Ok(answer)
+    }
+
+    /// Refuses events that the leader of their partition would drop because it has not switched to the spec
+    /// that has their ad group. The leader cannot prevent that: before it switches, it applies all that is
+    /// in the log under its own spec. Partitions that this process leads are left out: it has their catalog,
+    /// and the answer says what became of their events.
+    fn check_leaders(
+        &self,
+        by_partition: &[Vec<(usize, Event)>],
+        applied: &AppliedCatalog,
+    ) -> Result<(), BudgetsError> {
+        let (led, now) = (self.led.load(), Instant::now());
+        let leads = |number: u32| led.iter().any(|p| p.number() == number && !p.is_fenced());
+        for ((partition, events), configs) in (0..).zip(by_partition).zip(&applied.configs) {
+            // A leader that is silent for long has ended. The next one has the newest spec by then, and
+            // meanwhile the log accepts events.
+            if events.is_empty() || leads(partition) || !self.liveness.is_recent(partition, now) {
+                continue;
+            }
+            let missing = self.feed_state.missing(partition, applied.catalog.version, configs);
+            if events.iter().any(|(_, event)| missing.contains(&event.ad_group)) {
+                return Err(BudgetsError::CatalogBehind { partition });
+            }
+        }
+        Ok(())
     }
 
     /// Appends, then waits until the events are applied, if this process does that.

@@ -110,6 +110,15 @@ pub enum BudgetsError {
         /// The partition.
         partition: u32,
     },
+    /// Events of an ad group that the leader of its partition does not have yet.
+    #[error(
+        "the process that leads partition {partition} does not have the newest version of the spec yet, and \
+         would not count events of its new ad groups"
+    )]
+    CatalogBehind {
+        /// The partition.
+        partition: u32,
+    },
     /// Events could not be appended; all callers of one append share the error.
     #[error("the events could not be written to the event log")]
     Append(#[source] Arc<LogError>),

@@ -34,6 +34,9 @@ const CATALOG_SETTLE_TIME: Duration = Duration::from_secs(30);
 /// A leader that publishes nothing for this long after its next frame was due is suspected. After another
 /// interval without a frame the standby replica publishes.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last frame of a partition says what its leader has: longer than a takeover takes, so that a
+/// leader that is only slow is not taken for one that has ended.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(120);
 /// However fast the clock runs, a standby replica costs little.
 const MIN_TICK: Duration = Duration::from_millis(100);
 
@@ -50,6 +53,12 @@ impl FeedLiveness {
     /// The epoch of the last frame; 0 if there is none yet.
     pub(super) fn epoch(&self, partition: u32) -> u64 {
         self.last(partition).map_or(0, |(epoch, _)| epoch)
+    }
+
+    /// Whether the last frame of a partition was applied within two minutes before `now`.
+    pub(super) fn is_recent(&self, partition: u32, now: Instant) -> bool {
+        let last = self.last(partition);
+        last.is_some_and(|(_, at)| now.saturating_duration_since(at) < LIVENESS_TIMEOUT)
     }
 
     /// Epoch and time of the last frame.
@@ -372,6 +381,8 @@ impl Standby {
 
 #[cfg(test)]
 mod tests {
+    use throng_feed::FrameKind;
+
     use super::*;
 
     fn member(name: &str, partitions: &[u32]) -> AggregatorMember {
@@ -380,6 +391,25 @@ mod tests {
             partitions: partitions.to_vec(),
             standby_partitions: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_frame_is_recent_for_two_minutes() {
+        let (liveness, before) = (FeedLiveness::default(), Instant::now());
+        assert!(!liveness.is_recent(2, before), "there is none yet");
+        liveness.record(&Frame {
+            partition: 2,
+            epoch: 5,
+            version: 1,
+            kind: FrameKind::Keyframe,
+            at: Timestamp(1),
+            catalog_version: 1,
+            log_position: None,
+            entries: Vec::new(),
+        });
+        assert!(liveness.is_recent(2, before));
+        assert!(!liveness.is_recent(2, Instant::now() + LIVENESS_TIMEOUT));
+        assert!(!liveness.is_recent(3, before));
     }
 
     #[test]

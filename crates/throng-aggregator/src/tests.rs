@@ -3,6 +3,7 @@
 
 mod clock_steps;
 mod days;
+mod new_ad_groups;
 
 use std::path::Path;
 use std::time::Duration;

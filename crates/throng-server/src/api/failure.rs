@@ -131,9 +131,9 @@ impl From<BudgetsError> for ApiError {
                     Self::unavailable(error.to_string())
                 }
             },
-            BudgetsError::Closed | BudgetsError::Unavailable { .. } => {
-                Self::unavailable(error.to_string())
-            }
+            BudgetsError::CatalogBehind { .. }
+            | BudgetsError::Closed
+            | BudgetsError::Unavailable { .. } => Self::unavailable(error.to_string()),
             _ => Self::of(&error),
         }
     }
@@ -263,6 +263,7 @@ mod tests {
             BudgetsError::Checkpoint(CheckpointError::Store { partition: 0, source: bucket() }),
             BudgetsError::Closed,
             BudgetsError::Unavailable { partition: 0 },
+            BudgetsError::CatalogBehind { partition: 0 },
         ] {
             let message = error.to_string();
             assert_eq!(response(error.into()), unavailable, "{message}");

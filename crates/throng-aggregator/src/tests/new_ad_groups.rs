@@ -1,0 +1,106 @@
+//! Events of an ad group that the leader of its partition, another process, does not have yet.
+
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry};
+use throng_spec::AdGroup;
+
+use super::*;
+
+struct NoGate;
+
+impl FrameSink for NoGate {
+    fn apply_frame(&self, _: &Frame) -> bool {
+        true
+    }
+}
+
+/// The spec with another ad group, and the numbers of both.
+fn spec_with_hats() -> (Spec, [(AdGroupName, AdGroupIndex); 2]) {
+    let mut spec = spec();
+    let (shoes, hats) = (AdGroupName::new("shoes").unwrap(), AdGroupName::new("hats").unwrap());
+    spec.ad_groups.push(AdGroup { name: hats.clone(), ..spec.ad_groups[0].clone() });
+    (spec, [(shoes, AdGroupIndex(0)), (hats, AdGroupIndex(1))])
+}
+
+fn hats(fixture: &Fixture, id: &str) -> Event {
+    let ad_group = AdGroupName::new("hats").unwrap();
+    Event { ad_group, ..fixture.event(id, EventKind::Impression) }
+}
+
+/// Applies a keyframe after `last`, as the leader publishes it under a version of the spec: with the flags of
+/// shoes, and of hats if it has them. Returns it.
+fn lead_elsewhere(budgets: &Budgets, last: &Frame, catalog_version: u64, flags: &[u8]) -> Frame {
+    let entry = |(index, flags): (u32, &u8)| FeedEntry {
+        index: AdGroupIndex(index),
+        flags: *flags,
+        ..last.entries[0]
+    };
+    let entries = (0..).zip(flags).map(entry).collect();
+    let frame = Frame { version: last.version + 1, catalog_version, entries, ..last.clone() };
+    budgets.apply_frame(&frame, &NoGate);
+    frame
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_an_ad_group_that_the_leader_lacks_are_refused_before_the_append() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let last = budgets.led.load()[0].keyframe();
+    // From here on another process leads the partition.
+    budgets.set_assignment(&[]).await.unwrap();
+    let last = lead_elsewhere(&budgets, &last, 1, &[0]);
+    let (spec, indexes) = spec_with_hats();
+    budgets.apply_spec(&spec, &indexes, 2);
+
+    let batch = vec![fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
+    let refused = budgets.accept(batch.clone()).await;
+    assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 0 })), "{refused:?}");
+    assert_eq!(budgets.log.end(0).await.unwrap(), 0, "nothing of the batch is in the log");
+    // The leader has their ad group.
+    assert_eq!(fixture.impressions(&budgets, 0..1).await.positions, [(0, 1)]);
+
+    // An earlier version had it, and the leader still has the one that removed it.
+    let last = lead_elsewhere(&budgets, &last, 1, &[0, FLAG_CLOSED | FLAG_REMOVED]);
+    let refused = budgets.accept(batch.clone()).await;
+    assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 0 })), "{refused:?}");
+    // The leader has it, although another spec was applied since.
+    lead_elsewhere(&budgets, &last, 1, &[0, 0]);
+    let answer = budgets.accept(batch).await.unwrap();
+    assert_eq!((answer.accepted, answer.positions), (2, vec![(0, 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_new_ad_group_are_accepted_once_the_leader_has_switched() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let last = budgets.led.load()[0].keyframe();
+    budgets.set_assignment(&[]).await.unwrap();
+    let (spec, indexes) = spec_with_hats();
+    budgets.apply_spec(&spec, &indexes, 2);
+    // Nothing is known of the leader: the log accepts events without one.
+    assert_eq!(budgets.accept(vec![hats(&fixture, "a")]).await.unwrap().accepted, 1);
+    let last = lead_elsewhere(&budgets, &last, 1, &[0]);
+    assert!(budgets.accept(vec![hats(&fixture, "b")]).await.is_err());
+    lead_elsewhere(&budgets, &last, 2, &[0, 0]);
+    assert_eq!(budgets.accept(vec![hats(&fixture, "b")]).await.unwrap().accepted, 1);
+
+    // The next leader, this process, counts all that were accepted.
+    budgets.set_assignment(&[0]).await.unwrap();
+    let spent: Vec<Micros> = budgets.states().iter().map(|state| state.actual).collect();
+    assert_eq!(spent, [Micros(200_000), Micros(0)], "of hats and of shoes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_leads_the_partition_does_not_ask_the_feed() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let last = budgets.led.load()[0].keyframe();
+    budgets.set_assignment(&[]).await.unwrap();
+    lead_elsewhere(&budgets, &last, 1, &[0]);
+    let (spec, indexes) = spec_with_hats();
+    budgets.apply_spec(&spec, &indexes, 2);
+    assert!(budgets.accept(vec![hats(&fixture, "a")]).await.is_err());
+    // The newest frame is still that of the previous leader.
+    budgets.set_assignment(&[0]).await.unwrap();
+    assert_eq!(budgets.accept(vec![hats(&fixture, "a")]).await.unwrap().accepted, 1);
+    assert_eq!(actual(&budgets), 100_000);
+}
