@@ -38,6 +38,7 @@ mod restore;
 mod slices;
 mod standby;
 mod state;
+mod states;
 mod status_transitions;
 #[cfg(test)]
 mod tests;
@@ -367,23 +368,6 @@ impl Budgets {
         for frame in self.feed_state.keyframes() {
             _ = gate.apply_frame(&frame);
         }
-    }
-
-    /// The state of every ad group of the applied spec, by name: the current one for the partitions
-    /// that this process leads, the last one of the feed for the others.
-    pub fn states(&self) -> Vec<AdGroupState> {
-        let (led, applied) = (self.led.load_full(), self.applied.load_full());
-        let now = self.clock.now();
-        let mut states: Vec<AdGroupState> = led.iter().flat_map(|p| p.states(now)).collect();
-        for (number, configs) in (0..).zip(&applied.configs) {
-            if led.iter().all(|p| p.number() != number) {
-                states.extend(configs.iter().map(|config| {
-                    AdGroupState::of_entry(config, self.feed_state.entry(number, config.index))
-                }));
-            }
-        }
-        states.sort_by(|a, b| a.name.cmp(&b.name));
-        states
     }
 
     /// An ad group over time: recent points of its figures, predicted and actual spend of every 3

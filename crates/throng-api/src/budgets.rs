@@ -35,7 +35,7 @@ pub struct BudgetState {
     pub name: AdGroupName,
     /// Whether it may be shown.
     pub open: bool,
-    /// Why, with the amounts.
+    /// Why, with the amounts; begins with `not current` if these are only the last known ones.
     pub reason: String,
     /// The currency of the amounts.
     #[schema(value_type = String)]

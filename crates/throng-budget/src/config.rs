@@ -25,6 +25,12 @@ impl BilledEvent {
             Self::Click => EventKind::Click,
         }
     }
+
+    /// The one whose kind has a number.
+    #[inline]
+    pub(crate) fn of_number(number: i32) -> Option<Self> {
+        [Self::Impression, Self::Click].into_iter().find(|it| it.kind().number() == number)
+    }
 }
 
 /// What the engine needs to know of an ad group.

@@ -2,6 +2,7 @@
 //! of events are read by `throng-events`.
 
 use prost::Message;
+use throng_model::Currency;
 
 /// The field that states of every format have.
 #[derive(Clone, PartialEq, Message)]
@@ -230,6 +231,16 @@ pub(crate) struct AdGroup {
     /// it, and ignore it.
     #[prost(message, repeated, tag = "26")]
     pub(crate) over_days: Vec<OverDay>,
+    /// The currency of its amounts; empty in checkpoints of earlier versions.
+    #[prost(string, tag = "27")]
+    pub(crate) currency: String,
+}
+
+impl AdGroup {
+    /// Whether an ad group that is added again continues with these amounts: in another currency they are others.
+    pub(crate) fn is_continued_in(&self, currency: Currency) -> bool {
+        self.currency.is_empty() || self.currency == currency.as_str()
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -251,6 +262,9 @@ pub(crate) struct Price {
     pub(crate) micros: i64,
     #[prost(uint32, tag = "3")]
     pub(crate) nanos: u32,
+    /// `EventKind::number` of what it is the price of; 0 in checkpoints of earlier versions.
+    #[prost(int32, tag = "4")]
+    pub(crate) billed: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]

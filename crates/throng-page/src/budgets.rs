@@ -43,6 +43,7 @@ struct Row {
     in_flight: String,
     projected: String,
     meter: String,
+    reason: String,
 }
 
 struct GateRow {
@@ -136,6 +137,7 @@ fn row(budget: &BudgetState) -> Row {
         in_flight: with_currency(budget, budget.in_flight_micros),
         projected: with_currency(budget, budget.projected_micros),
         meter: meter(budget),
+        reason: budget.reason.clone(),
     }
 }
 

@@ -160,7 +160,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     warnings.extend(before.iter().filter(|before| !kept.contains(&before.name)).map(|removed| {
         format!(
             "ad group `{}` is removed: its events are refused; its spend is kept for 8 days, in \
-             case it is added again",
+             case it is added again in the same currency",
             removed.name
         )
     }));

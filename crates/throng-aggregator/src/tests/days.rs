@@ -15,9 +15,21 @@ async fn figures_of_a_failed_partition_are_not_written() {
     assert_eq!(today(), [Micros(300_000)]);
     budgets.accept(vec![fixture.event(POISON, EventKind::Impression)]).await.unwrap();
     assert_eq!(today(), []);
+    let reason = || budgets.states()[0].reason.clone();
+    assert!(reason().starts_with("not current: its partition has failed"), "{}", reason());
     budgets.restart_failed().await;
+    assert!(!reason().contains("not current"), "{}", reason());
     fixture.impressions(&budgets, 3..4).await;
     assert_eq!(today(), [Micros(400_000)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_partition_without_a_frame_is_not_current() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    budgets.set_assignment(&[]).await.unwrap();
+    let reason = budgets.states()[0].reason.clone();
+    assert!(reason.starts_with("not current: there is no frame"), "{reason}");
 }
 
 /// Also what it has spent since the last write: nobody has its figures later.

@@ -137,6 +137,8 @@ pub(super) struct Outcome {
     pub(super) inserted_at: Option<Timestamp>,
     /// The time of its record in the log.
     pub(super) logged_at: Timestamp,
+    /// What it is.
+    pub(super) billed: BilledEvent,
     /// What is paid for it.
     pub(super) price: Amount,
     /// The price of its insertion, if that is known.
@@ -263,7 +265,7 @@ impl Account {
             campaign: 0,
             zone: config.zone.rules(),
             survival: Survival::step(config.horizon),
-            prices: Prices::new(price_of(&config)),
+            prices: Prices::new(price_of(&config), config.billed),
             config,
             day: None,
             outcome_day: None,
@@ -281,14 +283,15 @@ impl Account {
         }
     }
 
-    /// Replaces the configuration and keeps the spend: what happened before `at` keeps its price.
+    /// Replaces the configuration and keeps the spend: what was inserted before `at` keeps its price, and the event
+    /// that is billed.
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
             self.zone = config.zone.rules();
             (self.day, self.outcome_day) = (None, None);
             self.causes.clear();
         }
-        self.prices.change(price_of(&config), at);
+        self.prices.change(price_of(&config), config.billed, at);
         self.expected = config.expected().0;
         self.weighted = times_rate(self.expected, rate_of(&config));
         let chance = Trials::billionths(rate_of(&config));
@@ -445,7 +448,9 @@ impl Account {
         self.settle(outcome);
         // What matters is when the spend is known, so the delay ends with the record in the log.
         let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
-        if delay.is_none_or(|delay| self.is_learned_from(delay)) {
+        // What earlier insertions are billed by says nothing of the rate and the delays of those to come.
+        let is_current = outcome.billed == self.config.billed;
+        if is_current && delay.is_none_or(|delay| self.is_learned_from(delay)) {
             self.count_outcome(outcome, delay);
         }
         Ok(())

@@ -11,6 +11,7 @@ use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
 use super::pooled::Pooled;
+use super::prices::Price;
 use super::spend::Amount;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
 use throng_rates::survival::bucket_of;
@@ -114,19 +115,26 @@ impl Engine {
         if insertion.is_empty() {
             return EventIds { event: id, ..EventIds::default() };
         }
-        let billed = self.accounts[account].config.billed.kind();
         let outcome = |kind: i32| id_of(seed, IdKind::Outcome(kind), insertion);
         match event.kind() {
             Some(EventKind::Insertion) => {
-                let price_since = self.accounts[account].prices.at(event.at).since;
-                let link = id_of(seed, IdKind::Insertion { price_since }, insertion);
-                EventIds { event: id, link: Some(link), open: Some(outcome(billed.number())) }
+                let Price { since, billed, .. } = self.accounts[account].prices.at(event.at);
+                let link = id_of(seed, IdKind::Insertion { price_since: since }, insertion);
+                let open = outcome(billed.kind().number());
+                EventIds { event: id, link: Some(link), open: Some(open) }
             }
-            kind_of_outcome => {
+            _ => {
                 let link = Some(outcome(kind));
-                EventIds { event: id, link, open: link.filter(|_| kind_of_outcome == Some(billed)) }
+                let billed = self.billed_by(account, event);
+                EventIds { event: id, link, open: link.filter(|_| billed.is_some()) }
             }
         }
+    }
+
+    /// What an event is, if an insertion of the ad group may have been made to be billed by it.
+    fn billed_by(&self, account: usize, event: &EventRef<'_>) -> Option<BilledEvent> {
+        let prices = &self.accounts[account].prices;
+        BilledEvent::of_number(event.kind_number).filter(|billed| prices.has(*billed))
     }
 
     fn apply_at(
@@ -142,14 +150,13 @@ impl Engine {
         if self.seen.is_forgotten(event.at) {
             return Ok(EventEffect::TooOld);
         }
-        let billed = self.accounts[key.account].config.billed.kind();
-        match event.kind() {
-            Some(EventKind::Insertion) => self.apply_insertion(key, ids, event, logged_at),
-            Some(kind) if kind == billed => self.apply_outcome(key, ids, event, logged_at),
+        if event.kind() == Some(EventKind::Insertion) {
+            return self.apply_insertion(key, ids, event, logged_at);
+        }
+        match self.billed_by(key.account, event) {
+            Some(billed) => self.apply_outcome(key, ids, event, billed, logged_at),
             // Impressions of ad groups paid by click earn nothing, and the other way round.
-            Some(EventKind::Impression | EventKind::Click) | None => {
-                Ok(self.apply_unbilled(key, ids, event, logged_at))
-            }
+            None => Ok(self.apply_unbilled(key, ids, event, logged_at)),
         }
     }
 
@@ -221,7 +228,7 @@ impl Engine {
             // Its id is not remembered: it may fit when it is sent again.
             return Err(MoneyError::Overflow);
         }
-        let billed = account.config.billed;
+        let billed = account.prices.at(event.at).billed;
         self.seen.insert(ids.event, event.at, logged_at);
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
@@ -249,6 +256,7 @@ impl Engine {
         key: AccountKey,
         ids: EventIds,
         event: &EventRef<'_>,
+        billed: BilledEvent,
         logged_at: Timestamp,
     ) -> Result<EventEffect, MoneyError> {
         if self.is_duplicate(ids, event) {
@@ -261,16 +269,21 @@ impl Engine {
             .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
         let known = ids.link.and_then(|_| self.price_of_insertion(key, event, open));
         let account = &self.accounts[key.account];
-        let own = event.money.price_nanos();
-        let own = own.map(|nanos| Amount::of_nanos(nanos.clamp(0, MAX_PRICE_NANOS)));
+        let own = event.money.price_nanos().map(|nanos| nanos.clamp(0, MAX_PRICE_NANOS));
+        let own = own.map(Amount::of_nanos);
         // An event with a time in the future must not get a price of the future.
-        let price = own.or(known).unwrap_or_else(|| {
-            account.prices.at(inserted_at.unwrap_or(event.at.min(logged_at))).amount
-        });
+        let made_with = known
+            .unwrap_or_else(|| account.prices.at(inserted_at.unwrap_or(event.at.min(logged_at))));
+        // Another kind of event was billed when its insertion was made, and it still is for that one.
+        if open.is_none() && made_with.billed != billed {
+            return Ok(self.apply_unbilled(key, ids, event, logged_at));
+        }
+        let known = known.map(|known| known.amount);
+        let price = own.unwrap_or(made_with.amount);
         if !account.spend.fits(price) {
             return Err(MoneyError::Overflow);
         }
-        let (billed, once) = (account.config.billed, account.config.once_per_insertion);
+        let once = account.config.once_per_insertion;
         self.seen.insert(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         if once && !first {
@@ -295,14 +308,13 @@ impl Engine {
         };
         // One that carries no price has that of its insertion, known or not.
         let insertion_price = known.or_else(|| own.is_none().then_some(price));
-        let placement = match link {
-            OutcomeLink::Open { .. } => open.map_or(NO_PLACEMENT, |open| open.placement),
-            _ => NO_PLACEMENT,
-        };
+        let is_open = matches!(link, OutcomeLink::Open { .. });
+        let placement = open.filter(|_| is_open).map_or(NO_PLACEMENT, |open| open.placement);
         let outcome = Outcome {
             at: event.at,
             inserted_at,
             logged_at,
+            billed,
             price,
             insertion_price,
             link,
@@ -318,26 +330,27 @@ impl Engine {
         Ok(EventEffect::Counted)
     }
 
-    /// The price that the insertion of an outcome was made with; `None` if the insertion is not known. `open`:
-    /// the insertion, if it is open.
+    /// The price that the insertion of an outcome was made with, and what it is the price of; `None` if the insertion
+    /// is not known. `open`: the insertion, if it is open.
     fn price_of_insertion(
         &self,
         key: AccountKey,
         event: &EventRef<'_>,
         open: Option<OpenInsertion>,
-    ) -> Option<Amount> {
+    ) -> Option<Price> {
         let prices = &self.accounts[key.account].prices;
-        if let Some(open) = open
-            && let Some(price) = open.price_nanos.map(Amount::of_nanos).or_else(|| prices.only())
-        {
-            return Some(price);
+        if let Some(open) = open {
+            let own = open.price_nanos.map(Amount::of_nanos);
+            let own = own.map(|amount| Price { amount, ..prices.at(open.at()) });
+            if let Some(price) = own.or_else(|| prices.only()) {
+                return Some(price);
+            }
         }
         let insertion = event.insertion_id.as_bytes();
         let made_with = |price_since| {
             let id = id_of(key.seed, IdKind::Insertion { price_since }, insertion);
             self.seen.contains(id, event.at)
         };
-        let known = prices.all().iter().rev().find(|price| made_with(price.since));
-        known.map(|price| price.amount)
+        prices.all().iter().rev().find(|price| made_with(price.since)).copied()
     }
 }

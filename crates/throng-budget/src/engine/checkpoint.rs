@@ -13,8 +13,7 @@ use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
 use throng_rates::{ApartRates, Learned, Trials};
 
-use crate::wire;
-use crate::{AdGroupConfig, SpendPoint};
+use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
 use super::account::{Account, Links, MAX_LINKS, Window, price_of};
 use super::causes::Causes;
@@ -212,6 +211,10 @@ impl Engine {
             match self.account_keys.get(saved.name.as_bytes()).copied() {
                 Some(key) => {
                     let account = &mut self.accounts[key.account];
+                    let is_back = saved.removed_since.is_some();
+                    if is_back && !saved.is_continued_in(account.config.currency) {
+                        continue;
+                    }
                     let days = days_as_slices(account, &saved);
                     let spend = days.and_then(|days| load_spend(&saved, days, in_files));
                     account.spend = spend.ok_or(invalid.clone())?;
@@ -329,17 +332,13 @@ fn shortened(ids: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn save_pooled(pooled: &Pooled) -> wire::Pooled {
+    let windows = pooled.recent.iter().map(|(number, outcomes)| wire::Window {
+        number,
+        outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
+        ..wire::Window::default()
+    });
     wire::Pooled {
-        windows: pooled
-            .recent
-            .iter()
-            .map(|(number, outcomes)| wire::Window {
-                number,
-                expected: 0,
-                outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
-                ..wire::Window::default()
-            })
-            .collect(),
+        windows: windows.collect(),
         complete: pooled.complete.counts().to_vec(),
         first: pooled.first,
     }
@@ -371,7 +370,7 @@ pub(super) struct RemovedAdGroup {
     pub(super) since: Timestamp,
     pub(super) spend: Spend,
     /// The rest.
-    saved: wire::AdGroup,
+    pub(super) saved: wire::AdGroup,
 }
 
 impl RemovedAdGroup {
@@ -424,20 +423,21 @@ fn with_spend(saved: wire::AdGroup, spend: &Spend) -> wire::AdGroup {
 
 /// What is saved of an ad group, without its spend; placements only as long as it is configured.
 fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
-    let prices = account.prices.all().iter();
+    let price = |price: &Price| wire::Price {
+        since: price.since,
+        micros: price.amount.micros,
+        nanos: price.amount.nanos.into(),
+        billed: price.billed.kind().number(),
+    };
+    let interval = |number, (predicted, actual)| wire::Interval { number, predicted, actual };
+    let predicted = account.predicted_days.iter();
     let apart = match with_placements {
         true => account.apart.stored(),
         false => account.apart.without_placements().stored(),
     };
     wire::AdGroup {
         name: account.config.name.to_string(),
-        prices: prices
-            .map(|p| wire::Price {
-                since: p.since,
-                micros: p.amount.micros,
-                nanos: p.amount.nanos.into(),
-            })
-            .collect(),
+        prices: account.prices.all().iter().map(price).collect(),
         settled_outcomes: account.links.settled,
         other_outcomes: account.links.other,
         index: account.config.index.0,
@@ -463,25 +463,10 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             })
             .collect(),
         delays: account.delays.counts().to_vec(),
-        intervals: account
-            .intervals
-            .iter()
-            .map(|(number, (predicted, actual))| wire::Interval {
-                number,
-                predicted: *predicted,
-                actual: *actual,
-            })
-            .collect(),
-        predicted_days: account
-            .predicted_days
-            .iter()
-            .map(|(day, (predicted, actual))| wire::Interval {
-                number: day.0.into(),
-                predicted: *predicted,
-                actual: *actual,
-            })
-            .collect(),
+        intervals: account.intervals.iter().map(|(number, sums)| interval(number, *sums)).collect(),
+        predicted_days: predicted.map(|(day, sums)| interval(day.0.into(), *sums)).collect(),
         over_days: account.causes.save(),
+        currency: account.config.currency.to_string(),
         points: account
             .points
             .iter()
@@ -532,11 +517,14 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
     if saved.is_empty() {
         return Some(());
     }
-    let prices =
-        saved.iter().map(|p| Price { since: p.since, amount: Amount::of_saved(p.micros, p.nanos) });
-    let prices = prices.collect();
-    account.prices = Prices::load(prices)?;
-    account.prices.change(price_of(&account.config), at);
+    let current = account.config.billed;
+    let prices = saved.iter().map(|p| Price {
+        since: p.since,
+        amount: Amount::of_saved(p.micros, p.nanos),
+        billed: BilledEvent::of_number(p.billed).unwrap_or(current),
+    });
+    account.prices = Prices::load(prices.collect())?;
+    account.prices.change(price_of(&account.config), current, at);
     Some(())
 }
 
@@ -575,15 +563,12 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         account.predicted_days.insert(day, (sums.predicted, sums.actual));
     }
     account.causes = Causes::load(saved.over_days)?;
-    account.points = saved
-        .points
-        .into_iter()
-        .map(|p| SpendPoint {
-            at: Timestamp(p.at),
-            actual: Micros(p.actual),
-            in_flight: Micros(p.in_flight),
-        })
-        .collect();
+    let points = saved.points.into_iter().map(|p| SpendPoint {
+        at: Timestamp(p.at),
+        actual: Micros(p.actual),
+        in_flight: Micros(p.in_flight),
+    });
+    account.points = points.collect();
     // Another rate was declared while no process ran, or the ad group was not configured.
     let is_other = |saved: Option<u64>, declared: u64| saved.is_some_and(|saved| saved != declared);
     if is_other(saved.declared_rate, account.declared_rate())

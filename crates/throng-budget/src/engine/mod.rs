@@ -216,7 +216,7 @@ impl Engine {
 
     /// Replaces the ad groups by those of another spec, from a moment on: what happened before it keeps its
     /// price. Ad groups that stay keep their spend. That of removed ones is kept for
-    /// [`REMOVED_RETENTION`], and they get it back if they are added again.
+    /// [`REMOVED_RETENTION`], and they get it back if they are added again in the same currency.
     pub fn configure(
         &mut self,
         catalog_version: u64,
@@ -236,8 +236,10 @@ impl Engine {
                     account
                 }
                 None => match self.removed.remove(&config.name) {
-                    Some(removed) => removed.into_account(config, at),
-                    None => {
+                    Some(removed) if removed.saved.is_continued_in(config.currency) => {
+                        removed.into_account(config, at)
+                    }
+                    _ => {
                         let mut account = Account::new(config);
                         account.spend = Spend::since_file(self.slice_files.next());
                         account
@@ -396,13 +398,8 @@ impl Engine {
     pub fn slices(&self, ad_group: &AdGroupName) -> Option<Vec<(Timestamp, Micros)>> {
         let start = |number: i64| Timestamp(number.saturating_mul(spend::SLICE_MICROS));
         let account = self.account(ad_group)?;
-        Some(
-            account
-                .spend
-                .slices()
-                .map(|(n, amount)| (start(n), Micros(amount.rounded())))
-                .collect(),
-        )
+        let slices = account.spend.slices();
+        Some(slices.map(|(n, amount)| (start(n), Micros(amount.rounded()))).collect())
     }
 
     /// The recent past of an ad group.

@@ -8,3 +8,4 @@ mod model;
 mod money;
 mod overdelivery;
 mod rates;
+mod switches;

@@ -1,0 +1,140 @@
+//! Ad groups that get another billed event, or come back in another currency.
+
+use std::time::Duration;
+
+use throng_budget::{
+    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
+};
+use throng_model::{AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName, Timestamp};
+
+const START: Timestamp = Timestamp(1_767_225_600_000_000);
+
+fn red() -> AdGroupName {
+    AdGroupName::new("red").expect("a name")
+}
+
+fn config(billed: BilledEvent, price: i64) -> AdGroupConfig {
+    AdGroupConfig {
+        index: AdGroupIndex(0),
+        name: red(),
+        campaign: "all".parse().expect("a name"),
+        billed,
+        price: Micros(price),
+        price_nanos: 0,
+        impression_rate: 0.9,
+        action_rate: if billed == BilledEvent::Click { 0.1 } else { 1.0 },
+        horizon: Duration::from_secs(180),
+        daily_budget: Micros(100_000_000),
+        prediction: true,
+        currency: "USD".parse().expect("a currency"),
+        zone: TimeZoneName::utc(),
+        once_per_insertion: true,
+        pacing: Pacing::Asap,
+        learns_rates: true,
+    }
+}
+
+fn at(second: u64) -> Timestamp {
+    START.plus(Duration::from_secs(second))
+}
+
+/// An event of this second. It does not say when its insertion was made.
+fn apply(
+    engine: &mut Engine,
+    id: &str,
+    kind: EventKind,
+    insertion: &str,
+    second: u64,
+) -> EventEffect {
+    let event = Event {
+        id: id.to_owned(),
+        kind,
+        ad_group: red(),
+        insertion_id: Some(insertion.to_owned()),
+        at: at(second),
+        inserted_at: None,
+        money: EventMoney::NONE,
+        placement: None,
+    };
+    engine.apply(&event, at(second)).expect("no overflow")
+}
+
+fn actual(engine: &Engine) -> i64 {
+    engine.states(at(300))[0].actual.0
+}
+
+fn restored(engine: &Engine, config: AdGroupConfig, second: u64) -> Engine {
+    let (bytes, files) = (engine.checkpoint(0), CheckpointFiles::default());
+    Engine::restore(&bytes, 3, 2, 2, vec![config], at(second), &files).expect("restored").0
+}
+
+#[test]
+fn an_insertion_is_billed_by_the_event_of_its_time_after_a_switch() {
+    use EventKind::{Click, Impression, Insertion};
+    // Also where the price is the same number.
+    for click_price in [2_000_000, 500_000] {
+        let seen = config(BilledEvent::Impression, 500_000);
+        let clicked = config(BilledEvent::Click, click_price);
+        let mut engine = Engine::new(3, 1, 1, vec![seen.clone()]);
+        for (second, id) in [(0, "i1"), (1, "i2")] {
+            apply(&mut engine, id, Insertion, id, second);
+        }
+        apply(&mut engine, "v1", Impression, "i1", 5);
+        assert_eq!((actual(&engine), engine.open_insertions()), (500_000, 1));
+        let mut switched = engine.clone();
+        switched.configure(2, vec![clicked.clone()], at(60));
+        let after_restart = restored(&switched, clicked.clone(), 61);
+        let while_down = restored(&engine, clicked.clone(), 60);
+        for mut engine in [switched, after_restart, while_down] {
+            // Its impression is paid already.
+            assert_eq!(apply(&mut engine, "c1", Click, "i1", 70), EventEffect::Counted);
+            // Its impression will be.
+            assert_eq!(apply(&mut engine, "c2", Click, "i2", 71), EventEffect::Counted);
+            assert_eq!((actual(&engine), engine.open_insertions()), (500_000, 1));
+            assert_eq!(apply(&mut engine, "v2", Impression, "i2", 72), EventEffect::Counted);
+            assert_eq!((actual(&engine), engine.open_insertions()), (1_000_000, 0));
+            assert_eq!(apply(&mut engine, "v3", Impression, "i2", 73), EventEffect::Repeated);
+
+            apply(&mut engine, "i3", Insertion, "i3", 80);
+            apply(&mut engine, "v4", Impression, "i3", 81);
+            assert_eq!((actual(&engine), engine.open_insertions()), (1_000_000, 1));
+            apply(&mut engine, "c3", Click, "i3", 82);
+            assert_eq!(actual(&engine), 1_000_000 + click_price);
+
+            apply(&mut engine, "i4", Insertion, "i4", 90);
+            engine.configure(3, vec![seen.clone()], at(100));
+            apply(&mut engine, "v5", Impression, "i4", 110);
+            assert_eq!(actual(&engine), 1_000_000 + click_price);
+            apply(&mut engine, "c4", Click, "i4", 111);
+            assert_eq!(actual(&engine), 1_000_000 + 2 * click_price);
+        }
+    }
+}
+
+#[test]
+fn an_ad_group_that_comes_back_in_another_currency_starts_from_zero() {
+    let seen = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..seen.clone() };
+    let mut engine = Engine::new(3, 1, 1, vec![seen.clone()]);
+    apply(&mut engine, "v1", EventKind::Impression, "i1", 0);
+    engine.configure(2, Vec::new(), at(60));
+    let back = |config: &AdGroupConfig| {
+        let mut configured = engine.clone();
+        configured.configure(3, vec![config.clone()], at(120));
+        // Also if no process ran when it was added.
+        [
+            restored(&configured, config.clone(), 121),
+            restored(&engine, config.clone(), 120),
+            configured,
+        ]
+    };
+    for engine in back(&seen) {
+        assert_eq!(actual(&engine), 500_000);
+    }
+    for mut engine in back(&euros) {
+        assert_eq!((actual(&engine), engine.days(&red(), at(130))), (0, Some(Vec::new())));
+        apply(&mut engine, "v2", EventKind::Impression, "i2", 130);
+        let engine = restored(&engine, euros.clone(), 140);
+        assert_eq!(actual(&engine), 500_000);
+    }
+}
