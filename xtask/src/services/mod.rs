@@ -15,6 +15,7 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,10 +24,24 @@ use anyhow::{Context, Result, bail};
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A free port on 127.0.0.1.
+/// The ports of services. Below those that Linux gives to sockets which ask for any port, from 32,768 on: another
+/// process would get the port of a service that is not started yet, or that a test restarts.
+const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 12_000;
+
+/// A free port on 127.0.0.1, another one at each call.
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener.local_addr()?.port())
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Far from the ports of other processes that start services at the same time.
+    let first = std::process::id().wrapping_mul(101);
+    for _ in 0..PORTS {
+        let number = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST_PORT + number)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST_PORT} to {}", FIRST_PORT + PORTS - 1)
 }
 
 /// A running server, in a process group of its own. Drop ends it and removes its data.
