@@ -114,6 +114,13 @@ impl Drop for Server {
     }
 }
 
+/// Waits until a killed process has no thread that runs, and so no port and no lock. It may stay in the list of
+/// processes: nobody waits for it.
+const WAIT_FOR_END: &str = r#"while [ "$(ls /proc/$old/task 2>/dev/null | wc -l)" -gt 1 ] ||
+    grep -qs '^State:.[^ZX]' /proc/$old/status
+do sleep 0.05
+done"#;
+
 /// Writes the script `restart` into a server's folder: it kills the server, as a crash does, and starts it
 /// again on the same data. For tests.
 fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
@@ -126,7 +133,8 @@ fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
     parts.extend(command.get_args().map(quoted));
     let (dir, parts) = (dir.display(), parts.join(" "));
     let script = format!(
-        "cd '{dir}'\nkill -9 \"$(cat pid)\"\nenv {parts} >>log 2>&1 </dev/null &\necho $! >pid\n"
+        "cd '{dir}'\nold=$(cat pid)\nkill -9 \"$old\"\n{WAIT_FOR_END}\n\
+         env {parts} >>log 2>&1 </dev/null &\necho $! >pid\n"
     );
     std::fs::write(format!("{dir}/pid"), pid.to_string())?;
     std::fs::write(format!("{dir}/restart"), script)?;
