@@ -78,7 +78,10 @@ pub(crate) fn install(package: &str) -> Result<()> {
         bail!("{package} is missing: install it with your package manager and run this again");
     }
     let apt = |arguments: &[&str]| {
-        let parts: Vec<&str> = sudo.iter().copied().chain(["apt-get", "-qq"]).collect();
+        // The machine may be updating itself.
+        let program =
+            ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", "-o", "Acquire::Retries=3"];
+        let parts: Vec<&str> = sudo.iter().copied().chain(program).collect();
         let mut command = Command::new(parts[0]);
         command.args(&parts[1..]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         command.stdout(std::io::stderr());

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+/// How often a download is tried: one of many servers does not answer for a moment.
+const TRIES: u32 = 3;
+
 /// The folder of downloaded programs: `$THRONG_CACHE`, or a folder in the user's cache folder.
 pub(crate) fn folder() -> Result<PathBuf> {
     let of = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -22,15 +25,25 @@ pub(crate) fn folder() -> Result<PathBuf> {
 
 /// The folder `name` of the cache, filled by `download` if there is none. It is visible only when it is
 /// complete.
-pub(crate) fn provide(name: &str, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn provide(name: &str, download: impl Fn(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = folder()?;
     let path = cache.join(name);
     if path.is_dir() {
         return Ok(path);
     }
     eprintln!("downloading {name}");
-    let temporary = tempfile::Builder::new().prefix("downloading-").tempdir_in(&cache)?;
-    download(temporary.path()).with_context(|| format!("cannot download {name}"))?;
+    let mut tries = 1;
+    let temporary = loop {
+        let temporary = tempfile::Builder::new().prefix("downloading-").tempdir_in(&cache)?;
+        match download(temporary.path()) {
+            Ok(()) => break temporary,
+            Err(error) if tries == TRIES => {
+                return Err(error.context(format!("cannot download {name}")));
+            }
+            Err(error) => eprintln!("cannot download {name}, trying again: {error:#}"),
+        }
+        tries += 1;
+    };
     match std::fs::rename(temporary.path(), &path) {
         Ok(()) => {
             // The folder was renamed: there is nothing to remove under the temporary name.
@@ -51,6 +64,8 @@ pub(crate) fn go_program(name: &str, module: &str, version: &str) -> Result<Path
         }
         let mut go = std::process::Command::new("go");
         go.arg("install").arg(format!("{module}@{version}")).env("GOBIN", temporary);
+        // An older Go, such as that of a distribution, downloads the one that the module needs.
+        go.env("GOTOOLCHAIN", "auto");
         crate::run(go.stdout(std::io::stderr()))
             .context("Go 1.25 or newer is required: put its `go` on PATH and run this again")
     })?;

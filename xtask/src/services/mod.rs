@@ -15,6 +15,7 @@ use std::fs::File;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,10 +24,24 @@ use anyhow::{Context, Result, bail};
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A free port on 127.0.0.1.
+/// The ports of services. Below those that Linux gives to sockets which ask for any port, from 32,768 on: another
+/// process would get the port of a service that is not started yet, or that a test restarts.
+const FIRST_PORT: u32 = 20_000;
+const PORTS: u32 = 12_000;
+
+/// A free port on 127.0.0.1, another one at each call.
 fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener.local_addr()?.port())
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Far from the ports of other processes that start services at the same time.
+    let first = std::process::id().wrapping_mul(101);
+    for _ in 0..PORTS {
+        let number = first.wrapping_add(CALLS.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST_PORT + number)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port from {FIRST_PORT} to {}", FIRST_PORT + PORTS - 1)
 }
 
 /// A running server, in a process group of its own. Drop ends it and removes its data.
@@ -99,6 +114,13 @@ impl Drop for Server {
     }
 }
 
+/// Waits until a killed process has no thread that runs, and so no port and no lock. It may stay in the list of
+/// processes: nobody waits for it.
+const WAIT_FOR_END: &str = r#"while [ "$(ls /proc/$old/task 2>/dev/null | wc -l)" -gt 1 ] ||
+    grep -qs '^State:.[^ZX]' /proc/$old/status
+do sleep 0.05
+done"#;
+
 /// Writes the script `restart` into a server's folder: it kills the server, as a crash does, and starts it
 /// again on the same data. For tests.
 fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
@@ -111,7 +133,8 @@ fn write_restart(command: &Command, dir: &Path, pid: u32) -> Result<()> {
     parts.extend(command.get_args().map(quoted));
     let (dir, parts) = (dir.display(), parts.join(" "));
     let script = format!(
-        "cd '{dir}'\nkill -9 \"$(cat pid)\"\nenv {parts} >>log 2>&1 </dev/null &\necho $! >pid\n"
+        "cd '{dir}'\nold=$(cat pid)\nkill -9 \"$old\"\n{WAIT_FOR_END}\n\
+         env {parts} >>log 2>&1 </dev/null &\necho $! >pid\n"
     );
     std::fs::write(format!("{dir}/pid"), pid.to_string())?;
     std::fs::write(format!("{dir}/restart"), script)?;

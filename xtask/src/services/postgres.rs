@@ -44,7 +44,10 @@ impl Postgres {
             let owned = chown.arg("-R").arg("postgres").arg(server.dir.path()).status()?;
             ensure!(owned.success(), "cannot change the owner of the data folder to postgres");
         }
-        server.run("initdb", &["-A", "trust", "-U", "throng", "--no-sync"])?;
+        // Not the locale of this process: it may be missing, and it decides the order of names.
+        let locale = ["--locale=C.UTF-8", "--encoding=UTF8"];
+        let access = ["-A", "trust", "-U", "throng", "--no-sync"];
+        server.run("initdb", &[&access[..], &locale[..]].concat())?;
         let access = server.dir.path().join("data/pg_hba.conf");
         let trusted = std::fs::read_to_string(&access)?;
         std::fs::write(&access, format!("host all needs_password all md5\n{trusted}"))?;
@@ -57,7 +60,8 @@ impl Postgres {
         );
         let log = server.dir.path().join("log");
         let log = log.to_string_lossy();
-        server.run("pg_ctl", &["-w", "-l", &log, "-o", &settings, "start"])?;
+        let timeout = super::START_TIMEOUT.as_secs().to_string();
+        server.run("pg_ctl", &["-w", "-t", &timeout, "-l", &log, "-o", &settings, "start"])?;
         server.write_restart(&settings)?;
         Ok(server)
     }
@@ -88,7 +92,8 @@ impl Postgres {
         let dir = self.dir.path().display();
         let user =
             if is_root() { "setpriv --reuid=postgres --regid=postgres --init-groups " } else { "" };
-        let pg_ctl = format!("{user}'{}' -D '{dir}/data'", self.programs.join("pg_ctl").display());
+        let (pg_ctl, timeout) = (self.programs.join("pg_ctl"), super::START_TIMEOUT.as_secs());
+        let pg_ctl = format!("{user}'{}' -D '{dir}/data' -t {timeout}", pg_ctl.display());
         let script = format!(
             "cd '{dir}'\n{pg_ctl} -m immediate stop >/dev/null\n\
              {pg_ctl} -w -l '{dir}/log' -o '{settings}' start >/dev/null </dev/null\n"

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_spec::Role;
-use throng_store::{AlertKind, NewAlert, RunState, SyncRun};
+use throng_store::{AlertKind, HistoryEvent, NewAlert, RunState, SyncRun};
 
 use crate::lists::{all_pages, column, plan};
 use crate::shared::{Deployment, setting};
@@ -118,7 +118,8 @@ async fn limited(node: &Node, workspace: &str) -> Client {
     Client { http: http(made["token"].as_str()), url: node.url() }
 }
 
-/// Waits until both syncs have delivered and both stores are written. Returns their runs by workspace.
+/// Waits until both syncs have delivered, both stores are written, and what follows is done. Returns their runs by
+/// workspace.
 async fn delivered(node: &Node) -> [SyncRun; 2] {
     let (ledger, admin) = (&node.context().ledger, Client::of(node));
     until("both syncs have delivered", async || {
@@ -130,6 +131,14 @@ async fn delivered(node: &Node) -> [SyncRun; 2] {
         let list = admin.get("/v1/stores").await;
         let stores = list["stores"].as_array().unwrap().iter();
         stores.filter(|store| store["audiences"][0]["write"]["check"].is_object()).count() == 2
+    })
+    .await;
+    // The last step after a publication and after a delivery. The one before it resolves alerts: it would resolve those
+    // that a test raises.
+    until("three publications and two deliveries are recorded", async || {
+        let history = ledger.history(None, 1_000).await.unwrap();
+        let count = |what: HistoryEvent| history.iter().filter(|entry| entry.what == what).count();
+        (count(HistoryEvent::Published), count(HistoryEvent::Delivered)) == (3, 2)
     })
     .await;
     let runs = ledger.runs(None, 10).await.unwrap();

@@ -159,8 +159,9 @@ fn grouped(number: u64) -> String {
 /// Runs the demo with its page left up, and opens every page.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_the_numbers_of_the_demo_and_are_updated() {
-    let Some(browser) = Browser::start().await else { return };
+    // Before the browser, which would take its memory while it waits.
     let _turn = HEAVY.lock().await;
+    let Some(browser) = Browser::start().await else { return };
     let dir = tempfile::tempdir().expect("temporary folder");
     let demo = Demo::start(dir.path());
     let url = demo.url.clone();

@@ -18,7 +18,7 @@ use crate::chaos::{
     Workload, check_audiences, check_platform, refresh_all, send_events_until, settle,
     wait_for_money,
 };
-use crate::process::{HEAVY, NodeProcess, http};
+use crate::process::{HEAVY, NodeProcess, http, wait_for};
 
 const ROLES: [&str; 12] = [
     "api",
@@ -165,8 +165,7 @@ impl Fault {
                 proxy.heal(service).await;
             }
             Self::Refuse => proxy.set_upstream("s3", bucket).await,
-            // The script has started it again.
-            Self::Restart(_) => {}
+            Self::Restart(service) => listens(service).await,
         }
     }
 }
@@ -175,6 +174,19 @@ fn restart(service: &str) {
     let script = setting(&format!("THRONG_{}_RESTART", service.to_uppercase()));
     let status = std::process::Command::new("sh").arg(script).status().expect("sh runs");
     assert!(status.success(), "{service} was not started again");
+}
+
+/// Waits until a service that was started again accepts connections: a process of the next round does not start
+/// without it.
+async fn listens(service: &str) {
+    let url = setting(&format!("THRONG_{}", service.to_uppercase()));
+    // Without a scheme and a user.
+    let address = url.rsplit(['/', '@']).next().unwrap_or(&url);
+    wait_for("a restarted service", async || {
+        let connected = tokio::net::TcpStream::connect(address).await;
+        connected.map(drop).map_err(|error| format!("{service}: {error}"))
+    })
+    .await;
 }
 
 fn fault(random: &mut impl Entropy) -> Fault {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use throng_model::{Clock as _, SystemClock};
 
-use crate::process::{NodeProcess, get, http, post, wait_for};
+use crate::process::{HEAVY, NodeProcess, get, http, post, wait_for};
 
 const AD_GROUPS: u64 = 16;
 /// Micros of an impression.
@@ -89,6 +89,8 @@ fn numbers(list: &Value) -> Vec<usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_publishes_the_figures_of_a_paused_aggregator() {
+    // Another test restarts the services.
+    let _turn = HEAVY.lock().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     let unique = dir.path().file_name().and_then(|n| n.to_str()).expect("a name");
     let name = format!("standby-{}", unique.trim_matches('.').to_lowercase());
