@@ -21,6 +21,7 @@ pub mod json;
 mod json_objects;
 mod kinds;
 mod names;
+mod nested;
 mod node;
 mod options;
 mod plain_words;
@@ -44,6 +45,7 @@ pub use kinds::{
     FileColumns, Shown, compare_columns, compare_headers, compare_kinds, doubt, renamed,
 };
 pub use names::{is_personal, shown_name, shown_path, spelling};
+pub use nested::{compare_fields, mixed};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
