@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
 use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files, read_settled};
 use crate::error::FileError;
 use crate::format::{FileKind, Format, file_kind, sql_name};
+use crate::repeated::repeated;
+use crate::stamp::FileStamp;
 
 /// Levels of folders in a table.
 const MAX_LEVELS: usize = 64;
@@ -24,43 +25,6 @@ const MAX_ENTRIES: usize = 2_000_000;
 pub(crate) const UNKNOWN_ENDING: &str = "its ending is not known";
 /// Why a link, a pipe or a device is passed over.
 pub(crate) const NOT_READ: &str = "its format is not read";
-
-/// The size and time of change of a file. If either differs, the file may have other rows.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct FileStamp {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its size.
-    pub bytes: u64,
-    /// Time of change in nanoseconds since 1970; 0 if the file system has none.
-    pub modified: u64,
-}
-
-impl FileStamp {
-    /// Reads the stamp of a file.
-    ///
-    /// # Errors
-    /// [`FileError::Source`] if it cannot be read.
-    pub fn of(path: &Path) -> Result<Self, FileError> {
-        let fail = |source| FileError::Source { path: path.to_owned(), source };
-        let metadata = std::fs::metadata(path).map_err(fail)?;
-        let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified = since.and_then(|time| u64::try_from(time.as_nanos()).ok()).unwrap_or(0);
-        Ok(Self { path: path.to_owned(), bytes: metadata.len(), modified })
-    }
-
-    /// Refuses a file that has changed.
-    ///
-    /// # Errors
-    /// [`FileError::Changed`]; [`FileError::Source`] if it is missing.
-    pub fn compare(&self) -> Result<(), FileError> {
-        if Self::of(&self.path)? == *self {
-            Ok(())
-        } else {
-            Err(FileError::Changed { path: self.path.clone() })
-        }
-    }
-}
 
 /// A file of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -332,7 +296,24 @@ fn read_table(
     if let Some(finished) = finished {
         keep_finished(&mut table, folder, finished)?;
     }
+    pass_over_repeated(&mut table)?;
     Ok(table)
+}
+
+/// Passes over files that are a file of the table under another name.
+fn pass_over_repeated(table: &mut Table) -> Result<(), FileError> {
+    let named = table.files.iter().map(|file| (&file.stamp, file.folders.as_slice()));
+    let mut repeated = repeated(&named.collect::<Vec<_>>())?;
+    for (at, file) in std::mem::take(&mut table.files).into_iter().enumerate() {
+        match repeated.remove(&at) {
+            Some(first) => table.passed_over.push(PassedOver {
+                path: file.stamp.path,
+                reason: format!("it is the same file as {}", first.display()),
+            }),
+            None => table.files.push(file),
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the files of finished batches.

@@ -1,7 +1,7 @@
 //! JSON files: inferring their schema.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::de::IgnoredAny;
 use throng_spec::ColumnType;
@@ -172,8 +172,11 @@ impl Value<'_> {
             Some(b'{') => {
                 node.object.get_or_insert_default();
                 cursor.skip(b'{');
+                let mut there = BTreeSet::new();
                 while let Some(name) = cursor.name() {
-                    self.add(cursor, node.field(&name), depth + 1)?;
+                    let field = node.field(&name);
+                    self.add(cursor, field, depth + 1)?;
+                    field.twice |= !there.insert(name);
                 }
                 Ok(())
             }
@@ -276,6 +279,7 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Step;
 
     /// No column is declared.
     fn no_value(_: ColumnType, _: &str) -> bool {
@@ -354,6 +358,20 @@ mod tests {
                 ("ab", vec!["A_B"]),
             ]
         );
+    }
+
+    #[test]
+    fn a_field_that_an_object_has_twice_is_found() {
+        let options = ReadOptions::default();
+        let mut columns = Columns::new(&options, no_value);
+        let one = r#"{"u":[{"id":1,"x":{"id":2}},{"id":3}],"v":{"id":4}}"#;
+        columns.add(one, 0).unwrap();
+        assert!(columns.found.iter().all(|column| column.node.repeated_field().is_none()));
+        columns.add(r#"{"u":[{"id":1},{"x":{"id":2,"\u0069d":3}}],"v":{"id":4}}"#, 1).unwrap();
+        let step = |name: &str| Step::Field(name.to_owned());
+        let path = vec![Step::Items, step("x"), step("id")];
+        let found: Vec<_> = columns.found.iter().map(|c| c.node.repeated_field()).collect();
+        assert_eq!(found, [Some((path.clone(), path)), None]);
     }
 
     #[test]

@@ -21,10 +21,13 @@ pub mod json;
 mod json_objects;
 mod kinds;
 mod names;
+mod nested;
 mod node;
 mod options;
 mod plain_words;
+mod repeated;
 mod schema;
+mod stamp;
 mod state;
 mod table_header;
 mod text;
@@ -34,7 +37,7 @@ pub use batches::{
     BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, MANIFEST_VERSION, STAGING_FOLDER, finished_files,
     parse_manifest,
 };
-pub use discover::{DataFile, FileStamp, Folder, PassedOver, Table, of_folder};
+pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;
 pub use format::{FileKind, Format, file_kind, sql_name};
@@ -44,10 +47,12 @@ pub use kinds::{
     FileColumns, Shown, compare_columns, compare_headers, compare_kinds, doubt, renamed,
 };
 pub use names::{is_personal, shown_name, shown_path, spelling};
+pub use nested::{compare_fields, mixed};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};
+pub use stamp::{FileStamp, ScannedFiles};
 pub use state::{Fingerprint, first_incomplete};
 pub use table_header::TableHeader;
 pub use text::{TextReader, open};

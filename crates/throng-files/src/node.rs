@@ -1,5 +1,7 @@
 //! Values of CSV and JSON files, as a tree of the kinds that they have. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::infer::InferredType;
 
 /// The values of a column or field. Those of JSON can be nested; those of CSV never are.
@@ -11,6 +13,8 @@ pub struct Node {
     pub object: Option<Vec<(String, Node)>>,
     /// The items of the arrays, if there are arrays.
     pub array: Option<Box<Node>>,
+    /// Whether an object has this field twice.
+    pub twice: bool,
 }
 
 /// A step into a nested value.
@@ -39,6 +43,7 @@ impl Node {
     /// Merges the values of another file.
     pub fn merge(&mut self, other: &Self) {
         self.scalars.merge(&other.scalars);
+        self.twice |= other.twice;
         for (name, node) in other.object.iter().flatten() {
             self.field(name).merge(node);
         }
@@ -60,6 +65,30 @@ impl Node {
             }
             Step::Items => self.array.as_ref()?.at(rest),
         }
+    }
+
+    /// The paths of two fields of the objects, at any depth, whose names differ only in case. They are equal if an
+    /// object has one field twice.
+    pub(crate) fn repeated_field(&self) -> Option<(Vec<Step>, Vec<Step>)> {
+        let within = |step: &Step, (mut one, mut other): (Vec<Step>, Vec<Step>)| {
+            one.insert(0, step.clone());
+            other.insert(0, step.clone());
+            (one, other)
+        };
+        let field = |name: &str| Step::Field(name.to_owned());
+        let mut names: BTreeMap<String, &str> = BTreeMap::new();
+        for (name, node) in self.object.iter().flatten() {
+            if node.twice {
+                return Some((vec![field(name)], vec![field(name)]));
+            }
+            if let Some(other) = names.insert(name.to_lowercase(), name) {
+                return Some((vec![field(other)], vec![field(name)]));
+            }
+            if let Some(found) = node.repeated_field() {
+                return Some(within(&field(name), found));
+            }
+        }
+        Some(within(&Step::Items, self.array.as_ref()?.repeated_field()?))
     }
 
     /// The kinds of the values that are not NULL.

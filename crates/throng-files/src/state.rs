@@ -8,13 +8,15 @@ use std::path::Path;
 use throng_model::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::discover::{DataFile, FileStamp};
+use crate::discover::DataFile;
 use crate::error::FileError;
 use crate::options::ReadOptions;
+use crate::stamp::FileStamp;
 
 /// Part of every fingerprint. A new number if the same files mean other rows or other keys than
 /// before: snapshots of earlier versions are then made again. 2: times of the type INT96 after 2262.
-const FORMAT: u32 = 2;
+/// 3: a file under several names counts once, and an empty key is none.
+const FORMAT: u32 = 3;
 
 /// For how long a file whose times are whole seconds may change again without another time: a second, and the
 /// difference of the clocks of this machine and of its file server.

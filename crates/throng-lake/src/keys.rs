@@ -54,8 +54,8 @@ pub(crate) fn key_column(column: &ArrayRef, written: Option<&str>) -> Result<Arr
     as_written(column, written)
 }
 
-/// Calls `each` with the canonical bytes of every key; `None` for NULL. Allocates nothing per row
-/// for text and integers.
+/// Calls `each` with the canonical bytes of every key; `None` for NULL and for an empty key, which CSV files cannot
+/// have. Allocates nothing per row for text and integers.
 pub(crate) fn for_each_key(
     column: &ArrayRef,
     each: &mut dyn FnMut(Option<&[u8]>),
@@ -89,13 +89,13 @@ pub(crate) fn for_each_key(
 }
 
 fn texts<'k>(keys: impl Iterator<Item = Option<&'k str>>, each: &mut dyn FnMut(Option<&[u8]>)) {
-    keys.for_each(|key| each(key.map(str::as_bytes)));
+    keys.for_each(|key| each(key.filter(|key| !key.is_empty()).map(str::as_bytes)));
 }
 
 fn binary(key: Option<&[u8]>, each: &mut dyn FnMut(Option<&[u8]>)) {
     match key {
-        Some(bytes) => each(Some(UserKey::binary(bytes).as_str().as_bytes())),
-        None => each(None),
+        Some(bytes) if !bytes.is_empty() => each(Some(UserKey::binary(bytes).as_str().as_bytes())),
+        _ => each(None),
     }
 }
 
@@ -123,7 +123,7 @@ where
 }
 
 /// Hashes a column of keys, and adds those with white space around them to `padded`. Returns the hashes of those
-/// that are not NULL, and how many are.
+/// that are not NULL or empty, and how many are.
 pub(crate) fn hash_column(
     column: &ArrayRef,
     seed: HashSeed,
@@ -145,7 +145,9 @@ pub(crate) fn hash_column(
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{BinaryArray, Int64Array, UInt64Array};
+    use datafusion::arrow::array::{
+        BinaryArray, Int64Array, StringArray, StringViewArray, UInt64Array,
+    };
 
     use super::*;
 
@@ -178,6 +180,18 @@ mod tests {
         assert_eq!(canonical(Arc::new(uuid)), [Some(text)]);
         let bytes = BinaryArray::from_vec(vec![b"\x00\xff"]);
         assert_eq!(canonical(Arc::new(bytes)), [Some("00ff".to_owned())]);
+    }
+
+    #[test]
+    fn an_empty_key_counts_as_none() {
+        let texts = [Some(""), Some("a"), None, Some(" ")];
+        let expected = [None, Some("a"), None, Some(" ")].map(|k| k.map(str::to_owned));
+        assert_eq!(canonical(Arc::new(StringArray::from(texts.to_vec()))), expected);
+        let column: ArrayRef = Arc::new(StringViewArray::from(texts.to_vec()));
+        assert_eq!(canonical(Arc::clone(&column)), expected);
+        assert_eq!(hash_column(&column, HashSeed(7), &mut 0).unwrap().1, 2);
+        let bytes = BinaryArray::from_vec(vec![&b""[..], &b"a"[..]]);
+        assert_eq!(canonical(Arc::new(bytes)), [None, Some("61".to_owned())]);
     }
 
     #[test]

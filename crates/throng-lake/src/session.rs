@@ -15,7 +15,7 @@ use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{
-    DataFile, FileError, FileStamp, Folder, ReadOptions, Table, of_folder, sql_name,
+    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, of_folder, sql_name,
 };
 use throng_query::position;
 use throng_spec::Source;
@@ -115,6 +115,7 @@ impl SessionSource {
 pub(crate) struct Opened {
     pub(crate) context: SessionContext,
     pub(crate) tables: Vec<OpenTable>,
+    scanned: ScannedFiles,
 }
 
 impl Opened {
@@ -123,8 +124,7 @@ impl Opened {
     /// # Errors
     /// [`FileError::Changed`], or [`FileError::Source`] if a file is missing.
     pub(crate) fn compare_files(&self) -> Result<(), FileError> {
-        let files = self.tables.iter().flat_map(|table| &table.layout.files);
-        files.into_iter().try_for_each(|plan| plan.file.stamp.compare())
+        self.scanned.compare()
     }
 }
 
@@ -180,7 +180,9 @@ impl Session {
         if let Some(planned) = part.and_then(|part| part.planned_files.as_ref()) {
             planned.compare(&tables)?;
         }
-        Ok(Opened { context, tables })
+        let files = tables.iter().flat_map(|table| &table.layout.files);
+        let scanned = ScannedFiles::of(files.map(|plan| &plan.file.stamp))?;
+        Ok(Opened { context, tables, scanned })
     }
 
     fn empty_context(&self) -> SessionContext {
@@ -308,10 +310,10 @@ impl Session {
         }
         let path = file.path().to_owned();
         let found = tokio::task::spawn_blocking(move || {
+            let scanned = ScannedFiles::of([&file.stamp])?;
             let found = infer_schema(&file, &options)?;
-            // If the file has changed while it was read, the schema must not be cached for its
-            // stamp.
-            file.stamp.compare()?;
+            // If the file has changed while it was read, the schema must not be cached for its stamp.
+            scanned.compare()?;
             Ok::<_, FileError>(found)
         });
         let found = found.await.map_err(|_| {

@@ -1,6 +1,7 @@
 //! Answers of BigQuery: what an error means, and what results contain. Pure.
 
 use serde::Deserialize;
+use throng_lake::KeyKind;
 use throng_model::{HashSeed, Timestamp, UserHash};
 
 use crate::columns::{Schema, hash_of};
@@ -220,6 +221,8 @@ pub(crate) fn keys_of(
     for row in page.rows {
         keys.rows += 1;
         match &row.f.get(key.at)?.v {
+            // As in tables of files, an empty text is not a key.
+            Some(cell) if cell.is_empty() && key.kind != KeyKind::Integer => keys.null_keys += 1,
             Some(cell) => keys.hashes.push(hash_of(cell, key.kind, seed)?),
             None => keys.null_keys += 1,
         }
@@ -229,7 +232,6 @@ pub(crate) fn keys_of(
 
 #[cfg(test)]
 mod tests {
-    use throng_lake::KeyKind;
     use throng_model::UserKey;
 
     use super::*;
@@ -264,6 +266,11 @@ mod tests {
         let page = r#"{"rows":[{"f":[{"v":"a"},{"v":"1"}]},{"f":[{"v":null},{"v":null}]}]}"#;
         let hashes = vec![UserKey::integer(1).hash(HashSeed(7))];
         assert_eq!(read(page), Some(PageKeys { hashes, rows: 2, null_keys: 1 }));
+        let empty = r#"{"rows":[{"f":[{"v":"a"},{"v":""}]}]}"#;
+        assert_eq!(read(empty), None);
+        let text = KeyColumn { at: 1, kind: KeyKind::Text };
+        let none = PageKeys { hashes: Vec::new(), rows: 1, null_keys: 1 };
+        assert_eq!(keys_of(empty.as_bytes(), text, HashSeed(7)), Some(none));
         assert_eq!(read("{}"), Some(PageKeys::default()));
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"}]}]}"#), None);
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"},{"v":"x"}]}]}"#), None);

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use throng_files::{
-    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Step, Table, TableHeader,
-    compare_kinds, shown_name, shown_path,
+    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, compare_fields,
+    compare_kinds, mixed, shown_name, shown_path,
 };
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
@@ -16,7 +16,7 @@ use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
 use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, shown};
 use super::nested::difference;
-use super::widen::widened;
+use super::widen::{represents, widened};
 
 /// Merges the files with their schemas into one table.
 ///
@@ -132,7 +132,7 @@ impl MergedColumn<'_> {
         if let Some(declared) = options.declared(self.name) {
             let wanted = declared::data_type(declared);
             for (path, of) in &self.typed {
-                if widened(of, &wanted).as_ref() != Some(&wanted) {
+                if !represents(&wanted, of) {
                     let name = self.name;
                     return Err(FileError::Table {
                         message: format!(
@@ -179,7 +179,9 @@ impl MergedColumn<'_> {
             }
             all.merge(node);
         }
-        let resolved = node_type(&all).map_err(|mixed| self.mixed(&mixed.path))?;
+        compare_fields(self.name, &self.values, &all)?;
+        let resolved =
+            node_type(&all).map_err(|found| mixed(self.name, &self.values, &found.path))?;
         Ok(resolved.zip(first).map(|((of, written), path)| (path, of, written)))
     }
 
@@ -215,7 +217,7 @@ impl MergedColumn<'_> {
             b.0.display()
         );
         let help = if path.is_empty() && !a.1.is_nested() && !b.1.is_nested() {
-            self.one_type(&name)
+            self.one_type(&name, [a.1, b.1])
         } else {
             "write the objects and arrays of all files with the same fields, of the same types"
                 .to_owned()
@@ -224,39 +226,23 @@ impl MergedColumn<'_> {
     }
 
     /// How the files are made to agree. No declaration changes the type that a Parquet file states.
-    fn one_type(&self, name: &str) -> String {
+    fn one_type(&self, name: &str, types: [&DataType; 2]) -> String {
         if self.typed.iter().all(|(_, of)| shown(of) == "text") {
             return format!("declare `columns: {{ {name}: text }}` in the source");
+        }
+        let scale = |of: &DataType| match of {
+            DataType::Decimal128(_, scale) => Some(*scale),
+            other => other.is_integer().then_some(0),
+        };
+        if let [Some(a), Some(b)] = types.map(scale) {
+            return format!(
+                "write the Parquet files again with one type; or, if the column has amounts and no keys, declare \
+                 `columns: {{ {name}: \"decimal(38, {})\" }}` in the source",
+                a.max(b)
+            );
         }
         "write the Parquet files again with one type, such as CAST(… AS DOUBLE) in the query that exports them; \
          a declared type does not change what a Parquet file states"
             .to_owned()
-    }
-
-    /// Refuses objects or arrays beside other values in one place of CSV and JSON files.
-    fn mixed(&self, path: &[Step]) -> FileError {
-        let name = shown_path(self.name, path);
-        let values = self.values.iter();
-        let there: Vec<(&Path, Vec<&str>)> =
-            values.filter_map(|(file, node)| Some((*file, node.at(path)?.kinds()))).collect();
-        let several = there.iter().find(|(_, kinds)| kinds.len() > 1);
-        let mut plain = there.iter().filter(|(_, kinds)| !kinds.is_empty());
-        let first = plain.next();
-        let other = plain.find(|(_, kinds)| first.is_some_and(|(_, before)| before != kinds));
-        let message = match (several, first, other) {
-            (Some((file, kinds)), ..) => {
-                format!("column {name} has {} in {}", kinds.join(" and "), file.display())
-            }
-            (None, Some((a, a_kinds)), Some((b, b_kinds))) => format!(
-                "column {name} has {} in {} and {} in {}",
-                a_kinds.join(" and "),
-                a.display(),
-                b_kinds.join(" and "),
-                b.display()
-            ),
-            (None, ..) => format!("column {name} has objects or arrays and other values"),
-        };
-        let help = "write the column, or the field, in one way in all rows".to_owned();
-        FileError::Table { message, help }
     }
 }

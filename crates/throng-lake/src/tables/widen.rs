@@ -14,9 +14,10 @@ pub(super) fn widened(a: &DataType, b: &DataType) -> Option<DataType> {
         (Float32, Float64) | (Float64, Float32) => Some(Float64),
         (Float64, n) | (n, Float64) if bits(n).is_some_and(|(bits, _)| bits <= 32) => Some(Float64),
         (Float32, n) | (n, Float32) if bits(n).is_some_and(|(bits, _)| bits <= 16) => Some(Float32),
-        (Decimal128(p, s), Decimal128(q, t)) => decimals((*p, *s), (*q, *t)),
-        (Decimal128(p, s), n) | (n, Decimal128(p, s)) if n.is_integer() => {
-            decimals((*p, *s), (digits(n)?, 0))
+        // With another scale a number has another text: `42` would be `42.00`.
+        (Decimal128(p, s), Decimal128(q, t)) if s == t => Some(Decimal128(*p.max(q), *s)),
+        (Decimal128(p, 0), n) | (n, Decimal128(p, 0)) if n.is_integer() => {
+            Some(Decimal128(digits(n)?.max(*p), 0))
         }
         (Timestamp(u, zone), Timestamp(v, other)) if zone == other => {
             // Units are ordered from seconds to nanoseconds.
@@ -69,11 +70,19 @@ fn integers(a: &DataType, b: &DataType) -> Option<DataType> {
     })
 }
 
-fn decimals((p, s): (u8, i8), (q, t): (u8, i8)) -> Option<DataType> {
-    let scale = s.max(t);
+/// Whether a declared type represents every value of a type exactly. A declared decimal may have a larger scale: who
+/// declares it chooses the text.
+pub(super) fn represents(declared: &DataType, of: &DataType) -> bool {
     let whole = |p: u8, s: i8| i16::from(p) - i16::from(s);
-    let digits = u8::try_from(whole(p, s).max(whole(q, t)) + i16::from(scale)).ok()?;
-    (digits <= 38).then_some(DataType::Decimal128(digits, scale))
+    match (declared, of) {
+        (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) => {
+            s >= t && whole(*p, *s) >= whole(*q, *t)
+        }
+        (DataType::Decimal128(p, s), n) if n.is_integer() => {
+            digits(n).is_some_and(|digits| whole(*p, *s) >= i16::from(digits))
+        }
+        _ => widened(declared, of).as_ref() == Some(declared),
+    }
 }
 
 #[cfg(test)]
@@ -94,9 +103,11 @@ mod tests {
             ("Utf8View", "Float64", None),
             ("Utf8View", "Boolean", None),
             ("Utf8View", "Date32", None),
-            ("Decimal128(10, 2)", "Decimal128(12, 4)", Some("Decimal128(12, 4)")),
-            ("Decimal128(38, 2)", "Decimal128(38, 4)", None),
-            ("Decimal128(10, 2)", "Int32", Some("Decimal128(12, 2)")),
+            ("Decimal128(10, 2)", "Decimal128(12, 2)", Some("Decimal128(12, 2)")),
+            ("Decimal128(10, 2)", "Decimal128(12, 4)", None),
+            ("Decimal128(10, 2)", "Int32", None),
+            ("Decimal128(12, 0)", "Int32", Some("Decimal128(12, 0)")),
+            ("Decimal128(12, 0)", "Int64", Some("Decimal128(20, 0)")),
             ("Timestamp(s)", "Timestamp(µs)", Some("Timestamp(µs)")),
             ("Timestamp(s)", "Date32", None),
             ("Null", "Boolean", Some("Boolean")),
@@ -105,6 +116,26 @@ mod tests {
             let found = widened(&of(a), &of(b));
             assert_eq!(found, wider.map(of), "{a} {b}");
             assert_eq!(found, widened(&of(b), &of(a)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_declared_decimal_represents_numbers_of_fewer_digits() {
+        for (declared, of, expected) in [
+            ("Decimal128(12, 2)", "Int32", true),
+            ("Decimal128(11, 2)", "Int32", false),
+            ("Decimal128(12, 2)", "Decimal128(10, 2)", true),
+            ("Decimal128(12, 4)", "Decimal128(10, 2)", true),
+            ("Decimal128(11, 4)", "Decimal128(10, 2)", false),
+            ("Decimal128(12, 2)", "Decimal128(10, 4)", false),
+            ("Decimal128(12, 2)", "Utf8View", false),
+            ("Utf8View", "Int64", true),
+            ("Utf8View", "Decimal128(10, 2)", false),
+            ("Int64", "Int32", true),
+            ("Int64", "Decimal128(10, 0)", false),
+        ] {
+            let type_of = |text: &str| text.parse::<DataType>().unwrap();
+            assert_eq!(represents(&type_of(declared), &type_of(of)), expected, "{declared} {of}");
         }
     }
 }

@@ -154,6 +154,33 @@ async fn types_that_do_not_agree_are_refused_by_both_files() {
 }
 
 #[tokio::test]
+async fn whole_numbers_and_decimals_of_two_files_are_one_column_only_if_it_is_declared() {
+    let shop = Shop::new()
+        .parquet("t/1.parquet", "SELECT 42 AS user_id, 7 AS amount, 'a' AS name")
+        .await
+        .parquet(
+            "t/2.parquet",
+            "SELECT CAST(43 AS DECIMAL(10, 2)) AS user_id, CAST(8.5 AS DECIMAL(10, 2)) AS amount, 'b' AS name",
+        )
+        .await
+        .parquet("n/1.parquet", "SELECT 42 AS user_id")
+        .await
+        .parquet("n/2.parquet", "SELECT CAST(43 AS DECIMAL(10, 0)) AS user_id")
+        .await
+        .file("m/1.csv", "user_id\n42\n")
+        .parquet("m/2.parquet", "SELECT CAST(43 AS DECIMAL(10, 2)) AS user_id")
+        .await;
+    let words = ["column user_id is Int64 in", "1.parquet", "Decimal128(10, 2) in", "2.parquet"];
+    refused(&shop, "SELECT user_id FROM shop.t", &words).await;
+    let words = ["user_id", "1.csv", "2.parquet", "user_id: \"decimal(38, 2)\""];
+    refused(&shop, "SELECT user_id FROM shop.m", &words).await;
+    holds(&shop, "SELECT user_id FROM shop.n", &["42", "43"]).await;
+    holds(&shop, "SELECT name FROM shop.t", &["a", "b"]).await;
+    let declared = shop.declare("amount", "decimal(38, 2)");
+    holds(&declared, "SELECT name FROM shop.t WHERE amount < 8", &["a"]).await;
+}
+
+#[tokio::test]
 async fn headers_that_have_nothing_in_common_are_refused_without_showing_them() {
     let shop = Shop::new()
         .file("p/1.csv", "user_id,email\nu1,a@example.com\n")

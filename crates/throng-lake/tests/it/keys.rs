@@ -39,6 +39,22 @@ async fn every_kind_has_one_canonical_form() {
 }
 
 #[tokio::test]
+async fn an_empty_key_is_counted_as_none_in_every_format() {
+    let shop = Shop::new()
+        .file("c.csv", "id,n\na,1\n\"\",2\n,3\n")
+        .file("j.jsonl", "{\"id\":\"a\"}\n{\"id\":\"\"}\n{\"id\":null}\n")
+        .query("p.parquet", "PARQUET", "SELECT * FROM (VALUES ('a'), (''), (NULL)) AS t (id)")
+        .await;
+    let lake = shop.lake();
+    for table in ["c", "j", "p"] {
+        let found = users(&lake, &format!("SELECT id FROM shop.{table}")).await;
+        assert_eq!(found, (hashes(["a"]), 3, 2), "{table}");
+        let counted = format!("SELECT id FROM shop.{table} GROUP BY id HAVING count(*) >= 1");
+        assert_eq!(users(&lake, &counted).await.0, hashes(["a"]), "{table}");
+    }
+}
+
+#[tokio::test]
 async fn other_types_are_refused_with_a_hint() {
     let shop = shop().await;
     let lake = shop.lake();

@@ -36,6 +36,20 @@ async fn spellings_within_one_json_file_are_refused_or_become_one_column() {
 }
 
 #[tokio::test]
+async fn fields_of_objects_that_are_twice_or_in_two_cases_are_refused_where_they_are_used() {
+    let shop = Shop::new()
+        .file("twice.jsonl", "{\"id\":1,\"u\":{\"x\":1,\"x\":2}}\n{\"id\":2,\"u\":{\"x\":3}}\n")
+        .file("t/1.jsonl", "{\"id\":1,\"u\":[{\"x\":1}]}\n")
+        .file("t/2.jsonl", "{\"id\":2,\"u\":[{\"X\":1}]}\n");
+    let used = |table: &str| format!("SELECT id FROM shop.{table} WHERE u IS NOT NULL");
+    refused(&shop, &used("twice"), &["an object in", "twice.jsonl has the field u.x twice"]).await;
+    refused(&shop, &used("t"), &["u[].x in", "1.jsonl", "u[].X in", "2.jsonl", "in case"]).await;
+    for table in ["twice", "t"] {
+        holds(&shop, &format!("SELECT id FROM shop.{table}"), &["1", "2"]).await;
+    }
+}
+
+#[tokio::test]
 async fn separators_between_digits_are_part_of_a_name() {
     let shop = Shop::new()
         .file("q/1.csv", "user_id,city,q1_1\n1,Rome,yes\n")

@@ -29,7 +29,7 @@ pub(super) fn kind_of(name: &str, of: &str) -> Result<KeyKind, WarehouseError> {
     }
 }
 
-/// The hash of the key of a row: `Some(None)` for NULL, `None` if it is not a value of its type.
+/// The hash of the key of a row: `Some(None)` for NULL and for an empty key, `None` if it is not a value of its type.
 pub(super) fn hash_of_row(
     row: &PgRow,
     at: usize,
@@ -40,7 +40,15 @@ pub(super) fn hash_of_row(
     if value.is_null() {
         return Some(None);
     }
-    hash_of(value.as_bytes().ok()?, kind, seed).map(Some)
+    key_of(value.as_bytes().ok()?, kind, seed)
+}
+
+/// As in tables of files, an empty text is not a key.
+fn key_of(bytes: &[u8], kind: KeyKind, seed: HashSeed) -> Option<Option<UserHash>> {
+    match kind {
+        KeyKind::Text | KeyKind::Binary if bytes.is_empty() => Some(None),
+        _ => hash_of(bytes, kind, seed).map(Some),
+    }
 }
 
 /// The hash of a key in PostgreSQL's binary format.
@@ -77,6 +85,9 @@ mod tests {
         assert_eq!(hash(&[9; 16], KeyKind::Uuid), Some(UserKey::uuid([9; 16]).hash(seed)));
         assert_eq!(hash(&[9; 15], KeyKind::Uuid), None);
         assert_eq!(hash(&[0, 255], KeyKind::Binary), Some(UserKey::binary(&[0, 255]).hash(seed)));
+        assert_eq!(key_of(b"", KeyKind::Text, seed), Some(None));
+        assert_eq!(key_of(b"", KeyKind::Integer, seed), None);
+        assert_eq!(key_of(b"007", KeyKind::Text, seed), Some(hash(b"007", KeyKind::Text)));
     }
 
     #[test]
