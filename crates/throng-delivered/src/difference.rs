@@ -228,6 +228,9 @@ impl DifferenceFacts<'_> {
 /// Computes a difference and writes it as a plan. Reads the delivered state and the scan three times,
 /// shard by shard: it needs the memory of one shard, and 17 bytes for each identifier of a row to remove.
 ///
+/// Removals have the keys of [`Delivered::columns`]. If rows have several column sets, only a replace session removes
+/// all of them: without one, the caller has to refuse a mode that removes.
+///
 /// # Errors
 /// [`SealedError`].
 pub fn difference(
@@ -237,11 +240,8 @@ pub fn difference(
     binding: Binding,
     salt: [u8; 32],
 ) -> Result<Difference, SealedError> {
-    let remove_keys = facts
-        .delivered
-        .runs
-        .last()
-        .map_or(&facts.delivered.state.meta.keys, |run| &run.plan.meta.keys);
+    let columns = facts.delivered.columns()?;
+    let remove_keys = &columns.keys;
     let (new_strong, old_strong) = (facts.strong(facts.keys), facts.strong(remove_keys));
     let removed = if facts.has_removals() {
         removed_identifiers(facts, &new_strong, &old_strong)?

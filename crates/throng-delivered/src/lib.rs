@@ -7,6 +7,7 @@
 //!
 //! Pure except for files. Knows no platform.
 
+mod columns;
 mod delivered;
 mod difference;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -18,6 +19,7 @@ mod scan;
 mod sealed;
 mod state;
 
+pub use columns::DeliveredColumns;
 pub use delivered::{Delivered, EndedRun};
 pub use difference::{
     Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, difference,
