@@ -45,10 +45,10 @@ pub use sizes::SizePoint;
 pub(crate) use sizes::{RemovalCount, delivered_after, removed_until};
 // Rows, delivered states and plans are part of this crate's interface.
 pub use throng_delivered::{
-    Binding, Cell, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun,
-    IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta, Prepared,
-    PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta, decode_with_notes,
-    difference, encode_with_notes,
+    Binding, Cell, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts,
+    EndedRun, IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta,
+    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta,
+    decode_with_notes, difference, encode_with_notes,
 };
 pub use users::RunUsers;
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

@@ -10,15 +10,14 @@ use std::path::Path;
 
 use throng_membership::MemberSet;
 use throng_model::{SHARD_COUNT, SyncMode};
-use throng_store::{Batch, BatchState, Operation, ReasonCounts};
+use throng_store::{Operation, ReasonCounts};
 
-use crate::planned::{
-    PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanFile, PlanMeta, PlanWriter, RankedEntry,
-};
+use crate::delivered::{Delivered, SKIP_SHARED};
+use crate::planned::{PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanMeta, PlanWriter};
 use crate::row::{Cell, PreparedRow, Skip};
 use crate::scan::{RowWithNotes, Scan};
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
-use crate::state::{DeliveredRow, DeliveredState, ShardState, StateMeta, StateWriter};
+use crate::state::{DeliveredRow, ShardState};
 
 /// Users for whom the identifier query has no row.
 pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
@@ -27,116 +26,6 @@ pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
 pub const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
-/// Removals of a row of which members share every identifier.
-const SKIP_SHARED: &str = "identifiers_of_other_members";
-
-/// A run that has ended and is not yet in the delivered state.
-#[derive(Debug)]
-pub struct EndedRun {
-    /// Its plan.
-    pub plan: PlanFile,
-    /// Its batches with their outcomes.
-    pub batches: Vec<Batch>,
-    /// It completed. Otherwise rows without an outcome may have arrived nevertheless.
-    pub completed: bool,
-}
-
-impl EndedRun {
-    /// The result of a row: whether its batch has an outcome, and whether the platform refused the row.
-    fn result_of(&self, operation: Operation, rank: u64) -> (bool, bool) {
-        let contains_row = |b: &&Batch| {
-            b.operation == operation && (b.first_rank..b.first_rank + b.rows).contains(&rank)
-        };
-        let Some(batch) = self.batches.iter().find(contains_row) else { return (false, false) };
-        let place = rank - batch.first_rank;
-        let outcome = batch.outcome.as_ref().filter(|_| batch.state == BatchState::Done);
-        let refused = outcome.is_some_and(|outcome| {
-            outcome.refused.iter().any(|(from, to)| (*from..*to).contains(&(place as u32)))
-        });
-        (outcome.is_some(), refused)
-    }
-
-    /// Applies the run to the state of a shard. A row counts as certain only if its batch has an outcome
-    /// (and, in a replace session, if the session was closed): a row whose response was lost may be on the
-    /// platform. If it were dropped from the state, nobody would ever remove it; if it counted as
-    /// certain, nobody would send it again.
-    fn apply(&self, shard: u8, state: &mut ShardState) -> Result<(), SealedError> {
-        let replaces = self.plan.meta.put == Operation::Replace;
-        if replaces && self.completed {
-            *state = ShardState::default();
-        } else if replaces {
-            state.users.values_mut().flatten().for_each(|row| row.certain = false);
-        }
-        for RankedEntry { operation, rank, entry } in self.plan.shard(shard)? {
-            let (done, refused) = self.result_of(operation, rank);
-            let certain = done && (!replaces || self.completed);
-            match (operation, entry.send, entry.removed_row) {
-                (Operation::Remove, Ok(_), Some(row)) if done && !refused => {
-                    state.record_removed(entry.ordinal, &row);
-                }
-                // Refused, or without a response. Another removal may have removed the same person.
-                (Operation::Remove, Ok(_), Some(row)) => {
-                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
-                }
-                (Operation::Remove, Err(reason), Some(row)) if reason == SKIP_SHARED => {
-                    state.update_flags(entry.ordinal, &row, |row| row.shared = true);
-                }
-                (Operation::Remove, Err(_), Some(row)) => state.record_removed(entry.ordinal, &row),
-                (Operation::Remove, ..) => {}
-                (_, Ok(row), _) if !refused => state.record_added(entry.ordinal, row, certain),
-                // A row that was delivered and is added again: a removal has named its person.
-                (_, Ok(row), _) => {
-                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
-                }
-                (_, Err(_), _) => {
-                    if done {
-                        state.without_identifiers.insert(entry.ordinal);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What was delivered to the platform: the recorded state, and the runs that ended since, oldest first.
-#[derive(Debug)]
-pub struct Delivered {
-    /// The recorded state.
-    pub state: DeliveredState,
-    /// The runs that ended since it was recorded.
-    pub runs: Vec<EndedRun>,
-}
-
-impl Delivered {
-    fn shard(&self, shard: u8) -> Result<ShardState, SealedError> {
-        let mut state = self.state.shard(shard)?;
-        for run in &self.runs {
-            run.apply(shard, &mut state)?;
-        }
-        Ok(state)
-    }
-
-    /// Writes the state with the ended runs applied to a new file.
-    ///
-    /// # Errors
-    /// [`SealedError`].
-    pub fn write(
-        &self,
-        path: &Path,
-        keys: &IdentifierKeys,
-        binding: Binding,
-        salt: [u8; 32],
-    ) -> Result<StateMeta, SealedError> {
-        let columns = self.runs.last().map_or(&self.state.meta.keys, |run| &run.plan.meta.keys);
-        let writer = SealedWriter::create(path, keys, binding, salt)?;
-        let mut writer = StateWriter::new(writer, columns.clone());
-        for shard in 0..SHARD_COUNT {
-            writer.shard(shard as u8, &self.shard(shard as u8)?)?;
-        }
-        writer.finish()
-    }
-}
 
 /// The inputs of a difference.
 #[derive(Debug)]
@@ -339,6 +228,9 @@ impl DifferenceFacts<'_> {
 /// Computes a difference and writes it as a plan. Reads the delivered state and the scan three times,
 /// shard by shard: it needs the memory of one shard, and 17 bytes for each identifier of a row to remove.
 ///
+/// Removals have the keys of [`Delivered::columns`]. If rows have several column sets, only a replace session removes
+/// all of them: without one, the caller has to refuse a mode that removes.
+///
 /// # Errors
 /// [`SealedError`].
 pub fn difference(
@@ -348,11 +240,8 @@ pub fn difference(
     binding: Binding,
     salt: [u8; 32],
 ) -> Result<Difference, SealedError> {
-    let remove_keys = facts
-        .delivered
-        .runs
-        .last()
-        .map_or(&facts.delivered.state.meta.keys, |run| &run.plan.meta.keys);
+    let columns = facts.delivered.columns()?;
+    let remove_keys = &columns.keys;
     let (new_strong, old_strong) = (facts.strong(facts.keys), facts.strong(remove_keys));
     let removed = if facts.has_removals() {
         removed_identifiers(facts, &new_strong, &old_strong)?
@@ -536,6 +425,7 @@ mod tests {
     use roaring::RoaringBitmap;
 
     use super::*;
+    use crate::state::DeliveredState;
 
     fn row(email: &str, phone: &str) -> PreparedRow {
         vec![Cell::Plain(email.into()), Cell::Plain(phone.into())].into()

@@ -3,6 +3,7 @@
 
 use throng_model::HashedIdentifier;
 
+use crate::columns::DeliveredColumns;
 use crate::sealed::SealedWriter;
 use crate::state::{ShardState, StateWriter};
 use crate::{
@@ -112,9 +113,10 @@ pub fn sealed_file_seeds() -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("sealed");
     let writer = SealedWriter::create(&path, &keys(), binding(), [7; 32]).expect("a file");
-    let mut writer = StateWriter::new(writer, vec!["EMAIL".to_owned(); CELLS]);
+    let mut writer = StateWriter::new(writer);
     writer.shard(4, &state()).expect("a section");
-    writer.finish().expect("a file");
+    let columns = DeliveredColumns { keys: vec!["EMAIL".to_owned(); CELLS], has_several: false };
+    writer.finish(columns).expect("a file");
     vec![std::fs::read(&path).expect("the file")]
 }
 

@@ -7,6 +7,8 @@
 //!
 //! Pure except for files. Knows no platform.
 
+mod columns;
+mod delivered;
 mod difference;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -17,9 +19,10 @@ mod scan;
 mod sealed;
 mod state;
 
+pub use columns::DeliveredColumns;
+pub use delivered::{Delivered, EndedRun};
 pub use difference::{
-    Delivered, Difference, DifferenceFacts, EndedRun, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID,
-    difference,
+    Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, difference,
 };
 pub use planned::{PlanEntry, PlanFile, PlanMeta};
 pub use prepared::{

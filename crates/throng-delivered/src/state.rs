@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use crate::columns::DeliveredColumns;
 use crate::prepared::{read_cells, write_cells};
 use crate::row::PreparedRow;
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedFile, SealedWriter};
@@ -117,6 +118,14 @@ impl ShardState {
         }
     }
 
+    /// Whether a row of `before`, an earlier state of the shard, is still there.
+    pub(crate) fn has_row_of(&self, before: &Self) -> bool {
+        before.users.iter().any(|(ordinal, earlier)| {
+            let is_earlier = |row: &DeliveredRow| earlier.iter().any(|known| known.row == row.row);
+            self.users.get(ordinal).is_some_and(|rows| rows.iter().any(is_earlier))
+        })
+    }
+
     /// Changes the flags of a row.
     pub(crate) fn update_flags(
         &mut self,
@@ -136,6 +145,10 @@ pub struct StateMeta {
     pub keys: Vec<String>,
     /// Users with a row.
     pub users: u64,
+    /// Some rows were delivered with other keys: see [`DeliveredColumns::has_several`]. Files of earlier versions do
+    /// not say it.
+    #[serde(default)]
+    pub has_several_columns: bool,
 }
 
 /// The delivered state of a sync: an open file, or empty if nothing was delivered.
@@ -155,7 +168,7 @@ impl DeliveredState {
     /// The state of a sync for which nothing was delivered. Only where that is certain: for an unknown
     /// state it would plan to add everybody and to remove nobody.
     pub fn empty(keys: Vec<String>) -> Self {
-        Self { file: None, meta: StateMeta { keys, users: 0 } }
+        Self { file: None, meta: StateMeta { keys, ..StateMeta::default() } }
     }
 
     /// Opens a file.
@@ -190,8 +203,8 @@ pub(crate) struct StateWriter {
 }
 
 impl StateWriter {
-    pub(crate) fn new(writer: SealedWriter, keys: Vec<String>) -> Self {
-        Self { writer, meta: StateMeta { keys, users: 0 } }
+    pub(crate) fn new(writer: SealedWriter) -> Self {
+        Self { writer, meta: StateMeta::default() }
     }
 
     pub(crate) fn shard(&mut self, shard: u8, state: &ShardState) -> Result<(), SealedError> {
@@ -203,7 +216,9 @@ impl StateWriter {
         self.writer.section(USERS, shard, users, state.encode())
     }
 
-    pub(crate) fn finish(self) -> Result<StateMeta, SealedError> {
+    pub(crate) fn finish(mut self, columns: DeliveredColumns) -> Result<StateMeta, SealedError> {
+        self.meta.keys = columns.keys;
+        self.meta.has_several_columns = columns.has_several;
         let meta = serde_json::to_vec(&self.meta).unwrap_or_default();
         self.writer.finish(&meta)?;
         Ok(self.meta)
@@ -242,5 +257,12 @@ mod tests {
         for cut in 1..bytes.len() {
             let _ = ShardState::decode(&bytes[..cut]);
         }
+    }
+
+    #[test]
+    fn metadata_of_earlier_versions_have_one_column_set() {
+        let meta: StateMeta = serde_json::from_str(r#"{"keys": ["EMAIL"], "users": 2}"#).unwrap();
+        let keys = vec!["EMAIL".to_owned()];
+        assert_eq!(meta, StateMeta { keys, users: 2, has_several_columns: false });
     }
 }

@@ -11,8 +11,8 @@ use throng_store::{Batch, DeliveredRecord, LedgerError, RunState, SyncRun};
 use super::context::Activation;
 use super::errors::DeliveredError;
 use crate::{
-    Binding, Delivered, DeliveredState, Difference, DifferenceFacts, EndedRun, PlanFile, Scan,
-    StateMeta, difference,
+    Binding, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts, EndedRun,
+    PlanFile, Scan, StateMeta, difference,
 };
 
 /// 32 random hexadecimal digits.
@@ -86,6 +86,18 @@ pub(super) async fn delivered(
         ended.push(EndedRun { plan, batches, completed: run.state == RunState::Completed });
     }
     Ok(Delivered { state, runs: ended })
+}
+
+/// The columns of what was delivered, which is returned too.
+pub(super) async fn with_columns(
+    delivered: Delivered,
+) -> Result<(Delivered, DeliveredColumns), DeliveredError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let columns = delivered.columns();
+        (delivered, columns)
+    });
+    let (delivered, columns) = reading.await.map_err(|_| DeliveredError::Interrupted)?;
+    Ok((delivered, columns?))
 }
 
 /// The inputs of a difference. Owned, because the difference is computed on another thread.

@@ -21,7 +21,7 @@ use super::removal::{delivered_record, finish, is_run_of, stop_error, sync_and_d
 use super::removed_sync::{users_of, users_text};
 use super::results::retry_delay;
 use super::snapshots::MAX_RUNS;
-use crate::{PlanFacts, RunRows, Scan, SendError, plan_run};
+use crate::{DeliveredColumns, PlanFacts, RunRows, Scan, SendError, plan_run};
 
 /// Continues the approved removals that empty their audiences. Returns whether anything was recorded. A failure
 /// of one sync does not affect others.
@@ -178,6 +178,22 @@ fn unrecorded(
     Ok(found)
 }
 
+/// The keys with which the delivered rows can be removed.
+///
+/// # Errors
+/// `Stop` if the rows have several column sets: a platform accepts the removal of a row under other keys than those with
+/// which it was added, and the row stays.
+fn removable_keys(sync: &SyncName, columns: DeliveredColumns) -> Result<Vec<String>, SendError> {
+    if !columns.has_several {
+        return Ok(columns.keys);
+    }
+    Err(stop_error(format!(
+        "its list has rows of earlier identifier columns, which cannot be removed row by row: delete the audience there \
+         by hand; or `throng sync keep {sync}`, declare the sync again, and remove it with `on_remove: delete`, or with \
+         `on_remove: empty` after a run with `mode: mirror`, which replaces the list"
+    )))
+}
+
 /// Plans a run that removes all delivered users, or finishes the removal if there are none.
 async fn plan(
     ctx: &Activation,
@@ -192,11 +208,11 @@ async fn plan(
         newest: runs.first().cloned(),
     };
     let runs = unrecorded(record.as_ref(), runs)?;
-    let columns = keys_of(&declared);
+    let declared_keys = keys_of(&declared);
     let delivered =
-        delivered_objects::delivered(ctx, record.as_ref(), &account, &columns, &runs).await?;
-    let keys = delivered.runs.last().map_or(&delivered.state.meta.keys, |run| &run.plan.meta.keys);
-    let keys = keys.clone();
+        delivered_objects::delivered(ctx, record.as_ref(), &account, &declared_keys, &runs).await?;
+    let (delivered, columns) = delivered_objects::with_columns(delivered).await?;
+    let keys = removable_keys(sync, columns)?;
     let object = new_object("plans")?;
     let inputs = DifferenceInputs {
         delivered,
@@ -247,6 +263,7 @@ mod tests {
     use throng_model::SyncRunId;
 
     use super::*;
+    use crate::SendClass;
 
     fn run(id: i64, state: RunState, created: i64, plan: Option<&str>) -> SyncRun {
         SyncRun {
@@ -330,6 +347,21 @@ mod tests {
             next_step(&twice, 9, None),
             NextStep::RetryAt(Timestamp(201).plus(retry_delay(2)))
         );
+    }
+
+    #[test]
+    fn a_list_with_rows_of_earlier_columns_is_not_emptied() {
+        let sync = "buyers".parse().unwrap();
+        let keys = vec!["EMAIL".to_owned()];
+        let of = |has_several| {
+            removable_keys(&sync, DeliveredColumns { keys: keys.clone(), has_several })
+        };
+        assert_eq!(of(false).unwrap(), keys);
+        let error = of(true).unwrap_err();
+        assert_eq!(error.class, SendClass::Stop);
+        for part in ["`throng sync keep buyers`", "`on_remove: delete`", "`mode: mirror`"] {
+            assert!(error.message.contains(part), "{}", error.message);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use throng_store::{
 
 use super::context::Activation;
 use super::errors::InputError;
+use crate::{SendClass, SendError};
 
 /// Records a run in ledger and history, with an alert if it is held. `base`: what it was planned from. `false` if the
 /// ledger does not accept it: the next round plans the sync again.
@@ -65,4 +66,25 @@ pub(super) async fn report_plan_failure(
     let alert = NewAlert { kind: AlertKind::TaskFailed, subject: sync.to_string(), message };
     ctx.ledger.raise_alert(&alert, now).await?;
     Ok(true)
+}
+
+/// The error of a list that has to be replaced as a whole, and for which there is no row. `has_several`: it has rows of
+/// several column sets; otherwise it is not known.
+pub(super) fn no_rows_error(sync: &SyncName, is_empty: bool, has_several: bool) -> SendError {
+    let (cause, hint) = match is_empty {
+        true => ("the audience is empty", ""),
+        false => (
+            "no user of the audience has a usable identifier",
+            "; check the sync's identifiers.sql first",
+        ),
+    };
+    let list = match has_several {
+        true => "the platform's list has rows of earlier identifier columns",
+        false => "the platform's list is not known",
+    };
+    let message = format!(
+        "{cause}, and {list}: it cannot be emptied row by row. `throng sync recreate \
+         {sync}` creates a new audience there{hint}"
+    );
+    SendError::local(SendClass::Stop, message)
 }

@@ -21,10 +21,10 @@ use super::declaration::keys_of;
 use super::delivered_objects::{self, DifferenceInputs, new_object};
 use super::errors::{DeliveredError, InputError};
 use super::identifier_scan;
-use super::planned_run::{record_run, report_plan_failure};
+use super::planned_run::{no_rows_error, record_run, report_plan_failure};
 use super::results::is_due;
 use super::snapshots::{MAX_RUNS, covers, snapshot};
-use crate::{Delivered, PlanFacts, RunRows, Scan, SendClass, SendError, plan_run};
+use crate::{Delivered, DeliveredColumns, PlanFacts, RunRows, Scan, plan_run};
 
 /// A sync that needs a run.
 struct PlanRequest<'s> {
@@ -265,8 +265,8 @@ struct DifferenceBase {
     delivered: Delivered,
     /// The platform's list is known: no rows were delivered without being recorded.
     is_known: bool,
-    /// All of it was delivered with the current columns.
-    has_same_columns: bool,
+    /// The columns of its rows.
+    columns: DeliveredColumns,
     /// The run that has delivered another audience, if the sync has delivered another one so far.
     other: Option<SyncRun>,
 }
@@ -307,16 +307,15 @@ async fn difference_base(
     let record = record.filter(|_| !replaces);
     let delivered =
         delivered_objects::delivered(ctx, record, &request.account, keys, &planned).await?;
-    let is_same = |known: &[String]| known == keys;
-    let has_same_columns = is_same(&delivered.state.meta.keys)
-        && delivered.runs.iter().all(|run| is_same(&run.plan.meta.keys));
-    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, has_same_columns, other })
+    let (delivered, columns) = delivered_objects::with_columns(delivered).await?;
+    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, columns, other })
 }
 
 /// Plans a run of one sync. Returns whether anything was recorded.
 ///
 /// A mirror whose list on the platform is not known for certain is replaced as a whole: a difference to an unknown
-/// list would leave users on the platform who have left the audience.
+/// list would leave users on the platform who have left the audience. So is one with rows of several column sets, which
+/// a sync in mode `add` leaves behind: its removals would name the wrong keys, and the platform would accept them.
 async fn plan_sync(
     ctx: &Activation,
     request: &PlanRequest<'_>,
@@ -326,7 +325,8 @@ async fn plan_sync(
     let keys = keys_of(sync);
     let identifiers = declaration(sync, &request.platform);
     let base = difference_base(ctx, request, &keys).await?;
-    let DifferenceBase { delivered, is_known, has_same_columns, other } = base;
+    let DifferenceBase { delivered, is_known, columns, other } = base;
+    let has_same_columns = columns.keys == keys && !columns.has_several;
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = sync.mode;
     let target = MemberSet::of_snapshot(&request.target);
@@ -339,9 +339,9 @@ async fn plan_sync(
         }
     };
     let replace = replace && has_rows;
-    let unknown = !is_known && mode != SyncMode::Add && delivered.runs.is_empty();
-    if !has_rows && (unknown || request.adopts.is_some()) {
-        return Err(no_rows_error(&sync.name, target.is_empty()).into());
+    let unknown = (!is_known && delivered.runs.is_empty()) || columns.has_several;
+    if !has_rows && ((unknown && mode != SyncMode::Add) || request.adopts.is_some()) {
+        return Err(no_rows_error(&sync.name, target.is_empty(), columns.has_several).into());
     }
     let object = new_object("plans")?;
     let inputs = DifferenceInputs {
@@ -410,22 +410,6 @@ async fn with_usable_rows(
     });
     let (users, found) = search.await.map_err(|_| DeliveredError::Interrupted)?;
     Ok((users, found?))
-}
-
-/// The error of a list that has to be replaced as a whole, and for which there is no row.
-fn no_rows_error(sync: &SyncName, is_empty: bool) -> SendError {
-    let (cause, hint) = match is_empty {
-        true => ("the audience is empty", ""),
-        false => (
-            "no user of the audience has a usable identifier",
-            "; check the sync's identifiers.sql first",
-        ),
-    };
-    let message = format!(
-        "{cause}, and the platform's list is not known: it cannot be emptied row by row. `throng sync recreate \
-         {sync}` creates a new audience there{hint}"
-    );
-    SendError::local(SendClass::Stop, message)
 }
 
 /// Whether a run sends the whole list in a replace session. `certain`: the platform's list is known, and was

@@ -125,6 +125,7 @@ struct World {
     worker: Worker,
     keys: IdentifierKeys,
     columns: Vec<String>,
+    mode: SyncMode,
     members: BTreeSet<u32>,
     /// The rows of each user in the identifiers' table.
     identifiers: BTreeMap<u32, Vec<Identifiers>>,
@@ -176,6 +177,7 @@ impl World {
             worker,
             keys: IdentifierKeys::parse(&"ab".repeat(32)).unwrap(),
             columns: columns(&["EMAIL", "PHONE"]),
+            mode: SyncMode::Mirror,
             members: BTreeSet::new(),
             identifiers: BTreeMap::new(),
             version: 0,
@@ -304,15 +306,15 @@ impl World {
         }
         let scan = scan.finish().unwrap();
         let target = MemberSet::new(shards);
-        let same = |known: &[String]| known == self.columns;
-        let known = same(&delivered.state.meta.keys)
-            && delivered.runs.iter().all(|run| same(&run.plan.meta.keys));
+        let known = delivered.columns().unwrap();
+        let is_certain = known.keys == self.columns && !known.has_several;
+        let can_replace = self.mode == SyncMode::Mirror && scan.has_usable_row(&target).unwrap();
         let facts = DifferenceFacts {
             delivered: &delivered,
             target: &target,
             scan: &scan,
-            mode: SyncMode::Mirror,
-            replace: !known && scan.has_usable_row(&target).unwrap(),
+            mode: self.mode,
+            replace: !is_certain && can_replace,
             keys: &self.columns.clone(),
             strong: platform.strong_keys,
             identifiers: "",
@@ -328,7 +330,7 @@ impl World {
             sync: "s".parse().unwrap(),
             audience: "a".parse().unwrap(),
             destination: "d".parse().unwrap(),
-            mode: SyncMode::Mirror,
+            mode: self.mode,
             batch_rows: 3,
             priority: 0,
             max_removed_percent: 100,
@@ -344,6 +346,15 @@ impl World {
         });
         self.ledger.plan_run(&run, self.clock.now()).await.unwrap().unwrap();
         true
+    }
+
+    /// Plans a run, and works until it has ended. Returns whether it has replaced the whole list.
+    async fn deliver(&mut self) -> bool {
+        assert!(self.plan().await, "there is nothing to send");
+        let run = self.ledger.runs(None, 1).await.unwrap().remove(0);
+        let put = self.plan_of(&run).meta.put;
+        self.work().await;
+        put == Operation::Replace
     }
 
     /// Works until the run has ended.
@@ -463,4 +474,43 @@ async fn a_run_is_sent_with_the_columns_that_it_was_planned_with() {
     world.work().await;
     world.columns = planned;
     world.check("columns that changed");
+}
+
+#[tokio::test]
+async fn a_mirror_replaces_rows_of_columns_that_its_sync_has_added_earlier() {
+    for people in [false, true] {
+        let mut world = World::new(1, people).await;
+        world.mode = SyncMode::Add;
+        world.members = (1..5).collect();
+        world.identifiers = (1..5).map(|n| (n, vec![(Some(u64::from(n)), None)])).collect();
+        assert!(!world.deliver().await);
+        world.columns = columns(&["EXTERN_ID", "EMAIL"]);
+        assert!(!world.deliver().await);
+
+        world.mode = SyncMode::Mirror;
+        world.members.remove(&1);
+        assert!(world.deliver().await, "rows of two column sets");
+        world.check("the list is replaced");
+        assert!(!world.plan().await);
+        // From then on runs are differences.
+        world.members.remove(&2);
+        assert!(!world.deliver().await);
+        world.check("a difference");
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_replaces_its_list_once_when_its_columns_change() {
+    let mut world = World::new(1, false).await;
+    world.members = (1..5).collect();
+    world.identifiers = (1..5).map(|n| (n, vec![(Some(u64::from(n)), None)])).collect();
+    assert!(!world.deliver().await);
+    for names in [["EXTERN_ID", "EMAIL"], ["EMAIL", "PHONE"]] {
+        world.columns = columns(&names);
+        assert!(world.deliver().await);
+        world.check("other columns");
+        world.members.pop_first();
+        assert!(!world.deliver().await, "the list has only rows of the new columns");
+        world.check("a difference");
+    }
 }

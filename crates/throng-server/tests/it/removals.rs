@@ -1,7 +1,7 @@
 //! The audience on the platform of a sync that is removed from the spec.
 
 use serde_json::{Value, json};
-use throng_model::SyncName;
+use throng_model::{SyncMode, SyncName};
 use throng_server::Node;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
 use throng_store::{Operation, RunState, SyncRun};
@@ -50,6 +50,15 @@ impl Removable {
     async fn declare(&self, client: &Client, rule: &str) {
         let rule = format!("batch_rows: 4\n    on_remove: {rule}");
         let sent = self.write(&self.spec.replace("batch_rows: 4", &rule));
+        let (status, body) = client.post("/v1/spec/apply", &sent).await;
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// Applies the spec with the sync in this mode, with these columns and the rule `empty`.
+    async fn declare_with(&self, client: &Client, mode: &str, columns: &str) {
+        let settings = format!("batch_rows: 4\n    mode: {mode}\n    on_remove: empty");
+        let spec = self.spec.replace("batch_rows: 4", &settings);
+        let sent = self.write(&spec.replace("{ email: EMAIL }", columns));
         let (status, body) = client.post("/v1/spec/apply", &sent).await;
         assert_eq!(status, 200, "{body}");
     }
@@ -202,6 +211,48 @@ async fn a_removed_sync_empties_its_audience_after_an_approval() {
     removable.declare(&client, "empty").await;
     until("the audience is filled", async || shop.holds(2..6)).await;
     assert_eq!(shop.sim.audience_count(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_rows_of_earlier_columns_is_emptied_only_after_a_mirror_has_replaced_it() {
+    let (removable, node) = Removable::new().await;
+    let shop = &removable.shop;
+    let client = Client::of(&node);
+    let id = shop.sim.audiences()[0].id.clone();
+    let both = "{ email: EMAIL, customer: EXTERN_ID }";
+    removable.declare_with(&client, "add", both).await;
+    let is_completed =
+        |run: &SyncRun, mode: SyncMode| run.mode == mode && run.state == RunState::Completed;
+    settled(&node, "other columns", |run| is_completed(run, SyncMode::Add)).await;
+    removable.is_delivered(&node, 4).await;
+    let rows = shop.sim.member_rows(&id).unwrap();
+
+    removable.remove(&client).await;
+    assert_eq!(post(&client, "approve").await, 200);
+    until("the alert has the reason", async || {
+        let why = "rows of earlier identifier columns";
+        open_alerts(&client).await.iter().any(|alert| alert.contains(why))
+    })
+    .await;
+    assert_eq!(shop.sim.member_rows(&id).unwrap(), rows);
+    assert_eq!(removals(&client).await.as_array().unwrap().len(), 1);
+    assert_eq!(post(&client, "keep").await, 200);
+    node.shutdown().await;
+
+    // Another leader does not wait for the next try.
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    removable.declare_with(&client, "mirror", both).await;
+    settled(&node, "the whole list", |run| is_completed(run, SyncMode::Replace)).await;
+    removable.is_delivered(&node, 4).await;
+    let rows = shop.sim.member_rows(&id).unwrap();
+    assert_eq!(rows.len(), 4);
+    assert!(rows.iter().all(|row| row.contains_key("EXTERN_ID")), "{rows:?}");
+    removable.remove(&client).await;
+    assert_eq!(post(&client, "approve").await, 200);
+    until("the audience is emptied", async || is_forgotten(&node).await).await;
+    assert_eq!(shop.sim.members(&id).unwrap(), Vec::<String>::new());
     node.shutdown().await;
 }
 

@@ -1,0 +1,360 @@
+//! What was delivered for a sync: its recorded state, and the runs that ended since.
+
+use std::path::Path;
+
+use throng_model::SHARD_COUNT;
+use throng_store::{Batch, BatchState, Operation};
+
+use crate::columns::{DeliveredColumns, RowColumns};
+use crate::planned::{PlanFile, RankedEntry};
+use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
+use crate::state::{DeliveredState, ShardState, StateMeta, StateWriter};
+
+/// Removals of a row of which members share every identifier.
+pub(crate) const SKIP_SHARED: &str = "identifiers_of_other_members";
+
+/// A run that has ended and is not yet in the delivered state.
+#[derive(Debug)]
+pub struct EndedRun {
+    /// Its plan.
+    pub plan: PlanFile,
+    /// Its batches with their outcomes.
+    pub batches: Vec<Batch>,
+    /// It completed. Otherwise rows without an outcome may have arrived nevertheless.
+    pub completed: bool,
+}
+
+impl EndedRun {
+    /// The result of a row: whether its batch has an outcome, and whether the platform refused the row.
+    fn result_of(&self, operation: Operation, rank: u64) -> (bool, bool) {
+        let contains_row = |b: &&Batch| {
+            b.operation == operation && (b.first_rank..b.first_rank + b.rows).contains(&rank)
+        };
+        let Some(batch) = self.batches.iter().find(contains_row) else { return (false, false) };
+        let place = rank - batch.first_rank;
+        let outcome = batch.outcome.as_ref().filter(|_| batch.state == BatchState::Done);
+        let refused = outcome.is_some_and(|outcome| {
+            outcome.refused.iter().any(|(from, to)| (*from..*to).contains(&(place as u32)))
+        });
+        (outcome.is_some(), refused)
+    }
+
+    /// Whether the run has replaced the whole list: rows of earlier runs are no longer there.
+    fn has_replaced(&self) -> bool {
+        self.plan.meta.put == Operation::Replace && self.completed
+    }
+
+    /// Applies the run to the state of a shard. A row counts as certain only if its batch has an outcome
+    /// (and, in a replace session, if the session was closed): a row whose response was lost may be on the
+    /// platform. If it were dropped from the state, nobody would ever remove it; if it counted as
+    /// certain, nobody would send it again.
+    ///
+    /// Returns whether the run may have added a row.
+    fn apply(&self, shard: u8, state: &mut ShardState) -> Result<bool, SealedError> {
+        let mut has_added = false;
+        let replaces = self.plan.meta.put == Operation::Replace;
+        if self.has_replaced() {
+            *state = ShardState::default();
+        } else if replaces {
+            state.users.values_mut().flatten().for_each(|row| row.certain = false);
+        }
+        for RankedEntry { operation, rank, entry } in self.plan.shard(shard)? {
+            let (done, refused) = self.result_of(operation, rank);
+            let certain = done && (!replaces || self.completed);
+            match (operation, entry.send, entry.removed_row) {
+                (Operation::Remove, Ok(_), Some(row)) if done && !refused => {
+                    state.record_removed(entry.ordinal, &row);
+                }
+                // Refused, or without a response. Another removal may have removed the same person.
+                (Operation::Remove, Ok(_), Some(row)) => {
+                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
+                }
+                (Operation::Remove, Err(reason), Some(row)) if reason == SKIP_SHARED => {
+                    state.update_flags(entry.ordinal, &row, |row| row.shared = true);
+                }
+                (Operation::Remove, Err(_), Some(row)) => state.record_removed(entry.ordinal, &row),
+                (Operation::Remove, ..) => {}
+                (_, Ok(row), _) if !refused => {
+                    has_added = true;
+                    state.record_added(entry.ordinal, row, certain);
+                }
+                // A row that was delivered and is added again: a removal has named its person.
+                (_, Ok(row), _) => {
+                    state.update_flags(entry.ordinal, &row, |row| row.certain = false);
+                }
+                (_, Err(_), _) => {
+                    if done {
+                        state.without_identifiers.insert(entry.ordinal);
+                    }
+                }
+            }
+        }
+        Ok(has_added)
+    }
+}
+
+/// What was delivered to the platform: the recorded state, and the runs that ended since, oldest first.
+#[derive(Debug)]
+pub struct Delivered {
+    /// The recorded state.
+    pub state: DeliveredState,
+    /// The runs that ended since it was recorded.
+    pub runs: Vec<EndedRun>,
+}
+
+impl Delivered {
+    /// The rows of a shard.
+    pub(crate) fn shard(&self, shard: u8) -> Result<ShardState, SealedError> {
+        Ok(self.shard_with_columns(shard)?.0)
+    }
+
+    /// The rows of a shard and their columns. While columns change it needs the memory of two shards.
+    fn shard_with_columns(&self, shard: u8) -> Result<(ShardState, RowColumns<'_>), SealedError> {
+        let mut state = self.state.shard(shard)?;
+        let meta = &self.state.meta;
+        let mut columns = match (state.users.is_empty(), meta.has_several_columns) {
+            (true, _) => RowColumns::NoRows,
+            (false, true) => RowColumns::Several,
+            (false, false) => RowColumns::Same(&meta.keys),
+        };
+        for run in &self.runs {
+            let keys = run.plan.meta.keys.as_slice();
+            let has_replaced = run.has_replaced();
+            let is_mixed = !has_replaced && columns.is_mixed_with(keys);
+            let before = is_mixed.then(|| state.clone());
+            let has_added = run.apply(shard, &mut state)?;
+            let has_old = match before {
+                Some(before) => state.has_row_of(&before),
+                None => !has_replaced && !state.users.is_empty(),
+            };
+            let old = if has_old { columns } else { RowColumns::NoRows };
+            columns = if has_added { old.and(RowColumns::Same(keys)) } else { old };
+        }
+        Ok((state, columns))
+    }
+
+    /// The columns of all delivered rows. Reads the rows only if the columns have changed since the state was recorded.
+    ///
+    /// # Errors
+    /// [`SealedError`].
+    pub fn columns(&self) -> Result<DeliveredColumns, SealedError> {
+        let meta = &self.state.meta;
+        let has_same = self.runs.iter().all(|run| run.plan.meta.keys == meta.keys);
+        if self.runs.is_empty() || (has_same && !meta.has_several_columns) {
+            let (keys, has_several) = (meta.keys.clone(), meta.has_several_columns);
+            return Ok(DeliveredColumns { keys, has_several });
+        }
+        let mut columns = RowColumns::NoRows;
+        for shard in 0..SHARD_COUNT {
+            columns = columns.and(self.shard_with_columns(shard as u8)?.1);
+        }
+        Ok(self.named(columns))
+    }
+
+    fn named(&self, columns: RowColumns<'_>) -> DeliveredColumns {
+        let newest = self.runs.last().map_or(&self.state.meta.keys, |run| &run.plan.meta.keys);
+        let keys = if let RowColumns::Same(keys) = columns { keys } else { newest.as_slice() };
+        DeliveredColumns { keys: keys.to_vec(), has_several: columns == RowColumns::Several }
+    }
+
+    /// Writes the state with the ended runs applied to a new file.
+    ///
+    /// # Errors
+    /// [`SealedError`].
+    pub fn write(
+        &self,
+        path: &Path,
+        keys: &IdentifierKeys,
+        binding: Binding,
+        salt: [u8; 32],
+    ) -> Result<StateMeta, SealedError> {
+        let mut writer = StateWriter::new(SealedWriter::create(path, keys, binding, salt)?);
+        let mut columns = RowColumns::NoRows;
+        for shard in 0..SHARD_COUNT {
+            let (state, of_shard) = self.shard_with_columns(shard as u8)?;
+            columns = columns.and(of_shard);
+            writer.shard(shard as u8, &state)?;
+        }
+        writer.finish(self.named(columns))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roaring::RoaringBitmap;
+    use throng_membership::MemberSet;
+    use throng_model::{SyncMode, UserHash};
+    use throng_store::BatchOutcome;
+
+    use super::*;
+    use crate::{
+        Cell, Difference, DifferenceFacts, IdentifierRow, Reasons, ScanWriter, difference,
+    };
+
+    /// The outcome of a run.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Outcome {
+        Accepted,
+        /// The platform refuses every removal.
+        Refused,
+        /// No batch was sent.
+        Failed,
+    }
+
+    struct History {
+        dir: tempfile::TempDir,
+        delivered: Delivered,
+        files: u8,
+    }
+
+    fn names(columns: &[&str]) -> Vec<String> {
+        columns.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn secret() -> IdentifierKeys {
+        IdentifierKeys::parse(&"ab".repeat(32)).unwrap()
+    }
+
+    impl History {
+        fn new() -> Self {
+            let delivered =
+                Delivered { state: DeliveredState::empty(names(&["EMAIL"])), runs: Vec::new() };
+            Self { dir: tempfile::tempdir().unwrap(), delivered, files: 0 }
+        }
+
+        fn file(&mut self, purpose: &'static str) -> (std::path::PathBuf, Binding) {
+            self.files += 1;
+            let version = self.files.to_string();
+            let path = self.dir.path().join(&version);
+            (path, Binding { purpose, account: "a".into(), sync: "s".into(), version })
+        }
+
+        /// Plans a run and records its outcome. Each user has one row; rows of other columns are other ones.
+        fn run(
+            &mut self,
+            (mode, replace): (SyncMode, bool),
+            column: &str,
+            users: &[u32],
+            outcome: Outcome,
+        ) -> Difference {
+            let mut shards = vec![RoaringBitmap::new(); SHARD_COUNT];
+            let reasons = Reasons { skips: &[], notes: &[] };
+            let (path, _) = self.file("scan");
+            let mut scan = ScanWriter::new(reasons, 1, 1 << 20, &path, &secret(), [0; 32]);
+            for user in users {
+                let shard = (user % 2) as u8;
+                shards[usize::from(shard)].insert(*user);
+                let cell = Cell::Plain(format!("{column} of {user}").into());
+                let row = Ok(vec![cell].into());
+                let row = IdentifierRow { user: UserHash(0), row, notes: Vec::new() };
+                scan.push(shard, *user, &row).unwrap();
+            }
+            let (path, bound) = self.file("plan");
+            let (target, scan) = (MemberSet::new(shards), scan.finish().unwrap());
+            let keys = names(&[column]);
+            let facts = DifferenceFacts {
+                delivered: &self.delivered,
+                target: &target,
+                scan: &scan,
+                mode,
+                replace,
+                keys: &keys,
+                strong: &["EMAIL", "PHONE"],
+                identifiers: "",
+            };
+            let found = difference(&facts, &path, &secret(), bound.clone(), [1; 32]).unwrap();
+            let plan = PlanFile::open(&path, &secret(), bound).unwrap();
+            let completed = outcome != Outcome::Failed;
+            let batches = if completed { batches(&found, outcome) } else { Vec::new() };
+            self.delivered.runs.push(EndedRun { plan, batches, completed });
+            found
+        }
+
+        /// Records the runs, and reads the state again.
+        fn record(&mut self) -> StateMeta {
+            let (path, bound) = self.file("delivered");
+            let meta = self.delivered.write(&path, &secret(), bound.clone(), [2; 32]).unwrap();
+            let state = DeliveredState::open(&path, &secret(), bound).unwrap();
+            assert_eq!(state.meta, meta);
+            self.delivered = Delivered { state, runs: Vec::new() };
+            meta
+        }
+
+        /// The columns of what was delivered: the same before and after its runs are recorded.
+        fn columns(&mut self) -> (String, bool) {
+            let before = self.delivered.columns().unwrap();
+            let meta = self.record();
+            assert_eq!(before.keys, meta.keys);
+            assert_eq!(before.has_several, meta.has_several_columns);
+            assert_eq!(self.delivered.columns().unwrap(), before);
+            (before.keys.join(","), before.has_several)
+        }
+    }
+
+    /// The batches of a run, each with an outcome: one for each operation.
+    fn batches(found: &Difference, outcome: Outcome) -> Vec<Batch> {
+        let [first, removes, after] = found.meta.rows;
+        let of = |(operation, rows): (Operation, u64)| {
+            let is_refused = operation == Operation::Remove && outcome == Outcome::Refused;
+            let refused = if is_refused { vec![(0, rows as u32)] } else { Vec::new() };
+            let result = BatchOutcome { refused, ..BatchOutcome::default() };
+            let (state, outcome) = (BatchState::Done, Some(result));
+            Batch { number: 0, operation, first_rank: 0, rows, state, outcome }
+        };
+        [(found.meta.put, first + after), (Operation::Remove, removes)].map(of).to_vec()
+    }
+
+    const ADD: (SyncMode, bool) = (SyncMode::Add, false);
+    const MIRROR: (SyncMode, bool) = (SyncMode::Mirror, false);
+    const REPLACE: (SyncMode, bool) = (SyncMode::Mirror, true);
+
+    fn columns(name: &str, has_several: bool) -> (String, bool) {
+        (name.to_owned(), has_several)
+    }
+
+    #[test]
+    fn rows_of_two_column_sets_are_known_until_the_list_is_replaced() {
+        let mut history = History::new();
+        history.run(ADD, "EMAIL", &[1, 2], Outcome::Accepted);
+        assert_eq!(history.columns(), columns("EMAIL", false));
+        // Only one shard gets a row of the other columns.
+        history.run(ADD, "PHONE", &[1], Outcome::Accepted);
+        assert_eq!(history.columns(), columns("PHONE", true));
+        history.run(ADD, "PHONE", &[1, 2], Outcome::Accepted);
+        assert_eq!(history.columns(), columns("PHONE", true));
+        // A session that was not closed has removed nothing.
+        history.run(REPLACE, "PHONE", &[1, 2], Outcome::Failed);
+        assert_eq!(history.columns(), columns("PHONE", true));
+        history.run(REPLACE, "PHONE", &[1, 2], Outcome::Accepted);
+        assert_eq!(history.columns(), columns("PHONE", false));
+        let found = history.run(MIRROR, "PHONE", &[2], Outcome::Accepted);
+        assert_eq!((found.meta.rows, found.meta.remove_keys), ([0, 1, 0], names(&["PHONE"])));
+        assert_eq!(history.columns(), columns("PHONE", false));
+        assert_eq!(history.delivered.state.meta.users, 1);
+    }
+
+    #[test]
+    fn rows_of_two_runs_that_are_not_recorded_have_several_columns() {
+        let mut history = History::new();
+        history.run(ADD, "EMAIL", &[1], Outcome::Accepted);
+        history.run(ADD, "PHONE", &[1], Outcome::Failed);
+        assert_eq!(history.columns(), columns("PHONE", true), "its rows may have arrived");
+    }
+
+    #[test]
+    fn refused_removals_of_earlier_columns_are_tried_again_with_their_keys() {
+        let mut history = History::new();
+        history.run(MIRROR, "EMAIL", &[1, 2], Outcome::Accepted);
+        history.record();
+        // Nobody has a row of the new columns, so that the list cannot be replaced.
+        for outcome in [Outcome::Refused, Outcome::Accepted] {
+            let found = history.run(MIRROR, "PHONE", &[], outcome);
+            assert_eq!((found.meta.rows, found.meta.remove_keys), ([0, 2, 0], names(&["EMAIL"])));
+            let left = if outcome == Outcome::Refused { "EMAIL" } else { "PHONE" };
+            assert_eq!(history.columns(), columns(left, false));
+        }
+        assert_eq!(history.delivered.state.meta.users, 0);
+        history.run(MIRROR, "PHONE", &[1], Outcome::Accepted);
+        assert_eq!(history.columns(), columns("PHONE", false));
+    }
+}
