@@ -12,10 +12,17 @@ pub(crate) struct Card {
     pub(crate) value: String,
     pub(crate) label: String,
     pub(crate) link: &'static str,
+    /// Whether the value is a text, which is not shown in the large type of numbers.
+    pub(crate) is_text: bool,
 }
 
 pub(crate) fn card(id: &'static str, value: impl ToString, label: impl Into<String>) -> Card {
-    Card { id, value: value.to_string(), label: label.into(), link: "" }
+    Card { id, value: value.to_string(), label: label.into(), link: "", is_text: false }
+}
+
+/// A card whose value is a text.
+pub(crate) fn text_card(id: &'static str, value: String, label: &str) -> Card {
+    Card { is_text: true, ..card(id, value, label) }
 }
 
 pub(crate) fn linked(mut card: Card, link: &'static str) -> Card {
