@@ -4,6 +4,7 @@ use throng_api::{
     ActivationRunState, ActivationTaskState, ActivationVerdict, AudienceRefreshState,
     AudienceSnapshotState, HistoryItem,
 };
+pub(crate) use throng_model::count;
 use throng_model::{Micros, Timestamp};
 
 /// A value with a label, shown in a box.
@@ -60,19 +61,6 @@ pub(crate) fn entries(history: &[HistoryItem]) -> Vec<Entry> {
         actor: item.actor.clone().unwrap_or_default(),
     };
     history.iter().map(entry).collect()
-}
-
-/// `12,345`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Money rounded to cents; the API has the exact micros.
