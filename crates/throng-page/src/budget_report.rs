@@ -6,7 +6,7 @@ use askama::Template;
 use throng_api::{BudgetReport, BudgetReportLine};
 use throng_model::{Currency, Micros};
 
-use crate::show::{Card, card, count, money};
+use crate::show::{Card, card, count, money, text_card};
 use crate::{Rendered, chart};
 
 /// The most days of ad groups that are shown; the CSV has all.
@@ -78,7 +78,7 @@ pub fn page(report: &BudgetReport, advertiser: Option<&str>) -> Rendered {
                 "billable",
             ),
             card("given-away-total", by_currency(&report.totals, &given_away), "given away"),
-            card("causes-total", by_currency(&report.totals, &causes), "given away by cause"),
+            text_card("causes-total", by_currency(&report.totals, &causes), "given away by cause"),
             card(
                 "left-over-total",
                 by_currency(&report.totals, &with(|l| l.left_over_micros)),
@@ -252,6 +252,8 @@ mod tests {
         assert_eq!(currencies, ["EUR", "USD"]);
         let html = page(&report, None).unwrap();
         assert!(html.contains("101.00 EUR") && html.contains("format=csv"), "{html}");
+        assert!(html.contains(r#"<div class="card" id="given-away-total"><b>1.00 EUR"#), "{html}");
+        assert!(html.contains(r#"<div class="card text" id="causes-total"><b>feed"#), "{html}");
     }
 
     #[test]

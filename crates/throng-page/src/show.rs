@@ -4,6 +4,7 @@ use throng_api::{
     ActivationRunState, ActivationTaskState, ActivationVerdict, AudienceRefreshState,
     AudienceSnapshotState, HistoryItem,
 };
+pub(crate) use throng_model::count;
 use throng_model::{Micros, Timestamp};
 
 /// A value with a label, shown in a box.
@@ -12,10 +13,17 @@ pub(crate) struct Card {
     pub(crate) value: String,
     pub(crate) label: String,
     pub(crate) link: &'static str,
+    /// Whether the value is a text, which is not shown in the large type of numbers.
+    pub(crate) is_text: bool,
 }
 
 pub(crate) fn card(id: &'static str, value: impl ToString, label: impl Into<String>) -> Card {
-    Card { id, value: value.to_string(), label: label.into(), link: "" }
+    Card { id, value: value.to_string(), label: label.into(), link: "", is_text: false }
+}
+
+/// A card whose value is a text.
+pub(crate) fn text_card(id: &'static str, value: String, label: &str) -> Card {
+    Card { is_text: true, ..card(id, value, label) }
 }
 
 pub(crate) fn linked(mut card: Card, link: &'static str) -> Card {
@@ -53,19 +61,6 @@ pub(crate) fn entries(history: &[HistoryItem]) -> Vec<Entry> {
         actor: item.actor.clone().unwrap_or_default(),
     };
     history.iter().map(entry).collect()
-}
-
-/// `12,345`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Money rounded to cents; the API has the exact micros.

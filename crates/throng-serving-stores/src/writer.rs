@@ -56,6 +56,10 @@ impl Writer<'_> {
                 }
                 self.connection.write(&self.row.write.audience, chunk).await?;
             }
+            // Only whole batches are recorded. One of which a stopped pass has written a part is written again from its
+            // first user, by the next pass: a set of Redis and a cell of Bigtable are the same when they are written
+            // twice, and the order of the users is the same, so that the counts are those of one pass. The users of
+            // that part are in the store before they are in the counts, at most `BATCH_USERS`.
             let added = batch.iter().filter(|change| change.added).count() as u64;
             progress.batches += u64::from(!batch.is_empty());
             progress.added += added;

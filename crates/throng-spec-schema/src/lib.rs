@@ -109,7 +109,8 @@ pub struct RawSchedule {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawScheduleEvent {
-    /// Files of the tables that the SQL reads were added, removed, replaced or written; not with `source`.
+    /// Files of the tables that the SQL reads, or the identifiers of the audience's syncs, were added, removed, replaced
+    /// or written; not with `source`.
     SourceChanged,
 }
 

@@ -175,8 +175,7 @@ fn report_text(error: &anyhow::Error) -> ExitCode {
 
 /// Prints the problems of a spec, as [`report`] does.
 pub(crate) fn report_problems(problems: &[Problem], output: Output) -> ExitCode {
-    let s = if problems.len() == 1 { "" } else { "s" };
-    let message = format!("{} problem{s} in the spec", problems.len());
+    let message = format!("{} in the spec", out::counted(problems.len() as u64, "problem"));
     if output.is_json() {
         let help = "`problems` has the place of each and what to do".to_owned();
         let object = FailureObject::new(message.as_str(), Some(help)).with_code("invalid_spec");

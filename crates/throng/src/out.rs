@@ -11,6 +11,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
+pub(crate) use throng_model::{count, counted};
 
 /// The form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +56,9 @@ pub(crate) fn stdout_error() -> Option<std::io::Error> {
     first.take().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
-/// Prints a line of data.
+/// Prints a line of data, or several. Control characters are escaped, as in [`message`].
 pub(crate) fn line(text: impl std::fmt::Display) {
-    write(format_args!("{text}\n"));
+    write(format_args!("{}\n", printable(&text.to_string(), &['\n', '\t'])));
 }
 
 /// Prints text as it is.
@@ -85,21 +86,23 @@ pub(crate) fn json(value: &impl Serialize) {
 /// # Errors
 /// If it cannot be written as JSON.
 pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<()> {
-    line(serde_json::to_string(value)?);
+    write(format_args!("{}\n", serde_json::to_string(value)?));
     Ok(())
 }
 
-/// Prints a line for people to the standard error.
+/// Prints a line for people to the standard error. Control characters are escaped: the name of a file or the answer
+/// of a platform could have those that change what a terminal shows.
 pub(crate) fn message(text: impl std::fmt::Display) {
+    let text = printable(&text.to_string(), &['\n', '\t']);
     // A failed write to the standard error cannot be reported anywhere.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Text for one line of a terminal: control characters, also line breaks and tabs, are escaped.
-pub(crate) fn printable(text: &str) -> String {
+/// Text for a terminal: control characters are escaped, also line breaks and tabs unless they are to be `kept`.
+pub(crate) fn printable(text: &str, kept: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        match character.is_control() {
+        match character.is_control() && !kept.contains(&character) {
             true => shown.extend(character.escape_default()),
             false => shown.push(character),
         }
@@ -146,32 +149,17 @@ pub(crate) fn byte_bar(what: &str) -> ProgressBar {
     bar
 }
 
-/// A number with separators: `12,345`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(super::printable("a\tb\u{1b}[2J\n"), "a\\tb\\u{1b}[2J\\n");
-        assert_eq!(super::printable("Zo\u{eb} 50%"), "Zo\u{eb} 50%");
+    fn line_breaks_and_tabs_of_a_line_are_kept() {
+        let shown = super::printable("a\tb\nc\r\u{1b}[2J\u{9b}1m", &['\n', '\t']);
+        assert_eq!(shown, "a\tb\nc\\r\\u{1b}[2J\\u{9b}1m");
     }
 
     #[test]
-    fn numbers_have_commas() {
-        assert_eq!(super::count(0), "0");
-        assert_eq!(super::count(999), "999");
-        assert_eq!(super::count(1_000), "1,000");
-        assert_eq!(super::count(12_345_678), "12,345,678");
+    fn control_characters_are_escaped() {
+        assert_eq!(super::printable("a\tb\u{1b}[2J\n", &[]), "a\\tb\\u{1b}[2J\\n");
+        assert_eq!(super::printable("Zo\u{eb} 50%", &[]), "Zo\u{eb} 50%");
     }
 }

@@ -182,6 +182,14 @@ async fn evaluate_and_record(
     record(ctx, task, run, verdict, reasons, before).await
 }
 
+/// What the history and alerts say about the check of a version.
+fn history_text(version: u64, reasons: &[String]) -> String {
+    match reasons {
+        [] => format!("the check of version {version} found nothing wrong"),
+        reasons => format!("version {version}: {}", reasons.join("; ")),
+    }
+}
+
 async fn record(
     ctx: &Activation,
     task: &Task,
@@ -197,7 +205,7 @@ async fn record(
         Verdict::Suspect => HistoryEvent::CheckSuspect,
         Verdict::Failed => HistoryEvent::CheckFailed,
     };
-    let why = format!("version {}: {}", run.to_version, reasons.join("; "));
+    let why = history_text(run.to_version, &reasons);
     let is_new = before.is_none_or(|b| b.verdict != verdict || b.reasons != reasons);
     if verdict == Verdict::Passed {
         ctx.ledger.resolve_alert(AlertKind::CheckFailed, &subject, now).await?;
@@ -230,4 +238,17 @@ async fn record(
     // Last, because it marks the task as checked: after a crash in between the check is repeated.
     let check = Check { run: run.id, task: task.id, verdict, reasons, at };
     ctx.ledger.put_check(&check).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::history_text;
+
+    #[test]
+    fn the_history_of_a_check_is_a_full_sentence_also_without_a_reason() {
+        assert_eq!(history_text(1, &[]), "the check of version 1 found nothing wrong");
+        let reasons = ["40 of 100 rows were rejected".to_owned(), "it is empty".to_owned()];
+        let expected = "version 2: 40 of 100 rows were rejected; it is empty";
+        assert_eq!(history_text(2, &reasons), expected);
+    }
 }

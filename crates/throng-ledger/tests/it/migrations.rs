@@ -101,6 +101,39 @@ fn statements_that_are_not_additive_are_found() {
     }
 }
 
+/// Migrations after this one create indexes that may have been created before them.
+const LAST_WITHOUT_EARLIER_INDEXES: u32 = 24;
+
+/// An index blocks the writes to its table, which can be large: docs/operate/upgrades.md says how to create it before
+/// the migration, without that.
+#[test]
+fn indexes_of_large_tables_can_be_created_before_the_migration() {
+    let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"))
+        .join("../../docs/operate/upgrades.md");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_uppercase();
+    let page = words(&std::fs::read_to_string(path).unwrap());
+    let (mut found, mut new) = (0, BTreeSet::new());
+    for (number, name, text) in migrations("postgres") {
+        if number <= LAST_WITHOUT_EARLIER_INDEXES {
+            continue;
+        }
+        for statement in statements(&text) {
+            let is_index = objection(&statement, &mut new).is_none()
+                && statement.starts_with("CREATE INDEX ")
+                && !new.iter().any(|table| statement.contains(&format!(" ON {table} ")));
+            if !is_index {
+                continue;
+            }
+            let index = statement.strip_prefix("CREATE INDEX IF NOT EXISTS ");
+            let index = index.unwrap_or_else(|| panic!("{name}: {statement}"));
+            let before = format!("CREATE INDEX CONCURRENTLY IF NOT EXISTS {index};");
+            assert!(page.contains(&before), "the page on upgrades lacks {before}");
+            found += 1;
+        }
+    }
+    assert!(found >= 6, "{found}");
+}
+
 /// Both dialects have the same migrations, numbered without a gap, and run all of them.
 #[test]
 fn both_dialects_have_the_same_migrations() {

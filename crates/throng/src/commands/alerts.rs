@@ -65,7 +65,7 @@ pub(crate) async fn list(
         return Ok(ExitCode::SUCCESS);
     }
     let AlertList { alerts, open, total, receivers, next_cursor, .. } = answer.read()?;
-    let (shown, now) = (alerts.len(), SystemClock.now());
+    let (shown, now) = (out::count(alerts.len() as u64), SystemClock.now());
     let rows = alerts.into_iter().map(|alert| {
         let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };
         let delivery = delivery(&alert, &receivers, now);
@@ -82,7 +82,7 @@ pub(crate) async fn list(
     });
     let header = ["STATE", "SEVERITY", "KIND", "ABOUT", "TIMES", "LAST", "DELIVERY", "MESSAGE"];
     out::table(&header, rows.collect());
-    out::line(format!("{shown} of {total} alerts, {open} open"));
+    out::line(format!("{shown} of {}, {} open", out::counted(total, "alert"), out::count(open)));
     lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }

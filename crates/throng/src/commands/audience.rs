@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use throng_api::{
-    AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshotState,
-    AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
+    AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
+    AudienceSnapshotState, AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
 };
-use throng_model::{Clock as _, SystemClock, Timestamp};
+use throng_model::{Clock as _, RefreshId, SystemClock, Timestamp};
 
 use super::alerts::next_try;
 use super::lists;
@@ -60,6 +60,11 @@ fn or_dash(text: Option<String>) -> String {
 /// The members of the served snapshot.
 fn members(audience: &AudienceSummary) -> String {
     or_dash(audience.current.as_ref().map(|current| out::count(current.members)))
+}
+
+/// The members of the served snapshot, with the noun.
+fn members_text(audience: &AudienceSummary) -> String {
+    or_dash(audience.current.as_ref().map(|current| out::counted(current.members, "member")))
 }
 
 /// The version of the served snapshot.
@@ -122,7 +127,7 @@ async fn show(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let AudienceDetail { audience, snapshots, .. } = answer.read()?;
-    out::line(format!("{name}: {} members", members(&audience)));
+    out::line(format!("{name}: {}", members_text(&audience)));
     let rows = snapshots.into_iter().map(|snapshot| {
         let counts = [snapshot.members, snapshot.rows_read, snapshot.null_keys, snapshot.bytes];
         let mut row = vec![snapshot.version.to_string(), snapshot.state.to_string()];
@@ -157,19 +162,36 @@ async fn refresh(
     let bar = out::bar(0, name);
     loop {
         let answer = client.get(&path).await?;
-        let AudienceDetail { audience, .. } = answer.read()?;
+        let AudienceDetail { audience, snapshots, .. } = answer.read()?;
         let newest = audience.refresh.as_ref().map(|newest| &newest.refresh);
-        if let Some(refresh) = newest.filter(|newest| newest.id == id) {
-            bar.set_length(refresh.rows_expected.unwrap_or(0));
-            bar.set_position(refresh.rows_read);
-            if let Some(ended) = ended(name, refresh) {
-                bar.finish_and_clear();
-                ended?;
-                return print_current(&answer, &audience, output);
+        let ended = match newest {
+            Some(newest) if newest.id > id => Some(ended_before(name, id, &snapshots)),
+            Some(newest) if newest.id == id => {
+                bar.set_length(newest.rows_expected.unwrap_or(0));
+                bar.set_position(newest.rows_read);
+                ended(name, newest)
             }
+            _ => None,
+        };
+        if let Some(ended) = ended {
+            bar.finish_and_clear();
+            ended?;
+            return print_current(&answer, &audience, output);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// How a refresh has ended if another one of the audience was queued before this command has seen it: as its snapshot
+/// says, of which there is none if it has failed, was cancelled or found nothing changed.
+fn ended_before(name: &str, id: RefreshId, snapshots: &[AudienceSnapshot]) -> Result<()> {
+    let snapshot = snapshots.iter().find(|snapshot| snapshot.refresh == id);
+    if snapshot.is_some_and(|snapshot| snapshot.state == AudienceSnapshotState::Published) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("refresh {id} has ended, and another one of {name} follows it"))
+        .help(format!("`throng why audience {name}` has how it has ended"))
+        .into())
 }
 
 /// How a refresh has ended; `None` while it is open.
@@ -205,16 +227,13 @@ fn print_current(answer: &Answer, audience: &AudienceSummary, output: Output) ->
     if output.is_json() {
         answer.print();
     } else {
-        let (version, members) = (version(audience), members(audience));
+        let (version, members) = (version(audience), members_text(audience));
         let newest = audience.refresh.as_ref().map(|newest| &newest.refresh);
         let unchanged = match newest.is_some_and(|newest| newest.unchanged) {
             true => ", unchanged: neither the model nor its files have changed",
             false => "",
         };
-        out::line(format!(
-            "{}: version {version} with {members} members{unchanged}",
-            audience.name
-        ));
+        out::line(format!("{}: version {version} with {members}{unchanged}", audience.name));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -290,8 +309,7 @@ async fn set_version(
 
 #[cfg(test)]
 mod tests {
-    use throng_api::{AudienceRefreshTrigger, AudienceSnapshot};
-    use throng_model::RefreshId;
+    use throng_api::AudienceRefreshTrigger;
 
     use super::*;
 
@@ -334,10 +352,8 @@ mod tests {
         assert_eq!(reason(&refresh(AudienceRefreshState::Scheduled), now), "");
     }
 
-    #[test]
-    fn a_rollback_goes_to_the_version_before_the_current_one() {
-        use AudienceSnapshotState::{Held, Published, Rejected};
-        let snapshot = |(version, state)| AudienceSnapshot {
+    fn snapshot((version, state): (u64, AudienceSnapshotState)) -> AudienceSnapshot {
+        AudienceSnapshot {
             audience: "a".parse().unwrap(),
             version,
             state,
@@ -351,7 +367,24 @@ mod tests {
             model_fingerprint: String::new(),
             refresh: RefreshId(1),
             created_at: Timestamp(0),
-        };
+        }
+    }
+
+    #[test]
+    fn a_refresh_that_another_one_follows_is_not_waited_for() {
+        use AudienceSnapshotState::{Held, Published};
+        let of = |id, state| AudienceSnapshot { refresh: RefreshId(id), ..snapshot((7, state)) };
+        let snapshots = [of(2, Published), of(1, Held)];
+        assert!(ended_before("a", RefreshId(2), &snapshots).is_ok());
+        for id in [1, 3] {
+            let error = ended_before("a", RefreshId(id), &snapshots).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("refresh {id} has ended")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rollback_goes_to_the_version_before_the_current_one() {
+        use AudienceSnapshotState::{Held, Published, Rejected};
         let snapshots = [(4, Held), (3, Published), (2, Rejected), (1, Published)];
         let audience = AudienceSummary {
             name: "a".parse().unwrap(),

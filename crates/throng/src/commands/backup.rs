@@ -56,13 +56,13 @@ fn describe(manifest: &Manifest) -> String {
         manifest.files.iter().filter(|file| file.path.starts_with("objects/snapshots/")).count();
     let events: u64 = manifest.partitions.iter().map(|range| range.end).sum();
     format!(
-        "{} files, {} bytes: the ledger with spec version {}, {snapshots} snapshots, the event log up \
-         to {} records in {} partitions",
-        manifest.files.len(),
-        out::count(manifest.bytes()),
+        "{}, {}: the ledger with spec version {}, {}, the event log up to {} in {}",
+        out::counted(manifest.files.len() as u64, "file"),
+        out::counted(manifest.bytes(), "byte"),
         manifest.spec_version.map_or_else(|| "none".to_owned(), |version| version.to_string()),
-        out::count(events),
-        manifest.partitions.len(),
+        out::counted(snapshots as u64, "snapshot"),
+        out::counted(events, "record"),
+        out::counted(manifest.partitions.len() as u64, "partition"),
     )
 }
 

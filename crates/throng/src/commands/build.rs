@@ -56,9 +56,18 @@ pub(crate) async fn run(arguments: BuildArgs, output: Output) -> Result<ExitCode
         started = starting => {
             started.with_context(|| format!("cannot start a node on {}", arguments.dir.display()))?
         }
-        () = signal.received() => return Ok(ExitCode::from(STOPPED)),
+        () = signal.received() => {
+            report(&[], false, output);
+            return Ok(ExitCode::from(STOPPED));
+        }
     };
-    let names = share(&node.context().spec.load(), &arguments)?;
+    let names = share(&node.context().spec.load(), &arguments);
+    if names.is_err() {
+        // Without it the next start finds a ledger that was not closed, as after a crash.
+        node.shutdown().await;
+        return names.map(|_| ExitCode::SUCCESS);
+    }
+    let names = names?;
     let bar = out::bar(names.len() as u64, "building audiences");
     let stop = CancellationToken::new();
     let stop_on_signal = stop.clone();
@@ -130,7 +139,7 @@ fn report(built: &[RefreshOutcome], ok: bool, output: Output) {
     }
     for one in built {
         let members =
-            one.members.map_or_else(String::new, |m| format!(" {} members", out::count(m)));
+            one.members.map_or_else(String::new, |m| format!(" {}", out::counted(m, "member")));
         let reason = one.reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
         let state = match one.unchanged {
             true => "unchanged".to_owned(),

@@ -23,7 +23,8 @@ pub(crate) async fn quarantine(node: &NodeArgs, output: Output) -> Result<ExitCo
         out::line("no record is in quarantine");
     }
     for partition in partitions {
-        out::line(format!("partition {}: {} records", partition.partition, partition.total));
+        let records = out::counted(partition.total, "record");
+        out::line(format!("partition {}: {records}", partition.partition));
         for record in partition.records {
             let (offset, tries, reason) = (record.offset, record.count, record.reason);
             out::line(format!("  offset {offset}\ttries {tries}\t{reason}"));
@@ -75,7 +76,9 @@ pub(crate) fn repair(dir: &Path, output: Output) -> Result<ExitCode> {
     for one in damage {
         let lost = match one.next_offset.saturating_sub(one.first_offset) {
             0 => format!("the last records from offset {} on are lost", one.first_offset),
-            lost => format!("{lost} records from offset {} on are lost", one.first_offset),
+            lost => {
+                format!("lost: {} from offset {}", out::counted(lost, "record"), one.first_offset)
+            }
         };
         let kept = one.kept_in.map_or_else(
             || "a segment before it is missing".to_owned(),

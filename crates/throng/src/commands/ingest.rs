@@ -176,10 +176,10 @@ fn print(path: &Path, report: &IngestReport) {
     };
     let before = if report.repeated { ": ingested before" } else { "" };
     out::line(format!(
-        "{}: batch {}{before}: {} rows, {} accepted, {} in quarantine, days: {}, files: {}{rate}",
+        "{}: batch {}{before}: {}, {} accepted, {} in quarantine, days: {}, files: {}{rate}",
         path.display(),
         report.batch,
-        out::count(report.rows),
+        out::counted(report.rows, "row"),
         out::count(report.accepted),
         out::count(report.quarantined),
         report.days,

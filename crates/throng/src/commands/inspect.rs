@@ -63,7 +63,7 @@ pub(crate) async fn lookup(
             // Their snapshots cannot be used. To print nothing would say that the user is not in them.
             shown.push_str(&format!("\tunknown: {}", joined(&user.unknown)));
         }
-        out::line(format!("{}\t{shown}", out::printable(&user.key)));
+        out::line(format!("{}\t{shown}", out::printable(&user.key, &[])));
     }
     Ok(ExitCode::SUCCESS)
 }

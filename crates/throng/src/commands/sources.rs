@@ -39,9 +39,9 @@ pub(crate) async fn sources(
                 columns.map(|column| format!("{} {}", column.name, column.of)).collect();
             rows.push(vec![
                 name.clone(),
-                table.file_count.to_string(),
-                table.bytes.to_string(),
-                table.rows.map_or_else(|| "unknown".to_owned(), |rows| rows.to_string()),
+                out::count(table.file_count),
+                out::count(table.bytes),
+                table.rows.map_or_else(|| "unknown".to_owned(), out::count),
                 if columns.is_empty() { "unknown".to_owned() } else { columns.join(", ") },
             ]);
             refusal(&name, table.refused.as_ref(), &mut notes);
@@ -64,7 +64,8 @@ pub(crate) async fn sources(
 /// Adds why a source or a table cannot be read.
 fn refusal(name: &str, refused: Option<&SourceRefusal>, notes: &mut Vec<String>) {
     if let Some(SourceRefusal { message, help }) = refused {
-        notes.push(format!("{name}: refused: {message} ({})", help.as_deref().unwrap_or_default()));
+        let help = help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
+        notes.push(format!("{name}: refused: {message}{help}"));
     }
 }
 
@@ -75,6 +76,6 @@ fn passed_over(name: &str, files: &[SourcePassedOver], count: u64, notes: &mut V
     }
     let left = count.saturating_sub(files.len() as u64);
     if left > 0 {
-        notes.push(format!("{name}: passed over {left} more"));
+        notes.push(format!("{name}: passed over {} more", out::count(left)));
     }
 }

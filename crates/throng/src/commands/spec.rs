@@ -171,10 +171,10 @@ pub(crate) async fn check(
     }
     if ok {
         out::line(format!(
-            "ok: {} audiences, {} syncs, {} ad groups",
-            spec.audiences.len(),
-            spec.syncs.len(),
-            spec.ad_groups.len()
+            "ok: {}, {}, {}",
+            out::counted(spec.audiences.len() as u64, "audience"),
+            out::counted(spec.syncs.len() as u64, "sync"),
+            out::counted(spec.ad_groups.len() as u64, "ad group")
         ));
     }
     Ok(code)
@@ -263,13 +263,13 @@ pub(crate) async fn plan(
         _ => out::line(plan),
     }
     if hidden > 0 {
-        out::line(format!("{hidden} changes outside of the workspace are not shown"));
+        out::line(format!("changes outside of the workspace, which are not shown: {hidden}"));
     }
     let reads = models.iter().filter_map(|planned| {
         let bytes = planned.model.bytes_processed?;
         let cost = planned.model.cost.as_ref().map(|cost| format!(", which costs {cost}"));
         let (name, cost) = (&planned.audience, cost.unwrap_or_default());
-        Some(format!("audience {name}: a refresh reads {} bytes{cost}", out::count(bytes)))
+        Some(format!("audience {name}: a refresh reads {}{cost}", out::counted(bytes, "byte")))
     });
     let reads: Vec<String> = reads.collect();
     let rows = models.into_iter().map(|planned| {

@@ -33,10 +33,8 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
                 answer.print();
             } else {
                 let StoreRewrite { store, writes } = answer.read()?;
-                let writes = out::count(writes);
-                out::line(format!(
-                    "{writes} audiences are being written again to {store}; see `throng store list`"
-                ));
+                let writes = out::counted(writes, "audience");
+                out::line(format!("{writes} to write again to {store}; see `throng store list`"));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -149,7 +147,7 @@ fn check(write: &StoreWriteReceipt) -> String {
     let (sampled, missing, unexpected) =
         (out::count(check.sampled), out::count(check.missing), out::count(check.unexpected));
     match check.missing + check.unexpected {
-        0 => format!("{}: {sampled} users agree", check.at),
+        0 => format!("{}: {} compared, all agree", check.at, out::counted(check.sampled, "user")),
         _ => format!("{}: of {sampled} users {missing} missing, {unexpected} unexpected", check.at),
     }
 }

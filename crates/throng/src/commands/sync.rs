@@ -102,7 +102,7 @@ pub(crate) async fn tasks_command(command: TasksCommand, output: Output) -> Resu
         answer.print();
     } else {
         let TasksEnqueued { enqueued } = answer.read()?;
-        out::line(format!("{} tasks are queued", out::count(enqueued)));
+        out::line(format!("queued: {}", out::counted(enqueued, "task")));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -274,7 +274,7 @@ async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
     out::table(&header, rows.collect());
     let all: u64 = counts.iter().map(|(_, count)| count).sum();
     if shown < all {
-        out::line(format!("{} of {} tasks", out::count(shown), out::count(all)));
+        out::line(format!("{} of {}", out::count(shown), out::counted(all, "task")));
     }
     lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)

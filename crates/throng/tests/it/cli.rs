@@ -142,7 +142,7 @@ fn a_backup_is_made_and_restored_by_the_command_line() {
     let restored = output(&restore);
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     let stdout = String::from_utf8_lossy(&restored.stdout);
-    assert!(stdout.contains("1 snapshots") && stdout.contains("throng up --dir"), "{stdout}");
+    assert!(stdout.contains("1 snapshot,") && stdout.contains("throng up --dir"), "{stdout}");
     // Nothing is overwritten, and the error says so.
     let again = output(&restore);
     assert_eq!(again.status.code(), Some(1));
