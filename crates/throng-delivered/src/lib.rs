@@ -8,6 +8,7 @@
 //! Pure except for files. Knows no platform.
 
 mod difference;
+mod ended;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod planned;
@@ -18,9 +19,9 @@ mod sealed;
 mod state;
 
 pub use difference::{
-    Delivered, Difference, DifferenceFacts, EndedRun, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID,
-    difference,
+    Delivered, Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, difference,
 };
+pub use ended::EndedRun;
 pub use planned::{PlanEntry, PlanFile, PlanMeta};
 pub use prepared::{
     InvalidPreparedRow, decode_prepared, decode_with_notes, encode_prepared, encode_with_notes,
