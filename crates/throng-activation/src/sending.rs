@@ -14,6 +14,12 @@ use crate::{
 pub(crate) const LOST_SESSION: &str = "session lost";
 /// After this many single rows are refused, and none accepted, the cause is not the rows.
 const MAX_CONSECUTIVE_REFUSED: u32 = 8;
+/// How often the additions of a batch are halved to find the rows that the platform refuses without naming them.
+/// If that is not enough, the rows of the batch stay uncertain, and the next run sends them again.
+const MAX_SEARCHES: u32 = 64;
+/// Requests of an addition with more refused rows without a name are not halved: `MAX_SEARCHES` would not find all
+/// of them in a batch of ten thousand rows (about thirteen halvings each), and would spend the account's quota.
+const MAX_SEARCHED_ROWS: u64 = 4;
 /// Distinct reasons that are counted for each batch; all others count as `other`: a platform that puts a
 /// row's number into its message must not fill the ledger.
 const MAX_REASONS: usize = 20;
@@ -86,6 +92,8 @@ struct BatchProgress {
     refused: Vec<usize>,
     consecutive_refused: u32,
     accepted_any: bool,
+    /// Requests that were halved because of refused rows without a name.
+    searches: u32,
 }
 
 impl BatchProgress {
@@ -102,9 +110,9 @@ impl BatchProgress {
 /// Sends the rows of a batch until each row has an outcome. On an error the batch has no outcome; it is sent
 /// again later, which is harmless. `last`: this is the last batch of the task.
 ///
-/// A response with fewer received rows than were sent does not say which rows arrived, and a refused request
-/// does not say which row is invalid. So such a request is bisected until single rows remain: the valid rows
-/// are delivered, and every other row is counted with its own reason.
+/// A response with fewer received rows than were sent does not say which rows arrived, and a refused request, or
+/// one with refused rows that have no name, does not say which row is invalid. So such a request is bisected until
+/// single rows remain: the valid rows are delivered, and every other row is counted with its own reason.
 pub(crate) async fn send_batch(
     context: &SendContext<'_>,
     batch: &Batch,
@@ -131,15 +139,13 @@ pub(crate) async fn send_batch(
                     halve(&mut ranges, from, to);
                 }
             }
-            // A refused removal stays due, so it must be known which row it was.
             Ok(response)
-                if batch.operation == Operation::Remove
-                    && rows.len() > 1
-                    && response.invalid > named_in(&response, rows.len()) =>
+                if must_search(batch.operation, &response, rows.len(), progress.searches) =>
             {
+                progress.searches += 1;
                 halve(&mut ranges, from, to);
             }
-            Ok(response) => count(&mut progress, &response, from, rows.len() as u64),
+            Ok(response) => count(&mut progress, batch.operation, &response, from, rows.len()),
             Err(SendInterruption::Destination(error)) if error.class == SendClass::InvalidRows => {
                 if rows.len() > 1 {
                     halve(&mut ranges, from, to);
@@ -159,6 +165,30 @@ pub(crate) async fn send_batch(
     Ok((progress.outcome, progress.refused))
 }
 
+/// Whether the rows of a request are sent again in halves, because the platform has refused some without naming them.
+fn must_search(
+    operation: Operation,
+    response: &SendResponse,
+    rows: usize,
+    searches_before: u32,
+) -> bool {
+    let unnamed = response.invalid.saturating_sub(named_in(response, rows));
+    if rows < 2 || unnamed == 0 {
+        return false;
+    }
+    match operation {
+        // A refused removal stays due, so it must be known which row it was.
+        Operation::Remove => true,
+        // If all are refused, all are known.
+        Operation::Add => {
+            let has_valid = response.invalid < rows as u64;
+            has_valid && unnamed <= MAX_SEARCHED_ROWS && searches_before < MAX_SEARCHES
+        }
+        // The session would have the others twice. The next difference finds the rows.
+        Operation::Replace => false,
+    }
+}
+
 /// How many invalid rows the platform names.
 fn named_in(response: &SendResponse, rows: usize) -> u64 {
     let mut named: Vec<usize> =
@@ -175,7 +205,15 @@ fn halve(ranges: &mut Vec<(usize, usize)>, from: usize, to: usize) {
     ranges.push((from, middle));
 }
 
-fn count(progress: &mut BatchProgress, response: &SendResponse, from: usize, rows: u64) {
+fn count(
+    progress: &mut BatchProgress,
+    operation: Operation,
+    response: &SendResponse,
+    from: usize,
+    rows: usize,
+) {
+    let places = from..from + rows;
+    let rows = rows as u64;
     let mut reasons: BTreeMap<usize, &str> = BTreeMap::new();
     for (index, reason) in &response.invalid_rows {
         if (*index as u64) < rows {
@@ -188,8 +226,9 @@ fn count(progress: &mut BatchProgress, response: &SendResponse, from: usize, row
         progress.reject(reason, 1);
         progress.refused.push(from + at);
     }
-    if rows == 1 && invalid == 1 && named == 0 {
-        progress.refused.push(from);
+    // The numbers of a session may be those of all of its requests.
+    if invalid == rows && (rows == 1 || operation != Operation::Replace) {
+        progress.refused.extend(places.filter(|at| !reasons.contains_key(&(at - from))));
     }
     let mut unnamed = invalid - named;
     for (reason, rows) in &response.unmatched_reasons {

@@ -12,7 +12,8 @@ use throng_membership::MemberSet;
 use throng_model::{SHARD_COUNT, SyncMode};
 use throng_store::{Operation, ReasonCounts};
 
-use crate::delivered::{Delivered, SKIP_SHARED};
+use crate::delivered::Delivered;
+use crate::ended::SKIP_SHARED;
 use crate::planned::{PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanMeta, PlanWriter};
 use crate::row::{Cell, PreparedRow, Skip};
 use crate::scan::{RowWithNotes, Scan};

@@ -10,6 +10,7 @@
 mod columns;
 mod delivered;
 mod difference;
+mod ended;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod planned;
@@ -20,10 +21,11 @@ mod sealed;
 mod state;
 
 pub use columns::DeliveredColumns;
-pub use delivered::{Delivered, EndedRun};
+pub use delivered::Delivered;
 pub use difference::{
     Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, difference,
 };
+pub use ended::EndedRun;
 pub use planned::{PlanEntry, PlanFile, PlanMeta};
 pub use prepared::{
     InvalidPreparedRow, decode_prepared, decode_with_notes, encode_prepared, encode_with_notes,

@@ -35,7 +35,7 @@ pub(crate) fn is_hash(text: &str) -> bool {
 fn is_plain_email(text: &[u8]) -> bool {
     let Some(at) = memchr::memchr(b'@', text) else { return false };
     let (name, domain) = (&text[..at], &text[at + 1..]);
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._%+-".contains(byte);
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"._+-".contains(byte);
     let dots = |text: &[u8]| {
         text.first() == Some(&b'.')
             || text.last() == Some(&b'.')
@@ -79,6 +79,7 @@ mod tests {
         let mut out = String::new();
         assert!(phone("(706) 767-5127", Some("US"), &mut out) && out == "17067675127");
         assert!(!phone("call me", Some("US"), &mut out) && !email("n/a", &mut out));
+        assert!(!email("mary%40example.com@example.com", &mut out));
         assert_eq!(out, "17067675127");
     }
 

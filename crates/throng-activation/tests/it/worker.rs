@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{Advice, SendClass, TaskOutcome, Usage};
-use throng_model::{Clock, Entropy, SplitMix64, SyncMode};
+use throng_model::{Clock, Entropy, SplitMix64, SyncMode, SyncRunId};
 use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger};
 
 use crate::platform::Fault;
@@ -69,6 +69,38 @@ async fn every_row_has_an_outcome_with_its_reason() {
         + run.rejected.get("invalid_unspecified").unwrap_or(&0);
     assert_eq!(invalid, 3);
     assert_eq!(rig.platform.members(), ids(13..50));
+}
+
+/// The numbers of rejected rows and of those of them that are known, of the run's only batch.
+async fn rejected_and_known(rig: &Rig, run: SyncRunId) -> (u64, u64) {
+    let task = rig.ledger.task_of_run(run).await.unwrap();
+    let batch = rig.ledger.batches(task.id).await.unwrap().remove(0);
+    let outcome = batch.outcome.unwrap();
+    let known = outcome.refused.iter().map(|(from, to)| u64::from(to - from)).sum();
+    (outcome.rejected.values().sum(), known)
+}
+
+#[tokio::test]
+async fn additions_that_are_refused_without_a_name_are_found() {
+    let value = |user: u32| match user {
+        0..4 => vec![format!("invalid{user}")],
+        _ => vec![format!("id{user}")],
+    };
+    // The platform names the first one only. A session is not bisected: of it one row is known.
+    for (mode, known) in [(SyncMode::Mirror, 4), (SyncMode::Replace, 1)] {
+        let mut rig = Rig::new(mode, 10, value).await;
+        let id = rig.plan(0..10).await;
+        rig.finish().await;
+        assert_eq!(rejected_and_known(&rig, id).await, (4, known), "{mode:?}");
+        assert_eq!(rig.run(id).await.sent, 6);
+        assert_eq!(rig.platform.members(), ids(4..10));
+    }
+    // If all are refused, all are known.
+    let mut rig = Rig::new(SyncMode::Mirror, 4, value).await;
+    let id = rig.plan(0..4).await;
+    rig.finish().await;
+    assert_eq!(rejected_and_known(&rig, id).await, (4, 4));
+    assert_eq!(rig.platform.requests(), 1);
 }
 
 #[tokio::test]

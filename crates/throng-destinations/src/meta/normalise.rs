@@ -8,7 +8,7 @@ use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
 use throng_model::{HashedIdentifier, Personal, from_hex};
 
 use super::places::{city, country, state, zip};
-use super::text::{clean, email, letters, number, person};
+use super::text::{clean, email, has_address, letters, number, person};
 use super::{phone, text};
 
 const NOTHING_USABLE: Skip = Skip("no_usable_identifier");
@@ -43,9 +43,23 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     phone::NO_COUNTRY,
     EMAIL_IN_THE_CLEAR,
     phone::LENGTH,
+    text::ENCODED,
+    HYPHENS,
+    NOT_AN_ADVERTISING_ID,
+    LIMITED_TRACKING,
+    OTHER_HASH,
+    HASH_OF_NOTHING,
 ];
 
 const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";
+const HYPHENS: &str = "hyphens_added";
+const NOT_AN_ADVERTISING_ID: &str = "refused_not_an_advertising_id";
+/// All devices whose users limit ad tracking have the same id of zeros.
+const LIMITED_TRACKING: &str = "refused_ad_tracking_is_limited";
+/// An MD5, SHA-1 or longer hash: the platform takes SHA-256 only.
+const OTHER_HASH: &str = "refused_hash_other_than_sha256";
+/// Tools that hash empty cells give all users without an identifier this one.
+const HASH_OF_NOTHING: &str = "refused_hash_of_an_empty_text";
 
 /// Normalises and hashes a row. Notes are appended to `notes`.
 pub(super) fn prepare(
@@ -109,38 +123,50 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
     }
     if key == "EXTERN_ID" {
         // It is sent unhashed. An e-mail address in this cell means that the columns are mixed up.
-        if email(&text, &mut Vec::new()).is_ok() {
+        if has_address(&text) {
             notes.push(EMAIL_IN_THE_CLEAR);
             return Cell::Empty;
         }
         return Cell::Plain(text.into());
     }
-    if key == "MADID" {
-        let id = advertising_id(&text);
-        if id.is_none() {
-            notes.push(text::REFUSED);
-        }
-        return id.map_or(Cell::Empty, |id| Cell::Plain(id.into()));
-    }
-    if let Some(hash) = already_hashed(&text) {
-        return Cell::Hashed(hash);
-    }
-    match normalised(key, &text, home, notes) {
-        Ok(text) if !text.is_empty() => Cell::Hashed(HashedIdentifier::of_normalised(&text)),
-        Ok(_) => {
-            notes.push(text::REFUSED);
-            Cell::Empty
-        }
-        Err(reason) => {
-            notes.push(reason);
-            Cell::Empty
-        }
-    }
+    let cell = if key == "MADID" {
+        advertising_id(&text, notes).map(|id| Cell::Plain(id.into()))
+    } else {
+        hashed(key, &text, home, notes).map(Cell::Hashed)
+    };
+    cell.unwrap_or_else(|reason| {
+        notes.push(reason);
+        Cell::Empty
+    })
 }
 
-/// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form.
-fn already_hashed(raw: &str) -> Option<HashedIdentifier> {
-    from_hex(raw).map(HashedIdentifier)
+/// The hash of an identifier, or the reason why there is none.
+fn hashed(
+    key: &str,
+    raw: &str,
+    home: Option<&str>,
+    notes: &mut Vec<&'static str>,
+) -> Result<HashedIdentifier, &'static str> {
+    if let Some(hash) = already_hashed(raw)? {
+        return Ok(hash);
+    }
+    let text = normalised(key, raw, home, notes)?;
+    if text.is_empty() {
+        return Err(text::REFUSED);
+    }
+    Ok(HashedIdentifier::of_normalised(&text))
+}
+
+/// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form, or that of another
+/// hash.
+fn already_hashed(raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
+    if let Some(hash) = from_hex(raw).map(HashedIdentifier) {
+        let is_of_nothing = hash == HashedIdentifier::of_normalised("");
+        return if is_of_nothing { Err(HASH_OF_NOTHING) } else { Ok(Some(hash)) };
+    }
+    let is_other =
+        matches!(raw.len(), 32 | 40 | 56 | 96 | 128) && raw.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_other { Err(OTHER_HASH) } else { Ok(None) }
 }
 
 /// The text to hash, or the reason why there is none.
@@ -176,12 +202,28 @@ fn gender(raw: &str) -> Option<String> {
     }
 }
 
-fn advertising_id(raw: &str) -> Option<String> {
+/// A UUID in lower case with hyphens, as the platform has it. 32 digits without hyphens may
+/// as well be an MD5 hash: they are taken only if the UUID is a random one, as advertising ids are.
+fn advertising_id(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, &'static str> {
     let text = raw.to_lowercase();
-    let is_valid = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    // All devices without consent have the same id of zeros.
-    let zeros = text.bytes().all(|b| b == b'0' || b == b'-');
-    (is_valid && !zeros).then_some(text)
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(NOT_AN_ADVERTISING_ID);
+    }
+    if digits.bytes().all(|b| b == b'0') {
+        return Err(LIMITED_TRACKING);
+    }
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    let id = parts.join("-");
+    if id == text {
+        return Ok(id);
+    }
+    let is_random = parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']);
+    if text != digits || !is_random {
+        return Err(NOT_AN_ADVERTISING_ID);
+    }
+    notes.push(HYPHENS);
+    Ok(id)
 }
 
 #[cfg(test)]
@@ -281,7 +323,6 @@ mod tests {
                 "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6",
                 "plain f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
             ),
-            ("MADID", "00000000-0000-0000-0000-000000000000", ""),
             ("EXTERN_ID", " Cust-7 ", "plain Cust-7"),
             ("EMAIL", "nobody", ""),
             ("EMAIL", "a b@c.de", ""),
@@ -296,6 +337,64 @@ mod tests {
         assert_eq!(sha("COUNTRY", "uk", None), sha("COUNTRY", "GB", None));
         let hash = HashedIdentifier::of_normalised("test").to_hex();
         assert_eq!(sha("EMAIL", &hash.to_uppercase(), None), hash);
+    }
+
+    /// The cell as text, and the last note.
+    fn noted(key: &str, raw: &str) -> (String, Option<&'static str>) {
+        let mut notes = Vec::new();
+        let cell = match cell(key, raw, None, &mut notes) {
+            Cell::Hashed(_) => "hashed".to_owned(),
+            Cell::Plain(text) => text.to_string(),
+            Cell::Empty => String::new(),
+        };
+        assert!(notes.iter().all(|reason| NOTE_REASONS.contains(reason)));
+        (cell, notes.pop())
+    }
+
+    #[test]
+    fn an_advertising_id_is_a_uuid_of_one_device() {
+        let id = "5f3a2b18-9c4d-4e7f-b8e2-17d3a1e69b25";
+        for (raw, note) in [
+            (id, None),
+            (" 5F3A2B18-9C4D-4E7F-B8E2-17D3A1E69B25 ", None),
+            ("5F3A2B189C4D4E7FB8E217D3A1E69B25", Some(HYPHENS)),
+        ] {
+            assert_eq!(noted("MADID", raw), (id.to_owned(), note), "{raw}");
+        }
+        for (raw, note) in [
+            ("00000000-0000-0000-0000-000000000000", LIMITED_TRACKING),
+            ("00000000000000000000000000000000", LIMITED_TRACKING),
+            ("abc", NOT_AN_ADVERTISING_ID),
+            ("-", NOT_AN_ADVERTISING_ID),
+            ("5f3a2b18-9c4d-4e7f-b8e2-17d3a1e69b2", NOT_AN_ADVERTISING_ID),
+            ("5f3a2b189-c4d-4e7f-b8e2-17d3a1e69b25", NOT_AN_ADVERTISING_ID),
+            ("5f3a2b18-9c4d4e7fb8e217d3a1e69b25", NOT_AN_ADVERTISING_ID),
+            ("5f3a2b18-9c4d-4e7f-b8e2-17d3a1e69bzz", NOT_AN_ADVERTISING_ID),
+            // The MD5 and the SHA-256 of an id.
+            ("098f6bcd0621d373cade4e832627b4f6", NOT_AN_ADVERTISING_ID),
+            (
+                "83dc3f5f32b9472613b0f038d36f22585a609d018af6f6067f50da318bf354bd",
+                NOT_AN_ADVERTISING_ID,
+            ),
+        ] {
+            assert_eq!(noted("MADID", raw), (String::new(), Some(note)), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_the_platform_does_not_know_is_refused() {
+        let of_nothing = HashedIdentifier::of_normalised("").to_hex();
+        for (raw, note) in [
+            (of_nothing.as_str(), HASH_OF_NOTHING),
+            ("098f6bcd0621d373cade4e832627b4f6", OTHER_HASH),
+            ("A94A8FE5CCB19BA61C4C0873D391E987982FBBD3", OTHER_HASH),
+        ] {
+            for key in ["EMAIL", "PHONE", "FN", "LN", "CT", "ZIP"] {
+                assert_eq!(noted(key, raw), (String::new(), Some(note)), "{key} {raw}");
+            }
+        }
+        let sha256 = HashedIdentifier::of_normalised("test").to_hex();
+        assert_eq!(noted("EMAIL", &sha256), ("hashed".to_owned(), None));
     }
 
     fn schema(keys: &[&str]) -> Schema {
@@ -392,6 +491,13 @@ mod tests {
             ("ZIP", "94105-1234", None, "94105"),
             ("ZIP", "941051234", None, "94105"),
             ("ZIP", "2134", Some("US"), ""),
+            ("ZIP", "01067", Some("DE"), "01067"),
+            ("ZIP", "1067", Some("DE"), ""),
+            ("ZIP", "1067.0", Some("DE"), ""),
+            ("ZIP", "D-01067", Some("DE"), ""),
+            ("ZIP", "150", Some("NO"), ""),
+            ("ZIP", "1010", Some("AT"), "1010"),
+            ("ZIP", "00-950", Some("PL"), "00950"),
             ("ZIP", "M1 1AE", Some("GB"), "m11ae"),
             ("DOBY", "1990.0", None, "1990"),
             ("DOBY", "1990-03-07", None, "1990"),
@@ -403,7 +509,9 @@ mod tests {
         ] {
             same(key, raw, home, text);
         }
-        assert_eq!(sha("EXTERN_ID", "ann@example.com", None), "");
+        for raw in ["ann@example.com", "ann%40example.com", "a@example.com;b@example.com"] {
+            assert_eq!(noted("EXTERN_ID", raw), (String::new(), Some(EMAIL_IN_THE_CLEAR)), "{raw}");
+        }
     }
 
     #[test]

@@ -288,6 +288,16 @@ pub(super) fn state(
     home.is_none().then_some(name)
 }
 
+/// How many digits a postal code of a country has, where all of its codes are digits. Only countries whose data is
+/// common, and whose codes may begin with a zero or are written with a prefix.
+fn digits_of_zip(home: Option<&str>) -> Option<usize> {
+    match home? {
+        "AT" | "AU" | "BE" | "CH" | "DK" | "NO" | "NZ" => Some(4),
+        "DE" | "ES" | "FI" | "FR" | "IT" | "MX" | "PL" | "SE" | "TR" => Some(5),
+        _ => None,
+    }
+}
+
 /// A postal code without spaces and dashes, as the Conversions API documents `zp`; five digits in the US.
 pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
     let raw = without_decimal_zero(raw, notes);
@@ -308,6 +318,10 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
         return None;
     }
     let text = text.replace('-', "");
+    // Also elsewhere numbers have lost leading zeros; "D-01067" has a prefix that is not a part of the code.
+    if digits_of_zip(home).is_some_and(|length| !digits(&text, length)) {
+        return None;
+    }
     let is_valid = !text.is_empty() && text.chars().all(char::is_alphanumeric);
     is_valid.then_some(text)
 }

@@ -16,6 +16,8 @@ pub(super) const DATE_PART: &str = "part_of_a_date_taken";
 pub(super) const MONTH_NAME: &str = "month_name_replaced";
 pub(super) const REFUSED: &str = "refused_invalid";
 pub(super) const SEVERAL: &str = "refused_several_values";
+/// The hash of such a text is that of no address.
+pub(super) const ENCODED: &str = "refused_percent_encoded";
 
 /// Invisible characters: format controls, soft hyphens, byte order marks, variation selectors, controls. The
 /// joiners U+200C and U+200D are part of words in some scripts.
@@ -66,6 +68,49 @@ fn is_of_label(c: char) -> bool {
     c == '-' || is_in_words || if c.is_ascii() { c.is_ascii_alphanumeric() } else { !is_sign(c) }
 }
 
+/// What separates two addresses in one cell.
+fn is_separator(c: char) -> bool {
+    c.is_whitespace() || ";,|/".contains(c)
+}
+
+fn is_several(text: &str) -> bool {
+    text.matches('@').count() > 1 && text.contains(is_separator)
+}
+
+/// Whether a text has a byte in percent-encoding, such as `%40` for `@`.
+fn has_percent_code(text: &str) -> bool {
+    let is_code = |three: &[u8]| three[0] == b'%' && three[1..].iter().all(u8::is_ascii_hexdigit);
+    text.as_bytes().windows(3).any(is_code)
+}
+
+/// The text of a percent-encoded one; `None` if it is none.
+fn percent_decoded(text: &str) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let ([high, low], after) = rest.split_first_chunk::<2>()?;
+        bytes.push((digit(*high)? * 16 + digit(*low)?) as u8);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Whether a text is an address or has one among others, also in percent-encoding.
+pub(super) fn has_address(text: &str) -> bool {
+    if text.is_ascii() && !text.contains(['@', '%']) {
+        return false;
+    }
+    let decoded = percent_decoded(text);
+    let text = decoded.as_deref().unwrap_or(text);
+    text.split(is_separator).chain([text]).any(|part| email(part, &mut Vec::new()).is_ok())
+}
+
 /// An address in lower case: without `mailto:`, a display name, and surrounding quotes and punctuation.
 pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, &'static str> {
     let mut text = Cow::Borrowed(raw);
@@ -81,7 +126,7 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         text = Cow::Owned(text.replace(DOTS, "."));
     }
     let mut text = text.to_lowercase();
-    if text.matches('@').count() > 1 && text.contains([';', ',', ' ', '|', '/']) {
+    if is_several(&text) {
         return Err(SEVERAL);
     }
     if let (Some(open), true) = (text.rfind('<'), text.ends_with('>')) {
@@ -89,15 +134,22 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
         notes.push(DISPLAY_NAME);
     }
     if let Some(rest) = text.strip_prefix("mailto:") {
-        // A link may have parameters.
-        text = rest.split('?').next().unwrap_or_default().to_owned();
+        // A link may have parameters, and its address may be percent-encoded (RFC 6068).
+        let decoded = percent_decoded(rest.split('?').next().unwrap_or_default());
+        text = clean(&decoded.ok_or(ENCODED)?, false, notes).to_lowercase();
         notes.push(MAILTO);
+        if is_several(&text) {
+            return Err(SEVERAL);
+        }
     }
     let outer = |c: char| c.is_whitespace() || is_sign(c) || "\"'<>()[],;:".contains(c);
     let bare = text.trim_start_matches(outer);
     let bare = bare.trim_end_matches(|c| outer(c) || ".!?".contains(c));
     if bare.len() != text.len() {
         notes.push(PUNCTUATION);
+    }
+    if has_percent_code(bare) {
+        return Err(ENCODED);
     }
     let (name, domain) = bare.split_once('@').ok_or(REFUSED)?;
     let is_forbidden = |c: char| c.is_whitespace() || "@\"(),:;<>[]\\".contains(c);
@@ -220,6 +272,43 @@ pub(super) fn number(raw: &str, part: Part, notes: &mut Vec<&'static str>) -> Op
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_taken_out_of_what_encloses_it_or_refused() {
+        for (raw, bare) in [
+            ("mailto:anna%40example.com", Ok("anna@example.com")),
+            ("MAILTO:Anna%40Example.com?subject=x%20y&cc=b@example.com", Ok("anna@example.com")),
+            ("Anna <mailto:%41nna%2Bnews%40example.com>", Ok("anna+news@example.com")),
+            ("mailto:anna@example.com?subject=x", Ok("anna@example.com")),
+            ("mailto:ann%C3%A9@example.com%20", Ok("ann\u{e9}@example.com")),
+            ("mailto:100%25@example.com", Ok("100%@example.com")),
+            ("<anna@example.com>", Ok("anna@example.com")),
+            ("Anna <anna@example.com>", Ok("anna@example.com")),
+            ("\"anna@example.com\"", Ok("anna@example.com")),
+            // Encoded twice, no encoding, no UTF-8, and an encoded address without `mailto:`.
+            ("mailto:anna%2540example.com", Err(ENCODED)),
+            ("mailto:anna%4@example.com", Err(ENCODED)),
+            ("mailto:anna%ff@example.com", Err(ENCODED)),
+            ("anna%40example.com", Err(ENCODED)),
+            ("anna%2Bnews@example.com", Err(ENCODED)),
+            ("a@x.com;b@y.com", Err(SEVERAL)),
+            ("a@x.com\nb@y.com", Err(SEVERAL)),
+            ("Anna <a@x.com>, Bob <b@y.com>", Err(SEVERAL)),
+            ("mailto:a%40x.com,b%40y.com", Err(SEVERAL)),
+        ] {
+            assert_eq!(email(raw, &mut Vec::new()), bare.map(str::to_owned), "{raw}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_found_in_a_text() {
+        for raw in ["a@x.com", "7 a@x.com", "a%40x.com", "a@x.com;b@y.com", "a\u{ff20}x.com"] {
+            assert!(has_address(raw), "{raw}");
+        }
+        for raw in ["Cust-7", "100%", "user@7", "a/b|c", "%40", "\u{e9}7"] {
+            assert!(!has_address(raw), "{raw}");
+        }
+    }
 
     #[test]
     fn dots_and_punctuation_of_other_scripts_are_no_part_of_an_address() {
