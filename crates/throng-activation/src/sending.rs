@@ -18,7 +18,8 @@ const MAX_CONSECUTIVE_REFUSED: u32 = 8;
 /// If that is not enough, the rows of the batch stay uncertain, and the next run sends them again.
 const MAX_SEARCHES: u32 = 64;
 /// Requests of an addition with more refused rows without a name are not halved: `MAX_SEARCHES` would not find all
-/// of them in a batch of ten thousand rows (about thirteen halvings each), and would spend the account's quota.
+/// of them in a batch of ten thousand rows (about thirteen halvings each), and would spend the account's quota. The
+/// next run sends the batch again.
 const MAX_SEARCHED_ROWS: u64 = 4;
 /// Distinct reasons that are counted for each batch; all others count as `other`: a platform that puts a
 /// row's number into its message must not fill the ledger.
@@ -177,7 +178,8 @@ fn must_search(
         return false;
     }
     match operation {
-        // A refused removal stays due, so it must be known which row it was.
+        // A refused removal stays due, so it must be known which row it was. Also if all are refused: a platform that
+        // refuses to make an audience too small accepts fewer removals.
         Operation::Remove => true,
         // If all are refused, all are known.
         Operation::Add => {

@@ -21,10 +21,13 @@ fn problem_of(partition: &PartitionReplica) -> Option<String> {
     }
 }
 
-/// A state that says in its reason why it is not current.
-fn marked(mut state: AdGroupState, problem: Option<&str>) -> AdGroupState {
+/// A state that says in its reason why it is not current. `is_known`: its figures were current once.
+fn marked(mut state: AdGroupState, problem: Option<&str>, is_known: bool) -> AdGroupState {
     if let Some(problem) = problem {
-        state.reason = format!("not current: {problem}; as last known, {}", state.reason);
+        state.reason = match is_known {
+            true => format!("not current: {problem}; as last known, {}", state.reason),
+            false => format!("not current: {problem}"),
+        };
     }
     state
 }
@@ -41,7 +44,8 @@ impl Budgets {
             // First: if it fails in between, they are marked although they were current, never the other way round.
             let figures = partition.states(now);
             let problem = problem_of(partition);
-            states.extend(figures.into_iter().map(|state| marked(state, problem.as_deref())));
+            let problem = problem.as_deref();
+            states.extend(figures.into_iter().map(|state| marked(state, problem, true)));
         }
         let positions = self.feed_state.positions();
         for (number, configs) in (0..).zip(&applied.configs) {
@@ -58,7 +62,8 @@ impl Budgets {
             };
             states.extend(configs.iter().map(|config| {
                 let entry = self.feed_state.entry(number, config.index);
-                marked(AdGroupState::of_entry(config, entry), problem.as_deref())
+                let state = AdGroupState::of_entry(config, entry);
+                marked(state, problem.as_deref(), entry.is_some())
             }));
         }
         states.sort_by(|a, b| a.name.cmp(&b.name));

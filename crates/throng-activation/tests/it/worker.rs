@@ -104,6 +104,23 @@ async fn additions_that_are_refused_without_a_name_are_found() {
 }
 
 #[tokio::test]
+async fn additions_are_not_searched_for_many_rows_that_are_refused_without_a_name() {
+    // One of the refused rows has a name, so four or five have none.
+    for (refused, known, is_searched) in [(5, 5, true), (6, 1, false)] {
+        let value = move |user: u32| match user < refused {
+            true => vec![format!("invalid{user}")],
+            false => vec![format!("id{user}")],
+        };
+        let mut rig = Rig::new(SyncMode::Mirror, 10, value).await;
+        let id = rig.plan(0..10).await;
+        rig.finish().await;
+        assert_eq!(rejected_and_known(&rig, id).await, (u64::from(refused), known));
+        assert_eq!(rig.platform.requests() > 1, is_searched);
+        assert_eq!(rig.platform.members(), ids(refused..10));
+    }
+}
+
+#[tokio::test]
 async fn a_request_that_arrived_in_part_is_sent_again_in_halves() {
     let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
     rig.platform.script(&[Fault::Short(7), Fault::Fine, Fault::Short(0)]);
