@@ -47,7 +47,7 @@ pub(crate) use sizes::{RemovalCount, delivered_after, removed_until};
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts,
     EndedRun, IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta,
-    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta,
+    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta, count_users,
     decode_with_notes, difference, encode_with_notes,
 };
 pub use users::RunUsers;

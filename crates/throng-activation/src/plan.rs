@@ -53,11 +53,15 @@ pub struct PlanFacts<'a> {
     pub priority: i32,
     /// A run that would remove more than this share of the delivered users is held.
     pub max_removed_percent: u32,
-    /// The delivered version and how many users it has.
-    pub from: Option<(u64, u64)>,
+    /// The delivered version.
+    pub from_version: Option<u64>,
+    /// Users on the platform before the run, those whom a failed run may have added included; `None` if that is not
+    /// known.
+    pub users_before: Option<u64>,
     /// The version to deliver.
     pub to_version: u64,
-    /// Users who are not on the list after the run, including those that a replace drops.
+    /// Those of [`PlanFacts::users_before`] who are not on the list after the run, including those that a replace
+    /// drops.
     pub users_removed: u64,
     /// The rows.
     pub rows: RunRows<'a>,
@@ -93,7 +97,7 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         audience: facts.audience,
         destination: facts.destination,
         mode: facts.mode,
-        from_version: facts.from.map(|(version, _)| version),
+        from_version: facts.from_version,
         to_version: facts.to_version,
         adds,
         removes,
@@ -106,20 +110,36 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
 }
 
 fn exceeds_guard(facts: &PlanFacts<'_>) -> Option<Hold> {
-    let (version, members) = facts.from.filter(|(_, members)| *members > 0)?;
+    let (percent, removed) = (facts.max_removed_percent, facts.users_removed);
     if facts.mode == SyncMode::Add {
         return None;
     }
-    let over = u128::from(facts.users_removed) * 100
-        > u128::from(members) * u128::from(facts.max_removed_percent);
-    over.then(|| {
-        let reason = format!(
-            "{} of the {members} users delivered with version {version} would be removed, more than \
-             max_removed_percent = {} allows; approve the run if that is intended",
-            facts.users_removed, facts.max_removed_percent
-        );
-        Hold::new(HoldCause::Guard, reason)
-    })
+    let reason = match facts.users_before {
+        Some(users) => {
+            let is_over = u128::from(removed) * 100 > u128::from(users) * u128::from(percent);
+            is_over.then(|| {
+                format!(
+                    "{removed} of the {users} users delivered so far would be removed, more than \
+                     max_removed_percent = {percent} allows; approve the run if that is intended"
+                )
+            })
+        }
+        // With 100 every removal is allowed.
+        None => (percent < 100 && may_remove(facts)).then(|| {
+            format!(
+                "users would be removed, and how many of those delivered so far is not known, so that \
+                 max_removed_percent = {percent} cannot be checked; approve the run if that is intended"
+            )
+        }),
+    };
+    reason.map(|reason| Hold::new(HoldCause::Guard, reason))
+}
+
+/// Whether a run may remove users: it replaces the list, or has rows to remove.
+fn may_remove(facts: &PlanFacts<'_>) -> bool {
+    let removes =
+        |(operation, rows): &(Operation, u64)| *operation == Operation::Remove && *rows > 0;
+    facts.mode == SyncMode::Replace || facts.rows.phases().iter().any(removes)
 }
 
 #[cfg(test)]
@@ -130,6 +150,15 @@ mod tests {
     use super::*;
 
     fn plan(mode: SyncMode, old: u32, kept: u32, new: u32, percent: u32) -> NewRun {
+        plan_from(mode, (old, kept, new), percent, Some(u64::from(old)))
+    }
+
+    fn plan_from(
+        mode: SyncMode,
+        (old, kept, new): (u32, u32, u32),
+        percent: u32,
+        users_before: Option<u64>,
+    ) -> NewRun {
         let set = |values: &mut dyn Iterator<Item = u32>| {
             MemberSet::new(vec![values.collect::<RoaringBitmap>()])
         };
@@ -143,9 +172,10 @@ mod tests {
             batch_rows: 4,
             priority: 0,
             max_removed_percent: percent,
-            from: Some((1, u64::from(old))),
+            from_version: None,
+            users_before,
             to_version: 2,
-            users_removed: u64::from(old - kept),
+            users_removed: users_before.map_or(0, |_| u64::from(old - kept)),
             rows: RunRows::Users(&users),
             hold: None,
         })
@@ -172,6 +202,35 @@ mod tests {
             let cause = plan(mode, 10, kept, 1, 50).held.map(|hold| hold.cause);
             assert_eq!(cause, held.then_some(HoldCause::Guard), "{mode:?} {kept}");
         }
+    }
+
+    #[test]
+    fn removals_without_a_delivered_version_are_held_by_their_number() {
+        // Of a first run that failed.
+        let held = plan(SyncMode::Mirror, 10, 4, 1, 50).held.unwrap();
+        assert!(held.reason.starts_with("6 of the 10 users delivered so far"), "{}", held.reason);
+    }
+
+    #[test]
+    fn removals_of_an_unknown_share_are_held() {
+        for (mode, kept, percent, held) in [
+            (SyncMode::Mirror, 9, 50, true),
+            (SyncMode::Mirror, 10, 50, false),
+            // What a replace session drops is not among the rows.
+            (SyncMode::Replace, 10, 50, true),
+            (SyncMode::Replace, 10, 99, true),
+            (SyncMode::Replace, 10, 100, false),
+            (SyncMode::Mirror, 0, 100, false),
+            (SyncMode::Add, 0, 0, false),
+        ] {
+            let hold = plan_from(mode, (10, kept, 1), percent, None).held;
+            let is_guard = hold.as_ref().is_some_and(|hold| hold.cause == HoldCause::Guard);
+            assert_eq!(is_guard, held, "{mode:?} {kept} {percent}");
+            assert!(hold.is_none_or(|hold| hold.reason.contains("is not known")));
+        }
+        // Nothing was delivered, which is known.
+        let first = plan(SyncMode::Replace, 0, 0, 9, 0);
+        assert_eq!(first.held, None);
     }
 
     #[test]

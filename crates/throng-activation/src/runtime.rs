@@ -33,6 +33,7 @@ mod size_reading;
 mod snapshots;
 mod task_input;
 mod task_message;
+mod user_counts;
 mod workers;
 
 pub use account_hold::{account_alert_subject, failed_checks_reason};

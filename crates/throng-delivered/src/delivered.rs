@@ -105,7 +105,8 @@ mod tests {
     use super::*;
     use crate::planned::PlanFile;
     use crate::{
-        Cell, Difference, DifferenceFacts, IdentifierRow, Reasons, ScanWriter, difference,
+        Cell, Difference, DifferenceFacts, IdentifierRow, Reasons, ScanWriter, count_users,
+        difference,
     };
 
     /// The outcome of a run.
@@ -180,6 +181,8 @@ mod tests {
                 identifiers: "",
             };
             let found = difference(&facts, &path, &secret(), bound.clone(), [1; 32]).unwrap();
+            let counted = count_users(&facts).unwrap();
+            assert_eq!(counted, (found.users_before, found.users_removed));
             let plan = PlanFile::open(&path, &secret(), bound).unwrap();
             let completed = outcome != Outcome::Failed;
             let batches = if completed { batches(&found, outcome) } else { Vec::new() };
@@ -248,6 +251,17 @@ mod tests {
         assert_eq!((found.meta.rows, found.meta.remove_keys), ([0, 1, 0], names(&["PHONE"])));
         assert_eq!(history.columns(), columns("PHONE", false));
         assert_eq!(history.delivered.state.meta.users, 1);
+    }
+
+    #[test]
+    fn users_of_a_failed_run_count_as_delivered() {
+        let mut history = History::new();
+        history.run(MIRROR, "EMAIL", &[1, 2, 3], Outcome::Failed);
+        for run in [REPLACE, MIRROR] {
+            let found = history.run(run, "EMAIL", &[3, 4], Outcome::Failed);
+            assert_eq!((found.users_before, found.users_removed), (3, 2));
+            history.delivered.runs.pop();
+        }
     }
 
     #[test]

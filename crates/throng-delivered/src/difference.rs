@@ -209,6 +209,16 @@ impl DifferenceFacts<'_> {
         rows
     }
 
+    /// Counts the users of a shard who are on the platform, and those of them who are not after the run.
+    fn count_listed(&self, loaded: &Shard, shard: u8, counts: &mut Counts) {
+        let still_listed =
+            loaded.state.users.iter().filter(|(_, rows)| rows.iter().any(|row| !row.shared));
+        for (ordinal, _) in still_listed {
+            counts.before += 1;
+            counts.removed += u64::from(self.wanted(loaded, shard, *ordinal).is_empty());
+        }
+    }
+
     /// The entries that remove rows of a shard. `keys`: those with which the rows were added.
     fn removals(
         &self,
@@ -262,12 +272,7 @@ pub fn difference(
         let (add, re_add) = additions(facts, &loaded, shard, &leaving, &mut counts);
         writer.shard(PHASE_ADD, shard, &add)?;
         writer.shard(PHASE_RE_ADD, shard, &re_add)?;
-        let still_listed =
-            loaded.state.users.iter().filter(|(_, rows)| rows.iter().any(|row| !row.shared));
-        for (ordinal, _) in still_listed {
-            counts.before += 1;
-            counts.removed += u64::from(facts.wanted(&loaded, shard, *ordinal).is_empty());
-        }
+        facts.count_listed(&loaded, shard, &mut counts);
         writer.shard(PHASE_REMOVE, shard, &removals)?;
     }
     let put = if facts.replace { Operation::Replace } else { Operation::Add };
@@ -279,6 +284,20 @@ pub fn difference(
     )?;
     let Counts { before, removed, normalised } = counts;
     Ok(Difference { meta, users_before: before, users_removed: removed, normalised })
+}
+
+/// The users on the platform before a run, and those of them who are not on it after the run, as in [`Difference`].
+/// Writes no plan. Reads the delivered state and the scan once.
+///
+/// # Errors
+/// [`SealedError`].
+pub fn count_users(facts: &DifferenceFacts<'_>) -> Result<(u64, u64), SealedError> {
+    let mut counts = Counts::default();
+    for shard in 0..SHARD_COUNT {
+        let shard = shard as u8;
+        facts.count_listed(&facts.shard(shard)?, shard, &mut counts);
+    }
+    Ok((counts.before, counts.removed))
 }
 
 #[derive(Default)]

@@ -23,7 +23,7 @@ mod state;
 pub use columns::DeliveredColumns;
 pub use delivered::Delivered;
 pub use difference::{
-    Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, difference,
+    Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, count_users, difference,
 };
 pub use ended::EndedRun;
 pub use planned::{PlanEntry, PlanFile, PlanMeta};

@@ -66,6 +66,7 @@ pub fn check(files: SpecFiles, origin: SpecOrigin) -> Result<Spec, Vec<Problem>>
     for file in files.files {
         reader.parse(file, Reader::top);
     }
+    reader.check_platform_names();
     if !reader.incomplete {
         reader.add_lake_sources();
         reader.check_lake_folders();

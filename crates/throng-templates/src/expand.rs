@@ -289,18 +289,29 @@ fn located(spec: &Spec, sync: &Sync, message: String, help: String) -> Problem {
     }
 }
 
-/// Syncs that write to one audience of a platform: each would remove the users of the other.
+/// Syncs that write to one audience of a platform: each would remove the users of the other. Destinations with one
+/// account have the same audiences.
 fn same_on_platform(spec: &Spec) -> Vec<Problem> {
-    let mut first: BTreeMap<(&str, String), &Sync> = BTreeMap::new();
+    let accounts = spec.destinations.iter().map(|of| (of.name.as_str(), of.account()));
+    let accounts: BTreeMap<&str, String> = accounts.collect();
+    let mut first: BTreeMap<(Option<&str>, &str, String), &Sync> = BTreeMap::new();
     let mut problems = Vec::new();
     for sync in &spec.syncs {
         let name = sync.name_on_platform();
-        let Some(other) = first.insert((sync.destination.as_str(), name.clone()), sync) else {
-            continue;
+        let destination = sync.destination.as_str();
+        let account = accounts.get(destination).map_or(destination, String::as_str);
+        let key = (sync.destination.workspace(), account, name.clone());
+        let Some(other) = first.insert(key, sync) else { continue };
+        let place = match other.destination == sync.destination {
+            true => format!(" of `{destination}`"),
+            false => {
+                let other = &other.destination;
+                format!(": the destinations `{other}` and `{destination}` have one account")
+            }
         };
         let message = format!(
-            "the syncs `{}` and `{}` both write to the platform's audience `{name}` of `{}`",
-            other.name, sync.name, sync.destination
+            "the syncs `{}` and `{}` both write to the platform's audience `{name}`{place}",
+            other.name, sync.name
         );
         let help = "give one of them its own `platform_name`".to_owned();
         problems.push(located(spec, sync, message, help));

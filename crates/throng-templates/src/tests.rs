@@ -309,6 +309,30 @@ const WORKSPACES: &str = r#"workspaces:
 "#;
 
 #[test]
+fn syncs_of_two_destinations_with_one_account_are_refused() {
+    let again = "    destinations: [{ name: again, platform: meta, account: ACCOUNT, access_token: env:U }, ";
+    let written = r#"    syncs:
+      - name: written
+        audience: emea-buyers
+        destination: again
+        identifiers: { key: id, sql: "SELECT id, email FROM shop.users", columns: { email: EMAIL } }
+"#;
+    let text = WORKSPACES.replace("    destinations: [", again).replace("    syncs:\n", written);
+    let expanded = |account: &str| {
+        let rows = [regions(&["emea"]), regions(&["emea"])];
+        let spec = spec(&text.replace("ACCOUNT", account));
+        expand(spec, None, &rows, &[regions(&["emea"])])
+    };
+    assert!(expanded("act_3").is_ok());
+    let found = messages(expanded("act_2").unwrap_err());
+    assert_eq!(
+        found,
+        ["the syncs `acme:written` and `acme:emea-meta` both write to the platform's audience \
+          `throng: acme / emea-buyers`: the destinations `acme:again` and `acme:meta-us` have one account"]
+    );
+}
+
+#[test]
 fn a_template_of_a_workspace_makes_objects_of_it() {
     let rows = [regions(&["emea"]), regions(&["emea", "apac"])];
     let made = expand(spec(WORKSPACES), None, &rows, &[regions(&["emea"])]).unwrap().spec;

@@ -240,7 +240,8 @@ async fn plan(
         priority: declared.priority,
         // A person has approved that all users are removed.
         max_removed_percent: 100,
-        from: platform.delivered_version.map(|version| (version, found.users_before)),
+        from_version: platform.delivered_version,
+        users_before: Some(found.users_before),
         // No version of the audience is empty; the number is deleted with the removal.
         to_version: platform.delivered_version.unwrap_or(1),
         users_removed: found.users_removed,

@@ -24,6 +24,7 @@ use super::identifier_scan;
 use super::planned_run::{no_rows_error, record_run, report_plan_failure};
 use super::results::is_due;
 use super::snapshots::{MAX_RUNS, covers, snapshot};
+use super::user_counts::{self, UserCounts};
 use crate::{Delivered, DeliveredColumns, PlanFacts, RunRows, Scan, plan_run};
 
 /// A sync that needs a run.
@@ -269,6 +270,8 @@ struct DifferenceBase {
     columns: DeliveredColumns,
     /// The run that has delivered another audience, if the sync has delivered another one so far.
     other: Option<SyncRun>,
+    /// What was delivered, if the whole list is replaced: it is only counted.
+    replaced: Option<Delivered>,
 }
 
 /// The newest completed run if it has delivered another audience, and the current one was not delivered since without
@@ -301,14 +304,21 @@ async fn difference_base(
         && runs.iter().any(|run| ended(run) && run.plan.is_none());
     let record = request.base.record.as_ref();
     let replaces = request.adopts.is_some() || record.is_some_and(|record| record.replace);
-    // If the whole list is replaced, the delivered state is not needed.
-    let planned: Vec<SyncRun> =
-        runs.into_iter().filter(|run| !replaces && ended(run) && run.plan.is_some()).collect();
+    let mut planned = runs;
+    planned.retain(|run| ended(run) && run.plan.is_some());
+    // If the whole list is replaced, the delivered state is not needed for what is sent.
+    let counts = replaces && request.adopts.is_none() && request.sync.mode != SyncMode::Add;
+    let replaced = match record.filter(|_| counts) {
+        Some(record) => user_counts::open(ctx, record, keys, &planned).await,
+        None => None,
+    };
     let record = record.filter(|_| !replaces);
+    planned.retain(|_| !replaces);
     let delivered =
         delivered_objects::delivered(ctx, record, &request.account, keys, &planned).await?;
     let (delivered, columns) = delivered_objects::with_columns(delivered).await?;
-    Ok(DifferenceBase { delivered, is_known: !unknown && !replaces, columns, other })
+    let is_known = !unknown && !replaces;
+    Ok(DifferenceBase { delivered, is_known, columns, other, replaced })
 }
 
 /// Plans a run of one sync. Returns whether anything was recorded.
@@ -325,7 +335,7 @@ async fn plan_sync(
     let keys = keys_of(sync);
     let identifiers = declaration(sync, &request.platform);
     let base = difference_base(ctx, request, &keys).await?;
-    let DifferenceBase { delivered, is_known, columns, other } = base;
+    let DifferenceBase { delivered, is_known, columns, other, replaced } = base;
     let has_same_columns = columns.keys == keys && !columns.has_several;
     let failed = delivered.runs.last().is_some_and(|run| !run.completed);
     let mode = sync.mode;
@@ -343,6 +353,7 @@ async fn plan_sync(
     if !has_rows && ((unknown && mode != SyncMode::Add) || request.adopts.is_some()) {
         return Err(no_rows_error(&sync.name, target.is_empty(), columns.has_several).into());
     }
+    let (counted, target) = user_counts::of_state(replaced, target, scan, &keys).await?;
     let object = new_object("plans")?;
     let inputs = DifferenceInputs {
         delivered,
@@ -361,17 +372,13 @@ async fn plan_sync(
         return Ok(record_up_to_date(ctx, request, identifiers).await?);
     }
     ctx.objects.upload(&object).await?;
-    let delivered = platform.and_then(|p| p.delivered_version);
-    let (from, users_removed) = match delivered {
-        Some(version) if is_known => (Some((version, diff.users_before)), diff.users_removed),
-        Some(version) => users_by_snapshots(ctx, request, version, other.as_ref()).await?,
-        None => (None, 0),
+    let from_version = platform.and_then(|p| p.delivered_version);
+    let of_diff = UserCounts { before: diff.users_before, removed: diff.users_removed };
+    let users = match (is_known.then_some(of_diff).or(counted), from_version) {
+        (None, Some(version)) => users_by_snapshots(ctx, request, version, other.as_ref()).await?,
+        (counted, _) => counted,
     };
-    let account_held = ctx
-        .ledger
-        .open_alert(AlertKind::RunHeld, &account_alert_subject(&sync.destination))
-        .await?;
-    let account_held = account_held.map(|reason| Hold::new(HoldCause::Account, reason));
+    let account_held = account_hold(ctx, sync).await?;
     let mut run = plan_run(PlanFacts {
         sync: sync.name.clone(),
         audience: sync.audience.clone(),
@@ -380,13 +387,14 @@ async fn plan_sync(
         batch_rows: sync.batch_rows,
         priority: sync.priority,
         max_removed_percent: sync.max_removed_percent,
-        from,
+        from_version,
+        users_before: users.map(|users| users.before),
         to_version: request.version,
-        users_removed,
+        users_removed: users.map_or(0, |users| users.removed),
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
         hold: adoption_hold(request).or_else(|| account_held.clone()),
     });
-    if let Some(other) = other.filter(|_| from.is_some()) {
+    if let Some(other) = other.filter(|_| from_version.is_some()) {
         note_other_audience(&mut run, &other.audience);
     }
     // A run that was requested or planned since is not replaced by this one, which may be for an older version.
@@ -429,6 +437,13 @@ fn adoption_hold(request: &PlanRequest<'_>) -> Option<Hold> {
     Some(Hold::new(HoldCause::Adoption, reason))
 }
 
+/// The hold of the runs of a held account.
+async fn account_hold(ctx: &Activation, sync: &Sync) -> Result<Option<Hold>, LedgerError> {
+    let subject = account_alert_subject(&sync.destination);
+    let reason = ctx.ledger.open_alert(AlertKind::RunHeld, &subject).await?;
+    Ok(reason.map(|reason| Hold::new(HoldCause::Account, reason)))
+}
+
 /// Notes in a run that its sync has delivered another audience so far.
 fn note_other_audience(run: &mut NewRun, before: &AudienceName) {
     // The delivered version is not one of this audience.
@@ -460,26 +475,16 @@ async fn record_up_to_date(
     Ok(true)
 }
 
-/// The users of the delivered version by its snapshot, and how many of them would be removed. `other`: the run that has
-/// delivered another audience.
+/// The users of the delivered version by its snapshot. `other`: the run that has delivered another audience.
 async fn users_by_snapshots(
     ctx: &Activation,
     request: &PlanRequest<'_>,
     version: u64,
     other: Option<&SyncRun>,
-) -> Result<(Option<(u64, u64)>, u64), InputError> {
+) -> Result<Option<UserCounts>, InputError> {
     let (audience, version) =
         other.map_or((&request.sync.audience, version), |run| (&run.audience, run.to_version));
-    let Some(old) = snapshot(ctx, audience, version).await? else {
-        return Ok((Some((version, 0)), 0));
-    };
-    let target = Arc::clone(&request.target);
-    let counted = tokio::task::spawn_blocking(move || {
-        let old = MemberSet::of_snapshot(&old);
-        (old.len(), old.minus(&MemberSet::of_snapshot(&target)).len())
-    });
-    let (members, users_removed) = counted.await.map_err(|_| DeliveredError::Interrupted)?;
-    Ok((Some((version, members)), users_removed))
+    user_counts::of_snapshots(ctx, audience, version, &request.target).await
 }
 
 #[cfg(test)]

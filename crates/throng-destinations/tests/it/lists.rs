@@ -334,7 +334,8 @@ impl World {
             batch_rows: 3,
             priority: 0,
             max_removed_percent: 100,
-            from: None,
+            from_version: None,
+            users_before: Some(found.users_before),
             to_version: self.version,
             users_removed: 0,
             rows: RunRows::Planned {

@@ -166,36 +166,6 @@ async fn an_audience_is_delivered_checked_and_updated() {
     node.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_next_run_corrects_the_effects_of_a_failed_run() {
-    let shop = Shop::new().await;
-    shop.buyers(2..12);
-    // The permission is missing at the second batch.
-    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(denied).on_call("add_users").nth([2]);
-    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
-    let node = shop.node().await;
-    let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
-    assert_eq!((failed.sent, failed.pending), (4, 6));
-    // The alert follows the run's end.
-    let ledger = &node.context().ledger;
-    until("the alert says why", async || {
-        let alerts = ledger.alerts(5).await.unwrap();
-        alerts.first().is_some_and(|alert| alert.message.contains("ads_management"))
-    })
-    .await;
-    node.shutdown().await;
-
-    // The task is not requeued; the next version removes the users that were sent.
-    shop.buyers(12..20);
-    let node = shop.node().await;
-    refresh(&Client::of(&node)).await;
-    let run = settled(&node, "next", |r| r.to_version == 2 && r.state == RunState::Completed).await;
-    assert_eq!((run.adds, run.removes), (8, 10));
-    assert!(shop.holds(12..20));
-    node.shutdown().await;
-}
-
 impl Shop {
     /// Whether the platform has exactly these e-mail addresses.
     fn has(&self, addresses: &[&str]) -> bool {

@@ -27,6 +27,7 @@ mod node;
 mod openapi;
 mod openapi_document;
 mod queries;
+mod removal_guard;
 mod removals;
 mod schedules;
 mod sessions;

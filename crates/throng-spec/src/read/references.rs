@@ -1,8 +1,9 @@
 //! Names of objects and the references to them, over all files.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use throng_model::NameError;
+use throng_model::{DestinationName, NameError, SyncName};
 
 use super::fields::{At, Fields};
 use super::tree::Node;
@@ -18,8 +19,39 @@ pub(super) struct Names {
     references: Vec<(ObjectKind, String, At)>,
     /// Names of sources in SQL, by workspace.
     in_sql: BTreeMap<(Option<String>, String), String>,
-    /// Audiences on the platform: destination and name there, and the first sync that writes to it.
-    on_platform: BTreeMap<(String, String), (String, At)>,
+    /// The audiences on platforms that syncs write to.
+    on_platform: Vec<OnPlatform>,
+}
+
+/// The audience on a platform that a sync writes to.
+struct OnPlatform {
+    sync: SyncName,
+    destination: DestinationName,
+    /// The audience's name there.
+    name: String,
+    /// Where the sync is.
+    at: At,
+}
+
+impl OnPlatform {
+    /// The message and the help if another sync writes to the same audience.
+    fn conflict(&self, other: &Self) -> (String, String) {
+        let (first, second) = (&self.destination, &other.destination);
+        let place = match first == second {
+            true => format!(" of `{first}`"),
+            false => format!(": the destinations `{first}` and `{second}` have one account"),
+        };
+        let message = format!(
+            "the syncs `{}` and `{}` both write to the platform's audience `{}`{place}",
+            self.sync, other.sync, self.name
+        );
+        let help = format!(
+            "the first is at {}:{}: give one of them its own `platform_name`",
+            self.at.file.display(),
+            self.at.line
+        );
+        (message, help)
+    }
 }
 
 impl Names {
@@ -196,32 +228,40 @@ impl Reader {
         Some(name)
     }
 
-    /// Checks that no other sync writes to the same audience of the platform: each would remove the
-    /// other's users.
-    pub(super) fn check_platform_name(
-        &mut self,
-        sync: &str,
-        destination: &str,
-        platform_name: &str,
-        at: &At,
-    ) {
-        let key = (destination.to_owned(), platform_name.to_owned());
-        match self.names.on_platform.get(&key).cloned() {
-            Some((other, first)) if other != sync => {
-                let message = format!(
-                    "the syncs `{other}` and `{sync}` both write to the platform's audience \
-                     `{platform_name}` of `{destination}`"
-                );
-                let help = format!(
-                    "the first is at {}:{}: give one of them its own `platform_name`",
-                    first.file.display(),
-                    first.line
-                );
-                self.problem(at, message, Some(help));
-            }
-            Some(_) => {}
-            None => {
-                self.names.on_platform.insert(key, (sync.to_owned(), at.clone()));
+    /// Records to which audience of the platform a sync writes.
+    pub(super) fn writes_to(&mut self, sync: &SyncName, to: (&DestinationName, String), at: At) {
+        let (destination, name) = to;
+        let (sync, destination) = (sync.clone(), destination.clone());
+        self.names.on_platform.push(OnPlatform { sync, destination, name, at });
+    }
+
+    /// Checks that no two syncs write to the same audience of the platform, after all files were read: each would
+    /// remove the other's users. Destinations with one account have the same audiences.
+    pub(super) fn check_platform_names(&mut self) {
+        // An invalid account is reported where it is.
+        let is_valid = |account: &String| self.accounts.contains_key(account);
+        let accounts: BTreeMap<DestinationName, String> = self
+            .spec
+            .destinations
+            .iter()
+            .map(|destination| (destination.name.clone(), destination.account()))
+            .filter(|(_, account)| is_valid(account))
+            .collect();
+        let mut first: BTreeMap<(Option<String>, String, String), OnPlatform> = BTreeMap::new();
+        for sync in std::mem::take(&mut self.names.on_platform) {
+            let account = accounts.get(&sync.destination).cloned();
+            let account = account.unwrap_or_else(|| sync.destination.to_string());
+            // Two workspaces with one account are refused, without the names of the other one's objects.
+            let workspace = sync.destination.workspace().map(str::to_owned);
+            match first.entry((workspace, account, sync.name.clone())) {
+                Entry::Occupied(other) if other.get().sync != sync.sync => {
+                    let (message, help) = other.get().conflict(&sync);
+                    self.problem(&sync.at, message, Some(help));
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(entry) => {
+                    entry.insert(sync);
+                }
             }
         }
     }

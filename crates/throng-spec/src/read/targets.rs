@@ -209,7 +209,7 @@ impl Reader {
         fields.done(self);
         let on_platform =
             platform_name.clone().unwrap_or_else(|| Sync::default_platform_name(&audience));
-        self.check_platform_name(name.as_str(), destination.as_str(), &on_platform, &at);
+        self.writes_to(&name, (&destination, on_platform), at);
         self.spec.syncs.extend(sync.map(|sync| Sync { platform_name, ..sync }));
     }
 
