@@ -56,6 +56,15 @@ pub struct DecideRequest {
     pub record_insertion: bool,
 }
 
+impl DecideRequest {
+    /// The key of the user. An empty one is none, as it is in the rows of a build.
+    // Why: all requests without a user would be those of one user, and at a pass-through rate of a half an ad group
+    // would be shown at all of them in one minute and at none in the next.
+    pub fn user_key(&self) -> Option<&str> {
+        self.user.as_deref().filter(|key| !key.is_empty())
+    }
+}
+
 /// Which ad groups may be shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({

@@ -160,3 +160,14 @@ fn ids_of_gates_are_parts_of_a_path() {
     }
     assert!(is_gate_id(&"a".repeat(128)) && !is_gate_id(&"a".repeat(129)));
 }
+
+#[test]
+fn an_empty_key_is_no_user() {
+    for (user, key) in
+        [("", ""), (r#""user":null,"#, ""), (r#""user":"","#, ""), (r#""user":" ","#, " ")]
+    {
+        let request: DecideRequest =
+            serde_json::from_str(&format!(r#"{{{user}"ad_groups":["shoes"]}}"#)).unwrap();
+        assert_eq!(request.user_key(), Some(key).filter(|key| !key.is_empty()), "{user}");
+    }
+}

@@ -44,6 +44,12 @@ pub enum Reason {
         /// Those audiences.
         audiences: Arc<[AudienceName]>,
     },
+    /// The user is in none of the audiences that it includes and that are built, and one of them is not built, so it
+    /// is unknown whether the user is in that one.
+    InclusionUnknown {
+        /// That audience.
+        audience: AudienceName,
+    },
     /// The user is in an audience that it excludes.
     Excluded {
         /// That audience.
@@ -98,6 +104,7 @@ impl Reason {
         match self {
             Self::UnknownAdGroup => "unknown_ad_group",
             Self::NotInAudience { .. } => "not_in_audience",
+            Self::InclusionUnknown { .. } => "inclusion_unknown",
             Self::Excluded { .. } => "excluded",
             Self::ExclusionUnknown { .. } => "exclusion_unknown",
             Self::OutOfBudget { .. } => "out_of_budget",
@@ -122,6 +129,10 @@ impl fmt::Display for Reason {
                     Ok(())
                 }
             },
+            Self::InclusionUnknown { audience } => write!(
+                f,
+                "the ad group includes audience `{audience}`, which has not been built yet"
+            ),
             Self::Excluded { audience } => {
                 write!(f, "the user is in audience `{audience}`, which the ad group excludes")
             }

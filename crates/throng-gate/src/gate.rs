@@ -158,7 +158,7 @@ impl Gate {
     /// let user = UserKey::text("user-1").hash(index.seed());
     /// gate.set_membership(Arc::new(index));
     /// let decision = gate.decide(Some(user), &[AdGroupName::new("shoes")?], Timestamp(0));
-    /// assert_eq!(decision.refused[0].1.to_string(), "the user is not in audience `buyers`");
+    /// assert_eq!(decision.refused[0].1.code(), "inclusion_unknown");
     /// # Ok(())
     /// # }
     /// ```
@@ -338,13 +338,23 @@ impl Gate {
         now: Timestamp,
         find: impl for<'v> Fn(&'v View, &Id) -> Option<&'v Target>,
     ) -> Decision<Id> {
-        let view = self.view.load();
+        self.decide_in(&self.view.load(), user, candidates, now, find)
+    }
+
+    fn decide_in<Id: Clone>(
+        &self,
+        view: &View,
+        user: Option<UserHash>,
+        candidates: &[Id],
+        now: Timestamp,
+        find: impl for<'v> Fn(&'v View, &Id) -> Option<&'v Target>,
+    ) -> Decision<Id> {
         let located = user.and_then(|user| view.membership.as_ref()?.locate(user));
         let request = request_hash(user, now);
         let mut decision =
             Decision { allowed: Vec::with_capacity(candidates.len()), refused: Vec::new() };
         for id in candidates {
-            let refusal = match find(&view, id) {
+            let refusal = match find(view, id) {
                 None => Some(Reason::UnknownAdGroup),
                 Some(target) => self.stale(target, now).or_else(|| {
                     // Before the figures. `apply` writes figures first and then subtracts what they
@@ -399,10 +409,11 @@ impl Gate {
         candidates: &[AdGroupName],
         now: Timestamp,
     ) -> (Decision<AdGroupName>, Option<OwnInsertion>) {
-        let mut decision = self.decide(user, candidates, now);
+        // One view for both: an ad group that the catalog has lost between them would be shown and not counted.
         let view = self.view.load();
+        let mut decision =
+            self.decide_in(&view, user, candidates, now, |view, name| view.of_name(name));
         while let Some(chosen) = decision.allowed.first() {
-            // The catalog was replaced since the decision: the ad group is shown one last time.
             let Some(target) = view.of_name(chosen) else { break };
             let amount = target.entry.expected;
             // Added first, then checked with what was there before: of two threads at the same moment the
@@ -486,11 +497,19 @@ impl Gate {
         // Held to the end: a frame that is applied between the read of the position and the change of the
         // list would find the insertion not logged yet, and it would count twice until the next frame.
         let followed = self.writer();
-        let Some(partition) = self.own.partition(&insertion) else { return };
-        let position = positions.iter().find(|(number, _)| *number == partition);
-        let Some((_, position)) = position else { return };
-        let logged = Logged { partition, position: *position, at: now };
-        let covered = followed.get(&partition).is_some_and(|known| {
+        let named_by = self.own.partition(&insertion);
+        // An ad group that no frame has named yet is in the partition of its event. Without it the insertion would
+        // count for ten minutes, beside the figures of the frames that have it.
+        let logged = match (named_by, positions) {
+            (Some(partition), _) => positions.iter().find(|(number, _)| *number == partition),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let Some(&(partition, position)) = logged else { return };
+        let logged = Logged { partition, position, at: now };
+        // A frame that does not name the ad group has not written its figures here, however far its log is.
+        let written = followed.get(&partition).filter(|_| named_by.is_some());
+        let covered = written.is_some_and(|known| {
             let at = Timestamp(known.partition.last_frame_at.load(Ordering::Acquire));
             logged.is_in(known.log_position, at)
         });

@@ -21,6 +21,8 @@ pub(crate) struct Target {
     pub(crate) slot: Arc<Slot>,
     include_names: Arc<[AudienceName]>,
     include: Vec<AudienceId>,
+    /// The first of them that is not built.
+    include_unknown: Option<AudienceName>,
     /// `None`: an audience that is not built.
     exclude: Vec<Option<AudienceId>>,
 }
@@ -51,6 +53,11 @@ impl View {
                 // nobody. Excluding it cannot be decided, and must not allow everybody.
                 include: entry.include.iter().filter_map(id).collect(),
                 exclude: entry.exclude.iter().map(id).collect(),
+                include_unknown: entry
+                    .include
+                    .iter()
+                    .find(|name| membership.as_ref().is_none_or(|m| m.id(name).is_none()))
+                    .cloned(),
                 include_names: entry.include.as_slice().into(),
                 entry,
                 slot,
@@ -91,7 +98,10 @@ impl View {
             _ => false,
         };
         if !target.entry.include.is_empty() && !target.include.iter().any(|&id| member(id)) {
-            return Some(Reason::NotInAudience { audiences: Arc::clone(&target.include_names) });
+            return Some(match &target.include_unknown {
+                Some(audience) if known => Reason::InclusionUnknown { audience: audience.clone() },
+                _ => Reason::NotInAudience { audiences: Arc::clone(&target.include_names) },
+            });
         }
         for (place, id) in target.exclude.iter().enumerate() {
             match id {

@@ -1,7 +1,7 @@
 //! Writes and checks all stores while this process is the leader: one task for each store, so that a store that
 //! does not answer delays no other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +146,8 @@ pub async fn run_pass(
     shutdown: &CancellationToken,
 ) -> Result<bool, LedgerError> {
     let pass = Pass { deps, store, shutdown };
-    let mut round = Round { pass, connection: None, failed: false };
+    let mut round =
+        Round { pass, connection: None, failed: false, under_other_names: HashSet::new() };
     round.run().await?;
     Ok(!round.failed)
 }
@@ -158,12 +159,18 @@ struct Round<'a> {
     connection: Option<Box<dyn MemberStore>>,
     /// The store cannot be used: the other audiences wait for the next pass.
     failed: bool,
+    /// Audiences that were written to the same place for a store of another name.
+    under_other_names: HashSet<AudienceName>,
 }
 
 impl Round<'_> {
     async fn run(&mut self) -> Result<(), LedgerError> {
         let Pass { deps, store, .. } = self.pass;
         let rows = deps.ledger.newest_store_writes().await?;
+        let place = store.place();
+        let others = rows.iter().filter(|row| row.write.store != store.name);
+        let others = others.filter(|row| row.write.place == place);
+        self.under_other_names = others.map(|row| row.write.audience.clone()).collect();
         let mut rows: HashMap<AudienceName, StoreWrite> = rows
             .into_iter()
             .filter(|row| row.write.store == store.name)
@@ -202,7 +209,10 @@ impl Round<'_> {
         let now = deps.clock.now();
         match step(store, audience, served, newest.as_ref(), now) {
             None => Ok(()),
-            Some(Step::Begin(write, newest)) => {
+            Some(Step::Begin(mut write, newest)) => {
+                // A store that was renamed: its first write would add members only, and users who left the audience
+                // since the last write under the other name would stay members.
+                write.rewrite |= newest.is_none() && self.under_other_names.contains(audience);
                 // The next pass begins with its row.
                 deps.ledger.begin_store_write(&write, newest, now).await?;
                 Ok(())

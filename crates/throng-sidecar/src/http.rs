@@ -89,7 +89,7 @@ async fn decide(
             .retry_after(1)
     })?;
     let now = api.clock.now();
-    let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(seed));
+    let user = request.user_key().map(|key| UserKey::text(key).hash(seed));
     let (names, mut refused) = candidates(request.ad_groups.iter().map(String::as_str));
     let (decision, counted) = match request.record_insertion {
         true => api.gate.decide_and_count(user, &names, now),

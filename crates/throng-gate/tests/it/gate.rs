@@ -225,12 +225,31 @@ fn targeting_follows_the_audiences() {
     }
     let gate = gate(vec![wants(&["buyers", "lapsed"], &[])]);
     assert_eq!(
-        refusal(&gate, user(1), "x").unwrap().to_string(),
-        "the user is in none of the audiences `buyers`, `lapsed`",
+        refusal(&gate, user(1), "x").unwrap().code(),
+        "inclusion_unknown",
         "before any membership is there, nobody is a member"
     );
     gate.set_membership(index);
     assert_eq!(refusal(&gate, user(1), "x"), None);
+    assert_eq!(
+        refusal(&gate, user(3), "x").unwrap().to_string(),
+        "the user is in none of the audiences `buyers`, `lapsed`",
+    );
+}
+
+#[test]
+fn who_is_in_an_included_audience_that_is_not_built_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let include = audiences(&["lapsed", "unbuilt"]);
+    let gate = gate(vec![CatalogEntry { include, ..ad_group(0, "x") }]);
+    gate.set_membership(membership(folder.path()));
+    let user = |n| Some(UserKey::integer(n).hash(SEED));
+    let code = |user| refusal(&gate, user, "x").map(|reason| reason.code());
+    let unknown = Some("inclusion_unknown");
+    assert_eq!([code(user(2)), code(user(1)), code(user(9))], [None, unknown, unknown]);
+    assert_eq!(code(None), Some("not_in_audience"), "the request has no user");
+    let said = refusal(&gate, user(1), "x").unwrap().to_string();
+    assert!(said.contains("`unbuilt`") && !said.contains("lapsed"), "{said}");
 }
 
 #[test]
@@ -377,6 +396,29 @@ fn own_insertions_count_until_the_feed_has_them() {
     let late = Frame { at: NOW.plus(Duration::from_secs(700)), ..delta(3, 4, Vec::new()) };
     gate.apply(&with_position(late, 8));
     assert_eq!(own(), 0, "an insertion without an answer does not count for ever");
+}
+
+#[test]
+fn an_insertion_before_the_first_frame_of_its_ad_group_ends_with_the_frame_that_has_it() {
+    let own = |gate: &Gate| gate.spend(&name("x")).unwrap().own.0;
+    let gate_of_none = || {
+        let gate = gate(vec![ad_group(0, "x")]);
+        gate.apply(&with_position(keyframe(1, Vec::new()), 9));
+        gate
+    };
+    let has_it = with_position(delta(1, 2, vec![entry(0, 0, 10)]), 9);
+    let gate = gate_of_none();
+    let counted = gate.count_insertion(&name("x"), NOW).unwrap();
+    gate.insertion_logged(counted, &[(0, 8)], NOW);
+    assert_eq!(own(&gate), 10, "no figures of the ad group were written yet");
+    gate.apply(&has_it);
+    assert_eq!(own(&gate), 0, "the figures have it");
+    // An answer about several partitions does not say which of them is the one of the ad group.
+    let gate = gate_of_none();
+    let counted = gate.count_insertion(&name("x"), NOW).unwrap();
+    gate.insertion_logged(counted, &[(0, 8), (1, 3)], NOW);
+    gate.apply(&has_it);
+    assert_eq!(own(&gate), 10);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) async fn decide(
         return Err(ApiError::forbidden(caller.name(), "events to record an insertion"));
     }
     let now = ctx.budgets.now();
-    let user = request.user.as_ref().map(|key| UserKey::text(key.as_str()).hash(ctx.seed));
+    let user = request.user_key().map(|key| UserKey::text(key).hash(ctx.seed));
     let (candidates, mut refused) = candidates(request.ad_groups.iter().map(String::as_str));
     let (decision, counted) = match request.record_insertion {
         true => ctx.gate.decide_and_count(user, &candidates, now),

@@ -228,6 +228,18 @@ async fn all_audiences_are_written_again_to_another_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_who_left_while_a_store_was_renamed_do_not_stay_in_it() {
+    let (mut rig, memory) = rig(1_000).await;
+    rig.publish("buyers", 0..600).await;
+    rig.settle().await;
+    rig.publish("buyers", 100..700).await;
+    rig.store = change_store(&rig, |store| store.name = "renamed".parse().unwrap());
+    assert!(rig.pass().await, "the write is begun");
+    assert!(rig.pass().await, "and carried out");
+    assert_eq!(memory.members(&rig.store.place(), &audience("buyers")), users(100..700));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lower_rate_counts_from_the_next_request_on_also_for_checks() {
     let (mut rig, memory) = rig(5_000).await;
     rig.publish("buyers", 0..3_000).await;
