@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 240.0;
+/// The least space for the labels of the y axis.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
@@ -28,12 +29,13 @@ pub(crate) fn lines(
         return empty();
     };
     let top = nice_ceiling(all().map(|p| p.1).fold(0.0, f64::max));
+    let left = left_margin(top, y_label);
     let x = |value: f64| {
         let share = if high > low { (value - low) / (high - low) } else { 0.5 };
-        LEFT + share * (WIDTH - LEFT - RIGHT)
+        left + share * (WIDTH - left - RIGHT)
     };
     let mut svg = open();
-    y_axis(&mut svg, top, y_label);
+    y_axis(&mut svg, left, top, y_label);
     for step in 0..=4 {
         let value = low + (high - low) * f64::from(step) / 4.0;
         let anchor = ["start", "middle", "middle", "middle", "end"][step as usize];
@@ -77,13 +79,14 @@ pub(crate) fn bar_pairs(
         return empty();
     }
     let top = nice_ceiling(pairs.iter().fold(0.0, |m, p| m.max(p.1).max(p.2)));
+    let margin = left_margin(top, y_label);
     let mut svg = open();
-    y_axis(&mut svg, top, y_label);
-    let pair_width = (WIDTH - LEFT - RIGHT) / pairs.len() as f64;
+    y_axis(&mut svg, margin, top, y_label);
+    let pair_width = (WIDTH - margin - RIGHT) / pairs.len() as f64;
     let bar_width = (pair_width * 0.4).min(40.0);
     let label_step = pairs.len().div_ceil(8);
     for (at, (label, first, second)) in pairs.iter().enumerate() {
-        let middle = LEFT + pair_width * (at as f64 + 0.5);
+        let middle = margin + pair_width * (at as f64 + 0.5);
         for (class, value, left) in
             [(classes.0, *first, middle - bar_width), (classes.1, *second, middle)]
         {
@@ -138,16 +141,27 @@ fn y(value: f64, top: f64) -> f64 {
     TOP + (1.0 - (value / top).clamp(0.0, 1.0)) * (HEIGHT - TOP - BOTTOM)
 }
 
-fn y_axis(svg: &mut String, top: f64, label: &dyn Fn(f64) -> String) {
-    for step in 0..=4 {
-        let value = top * f64::from(step) / 4.0;
+/// The values that the y axis names.
+fn y_steps(top: f64) -> impl Iterator<Item = f64> {
+    (0..=4).map(move |step| top * f64::from(step) / 4.0)
+}
+
+/// The space for the labels of the y axis: an amount with its currency may need more than `LEFT`. A digit of the
+/// style sheet's font takes up to 8 units.
+fn left_margin(top: f64, label: &dyn Fn(f64) -> String) -> f64 {
+    let longest = y_steps(top).map(|value| label(value).chars().count()).max().unwrap_or(0);
+    (longest as f64 * 8.0 + 12.0).max(LEFT)
+}
+
+fn y_axis(svg: &mut String, left: f64, top: f64, label: &dyn Fn(f64) -> String) {
+    for value in y_steps(top) {
         let at = y(value, top);
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+            "<line class=\"grid\" x1=\"{left:.1}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             WIDTH - RIGHT,
-            LEFT - 8.0,
+            left - 8.0,
             at + 4.0,
             label(value)
         );
@@ -191,6 +205,18 @@ mod tests {
     #[test]
     fn a_chart_without_data_says_so() {
         assert!(lines(&[], &|_| String::new(), &|_| String::new()).contains("No data yet"));
+    }
+
+    #[test]
+    fn long_labels_of_the_y_axis_have_room() {
+        let label = |value: f64| format!("{value:.2} USD");
+        let svg = bar_pairs(&[("11-27".into(), 1_118.92, 631.27)], ("a", "b"), &label);
+        // The longest label has eleven characters; it ends 8 units before the axis.
+        assert!(svg.contains("x1=\"100.0\""), "{svg}");
+        assert!(
+            svg.contains("<text x=\"92.0\" y=\"16.0\" text-anchor=\"end\">2000.00 USD</text>"),
+            "{svg}"
+        );
     }
 
     #[test]
