@@ -24,12 +24,16 @@ pub fn scheduled(spec: &Spec) -> impl Iterator<Item = &Pattern> {
 }
 
 /// The templates whose schedule has fired since they were expanded last. One that `expanded_at` does not have is
-/// not due.
+/// not due. Times in the future, from before the clock stepped back, become `now`: otherwise no schedule would fire for as
+/// long as the step.
 pub fn due(
     spec: &Spec,
-    expanded_at: &BTreeMap<Pattern, Timestamp>,
+    expanded_at: &mut BTreeMap<Pattern, Timestamp>,
     now: Timestamp,
 ) -> BTreeSet<Pattern> {
+    for at in expanded_at.values_mut() {
+        *at = (*at).min(now);
+    }
     let is_due = |(name, schedule): &(&Pattern, &Schedule)| {
         let next = expanded_at.get(*name).and_then(|since| schedule.next_after(*since));
         next.is_some_and(|at| at <= now)
