@@ -257,6 +257,28 @@ fn templates_are_due_by_their_own_schedule_or_that_of_their_audiences() {
 }
 
 #[test]
+fn syncs_are_due_with_the_template_of_their_audiences_unless_they_have_a_schedule() {
+    let daily = audiences(", schedule: { cron: \"0 3 * * *\" }");
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
+    let due_at_four = |text: &str| {
+        let spec = spec(text);
+        let mut since = scheduled(&spec).map(|name| (name.clone(), two)).collect();
+        let due = due(&spec, &mut since, four);
+        due.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(due_at_four(&(daily.clone() + SYNCS)), ["{region}-buyers", "{region}-meta"]);
+    // Whatever the column is called in the other query.
+    let other = SYNCS.replace("SELECT region FROM", "SELECT r FROM").replace("{region}", "{r}");
+    assert_eq!(due_at_four(&(daily.clone() + &other)), ["{region}-buyers", "{r}-meta"]);
+    let own =
+        "for_each: { sql: \"SELECT region FROM shop.regions\", schedule: { cron: \"0 9 * * *\" } }";
+    let own = SYNCS.replace("for_each: SELECT region FROM shop.regions", own);
+    assert_eq!(due_at_four(&(daily + &own)), ["{region}-buyers"]);
+    assert!(due_at_four(&(audiences("") + SYNCS)).is_empty());
+}
+
+#[test]
 fn a_trigger_by_changes_is_that_of_the_audiences_and_not_of_the_query() {
     let text = audiences("").replace("    sql:", "    schedule: { on: source_changed }\n    sql:");
     let Expanded { spec, .. } = expanded(&text, None, &["emea"]);
