@@ -6,6 +6,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, renamed};
 
+use crate::sql_error::shown_column;
 use crate::tables::{Layout, OpenTable};
 
 /// Doubts about the files of a table, whatever a query reads of it.
@@ -26,7 +27,18 @@ pub(crate) fn of_columns(layout: &Layout, columns: &BTreeSet<String>) -> Vec<Str
 /// Doubts about the tables of a query whose result has `columns` with keys and identifiers.
 pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str]) -> Vec<String> {
     let used = origins(plan, columns);
-    let mut doubts = Vec::new();
+    let fields = plan.schema().fields();
+    let is_twice = |name: &&&str| fields.iter().filter(|field| field.name() == **name).count() > 1;
+    let mut doubts: Vec<String> = BTreeSet::from_iter(columns.iter().filter(is_twice))
+        .into_iter()
+        .map(|name| {
+            let name = shown_column(name, tables);
+            format!(
+                "the query returns several columns {name}, of which the first is used: select one of them, or give \
+                 each its own name with AS"
+            )
+        })
+        .collect();
     for OpenTable { name, layout } in tables {
         let padded = layout.padded.iter().filter(|column| !layout.trim && used.contains(*column));
         let padded = padded.map(|column| {

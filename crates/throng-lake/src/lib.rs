@@ -48,7 +48,7 @@ pub use shared::{SharedPlan, SharedScan, SharedSink};
 pub use throng_files::{FileError, PassedOver};
 pub use throng_query::hashers::{Hashers, RowHasher};
 pub use throng_query::inputs::{InputQuery, InputState, Inputs};
-pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, SharedStats};
+pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, SharedStats, is_padded};
 pub use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use throng_query::mask::without_values;
 pub use throng_query::model::{

@@ -245,11 +245,37 @@ fn templates_are_due_by_their_own_schedule_or_that_of_their_audiences() {
     let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
     let name = daily.audience_templates[0].name.clone();
     let since = |at: Timestamp| BTreeMap::from([(name.clone(), at)]);
-    assert!(due(&daily, &since(two), two).is_empty());
-    assert_eq!(due(&daily, &since(two), four), BTreeSet::from([name.clone()]));
-    assert!(due(&daily, &since(four), four).is_empty());
+    assert!(due(&daily, &mut since(two), two).is_empty());
+    assert_eq!(due(&daily, &mut since(two), four), BTreeSet::from([name.clone()]));
+    assert!(due(&daily, &mut since(four), four).is_empty());
+    // The clock has stepped back by a day: the next firing is that after now.
+    let mut later = since(at("2026-01-02T04:00:00Z"));
+    assert!(due(&daily, &mut later, two).is_empty());
+    assert_eq!(due(&daily, &mut later, four), BTreeSet::from([name.clone()]));
     assert_eq!(scheduled(&daily).collect::<Vec<_>>(), [&name]);
-    assert!(due(&spec(&audiences("")), &since(two), four).is_empty());
+    assert!(due(&spec(&audiences("")), &mut since(two), four).is_empty());
+}
+
+#[test]
+fn syncs_are_due_with_the_template_of_their_audiences_unless_they_have_a_schedule() {
+    let daily = audiences(", schedule: { cron: \"0 3 * * *\" }");
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
+    let due_at_four = |text: &str| {
+        let spec = spec(text);
+        let mut since = scheduled(&spec).map(|name| (name.clone(), two)).collect();
+        let due = due(&spec, &mut since, four);
+        due.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(due_at_four(&(daily.clone() + SYNCS)), ["{region}-buyers", "{region}-meta"]);
+    // Whatever the column is called in the other query.
+    let other = SYNCS.replace("SELECT region FROM", "SELECT r FROM").replace("{region}", "{r}");
+    assert_eq!(due_at_four(&(daily.clone() + &other)), ["{region}-buyers", "{r}-meta"]);
+    let own =
+        "for_each: { sql: \"SELECT region FROM shop.regions\", schedule: { cron: \"0 9 * * *\" } }";
+    let own = SYNCS.replace("for_each: SELECT region FROM shop.regions", own);
+    assert_eq!(due_at_four(&(daily + &own)), ["{region}-buyers"]);
+    assert!(due_at_four(&(audiences("") + SYNCS)).is_empty());
 }
 
 #[test]
