@@ -57,6 +57,8 @@ pub(crate) struct BudgetsState {
     pub(super) clock: Arc<dyn Clock>,
     /// Spend and frames.
     pub(super) budgets: Arc<Budgets>,
+    /// Identifies the deployment.
+    pub(super) seed: HashSeed,
 }
 
 impl FromRef<Arc<NodeContext>> for BudgetsState {
@@ -65,6 +67,7 @@ impl FromRef<Arc<NodeContext>> for BudgetsState {
             ledger: Arc::clone(&ctx.ledger),
             clock: Arc::clone(&ctx.clock),
             budgets: Arc::clone(&ctx.budgets),
+            seed: ctx.seed,
         }
     }
 }
