@@ -76,13 +76,19 @@ impl FromRef<Arc<NodeContext>> for BudgetsState {
 pub(crate) struct EventsState {
     /// Accepts them.
     pub(super) budgets: Arc<Budgets>,
+    /// Has the newest spec.
+    pub(super) ledger: Arc<dyn Ledger>,
     /// Limits the size of a request.
     pub(super) spec: Arc<ArcSwap<Spec>>,
 }
 
 impl FromRef<Arc<NodeContext>> for EventsState {
     fn from_ref(ctx: &Arc<NodeContext>) -> Self {
-        Self { budgets: Arc::clone(&ctx.budgets), spec: Arc::clone(&ctx.spec) }
+        Self {
+            budgets: Arc::clone(&ctx.budgets),
+            ledger: Arc::clone(&ctx.ledger),
+            spec: Arc::clone(&ctx.spec),
+        }
     }
 }
 
