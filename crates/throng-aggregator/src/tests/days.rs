@@ -66,5 +66,6 @@ async fn the_last_days_of_a_removed_ad_group_are_written() {
     written.clear();
     let rows = budgets.budget_days(&mut written);
     assert_eq!(rows.today[0].actual, Micros(600_000));
+    assert_eq!(rows.today[0].currency, Some("USD".parse().unwrap()));
     assert!(rows.earlier.iter().all(|row| row.actual == Micros::ZERO));
 }
