@@ -65,7 +65,7 @@ pub(crate) fn write_frame(view: &View, known: &mut Followed, frame: &Frame) -> F
         false => HashMap::default(),
     };
     for entry in &frame.entries {
-        let slot = match view.by_index.get(&entry.index.0) {
+        let slot: &Arc<Slot> = match view.by_index.get(&entry.index.0) {
             Some(&place) => {
                 let place = place as usize;
                 if keyframe {
