@@ -119,6 +119,11 @@ pub enum BudgetsError {
         /// The partition.
         partition: u32,
     },
+    /// Events of an ad group that only a newer version of the spec has than the one that this process runs.
+    #[error(
+        "this process does not have the newest version of the spec yet, which has an ad group of these events"
+    )]
+    SpecBehind,
     /// Events could not be appended; all callers of one append share the error.
     #[error("the events could not be written to the event log")]
     Append(#[source] Arc<LogError>),

@@ -19,5 +19,5 @@ pub use error::{ApplyError, Refusal};
 pub use gate::{GateSink, open_gate};
 pub use lake::open_lake;
 pub use running::RunningSpec;
-pub use stored::{LoadedSpec, WrittenSpec, load_applied, load_previous, store};
+pub use stored::{LoadedSpec, WrittenSpec, is_declared_later, load_applied, load_previous, store};
 pub use templates::expand_at_start;

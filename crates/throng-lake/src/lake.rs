@@ -59,6 +59,14 @@ impl Lake {
         Self { pool, timeout: self.timeout, workspaces: Arc::default() }
     }
 
+    /// This lake, with the same workers, and another limit on the time of a query.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        let of = |lake: &Self| Self { timeout, ..lake.clone() };
+        let workspaces = self.workspaces.iter().map(|(name, lake)| (name.clone(), of(lake)));
+        Self { workspaces: Arc::new(workspaces.collect()), ..of(self) }
+    }
+
     /// The lake of a workspace; `None` is the default one. That of a workspace without sources has no table.
     #[must_use]
     pub fn in_workspace(&self, workspace: Option<&str>) -> Self {

@@ -76,9 +76,13 @@ pub async fn report(
         }
     };
     let ledger = &operations.ledger;
-    let rows = ledger.budget_days_between(range.from, range.to, MAX_ROWS + 1).await?;
+    let mut rows = ledger.budget_days_between(range.from, range.to, MAX_ROWS + 1).await?;
     if rows.len() > MAX_ROWS as usize {
         return Err(BudgetReportError::TooManyRows);
+    }
+    if rows.iter().any(|row| row.currency.is_none()) {
+        let known = ledger.budget_day_currencies().await?;
+        throng_report::name_currencies(&mut rows, known, &ad_groups);
     }
     Ok(throng_report::report(range, &ad_groups, &rows, advertiser)?)
 }

@@ -26,6 +26,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod openapi_document;
+mod proxy;
 mod queries;
 mod removal_guard;
 mod removals;

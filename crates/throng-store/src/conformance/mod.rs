@@ -213,6 +213,7 @@ cases! {
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
         budget_days_are_read_by_day,
+        budget_days_keep_their_currencies,
     }
 }
 
