@@ -45,12 +45,24 @@ pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str
 
 /// The names of columns from which a query may compute columns of its result.
 pub(crate) fn origins(plan: &LogicalPlan, columns: &[&str]) -> BTreeSet<String> {
+    origins_except(plan, columns, |_| false)
+}
+
+/// As [`origins`], without what is only in expressions that are `skipped`.
+pub(crate) fn origins_except(
+    plan: &LogicalPlan,
+    columns: &[&str],
+    skipped: fn(&Expr) -> bool,
+) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
     // A visitor without errors cannot fail. Nodes are visited from the result to the tables.
     let _ = plan.apply_with_subqueries(|node| {
         for computed in node.expressions() {
             if names.contains(&computed.qualified_name().1) {
                 let _ = computed.apply(|inner| {
+                    if skipped(inner) {
+                        return Ok(TreeNodeRecursion::Jump);
+                    }
                     if let Expr::Column(column) = inner {
                         names.insert(column.name.clone());
                     }
