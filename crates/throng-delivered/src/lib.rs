@@ -11,6 +11,7 @@ mod columns;
 mod delivered;
 mod difference;
 mod ended;
+mod extern_ids;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod planned;

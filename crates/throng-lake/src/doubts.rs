@@ -55,22 +55,47 @@ pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str
     doubts
 }
 
-/// The names of columns from which a query may compute columns of its result.
+/// The names of columns from which a query may compute columns of its result, and of these columns.
 pub(crate) fn origins(plan: &LogicalPlan, columns: &[&str]) -> BTreeSet<String> {
+    let mut names = origins_except(plan, columns, |_| false);
+    names.extend(columns.iter().map(|name| (*name).to_owned()));
+    names
+}
+
+/// The names of columns from which a query may compute columns of its result other than by expressions that are
+/// `skipped`.
+pub(crate) fn origins_except(
+    plan: &LogicalPlan,
+    columns: &[&str],
+    skipped: fn(&Expr) -> bool,
+) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let mut found = BTreeSet::new();
     // A visitor without errors cannot fail. Nodes are visited from the result to the tables.
     let _ = plan.apply_with_subqueries(|node| {
         for computed in node.expressions() {
-            if names.contains(&computed.qualified_name().1) {
-                let _ = computed.apply(|inner| {
-                    if let Expr::Column(column) = inner {
-                        names.insert(column.name.clone());
-                    }
-                    Ok(TreeNodeRecursion::Continue)
-                });
+            let name = computed.qualified_name().1;
+            if !names.contains(&name) {
+                continue;
+            }
+            let mut is_skipped = false;
+            let _ = computed.apply(|inner| {
+                if skipped(inner) {
+                    is_skipped = true;
+                    return Ok(TreeNodeRecursion::Jump);
+                }
+                if let Expr::Column(column) = inner {
+                    names.insert(column.name.clone());
+                    found.insert(column.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            // A column of the same name below has another text.
+            if is_skipped && !found.contains(&name) {
+                names.remove(&name);
             }
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    names
+    found
 }
