@@ -5,7 +5,7 @@ use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
 use throng_api::{DecideRequest, DecisionMade, MAX_CANDIDATES, candidates, refusals};
 use throng_budget::{Event, EventKind, EventMoney};
-use throng_gate::Reason;
+use throng_gate::{OwnInsertion, Reason};
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::api::state::DecideState;
@@ -36,27 +36,20 @@ pub(crate) async fn decide(
     refused.extend(refusals(&decision.refused, Reason::code));
     let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
-        match record_insertion(&ctx, chosen, now).await {
-            Ok((id, positions)) => {
-                ctx.gate.insertion_logged(counted, &positions, now);
-                insertion_id = Some(id);
-            }
-            Err(error) => {
-                ctx.gate.insertion_dropped(counted);
-                return Err(error);
-            }
-        }
+        insertion_id = Some(record_insertion(&ctx, counted, chosen, now).await?);
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
 }
 
-/// Records an insertion; returns its id and its positions in the event log by partition.
+/// Records an insertion and returns its id.
 async fn record_insertion(
     ctx: &DecideState,
+    counted: OwnInsertion,
     ad_group: &AdGroupName,
     now: Timestamp,
-) -> Result<(String, Vec<(u32, u64)>), ApiError> {
+) -> Result<String, ApiError> {
     if ctx.data_directory_lost.is_cancelled() {
+        ctx.gate.insertion_dropped(counted);
         return Err(super::data_directory_lost());
     }
     let id = format!("decide-{:016x}", SystemEntropy.next_u64());
@@ -71,10 +64,24 @@ async fn record_insertion(
         money: EventMoney::NONE,
         placement: None,
     };
-    let accepted = ctx.budgets.accept(vec![event]).await?;
+    let accepted = match ctx.budgets.accept(vec![event]).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            // Where it is unknown whether the log has it, the gate counts it for ten minutes, which is safe for the
+            // budget.
+            if !error.may_be_appended() {
+                ctx.gate.insertion_dropped(counted);
+            }
+            return Err(error.into());
+        }
+    };
     match accepted.rejected.into_iter().next() {
-        None => Ok((id, accepted.positions)),
+        None => {
+            ctx.gate.insertion_logged(counted, &accepted.positions, now);
+            Ok(id)
+        }
         Some((_, problem)) => {
+            ctx.gate.insertion_dropped(counted);
             Err(ApiError::unavailable(format!("the insertion was rejected: {}", problem.message)))
         }
     }
