@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
+use throng_aggregator::BudgetsError;
 use throng_api::{DecideRequest, DecisionMade, MAX_CANDIDATES, candidates, refusals};
 use throng_budget::{Event, EventKind, EventMoney};
-use throng_gate::{OwnInsertion, Reason};
+use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::api::state::DecideState;
@@ -67,11 +68,7 @@ async fn record_insertion(
     let accepted = match ctx.budgets.accept(vec![event]).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            // Where it is unknown whether the log has it, the gate counts it for ten minutes, which is safe for the
-            // budget.
-            if !error.may_be_appended() {
-                ctx.gate.insertion_dropped(counted);
-            }
+            drop_unless_appended(&ctx.gate, counted, &error);
             return Err(error.into());
         }
     };
@@ -84,5 +81,46 @@ async fn record_insertion(
             ctx.gate.insertion_dropped(counted);
             Err(ApiError::unavailable(format!("the insertion was rejected: {}", problem.message)))
         }
+    }
+}
+
+/// Gives back an insertion whose append failed. Where it is unknown whether the log has it, the gate counts it for ten
+/// minutes, which is safe for the budget.
+fn drop_unless_appended(gate: &Gate, counted: OwnInsertion, error: &BudgetsError) {
+    if !error.may_be_appended() {
+        gate.insertion_dropped(counted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use throng_gate::Catalog;
+    use throng_log::LogError;
+
+    use super::*;
+
+    #[test]
+    fn an_insertion_that_may_be_in_the_log_keeps_counting() {
+        let shoes = AdGroupName::new("shoes").unwrap();
+        let catalog: Catalog = serde_json::from_value(json!({ "version": 1, "ad_groups": [{
+            "index": 0, "name": "shoes", "daily_budget": 1_000_000, "prediction": true,
+            "include": [], "exclude": [], "expected": 600_000,
+        }] }))
+        .unwrap();
+        let own_after = |error: BudgetsError| {
+            let gate = Gate::new(catalog.clone(), Duration::from_secs(10));
+            let counted = gate.count_insertion(&shoes, Timestamp(0)).unwrap();
+            drop_unless_appended(&gate, counted, &error);
+            gate.spend(&shoes).unwrap().own.0
+        };
+        let append = |error| BudgetsError::Append(Arc::new(error));
+        let topic = "throng.events".to_owned();
+        assert_eq!(own_after(append(LogError::Unconfirmed { topic })), 600_000);
+        assert_eq!(own_after(append(LogError::RecordTooLarge { bytes: 2, limit: 1 })), 0);
+        assert_eq!(own_after(BudgetsError::CatalogBehind { partition: 0 }), 0);
     }
 }
