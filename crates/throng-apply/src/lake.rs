@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_spec::{Problem, Spec};
+use throng_spec::{NodeSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
+
+/// Where a node with these settings spills.
+pub fn spill_dir(data_dir: &Path, settings: &NodeSettings) -> PathBuf {
+    settings.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"))
+}
 
 /// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its queries.
 ///
 /// # Errors
 /// [`ApplyError`] if the folder cannot be created, or a source is invalid.
 pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result<Lake, ApplyError> {
-    let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
+    let spill_dir = spill_dir(data_dir, &spec.node);
     std::fs::create_dir_all(&spill_dir)
         .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
     if spec.node.spill_dir.is_none() {
@@ -77,5 +82,18 @@ fn remove_old_spill(spill_dir: &Path) {
         {
             tracing::warn!(%error, path = %entry.path().display(), "failed to remove old spill folder");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_spills_to_the_folder_that_is_set() {
+        let (data_dir, mut settings) = (Path::new("/data"), NodeSettings::default());
+        assert_eq!(spill_dir(data_dir, &settings), Path::new("/data/spill"));
+        settings.spill_dir = Some("/scratch".into());
+        assert_eq!(spill_dir(data_dir, &settings), Path::new("/scratch"));
     }
 }

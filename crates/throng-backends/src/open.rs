@@ -118,6 +118,7 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
                 return Err(BackendError::LogPartitions { found, stored });
             }
             let partitions = found.or(stored).unwrap_or(settings.log_partitions);
+            warn_of_partitions(settings.log_partitions, partitions);
             let floor =
                 settings.min_free_disk_bytes.map_or(MinFreeDisk::Default, MinFreeDisk::Bytes);
             let options =
@@ -132,6 +133,26 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
     Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
 }
 
+/// The text of a setting that has no effect, because the log exists and has another number of partitions.
+pub(crate) fn unused_partitions(set: u32, found: u32) -> Option<String> {
+    (set != found).then(|| {
+        format!(
+            "node.log_partitions is {set} and has no effect: the event log was created with {found} partitions, and \
+             keeps them; set it to {found}"
+        )
+    })
+}
+
+fn warn_of_partitions(set: u32, found: u32) {
+    if set != found {
+        tracing::warn!(
+            set,
+            found,
+            "node.log_partitions has no effect: an event log keeps its partitions"
+        );
+    }
+}
+
 type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, TaskQueues, Option<PartitionAssignment>);
 
 async fn kafka_log(
@@ -143,8 +164,13 @@ async fn kafka_log(
     let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.settings.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
+    warn_of_partitions(partitions, log.partitions());
     // One partition of frames for each partition of events.
     let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    if frames.partitions() < log.partitions() {
+        let (events, feed) = (log.partitions(), frames.partitions());
+        return Err(BackendError::FeedPartitions { events, feed });
+    }
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
     let feed = KafkaFeed::new(Arc::new(frames), keyframes);
     let consumes = config.roles.contains(&Role::Activate);
