@@ -117,6 +117,7 @@ impl FolderEngine {
                 columns: Vec::new(),
                 trim: false,
                 header: None,
+                bucket: None,
             });
         }
         let limits = LakeLimits::of(&NodeSettings::default(), spill_dir, worker);

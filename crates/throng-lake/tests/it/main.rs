@@ -122,7 +122,8 @@ impl Shop {
         let (columns, trim) = self.options.clone();
         let path = self.folder();
         let header = self.header;
-        let sources = [Source { name, path, root: None, description: None, columns, trim, header }];
+        let (root, description, bucket) = Default::default();
+        let sources = [Source { name, path, root, description, columns, trim, header, bucket }];
         let limits = LakeLimits {
             memory_bytes,
             spill_dir: self.spill(),

@@ -25,6 +25,7 @@ fn lake_with_marker(shop: &Shop, marker: &str, memory_bytes: u64, timeout: Durat
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
     worker.args.push(marker.to_owned());
@@ -301,6 +302,7 @@ fn a_worker_reports_a_folder_that_it_cannot_open() {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     };
     let gone = shop.folder().with_file_name("gone");
     let sources = [source("shop", shop.folder()), source("gone", gone.clone())];
@@ -347,6 +349,7 @@ async fn a_program_that_is_not_a_query_worker_is_an_error() {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }];
     for (program, words) in [("/bin/cat", "invalid answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {

@@ -22,6 +22,7 @@ fn source(name: &str, path: &Path) -> Source {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }
 }
 
