@@ -121,7 +121,7 @@ impl FolderEngine {
             });
         }
         let limits = LakeLimits::of(&NodeSettings::default(), spill_dir, worker);
-        let lake = Lake::new(&sources, limits).map_err(std::io::Error::other)?;
+        let lake = Lake::new(&sources, limits, None).map_err(std::io::Error::other)?;
         Ok(Self { folder: folder.to_owned(), lake })
     }
 

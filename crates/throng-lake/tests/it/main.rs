@@ -132,7 +132,7 @@ impl Shop {
             timeout: Duration::from_secs(600),
             worker: WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker")),
         };
-        Lake::new(&sources, limits).unwrap()
+        Lake::new(&sources, limits, None).unwrap()
     }
 }
 

@@ -31,7 +31,7 @@ fn lake_with_marker(shop: &Shop, marker: &str, memory_bytes: u64, timeout: Durat
     worker.args.push(marker.to_owned());
     let spill_dir = shop.spill();
     let limits = LakeLimits { memory_bytes, spill_dir, threads: 2, queries: 1, timeout, worker };
-    Lake::new(&sources, limits).unwrap()
+    Lake::new(&sources, limits, None).unwrap()
 }
 
 /// The processes that have this argument.
@@ -360,7 +360,7 @@ async fn a_program_that_is_not_a_query_worker_is_an_error() {
             timeout: Duration::from_secs(9),
             worker: WorkerCommand::of(program),
         };
-        let lake = Lake::new(&sources, limits).unwrap();
+        let lake = Lake::new(&sources, limits, None).unwrap();
         let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
         let said = throng_model::with_causes(&error);
         assert!(said.contains("cannot start a query worker"), "{said}");
