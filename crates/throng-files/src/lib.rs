@@ -42,7 +42,9 @@ pub use beneath::check_beneath;
 pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;
-pub use format::{FileKind, Format, file_kind, sql_name};
+pub use format::{
+    FileKind, Format, ICEBERG_FOLDER, file_kind, is_iceberg_metadata, passed_over_by_name, sql_name,
+};
 pub use infer::{InferredType, SHORTEST, TimeUnit, ValueType};
 pub use json_objects::JsonObjects;
 pub use kinds::{
