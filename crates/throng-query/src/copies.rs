@@ -25,6 +25,9 @@ pub trait Copies: Send + Sync + Debug {
     /// # Errors
     /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it goes on without the caller.
     async fn update(&self, bucket: &SourceBucket, wait: Wait) -> Result<(), CopyFailure>;
+
+    /// Removes all other copies, in the background. Needs a Tokio runtime.
+    fn retain(&self, kept: &[&SourceBucket]);
 }
 
 /// For how long a caller waits for a copy.
@@ -289,6 +292,8 @@ mod tests {
                 _ => Ok(()),
             }
         }
+
+        fn retain(&self, _: &[&SourceBucket]) {}
     }
 
     fn source(name: &str, bucket: Option<&str>) -> Source {
