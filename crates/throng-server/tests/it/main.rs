@@ -35,6 +35,7 @@ mod shared;
 mod sidecar;
 mod sidecar_start;
 mod sizes;
+mod source_buckets;
 mod source_changes;
 mod storage;
 mod stores;
