@@ -113,7 +113,7 @@ impl Lake {
         };
         let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
         match reply {
-            Reply::Failed(failure) => Err(match failure.into() {
+            Reply::Failed(failure) => Err(match LakeError::from(failure) {
                 LakeError::File(error) => self.copied.shown_error(error).into(),
                 error => error,
             }),

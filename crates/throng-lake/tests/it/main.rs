@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod copies;
 mod errors;
 mod files;
 mod folders;
