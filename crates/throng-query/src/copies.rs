@@ -129,7 +129,10 @@ impl CopiedSources {
 
     async fn update_each(&self, sources: Vec<&CopiedSource>, wait: Wait) -> FailedCopies {
         // At the same time: a short wait is one for all.
-        let updates = sources.iter().map(|source| self.update_one(source, wait));
+        let mut updates = Vec::with_capacity(sources.len());
+        for source in &sources {
+            updates.push(self.update_one(source, wait));
+        }
         let updated = futures::future::join_all(updates).await;
         let failed = sources.iter().zip(updated).filter_map(|(source, updated)| {
             updated.err().map(|failure| (source.name.clone(), failure))
