@@ -1,10 +1,11 @@
 //! SQL over the sources of a spec.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use throng_ingest::IngestError;
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
+use throng_lake::{Copies, Lake, LakeLimits, WorkerCommand};
 use throng_spec::{NodeSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
@@ -14,20 +15,51 @@ pub fn spill_dir(data_dir: &Path, settings: &NodeSettings) -> PathBuf {
     settings.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"))
 }
 
-/// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its queries.
-///
-/// # Errors
-/// [`ApplyError`] if the folder cannot be created, or a source is invalid.
-pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result<Lake, ApplyError> {
-    let spill_dir = spill_dir(data_dir, &spec.node);
-    std::fs::create_dir_all(&spill_dir)
-        .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
-    if spec.node.spill_dir.is_none() {
-        remove_old_spill(&spill_dir);
+/// What the lakes of a process are opened with.
+#[derive(Debug, Clone)]
+pub struct LakeOpener {
+    /// Queries have their temporary files below it.
+    pub data_dir: PathBuf,
+    /// How query workers are started.
+    pub worker: WorkerCommand,
+    /// The copies of sources in buckets.
+    pub copies: Arc<dyn Copies>,
+}
+
+impl LakeOpener {
+    /// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its
+    /// queries.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if the folder cannot be created, or a source is invalid.
+    pub fn open(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+        let spill_dir = spill_dir(&self.data_dir, &spec.node);
+        std::fs::create_dir_all(&spill_dir)
+            .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
+        if spec.node.spill_dir.is_none() {
+            remove_old_spill(&spill_dir);
+        }
+        throng_ingest::create_tables(spec)?;
+        let limits = LakeLimits::of(&spec.node, spill_dir, self.worker.clone());
+        Ok(Lake::new(&spec.sources, limits, Some(&self.copies))?)
     }
-    throng_ingest::create_tables(spec)?;
-    let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
-    Ok(Lake::new(&spec.sources, limits)?)
+
+    /// As [`LakeOpener::open`], of the spec that the process starts with. Removes the copies of buckets that it does
+    /// not have. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// As [`LakeOpener::open`].
+    pub fn open_first(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+        let lake = self.open(spec)?;
+        self.retain_copies(spec);
+        Ok(lake)
+    }
+
+    /// Removes the copies of buckets that the spec does not have.
+    pub(crate) fn retain_copies(&self, spec: &Spec) {
+        let buckets = spec.sources.iter().filter_map(|source| source.bucket.as_ref());
+        self.copies.retain(&buckets.collect::<Vec<_>>());
+    }
 }
 
 /// Creates the tables of the schemas of a spec that was sent.

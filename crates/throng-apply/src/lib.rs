@@ -17,7 +17,7 @@ mod templates;
 pub use applier::{CheckedSpec, Planned, SpecApplier, SpecObserver};
 pub use error::{ApplyError, Refusal};
 pub use gate::{GateSink, open_gate};
-pub use lake::{open_lake, spill_dir};
+pub use lake::{LakeOpener, spill_dir};
 pub use running::RunningSpec;
 pub use stored::{LoadedSpec, WrittenSpec, is_declared_later, load_applied, load_previous, store};
 pub use templates::expand_at_start;

@@ -240,31 +240,40 @@ pub(crate) fn kafka_options(
     })
 }
 
-/// The options of a bucket: its settings, with the resolved secrets.
-pub(crate) fn bucket_options(
-    env: &Environment,
-    bucket: &BucketSettings,
-) -> Result<BucketOptions, BackendError> {
-    let service = match &bucket.service {
+/// The service of a bucket: its settings, with the secrets that `resolve` returns for the field of each.
+pub(crate) fn service_of<E>(
+    settings: &ServiceSettings,
+    resolve: impl Fn(&'static str, &SecretRef) -> Result<Secret, E>,
+) -> Result<Service, E> {
+    Ok(match settings {
         ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
             endpoint: endpoint.clone(),
             ca_file: ca_file.clone(),
             region: region.clone(),
             keys: match keys {
                 Some((access, secret_key)) => Some((
-                    secret(env, "bucket.access_key", access)?,
-                    secret(env, "bucket.secret_key", secret_key)?,
+                    resolve("bucket.access_key", access)?,
+                    resolve("bucket.secret_key", secret_key)?,
                 )),
                 None => None,
             },
         },
         ServiceSettings::Gcs { service_account } => Service::Gcs {
             service_account: match service_account {
-                Some(key) => Some(secret(env, "bucket.service_account", key)?),
+                Some(key) => Some(resolve("bucket.service_account", key)?),
                 None => None,
             },
         },
-    };
+    })
+}
+
+/// The options of a bucket: its settings, with the resolved secrets.
+pub(crate) fn bucket_options(
+    env: &Environment,
+    bucket: &BucketSettings,
+) -> Result<BucketOptions, BackendError> {
+    let resolve = |field, reference: &SecretRef| secret(env, field, reference);
+    let service = service_of(&bucket.service, resolve)?;
     Ok(BucketOptions {
         service,
         bucket: bucket.name.clone(),

@@ -10,6 +10,7 @@
 //! ([`shown_name`]).
 
 mod batches;
+mod beneath;
 pub mod csv;
 mod discover;
 mod error;
@@ -37,6 +38,7 @@ pub use batches::{
     BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, MANIFEST_VERSION, STAGING_FOLDER, finished_files,
     parse_manifest,
 };
+pub use beneath::check_beneath;
 pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
+use throng_query::copies::{CopiedSources, Copies, Wait};
 use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
@@ -33,30 +34,39 @@ pub struct Lake {
     pool: Arc<Pool<Vec<Source>>>,
     /// The longest time of one query.
     timeout: Duration,
+    copied: CopiedSources,
     /// Of the default workspace: the lakes of the others.
     workspaces: Arc<BTreeMap<String, Lake>>,
 }
 
 impl Lake {
     /// Prepares a lake. Starts no process and opens no file of a source: tables are looked up when
-    /// a query names them, so a source may change between queries.
+    /// a query names them, so a source may change between queries. `copies` copies the objects of sources in buckets
+    /// before each request that reads them.
     ///
     /// # Errors
     /// [`LakeError::File`] if what a crash left in the spill directory cannot be removed.
-    pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
+    pub fn new(
+        sources: &[Source],
+        limits: LakeLimits,
+        copies: Option<&Arc<dyn Copies>>,
+    ) -> Result<Self, LakeError> {
         let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
         let mut sources = sources_by_workspace(sources);
-        let own = sources.remove(&None::<String>).unwrap_or_default();
+        let mut own = sources.remove(&None::<String>).unwrap_or_default();
+        let copied = CopiedSources::of(&mut own, copies);
         let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
-        let lake = Self { pool, timeout, workspaces: Arc::default() };
-        let workspaces = sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of))));
+        let lake = Self { pool, timeout, copied, workspaces: Arc::default() };
+        let workspaces =
+            sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of, copies))));
         Ok(Self { workspaces: Arc::new(workspaces.collect()), ..lake.clone() })
     }
 
-    fn over(&self, sources: Vec<Source>) -> Self {
+    fn over(&self, mut sources: Vec<Source>, copies: Option<&Arc<dyn Copies>>) -> Self {
+        let copied = CopiedSources::of(&mut sources, copies);
         let pool = self.pool.with_task(folders(&sources), sources);
-        Self { pool, timeout: self.timeout, workspaces: Arc::default() }
+        Self { pool, timeout: self.timeout, copied, workspaces: Arc::default() }
     }
 
     /// This lake, with the same workers, and another limit on the time of a query.
@@ -73,18 +83,30 @@ impl Lake {
         match workspace {
             None => self.clone(),
             Some(name) => {
-                self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new()))
+                self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new(), None))
             }
         }
     }
 
-    /// Answers a request in a worker. Dropping the future kills the worker.
+    /// Answers a request in a worker, once the copies that it reads are up to date: those of a part are, while its
+    /// files are as they were planned. Dropping the future kills the worker.
     async fn execute(
         &self,
         class: WorkerClass,
         request: &Request,
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
+        if let Some((sql, part)) = request.query()
+            && self.copied.are_named_by(sql)
+        {
+            let is_current = match part {
+                Some(part) => part.is_current().await,
+                None => false,
+            };
+            if !is_current {
+                self.copied.update(sql).await?;
+            }
+        }
         let timeout = match request {
             Request::Scan { .. }
             | Request::Identifiers { .. }
@@ -99,7 +121,14 @@ impl Lake {
         };
         let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
         match reply {
-            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Failed(failure) => Err(match LakeError::from(failure) {
+                LakeError::File(error) => self.copied.shown_error(error).into(),
+                error => error,
+            }),
+            Reply::Plan { mut info, parts } => {
+                self.copied.show_in(&mut info.warnings);
+                Ok(Reply::Plan { info, parts })
+            }
             reply => Ok(reply),
         }
     }
@@ -254,9 +283,10 @@ impl Lake {
     }
 
     async fn list_own(&self, contents: bool) -> Result<Vec<SourceListing>, LakeError> {
+        let failed = self.copied.update_all().await;
         let request = Request::List { contents };
         match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
-            Reply::Listed(sources) => Ok(sources),
+            Reply::Listed(sources) => Ok(self.copied.listed(sources, &failed)),
             _ => Err(protocol_error()),
         }
     }
@@ -289,9 +319,14 @@ impl Lake {
         queries: &[InputQuery],
     ) -> Result<Vec<InputState>, LakeError> {
         queries.iter().try_for_each(|query| check_bounds(&query.sql))?;
+        let is_scan = class == WorkerClass::Spilling;
+        let wait = if is_scan { Wait::ToTheEnd } else { Wait::Short };
+        let failed = self.copied.update_for(queries, wait).await;
         let request = Request::Inputs { queries: queries.to_vec() };
         match self.execute(class, &request, &mut NoOutput).await? {
-            Reply::Inputs(states) if states.len() == queries.len() => Ok(states),
+            Reply::Inputs(states) if states.len() == queries.len() => {
+                Ok(self.copied.states(queries, states, &failed))
+            }
             _ => Err(protocol_error()),
         }
     }

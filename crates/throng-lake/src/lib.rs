@@ -46,6 +46,7 @@ pub use part::{PlannedFiles, ScanPart};
 pub use scan::Sink;
 pub use shared::{SharedPlan, SharedScan, SharedSink};
 pub use throng_files::{FileError, PassedOver};
+pub use throng_query::copies::{Copies, CopyFailure, Wait};
 pub use throng_query::hashers::{Hashers, RowHasher};
 pub use throng_query::inputs::{InputQuery, InputState, Inputs};
 pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, SharedStats, is_padded};

@@ -15,7 +15,8 @@ use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{
-    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, of_folder, sql_name,
+    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, check_beneath,
+    of_folder, sql_name,
 };
 use throng_query::model::ColumnFacts;
 use throng_query::position;
@@ -89,6 +90,7 @@ impl SessionSource {
                 declared: source.columns.clone(),
                 trim: source.trim,
                 header: source.header,
+                copied: source.bucket.is_some(),
             },
         }
     }
@@ -405,18 +407,5 @@ impl Session {
             .register_table(reference.clone(), Arc::new(LakeTable::new(layout)))
             .map_err(|e| LakeError::engine("registering a table", e))?;
         Ok(())
-    }
-}
-
-/// Refuses a file or folder that is not beneath `root`, after links are resolved.
-fn check_beneath(file: &Path, root: &Path) -> Result<(), FileError> {
-    let real = |path: &Path| {
-        path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })
-    };
-    let root = real(root)?;
-    if real(file)?.starts_with(&root) {
-        Ok(())
-    } else {
-        Err(FileError::LeadsOut { path: file.to_owned(), root })
     }
 }

@@ -148,6 +148,7 @@ mod tests {
         let row = |name: &str, day| BudgetDayRow {
             ad_group: AdGroupName::new(name).unwrap(),
             day: BudgetDay(day),
+            currency: None,
             budget: Micros(1_000),
             actual: Micros(1),
             prediction: None,

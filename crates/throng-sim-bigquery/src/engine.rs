@@ -117,10 +117,11 @@ impl FolderEngine {
                 columns: Vec::new(),
                 trim: false,
                 header: None,
+                bucket: None,
             });
         }
         let limits = LakeLimits::of(&NodeSettings::default(), spill_dir, worker);
-        let lake = Lake::new(&sources, limits).map_err(std::io::Error::other)?;
+        let lake = Lake::new(&sources, limits, None).map_err(std::io::Error::other)?;
         Ok(Self { folder: folder.to_owned(), lake })
     }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod buckets;
 mod fields;
 mod hosts;
 mod limits;

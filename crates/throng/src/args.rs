@@ -342,7 +342,7 @@ impl UpArgs {
 /// What a spec that is applied over HTTP may name, besides what --spec names.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitsArgs {
-    /// Let specs that are applied over HTTP read sources in this folder; repeatable
+    /// Let specs that are applied over HTTP read sources in this folder or s3://BUCKET/PREFIX; repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) allow_source: Vec<PathBuf>,
     /// Let them have destinations that write files in this folder; repeatable

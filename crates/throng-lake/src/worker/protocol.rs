@@ -1,14 +1,11 @@
 //! The messages between a node and a query worker: frames of kind 1, with [`Request`] or [`Reply`] as JSON. The
 //! data frames of their answers are those of [`throng_query::keys`]. Pure.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
-use throng_files::FileError;
 use throng_model::HashSeed;
+use throng_query::file_failure::FileFailure;
 use throng_query::position::Position;
 use throng_spec::{ParameterValue, TemplateRows};
-use throng_worker::SystemError;
 
 use crate::engine_failure::EngineFailure;
 use crate::{
@@ -45,6 +42,24 @@ pub(crate) enum Request {
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
 
+impl Request {
+    /// The query whose sources it reads, with the part of it. `None` if it reads those of no query, or of several.
+    pub(crate) fn query(&self) -> Option<(&str, Option<&ScanPart>)> {
+        match self {
+            Self::Check { model } | Self::Plan { model, .. } | Self::PlanShared { model, .. } => {
+                Some((&model.sql, None))
+            }
+            Self::Scan { model, part, .. } => Some((&model.sql, Some(part))),
+            Self::ScanShared { scan, part, .. } => Some((scan.sql(), Some(part))),
+            Self::Identifiers { query, .. } => Some((&query.sql, None)),
+            Self::TemplateRows { sql, .. } | Self::CheckIdentifiers { sql, .. } => {
+                Some((sql, None))
+            }
+            Self::List { .. } | Self::Inputs { .. } => None,
+        }
+    }
+}
+
 /// The reply of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Reply {
@@ -79,39 +94,6 @@ pub(crate) enum Failure {
     OutOfMemory(EngineFailure),
     Engine { doing: String, source: EngineFailure },
     Other(String),
-}
-
-/// [`FileError`] as it goes over a pipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum FileFailure {
-    Source { path: PathBuf, error: SystemError },
-    Table { message: String, help: String },
-    Changed { path: PathBuf },
-    LeadsOut { path: PathBuf, root: PathBuf },
-}
-
-impl From<FileError> for FileFailure {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Source { path, source } => {
-                Self::Source { path, error: SystemError::of(&source) }
-            }
-            FileError::Table { message, help } => Self::Table { message, help },
-            FileError::Changed { path } => Self::Changed { path },
-            FileError::LeadsOut { path, root } => Self::LeadsOut { path, root },
-        }
-    }
-}
-
-impl From<FileFailure> for FileError {
-    fn from(failure: FileFailure) -> Self {
-        match failure {
-            FileFailure::Source { path, error } => Self::Source { path, source: error.into() },
-            FileFailure::Table { message, help } => Self::Table { message, help },
-            FileFailure::Changed { path } => Self::Changed { path },
-            FileFailure::LeadsOut { path, root } => Self::LeadsOut { path, root },
-        }
-    }
 }
 
 impl From<LakeError> for Failure {

@@ -25,12 +25,13 @@ fn lake_with_marker(shop: &Shop, marker: &str, memory_bytes: u64, timeout: Durat
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }];
     let mut worker = WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker"));
     worker.args.push(marker.to_owned());
     let spill_dir = shop.spill();
     let limits = LakeLimits { memory_bytes, spill_dir, threads: 2, queries: 1, timeout, worker };
-    Lake::new(&sources, limits).unwrap()
+    Lake::new(&sources, limits, None).unwrap()
 }
 
 /// The processes that have this argument.
@@ -302,6 +303,7 @@ fn a_worker_reports_a_folder_that_it_cannot_open() {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     };
     let gone = shop.folder().with_file_name("gone");
     let sources = [source("shop", shop.folder()), source("gone", gone.clone())];
@@ -348,6 +350,7 @@ async fn a_program_that_is_not_a_query_worker_is_an_error() {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }];
     for (program, words) in [("/bin/cat", "invalid answer"), ("/no/such", "No such file")] {
         let limits = LakeLimits {
@@ -358,7 +361,7 @@ async fn a_program_that_is_not_a_query_worker_is_an_error() {
             timeout: Duration::from_secs(9),
             worker: WorkerCommand::of(program),
         };
-        let lake = Lake::new(&sources, limits).unwrap();
+        let lake = Lake::new(&sources, limits, None).unwrap();
         let error = lake.check_model("SELECT id FROM shop.orders", None).await.unwrap_err();
         let said = throng_model::with_causes(&error);
         assert!(said.contains("cannot start a query worker"), "{said}");

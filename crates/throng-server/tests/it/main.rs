@@ -36,6 +36,7 @@ mod shared;
 mod sidecar;
 mod sidecar_start;
 mod sizes;
+mod source_buckets;
 mod source_changes;
 mod storage;
 mod stores;

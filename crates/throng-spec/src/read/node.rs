@@ -7,7 +7,7 @@ use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::{
     BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings, ServiceSettings,
+    ObjectsSettings, Role, SaslSettings,
 };
 
 /// The values of `objects`.
@@ -305,39 +305,9 @@ impl Reader {
         let name = self.required_text(&mut block, "name");
         let prefix = self.optional_text(&mut block, "prefix").unwrap_or_default();
         let cache_bytes = self.integer(&mut block, "cache_bytes", 0..=1 << 50, 10 << 30);
-        let service = if store == ObjectStore::Gcs {
-            ServiceSettings::Gcs {
-                service_account: self.optional_secret(&mut block, "service_account"),
-            }
-        } else {
-            let endpoint = self.optional_text(&mut block, "endpoint");
-            if let (Some(text), Some((_, at))) = (&endpoint, block.get("endpoint"))
-                && !text.starts_with("http://")
-                && !text.starts_with("https://")
-            {
-                let help = "write `https://host` or `http://host:port`".to_owned();
-                self.problem(&at, "the endpoint is not an address of a server", Some(help));
-            }
-            let place = block.get("endpoint").map(|(_, at)| at);
-            let url = endpoint.as_deref().zip(place);
-            let insecure = self.insecure(&mut block, url, "keys and objects");
-            let region = self.optional_text(&mut block, "region");
-            let access = self.optional_secret(&mut block, "access_key");
-            let secret = self.optional_secret(&mut block, "secret_key");
-            let keys = match (access, secret) {
-                (Some(access), Some(secret)) => Some((access, secret)),
-                (None, None) => None,
-                _ => {
-                    let help = "set both, or neither for the credentials of the machine".to_owned();
-                    let at = block.at.clone();
-                    self.problem(&at, "access_key and secret_key belong together", Some(help));
-                    None
-                }
-            };
-            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-            let ca_file = self.optional_text(&mut block, "ca_file");
-            let ca_file = ca_file.map(|path| self.folder.join(path));
-            ServiceSettings::S3 { endpoint, region, keys, ca_file, insecure }
+        let service = match store {
+            ObjectStore::Gcs => self.gcs(&mut block),
+            _ => self.s3(&mut block),
         };
         block.done(self);
         let prefix = prefix.trim_matches('/').to_owned();
