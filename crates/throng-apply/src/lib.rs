@@ -7,6 +7,7 @@
 //! Throng is never replaced, because this one would drop what it does not know.
 
 mod applier;
+pub mod changes;
 mod error;
 mod gate;
 mod lake;

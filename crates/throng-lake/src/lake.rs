@@ -7,11 +7,11 @@ use std::time::Duration;
 use throng_files::FileError;
 use throng_model::HashSeed;
 use throng_query::copies::{CopiedSources, Copies, Wait};
+use throng_query::limits::folders;
 use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
-use crate::limits::folders;
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{

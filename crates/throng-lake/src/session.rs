@@ -18,13 +18,13 @@ use throng_files::{
     DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, check_beneath,
     of_folder, sql_name,
 };
+use throng_query::limits::linked_folder;
 use throng_query::model::ColumnFacts;
 use throng_query::position;
 use throng_query::retyped::is_retyped;
 use throng_spec::Source;
 
 use crate::LakeError;
-use crate::limits::linked_folder;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;

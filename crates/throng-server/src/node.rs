@@ -39,11 +39,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Guard, PageRoutes};
-use crate::changes::SpecChanges;
 use crate::metrics::{Collector, MetricSources};
 use crate::reporters::CertificateProblems;
 use crate::roles::refresh::NodeObserver;
 use crate::{Health, NodeContext, ProblemClass, roles};
+use throng_apply::changes::SpecChanges;
 
 use budgets::Joined;
 pub use config::NodeConfig;

@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use sha2::{Digest, Sha256};
 use throng_files::{
     BATCHES_FOLDER, FileKind, ICEBERG_FOLDER, MANIFEST_ENDING, file_kind, is_iceberg_metadata,
     passed_over_by_name,
 };
+use throng_model::Timestamp;
 use throng_objects::SourceObject;
 
+/// A second in microseconds.
+const SECOND: i64 = 1_000_000;
 /// The longest name of a file on the file systems of Linux, in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -54,7 +58,7 @@ pub(crate) struct RefusedKey {
 pub(crate) fn plan(prefix: &str, objects: Vec<SourceObject>) -> Result<Plan, RefusedKey> {
     let are_folders = are_folders(prefix, &objects);
     let mut plan = Plan::default();
-    for (object, is_folder) in objects.into_iter().zip(are_folders) {
+    for (mut object, is_folder) in objects.into_iter().zip(are_folders) {
         let path = below(prefix, &object.key);
         // The marker of the prefix, of a folder with objects, or an empty object of the same name: no rows are lost.
         if is_folder && object.bytes == 0 {
@@ -76,11 +80,30 @@ pub(crate) fn plan(prefix: &str, objects: Vec<SourceObject>) -> Result<Plan, Ref
                 continue;
             }
         };
+        object.modified = file_time(&object, content);
         add(&mut plan.files, PlannedFile { path, content, object })?;
     }
     let copied = plan.files.iter().filter(|file| file.content == Content::Object);
     plan.bytes = copied.map(|file| file.object.bytes).fold(0, u64::saturating_add);
     Ok(plan)
+}
+
+/// The time of a file: the second of its object, and within it the hash of the ETag. Buckets have times of whole seconds,
+/// in which an object can be replaced by one of its size; that is seen in the time of the file, on all nodes alike. Files
+/// without content are the last of their second: a success file is as new as the objects of the same second.
+fn file_time(object: &SourceObject, content: Content) -> Timestamp {
+    let second = object.modified.0.div_euclid(SECOND).saturating_mul(SECOND);
+    let within = match (content, &object.etag) {
+        (Content::Object, Some(etag)) if object.bytes > 0 => {
+            let digest: [u8; 32] = Sha256::digest(etag.as_bytes()).into();
+            let start = digest.first_chunk().map_or(0, |start| u32::from_le_bytes(*start));
+            1 + i64::from(start) % (SECOND - 2)
+        }
+        // Without an ETag the time is all that is known.
+        (Content::Object, None) if object.bytes > 0 => return object.modified,
+        _ => SECOND - 1,
+    };
+    Timestamp(second.saturating_add(within))
 }
 
 /// Adds a file. An object and the marker of an empty folder may have one name: the object counts.
@@ -171,8 +194,6 @@ fn placement(path: &str, bytes: u64) -> Placement<'_> {
 
 #[cfg(test)]
 mod tests {
-    use throng_model::Timestamp;
-
     use super::*;
 
     fn objects(listed: &[(&str, u64)]) -> Vec<SourceObject> {
@@ -278,6 +299,27 @@ mod tests {
             let sizes: Vec<u64> = found.files.iter().map(|file| file.object.bytes).collect();
             assert_eq!(sizes, [5]);
         }
+    }
+
+    #[test]
+    fn a_file_has_the_second_of_its_object_and_another_time_for_another_content() {
+        let time = |bytes, etag: Option<&str>, modified, content| {
+            let (key, etag) = ("a.csv".to_owned(), etag.map(str::to_owned));
+            let modified = Timestamp(modified);
+            file_time(&SourceObject { key, bytes, etag, modified }, content).0
+        };
+        let at = 1_795_600_800 * SECOND;
+        let first = time(5, Some("\"1\""), at, Content::Object);
+        // The same second with the fractions that another listing may have.
+        assert_eq!(first, time(5, Some("\"1\""), at + 999_000, Content::Object));
+        assert_ne!(first, time(5, Some("\"2\""), at, Content::Object));
+        let success = time(0, Some("\"3\""), at, Content::Empty);
+        assert_eq!(success, time(0, None, at, Content::Object));
+        assert!((at + 1..success).contains(&first), "{first}");
+        assert_eq!(time(5, None, at + 7, Content::Object), at + 7);
+        // A listing with a time that cannot be.
+        time(5, Some("e"), i64::MIN, Content::Object);
+        time(5, Some("e"), i64::MAX, Content::Object);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use crate::changes::Change;
 use crate::metrics::Collector;
+use throng_apply::changes::Change;
 use throng_telemetry::Health;
 
 /// The open problems, and what is served.
