@@ -1,6 +1,5 @@
 //! The copies of sources in buckets: where they are, with which secrets they are made, and how often.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::fs::DirBuilder;
@@ -100,19 +99,16 @@ impl Copies for BucketCopies {
 
     fn retain(&self, kept: &[&SourceBucket]) {
         self.0.updates.lock().retain(|(bucket, _)| kept.contains(&bucket));
-        let folders = kept.iter().map(|bucket| self.0.folder_of(bucket));
-        let kept = folders.filter_map(|folder| folder.parent().map(Path::to_owned)).collect();
-        let folder = self.0.folder.clone();
+        let kept: Vec<_> = kept.iter().map(|bucket| without_secrets(bucket)).collect();
+        let shared = Arc::clone(&self.0);
         // Not waited for: files of many gigabytes take long.
-        drop(tokio::task::spawn_blocking(move || remove_others(&folder, &kept)));
+        drop(tokio::task::spawn_blocking(move || shared.copies.retain(&kept)));
     }
 }
 
 impl Shared {
     fn folder_of(&self, bucket: &SourceBucket) -> PathBuf {
-        // The folder does not depend on secrets.
-        let Ok(service) = service_of(&bucket.service, |_, _| Ok::<_, Infallible>(Secret::new("")));
-        self.copies.folder_of(&options(bucket, service))
+        self.copies.folder_of(&without_secrets(bucket))
     }
 
     /// Updates a copy, unless that was done a moment ago, also by a call that this one has waited for.
@@ -153,6 +149,12 @@ impl Shared {
     }
 }
 
+/// Which copy a bucket has does not depend on secrets.
+fn without_secrets(bucket: &SourceBucket) -> SourceOptions {
+    let Ok(service) = service_of(&bucket.service, |_, _| Ok::<_, Infallible>(Secret::new("")));
+    options(bucket, service)
+}
+
 fn options(bucket: &SourceBucket, service: Service) -> SourceOptions {
     SourceOptions {
         bucket: BucketOptions {
@@ -173,31 +175,6 @@ fn running(bucket: &SourceBucket) -> CopyFailure {
     let message = format!("the objects below {} are still being copied", bucket.url());
     let help = "ask again later: what is copied stays";
     CopyFailure { is_running: true, ..failure(message, help, Fault::External, Retry::Backoff) }
-}
-
-/// Removes the copies in `folder` that are not in `kept`.
-fn remove_others(folder: &Path, kept: &HashSet<PathBuf>) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_copy = (name.starts_with("s3-") || name.starts_with("gs-"))
-            && entry.file_type().is_ok_and(|found| found.is_dir());
-        if !is_copy || kept.contains(&path) {
-            continue;
-        }
-        match std::fs::remove_dir_all(&path) {
-            Ok(()) => tracing::info!(
-                folder = %path.display(),
-                "removed the copy of a bucket that is no longer a source"
-            ),
-            Err(error) => tracing::warn!(
-                %error,
-                folder = %path.display(),
-                "failed to remove the copy of a bucket"
-            ),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -266,17 +243,6 @@ mod tests {
         assert_eq!(folder, copies.folder(&bucket("lake", "ABSENT")));
         assert_ne!(folder, copies.folder(&bucket("other", "MISSING")));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn copies_that_no_source_has_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (copies, _) = copies(dir.path(), &Arc::new(ManualClock::new(Timestamp(0))));
-        let [kept, gone] = ["kept", "gone"].map(|name| copies.folder(&bucket(name, "MISSING")));
-        let sources = dir.path().join("sources");
-        std::fs::create_dir(sources.join("notes")).unwrap();
-        remove_others(&sources, &HashSet::from([kept.parent().unwrap().to_owned()]));
-        assert!(kept.exists() && sources.join("notes").exists() && !gone.exists());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use throng_objects::{ObjectsError, SourceBucket};
-use tokio::time::{Instant, interval_at};
+use tokio::time::interval;
 
 use crate::CopyError;
 use crate::local::Download;
@@ -39,7 +39,9 @@ pub(crate) async fn download(
     let bucket = Arc::clone(bucket);
     let started = downloads.into_iter().map(move |due| one(Arc::clone(&bucket), due));
     let mut ended = stream::iter(started).buffer_unordered(CONCURRENT);
-    let mut log = interval_at(Instant::now() + LOG_INTERVAL, LOG_INTERVAL);
+    let mut log = interval(LOG_INTERVAL);
+    // The first tick would be at once.
+    log.reset();
     loop {
         tokio::select! {
             result = ended.next() => match result {

@@ -10,6 +10,9 @@ use throng_objects::{BucketOptions, Service};
 
 use crate::CopyError;
 
+/// The schemes of URLs, and what the names of folders begin with.
+const S3: &str = "s3";
+const GS: &str = "gs";
 /// Copies are for this user only: they have what a bucket gives only to those who have its credentials.
 const MODE: u32 = 0o700;
 /// Bytes of the hash in the name of a folder. Whoever writes specs chooses what is hashed, so it must not be possible
@@ -18,7 +21,7 @@ const HASH_BYTES: usize = 20;
 
 /// The folder of one copy. Only `files` is read as a source: the rest is outside of it, so that none of it is ever
 /// taken for data.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct CopyFolder(PathBuf);
 
 impl CopyFolder {
@@ -26,9 +29,9 @@ impl CopyFolder {
     pub(crate) fn of(copies: &Path, options: &BucketOptions) -> Self {
         let (kind, endpoint, region) = match &options.service {
             Service::S3 { endpoint, region, keys: _, ca_file: _ } => {
-                ("s3", endpoint.as_deref().unwrap_or_default(), region.as_str())
+                (S3, endpoint.as_deref().unwrap_or_default(), region.as_str())
             }
-            Service::Gcs { service_account: _ } => ("gs", "", ""),
+            Service::Gcs { service_account: _ } => (GS, "", ""),
         };
         let BucketOptions { bucket, prefix, .. } = options;
         let mut hasher = Sha256::new();
@@ -44,6 +47,16 @@ impl CopyFolder {
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(c);
         let shown: String = bucket.chars().filter(is_plain).take(63).collect();
         Self(copies.join(format!("{kind}-{shown}-{hash}")))
+    }
+
+    /// One that exists.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self(root)
+    }
+
+    /// All of it.
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
     }
 
     /// The copied objects.
@@ -75,6 +88,11 @@ impl CopyFolder {
     }
 }
 
+/// Whether a folder of this name is a copy.
+pub(crate) fn is_copy(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(kind, _)| [S3, GS].contains(&kind))
+}
+
 /// Creates a folder and those above it.
 pub(crate) fn create(folder: &Path) -> Result<(), CopyError> {
     let created = DirBuilder::new().recursive(true).mode(MODE).create(folder);
@@ -84,8 +102,8 @@ pub(crate) fn create(folder: &Path) -> Result<(), CopyError> {
 /// The URL of a prefix, for messages.
 pub(crate) fn url(options: &BucketOptions) -> String {
     let scheme = match options.service {
-        Service::S3 { .. } => "s3",
-        Service::Gcs { .. } => "gs",
+        Service::S3 { .. } => S3,
+        Service::Gcs { .. } => GS,
     };
     match options.prefix.as_str() {
         "" => format!("{scheme}://{}", options.bucket),

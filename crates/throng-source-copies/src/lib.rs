@@ -28,6 +28,7 @@ mod local;
 mod lock;
 mod plan;
 mod publish;
+mod retain;
 
 pub use error::CopyError;
 
