@@ -1,5 +1,6 @@
 //! Checks the cells of a row against the schema, and makes the values that are stored.
 
+use throng_model::is_missing_value;
 use throng_schema::value::{self, MICROS_PER_DAY};
 use throng_schema::{Anonymise, Field, FieldType, Schema};
 
@@ -82,7 +83,8 @@ impl RowChecks {
             let cell = place.and_then(|place| cells.get(place, block)).unwrap_or_default();
             let value = if rule.anonymise == Some(Anonymise::Drop) {
                 Value::Null
-            } else if is_blank(cell) {
+            } else if is_blank(cell) || (rule.has_markers() && is_missing_value(cell.trim_ascii()))
+            {
                 if rule.required {
                     return Err(RowFault::of_field(at, Reason::Missing));
                 }
@@ -173,6 +175,12 @@ impl RowChecks {
 }
 
 impl FieldRule {
+    /// Whether a text that exports write for a missing value is one in this field. In others it is stored as any other
+    /// text, or fails the check of its type. A hash would hide it: all users without an identifier would have one.
+    fn has_markers(&self) -> bool {
+        self.required || (self.anonymise == Some(Anonymise::Hash) && self.of == FieldType::Text)
+    }
+
     fn within(&self, number: i128) -> Result<(), Reason> {
         if self.min.is_some_and(|min| number < min) {
             return Err(Reason::BelowMin);
@@ -232,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_has_no_hash() {
+    fn white_space_and_texts_for_missing_values_have_no_hash() {
         let schema: Schema = serde_json::from_str(
             r#"{"name": "s", "description": null, "key": "id", "fields": [
                 {"name": "id", "type": "text", "required": true, "anonymise": "hash"},
@@ -247,7 +255,7 @@ mod tests {
                 RowChecks::new(&schema, 7).check(&cells, line.as_bytes(), &places, &mut values);
             checked.map(|()| values.values.clone())
         };
-        for blank in ["\u{a0}", "\u{b}", "\t\u{3000}\u{a0}"] {
+        for blank in ["\u{a0}", "\u{b}", "\t\u{3000}\u{a0}", "NULL", "\\N", " nan "] {
             let fault = RowFault::of_field(0, Reason::Missing);
             assert_eq!(check(&format!("{blank},a")), Err(fault), "{blank:?}");
             let row = check(&format!("a,{blank}")).unwrap();
@@ -292,6 +300,9 @@ mod tests {
             (",2026-11-25,,,", 0, Reason::Missing),
             (" ,2026-11-25,,,", 0, Reason::Missing),
             (" \u{a0}\u{2003} ,2026-11-25,,,", 0, Reason::Missing),
+            ("NULL,2026-11-25,,,", 0, Reason::Missing),
+            ("a@example.com, \\N ,,,", 1, Reason::Missing),
+            ("a@example.com,2026-11-25,NULL,,", 2, Reason::NotADecimal),
             ("a@b,2026-11-25,,,", 0, Reason::NotAnEmail),
             ("a@example.com,25.11.2026,,,", 1, Reason::NotATimestamp),
             ("a@example.com,2025-12-31,,,", 1, Reason::BelowMin),

@@ -9,7 +9,7 @@ use datafusion::arrow::datatypes::{
     UInt32Type, UInt64Type,
 };
 use throng_files::shown_name;
-use throng_model::{HashSeed, UserHash, UserKey};
+use throng_model::{HashSeed, UserHash, UserKey, is_missing_value};
 use throng_query::keys::{decimal, is_padded};
 use throng_query::model::KeyKind;
 
@@ -54,8 +54,8 @@ pub(crate) fn key_column(column: &ArrayRef, written: Option<&str>) -> Result<Arr
     as_written(column, written)
 }
 
-/// Calls `each` with the canonical bytes of every key; `None` for NULL and for an empty key, which CSV files cannot
-/// have. Allocates nothing per row for text and integers.
+/// Calls `each` with the canonical bytes of every key; `None` for NULL, and for a text that [`is_missing_value`].
+/// Allocates nothing per row for text and integers.
 pub(crate) fn for_each_key(
     column: &ArrayRef,
     each: &mut dyn FnMut(Option<&[u8]>),
@@ -89,7 +89,7 @@ pub(crate) fn for_each_key(
 }
 
 fn texts<'k>(keys: impl Iterator<Item = Option<&'k str>>, each: &mut dyn FnMut(Option<&[u8]>)) {
-    keys.for_each(|key| each(key.filter(|key| !key.is_empty()).map(str::as_bytes)));
+    keys.for_each(|key| each(key.map(str::as_bytes).filter(|key| !is_missing_value(key))));
 }
 
 fn binary(key: Option<&[u8]>, each: &mut dyn FnMut(Option<&[u8]>)) {
@@ -123,7 +123,7 @@ where
 }
 
 /// Hashes a column of keys, and adds those with white space around them to `padded`. Returns the hashes of those
-/// that are not NULL or empty, and how many are.
+/// that are not missing, and how many are.
 pub(crate) fn hash_column(
     column: &ArrayRef,
     seed: HashSeed,
@@ -190,6 +190,9 @@ mod tests {
         let column: ArrayRef = Arc::new(StringViewArray::from(texts.to_vec()));
         assert_eq!(canonical(Arc::clone(&column)), expected);
         assert_eq!(hash_column(&column, HashSeed(7), &mut 0).unwrap().1, 2);
+        let column: ArrayRef =
+            Arc::new(StringArray::from(vec!["NULL", "\\N", "nan", "Nan", "#N/A"]));
+        assert_eq!(canonical(column), [None, None, None, Some("Nan".to_owned()), None]);
         let bytes = BinaryArray::from_vec(vec![&b""[..], &b"a"[..]]);
         assert_eq!(canonical(Arc::new(bytes)), [None, Some("61".to_owned())]);
     }

@@ -17,6 +17,7 @@ mod history;
 mod host;
 mod ids;
 mod key;
+mod missing;
 mod money;
 mod overdelivery;
 mod people;
@@ -49,6 +50,7 @@ pub use ids::{
     WorkspaceName,
 };
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
+pub use missing::is_missing_value;
 pub use money::{Currency, Micros, MoneyError};
 pub use overdelivery::OverdeliveryCauses;
 pub use people::people_text;

@@ -219,8 +219,9 @@ fn doubts(recorded: Option<&str>) -> Vec<String> {
 fn doubts_of_keys(rows: u64, null_keys: u64, padded_keys: u64) -> impl Iterator<Item = String> {
     let null = many_null_keys(rows, null_keys).then(|| {
         format!(
-            "{null_keys} of {rows} rows of the query have no key: check the columns of the source with \
-             `throng sources`; exclude rows that are meant to have none with WHERE … IS NOT NULL"
+            "{null_keys} of {rows} rows of the query have no key (NULL, an empty text, or a text such as `NULL`, `\\N` or \
+             `nan`, which exports write for a missing value): check the columns of the source with `throng sources`; \
+             exclude rows that are meant to have none with WHERE"
         )
     });
     // One is enough: no lookup and no other table finds such a user.

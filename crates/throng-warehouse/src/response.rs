@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use throng_lake::{KeyKind, is_padded};
-use throng_model::{HashSeed, Timestamp, UserHash};
+use throng_model::{HashSeed, Timestamp, UserHash, is_missing_value};
 
 use crate::columns::{Schema, hash_of};
 
@@ -211,6 +211,15 @@ pub(crate) struct PageKeys {
     pub(crate) padded_keys: u64,
 }
 
+/// Whether a cell is not a key: it is empty, or a text that stands for a missing value.
+fn is_missing_key(cell: &str, kind: KeyKind) -> bool {
+    match kind {
+        KeyKind::Integer => false,
+        KeyKind::Text => is_missing_value(cell.as_bytes()),
+        KeyKind::Uuid | KeyKind::Binary => cell.is_empty(),
+    }
+}
+
 /// Reads the keys of a page whose columns are known to be flat. `None` if the body is not such a
 /// page, or a key is not a value of its type: nothing of it may be used then.
 pub(crate) fn keys_of(
@@ -223,8 +232,8 @@ pub(crate) fn keys_of(
     for row in page.rows {
         keys.rows += 1;
         match &row.f.get(key.at)?.v {
-            // As in tables of files, an empty text is not a key.
-            Some(cell) if cell.is_empty() && key.kind != KeyKind::Integer => keys.null_keys += 1,
+            // As in tables of files.
+            Some(cell) if is_missing_key(cell, key.kind) => keys.null_keys += 1,
             Some(cell) => {
                 let is_text = key.kind == KeyKind::Text;
                 keys.padded_keys += u64::from(is_text && is_padded(cell.as_bytes()));
@@ -278,6 +287,10 @@ mod tests {
         let text = KeyColumn { at: 1, kind: KeyKind::Text };
         let none = PageKeys { rows: 1, null_keys: 1, ..PageKeys::default() };
         assert_eq!(keys_of(empty.as_bytes(), text, HashSeed(7)), Some(none));
+        let marked = r#"{"rows":[{"f":[{"v":"a"},{"v":"NULL"}]},{"f":[{"v":"a"},{"v":"\\N"}]}]}"#;
+        let none = PageKeys { rows: 2, null_keys: 2, ..PageKeys::default() };
+        assert_eq!(keys_of(marked.as_bytes(), text, HashSeed(7)), Some(none));
+        assert_eq!(read(marked), None, "not an integer");
         assert_eq!(read("{}"), Some(PageKeys::default()));
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"}]}]}"#), None);
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"},{"v":"x"}]}]}"#), None);

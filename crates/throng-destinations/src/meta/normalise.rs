@@ -5,7 +5,7 @@
 //! run can count them. A note never holds a value.
 
 use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
-use throng_model::{HashedIdentifier, Personal, from_hex};
+use throng_model::{HashedIdentifier, Personal, from_hex, is_missing_value};
 
 use super::places::{city, country, state, zip};
 use super::text::{clean, email, has_address, letters, number, person};
@@ -127,6 +127,11 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
         // It is sent unhashed. An e-mail address in this cell means that the columns are mixed up.
         if has_address(&text) {
             notes.push(EMAIL_IN_THE_CLEAR);
+            return Cell::Empty;
+        }
+        // The platform would take all users without one as the same person.
+        if is_missing_value(text.as_bytes()) {
+            notes.push(text::REFUSED);
             return Cell::Empty;
         }
         return Cell::Plain(text.into());
@@ -454,7 +459,10 @@ mod tests {
     #[test]
     fn a_row_without_its_extern_id_is_skipped() {
         let keys = schema(&["EXTERN_ID", "EMAIL"]);
-        assert_eq!(prepared(&keys, &row(&["", "a@b.de"])), Err(NO_EXTERN_ID));
+        for missing in ["", "NULL", "\\N", "nan ", "#N/A"] {
+            assert_eq!(prepared(&keys, &row(&[missing, "a@b.de"])), Err(NO_EXTERN_ID), "{missing}");
+        }
+        assert!(prepared(&keys, &row(&["Null", "a@b.de"])).is_ok());
         assert_eq!(prepared(&keys, &row(&["7", ""])).unwrap()[1], Cell::Empty);
     }
 

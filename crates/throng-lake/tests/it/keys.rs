@@ -55,6 +55,22 @@ async fn an_empty_key_is_counted_as_none_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_text_for_a_missing_value_is_counted_as_no_key_in_every_format() {
+    let shop = Shop::new()
+        .file("c.csv", "id,n\n7,1\nNULL,2\n\\N,3\nnan,4\nNan,5\n")
+        .file("j.jsonl", "{\"id\":\"7\"}\n{\"id\":\"None\"}\n{\"id\":\"Nan\"}\n{\"id\":\"#N/A\"}\n{\"id\":\"\"}\n")
+        .query("p.parquet", "PARQUET", "SELECT * FROM (VALUES ('7'), ('NULL'), ('Nan'), ('NaN'), ('-')) AS t (id)")
+        .await;
+    let lake = shop.lake();
+    for table in ["c", "j", "p"] {
+        let found = users(&lake, &format!("SELECT id FROM shop.{table}")).await;
+        assert_eq!(found, (hashes(["7", "Nan"]), 5, 3), "{table}");
+        let counted = format!("SELECT id FROM shop.{table} GROUP BY id HAVING count(*) >= 1");
+        assert_eq!(users(&lake, &counted).await.0, hashes(["7", "Nan"]), "{table}");
+    }
+}
+
+#[tokio::test]
 async fn other_types_are_refused_with_a_hint() {
     let shop = shop().await;
     let lake = shop.lake();

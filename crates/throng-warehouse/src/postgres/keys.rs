@@ -3,7 +3,7 @@
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
 use throng_lake::{KeyKind, is_padded};
-use throng_model::{HashSeed, UserHash, UserKey};
+use throng_model::{HashSeed, UserHash, UserKey, is_missing_value};
 use throng_refresh::WarehouseError;
 
 use crate::columns::refused;
@@ -29,7 +29,7 @@ pub(super) fn kind_of(name: &str, of: &str) -> Result<KeyKind, WarehouseError> {
     }
 }
 
-/// The hash of the key of a row: `Some(None)` for NULL and for an empty key, `None` if it is not a value of its type.
+/// The hash of the key of a row: `Some(None)` if it is missing, `None` if it is not a value of its type.
 pub(super) fn hash_of_row(
     row: &PgRow,
     at: usize,
@@ -50,10 +50,11 @@ pub(super) fn is_padded_row(row: &PgRow, at: usize, kind: KeyKind) -> bool {
     kind == KeyKind::Text && bytes.is_some_and(is_padded)
 }
 
-/// As in tables of files, an empty text is not a key.
+/// As in tables of files, a text that stands for a missing value is not a key.
 fn key_of(bytes: &[u8], kind: KeyKind, seed: HashSeed) -> Option<Option<UserHash>> {
     match kind {
-        KeyKind::Text | KeyKind::Binary if bytes.is_empty() => Some(None),
+        KeyKind::Text if is_missing_value(bytes) => Some(None),
+        KeyKind::Binary if bytes.is_empty() => Some(None),
         _ => hash_of(bytes, kind, seed).map(Some),
     }
 }
@@ -94,6 +95,9 @@ mod tests {
         assert_eq!(hash(&[0, 255], KeyKind::Binary), Some(UserKey::binary(&[0, 255]).hash(seed)));
         assert_eq!(key_of(b"", KeyKind::Text, seed), Some(None));
         assert_eq!(key_of(b"", KeyKind::Integer, seed), None);
+        assert_eq!(key_of(b"NULL", KeyKind::Text, seed), Some(None));
+        assert_eq!(key_of(b"Null", KeyKind::Text, seed), Some(hash(b"Null", KeyKind::Text)));
+        assert_eq!(key_of(b"NULL", KeyKind::Binary, seed), Some(hash(b"NULL", KeyKind::Binary)));
         assert_eq!(key_of(b"007", KeyKind::Text, seed), Some(hash(b"007", KeyKind::Text)));
     }
 

@@ -1,0 +1,64 @@
+//! Texts that exports write where a value is missing.
+
+/// Whether a text stands for a missing value: it is empty, or exactly what exports write for a missing value. MySQL and database tools
+/// write `NULL` and `(null)`, `COPY` of PostgreSQL `\N`, pandas and NumPy `nan`, `NaN`, `NaT` and `<NA>`, Python `None`,
+/// JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. As a key it would be one user
+/// in place of all users without one.
+///
+/// Other spellings, such as the names `Null` and `Nan`, are values. So is `NA`, which is a country and a name too.
+///
+/// ```
+/// use throng_model::is_missing_value;
+///
+/// assert!(is_missing_value(b"") && is_missing_value(b"NULL") && is_missing_value(b"\\N"));
+/// assert!(!is_missing_value(b"Null") && !is_missing_value(b" NULL") && !is_missing_value(b"NA"));
+/// ```
+pub fn is_missing_value(text: &[u8]) -> bool {
+    matches!(
+        text,
+        b"" | b"-"
+            | b"NULL"
+            | b"null"
+            | b"(null)"
+            | b"<null>"
+            | b"[NULL]"
+            | b"\\N"
+            | b"None"
+            | b"nan"
+            | b"NaN"
+            | b"NaT"
+            | b"<NA>"
+            | b"n/a"
+            | b"N/A"
+            | b"undefined"
+            | b"#N/A"
+            | b"#NULL!"
+            | b"#REF!"
+            | b"#VALUE!"
+            | b"#NAME?"
+            | b"#NUM!"
+            | b"#DIV/0!"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_texts_are_missing_values() {
+        for text in
+            ["", "NULL", "null", "\\N", "None", "nan", "NaN", "<NA>", "#N/A", "undefined", "-"]
+        {
+            assert!(is_missing_value(text.as_bytes()), "{text}");
+            if !text.is_empty() {
+                assert!(!is_missing_value(format!("{text} ").as_bytes()), "{text} and a space");
+            }
+        }
+        for text in
+            ["Null", "Nan", "none", "NONE", "NA", "0", "--", "N", "nann", "\\N\\N", "Undefined"]
+        {
+            assert!(!is_missing_value(text.as_bytes()), "{text}");
+        }
+    }
+}
