@@ -52,6 +52,13 @@ impl Schema {
 /// The position of the key column among the columns of a result: `key`, or the only column.
 pub(crate) fn key_position(names: &[&str], key: Option<&str>) -> Result<usize, WarehouseError> {
     match key {
+        Some(key) if has_several(names, key) => {
+            let message = format!("the model returns several columns {key}");
+            let help = format!(
+                "one of them is the key: select that one only, such as t.{key}, or give each its own name with AS"
+            );
+            Err(refused(message, help))
+        }
         Some(key) => column_index(key, names.iter().copied()).ok_or_else(|| {
             let message = format!("the model returns no column {key}");
             refused(message, format!("the columns are: {}", names.join(", ")))
@@ -62,6 +69,17 @@ pub(crate) fn key_position(names: &[&str], key: Option<&str>) -> Result<usize, W
             let help = "name the users' column with `key:`; the columns are";
             Err(refused(message, format!("{help}: {}", names.join(", "))))
         }
+    }
+}
+
+/// Whether several columns have the name `key`, or, if none has it, one name that differs from it only in case. A join
+/// returns them, and only one has the users of its rows.
+fn has_several(names: &[&str], key: &str) -> bool {
+    let count = |name: &str| names.iter().filter(|other| **other == name).count();
+    let lower = key.to_lowercase();
+    match count(key) {
+        0 => names.iter().any(|name| name.to_lowercase() == lower && count(name) > 1),
+        same => same > 1,
     }
 }
 
@@ -137,6 +155,26 @@ mod tests {
         for of in ["FLOAT", "FLOAT64", "BOOLEAN", "DATE", "DATETIME", "TIME", "JSON", "GEOGRAPHY"] {
             assert!(schema(&[("id", of, "NULLABLE")]).key(None).is_err(), "{of}");
         }
+    }
+
+    #[test]
+    fn several_columns_with_the_name_of_the_key_are_refused_by_name() {
+        for (names, key) in [
+            (&["id", "email", "id"][..], "id"),
+            (&["id", "id"][..], "ID"),
+            (&["id", "ID", "id"][..], "id"),
+        ] {
+            let error = key_position(names, Some(key)).unwrap_err();
+            assert_eq!(error.to_string(), format!("the model returns several columns {key}"));
+            assert!(error.help().unwrap().contains("with AS"), "{error:?}");
+        }
+        // Others are ignored, and an exact name comes first.
+        assert_eq!(key_position(&["at", "id", "at"], Some("id")), Ok(1));
+        assert_eq!(key_position(&["ID", "ID", "id"], Some("id")), Ok(2));
+        assert_eq!(
+            key_position(&["id", "id"], None).unwrap_err().to_string(),
+            "the model returns 2 columns"
+        );
     }
 
     #[test]
