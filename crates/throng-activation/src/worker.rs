@@ -425,7 +425,7 @@ async fn read_pass(
     pass: &[Batch],
 ) -> Result<BTreeMap<u32, RowsByIndex>, SendError> {
     let mut rows_by_index: BTreeMap<u32, RowsByIndex> = BTreeMap::new();
-    let mut stream = identifiers.open().await?;
+    let mut stream = identifiers.open(&[]).await?;
     while let Some(rows) = stream.next().await? {
         for IdentifierRow { user, row, .. } in rows {
             let Some(user) = index.locate(user) else { continue };

@@ -286,6 +286,7 @@ pub fn difference(
         facts.keys.to_vec(),
         remove_keys.clone(),
         facts.identifiers.to_owned(),
+        facts.scan.tables().map(str::to_owned),
     )?;
     let Counts { before, removed, normalised, .. } = counts;
     Ok(Difference { meta, users_before: before, users_removed: removed, normalised })

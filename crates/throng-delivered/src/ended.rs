@@ -145,7 +145,7 @@ mod tests {
         entries.push(PlanEntry { ordinal: 4, send: Err("skipped".into()), removed_row: None });
         writer.shard(PHASE_ADD, 0, &entries).unwrap();
         let columns = vec!["EXTERN_ID".to_owned()];
-        writer.finish(put, columns.clone(), columns, String::new()).unwrap();
+        writer.finish(put, columns.clone(), columns, String::new(), None).unwrap();
         let outcome = BatchOutcome {
             sent: 4 - rejected,
             rejected: ReasonCounts::from([("invalid".to_owned(), rejected)]),

@@ -91,6 +91,9 @@ pub struct PlanMeta {
     pub rows: [u64; 3],
     /// A fingerprint of the identifiers' SQL, key and columns at the time of planning, and the audience's name.
     pub identifiers: String,
+    /// The tables that the identifiers were read from: see [`Scan::tables`](crate::Scan::tables).
+    #[serde(default)]
+    pub tables: Option<String>,
 }
 
 /// An open plan.
@@ -234,8 +237,9 @@ impl PlanWriter {
         keys: Vec<String>,
         remove_keys: Vec<String>,
         identifiers: String,
+        tables: Option<String>,
     ) -> Result<PlanMeta, SealedError> {
-        let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers };
+        let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers, tables };
         self.writer.finish(&serde_json::to_vec(&meta).unwrap_or_default())?;
         Ok(meta)
     }

@@ -160,7 +160,7 @@ impl ScanWriter {
             None => None,
         };
         let (reasons, cells) = (self.reasons, self.cells);
-        Ok(Scan { reasons, cells, buffers: self.buffers, path: self.path, spill })
+        Ok(Scan { reasons, cells, buffers: self.buffers, path: self.path, spill, tables: None })
     }
 }
 
@@ -172,6 +172,7 @@ pub struct Scan {
     path: PathBuf,
     /// The file, and its lock.
     spill: Option<(SealedFile, File)>,
+    tables: Option<String>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -184,7 +185,21 @@ impl Scan {
     /// A scan without rows, for runs that need none.
     pub fn empty() -> Self {
         let reasons = Reasons { skips: &[], notes: &[] };
-        Self { reasons, cells: 0, buffers: Vec::new(), path: PathBuf::new(), spill: None }
+        let (buffers, path) = (Vec::new(), PathBuf::new());
+        Self { reasons, cells: 0, buffers, path, spill: None, tables: None }
+    }
+
+    /// The scan with the tables that it has read.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Option<String>) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// The tables that were read, with the types of their columns, as the source of identifiers writes them. The next
+    /// scan is compared with them. `None` if they are not known.
+    pub fn tables(&self) -> Option<&str> {
+        self.tables.as_deref()
     }
 
     /// Whether one of these users has a usable row. Reads shard by shard until it finds one.

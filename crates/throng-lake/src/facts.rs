@@ -10,8 +10,8 @@ use throng_query::model::{ColumnFacts, TableFacts};
 use crate::doubts::{of_columns, origins, origins_except};
 use crate::tables::{Layout, OpenTable, shown};
 
-/// The tables of a plan, with the columns whose names it uses anywhere. `key`: the column of the keys.
-pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], key: &str) -> Vec<TableFacts> {
+/// The tables of a plan, with the columns whose names it uses anywhere. `keys`: the columns of keys and identifiers.
+pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], keys: &[&str]) -> Vec<TableFacts> {
     let mut used = BTreeSet::new();
     // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
@@ -24,8 +24,8 @@ pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], key: &str) -> Vec<
             })
         })
     });
-    let keys = origins(plan, &[key]);
-    let texts = origins_except(plan, &[key], has_own_text);
+    let texts = origins_except(plan, keys, has_own_text);
+    let keys = origins(plan, keys);
     let fact = |table: &OpenTable| TableFacts {
         name: table.name.clone(),
         has_rows: table.layout.rows().map(|rows| rows > 0),

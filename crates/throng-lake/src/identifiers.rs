@@ -9,10 +9,12 @@ use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
-use throng_query::model::column_index;
+use throng_query::keys::IdentifierBatch;
+use throng_query::model::{TableFacts, column_index};
 
 use crate::doubts;
 use crate::engine::Engine;
+use crate::facts::facts;
 use crate::keys::{for_each_key, key_column, kind_of};
 use crate::session::Opened;
 use crate::tables::{as_written, is_written};
@@ -43,12 +45,9 @@ impl Engine {
         key: &str,
         columns: &[String],
     ) -> Result<Vec<String>, LakeError> {
-        let Columns { frame, opened, user, cells } =
-            self.identifier_columns(sql, key, columns).await?;
-        let fields = frame.schema().fields();
-        let used = std::iter::once(&user).chain(&cells);
-        let used: Vec<&str> = used.map(|cell| fields[cell.at].name().as_str()).collect();
-        let found = doubts::of_query(&opened.tables, frame.logical_plan(), &used);
+        let found = self.identifier_columns(sql, key, columns).await?;
+        let plan = found.frame.logical_plan();
+        let found = doubts::of_query(&found.opened.tables, plan, &found.names());
         self.sample(sql, &[]).await?;
         Ok(found)
     }
@@ -81,25 +80,32 @@ impl Engine {
         Ok(Columns { frame, opened, user, cells })
     }
 
-    /// Runs an identifier query and passes the hasher's output to `sink`: an empty batch when the
-    /// query is planned, then the rows as they arrive. Rows whose key is NULL are left out.
+    /// Runs an identifier query and passes the hasher's output to `sink`: its tables when the query is planned, then
+    /// the rows as they arrive. Rows without a key are left out. Tables that have changed since those that were
+    /// `delivered` are refused.
     pub(crate) async fn identifiers(
         &self,
         query: &IdentifierQuery,
+        delivered: &[Vec<TableFacts>],
         seed: HashSeed,
         hasher: &mut dyn RowHasher,
-        sink: &mut (dyn FnMut(Vec<HashedRow>) -> std::io::Result<()> + Send),
+        sink: &mut (dyn FnMut(IdentifierBatch) -> std::io::Result<()> + Send),
     ) -> Result<(), LakeError> {
-        let Columns { frame, opened, user, cells } =
-            self.identifier_columns(&query.sql, &query.key, &query.columns).await?;
+        let found = self.identifier_columns(&query.sql, &query.key, &query.columns).await?;
+        let plan = found.frame.logical_plan();
+        let tables = facts(plan, &found.opened.tables, &found.names());
+        for before in delivered {
+            self.check_unchanged(before, &tables, &found.opened).await?;
+        }
+        let Columns { frame, opened, user, cells } = found;
         let doing = "reading identifiers";
         let mut stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
-        sink(Vec::new()).map_err(|e| LakeError::Sink(e.into()))?;
+        sink(IdentifierBatch::Tables(tables)).map_err(|e| LakeError::Sink(e.into()))?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
             let rows = rows(&batch, &user, &cells, seed, hasher)?;
             if !rows.is_empty() {
-                sink(rows).map_err(|e| LakeError::Sink(e.into()))?;
+                sink(IdentifierBatch::Rows(rows)).map_err(|e| LakeError::Sink(e.into()))?;
             }
         }
         opened.compare_files()?;
@@ -113,6 +119,15 @@ struct Columns {
     opened: Opened,
     user: CellColumn,
     cells: Vec<CellColumn>,
+}
+
+impl Columns {
+    /// The names of the columns that are used.
+    fn names(&self) -> Vec<&str> {
+        let fields = self.frame.schema().fields();
+        let used = std::iter::once(&self.user).chain(&self.cells);
+        used.map(|cell| fields[cell.at].name().as_str()).collect()
+    }
 }
 
 /// A column of the result.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use throng_files::FileError;
 use throng_model::HashSeed;
 use throng_query::copies::{CopiedSources, Copies, Wait};
+use throng_query::keys::IdentifierBatch;
 use throng_query::limits::folders;
 use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
@@ -362,8 +364,22 @@ impl Lake {
         query: &IdentifierQuery,
         seed: HashSeed,
     ) -> Result<IdentifierStream, LakeError> {
+        Ok(self.identifiers_after(query, Vec::new(), seed).await?.1)
+    }
+
+    /// [`Lake::identifiers`] with the tables of the query. `delivered`: those of earlier runs of it, whose rows were
+    /// delivered.
+    ///
+    /// # Errors
+    /// As [`Lake::identifiers`]; [`LakeError::File`] if a column has another type than it had.
+    pub async fn identifiers_after(
+        &self,
+        query: &IdentifierQuery,
+        delivered: Vec<Vec<TableFacts>>,
+        seed: HashSeed,
+    ) -> Result<(Vec<TableFacts>, IdentifierStream), LakeError> {
         check_bounds(&query.sql)?;
-        let request = Request::Identifiers { query: query.clone(), seed };
+        let request = Request::Identifiers { query: query.clone(), delivered, seed };
         let (sender, mut rows) = mpsc::channel(BUFFERED_BATCHES);
         let lake = self.clone();
         tokio::spawn(async move {
@@ -381,12 +397,18 @@ impl Lake {
             // The stream may be dropped already.
             let _ = sender.send(Err(error)).await;
         });
-        // The first batch is empty: it means that the query is planned.
-        match rows.recv().await {
-            Some(Ok(_)) => Ok(Box::pin(futures::stream::poll_fn(move |cx| rows.poll_recv(cx)))),
-            Some(Err(error)) => Err(error),
-            None => Err(protocol_error()),
-        }
+        // The tables come first: the query is planned.
+        let tables = match rows.recv().await {
+            Some(Ok(IdentifierBatch::Tables(tables))) => tables,
+            Some(Err(error)) => return Err(error),
+            Some(Ok(IdentifierBatch::Rows(_))) | None => return Err(protocol_error()),
+        };
+        let rows = futures::stream::poll_fn(move |cx| rows.poll_recv(cx));
+        let rows = rows.map(|batch| match batch? {
+            IdentifierBatch::Rows(rows) => Ok(rows),
+            IdentifierBatch::Tables(_) => Err(protocol_error()),
+        });
+        Ok((tables, Box::pin(rows)))
     }
 }
 

@@ -78,7 +78,7 @@ impl Engine {
             Some(_) => KeyKind::Text,
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
-        let tables = facts(frame.logical_plan(), &opened.tables, &columns[at].0);
+        let tables = facts(frame.logical_plan(), &opened.tables, &[columns[at].0.as_str()]);
         let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[&columns[at].0]);
         let inputs = Inputs {
             fingerprint: match part {

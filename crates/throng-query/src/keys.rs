@@ -5,6 +5,7 @@
 //! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
 //! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! kind 4, shared:  hashes u32 | with values u32 | hashes | values | groups, each u32
+//! kind 5, tables:  the tables of identifiers as JSON
 //! ```
 
 use std::io::{self, Write};
@@ -13,12 +14,16 @@ use serde::{Deserialize, Serialize};
 use throng_model::UserHash;
 use throng_worker::frame::{frame, invalid};
 
+use crate::model::TableFacts;
+
 /// The kind of frames with keys.
 pub const KEYS: u8 = 2;
 /// The kind of frames with rows of identifiers.
 pub const ROWS: u8 = 3;
 /// The kind of frames with keys of a scan for several models.
 pub const SHARED: u8 = 4;
+/// The kind of frames with the tables of identifiers.
+pub const TABLES: u8 = 5;
 /// Keys in one frame, at most.
 const MAX_KEYS: usize = 1 << 20;
 
@@ -38,6 +43,42 @@ pub struct KeyBatch {
 
 /// A user, and the hasher's output for a row of that user.
 pub type HashedRow = (UserHash, Box<[u8]>);
+
+/// What an identifier query returns.
+#[derive(Debug, PartialEq, Eq)]
+pub enum IdentifierBatch {
+    /// Its tables, before its first rows: the query is planned.
+    Tables(Vec<TableFacts>),
+    /// Some of its rows.
+    Rows(Vec<HashedRow>),
+}
+
+impl IdentifierBatch {
+    /// The batch as a frame.
+    ///
+    /// # Errors
+    /// If it does not fit one frame.
+    pub fn frame(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Tables(tables) => {
+                let json = serde_json::to_vec(tables)?;
+                frame(TABLES, |bytes| bytes.extend_from_slice(&json))
+            }
+            Self::Rows(batch) => rows(batch),
+        }
+    }
+
+    /// The batch of a frame of the kind [`TABLES`] or [`ROWS`].
+    ///
+    /// # Errors
+    /// If the payload is not one.
+    pub fn read(kind: u8, payload: &[u8]) -> io::Result<Self> {
+        match kind {
+            TABLES => Ok(Self::Tables(serde_json::from_slice(payload)?)),
+            _ => read_rows(payload).map(Self::Rows),
+        }
+    }
+}
 
 /// What a scan read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -330,5 +371,21 @@ mod tests {
         assert_eq!(read_rows(bytes).unwrap(), written);
         assert!(read_rows(&bytes[..bytes.len() - 1]).is_err());
         assert!(read_rows(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_tables_of_identifiers_are_read_as_they_were_written() {
+        let (name, columns) = ("shop.users".to_owned(), Vec::new());
+        let facts =
+            TableFacts { name, has_rows: Some(true), columns, doubts: Vec::new(), unread: None };
+        for batch in [
+            IdentifierBatch::Tables(vec![facts]),
+            IdentifierBatch::Rows(vec![(UserHash(7), [1].into())]),
+        ] {
+            let frame = batch.frame().unwrap();
+            let (kind, bytes) = payload(&frame);
+            assert_eq!(IdentifierBatch::read(kind, bytes).unwrap(), batch);
+        }
+        assert!(IdentifierBatch::read(TABLES, b"{").is_err());
     }
 }

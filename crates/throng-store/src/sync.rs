@@ -322,4 +322,8 @@ pub struct DeliveredRecord {
     /// run, also if that run fails.
     #[serde(default)]
     pub requested: bool,
+    /// The tables that the delivered identifiers were read from, with the types of their columns, as the source of
+    /// identifiers writes them. `None` also if an earlier version has read them.
+    #[serde(default)]
+    pub tables: Option<String>,
 }

@@ -306,6 +306,7 @@ mod tests {
             tries: 0,
             replace: false,
             requested: false,
+            tables: None,
         }
     }
 

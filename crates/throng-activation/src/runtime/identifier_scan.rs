@@ -19,12 +19,14 @@ fn failed(error: &DeliveredError) -> SendError {
     SendError::local(SendClass::Retry, throng_model::with_causes(error))
 }
 
-/// Reads the identifiers of the users of all targets with the query of a sync. The query runs once.
+/// Reads the identifiers of the users of all targets with the query of a sync. The query runs once. `delivered`: the tables
+/// of what the syncs have delivered.
 pub(super) async fn read(
     ctx: &Activation,
     sync: &Sync,
     platform: &str,
     targets: Vec<Arc<SnapshotFile>>,
+    delivered: &[String],
 ) -> Result<Arc<Scan>, SendError> {
     let union = tokio::task::spawn_blocking(move || {
         let mut union = MemberSet::default();
@@ -50,7 +52,8 @@ pub(super) async fn read(
     let index = ctx.node.membership();
     let source = ctx.identifiers.query_of(sync, platform);
     metrics::counter!(metrics::IDENTIFIER_SCANS_TOTAL).increment(1);
-    let mut rows = source.open().await?;
+    let mut rows = source.open(delivered).await?;
+    let tables = rows.tables();
     while let Some(rows) = rows.next().await? {
         let found = rows.into_iter().filter_map(|row: IdentifierRow| {
             let at = index.locate(row.user)?;
@@ -63,5 +66,5 @@ pub(super) async fn read(
         }
     }
     let scan = writer.finish().map_err(|error| failed(&DeliveredError::Sealed(error)))?;
-    Ok(Arc::new(scan))
+    Ok(Arc::new(scan.with_tables(tables)))
 }

@@ -1,7 +1,7 @@
 //! Plans a run for every sync whose audience has a version that was not delivered yet, or whose identifiers may
 //! have changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use throng_membership::{MemberSet, SnapshotFile};
@@ -76,7 +76,11 @@ pub(super) async fn plan_all(ctx: &Activation, backoff: &PlanBackoff) -> Result<
         // All requests of the group have the same query.
         let Some(first) = group.first() else { continue };
         let targets = group.iter().map(|request| Arc::clone(&request.target)).collect();
-        let scan = identifier_scan::read(ctx, first.sync, &first.platform, targets).await;
+        let tables =
+            group.iter().filter_map(|request| request.base.record.as_ref()?.tables.clone());
+        let tables: BTreeSet<String> = tables.collect();
+        let tables: Vec<String> = tables.into_iter().collect();
+        let scan = identifier_scan::read(ctx, first.sync, &first.platform, targets, &tables).await;
         for request in &group {
             let planned = match &scan {
                 Ok(scan) => {
@@ -369,7 +373,7 @@ async fn plan_sync(
     let platform = ctx.ledger.platform_audience(&sync.name).await?;
     if diff.is_empty() && platform.is_some() && is_known && !failed {
         ctx.objects.remove(&object).await?;
-        return Ok(record_up_to_date(ctx, request, identifiers).await?);
+        return Ok(record_up_to_date(ctx, request, identifiers, scan.tables()).await?);
     }
     ctx.objects.upload(&object).await?;
     let from_version = platform.and_then(|p| p.delivered_version);
@@ -460,13 +464,22 @@ async fn record_up_to_date(
     ctx: &Activation,
     request: &PlanRequest<'_>,
     identifiers: String,
+    tables: Option<&str>,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     if let Some(before) = &request.base.record {
         let (due, retry_at, tries) = (0, None, 0);
         let requested = false;
-        let record =
-            DeliveredRecord { identifiers, due, retry_at, tries, requested, ..before.clone() };
+        let tables = tables.map(str::to_owned).or_else(|| before.tables.clone());
+        let record = DeliveredRecord {
+            identifiers,
+            due,
+            retry_at,
+            tries,
+            requested,
+            tables,
+            ..before.clone()
+        };
         // Otherwise a run was requested since: it is planned in the next round.
         if !ctx.ledger.replace_delivered_record(Some(before), &record, &[]).await? {
             return Ok(false);
@@ -536,6 +549,7 @@ mod tests {
             tries: 0,
             replace: true,
             requested,
+            tables: None,
         };
         let recorded = run(RunState::Completed, 9, 0);
         let completed = SyncRun { plan: Some("plans/a".to_owned()), ..recorded.clone() };

@@ -70,6 +70,9 @@ async fn record_sync(
     let newest = delivered.runs.last();
     let due = newest.map_or(0, |run| RemovalCounts::of(&run.batches).rejected);
     let identifiers = newest.map_or_else(String::new, |run| run.plan.meta.identifiers.clone());
+    // A run that removes all users reads no identifiers.
+    let tables = newest.and_then(|run| run.plan.meta.tables.clone());
+    let tables = tables.or_else(|| before.as_ref().and_then(|record| record.tables.clone()));
     let (object, meta) = write_delivered(ctx, delivered, &account, sync).await?;
     let tries = if due == 0 { 0 } else { before.as_ref().map_or(0, |r| r.tries) + 1 };
     let record = DeliveredRecord {
@@ -86,6 +89,7 @@ async fn record_sync(
         // Planning a run clears `requested`: if it is set, a person has requested another run since.
         replace: before.as_ref().is_some_and(|record| record.requested && record.replace),
         requested: before.as_ref().is_some_and(|record| record.requested),
+        tables,
     };
     if !ctx.ledger.replace_delivered_record(before.as_ref(), &record, &ids).await? {
         // A run was requested since: the next round begins with that record.

@@ -28,7 +28,7 @@ pub(crate) struct Source(Vec<(String, String)>);
 
 #[async_trait]
 impl IdentifierSource for Source {
-    async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
+    async fn open(&self, _delivered: &[String]) -> Result<Box<dyn IdentifierRows>, SendError> {
         let row = |(key, value): &(String, String)| -> IdentifierRow {
             let cells = [Some(Personal::new(value.clone()))];
             let schema = Schema { keys: vec!["VALUE".into()], default_country: None };

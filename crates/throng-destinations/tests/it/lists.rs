@@ -278,6 +278,7 @@ impl World {
             tries: 0,
             replace: false,
             requested: false,
+            tables: None,
         };
         let ids: Vec<_> = ended.iter().map(|run| run.id).collect();
         self.ledger.put_delivered_record(&record, &ids).await.unwrap();

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
-use throng_query::keys::{rows, shared, write_keys};
+use throng_query::keys::{IdentifierBatch, shared, write_keys};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
 use super::protocol::{Reply, Request};
 use crate::engine::Engine;
 use crate::session::EngineLimits;
-use crate::{HashedRow, Hashers, KeyBatch, LakeError, SharedBatch};
+use crate::{Hashers, KeyBatch, LakeError, SharedBatch};
 
 /// Runs a query worker: see [`throng_worker::main`]. `hashers` are for identifier queries.
 pub fn main(hashers: &'static dyn Hashers) -> ExitCode {
@@ -71,11 +71,13 @@ impl QueryHandler {
             Request::TemplateRows { sql, max_rows } => {
                 self.engine.template_rows(&sql, max_rows).await.map(Reply::TemplateRows)
             }
-            Request::Identifiers { query, seed } => {
+            Request::Identifiers { query, delivered, seed } => {
                 let hasher = self.hashers.open(&query.hasher);
                 let mut hasher = hasher.map_err(|why| LakeError::Sink(why.into()))?;
-                let mut sink = |batch: Vec<HashedRow>| out.write_all(&rows(&batch)?);
-                self.engine.identifiers(&query, seed, hasher.as_mut(), &mut sink).await?;
+                let mut sink = |batch: IdentifierBatch| out.write_all(&batch.frame()?);
+                self.engine
+                    .identifiers(&query, &delivered, seed, hasher.as_mut(), &mut sink)
+                    .await?;
                 Ok(Reply::Checked)
             }
             Request::Inputs { queries } => Ok(Reply::Inputs(self.engine.input_states(&queries))),

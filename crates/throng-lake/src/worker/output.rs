@@ -1,11 +1,11 @@
 //! What receives the keys and rows of a scan or an identifier query.
 
 use async_trait::async_trait;
-use throng_query::keys::{KEYS, ROWS, SHARED, read_keys, read_rows, read_shared};
+use throng_query::keys::{IdentifierBatch, KEYS, ROWS, SHARED, TABLES, read_keys, read_shared};
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
 
-use crate::{HashedRow, LakeError, SharedSink, Sink};
+use crate::{LakeError, SharedSink, Sink};
 
 /// Passes the keys of a scan to its sink.
 pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
@@ -35,17 +35,17 @@ impl Output for SharedOutput<'_, '_> {
     }
 }
 
-/// Sends the rows of an identifier query to its stream.
-pub(crate) struct RowOutput(pub(crate) mpsc::Sender<Result<Vec<HashedRow>, LakeError>>);
+/// Sends the tables and rows of an identifier query to its stream.
+pub(crate) struct RowOutput(pub(crate) mpsc::Sender<Result<IdentifierBatch, LakeError>>);
 
 #[async_trait]
 impl Output for RowOutput {
     fn accepts(&self, kind: u8) -> bool {
-        kind == ROWS
+        kind == ROWS || kind == TABLES
     }
 
-    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
-        let sent = self.0.send(Ok(read_rows(payload)?)).await;
+    async fn receive(&mut self, kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        let sent = self.0.send(Ok(IdentifierBatch::read(kind, payload)?)).await;
         sent.map_err(|_| ExchangeError::Receiver("the stream of identifiers was dropped".into()))
     }
 }

@@ -22,8 +22,8 @@ pub(crate) enum Request {
     Plan { model: Model, served: Vec<TableFacts> },
     /// Run a part of a scan; answered by keys and [`Reply::Scanned`].
     Scan { model: Model, part: ScanPart, seed: HashSeed },
-    /// Run an identifier query; answered by rows and [`Reply::Checked`].
-    Identifiers { query: IdentifierQuery, seed: HashSeed },
+    /// Run an identifier query; answered by its tables, rows and [`Reply::Checked`].
+    Identifiers { query: IdentifierQuery, delivered: Vec<Vec<TableFacts>>, seed: HashSeed },
     /// Plan the models of some sets of parameters as one scan; answered by [`Reply::SharedPlan`].
     PlanShared {
         model: Model,

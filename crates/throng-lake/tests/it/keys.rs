@@ -125,6 +125,45 @@ fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
 }
 
 #[tokio::test]
+async fn a_later_file_that_changes_the_keys_or_identifiers_of_a_query_is_refused() {
+    use futures::TryStreamExt;
+    let text = "SELECT '007' AS id, 4917 AS phone, 1 AS other";
+    let shop = Shop::new().parquet("t.parquet", text).await;
+    let query = query("SELECT * FROM shop.t", &["phone".to_owned()]);
+    let none = Vec::new();
+    let (before, stream) = shop.lake().identifiers_after(&query, none, SEED).await.unwrap();
+    let batches: Vec<Vec<HashedRow>> = stream.try_collect().await.unwrap();
+    assert_eq!(batches.concat().len(), 1);
+    let is_key = before[0].columns.iter().map(|column| (column.name.as_str(), column.is_key));
+    assert_eq!(is_key.collect::<Vec<_>>(), [("id", true), ("phone", true), ("other", false)]);
+
+    for (sql, words) in [
+        (
+            "SELECT 7 AS id, 4917 AS phone, 1 AS other",
+            ["column id is Int64 in", "was text", "id: text"],
+        ),
+        (
+            "SELECT '007' AS id, CAST(4917 AS DECIMAL(10, 2)) AS phone, 1 AS other",
+            ["column phone is Decimal128(10, 2) in", "was Int64", "CAST(phone AS BIGINT)"],
+        ),
+    ] {
+        let shop = Shop::new().parquet("t.parquet", sql).await;
+        let delivered = vec![Vec::new(), before.clone()];
+        let opened = shop.lake().identifiers_after(&query, delivered, SEED).await;
+        let error = opened.err().unwrap();
+        let said = format!("{error}; {}", error.help().unwrap());
+        assert!(said.contains("t.parquet"), "{said}");
+        words.iter().for_each(|word| assert!(said.contains(word), "{word}: {said}"));
+        // Nothing is known of earlier rows.
+        assert!(shop.lake().identifiers_after(&query, Vec::new(), SEED).await.is_ok());
+    }
+    let other = "SELECT '007' AS id, 4917 AS phone, 1.5::DECIMAL(10, 2) AS other";
+    let shop = Shop::new().parquet("t.parquet", other).await;
+    let opened = shop.lake().identifiers_after(&query, vec![before], SEED).await;
+    assert!(opened.is_ok(), "not of an identifier: {:?}", opened.err());
+}
+
+#[tokio::test]
 async fn identifiers_of_floating_point_are_written_as_integers_are() {
     use futures::TryStreamExt;
     let sql = "SELECT 'a' AS id, 42::DOUBLE AS number, arrow_cast(7, 'Float32') AS small

@@ -54,6 +54,7 @@ fn record_of(row: &DbRow) -> Result<DeliveredRecord> {
         tries: cells.number("tries")?,
         replace,
         requested,
+        tables: cells.maybe_text("tables")?,
     })
 }
 
@@ -62,7 +63,7 @@ macro_rules! records {
     ($clauses:literal) => {
         concat!(
             "SELECT sync, account, columns, identifiers, state, users, run, due, retry_at, tries,
-                replaces, requested
+                replaces, requested, tables
              FROM delivered_states ",
             $clauses
         )
@@ -84,13 +85,13 @@ pub(super) async fn put(
 ) -> DbResult<()> {
     tx.execute(
         "INSERT INTO delivered_states (sync, account, state, users, run, due, retry_at, tries,
-            replaces, columns, identifiers, requested)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            replaces, columns, identifiers, requested, tables)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          ON CONFLICT (sync) DO UPDATE SET account = excluded.account, state = excluded.state,
             users = excluded.users, run = excluded.run, due = excluded.due,
             retry_at = excluded.retry_at, tries = excluded.tries, replaces = excluded.replaces,
             columns = excluded.columns, identifiers = excluded.identifiers,
-            requested = excluded.requested",
+            requested = excluded.requested, tables = excluded.tables",
         (
             &record.sync,
             &record.account,
@@ -104,6 +105,7 @@ pub(super) async fn put(
             &record.columns,
             &record.identifiers,
             record.requested,
+            record.tables.as_deref(),
         ),
     )
     .await?;

@@ -57,7 +57,7 @@ struct Rows(u32);
 
 #[async_trait]
 impl IdentifierSource for Everybody {
-    async fn open(&self) -> Result<Box<dyn IdentifierRows>, SendError> {
+    async fn open(&self, _delivered: &[String]) -> Result<Box<dyn IdentifierRows>, SendError> {
         Ok(Box::new(Rows(0)))
     }
 }

@@ -19,6 +19,7 @@ mod damage;
 mod events;
 mod feed_alerts;
 mod files;
+mod identifier_types;
 mod ingest;
 mod limits;
 mod lists;

@@ -70,6 +70,7 @@ pub(super) async fn a_run_is_recorded_only_if_its_base_is_current(ledger: &dyn L
         tries: 0,
         replace: false,
         requested: false,
+        tables: None,
     };
     let before = base_of(ledger, &sync).await;
     ledger.put_delivered_record(&record, &[third]).await.unwrap();

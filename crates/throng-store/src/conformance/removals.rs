@@ -50,6 +50,7 @@ fn record(sync: &SyncName) -> DeliveredRecord {
         tries: 0,
         replace: false,
         requested: false,
+        tables: None,
     }
 }
 

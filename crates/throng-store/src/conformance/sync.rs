@@ -528,6 +528,7 @@ pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Le
         tries: 1,
         replace: true,
         requested: true,
+        tables: Some("[]".to_owned()),
     };
     for record in [record.clone(), DeliveredRecord { due: 0, retry_at: None, ..record }] {
         ledger.put_delivered_record(&record, &[task.run]).await.unwrap();
@@ -547,8 +548,7 @@ pub(super) async fn what_was_delivered_is_recorded_with_its_runs(ledger: &dyn Le
     }
     assert_eq!(ledger.delivered_record(&run.sync).await.unwrap(), Some(requested));
     // The run that is planned for a request ends the request, whatever becomes of the run.
-    let next = new_run("ads", 1, &[10]);
-    let next = ledger.plan_run(&next, at(10)).await.unwrap().unwrap();
+    let next = ledger.plan_run(&new_run("ads", 1, &[10]), at(10)).await.unwrap().unwrap();
     let known = ledger.delivered_records().await.unwrap().remove(0);
     assert_eq!((known.replace, known.requested), (true, false), "{next}");
     assert!(ledger.unrecorded_runs().await.unwrap().is_empty());
