@@ -281,6 +281,12 @@ async fn what_is_refused_says_where_and_has_no_value_of_the_data() {
     assert!(message.contains("42601"), "{message}");
     let (message, _) = refused(shop.check("SELECT id FROM nowhere").await);
     assert!(message.contains("there is no such table"), "{message}");
+    let source = &shop.site.spec.warehouses[0];
+    let warehouse = shop.site.warehouses().open(source).unwrap();
+    let joined = "SELECT a.user_id, b.user_id FROM clicks a JOIN clicks b ON true";
+    let (message, help) = refused(warehouse.check(joined, Some("user_id")).await);
+    assert_eq!(message, "the model returns several columns user_id");
+    assert!(help.contains("with AS"), "{help}");
     let (message, _) = refused(
         shop.read("WITH d AS (DELETE FROM clicks RETURNING user_id) SELECT user_id FROM d", || {})
             .await,
