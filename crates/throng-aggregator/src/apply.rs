@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use throng_budget::{Engine, EventCounts, EventRef, read_record};
+use throng_budget::{Engine, EventCounts, EventRef, RecordError, read_record};
 use throng_log::{EventLog, LogError, Record, Tail};
 use throng_model::{Clock, Timestamp};
 use throng_telemetry::metrics;
 use tokio::sync::watch;
 
 use super::BudgetsError;
+use super::catalog_check::{CatalogCheck, Freshness};
 use super::outcomes::{Outcomes, RecordOutcomes, add_effect};
 use super::quarantine::Quarantine;
 use super::state::PartitionState;
@@ -61,28 +62,45 @@ impl DecodedEvents<'_> {
     }
 }
 
-/// Applies what was appended since the checkpoint. The returned tail continues from there.
+/// Applies what was appended since the checkpoint, up to a record that may have an ad group of a spec to which this
+/// process has not switched yet. The returned tail continues from there.
 async fn replay(
     applying: &Applying<'_>,
     state: &mut PartitionState,
     log: &dyn EventLog,
+    check: &mut CatalogCheck,
 ) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
     let number = applying.number;
     let mut counts = EventCounts::default();
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     // Until nothing is left: events are appended while a long replay lasts.
-    loop {
+    'replay: loop {
         let end = log.end(number).await?;
         if state.offset >= end {
             break;
         }
         while state.offset < end {
             let records = tail.next().await?;
-            counts += applying.apply(state, &records, None)?;
-            // By the tail and not by the last record: the last offsets of a topic may have no
-            // record, and the loop would wait for one.
-            state.advance(tail.position(), &records);
+            let mut rest = records.as_slice();
+            loop {
+                let settled = check.settled();
+                // By the tail and not by the last record: the last offsets of a topic may have no
+                // record, and the loop would wait for one.
+                let (more, applied) =
+                    applying.advance(state, rest, tail.position(), settled, None)?;
+                counts += more;
+                rest = &rest[applied..];
+                if rest.is_empty() {
+                    break;
+                }
+                let version = state.engine.catalog_version();
+                if check.check(version).await != Freshness::Newest {
+                    // The follower waits for the spec: only a partition that is open gets it.
+                    tail = log.tail(number, state.offset).await?;
+                    break 'replay;
+                }
+            }
         }
     }
     if state.offset > begin {
@@ -99,6 +117,7 @@ pub(super) async fn replay_and_quarantine(
     state: &mut PartitionState,
     restore: impl Fn() -> Result<PartitionState, BudgetsError>,
     log: &dyn EventLog,
+    check: &mut CatalogCheck,
     (now, dedupe_window): (Timestamp, Duration),
 ) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
     let number = state.engine.partition();
@@ -107,7 +126,7 @@ pub(super) async fn replay_and_quarantine(
         Applying { number, quarantine, now, is_checked, dedupe_window, one_by_one: false };
     let mut failing = 0;
     loop {
-        match replay(&applying, state, log).await {
+        match replay(&applying, state, log, check).await {
             Err(BudgetsError::Panicked { offset, .. }) if failing < MAX_FAILING_RECORDS => {
                 // Only in the second pass is the offset that of the record: before, it is the first
                 // offset of a batch, and a valid record would be skipped.
@@ -131,7 +150,25 @@ pub(super) async fn replay_and_quarantine(
 }
 
 impl Applying<'_> {
-    /// Applies the events of records. Where any process may append, events are checked here, against the
+    /// [Applies](Self::apply) records, and moves the state behind those that are applied: to `position`, if all are.
+    /// Returns their number too.
+    fn advance(
+        &self,
+        state: &mut PartitionState,
+        records: &[Record],
+        position: u64,
+        settled: u64,
+        outcomes: Option<&mut RecordOutcomes>,
+    ) -> Result<(EventCounts, usize), BudgetsError> {
+        let (counts, applied) = self.apply(state, records, settled, outcomes)?;
+        let position = records.get(applied).map_or(position, |next| next.offset);
+        // Also over offsets without records.
+        state.advance(position, &records[..applied]);
+        Ok((counts, applied))
+    }
+
+    /// Applies the events of records, up to the first one from offset `settled` on that has an unknown ad group.
+    /// Returns the number of records before it. Where any process may append, events are checked here, against the
     /// record's time and not the clock, so that every replica and every replay decides the same. A record
     /// that cannot be decoded goes to the quarantine. `outcomes`: for callers that wait for these events.
     ///
@@ -141,10 +178,11 @@ impl Applying<'_> {
         &self,
         state: &mut PartitionState,
         records: &[Record],
+        settled: u64,
         mut outcomes: Option<&mut RecordOutcomes>,
-    ) -> Result<EventCounts, BudgetsError> {
-        let (mut decoded, is_wanted) = (DecodedEvents::new(), outcomes.is_some());
-        let (mut counts, mut refused) = (EventCounts::default(), 0);
+    ) -> Result<(EventCounts, usize), BudgetsError> {
+        let mut decoded = DecodedEvents::new();
+        let (mut counts, mut refused, mut applied) = (EventCounts::default(), 0, 0);
         for record in records {
             if decoded.events.is_empty() {
                 // Also after records that have no events.
@@ -153,30 +191,29 @@ impl Applying<'_> {
             // Also if this version could apply it: a replica that has skipped it before would have
             // other figures.
             if self.quarantine.contains(record.offset) {
-                refused += 1;
+                (refused, applied) = (refused + 1, applied + 1);
                 continue;
             }
-            let (before, mut index) = (decoded.events.len(), 0);
-            let read = read_record(&record.value, |event| {
-                if self.is_checked || event.is_sound(record.at, self.dedupe_window) {
-                    decoded.events.push((event, record.at));
-                    if is_wanted {
-                        decoded.places.push((record.offset, index));
+            let before = decoded.events.len();
+            match self.decode(record, outcomes.is_some(), &mut decoded) {
+                Ok(unsound) => {
+                    let own = &decoded.events[before..];
+                    if record.offset >= settled && has_unknown(&state.engine, own) {
+                        decoded.truncate(before);
+                        break;
                     }
-                } else {
-                    // Not one that a caller here waits for: it was checked against the same time.
-                    refused += 1;
+                    refused += unsound;
                 }
-                index += 1;
-            });
-            if let Err(problem) = read {
-                // None of its events: otherwise it would depend on the position of the error which
-                // of them count.
-                decoded.truncate(before);
-                refused += 1;
-                let reason = format!("it is not a throng.events.v1.Events message: {problem}");
-                self.quarantine.add(record.offset, &reason, self.now);
+                Err(problem) => {
+                    // None of its events: otherwise it would depend on the position of the error which
+                    // of them count.
+                    decoded.truncate(before);
+                    refused += 1;
+                    let reason = format!("it is not a throng.events.v1.Events message: {problem}");
+                    self.quarantine.add(record.offset, &reason, self.now);
+                }
             }
+            applied += 1;
             // After each record in the second pass: the offset of a panic is then that of one
             // record.
             if decoded.events.len() >= EVENTS_PER_BATCH || self.one_by_one {
@@ -187,7 +224,8 @@ impl Applying<'_> {
         counts += self.apply_events(state, &decoded, outcomes)?;
         counts.rejected += refused;
         if counts.rejected > 0 {
-            let (from, to) = (records.first().map(|r| r.offset), records.last().map(|r| r.offset));
+            let of = &records[..applied];
+            let (from, to) = (of.first().map(|r| r.offset), of.last().map(|r| r.offset));
             tracing::debug!(
                 partition = self.number,
                 from,
@@ -196,7 +234,30 @@ impl Applying<'_> {
                 "events rejected: unknown ad group, too old, or invalid"
             );
         }
-        Ok(counts)
+        Ok((counts, applied))
+    }
+
+    /// Adds the events of a record that can be counted. Returns how many cannot.
+    fn decode<'a>(
+        &self,
+        record: &'a Record,
+        is_wanted: bool,
+        decoded: &mut DecodedEvents<'a>,
+    ) -> Result<u64, RecordError> {
+        let (mut index, mut unsound) = (0, 0);
+        read_record(&record.value, |event| {
+            if self.is_checked || event.is_sound(record.at, self.dedupe_window) {
+                decoded.events.push((event, record.at));
+                if is_wanted {
+                    decoded.places.push((record.offset, index));
+                }
+            } else {
+                // Not one that a caller here waits for: it was checked against the same time.
+                unsound += 1;
+            }
+            index += 1;
+        })?;
+        Ok(unsound)
     }
 
     fn apply_events(
@@ -218,6 +279,20 @@ impl Applying<'_> {
             true => Err(BudgetsError::Unavailable { partition: self.number }),
         }
     }
+}
+
+/// Whether an event is of an ad group that the engine does not have.
+fn has_unknown(engine: &Engine, events: &[(EventRef<'_>, Timestamp)]) -> bool {
+    // Events of a message are often of one ad group. None has an empty name.
+    let mut known: &[u8] = &[];
+    events.iter().any(|(event, _)| {
+        let name = event.ad_group.as_bytes();
+        if name == known {
+            return false;
+        }
+        known = name;
+        !engine.has_ad_group(name)
+    })
 }
 
 fn apply_decoded(
@@ -264,15 +339,16 @@ pub(super) struct Follower {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) dedupe_window: Duration,
     pub(super) failed: Arc<AtomicBool>,
+    pub(super) check: CatalogCheck,
 }
 
 impl Follower {
     /// Runs until it is aborted, or marks the replica as failed: it is reopened from its checkpoint then.
-    pub(super) async fn run(self, mut tail: Box<dyn Tail>) {
+    pub(super) async fn run(mut self, mut tail: Box<dyn Tail>) {
         let mut read_errors = 0_u32;
         loop {
             let error = match tail.next().await {
-                Ok(records) => match self.apply(&records, tail.position()) {
+                Ok(records) => match self.apply_all(&records, tail.position()).await {
                     Ok(()) => {
                         read_errors = 0;
                         continue;
@@ -313,8 +389,22 @@ impl Follower {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Applies records, up to an offset.
-    fn apply(&self, records: &[Record], position: u64) -> Result<(), BudgetsError> {
+    /// Applies records, up to an offset. Waits at one that may have an ad group of a spec to which this process has
+    /// not switched yet.
+    async fn apply_all(&mut self, records: &[Record], position: u64) -> Result<(), BudgetsError> {
+        let mut rest = records;
+        loop {
+            let applied = self.apply(rest, position)?;
+            rest = &rest[applied..];
+            let Some(next) = rest.first() else { return Ok(()) };
+            let state = Arc::clone(&self.state);
+            let version = || state.lock().engine.catalog_version();
+            self.check.wait(next.offset, version).await;
+        }
+    }
+
+    /// Applies records, up to an offset, and returns the number of those that are applied.
+    fn apply(&self, records: &[Record], position: u64) -> Result<usize, BudgetsError> {
         let applying = Applying {
             number: self.number,
             quarantine: &self.quarantine,
@@ -324,18 +414,16 @@ impl Follower {
             one_by_one: false,
         };
         let mut outcomes = self.outcomes.is_wanted().then(RecordOutcomes::new);
-        let counts = {
+        let (counts, applied, position) = {
             // Figures and offset change under one lock: a checkpoint in between would have events
             // after its offset, and a replay would apply them again.
             let mut state = self.state.lock();
             // Under the lock: a checkpoint that waits for it must not write a state that has an event's id and
             // not its spend.
-            let counts = applying
-                .apply(&mut state, records, outcomes.as_mut())
+            let (counts, applied) = applying
+                .advance(&mut state, records, position, self.check.settled(), outcomes.as_mut())
                 .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
-            // Also over offsets without records.
-            state.advance(position, records);
-            counts
+            (counts, applied, state.offset)
         };
         if self.is_leader.load(Ordering::Relaxed) {
             count(counts);
@@ -345,7 +433,7 @@ impl Follower {
         }
         // Last: who waits for this offset looks for the outcomes then.
         self.progress.send_replace(position);
-        Ok(())
+        Ok(applied)
     }
 
     /// Opens the tail again where it stopped, as soon as that works. `None` if the log does not have that

@@ -185,6 +185,28 @@ pub fn checkpoint_offset(bytes: &[u8], partition: u32) -> Result<u64, BudgetsErr
     Ok(position.next_offset)
 }
 
+/// Rewrites the checkpoint with the replica's epoch, which fences the previous leader. `is_exclusive`: no
+/// other process has the log.
+pub(super) async fn write_first_checkpoint(
+    store: &mut CheckpointStore,
+    checkpoint: &Checkpoint,
+    is_exclusive: bool,
+) -> Result<(), BudgetsError> {
+    match store.write(checkpoint).await {
+        // No other process can lead the partition, so nobody has to be fenced: a full disk must not keep it
+        // from being served.
+        Err(error @ CheckpointError::Store { .. }) if is_exclusive => {
+            tracing::error!(
+                partition = checkpoint.partition,
+                error = &error as &dyn std::error::Error,
+                "failed to write the first checkpoint; the next one comes soon"
+            );
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use throng_objects::DirectoryObjects;

@@ -12,7 +12,7 @@ use throng_objects::Objects;
 use throng_store::{Ledger, LedgerError};
 use throng_telemetry::{Health, ProblemClass};
 
-use crate::{Budgets, Feed};
+use crate::{Budgets, Feed, NewestSpec};
 
 /// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,9 @@ pub struct BudgetsParts {
     pub apply_timeout: Duration,
     /// Where problems are reported.
     pub health: Arc<dyn HealthReporter>,
+    /// The version of the newest spec, for events that others append: see [`NewestSpec`]. `None` if only this process
+    /// applies specs.
+    pub newest_spec: Option<Arc<dyn NewestSpec>>,
 }
 
 /// An aggregator of the cluster, by its last heartbeat.

@@ -46,7 +46,9 @@ impl Feed for KafkaFeed {
 
     /// What cannot be decoded is skipped and logged: the next one replaces it.
     async fn latest_keyframes(&self) -> Result<Vec<Arc<Frame>>, LogError> {
-        let all = self.keyframes.all().await?;
+        let mut all = self.keyframes.all().await?;
+        // The table also says of which deployment the topics are.
+        all.retain(|key, _| key.parse::<u32>().is_ok());
         let decoded = all.iter().filter_map(|(partition, bytes)| {
             let log_error = |error: &FeedError| {
                 tracing::warn!(

@@ -17,6 +17,7 @@ mod apply;
 mod assignment;
 mod budget_days;
 mod catalog;
+mod catalog_check;
 mod checkpoint;
 mod clock;
 mod deps;
@@ -66,6 +67,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use accept::Accepted;
 pub use assignment::{follow_assignment, follow_feed};
 pub use catalog::ad_groups_of;
+pub use catalog_check::NewestSpec;
 pub use checkpoint::{checkpoint_objects, checkpoint_offset};
 pub use deps::{
     AggregatorDeps, AggregatorMember, BudgetsParts, FrameSink, HealthReporter, Host, ProblemKind,
@@ -85,6 +87,7 @@ pub use tick_loop::run;
 
 use applied_catalog::AppliedCatalog;
 use budget_days::RemovedDays;
+use catalog_check::SpecVersions;
 use clock::SteadyClock;
 use feed_broadcast::EncodedFrame;
 use feed_state::{ApplyOutcome, FeedState};
@@ -109,6 +112,8 @@ pub struct Budgets {
     clock: Arc<SteadyClock>,
     objects: Arc<dyn Objects>,
     log: Arc<dyn EventLog>,
+    /// `None` if events are checked before they are appended.
+    versions: Option<Arc<SpecVersions>>,
     feed: Arc<dyn Feed>,
     count: usize,
     /// The partitions that this process leads.
@@ -164,10 +169,12 @@ impl Budgets {
         version: u64,
     ) -> Self {
         let count = parts.log.partitions() as usize;
+        let newest = parts.newest_spec.filter(|_| !parts.log.is_exclusive());
         Self {
             clock: Arc::new(SteadyClock::new(parts.clock)),
             objects: parts.objects,
             log: parts.log,
+            versions: newest.map(|newest| Arc::new(SpecVersions::new(newest))),
             feed: parts.feed,
             count,
             led: ArcSwap::default(),
@@ -298,6 +305,7 @@ impl Budgets {
             ad_groups: applied.configs.get(number as usize).cloned().unwrap_or_default(),
             objects: Arc::clone(&self.objects),
             log: Arc::clone(&self.log),
+            versions: self.versions.clone(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             catalog_version: applied.catalog.version,
             role,

@@ -10,6 +10,8 @@ use throng_model::Timestamp;
 use throng_objects::Objects;
 use throng_telemetry::metrics;
 
+use super::BudgetsError;
+
 /// Records that are listed of each partition; more are only counted.
 const MAX_LISTED: usize = 1_000;
 
@@ -69,8 +71,9 @@ impl Quarantine {
     pub(super) async fn open(
         objects: Arc<dyn Objects>,
         partition: u32,
-    ) -> throng_objects::Result<Self> {
-        let list = load(&*objects, partition).await?;
+    ) -> Result<Self, BudgetsError> {
+        let list = load(&*objects, partition).await;
+        let list = list.map_err(|source| BudgetsError::Quarantine { partition, source })?;
         let records = list.records.into_iter().map(|record| (record.offset, record)).collect();
         let entries = Mutex::new(Entries { total: list.total, records, changed: false });
         Ok(Self { objects, partition, entries })

@@ -21,7 +21,8 @@ use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
 use super::apply::{Follower, count, replay_and_quarantine};
-use super::checkpoint::{Checkpoint, CheckpointStore};
+use super::catalog_check::{CatalogCheck, SpecVersions};
+use super::checkpoint::{Checkpoint, CheckpointStore, write_first_checkpoint};
 use super::outcomes::{Outcomes, Waiting};
 use super::quarantine::Quarantine;
 use super::restore::{RestoreSource, SpendHistory, load_files, named_files};
@@ -50,6 +51,8 @@ pub(super) struct ReplicaConfig {
     pub(super) ad_groups: Vec<AdGroupConfig>,
     pub(super) objects: Arc<dyn Objects>,
     pub(super) log: Arc<dyn EventLog>,
+    /// See [`CatalogCheck`].
+    pub(super) versions: Option<Arc<SpecVersions>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog_version: u64,
     pub(super) role: ReplicaRole,
@@ -76,6 +79,8 @@ pub(super) struct PartitionReplica {
     observed_epoch: AtomicU64,
     /// The next offset to apply.
     applied: watch::Receiver<u64>,
+    /// Whether it waits for a spec.
+    is_behind: watch::Receiver<bool>,
     outcomes: Arc<Outcomes>,
     /// Whether this replica is the leader: what standby replicas apply is not counted in metrics.
     is_leader: Arc<AtomicBool>,
@@ -130,17 +135,14 @@ impl PartitionReplica {
     /// With one in between, the write of this replica would be the one that is refused.
     pub(super) async fn open(config: ReplicaConfig) -> Result<Arc<Self>, BudgetsError> {
         let ReplicaConfig { number, ad_groups, objects, log, clock, catalog_version, .. } = config;
-        let (role, observed_epoch) = (config.role, config.observed_epoch);
-        let dedupe_window = config.dedupe_window;
-        let quarantine = Quarantine::open(Arc::clone(&objects), number).await;
-        let quarantine =
-            quarantine.map_err(|source| BudgetsError::Quarantine { partition: number, source })?;
+        let (role, dedupe_window) = (config.role, config.dedupe_window);
+        let quarantine = Quarantine::open(Arc::clone(&objects), number).await?;
         let (mut store, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
         let now = clock.now();
         let stored_epoch = found.as_ref().map_or(0, |c| c.epoch);
         // Above both: a standby replica publishes under an epoch that is in no checkpoint, and
         // gates ignore figures of a lower one.
-        let epoch = next_epoch(stored_epoch.max(observed_epoch), now);
+        let epoch = next_epoch(stored_epoch.max(config.observed_epoch), now);
         let replica = SystemEntropy.next_u64();
         let files = load_files(&*objects, number, found.as_ref()).await?;
         let source =
@@ -157,11 +159,13 @@ impl PartitionReplica {
             // names a file which is removed here.
             remove_orphans(&*objects, number, &source, now).await;
         }
+        let mut check = CatalogCheck::open(number, &log, config.versions, catalog_version).await;
         // From memory: the object may be a later one by now, and the second pass has to begin at
         // the same record.
         let restore = || source.state(Some(checkpoint.clone()));
+        let times = (now, dedupe_window);
         let (replayed, tail) =
-            replay_and_quarantine(&quarantine, &mut state, restore, &*log, (now, dedupe_window))
+            replay_and_quarantine(&quarantine, &mut state, restore, &*log, &mut check, times)
                 .await?;
         if role == ReplicaRole::Leader {
             count(replayed);
@@ -170,12 +174,10 @@ impl PartitionReplica {
         state.engine.close(now);
         // Keyframes repeat the newest version: it has to be the state after the replay.
         state.next_delta(now);
-        let (progress, applied) = watch::channel(state.offset);
+        let ((progress, applied), is_behind) = (watch::channel(state.offset), check.is_behind());
         let is_leader = Arc::new(AtomicBool::new(role == ReplicaRole::Leader));
-        let state = Arc::new(Mutex::new(state));
-        let quarantine = Arc::new(quarantine);
-        let failed = Arc::new(AtomicBool::new(false));
-        let outcomes = Arc::<Outcomes>::default();
+        let (state, quarantine) = (Arc::new(Mutex::new(state)), Arc::new(quarantine));
+        let (failed, outcomes) = (Arc::<AtomicBool>::default(), Arc::<Outcomes>::default());
         let follower = Follower {
             number,
             log: Arc::clone(&log),
@@ -187,6 +189,7 @@ impl PartitionReplica {
             clock,
             dedupe_window,
             failed: Arc::clone(&failed),
+            check,
         };
         let task = spawn(&failed, follower.run(tail));
         Ok(Arc::new(Self {
@@ -197,8 +200,9 @@ impl PartitionReplica {
             objects,
             store: tokio::sync::Mutex::new(store),
             fenced: AtomicBool::new(false),
-            observed_epoch: AtomicU64::new(observed_epoch),
+            observed_epoch: AtomicU64::new(config.observed_epoch),
             applied,
+            is_behind,
             outcomes,
             is_leader,
             task: tokio::sync::Mutex::new(Some(task)),
@@ -280,10 +284,15 @@ impl PartitionReplica {
         Ok(())
     }
 
-    /// Waits until all is applied that is in the log now. `false` after the timeout.
+    /// Waits until all is applied that is in the log now, or that can be under this spec. `false` after the timeout.
     pub(super) async fn catch_up(&self, timeout: Duration) -> Result<bool, BudgetsError> {
         let end = self.log.end(self.number).await?;
-        Ok(self.wait_until_applied(end, timeout).await)
+        let mut is_behind = self.is_behind.clone();
+        Ok(tokio::select! {
+            is_applied = self.wait_until_applied(end, timeout) => is_applied,
+            // It goes on only under the next spec, which may be the one that the caller is about to apply.
+            true = async { is_behind.wait_for(|is_behind| *is_behind).await.is_ok() } => true,
+        })
     }
 
     /// Waits until all records before an offset are applied. `false` after the timeout, or when the task has
@@ -559,28 +568,6 @@ async fn remove_orphans(
     let needed = source.objects();
     for folder in [ids::folder(number), slices::folder(number)] {
         files::remove_orphans(objects, &folder, &needed, now).await;
-    }
-}
-
-/// Rewrites the checkpoint with the replica's epoch, which fences the previous leader. `is_exclusive`: no
-/// other process has the log.
-async fn write_first_checkpoint(
-    store: &mut CheckpointStore,
-    checkpoint: &Checkpoint,
-    is_exclusive: bool,
-) -> Result<(), BudgetsError> {
-    match store.write(checkpoint).await {
-        // No other process can lead the partition, so nobody has to be fenced: a full disk must not keep it
-        // from being served.
-        Err(error @ CheckpointError::Store { .. }) if is_exclusive => {
-            tracing::error!(
-                partition = checkpoint.partition,
-                error = &error as &dyn std::error::Error,
-                "failed to write the first checkpoint; the next one comes soon"
-            );
-            Ok(())
-        }
-        other => Ok(other?),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod clock_steps;
 mod days;
+mod later_specs;
 mod new_ad_groups;
 
 use std::path::Path;
@@ -143,6 +144,7 @@ struct Fixture {
     health: Arc<TestHealth>,
     segment_bytes: u64,
     apply_timeout: Duration,
+    newest_spec: Option<Arc<dyn NewestSpec>>,
 }
 
 impl Fixture {
@@ -150,7 +152,8 @@ impl Fixture {
         let clock = Arc::new(ManualClock::new(START));
         // Longer than any test: an answer always has what became of the events.
         let apply_timeout = Duration::from_secs(600);
-        Self { clock, health: Arc::default(), segment_bytes: 200, apply_timeout }
+        let (health, segment_bytes, newest_spec) = (Arc::default(), 200, None);
+        Self { clock, health, segment_bytes, apply_timeout, newest_spec }
     }
 
     /// Budgets on one partition in `dir`.
@@ -186,6 +189,7 @@ impl Fixture {
             dedupe_window: throng_budget::DEFAULT_DEDUPE_WINDOW,
             apply_timeout: self.apply_timeout,
             health: Arc::<TestHealth>::clone(&self.health),
+            newest_spec: self.newest_spec.clone(),
         };
         let spec = spec();
         let indexes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];

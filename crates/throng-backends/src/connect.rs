@@ -29,6 +29,7 @@ pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<F
         tokio::join!(ledger(settings, env), log(settings, env), objects(settings, env));
     let mut findings = vec![ledger, log, objects];
     if findings.iter().all(|finding| finding.ok) {
+        findings.extend(consistency::check_topics(settings, env).await);
         findings.extend(consistency::check(settings, env).await);
     }
     if !settings.is_shared() && settings.ledger != LedgerSettings::Sqlite {

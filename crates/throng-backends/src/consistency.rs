@@ -5,22 +5,94 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use throng_aggregator::checkpoint_offset;
 use throng_ledger::PostgresLedger;
-use throng_log::{EventLog as _, KafkaLog, check_brokers};
+use throng_log::{EventLog as _, KafkaLog, KafkaTable, check_brokers};
+use throng_model::HashSeed;
 use throng_objects::{BucketObjects, Objects};
 use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
-use throng_store::MaintenanceLedger as _;
+use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 
 use crate::error::BackendError;
 use crate::finding::Finding;
-use crate::open::{EVENTS, bucket_options, kafka_options, ledger_url};
+use crate::open::{EVENTS, KEYFRAMES, bucket_options, kafka_options, ledger_url};
+use crate::topics::{name_of, owner_of};
 
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;
 
 /// The comparison of the ledger with the bucket.
 const SNAPSHOTS: &str = "snapshots";
+/// The comparison of the ledger with the owner of the topics.
+const TOPICS: &str = "topics";
 /// The comparison of the checkpoints in the bucket with Kafka.
 const CHECKPOINTS: &str = "checkpoints";
+
+/// What a comparison of the topics with a ledger found.
+enum Owner {
+    /// Nobody has claimed them.
+    Nobody,
+    /// The deployment of the ledger.
+    Own,
+    /// Another one.
+    Other,
+    /// The ledger has the tables of another version, which this one cannot read.
+    OtherTables { found: u64, newest: u64 },
+}
+
+/// Compares the topics with the ledger, and changes nothing. `None` unless both are shared.
+pub(crate) async fn check_topics(settings: &NodeSettings, env: &Environment) -> Option<Finding> {
+    let LogSettings::Kafka(kafka) = &settings.log else { return None };
+    let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
+    let compared = async {
+        let options = kafka_options(env, kafka)?;
+        let reports = check_brokers(&options, &[KEYFRAMES]).await?;
+        if reports.first().and_then(|report| report.partitions).is_none() {
+            return Ok(Owner::Nobody);
+        }
+        // The topic exists, so opening it creates nothing.
+        let keyframes = KafkaTable::open(&options, KEYFRAMES).await?;
+        let Some(owner) = owner_of(&keyframes).await? else { return Ok(Owner::Nobody) };
+        let url = ledger_url(env, url, *insecure)?;
+        let status = PostgresLedger::inspect(&url).await?;
+        match status.schema {
+            None => return Ok(Owner::Other),
+            Some(found) if found != status.newest => {
+                return Ok(Owner::OtherTables { found, newest: status.newest });
+            }
+            Some(_) => {}
+        }
+        let ledger = PostgresLedger::attach(&url).await?;
+        // A ledger that has a number of partitions has a seed: it is only read.
+        let own = match ledger.log_partitions(None).await? {
+            Some(_) => Some(ledger.hash_seed(HashSeed(0)).await?),
+            None => None,
+        };
+        ledger.close().await?;
+        Ok::<_, BackendError>(match own.is_some_and(|seed| name_of(seed) == owner) {
+            true => Owner::Own,
+            false => Owner::Other,
+        })
+    };
+    Some(match compared.await {
+        Ok(Owner::Nobody) => {
+            Finding::ok_with(TOPICS, "of no deployment yet: the first node that starts claims them")
+        }
+        Ok(Owner::Own) => Finding::ok_with(TOPICS, "of the deployment of this ledger"),
+        Ok(Owner::Other) => {
+            let error = BackendError::ForeignTopics { prefix: kafka.prefix.clone() };
+            Finding::failed(TOPICS, &error, "see docs/operate/kafka.md")
+        }
+        Ok(Owner::OtherTables { found, newest }) => Finding {
+            backend: TOPICS,
+            ok: false,
+            message: format!(
+                "not compared with the ledger, which has tables of version {found}: this version of throng reads \
+                 version {newest}"
+            ),
+            help: Some("run `throng migrate`, and check again".to_owned()),
+        },
+        Err(error) => Finding::failed(TOPICS, &error, "see docs/operate/kafka.md"),
+    })
+}
 
 /// Compares the ledger with the bucket, and the checkpoints in the bucket with the events in Kafka.
 /// Lists the bucket and reads every checkpoint. Has a finding for each comparison of two shared backends;

@@ -5,8 +5,8 @@ use serde::Serialize;
 /// The result of the check of one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// `ledger`, `log`, `objects`, `snapshots` (ledger and bucket compared), `checkpoints` (bucket
-    /// and Kafka compared) or `roles`.
+    /// `ledger`, `log`, `objects`, `topics` (ledger and Kafka compared), `snapshots` (ledger and
+    /// bucket compared), `checkpoints` (bucket and Kafka compared) or `roles`.
     pub backend: &'static str,
     /// Whether a node could work with it.
     pub ok: bool,

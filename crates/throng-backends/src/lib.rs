@@ -5,7 +5,7 @@
 //! ([`DataDirLock`]), and notices when it is removed ([`DataDirectory`]). The stores in it carry [`Stamps`], so
 //! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
 //! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
-//! node, and compares shared ones with each other. [`LocalStores`] gives them to backups. [`BucketCopies`] has the
+//! node, and compares shared ones with each other. Topics of another deployment are refused. [`LocalStores`] gives them to backups. [`BucketCopies`] has the
 //! local copies of sources in buckets.
 
 mod backup;
@@ -20,6 +20,7 @@ mod probe;
 mod reporter;
 mod source_copies;
 mod stamps;
+mod topics;
 
 pub use backup::LocalStores;
 pub use connect::{check_backends, migrate};

@@ -21,6 +21,7 @@ use throng_store::Ledger;
 
 use crate::error::BackendError;
 use crate::stamps::{Recovery, Stamps};
+use crate::topics::claim_topics;
 
 /// The topic of events.
 pub(crate) const EVENTS: &str = "events";
@@ -128,7 +129,7 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
             let queues = TaskQueues { tasks: memory(), checks: memory(), dead_letters: None };
             (log, Arc::new(LocalFeed::new(partitions)), queues, None)
         }
-        LogSettings::Kafka(kafka) => kafka_log(config, kafka).await?,
+        LogSettings::Kafka(kafka) => kafka_log(config, kafka, &*ledger).await?,
     };
     Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
 }
@@ -158,6 +159,7 @@ type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, TaskQueues, Option<PartitionAssign
 async fn kafka_log(
     config: &BackendConfig<'_>,
     settings: &KafkaSettings,
+    ledger: &dyn Ledger,
 ) -> Result<Log, BackendError> {
     let kafka = kafka_options(config.env, settings)?;
     let session = Duration::from_millis(u64::from(settings.session_ms));
@@ -172,6 +174,8 @@ async fn kafka_log(
         return Err(BackendError::FeedPartitions { events, feed });
     }
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
+    // Before anything is consumed: a task would be lost for its deployment.
+    claim_topics(ledger, &keyframes, &frames, config.recovery, &kafka.prefix).await?;
     let feed = KafkaFeed::new(Arc::new(frames), keyframes);
     let consumes = config.roles.contains(&Role::Activate);
     let queue = async |name: &str| {

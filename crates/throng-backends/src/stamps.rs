@@ -29,7 +29,8 @@ pub enum Recovery {
     Refuse,
     /// It creates a new ledger beside the existing log and objects.
     NewLedger,
-    /// It uses what exists, and gives all stores the same stamp.
+    /// It uses what exists, and gives all stores the same stamp. Kafka topics of another deployment are its own from
+    /// then on, also with a new ledger.
     AcceptMismatch,
 }
 

@@ -322,7 +322,7 @@ pub(crate) struct UpArgs {
     #[arg(long, requires = "spec", conflicts_with = "accept_mismatch")]
     pub(crate) new_ledger: bool,
     /// Start although ledger, event log and objects are copies of different times: what one of them
-    /// lacks is lost
+    /// lacks is lost. Also take over Kafka topics of another deployment
     #[arg(long)]
     pub(crate) accept_mismatch: bool,
     #[command(flatten)]

@@ -29,8 +29,7 @@ use throng_rates::survival::{Delays, Survival, covered_micros};
 pub const WINDOW_SECS: i64 = 10;
 pub(super) const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
 pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
-/// A window's outcomes are learned from at this age: earlier, those with short delays would be
-/// overrepresented.
+/// A window's outcomes are learned from at this age: earlier, those with short delays would be overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// Days whose spend is reported.
 const REPORTED_DAYS: i32 = 8;

@@ -116,8 +116,7 @@ impl Engine {
         Self::restore_with(bytes, owned, ad_groups, at, (Some(&files.runs), &files.slices))
     }
 
-    /// As [`restore`](Self::restore), for figures alone: the engine has no ids, so events must not be applied
-    /// to it.
+    /// As [`restore`](Self::restore), for figures alone: the engine has no ids, so events must not be applied to it.
     ///
     /// # Errors
     /// [`InvalidCheckpoint`].
@@ -188,8 +187,7 @@ impl Engine {
         engine.pooled_clicks = pooled(message.clicks)?;
         engine.cover_horizons();
         engine.load_ad_groups(message.ad_groups, &in_files, message.format, at)?;
-        // Without the learned curve the next call of `close` would remove windows that still have outcomes
-        // to come.
+        // Without the learned curve the next call of `close` would remove windows that still have outcomes to come.
         engine.learn(at);
         Ok((engine, position))
     }

@@ -16,8 +16,7 @@ const LEN: usize = LOW + SLOTS * 2;
 const ROOM: (usize, usize) = (SLOTS * 3, 4);
 /// Lines of the smallest table.
 const MIN_LINES: usize = 256;
-/// By how much a table that is too small grows. Most of the cost is that the system has to clear the new
-/// memory.
+/// By how much a table that is too small grows. Most of the cost is that the system has to clear the new memory.
 const GROWTH: usize = 8;
 
 /// 80 evenly distributed bits.

@@ -282,6 +282,11 @@ impl Engine {
         self.partition
     }
 
+    /// Whether it has an ad group, by the bytes of its name.
+    pub fn has_ad_group(&self, name: &[u8]) -> bool {
+        self.account_keys.contains_key(name)
+    }
+
     /// The version of the spec that its ad groups are from.
     pub fn catalog_version(&self) -> u64 {
         self.catalog_version

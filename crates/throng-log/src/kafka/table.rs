@@ -73,6 +73,38 @@ impl KafkaTable {
     /// # Errors
     /// [`LogError`].
     pub async fn all(&self) -> Result<BTreeMap<String, Bytes>> {
+        let insert = |table: &mut BTreeMap<String, Bytes>, key, value| {
+            table.insert(key, value);
+        };
+        self.read(BTreeMap::new(), insert).await
+    }
+
+    /// The keys that begin with `prefix` and whose latest value is not empty, the one first that was put first.
+    /// Compaction keeps the order of keys that are put once.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.to_owned();
+        let add = move |keys: &mut Vec<String>, key: String, value: Bytes| {
+            if !key.starts_with(&prefix) {
+                return;
+            }
+            if value.is_empty() {
+                keys.retain(|known| *known != key);
+            } else if !keys.contains(&key) {
+                keys.push(key);
+            }
+        };
+        self.read(Vec::new(), add).await
+    }
+
+    /// Adds every record that was put before the call to `table`, in the order of the topic.
+    async fn read<T: Send + 'static>(
+        &self,
+        mut table: T,
+        add: impl Fn(&mut T, String, Bytes) + Send + 'static,
+    ) -> Result<T> {
         let (options, topic) = (self.options.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
             // A new consumer for each read: it begins at the oldest record, and the table is read
@@ -80,7 +112,6 @@ impl KafkaTable {
             let consumer = client::consumer(&options, &topic)?;
             let watermarks = consumer.fetch_watermarks(&topic, 0, TIMEOUT);
             let (low, high) = watermarks.map_err(failed("get the offsets of", &topic))?;
-            let mut table = BTreeMap::new();
             if low >= high {
                 return Ok(table);
             }
@@ -92,7 +123,7 @@ impl KafkaTable {
                 };
                 let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
                 let value = Bytes::copy_from_slice(message.payload().unwrap_or_default());
-                table.insert(key, value);
+                add(&mut table, key, value);
                 // Compaction keeps the last record of a topic, so this offset is reached.
                 if message.offset() + 1 >= high {
                     return Ok(table);

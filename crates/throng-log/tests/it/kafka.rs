@@ -161,6 +161,19 @@ async fn a_table_has_the_latest_value_of_each_key() {
     assert_eq!(all, [("0", &b"new"[..]), ("1", b"only"), ("2", b"")]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_has_its_keys_in_the_order_in_which_they_were_put() {
+    let table = KafkaTable::open(&settings(), "keys").await.unwrap();
+    assert!(table.keys("of/").await.unwrap().is_empty());
+    for (key, value) in [("of/b", "1"), ("other", "1"), ("of/c", "1"), ("of/a", "1"), ("of/b", "2")]
+    {
+        table.put(key, value.as_bytes()).await.unwrap();
+    }
+    assert_eq!(table.keys("of/").await.unwrap(), ["of/b", "of/c", "of/a"]);
+    table.put("of/b", b"").await.unwrap();
+    assert_eq!(table.keys("of/").await.unwrap(), ["of/c", "of/a"], "an empty value removes it");
+}
+
 #[tokio::test]
 async fn unreachable_brokers_are_reported_with_a_hint() {
     let unreachable = KafkaOptions { brokers: "127.0.0.1:1".into(), ..settings() };

@@ -74,5 +74,6 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         // Shorter than the timeout of a request, which would answer with an error for events in the log.
         apply_timeout: APPLY_TIMEOUT.min(request_timeout / 2),
         health: Arc::<Health>::clone(health),
+        newest_spec: Some(Arc::new(Arc::clone(&backends.ledger))),
     }
 }

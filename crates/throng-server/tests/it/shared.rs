@@ -249,6 +249,7 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     let settings = throng_spec::load(&deployment.path().join("throng.yaml")).unwrap().node;
     let found = throng_backends::check_backends(&settings, &deployment.env()).await;
     assert!(found.iter().all(|finding| finding.ok), "{found:#?}");
+    assert!(found.iter().any(|finding| finding.backend == "topics"), "{found:#?}");
     node.shutdown().await;
 
     // A certificate of an untrusted authority, and a wrong password.
@@ -276,6 +277,40 @@ async fn all_engines_are_used_by_tls_and_wrong_secrets_are_reported() {
     assert!(says("ledger").to_lowercase().contains("certificate"), "{}", says("ledger"));
     assert!(says("log").contains("password"), "{}", says("log"));
     assert!(says("objects").to_lowercase().contains("certificate"), "{}", says("objects"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_of_another_deployment_are_refused_until_they_are_taken_over() {
+    let (first, second) = (Deployment::new(), Deployment::new());
+    first.node("node", &[Role::Api]).await.shutdown().await;
+    // A copied spec, of which somebody has changed the rest.
+    let file = second.path().join("throng.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let prefix = |of: &Deployment| format!("prefix: \"{}\", session_ms", of.name());
+    assert!(text.contains(&prefix(&second)));
+    std::fs::write(&file, text.replace(&prefix(&second), &prefix(&first))).unwrap();
+
+    let refused = second.start("node", &[Role::Api], false).await.expect_err("a copied prefix");
+    let is_foreign = |error: &NodeError| {
+        matches!(error, NodeError::Backend(throng_backends::BackendError::ForeignTopics { .. }))
+    };
+    assert!(is_foreign(&refused), "{refused:?}");
+    let words = refused.to_string();
+    let topic = format!("{}.events", first.name());
+    assert!(words.contains(&topic) && words.contains("--accept-mismatch"), "{words}");
+    let settings = throng_spec::load(&file).unwrap().node;
+    let found = throng_backends::check_backends(&settings, &second.env()).await;
+    let topics = found.iter().find(|finding| finding.backend == "topics").unwrap();
+    assert!(!topics.ok && topics.message.contains("node.kafka.prefix"), "{found:#?}");
+    // The first deployment is not affected.
+    first.node("node", &[Role::Api]).await.shutdown().await;
+
+    let mut config = second.config("node", &[Role::Api], false, Arc::new(SystemClock));
+    config.recovery = throng_server::Recovery::AcceptMismatch;
+    Node::start(config).await.unwrap().shutdown().await;
+    second.node("node", &[Role::Api]).await.shutdown().await;
+    let refused = first.start("node", &[Role::Api], false).await.expect_err("taken over");
+    assert!(is_foreign(&refused), "{refused:?}");
 }
 
 /// Whether the builder of this process has done parts of refreshes that another one leads.
