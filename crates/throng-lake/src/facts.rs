@@ -7,9 +7,9 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_query::model::{ColumnFacts, TableFacts};
+use throng_tables::{Layout, OpenTable, shown};
 
 use crate::doubts::{of_columns, origins};
-use crate::tables::{Layout, OpenTable, shown};
 
 /// The tables of a plan, with the columns whose names it uses anywhere. `key`: the column of the keys.
 pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], key: &str) -> Vec<TableFacts> {

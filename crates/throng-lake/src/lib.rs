@@ -1,7 +1,7 @@
 //! SQL over the lake. A [`Lake`] knows the tables of the spec's sources; a [`Model`] is a `SELECT`
 //! that yields user keys. [`Lake::scan`] streams them as hashes, [`Lake::identifiers`] streams the
-//! identifiers of users, normalized and hashed by the program's [`Hashers`]. The only crate that
-//! names DataFusion.
+//! identifiers of users, normalized and hashed by the program's [`Hashers`]. The tables themselves
+//! are those of [`throng_tables`].
 //!
 //! Statements are planned and run in query workers, the child processes of [`throng_worker`]: see
 //! [`worker`].
@@ -30,7 +30,6 @@ mod session;
 mod shared;
 mod sql_error;
 mod statement;
-mod tables;
 mod template;
 mod tuples;
 mod unchanged;

@@ -5,6 +5,7 @@ use futures::StreamExt;
 use throng_model::{HashSeed, UserHash};
 use throng_query::keys::{KeyBatch, ScanStats, is_padded};
 use throng_query::model::{Model, ModelInfo, Shape, TableFacts};
+use throng_tables::FilePlan;
 
 use crate::amount::{NumberKind, values};
 use crate::engine::Engine;
@@ -13,7 +14,6 @@ use crate::keys::{for_each_key, hash_column};
 use crate::part::{PlannedFiles, ScanPart};
 use crate::plan::Planned;
 use crate::session::Opened;
-use crate::tables::FilePlan;
 
 /// Receives the keys of a scan.
 pub type Sink<'a> =

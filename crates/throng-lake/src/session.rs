@@ -19,6 +19,7 @@ use throng_files::{
 };
 use throng_query::position;
 use throng_spec::Source;
+use throng_tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
 
 use crate::LakeError;
 use crate::facts::is_other;
@@ -27,7 +28,6 @@ use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
-use crate::tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
 use crate::volatility::calls_time;
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that

@@ -2,11 +2,11 @@
 
 use throng_files::{FileError, shown_name};
 use throng_query::model::{ColumnFacts, TableFacts};
+use throng_tables::OpenTable;
 
 use crate::engine::Engine;
 use crate::facts::kind;
 use crate::session::Opened;
-use crate::tables::OpenTable;
 
 impl Engine {
     /// Refuses tables that have changed since the served version was made.

@@ -35,6 +35,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-files",
         "throng-worker",
         "throng-query",
+        "throng-tables",
         "throng-lake",
         "throng-templates",
         "throng-budget",
@@ -74,7 +75,7 @@ const LAYERS: &[&[&str]] = &[
 /// Restricted dependencies, each with the only crates that may depend on it. `throng-ledger`: others need rows and
 /// traits only, and SQL belongs to the assembly. Tests of any crate may use all of them.
 const RESTRICTED: &[(&str, &[&str])] = &[
-    ("datafusion", &["throng-lake"]),
+    ("datafusion", &["throng-tables", "throng-lake"]),
     // The columns and files of ingested rows, without a query engine. DataFusion has the same two.
     ("arrow", &["throng-ingest"]),
     ("parquet", &["throng-ingest"]),

@@ -35,13 +35,14 @@ use super::text_scan::TextScan;
 
 /// A table.
 #[derive(Debug)]
-pub(crate) struct LakeTable {
+pub struct LakeTable {
     layout: Arc<Layout>,
     schema: SchemaRef,
 }
 
 impl LakeTable {
-    pub(crate) fn new(layout: Arc<Layout>) -> Self {
+    /// A table that is read so.
+    pub fn new(layout: Arc<Layout>) -> Self {
         Self { schema: layout.schema(), layout }
     }
 }

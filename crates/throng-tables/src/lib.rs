@@ -19,9 +19,9 @@ mod union;
 mod widen;
 mod written;
 
-pub(crate) use file_schema::FileSchema;
-pub(crate) use layout::{Column, FilePlan, Layout, OpenTable, Origin, shown};
-pub(crate) use provider::LakeTable;
-pub(crate) use read_schema::infer_schema;
-pub(crate) use union::union;
-pub(crate) use written::{as_written, is_written};
+pub use file_schema::FileSchema;
+pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, shown};
+pub use provider::LakeTable;
+pub use read_schema::infer_schema;
+pub use union::union;
+pub use written::{as_written, is_written};
