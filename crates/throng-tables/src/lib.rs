@@ -14,14 +14,17 @@ mod nested;
 mod parquet;
 mod provider;
 mod read_schema;
-mod text_scan;
+mod scanned_file;
+mod text_source;
 mod union;
 mod widen;
+mod wire;
 mod written;
 
 pub use file_schema::FileSchema;
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, shown};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
+pub use text_source::TextSource;
 pub use union::union;
 pub use written::{as_written, is_written};
