@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use throng_ingest::IngestError;
-use throng_lake::{Lake, LakeLimits, WorkerCommand};
-use throng_spec::{Problem, Spec};
+use throng_lake::{ClusterOptions, Lake, LakeLimits, WorkerCommand};
+use throng_spec::{EngineSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
 
 /// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its queries.
 ///
 /// # Errors
-/// [`ApplyError`] if the folder cannot be created, or a source is invalid.
+/// [`ApplyError`] if the folder cannot be created, a source is invalid, or a certificate of the cluster that the node
+/// uses cannot be read.
 pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result<Lake, ApplyError> {
     let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
     std::fs::create_dir_all(&spill_dir)
@@ -22,7 +23,11 @@ pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result
     }
     throng_ingest::create_tables(spec)?;
     let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
-    Ok(Lake::new(&spec.sources, limits)?)
+    let lake = Lake::new(&spec.sources, limits)?;
+    match &spec.node.engine {
+        EngineSettings::Process => Ok(lake),
+        EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+    }
 }
 
 /// Creates the tables of the schemas of a spec that was sent.

@@ -2,21 +2,60 @@
 
 use std::sync::Arc;
 
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SendableRecordBatchStream;
+use throng_query::model::Shape;
 use throng_spec::Source;
 
+use crate::cluster::{Cluster, ClusterClient};
+use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 use crate::session::{EngineLimits, Session};
+
+/// What a query on a cluster fails with before it runs there.
+const CONNECTING: &str = "sending the query to the cluster";
+/// The cause if the program was built without a cluster's engine.
+const WITHOUT_CLUSTER: &str =
+    "this program cannot use `node.engine: ballista`: it was built without the feature `ballista`";
 
 /// SQL over the sources of a spec, in this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
     pub(crate) inner: Arc<Session>,
+    /// Runs queries on a cluster, if the program can.
+    cluster: Option<&'static dyn Cluster>,
 }
 
 impl Engine {
     /// Prepares the engine. Opens no file of a source: tables are looked up when a query names
     /// them, so a source may change between queries.
-    pub(crate) fn new(sources: &[Source], limits: &EngineLimits) -> Result<Self, LakeError> {
-        Ok(Self { inner: Arc::new(Session::new(sources, limits)?) })
+    pub(crate) fn new(
+        sources: &[Source],
+        limits: &EngineLimits,
+        cluster: Option<&'static dyn Cluster>,
+    ) -> Result<Self, LakeError> {
+        Ok(Self { inner: Arc::new(Session::new(sources, limits)?), cluster })
+    }
+
+    /// Runs a query: on the cluster, if there is one and rows are not evaluated each by itself. What a cluster cannot
+    /// run is run here.
+    pub(crate) async fn execute(
+        &self,
+        doing: &'static str,
+        query: DataFrame,
+        shape: Shape,
+        on: Option<&ClusterClient>,
+    ) -> Result<SendableRecordBatchStream, LakeError> {
+        if let Some(client) = on.filter(|_| shape == Shape::General) {
+            let cluster = self.cluster.ok_or_else(|| LakeError::Engine {
+                doing: doing.to_owned(),
+                source: EngineFailure::of_text(WITHOUT_CLUSTER.to_owned()),
+            })?;
+            let stream = cluster.execute(client, query.clone()).await;
+            if let Some(stream) = stream.map_err(|e| LakeError::engine(CONNECTING, e))? {
+                return Ok(stream);
+            }
+        }
+        query.execute_stream().await.map_err(|e| LakeError::engine(doing, e))
     }
 }

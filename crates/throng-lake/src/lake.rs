@@ -10,6 +10,7 @@ use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
+use crate::cluster::{ClusterClient, ClusterOptions};
 use crate::limits::folders;
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
@@ -35,6 +36,15 @@ pub struct Lake {
     timeout: Duration,
     /// Of the default workspace: the lakes of the others.
     workspaces: Arc<BTreeMap<String, Lake>>,
+    /// Runs queries that are not divided into parts.
+    cluster: Option<Arc<ClusterQueries>>,
+}
+
+/// A cluster, and the workers that may connect to it.
+#[derive(Debug)]
+struct ClusterQueries {
+    options: ClusterOptions,
+    pool: Arc<Pool<Vec<Source>>>,
 }
 
 impl Lake {
@@ -49,14 +59,30 @@ impl Lake {
         let own = sources.remove(&None::<String>).unwrap_or_default();
         let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
-        let lake = Self { pool, timeout, workspaces: Arc::default() };
+        let lake = Self { pool, timeout, workspaces: Arc::default(), cluster: None };
         let workspaces = sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of))));
         Ok(Self { workspaces: Arc::new(workspaces.collect()), ..lake.clone() })
     }
 
     fn over(&self, sources: Vec<Source>) -> Self {
         let pool = self.pool.with_task(folders(&sources), sources);
-        Self { pool, timeout: self.timeout, workspaces: Arc::default() }
+        let lake = Self { pool, timeout: self.timeout, workspaces: Arc::default(), cluster: None };
+        match &self.cluster {
+            Some(cluster) => lake.on_cluster(cluster.options.clone()),
+            None => lake,
+        }
+    }
+
+    /// The lake with the scans that are not divided into parts run on a cluster, by workers that may connect to its
+    /// scheduler.
+    #[must_use]
+    pub fn on_cluster(self, options: ClusterOptions) -> Self {
+        let each = self.workspaces.iter();
+        let each =
+            each.map(|(name, lake)| (name.clone(), lake.clone().on_cluster(options.clone())));
+        let workspaces = Arc::new(each.collect());
+        let pool = self.pool.with_connection(options.port());
+        Self { cluster: Some(Arc::new(ClusterQueries { options, pool })), workspaces, ..self }
     }
 
     /// The lake of a workspace; `None` is the default one. That of a workspace without sources has no table.
@@ -70,6 +96,14 @@ impl Lake {
         }
     }
 
+    /// The cluster that a part of a scan may run on: if it covers all files, its rows may have to be seen together.
+    async fn cluster_for(&self, part: &ScanPart) -> Result<Option<ClusterClient>, LakeError> {
+        match &self.cluster {
+            Some(cluster) if part.file.is_none() => cluster.options.client().await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Answers a request in a worker. Dropping the future kills the worker.
     async fn execute(
         &self,
@@ -77,6 +111,14 @@ impl Lake {
         request: &Request,
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
+        let needs_cluster = matches!(
+            request,
+            Request::Scan { cluster: Some(_), .. } | Request::ScanShared { cluster: Some(_), .. }
+        );
+        let pool = match &self.cluster {
+            Some(cluster) if needs_cluster => &cluster.pool,
+            _ => &self.pool,
+        };
         let timeout = match request {
             Request::Scan { .. }
             | Request::Identifiers { .. }
@@ -89,7 +131,7 @@ impl Lake {
             | Request::Inputs { .. }
             | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.timeout),
         };
-        let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
+        let reply: Reply = pool.execute(class, request, timeout, output).await?;
         match reply {
             Reply::Failed(failure) => Err(failure.into()),
             reply => Ok(reply),
@@ -168,7 +210,8 @@ impl Lake {
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
-        let request = Request::Scan { model: model.clone(), part: part.clone(), seed };
+        let cluster = self.cluster_for(part).await?;
+        let request = Request::Scan { model: model.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
             _ => Err(protocol_error()),
@@ -206,7 +249,8 @@ impl Lake {
         seed: HashSeed,
         sink: &mut SharedSink<'_>,
     ) -> Result<SharedStats, LakeError> {
-        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed };
+        let cluster = self.cluster_for(part).await?;
+        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),
             _ => Err(protocol_error()),

@@ -8,12 +8,14 @@
 
 mod amount;
 mod bind;
+mod cluster;
 mod decompose;
 mod doubts;
 mod engine;
 mod engine_failure;
 mod error;
 mod facts;
+mod failure;
 mod identifiers;
 mod inputs;
 mod keys;
@@ -29,6 +31,7 @@ mod select;
 mod session;
 mod shared;
 mod sql_error;
+mod stage_error;
 mod statement;
 mod template;
 mod tuples;
@@ -36,6 +39,7 @@ mod unchanged;
 mod volatility;
 pub mod worker;
 
+pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterTls};
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use identifiers::{IdentifierQuery, IdentifierStream};
@@ -44,6 +48,7 @@ pub use limits::LakeLimits;
 pub use part::{PlannedFiles, ScanPart};
 pub use scan::Sink;
 pub use shared::{SharedPlan, SharedScan, SharedSink};
+pub use stage_error::{stage_error, stage_file_error};
 pub use throng_files::{FileError, PassedOver};
 pub use throng_query::hashers::{Hashers, RowHasher};
 pub use throng_query::inputs::{InputQuery, InputState, Inputs};

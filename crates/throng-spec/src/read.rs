@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod engine;
 mod fields;
 mod hosts;
 mod limits;

@@ -11,7 +11,8 @@ use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
 use throng_worker::{Confinement, Setup};
 
-use super::protocol::{Failure, Reply, Request};
+use super::protocol::{Reply, Request};
+use crate::failure::Failure;
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -57,6 +58,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         read: vec!["/lake".into()],
         memory_bytes: 1 << 30,
         spill_dir: Some("/spill".into()),
+        connect_port: Some(7),
         threads: 2,
     };
     let setup = Setup { confinement, task: Vec::<Source>::new() };

@@ -1,0 +1,120 @@
+//! An engine on several machines, which runs the queries that are not divided into parts: how a worker reaches it, and
+//! what it must be able to do. `throng-ballista` has the one that exists.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use async_trait::async_trait;
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use serde::{Deserialize, Serialize};
+use throng_files::FileError;
+use throng_spec::BallistaSettings;
+
+use crate::engine_failure::EngineFailure;
+use crate::error::LakeError;
+
+/// What a process of a cluster proves itself with, as PEM texts.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterTls {
+    /// The certificate authority of the cluster.
+    pub ca: String,
+    /// The certificate of this process.
+    pub cert: String,
+    /// The key of that certificate.
+    pub key: String,
+}
+
+impl fmt::Debug for ClusterTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterTls").finish_non_exhaustive()
+    }
+}
+
+impl ClusterTls {
+    /// Reads the three files.
+    ///
+    /// # Errors
+    /// [`FileError::Source`] naming the file that cannot be read.
+    pub fn read(ca: &Path, cert: &Path, key: &Path) -> Result<Self, FileError> {
+        let text = |path: &Path| {
+            std::fs::read_to_string(path)
+                .map_err(|source| FileError::Source { path: path.to_owned(), source })
+        };
+        Ok(Self { ca: text(ca)?, cert: text(cert)?, key: text(key)? })
+    }
+}
+
+/// How a worker reaches a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterClient {
+    /// The address of its scheduler.
+    pub scheduler: SocketAddr,
+    /// `None`: connections are not encrypted.
+    pub tls: Option<ClusterTls>,
+    /// Partitions of a query.
+    pub partitions: usize,
+}
+
+/// A cluster as the settings of a node name it.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    host: String,
+    port: u16,
+    tls: Option<ClusterTls>,
+    partitions: usize,
+}
+
+impl ClusterOptions {
+    /// The options of some settings.
+    ///
+    /// # Errors
+    /// [`LakeError::File`] naming the file of a certificate or key that cannot be read.
+    pub fn of(settings: &BallistaSettings) -> Result<Self, LakeError> {
+        let tls = settings.tls.as_ref();
+        let tls = tls.map(|tls| ClusterTls::read(&tls.ca_file, &tls.cert_file, &tls.key_file));
+        Ok(Self {
+            host: settings.host.clone(),
+            port: settings.port,
+            tls: tls.transpose()?,
+            partitions: settings.partitions.max(1) as usize,
+        })
+    }
+
+    /// The port that workers connect to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Looks up the address, which a worker cannot do.
+    pub(crate) async fn client(&self) -> Result<ClusterClient, LakeError> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let failed = |cause: String| LakeError::Engine {
+            doing: "looking up the address of the cluster's scheduler".to_owned(),
+            source: EngineFailure::of_text(cause),
+        };
+        let scheduler = found
+            .map_err(|error| failed(error.to_string()))?
+            .next()
+            .ok_or_else(|| failed("the name has no address".to_owned()))?;
+        Ok(ClusterClient { scheduler, tls: self.tls.clone(), partitions: self.partitions })
+    }
+}
+
+/// An engine on several machines. The query worker calls it.
+#[async_trait]
+pub trait Cluster: fmt::Debug + Send + Sync {
+    /// Runs a query; `None` if it cannot be sent to other machines. Dropping the stream, or the process that has it,
+    /// ends the query there.
+    ///
+    /// # Errors
+    /// Those of planning and of the connection. Errors of the tasks come in the stream as
+    /// [`stage_error`](crate::stage_error) has made them.
+    async fn execute(
+        &self,
+        client: &ClusterClient,
+        query: DataFrame,
+    ) -> Result<Option<SendableRecordBatchStream>, DataFusionError>;
+}
