@@ -11,9 +11,10 @@ use crate::cluster::{Cluster, ClusterClient};
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 use crate::session::{EngineLimits, Session};
+use crate::stage_error::query_error;
 
-/// What a query on a cluster fails with before it runs there.
-const CONNECTING: &str = "sending the query to the cluster";
+/// What fails if the cluster has no result.
+const ON_CLUSTER: &str = "running the query on the cluster";
 /// The cause if the program was built without a cluster's engine.
 const WITHOUT_CLUSTER: &str =
     "this program cannot use `node.engine: ballista`: it was built without the feature `ballista`";
@@ -52,7 +53,7 @@ impl Engine {
                 source: EngineFailure::of_text(WITHOUT_CLUSTER.to_owned()),
             })?;
             let stream = cluster.execute(client, query.clone()).await;
-            if let Some(stream) = stream.map_err(|e| LakeError::engine(CONNECTING, e))? {
+            if let Some(stream) = stream.map_err(|e| query_error(ON_CLUSTER, e))? {
                 return Ok(stream);
             }
         }
