@@ -34,7 +34,7 @@ chart:
 
 # The lints
 clippy:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features throng/ballista --locked -- -D warnings
 
 # The documentation of the crates
 doc:

@@ -111,7 +111,8 @@ fn test(rest: &[String]) -> Result<()> {
     // Without a selection of targets (`--lib`, `--test`) cargo runs doctests too.
     cargo.args(["test", "--locked"]);
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
-        cargo.arg("--workspace");
+        // The program with the cargo features that `cargo demo` does not build.
+        cargo.args(["--workspace", "--features", "throng/ballista"]);
     }
     let services = services::Services::start()?;
     cargo.args(rest).envs(needs).envs(services.variables());

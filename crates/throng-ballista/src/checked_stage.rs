@@ -22,21 +22,27 @@ use datafusion::object_store::local::LocalFileSystem;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
+use futures::future::abortable;
 use throng_files::{FileError, FileStamp, ScannedFiles};
 use throng_lake::{stage_error, stage_file_error};
 
 use crate::codec::file_scan;
 use crate::peers::Peers;
+use crate::running_tasks::{RunningTasks, TaskName};
 
 /// The operator that writes files, which no query has.
 const SINK: &str = "DataSinkExec";
 
-/// Makes tasks that are checked.
-pub(crate) struct CheckedEngine(DefaultExecutionEngine);
+/// Makes tasks that are checked, and that can be cancelled.
+pub(crate) struct CheckedEngine {
+    engine: DefaultExecutionEngine,
+    tasks: Arc<RunningTasks>,
+}
 
 impl CheckedEngine {
-    pub(crate) fn new() -> Self {
-        Self(DefaultExecutionEngine::with_client_pool(Arc::new(Peers::default())))
+    pub(crate) fn new(tasks: Arc<RunningTasks>) -> Self {
+        let engine = DefaultExecutionEngine::with_client_pool(Arc::new(Peers::default()));
+        Self { engine, tasks }
     }
 }
 
@@ -52,7 +58,8 @@ impl ExecutionEngine for CheckedEngine {
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
         let files = files_of(&plan)?;
-        let stage = self.0.create_query_stage_exec(
+        let name = (job_id.to_string(), stage_id, task_id);
+        let stage = self.engine.create_query_stage_exec(
             job_id,
             stage_id,
             task_id,
@@ -61,7 +68,7 @@ impl ExecutionEngine for CheckedEngine {
             work_dir,
             config,
         )?;
-        Ok(Arc::new(CheckedStage { stage, files }))
+        Ok(Arc::new(CheckedStage { stage, files, name, tasks: Arc::clone(&self.tasks) }))
     }
 }
 
@@ -99,6 +106,8 @@ fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<FileStamp>> {
 struct CheckedStage {
     stage: Arc<dyn QueryStageExecutor>,
     files: Vec<FileStamp>,
+    name: TaskName,
+    tasks: Arc<RunningTasks>,
 }
 
 impl CheckedStage {
@@ -123,7 +132,11 @@ impl QueryStageExecutor for CheckedStage {
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
         let opened = self.open().map_err(stage_file_error)?;
-        let written = self.stage.execute_query_stage(task_id, context).await;
+        let (task, handle) = abortable(self.stage.execute_query_stage(task_id, context));
+        let running = self.tasks.add(self.name.clone(), handle);
+        let written =
+            task.await.unwrap_or_else(|_| Err(BallistaError::Cancelled.into_datafusion()));
+        drop(running);
         let written = written.map_err(without_values)?;
         opened.compare().map_err(stage_file_error)?;
         Ok(written)

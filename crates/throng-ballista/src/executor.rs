@@ -10,6 +10,7 @@ use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::error::BallistaError;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::registry::BallistaFunctionRegistry;
+use ballista_core::serde::protobuf::executor_grpc_server::ExecutorGrpcServer;
 use ballista_core::utils::GrpcServerConfig;
 use ballista_executor::ArrowFlightServerProvider;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
@@ -25,6 +26,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::checked_stage::CheckedEngine;
 use crate::codec::TableCodec;
+use crate::running_tasks::{RunningTasks, TaskControl};
 use crate::tls::{check_exposed, endpoints, server};
 use crate::{ClusterError, MAX_MESSAGE_BYTES};
 
@@ -92,11 +94,14 @@ pub async fn run_executor(
     let functions =
         BallistaFunctionRegistry::from(&SessionStateBuilder::new().with_default_features().build());
     let (scheduler_host, scheduler_port) = options.scheduler;
+    let tasks = Arc::new(RunningTasks::default());
     let own_host = options.host.unwrap_or_else(|| host_of(address.ip()));
     let executor = ExecutorProcessConfig {
         bind_host: host_of(address.ip()),
         external_host: Some(own_host),
         port: address.port(),
+        // The same port: the scheduler cancels tasks there.
+        grpc_port: address.port(),
         scheduler_host,
         scheduler_port,
         // Tried until it succeeds.
@@ -109,11 +114,11 @@ pub async fn run_executor(
         grpc_max_decoding_message_size: MAX_MESSAGE_BYTES,
         grpc_max_encoding_message_size: MAX_MESSAGE_BYTES,
         memory_pool_size: Some(options.memory_bytes),
-        override_execution_engine: Some(Arc::new(CheckedEngine::new())),
+        override_execution_engine: Some(Arc::new(CheckedEngine::new(Arc::clone(&tasks)))),
         override_function_registry: Some(Arc::new(functions)),
         override_config_producer: Some(config),
         override_physical_codec: Some(Arc::new(TableCodec::default())),
-        override_arrow_flight_service: Some(output_service(listener, options.tls)),
+        override_arrow_flight_service: Some(services(listener, options.tls, tasks)),
         override_create_grpc_client_endpoint: Some(endpoints),
         ..ExecutorProcessConfig::default()
     };
@@ -151,7 +156,7 @@ fn output_service(
                 .max_decoding_message_size(size)
                 .max_encoding_message_size(size);
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let served = builder.add_service(output);
+            let served = builder.add_service(output).add_service(control);
             served.serve_with_incoming_shutdown(incoming, shutdown.recv()).await?;
             Ok(())
         })

@@ -16,6 +16,7 @@ mod command;
 mod executor;
 mod guarded;
 mod peers;
+mod running_tasks;
 mod scheduler;
 mod tls;
 
