@@ -162,12 +162,31 @@ impl QueryStageExecutor for CheckedStage {
 /// The error of a task as it leaves the executor. Ballista tells by their types which errors can be retried: those of
 /// reading the output of another executor, and those of the system. They have no values.
 fn without_values(error: DataFusionError) -> DataFusionError {
-    let is_retried = match error.find_root() {
+    let cause = innermost(&error);
+    let is_retried = match cause {
         DataFusionError::IoError(_) => true,
-        DataFusionError::External(cause) => cause.is::<BallistaError>(),
+        DataFusionError::External(cause) => matches!(
+            cause.downcast_ref::<BallistaError>(),
+            Some(
+                BallistaError::FetchFailed(..)
+                    | BallistaError::IoError(_)
+                    | BallistaError::Cancelled
+            )
+        ),
         _ => false,
     };
-    if is_retried { error } else { stage_error(error) }
+    if is_retried { error } else { stage_error(cause) }
+}
+
+/// The error of the engine within errors of Ballista.
+fn innermost(error: &DataFusionError) -> &DataFusionError {
+    let root = error.find_root();
+    if let DataFusionError::External(cause) = root
+        && let Some(BallistaError::DataFusionError(inner)) = cause.downcast_ref::<BallistaError>()
+    {
+        return innermost(inner);
+    }
+    root
 }
 
 #[cfg(test)]
@@ -188,7 +207,9 @@ mod tests {
     #[test]
     fn other_errors_have_no_values() {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
-        let sent = without_values(DataFusionError::ArrowError(Box::new(cast), None));
+        let cast = DataFusionError::ArrowError(Box::new(cast), None);
+        let cast = BallistaError::DataFusionError(Box::new(cast));
+        let sent = without_values(DataFusionError::External(Box::new(cast)));
         assert!(!format!("{sent:?}").contains("zoe"), "{sent:?}");
     }
 }

@@ -12,8 +12,9 @@ use crate::failure::Failure;
 const MARK: &str = "throng-failure:";
 
 /// The error of a task without values of the data.
-pub fn stage_error(error: DataFusionError) -> DataFusionError {
-    to_engine(match query_error("running a stage on the cluster", error) {
+pub fn stage_error(error: &DataFusionError) -> DataFusionError {
+    let doing = "running a stage on the cluster";
+    to_engine(match sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error)) {
         // The setting that its hint names is not that of an executor.
         LakeError::OutOfMemory { source } => LakeError::Engine {
             doing: "running a stage: an executor has too little memory".to_owned(),
@@ -58,14 +59,14 @@ mod tests {
 
     /// As a scheduler reports it.
     fn reported(error: DataFusionError) -> LakeError {
-        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(error));
+        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(&error));
         query_error("reading", DataFusionError::Execution(text))
     }
 
     #[test]
     fn an_error_of_a_task_arrives_without_values() {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
-        let sent = stage_error(DataFusionError::ArrowError(Box::new(cast), None));
+        let sent = stage_error(&DataFusionError::ArrowError(Box::new(cast), None));
         assert!(!sent.to_string().contains("zoe"));
         // A later stage reports the error of an earlier one.
         let error = reported(sent);
