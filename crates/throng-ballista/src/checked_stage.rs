@@ -83,7 +83,7 @@ fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<FileStamp>> {
         if node.name() == SINK {
             return exec_err!("a query may not write files");
         }
-        let Some(scan) = file_scan(node.as_ref()) else { return Ok(TreeNodeRecursion::Continue) };
+        let Some(scan) = file_scan(node) else { return Ok(TreeNodeRecursion::Continue) };
         if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
             return exec_err!("a query may read files of the executor only");
         }

@@ -39,7 +39,7 @@ impl PhysicalExtensionCodec for TableCodec {
         buf: &mut Vec<u8>,
         proto_converter: &dyn PhysicalProtoConverterExtension,
     ) -> Result<()> {
-        match file_scan(node.as_ref()).and_then(TextSource::encode) {
+        match file_scan(&node).and_then(TextSource::encode) {
             Some(bytes) => {
                 buf.extend_from_slice(MARK);
                 buf.extend_from_slice(&bytes?);
@@ -51,7 +51,7 @@ impl PhysicalExtensionCodec for TableCodec {
 }
 
 /// The scan of files that an operator is.
-pub(crate) fn file_scan(plan: &dyn ExecutionPlan) -> Option<&FileScanConfig> {
+pub(crate) fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     let scan = plan.downcast_ref::<DataSourceExec>()?;
     let source: &dyn Any = scan.data_source().as_ref();
     source.downcast_ref::<FileScanConfig>()

@@ -110,8 +110,8 @@ pub trait Cluster: fmt::Debug + Send + Sync {
     /// ends the query there.
     ///
     /// # Errors
-    /// Those of planning and of the connection. Errors of the tasks come in the stream as
-    /// [`stage_error`](crate::stage_error) has made them.
+    /// Those of planning and of the connection, and those of the tasks as [`crate::stage_error()`] has made them; the
+    /// latter also in the stream.
     async fn execute(
         &self,
         client: &ClusterClient,

@@ -22,7 +22,7 @@ mod wire;
 mod written;
 
 pub use file_schema::FileSchema;
-pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, shown};
+pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, shown};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
 pub use text_source::TextSource;
