@@ -43,12 +43,11 @@ impl Reader {
     }
 
     fn ballista_tls(&mut self, block: &mut Fields<'_>) -> Option<BallistaTls> {
-        let mut file = |reader: &mut Self, name: &'static str| {
-            let path = reader.optional_text(block, name);
-            path.map(|path| reader.folder.join(path))
-        };
-        let files = (file(self, "ca_file"), file(self, "cert_file"), file(self, "key_file"));
-        match files {
+        let [ca_file, cert_file, key_file] = ["ca_file", "cert_file", "key_file"].map(|name| {
+            let path = self.optional_text(block, name);
+            path.map(|path| self.folder.join(path))
+        });
+        match (ca_file, cert_file, key_file) {
             (Some(ca_file), Some(cert_file), Some(key_file)) => {
                 Some(BallistaTls { ca_file, cert_file, key_file })
             }
