@@ -71,8 +71,9 @@ struct SchedulerArguments {
     listen: SocketAddr,
     #[command(flatten)]
     certificates: Certificates,
-    /// Seconds without a sign of an executor after which its tasks are given to others.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// Seconds without a sign of an executor after which its tasks are given to others. A busy one calls every 5
+    /// seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(10..=3600))]
     executor_timeout_secs: u64,
     /// Seconds for which executors keep a result: a node must have read it by then.
     #[arg(long, default_value_t = 14_400, value_parser = clap::value_parser!(u64).range(60..))]

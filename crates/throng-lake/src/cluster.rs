@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::dataframe::DataFrame;
@@ -12,9 +13,13 @@ use datafusion::execution::SendableRecordBatchStream;
 use serde::{Deserialize, Serialize};
 use throng_files::FileError;
 use throng_spec::BallistaSettings;
+use tokio::net::TcpStream;
 
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
+
+/// The longest time to connect to a scheduler.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a process of a cluster proves itself with, as PEM texts.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,17 +93,18 @@ impl ClusterOptions {
         self.port
     }
 
-    /// Looks up the address, which a worker cannot do.
+    /// Finds the address of the scheduler, which a worker cannot do: of those that its name has, one that takes
+    /// connections.
     pub(crate) async fn client(&self) -> Result<ClusterClient, LakeError> {
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
         let failed = |cause: String| LakeError::Engine {
-            doing: "looking up the address of the cluster's scheduler".to_owned(),
+            doing: "connecting to the scheduler of the cluster".to_owned(),
             source: EngineFailure::of_text(cause),
         };
-        let scheduler = found
-            .map_err(|error| failed(error.to_string()))?
-            .next()
-            .ok_or_else(|| failed("the name has no address".to_owned()))?;
+        let connected = TcpStream::connect((self.host.as_str(), self.port));
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+        let connected = connected.map_err(|_| failed("it does not answer".to_owned()))?;
+        let scheduler = connected.and_then(|stream| stream.peer_addr());
+        let scheduler = scheduler.map_err(|error| failed(error.to_string()))?;
         Ok(ClusterClient { scheduler, tls: self.tls.clone(), partitions: self.partitions })
     }
 }

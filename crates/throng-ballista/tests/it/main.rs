@@ -55,10 +55,11 @@ impl Drop for Process {
 
 /// A folder with a source `shop`, and the processes of a cluster.
 pub(crate) struct Cluster {
-    dir: tempfile::TempDir,
     certificates: Option<BallistaTls>,
     scheduler: Option<Process>,
     pub(crate) executors: Vec<Process>,
+    // Removed after the processes that use it.
+    dir: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -125,7 +126,7 @@ impl Cluster {
                 certificates.extend([option.to_owned(), text(file)]);
             }
         }
-        let line = "scheduler --listen 127.0.0.1:0 --executor-timeout-secs 2";
+        let line = "scheduler --listen 127.0.0.1:0 --executor-timeout-secs 10";
         let line = line.split(' ').map(str::to_owned);
         let scheduler = Process::start(&line.chain(certificates.clone()).collect::<Vec<_>>());
         for number in 0..executors {
