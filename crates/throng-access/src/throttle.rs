@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let (throttle, start) = (Throttle::default(), Duration::ZERO);
-        for n in 0..30_000_u32 {
+        for n in 0..MAX_ADDRESSES as u32 + 1_000 {
             throttle.record_wrong_token(Some(IpAddr::V4(n.into())), start);
         }
         assert!(throttle.0.lock().len() <= MAX_ADDRESSES + 1);

@@ -48,7 +48,7 @@ pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts,
     EndedRun, IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta,
     Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta, count_users,
-    decode_with_notes, difference, encode_with_notes,
+    decode_with_notes, difference, encode_with_notes, remove_stale_scans,
 };
 pub use users::RunUsers;
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

@@ -65,7 +65,8 @@ pub struct PlanFacts<'a> {
     pub users_removed: u64,
     /// The rows.
     pub rows: RunRows<'a>,
-    /// Another reason why the run waits for approval.
+    /// Another reason why the run waits for approval. That its account is held counts only if there is no other: an
+    /// approval is for one cause.
     pub hold: Option<Hold>,
 }
 
@@ -92,7 +93,7 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         }
     };
     NewRun {
-        held: facts.hold.clone().or_else(|| exceeds_guard(&facts)),
+        held: hold_of(&facts),
         sync: facts.sync,
         audience: facts.audience,
         destination: facts.destination,
@@ -106,6 +107,15 @@ pub fn plan_run(facts: PlanFacts<'_>) -> NewRun {
         plan,
         normalised,
         users_removed: facts.users_removed,
+    }
+}
+
+/// The one cause that a run is held for. With that of the account, approving the account, or the run for it, would also
+/// release removals that nobody has approved.
+fn hold_of(facts: &PlanFacts<'_>) -> Option<Hold> {
+    match &facts.hold {
+        Some(hold) if hold.cause != HoldCause::Account => Some(hold.clone()),
+        account => exceeds_guard(facts).or_else(|| account.clone()),
     }
 }
 
@@ -155,9 +165,19 @@ mod tests {
 
     fn plan_from(
         mode: SyncMode,
+        users: (u32, u32, u32),
+        percent: u32,
+        users_before: Option<u64>,
+    ) -> NewRun {
+        plan_with(mode, users, percent, users_before, None)
+    }
+
+    fn plan_with(
+        mode: SyncMode,
         (old, kept, new): (u32, u32, u32),
         percent: u32,
         users_before: Option<u64>,
+        hold: Option<Hold>,
     ) -> NewRun {
         let set = |values: &mut dyn Iterator<Item = u32>| {
             MemberSet::new(vec![values.collect::<RoaringBitmap>()])
@@ -177,7 +197,7 @@ mod tests {
             to_version: 2,
             users_removed: users_before.map_or(0, |_| u64::from(old - kept)),
             rows: RunRows::Users(&users),
-            hold: None,
+            hold,
         })
     }
 
@@ -201,6 +221,20 @@ mod tests {
         ] {
             let cause = plan(mode, 10, kept, 1, 50).held.map(|hold| hold.cause);
             assert_eq!(cause, held.then_some(HoldCause::Guard), "{mode:?} {kept}");
+        }
+    }
+
+    #[test]
+    fn the_hold_of_an_account_does_not_hide_another_cause() {
+        for (cause, kept, expected) in [
+            (HoldCause::Account, 4, HoldCause::Guard),
+            (HoldCause::Account, 5, HoldCause::Account),
+            (HoldCause::Adoption, 4, HoldCause::Adoption),
+            (HoldCause::Adoption, 5, HoldCause::Adoption),
+        ] {
+            let hold = Some(Hold::new(cause, "because"));
+            let run = plan_with(SyncMode::Mirror, (10, kept, 1), 50, Some(10), hold);
+            assert_eq!(run.held.unwrap().cause, expected, "{cause:?} {kept}");
         }
     }
 

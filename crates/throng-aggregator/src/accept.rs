@@ -4,7 +4,7 @@
 //! of each event; the wait for that is bounded, and its end is never an error: the events are in the log, and
 //! are counted when they are applied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -149,6 +149,23 @@ impl Budgets {
     /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
     /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
+        self.accept_unless(events, |_, _| std::future::ready(false)).await
+    }
+
+    /// As [`accept`](Self::accept), for a process beside others that apply specs. If some events are of ad groups that
+    /// the applied catalog does not have, `is_declared_later` is asked, with the catalog's version and those ad
+    /// groups, whether a later spec has one of them: then the rejection would be wrong in a moment.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept), and [`BudgetsError::SpecBehind`]: none of the events is in the log.
+    pub async fn accept_unless<A>(
+        &self,
+        events: Vec<Event>,
+        is_declared_later: impl FnOnce(u64, HashSet<AdGroupName>) -> A,
+    ) -> Result<Accepted, BudgetsError>
+    where
+        A: Future<Output = bool>,
+    {
         // The partitions of this process are stopped: the events would count only when they are led
         // again.
         if self.closed.load(Ordering::Relaxed) {
@@ -156,6 +173,7 @@ impl Budgets {
         }
         let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
         let mut answer = Accepted::default();
+        let mut unknown = HashSet::new();
         let applied = self.applied.load_full();
         // One time for all events, which is also the time of their records: replicas check events
         // against it. With a later time an event could be accepted here and rejected there.
@@ -168,8 +186,16 @@ impl Budgets {
             // would have to decode and reject the event again.
             match check(&event, &applied.zones, now, self.dedupe_window) {
                 Ok(()) => by_partition[partition].push((index, event)),
-                Err(problem) => answer.reject(index, problem),
+                Err(problem) => {
+                    if !applied.zones.contains_key(&event.ad_group) {
+                        unknown.insert(event.ad_group);
+                    }
+                    answer.reject(index, problem);
+                }
             }
+        }
+        if !unknown.is_empty() && is_declared_later(applied.catalog.version, unknown).await {
+            return Err(BudgetsError::SpecBehind);
         }
         self.check_leaders(&by_partition, &applied)?;
         drop(applied);

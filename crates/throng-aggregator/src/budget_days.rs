@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use throng_budget::DayPrediction;
-use throng_model::{AdGroupName, BudgetDay, Clock as _, Micros, OverdeliveryCauses, Timestamp};
+use throng_model::{
+    AdGroupName, BudgetDay, Clock as _, Currency, Micros, OverdeliveryCauses, Timestamp,
+};
 use throng_store::{BudgetDayRow, PredictedSpend};
 
 use super::Budgets;
@@ -28,15 +30,15 @@ pub(super) struct DayRows {
 #[derive(Debug, Default)]
 pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), WrittenDay>);
 
-/// Actual spend, what was predicted, and why more was spent than the budget.
-type WrittenDay = (Micros, Option<PredictedSpend>, Option<OverdeliveryCauses>);
+/// Actual spend, what was predicted, why more was spent than the budget, and the currency of all that.
+type WrittenDay = (Micros, Option<PredictedSpend>, Option<OverdeliveryCauses>, Option<Currency>);
 
 impl WrittenDays {
     /// Whether the day has to be written; from then on it counts as written.
     fn changes(&mut self, row: &BudgetDayRow) -> bool {
         // Before the write is known to succeed. If it fails, `clear` has to be called: otherwise
         // the ledger would not get this figure.
-        let figures = (row.actual, row.prediction, row.causes);
+        let figures = (row.actual, row.prediction, row.causes, row.currency);
         self.0.insert((row.day, row.ad_group.clone()), figures) != Some(figures)
     }
 
@@ -143,6 +145,7 @@ impl Budgets {
                     budget,
                     actual,
                     prediction: of_days.remove(&day),
+                    currency: Some(state.currency),
                     causes: causes_of(day),
                 };
                 // At every call, without a comparison: the budget can change while the spend does
@@ -160,6 +163,7 @@ impl Budgets {
                     budget,
                     actual: Micros::ZERO,
                     prediction: Some(prediction),
+                    currency: Some(state.currency),
                     causes: causes_of(day),
                 }));
                 rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
@@ -200,6 +204,7 @@ mod tests {
             actual: Micros(actual),
             prediction: earned
                 .map(|earned| PredictedSpend { predicted: Micros(5), earned: Micros(earned) }),
+            currency: None,
             causes: None,
         };
         let mut changes = |actual, earned| written.changes(&row(actual, earned));
@@ -209,6 +214,8 @@ mod tests {
         let causes = OverdeliveryCauses { burst: Micros(1), ..OverdeliveryCauses::default() };
         let with_causes = BudgetDayRow { causes: Some(causes), ..row(2, Some(2)) };
         assert_eq!([written.changes(&with_causes), written.changes(&with_causes)], [true, false]);
+        let in_euros = BudgetDayRow { currency: Some("EUR".parse().unwrap()), ..with_causes };
+        assert_eq!([written.changes(&in_euros), written.changes(&in_euros)], [true, false]);
         written.forget_old(Timestamp(20_020 * 86_400_000_000));
         assert!(written.changes(&row(2, Some(2))));
         written.clear();

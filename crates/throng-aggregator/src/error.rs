@@ -119,6 +119,11 @@ pub enum BudgetsError {
         /// The partition.
         partition: u32,
     },
+    /// Events of an ad group that only a newer version of the spec has than the one that this process runs.
+    #[error(
+        "this process does not have the newest version of the spec yet, which has an ad group of these events"
+    )]
+    SpecBehind,
     /// Events could not be appended; all callers of one append share the error.
     #[error("the events could not be written to the event log")]
     Append(#[source] Arc<LogError>),
@@ -128,6 +133,12 @@ pub enum BudgetsError {
 }
 
 impl BudgetsError {
+    /// Whether events whose [`accept`](crate::Budgets::accept) failed with it may be in the log all the same, and count
+    /// when they are applied.
+    pub fn may_be_appended(&self) -> bool {
+        matches!(self, Self::Append(error) if error.may_be_appended())
+    }
+
     /// Whether the local disk is the cause.
     pub(super) fn is_disk_error(&self) -> bool {
         match self {
@@ -170,4 +181,23 @@ pub enum CheckpointError {
         /// The partition.
         partition: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn only_an_append_that_was_not_confirmed_may_count_later() {
+        let append = |error| BudgetsError::Append(Arc::new(error));
+        let path = || PathBuf::from("log/0");
+        assert!(append(LogError::UnconfirmedWrite { path: path() }).may_be_appended());
+        let low = LogError::DiskLow { path: path(), available: 1, min_free: 2 };
+        assert!(!append(low).may_be_appended());
+        // Neither was tried.
+        assert!(!BudgetsError::Closed.may_be_appended());
+        assert!(!BudgetsError::CatalogBehind { partition: 0 }.may_be_appended());
+    }
 }

@@ -55,6 +55,7 @@ impl PartitionState {
                 budget: state.budget,
                 actual,
                 prediction: None,
+                currency: Some(state.currency),
                 causes: None,
             }));
         }

@@ -160,6 +160,10 @@ fn alerts_of(
         else {
             continue;
         };
+        // The currency has been changed, and the aggregator has not written the day since.
+        if row.currency.is_some_and(|of_row| of_row != *currency) {
+            continue;
+        }
         for kind in kinds_of(row.budget, row.actual) {
             let what = match kind {
                 AlertKind::Overdelivery => "more than its budget can bill",
@@ -220,6 +224,7 @@ mod tests {
             budget: Micros(1_000_000),
             actual: Micros(actual),
             prediction: None,
+            currency: None,
             causes: None,
         };
         let rows = [
@@ -228,6 +233,10 @@ mod tests {
             row("shoes", 20_781, 2_000_000),
             row("hats", 20_780, 100_000),
             row("removed", 20_780, 2_000_000),
+            BudgetDayRow {
+                currency: Some("EUR".parse().unwrap()),
+                ..row("hats", 20_780, 2_000_000)
+            },
         ];
         let alerts: Vec<(Cause, String)> = alerts_of(&rows, &todays).into_iter().collect();
         let subject = "ad_group shoes on 2026-11-23".to_owned();

@@ -75,8 +75,8 @@ pub struct BudgetReportLine {
     /// The ad group; null for sums over ad groups.
     #[schema(value_type = Option<String>)]
     pub ad_group: Option<AdGroupName>,
-    /// The currency of the amounts; null if the spec no longer has the ad group, which is in no sum of
-    /// advertisers and currencies then.
+    /// The currency of the amounts; null if it is not known: then the line is in no sum of advertisers and
+    /// currencies. Neither is an ad group that the spec no longer has.
     #[schema(value_type = Option<String>)]
     pub currency: Option<Currency>,
     /// The budget: the last one that was in force on the day.

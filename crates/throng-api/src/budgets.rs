@@ -134,4 +134,8 @@ pub struct BudgetOfDay {
     /// The actual spend.
     #[schema(value_type = i64)]
     pub actual: Micros,
+    /// The currency of the amounts, if it is another one than that of the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub currency: Option<Currency>,
 }

@@ -15,6 +15,10 @@ pub struct FeedQuery {
     pub format: Option<u8>,
 }
 
+/// The header that says, in responses with the feed and the catalog, of which deployment they are: 16 hexadecimal
+/// digits, the `seed_check` of its snapshots. Frames do not say it.
+pub const DEPLOYMENT_HEADER: &str = "throng-deployment";
+
 /// The maximum length of the id of a gate, in bytes.
 const MAX_GATE_ID_BYTES: usize = 128;
 

@@ -59,8 +59,8 @@ pub use events::{
     EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,
 };
 pub use feed::{
-    AdGroupCatalog, AdGroupEntry, AdGroupWhenStale, AppliedVersions, FeedQuery, GATE_ID_RULE,
-    GateApplied, GateList, GateNoted, GatePartition, is_gate_id,
+    AdGroupCatalog, AdGroupEntry, AdGroupWhenStale, AppliedVersions, DEPLOYMENT_HEADER, FeedQuery,
+    GATE_ID_RULE, GateApplied, GateList, GateNoted, GatePartition, is_gate_id,
 };
 pub use history::{History, HistoryItem};
 pub use ingest::{IngestFault, IngestQuery, IngestReport};

@@ -40,7 +40,7 @@ pub struct SourceList {
 pub struct SourceTables {
     /// The schema of its tables in SQL.
     pub name: String,
-    /// Its folder.
+    /// Its folder, or the URL of its bucket.
     pub path: String,
     /// Why it cannot be read; omitted if it can.
     #[serde(skip_serializing_if = "Option::is_none")]

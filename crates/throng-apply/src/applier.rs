@@ -1,14 +1,13 @@
 //! Applying a spec while a process runs.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tempfile::TempDir;
 use throng_aggregator::Budgets;
 use throng_gate::Gate;
-use throng_lake::{Lake, WorkerCommand};
+use throng_lake::Lake;
 use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
 use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKind};
@@ -16,7 +15,7 @@ use throng_templates::{ExpandError, Queries, has_templates};
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
-use crate::lake::{create_tables, open_lake, preview_tables};
+use crate::lake::{LakeOpener, create_tables, preview_tables};
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
@@ -105,10 +104,8 @@ pub struct SpecApplier {
     pub ledger: Arc<dyn Ledger>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Queries have their temporary files below it.
-    pub data_dir: PathBuf,
-    /// How query workers are started.
-    pub query_worker: WorkerCommand,
+    /// What lakes are opened with.
+    pub opener: LakeOpener,
     /// The spec of this process.
     pub running: Arc<RunningSpec>,
     /// SQL over its sources.
@@ -123,7 +120,7 @@ pub struct SpecApplier {
 
 impl std::fmt::Debug for SpecApplier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SpecApplier").field("data_dir", &self.data_dir).finish_non_exhaustive()
+        f.debug_struct("SpecApplier").field("opener", &self.opener).finish_non_exhaustive()
     }
 }
 
@@ -211,7 +208,7 @@ impl SpecApplier {
             false => None,
         };
         let mut preview = preview_tables(&spec)?;
-        let open = |spec: &Spec| open_lake(&self.data_dir, spec, &self.query_worker).map(Arc::new);
+        let open = |spec: &Spec| self.opener.open(spec).map(Arc::new);
         let mut expanded = None;
         if preview.is_some() && has_templates(&spec) {
             // Over the tables as they are, because those of the preview have no rows.
@@ -298,7 +295,7 @@ impl SpecApplier {
         let lake = match preview {
             Some(_) => {
                 create_tables(&spec)?;
-                Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?)
+                Arc::new(self.opener.open(&spec)?)
             }
             None => lake,
         };
@@ -360,7 +357,7 @@ impl SpecApplier {
             return Ok(());
         }
         let spec = Spec { node: known.node.clone(), ..spec };
-        let lake = open_lake(&self.data_dir, &spec, &self.query_worker)?;
+        let lake = self.opener.open(&spec)?;
         // What was acknowledged is applied under the spec of that time.
         self.budgets.catch_up().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after
@@ -385,6 +382,7 @@ impl SpecApplier {
         self.gate.set_catalog(self.budgets.catalog().as_ref().clone());
         self.budgets.update_gate(&GateSink(&*self.gate));
         self.lake.store(lake);
+        self.opener.retain_copies(&spec);
         self.running.set(spec, version);
         self.observer.spec_switched();
         self.budgets.checkpoint().await?;

@@ -1,32 +1,69 @@
 //! SQL over the sources of a spec.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use throng_ingest::IngestError;
-use throng_lake::{ClusterOptions, Lake, LakeLimits, WorkerCommand};
-use throng_spec::{EngineSettings, Problem, Spec};
+use throng_lake::{ClusterOptions, Copies, Lake, LakeLimits, WorkerCommand};
+use throng_spec::{EngineSettings, NodeSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
 
-/// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its queries.
-///
-/// # Errors
-/// [`ApplyError`] if the folder cannot be created, a source is invalid, or a certificate of the cluster that the node
-/// uses cannot be read.
-pub fn open_lake(data_dir: &Path, spec: &Spec, worker: &WorkerCommand) -> Result<Lake, ApplyError> {
-    let spill_dir = spec.node.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"));
-    std::fs::create_dir_all(&spill_dir)
-        .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
-    if spec.node.spill_dir.is_none() {
-        remove_old_spill(&spill_dir);
+/// Where a node with these settings spills.
+pub fn spill_dir(data_dir: &Path, settings: &NodeSettings) -> PathBuf {
+    settings.spill_dir.clone().unwrap_or_else(|| data_dir.join("spill"))
+}
+
+/// What the lakes of a process are opened with.
+#[derive(Debug, Clone)]
+pub struct LakeOpener {
+    /// Queries have their temporary files below it.
+    pub data_dir: PathBuf,
+    /// How query workers are started.
+    pub worker: WorkerCommand,
+    /// The copies of sources in buckets.
+    pub copies: Arc<dyn Copies>,
+}
+
+impl LakeOpener {
+    /// Opens the sources of a spec, creates the tables of its schemas, and the folder for temporary files of its
+    /// queries.
+    ///
+    /// # Errors
+    /// [`ApplyError`] if the folder cannot be created, a source is invalid, or a certificate of the cluster that the
+    /// node uses cannot be read.
+    pub fn open(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+        let spill_dir = spill_dir(&self.data_dir, &spec.node);
+        std::fs::create_dir_all(&spill_dir)
+            .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
+        if spec.node.spill_dir.is_none() {
+            remove_old_spill(&spill_dir);
+        }
+        throng_ingest::create_tables(spec)?;
+        let limits = LakeLimits::of(&spec.node, spill_dir, self.worker.clone());
+        let lake = Lake::new(&spec.sources, limits, Some(&self.copies))?;
+        match &spec.node.engine {
+            EngineSettings::Process => Ok(lake),
+            EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+        }
     }
-    throng_ingest::create_tables(spec)?;
-    let limits = LakeLimits::of(&spec.node, spill_dir, worker.clone());
-    let lake = Lake::new(&spec.sources, limits)?;
-    match &spec.node.engine {
-        EngineSettings::Process => Ok(lake),
-        EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+
+    /// As [`LakeOpener::open`], of the spec that the process starts with. Removes the copies of buckets that it does
+    /// not have. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// As [`LakeOpener::open`].
+    pub fn open_first(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+        let lake = self.open(spec)?;
+        self.retain_copies(spec);
+        Ok(lake)
+    }
+
+    /// Removes the copies of buckets that the spec does not have.
+    pub(crate) fn retain_copies(&self, spec: &Spec) {
+        let buckets = spec.sources.iter().filter_map(|source| source.bucket.as_ref());
+        self.copies.retain(&buckets.collect::<Vec<_>>());
     }
 }
 
@@ -82,5 +119,18 @@ fn remove_old_spill(spill_dir: &Path) {
         {
             tracing::warn!(%error, path = %entry.path().display(), "failed to remove old spill folder");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_spills_to_the_folder_that_is_set() {
+        let (data_dir, mut settings) = (Path::new("/data"), NodeSettings::default());
+        assert_eq!(spill_dir(data_dir, &settings), Path::new("/data/spill"));
+        settings.spill_dir = Some("/scratch".into());
+        assert_eq!(spill_dir(data_dir, &settings), Path::new("/scratch"));
     }
 }

@@ -7,6 +7,7 @@
 //! Throng is never replaced, because this one would drop what it does not know.
 
 mod applier;
+pub mod changes;
 mod error;
 mod gate;
 mod lake;
@@ -17,7 +18,7 @@ mod templates;
 pub use applier::{CheckedSpec, Planned, SpecApplier, SpecObserver};
 pub use error::{ApplyError, Refusal};
 pub use gate::{GateSink, open_gate};
-pub use lake::open_lake;
+pub use lake::{LakeOpener, spill_dir};
 pub use running::RunningSpec;
-pub use stored::{LoadedSpec, WrittenSpec, load_applied, load_previous, store};
+pub use stored::{LoadedSpec, WrittenSpec, is_declared_later, load_applied, load_previous, store};
 pub use templates::expand_at_start;

@@ -1,9 +1,11 @@
 //! Specs in the ledger: reading the applied one, and writing another one over it.
 
+use std::collections::HashSet;
+
 use throng_activation::{RemovedSync, moved_syncs, removed_syncs};
 use throng_model::{AdGroupIndex, AdGroupName, SyncName, Timestamp};
 use throng_spec::{Plan, Role, Spec};
-use throng_store::{AppliedSpec, Ledger, SpecApplied, SpecUpdate};
+use throng_store::{AppliedSpec, Ledger, LedgerError, SpecApplied, SpecUpdate};
 
 use crate::error::ApplyError;
 
@@ -103,6 +105,31 @@ pub async fn load_applied(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, App
 /// [`ApplyError::Newer`] if a newer version of Throng applied it.
 pub async fn load_previous(ledger: &dyn Ledger) -> Result<Option<LoadedSpec>, ApplyError> {
     with_indexes(ledger, read_usable_spec(ledger).await?).await
+}
+
+/// Whether a later spec than that of `version` is applied and has one of these ad groups: a process that does not have
+/// them is about to switch to it. Reads the spec only if there is a later one.
+///
+/// # Errors
+/// [`LedgerError`].
+pub async fn is_declared_later(
+    ledger: &dyn Ledger,
+    version: u64,
+    ad_groups: &HashSet<AdGroupName>,
+) -> Result<bool, LedgerError> {
+    if ledger.applied_version().await?.unwrap_or(0) <= version {
+        return Ok(false);
+    }
+    let applied = ledger.applied_spec().await?;
+    Ok(applied.is_some_and(|applied| declares_any(&applied.spec, ad_groups)))
+}
+
+/// By names alone: this process may not be able to read the spec, and never switch to it.
+fn declares_any(spec: &serde_json::Value, ad_groups: &HashSet<AdGroupName>) -> bool {
+    let wanted: HashSet<&str> = ad_groups.iter().map(AdGroupName::as_str).collect();
+    let declared = spec.get("ad_groups").and_then(serde_json::Value::as_array);
+    let mut names = declared.into_iter().flatten().filter_map(|of| of.get("name")?.as_str());
+    names.any(|name| wanted.contains(name))
 }
 
 async fn with_indexes(
@@ -224,6 +251,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_ad_groups_of_a_spec_are_found_by_their_names() {
+        let spec = json!({ "version": 1, "ad_groups": [{ "name": "shoes" }, { "name": "hats" }] });
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|name| name.parse().unwrap()).collect();
+            declares_any(&spec, &names)
+        };
+        assert!(of(&["gloves", "hats"]) && of(&["shoes"]));
+        assert!(!of(&["boots"]) && !of(&[]));
+        assert!(!declares_any(
+            &json!({ "version": 1 }),
+            &HashSet::from(["shoes".parse().unwrap()])
+        ));
+    }
 
     #[test]
     fn a_spec_of_a_newer_version_is_not_replaced() {

@@ -1,17 +1,15 @@
 //! Expanding the templates of the applied spec again.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use throng_lake::WorkerCommand;
 use throng_spec::{Pattern, Plan, Spec};
 use throng_store::Ledger;
 use throng_templates::{ExpandError, Expanded, Queries, has_templates};
 
 use crate::applier::SpecApplier;
 use crate::error::{ApplyError, Refusal};
-use crate::lake::open_lake;
+use crate::lake::LakeOpener;
 use crate::stored::{self, LoadedSpec, load_applied};
 
 /// The actor in the history.
@@ -33,7 +31,7 @@ impl SpecApplier {
         let running = self.running.load();
         let lake = match spec.sources == running.sources {
             true => self.lake.load_full(),
-            false => Arc::new(open_lake(&self.data_dir, &spec, &self.query_worker)?),
+            false => Arc::new(self.opener.open(&spec)?),
         };
         let queries = Queries::Of(templates);
         let expanded = throng_templates::expand(&lake, spec.clone(), Some(&spec), queries).await;
@@ -75,14 +73,13 @@ impl SpecApplier {
 /// [`ApplyError`].
 pub async fn expand_at_start(
     ledger: &dyn Ledger,
-    data_dir: &Path,
-    worker: &WorkerCommand,
+    opener: &LakeOpener,
     spec: &mut Spec,
 ) -> Result<(), ApplyError> {
     if !has_templates(spec) {
         return Ok(());
     }
-    let lake = open_lake(data_dir, spec, worker)?;
+    let lake = opener.open(spec)?;
     let before = stored::read_usable_spec(ledger).await?.map(|(before, _)| before);
     let queries = Queries::Changed;
     match throng_templates::expand(&lake, spec.clone(), before.as_ref(), queries).await {

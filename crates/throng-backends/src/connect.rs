@@ -14,7 +14,8 @@ use crate::consistency;
 use crate::error::BackendError;
 use crate::finding::Finding;
 use crate::open::{
-    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options, ledger_url,
+    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options,
+    ledger_url, unused_partitions,
 };
 
 /// A larger difference of two clocks is reported: leases and budget days depend on them.
@@ -143,8 +144,33 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         let help = "create the topics, or grant the user the rights of docs/operate/kafka.md";
         return Finding { backend: NAME, ok: false, message, help: Some(help.to_owned()) };
     }
-    let help = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
-    Finding { backend: NAME, ok: true, message, help }
+    let of = |name: &str| {
+        let topic = kafka.named(name);
+        reports.iter().find(|report| report.topic == topic)?.partitions
+    };
+    let missing = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
+    partitions(settings.log_partitions, of(EVENTS), of(FEED), message, missing)
+}
+
+/// The finding about topics that work, with what their numbers of partitions mean: `set` is the setting, `None` is a
+/// topic that does not exist.
+fn partitions(
+    set: u32,
+    events: Option<u32>,
+    feed: Option<u32>,
+    message: String,
+    help: Option<String>,
+) -> Finding {
+    let found = Finding { backend: "log", ok: true, message, help };
+    let Some(events) = events else { return found };
+    if let Some(feed) = feed.filter(|feed| *feed < events) {
+        let error = BackendError::FeedPartitions { events, feed };
+        return Finding::failed(found.backend, &error, "see docs/operate/kafka.md");
+    }
+    match unused_partitions(set, events) {
+        Some(unused) => Finding { message: format!("{}; {unused}", found.message), ..found },
+        None => found,
+    }
 }
 
 async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
@@ -202,5 +228,28 @@ pub async fn migrate(
             Ok(format!("{} is up to date", path.display()))
         }
         (LedgerSettings::Sqlite, None) => Err(BackendError::NoDirectory),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_of_partitions_without_effect_is_found() {
+        let of = |set, events, feed| partitions(set, events, feed, "topics".to_owned(), None);
+        for (events, feed) in
+            [(None, None), (Some(4), None), (Some(4), Some(4)), (Some(4), Some(9))]
+        {
+            let found = of(4, events, feed);
+            assert!(found.ok && found.message == "topics", "{found:?}");
+        }
+        let unused = of(8, Some(12), Some(12));
+        assert!(unused.ok, "{unused:?}");
+        let text = "node.log_partitions is 8 and has no effect: the event log was created with 12 partitions";
+        assert!(unused.message.contains(text), "{unused:?}");
+        let feed = of(4, Some(4), Some(2));
+        assert!(!feed.ok && feed.message.contains("4 partitions"), "{feed:?}");
+        assert!(feed.message.contains("the feed has 2"), "{feed:?}");
     }
 }

@@ -86,6 +86,17 @@ pub enum BackendError {
         /// The number that the ledger expects.
         stored: u32,
     },
+    /// The topic of the feed has fewer partitions than the topic of events: frames of the others have no place.
+    #[error(
+        "the topic of events has {events} partitions, and the topic of the feed has {feed}: add partitions to the \
+         topic of the feed until it has as many"
+    )]
+    FeedPartitions {
+        /// Those of events.
+        events: u32,
+        /// Those of the feed.
+        feed: u32,
+    },
     /// Snapshots, parts, checkpoints.
     #[error("cannot use the object storage")]
     Objects(#[from] ObjectsError),

@@ -5,7 +5,8 @@
 //! ([`DataDirLock`]), and notices when it is removed ([`DataDirectory`]). The stores in it carry [`Stamps`], so
 //! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
 //! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
-//! node, and compares shared ones with each other. [`LocalStores`] gives them to backups.
+//! node, and compares shared ones with each other. [`LocalStores`] gives them to backups. [`BucketCopies`] has the
+//! local copies of sources in buckets.
 
 mod backup;
 mod connect;
@@ -17,6 +18,7 @@ mod lock;
 mod open;
 mod probe;
 mod reporter;
+mod source_copies;
 mod stamps;
 
 pub use backup::LocalStores;
@@ -28,4 +30,5 @@ pub use lock::DataDirLock;
 pub use open::{BackendConfig, Backends, check_log_partitions, open, secret};
 pub use probe::{Probes, probe_reads, probe_writes};
 pub use reporter::{BackendProblem, BackendReporter};
+pub use source_copies::BucketCopies;
 pub use stamps::{Recovery, Stamps};

@@ -118,6 +118,7 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
                 return Err(BackendError::LogPartitions { found, stored });
             }
             let partitions = found.or(stored).unwrap_or(settings.log_partitions);
+            warn_of_partitions(settings.log_partitions, partitions);
             let floor =
                 settings.min_free_disk_bytes.map_or(MinFreeDisk::Default, MinFreeDisk::Bytes);
             let options =
@@ -132,6 +133,26 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
     Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
 }
 
+/// The text of a setting that has no effect, because the log exists and has another number of partitions.
+pub(crate) fn unused_partitions(set: u32, found: u32) -> Option<String> {
+    (set != found).then(|| {
+        format!(
+            "node.log_partitions is {set} and has no effect: the event log was created with {found} partitions, and \
+             keeps them; set it to {found}"
+        )
+    })
+}
+
+fn warn_of_partitions(set: u32, found: u32) {
+    if set != found {
+        tracing::warn!(
+            set,
+            found,
+            "node.log_partitions has no effect: an event log keeps its partitions"
+        );
+    }
+}
+
 type Log = (Arc<dyn EventLog>, Arc<dyn Feed>, TaskQueues, Option<PartitionAssignment>);
 
 async fn kafka_log(
@@ -143,8 +164,13 @@ async fn kafka_log(
     let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.settings.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
+    warn_of_partitions(partitions, log.partitions());
     // One partition of frames for each partition of events.
     let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    if frames.partitions() < log.partitions() {
+        let (events, feed) = (log.partitions(), frames.partitions());
+        return Err(BackendError::FeedPartitions { events, feed });
+    }
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
     let feed = KafkaFeed::new(Arc::new(frames), keyframes);
     let consumes = config.roles.contains(&Role::Activate);
@@ -214,31 +240,40 @@ pub(crate) fn kafka_options(
     })
 }
 
-/// The options of a bucket: its settings, with the resolved secrets.
-pub(crate) fn bucket_options(
-    env: &Environment,
-    bucket: &BucketSettings,
-) -> Result<BucketOptions, BackendError> {
-    let service = match &bucket.service {
+/// The service of a bucket: its settings, with the secrets that `resolve` returns for the field of each.
+pub(crate) fn service_of<E>(
+    settings: &ServiceSettings,
+    resolve: impl Fn(&'static str, &SecretRef) -> Result<Secret, E>,
+) -> Result<Service, E> {
+    Ok(match settings {
         ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
             endpoint: endpoint.clone(),
             ca_file: ca_file.clone(),
             region: region.clone(),
             keys: match keys {
                 Some((access, secret_key)) => Some((
-                    secret(env, "bucket.access_key", access)?,
-                    secret(env, "bucket.secret_key", secret_key)?,
+                    resolve("bucket.access_key", access)?,
+                    resolve("bucket.secret_key", secret_key)?,
                 )),
                 None => None,
             },
         },
         ServiceSettings::Gcs { service_account } => Service::Gcs {
             service_account: match service_account {
-                Some(key) => Some(secret(env, "bucket.service_account", key)?),
+                Some(key) => Some(resolve("bucket.service_account", key)?),
                 None => None,
             },
         },
-    };
+    })
+}
+
+/// The options of a bucket: its settings, with the resolved secrets.
+pub(crate) fn bucket_options(
+    env: &Environment,
+    bucket: &BucketSettings,
+) -> Result<BucketOptions, BackendError> {
+    let resolve = |field, reference: &SecretRef| secret(env, field, reference);
+    let service = service_of(&bucket.service, resolve)?;
     Ok(BucketOptions {
         service,
         bucket: bucket.name.clone(),

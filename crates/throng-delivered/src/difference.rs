@@ -14,6 +14,7 @@ use throng_store::{Operation, ReasonCounts};
 
 use crate::delivered::Delivered;
 use crate::ended::SKIP_SHARED;
+use crate::extern_ids::{OF_SEVERAL_USERS, SharedExternIds};
 use crate::planned::{PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanMeta, PlanWriter};
 use crate::row::{Cell, PreparedRow, Skip};
 use crate::scan::{RowWithNotes, Scan};
@@ -59,7 +60,7 @@ pub struct Difference {
     pub users_before: u64,
     /// Those of them who are not on it after the run.
     pub users_removed: u64,
-    /// Identifiers of added rows that were changed or refused, by key and reason.
+    /// Identifiers of added rows that were changed or refused, or that several users have, by key and reason.
     pub normalised: ReasonCounts,
 }
 
@@ -237,7 +238,8 @@ impl DifferenceFacts<'_> {
 }
 
 /// Computes a difference and writes it as a plan. Reads the delivered state and the scan three times,
-/// shard by shard: it needs the memory of one shard, and 17 bytes for each identifier of a row to remove.
+/// shard by shard: it needs the memory of one shard, and 17 bytes for each identifier of a row to remove. With an
+/// `EXTERN_ID` it reads the scan once again, and needs 32 MiB.
 ///
 /// Removals have the keys of [`Delivered::columns`]. If rows have several column sets, only a replace session removes
 /// all of them: without one, the caller has to refuse a mode that removes.
@@ -262,6 +264,9 @@ pub fn difference(
     let extern_id = facts.extern_id();
     let mut writer = PlanWriter::new(SealedWriter::create(path, keys, binding, salt)?);
     let mut counts = Counts::default();
+    if let Some(at) = extern_id {
+        counts.extern_ids = SharedExternIds::find(facts.scan, facts.target, at)?;
+    }
     for shard in 0..SHARD_COUNT {
         let shard = shard as u8;
         let loaded = facts.shard(shard)?;
@@ -282,7 +287,7 @@ pub fn difference(
         remove_keys.clone(),
         facts.identifiers.to_owned(),
     )?;
-    let Counts { before, removed, normalised } = counts;
+    let Counts { before, removed, normalised, .. } = counts;
     Ok(Difference { meta, users_before: before, users_removed: removed, normalised })
 }
 
@@ -305,6 +310,7 @@ struct Counts {
     before: u64,
     removed: u64,
     normalised: ReasonCounts,
+    extern_ids: SharedExternIds,
 }
 
 /// The identifiers of the rows to remove, and which of them members have.
@@ -387,6 +393,11 @@ fn additions(
             for note in notes {
                 let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
                 *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
+            }
+            let extern_id = leaving.extern_id.zip(row.as_ref().ok()).map(|(at, row)| &row[at]);
+            let of_several = extern_id.map_or(0, |id| counts.extern_ids.rows(id));
+            if of_several > 0 {
+                *counts.normalised.entry(OF_SEVERAL_USERS.to_owned()).or_default() += of_several;
             }
             let send = row.clone().map_err(|skip| skip.0.to_owned());
             let entry = PlanEntry { ordinal, send, removed_row: None };

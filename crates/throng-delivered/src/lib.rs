@@ -11,6 +11,7 @@ mod columns;
 mod delivered;
 mod difference;
 mod ended;
+mod extern_ids;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod planned;
@@ -31,6 +32,6 @@ pub use prepared::{
     InvalidPreparedRow, decode_prepared, decode_with_notes, encode_prepared, encode_with_notes,
 };
 pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, Reasons, Skip};
-pub use scan::{Scan, ScanWriter};
+pub use scan::{SCAN_PREFIX, Scan, ScanWriter, remove_stale_scans};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
 pub use state::{DeliveredState, StateMeta};

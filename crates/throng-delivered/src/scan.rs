@@ -2,6 +2,8 @@
 //! a sealed file that is removed with the scan.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use throng_membership::MemberSet;
@@ -17,6 +19,8 @@ pub(crate) type RowWithNotes = (Prepared, Vec<Note>);
 /// Usable rows of one user, at most. A key with more of them is a placeholder for many users, such as that of
 /// all guests of a shop.
 const MAX_ROWS_OF_USER: usize = 1_000;
+/// The names of the files of scans begin with it.
+pub const SCAN_PREFIX: &str = "scan-";
 /// Users with more than [`MAX_ROWS_OF_USER`] rows.
 const SKIP_TOO_MANY_ROWS: &str = "more_than_1000_identifier_rows";
 
@@ -62,7 +66,7 @@ pub struct ScanWriter {
     path: PathBuf,
     keys: IdentifierKeys,
     salt: [u8; 32],
-    spill: Option<SealedWriter>,
+    spill: Option<(SealedWriter, File)>,
     cells: usize,
 }
 
@@ -71,7 +75,8 @@ fn binding() -> Binding {
 }
 
 impl ScanWriter {
-    /// A scan of rows of `cells` cells. Keeps `max_buffered_bytes` in memory and spills the rest to `path`.
+    /// A scan of rows of `cells` cells. Keeps `max_buffered_bytes` in memory and spills the rest to `path`, whose name
+    /// has to begin with [`SCAN_PREFIX`], so that the file is removed after a crash.
     pub fn new(
         reasons: Reasons,
         cells: usize,
@@ -118,9 +123,9 @@ impl ScanWriter {
     }
 
     fn flush(&mut self) -> Result<(), SealedError> {
-        let mut spill = match self.spill.take() {
+        let (mut spill, lock) = match self.spill.take() {
             Some(spill) => spill,
-            None => SealedWriter::create(&self.path, &self.keys, binding(), self.salt)?,
+            None => self.create()?,
         };
         for (shard, buffer) in self.buffers.iter_mut().enumerate() {
             if !buffer.is_empty() {
@@ -128,8 +133,18 @@ impl ScanWriter {
             }
         }
         self.buffered_bytes = 0;
-        self.spill = Some(spill);
+        self.spill = Some((spill, lock));
         Ok(())
+    }
+
+    /// Creates the file, and locks it: [`remove_stale_scans`] of another process leaves it.
+    fn create(&self) -> Result<(SealedWriter, File), SealedError> {
+        loop {
+            let spill = SealedWriter::create(&self.path, &self.keys, binding(), self.salt)?;
+            if let Some(lock) = spill.lock()? {
+                return Ok((spill, lock));
+            }
+        }
     }
 
     /// Ends writing. The rows can then be read by shard.
@@ -138,9 +153,9 @@ impl ScanWriter {
     /// [`SealedError`].
     pub fn finish(mut self) -> Result<Scan, SealedError> {
         let spill = match self.spill.take() {
-            Some(spill) => {
+            Some((spill, lock)) => {
                 spill.finish(&[])?;
-                Some(SealedFile::open(&self.path, &self.keys, binding())?)
+                Some((SealedFile::open(&self.path, &self.keys, binding())?, lock))
             }
             None => None,
         };
@@ -155,7 +170,8 @@ pub struct Scan {
     cells: usize,
     buffers: Vec<Vec<u8>>,
     path: PathBuf,
-    spill: Option<SealedFile>,
+    /// The file, and its lock.
+    spill: Option<(SealedFile, File)>,
 }
 
 impl std::fmt::Debug for Scan {
@@ -192,7 +208,7 @@ impl Scan {
     /// none.
     pub(crate) fn shard(&self, shard: u8) -> Result<BTreeMap<u32, Vec<RowWithNotes>>, SealedError> {
         let mut rows = BTreeMap::new();
-        if let Some(spill) = &self.spill {
+        if let Some((spill, _)) = &self.spill {
             for at in (0..spill.sections.len()).filter(|at| spill.sections[*at].shard == shard) {
                 self.read_rows(&spill.read(at)?, &mut rows)?;
             }
@@ -231,9 +247,39 @@ impl Scan {
 impl Drop for Scan {
     fn drop(&mut self) {
         if self.spill.take().is_some() {
-            let _ = std::fs::remove_file(&self.path);
+            let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Removes the files of scans in a folder whose process was killed: those that are not locked. Does nothing if there is
+/// no folder.
+///
+/// # Errors
+/// The operating system's.
+pub fn remove_stale_scans(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_scan = entry.file_name().to_str().is_some_and(|name| name.starts_with(SCAN_PREFIX));
+        if !is_scan || !entry.file_type()?.is_file() {
+            continue;
+        }
+        let path = entry.path();
+        // Removed or renamed by its process in the meantime.
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_ok() {
+            match fs::remove_file(&path) {
+                // Another process removes it at the same time.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -287,6 +333,36 @@ mod tests {
         assert!(scan.has_usable_row(&users(&[3, 4, 5])).unwrap());
         assert!(!scan.has_usable_row(&users(&[4, 5])).unwrap());
         assert!(!Scan::empty().has_usable_row(&users(&[3])).unwrap());
+    }
+
+    #[test]
+    fn files_of_killed_processes_are_removed_and_used_ones_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = IdentifierKeys::parse(&"ab".repeat(32)).unwrap();
+        let reasons = Reasons { skips: &["blank"], notes: &[] };
+        let path = dir.path().join(format!("{SCAN_PREFIX}1"));
+        let names = || {
+            let entries = fs::read_dir(dir.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        // Everything is spilled.
+        let mut writer = ScanWriter::new(reasons, 1, 0, &path, &keys, [0; 32]);
+        let (row, notes) = usable("a");
+        writer.push(7, 3, &IdentifierRow { user: UserHash(0), row, notes }).unwrap();
+        for stale in ["scan-0", "scan-00.tmp", "another"] {
+            fs::write(dir.path().join(stale), "x").unwrap();
+        }
+        remove_stale_scans(dir.path()).unwrap();
+        assert_eq!(names(), ["another", "scan-1.tmp"], "while it is written");
+        let scan = writer.finish().unwrap();
+        remove_stale_scans(dir.path()).unwrap();
+        assert_eq!(names(), ["another", "scan-1"], "while it is read");
+        assert!(scan.shard(7).unwrap()[&3] == [usable("a")]);
+        drop(scan);
+        assert_eq!(names(), ["another"]);
+        remove_stale_scans(&dir.path().join("none")).unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! index: 2^32 - 1). Associated data are the [`Binding`], kind, shard and number, so that no file and no
 //! section can be used in place of another.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -229,6 +229,18 @@ impl SealedWriter {
             at,
             finished: false,
         })
+    }
+
+    /// Locks the file; it stays locked as long as the result is kept, also when it has its name. `None` if another
+    /// process has found it unlocked meanwhile, and removes it.
+    pub(crate) fn lock(&self) -> Result<Option<File>, SealedError> {
+        let file = self.file.try_clone().map_err(self.io("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(self.temporary.exists().then_some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // A file system without locks: nobody else can lock it either, and then it is not removed.
+            Err(TryLockError::Error(_)) => Ok(Some(file)),
+        }
     }
 
     fn io(&self, doing: &'static str) -> impl FnOnce(io::Error) -> SealedError {

@@ -62,7 +62,7 @@ pub struct Event {
     pub inserted_at: Option<Timestamp>,
     /// Its own price and, on insertions, its own rates.
     pub money: EventMoney,
-    /// On insertions: where the ad is shown, as the sender names it. No amount depends on it.
+    /// On insertions: where the ad is shown, as the sender names it. Rates are learned by it.
     pub placement: Option<String>,
 }
 

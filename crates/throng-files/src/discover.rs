@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files, read_settled};
 use crate::error::FileError;
-use crate::format::{FileKind, Format, file_kind, sql_name};
+use crate::format::{
+    FileKind, Format, ICEBERG_FOLDER, file_kind, is_iceberg_metadata, passed_over_by_name, sql_name,
+};
 use crate::repeated::repeated;
 use crate::stamp::FileStamp;
 
@@ -139,17 +141,8 @@ fn entries(folder: &Path, root: &Path) -> Result<Vec<Entry>, FileError> {
 
 fn kind_of(entry: &std::fs::DirEntry, name: &str, root: &Path) -> Result<EntryKind, FileError> {
     let path = entry.path();
-    if name.starts_with('.') {
-        return Ok(EntryKind::PassedOver("its name begins with a dot"));
-    }
-    if name.starts_with("~$") {
-        return Ok(EntryKind::PassedOver(
-            "it is the lock file of a program that has the file open",
-        ));
-    }
-    // Internal files of other programs.
-    if name.starts_with('_') {
-        return Ok(EntryKind::PassedOver("its name begins with _"));
+    if let Some(reason) = passed_over_by_name(name) {
+        return Ok(EntryKind::PassedOver(reason));
     }
     let is_data = !matches!(file_kind(name), FileKind::Other);
     match entry.file_type() {
@@ -190,7 +183,7 @@ fn refuse_table_format(folder: &Path) -> Result<(), FileError> {
         "a Delta table"
     } else if folder.join(".hoodie").is_dir() {
         "a Hudi table"
-    } else if is_iceberg(&folder.join("metadata")) {
+    } else if is_iceberg(&folder.join(ICEBERG_FOLDER)) {
         "an Iceberg table"
     } else {
         return Ok(());
@@ -203,11 +196,7 @@ fn refuse_table_format(folder: &Path) -> Result<(), FileError> {
 
 fn is_iceberg(metadata: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(metadata) else { return false };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        name.ends_with(".metadata.json") || name == "version-hint.text"
-    })
+    entries.flatten().any(|entry| is_iceberg_metadata(&entry.file_name().to_string_lossy()))
 }
 
 /// The tables of a source's folder.

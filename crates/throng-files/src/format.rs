@@ -105,6 +105,26 @@ pub fn file_kind(name: &str) -> FileKind {
     FileKind::Other
 }
 
+/// Why a file or folder of this name is passed over, whatever it is; `None` if it is not.
+pub fn passed_over_by_name(name: &str) -> Option<&'static str> {
+    if name.starts_with('.') {
+        return Some("its name begins with a dot");
+    }
+    if name.starts_with("~$") {
+        return Some("it is the lock file of a program that has the file open");
+    }
+    // Internal files of other programs.
+    name.starts_with('_').then_some("its name begins with _")
+}
+
+/// The folder whose files say that the folder above it is an Iceberg table.
+pub const ICEBERG_FOLDER: &str = "metadata";
+
+/// Whether a file of this name in a folder `metadata` says that the folder above it is an Iceberg table.
+pub fn is_iceberg_metadata(name: &str) -> bool {
+    name.ends_with(".metadata.json") || name == "version-hint.text"
+}
+
 /// A name as SQL has it: in lower case, `-`, `.` and space become `_`.
 pub fn sql_name(name: &str) -> String {
     name.to_lowercase().replace(['-', '.', ' '], "_")
@@ -113,6 +133,16 @@ pub fn sql_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hidden_names_and_those_of_open_files_are_passed_over() {
+        for name in [".x", "_SUCCESS", "_delta_log", "~$a.csv"] {
+            assert!(passed_over_by_name(name).is_some(), "{name}");
+        }
+        for name in ["a.csv", "a_", "~a.csv", "$a.csv", "day=1"] {
+            assert_eq!(passed_over_by_name(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn endings_are_known_in_upper_and_lower_case() {

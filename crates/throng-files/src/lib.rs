@@ -10,6 +10,7 @@
 //! ([`shown_name`]).
 
 mod batches;
+mod beneath;
 pub mod csv;
 mod discover;
 mod error;
@@ -37,10 +38,13 @@ pub use batches::{
     BATCHES_FOLDER, BatchFile, MANIFEST_ENDING, MANIFEST_VERSION, STAGING_FOLDER, finished_files,
     parse_manifest,
 };
+pub use beneath::check_beneath;
 pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;
-pub use format::{FileKind, Format, file_kind, sql_name};
+pub use format::{
+    FileKind, Format, ICEBERG_FOLDER, file_kind, is_iceberg_metadata, passed_over_by_name, sql_name,
+};
 pub use infer::{InferredType, SHORTEST, TimeUnit, ValueType};
 pub use json_objects::JsonObjects;
 pub use kinds::{

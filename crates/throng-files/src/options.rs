@@ -16,6 +16,9 @@ pub struct ReadOptions {
     /// Whether CSV files start with a header; `None`: they do, and a first line that looks like
     /// values is refused.
     pub header: Option<bool>,
+    /// Whether the files are copies of the objects of a bucket. Their times are those of the objects, the same ones on
+    /// every node; the times at which their inodes changed are those of each copy, and are not part of fingerprints.
+    pub copied: bool,
 }
 
 impl ReadOptions {

@@ -55,7 +55,8 @@ impl Fingerprint {
     }
 
     /// Adds a table with its files. The time of change of the inode is part of it: a file that
-    /// replaces another one may have its size and its modification time.
+    /// replaces another one may have its size and its modification time. Not that of a copy, which differs between
+    /// nodes: an object that replaces another one has a later time.
     ///
     /// # Errors
     /// [`FileError::Source`] if a file is missing by now.
@@ -67,7 +68,7 @@ impl Fingerprint {
     ) -> Result<(), FileError> {
         self.text(table.as_bytes());
         // A declared type decides which values are keys.
-        let ReadOptions { declared, trim, header } = options;
+        let ReadOptions { declared, trim, header, copied } = options;
         self.text(format!("{declared:?} {trim} {header:?}").as_bytes());
         let mut files: Vec<&FileStamp> = files.collect();
         files.sort_unstable();
@@ -78,9 +79,12 @@ impl Fingerprint {
             self.text(stamp.path.as_os_str().as_encoded_bytes());
             self.hasher.update(&stamp.bytes.to_le_bytes());
             self.hasher.update(&stamp.modified.to_le_bytes());
-            self.hasher.update(&metadata.ctime().to_le_bytes());
-            self.hasher.update(&metadata.ctime_nsec().to_le_bytes());
-            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            let changed = match copied {
+                true => (0, 0),
+                false => (metadata.ctime(), metadata.ctime_nsec()),
+            };
+            self.hasher.update(&changed.0.to_le_bytes());
+            self.hasher.update(&changed.1.to_le_bytes());
             self.is_unsettled |= is_unsettled(stamp.modified, changed, self.now);
         }
         Ok(())
@@ -142,5 +146,30 @@ mod tests {
         assert_eq!(finish(1, false), finish(2, false));
         assert_ne!(finish(1, true), finish(2, true));
         assert_ne!(finish(1, true), finish(1, false));
+    }
+    #[test]
+    fn copies_of_one_object_on_two_nodes_have_one_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.csv");
+        let modified = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(NANOS + 5);
+        // Each writing is another inode's time of change; the time of the object stays.
+        let fingerprint = |copied: bool| {
+            std::fs::write(&path, "id\n1\n").unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(modified).unwrap();
+            let before = FileStamp::of(&path).unwrap();
+            let options = ReadOptions { copied, ..ReadOptions::default() };
+            let mut fingerprint = Fingerprint::at(Timestamp(0));
+            fingerprint.add("lake.t", &options, [&before].into_iter()).unwrap();
+            (std::fs::metadata(&path).unwrap(), fingerprint.finish())
+        };
+        let (first, copied) = fingerprint(true);
+        let mut last = fingerprint(true);
+        let changed = |metadata: &std::fs::Metadata| (metadata.ctime(), metadata.ctime_nsec());
+        while changed(&last.0) == changed(&first) {
+            last = fingerprint(true);
+        }
+        assert_eq!(copied, last.1);
+        assert_ne!(copied, fingerprint(false).1);
     }
 }

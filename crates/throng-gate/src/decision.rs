@@ -83,6 +83,12 @@ pub enum Reason {
         /// When the last frame was made; `None` if there never was one.
         since: Option<Timestamp>,
     },
+    /// The clock is so far behind the time of the last frame that it is unknown whether the feed is stale, and the ad
+    /// group's `when_stale` is `stop`.
+    ClockBehind {
+        /// When the last frame was made, by the node's clock.
+        frame_at: Timestamp,
+    },
 }
 
 impl Reason {
@@ -111,6 +117,7 @@ impl Reason {
             Self::Closed => "closed",
             Self::Throttled { .. } => "throttled",
             Self::Stale { .. } => "stale",
+            Self::ClockBehind { .. } => "clock_behind",
         }
     }
 }
@@ -164,6 +171,10 @@ impl fmt::Display for Reason {
             Self::Stale { since: None } => {
                 f.write_str("no feed frame about its spend yet, and it stops when stale")
             }
+            Self::ClockBehind { frame_at } => write!(
+                f,
+                "the last feed frame is of {frame_at}, and the clock here is far behind that: set the clock"
+            ),
         }
     }
 }

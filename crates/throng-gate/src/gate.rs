@@ -6,29 +6,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use throng_feed::{Catalog, FLAG_REMOVED, FeedEntry, Frame, FrameKind};
+use throng_feed::{Catalog, Frame, FrameKind};
 use throng_membership::MembershipIndex;
 use throng_model::{AdGroupIndex, AdGroupName, Micros, Timestamp, UserHash, WhenStale};
 
 use crate::applied::{AdGroupSpend, FrameOutcome, PartitionVersion};
 use crate::decision::{Decision, Reason};
+use crate::followed::{Followed, Partitions, keep_unlisted, slot_of, write_frame};
 use crate::own::{Logged, OwnInsertion, OwnInsertions};
-use crate::slot::{FeedPartition, Spend};
+use crate::slot::FeedPartition;
 use crate::view::{Target, View, out_of_budget, request_hash, throttled};
-
-/// A partition of the feed, as far as the gate has applied it.
-struct Followed {
-    partition: Arc<FeedPartition>,
-    epoch: u64,
-    version: u64,
-    log_position: Option<u64>,
-    /// False when the catalog has grown. Why: a delta only names what changed, so an ad group that is new
-    /// here would stay at zero, and be shown past its budget, until its next change.
-    complete: bool,
-}
 
 /// The check in the ad server. Share it by `Arc`: deciding takes `&self`, takes no lock and never
 /// waits; applying frames and replacing catalog or membership exclude each other.
@@ -36,7 +25,7 @@ struct Followed {
 pub struct Gate {
     stale_after: Duration,
     view: ArcSwap<View>,
-    followed: Mutex<HashMap<u32, Followed, FixedState>>,
+    followed: Mutex<Partitions>,
     /// The oldest of all partitions' last frames, for ad groups that no frame has named; `i64::MIN` while
     /// there is none, and where frames have positions.
     // Why the oldest: nobody knows which partition such an ad group is in. In format 1 a keyframe leaves
@@ -77,7 +66,7 @@ impl Gate {
         Self {
             stale_after,
             view: ArcSwap::from_pointee(View::new(catalog.version, entries, None)),
-            followed: Mutex::new(HashMap::default()),
+            followed: Mutex::default(),
             oldest: AtomicI64::new(i64::MIN),
             own: OwnInsertions::default(),
         }
@@ -86,12 +75,12 @@ impl Gate {
     /// One writer at a time: slots allow one, and a frame must not be written to a view that is
     /// being replaced. A panic releases the lock: figures are absolute, so the next
     /// keyframe replaces what it has left half written.
-    fn writer(&self) -> MutexGuard<'_, HashMap<u32, Followed, FixedState>> {
+    fn writer(&self) -> MutexGuard<'_, Partitions> {
         self.followed.lock()
     }
 
-    /// Replaces the catalog. Ad groups of the same index and name keep their figures; if there
-    /// are new ones, the next delta is answered with [`FrameOutcome::NeedKeyframe`].
+    /// Replaces the catalog. Ad groups of the same index and name keep their figures; those that are new have
+    /// what frames have said of them, and the next delta is answered with [`FrameOutcome::NeedKeyframe`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -112,11 +101,14 @@ impl Gate {
                 // to another cluster would give an ad group the spend of a different one.
                 let known = old.of_index(entry.index).filter(|t| t.entry.name == entry.name);
                 grown |= known.is_none();
-                let slot = known.map_or_else(Arc::default, |t| Arc::clone(&t.slot));
+                let slot =
+                    known.map_or_else(|| slot_of(&followed, entry.index), |t| Arc::clone(&t.slot));
                 (entry, slot)
             })
             .collect();
-        self.view.store(Arc::new(View::new(catalog.version, entries, old.membership.clone())));
+        let view = View::new(catalog.version, entries, old.membership.clone());
+        keep_unlisted(&mut followed, &old, &view);
+        self.view.store(Arc::new(view));
         if grown {
             followed.values_mut().for_each(|f| f.complete = false);
         }
@@ -232,6 +224,7 @@ impl Gate {
             version: frame.version,
             log_position: frame.log_position,
             complete: true,
+            unlisted: HashMap::default(),
         });
         let view = self.view.load();
         let done = write_frame(&view, known, frame);
@@ -291,7 +284,8 @@ impl Gate {
     /// Which of the candidates may be shown to this user (`None`: an unknown user) now. An ad group is
     /// closed if `actual + in flight >= budget`, with prediction off if `actual >= budget`. One with a
     /// pass-through rate is shown at that share of requests, chosen by a hash of the user and the minute, or of `now` for
-    /// an unknown user.
+    /// an unknown user. `now` is compared with the times of frames, which are the node's: an ad group that stops
+    /// when stale is refused as stale, or as [`Reason::ClockBehind`] if `now` is far before the last frame.
     /// Takes no lock; allocates for the result alone. About 0.1 µs a candidate.
     ///
     /// ```
@@ -506,13 +500,14 @@ impl Gate {
             (None, _) => None,
         };
         let Some(&(partition, position)) = logged else { return };
-        let logged = Logged { partition, position, at: now };
+        // With a clock that is behind the node's, each frame without a position would seem to have it.
+        let frame_at = followed
+            .get(&partition)
+            .map_or(now, |known| Timestamp(known.partition.last_frame_at.load(Ordering::Acquire)));
+        let logged = Logged { partition, position, at: now.max(frame_at) };
         // A frame that does not name the ad group has not written its figures here, however far its log is.
         let written = followed.get(&partition).filter(|_| named_by.is_some());
-        let covered = written.is_some_and(|known| {
-            let at = Timestamp(known.partition.last_frame_at.load(Ordering::Acquire));
-            logged.is_in(known.log_position, at)
-        });
+        let covered = written.is_some_and(|known| logged.is_in(known.log_position, frame_at));
         if covered {
             self.own.release(insertion);
         } else {
@@ -542,51 +537,10 @@ impl Gate {
             return Some(Reason::Stale { since: None });
         }
         let since = Timestamp(last_frame_at);
+        // A clock that is this far behind cannot tell how old the frame is: the feed may have ended long ago.
+        if since.since(now) > self.stale_after {
+            return Some(Reason::ClockBehind { frame_at: since });
+        }
         (now.since(since) > self.stale_after).then_some(Reason::Stale { since: Some(since) })
-    }
-}
-
-/// Writes a frame's figures into the slots. The caller holds the writers' lock.
-fn write_frame(view: &View, known: &Followed, frame: &Frame) -> FrameOutcome {
-    let (mut updated, mut unknown) = (0, 0);
-    let keyframe = frame.kind == FrameKind::Keyframe;
-    let mut named = vec![false; if keyframe { view.targets.len() } else { 0 }];
-    for entry in &frame.entries {
-        let Some(&place) = view.by_index.get(&entry.index.0) else {
-            // A removed one is not missing from the catalog: fetching it again would not bring it.
-            unknown += usize::from(entry.flags & FLAG_REMOVED == 0);
-            continue;
-        };
-        let place = place as usize;
-        let slot = &view.targets[place].slot;
-        let FeedEntry { actual, in_flight, flags, pass_through_rate, .. } = *entry;
-        slot.write(Spend { actual, in_flight, flags, pass_through_rate });
-        slot.unknown.store(false, Ordering::Release);
-        // Why compared first: a swap costs far more than a load, and writes to a count that all slots of the
-        // partition share; nearly always it is the same partition as before.
-        let named_by = slot.partition.load();
-        if named_by.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &known.partition)) {
-            slot.partition.store(Some(Arc::clone(&known.partition)));
-        }
-        if keyframe {
-            named[place] = true;
-        }
-        updated += 1;
-    }
-    // What a keyframe leaves out is unknown; in the format without positions its figures are zero. Why only
-    // slots of this partition: another one's keyframe says nothing about them.
-    for (target, _) in view.targets.iter().zip(&named).filter(|(_, named)| !**named) {
-        let partition = target.slot.partition.load();
-        if partition.as_ref().is_some_and(|p| Arc::ptr_eq(p, &known.partition)) {
-            match frame.log_position {
-                Some(_) => target.slot.unknown.store(true, Ordering::Release),
-                None => target.slot.write(Spend::default()),
-            }
-        }
-    }
-    FrameOutcome::Applied {
-        updated,
-        unknown,
-        catalog_behind: frame.catalog_version > view.catalog_version,
     }
 }

@@ -4,6 +4,7 @@
 
 mod applied;
 mod decision;
+mod followed;
 mod gate;
 mod own;
 mod slot;

@@ -145,6 +145,9 @@ impl RowChecks {
         let bare = text.trim();
         let is_hashed = rule.anonymise == Some(Anonymise::Hash);
         if is_hashed && rule.of != FieldType::Text && normalise::is_hash(bare) {
+            if normalise::is_hash_of_nothing(bare) {
+                return if rule.required { Err(Reason::Missing) } else { Ok(Value::Null) };
+            }
             out.extend(bare.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
             return Ok(Value::Text(start, out.len()));
         }
@@ -250,6 +253,35 @@ mod tests {
             let row = check(&format!("a,{blank}")).unwrap();
             assert_eq!(row[1], Value::Null, "{blank:?}");
         }
+    }
+
+    #[test]
+    fn the_hash_of_an_empty_text_is_no_value() {
+        let schema: Schema = serde_json::from_str(
+            r#"{"name": "s", "description": null, "key": "id", "fields": [
+                {"name": "id", "type": "email", "required": true, "anonymise": "hash"},
+                {"name": "phone", "type": "phone", "anonymise": "hash"}]}"#,
+        )
+        .unwrap();
+        let checks = RowChecks::new(&schema, 7);
+        let (mut cells, mut values) = (Cells::default(), RowValues::default());
+        let mut check = |line: &str| {
+            csv::record(line.as_bytes(), 0, &mut cells);
+            let places = [Some(0), Some(1)];
+            let checked = checks.check(&cells, line.as_bytes(), &places, &mut values);
+            checked.map(|()| values.values.clone())
+        };
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for nothing in [nothing.to_owned(), nothing.to_uppercase(), format!(" {nothing}\u{a0}")] {
+            let fault = RowFault::of_field(0, Reason::Missing);
+            assert_eq!(check(&format!("{nothing},")), Err(fault), "{nothing:?}");
+            let row = check(&format!("mary@example.com,{nothing}")).unwrap();
+            assert_eq!(row, [Value::Text(0, 64), Value::Null], "{nothing:?}");
+        }
+        // Another hash is an identifier, whatever it is of.
+        let hash = "f1904cf1a9d73a55fa5de0ac823c4403ded71afd4c3248d00bdcd0866552bb79";
+        let row = check(&format!("{hash},{hash}")).unwrap();
+        assert_eq!(row, [Value::Text(0, 64), Value::Text(64, 128)]);
     }
 
     #[test]

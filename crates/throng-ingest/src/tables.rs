@@ -115,7 +115,10 @@ fn columns_with(before: &[TableColumn], schema: &Schema) -> Result<Vec<TableColu
     for field in schema.stored() {
         let hashed = field.anonymise.is_some();
         match columns.iter().find(|column| column.name == field.name) {
-            None => columns.push(TableColumn { name: field.name.clone(), of: field.of, hashed }),
+            None => {
+                refuse_other_case(before, schema, &field.name)?;
+                columns.push(TableColumn { name: field.name.clone(), of: field.of, hashed });
+            }
             Some(column) if column.of == field.of && column.hashed == hashed => {}
             Some(column) => {
                 let form = |of: FieldType, hashed: bool| {
@@ -135,6 +138,29 @@ fn columns_with(before: &[TableColumn], schema: &Schema) -> Result<Vec<TableColu
         }
     }
     Ok(columns)
+}
+
+/// Refuses a new column whose name differs from that of another one in case only. In SQL without quotes it would take
+/// the place of that one, and be NULL in all earlier rows.
+fn refuse_other_case(
+    before: &[TableColumn],
+    schema: &Schema,
+    name: &str,
+) -> Result<(), IngestError> {
+    let lower = name.to_lowercase();
+    let Some(other) = before.iter().find(|column| column.name.to_lowercase() == lower) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the column `{name}` of the schema `{}` differs in case only from `{}` of its table",
+        schema.name, other.name
+    );
+    let help = format!(
+        "name the field `{}`, and so the column in the files; or declare a schema with another name: rows that were \
+         ingested do not change",
+        other.name
+    );
+    Err(IngestError::refused(message, help))
 }
 
 fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestError> {
@@ -227,6 +253,35 @@ mod tests {
         std::fs::remove_file(files()[0].path()).unwrap();
         create_table(dir.path(), &two).unwrap();
         assert_eq!(files().len(), 1);
+    }
+
+    #[test]
+    fn a_column_is_not_added_again_in_another_case() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = r#"{"name": "id", "type": "text", "required": true}"#;
+        let with =
+            |name: &str| schema(&format!(r#"[{id}, {{"name": "{name}", "type": "integer"}}]"#));
+        create_table(dir.path(), &with("Age")).unwrap();
+        let columns = || {
+            let paths = TablePaths::new(dir.path(), "s");
+            let found = read_columns(&paths).unwrap().unwrap();
+            found.columns.into_iter().map(|column| column.name).collect::<Vec<_>>()
+        };
+        let error = create_table(dir.path(), &with("age")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the column `age` of the schema `s` differs in case only from `Age` of its table"
+        );
+        assert!(error.help().unwrap().starts_with("name the field `Age`"), "{error:?}");
+        assert_eq!(columns(), ["id", "Age"]);
+        // A table that has both since an earlier version keeps both.
+        let paths = TablePaths::new(dir.path(), "s");
+        let mut both = read_columns(&paths).unwrap().unwrap().columns;
+        both.push(TableColumn { name: "age".to_owned(), of: FieldType::Integer, hashed: false });
+        write_columns(&paths, both).unwrap();
+        create_table(dir.path(), &with("age")).unwrap();
+        create_table(dir.path(), &with("Age")).unwrap();
+        assert_eq!(columns(), ["id", "Age", "age"]);
     }
 
     /// A spec with one schema.

@@ -22,10 +22,11 @@ impl Tally {
         self.accepted += 1;
     }
 
-    pub(crate) fn refuse(&mut self, fault: RowFault, line: u64) {
-        self.rows += 1;
+    /// `count` rows that begin in a line.
+    pub(crate) fn refuse(&mut self, fault: RowFault, line: u64, count: u64) {
+        self.rows += count;
         let (rows, first) = self.faults.entry(fault).or_insert((0, line));
-        *rows += 1;
+        *rows += count;
         *first = line.min(*first);
     }
 

@@ -138,7 +138,8 @@ impl<'w> Worker<'w> {
             Block::Json { block } => self.json(&block),
             Block::Table { rows, first_row, places } => self.table(&rows, first_row, &places),
             Block::TooLong { line, beginning } => {
-                self.end_row(Err(RowFault::of_row(Reason::RowTooLong)), line, &beginning)
+                let fault = RowFault::of_row(Reason::RowTooLong);
+                self.end_row(Err(fault), line, rows_in(fault, &beginning), &beginning)
             }
         }
     }
@@ -170,7 +171,8 @@ impl<'w> Worker<'w> {
                 Some(reason) => Err(RowFault::of_row(reason)),
                 None => self.job.checks.check(&self.cells, bytes, places, &mut self.values),
             };
-            self.end_row(checked, line, row)?;
+            let rows = checked.err().map_or(1, |fault| rows_in(fault, row));
+            self.end_row(checked, line, rows, row)?;
             line += memchr_iter(b'\n', row).count() as u64;
             at = parsed.end;
         }
@@ -193,7 +195,7 @@ impl<'w> Worker<'w> {
                 let checked = parsed.and_then(|()| {
                     self.job.checks.check(&self.cells, bytes, &places, &mut self.values)
                 });
-                self.end_row(checked, line, row)?;
+                self.end_row(checked, line, 1, row)?;
             }
             line += 1;
             at = end + 1;
@@ -229,7 +231,7 @@ impl<'w> Worker<'w> {
                 false => self.job.checks.check(&self.cells, &[], places, &mut self.values),
             };
             let shown = if checked.is_err() { self.joined_cells() } else { Vec::new() };
-            self.end_row(checked, first_row + row as u64, &shown)?;
+            self.end_row(checked, first_row + row as u64, 1, &shown)?;
         }
         Ok(())
     }
@@ -240,11 +242,12 @@ impl<'w> Worker<'w> {
         cells.collect::<Vec<_>>().join(&b',')
     }
 
-    /// Adds the row that was checked last to the columns, or to the quarantine.
+    /// Adds the row that was checked last to the columns, or to the quarantine. One that failed counts as `rows`.
     fn end_row(
         &mut self,
         checked: Result<(), RowFault>,
         line: u64,
+        rows: u64,
         row: &[u8],
     ) -> Result<(), IngestError> {
         match checked {
@@ -254,7 +257,7 @@ impl<'w> Worker<'w> {
                 if self.columns.bytes() < self.job.chunk_bytes { Ok(()) } else { self.flush() }
             }
             Err(fault) => {
-                self.tally.refuse(fault, line);
+                self.tally.refuse(fault, line, rows);
                 self.job.quarantine.add(fault, line, row.trim_ascii_end())
             }
         }
@@ -285,5 +288,14 @@ impl<'w> Worker<'w> {
             self.files.push(StagedFile { path, day: day.day, bytes, rows });
         }
         Ok(())
+    }
+}
+
+/// How many rows a part of a CSV file was that failed. One that cannot be taken apart is as many as it has lines: after a
+/// quote that is not closed, it ends at the next quote, which may be many lines later.
+fn rows_in(fault: RowFault, row: &[u8]) -> u64 {
+    match fault.field {
+        None => 1 + memchr_iter(b'\n', row.trim_ascii_end()).count() as u64,
+        Some(_) => 1,
     }
 }

@@ -7,6 +7,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, renamed};
 use throng_tables::{Layout, OpenTable};
 
+use crate::sql_error::shown_column;
+
 /// Doubts about the files of a table, whatever a query reads of it.
 pub(crate) fn of_table(layout: &Layout) -> Vec<String> {
     let shown = |name: &str| layout.header.shown(name).into_owned();
@@ -25,7 +27,18 @@ pub(crate) fn of_columns(layout: &Layout, columns: &BTreeSet<String>) -> Vec<Str
 /// Doubts about the tables of a query whose result has `columns` with keys and identifiers.
 pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str]) -> Vec<String> {
     let used = origins(plan, columns);
-    let mut doubts = Vec::new();
+    let fields = plan.schema().fields();
+    let is_twice = |name: &&&str| fields.iter().filter(|field| field.name() == **name).count() > 1;
+    let mut doubts: Vec<String> = BTreeSet::from_iter(columns.iter().filter(is_twice))
+        .into_iter()
+        .map(|name| {
+            let name = shown_column(name, tables);
+            format!(
+                "the query returns several columns {name}, of which the first is used: select one of them, or give \
+                 each its own name with AS"
+            )
+        })
+        .collect();
     for OpenTable { name, layout } in tables {
         let padded = layout.padded.iter().filter(|column| !layout.trim && used.contains(*column));
         let padded = padded.map(|column| {
@@ -42,22 +55,47 @@ pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str
     doubts
 }
 
-/// The names of columns from which a query may compute columns of its result.
+/// The names of columns from which a query may compute columns of its result, and of these columns.
 pub(crate) fn origins(plan: &LogicalPlan, columns: &[&str]) -> BTreeSet<String> {
+    let mut names = origins_except(plan, columns, |_| false);
+    names.extend(columns.iter().map(|name| (*name).to_owned()));
+    names
+}
+
+/// The names of columns from which a query may compute columns of its result other than by expressions that are
+/// `skipped`.
+pub(crate) fn origins_except(
+    plan: &LogicalPlan,
+    columns: &[&str],
+    skipped: fn(&Expr) -> bool,
+) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let mut found = BTreeSet::new();
     // A visitor without errors cannot fail. Nodes are visited from the result to the tables.
     let _ = plan.apply_with_subqueries(|node| {
         for computed in node.expressions() {
-            if names.contains(&computed.qualified_name().1) {
-                let _ = computed.apply(|inner| {
-                    if let Expr::Column(column) = inner {
-                        names.insert(column.name.clone());
-                    }
-                    Ok(TreeNodeRecursion::Continue)
-                });
+            let name = computed.qualified_name().1;
+            if !names.contains(&name) {
+                continue;
+            }
+            let mut is_skipped = false;
+            let _ = computed.apply(|inner| {
+                if skipped(inner) {
+                    is_skipped = true;
+                    return Ok(TreeNodeRecursion::Jump);
+                }
+                if let Expr::Column(column) = inner {
+                    names.insert(column.name.clone());
+                    found.insert(column.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+            // A column of the same name below has another text.
+            if is_skipped && !found.contains(&name) {
+                names.remove(&name);
             }
         }
         Ok(TreeNodeRecursion::Continue)
     });
-    names
+    found
 }

@@ -2,6 +2,7 @@
 
 use throng_files::FileError;
 use throng_model::{Fault, Retry};
+use throng_query::copies::CopyFailure;
 use throng_query::position::Position;
 use throng_worker::{WorkerError, WorkerExit};
 
@@ -31,6 +32,9 @@ pub enum LakeError {
     /// Files of a source cannot be read, or not as tables.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The objects of a source in a bucket cannot be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyFailure),
     /// The query needs more memory than it may use.
     #[error("the query needs more memory than memory_limit_bytes allows")]
     OutOfMemory {
@@ -101,13 +105,14 @@ impl LakeError {
             Self::Sql { help, .. } => help.clone(),
             Self::Key { help, .. } => Some(help.clone()),
             Self::File(error) => Some(error.help().to_owned()),
-            Self::OutOfMemory { .. } => Some(MORE_MEMORY.to_owned()),
+            Self::Copy(failure) => Some(failure.help.clone()),
+            Self::OutOfMemory { .. } => Some(WorkerError::MORE_MEMORY.to_owned()),
             Self::Engine { source, .. } if source.is_conversion() => Some(
                 "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
                  its type in the source, such as `columns: { amount: decimal(12, 2) }`"
                     .into(),
             ),
-            Self::Worker(error) => help_for_worker(error).map(str::to_owned),
+            Self::Worker(error) => error.help().map(str::to_owned),
             Self::Engine { .. } | Self::Sink(_) => None,
         }
     }
@@ -122,6 +127,7 @@ impl LakeError {
         match self {
             Self::Sql { .. } | Self::Key { .. } | Self::OutOfMemory { .. } => Fault::User,
             Self::File(error) => error.fault(),
+            Self::Copy(failure) => failure.fault,
             Self::Worker(WorkerError::Exited(
                 WorkerExit::Memory { .. } | WorkerExit::Timeout { .. } | WorkerExit::Stack,
             )) => Fault::User,
@@ -134,28 +140,8 @@ impl LakeError {
         match self {
             Self::Sql { .. } | Self::Key { .. } => Retry::Never,
             Self::File(error) => error.retry(),
+            Self::Copy(failure) => failure.retry,
             _ => Retry::Backoff,
         }
-    }
-}
-
-/// The hint for queries that need more memory than they may use.
-const MORE_MEMORY: &str =
-    "raise node.memory_limit_bytes, or let the model aggregate before it joins";
-
-/// What to do if a query worker did not answer.
-fn help_for_worker(error: &WorkerError) -> Option<&'static str> {
-    match error {
-        WorkerError::Exited(WorkerExit::Memory { .. }) => Some(MORE_MEMORY),
-        WorkerError::Exited(WorkerExit::Timeout { .. }) => {
-            Some("raise node.query_timeout_secs, or let the model read less")
-        }
-        WorkerError::Exited(WorkerExit::Stack) => {
-            Some("write long chains of OR as IN (…), and nest less")
-        }
-        WorkerError::Confine { what, .. } if what.contains("spill folder") => Some(
-            "check node.spill_dir: it must be a folder that the node can write; it may be empty",
-        ),
-        _ => None,
     }
 }

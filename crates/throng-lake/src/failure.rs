@@ -1,11 +1,8 @@
 //! Errors as they go over a pipe, or as the text of a task's error. Pure.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
-use throng_files::FileError;
+use throng_query::file_failure::FileFailure;
 use throng_query::position::Position;
-use throng_worker::SystemError;
 
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
@@ -19,39 +16,6 @@ pub(crate) enum Failure {
     OutOfMemory(EngineFailure),
     Engine { doing: String, source: EngineFailure },
     Other(String),
-}
-
-/// [`FileError`] as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum FileFailure {
-    Source { path: PathBuf, error: SystemError },
-    Table { message: String, help: String },
-    Changed { path: PathBuf },
-    LeadsOut { path: PathBuf, root: PathBuf },
-}
-
-impl From<FileError> for FileFailure {
-    fn from(error: FileError) -> Self {
-        match error {
-            FileError::Source { path, source } => {
-                Self::Source { path, error: SystemError::of(&source) }
-            }
-            FileError::Table { message, help } => Self::Table { message, help },
-            FileError::Changed { path } => Self::Changed { path },
-            FileError::LeadsOut { path, root } => Self::LeadsOut { path, root },
-        }
-    }
-}
-
-impl From<FileFailure> for FileError {
-    fn from(failure: FileFailure) -> Self {
-        match failure {
-            FileFailure::Source { path, error } => Self::Source { path, source: error.into() },
-            FileFailure::Table { message, help } => Self::Table { message, help },
-            FileFailure::Changed { path } => Self::Changed { path },
-            FileFailure::LeadsOut { path, root } => Self::LeadsOut { path, root },
-        }
-    }
 }
 
 impl From<LakeError> for Failure {

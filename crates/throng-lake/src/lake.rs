@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use throng_files::FileError;
 use throng_model::HashSeed;
+use throng_query::copies::{CopiedSources, Copies, Wait};
+use throng_query::limits::folders;
 use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
 use crate::cluster::{ClusterClient, ClusterOptions};
-use crate::limits::folders;
 use crate::statement::check_bounds;
-use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
+use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput, report_in_worker};
 use crate::{
     IdentifierQuery, IdentifierStream, InputQuery, InputState, LakeError, LakeLimits, Model,
     ModelInfo, ScanPart, ScanStats, SharedPlan, SharedScan, SharedSink, SharedStats, Sink,
@@ -34,6 +35,7 @@ pub struct Lake {
     pool: Arc<Pool<Vec<Source>>>,
     /// The longest time of one query.
     timeout: Duration,
+    copied: CopiedSources,
     /// Of the default workspace: the lakes of the others.
     workspaces: Arc<BTreeMap<String, Lake>>,
     /// Runs queries that are not divided into parts.
@@ -49,24 +51,33 @@ struct ClusterQueries {
 
 impl Lake {
     /// Prepares a lake. Starts no process and opens no file of a source: tables are looked up when
-    /// a query names them, so a source may change between queries.
+    /// a query names them, so a source may change between queries. `copies` copies the objects of sources in buckets
+    /// before each request that reads them.
     ///
     /// # Errors
     /// [`LakeError::File`] if what a crash left in the spill directory cannot be removed.
-    pub fn new(sources: &[Source], limits: LakeLimits) -> Result<Self, LakeError> {
+    pub fn new(
+        sources: &[Source],
+        limits: LakeLimits,
+        copies: Option<&Arc<dyn Copies>>,
+    ) -> Result<Self, LakeError> {
         let (timeout, spill_dir) = (limits.timeout, limits.spill_dir.clone());
         let mut sources = sources_by_workspace(sources);
-        let own = sources.remove(&None::<String>).unwrap_or_default();
+        let mut own = sources.remove(&None::<String>).unwrap_or_default();
+        let copied = CopiedSources::of(&mut own, copies);
         let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
-        let lake = Self { pool, timeout, workspaces: Arc::default(), cluster: None };
-        let workspaces = sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of))));
+        let lake = Self { pool, timeout, copied, workspaces: Arc::default(), cluster: None };
+        let workspaces =
+            sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of, copies))));
         Ok(Self { workspaces: Arc::new(workspaces.collect()), ..lake.clone() })
     }
 
-    fn over(&self, sources: Vec<Source>) -> Self {
+    fn over(&self, mut sources: Vec<Source>, copies: Option<&Arc<dyn Copies>>) -> Self {
+        let copied = CopiedSources::of(&mut sources, copies);
         let pool = self.pool.with_task(folders(&sources), sources);
-        let lake = Self { pool, timeout: self.timeout, workspaces: Arc::default(), cluster: None };
+        let (timeout, workspaces) = (self.timeout, Arc::default());
+        let lake = Self { pool, timeout, copied, workspaces, cluster: None };
         match &self.cluster {
             Some(cluster) => lake.on_cluster(cluster.options.clone()),
             None => lake,
@@ -74,7 +85,7 @@ impl Lake {
     }
 
     /// The lake with the scans that are not divided into parts run on a cluster, by workers that may connect to its
-    /// scheduler.
+    /// scheduler. Those of sources in buckets are not: their copies are on this machine only.
     #[must_use]
     pub fn on_cluster(self, options: ClusterOptions) -> Self {
         let each = self.workspaces.iter();
@@ -85,32 +96,60 @@ impl Lake {
         Self { cluster: Some(Arc::new(ClusterQueries { options, pool })), workspaces, ..self }
     }
 
+    /// This lake, with the same workers, and another limit on the time of a query.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        let of = |lake: &Self| Self { timeout, ..lake.clone() };
+        let workspaces = self.workspaces.iter().map(|(name, lake)| (name.clone(), of(lake)));
+        Self { workspaces: Arc::new(workspaces.collect()), ..of(self) }
+    }
+
     /// The lake of a workspace; `None` is the default one. That of a workspace without sources has no table.
     #[must_use]
     pub fn in_workspace(&self, workspace: Option<&str>) -> Self {
         match workspace {
             None => self.clone(),
             Some(name) => {
-                self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new()))
+                self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new(), None))
             }
         }
     }
 
     /// The cluster that a part of a scan may run on: if it covers all files, its rows may have to be seen together.
-    async fn cluster_for(&self, part: &ScanPart) -> Result<Option<ClusterClient>, LakeError> {
+    async fn cluster_for(
+        &self,
+        sql: &str,
+        part: &ScanPart,
+    ) -> Result<Option<ClusterClient>, LakeError> {
         match &self.cluster {
+            Some(_) if part.file.is_none() && self.copied.are_named_by(sql) => {
+                report_in_worker("it reads a source in a bucket");
+                Ok(None)
+            }
             Some(cluster) if part.file.is_none() => cluster.options.client().await.map(Some),
             _ => Ok(None),
         }
     }
 
-    /// Answers a request in a worker. Dropping the future kills the worker.
+    /// Answers a request in a worker, once the copies that it reads are up to date: those of a part are, while its
+    /// files are as they were planned. Dropping the future kills the worker.
     async fn execute(
         &self,
         class: WorkerClass,
         request: &Request,
         output: &mut dyn Output,
     ) -> Result<Reply, LakeError> {
+        if let Some((sql, part)) = request.query()
+            && self.copied.are_named_by(sql)
+        {
+            let is_current = match part {
+                Some(part) => part.is_current().await,
+                None => false,
+            };
+            if !is_current {
+                self.copied.update(sql).await?;
+            }
+        }
         let needs_cluster = matches!(
             request,
             Request::Scan { cluster: Some(_), .. } | Request::ScanShared { cluster: Some(_), .. }
@@ -133,7 +172,14 @@ impl Lake {
         };
         let reply: Reply = pool.execute(class, request, timeout, output).await?;
         match reply {
-            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Failed(failure) => Err(match LakeError::from(failure) {
+                LakeError::File(error) => self.copied.shown_error(error).into(),
+                error => error,
+            }),
+            Reply::Plan { mut info, parts } => {
+                self.copied.show_in(&mut info.warnings);
+                Ok(Reply::Plan { info, parts })
+            }
             reply => Ok(reply),
         }
     }
@@ -210,7 +256,7 @@ impl Lake {
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
-        let cluster = self.cluster_for(part).await?;
+        let cluster = self.cluster_for(&model.sql, part).await?;
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
@@ -249,7 +295,7 @@ impl Lake {
         seed: HashSeed,
         sink: &mut SharedSink<'_>,
     ) -> Result<SharedStats, LakeError> {
-        let cluster = self.cluster_for(part).await?;
+        let cluster = self.cluster_for(scan.sql(), part).await?;
         let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),
@@ -290,9 +336,10 @@ impl Lake {
     }
 
     async fn list_own(&self, contents: bool) -> Result<Vec<SourceListing>, LakeError> {
+        let failed = self.copied.update_all().await;
         let request = Request::List { contents };
         match self.execute(WorkerClass::InMemory, &request, &mut NoOutput).await? {
-            Reply::Listed(sources) => Ok(sources),
+            Reply::Listed(sources) => Ok(self.copied.listed(sources, &failed)),
             _ => Err(protocol_error()),
         }
     }
@@ -325,9 +372,14 @@ impl Lake {
         queries: &[InputQuery],
     ) -> Result<Vec<InputState>, LakeError> {
         queries.iter().try_for_each(|query| check_bounds(&query.sql))?;
+        let is_scan = class == WorkerClass::Spilling;
+        let wait = if is_scan { Wait::ToTheEnd } else { Wait::Short };
+        let failed = self.copied.update_for(queries, wait).await;
         let request = Request::Inputs { queries: queries.to_vec() };
         match self.execute(class, &request, &mut NoOutput).await? {
-            Reply::Inputs(states) if states.len() == queries.len() => Ok(states),
+            Reply::Inputs(states) if states.len() == queries.len() => {
+                Ok(self.copied.states(queries, states, &failed))
+            }
             _ => Err(protocol_error()),
         }
     }

@@ -18,6 +18,15 @@ pub struct ScanPart {
     pub planned_files: Option<PlannedFiles>,
 }
 
+impl ScanPart {
+    /// Whether its files are as they were when it was planned.
+    pub(crate) async fn is_current(&self) -> bool {
+        let Some(planned) = self.planned_files.clone() else { return false };
+        let is_same = move || planned.files.iter().all(|stamp| stamp.compare().is_ok());
+        tokio::task::spawn_blocking(is_same).await.unwrap_or(false)
+    }
+}
+
 /// The state of a part's files when it was planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedFiles {

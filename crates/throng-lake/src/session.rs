@@ -15,15 +15,17 @@ use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{
-    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, of_folder, sql_name,
+    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, check_beneath,
+    of_folder, sql_name,
 };
+use throng_query::limits::linked_folder;
+use throng_query::model::ColumnFacts;
 use throng_query::position;
+use throng_query::retyped::is_retyped;
 use throng_spec::Source;
-use throng_tables::{FileSchema, LakeTable, Layout, OpenTable, infer_schema, union};
+use throng_tables::{Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union};
 
 use crate::LakeError;
-use crate::facts::is_other;
-use crate::limits::linked_folder;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
@@ -88,6 +90,7 @@ impl SessionSource {
                 declared: source.columns.clone(),
                 trim: source.trim,
                 header: source.header,
+                copied: source.bucket.is_some(),
             },
         }
     }
@@ -276,21 +279,22 @@ impl Session {
         union(table, &schemas, &options)
     }
 
-    /// The first file of a table in which a column is, by itself, of another kind.
+    /// The first file of a table in which a column, by itself, cannot replace the earlier one.
     pub(crate) async fn first_other(
         &self,
         table: &OpenTable,
-        column: &str,
-        kind_before: &str,
+        before: &ColumnFacts,
+        is_key: bool,
     ) -> Option<PathBuf> {
         let (source, _) = table.name.split_once('.')?;
         let number = self.sources.iter().position(|s| s.name == source)?;
         for plan in &table.layout.files {
             let alone = Table { files: vec![plan.file.clone()], passed_over: Vec::new() };
             let layout = self.whole(number, &alone).await.ok()?;
-            let lower = column.to_lowercase();
+            let lower = before.name.to_lowercase();
             let found = layout.columns.iter().find(|c| c.name.to_lowercase() == lower);
-            if found.is_some_and(|c| !c.empty && is_other(&c.data_type, kind_before)) {
+            let is_changed = |c: &Column| is_retyped(&shown(&c.data_type), &before.of, is_key);
+            if found.is_some_and(|c| !c.empty && is_changed(c)) {
                 return Some(plan.file.path().to_owned());
             }
         }
@@ -403,18 +407,5 @@ impl Session {
             .register_table(reference.clone(), Arc::new(LakeTable::new(layout)))
             .map_err(|e| LakeError::engine("registering a table", e))?;
         Ok(())
-    }
-}
-
-/// Refuses a file or folder that is not beneath `root`, after links are resolved.
-fn check_beneath(file: &Path, root: &Path) -> Result<(), FileError> {
-    let real = |path: &Path| {
-        path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })
-    };
-    let root = real(root)?;
-    if real(file)?.starts_with(&root) {
-        Ok(())
-    } else {
-        Err(FileError::LeadsOut { path: file.to_owned(), root })
     }
 }

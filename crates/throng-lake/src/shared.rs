@@ -61,6 +61,11 @@ pub struct SharedScan {
 }
 
 impl SharedScan {
+    /// The SQL of the models.
+    pub(crate) fn sql(&self) -> &str {
+        &self.model.sql
+    }
+
     /// The number of groups.
     pub fn groups(&self) -> usize {
         self.tuples.len()

@@ -1,11 +1,11 @@
 //! Compares the tables of a model with those of the version that is served.
 
-use throng_files::{FileError, shown_name};
+use throng_files::FileError;
 use throng_query::model::{ColumnFacts, TableFacts};
+use throng_query::retyped::{is_retyped, refusal};
 use throng_tables::OpenTable;
 
 use crate::engine::Engine;
-use crate::facts::kind;
 use crate::session::Opened;
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
             }
             for column in &before.columns {
                 let changed = after.columns.iter().find(|c| {
-                    c.name == column.name && !c.declared && kind(&c.of) != kind(&column.of)
+                    c.name == column.name && !c.declared && is_retyped(&c.of, &column.of, c.is_key)
                 });
                 if let Some(changed) = changed {
                     let table = opened.tables.iter().find(|table| table.name == before.name);
@@ -50,24 +50,13 @@ impl Engine {
         before: &ColumnFacts,
         after: &ColumnFacts,
     ) -> FileError {
-        let name = &before.name;
         let place = match table {
-            Some(table) => match self.inner.first_other(table, name, &kind(&before.of)).await {
+            Some(table) => match self.inner.first_other(table, before, after.is_key).await {
                 Some(path) => path.display().to_string(),
                 None => table.name.clone(),
             },
             None => String::new(),
         };
-        let name = shown_name(name);
-        FileError::Table {
-            message: format!(
-                "column {name} is {} in {place}, and was {} when the served version was made",
-                after.of, before.of
-            ),
-            help: format!(
-                "correct the file; or accept the change: declare the column's type in the source, such \
-                 as `columns: {{ {name}: text }}`"
-            ),
-        }
+        refusal(before, after, &place)
     }
 }

@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     (25, include_str!("../migrations/postgres/0025_claimable_parts.sql")),
     (26, include_str!("../migrations/postgres/0026_workspace_lists.sql")),
     (27, include_str!("../migrations/postgres/0027_former_audiences.sql")),
+    (28, include_str!("../migrations/postgres/0028_currencies_of_days.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

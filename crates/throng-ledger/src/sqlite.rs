@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     (25, include_str!("../migrations/sqlite/0025_claimable_parts.sql")),
     (26, include_str!("../migrations/sqlite/0026_workspace_lists.sql")),
     (27, include_str!("../migrations/sqlite/0027_former_audiences.sql")),
+    (28, include_str!("../migrations/sqlite/0028_currencies_of_days.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

@@ -189,6 +189,27 @@ impl LogError {
         matches!(self, Self::DiskLow { .. } | Self::UnconfirmedWrite { .. } | Self::Io { .. })
     }
 
+    /// Whether the records of an append that failed with it may be in the log, now or later: the next read or a
+    /// restart can find them.
+    pub fn may_be_appended(&self) -> bool {
+        match self {
+            // `Closed`: the thread of the log, or the client, ended before it had answered.
+            Self::UnconfirmedWrite { .. } | Self::Unconfirmed { .. } | Self::Closed => true,
+            Self::NoSuchPartition { .. }
+            | Self::Partitions { .. }
+            | Self::Locked { .. }
+            | Self::OffsetOutOfRange { .. }
+            | Self::RecordTooLarge { .. }
+            | Self::ReadOnly
+            | Self::Damaged { .. }
+            | Self::UnsupportedFormat { .. }
+            | Self::DiskLow { .. }
+            | Self::Io { .. }
+            | Self::Kafka { .. }
+            | Self::BrokerTimeout { .. } => false,
+        }
+    }
+
     /// A copy of the error for each caller whose records were in the same commit. The source of an I/O
     /// error cannot be cloned; its kind and text can.
     pub(crate) fn duplicate(&self) -> Self {
@@ -219,5 +240,31 @@ impl LogError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_that_was_not_confirmed_may_be_in_the_log() {
+        let (path, topic) = (PathBuf::from("log/0"), "throng.events".to_owned());
+        for uncertain in [
+            LogError::UnconfirmedWrite { path: path.clone() },
+            LogError::Unconfirmed { topic: topic.clone() },
+            LogError::Closed,
+        ] {
+            assert!(uncertain.may_be_appended(), "{uncertain}");
+        }
+        for refused in [
+            LogError::DiskLow { path: path.clone(), available: 1, min_free: 2 },
+            LogError::io("append to", &path)(io::Error::other("no")),
+            LogError::RecordTooLarge { bytes: 2, limit: 1 },
+            LogError::BrokerTimeout { topic },
+            LogError::ReadOnly,
+        ] {
+            assert!(!refused.may_be_appended(), "{refused}");
+        }
     }
 }

@@ -71,9 +71,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// Appends records in order and returns the offset of the first one. Their offsets are consecutive if the
     /// log [is exclusive](Self::is_exclusive). Otherwise records of other processes may be between them: with
     /// more than one record, only the first offset is known. When it returns, they survive a loss of power;
-    /// when it fails, none of them is ever read, except after [`LogError::UnconfirmedWrite`] and
-    /// [`LogError::Unconfirmed`]. Concurrent appends share one sync of the disk. If the future is dropped, the
-    /// records may or may not be appended.
+    /// when it fails, none of them is ever read, unless [`LogError::may_be_appended`]. Concurrent appends share one
+    /// sync of the disk. If the future is dropped, the records may or may not be appended.
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64>;
 
     /// Durable records from offset `from`, in order: as many as fit into `max_bytes` of values, and at

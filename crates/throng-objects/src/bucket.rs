@@ -7,21 +7,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::AmazonS3Builder;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as Key;
 use object_store::{
-    BackoffConfig, Certificate, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
+    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
+    WriteMultipart,
 };
 use parking_lot::{Mutex, MutexGuard};
-use throng_model::{Secret, Timestamp};
+use throng_model::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::client::{BucketOptions, LIST, READ, REPLACE, UPLOAD, failed, store_of};
 use crate::name;
 use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject};
 
@@ -29,51 +27,11 @@ use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject};
 const PART_BYTES: usize = 8 << 20;
 /// Parts of one file that are uploaded concurrently: at most 32 MiB in memory.
 const CONCURRENT_PARTS: usize = 4;
-/// The timeout of one request; the client retries it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The time in which the client retries the requests of one call.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The mode of local copies.
 const COPY_MODE: u32 = 0o400;
 
 static TEMPORARY_FILES: AtomicU64 = AtomicU64::new(0);
-
-/// Which service a bucket is on.
-#[derive(Debug, Clone)]
-pub enum Service {
-    /// Amazon S3, or a server with its API.
-    S3 {
-        /// The URL of the server, such as `http://127.0.0.1:9000`; `None` for Amazon S3.
-        endpoint: Option<String>,
-        /// The region; servers without regions expect `us-east-1`.
-        region: String,
-        /// Access key and secret key; `None` for the credentials of the machine (instance role, web
-        /// identity).
-        keys: Option<(Secret, Secret)>,
-        /// Trusted certificate authorities in addition to the system's: a PEM file.
-        ca_file: Option<PathBuf>,
-    },
-    /// Google Cloud Storage.
-    Gcs {
-        /// The key of a service account, as JSON; `None` for the credentials of the machine.
-        service_account: Option<Secret>,
-    },
-}
-
-/// A bucket, and how to reach it, with the secrets that this takes.
-#[derive(Debug, Clone)]
-pub struct BucketOptions {
-    /// The service.
-    pub service: Service,
-    /// The bucket's name.
-    pub bucket: String,
-    /// The prefix of the keys of all objects, without `/` at its ends; may be empty.
-    pub prefix: String,
-    /// The size of the cache: of the local copies that are not in use, in bytes.
-    pub cache_bytes: u64,
-}
 
 /// Objects in a bucket on S3 or GCS. Large files are uploaded in parts; copies are downloaded once and
 /// kept on the local disk, so that a node can start while the bucket cannot be reached.
@@ -89,71 +47,6 @@ pub struct BucketObjects {
     downloaded: tokio::sync::Notify,
 }
 
-/// Adds the certificate authorities of a PEM file.
-fn with_authorities(mut client: ClientOptions, path: &Path) -> object_store::Result<ClientOptions> {
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Generic {
-        store: "certificates",
-        source: format!("{}: {source}", path.display()).into(),
-    };
-    let pem = std::fs::read(path).map_err(|error| unusable(error.into()))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|e| unusable(e.into()))?;
-    if certificates.is_empty() {
-        return Err(unusable("there is no certificate in it".into()));
-    }
-    for certificate in certificates {
-        client = client.with_root_certificate(certificate);
-    }
-    Ok(client)
-}
-
-fn store_of(options: &BucketOptions) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let client = ClientOptions::new()
-        .with_timeout(REQUEST_TIMEOUT)
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_allow_http(true);
-    let retry = RetryConfig {
-        max_retries: 12,
-        retry_timeout: RETRY_TIMEOUT,
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(5),
-            base: 2.,
-        },
-    };
-    Ok(match &options.service {
-        Service::S3 { endpoint, region, keys, ca_file } => {
-            let client = match ca_file {
-                Some(path) => with_authorities(client, path)?,
-                None => client,
-            };
-            let mut builder = AmazonS3Builder::new()
-                .with_bucket_name(&options.bucket)
-                .with_region(region)
-                .with_client_options(client)
-                .with_retry(retry);
-            if let Some(endpoint) = endpoint {
-                builder = builder.with_endpoint(endpoint);
-            }
-            if let Some((key, secret)) = keys {
-                builder = builder
-                    .with_access_key_id(key.expose())
-                    .with_secret_access_key(secret.expose());
-            }
-            Arc::new(builder.build()?)
-        }
-        Service::Gcs { service_account } => {
-            let mut builder = GoogleCloudStorageBuilder::new()
-                .with_bucket_name(&options.bucket)
-                .with_client_options(client)
-                .with_retry(retry);
-            if let Some(key) = service_account {
-                builder = builder.with_service_account_key(key.expose());
-            }
-            Arc::new(builder.build()?)
-        }
-    })
-}
-
 /// The version of an object in one text: e-tag and version id.
 fn version(e_tag: Option<String>, version: Option<String>) -> String {
     format!("{}\n{}", e_tag.unwrap_or_default(), version.unwrap_or_default())
@@ -164,49 +57,6 @@ fn update_version(version: &str) -> UpdateVersion {
     let part = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (e_tag, version) = version.split_once('\n').unwrap_or((version, ""));
     UpdateVersion { e_tag: part(e_tag), version: part(version) }
-}
-
-fn failed(doing: &'static str, name: &str) -> impl FnOnce(Error) -> ObjectsError {
-    let name = name.to_owned();
-    move |error| match error {
-        // A write does not need the object; it needs the bucket.
-        Error::NotFound { .. } if doing == UPLOAD || doing == REPLACE => ObjectsError::Settings {
-            why: "there is no such bucket, or not at this endpoint".to_owned(),
-        },
-        Error::NotFound { .. } => ObjectsError::Missing { name },
-        error => {
-            // With all causes: that a certificate is not trusted is the fourth one.
-            let source = Box::new(ErrorSummary(summary(&throng_model::with_causes(&error))));
-            ObjectsError::Store { doing, name, source }
-        }
-    }
-}
-
-/// What is being done to an object, as an infinitive.
-const UPLOAD: &str = "upload";
-const REPLACE: &str = "replace";
-const READ: &str = "read";
-
-/// The error of a store, as text.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct ErrorSummary(String);
-
-/// The longest summary of an error.
-const MAX_SUMMARY_CHARS: usize = 500;
-
-/// A client's error in one line. Of an answer in XML it has only the code and the message: the rest is
-/// long and repeats the signed request.
-fn summary(text: &str) -> String {
-    let part = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0)
-    };
-    let line = match (part("Code"), part("Message")) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        _ => text.lines().next().unwrap_or_default().to_owned(),
-    };
-    line.chars().take(MAX_SUMMARY_CHARS).collect()
 }
 
 impl BucketObjects {
@@ -432,7 +282,7 @@ impl Objects for BucketObjects {
             })
             .try_collect()
             .await
-            .map_err(failed("list", prefix))?;
+            .map_err(failed(LIST, prefix))?;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
@@ -481,20 +331,5 @@ impl Objects for BucketObjects {
             path: self.root.clone(),
             source: io::Error::other(error),
         })?
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_error_of_a_store_is_summarized_in_one_line() {
-        let answer = "Error performing PUT http://x - Server returned non-2xx status code: 403 \
-                      Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>SignatureDoesNotMatch</Code>\
-                      <Message>Check your key.</Message><StringToSign>AWS4</StringToSign></Error>";
-        assert_eq!(summary(answer), "SignatureDoesNotMatch: Check your key.");
-        assert_eq!(summary("cannot connect\nbecause"), "cannot connect");
-        assert_eq!(summary(&"x".repeat(1_000)).len(), MAX_SUMMARY_CHARS);
     }
 }

@@ -25,6 +25,20 @@ pub enum ObjectsError {
         /// The name.
         name: String,
     },
+    /// The key of an object that others have written is not a path.
+    #[error("the object `{}` cannot be copied: {why}", key.escape_debug())]
+    Key {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An object that others write to is not the listed one.
+    #[error("the object `{name}` was replaced while it was downloaded")]
+    Replaced {
+        /// Its key.
+        name: String,
+    },
     /// The settings are invalid.
     #[error("the object storage cannot be used with these settings: {why}")]
     Settings {
@@ -69,10 +83,11 @@ impl ObjectsError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Settings { .. } => Fault::User,
-            Self::Io { .. } | Self::Store { .. } | Self::IncompleteDownload { .. } => {
-                Fault::External
-            }
+            Self::Settings { .. } | Self::Key { .. } => Fault::User,
+            Self::Io { .. }
+            | Self::Store { .. }
+            | Self::IncompleteDownload { .. }
+            | Self::Replaced { .. } => Fault::External,
             Self::Missing { .. } | Self::Name { .. } => Fault::Internal,
         }
     }
@@ -80,10 +95,13 @@ impl ObjectsError {
     /// Whether the same call can succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Io { .. } | Self::Store { .. } | Self::IncompleteDownload { .. } => {
-                Retry::Backoff
+            Self::Io { .. }
+            | Self::Store { .. }
+            | Self::IncompleteDownload { .. }
+            | Self::Replaced { .. } => Retry::Backoff,
+            Self::Missing { .. } | Self::Name { .. } | Self::Settings { .. } | Self::Key { .. } => {
+                Retry::Never
             }
-            Self::Missing { .. } | Self::Name { .. } | Self::Settings { .. } => Retry::Never,
         }
     }
 

@@ -2,21 +2,26 @@
 //! dictionary segments, snapshots), and small ones that are replaced by compare-and-swap
 //! (checkpoints). [`DirectoryObjects`] stores them in a folder, [`BucketObjects`] on S3 or GCS with
 //! a cache on the local disk; `conformance` (a feature) is the test suite that both pass.
+//! [`SourceBucket`] reads a bucket that others write to.
 //!
 //! A name is a relative path with `/` between its parts: letters, digits, `-`, `_`, `.` and `=`.
 //! The writer of an object makes its name unique, with a random part if the content may differ.
 
 mod bucket;
 mod cache;
+mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod directory;
 mod error;
 mod name;
+mod source_bucket;
 
-pub use bucket::{BucketObjects, BucketOptions, Service};
+pub use bucket::BucketObjects;
+pub use client::{BucketOptions, Service};
 pub use directory::DirectoryObjects;
 pub use error::{ObjectsError, Result};
+pub use source_bucket::{SourceBucket, SourceObject};
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

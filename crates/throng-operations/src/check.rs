@@ -108,10 +108,9 @@ pub async fn check_sql(
             Ok(model) => {
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
             }
-            Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
                 let path = path("audiences", at, audience.name.as_str(), "sql");
-                problems.push(problem(&audience.sql_at, path, &error));
+                refuse(&mut problems, &audience.sql_at, path, error)?;
             }
         }
     }
@@ -129,10 +128,9 @@ pub async fn check_sql(
         match planned {
             Ok(doubts) => identifier_doubts
                 .extend(doubts.into_iter().map(|doubt| format!("sync {}: {doubt}", sync.name))),
-            Err(error) if error.is_worker_unavailable() => return Err(CheckError::Worker(error)),
             Err(error) => {
                 let path = path("syncs", at, sync.name.as_str(), "identifiers.sql");
-                problems.push(problem(&identifiers.sql_at, path, &error));
+                refuse(&mut problems, &identifiers.sql_at, path, error)?;
             }
         }
     }
@@ -148,6 +146,25 @@ pub async fn check_sql(
         }
     };
     Ok(CheckedSql { models, unchecked, identifier_doubts, source_doubts })
+}
+
+/// Adds the problem of an SQL text. A bucket that cannot be read is one problem, whatever reads it.
+fn refuse(
+    problems: &mut Vec<Problem>,
+    at: &Location,
+    path: String,
+    error: LakeError,
+) -> Result<(), CheckError> {
+    if error.is_worker_unavailable() {
+        return Err(CheckError::Worker(error));
+    }
+    let found = problem(at, path, &error);
+    let is_known = matches!(error, LakeError::Copy(_))
+        && problems.iter().any(|known| known.message == found.message);
+    if !is_known {
+        problems.push(found);
+    }
+    Ok(())
 }
 
 /// Doubts about the files of the sources of a spec. Reads no file.
@@ -229,6 +246,9 @@ fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use throng_lake::CopyFailure;
+    use throng_model::Fault;
+
     use super::*;
 
     #[test]
@@ -248,5 +268,27 @@ mod tests {
         ];
         let checked = checked_of_templates(objects.iter().map(Option::as_ref));
         assert_eq!(checked, BTreeSet::from([2, 4]));
+    }
+    #[test]
+    fn a_bucket_that_cannot_be_read_is_one_problem() {
+        let at = Location { file: "throng.yaml".into(), line: 3 };
+        let failure = || CopyFailure {
+            message: "cannot copy the objects below s3://lake".to_owned(),
+            help: "check the credentials".to_owned(),
+            fault: Fault::User,
+            retry: Retry::Backoff,
+            is_running: false,
+        };
+        let mut problems = Vec::new();
+        for path in ["audiences[0].sql", "audiences[1].sql"] {
+            refuse(&mut problems, &at, path.to_owned(), failure().into()).unwrap();
+        }
+        let wrong = || LakeError::Key { message: "no key".to_owned(), help: "name it".to_owned() };
+        for path in ["audiences[2].sql", "audiences[3].sql"] {
+            refuse(&mut problems, &at, path.to_owned(), wrong()).unwrap();
+        }
+        let found: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(found, ["audiences[0].sql", "audiences[2].sql", "audiences[3].sql"]);
+        assert_eq!(problems[0].help.as_deref(), Some("check the credentials"));
     }
 }

@@ -166,8 +166,18 @@ pub async fn task(operations: &Operations, id: TaskId) -> Result<TaskDetail, Led
 /// [`OperationError`].
 pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Result<ActivationRun> {
     let now = operations.clock.now();
-    visible_run(operations, id).await?;
-    operations.ledger.approve_run(id, now).await?;
+    let found = visible_run(operations, id).await?;
+    let account = throng_activation::account_alert_subject(&found.destination);
+    let account_held = operations.ledger.open_alert(AlertKind::RunHeld, &account).await?.is_some();
+    let approved = operations.ledger.approve_run(id, account_held, now).await;
+    approved.map_err(|error| match error {
+        LedgerError::WrongState { .. } if account_held && found.state == RunState::Held => {
+            let name = &found.destination;
+            let help = format!("`throng sync approve --destination {name}` first, then the run");
+            OperationError::wrong_state(error.to_string()).help(help)
+        }
+        error => error.into(),
+    })?;
     let run = operations.ledger.run(id).await?;
     operations.ledger.resolve_alert(AlertKind::RunHeld, run.sync.as_str(), now).await?;
     let why = format!("run {id} with {} removals was approved", run.removes);
@@ -175,8 +185,9 @@ pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Res
     Ok(mapping::run(run))
 }
 
-/// Approves all held runs of a destination; returns how many. Runs that are held because of failed checks of
-/// the account and have sent nothing are planned again, because the cause may be in their identifiers.
+/// Approves the runs of a destination that are held because of failed checks of the account; returns how many. Those that
+/// have sent nothing are planned again, because the cause may be in their identifiers. Runs that are held for another
+/// cause, such as their removals, are approved one by one.
 ///
 /// # Errors
 /// [`OperationError`].
@@ -194,27 +205,34 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
     let reason = throng_activation::failed_checks_reason(name);
     // First, because the planner holds new runs while this alert is open.
     operations.ledger.resolve_alert(AlertKind::RunHeld, &subject, now).await?;
-    let incomplete_syncs = operations.ledger.incomplete_syncs().await?;
-    let held = incomplete_syncs.into_iter().filter(|(_, state)| *state == RunState::Held);
-    let held: Vec<SyncName> = held
-        .map(|(sync, _)| sync)
-        .filter(|held| spec.syncs.iter().any(|s| s.name == *held && s.destination == *name))
-        .collect();
+    let held = held_syncs(operations).await?;
+    let of_destination =
+        |sync: &SyncName| spec.syncs.iter().any(|s| s.name == *sync && s.destination == *name);
     let approved = operations.ledger.approve_destination(name, Some(&reason), now).await?;
+    let still_held = held_syncs(operations).await?;
     for sync in &held {
-        operations.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+        if of_destination(sync) && !still_held.contains(sync) {
+            operations.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
+        }
     }
     let record = Record {
         subject_kind: SubjectKind::Destination,
         subject: name.as_str(),
         what: HistoryEvent::Approved,
-        why: format!("{approved} held runs were approved"),
+        why: format!("{approved} runs that were held with the account were approved"),
         actor,
     };
     record.write(operations).await?;
     operations.observer.wake_activation();
     operations.observer.activation_changed();
     Ok(approved)
+}
+
+/// The syncs whose newest run is held.
+async fn held_syncs(operations: &Operations) -> Result<Vec<SyncName>> {
+    let mut syncs = operations.ledger.incomplete_syncs().await?;
+    syncs.retain(|(_, state)| *state == RunState::Held);
+    Ok(syncs.into_iter().map(|(sync, _)| sync).collect())
 }
 
 /// Puts a failed task back into the queue, and ends the backoff of its account.

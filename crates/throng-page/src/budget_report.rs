@@ -110,7 +110,7 @@ fn with(of: fn(&BudgetReportLine) -> Micros) -> impl Fn(&BudgetReportLine) -> St
 fn amount(line: &BudgetReportLine, amount: Micros) -> String {
     match line.currency {
         Some(currency) => format!("{} {currency}", money(amount)),
-        None => money(amount),
+        None => format!("{} (currency unknown)", money(amount)),
     }
 }
 
@@ -269,6 +269,7 @@ mod tests {
             totals: Vec::new(),
         };
         let html = page(&report, None).unwrap();
+        assert!(html.contains("0.00 (currency unknown)"), "{html}");
         assert!(!html.contains("day-001") && html.contains("day-002"), "{html}");
         assert!(html.contains("The newest 500 of 502 lines."), "{html}");
     }

@@ -153,9 +153,14 @@ fn left_margin(top: f64, label: &dyn Fn(f64) -> String) -> f64 {
     (longest as f64 * 8.0 + 12.0).max(LEFT)
 }
 
+/// Each label once: where nothing was spent all of them are of the same amount, and a count has no quarters.
 fn y_axis(svg: &mut String, left: f64, top: f64, label: &dyn Fn(f64) -> String) {
+    let mut last = None;
     for value in y_steps(top) {
-        let at = y(value, top);
+        let (at, text) = (y(value, top), label(value));
+        if last.as_ref() == Some(&text) {
+            continue;
+        }
         let _ = write!(
             svg,
             "<line class=\"grid\" x1=\"{left:.1}\" x2=\"{:.1}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
@@ -163,8 +168,9 @@ fn y_axis(svg: &mut String, left: f64, top: f64, label: &dyn Fn(f64) -> String) 
             WIDTH - RIGHT,
             left - 8.0,
             at + 4.0,
-            label(value)
+            text
         );
+        last = Some(text);
     }
 }
 
@@ -217,6 +223,22 @@ mod tests {
             svg.contains("<text x=\"92.0\" y=\"16.0\" text-anchor=\"end\">2000.00 USD</text>"),
             "{svg}"
         );
+    }
+
+    #[test]
+    fn an_axis_names_a_value_once() {
+        let money = |micros: f64| format!("{:.2} USD", micros / 1e6);
+        let svg = bar_pairs(&[("11-27".into(), 0.0, 0.0)], ("a", "b"), &money);
+        // At the bottom.
+        assert!(svg.contains("y=\"218.0\" text-anchor=\"end\">0.00 USD</text>"), "{svg}");
+        assert_eq!(svg.matches("USD</text>").count(), 1, "{svg}");
+        assert_eq!(svg.matches("class=\"grid\"").count(), 1, "{svg}");
+        let count = |value: f64| (value as u64).to_string();
+        let line = Line { class: "a", points: vec![(0.0, 0.0), (1.0, 2.0)] };
+        let svg = lines(&[line], &|_| String::new(), &count);
+        for (value, times) in [(0, 1), (1, 1), (2, 1)] {
+            assert_eq!(svg.matches(&format!(">{value}</text>")).count(), times, "{svg}");
+        }
     }
 
     #[test]

@@ -153,6 +153,9 @@ pub struct ColumnFacts {
     /// Whether the source declares its type.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub declared: bool,
+    /// Whether keys have the text of its values. Earlier versions did not record it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_key: bool,
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl RefreshError {
         match self {
             Self::Lake(LakeError::Sql { .. } | LakeError::Key { .. }) => "sql",
             Self::Lake(LakeError::OutOfMemory { .. }) => "memory",
-            Self::Lake(LakeError::File(FileError::Source { .. })) => "source",
+            Self::Lake(LakeError::File(FileError::Source { .. }) | LakeError::Copy(_)) => "source",
             Self::Lake(_) => "engine",
             Self::Warehouse(_) | Self::Pages(_) => "source",
             Self::Ledger(_) => "ledger",

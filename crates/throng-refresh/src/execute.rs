@@ -473,7 +473,7 @@ impl<'a> PartWorker<'a> {
             object,
             rows_read: page.rows,
             null_keys: page.null_keys,
-            padded_keys: 0,
+            padded_keys: page.padded_keys,
             checksum,
             page: Some(PageOutput { next: page.next, total_rows: page.total_rows }),
         })

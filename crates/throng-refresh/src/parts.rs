@@ -59,7 +59,7 @@ pub(super) struct ScanOutput {
     pub(super) object: String,
     pub(super) rows_read: u64,
     pub(super) null_keys: u64,
-    /// Rows whose key has white space around it; 0 of a warehouse, and of a part that an older version ran.
+    /// Rows whose key has white space around it; 0 of a part that an older version ran.
     #[serde(default)]
     pub(super) padded_keys: u64,
     /// What [`super::files::KeyFile::open`] compares with: a complete file can still be that of

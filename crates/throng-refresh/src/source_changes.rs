@@ -114,7 +114,7 @@ async fn poll(
     let now = ctx.clock.now();
     let mut due: Vec<_> = triggers()
         .filter(|(audience, trigger)| {
-            inspections.get(&audience.name).is_none_or(|last| next_inspection(last, trigger) <= now)
+            inspections.get(&audience.name).is_none_or(|last| is_due(last, trigger, now))
         })
         .collect();
     due.sort_by(|a, b| a.0.name.workspace().cmp(&b.0.name.workspace()));
@@ -136,6 +136,12 @@ fn requests<'d, 'a>(due: &'d [Due<'a>]) -> Vec<&'d [Due<'a>]> {
 
 fn next_inspection(last: &Inspection, trigger: &SourceTrigger) -> Timestamp {
     last.at.plus(Duration::from_secs(u64::from(trigger.poll_secs)))
+}
+
+/// Whether the files are inspected again. After an inspection that is in the future the clock has stepped back: otherwise
+/// changes would not be seen for as long as the step.
+fn is_due(last: &Inspection, trigger: &SourceTrigger, now: Timestamp) -> bool {
+    next_inspection(last, trigger) <= now || last.at > now
 }
 
 /// Inspects the files of some audiences of one workspace, and queues the refreshes that follow.
@@ -241,6 +247,16 @@ mod tests {
         assert_eq!(decide("a", Some("a"), Some("a"), Some("b")), Decision::Record);
         assert_eq!(decide("a", Some("a"), Some("a"), Some("a")), Decision::Nothing);
         assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+    }
+
+    #[test]
+    fn files_are_inspected_after_the_interval_and_after_a_step_back_of_the_clock() {
+        let trigger = SourceTrigger { poll_secs: 60, success_file: None };
+        let at = |seconds: u64| Timestamp(0).plus(Duration::from_secs(seconds));
+        let last = Inspection { at: at(7_200), fingerprint: None, why: None };
+        let is_due = |seconds| is_due(&last, &trigger, at(seconds));
+        assert!(!is_due(7_200) && !is_due(7_259) && is_due(7_260));
+        assert!(is_due(7_199) && is_due(3_600));
     }
 
     #[test]

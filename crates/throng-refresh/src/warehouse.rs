@@ -56,6 +56,8 @@ pub struct Page {
     pub rows: u64,
     /// Rows among them whose key is NULL.
     pub null_keys: u64,
+    /// Rows among them whose key has white space around it.
+    pub padded_keys: u64,
     /// The rows of the whole result.
     pub total_rows: u64,
     /// The cursor of the next page; `None` after the last one. Only the warehouse understands it. It

@@ -56,6 +56,7 @@ mod tests {
             budget: Micros(100),
             actual: Micros(130),
             prediction: None,
+            currency: None,
             causes: causes.map(|amounts| OverdeliveryCauses::of_amounts(amounts.map(Micros))),
         }
     }

@@ -13,4 +13,4 @@ mod sums;
 
 pub use csv::csv;
 pub use query::{DEFAULT_DAYS, DayRange, MAX_DAYS, QueryError, day_range};
-pub use report::{ReportedAdGroup, report};
+pub use report::{ReportedAdGroup, name_currencies, report};

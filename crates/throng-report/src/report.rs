@@ -1,6 +1,6 @@
 //! The report of a range of days.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use throng_api::{BudgetReport, BudgetReportLine};
 use throng_model::{AdGroupName, AdvertiserName, BudgetDay, Currency, MoneyError};
@@ -20,7 +20,26 @@ pub struct ReportedAdGroup {
     pub today: BudgetDay,
 }
 
-/// The report of `range`. `rows`: the budget days in it, each once. `advertiser`: one whose ad groups are in the
+/// Gives rows without a currency, which an earlier version wrote, the currency of their ad group. If it has had several,
+/// they may be of any of them, and stay without one. `known`: the currencies of all stored rows.
+pub fn name_currencies(
+    rows: &mut [BudgetDayRow],
+    known: Vec<(AdGroupName, Currency)>,
+    ad_groups: &HashMap<AdGroupName, ReportedAdGroup>,
+) {
+    let mut currencies: HashMap<AdGroupName, BTreeSet<Currency>> = HashMap::new();
+    let declared = ad_groups.iter().map(|(name, ad_group)| (name.clone(), ad_group.currency));
+    for (name, currency) in known.into_iter().chain(declared) {
+        currencies.entry(name).or_default().insert(currency);
+    }
+    for row in rows.iter_mut().filter(|row| row.currency.is_none()) {
+        let of_ad_group = currencies.get(&row.ad_group).filter(|found| found.len() == 1);
+        row.currency = of_ad_group.and_then(|found| found.first().copied());
+    }
+}
+
+/// The report of `range`. `rows`: the budget days in it, each once, those of an earlier version after
+/// [`name_currencies`]. `advertiser`: one whose ad groups are in the
 /// report; without it all are, also those that the spec no longer has.
 ///
 /// # Errors
@@ -33,10 +52,11 @@ pub fn report(
 ) -> Result<BudgetReport, MoneyError> {
     let mut days: Vec<(BudgetDay, Option<&AdvertiserName>, &AdGroupName, BudgetReportLine)> =
         Vec::new();
-    let mut of_advertisers: BTreeMap<(BudgetDay, &AdvertiserName), (Currency, Sums)> =
+    let mut of_advertisers: BTreeMap<(BudgetDay, &AdvertiserName, Currency), Sums> =
         BTreeMap::new();
-    type OfAdvertiser<'a> = (Option<&'a AdvertiserName>, &'a AdGroupName);
-    let mut of_ad_groups: BTreeMap<OfAdvertiser<'_>, (Option<Currency>, Sums)> = BTreeMap::new();
+    // With the currency: that of an advertiser may be changed within the range.
+    type OfAdGroup<'a> = (Option<&'a AdvertiserName>, &'a AdGroupName, Option<Currency>);
+    let mut of_ad_groups: BTreeMap<OfAdGroup<'_>, Sums> = BTreeMap::new();
     let mut of_currencies: BTreeMap<Currency, Sums> = BTreeMap::new();
     let is_in = |row: &&BudgetDayRow| (range.from..=range.to).contains(&row.day);
     for row in rows.iter().filter(is_in) {
@@ -47,7 +67,7 @@ pub fn report(
         }
         // An ad group that the spec does not have spends nothing any longer.
         let is_over = declared.is_none_or(|ad_group| row.day < ad_group.today);
-        let currency = declared.map(|ad_group| ad_group.currency);
+        let currency = row.currency;
         let line = Sums::of(row, is_over).line(Subject {
             day: Some(row.day),
             advertiser: name.cloned(),
@@ -55,20 +75,19 @@ pub fn report(
             currency,
         })?;
         days.push((row.day, name, &row.ad_group, line));
-        let of_ad_group = of_ad_groups.entry((name, &row.ad_group));
-        of_ad_group.or_insert((currency, Sums::default())).1.add(row, is_over);
-        if let Some(ReportedAdGroup { advertiser, currency, .. }) = declared {
-            let of_advertiser = of_advertisers.entry((row.day, advertiser));
-            of_advertiser.or_insert((*currency, Sums::default())).1.add(row, is_over);
-            of_currencies.entry(*currency).or_default().add(row, is_over);
+        of_ad_groups.entry((name, &row.ad_group, currency)).or_default().add(row, is_over);
+        if let Some((advertiser, currency)) = name.zip(currency) {
+            let of_advertiser = of_advertisers.entry((row.day, advertiser, currency));
+            of_advertiser.or_default().add(row, is_over);
+            of_currencies.entry(currency).or_default().add(row, is_over);
         }
     }
     days.sort_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)));
-    let advertiser_days = of_advertisers.into_iter().map(|((day, name), (currency, sums))| {
+    let advertiser_days = of_advertisers.into_iter().map(|((day, name, currency), sums)| {
         let (day, advertiser) = (Some(day), Some(name.clone()));
         sums.line(Subject { day, advertiser, ad_group: None, currency: Some(currency) })
     });
-    let of_ad_groups = of_ad_groups.into_iter().map(|((name, ad_group), (currency, sums))| {
+    let of_ad_groups = of_ad_groups.into_iter().map(|((name, ad_group, currency), sums)| {
         let (advertiser, ad_group) = (name.cloned(), Some(ad_group.clone()));
         sums.line(Subject { day: None, advertiser, ad_group, currency })
     });
@@ -125,6 +144,7 @@ mod tests {
                 predicted: Micros(predicted),
                 earned: Micros(earned),
             }),
+            currency: None,
             causes: None,
         }
     }
@@ -132,7 +152,14 @@ mod tests {
     fn of(rows: &[BudgetDayRow], advertiser: Option<&str>) -> BudgetReport {
         let range = DayRange { from: BudgetDay(90), to: BudgetDay(110) };
         let advertiser: Option<AdvertiserName> = advertiser.map(|name| name.parse().unwrap());
-        report(range, &ad_groups(), rows, advertiser.as_ref()).unwrap()
+        let mut rows = rows.to_vec();
+        name_currencies(&mut rows, Vec::new(), &ad_groups());
+        report(range, &ad_groups(), &rows, advertiser.as_ref()).unwrap()
+    }
+
+    fn of_rows(rows: &[BudgetDayRow]) -> BudgetReport {
+        let range = DayRange { from: BudgetDay(90), to: BudgetDay(110) };
+        report(range, &ad_groups(), rows, None).unwrap()
     }
 
     /// Subject and amounts: budget, actual, billable, given away, left over.
@@ -203,6 +230,47 @@ mod tests {
     }
 
     #[test]
+    fn days_stay_in_the_currency_that_they_were_spent_in() {
+        let in_currency =
+            |code: &str, row| BudgetDayRow { currency: Some(code.parse().unwrap()), ..row };
+        // The shop has changed from EUR to USD.
+        let rows = [
+            row("shoes", 90, 100, 10, None),
+            in_currency("EUR", row("shoes", 91, 100, 20, None)),
+            in_currency("USD", row("shoes", 92, 100, 30, None)),
+            in_currency("EUR", row("hats", 92, 100, 40, None)),
+            in_currency("GBP", row("removed", 92, 100, 50, None)),
+        ];
+        let report = of(&rows, None);
+        let line = |text: &str, amounts| (text.to_owned(), amounts);
+        assert_eq!(
+            shown(&report.advertiser_days),
+            [
+                line("1970-04-01 shop - USD", [100, 10, 10, 0, 90]),
+                line("1970-04-02 shop - EUR", [100, 20, 20, 0, 80]),
+                line("1970-04-03 shop - EUR", [100, 40, 40, 0, 60]),
+                line("1970-04-03 shop - USD", [100, 30, 30, 0, 70]),
+            ]
+        );
+        assert_eq!(
+            shown(&report.totals),
+            [line("- - - EUR", [200, 60, 60, 0, 140]), line("- - - USD", [200, 40, 40, 0, 160])]
+        );
+        assert_eq!(shown(&report.days[2..3])[0].0, "1970-04-03 - removed GBP");
+        // With what is stored of other days it is unknown in which of the two the first day was.
+        let mut rows = rows.to_vec();
+        let eur = "EUR".parse().unwrap();
+        name_currencies(&mut rows, vec![("shoes".parse().unwrap(), eur)], &ad_groups());
+        assert_eq!(rows[0].currency, None);
+        let report = of_rows(&rows);
+        assert_eq!(shown(&report.days)[0].0, "1970-04-01 shop shoes -");
+        assert_eq!(shown(&report.totals)[1], line("- - - USD", [100, 30, 30, 0, 70]));
+        let of_shoes: Vec<String> =
+            shown(&report.ad_groups).into_iter().map(|(text, _)| text).skip(2).collect();
+        assert_eq!(of_shoes, ["- shop shoes -", "- shop shoes EUR", "- shop shoes USD"]);
+    }
+
+    #[test]
     fn the_report_of_an_advertiser_has_its_ad_groups_alone() {
         let rows =
             [row("beds", 95, 1, 1, None), row("shoes", 95, 1, 1, None), row("x", 95, 1, 1, None)];
@@ -236,6 +304,8 @@ mod tests {
     #[test]
     fn a_sum_that_does_not_fit_is_an_error() {
         let rows = [row("shoes", 95, i64::MAX, 0, None), row("hats", 95, 1, 0, None)];
+        let currency = Some("USD".parse().unwrap());
+        let rows = rows.map(|row| BudgetDayRow { currency, ..row });
         let range = DayRange { from: BudgetDay(95), to: BudgetDay(95) };
         let refused = report(range, &ad_groups(), &rows, None);
         assert_eq!(refused, Err(MoneyError::Overflow));

@@ -23,8 +23,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use crate::Health;
-use crate::changes::{self, Change};
 use crate::metrics::Collector;
+use throng_apply::changes::{self, Change};
 
 /// The shared parts of a node, for the API, the page and callers in the same process. Roles and runtimes
 /// take what they need of it.

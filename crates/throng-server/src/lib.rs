@@ -4,7 +4,6 @@
 //! the specs and snapshots of the others.
 
 mod api;
-mod changes;
 mod context;
 mod metrics;
 mod node;
@@ -12,9 +11,9 @@ mod page;
 mod reporters;
 mod roles;
 
-pub use changes::Change;
 pub use context::NodeContext;
 pub use node::{Node, NodeConfig, NodeError};
+pub use throng_apply::changes::Change;
 pub use throng_backends::Recovery;
 pub use throng_lake::WorkerCommand;
 pub use throng_operations::{CheckError, CheckedModel, CheckedSql, check_sql};

@@ -19,10 +19,12 @@ use throng_access::{
 };
 use throng_activation::TaskQueues;
 use throng_aggregator::Budgets;
-use throng_apply::{RunningSpec, SpecApplier, expand_at_start, load_applied, open_gate, open_lake};
+use throng_apply::{
+    LakeOpener, RunningSpec, SpecApplier, expand_at_start, load_applied, open_gate,
+};
 use throng_backends::{
-    BackendConfig, Backends, DataDirLock, DataDirectory, Stamps, check_log_partitions,
-    create_data_dir, probe_writes,
+    BackendConfig, Backends, BucketCopies, DataDirLock, DataDirectory, Stamps,
+    check_log_partitions, create_data_dir, probe_writes,
 };
 use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
@@ -37,11 +39,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Guard, PageRoutes};
-use crate::changes::SpecChanges;
 use crate::metrics::{Collector, MetricSources};
 use crate::reporters::CertificateProblems;
 use crate::roles::refresh::NodeObserver;
 use crate::{Health, NodeContext, ProblemClass, roles};
+use throng_apply::changes::SpecChanges;
 
 use budgets::Joined;
 pub use config::NodeConfig;
@@ -292,6 +294,13 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
     }
 }
 
+fn lake_opener(config: &NodeConfig) -> LakeOpener {
+    let (env, clock) = (Arc::clone(&config.env), Arc::clone(&config.clock));
+    let copies = Arc::new(BucketCopies::of_node(&config.data_dir, env, clock));
+    let (data_dir, worker) = (config.data_dir.clone(), config.query_worker.clone());
+    LakeOpener { data_dir, worker, copies }
+}
+
 async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
     let mut backends = throng_backends::open(&BackendConfig {
         data_dir: &config.data_dir,
@@ -302,6 +311,7 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         recovery: config.recovery,
     })
     .await?;
+    let opener = lake_opener(config);
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
@@ -310,11 +320,10 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         config.spec = Spec { node, ..stored.spec };
         joined = Some((stored.version, stored.indexes));
     } else {
-        let (dir, worker) = (&config.data_dir, &config.query_worker);
-        expand_at_start(&*backends.ledger, dir, worker, &mut config.spec).await?;
+        expand_at_start(&*backends.ledger, &opener, &mut config.spec).await?;
     }
     let limits = NodeLimits::open(config.limits.clone(), &config.data_dir, &mut config.spec)?;
-    let (ctx, share) = assemble(config, joined, backends, limits, roles.to_vec()).await?;
+    let (ctx, share) = assemble(config, joined, backends, limits, opener, roles.to_vec()).await?;
     if let Some(stamps) = &mut stamps {
         stamps.start_run(&*ctx.ledger).await?;
     }
@@ -357,14 +366,15 @@ async fn assemble(
     joined: Joined,
     backends: Backends,
     limits: NodeLimits,
+    opener: LakeOpener,
     roles: Vec<Role>,
 ) -> Result<(Arc<NodeContext>, Option<PartitionAssignment>), NodeError> {
-    let (dir, clock, spec) = (&config.data_dir, &config.clock, config.spec.clone());
+    let (clock, spec) = (&config.clock, config.spec.clone());
     let access = access::open(config, &backends.ledger).await?;
     let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     check_log_partitions(&*ledger, &*backends.log).await?;
-    let lake = open_lake(dir, &spec, &config.query_worker)?;
+    let lake = opener.open_first(&spec)?;
     let (serves_membership, settings) = (serves_membership(&roles), RoleSettings::of(config));
     let (membership, faults) = match serves_membership {
         true => {
@@ -397,7 +407,8 @@ async fn assemble(
     };
     let Backends { log, queues, share, .. } = backends;
     let key_file = settings.identifiers_key_file;
-    let opened = Opened { access, log, queues, health, budgets, gate, observer, refresh, key_file };
+    let opened =
+        Opened { access, log, queues, health, budgets, gate, observer, refresh, opener, key_file };
     let ctx = Arc::new(connect(config, roles, limits, opened));
     if let Some(applied) = applied {
         ctx.applier.queue_refreshes(&applied, None).await?;
@@ -416,6 +427,7 @@ struct Opened {
     gate: Arc<Gate>,
     observer: Arc<NodeObserver>,
     refresh: RefreshParts,
+    opener: LakeOpener,
     key_file: Option<PathBuf>,
 }
 
@@ -426,7 +438,8 @@ fn connect(
     limits: NodeLimits,
     opened: Opened,
 ) -> NodeContext {
-    let Opened { access, log, queues, health, budgets, gate, observer, refresh, key_file } = opened;
+    let Opened { access, log, queues, health, budgets, gate, observer, refresh, opener, key_file } =
+        opened;
     let budgets = Arc::new(budgets);
     let (version, min_poll_interval) = (budgets.catalog().version, refresh.min_poll_interval);
     let running = RunningSpec::new(Arc::clone(&refresh.spec), version, min_poll_interval);
@@ -434,8 +447,7 @@ fn connect(
     let applier = SpecApplier {
         ledger: Arc::clone(&refresh.ledger),
         clock: Arc::clone(&refresh.clock),
-        data_dir: config.data_dir.clone(),
-        query_worker: config.query_worker.clone(),
+        opener,
         running: Arc::clone(&running),
         lake: Arc::clone(&refresh.lake),
         budgets: Arc::clone(&budgets),

@@ -28,7 +28,7 @@ impl CheckBackoff {
         let of_audience = (store.clone(), Some(audience.clone()));
         [of_store, of_audience]
             .iter()
-            .any(|checked| failed.get(checked).is_some_and(|(_, until)| *until > now))
+            .any(|checked| failed.get(checked).is_some_and(|(_, until)| is_ahead(*until, now)))
     }
 
     /// A check failed. `audience`: `None` if no audience of the store can be checked.
@@ -52,6 +52,11 @@ impl CheckBackoff {
         failed.remove(&(store.clone(), None));
         failed.remove(&(store.clone(), Some(audience.clone())));
     }
+}
+
+/// Whether the time of a try has not come. One that is later than any delay is from before a step back of the clock.
+fn is_ahead(until: Timestamp, now: Timestamp) -> bool {
+    now < until && until <= now.plus(Backoff::WORK.longest * 2)
 }
 
 #[cfg(test)]
@@ -79,6 +84,11 @@ mod tests {
             backoff.record_failure(&store, Some(&buyers), at(100), 3);
         }
         assert!(is_waiting(&buyers, 579) && !is_waiting(&buyers, 820));
+        let late = 1_000_000;
+        backoff.record_failure(&store, Some(&visitors), at(late), 5);
+        assert!(is_waiting(&visitors, late + 3) && is_waiting(&visitors, late - 600));
+        assert!(!is_waiting(&visitors, late - 86_400), "the clock has stepped back");
+        backoff.record_success(&store, &visitors);
         assert!(!is_waiting(&visitors, 100), "another audience of the store");
         backoff.record_success(&store, &buyers);
         assert!(!is_waiting(&buyers, 100));

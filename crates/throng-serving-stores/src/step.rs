@@ -52,7 +52,7 @@ pub(crate) fn step(
                 begin(row.write.to_version, Some(version), false)
             }
             Some(_) => {
-                let due = row.check.is_none_or(|check| check.at.plus(CHECK_INTERVAL) <= now);
+                let due = row.check.is_none_or(|check| is_check_due(check.at, now));
                 due.then(|| Step::Check(row.clone()))
             }
             None => None,
@@ -62,6 +62,12 @@ pub(crate) fn step(
             begin(None, Some(served?), true)
         }
     }
+}
+
+/// Whether a sample is compared again. After a check that is in the future the clock has stepped back: otherwise nothing
+/// would be compared for as long as the step.
+fn is_check_due(last: Timestamp, now: Timestamp) -> bool {
+    last.plus(CHECK_INTERVAL) <= now || last > now
 }
 
 /// The write that replaces one whose snapshot is lost: what the store has is not known. `None` if no version can be
@@ -182,9 +188,12 @@ mod tests {
         let (sampled, missing, unexpected) = (9, 0, 0);
         done.check = Some(StoreCheck { at: NOW, sampled, missing, unexpected });
         assert_eq!(due("redis://a", Some(3), Some(&done)), None);
-        let at = NOW.minus(CHECK_INTERVAL);
-        done.check = Some(StoreCheck { at, sampled, missing, unexpected });
-        assert_eq!(due("redis://a", Some(3), Some(&done)), Some(Step::Check(done.clone())));
+        // After the interval, and after a step back of the clock by a second or a year.
+        let second = Duration::from_secs(1);
+        for at in [NOW.minus(CHECK_INTERVAL), NOW.plus(second), NOW.plus(second * 31_536_000)] {
+            done.check = Some(StoreCheck { at, sampled, missing, unexpected });
+            assert_eq!(due("redis://a", Some(3), Some(&done)), Some(Step::Check(done.clone())));
+        }
     }
 
     #[test]

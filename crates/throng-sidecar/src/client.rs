@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use throng_api::{AppliedVersions, ErrorBody, EventsAccepted, PublishedMembership};
+use throng_api::{
+    AppliedVersions, DEPLOYMENT_HEADER, ErrorBody, EventsAccepted, PublishedMembership,
+};
 use throng_gate::Catalog;
 use throng_model::{AdGroupName, Secret, Timestamp, host_of, is_loopback_host, is_plain_remote};
 
@@ -106,9 +108,15 @@ impl NodeClient {
     /// # Errors
     /// [`SyncError`].
     pub async fn catalog(&self) -> Result<Catalog, SyncError> {
+        self.catalog_of().await.map(|(catalog, _)| catalog)
+    }
+
+    /// The ad groups, and of which deployment they are, if the node says so.
+    pub(crate) async fn catalog_of(&self) -> Result<(Catalog, Option<u64>), SyncError> {
         let url = format!("{}/v1/catalog", self.feed);
         let response = self.send(&url, self.http.get(&url).timeout(REQUEST_TIMEOUT)).await?;
-        read_json(&url, response).await
+        let deployment = deployment_of(&response);
+        Ok((read_json(&url, response).await?, deployment))
     }
 
     /// What the node serves of dictionaries and snapshots; `None` if it is `known`.
@@ -272,6 +280,12 @@ fn check_encrypted(options: &NodeOptions) -> Result<(), SidecarError> {
 
 fn is_loopback(url: &str) -> bool {
     is_loopback_host(host_of(url))
+}
+
+/// The deployment that a response with the feed or the catalog names; `None` from a node of an earlier version.
+pub(crate) fn deployment_of(response: &Response) -> Option<u64> {
+    let value = response.headers().get(DEPLOYMENT_HEADER)?.to_str().ok()?;
+    u64::from_str_radix(value, 16).ok()
 }
 
 pub(crate) fn connection(url: &str, error: reqwest::Error) -> SyncError {

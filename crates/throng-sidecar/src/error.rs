@@ -65,6 +65,18 @@ pub enum SyncError {
         /// The folder of the cache.
         folder: PathBuf,
     },
+    /// The feed belongs to another deployment than the dictionaries and snapshots.
+    #[error("the feed at {url} is of another deployment than the snapshots")]
+    OtherFeed {
+        /// The address of the feed.
+        url: String,
+    },
+    /// The clock of this machine is behind the node's.
+    #[error("the clock of this machine is {secs} s behind the node's")]
+    ClockBehind {
+        /// By how much.
+        secs: u64,
+    },
     /// The cache cannot be read or written.
     #[error("cannot {doing} {}", path.display())]
     Cache {
@@ -92,6 +104,8 @@ impl SyncError {
             Self::Refused { .. } => "refused",
             Self::Response { .. } => "invalid_response",
             Self::OtherDeployment { .. } => "other_deployment",
+            Self::OtherFeed { .. } => "other_feed",
+            Self::ClockBehind { .. } => "clock_behind",
             Self::Cache { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "cache_full"
             }
@@ -103,9 +117,10 @@ impl SyncError {
     /// Whether a retry can succeed without somebody acting.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::WrongToken { .. } | Self::Forbidden { .. } | Self::OtherDeployment { .. } => {
-                Retry::Never
-            }
+            Self::WrongToken { .. }
+            | Self::Forbidden { .. }
+            | Self::OtherDeployment { .. }
+            | Self::OtherFeed { .. } => Retry::Never,
             _ => Retry::Backoff,
         }
     }
@@ -121,6 +136,8 @@ impl SyncError {
             | Self::Forbidden { .. }
             | Self::NotServed { .. }
             | Self::OtherDeployment { .. }
+            | Self::OtherFeed { .. }
+            | Self::ClockBehind { .. }
             | Self::Cache { .. }
             | Self::Membership(_) => false,
         }
@@ -144,6 +161,13 @@ impl SyncError {
             }
             Self::OtherDeployment { .. } => {
                 "name the node of this deployment, or another folder for the cache: its users have other hashes"
+            }
+            Self::OtherFeed { .. } => {
+                "name a node or relay of the same deployment with --feed: the ad groups of another one may have the \
+                 same names, and other budgets"
+            }
+            Self::ClockBehind { .. } => {
+                "synchronize the clock, for example with NTP; until then decisions have the node's time"
             }
             Self::Cache { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "free space on the disk of the cache; it needs twice the size of the largest new snapshot besides \

@@ -10,7 +10,7 @@ use throng_gate::{FrameOutcome, Gate};
 use throng_model::{Backoff, Clock as _, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{NodeClient, connection};
+use crate::client::{NodeClient, connection, deployment_of};
 use crate::error::SyncError;
 
 /// The delays after a connection that failed. Short: while there is none, the figures get older.
@@ -25,6 +25,12 @@ const MAX_FRAME_BYTES: usize = 64 << 20;
 
 /// What is reported while the feed is followed.
 pub trait FeedObserver: Send + Sync {
+    /// The feed or the catalog says of which deployment it is, by the `seed_check` of its snapshots. `false`: it is
+    /// another one than the node's, and nothing of it may be applied.
+    fn is_of(&self, deployment: u64) -> bool {
+        let _ = deployment;
+        true
+    }
     /// The catalog was read.
     fn catalog_read(&self);
     /// A connection is open; keyframes follow.
@@ -82,12 +88,24 @@ impl FeedFollower {
     }
 
     /// Reads the catalog and gives it to the gate.
-    ///
-    /// # Errors
-    /// [`SyncError`].
-    pub async fn read_catalog(&self) -> Result<(), SyncError> {
-        self.gate.set_catalog(self.client.catalog().await?);
+    async fn read_catalog(&self, observer: &dyn FeedObserver) -> Result<(), SyncError> {
+        let (catalog, deployment) = self.client.catalog_of().await?;
+        self.check_deployment(observer, deployment)?;
+        self.gate.set_catalog(catalog);
+        observer.catalog_read();
         Ok(())
+    }
+
+    /// Refuses the feed of another deployment: its ad groups may have the same names, and its frames do not say it.
+    fn check_deployment(
+        &self,
+        observer: &dyn FeedObserver,
+        deployment: Option<u64>,
+    ) -> Result<(), SyncError> {
+        match deployment.is_none_or(|deployment| observer.is_of(deployment)) {
+            true => Ok(()),
+            false => Err(SyncError::OtherFeed { url: self.client.feed_url() }),
+        }
     }
 
     /// Applies frames until `stop`, and reconnects.
@@ -121,11 +139,11 @@ impl FeedFollower {
         attempts: &mut Attempts,
     ) -> Result<Ended, SyncError> {
         // Before the frames: they name ad groups by the indexes of the catalog.
-        self.read_catalog().await?;
-        observer.catalog_read();
+        self.read_catalog(observer).await?;
         let mut catalog_read_at = SystemClock.elapsed();
         let url = self.client.feed_url();
         let mut response = self.client.feed(&self.id).await?;
+        let deployment = deployment_of(&response);
         observer.connected();
         let mut frames = FrameBuffer::default();
         loop {
@@ -138,14 +156,15 @@ impl FeedFollower {
                     url: url.clone(),
                     problem: error.to_string(),
                 })?;
+                // Of each frame: it may become known later which one the node's is.
+                self.check_deployment(observer, deployment)?;
                 match self.gate.apply(&frame) {
                     FrameOutcome::NeedKeyframe => return Ok(Ended::NeedKeyframes),
                     FrameOutcome::Applied { unknown, catalog_behind, .. }
                         if (catalog_behind || unknown > 0)
                             && elapsed_since(catalog_read_at) >= CATALOG_INTERVAL =>
                     {
-                        self.read_catalog().await?;
-                        observer.catalog_read();
+                        self.read_catalog(observer).await?;
                         catalog_read_at = SystemClock.elapsed();
                     }
                     FrameOutcome::Applied { .. } | FrameOutcome::Ignored => {}

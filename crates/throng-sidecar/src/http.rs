@@ -15,7 +15,7 @@ use throng_api::{
 };
 use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_http::{BodyError, content_type, read_body, within};
-use throng_model::{AdGroupName, Clock, Entropy as _, SystemEntropy, Timestamp, UserKey};
+use throng_model::{AdGroupName, Entropy as _, SystemEntropy, Timestamp, UserKey};
 
 use crate::cache::Cache;
 use crate::client::NodeClient;
@@ -32,7 +32,6 @@ pub(crate) struct Api {
     pub(crate) gate: Arc<Gate>,
     pub(crate) status: Arc<Status>,
     pub(crate) client: NodeClient,
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) cache: Arc<Cache>,
 }
 
@@ -88,7 +87,7 @@ async fn decide(
             .help("/readyz says what is missing")
             .retry_after(1)
     })?;
-    let now = api.clock.now();
+    let now = api.status.now();
     let user = request.user_key().map(|key| UserKey::text(key).hash(seed));
     let (names, mut refused) = candidates(request.ad_groups.iter().map(String::as_str));
     let (decision, counted) = match request.record_insertion {

@@ -119,15 +119,16 @@ impl MembershipSync {
         }
     }
 
-    /// Asks the node what it serves, and reads no file: for errors that no retry can remove.
+    /// Asks the node what it serves, and reads no file: for errors that no retry can remove. Returns the hash seed,
+    /// unless the node serves what is open.
     ///
     /// # Errors
     /// [`SyncError`].
-    pub async fn check(&self) -> Result<(), SyncError> {
+    pub async fn check(&self) -> Result<Option<HashSeed>, SyncError> {
         let known = self.open.as_ref().map(|(published, _)| published.version.as_str());
         match self.client.membership(known).await? {
-            Some(published) => self.checked_seed(&published).await.map(drop),
-            None => Ok(()),
+            Some(published) => self.checked_seed(&published).await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -10,6 +10,7 @@ use axum::middleware::from_fn_with_state;
 use throng_api::{GATE_ID_RULE, is_gate_id};
 use throng_gate::{Catalog, Gate};
 use throng_http::{Caps, Server, caps_within_open_files};
+use throng_membership::seed_check;
 use throng_model::{Clock, Retry, Secret};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
 use crate::client::{NodeClient, NodeOptions};
-use crate::error::SidecarError;
+use crate::error::{SidecarError, SyncError};
 use crate::follow::FeedFollower;
 use crate::guard::{self, Guard};
 use crate::http::{Api, router};
@@ -108,15 +109,13 @@ impl Sidecar {
             None => None,
         };
         let gate = Arc::new(Gate::new(Catalog::default(), options.stale_after));
-        let clock = options.clock;
-        let status = Arc::new(Status::new(Arc::clone(&clock), Arc::clone(&gate), id.clone()));
+        let status = Arc::new(Status::new(options.clock, Arc::clone(&gate), id.clone()));
         let follower = FeedFollower::new(client.clone(), Arc::clone(&gate), id.clone());
         let membership = MembershipSync::new(client.clone(), Arc::clone(&cache));
         check_access(&client, &membership).await?;
         let (stop, stop_listening) = (CancellationToken::new(), CancellationToken::new());
         let following = follow(membership, follower, &status, &stop);
-        let router =
-            router(Arc::new(Api { gate, status: Arc::clone(&status), client, clock, cache }));
+        let router = router(Arc::new(Api { gate, status: Arc::clone(&status), client, cache }));
         let mut listening = JoinSet::new();
         let mut address = None;
         if let Some((listener, own)) = tcp {
@@ -194,14 +193,21 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sideca
     Ok((listener, own))
 }
 
-/// Asks the node once, so that a wrong token ends the start with its error. Other errors may go away.
+/// Asks the node once, so that a wrong token, or the feed of another deployment, ends the start with its error. Other
+/// errors may go away.
 async fn check_access(
     client: &NodeClient,
     membership: &MembershipSync,
 ) -> Result<(), SidecarError> {
     let check = async {
-        client.catalog().await?;
-        membership.check().await
+        let (_, deployment) = client.catalog_of().await?;
+        let seed = membership.check().await?;
+        match deployment.zip(seed) {
+            Some((deployment, seed)) if deployment != seed_check(seed) => {
+                Err(SyncError::OtherFeed { url: client.feed_url() })
+            }
+            _ => Ok(()),
+        }
     };
     match tokio::time::timeout(CHECK_TIMEOUT, check).await {
         Ok(Ok(())) => {}

@@ -1,6 +1,6 @@
 //! What a sidecar has and lacks: for decisions, readiness and metrics.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use throng_api::Readiness;
 use throng_gate::Gate;
-use throng_gate::feed::Frame;
-use throng_membership::MembershipIndex;
-use throng_model::{Clock, HashSeed};
+use throng_gate::feed::{Frame, FrameKind};
+use throng_membership::{MembershipIndex, seed_check};
+use throng_model::{Clock, HashSeed, Timestamp};
 use throng_telemetry::Families;
 use throng_telemetry::metrics::{
     GATE_APPLIED_VERSION, SIDECAR_CACHE_BYTES, SIDECAR_CATALOG_VERSION, SIDECAR_DECISIONS_TOTAL,
@@ -26,22 +26,27 @@ use crate::membership::MembershipObserver;
 /// must not keep the ad groups of all others from being decided about.
 const PARTITIONS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How far the clock may be behind the node's before it is reported. Clocks that are synchronized differ by less.
+const MAX_CLOCK_BEHIND: Duration = Duration::from_secs(5);
+
 /// What is followed.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Feed,
     Membership,
     Report,
+    Clock,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Feed, Self::Membership, Self::Report];
+    const ALL: [Self; 4] = [Self::Feed, Self::Membership, Self::Report, Self::Clock];
 
     fn name(self) -> &'static str {
         match self {
             Self::Feed => "feed",
             Self::Membership => "membership",
             Self::Report => "report",
+            Self::Clock => "clock",
         }
     }
 }
@@ -58,6 +63,10 @@ pub(crate) struct Status {
     is_ready: AtomicBool,
     /// The node belongs to another deployment now: its figures are those of other ad groups.
     is_foreign: AtomicBool,
+    /// The deployment that feed or catalog named last; 0 before.
+    feed_deployment: AtomicU64,
+    /// The time of the last delta minus [`Clock::elapsed`] when it was applied, in microseconds; `i64::MIN` before it.
+    node_clock: AtomicI64,
     /// When the first frame was applied, by [`Clock::elapsed`].
     first_frame_at: Mutex<Option<Duration>>,
     /// Fixed for a deployment, and with it for the cache.
@@ -67,9 +76,9 @@ pub(crate) struct Status {
     checked_at: Mutex<Option<Duration>>,
     frames: AtomicU64,
     decisions: AtomicU64,
-    failures: [AtomicU64; 3],
+    failures: [AtomicU64; 4],
     /// The class of the last error of each part, while it lasts.
-    problems: Mutex<[Option<&'static str>; 3]>,
+    problems: Mutex<[Option<&'static str>; 4]>,
 }
 
 impl Status {
@@ -82,6 +91,8 @@ impl Status {
             is_connected: AtomicBool::new(false),
             is_ready: AtomicBool::new(false),
             is_foreign: AtomicBool::new(false),
+            feed_deployment: AtomicU64::new(0),
+            node_clock: AtomicI64::new(i64::MIN),
             first_frame_at: Mutex::new(None),
             seed: OnceLock::new(),
             membership: ArcSwapOption::empty(),
@@ -89,13 +100,13 @@ impl Status {
             frames: AtomicU64::new(0),
             decisions: AtomicU64::new(0),
             failures: Default::default(),
-            problems: Mutex::new([None; 3]),
+            problems: Mutex::new([None; 4]),
         }
     }
 
     /// Whether decisions are complete: the gate has catalog, membership and figures.
     pub(crate) fn is_ready(&self) -> bool {
-        let is_foreign = self.is_foreign.load(Ordering::Acquire);
+        let is_foreign = self.is_foreign.load(Ordering::Acquire) || !self.has_own_feed();
         !is_foreign && (self.is_ready.load(Ordering::Acquire) || self.becomes_ready())
     }
 
@@ -113,6 +124,14 @@ impl Status {
         is_ready
     }
 
+    /// Whether the feed is of the deployment of the snapshots, as far as both are known.
+    fn has_own_feed(&self) -> bool {
+        match (self.feed_deployment.load(Ordering::Acquire), self.seed.get()) {
+            (0, _) | (_, None) => true,
+            (deployment, Some(seed)) => deployment == seed_check(*seed),
+        }
+    }
+
     /// Forgets what may be of another deployment: its ad groups may have the same names, and its frames higher
     /// versions. The feed is followed from its keyframes again, because the gate cannot apply a delta now.
     fn begin_again(&self) {
@@ -120,7 +139,28 @@ impl Status {
         self.is_ready.store(false, Ordering::Release);
         self.gate.reset();
         *self.first_frame_at.lock() = None;
-        tracing::info!(gate = self.id, "the node is of this deployment again, reading its figures");
+    }
+
+    /// The time of decisions: that of the clock, or the node's if the clock is behind it. By a clock that is behind,
+    /// a feed that has ended would seem current for as long, and insertions would be of an earlier budget day.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        match self.node_clock.load(Ordering::Acquire) {
+            i64::MIN => now,
+            node_clock => now.max(Timestamp(node_clock).plus(self.clock.elapsed())),
+        }
+    }
+
+    /// Compares the clock with the node's. Only by deltas: the keyframes of a new connection may be old.
+    fn compare_clocks(&self, frame_at: Timestamp) {
+        let node_clock = frame_at.minus(self.clock.elapsed());
+        self.node_clock.store(node_clock.0, Ordering::Release);
+        let behind = frame_at.since(self.clock.now());
+        if behind > MAX_CLOCK_BEHIND {
+            self.fail(Part::Clock, &SyncError::ClockBehind { secs: behind.as_secs() });
+        } else {
+            self.succeed(Part::Clock);
+        }
     }
 
     /// The seed of the hashes of users, once it is known.
@@ -192,7 +232,7 @@ impl Status {
         families.one(SIDECAR_CACHE_BYTES, cache_bytes as f64);
         families.one(SIDECAR_CATALOG_VERSION, self.gate.catalog_version() as f64);
         families.one(SIDECAR_DECISIONS_TOTAL, self.decisions.load(Ordering::Relaxed) as f64);
-        let now = self.clock.now();
+        let now = self.now();
         if let Some(oldest) = versions.iter().map(|version| version.at).min() {
             families.one(SIDECAR_FEED_AGE_SECONDS, now.since(oldest).as_secs_f64());
         }
@@ -220,6 +260,11 @@ impl Status {
 }
 
 impl FeedObserver for Status {
+    fn is_of(&self, deployment: u64) -> bool {
+        self.feed_deployment.store(deployment, Ordering::Release);
+        self.has_own_feed()
+    }
+
     fn catalog_read(&self) {
         self.has_catalog.store(true, Ordering::Release);
     }
@@ -228,7 +273,10 @@ impl FeedObserver for Status {
         self.is_connected.store(true, Ordering::Relaxed);
     }
 
-    fn applied(&self, _: &Frame) {
+    fn applied(&self, frame: &Frame) {
+        if matches!(frame.kind, FrameKind::Delta { .. }) {
+            self.compare_clocks(frame.at);
+        }
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.first_frame_at.lock().get_or_insert_with(|| self.clock.elapsed());
         self.succeed(Part::Feed);
@@ -237,6 +285,10 @@ impl FeedObserver for Status {
 
     fn failed(&self, error: &SyncError) {
         self.is_connected.store(false, Ordering::Relaxed);
+        if matches!(error, SyncError::OtherFeed { .. }) {
+            // Its frames were applied, if it was not known then which deployment is the own one.
+            self.begin_again();
+        }
         self.fail(Part::Feed, error);
     }
 
@@ -264,6 +316,10 @@ impl MembershipObserver for Status {
         *self.checked_at.lock() = Some(self.clock.elapsed());
         if self.is_foreign.load(Ordering::Acquire) {
             self.begin_again();
+            tracing::info!(
+                gate = self.id,
+                "the node is of this deployment again, reading its figures"
+            );
             self.is_foreign.store(false, Ordering::Release);
         }
         self.succeed(Part::Membership);
@@ -323,5 +379,62 @@ mod tests {
         assert!(!status.is_ready(), "the figures are still those of the other deployment");
         assert!(matches!(follow(6), FrameOutcome::Applied { .. }));
         assert!(status.is_ready());
+    }
+
+    fn delta(version: u64, at: Timestamp) -> Frame {
+        let kind = FrameKind::Delta { base_version: version - 1 };
+        Frame { kind, at, ..keyframe(version) }
+    }
+
+    #[test]
+    fn the_time_of_decisions_is_the_nodes_if_the_clock_is_behind_it() {
+        let start = Timestamp(1_790_000_000_000_000);
+        let (hour, seconds) = (Duration::from_secs(3_600), Duration::from_secs);
+        let clock = Arc::new(ManualClock::new(start));
+        let gate = Arc::new(Gate::new(Catalog::default(), seconds(10)));
+        let status = Status::new(Arc::clone(&clock) as _, gate, "gate-1".to_owned());
+        let problems = || status.readiness().problems;
+        status.applied(&delta(5, start.plus(hour)));
+        assert_eq!(status.now(), start.plus(hour));
+        assert_eq!(problems(), ["clock: clock_behind"]);
+        let metrics = status.metrics(0);
+        let counted = "throng_sidecar_sync_failures_total{part=\"clock\"} 1";
+        assert!(metrics.lines().any(|line| line == counted), "{metrics}");
+        // The feed ends: it becomes stale in the time that it takes with a synchronized clock, also over
+        // connections that bring old keyframes.
+        clock.advance(seconds(30));
+        status.applied(&Frame { at: start.plus(hour), ..keyframe(5) });
+        assert_eq!(status.now(), start.plus(hour).plus(seconds(30)));
+        clock.step(start.plus(hour).plus(seconds(31)));
+        status.applied(&delta(6, start.plus(hour).plus(seconds(30))));
+        assert_eq!(status.now(), start.plus(hour).plus(seconds(31)), "the clock was set");
+        assert_eq!(problems(), ["starting"]);
+    }
+
+    #[test]
+    fn the_feed_of_another_deployment_is_not_decided_by() {
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let gate = Arc::new(Gate::new(Catalog::default(), Duration::from_secs(10)));
+        let status = Status::new(clock, Arc::clone(&gate), "gate-1".to_owned());
+        let (own, other) = (seed_check(HashSeed(7)), seed_check(HashSeed(8)));
+        let follow = |version| {
+            status.catalog_read();
+            gate.apply(&keyframe(version));
+            status.applied(&keyframe(version));
+        };
+        assert!(status.is_of(other), "it is not known yet which deployment is the own one");
+        follow(900);
+        MembershipObserver::loaded(&status, &Arc::new(MembershipIndex::empty(HashSeed(7))));
+        status.current();
+        assert!(!status.is_ready());
+        assert!(!status.is_of(other));
+        let url = "http://relay".to_owned();
+        FeedObserver::failed(&status, &SyncError::OtherFeed { url });
+        assert_eq!(status.readiness().problems, ["feed: other_feed"]);
+        assert!(status.is_of(own));
+        assert!(!status.is_ready(), "there are no figures of the own deployment");
+        follow(6);
+        assert!(status.is_ready());
+        assert_eq!(gate.versions()[0].version, 6);
     }
 }

@@ -117,10 +117,11 @@ impl FolderEngine {
                 columns: Vec::new(),
                 trim: false,
                 header: None,
+                bucket: None,
             });
         }
         let limits = LakeLimits::of(&NodeSettings::default(), spill_dir, worker);
-        let lake = Lake::new(&sources, limits).map_err(std::io::Error::other)?;
+        let lake = Lake::new(&sources, limits, None).map_err(std::io::Error::other)?;
         Ok(Self { folder: folder.to_owned(), lake })
     }
 
@@ -198,10 +199,27 @@ impl Engine for FolderEngine {
         while let Some(batch) = stream.next().await {
             for (_, row) in batch.map_err(failed)? {
                 let row = serde_json::from_slice(&row);
-                rows.push(row.map_err(|_| SqlError("a row cannot be read".to_owned()))?);
+                let mut row: Vec<Option<String>> =
+                    row.map_err(|_| SqlError("a row cannot be read".to_owned()))?;
+                shorten_decimals(&columns, &mut row);
+                rows.push(row);
             }
         }
         Ok(Table { columns, rows, bytes })
+    }
+}
+
+/// Removes the zeros at the end of decimals, which the API does not write: of `12.50` and `42.000` it writes `12.5` and
+/// `42`.
+fn shorten_decimals(columns: &[Column], row: &mut [Option<String>]) {
+    for (column, cell) in columns.iter().zip(row) {
+        if column.of == "NUMERIC"
+            && let Some(text) = cell
+            && text.contains('.')
+        {
+            let length = text.trim_end_matches('0').trim_end_matches('.').len();
+            text.truncate(length);
+        }
     }
 }
 
@@ -240,5 +258,20 @@ mod tests {
         );
         assert_eq!(column("a", "Int64"), Column::new("a", "INTEGER"));
         assert_eq!(column("a", "List(Utf8)"), Column::array("a", "STRING"));
+    }
+
+    #[test]
+    fn decimals_are_written_without_zeros_at_their_end() {
+        let columns = [column("n", "Decimal128(38, 9)"), column("t", "Utf8")];
+        for (number, written) in
+            [("12.500000000", "12.5"), ("42.000000000", "42"), ("-0.070", "-0.07"), ("100", "100")]
+        {
+            let mut row = [Some(number.to_owned()), Some(number.to_owned())];
+            shorten_decimals(&columns, &mut row);
+            assert_eq!(row, [Some(written.to_owned()), Some(number.to_owned())]);
+        }
+        let mut row = [None, None];
+        shorten_decimals(&columns, &mut row);
+        assert_eq!(row, [None, None]);
     }
 }

@@ -18,7 +18,7 @@ use throng_schema::RawSchema;
 pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use engine::{RawBallista, RawEngine};
-pub use source::RawSource;
+pub use source::{RawGcs, RawS3, RawSource};
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
 pub use workspace::RawWorkspace;
@@ -30,7 +30,7 @@ pub struct RawSpec {
     /// The version of the spec language: 1.
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
-    /// Folders with data: each file or subfolder is a table.
+    /// Folders and buckets with data: each file or subfolder is a table.
     #[serde(default)]
     pub sources: Vec<RawSource>,
     /// Records that are ingested: each becomes a table of the source `lake`.

@@ -7,16 +7,17 @@ use serde::Deserialize;
 
 use crate::Amount;
 
-/// A folder with data, or a warehouse.
+/// A folder or a bucket with data, or a warehouse.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawSource {
     /// 1 to 128 of a-z, 0-9, `-`, `_`, `.`; in SQL `-` and `.` become `_`.
     pub name: String,
-    /// `files` (a folder), `bigquery` or `postgres` (`files`).
+    /// `files` (a folder or a bucket), `bigquery` or `postgres` (`files`).
     #[serde(rename = "type")]
     pub of: Option<String>,
-    /// The folder, relative to the spec file; needed with `type: files`.
+    /// The folder, relative to the spec file, or `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`; needed with
+    /// `type: files`.
     pub path: Option<String>,
     /// A description for people.
     pub description: Option<String>,
@@ -30,6 +31,14 @@ pub struct RawSource {
     /// Whether the first line of a CSV file names its columns. Unless it is set, it does, and a line that looks
     /// like values is refused; with `false`, `columns` are all columns in the order of the files.
     pub header: Option<bool>,
+    /// The server of a `path` that begins with `s3://`, and the keys for it (Amazon's own, with the credentials of
+    /// the machine).
+    pub s3: Option<RawS3>,
+    /// The key for a `path` that begins with `gs://` (the credentials of the machine).
+    pub gcs: Option<RawGcs>,
+    /// A bucket with more bytes below the prefix is refused (100 GiB).
+    #[schemars(range(min = 1))]
+    pub max_bytes: Option<u64>,
     /// The project that runs the jobs and pays for them; needed with `type: bigquery`.
     pub project: Option<String>,
     /// The location of jobs and tables, such as `EU`; needed with `type: bigquery`.
@@ -75,4 +84,34 @@ pub struct RawSource {
     /// The longest time of a statement (3600).
     #[schemars(range(min = 1, max = 172_800))]
     pub statement_timeout_secs: Option<u32>,
+}
+
+/// A server with the API of Amazon S3.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawS3 {
+    /// The server, `http://host:port` (Amazon's own).
+    #[schemars(regex(pattern = "^https?://"))]
+    pub endpoint: Option<String>,
+    /// Allows an `http://` endpoint on another machine (false).
+    pub insecure: Option<bool>,
+    /// A PEM file of certificate authorities for the server's certificate, besides the system's.
+    pub ca_file: Option<String>,
+    /// The region (us-east-1).
+    pub region: Option<String>,
+    /// `env:NAME` or `file:PATH` of the access key (the credentials of the machine).
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub access_key: Option<String>,
+    /// `env:NAME` or `file:PATH` of the secret key.
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub secret_key: Option<String>,
+}
+
+/// Google Cloud Storage.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGcs {
+    /// `env:NAME` or `file:PATH` of a service account's JSON key (the credentials of the machine).
+    #[schemars(regex(pattern = "^(env|file):"))]
+    pub service_account: Option<String>,
 }

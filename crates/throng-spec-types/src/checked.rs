@@ -15,7 +15,7 @@ use throng_schema::Schema;
 
 use crate::{
     ColumnType, HostPort, NodeSettings, NotAHost, ParameterValue, Schedule, SecretRef,
-    ServingStore, SourceTrigger, WarehouseSource,
+    ServingStore, SourceBucket, SourceTrigger, WarehouseSource,
 };
 
 pub use template::{AudienceTemplate, ForEach, MAX_TEMPLATE_ROWS, MadeFrom, SyncTemplate};
@@ -77,12 +77,13 @@ impl Spec {
     }
 }
 
-/// A folder of files; each file or subfolder in it is a table.
+/// A folder of files, or of objects in a bucket; each file or subfolder in it is a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// Its local part is the first half of a table's name in SQL, with `-` and `.` replaced by `_`.
     pub name: SourceName,
-    /// An absolute path. It existed and was a folder when the spec was loaded.
+    /// An absolute path. It existed and was a folder when the spec was loaded. Of a source in a bucket it is the
+    /// bucket's URL, and once a lake is opened over the source, the folder of the local copy.
     pub path: PathBuf,
     /// The folder that no symbolic link of the source may leave; `None` means `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +101,9 @@ pub struct Source {
     /// which looks like values is refused. If it does not, `columns` are all columns in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header: Option<bool>,
+    /// The bucket that its objects are in; `None` for a folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<SourceBucket>,
 }
 
 /// A set of users, defined by SQL.

@@ -4,6 +4,7 @@
 //! except for the files of secrets.
 
 mod bigtable;
+mod bucket;
 mod checked;
 mod node;
 mod object_kind;
@@ -15,6 +16,7 @@ mod warehouse;
 mod workspaces;
 
 pub use bigtable::BigtableSettings;
+pub use bucket::{BucketUrl, NotABucket, SourceBucket};
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
     ForEach, Guard, IDENTIFIER_KEYS, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom,

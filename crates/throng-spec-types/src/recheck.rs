@@ -213,6 +213,11 @@ impl Spec {
 }
 
 fn source(source: &Source) -> Result<(), &'static str> {
+    if let Some(bucket) = &source.bucket {
+        let is_url = source.path.to_str() == Some(bucket.url().to_string().as_str());
+        ensure(is_url && source.root.is_none(), "its path is not the URL of its bucket")?;
+        return bucket.fault().map_or(Ok(()), Err);
+    }
     ensure(source.path.is_absolute(), "its path is not absolute")?;
     ensure(source.root.as_ref().is_none_or(|root| root.is_absolute()), "its root is not absolute")
 }

@@ -119,6 +119,7 @@ mod tests {
             columns: Vec::new(),
             trim: false,
             header: None,
+            bucket: None,
         }
     }
 

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::{HostPort, NodeSettings, Platform, SecretRef, ServingStore, Source, Spec};
+use crate::{
+    BucketUrl, HostPort, NodeSettings, Platform, SecretRef, ServingStore, Source, SourceBucket,
+    Spec,
+};
 
 /// Where a spec comes from, which decides what it may name.
 #[derive(Debug, Clone)]
@@ -34,6 +37,9 @@ struct Folder {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     folders: BTreeSet<Folder>,
+    buckets: BTreeSet<BucketUrl>,
+    /// Files of certificate authorities that the node reads to call the servers of buckets.
+    ca_files: BTreeSet<PathBuf>,
     destination_folders: BTreeSet<Folder>,
     secrets: BTreeMap<SecretRef, BTreeSet<HostPort>>,
     hosts: BTreeSet<HostPort>,
@@ -53,8 +59,14 @@ pub(crate) enum FolderRefusal {
 
 impl Limits {
     /// Allows sources in `folder` and its subfolders. A relative path is relative to the working
-    /// directory.
+    /// directory. The URL of a bucket allows the objects below it; their server is allowed by
+    /// [`Limits::allow_secret`] or [`Limits::allow_host`].
     pub fn allow_source(&mut self, folder: &Path) {
+        if let Some(url) = BucketUrl::of_path(folder) {
+            // No source has the path of an invalid one.
+            self.buckets.extend(url.ok());
+            return;
+        }
         let path = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         self.folders.insert(Folder { root: path.clone(), path });
     }
@@ -80,7 +92,11 @@ impl Limits {
     /// Allows everything that a spec names: its source folders, its destinations' folders, the
     /// servers of destinations and warehouses, and each secret for the server to which it is sent.
     pub fn allow_spec(&mut self, spec: &Spec) {
-        for Source { path, root, .. } in &spec.sources {
+        for Source { path, root, bucket, .. } in &spec.sources {
+            if let Some(bucket) = bucket {
+                self.allow_bucket(bucket);
+                continue;
+            }
             let root = root.clone().unwrap_or_else(|| path.clone());
             self.folders.insert(Folder { path: path.clone(), root });
         }
@@ -110,6 +126,20 @@ impl Limits {
         self.allow_stores(spec);
     }
 
+    /// Allows the objects of a source, and its server with its secrets.
+    fn allow_bucket(&mut self, bucket: &SourceBucket) {
+        self.buckets.insert(bucket.url());
+        self.ca_files.extend(bucket.service.ca_file().map(Path::to_owned));
+        let Ok(host) = bucket.service.server() else { return };
+        let secrets = bucket.service.secrets();
+        if secrets.is_empty() {
+            self.allow_host(host.clone());
+        }
+        for secret in secrets {
+            self.allow_secret(secret.clone(), host.clone());
+        }
+    }
+
     /// Allows the servers of serving stores, each with its secret.
     fn allow_stores(&mut self, spec: &Spec) {
         for ServingStore { engine, .. } in &spec.serving_stores {
@@ -125,6 +155,8 @@ impl Limits {
     /// Also allows what `other` allows.
     pub fn extend(&mut self, other: &Self) {
         self.folders.extend(other.folders.iter().cloned());
+        self.buckets.extend(other.buckets.iter().cloned());
+        self.ca_files.extend(other.ca_files.iter().cloned());
         self.destination_folders.extend(other.destination_folders.iter().cloned());
         self.hosts.extend(other.hosts.iter().cloned());
         for (secret, hosts) in &other.secrets {
@@ -138,6 +170,8 @@ impl Limits {
         let mut named = Self::default();
         named.allow_spec(spec);
         named.folders.retain(|folder| containing(&self.folders, &folder.path).next().is_none());
+        named.buckets.retain(|url| !self.allows_bucket(url));
+        named.ca_files.retain(|file| !self.allows_ca_file(file));
         let written = &self.destination_folders;
         named
             .destination_folders
@@ -153,6 +187,9 @@ impl Limits {
     /// Everything that is allowed, one line each, for logs.
     pub fn lines(&self) -> Vec<String> {
         let folders = self.folders.iter().map(|folder| format!("source {}", folder.path.display()));
+        let buckets = self.buckets.iter().map(|url| format!("source {url}"));
+        let ca_files = self.ca_files.iter().map(|file| format!("ca_file {}", file.display()));
+        let folders = folders.chain(buckets).chain(ca_files);
         let secrets = self.secrets.iter().flat_map(|(secret, hosts)| {
             hosts.iter().map(move |host| format!("secret {secret}@{host}"))
         });
@@ -175,7 +212,8 @@ impl Limits {
     /// Sets the root of each source that is in an allowed folder: no symbolic link of the source
     /// may leave that folder.
     pub fn set_roots(&self, spec: &mut Spec) {
-        for source in spec.sources.iter_mut().filter(|source| source.root.is_none()) {
+        let folders = spec.sources.iter_mut().filter(|source| source.bucket.is_none());
+        for source in folders.filter(|source| source.root.is_none()) {
             let mut allowed = containing(&self.folders, &source.path);
             let found = allowed.find(|folder| folder.root != source.path);
             source.root = found.map(|folder| folder.root.clone());
@@ -209,6 +247,16 @@ impl Limits {
             }
         }
         Err(refusal)
+    }
+
+    /// Whether the objects of this URL may be read.
+    pub(crate) fn allows_bucket(&self, url: &BucketUrl) -> bool {
+        self.buckets.iter().any(|allowed| allowed.contains(url))
+    }
+
+    /// Whether this file of certificate authorities may be read.
+    pub(crate) fn allows_ca_file(&self, file: &Path) -> bool {
+        self.ca_files.contains(file)
     }
 
     /// Whether a destination or a warehouse may be on this server.

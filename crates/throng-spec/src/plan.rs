@@ -303,8 +303,10 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
         return;
     };
     for (field, value) in object {
-        // The position of a text in a file, and the root of a source or destination, do not count.
-        if field != "sql_at" && !(path.is_empty() && field == "root") {
+        // The position of a text in a file, and the root of a source or destination, do not count. Name and prefix
+        // of a source's bucket are its path.
+        let is_in_path = path == "bucket" && (field == "name" || field == "prefix");
+        if field != "sql_at" && !(path.is_empty() && field == "root") && !is_in_path {
             let path = if path.is_empty() { field } else { format!("{path}.{field}") };
             flatten(&path, value, fields);
         }

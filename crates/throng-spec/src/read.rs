@@ -4,6 +4,7 @@
 
 mod access;
 mod alerts;
+mod buckets;
 mod engine;
 mod fields;
 mod hosts;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use throng_model::{
-    AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses, Timestamp,
+    AdGroupIndex, AdGroupName, BudgetDay, Currency, HashSeed, Micros, OverdeliveryCauses, Timestamp,
 };
 
 use crate::Result;
@@ -43,6 +43,9 @@ pub struct BudgetDayRow {
     /// Predicted spend; `None` if no insertion of the day is known. A row without it keeps the stored one.
     #[serde(default)]
     pub prediction: Option<PredictedSpend>,
+    /// The currency of the amounts; `None` if an earlier version wrote the row. A row without it keeps the stored one.
+    #[serde(default)]
+    pub currency: Option<Currency>,
     /// Why more was spent than the budget; `None` if that is not known. A row without them keeps the stored ones.
     #[serde(default)]
     pub causes: Option<OverdeliveryCauses>,
@@ -80,11 +83,12 @@ pub trait SpecLedger: Send + Sync {
         names: &[AdGroupName],
     ) -> Result<Vec<(AdGroupName, AdGroupIndex)>>;
 
-    /// Stores the figures of budget days; later figures replace earlier ones.
+    /// Stores the figures of budget days; later figures replace earlier ones, those in another currency too.
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// As [`SpecLedger::put_budget_days`], for days that are over: existing rows keep their
-    /// budgets, and days with neither spend nor a prediction get no new row.
+    /// budgets, those in another currency stay as they are, and days with neither spend nor a prediction get no new
+    /// row.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.
@@ -98,4 +102,7 @@ pub trait SpecLedger: Send + Sync {
         to: BudgetDay,
         limit: u32,
     ) -> Result<Vec<BudgetDayRow>>;
+
+    /// The currencies that the budget days of each ad group have, as far as they are known. Reads all budget days.
+    async fn budget_day_currencies(&self) -> Result<Vec<(AdGroupName, Currency)>>;
 }

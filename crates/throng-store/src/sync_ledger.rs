@@ -36,8 +36,9 @@ pub trait SyncLedger: Send + Sync {
     /// The syncs whose newest run is not completed, with its state, by name.
     async fn incomplete_syncs(&self) -> Result<Vec<(SyncName, RunState)>>;
 
-    /// `held → active`.
-    async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()>;
+    /// `held → active`. While its account is held too, `account_held`, a run that is held for another cause is refused
+    /// with `WrongState`: an approval is for one cause.
+    async fn approve_run(&self, id: SyncRunId, account_held: bool, now: Timestamp) -> Result<()>;
 
     /// Claims this task if it is due and fewer than `at_most` tasks of its destination are running,
     /// counted over all workers. `None` if it is not due, if there are too many, or if its sync is
@@ -241,11 +242,10 @@ pub trait SyncLedger: Send + Sync {
     /// continue. Returns how many.
     async fn hold_destination(&self, destination: &DestinationName, reason: &str) -> Result<u64>;
 
-    /// Approves every held run of a destination. Returns how many there were. Runs that are held
-    /// for their account, have a plan and have sent nothing are deleted instead, so that they are
-    /// planned again: the data that they were planned from may be the cause of the failed checks. A
-    /// run that was held by an earlier version has no cause: it counts as held for its account if
-    /// its reason contains `account_reason`.
+    /// Approves the runs of a destination that are held for their account. Returns how many there were. Those that
+    /// have a plan and have sent nothing are deleted instead, so that they are planned again: the data that they were
+    /// planned from may be the cause of the failed checks. A run that was held by an earlier version has no cause: it
+    /// counts as held for its account if its reason contains `account_reason`.
     async fn approve_destination(
         &self,
         destination: &DestinationName,

@@ -249,7 +249,7 @@ metrics! {
     SIDECAR_SYNC_AGE_SECONDS = Gauge, Seconds, "throng_sidecar_sync_age_seconds", "",
         "Time since a sidecar had all dictionaries and snapshots that its node serves.";
     SIDECAR_SYNC_FAILURES_TOTAL = Counter, Count, "throng_sidecar_sync_failures_total", "part",
-        "Failed attempts of a sidecar to follow its node: feed, membership or report.";
+        "Failed attempts of a sidecar to follow its node: feed, membership or report; clock: frames by which its clock is behind.";
     SNAPSHOT_FAULTS = Gauge, Count, "throng_snapshot_faults", "",
         "Snapshots and dictionaries that are damaged or differ from what the ledger names.";
     STANDBY_FRAMES_TOTAL = Counter, Count, "throng_standby_frames_total", "",

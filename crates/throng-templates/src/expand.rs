@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use throng_spec::{ForEach, Pattern, Problem, Spec, Sync, TemplateRows};
 
-use crate::make::{Template, Unmade};
+use crate::make::{Template, Unmade, name_columns};
 use crate::removed::removed;
 
 /// Copies of the SQL of templates in an expanded spec, together. It is one row of the ledger.
@@ -33,7 +33,8 @@ pub struct Expanded {
 #[derive(Debug, Clone)]
 enum Owner {
     Written,
-    Row(Pattern),
+    /// A row of this template, with [`name_columns`].
+    Row(Pattern, String),
 }
 
 /// The objects of one kind.
@@ -137,7 +138,7 @@ impl<'a, T: Template> Kind<'a, T> {
                     continue;
                 }
             };
-            match self.claim(kind, T::name_of(&object), template) {
+            match self.claim(kind, &object, template) {
                 Ok(()) => made.push(object),
                 Err(problem) if collisions < MAX_PROBLEMS => {
                     collisions += 1;
@@ -163,7 +164,7 @@ impl<'a, T: Template> Kind<'a, T> {
         let kept: Vec<T::Object> = self.of_template(template).filter(of_rows).cloned().collect();
         let mut made = Vec::with_capacity(kept.len());
         for object in kept {
-            match self.claim(kind, T::name_of(&object), template) {
+            match self.claim(kind, &object, template) {
                 Ok(()) => made.push(object),
                 Err(problem) => problems.push(problem),
             }
@@ -171,26 +172,40 @@ impl<'a, T: Template> Kind<'a, T> {
         made
     }
 
-    /// Takes a name for a row.
-    fn claim(&mut self, kind: &'static str, name: &str, template: &T) -> Result<(), Problem> {
-        let pattern = template.name();
+    /// Takes the name of an object for its row.
+    fn claim(
+        &mut self,
+        kind: &'static str,
+        object: &T::Object,
+        template: &T,
+    ) -> Result<(), Problem> {
+        let (name, pattern) = (T::name_of(object), template.name());
+        let row = T::made_from(object).map(name_columns).unwrap_or_default();
         let (message, help) = match self.owners.get(name) {
             None => {
-                self.owners.insert(name.to_owned(), Owner::Row(pattern.clone()));
+                self.owners.insert(name.to_owned(), Owner::Row(pattern.clone(), row));
                 return Ok(());
             }
             Some(Owner::Written) => (
                 format!(
-                    "a row of `{pattern}` makes the {kind} `{name}`, which is also written in the spec"
+                    "the row of `{pattern}` with {row} makes the {kind} `{name}`, which is also written in the spec"
                 ),
                 "rename one of them, or leave the row out",
             ),
-            Some(Owner::Row(other)) if other == pattern => (
-                format!("two rows of `{pattern}` make the {kind} `{name}`"),
+            Some(Owner::Row(other, other_row)) if other == pattern => (
+                match *other_row == row {
+                    true => format!("two rows of `{pattern}` with {row} make the {kind} `{name}`"),
+                    false => format!(
+                        "two rows of `{pattern}` make the {kind} `{name}`: one with {other_row}, one with {row}"
+                    ),
+                },
                 "return each row once with DISTINCT, or name a column that differs",
             ),
-            Some(Owner::Row(other)) => (
-                format!("rows of `{other}` and of `{pattern}` both make the {kind} `{name}`"),
+            Some(Owner::Row(other, other_row)) => (
+                format!(
+                    "the row of `{other}` with {other_row} and the row of `{pattern}` with {row} both make the {kind} \
+                     `{name}`"
+                ),
                 "give one of the templates another name",
             ),
         };
@@ -289,6 +304,16 @@ fn located(spec: &Spec, sync: &Sync, message: String, help: String) -> Problem {
     }
 }
 
+/// A sync, with the row that made it.
+fn described(sync: &Sync) -> String {
+    match &sync.made_from {
+        Some(from) => {
+            format!("`{}` (the row of `{}` with {})", sync.name, from.template, name_columns(from))
+        }
+        None => format!("`{}`", sync.name),
+    }
+}
+
 /// Syncs that write to one audience of a platform: each would remove the users of the other. Destinations with one
 /// account have the same audiences.
 fn same_on_platform(spec: &Spec) -> Vec<Problem> {
@@ -310,8 +335,9 @@ fn same_on_platform(spec: &Spec) -> Vec<Problem> {
             }
         };
         let message = format!(
-            "the syncs `{}` and `{}` both write to the platform's audience `{name}`{place}",
-            other.name, sync.name
+            "the syncs {} and {} both write to the platform's audience `{name}`{place}",
+            described(other),
+            described(sync)
         );
         let help = "give one of them its own `platform_name`".to_owned();
         problems.push(located(spec, sync, message, help));

@@ -118,13 +118,30 @@ fn an_expanded_spec_is_stored_and_read_again() {
 fn names_that_collide_are_refused() {
     let twice = expand(spec(&audiences("")), None, &[regions(&["emea", "emea"])], &[]);
     let found = messages(twice.unwrap_err());
-    assert_eq!(found, ["two rows of `{region}-buyers` make the audience `emea-buyers`"]);
+    assert_eq!(
+        found,
+        ["two rows of `{region}-buyers` with region = `emea` make the audience `emea-buyers`"]
+    );
+
+    // The rows differ, and only the columns of the name are shown.
+    let columns = ["area", "region", "title"].map(str::to_owned).to_vec();
+    let row = |values: [&str; 3]| values.map(text).to_vec();
+    let rows = vec![row(["a-b", "c", "Secret"]), row(["a", "b-c", "Secret"])];
+    let rows = Rows::Queried(TemplateRows { columns, rows });
+    let two = audiences("").replace("{region}-buyers", "{area}-{region}-buyers");
+    let found = messages(expand(spec(&two), None, &[rows], &[]).unwrap_err());
+    assert_eq!(
+        found,
+        ["two rows of `{area}-{region}-buyers` make the audience `a-b-c-buyers`: \
+          one with area = `a-b`, region = `c`, one with area = `a`, region = `b-c`"]
+    );
 
     let written = audiences("") + "  - { name: emea-buyers, sql: SELECT id FROM shop.orders }\n";
     let both = expand(spec(&written), None, &[regions(&["emea"])], &[]);
     let found = messages(both.unwrap_err());
     assert!(
-        found[0].contains("`{region}-buyers`") && found[0].contains("also written"),
+        found[0].contains("the row of `{region}-buyers` with region = `emea` makes the audience")
+            && found[0].contains("also written"),
         "{found:?}"
     );
 }
@@ -233,7 +250,9 @@ fn syncs_of_one_list_on_the_platform_are_refused() {
     let same = spec(&(audiences("") + &SYNCS.replace("Buyers {region}", "Buyers")));
     let rows = || [regions(&["a", "b"])];
     let found = messages(expand(same, None, &rows(), &rows()).unwrap_err());
-    assert!(found[0].contains("`a-meta` and `b-meta` both write"), "{found:?}");
+    let words = "the syncs `a-meta` (the row of `{region}-meta` with region = `a`) and `b-meta` (the row of \
+                 `{region}-meta` with region = `b`) both write";
+    assert!(found[0].starts_with(words), "{found:?}");
 }
 
 #[test]
@@ -245,11 +264,37 @@ fn templates_are_due_by_their_own_schedule_or_that_of_their_audiences() {
     let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
     let name = daily.audience_templates[0].name.clone();
     let since = |at: Timestamp| BTreeMap::from([(name.clone(), at)]);
-    assert!(due(&daily, &since(two), two).is_empty());
-    assert_eq!(due(&daily, &since(two), four), BTreeSet::from([name.clone()]));
-    assert!(due(&daily, &since(four), four).is_empty());
+    assert!(due(&daily, &mut since(two), two).is_empty());
+    assert_eq!(due(&daily, &mut since(two), four), BTreeSet::from([name.clone()]));
+    assert!(due(&daily, &mut since(four), four).is_empty());
+    // The clock has stepped back by a day: the next firing is that after now.
+    let mut later = since(at("2026-01-02T04:00:00Z"));
+    assert!(due(&daily, &mut later, two).is_empty());
+    assert_eq!(due(&daily, &mut later, four), BTreeSet::from([name.clone()]));
     assert_eq!(scheduled(&daily).collect::<Vec<_>>(), [&name]);
-    assert!(due(&spec(&audiences("")), &since(two), four).is_empty());
+    assert!(due(&spec(&audiences("")), &mut since(two), four).is_empty());
+}
+
+#[test]
+fn syncs_are_due_with_the_template_of_their_audiences_unless_they_have_a_schedule() {
+    let daily = audiences(", schedule: { cron: \"0 3 * * *\" }");
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let (two, four) = (at("2026-01-01T02:00:00Z"), at("2026-01-01T04:00:00Z"));
+    let due_at_four = |text: &str| {
+        let spec = spec(text);
+        let mut since = scheduled(&spec).map(|name| (name.clone(), two)).collect();
+        let due = due(&spec, &mut since, four);
+        due.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(due_at_four(&(daily.clone() + SYNCS)), ["{region}-buyers", "{region}-meta"]);
+    // Whatever the column is called in the other query.
+    let other = SYNCS.replace("SELECT region FROM", "SELECT r FROM").replace("{region}", "{r}");
+    assert_eq!(due_at_four(&(daily.clone() + &other)), ["{region}-buyers", "{r}-meta"]);
+    let own =
+        "for_each: { sql: \"SELECT region FROM shop.regions\", schedule: { cron: \"0 9 * * *\" } }";
+    let own = SYNCS.replace("for_each: SELECT region FROM shop.regions", own);
+    assert_eq!(due_at_four(&(daily + &own)), ["{region}-buyers"]);
+    assert!(due_at_four(&(audiences("") + SYNCS)).is_empty());
 }
 
 #[test]
@@ -327,8 +372,11 @@ fn syncs_of_two_destinations_with_one_account_are_refused() {
     let found = messages(expanded("act_2").unwrap_err());
     assert_eq!(
         found,
-        ["the syncs `acme:written` and `acme:emea-meta` both write to the platform's audience \
-          `throng: acme / emea-buyers`: the destinations `acme:again` and `acme:meta-us` have one account"]
+        [
+            "the syncs `acme:written` and `acme:emea-meta` (the row of `acme:{region}-meta` with region = `emea`) both \
+          write to the platform's audience `throng: acme / emea-buyers`: the destinations `acme:again` and \
+          `acme:meta-us` have one account"
+        ]
     );
 }
 

@@ -222,6 +222,7 @@ impl Warehouse for BigQuery {
         Ok(Page {
             rows: keys.rows,
             null_keys: keys.null_keys,
+            padded_keys: keys.padded_keys,
             total_rows,
             next: next.map(serde_json::to_value).transpose().map_err(|_| incomplete(READING))?,
         })

@@ -129,7 +129,7 @@ impl Postgres {
         let lost_while = |error: sqlx::Error| reading(&error, &job, None);
         declare(session, request.sql).await.map_err(lost_while)?;
         let fetch = format!("FETCH FORWARD {} FROM throng", self.page_rows);
-        let (mut rows, mut null_keys) = (0, 0);
+        let (mut rows, mut null_keys, mut padded_keys) = (0, 0, 0);
         loop {
             let mut hashes = Vec::new();
             let mut nulls = 0;
@@ -138,7 +138,10 @@ impl Postgres {
             let mut fetched = query.fetch(&mut *session);
             while let Some(row) = fetched.try_next().await.map_err(lost_while)? {
                 match keys::hash_of_row(&row, at, kind, request.seed) {
-                    Some(Some(hash)) => hashes.push(hash),
+                    Some(Some(hash)) => {
+                        padded_keys += u64::from(keys::is_padded_row(&row, at, kind));
+                        hashes.push(hash);
+                    }
                     Some(None) => nulls += 1,
                     None => return Err(failed("a key does not have the form of its type")),
                 }
@@ -154,7 +157,7 @@ impl Postgres {
         }
         // Nothing is written: this shows that the transaction lasted until here.
         sqlx::raw_sql("COMMIT").execute(&mut *session).await.map_err(lost_while)?;
-        Ok(Page { rows, null_keys, total_rows: rows, next: None })
+        Ok(Page { rows, null_keys, padded_keys, total_rows: rows, next: None })
     }
 }
 

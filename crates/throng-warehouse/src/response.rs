@@ -1,7 +1,7 @@
 //! Answers of BigQuery: what an error means, and what results contain. Pure.
 
 use serde::Deserialize;
-use throng_lake::KeyKind;
+use throng_lake::{KeyKind, is_padded};
 use throng_model::{HashSeed, Timestamp, UserHash};
 
 use crate::columns::{Schema, hash_of};
@@ -207,6 +207,8 @@ pub(crate) struct PageKeys {
     pub(crate) hashes: Vec<UserHash>,
     pub(crate) rows: u64,
     pub(crate) null_keys: u64,
+    /// Keys with white space around them.
+    pub(crate) padded_keys: u64,
 }
 
 /// Reads the keys of a page whose columns are known to be flat. `None` if the body is not such a
@@ -223,7 +225,11 @@ pub(crate) fn keys_of(
         match &row.f.get(key.at)?.v {
             // As in tables of files, an empty text is not a key.
             Some(cell) if cell.is_empty() && key.kind != KeyKind::Integer => keys.null_keys += 1,
-            Some(cell) => keys.hashes.push(hash_of(cell, key.kind, seed)?),
+            Some(cell) => {
+                let is_text = key.kind == KeyKind::Text;
+                keys.padded_keys += u64::from(is_text && is_padded(cell.as_bytes()));
+                keys.hashes.push(hash_of(cell, key.kind, seed)?);
+            }
             None => keys.null_keys += 1,
         }
     }
@@ -265,15 +271,25 @@ mod tests {
         let read = |body: &str| keys_of(body.as_bytes(), key, HashSeed(7));
         let page = r#"{"rows":[{"f":[{"v":"a"},{"v":"1"}]},{"f":[{"v":null},{"v":null}]}]}"#;
         let hashes = vec![UserKey::integer(1).hash(HashSeed(7))];
-        assert_eq!(read(page), Some(PageKeys { hashes, rows: 2, null_keys: 1 }));
+        let found = PageKeys { hashes, rows: 2, null_keys: 1, padded_keys: 0 };
+        assert_eq!(read(page), Some(found));
         let empty = r#"{"rows":[{"f":[{"v":"a"},{"v":""}]}]}"#;
         assert_eq!(read(empty), None);
         let text = KeyColumn { at: 1, kind: KeyKind::Text };
-        let none = PageKeys { hashes: Vec::new(), rows: 1, null_keys: 1 };
+        let none = PageKeys { rows: 1, null_keys: 1, ..PageKeys::default() };
         assert_eq!(keys_of(empty.as_bytes(), text, HashSeed(7)), Some(none));
         assert_eq!(read("{}"), Some(PageKeys::default()));
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"}]}]}"#), None);
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"},{"v":"x"}]}]}"#), None);
         assert_eq!(read(r#"{"rows":[{"f":[{"v":"a"},{"v":"1"}]}"#), None);
+    }
+
+    #[test]
+    fn keys_with_white_space_around_them_are_counted() {
+        let key = KeyColumn { at: 0, kind: KeyKind::Text };
+        let page = r#"{"rows":[{"f":[{"v":"42 "}]},{"f":[{"v":"4 2"}]},{"f":[{"v":"\u00a042"}]},{"f":[{"v":" "}]}]}"#;
+        let found = keys_of(page.as_bytes(), key, HashSeed(7)).unwrap();
+        assert_eq!((found.rows, found.null_keys, found.padded_keys), (4, 0, 3));
+        assert_eq!(found.hashes[0], UserKey::text("42 ").hash(HashSeed(7)), "it stays as it is");
     }
 }

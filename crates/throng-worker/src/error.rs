@@ -34,3 +34,26 @@ pub enum WorkerError {
     #[error("the output of the query worker could not be stored")]
     Output(#[source] Box<dyn Error + Send + Sync>),
 }
+
+impl WorkerError {
+    /// The hint for queries that need more memory than they may use.
+    pub const MORE_MEMORY: &str =
+        "raise node.memory_limit_bytes, or let the model aggregate before it joins";
+
+    /// What to do if a query worker did not answer.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Exited(WorkerExit::Memory { .. }) => Some(Self::MORE_MEMORY),
+            Self::Exited(WorkerExit::Timeout { .. }) => {
+                Some("raise node.query_timeout_secs, or let the model read less")
+            }
+            Self::Exited(WorkerExit::Stack) => {
+                Some("write long chains of OR as IN (…), and nest less")
+            }
+            Self::Confine { what, .. } if what.contains("spill folder") => Some(
+                "check node.spill_dir: it must be a folder that the node can write; it may be empty",
+            ),
+            _ => None,
+        }
+    }
+}

@@ -242,6 +242,8 @@ pub(crate) enum LogCommand {
 pub(crate) enum WhyKind {
     Audience,
     Sync,
+    // As output and API write it.
+    #[value(alias = "ad_group")]
     AdGroup,
 }
 
@@ -340,7 +342,7 @@ impl UpArgs {
 /// What a spec that is applied over HTTP may name, besides what --spec names.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitsArgs {
-    /// Let specs that are applied over HTTP read sources in this folder; repeatable
+    /// Let specs that are applied over HTTP read sources in this folder or s3://BUCKET/PREFIX; repeatable
     #[arg(long, value_name = "DIR")]
     pub(crate) allow_source: Vec<PathBuf>,
     /// Let them have destinations that write files in this folder; repeatable
@@ -432,6 +434,13 @@ pub(crate) struct ApplyArgs {
     pub(crate) node: NodeArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct OneAudience {
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AudienceCommand {
     /// List the audiences with size and state
@@ -442,11 +451,7 @@ pub(crate) enum AudienceCommand {
         node: NodeArgs,
     },
     /// Show one audience with its snapshots
-    Show {
-        name: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Show(OneAudience),
     /// Build a new snapshot now, unless neither the model nor its files have changed
     Refresh {
         name: String,
@@ -460,25 +465,22 @@ pub(crate) enum AudienceCommand {
         node: NodeArgs,
     },
     /// Cancel the refresh that is queued or running
-    Cancel {
-        name: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Cancel(OneAudience),
     /// Start no refresh of an audience until it is resumed; an open one continues
-    Pause {
-        name: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Pause(OneAudience),
     /// Resume the refreshes of a paused audience
-    Resume {
-        name: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Resume(OneAudience),
     /// Publish a held snapshot
     Approve {
+        name: String,
+        /// The version; the newest held one if left out
+        #[arg(long)]
+        version: Option<u64>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Reject a held snapshot: it is not published, and what is served stays
+    Reject {
         name: String,
         /// The version; the newest held one if left out
         #[arg(long)]
@@ -496,11 +498,7 @@ pub(crate) enum AudienceCommand {
         node: NodeArgs,
     },
     /// End the pin of a rollback: the next refresh is served again
-    Release {
-        name: String,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    Release(OneAudience),
 }
 
 #[derive(Debug, Subcommand)]
@@ -558,6 +556,17 @@ mod tests {
     #[test]
     fn every_subcommand_is_well_formed() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_ad_group_is_named_as_in_the_output() {
+        for kind in ["ad-group", super::WhyKind::AdGroup.as_str()] {
+            let arguments = super::Arguments::try_parse_from(["throng", "why", kind, "shoes"]);
+            let command = arguments.unwrap().command;
+            let is_ad_group =
+                matches!(command, super::Command::Why { kind: super::WhyKind::AdGroup, .. });
+            assert!(is_ad_group, "{kind}");
+        }
     }
 
     fn parse_lookup(line: &[&str]) -> (Vec<String>, Vec<String>) {

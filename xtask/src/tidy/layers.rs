@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
         "throng-log",
         "throng-objects",
         "throng-files",
+        "throng-source-copies",
         "throng-worker",
         "throng-query",
         "throng-tables",

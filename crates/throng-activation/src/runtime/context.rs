@@ -30,7 +30,7 @@ pub struct Activation {
     pub seed: HashSeed,
     /// Identifies this process in leases.
     pub holder: String,
-    /// The folder of this process for encrypted temporary files.
+    /// The folder for encrypted temporary files; other processes may use it too.
     pub spill_folder: PathBuf,
     /// The state of this process that other parts of the node change.
     pub node: Arc<dyn NodeState>,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// 32 random hexadecimal digits.
-fn random_hex() -> Result<String, DeliveredError> {
+pub(super) fn random_hex() -> Result<String, DeliveredError> {
     Ok(to_hex(&salt()?[..16]))
 }
 

@@ -252,7 +252,7 @@ async fn plan(
         },
         hold: None,
     });
-    if record_run(ctx, &run, &base, false).await? {
+    if record_run(ctx, &run, &base).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use throng_delivered::SCAN_PREFIX;
 use throng_membership::{MemberSet, SnapshotFile};
 use throng_spec::Sync;
 use throng_telemetry::metrics;
 
 use super::context::Activation;
-use super::delivered_objects::{new_object, salt};
+use super::delivered_objects::{random_hex, salt};
 use super::errors::DeliveredError;
 use crate::{IdentifierRow, Scan, ScanWriter, SendClass, SendError};
 
@@ -40,8 +41,8 @@ pub(super) async fn read(
         .destinations
         .reasons(platform)
         .ok_or_else(|| SendError::local(SendClass::Stop, format!("unknown platform {platform}")))?;
-    let name = new_object("scan").map_err(|error| failed(&error))?;
-    let path = ctx.spill_folder.join(name.replace('/', "-"));
+    let name = random_hex().map_err(|error| failed(&error))?;
+    let path = ctx.spill_folder.join(format!("{SCAN_PREFIX}{name}"));
     let keys = ctx.node.identifier_keys().await.map_err(|error| failed(&error))?;
     let salt = salt().map_err(|error| failed(&error))?;
     let cells = sync.identifiers.columns.len();

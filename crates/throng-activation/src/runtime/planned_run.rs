@@ -2,7 +2,8 @@
 
 use throng_model::{SyncName, Timestamp};
 use throng_store::{
-    AlertKind, HistoryEntry, HistoryEvent, LedgerError, NewAlert, NewRun, PlanBase, PlanOutcome,
+    AlertKind, HistoryEntry, HistoryEvent, HoldCause, LedgerError, NewAlert, NewRun, PlanBase,
+    PlanOutcome,
 };
 
 use super::context::Activation;
@@ -15,7 +16,6 @@ pub(super) async fn record_run(
     ctx: &Activation,
     run: &NewRun,
     base: &PlanBase,
-    account_held: bool,
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     let id = match ctx.ledger.plan_run_from(run, base, now).await? {
@@ -36,7 +36,7 @@ pub(super) async fn record_run(
         None => (HistoryEvent::Planned, figures),
     };
     // One alert for the account is enough.
-    if let Some(hold) = run.held.as_ref().filter(|_| !account_held) {
+    if let Some(hold) = run.held.as_ref().filter(|hold| hold.cause != HoldCause::Account) {
         let message = format!("{}. `throng sync approve {id}`", hold.reason);
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;

@@ -378,7 +378,6 @@ async fn plan_sync(
         (None, Some(version)) => users_by_snapshots(ctx, request, version, other.as_ref()).await?,
         (counted, _) => counted,
     };
-    let account_held = account_hold(ctx, sync).await?;
     let mut run = plan_run(PlanFacts {
         sync: sync.name.clone(),
         audience: sync.audience.clone(),
@@ -392,13 +391,16 @@ async fn plan_sync(
         to_version: request.version,
         users_removed: users.map_or(0, |users| users.removed),
         rows: RunRows::Planned { meta: &diff.meta, object: &object, normalised: &diff.normalised },
-        hold: adoption_hold(request).or_else(|| account_held.clone()),
+        hold: match adoption_hold(request) {
+            None => account_hold(ctx, sync).await?,
+            adoption => adoption,
+        },
     });
     if let Some(other) = other.filter(|_| from_version.is_some()) {
         note_other_audience(&mut run, &other.audience);
     }
     // A run that was requested or planned since is not replaced by this one, which may be for an older version.
-    if record_run(ctx, &run, &request.base, account_held.is_some()).await? {
+    if record_run(ctx, &run, &request.base).await? {
         return Ok(true);
     }
     ctx.objects.remove(&object).await?;

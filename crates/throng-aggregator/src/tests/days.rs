@@ -62,9 +62,13 @@ async fn the_last_days_of_a_removed_ad_group_are_written() {
 
     // It is added again: its rows are those that are counted.
     budgets.apply_spec(&spec(), &[(shoes, AdGroupIndex(0))], 3);
+    // Gates get its spend with the first frame.
+    let frame = budgets.feed_state.keyframe(0).unwrap();
+    assert_eq!((frame.catalog_version, frame.entries[0].actual), (3, Micros(500_000)));
     fixture.impressions(&budgets, 5..6).await;
     written.clear();
     let rows = budgets.budget_days(&mut written);
     assert_eq!(rows.today[0].actual, Micros(600_000));
+    assert_eq!(rows.today[0].currency, Some("USD".parse().unwrap()));
     assert!(rows.earlier.iter().all(|row| row.actual == Micros::ZERO));
 }

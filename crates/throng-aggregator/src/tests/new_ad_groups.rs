@@ -1,5 +1,7 @@
 //! Events of an ad group that the leader of its partition, another process, does not have yet.
 
+use std::collections::HashSet;
+
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry};
 use throng_spec::AdGroup;
 
@@ -87,6 +89,29 @@ async fn events_of_a_new_ad_group_are_accepted_once_the_leader_has_switched() {
     budgets.set_assignment(&[0]).await.unwrap();
     let spent: Vec<Micros> = budgets.states().iter().map(|state| state.actual).collect();
     assert_eq!(spent, [Micros(200_000), Micros(0)], "of hats and of shoes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_an_ad_group_of_a_later_spec_are_refused_before_the_append() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let version = budgets.catalog().version;
+    let batch = vec![fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
+    let accept = async |is_declared| {
+        let is_declared_later = |of: u64, unknown: HashSet<AdGroupName>| {
+            let names: Vec<&str> = unknown.iter().map(AdGroupName::as_str).collect();
+            assert_eq!((of, names), (version, vec!["hats"]));
+            std::future::ready(is_declared)
+        };
+        budgets.accept_unless(batch.clone(), is_declared_later).await
+    };
+    let refused = accept(true).await;
+    assert!(matches!(refused, Err(BudgetsError::SpecBehind)), "{refused:?}");
+    assert_eq!(budgets.log.end(0).await.unwrap(), 0, "nothing of the batch is in the log");
+    // No spec has it: the other event counts.
+    let answer = accept(false).await.unwrap();
+    assert_eq!((answer.accepted, answer.rejected_count), (1, 1));
+    assert_eq!(answer.rejected[0].1.field, "ad_group");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,40 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, DayPrediction, Engine, Event, EventKind,
-    EventMoney,
+    AdGroupConfig, BilledEvent, DayPrediction, Engine, Event, EventKind, EventMoney,
 };
 use throng_feed::{FLAG_CLOSED, Frame, PassThroughRate};
-use throng_model::{
-    AdGroupIndex, BudgetDay, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp,
-};
+use throng_model::{BudgetDay, Entropy, Micros, Pacing, SplitMix64};
 
-const START: Timestamp = Timestamp(1_767_225_600_000_000);
+use crate::{ad_group, at, restored};
+
 const PRICE: i64 = 100_000;
 
 fn config(impression_rate: f64, daily_budget: i64, pacing: Pacing) -> AdGroupConfig {
     AdGroupConfig {
-        index: AdGroupIndex(0),
-        name: "red".parse().expect("a name"),
-        campaign: "all".parse().expect("a name"),
-        billed: BilledEvent::Impression,
         price: Micros(PRICE),
-        price_nanos: 0,
         impression_rate,
-        action_rate: 1.0,
-        horizon: Duration::from_secs(180),
         daily_budget: Micros(daily_budget),
-        prediction: true,
-        currency: "USD".parse().expect("a currency"),
-        zone: TimeZoneName::utc(),
-        once_per_insertion: true,
         pacing,
-        learns_rates: true,
+        ..ad_group("red", BilledEvent::Impression)
     }
-}
-
-fn at(second: u64) -> Timestamp {
-    START.plus(Duration::from_secs(second))
 }
 
 fn event(kind: EventKind, id: u64, second: u64, inserted: Option<u64>) -> Event {
@@ -87,13 +70,10 @@ fn a_wrong_rate_is_corrected_by_outcomes() {
     assert!((180 * PRICE..220 * PRICE).contains(&learned), "{learned}");
 
     // So does a replica that starts from a checkpoint.
-    let bytes = engine.checkpoint(0);
     let configs = vec![config(0.9, budget, Pacing::Asap)];
-    let files = CheckpointFiles::default();
-    let restored = Engine::restore(&bytes, 3, 2, 1, configs, at(7_199), &files);
-    let (mut restored, _) = restored.expect("restored");
+    let mut replica = restored(&engine, (2, 1), configs, at(7_199));
     // Some seconds of ages apart: the same to a percent.
-    let restored = of_a_thousand(&mut restored, 7_200);
+    let restored = of_a_thousand(&mut replica, 7_200);
     assert!((restored - learned).abs() < PRICE * 2, "{restored} and {learned}");
 
     // With declared rates nothing is learned.
@@ -109,10 +89,8 @@ fn a_corrected_rate_is_not_corrected_twice() {
     let mut engine = Engine::new(3, 1, 1, vec![config(0.9, budget, Pacing::Asap)]);
     a_fifth_is_seen(&mut engine, 0..7_200);
     // While no process ran.
-    let (bytes, files) = (engine.checkpoint(0), CheckpointFiles::default());
     let corrected = vec![config(0.2, budget, Pacing::Asap)];
-    let restored = Engine::restore(&bytes, 3, 2, 2, corrected.clone(), at(7_200), &files);
-    let (mut restored, _) = restored.expect("restored");
+    let mut restored = restored(&engine, (2, 2), corrected.clone(), at(7_200));
     engine.configure(2, corrected, at(7_200));
     for engine in [&mut restored, &mut engine.clone()] {
         let corrected = of_a_thousand(engine, 7_200);
@@ -254,10 +232,7 @@ fn predictions_are_summed_by_the_day_of_the_insertions() {
     assert!(expected.len() >= 3, "{expected:?}");
     let name = fixed.name.clone();
     assert_eq!(engine.predictions(end), [(name.clone(), expected.clone())]);
-    let bytes = engine.checkpoint(0);
-    let files = CheckpointFiles::default();
-    let (restored, _) =
-        Engine::restore(&bytes, 3, 2, 1, vec![fixed], end, &files).expect("restored");
+    let restored = restored(&engine, (2, 1), vec![fixed], end);
     assert_eq!(restored.predictions(end), [(name, expected)]);
     // Nothing is reported of days whose spend is not reported either.
     assert!(restored.predictions(end.plus(Duration::from_secs(12 * 86_400))).is_empty());

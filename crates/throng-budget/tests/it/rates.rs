@@ -3,39 +3,22 @@
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, AdGroupRates, BilledEvent, CheckpointFiles, Engine, Event, EventKind,
-    EventMoney, RateFigures,
+    AdGroupConfig, AdGroupRates, BilledEvent, Engine, Event, EventKind, EventMoney, RateFigures,
 };
-use throng_model::{
-    AdGroupIndex, AdGroupName, Entropy, Micros, Pacing, SplitMix64, TimeZoneName, Timestamp,
-};
+use throng_model::{AdGroupIndex, AdGroupName, Entropy, Micros, SplitMix64};
 
-const START: Timestamp = Timestamp(1_767_225_600_000_000);
+use crate::{ad_group, at, restored};
+
 const PRICE: i64 = 100_000;
 
 fn config(index: u32, name: &str, campaign: &str, billed: BilledEvent) -> AdGroupConfig {
     AdGroupConfig {
         index: AdGroupIndex(index),
-        name: name.parse().expect("a name"),
         campaign: campaign.parse().expect("a name"),
-        billed,
         price: Micros(PRICE),
-        price_nanos: 0,
         impression_rate: 0.8,
-        action_rate: if billed == BilledEvent::Click { 0.1 } else { 1.0 },
-        horizon: Duration::from_secs(180),
-        daily_budget: Micros(1_000_000_000_000),
-        prediction: true,
-        currency: "USD".parse().expect("a currency"),
-        zone: TimeZoneName::utc(),
-        once_per_insertion: true,
-        pacing: Pacing::Asap,
-        learns_rates: true,
+        ..ad_group(name, billed)
     }
-}
-
-fn at(second: u64) -> Timestamp {
-    START.plus(Duration::from_secs(second))
 }
 
 fn name(name: &str) -> AdGroupName {
@@ -230,9 +213,8 @@ fn rates_of_placements_are_learned_and_hold_for_other_ad_groups() {
     assert!(near(new, 0.4), "{new}");
 
     // A replica that starts from a checkpoint has the same.
-    let (bytes, files) = (traffic.engine.checkpoint(0), CheckpointFiles::default());
-    let restored = Engine::restore(&bytes, 3, 1, 1, configs, at(7_199), &files);
-    let mut restored = Traffic { engine: restored.expect("restored").0, next: traffic.next };
+    let engine = restored(&traffic.engine, (1, 1), configs, at(7_199));
+    let mut restored = Traffic { engine, next: traffic.next };
     for traffic in [&mut traffic, &mut restored] {
         in_two_placements(traffic, 7_200..7_400);
     }
@@ -269,9 +251,7 @@ fn placements_are_dropped_with_an_ad_group_that_is_removed_while_no_process_runs
     let red = || config(0, "red", "one", BilledEvent::Impression);
     let mut traffic = Traffic::new(vec![red()]);
     in_two_placements(&mut traffic, 0..3_600);
-    let (bytes, files) = (traffic.engine.checkpoint(0), CheckpointFiles::default());
-    let restored = Engine::restore(&bytes, 3, 1, 2, vec![], at(3_600), &files);
-    let mut restored = restored.expect("restored").0;
+    let mut restored = restored(&traffic.engine, (1, 2), vec![], at(3_600));
     traffic.engine.configure(2, vec![], at(3_600));
     let rates = [&mut restored, &mut traffic.engine].map(|engine| {
         engine.configure(3, vec![red()], at(3_601));
@@ -312,24 +292,21 @@ fn replicas_agree_on_more_placements_than_are_kept() {
         events.extend((seen && clicked).then(|| outcome(EventKind::Click)));
     }
     let mut whole = Engine::new(3, 1, 1, configs());
-    let mut restored = Engine::new(3, 1, 1, configs());
-    let files = CheckpointFiles::default();
+    let mut restarted = Engine::new(3, 1, 1, configs());
     for (number, events) in events.chunks(1_000).enumerate() {
         let last = events.last().expect("events").at;
-        for engine in [&mut whole, &mut restored] {
+        for engine in [&mut whole, &mut restarted] {
             for event in events {
                 engine.apply(event, event.at).expect("it fits");
             }
             engine.close(last);
         }
-        let bytes = restored.checkpoint(number as u64);
-        let read = Engine::restore(&bytes, 3, 1, 1, configs(), last, &files);
-        restored = read.expect("restored").0;
-        for engine in [&mut whole, &mut restored] {
+        restarted = restored(&restarted, (1, 1), configs(), last);
+        for engine in [&mut whole, &mut restarted] {
             engine.close(last.plus(Duration::from_secs(11)));
         }
         for ad_group in ["red", "blue"] {
-            let rates = [&whole, &restored].map(|engine| engine.rates(&name(ad_group)));
+            let rates = [&whole, &restarted].map(|engine| engine.rates(&name(ad_group)));
             assert_eq!(rates[0], rates[1], "{number} {ad_group}");
         }
     }
@@ -337,5 +314,5 @@ fn replicas_agree_on_more_placements_than_are_kept() {
     assert!(rates.placements.iter().any(|of| of.placement == "other"), "{rates:?}");
     assert!(whole.checkpoint(0).len() < 2_000_000);
     let later = whole.states(at(3_100));
-    assert_eq!(later, restored.states(at(3_100)));
+    assert_eq!(later, restarted.states(at(3_100)));
 }

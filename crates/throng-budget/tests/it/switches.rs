@@ -1,41 +1,18 @@
 //! Ad groups that get another billed event, or come back in another currency.
 
-use std::time::Duration;
-
 use throng_budget::{
-    AdGroupConfig, BilledEvent, CheckpointFiles, Engine, Event, EventEffect, EventKind, EventMoney,
+    AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney,
 };
-use throng_model::{AdGroupIndex, AdGroupName, Micros, Pacing, TimeZoneName, Timestamp};
+use throng_model::{AdGroupName, Micros};
 
-const START: Timestamp = Timestamp(1_767_225_600_000_000);
+use crate::{ad_group, at};
 
 fn red() -> AdGroupName {
     AdGroupName::new("red").expect("a name")
 }
 
 fn config(billed: BilledEvent, price: i64) -> AdGroupConfig {
-    AdGroupConfig {
-        index: AdGroupIndex(0),
-        name: red(),
-        campaign: "all".parse().expect("a name"),
-        billed,
-        price: Micros(price),
-        price_nanos: 0,
-        impression_rate: 0.9,
-        action_rate: if billed == BilledEvent::Click { 0.1 } else { 1.0 },
-        horizon: Duration::from_secs(180),
-        daily_budget: Micros(100_000_000),
-        prediction: true,
-        currency: "USD".parse().expect("a currency"),
-        zone: TimeZoneName::utc(),
-        once_per_insertion: true,
-        pacing: Pacing::Asap,
-        learns_rates: true,
-    }
-}
-
-fn at(second: u64) -> Timestamp {
-    START.plus(Duration::from_secs(second))
+    AdGroupConfig { price: Micros(price), ..ad_group("red", billed) }
 }
 
 /// An event of this second. It does not say when its insertion was made.
@@ -63,9 +40,9 @@ fn actual(engine: &Engine) -> i64 {
     engine.states(at(300))[0].actual.0
 }
 
+/// What a process that starts in this second restores.
 fn restored(engine: &Engine, config: AdGroupConfig, second: u64) -> Engine {
-    let (bytes, files) = (engine.checkpoint(0), CheckpointFiles::default());
-    Engine::restore(&bytes, 3, 2, 2, vec![config], at(second), &files).expect("restored").0
+    crate::restored(engine, (2, 2), vec![config], at(second))
 }
 
 #[test]

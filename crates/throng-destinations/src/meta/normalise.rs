@@ -36,6 +36,8 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     super::places::ACCENTS,
     super::places::COUNTRY_NAME,
     super::places::STATE_NAME,
+    super::places::STATE_COUNTRY,
+    super::places::STATE_CODE,
     super::places::ZIP_CUT,
     phone::NOT_IN_PLAN,
     text::REFUSED,
@@ -186,7 +188,7 @@ fn normalised(
         "FN" | "LN" => Some(person(raw)),
         "FI" => person(raw).chars().next().map(String::from),
         "CT" => Some(city(&letters(raw), notes)),
-        "ST" => state(raw, home, notes),
+        "ST" => return state(raw, home, notes),
         "ZIP" => zip(raw, home, notes),
         "COUNTRY" => country(raw, notes),
         _ => None,
@@ -382,6 +384,33 @@ mod tests {
     }
 
     #[test]
+    fn a_state_code_of_iso_3166_2_is_that_of_the_us_and_canada_or_refused() {
+        use super::super::places::{STATE_CODE, STATE_COUNTRY};
+        let ca = HashedIdentifier::of_normalised("ca");
+        for (raw, home, expected) in [
+            ("US-CA", None, Ok(STATE_COUNTRY)),
+            (" us-ca ", Some("US"), Ok(STATE_COUNTRY)),
+            ("US-CA", Some("DE"), Err(STATE_CODE)),
+            ("US-ON", None, Err(STATE_CODE)),
+            ("US-ZZ", None, Err(STATE_CODE)),
+            ("DE-BY", None, Err(STATE_CODE)),
+            ("de-by", Some("DE"), Err(STATE_CODE)),
+            ("DE-BY", Some("US"), Err(STATE_CODE)),
+            ("GB-ENG", Some("GB"), Err(STATE_CODE)),
+            ("FR-75", Some("FR"), Err(STATE_CODE)),
+        ] {
+            let mut notes = Vec::new();
+            let found = cell("ST", raw, home, &mut notes);
+            let (wanted, note) = match expected {
+                Ok(note) => (Cell::Hashed(ca), note),
+                Err(reason) => (Cell::Empty, reason),
+            };
+            assert_eq!((found, notes), (wanted, vec![note]), "{raw} {home:?}");
+            assert!(NOTE_REASONS.contains(&note));
+        }
+    }
+
+    #[test]
     fn a_hash_that_the_platform_does_not_know_is_refused() {
         let of_nothing = HashedIdentifier::of_normalised("").to_hex();
         for (raw, note) in [
@@ -482,6 +511,9 @@ mod tests {
             ("ST", "California", None, "ca"),
             ("ST", "Calif.", None, "ca"),
             ("ST", "US-CA", None, "ca"),
+            ("ST", "us-ca", Some("US"), "ca"),
+            ("ST", "CA-ON", Some("CA"), "on"),
+            ("ST", "Nord-Pas-de-Calais", Some("FR"), "nordpasdecalais"),
             ("ST", "Bayern", Some("DE"), "bayern"),
             ("ST", "Bayern", Some("US"), ""),
             ("COUNTRY", "United States", None, "us"),

@@ -17,7 +17,8 @@ pub(super) const NO_COUNTRY: &str = "refused_no_calling_code";
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 
 /// The digits with the calling code, without `+`. `home` is the user's country in capital letters: numbers
-/// without a calling code belong to it. Without `home` a number is assumed to begin with its calling code.
+/// without a calling code belong to it, and are refused if there is no such country. Without `home` a number is assumed
+/// to begin with its calling code.
 pub(super) fn normalised(
     raw: &str,
     home: Option<&str>,
@@ -36,15 +37,18 @@ pub(super) fn normalised(
     if digits.trim_start_matches('0').len() < 4 || !is_number(text) {
         return Err(REFUSED);
     }
-    let home = home.and_then(|home| home.parse::<country::Id>().ok());
+    // Often written for the United Kingdom, and no code of ISO 3166.
+    let home = home.map(|home| if home == "UK" { "GB" } else { home });
+    let country = home.map(str::parse::<country::Id>);
     // "(+44) 7911 …": the parser expects the sign at the beginning.
     let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
-    let (candidates, reliable) = match (signed, home) {
+    let (candidates, reliable) = match (signed, country) {
         (true, _) => (international(&after_plus(text)), usize::MAX),
-        (false, Some(home)) => of_home(home, text, &digits),
-        (false, None) => match digits.strip_prefix("00") {
+        (false, Some(Ok(country))) => of_home(country, text, &digits),
+        (false, unknown) => match digits.strip_prefix("00") {
             Some(rest) => (international(rest), usize::MAX),
-            None if digits.starts_with('0') => return Err(NO_COUNTRY),
+            // The number belongs to a country whose calling code is not known: its digits begin with none.
+            None if unknown.is_some() || digits.starts_with('0') => return Err(NO_COUNTRY),
             None => (international(&tail(text)), usize::MAX),
         },
     };
@@ -331,6 +335,24 @@ mod tests {
             ("ann@example.com", Some("US"), REFUSED),
         ] {
             assert_eq!(phone(raw, home), Err(why), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_a_country_that_does_not_exist_is_not_taken_for_one_of_another() {
+        for (raw, full) in [
+            ("020 7183 8750", "442071838750"),
+            ("7911 123456", "447911123456"),
+            ("+49 30 123456", "4930123456"),
+        ] {
+            assert_eq!(phone(raw, Some("UK")).as_deref(), Ok(full), "{raw}");
+        }
+        // Egypt has the calling code 20, and Poland 48.
+        for raw in ["(202) 555-0143", "48 22 123 45 67", "020 7183 8750"] {
+            assert_eq!(phone(raw, Some("EN")), Err(NO_COUNTRY), "{raw}");
+        }
+        for raw in ["+48 22 123 45 67", "0048 22 123 45 67"] {
+            assert_eq!(phone(raw, Some("EN")).as_deref(), Ok("48221234567"), "{raw}");
         }
     }
 

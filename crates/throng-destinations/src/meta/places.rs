@@ -4,12 +4,19 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::countries::{alpha2_of, is_country};
-use super::text::{letters, without_decimal_zero};
+use super::text::{REFUSED, letters, without_decimal_zero};
 
 pub(super) const ACCENTS: &str = "accents_removed";
 pub(super) const COUNTRY_NAME: &str = "country_name_replaced";
 pub(super) const STATE_NAME: &str = "state_name_replaced";
+pub(super) const STATE_COUNTRY: &str = "country_of_state_code_removed";
+/// An ISO 3166-2 code for which the platform documents the name, of another country than the row's, or unknown.
+pub(super) const STATE_CODE: &str = "refused_iso_3166_2_code";
 pub(super) const ZIP_CUT: &str = "zip_cut_to_five_digits";
+
+/// The codes of Canadian provinces in [`STATES`].
+const PROVINCES: &[&str] =
+    &["ab", "bc", "mb", "nb", "nl", "ns", "nt", "nu", "on", "pe", "qc", "sk", "yt"];
 
 /// US states, territories and Canadian provinces: code and name without spaces.
 const STATES: &[(&str, &str)] = &[
@@ -263,29 +270,59 @@ pub(super) fn city(letters: &str, notes: &mut Vec<&'static str>) -> String {
     without_accents
 }
 
+/// Country and subdivision of an ISO 3166-2 code, such as "US-CA", "DE-BY" or "FR-75", in capital letters.
+fn iso_code(raw: &str) -> Option<(String, String)> {
+    let (country, code) = raw.split_once('-')?;
+    let (country, code) = (country.to_ascii_uppercase(), code.to_ascii_uppercase());
+    let is_code = (1..=3).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric());
+    (is_code && is_country(&country)).then_some((country, code))
+}
+
+/// The state of an ISO 3166-2 code. Outside of the US and Canada the platform documents names only: as text, "DE-BY"
+/// would be the state "deby", which matches nobody.
+fn state_of_code(
+    (country, code): &(String, String),
+    home: Option<&str>,
+    notes: &mut Vec<&'static str>,
+) -> Result<String, &'static str> {
+    let code = code.to_ascii_lowercase();
+    let is_province = PROVINCES.contains(&code.as_str());
+    let is_known = STATES.iter().any(|(known, _)| *known == code)
+        && match country.as_str() {
+            "US" => !is_province,
+            "CA" => is_province,
+            _ => false,
+        };
+    if !is_known || home.is_some_and(|home| home != country.as_str()) {
+        return Err(STATE_CODE);
+    }
+    notes.push(STATE_COUNTRY);
+    Ok(code)
+}
+
 /// Two letters in the US and Canada; elsewhere the name in lower-case letters.
 pub(super) fn state(
     raw: &str,
     home: Option<&str>,
     notes: &mut Vec<&'static str>,
-) -> Option<String> {
+) -> Result<String, &'static str> {
+    if let Some(code) = iso_code(raw) {
+        return state_of_code(&code, home, notes);
+    }
     let name = without_accents(&letters(raw));
-    // "US-CA", "CA-ON".
-    let code = name.strip_prefix("us").or(name.strip_prefix("ca")).filter(|_| raw.contains('-'));
-    let name = code.filter(|code| code.len() == 2).map_or(name.clone(), str::to_owned);
     let has_state_codes = matches!(home, None | Some("US" | "CA"));
     if !has_state_codes {
-        return Some(name);
+        return Ok(name);
     }
     if STATES.iter().any(|(code, _)| *code == name) {
-        return Some(name);
+        return Ok(name);
     }
     if let Some((code, _)) = STATES.iter().find(|(_, known)| *known == name) {
         notes.push(STATE_NAME);
-        return Some((*code).to_owned());
+        return Ok((*code).to_owned());
     }
     // Without a country it may be a state of any country: its name, as outside of the US and Canada.
-    home.is_none().then_some(name)
+    if home.is_none() { Ok(name) } else { Err(REFUSED) }
 }
 
 /// How many digits a postal code of a country has, where all of its codes are digits. Only countries whose data is

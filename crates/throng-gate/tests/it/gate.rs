@@ -15,9 +15,9 @@ use throng_model::{
 };
 
 const SEED: HashSeed = HashSeed(5);
-const NOW: Timestamp = Timestamp(1_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_000_000_000);
 
-fn name(text: &str) -> AdGroupName {
+pub(crate) fn name(text: &str) -> AdGroupName {
     AdGroupName::new(text).unwrap()
 }
 
@@ -25,7 +25,7 @@ fn audiences(names: &[&str]) -> Vec<AudienceName> {
     names.iter().map(|n| AudienceName::new(*n).unwrap()).collect()
 }
 
-fn ad_group(index: u32, text: &str) -> CatalogEntry {
+pub(crate) fn ad_group(index: u32, text: &str) -> CatalogEntry {
     CatalogEntry {
         index: AdGroupIndex(index),
         name: name(text),
@@ -39,17 +39,17 @@ fn ad_group(index: u32, text: &str) -> CatalogEntry {
     }
 }
 
-fn gate(ad_groups: Vec<CatalogEntry>) -> Gate {
+pub(crate) fn gate(ad_groups: Vec<CatalogEntry>) -> Gate {
     Gate::new(Catalog { version: 1, ad_groups }, Duration::from_secs(10))
 }
 
-fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
+pub(crate) fn entry(index: u32, actual: i64, in_flight: i64) -> FeedEntry {
     let (actual, in_flight) = (Micros(actual), Micros(in_flight));
     let (index, pass_through_rate) = (AdGroupIndex(index), PassThroughRate::ALL);
     FeedEntry { index, actual, in_flight, flags: 0, pass_through_rate }
 }
 
-fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
+pub(crate) fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
     let kind = FrameKind::Keyframe;
     Frame {
         partition: 0,
@@ -63,11 +63,11 @@ fn keyframe(version: u64, entries: Vec<FeedEntry>) -> Frame {
     }
 }
 
-fn delta(base_version: u64, version: u64, entries: Vec<FeedEntry>) -> Frame {
+pub(crate) fn delta(base_version: u64, version: u64, entries: Vec<FeedEntry>) -> Frame {
     Frame { kind: FrameKind::Delta { base_version }, ..keyframe(version, entries) }
 }
 
-fn refusal(gate: &Gate, user: Option<UserHash>, ad_group: &str) -> Option<Reason> {
+pub(crate) fn refusal(gate: &Gate, user: Option<UserHash>, ad_group: &str) -> Option<Reason> {
     let mut decision = gate.decide(user, &[name(ad_group)], NOW);
     assert_eq!(decision.allowed.len() + decision.refused.len(), 1);
     decision.refused.pop().map(|r| r.1)
@@ -362,7 +362,7 @@ fn readers_never_see_half_a_frame() {
     });
 }
 
-fn with_position(frame: Frame, position: u64) -> Frame {
+pub(crate) fn with_position(frame: Frame, position: u64) -> Frame {
     Frame { log_position: Some(position), ..frame }
 }
 

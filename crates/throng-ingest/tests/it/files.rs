@@ -196,6 +196,32 @@ fn rows_that_fail_are_quarantined_with_reason_and_line() {
 }
 
 #[test]
+fn lines_behind_a_quote_that_is_not_closed_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let row = |note: &str| format!("mary@example.com,2026-11-25,40,{note}\n");
+    let plain = row("fine").repeat(7);
+    // The quote of 5 feet opens a cell, which the quote after seven rows ends.
+    let text = format!(
+        "email,seen,age,note\n{}{}{plain}{}{}",
+        row("fine"),
+        row("\"5 feet"),
+        row("\"tall\" he says"),
+        row("fine")
+    );
+    let report = rig.csv("a", &text).unwrap();
+    assert_eq!((report.rows, report.accepted, report.quarantined), (11, 2, 9));
+    let faults: Vec<_> =
+        report.faults.iter().map(|f| (f.reason.as_str(), f.rows, f.first_line)).collect();
+    assert_eq!(faults, [("misplaced_quote", 9, 3)]);
+    assert_eq!((rig.quarantine().len(), report.quarantine_kept), (1, 1));
+    // Line breaks in a row whose values are checked are a part of it.
+    let text = format!("email,seen,age,note\n{}", row("\"a\nb\nc\"").replace(",40,", ",4,"));
+    let report = rig.csv("b", &text).unwrap();
+    assert_eq!((report.rows, report.quarantined), (1, 1));
+}
+
+#[test]
 fn files_that_cannot_be_used_are_refused_by_name_and_nothing_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::new(dir.path());

@@ -7,6 +7,11 @@ use tokio::sync::mpsc;
 
 use crate::{HashedRow, LakeError, SharedSink, Sink};
 
+/// Logs that a scan is not run on the cluster of the node, and why. Without values of the data.
+pub(crate) fn report_in_worker(reason: &str) {
+    tracing::info!(%reason, "query runs in the query worker instead of the cluster");
+}
+
 /// Passes the keys of a scan to its sink.
 pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
 

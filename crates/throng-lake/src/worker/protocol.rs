@@ -43,6 +43,24 @@ pub(crate) enum Request {
     CheckIdentifiers { sql: String, key: String, columns: Vec<String> },
 }
 
+impl Request {
+    /// The query whose sources it reads, with the part of it. `None` if it reads those of no query, or of several.
+    pub(crate) fn query(&self) -> Option<(&str, Option<&ScanPart>)> {
+        match self {
+            Self::Check { model } | Self::Plan { model, .. } | Self::PlanShared { model, .. } => {
+                Some((&model.sql, None))
+            }
+            Self::Scan { model, part, .. } => Some((&model.sql, Some(part))),
+            Self::ScanShared { scan, part, .. } => Some((scan.sql(), Some(part))),
+            Self::Identifiers { query, .. } => Some((&query.sql, None)),
+            Self::TemplateRows { sql, .. } | Self::CheckIdentifiers { sql, .. } => {
+                Some((sql, None))
+            }
+            Self::List { .. } | Self::Inputs { .. } => None,
+        }
+    }
+}
+
 /// The reply of a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Reply {

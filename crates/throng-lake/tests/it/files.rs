@@ -6,7 +6,7 @@ use datafusion::parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type}
 use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::parquet::file::writer::SerializedFileWriter;
 use datafusion::parquet::schema::parser::parse_message_type;
-use throng_lake::{FileError, LakeError, ScanPart};
+use throng_lake::{FileError, LakeError, ScanPart, TableFacts};
 
 use crate::{Shop, hashes, model, scan, users};
 
@@ -178,6 +178,50 @@ async fn whole_numbers_and_decimals_of_two_files_are_one_column_only_if_it_is_de
     holds(&shop, "SELECT name FROM shop.t", &["a", "b"]).await;
     let declared = shop.declare("amount", "decimal(38, 2)");
     holds(&declared, "SELECT name FROM shop.t WHERE amount < 8", &["a"]).await;
+}
+
+#[tokio::test]
+async fn a_later_file_that_changes_the_text_of_keys_is_refused() {
+    let whole = "SELECT 42 AS user_id, 7 AS amount";
+    let by_user = "SELECT user_id FROM shop.t WHERE amount > 5";
+    let shop = Shop::new().parquet("t.parquet", whole).await;
+    let served = shop.lake().plan_scan(&model(by_user), &[]).await.unwrap().0.tables;
+    let key = |name: &str| {
+        let column = served[0].columns.iter().find(|column| column.name == name);
+        column.unwrap().is_key
+    };
+    assert_eq!((key("user_id"), key("amount")), (true, false));
+    // As an earlier version has recorded it.
+    let recorded = r#"[{"name": "shop.t", "has_rows": true, "columns": [
+        {"name": "user_id", "type": "Int64"}, {"name": "amount", "type": "Int64"}]}]"#;
+    let recorded: Vec<TableFacts> = serde_json::from_str(recorded).unwrap();
+    assert!(shop.lake().plan_scan(&model(by_user), &recorded).await.is_ok());
+
+    let amounts = "SELECT 42 AS user_id, CAST(7 AS DECIMAL(10, 2)) AS amount";
+    let shop = shop.parquet("t.parquet", amounts).await;
+    assert!(shop.lake().plan_scan(&model(by_user), &served).await.is_ok(), "not in the keys");
+    let keys = "SELECT CAST(42 AS DECIMAL(10, 2)) AS user_id, 7 AS amount";
+    let shop = shop.parquet("t.parquet", keys).await;
+    let as_text = "SELECT CAST(user_id AS VARCHAR) AS id FROM shop.t WHERE amount > 5";
+    for (sql, before) in [(by_user, &served), (by_user, &recorded), (as_text, &served)] {
+        let error = shop.lake().plan_scan(&model(sql), before).await.unwrap_err();
+        let said = format!("{error}; {}", error.help().unwrap());
+        for word in ["user_id is Decimal128(10, 2) in", "t.parquet", "was Int64", "CAST(user_id"] {
+            assert!(said.contains(word), "{sql}: {said}");
+        }
+    }
+    // The keys have the text that they had.
+    for as_before in [
+        "SELECT CAST(user_id AS BIGINT) AS id FROM shop.t WHERE amount > 5",
+        "SELECT CAST(user_id AS BIGINT) AS user_id FROM shop.t WHERE amount > 5",
+        "SELECT CAST(user_id AS BIGINT) AS user_id FROM shop.t WHERE amount > 5 GROUP BY 1",
+        "SELECT CAST(user_id AS BIGINT) FROM shop.t WHERE amount > 5",
+    ] {
+        let planned = shop.lake().plan_scan(&model(as_before), &served).await;
+        assert!(planned.is_ok(), "{as_before}: {:?}", planned.err());
+    }
+    let declared = shop.declare("user_id", "decimal(10, 2)");
+    assert!(declared.lake().plan_scan(&model(by_user), &served).await.is_ok(), "accepted");
 }
 
 #[tokio::test]

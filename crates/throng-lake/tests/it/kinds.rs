@@ -1,5 +1,7 @@
 //! Files of one folder with other columns: of two tables, or with another name for a column.
 
+use throng_lake::Model;
+
 use crate::{Shop, model, scan};
 
 #[tokio::test]
@@ -50,6 +52,27 @@ async fn a_key_with_another_name_in_one_file_is_doubtful() {
         .file("t/2.csv", "user_id,city,tier\n2,Rome,gold\n");
     let info = evolved.lake().check(model("SELECT user_id FROM shop.t WHERE tier = 'gold'")).await;
     assert_eq!(info.unwrap().warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn several_columns_of_one_name_are_doubtful() {
+    let shop = Shop::new()
+        .file("users.csv", "id,email\n1,a@x.com\n2,b@x.com\n")
+        .file("crm.csv", "id,user_id,email\n7,1,c@x.com\n8,2,d@x.com\n");
+    let from = "FROM shop.users u JOIN shop.crm c ON c.user_id = u.id";
+    let keyed = |sql: String| Model { key: Some("id".to_owned()), ..model(&sql) };
+    let lake = shop.lake();
+    for columns in ["*", "c.id, u.id"] {
+        let info = lake.check(keyed(format!("SELECT {columns} {from}"))).await.unwrap();
+        assert_eq!(info.warnings.len(), 1, "{:?}", info.warnings);
+        assert!(info.warnings[0].contains("several columns id"), "{:?}", info.warnings);
+    }
+    let info = lake.check(keyed(format!("SELECT c.id AS crm_id, u.id {from}"))).await.unwrap();
+    assert!(info.warnings.is_empty(), "{:?}", info.warnings);
+    let sql = format!("SELECT u.id, u.email, c.email {from}");
+    let doubts = lake.check_identifiers(&sql, "id", &["email".to_owned()]).await.unwrap();
+    assert_eq!(doubts.len(), 1, "{doubts:?}");
+    assert!(doubts[0].contains("several columns email"), "{doubts:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod copies;
 mod errors;
 mod files;
 mod folders;
@@ -122,7 +123,8 @@ impl Shop {
         let (columns, trim) = self.options.clone();
         let path = self.folder();
         let header = self.header;
-        let sources = [Source { name, path, root: None, description: None, columns, trim, header }];
+        let (root, description, bucket) = Default::default();
+        let sources = [Source { name, path, root, description, columns, trim, header, bucket }];
         let limits = LakeLimits {
             memory_bytes,
             spill_dir: self.spill(),
@@ -131,7 +133,7 @@ impl Shop {
             timeout: Duration::from_secs(600),
             worker: WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker")),
         };
-        Lake::new(&sources, limits).unwrap()
+        Lake::new(&sources, limits, None).unwrap()
     }
 }
 

@@ -22,6 +22,7 @@ fn source(name: &str, path: &Path) -> Source {
         columns: Vec::new(),
         trim: false,
         header: None,
+        bucket: None,
     }
 }
 
@@ -46,7 +47,7 @@ fn lake_over(dir: &Path, sources: &[Source]) -> Lake {
         timeout: Duration::from_secs(600),
         worker: WorkerCommand::of(env!("CARGO_BIN_EXE_lake-query-worker")),
     };
-    Lake::new(sources, limits).unwrap()
+    Lake::new(sources, limits, None).unwrap()
 }
 
 /// The message and the help of a query that is refused.

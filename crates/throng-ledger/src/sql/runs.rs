@@ -179,12 +179,28 @@ async fn insert_batches(tx: &mut Conn, task: TaskId, batches: &[(Operation, u64)
     Ok(())
 }
 
-pub(super) async fn approve(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
-    let run = get(tx, id).await?;
-    if run.state != RunState::Held {
-        let state = run.state.stored_name();
-        return Err(LedgerError::wrong_state("run", id, state, "approved").into());
-    }
+/// Approves a held run. `account_held`: its account is held too, which releases only runs that are held for nothing else.
+pub(super) async fn approve(
+    tx: &mut Conn,
+    id: SyncRunId,
+    account_held: bool,
+    now: Timestamp,
+) -> DbResult<()> {
+    let text = concat!("SELECT ", run_columns!(), ", hold_cause FROM sync_runs WHERE id = $1");
+    let found = tx.optional(text, id, held_run_of).await?;
+    let (run, cause) = found.ok_or_else(|| LedgerError::not_found("run", id))?;
+    let state = match (run.state, cause) {
+        (RunState::Held, Some(HoldCause::Guard | HoldCause::Adoption)) if account_held => {
+            "held, and its account is held too"
+        }
+        (RunState::Held, _) => return release(tx, id, now).await,
+        (other, _) => other.stored_name(),
+    };
+    Err(LedgerError::wrong_state("run", id, state, "approved").into())
+}
+
+/// Queues the task of a held run.
+async fn release(tx: &mut Conn, id: SyncRunId, now: Timestamp) -> DbResult<()> {
     tx.execute(
         "UPDATE sync_runs SET state = 'active', reason = NULL, hold_cause = NULL WHERE id = $1",
         id,
@@ -208,8 +224,8 @@ fn held_run_of(row: &DbRow) -> Result<(SyncRun, Option<HoldCause>)> {
     Ok((run_of(row)?, cause))
 }
 
-/// Approves all held runs of a destination, or deletes those that are to be planned again. Returns
-/// how many there were.
+/// Approves the runs of a destination that are held for their account, or deletes those that are to be planned again.
+/// Returns how many there were.
 pub(super) async fn approve_all(
     tx: &mut Conn,
     destination: &DestinationName,
@@ -222,6 +238,7 @@ pub(super) async fn approve_all(
         ", hold_cause FROM sync_runs WHERE destination = $1 AND state = 'held' ORDER BY id"
     );
     let held = tx.all(text, destination, held_run_of).await?;
+    let mut approved = 0;
     for (run, cause) in &held {
         let of_account = match cause {
             Some(cause) => *cause == HoldCause::Account,
@@ -229,15 +246,19 @@ pub(super) async fn approve_all(
                 .zip(run.reason.as_deref())
                 .is_some_and(|(account_reason, reason)| reason.contains(account_reason)),
         };
+        if !of_account {
+            continue;
+        }
+        approved += 1;
         let unsent = run.plan.is_some() && run.pending == run.read;
-        if of_account && unsent && delete(tx, run.id).await? {
+        if unsent && delete(tx, run.id).await? {
             // It may have been planned for a request, and the run before it may have failed.
             delivered::set_requested(tx, &run.sync, true).await?;
         } else {
-            approve(tx, run.id, now).await?;
+            release(tx, run.id, now).await?;
         }
     }
-    Ok(held.len() as u64)
+    Ok(approved)
 }
 
 /// Deletes a run of which nothing was sent; `false` if the platform has answered a request of it.

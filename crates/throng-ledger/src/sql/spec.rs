@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use throng_model::{
-    AdGroupIndex, AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses, Timestamp,
+    AdGroupIndex, AdGroupName, BudgetDay, Currency, HashSeed, Micros, OverdeliveryCauses, Timestamp,
 };
 
 use crate::backend::{Backend, SqlLedger, read_one, write_tx};
@@ -46,8 +46,37 @@ pub(super) async fn put_spec(
     Ok(version)
 }
 
-/// Writes budget days. `update`: the assignments for existing rows.
-async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResult<()> {
+/// Whether a new budget day and the stored one may be of the same currency.
+const SAME_CURRENCY: &str = "(excluded.currency IS NULL OR budget_days.currency IS NULL
+    OR budget_days.currency = excluded.currency)";
+
+/// What a row without these figures keeps of the stored row, unless that is of another currency.
+const KEPT: [&str; 7] = [
+    "predicted",
+    "earned",
+    "over_events",
+    "over_feed",
+    "over_prediction",
+    "over_burst",
+    "over_price_change",
+];
+
+/// Writes budget days. `update`: the assignments for existing rows. `condition`: which of these are changed.
+async fn put_days(
+    tx: &mut Conn,
+    rows: &[BudgetDayRow],
+    update: &str,
+    condition: &str,
+) -> DbResult<()> {
+    let kept: String = KEPT
+        .iter()
+        .map(|column| {
+            format!(
+                ", {column} = CASE WHEN {SAME_CURRENCY}
+                    THEN coalesce(excluded.{column}, budget_days.{column}) ELSE excluded.{column} END"
+            )
+        })
+        .collect();
     // One INSERT must not have a key twice, so of equal keys only the last row is inserted.
     let mut last = BTreeMap::new();
     for row in rows {
@@ -56,7 +85,7 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResul
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
         let insert = tx.build(
-            "INSERT INTO budget_days (ad_group, day, budget, actual, predicted, earned,
+            "INSERT INTO budget_days (ad_group, day, budget, actual, currency, predicted, earned,
                 over_events, over_feed, over_prediction, over_burst, over_price_change) VALUES ",
         );
         let rows = chunk.iter().map(|row| {
@@ -65,35 +94,47 @@ async fn put_days(tx: &mut Conn, rows: &[BudgetDayRow], update: &str) -> DbResul
             let causes = row.causes.map(|causes| causes.amounts());
             let [events, feed, over, burst, price] =
                 std::array::from_fn(|place| causes.map(|amounts| amounts[place]));
+            let currency = row.currency.as_ref().map(Currency::as_str);
             let (name, day, budget, actual) = (&row.ad_group, row.day, row.budget, row.actual);
-            (name, day, budget, actual, predicted, earned, events, feed, over, burst, price)
+            (
+                name, day, budget, actual, currency, predicted, earned, events, feed, over, burst,
+                price,
+            )
         });
         let insert = insert.rows(rows).push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
-        let insert = insert.push(update).push(
-            ", predicted = coalesce(excluded.predicted, budget_days.predicted),
-               earned = coalesce(excluded.earned, budget_days.earned),
-               over_events = coalesce(excluded.over_events, budget_days.over_events),
-               over_feed = coalesce(excluded.over_feed, budget_days.over_feed),
-               over_prediction = coalesce(excluded.over_prediction, budget_days.over_prediction),
-               over_burst = coalesce(excluded.over_burst, budget_days.over_burst),
-               over_price_change =
-                   coalesce(excluded.over_price_change, budget_days.over_price_change)",
-        );
+        let currency = ", currency = coalesce(excluded.currency, budget_days.currency)";
+        let insert = insert.push(update).push(currency).push(&kept).push(condition);
         tx.execute_built(insert.build(false)).await?;
     }
     Ok(())
 }
 
-/// Sets the spend of stored days to 0.
+/// Sets the spend of stored days to 0. Those in another currency stay as they are.
 async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
-    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let update = tx.build(
-            "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
-        );
-        let update = update.rows(chunk.iter().map(|row| (&row.ad_group, row.day))).push(")");
-        tx.execute_built(update.build(false)).await?;
+    let mut by_currency: BTreeMap<Option<Currency>, Vec<&BudgetDayRow>> = BTreeMap::new();
+    for row in rows {
+        by_currency.entry(row.currency).or_default().push(row);
+    }
+    for (currency, rows) in by_currency {
+        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+            let update = tx.build(
+                "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
+            );
+            let days = chunk.iter().map(|row| (&row.ad_group, row.day));
+            let mut update = update.rows(days).push(")");
+            if let Some(currency) = &currency {
+                let text = " AND (currency IS NULL OR currency = ";
+                update = update.push(text).values(currency.as_str()).push(")");
+            }
+            tx.execute_built(update.build(false)).await?;
+        }
     }
     Ok(())
+}
+
+fn currency_of(row: &DbRow) -> Result<(AdGroupName, Currency)> {
+    let cells = Cells::new(row, "budget day");
+    Ok((cells.name("ad_group")?, cells.name("currency")?))
 }
 
 fn day_of(row: &DbRow) -> Result<BudgetDayRow> {
@@ -109,6 +150,7 @@ fn day_of(row: &DbRow) -> Result<BudgetDayRow> {
             predicted: Micros(predicted),
             earned: Micros(earned),
         }),
+        currency: cells.maybe_text("currency")?.and_then(|code| code.parse().ok()),
         causes: causes_of(&cells)?,
     })
 }
@@ -196,22 +238,25 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
 
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
         let update = "budget = excluded.budget, actual = excluded.actual";
-        write_tx!(self, Full, "storing budget days", |tx| put_days(&mut *tx, rows, update).await?)
+        write_tx!(self, Full, "storing budget days", |tx| {
+            put_days(&mut *tx, rows, update, "").await?;
+        })
     }
 
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
-        let update = "actual = excluded.actual";
+        let (update, condition) = ("actual = excluded.actual", format!(" WHERE {SAME_CURRENCY}"));
         let (none, some): (Vec<_>, Vec<_>) =
             rows.iter().cloned().partition(|row| row.actual.0 == 0 && row.prediction.is_none());
         write_tx!(self, Full, "storing past budget days", |tx| {
-            put_days(&mut *tx, &some, update).await?;
+            put_days(&mut *tx, &some, update, &condition).await?;
             clear_days(tx, &none).await?;
         })
     }
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading budget days", |tx| {
-            let text = "SELECT ad_group, day, budget, actual, predicted, earned, over_events,
+            let text =
+                "SELECT ad_group, day, budget, actual, currency, predicted, earned, over_events,
                     over_feed, over_prediction, over_burst, over_price_change
                  FROM budget_days WHERE ad_group = $1 ORDER BY day DESC LIMIT $2";
             tx.all(text, (ad_group, limit), day_of).await?
@@ -225,10 +270,19 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
         limit: u32,
     ) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading the budget days of all ad groups", |tx| {
-            let text = "SELECT ad_group, day, budget, actual, predicted, earned, over_events,
+            let text =
+                "SELECT ad_group, day, budget, actual, currency, predicted, earned, over_events,
                     over_feed, over_prediction, over_burst, over_price_change
                  FROM budget_days WHERE day BETWEEN $1 AND $2 ORDER BY day, ad_group LIMIT $3";
             tx.all(text, (from, to, limit), day_of).await?
+        })
+    }
+
+    async fn budget_day_currencies(&self) -> Result<Vec<(AdGroupName, Currency)>> {
+        read_one!(self, "reading the currencies of budget days", |tx| {
+            let text = "SELECT DISTINCT ad_group, currency FROM budget_days
+                 WHERE currency IS NOT NULL ORDER BY ad_group, currency";
+            tx.all(text, (), currency_of).await?
         })
     }
 }

@@ -127,8 +127,10 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
         })
     }
 
-    async fn approve_run(&self, id: SyncRunId, now: Timestamp) -> Result<()> {
-        write_tx!(self, Full, "approving a run", |tx| { runs::approve(tx, id, now).await? })
+    async fn approve_run(&self, id: SyncRunId, account_held: bool, now: Timestamp) -> Result<()> {
+        write_tx!(self, Full, "approving a run", |tx| {
+            runs::approve(tx, id, account_held, now).await?
+        })
     }
 
     async fn claim_task(

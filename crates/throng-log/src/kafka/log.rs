@@ -161,9 +161,15 @@ fn delivery_error(topic: &str, error: KafkaError) -> LogError {
     match error.rdkafka_error_code() {
         // The request may have reached the broker and only the response is missing. As a plain failure it
         // would say that the records are not in the log, and they would be read later nevertheless.
-        Some(RDKafkaErrorCode::MessageTimedOut | RDKafkaErrorCode::PurgeInflight) => {
-            LogError::Unconfirmed { topic: topic.to_owned() }
-        }
+        Some(
+            RDKafkaErrorCode::MessageTimedOut
+            | RDKafkaErrorCode::PurgeInflight
+            | RDKafkaErrorCode::OperationTimedOut
+            | RDKafkaErrorCode::BrokerTransportFailure
+            | RDKafkaErrorCode::RequestTimedOut
+            // The leader has the record, and too few replicas.
+            | RDKafkaErrorCode::NotEnoughReplicasAfterAppend,
+        ) => LogError::Unconfirmed { topic: topic.to_owned() },
         _ => failed("append to", topic)(error),
     }
 }
@@ -306,5 +312,28 @@ impl Drop for KafkaLog {
     fn drop(&mut self) {
         // Only for appends whose callers stopped waiting: all others are delivered.
         let _ = self.producer.flush(Duration::from_secs(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivery_that_the_brokers_may_have_stored_is_unconfirmed() {
+        use RDKafkaErrorCode::{
+            MessageSizeTooLarge, MessageTimedOut, NotEnoughReplicas, NotEnoughReplicasAfterAppend,
+            RequestTimedOut, TopicAuthorizationFailed,
+        };
+        let uncertain = |code| {
+            let error = KafkaError::MessageProduction(code);
+            delivery_error("throng.events", error).may_be_appended()
+        };
+        for code in [MessageTimedOut, RequestTimedOut, NotEnoughReplicasAfterAppend] {
+            assert!(uncertain(code), "{code}");
+        }
+        for code in [NotEnoughReplicas, MessageSizeTooLarge, TopicAuthorizationFailed] {
+            assert!(!uncertain(code), "{code}");
+        }
     }
 }

@@ -63,7 +63,8 @@ fn rate(figures: RateFigures) -> BudgetRate {
     }
 }
 
-/// Budget days, newest first: the last 8 as they are counted now, the earlier ones as they were stored.
+/// Budget days, newest first: the last 8 as they are counted now, the earlier ones, and those in another currency, as
+/// they were stored.
 pub fn days(
     state: &AdGroupState,
     stored: Vec<BudgetDayRow>,
@@ -75,6 +76,7 @@ pub fn days(
             day: row.day,
             budget: row.budget,
             actual: row.actual,
+            currency: row.currency.filter(|currency| *currency != state.currency),
         };
         (day.day, day)
     });
@@ -85,7 +87,11 @@ pub fn days(
             day: *day,
             budget: state.budget,
             actual: *actual,
+            currency: None,
         };
+        if days.get(day).is_some_and(|stored| stored.currency.is_some()) {
+            continue;
+        }
         // A stored day without spend stays: it may have had spend in the time zone of that time.
         if actual.0 != 0 || days.contains_key(day) {
             days.entry(*day).or_insert_with(new).actual = *actual;
@@ -122,5 +128,46 @@ pub fn gate(report: GateReport, now: Timestamp) -> GateApplied {
         id: report.id,
         versions: report.versions,
         at: report.at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::AdGroupIndex;
+
+    use super::*;
+
+    #[test]
+    fn days_in_another_currency_are_those_that_were_stored() {
+        let state = AdGroupState {
+            name: "shoes".parse().unwrap(),
+            index: AdGroupIndex(0),
+            currency: "USD".parse().unwrap(),
+            budget: Micros(100),
+            actual: Micros(7),
+            in_flight: Micros(0),
+            projected: Micros(7),
+            open: true,
+            reason: String::new(),
+        };
+        let row = |day, currency: Option<&str>| BudgetDayRow {
+            ad_group: "shoes".parse().unwrap(),
+            day: BudgetDay(day),
+            budget: Micros(50),
+            actual: Micros(20),
+            prediction: None,
+            currency: currency.map(|code| code.parse().unwrap()),
+            causes: None,
+        };
+        let stored = vec![row(10, Some("EUR")), row(11, Some("USD")), row(12, None)];
+        let counted = [(10, 0), (11, 5), (12, 6), (13, 7)];
+        let counted = counted.map(|(day, actual)| (BudgetDay(day), Micros(actual)));
+        let days = days(&state, stored, &counted);
+        let shown: Vec<(i32, i64, Option<String>)> = days
+            .iter()
+            .map(|day| (day.day.0, day.actual.0, day.currency.map(String::from)))
+            .collect();
+        let eur = Some("EUR".to_owned());
+        assert_eq!(shown, [(13, 7, None), (12, 6, None), (11, 5, None), (10, 20, eur)]);
     }
 }

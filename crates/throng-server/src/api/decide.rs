@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use throng_access::{Caller, Scope};
+use throng_aggregator::BudgetsError;
 use throng_api::{DecideRequest, DecisionMade, MAX_CANDIDATES, candidates, refusals};
 use throng_budget::{Event, EventKind, EventMoney};
-use throng_gate::Reason;
+use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_model::{AdGroupName, Entropy, SystemEntropy, Timestamp, UserKey};
 
 use crate::api::state::DecideState;
@@ -36,27 +37,20 @@ pub(crate) async fn decide(
     refused.extend(refusals(&decision.refused, Reason::code));
     let mut insertion_id = None;
     if let (Some(counted), Some(chosen)) = (counted, decision.allowed.first()) {
-        match record_insertion(&ctx, chosen, now).await {
-            Ok((id, positions)) => {
-                ctx.gate.insertion_logged(counted, &positions, now);
-                insertion_id = Some(id);
-            }
-            Err(error) => {
-                ctx.gate.insertion_dropped(counted);
-                return Err(error);
-            }
-        }
+        insertion_id = Some(record_insertion(&ctx, counted, chosen, now).await?);
     }
     Ok(Json(DecisionMade { allowed: decision.allowed, refused, insertion_id }))
 }
 
-/// Records an insertion; returns its id and its positions in the event log by partition.
+/// Records an insertion and returns its id.
 async fn record_insertion(
     ctx: &DecideState,
+    counted: OwnInsertion,
     ad_group: &AdGroupName,
     now: Timestamp,
-) -> Result<(String, Vec<(u32, u64)>), ApiError> {
+) -> Result<String, ApiError> {
     if ctx.data_directory_lost.is_cancelled() {
+        ctx.gate.insertion_dropped(counted);
         return Err(super::data_directory_lost());
     }
     let id = format!("decide-{:016x}", SystemEntropy.next_u64());
@@ -71,11 +65,62 @@ async fn record_insertion(
         money: EventMoney::NONE,
         placement: None,
     };
-    let accepted = ctx.budgets.accept(vec![event]).await?;
+    let accepted = match ctx.budgets.accept(vec![event]).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            drop_unless_appended(&ctx.gate, counted, &error);
+            return Err(error.into());
+        }
+    };
     match accepted.rejected.into_iter().next() {
-        None => Ok((id, accepted.positions)),
+        None => {
+            ctx.gate.insertion_logged(counted, &accepted.positions, now);
+            Ok(id)
+        }
         Some((_, problem)) => {
+            ctx.gate.insertion_dropped(counted);
             Err(ApiError::unavailable(format!("the insertion was rejected: {}", problem.message)))
         }
+    }
+}
+
+/// Gives back an insertion whose append failed. Where it is unknown whether the log has it, the gate counts it for ten
+/// minutes, which is safe for the budget.
+fn drop_unless_appended(gate: &Gate, counted: OwnInsertion, error: &BudgetsError) {
+    if !error.may_be_appended() {
+        gate.insertion_dropped(counted);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::json;
+    use throng_gate::Catalog;
+    use throng_log::LogError;
+
+    use super::*;
+
+    #[test]
+    fn an_insertion_that_may_be_in_the_log_keeps_counting() {
+        let shoes = AdGroupName::new("shoes").unwrap();
+        let catalog: Catalog = serde_json::from_value(json!({ "version": 1, "ad_groups": [{
+            "index": 0, "name": "shoes", "daily_budget": 1_000_000, "prediction": true,
+            "include": [], "exclude": [], "expected": 600_000,
+        }] }))
+        .unwrap();
+        let own_after = |error: BudgetsError| {
+            let gate = Gate::new(catalog.clone(), Duration::from_secs(10));
+            let counted = gate.count_insertion(&shoes, Timestamp(0)).unwrap();
+            drop_unless_appended(&gate, counted, &error);
+            gate.spend(&shoes).unwrap().own.0
+        };
+        let append = |error| BudgetsError::Append(Arc::new(error));
+        let topic = "throng.events".to_owned();
+        assert_eq!(own_after(append(LogError::Unconfirmed { topic })), 600_000);
+        assert_eq!(own_after(append(LogError::RecordTooLarge { bytes: 2, limit: 1 })), 0);
+        assert_eq!(own_after(BudgetsError::CatalogBehind { partition: 0 }), 0);
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/events`: events of ad servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,9 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use throng_aggregator::BudgetsError;
 use throng_api::{EventsAccepted, QuarantineByPartition};
+use throng_apply::is_declared_later;
 use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
 use throng_http::{content_type, decoded, read_body};
+use throng_model::AdGroupName;
 use throng_operations::mapping::budgets as mapping;
+use throng_store::Ledger;
 use throng_telemetry::metrics;
 
 use crate::api::state::EventsState;
@@ -45,10 +48,27 @@ fn refuse_batch(error: ApiError) -> Response {
     error.retry_after(RETRY_AFTER_SECS).into_response()
 }
 
+/// Whether a spec to which this node has not switched yet has one of these ad groups. If the ledger does not answer they
+/// are rejected: one event must not keep all others of its batch from being counted for as long.
+async fn has_newer_spec(
+    ledger: Arc<dyn Ledger>,
+    version: u64,
+    unknown: HashSet<AdGroupName>,
+) -> bool {
+    let found = is_declared_later(&*ledger, version, &unknown).await;
+    found.unwrap_or_else(|error| {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "failed to look for unknown ad groups in the newest spec"
+        );
+        false
+    })
+}
+
 /// Accepts events. Each event is checked by itself: accepted ones are durable when the response arrives,
 /// rejected ones are listed with their line. Events of a batch that is sent again are not counted twice. The
 /// body may be encoded with gzip, zstd or br.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; of an insertion also price (of one billed event) or cpm (of a thousand), impression_rate, action_rate and placement, of an impression or click the price or cpm that is paid for it: without them the price of the insertion counts, and the ad group's; or a throng.events.v1.Events message", content_type = "application/x-ndjson", example = "{\"id\":\"i-1\",\"kind\":\"insertion\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:00Z\"}\n{\"id\":\"v-1\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:05Z\"}\n"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "`no_event_counts`: none of the events counts; the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or the process that counts the events does not have the newest spec with their ad group yet: send all events again after `Retry-After`")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; of an insertion also price (of one billed event) or cpm (of a thousand), impression_rate, action_rate and placement, of an impression or click the price or cpm that is paid for it: without them the price of the insertion counts, and the ad group's; or a throng.events.v1.Events message", content_type = "application/x-ndjson", example = "{\"id\":\"i-1\",\"kind\":\"insertion\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:00Z\"}\n{\"id\":\"v-1\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:05Z\"}\n"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "`no_event_counts`: none of the events counts; the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or this node, or the process that counts the events, does not have the newest spec with their ad group yet: send all events again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<EventsState>,
     request: Request,
@@ -57,9 +77,10 @@ pub(crate) async fn accept(
     let parsed = read(request, limit).await.map_err(IntoResponse::into_response)?;
     let ParsedEvents { events, mut problems, mut refused, inserted_at_ignored } = parsed;
     let (lines, events): (Vec<usize>, Vec<_>) = events.into_iter().unzip();
-    let budgets = Arc::clone(&ctx.budgets);
+    let (budgets, ledger) = (Arc::clone(&ctx.budgets), Arc::clone(&ctx.ledger));
+    let is_newer = move |version, unknown| has_newer_spec(ledger, version, unknown);
     // In a separate task: if the client disconnects, the batch is still counted as a whole.
-    let accepted = tokio::spawn(async move { budgets.accept(events).await })
+    let accepted = tokio::spawn(async move { budgets.accept_unless(events, is_newer).await })
         .await
         .map_err(|_| refuse_batch(ApiError::unavailable("the events could not be accepted")))?
         .map_err(|error| {
@@ -67,6 +88,10 @@ pub(crate) async fn accept(
                 // It ends as soon as the leader has switched to the spec.
                 BudgetsError::CatalogBehind { partition } => {
                     tracing::warn!(partition, "refused events of a new ad group");
+                }
+                // It ends as soon as this node has switched.
+                BudgetsError::SpecBehind => {
+                    tracing::warn!("refused events of an ad group of a newer spec");
                 }
                 _ => tracing::error!(
                     error = &error as &dyn std::error::Error,

@@ -132,6 +132,7 @@ impl From<BudgetsError> for ApiError {
                 }
             },
             BudgetsError::CatalogBehind { .. }
+            | BudgetsError::SpecBehind
             | BudgetsError::Closed
             | BudgetsError::Unavailable { .. } => Self::unavailable(error.to_string()),
             _ => Self::of(&error),
@@ -264,6 +265,7 @@ mod tests {
             BudgetsError::Closed,
             BudgetsError::Unavailable { partition: 0 },
             BudgetsError::CatalogBehind { partition: 0 },
+            BudgetsError::SpecBehind,
         ] {
             let message = error.to_string();
             assert_eq!(response(error.into()), unavailable, "{message}");

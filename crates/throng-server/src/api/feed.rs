@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use axum::body::Body as Stream;
 use axum::extract::{Path, Query, State};
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
 use throng_aggregator::FeedFormat;
 use throng_api::{
-    AdGroupCatalog, AppliedVersions, FeedQuery, GATE_ID_RULE, GateList, GateNoted, GatePartition,
-    is_gate_id,
+    AdGroupCatalog, AppliedVersions, DEPLOYMENT_HEADER, FeedQuery, GATE_ID_RULE, GateList,
+    GateNoted, GatePartition, is_gate_id,
 };
-use throng_feed::Catalog;
+use throng_membership::seed_check;
 use throng_operations::members::members;
 use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,11 @@ use super::error::ApiError;
 
 type Ctx = State<BudgetsState>;
 
+/// The header by which a gate notices that it follows another deployment.
+fn deployment(ctx: &BudgetsState) -> (HeaderName, String) {
+    (HeaderName::from_static(DEPLOYMENT_HEADER), format!("{:016x}", seed_check(ctx.seed)))
+}
+
 fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
     if is_gate_id(id) {
         Ok(id)
@@ -35,7 +40,7 @@ fn checked_gate_id(id: &str) -> Result<&str, ApiError> {
 }
 
 /// Budget states for gates: length-prefixed frames, a keyframe of every partition first, then
-/// deltas. The response does not end until the node stops.
+/// deltas. The response does not end until the node stops. The header `throng-deployment` identifies the deployment.
 #[utoipa::path(get, path = "/v1/feed", params(("gate" = Option<String>, Query, description = "the id of the gate"), ("format" = Option<u8>, Query, description = "1 (default), 2: with log positions, or 3: with pass-through rates too")), responses((status = 200, body = Vec<u8>, description = "frames, each with a u32 little-endian length before it; the format is in docs/specs/feed-format.md", content_type = "application/octet-stream")))]
 pub(crate) async fn stream(
     State(ctx): Ctx,
@@ -65,7 +70,8 @@ pub(crate) async fn stream(
             Some((Ok::<_, Infallible>(frame), (from, connection)))
         });
     let body = Stream::from_stream(frames.take_until(stop.cancelled_owned()));
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+    let content_type = (header::CONTENT_TYPE, "application/octet-stream".to_owned());
+    Ok(([content_type, deployment(&ctx)], body).into_response())
 }
 
 /// Counts an open feed connection until it is dropped.
@@ -79,8 +85,8 @@ impl Drop for OpenConnection {
 
 /// The ad groups with their index in the feed, budget and targeting.
 #[utoipa::path(get, path = "/v1/catalog", responses((status = 200, body = AdGroupCatalog, description = "`version`, `ad_groups`")))]
-pub(crate) async fn catalog(State(ctx): Ctx) -> Json<Arc<Catalog>> {
-    Json(ctx.budgets.catalog())
+pub(crate) async fn catalog(State(ctx): Ctx) -> Response {
+    ([deployment(&ctx)], Json(ctx.budgets.catalog())).into_response()
 }
 
 /// Reports the versions of the feed that a gate has applied.

@@ -19,8 +19,8 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
-use crate::changes::Change;
 use crate::metrics::Collector;
+use throng_apply::changes::Change;
 use throng_telemetry::Health;
 
 /// The open problems, and what is served.
@@ -57,6 +57,8 @@ pub(crate) struct BudgetsState {
     pub(super) clock: Arc<dyn Clock>,
     /// Spend and frames.
     pub(super) budgets: Arc<Budgets>,
+    /// Identifies the deployment.
+    pub(super) seed: HashSeed,
 }
 
 impl FromRef<Arc<NodeContext>> for BudgetsState {
@@ -65,6 +67,7 @@ impl FromRef<Arc<NodeContext>> for BudgetsState {
             ledger: Arc::clone(&ctx.ledger),
             clock: Arc::clone(&ctx.clock),
             budgets: Arc::clone(&ctx.budgets),
+            seed: ctx.seed,
         }
     }
 }
@@ -73,13 +76,19 @@ impl FromRef<Arc<NodeContext>> for BudgetsState {
 pub(crate) struct EventsState {
     /// Accepts them.
     pub(super) budgets: Arc<Budgets>,
+    /// Has the newest spec.
+    pub(super) ledger: Arc<dyn Ledger>,
     /// Limits the size of a request.
     pub(super) spec: Arc<ArcSwap<Spec>>,
 }
 
 impl FromRef<Arc<NodeContext>> for EventsState {
     fn from_ref(ctx: &Arc<NodeContext>) -> Self {
-        Self { budgets: Arc::clone(&ctx.budgets), spec: Arc::clone(&ctx.spec) }
+        Self {
+            budgets: Arc::clone(&ctx.budgets),
+            ledger: Arc::clone(&ctx.ledger),
+            spec: Arc::clone(&ctx.spec),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::state::StreamState;
-use crate::changes::Change;
+use throng_apply::changes::Change;
 
 fn event_name(change: Change) -> &'static str {
     match change {

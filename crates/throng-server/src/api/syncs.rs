@@ -91,7 +91,7 @@ pub(crate) async fn runs(
 }
 
 /// Approves a held run.
-#[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, body = ActivationRun, description = "the run"), (status = 404, description = "no such run"), (status = 409, description = "it is not held")))]
+#[utoipa::path(post, path = "/v1/runs/{id}/approve", params(("id" = i64, Path)), responses((status = 200, body = ActivationRun, description = "the run"), (status = 404, description = "no such run"), (status = 409, description = "it is not held, or its account is held too")))]
 pub(crate) async fn approve_run(
     OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
@@ -101,8 +101,8 @@ pub(crate) async fn approve_run(
     Ok(Json(run))
 }
 
-/// Approves all held runs of a destination. Runs that are held because of failed checks of the account and have
-/// sent nothing are planned again, because the cause may be in their identifiers.
+/// Approves the runs of a destination that are held because of failed checks of the account. Those that have sent nothing
+/// are planned again, because the cause may be in their identifiers. Runs that are held for another cause are not approved.
 #[utoipa::path(post, path = "/v1/destinations/{name}/approve", params(("name" = String, Path)), responses((status = 200, body = RunsApproved, description = "`approved`: the number of runs"), (status = 404, description = "no such destination")))]
 pub(crate) async fn approve_destination(
     OperationsOf(node): OperationsOf,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use throng_activation::Activation;
+use throng_activation::{Activation, remove_stale_scans};
 use throng_aggregator::AggregatorDeps;
-use throng_apply::GateSink;
+use throng_apply::{GateSink, spill_dir};
 use throng_backends::{DataDirectory, Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
@@ -39,7 +39,7 @@ fn activation(ctx: &NodeContext) -> Activation {
         clock: Arc::clone(&ctx.clock),
         seed: ctx.seed,
         holder: ctx.holder.clone(),
-        spill_folder: ctx.data_dir.join("spill"),
+        spill_folder: spill_dir(&ctx.data_dir, &ctx.spec.load().node),
         destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env))),
         identifiers: Arc::new(LakeQueries { lake: Arc::clone(&ctx.lake), seed: ctx.seed }),
         node: Arc::new(node),
@@ -95,7 +95,14 @@ pub(super) async fn build(ctx: Arc<NodeContext>, stop: CancellationToken) {
 
 /// Plans runs and enqueues due tasks while this process leads, until `stop`.
 pub(super) async fn plan(ctx: Arc<NodeContext>, stop: CancellationToken) {
-    throng_activation::run_leader(&activation(&ctx), stop).await;
+    let activation = activation(&ctx);
+    // Also where scans were spilled before `node.spill_dir` was set, or by a version that did not use it.
+    for folder in [&ctx.data_dir.join("spill"), &activation.spill_folder] {
+        if let Err(error) = remove_stale_scans(folder) {
+            tracing::warn!(%error, path = %folder.display(), "failed to remove old files of scans");
+        }
+    }
+    throng_activation::run_leader(&activation, stop).await;
 }
 
 /// Writes and checks serving stores while this process leads, until `stop`.

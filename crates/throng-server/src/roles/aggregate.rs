@@ -14,7 +14,7 @@ use throng_store::{Ledger, LedgerError};
 use tokio::sync::broadcast;
 
 use crate::Health;
-use crate::changes::{self, Change};
+use throng_apply::changes::{self, Change};
 
 /// The node as the aggregator sees it.
 pub(crate) struct AggregatorHost {

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::changes::{self, Change};
+use throng_apply::changes::{self, Change};
 
 /// How often a node writes its status.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);

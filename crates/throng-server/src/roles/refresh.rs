@@ -7,7 +7,7 @@ use throng_membership::MembershipIndex;
 use throng_refresh::Observer;
 use tokio::sync::{Notify, broadcast};
 
-use crate::changes::{self, Change};
+use throng_apply::changes::{self, Change};
 use throng_telemetry::{Health, ProblemClass};
 
 /// Gives what refreshes report to the node: problems to its health, changes to pages, a new index

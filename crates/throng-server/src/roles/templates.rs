@@ -27,7 +27,9 @@ type ExpandedAt = BTreeMap<Pattern, Timestamp>;
 pub(crate) async fn run(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     let (mut expanded_at, mut retry_at) = (ExpandedAt::new(), None::<Timestamp>);
     loop {
-        if retry_at.is_none_or(|at| at <= ctx.clock.now()) {
+        // A time that is later than the delay is from before the clock stepped back.
+        let now = ctx.clock.now();
+        if retry_at.is_none_or(|at| at <= now || at > now.plus(RETRY_DELAY)) {
             retry_at = match poll(&ctx, &mut expanded_at).await {
                 Ok(()) => None,
                 Err(why) => {

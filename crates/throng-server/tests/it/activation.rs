@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use throng_model::{HashedIdentifier, SystemClock};
+use throng_model::{HashedIdentifier, SyncRunId, SystemClock};
 use throng_server::{Node, NodeConfig};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_store::{AlertKind, Ledger, RunState, SyncRun, Verdict};
@@ -126,6 +126,32 @@ pub(crate) async fn refresh(client: &Client) {
     assert_eq!(status, 200, "{body}");
 }
 
+pub(crate) async fn request_run(client: &Client, how: &Value) {
+    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", how).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+pub(crate) async fn approve(client: &Client, run: SyncRunId) {
+    let (status, body) = client.post(&format!("/v1/runs/{run}/approve"), &json!({})).await;
+    assert_eq!(status, 200, "{body}");
+}
+
+/// Waits until the first run is in the delivered state.
+pub(crate) async fn recorded(node: &Node) {
+    let ledger = &node.context().ledger;
+    until("the first run is recorded", async || {
+        !ledger.delivered_records().await.unwrap().is_empty()
+    })
+    .await;
+}
+
+/// The permission is missing at this batch.
+pub(crate) fn deny(sim: &MetaSim, batch: u64) {
+    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
+    let rule = FaultRule::new(denied).on_call("add_users").nth([batch]);
+    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audience_is_delivered_checked_and_updated() {
     let shop = Shop::new().await;
@@ -150,8 +176,7 @@ async fn an_audience_is_delivered_checked_and_updated() {
     let held = settled(&node, "held", |r| r.state == RunState::Held).await;
     assert!(held.reason.unwrap().contains("max_removed_percent"));
     assert!(shop.holds(6..16));
-    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{body}");
+    approve(&client, held.id).await;
     let run = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
     let approved = settled(&node, "approved", run).await;
     assert_eq!(approved.reason, None, "nothing is held");
@@ -254,8 +279,7 @@ async fn changed_shared_and_erased_identifiers_are_removed_from_the_platform() {
     .await;
     assert!(shop.has(&["new@example.com"]) && !key.exists());
     let how = json!({ "forget_delivered": true });
-    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &how).await;
-    assert_eq!(status, 200, "{body}");
+    request_run(&client, &how).await;
     settled(&node, "replaced", |r| r.to_version == 6 && r.state == RunState::Completed).await;
     assert!(shop.has(&[family, "new@example.com"]) && key.exists());
     node.shutdown().await;
@@ -312,14 +336,9 @@ async fn a_list_is_not_replaced_by_users_without_identifiers() {
     let client = Client::of(&node);
     settled(&node, "first", |r| r.state == RunState::Completed).await;
     let ledger = &node.context().ledger;
-    until("the first run is recorded", async || {
-        !ledger.delivered_records().await.unwrap().is_empty()
-    })
-    .await;
+    recorded(&node).await;
     shop.customers(&[("c99", "c99@example.com")]);
-    let body = json!({ "full": true });
-    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &body).await;
-    assert_eq!(status, 200, "{body}");
+    request_run(&client, &json!({ "full": true })).await;
     until("the replacement is refused", async || {
         let alert = ledger.open_alert(AlertKind::TaskFailed, "buyers-on-meta").await.unwrap();
         alert.is_some_and(|message| message.contains("no user of the audience has a usable"))
@@ -356,10 +375,7 @@ async fn a_request_gives_one_run_also_if_that_run_fails() {
     let client = Client::of(&node);
     settled(&node, "first", |r| r.state == RunState::Completed).await;
     let ledger = &node.context().ledger;
-    until("the first run is recorded", async || {
-        !ledger.delivered_records().await.unwrap().is_empty()
-    })
-    .await;
+    recorded(&node).await;
     // The audience is deleted on the platform: every run fails.
     shop.sim.reset();
     let mut last = ledger.runs(None, 1).await.unwrap().remove(0).id;
@@ -368,8 +384,7 @@ async fn a_request_gives_one_run_also_if_that_run_fails() {
         json!({ "full": true, "forget_delivered": true }),
         json!({ "full": false }),
     ] {
-        let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &request).await;
-        assert_eq!(status, 200, "{body}");
+        request_run(&client, &request).await;
         let failed =
             settled(&node, "failure", |r| r.id > last && r.state == RunState::Failed).await;
         last = failed.id;
@@ -449,9 +464,7 @@ async fn a_paused_sync_sends_nothing_until_it_is_resumed() {
 async fn a_requeue_resumes_the_suspended_account() {
     let shop = Shop::new().await;
     shop.buyers(2..6);
-    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(denied).on_call("add_users").nth([1]);
-    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    deny(&shop.sim, 1);
     let node = shop.node().await;
     settled(&node, "failure", |r| r.state == RunState::Failed).await;
     // Without it the account would be suspended longer than this test waits.
@@ -490,8 +503,7 @@ async fn a_foreign_list_is_refused_or_replaced_after_an_approval() {
     let held = settled(&node, "held", |r| r.state == RunState::Held).await;
     assert!(held.reason.unwrap().contains("would be replaced"));
     assert!(shop.holds(2..6), "it is not approved");
-    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{body}");
+    approve(&client, held.id).await;
     settled(&node, "replaced", |r| r.id == held.id && r.state == RunState::Completed).await;
     assert!(shop.holds(4..8));
     // Afterwards it is a normal list.
@@ -559,8 +571,7 @@ async fn a_sync_of_another_audience_delivers_that_audience() {
     let reason = held.reason.unwrap();
     assert!(reason.contains("the sync has delivered audience buyers so far"), "{reason}");
     assert!(shop.holds(2..10));
-    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{body}");
+    approve(&client, held.id).await;
     let done = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
     settled(&node, "approved", done).await;
     assert!(shop.holds(12..16));

@@ -154,6 +154,12 @@ async fn gates_follow_the_feed() {
     let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
     let client = Client::of(&node);
     let catalog: Catalog = serde_json::from_value(client.get("/v1/catalog").await).unwrap();
+    // By these a gate notices that feed and snapshots are of different deployments.
+    let deployment = format!("{:016x}", throng_membership::seed_check(node.context().seed));
+    for path in ["/v1/catalog", "/v1/feed?format=3"] {
+        let response = client.request("GET", path).send().await.unwrap();
+        assert_eq!(response.headers()["throng-deployment"], deployment.as_str(), "{path}");
+    }
     let gate = Gate::new(catalog, Duration::from_secs(60));
     let shoes: AdGroupName = "shoes".parse().unwrap();
     client.events(line(&clock, "impression", "shoes", 1)).await;

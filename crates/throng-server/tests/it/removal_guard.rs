@@ -1,20 +1,17 @@
 //! Runs that would remove too many of the delivered users wait for approval.
 
 use serde_json::json;
-use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
-use throng_store::{RunState, SyncRun};
+use throng_model::Timestamp;
+use throng_store::{AlertKind, NewAlert, RunState, SyncRun};
 
-use crate::activation::{Shop, refresh, settled};
+use crate::activation::{Shop, approve, deny, recorded, refresh, request_run, settled};
 use crate::{Client, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_run_corrects_the_effects_of_a_failed_run() {
     let shop = Shop::new().await;
     shop.buyers(2..12);
-    // The permission is missing at the second batch.
-    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(denied).on_call("add_users").nth([2]);
-    shop.sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    deny(&shop.sim, 2);
     let node = shop.node().await;
     let failed = settled(&node, "failure", |r| r.state == RunState::Failed).await;
     assert_eq!((failed.sent, failed.pending), (4, 6));
@@ -37,8 +34,7 @@ async fn the_next_run_corrects_the_effects_of_a_failed_run() {
     assert_eq!((held.from_version, held.to_version), (None, 2));
     let reason = held.reason.unwrap();
     assert!(reason.starts_with("10 of the 10 users delivered so far"), "{reason}");
-    let (status, body) = client.post(&format!("/v1/runs/{}/approve", held.id), &json!({})).await;
-    assert_eq!(status, 200, "{body}");
+    approve(&client, held.id).await;
     let done = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
     let run = settled(&node, "next", done).await;
     assert_eq!((run.adds, run.removes), (8, 10));
@@ -54,16 +50,10 @@ async fn a_replaced_list_is_compared_with_the_delivered_state() {
     let node = shop.node().await;
     let client = Client::of(&node);
     settled(&node, "first", |r| r.state == RunState::Completed).await;
-    let ledger = &node.context().ledger;
-    until("the first run is recorded", async || {
-        !ledger.delivered_records().await.unwrap().is_empty()
-    })
-    .await;
+    recorded(&node).await;
     // The audience is deleted on the platform: the replace session fails, and the next version is sent in one too.
     shop.sim.reset();
-    let request = json!({ "full": true });
-    let (status, body) = client.post("/v1/syncs/buyers-on-meta/run", &request).await;
-    assert_eq!(status, 200, "{body}");
+    request_run(&client, &json!({ "full": true })).await;
     settled(&node, "failure", |r| r.state == RunState::Failed).await;
 
     // Of the members only 3 of 24 leave, of the delivered users 3 of 4.
@@ -73,5 +63,44 @@ async fn a_replaced_list_is_compared_with_the_delivered_state() {
     assert_eq!(held.to_version, 2);
     let reason = held.reason.unwrap();
     assert!(reason.starts_with("3 of the 4 users delivered so far"), "{reason}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approving_a_held_account_does_not_release_removals() {
+    let shop = Shop::new().await;
+    shop.buyers(2..12);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    recorded(&node).await;
+    // As after failed checks.
+    let ledger = &node.context().ledger;
+    let subject = throng_activation::account_alert_subject(&"account".parse().unwrap());
+    let message = "its tasks are held".to_owned();
+    let alert = NewAlert { kind: AlertKind::RunHeld, subject, message };
+    ledger.raise_alert(&alert, Timestamp(0)).await.unwrap();
+
+    shop.buyers(12..20);
+    refresh(&client).await;
+    let held = settled(&node, "held", |r| r.state == RunState::Held).await;
+    let reason = held.reason.unwrap();
+    assert!(reason.starts_with("10 of the 10 users delivered so far"), "{reason}");
+    let path = format!("/v1/runs/{}/approve", held.id);
+    let (status, body) = client.post(&path, &json!({})).await;
+    assert_eq!(status, 409, "{body}");
+    let help = body["error"]["help"].as_str().unwrap();
+    assert!(help.contains("throng sync approve --destination account"), "{body}");
+    let (status, body) = client.post("/v1/destinations/account/approve", &json!({})).await;
+    assert_eq!((status, body), (200, json!({ "approved": 0 })));
+    assert_eq!(ledger.run(held.id).await.unwrap().state, RunState::Held);
+    let alert = ledger.open_alert(AlertKind::RunHeld, "buyers-on-meta").await.unwrap();
+    assert!(alert.is_some_and(|message| message.contains(&reason)));
+    assert!(shop.holds(2..12));
+
+    approve(&client, held.id).await;
+    let done = |r: &SyncRun| r.id == held.id && r.state == RunState::Completed;
+    settled(&node, "approved", done).await;
+    assert!(shop.holds(12..20));
     node.shutdown().await;
 }

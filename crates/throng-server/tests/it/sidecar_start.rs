@@ -7,7 +7,8 @@ use serde_json::json;
 use throng_model::{Clock, ManualClock, SystemClock};
 use throng_sidecar::{Sidecar, SidecarOptions};
 
-use crate::sidecar::{Proxy, Shop, Transfer, client_of, code, is_ready, ready, token};
+use crate::proxy::{Proxy, Transfer};
+use crate::sidecar::{Shop, client_of, code, is_ready, ready, token};
 use crate::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,9 +18,10 @@ async fn a_start_does_not_wait_for_files() {
     let proxy = Proxy::start(&node.url()).await;
     proxy.set(Transfer::Never);
     let starting = Sidecar::start(shop.options(&proxy.url, token(&node).await, "cache"));
-    // A probe of a container does not wait for gigabytes either.
-    let started = tokio::time::timeout(Duration::from_secs(20), starting).await;
-    let sidecar = started.expect("it is started").unwrap();
+    let sidecar = starting.await.unwrap();
+    // A probe of a container does not wait for gigabytes either. A start that waits for a file ends when its request
+    // is given up, and not before.
+    assert_eq!(proxy.given_up(), 0, "it has waited for a file");
     let gate = client_of(&sidecar);
     assert_eq!(gate.request("GET", "/healthz").send().await.unwrap().status(), 200);
     assert!(!is_ready(&gate).await);

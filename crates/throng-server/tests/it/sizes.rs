@@ -155,9 +155,7 @@ async fn a_list_that_loses_its_people_fails_the_check_of_its_sync() {
     assert!(page(&client, "/activation").await.contains("/activation/syncs/buyers-on-meta"));
 
     // The whole list is sent again, and the platform shows it.
-    let (status, body) =
-        client.post("/v1/syncs/buyers-on-meta/run", &json!({ "full": true })).await;
-    assert_eq!(status, 200, "{body}");
+    crate::activation::request_run(&client, &json!({ "full": true })).await;
     until("the alert ends", async || open_alerts(&client).await.is_empty()).await;
     assert_eq!(sizes(&client).await["verdict"], json!("passed"));
     let id = sim.audiences()[0].id.clone();

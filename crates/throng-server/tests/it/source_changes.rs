@@ -15,7 +15,7 @@ const BUYERS: &str = "SELECT customer FROM shop.visits";
 
 /// A step of the clock while a test waits for a look at the source. Far below the lease of a refresh:
 /// one that expired while the refresh is processed would let it end as crashed.
-const STEP: Duration = Duration::from_secs(1);
+pub(crate) const STEP: Duration = Duration::from_secs(1);
 
 /// A folder with a spec of one audience over the table `visits`.
 struct Shop(tempfile::TempDir);
@@ -54,13 +54,13 @@ impl Shop {
 }
 
 /// The refreshes of the audience, newest first.
-async fn refreshes(node: &Node) -> Vec<Refresh> {
+pub(crate) async fn refreshes(node: &Node) -> Vec<Refresh> {
     let name = "buyers".parse().unwrap();
     node.context().ledger.refreshes(Some(&name), 100).await.unwrap()
 }
 
 /// Waits until so many refreshes have ended. Returns the newest one.
-async fn ended(node: &Node, count: usize) -> Refresh {
+pub(crate) async fn ended(node: &Node, count: usize) -> Refresh {
     until("the refreshes have ended", async || {
         let all = refreshes(node).await;
         all.len() == count && all.iter().all(|refresh| refresh.finished_at.is_some())

@@ -231,10 +231,7 @@ async fn an_account_whose_checks_fail_is_held_long_before_the_run_ends() {
 async fn a_failed_task_becomes_a_dead_letter() {
     let (deployment, sim) = activating(1).await;
     customers(&deployment, address);
-    // The permission is missing at the second batch.
-    let denied = FaultKind::Error { code: 294, subcode: None, status: 400, message: String::new() };
-    let rule = FaultRule::new(denied).on_call("add_users").nth([2]);
-    sim.set_faults(FaultScript::new(1, [rule])).unwrap();
+    crate::activation::deny(&sim, 2);
     let node = deployment.node("node", &Role::ALL).await;
     let dead = dead_letters(&deployment).await;
     let letter = dead.take().await.unwrap();

@@ -18,8 +18,23 @@ struct Shares {
     worst_under: f64,
 }
 
+/// The days of all seeds, in their order. No day depends on another one, so each core simulates a part of them.
+fn days(scenario: &Scenario) -> Vec<Outcome> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let part = SEEDS.div_ceil(cores);
+    let simulate = |first: u64| -> Vec<Outcome> {
+        let seeds = first..SEEDS.min(first + part);
+        seeds.map(|seed| run(scenario, seed).expect("a day")).collect()
+    };
+    std::thread::scope(|scope| {
+        let firsts = (0..SEEDS).step_by(part as usize);
+        let parts: Vec<_> = firsts.map(|first| scope.spawn(move || simulate(first))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("simulated")).collect()
+    })
+}
+
 fn shares(scenario: &Scenario) -> Shares {
-    let days: Vec<Outcome> = (0..SEEDS).map(|seed| run(scenario, seed).expect("a day")).collect();
+    let days = days(scenario);
     let share = |of: &dyn Fn(&Outcome) -> i64| -> Vec<f64> {
         days.iter().map(|day| of(day) as f64 / day.budget.0 as f64).collect()
     };

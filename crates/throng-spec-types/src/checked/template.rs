@@ -25,7 +25,7 @@ pub struct ForEach {
     /// 10 unless set.
     pub max_removed_percent: u32,
     /// When the query is run again, besides when a spec is checked, planned or applied. `None` means by the cron
-    /// pattern of the audience's schedule, if there is one.
+    /// pattern of the audience's schedule, if there is one; of syncs with the template of their audiences.
     pub schedule: Option<Schedule>,
 }
 

@@ -7,8 +7,8 @@ use super::fields::{At, Fields};
 use super::tree::Entry;
 use crate::limits::{FolderRefusal, without_dots};
 use crate::{
-    FileFolder, HostPort, MetaSettings, NodeSettings, SecretRef, Source, SpecOrigin, StoreEngine,
-    WarehouseSettings,
+    FileFolder, HostPort, MetaSettings, NodeSettings, SecretRef, Source, SourceBucket, SpecOrigin,
+    StoreEngine, WarehouseSettings,
 };
 
 /// The positions of the fields of a destination on a server.
@@ -51,6 +51,37 @@ impl Reader {
             ),
         };
         self.problem(at, message, Some(help));
+    }
+
+    /// Checks that the objects of a source may be read, and that its secrets may be sent to its server. `section`:
+    /// the settings of the server.
+    pub(super) fn admit_bucket(&mut self, bucket: &SourceBucket, at: &At, section: &At) {
+        let SpecOrigin::Limited { limits, .. } = &self.origin else { return };
+        let limits = std::sync::Arc::clone(limits);
+        let url = bucket.url();
+        if !limits.allows_bucket(&url) {
+            let message = format!("this node may not read {url} for a spec that was sent to it");
+            let help = format!(
+                "the node's operator can allow it with `--allow-source {url}`, or with `sources: [\"{url}\"]` in \
+                 its limits file"
+            );
+            return self.problem(at, message, Some(help));
+        }
+        if bucket.service.ca_file().is_some_and(|file| !limits.allows_ca_file(file)) {
+            let message = "this node may not read this `ca_file` for a spec that was sent to it";
+            let help = "leave it out, and let the node's operator start the node with a spec that names it, or add \
+                        the authority to those of the system";
+            self.problem(section, message, Some(help.to_owned()));
+        }
+        let Ok(host) = bucket.service.server() else { return };
+        match bucket.service.secrets() {
+            secrets if secrets.is_empty() => self.admit_server(&host, None, section, section),
+            secrets => {
+                for secret in secrets {
+                    self.admit_server(&host, Some(secret), section, section);
+                }
+            }
+        }
     }
 
     /// Checks that a destination may write to its folder, and sets its root.

@@ -6,7 +6,7 @@ use super::Reader;
 use super::fields::{At, Fields, text_of};
 use super::tree::Value;
 use crate::files::{SpecFile, SpecFiles};
-use crate::{HostPort, Limits, Problem, SecretRef};
+use crate::{BucketUrl, HostPort, Limits, NotABucket, Problem, SecretRef};
 
 /// Checks the text of a limits file. `path` is its name in problems, and paths in it are relative
 /// to its folder. The caller has checked the owner and the mode of the file.
@@ -37,9 +37,17 @@ pub fn check_limits(path: &Path, text: &str) -> Result<Limits, Vec<Problem>> {
 impl Reader {
     fn limits(&mut self, top: &mut Fields<'_>, limits: &mut Limits) {
         for (text, at) in self.texts(top, "sources", "[/data/shop]") {
-            let path = self.folder.join(text);
-            self.check_not_root(&path, &at);
-            limits.allow_source(&path);
+            match BucketUrl::parse(&text) {
+                None => {
+                    let path = self.folder.join(text);
+                    self.check_not_root(&path, &at);
+                    limits.allow_source(&path);
+                }
+                Some(Ok(_)) => limits.allow_source(Path::new(&text)),
+                Some(Err(NotABucket { message, help })) => {
+                    self.problem(&at, message, Some(help.to_owned()));
+                }
+            }
         }
         for (text, at) in self.texts(top, "destination_folders", "[/data/audiences]") {
             let path = self.folder.join(text);

@@ -7,7 +7,7 @@ use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::{
     BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings, ServiceSettings,
+    ObjectsSettings, Role, SaslSettings,
 };
 
 /// The values of `objects`.
@@ -244,22 +244,7 @@ impl Reader {
             ("SCRAM-SHA-512", "SCRAM-SHA-512"),
         ];
         let mechanism = self.word(&mut block, "sasl_mechanism", &mechanisms, "SCRAM-SHA-512");
-        let username = self.optional_text(&mut block, "username");
-        let user_at = block.get("username").map(|(_, at)| at);
-        let password = self.optional_secret(&mut block, "password");
-        let sasl = match (username, password) {
-            (Some(username), Some(password)) => {
-                Some(SaslSettings { mechanism: mechanism.to_owned(), username, password })
-            }
-            (Some(_), None) => {
-                if let Some(at) = user_at {
-                    let help = "add `password: env:NAME`".to_owned();
-                    self.problem(&at, "a user of Kafka needs a password", Some(help));
-                }
-                None
-            }
-            (None, _) => None,
-        };
+        let sasl = self.sasl(&mut block, mechanism);
         let session_ms = self.integer(&mut block, "session_ms", 1_000..=300_000, 6_000);
         let exposes_password = sasl.is_some() && mechanism == "PLAIN" && !tls;
         let insecure = self.insecure_kafka(&mut block, &brokers, exposes_password);
@@ -273,6 +258,36 @@ impl Reader {
             session_ms,
             insecure,
         })
+    }
+
+    /// The user of Kafka. What is set without a user would be ignored: the connection would have no authentication.
+    fn sasl(&mut self, block: &mut Fields<'_>, mechanism: &str) -> Option<SaslSettings> {
+        let username = self.optional_text(block, "username");
+        let password = self.optional_secret(block, "password");
+        let [user_at, password_at, mechanism_at] = ["username", "password", "sasl_mechanism"]
+            .map(|name| block.get(name).map(|(_, at)| at));
+        let (at, message, help) = match (user_at, password_at, mechanism_at) {
+            (Some(at), None, _) => {
+                (at, "a user of Kafka needs a password", "add `password: env:NAME`")
+            }
+            (None, Some(at), _) => (
+                at,
+                "a password of Kafka needs a user",
+                "add `username: NAME`, or remove the password",
+            ),
+            (None, None, Some(at)) => (
+                at,
+                "a mechanism of SASL needs a user and a password",
+                "add `username: NAME` and `password: env:NAME`, or remove the mechanism",
+            ),
+            // A value that is wrong has its own problem.
+            _ => {
+                let (username, password) = (username?, password?);
+                return Some(SaslSettings { mechanism: mechanism.to_owned(), username, password });
+            }
+        };
+        self.problem(&at, message, Some(help.to_owned()));
+        None
     }
 
     fn objects(&mut self, fields: &mut Fields<'_>) -> ObjectsSettings {
@@ -290,39 +305,9 @@ impl Reader {
         let name = self.required_text(&mut block, "name");
         let prefix = self.optional_text(&mut block, "prefix").unwrap_or_default();
         let cache_bytes = self.integer(&mut block, "cache_bytes", 0..=1 << 50, 10 << 30);
-        let service = if store == ObjectStore::Gcs {
-            ServiceSettings::Gcs {
-                service_account: self.optional_secret(&mut block, "service_account"),
-            }
-        } else {
-            let endpoint = self.optional_text(&mut block, "endpoint");
-            if let (Some(text), Some((_, at))) = (&endpoint, block.get("endpoint"))
-                && !text.starts_with("http://")
-                && !text.starts_with("https://")
-            {
-                let help = "write `https://host` or `http://host:port`".to_owned();
-                self.problem(&at, "the endpoint is not an address of a server", Some(help));
-            }
-            let place = block.get("endpoint").map(|(_, at)| at);
-            let url = endpoint.as_deref().zip(place);
-            let insecure = self.insecure(&mut block, url, "keys and objects");
-            let region = self.optional_text(&mut block, "region");
-            let access = self.optional_secret(&mut block, "access_key");
-            let secret = self.optional_secret(&mut block, "secret_key");
-            let keys = match (access, secret) {
-                (Some(access), Some(secret)) => Some((access, secret)),
-                (None, None) => None,
-                _ => {
-                    let help = "set both, or neither for the credentials of the machine".to_owned();
-                    let at = block.at.clone();
-                    self.problem(&at, "access_key and secret_key belong together", Some(help));
-                    None
-                }
-            };
-            let region = region.unwrap_or_else(|| "us-east-1".to_owned());
-            let ca_file = self.optional_text(&mut block, "ca_file");
-            let ca_file = ca_file.map(|path| self.folder.join(path));
-            ServiceSettings::S3 { endpoint, region, keys, ca_file, insecure }
+        let service = match store {
+            ObjectStore::Gcs => self.gcs(&mut block),
+            _ => self.s3(&mut block),
         };
         block.done(self);
         let prefix = prefix.trim_matches('/').to_owned();

@@ -1,6 +1,6 @@
 //! Sources and audiences.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use throng_model::TimeZoneName;
 use throng_spec_types::{SqlFault, one_query};
@@ -11,8 +11,8 @@ use super::references::placeholder_name;
 use super::templates::Template;
 use super::tree::{Node, Value};
 use crate::{
-    Audience, AudienceTemplate, ColumnType, Guard, Location, MAX_SQL_BYTES, ObjectKind, Schedule,
-    ScheduleError, Source, SourceTrigger,
+    Audience, AudienceTemplate, BucketUrl, ColumnType, Guard, Location, MAX_SQL_BYTES, NotABucket,
+    ObjectKind, Schedule, ScheduleError, Source, SourceTrigger,
 };
 
 /// Columns of a source with declared types.
@@ -35,17 +35,14 @@ impl Reader {
             columns: Vec::new(),
             trim: false,
             header: None,
+            bucket: None,
         };
         if let Some((node, at)) = fields.required(self, "path")
             && let Some(text) = self.text(node, &at)
         {
-            source.path = self.folder.join(text);
-            let before = self.problems.len();
-            // First: no error may reveal anything about a folder that may not be read.
-            self.admit_source(&mut source, &at);
-            if self.problems.len() == before {
-                self.check_is_folder(&source.path, text.trim(), &at);
-            }
+            self.source_path(&mut source, &mut fields, text, &at);
+        } else {
+            self.no_bucket(&mut fields, false);
         }
         source.description = self.optional_text(&mut fields, "description");
         if let Some((node, at)) = fields.get("columns") {
@@ -55,6 +52,31 @@ impl Reader {
         source.header = self.header(&mut fields, !source.columns.is_empty());
         fields.done(self);
         self.spec.sources.push(source);
+    }
+
+    /// The folder or the bucket of a source.
+    fn source_path(&mut self, source: &mut Source, fields: &mut Fields<'_>, text: &str, at: &At) {
+        match BucketUrl::parse(text.trim()) {
+            None => {
+                self.no_bucket(fields, true);
+                source.path = self.folder.join(text);
+                let before = self.problems.len();
+                // First: no error may reveal anything about a folder that may not be read.
+                self.admit_source(source, at);
+                if self.problems.len() == before {
+                    self.check_is_folder(&source.path, text.trim(), at);
+                }
+            }
+            Some(Ok(url)) => {
+                source.path = PathBuf::from(url.to_string());
+                source.bucket = Some(self.source_bucket(fields, url, at));
+            }
+            // The message has no part of the URL: it may be a secret.
+            Some(Err(NotABucket { message, help })) => {
+                self.no_bucket(fields, false);
+                self.problem(at, message, Some(help.to_owned()));
+            }
+        }
     }
 
     fn header(&mut self, fields: &mut Fields<'_>, has_columns: bool) -> Option<bool> {

@@ -135,6 +135,7 @@ impl Reader {
             columns: Vec::new(),
             trim: false,
             header: None,
+            bucket: None,
         });
     }
 }

@@ -26,6 +26,40 @@ fn load_text(text: &str) -> Spec {
 }
 
 #[test]
+fn a_source_in_a_bucket_has_the_url_as_its_path() {
+    let spec = load_valid(&here("good/gcs.yaml"));
+    let [exports, shop] = spec.sources.as_slice() else { panic!() };
+    assert_eq!(exports.path.to_str(), Some("gs://ads-exports/users"));
+    let bucket = exports.bucket.as_ref().unwrap();
+    assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("ads-exports", "users"));
+    assert_eq!(bucket.max_bytes, 100 << 30);
+    assert!(matches!(
+        bucket.service,
+        ServiceSettings::Gcs { service_account: Some(SecretRef::File(_)) }
+    ));
+    assert_eq!(shop.path.to_str(), Some("s3://shop"));
+    let bucket = shop.bucket.as_ref().unwrap();
+    assert_eq!((bucket.prefix.as_str(), bucket.max_bytes), ("", 1000));
+    assert_eq!(bucket.service.server().unwrap().to_string(), "s3.example");
+    assert_eq!(bucket.service.secrets().len(), 2);
+    assert!(bucket.service.ca_file().is_some_and(|file| file.is_absolute()));
+}
+
+#[test]
+fn a_stored_source_in_a_bucket_is_checked_again() {
+    let json = serde_json::to_string(&load_valid(&here("good/gcs.yaml"))).unwrap();
+    for (from, to) in [
+        ("\"s3://shop\"", "\"/etc\""),
+        ("\"max_bytes\":1000", "\"max_bytes\":0"),
+        ("\"prefix\":\"users\"", "\"prefix\":\"../users\""),
+        ("https://s3.example", "http://s3.example"),
+    ] {
+        assert!(json.contains(from), "{from} is not in {json}");
+        assert!(serde_json::from_str::<Spec>(&json.replace(from, to)).is_err(), "{to}");
+    }
+}
+
+#[test]
 fn every_field_is_read() {
     let spec = load_valid(&here("good/full.yaml"));
     let buyers = &spec.audiences[0];

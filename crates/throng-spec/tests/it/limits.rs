@@ -113,6 +113,64 @@ fn a_sent_spec_writes_only_beneath_allowed_folders_and_through_no_link() {
     assert!(lines.contains(&format!("destination folder {}", base.join("allowed").display())));
 }
 
+/// The problems of a sent spec with this source.
+fn sent_source(limits: &Limits, source: &str) -> Vec<String> {
+    let text = format!("version: 1\nsources:\n  - {{ name: s, {source} }}\n");
+    let file = SpecFile { path: "sent.yaml".into(), text };
+    let files = SpecFiles { base: "/".into(), files: vec![file] };
+    let running = Box::new(NodeSettings::default());
+    let origin = SpecOrigin::Limited { limits: Arc::new(limits.clone()), running };
+    let problems = check(files, origin).err().unwrap_or_default();
+    problems.into_iter().map(|problem| problem.message).collect()
+}
+
+#[test]
+fn a_sent_spec_reads_only_allowed_buckets_with_secrets_for_their_servers() {
+    let mut limits = Limits::default();
+    let own = "path: \"s3://shop/users\"";
+    let keys = "access_key: env:KEY, secret_key: env:SECRET";
+    let with_keys = format!("{own}, s3: {{ endpoint: \"https://s3.example\", {keys} }}");
+    let refused = |limits: &Limits, source: &str| sent_source(limits, source).join("; ");
+    let message = refused(&limits, own);
+    assert!(message.contains("may not read s3://shop/users"), "{message}");
+    limits.allow_source("s3://shop".as_ref());
+    // Otherwise the credentials of the machine would be used for whoever sends a spec.
+    let message = refused(&limits, own);
+    assert!(message.contains("may not send to s3.us-east-1.amazonaws.com"), "{message}");
+    limits.allow_host("s3.us-east-1.amazonaws.com".parse().unwrap());
+    assert_eq!(sent_source(&limits, own), Vec::<String>::new());
+    for other in ["s3://shops", "gs://shop"] {
+        let message = refused(&limits, &format!("path: \"{other}\""));
+        assert!(message.contains("may not read"), "{other}: {message}");
+    }
+    assert_eq!(
+        sent_source(&limits, &with_keys),
+        [
+            "this node does not send the secret env:KEY to s3.example",
+            "this node does not send the secret env:SECRET to s3.example"
+        ]
+    );
+    for secret in ["env:KEY", "env:SECRET"] {
+        limits.allow_secret(secret.parse().unwrap(), "s3.example".parse().unwrap());
+    }
+    assert_eq!(sent_source(&limits, &with_keys), Vec::<String>::new());
+    let with_file = with_keys.replace("access_key", "ca_file: /etc/shadow, access_key");
+    assert!(refused(&limits, &with_file).contains("may not read this `ca_file`"));
+    assert!(limits.lines().contains(&"source s3://shop".to_owned()), "{:?}", limits.lines());
+}
+
+#[test]
+fn limits_allow_the_buckets_of_the_spec_of_the_operator() {
+    let spec = throng_spec::load(&here("good/gcs.yaml")).unwrap();
+    let mut limits = Limits::default();
+    assert!(limits.beyond(&spec).contains(&"source gs://ads-exports/users".to_owned()));
+    limits.allow_spec(&spec);
+    assert_eq!(limits.beyond(&spec), Vec::<String>::new());
+    let file = std::path::Path::new("/etc/throng/limits.yaml");
+    let from_file = check_limits(file, "version: 1\nsources: [\"s3://shop/users/\"]\n").unwrap();
+    assert_eq!(from_file.lines(), ["source s3://shop/users"]);
+}
+
 #[test]
 fn problems_and_texts_are_bounded() {
     let one = |text: String| {

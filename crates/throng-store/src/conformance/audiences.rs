@@ -21,7 +21,7 @@ pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
     assert_not_found(ledger.halt_refresh(RefreshId(99), "b", at(0)).await);
     assert_not_found(ledger.finish_part(RefreshId(99), 0, &json!({})).await);
     assert_not_found(ledger.run(SyncRunId(99)).await);
-    assert_not_found(ledger.approve_run(SyncRunId(99), at(0)).await);
+    assert_not_found(ledger.approve_run(SyncRunId(99), false, at(0)).await);
     assert_not_found(ledger.task(TaskId(99)).await);
     assert_not_found(ledger.renew_task_lease(TaskId(99), "w", at(9)).await);
     assert_not_found(ledger.requeue_task(TaskId(99), at(0)).await);

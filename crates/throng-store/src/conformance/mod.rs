@@ -25,6 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{FutureExt as _, LocalBoxFuture};
+use futures::stream::{self, StreamExt as _};
 use throng_model::{AudienceName, DestinationName, RefreshId, SyncMode, SyncName, Timestamp};
 
 use crate::{
@@ -40,14 +42,28 @@ pub trait Backend: Send + Sync {
     async fn open(&self, name: &str) -> Arc<dyn Ledger>;
 }
 
+/// How many cases run at the same time: a server takes longer to create the database of a case than to run it.
+const CONCURRENT_CASES: usize = 4;
+
+type Case = for<'a> fn(&'a dyn Backend) -> LocalBoxFuture<'a, ()>;
+
 macro_rules! cases {
     ($($module:ident { $($case:ident),+ $(,)? })+) => {
+        const CASES: &[Case] = &[$($(|backend| {
+            let case = async move {
+                let ledger = backend.open(stringify!($case)).await;
+                $module::$case(&*ledger).await;
+            };
+            case.boxed_local()
+        }),+),+];
+
         /// Runs every case on a backend.
         ///
         /// # Panics
         /// If a promise is not kept; the message and the location say which.
         pub async fn suite(backend: &dyn Backend) {
-            $($($module::$case(&*backend.open(stringify!($case)).await).await;)+)+
+            let cases = stream::iter(CASES);
+            cases.for_each_concurrent(CONCURRENT_CASES, |case| case(backend)).await;
             reopened(backend).await;
             claims::processes_share_one_queue(backend).await;
             claims::no_account_has_more_running_tasks_than_allowed(backend).await;
@@ -197,6 +213,7 @@ cases! {
         ad_group_numbers_are_stable,
         later_budget_figures_replace_earlier_ones,
         budget_days_are_read_by_day,
+        budget_days_keep_their_currencies,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Spec, seed, ad group numbers, budget days.
 
 use serde_json::json;
-use throng_model::{AdGroupName, BudgetDay, HashSeed, Micros, OverdeliveryCauses};
+use throng_model::{AdGroupName, BudgetDay, Currency, HashSeed, Micros, OverdeliveryCauses};
 
 use super::*;
 use crate::{BudgetDayRow, PredictedSpend};
@@ -83,6 +83,7 @@ pub(super) async fn later_budget_figures_replace_earlier_ones(ledger: &dyn Ledge
         budget: Micros(100_000_000),
         actual: Micros(actual),
         prediction: None,
+        currency: None,
         causes: None,
     };
     ledger.put_budget_days(&[]).await.unwrap();
@@ -113,6 +114,7 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
             predicted: Micros(predicted),
             earned: Micros(earned),
         }),
+        currency: None,
         causes: None,
     };
     let rows = [
@@ -146,6 +148,44 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
     ledger.put_budget_days(&[with_causes(4)]).await.unwrap();
     ledger.put_past_budget_days(&[row("b", 12, 5, None)]).await.unwrap();
     assert_eq!(between(12, 12, 9).await, [with_causes(5)]);
+}
+
+pub(super) async fn budget_days_keep_their_currencies(ledger: &dyn Ledger) {
+    let (usd, eur): (Currency, Currency) = ("USD".parse().unwrap(), "EUR".parse().unwrap());
+    let prediction = Some(PredictedSpend { predicted: Micros(7), earned: Micros(5) });
+    let row = |day, actual, currency| BudgetDayRow {
+        ad_group: AdGroupName::new("a").unwrap(),
+        day: BudgetDay(day),
+        budget: Micros(1_000),
+        actual: Micros(actual),
+        prediction,
+        currency,
+        causes: None,
+    };
+    let name = AdGroupName::new("a").unwrap();
+    // A row that an earlier version wrote gets the currency in which the day is counted now.
+    ledger.put_budget_days(&[row(10, 1, None), row(9, 1, None)]).await.unwrap();
+    assert!(ledger.budget_day_currencies().await.unwrap().is_empty());
+    ledger.put_past_budget_days(&[row(10, 2, Some(usd))]).await.unwrap();
+    ledger.put_budget_days(&[row(11, 3, Some(usd)), row(12, 4, Some(usd))]).await.unwrap();
+    // Days that are over stay in their currency, with or without spend in the other one.
+    let without = BudgetDayRow { prediction: None, ..row(10, 0, Some(eur)) };
+    ledger.put_past_budget_days(&[without, row(11, 9, Some(eur))]).await.unwrap();
+    // The current day is counted in the new one, and keeps nothing of the other one.
+    let today = BudgetDayRow { prediction: None, ..row(12, 5, Some(eur)) };
+    ledger.put_budget_days(std::slice::from_ref(&today)).await.unwrap();
+    // A row without a currency, as a process of an earlier version writes it, keeps the stored one.
+    ledger.put_budget_days(&[row(11, 6, None)]).await.unwrap();
+    let stored = [today, row(11, 6, Some(usd)), row(10, 2, Some(usd)), row(9, 1, None)];
+    assert_eq!(ledger.budget_days(&name, 10).await.unwrap(), stored);
+    let between = ledger.budget_days_between(BudgetDay(11), BudgetDay(12), 9).await.unwrap();
+    assert!(between.iter().eq(stored[..2].iter().rev()), "{between:?}");
+    let currencies = ledger.budget_day_currencies().await.unwrap();
+    assert_eq!(currencies, [(name.clone(), eur), (name.clone(), usd)]);
+    // Without spend in the same currency a day has none.
+    let cleared = BudgetDayRow { prediction: None, ..row(10, 0, Some(usd)) };
+    ledger.put_past_budget_days(&[cleared]).await.unwrap();
+    assert_eq!(ledger.budget_days(&name, 3).await.unwrap()[2], row(10, 0, Some(usd)));
 }
 
 pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
-use throng_lake::KeyKind;
+use throng_lake::{KeyKind, is_padded};
 use throng_model::{HashSeed, UserHash, UserKey};
 use throng_refresh::WarehouseError;
 
@@ -41,6 +41,13 @@ pub(super) fn hash_of_row(
         return Some(None);
     }
     key_of(value.as_bytes().ok()?, kind, seed)
+}
+
+/// Whether the key of a row is a text with white space around it.
+pub(super) fn is_padded_row(row: &PgRow, at: usize, kind: KeyKind) -> bool {
+    let value = row.try_get_raw(at).ok();
+    let bytes = value.and_then(|value| value.as_bytes().ok());
+    kind == KeyKind::Text && bytes.is_some_and(is_padded)
 }
 
 /// As in tables of files, an empty text is not a key.

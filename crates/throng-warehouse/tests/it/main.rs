@@ -143,7 +143,7 @@ impl Site {
             Arc::new(DirectoryObjects::open(self.dir.path().join("objects")).unwrap());
         let spill = self.dir.path().join("spill");
         let limits = LakeLimits::of(&self.spec.node, spill, WorkerCommand::of("/none"));
-        let lake = Lake::new(&self.spec.sources, limits).unwrap();
+        let lake = Lake::new(&self.spec.sources, limits, None).unwrap();
         let loaded = load_membership(&objects, &*ledger, SEED, &self.spec).await.unwrap();
         let ctx = Arc::new(RefreshContext::new(RefreshParts {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,

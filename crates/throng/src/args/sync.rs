@@ -81,12 +81,12 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Approve a held run, all held runs of a destination, or a removal
+    /// Approve a held run, the runs that are held with their destination, or a removal
     Approve {
         /// The run's number
         #[arg(required_unless_present_any = ["destination", "removal"])]
         run: Option<i64>,
-        /// Every held run of this destination
+        /// Every run that is held because checks of this destination failed
         #[arg(long, conflicts_with = "run")]
         destination: Option<String>,
         /// Empty or delete the platform's audience of this sync, as its on_remove says

@@ -1,4 +1,4 @@
-//! `throng audience`: list, show, refresh, cancel, pause, approve, roll back.
+//! `throng audience`: list, show, refresh, cancel, pause, approve, reject, roll back.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use throng_model::{Clock as _, RefreshId, SystemClock, Timestamp};
 
 use super::alerts::next_try;
 use super::lists;
-use crate::args::{AudienceCommand, ListArgs, NodeArgs};
+use crate::args::{AudienceCommand, ListArgs, NodeArgs, OneAudience};
 use crate::client::{Answer, Client, segment};
 use crate::failure::Failure;
 use crate::out::{self, Output};
@@ -20,33 +20,28 @@ use crate::out::{self, Output};
 pub(crate) async fn run(command: AudienceCommand, output: Output) -> Result<ExitCode> {
     match command {
         AudienceCommand::List { list: args, node } => list(args, &node, output).await,
-        AudienceCommand::Show { name, node } => show(&name, &node, output).await,
+        AudienceCommand::Show(OneAudience { name, node }) => show(&name, &node, output).await,
         AudienceCommand::Refresh { name, force, no_wait, node } => {
             refresh(&name, force, no_wait, &node, output).await
         }
-        AudienceCommand::Cancel { name, node } => cancel(&name, &node, output).await,
-        AudienceCommand::Pause { name, node } => {
+        AudienceCommand::Cancel(OneAudience { name, node }) => cancel(&name, &node, output).await,
+        AudienceCommand::Pause(OneAudience { name, node }) => {
             let done = format!("{name} is paused until `throng audience resume {name}`");
             act(&name, "pause", done, &node, output).await
         }
-        AudienceCommand::Resume { name, node } => {
+        AudienceCommand::Resume(OneAudience { name, node }) => {
             act(&name, "resume", format!("{name} is resumed"), &node, output).await
         }
-        AudienceCommand::Release { name, node } => {
+        AudienceCommand::Release(OneAudience { name, node }) => {
             act(&name, "release", format!("{name} is no longer pinned"), &node, output).await
         }
         AudienceCommand::Approve { name, version, node } => {
-            let version = match version {
-                Some(version) => version,
-                None => held_version(&name, &node).await?,
-            };
             set_version(&name, "approve", version, &node, output).await
         }
+        AudienceCommand::Reject { name, version, node } => {
+            set_version(&name, "reject", version, &node, output).await
+        }
         AudienceCommand::Rollback { name, version, node } => {
-            let version = match version {
-                Some(version) => version,
-                None => previous_version(&name, &node).await?,
-            };
             set_version(&name, "rollback", version, &node, output).await
         }
     }
@@ -201,7 +196,7 @@ fn ended(name: &str, refresh: &AudienceRefresh) -> Option<Result<()>> {
         AudienceRefreshState::Completed => Some(Ok(())),
         AudienceRefreshState::Held => {
             let failure = Failure::new(format!("the new snapshot is held: {reason}"))
-                .help(format!("check it, then run `throng audience approve {name}`"));
+                .help(format!("check it, then run `throng audience approve {name}`, or `reject`"));
             Some(Err(failure.into()))
         }
         AudienceRefreshState::Failed => Some(Err(anyhow!("the refresh failed: {reason}"))),
@@ -286,29 +281,43 @@ async fn act(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Approves, rejects or rolls back to a version. Without one: the newest held one, or the one before the current.
 async fn set_version(
     name: &str,
     verb: &str,
-    version: u64,
+    version: Option<u64>,
     node: &NodeArgs,
     output: Output,
 ) -> Result<ExitCode> {
+    let version = match (version, verb) {
+        (Some(version), _) => version,
+        (None, "rollback") => previous_version(name, node).await?,
+        (None, _) => held_version(name, node).await?,
+    };
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post(&path, &SnapshotVersion { version }).await?;
     if output.is_json() {
         answer.print();
     } else {
-        let pinned = match verb {
-            "rollback" => format!(", pinned until `throng audience release {name}`"),
-            _ => String::new(),
-        };
-        out::line(format!("{name} now serves version {version}{pinned}"));
+        out::line(version_set(name, verb, version));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is printed after [`set_version`].
+fn version_set(name: &str, verb: &str, version: u64) -> String {
+    match verb {
+        "reject" => format!("version {version} of {name} is rejected; what it serves stays"),
+        "rollback" => format!(
+            "{name} now serves version {version}, pinned until `throng audience release {name}`"
+        ),
+        _ => format!("{name} now serves version {version}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
     use throng_api::AudienceRefreshTrigger;
 
     use super::*;
@@ -400,6 +409,22 @@ mod tests {
         assert_eq!(newest(&detail, Published, Some(3)).unwrap(), 1);
         let none = newest(&detail, Published, Some(1)).unwrap_err();
         assert_eq!(none.to_string(), "audience a has no such published snapshot");
+    }
+
+    #[test]
+    fn a_rejected_version_is_not_said_to_be_served() {
+        let rejected = version_set("a", "reject", 7);
+        assert_eq!(rejected, "version 7 of a is rejected; what it serves stays");
+        assert_eq!(version_set("a", "approve", 7), "a now serves version 7");
+        let pinned = "a now serves version 7, pinned until `throng audience release a`";
+        assert_eq!(version_set("a", "rollback", 7), pinned);
+        let line = ["throng", "audience", "reject", "a", "--version", "7"];
+        let command = crate::args::Arguments::try_parse_from(line).unwrap().command;
+        let crate::args::Command::Audience(AudienceCommand::Reject { name, version, .. }) = command
+        else {
+            panic!("another command")
+        };
+        assert_eq!((name.as_str(), version), ("a", Some(7)));
     }
 
     #[test]

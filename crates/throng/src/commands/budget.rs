@@ -107,8 +107,8 @@ async fn report(arguments: &ReportArgs, output: Output) -> Result<ExitCode> {
 }
 
 fn report_row(line: &BudgetReportLine) -> Vec<String> {
-    let currency = line.currency.as_ref().map_or("", Currency::as_str);
-    let amount = |micros: Micros| format!("{micros} {currency}").trim_end().to_owned();
+    let currency = line.currency.as_ref().map_or("(currency unknown)", Currency::as_str);
+    let amount = |micros: Micros| format!("{micros} {currency}");
     let known = |micros: Option<Micros>| micros.map_or_else(|| "-".to_owned(), amount);
     let error = line.prediction_error_percent;
     let day = line.day.as_deref().unwrap_or("all days");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
-use throng_backends::{Finding, check_backends};
+use throng_backends::{BucketCopies, Finding, check_backends};
 use throng_ingest::{IngestError, sources_for_check};
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
@@ -62,11 +62,11 @@ async fn load(
     workspace: Option<&str>,
 ) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
     let spec = throng_spec::load(path)?;
-    let spill = std::env::temp_dir();
-    let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::default());
-    let checked =
-        sources_for_check(&spec).map_err(|error| anyhow::Error::new(lake_failure(&error)))?;
-    let lake = Lake::new(&checked.sources, limits).context("cannot open the sources")?;
+    let limits = LakeLimits::of(&spec.node, std::env::temp_dir(), WorkerCommand::default());
+    let checked = sources_for_check(&spec).map_err(|e| anyhow::Error::new(lake_failure(&e)))?;
+    let copies = BucketCopies::of_user(environment());
+    let lake =
+        Lake::new(&checked.sources, limits, Some(&copies)).context("cannot open the sources")?;
     let spec = match workspace {
         Some(workspace) => only_workspace(spec, workspace)?,
         None => spec,

@@ -67,8 +67,8 @@ async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
             rows.push(vec![
                 store.name.to_string(),
                 audience.audience.to_string(),
-                number(audience.served_version),
-                number(audience.store_version),
+                version(audience.served_version),
+                version(audience.store_version),
                 state(&audience),
                 audience.write.as_ref().map_or_else(String::new, check),
             ]);
@@ -92,7 +92,7 @@ async fn writes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode>
             write.audience.to_string(),
             versions(&write),
             write.state.to_string(),
-            number(write.users),
+            write.users.map_or_else(String::new, out::count),
             out::count(write.batches),
             out::count(write.added),
             out::count(write.removed),
@@ -109,20 +109,16 @@ async fn writes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// A number that may be absent.
-fn number(number: Option<u64>) -> String {
-    number.map_or_else(String::new, out::count)
+/// A version that may be absent. Other commands take it as it is shown here.
+fn version(version: Option<u64>) -> String {
+    version.map_or_else(String::new, |version| version.to_string())
 }
 
 /// From which version to which; `none` where there are no members.
 fn versions(write: &StoreWriteReceipt) -> String {
-    let version = |version: Option<u64>| version.map_or_else(|| "none".to_owned(), out::count);
-    let to = version(write.to_version);
-    if write.rewrite {
-        format!("all → {to}")
-    } else {
-        format!("{} → {to}", version(write.from_version))
-    }
+    let version = |version: Option<u64>| version.map_or("none".to_owned(), |v| v.to_string());
+    let from = if write.rewrite { "all".to_owned() } else { version(write.from_version) };
+    format!("{from} → {}", version(write.to_version))
 }
 
 /// What happens to an audience in a store.
@@ -149,5 +145,29 @@ fn check(write: &StoreWriteReceipt) -> String {
     match check.missing + check.unexpected {
         0 => format!("{}: {} compared, all agree", check.at, out::counted(check.sampled, "user")),
         _ => format!("{}: of {sampled} users {missing} missing, {unexpected} unexpected", check.at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_numbers_without_separators() {
+        let write = json!({
+            "id": 1, "store": "cache", "audience": "buyers", "from_version": 12_344,
+            "to_version": 12_345, "rewrite": false, "state": "open", "users": 9_000, "batches": 1,
+            "added": 1_200, "removed": 0, "tries": 0, "retry_at": null, "error": null,
+            "started_at": 0, "updated_at": 0, "check": null,
+        });
+        let write: StoreWriteReceipt = serde_json::from_value(write).unwrap();
+        assert_eq!(versions(&write), "12344 → 12345");
+        let first = StoreWriteReceipt { from_version: None, ..write.clone() };
+        assert_eq!(versions(&first), "none → 12345");
+        assert_eq!(versions(&StoreWriteReceipt { rewrite: true, ..write }), "all → 12345");
+        assert_eq!(version(Some(12_345)), "12345");
+        assert_eq!(version(None), "");
     }
 }

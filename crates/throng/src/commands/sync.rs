@@ -76,7 +76,7 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
                 (None, None, destination) => {
                     let name = destination.unwrap_or_default();
                     let path = format!("/v1/destinations/{}/approve", segment(&name));
-                    (path, format!("the held runs of {name} are approved"))
+                    (path, format!("the runs that were held with {name} are approved"))
                 }
             };
             act(&path, done, &node, output).await

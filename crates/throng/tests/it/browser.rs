@@ -156,14 +156,18 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Runs the demo with its page left up, and opens every page.
+/// Runs the demo, the first command of the README, with its page left up: checks its summary, and opens every page.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_the_numbers_of_the_demo_and_are_updated() {
     // Before the browser, which would take its memory while it waits.
     let _turn = HEAVY.lock().await;
-    let Some(browser) = Browser::start().await else { return };
+    let browser = Browser::start().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     let demo = Demo::start(dir.path());
+    let Some(browser) = browser else {
+        // Its summary does not need a browser.
+        return crate::demo::check(&demo.finish().await.summary);
+    };
     let url = demo.url.clone();
     let http = http();
 
@@ -178,6 +182,7 @@ async fn pages_show_the_numbers_of_the_demo_and_are_updated() {
     })
     .await;
     let demo = demo.finish().await;
+    crate::demo::check(&demo.summary);
 
     browser.open(&format!("{url}/audiences")).await;
     let audiences = get(&http, format!("{url}/v1/audiences")).await.expect("audiences");

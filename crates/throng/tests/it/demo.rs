@@ -1,34 +1,25 @@
-//! The first command of the README, and its summary as JSON.
+//! The summary of the demo: of one process with its page in `browser`, and of the processes of `--on` here.
 
 use serde_json::Value;
 
 use crate::process::{HEAVY, throng};
 
-/// Runs the demo with more arguments and returns its summary.
-fn demo(more: &[&str]) -> Value {
+/// Thirteen processes on real engines: the same audiences, and the same members on the platform.
+#[test]
+fn the_demo_has_the_same_results_on_shared_engines() {
     let _turn = HEAVY.blocking_lock();
     let dir = tempfile::tempdir().expect("temporary folder");
+    // Half of the default speed, so that thirteen processes on a small machine have fewer frames in a second. The
+    // demo's clock waits for them where that is too fast still.
     let output = throng()
         .args(["demo", "--once", "--json", "--listen", "127.0.0.1:0"])
-        .args(more)
-        .arg("--data-dir")
+        .args(["--on", "kafka,postgres,s3", "--speed", "20", "--data-dir"])
         .arg(dir.path())
         .output()
         .expect("throng starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}\n{}", String::from_utf8_lossy(&output.stdout));
-    serde_json::from_slice(&output.stdout).expect("one JSON object")
-}
-
-#[test]
-fn the_demo_runs_and_reports_what_it_did() {
-    check(&demo(&[]));
-}
-
-/// Thirteen processes on real engines: the same audiences, and the same members on the platform.
-#[test]
-fn the_demo_has_the_same_results_on_shared_engines() {
-    let summary = demo(&["--on", "kafka,postgres,s3", "--speed", "10"]);
+    let summary: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     check(&summary);
     let figures = |list: &str, fields: &[&str]| -> Vec<String> {
         let all = summary[list].as_array().expect(list);
@@ -64,8 +55,9 @@ fn the_demo_has_the_same_results_on_shared_engines() {
     );
 }
 
-fn check(summary: &Value) {
-    assert_eq!(summary["ok"], true);
+/// What every demo reports.
+pub(crate) fn check(summary: &Value) {
+    assert_eq!(summary["ok"], true, "{}", summary["failures"]);
     assert_eq!(summary["audiences"].as_array().map(Vec::len), Some(11));
     let customers = summary["audiences"]
         .as_array()

@@ -1,5 +1,8 @@
 //! The product as its users see it: the binary, a real browser, and another SQL engine for the expected
 //! results.
+//!
+//! Tests start in the order of their names, and one that waits for `process::HEAVY` keeps its thread. So the tests of
+//! the modules between `demo` and `sharded_builds` run while the demo on shared engines holds it.
 
 mod access;
 mod ad_network;
@@ -17,11 +20,11 @@ mod example_app;
 mod gate;
 mod https;
 mod identifier_scans;
-mod jobs;
 mod limits;
 mod oracle;
 mod process;
 mod shapes;
+mod sharded_builds;
 mod shutdown;
 mod standby;
 mod warehouse;

@@ -16,7 +16,7 @@ use throng_store::Snapshot;
 use tokio::sync::{Notify, broadcast};
 
 use super::identifier_keys::IdentifierKeySource;
-use crate::changes::{self, Change};
+use throng_apply::changes::{self, Change};
 
 /// The parts of a node that change while it runs.
 pub(crate) struct ActivationNode {

@@ -30,12 +30,12 @@ pub struct LakeLimits {
 
 /// The folder beside its own that links of a source may lead to: its root. `None` for a source of a workspace, because
 /// the root may have the folders of other workspaces too.
-pub(crate) fn linked_folder(source: &Source) -> Option<&PathBuf> {
+pub fn linked_folder(source: &Source) -> Option<&PathBuf> {
     source.root.as_ref().filter(|_| source.name.workspace().is_none())
 }
 
 /// The folders that queries over some sources may read.
-pub(crate) fn folders(sources: &[Source]) -> Vec<PathBuf> {
+pub fn folders(sources: &[Source]) -> Vec<PathBuf> {
     let read = sources.iter().flat_map(|source| [Some(&source.path), linked_folder(source)]);
     read.flatten().cloned().collect()
 }
@@ -56,7 +56,7 @@ impl LakeLimits {
     /// The settings of the query workers. Four fifths of the memory are for scans, which may spill,
     /// and one fifth for other queries, in equal parts: the sum over all workers is never more than
     /// the lake's limit.
-    pub(crate) fn into_pool_settings(self, sources: &[Source]) -> PoolSettings<Vec<Source>> {
+    pub fn into_pool_settings(self, sources: &[Source]) -> PoolSettings<Vec<Source>> {
         let queries = self.queries.max(1);
         let (scans, others) = (self.memory_bytes / 5 * 4, self.memory_bytes / 5);
         PoolSettings {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use throng_apply::SpecObserver;
 use tokio::sync::{Notify, broadcast};
+
+use crate::applier::SpecObserver;
 
 /// The kind of state that changed. Pages and waiting callers read it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,19 +20,20 @@ pub enum Change {
 }
 
 /// Publishes a change to pages and waiting callers. Never waits.
-pub(crate) fn publish(changes: &broadcast::Sender<Change>, change: Change) {
+pub fn publish(changes: &broadcast::Sender<Change>, change: Change) {
     // It fails if no page is open, which is fine.
     let _ = changes.send(change);
 }
 
 /// Wakes the roles and the pages after another spec was applied.
-pub(crate) struct SpecChanges {
+#[derive(Debug)]
+pub struct SpecChanges {
     /// Wakes builders.
-    pub(crate) wake_build: Arc<Notify>,
+    pub wake_build: Arc<Notify>,
     /// Wakes workers of syncs.
-    pub(crate) wake_activate: Arc<Notify>,
+    pub wake_activate: Arc<Notify>,
     /// Publishes the change.
-    pub(crate) changes: broadcast::Sender<Change>,
+    pub changes: broadcast::Sender<Change>,
 }
 
 impl SpecObserver for SpecChanges {
