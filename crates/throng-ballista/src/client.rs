@@ -9,13 +9,13 @@ use ballista_core::optimizer::with_ballista_optimizer_rules;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, cast};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
-use throng_lake::{Cluster, ClusterClient};
+use throng_lake::{Cluster, ClusterClient, ClusterQuery};
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::codec::TableCodec;
@@ -39,7 +39,7 @@ impl Cluster for Ballista {
         &self,
         client: &ClusterClient,
         query: DataFrame,
-    ) -> Result<Option<SendableRecordBatchStream>, DataFusionError> {
+    ) -> Result<ClusterQuery, DataFusionError> {
         let (state, plan) = without_views(query)?.into_parts();
         let config = config(state.config().clone(), client);
         let rules = with_ballista_optimizer_rules(state.optimizers());
@@ -50,17 +50,28 @@ impl Cluster for Ballista {
             .build();
         let plan = state.create_physical_plan(&plan).await?;
         let codec = TableCodec::default();
-        // Some operators, such as those of recursive queries, cannot be sent.
-        if PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).is_err() {
-            return Ok(None);
+        if let Some(operator) = unsendable(&plan, &codec) {
+            return Ok(ClusterQuery::NotSendable(format!(
+                "its operator {operator} cannot be sent"
+            )));
         }
         let url = format!("http://{}", client.scheduler);
         let settings = config.ballista_config();
         let result = execute_physical_plan::<PhysicalPlanNode>(
             url, &settings, plan, &codec, session, config,
         );
-        result.await.map(Some)
+        result.await.map(ClusterQuery::Running)
     }
+}
+
+/// The operator because of which a plan cannot be sent, such as one of a recursive query; `None` if it can. Only its
+/// name: the engine's own error has the plan, with the values of the statement.
+fn unsendable(plan: &Arc<dyn ExecutionPlan>, codec: &TableCodec) -> Option<String> {
+    if PhysicalPlanNode::try_from_physical_plan(Arc::clone(plan), codec).is_ok() {
+        return None;
+    }
+    let below = plan.children().into_iter().find_map(|child| unsendable(child, codec));
+    Some(below.unwrap_or_else(|| plan.name().to_owned()))
 }
 
 /// The settings of a query. The plan is made by the rules for one process, and by Ballista's for several: joins that
@@ -96,6 +107,22 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_operator_that_cannot_be_sent_is_named() {
+        for (sql, operator) in [
+            ("SELECT 'a' AS who UNION SELECT 'b'", None),
+            (
+                "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 9)
+                 SELECT n FROM r ORDER BY n",
+                Some("WorkTableExec"),
+            ),
+        ] {
+            let plan = SessionContext::new().sql(sql).await.unwrap();
+            let plan = plan.create_physical_plan().await.unwrap();
+            assert_eq!(unsendable(&plan, &TableCodec::default()).as_deref(), operator, "{sql}");
+        }
+    }
 
     #[tokio::test]
     async fn results_have_no_views() {

@@ -2,6 +2,7 @@
 //! what it must be able to do. `throng-ballista` has the one that exists.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use throng_files::FileError;
 use throng_spec::BallistaSettings;
 use tokio::net::TcpStream;
 
-use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 
 /// The longest time to connect to a scheduler.
@@ -63,6 +63,10 @@ pub struct ClusterClient {
     pub partitions: usize,
 }
 
+/// A cluster whose scheduler takes connections, or why it does not. That is an error of the queries that need it: which
+/// these are is known when they are planned.
+pub(crate) type FoundCluster = Result<ClusterClient, String>;
+
 /// A cluster as the settings of a node name it.
 #[derive(Debug, Clone)]
 pub struct ClusterOptions {
@@ -95,16 +99,12 @@ impl ClusterOptions {
 
     /// Finds the address of the scheduler, which a worker cannot do: of those that its name has, one that takes
     /// connections.
-    pub(crate) async fn client(&self) -> Result<ClusterClient, LakeError> {
-        let failed = |cause: String| LakeError::Engine {
-            doing: "connecting to the scheduler of the cluster".to_owned(),
-            source: EngineFailure::of_text(cause),
-        };
+    pub(crate) async fn client(&self) -> FoundCluster {
         let connected = TcpStream::connect((self.host.as_str(), self.port));
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
-        let connected = connected.map_err(|_| failed("it does not answer".to_owned()))?;
+        let connected = connected.map_err(|_| "it does not answer".to_owned())?;
         let scheduler = connected.and_then(|stream| stream.peer_addr());
-        let scheduler = scheduler.map_err(|error| failed(error.to_string()))?;
+        let scheduler = scheduler.map_err(|error| error.to_string())?;
         Ok(ClusterClient { scheduler, tls: self.tls.clone(), partitions: self.partitions })
     }
 }
@@ -112,7 +112,7 @@ impl ClusterOptions {
 /// An engine on several machines. The query worker calls it.
 #[async_trait]
 pub trait Cluster: fmt::Debug + Send + Sync {
-    /// Runs a query; `None` if it cannot be sent to other machines. Dropping the stream, or the process that has it,
+    /// Runs a query. Dropping the stream, or the process that has it,
     /// ends the query there.
     ///
     /// # Errors
@@ -122,5 +122,21 @@ pub trait Cluster: fmt::Debug + Send + Sync {
         &self,
         client: &ClusterClient,
         query: DataFrame,
-    ) -> Result<Option<SendableRecordBatchStream>, DataFusionError>;
+    ) -> Result<ClusterQuery, DataFusionError>;
+}
+
+/// What becomes of a query that is to run on a cluster.
+pub enum ClusterQuery {
+    /// It runs there: its rows.
+    Running(SendableRecordBatchStream),
+    /// It cannot be sent to other machines: why, without values of the data.
+    NotSendable(String),
+}
+
+/// The cluster that a worker uses for a request.
+#[derive(Clone, Copy)]
+pub(crate) struct OnCluster<'a> {
+    pub(crate) client: &'a FoundCluster,
+    /// Takes the reason if the cluster cannot run the query, before it is run here.
+    pub(crate) report: &'a (dyn Fn(&str) -> io::Result<()> + Sync),
 }

@@ -7,7 +7,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use throng_query::model::Shape;
 use throng_spec::Source;
 
-use crate::cluster::{Cluster, ClusterClient};
+use crate::cluster::{Cluster, ClusterQuery, OnCluster};
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 use crate::session::{EngineLimits, Session};
@@ -15,6 +15,8 @@ use crate::stage_error::query_error;
 
 /// What fails if the cluster has no result.
 const ON_CLUSTER: &str = "running the query on the cluster";
+/// What fails if its scheduler takes no connection.
+const CONNECTING: &str = "connecting to the scheduler of the cluster";
 /// The cause if the program was built without a cluster's engine.
 const WITHOUT_CLUSTER: &str =
     "this program cannot use `node.engine: ballista`: it was built without the feature `ballista`";
@@ -39,22 +41,27 @@ impl Engine {
     }
 
     /// Runs a query: on the cluster, if there is one and rows are not evaluated each by itself. What a cluster cannot
-    /// run is run here.
+    /// run is run here, once the reason is reported.
     pub(crate) async fn execute(
         &self,
         doing: &'static str,
         query: DataFrame,
         shape: Shape,
-        on: Option<&ClusterClient>,
+        on: Option<OnCluster<'_>>,
     ) -> Result<SendableRecordBatchStream, LakeError> {
-        if let Some(client) = on.filter(|_| shape == Shape::General) {
-            let cluster = self.cluster.ok_or_else(|| LakeError::Engine {
+        if let Some(on) = on.filter(|_| shape == Shape::General) {
+            let failed = |doing: &str, cause: &str| LakeError::Engine {
                 doing: doing.to_owned(),
-                source: EngineFailure::of_text(WITHOUT_CLUSTER.to_owned()),
-            })?;
-            let stream = cluster.execute(client, query.clone()).await;
-            if let Some(stream) = stream.map_err(|e| query_error(ON_CLUSTER, e))? {
-                return Ok(stream);
+                source: EngineFailure::of_text(cause.to_owned()),
+            };
+            let cluster = self.cluster.ok_or_else(|| failed(doing, WITHOUT_CLUSTER))?;
+            let client = on.client.as_ref().map_err(|cause| failed(CONNECTING, cause))?;
+            let sent = cluster.execute(client, query.clone()).await;
+            match sent.map_err(|e| query_error(ON_CLUSTER, e))? {
+                ClusterQuery::Running(stream) => return Ok(stream),
+                ClusterQuery::NotSendable(reason) => {
+                    (on.report)(&reason).map_err(|e| LakeError::Sink(e.into()))?;
+                }
             }
         }
         query.execute_stream().await.map_err(|e| LakeError::engine(doing, e))

@@ -12,7 +12,7 @@ use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
-use crate::cluster::{ClusterClient, ClusterOptions};
+use crate::cluster::{ClusterOptions, FoundCluster};
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput, report_in_worker};
 use crate::{
@@ -116,18 +116,14 @@ impl Lake {
     }
 
     /// The cluster that a part of a scan may run on: if it covers all files, its rows may have to be seen together.
-    async fn cluster_for(
-        &self,
-        sql: &str,
-        part: &ScanPart,
-    ) -> Result<Option<ClusterClient>, LakeError> {
+    async fn cluster_for(&self, sql: &str, part: &ScanPart) -> Option<FoundCluster> {
         match &self.cluster {
             Some(_) if part.file.is_none() && self.copied.are_named_by(sql) => {
                 report_in_worker("it reads a source in a bucket");
-                Ok(None)
+                None
             }
-            Some(cluster) if part.file.is_none() => cluster.options.client().await.map(Some),
-            _ => Ok(None),
+            Some(cluster) if part.file.is_none() => Some(cluster.options.client().await),
+            _ => None,
         }
     }
 
@@ -256,7 +252,7 @@ impl Lake {
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
-        let cluster = self.cluster_for(&model.sql, part).await?;
+        let cluster = self.cluster_for(&model.sql, part).await;
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
@@ -295,7 +291,7 @@ impl Lake {
         seed: HashSeed,
         sink: &mut SharedSink<'_>,
     ) -> Result<SharedStats, LakeError> {
-        let cluster = self.cluster_for(scan.sql(), part).await?;
+        let cluster = self.cluster_for(scan.sql(), part).await;
         let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),

@@ -38,7 +38,7 @@ mod unchanged;
 mod volatility;
 pub mod worker;
 
-pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterTls};
+pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterQuery, ClusterTls};
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use identifiers::{IdentifierQuery, IdentifierStream};

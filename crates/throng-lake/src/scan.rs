@@ -8,7 +8,7 @@ use throng_query::model::{Model, ModelInfo, Shape, TableFacts};
 use throng_tables::FilePlan;
 
 use crate::amount::{NumberKind, values};
-use crate::cluster::ClusterClient;
+use crate::cluster::OnCluster;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::keys::{for_each_key, hash_column};
@@ -41,7 +41,7 @@ impl Engine {
         model: &Model,
         part: &ScanPart,
         seed: HashSeed,
-        on: Option<&ClusterClient>,
+        on: Option<OnCluster<'_>>,
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         let planned = self.planned(model, Some(part)).await?;

@@ -24,7 +24,7 @@ use throng_spec::ParameterValue;
 
 use crate::amount::{NumberKind, values};
 use crate::bind::{Parameters, is_named};
-use crate::cluster::ClusterClient;
+use crate::cluster::OnCluster;
 use crate::decompose::{DecomposedModel, decompose, without_alias};
 use crate::engine::Engine;
 use crate::error::LakeError;
@@ -134,7 +134,7 @@ impl Engine {
         scan: &SharedScan,
         part: &ScanPart,
         seed: HashSeed,
-        on: Option<&ClusterClient>,
+        on: Option<OnCluster<'_>>,
         sink: &mut (dyn FnMut(SharedBatch) -> std::io::Result<()> + Send),
     ) -> Result<SharedStats, LakeError> {
         let planned = self.planned(&scan.model, Some(part)).await?;

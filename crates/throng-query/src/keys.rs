@@ -5,6 +5,7 @@
 //! kind 2, keys:    rows u64 | NULL keys u64 | hashes u32 | with values u32 | hashes | values
 //! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! kind 4, shared:  hashes u32 | with values u32 | hashes | values | groups, each u32
+//! kind 5, reason:  why the scan is not run on the cluster of the node, in UTF-8
 //! ```
 
 use std::io::{self, Write};
@@ -19,6 +20,8 @@ pub const KEYS: u8 = 2;
 pub const ROWS: u8 = 3;
 /// The kind of frames with keys of a scan for several models.
 pub const SHARED: u8 = 4;
+/// The kind of frames with the reason why a scan is not run on the cluster of the node.
+pub const NOT_ON_CLUSTER: u8 = 5;
 /// Keys in one frame, at most.
 const MAX_KEYS: usize = 1 << 20;
 
@@ -215,6 +218,22 @@ pub fn read_shared(payload: &[u8]) -> io::Result<SharedBatch> {
     })
 }
 
+/// The reason why a scan is not run on the cluster, as a frame. It must not have a value of the data.
+///
+/// # Errors
+/// If it does not fit one frame.
+pub fn not_on_cluster(reason: &str) -> io::Result<Vec<u8>> {
+    frame(NOT_ON_CLUSTER, |bytes| bytes.extend_from_slice(reason.as_bytes()))
+}
+
+/// The reason of such a frame.
+///
+/// # Errors
+/// If the payload is not UTF-8.
+pub fn read_not_on_cluster(payload: &[u8]) -> io::Result<&str> {
+    std::str::from_utf8(payload).map_err(|_| invalid("a reason is not UTF-8"))
+}
+
 /// Rows of identifiers as a frame.
 ///
 /// # Errors
@@ -310,6 +329,15 @@ mod tests {
             assert!(read_shared(&bytes[..bytes.len() - 1]).is_err());
         }
         assert!(read_shared(&[0xFF; 8]).is_err());
+    }
+
+    #[test]
+    fn a_reason_is_read_as_it_was_written() {
+        let frame = not_on_cluster("it has no \u{e9}quivalent").unwrap();
+        let (kind, bytes) = payload(&frame);
+        assert_eq!(kind, NOT_ON_CLUSTER);
+        assert_eq!(read_not_on_cluster(bytes).unwrap(), "it has no \u{e9}quivalent");
+        assert!(read_not_on_cluster(&[0xFF]).is_err());
     }
 
     #[test]

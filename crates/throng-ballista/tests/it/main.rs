@@ -151,6 +151,7 @@ impl Cluster {
             columns: Vec::new(),
             trim: false,
             header: None,
+            bucket: None,
         }];
         let limits = LakeLimits {
             memory_bytes: 512 << 20,
@@ -163,7 +164,7 @@ impl Cluster {
                 args: vec![throng_worker::SUBCOMMAND.to_owned()],
             },
         };
-        Lake::new(&sources, limits).unwrap()
+        Lake::new(&sources, limits, None).unwrap()
     }
 
     /// A lake that uses the cluster, with the cluster's certificates.

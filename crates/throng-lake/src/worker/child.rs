@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
-use throng_query::keys::{rows, shared, write_keys};
+use throng_query::keys::{not_on_cluster, rows, shared, write_keys};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
 use super::protocol::{Reply, Request};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OnCluster};
 use crate::engine::Engine;
 use crate::session::EngineLimits;
 use crate::{HashedRow, Hashers, KeyBatch, LakeError, SharedBatch};
@@ -67,8 +67,10 @@ impl QueryHandler {
                 Ok(Reply::Plan { info, parts })
             }
             Request::Scan { model, part, seed, cluster } => {
-                let mut sink = |batch: KeyBatch| write_keys(out, &batch).map_err(Into::into);
-                let on = cluster.as_ref();
+                let (pipe, mut out) = (&*out, &*out);
+                let report = |reason: &str| report_reason(pipe, reason);
+                let on = cluster.as_ref().map(|client| OnCluster { client, report: &report });
+                let mut sink = |batch: KeyBatch| write_keys(&mut out, &batch).map_err(Into::into);
                 self.engine.scan(&model, &part, seed, on, &mut sink).await.map(Reply::Scanned)
             }
             Request::PlanShared { model, sets, served } => {
@@ -76,8 +78,10 @@ impl QueryHandler {
                 Ok(Reply::SharedPlan(plan.map(Box::new)))
             }
             Request::ScanShared { scan, part, seed, cluster } => {
+                let (pipe, mut out) = (&*out, &*out);
+                let report = |reason: &str| report_reason(pipe, reason);
+                let on = cluster.as_ref().map(|client| OnCluster { client, report: &report });
                 let mut sink = |batch: SharedBatch| out.write_all(&shared(&batch)?);
-                let on = cluster.as_ref();
                 let scanned = self.engine.scan_shared(&scan, &part, seed, on, &mut sink).await;
                 scanned.map(Reply::SharedScanned)
             }
@@ -109,6 +113,11 @@ impl Handler for QueryHandler {
         let reply = self.answer(request, out).await;
         reply.unwrap_or_else(|error| Reply::Failed(explain(&self.unopened, error).into()))
     }
+}
+
+/// Reports to the node why a scan is not run on its cluster.
+fn report_reason(mut pipe: &File, reason: &str) -> io::Result<()> {
+    pipe.write_all(&not_on_cluster(reason)?)
 }
 
 /// Replaces the error of a later open below a folder that could not be opened by the first cause.

@@ -4,8 +4,8 @@
 
 use throng_model::UserHash;
 use throng_query::keys::{
-    KEYS, KeyBatch, ROWS, SHARED, SharedBatch, read_keys, read_rows, read_shared, rows, shared,
-    write_keys,
+    KEYS, KeyBatch, NOT_ON_CLUSTER, ROWS, SHARED, SharedBatch, not_on_cluster, read_keys,
+    read_not_on_cluster, read_rows, read_shared, rows, shared, write_keys,
 };
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
@@ -39,6 +39,11 @@ pub fn pipe_frame(bytes: &[u8]) {
             if let Ok(batch) = read_shared(payload) {
                 let words = batch.hashes.len() + batch.values.len();
                 assert_eq!(8 + words * 8 + batch.groups.len() * 4, payload.len());
+            }
+        }
+        NOT_ON_CLUSTER => {
+            if let Ok(reason) = read_not_on_cluster(payload) {
+                assert_eq!(reason.len(), payload.len());
             }
         }
         ROWS => {
@@ -82,6 +87,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
         shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
+        not_on_cluster("no operator"),
         rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]
     .into_iter()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::HashSeed;
 use throng_spec::{ParameterValue, TemplateRows};
 
-use crate::cluster::ClusterClient;
+use crate::cluster::FoundCluster;
 use crate::failure::Failure;
 use crate::{
     IdentifierQuery, InputQuery, InputState, Model, ModelInfo, ScanPart, ScanStats, SharedPlan,
@@ -21,7 +21,7 @@ pub(crate) enum Request {
     Plan { model: Model, served: Vec<TableFacts> },
     /// Run a part of a scan, on a cluster if there is one and it is not a part of many; answered by keys and
     /// [`Reply::Scanned`].
-    Scan { model: Model, part: ScanPart, seed: HashSeed, cluster: Option<ClusterClient> },
+    Scan { model: Model, part: ScanPart, seed: HashSeed, cluster: Option<FoundCluster> },
     /// Run an identifier query; answered by rows and [`Reply::Checked`].
     Identifiers { query: IdentifierQuery, seed: HashSeed },
     /// Plan the models of some sets of parameters as one scan; answered by [`Reply::SharedPlan`].
@@ -32,7 +32,7 @@ pub(crate) enum Request {
     },
     /// Run a part of a scan for several models, as [`Request::Scan`]; answered by shared keys and
     /// [`Reply::SharedScanned`].
-    ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed, cluster: Option<ClusterClient> },
+    ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed, cluster: Option<FoundCluster> },
     /// Run the query of a template; answered by [`Reply::TemplateRows`].
     TemplateRows { sql: String, max_rows: u32 },
     /// List the tables of all sources, reading them or not; answered by [`Reply::Listed`].
