@@ -38,7 +38,7 @@ clippy:
 
 # The documentation of the crates
 doc:
-    cargo doc --workspace --no-deps --locked
+    cargo doc --workspace --no-deps --features throng/ballista --locked
 
 # Writes generated files: JSON schema, golden outputs
 gen:

@@ -173,9 +173,7 @@ fn run(arguments: Arguments) -> Result<(), ClusterError> {
             block_on(run_scheduler(options, print_address, terminated()))
         }
         Process::Executor(executor) => {
-            let cores = executor
-                .cores
-                .or_else(|| std::thread::available_parallelism().ok().map(std::num::NonZero::get));
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let options = ExecutorOptions {
                 scheduler: executor.scheduler,
                 listen: executor.listen,

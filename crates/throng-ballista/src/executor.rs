@@ -134,15 +134,17 @@ fn host_of(ip: IpAddr) -> String {
     }
 }
 
-/// Serves the output of tasks on a port that is open already.
-fn output_service(
+/// Serves the output of tasks, and takes cancellations, on a port that is open already.
+fn services(
     listener: TcpListener,
     tls: Option<ClusterTls>,
+    tasks: Arc<RunningTasks>,
 ) -> Arc<ArrowFlightServerProvider> {
     let listener = Mutex::new(Some(listener));
     Arc::new(move |work_dir: String, _: SocketAddr, mut shutdown: Shutdown, _: GrpcServerConfig| {
         let listener = listener.lock().take();
         let tls = tls.as_ref().map(server);
+        let control = ExecutorGrpcServer::new(TaskControl(Arc::clone(&tasks)));
         tokio::spawn(async move {
             let Some(listener) = listener else {
                 return Err(BallistaError::General("the port is taken".to_owned()));

@@ -61,7 +61,7 @@ impl BallistaClientPool for Peers {
                 client
             }
         };
-        Ok(PooledClient::new(client, Box::new(drop)))
+        Ok(PooledClient::new(client, Box::new(drop::<BallistaClient>)))
     }
 
     async fn evict_idle(&self) {

@@ -63,9 +63,16 @@ pub struct ClusterClient {
     pub partitions: usize,
 }
 
-/// A cluster whose scheduler takes connections, or why it does not. That is an error of the queries that need it: which
-/// these are is known when they are planned.
-pub(crate) type FoundCluster = Result<ClusterClient, String>;
+/// What a worker gets to know of the cluster. Which queries need it is known when they are planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FoundCluster {
+    /// Its scheduler takes connections.
+    Reachable(ClusterClient),
+    /// Its scheduler takes none, and why: an error of the queries that need it.
+    Unreachable(String),
+    /// It cannot run the query, and why.
+    NotUsed(String),
+}
 
 /// A cluster as the settings of a node name it.
 #[derive(Debug, Clone)]
@@ -101,11 +108,18 @@ impl ClusterOptions {
     /// connections.
     pub(crate) async fn client(&self) -> FoundCluster {
         let connected = TcpStream::connect((self.host.as_str(), self.port));
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
-        let connected = connected.map_err(|_| "it does not answer".to_owned())?;
-        let scheduler = connected.and_then(|stream| stream.peer_addr());
-        let scheduler = scheduler.map_err(|error| error.to_string())?;
-        Ok(ClusterClient { scheduler, tls: self.tls.clone(), partitions: self.partitions })
+        let scheduler = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+            Ok(connected) => connected.and_then(|stream| stream.peer_addr()),
+            Err(_) => return FoundCluster::Unreachable("it does not answer".to_owned()),
+        };
+        match scheduler {
+            Ok(scheduler) => FoundCluster::Reachable(ClusterClient {
+                scheduler,
+                tls: self.tls.clone(),
+                partitions: self.partitions,
+            }),
+            Err(error) => FoundCluster::Unreachable(error.to_string()),
+        }
     }
 }
 
@@ -136,7 +150,7 @@ pub enum ClusterQuery {
 /// The cluster that a worker uses for a request.
 #[derive(Clone, Copy)]
 pub(crate) struct OnCluster<'a> {
-    pub(crate) client: &'a FoundCluster,
+    pub(crate) found: &'a FoundCluster,
     /// Takes the reason if the cluster cannot run the query, before it is run here.
     pub(crate) report: &'a (dyn Fn(&str) -> io::Result<()> + Sync),
 }

@@ -7,7 +7,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use throng_query::model::Shape;
 use throng_spec::Source;
 
-use crate::cluster::{Cluster, ClusterQuery, OnCluster};
+use crate::cluster::{Cluster, ClusterQuery, FoundCluster, OnCluster};
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 use crate::session::{EngineLimits, Session};
@@ -49,21 +49,38 @@ impl Engine {
         shape: Shape,
         on: Option<OnCluster<'_>>,
     ) -> Result<SendableRecordBatchStream, LakeError> {
-        if let Some(on) = on.filter(|_| shape == Shape::General) {
-            let failed = |doing: &str, cause: &str| LakeError::Engine {
-                doing: doing.to_owned(),
-                source: EngineFailure::of_text(cause.to_owned()),
-            };
-            let cluster = self.cluster.ok_or_else(|| failed(doing, WITHOUT_CLUSTER))?;
-            let client = on.client.as_ref().map_err(|cause| failed(CONNECTING, cause))?;
-            let sent = cluster.execute(client, query.clone()).await;
-            match sent.map_err(|e| query_error(ON_CLUSTER, e))? {
-                ClusterQuery::Running(stream) => return Ok(stream),
-                ClusterQuery::NotSendable(reason) => {
-                    (on.report)(&reason).map_err(|e| LakeError::Sink(e.into()))?;
-                }
-            }
+        if let Some(on) = on.filter(|_| shape == Shape::General)
+            && let Some(stream) = self.on_cluster(doing, &query, on).await?
+        {
+            return Ok(stream);
         }
         query.execute_stream().await.map_err(|e| LakeError::engine(doing, e))
+    }
+
+    /// `None` if the cluster cannot run the query, once the reason is reported.
+    async fn on_cluster(
+        &self,
+        doing: &'static str,
+        query: &DataFrame,
+        on: OnCluster<'_>,
+    ) -> Result<Option<SendableRecordBatchStream>, LakeError> {
+        let failed = |doing: &str, cause: &str| LakeError::Engine {
+            doing: doing.to_owned(),
+            source: EngineFailure::of_text(cause.to_owned()),
+        };
+        let reason = match on.found {
+            FoundCluster::Unreachable(cause) => return Err(failed(CONNECTING, cause)),
+            FoundCluster::NotUsed(reason) => reason.clone(),
+            FoundCluster::Reachable(client) => {
+                let cluster = self.cluster.ok_or_else(|| failed(doing, WITHOUT_CLUSTER))?;
+                let sent = cluster.execute(client, query.clone()).await;
+                match sent.map_err(|e| query_error(ON_CLUSTER, e))? {
+                    ClusterQuery::Running(stream) => return Ok(Some(stream)),
+                    ClusterQuery::NotSendable(reason) => reason,
+                }
+            }
+        };
+        (on.report)(&reason).map_err(|e| LakeError::Sink(e.into()))?;
+        Ok(None)
     }
 }

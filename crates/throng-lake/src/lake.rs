@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::cluster::{ClusterOptions, FoundCluster};
 use crate::statement::check_bounds;
-use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput, report_in_worker};
+use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{
     IdentifierQuery, IdentifierStream, InputQuery, InputState, LakeError, LakeLimits, Model,
     ModelInfo, ScanPart, ScanStats, SharedPlan, SharedScan, SharedSink, SharedStats, Sink,
@@ -119,8 +119,7 @@ impl Lake {
     async fn cluster_for(&self, sql: &str, part: &ScanPart) -> Option<FoundCluster> {
         match &self.cluster {
             Some(_) if part.file.is_none() && self.copied.are_named_by(sql) => {
-                report_in_worker("it reads a source in a bucket");
-                None
+                Some(FoundCluster::NotUsed("it reads a source in a bucket".to_owned()))
             }
             Some(cluster) if part.file.is_none() => Some(cluster.options.client().await),
             _ => None,
@@ -148,7 +147,8 @@ impl Lake {
         }
         let needs_cluster = matches!(
             request,
-            Request::Scan { cluster: Some(_), .. } | Request::ScanShared { cluster: Some(_), .. }
+            Request::Scan { cluster: Some(FoundCluster::Reachable(_)), .. }
+                | Request::ScanShared { cluster: Some(FoundCluster::Reachable(_)), .. }
         );
         let pool = match &self.cluster {
             Some(cluster) if needs_cluster => &cluster.pool,

@@ -69,7 +69,7 @@ impl QueryHandler {
             Request::Scan { model, part, seed, cluster } => {
                 let (pipe, mut out) = (&*out, &*out);
                 let report = |reason: &str| report_reason(pipe, reason);
-                let on = cluster.as_ref().map(|client| OnCluster { client, report: &report });
+                let on = cluster.as_ref().map(|found| OnCluster { found, report: &report });
                 let mut sink = |batch: KeyBatch| write_keys(&mut out, &batch).map_err(Into::into);
                 self.engine.scan(&model, &part, seed, on, &mut sink).await.map(Reply::Scanned)
             }
@@ -80,7 +80,7 @@ impl QueryHandler {
             Request::ScanShared { scan, part, seed, cluster } => {
                 let (pipe, mut out) = (&*out, &*out);
                 let report = |reason: &str| report_reason(pipe, reason);
-                let on = cluster.as_ref().map(|client| OnCluster { client, report: &report });
+                let on = cluster.as_ref().map(|found| OnCluster { found, report: &report });
                 let mut sink = |batch: SharedBatch| out.write_all(&shared(&batch)?);
                 let scanned = self.engine.scan_shared(&scan, &part, seed, on, &mut sink).await;
                 scanned.map(Reply::SharedScanned)

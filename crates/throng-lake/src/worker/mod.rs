@@ -9,5 +9,5 @@ mod output;
 mod protocol;
 
 pub use child::{main, main_with_cluster};
-pub(crate) use output::{KeyOutput, RowOutput, SharedOutput, report_in_worker};
+pub(crate) use output::{KeyOutput, RowOutput, SharedOutput};
 pub(crate) use protocol::{Reply, Request};

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::{HashedRow, LakeError, SharedSink, Sink};
 
 /// Logs that a scan is not run on the cluster of the node, and why. Without values of the data.
-pub(crate) fn report_in_worker(reason: &str) {
+fn report_in_worker(reason: &str) {
     tracing::info!(%reason, "query runs in the query worker instead of the cluster");
 }
 

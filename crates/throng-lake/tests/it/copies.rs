@@ -125,7 +125,8 @@ async fn a_source_in_a_bucket_is_not_read_by_a_cluster() {
     };
     assert!(rows("SELECT a.id FROM lake.t a JOIN lake.t b ON a.id = b.id").await.is_ok());
     let error = rows("SELECT max(n) AS id FROM (VALUES ('a'), ('b')) AS v(n)").await.unwrap_err();
-    assert!(matches!(error, LakeError::Engine { .. }), "{error:?}");
+    let LakeError::Engine { doing, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(doing, "connecting to the scheduler of the cluster");
 }
 
 #[tokio::test(flavor = "multi_thread")]
