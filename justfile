@@ -34,11 +34,11 @@ chart:
 
 # The lints
 clippy:
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --features throng/ballista --locked -- -D warnings
 
 # The documentation of the crates
 doc:
-    cargo doc --workspace --no-deps --locked
+    cargo doc --workspace --no-deps --features throng/ballista --locked
 
 # Writes generated files: JSON schema, golden outputs
 gen:

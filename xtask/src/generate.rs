@@ -20,6 +20,13 @@ const TESTS: [&str; 10] = [
 /// Writes all generated files.
 pub(crate) fn all() -> Result<()> {
     let mut cargo = crate::cargo();
-    cargo.current_dir(crate::root()?).args(["test", "--locked", "--workspace", "--"]);
+    cargo.current_dir(crate::root()?).args([
+        "test",
+        "--locked",
+        "--workspace",
+        "--features",
+        crate::FEATURES,
+        "--",
+    ]);
     crate::run(cargo.args(TESTS).env("THRONG_BLESS", "1"))
 }

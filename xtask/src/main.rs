@@ -95,6 +95,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// The cargo features that `cargo demo` does not build. The same ones wherever the workspace is built, so that DataFusion
+/// is built once.
+const FEATURES: &str = "throng/ballista";
+
 /// The folder of the workspace.
 fn root() -> Result<PathBuf> {
     // From the environment first: two clones that share a target folder share this program.
@@ -111,7 +115,7 @@ fn test(rest: &[String]) -> Result<()> {
     // Without a selection of targets (`--lib`, `--test`) cargo runs doctests too.
     cargo.args(["test", "--locked"]);
     if !rest.iter().any(|a| a == "-p" || a == "--package") {
-        cargo.arg("--workspace");
+        cargo.args(["--workspace", "--features", FEATURES]);
     }
     let services = services::Services::start()?;
     cargo.args(rest).envs(needs).envs(services.variables());
@@ -126,8 +130,10 @@ fn attack(name: &str) -> Result<()> {
     let root = root()?;
     let needs = needs::provide(&root)?;
     let mut cargo = cargo();
-    cargo.current_dir(&root).args(["test", "--locked", "--workspace", "--test", "it", "--"]);
-    cargo.args(["--nocapture", "--test-threads", "1"]).arg(format!("attack::{name}"));
+    cargo.current_dir(&root).args(["test", "--locked", "--workspace", "--features", FEATURES]);
+    cargo
+        .args(["--test", "it", "--", "--nocapture", "--test-threads", "1"])
+        .arg(format!("attack::{name}"));
     run(cargo.envs(needs).env("THRONG_ATTACK", "full"))
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use throng_ingest::IngestError;
-use throng_lake::{Copies, Lake, LakeLimits, WorkerCommand};
-use throng_spec::{NodeSettings, Problem, Spec};
+use throng_lake::{ClusterOptions, Copies, Lake, LakeLimits, WorkerCommand};
+use throng_spec::{EngineSettings, NodeSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
 
@@ -31,7 +31,8 @@ impl LakeOpener {
     /// queries.
     ///
     /// # Errors
-    /// [`ApplyError`] if the folder cannot be created, or a source is invalid.
+    /// [`ApplyError`] if the folder cannot be created, a source is invalid, or a certificate of the cluster that the
+    /// node uses cannot be read.
     pub fn open(&self, spec: &Spec) -> Result<Lake, ApplyError> {
         let spill_dir = spill_dir(&self.data_dir, &spec.node);
         std::fs::create_dir_all(&spill_dir)
@@ -41,7 +42,11 @@ impl LakeOpener {
         }
         throng_ingest::create_tables(spec)?;
         let limits = LakeLimits::of(&spec.node, spill_dir, self.worker.clone());
-        Ok(Lake::new(&spec.sources, limits, Some(&self.copies))?)
+        let lake = Lake::new(&spec.sources, limits, Some(&self.copies))?;
+        match &spec.node.engine {
+            EngineSettings::Process => Ok(lake),
+            EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+        }
     }
 
     /// As [`LakeOpener::open`], of the spec that the process starts with. Removes the copies of buckets that it does

@@ -25,6 +25,11 @@ impl EngineFailure {
         Self(describe(error.find_root()).chars().take(MAX_TEXT).collect())
     }
 
+    /// An error of the system on the way to an engine.
+    pub(crate) fn of_text(text: String) -> Self {
+        Self(text.chars().take(MAX_TEXT).collect())
+    }
+
     /// Whether a value could not be converted to the type that was required.
     pub(crate) fn is_conversion(&self) -> bool {
         self.0 == CONVERSION

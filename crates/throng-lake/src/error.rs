@@ -72,11 +72,19 @@ impl From<WorkerError> for LakeError {
 impl LakeError {
     /// Classifies an error of a running query.
     pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
+        Self::of_engine(doing, &error)
+    }
+
+    /// As [`LakeError::engine`].
+    pub(crate) fn of_engine(
+        doing: &'static str,
+        error: &datafusion::error::DataFusionError,
+    ) -> Self {
         use datafusion::error::DataFusionError;
-        if let Some(fault) = file_fault(&error) {
+        if let Some(fault) = file_fault(error) {
             return Self::File(fault.clone().into());
         }
-        let failure = EngineFailure::of(&error);
+        let failure = EngineFailure::of(error);
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
             _ => Self::Engine { doing: doing.to_owned(), source: failure },

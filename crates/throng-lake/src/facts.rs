@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_query::model::{ColumnFacts, TableFacts};
+use throng_tables::{Layout, OpenTable, shown};
 
 use crate::doubts::{of_columns, origins, origins_except};
-use crate::tables::{Layout, OpenTable, shown};
 
 /// The tables of a plan, with the columns whose names it uses anywhere. `keys`: the columns of keys and identifiers.
 pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], keys: &[&str]) -> Vec<TableFacts> {

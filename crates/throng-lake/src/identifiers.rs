@@ -11,13 +11,13 @@ use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
+use throng_tables::is_written;
 
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
-use crate::keys::{for_each_key, key_column, kind_of};
+use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::session::Opened;
-use crate::tables::{as_written, is_written};
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
@@ -146,7 +146,7 @@ fn rows(
 ) -> Result<Vec<HashedRow>, LakeError> {
     let texts = cells
         .iter()
-        .map(|cell| as_written(batch.column(cell.at), cell.written.as_deref()))
+        .map(|cell| as_text(batch.column(cell.at), cell.written.as_deref()))
         .collect::<Result<Vec<ArrayRef>, _>>()?;
     let mut users = Vec::with_capacity(batch.num_rows());
     for_each_key(&key_column(batch.column(user.at), user.written.as_deref())?, &mut |key| {

@@ -12,9 +12,9 @@ use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey, is_missing_value};
 use throng_query::keys::{decimal, is_padded};
 use throng_query::model::KeyKind;
+use throng_tables::as_written;
 
 use crate::LakeError;
-use crate::tables::as_written;
 
 /// The kind of a column of this type.
 pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, LakeError> {
@@ -51,7 +51,12 @@ pub(crate) fn key_column(column: &ArrayRef, written: Option<&str>) -> Result<Arr
     if written.is_none() && !column.data_type().is_decimal() {
         return Ok(Arc::clone(column));
     }
-    as_written(column, written)
+    as_text(column, written)
+}
+
+/// A column as text, as its files write it.
+pub(crate) fn as_text(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
+    as_written(column, written).map_err(|e| LakeError::engine("writing a column as text", e.into()))
 }
 
 /// Calls `each` with the canonical bytes of every key; `None` for NULL, and for a text that [`is_missing_value`].

@@ -14,6 +14,7 @@ use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
 use throng_worker::{NoOutput, Output, Pool, WorkerClass, WorkerError, WorkerExit};
 use tokio::sync::mpsc;
 
+use crate::cluster::{ClusterOptions, FoundCluster};
 use crate::statement::check_bounds;
 use crate::worker::{KeyOutput, Reply, Request, RowOutput, SharedOutput};
 use crate::{
@@ -39,6 +40,15 @@ pub struct Lake {
     copied: CopiedSources,
     /// Of the default workspace: the lakes of the others.
     workspaces: Arc<BTreeMap<String, Lake>>,
+    /// Runs queries that are not divided into parts.
+    cluster: Option<Arc<ClusterQueries>>,
+}
+
+/// A cluster, and the workers that may connect to it.
+#[derive(Debug)]
+struct ClusterQueries {
+    options: ClusterOptions,
+    pool: Arc<Pool<Vec<Source>>>,
 }
 
 impl Lake {
@@ -59,7 +69,7 @@ impl Lake {
         let copied = CopiedSources::of(&mut own, copies);
         let pool = Pool::new(limits.into_pool_settings(&own));
         let pool = pool.map_err(|source| FileError::Source { path: spill_dir, source })?;
-        let lake = Self { pool, timeout, copied, workspaces: Arc::default() };
+        let lake = Self { pool, timeout, copied, workspaces: Arc::default(), cluster: None };
         let workspaces =
             sources.into_iter().filter_map(|(name, of)| Some((name?, lake.over(of, copies))));
         Ok(Self { workspaces: Arc::new(workspaces.collect()), ..lake.clone() })
@@ -68,7 +78,24 @@ impl Lake {
     fn over(&self, mut sources: Vec<Source>, copies: Option<&Arc<dyn Copies>>) -> Self {
         let copied = CopiedSources::of(&mut sources, copies);
         let pool = self.pool.with_task(folders(&sources), sources);
-        Self { pool, timeout: self.timeout, copied, workspaces: Arc::default() }
+        let (timeout, workspaces) = (self.timeout, Arc::default());
+        let lake = Self { pool, timeout, copied, workspaces, cluster: None };
+        match &self.cluster {
+            Some(cluster) => lake.on_cluster(cluster.options.clone()),
+            None => lake,
+        }
+    }
+
+    /// The lake with the scans that are not divided into parts run on a cluster, by workers that may connect to its
+    /// scheduler. Those of sources in buckets are not: their copies are on this machine only.
+    #[must_use]
+    pub fn on_cluster(self, options: ClusterOptions) -> Self {
+        let each = self.workspaces.iter();
+        let each =
+            each.map(|(name, lake)| (name.clone(), lake.clone().on_cluster(options.clone())));
+        let workspaces = Arc::new(each.collect());
+        let pool = self.pool.with_connection(options.port());
+        Self { cluster: Some(Arc::new(ClusterQueries { options, pool })), workspaces, ..self }
     }
 
     /// This lake, with the same workers, and another limit on the time of a query.
@@ -87,6 +114,17 @@ impl Lake {
             Some(name) => {
                 self.workspaces.get(name).cloned().unwrap_or_else(|| self.over(Vec::new(), None))
             }
+        }
+    }
+
+    /// The cluster that a part of a scan may run on: if it covers all files, its rows may have to be seen together.
+    async fn cluster_for(&self, sql: &str, part: &ScanPart) -> Option<FoundCluster> {
+        match &self.cluster {
+            Some(_) if part.file.is_none() && self.copied.are_named_by(sql) => {
+                Some(FoundCluster::NotUsed("it reads a source in a bucket".to_owned()))
+            }
+            Some(cluster) if part.file.is_none() => Some(cluster.options.client().await),
+            _ => None,
         }
     }
 
@@ -109,6 +147,15 @@ impl Lake {
                 self.copied.update(sql).await?;
             }
         }
+        let needs_cluster = matches!(
+            request,
+            Request::Scan { cluster: Some(FoundCluster::Reachable(_)), .. }
+                | Request::ScanShared { cluster: Some(FoundCluster::Reachable(_)), .. }
+        );
+        let pool = match &self.cluster {
+            Some(cluster) if needs_cluster => &cluster.pool,
+            _ => &self.pool,
+        };
         let timeout = match request {
             Request::Scan { .. }
             | Request::Identifiers { .. }
@@ -121,7 +168,7 @@ impl Lake {
             | Request::Inputs { .. }
             | Request::CheckIdentifiers { .. } => PLAN_TIMEOUT.min(self.timeout),
         };
-        let reply: Reply = self.pool.execute(class, request, timeout, output).await?;
+        let reply: Reply = pool.execute(class, request, timeout, output).await?;
         match reply {
             Reply::Failed(failure) => Err(match LakeError::from(failure) {
                 LakeError::File(error) => self.copied.shown_error(error).into(),
@@ -207,7 +254,8 @@ impl Lake {
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
-        let request = Request::Scan { model: model.clone(), part: part.clone(), seed };
+        let cluster = self.cluster_for(&model.sql, part).await;
+        let request = Request::Scan { model: model.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
             _ => Err(protocol_error()),
@@ -245,7 +293,8 @@ impl Lake {
         seed: HashSeed,
         sink: &mut SharedSink<'_>,
     ) -> Result<SharedStats, LakeError> {
-        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed };
+        let cluster = self.cluster_for(scan.sql(), part).await;
+        let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),
             _ => Err(protocol_error()),

@@ -1,19 +1,21 @@
 //! SQL over the lake. A [`Lake`] knows the tables of the spec's sources; a [`Model`] is a `SELECT`
 //! that yields user keys. [`Lake::scan`] streams them as hashes, [`Lake::identifiers`] streams the
-//! identifiers of users, normalized and hashed by the program's [`Hashers`]. The only crate that
-//! names DataFusion.
+//! identifiers of users, normalized and hashed by the program's [`Hashers`]. The tables themselves
+//! are those of [`throng_tables`].
 //!
 //! Statements are planned and run in query workers, the child processes of [`throng_worker`]: see
 //! [`worker`].
 
 mod amount;
 mod bind;
+mod cluster;
 mod decompose;
 mod doubts;
 mod engine;
 mod engine_failure;
 mod error;
 mod facts;
+mod failure;
 mod identifiers;
 mod inputs;
 mod keys;
@@ -28,14 +30,15 @@ mod select;
 mod session;
 mod shared;
 mod sql_error;
+mod stage_error;
 mod statement;
-mod tables;
 mod template;
 mod tuples;
 mod unchanged;
 mod volatility;
 pub mod worker;
 
+pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterQuery, ClusterTls};
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;
 pub use identifiers::{IdentifierQuery, IdentifierStream};
@@ -43,6 +46,7 @@ pub use lake::Lake;
 pub use part::{PlannedFiles, ScanPart};
 pub use scan::Sink;
 pub use shared::{SharedPlan, SharedScan, SharedSink};
+pub use stage_error::{stage_error, stage_file_error};
 pub use throng_files::{FileError, PassedOver};
 pub use throng_query::copies::{Copies, CopyFailure, Wait};
 pub use throng_query::hashers::{Hashers, RowHasher};

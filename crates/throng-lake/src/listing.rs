@@ -2,10 +2,10 @@
 
 use throng_files::{FileError, Folder, Format, PassedOver, Table, unread};
 use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
+use throng_tables::{Layout, shown};
 
 use crate::doubts;
 use crate::engine::Engine;
-use crate::tables::{Layout, shown};
 
 /// CSV and JSON files of a table that a listing reads, in bytes. For larger tables it has no types
 /// and no count of rows.

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use datafusion::arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use throng_files::{DataFile, FileError, FileKind, FileStamp, ReadOptions, file_kind};
-
-use crate::tables::{Column, FilePlan, Layout, OpenTable, Origin};
+use throng_tables::{Column, FilePlan, Layout, OpenTable, Origin};
 
 /// A part of a scan. The same part of an unchanged source yields the same keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use throng_query::inputs::Inputs;
 use throng_query::model::{KeyKind, Model, ModelInfo, Shape, column_index};
 use throng_query::rule::Rule;
+use throng_tables::is_written;
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
@@ -19,7 +20,6 @@ use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::session::Opened;
 use crate::sql_error::{shown_column, sql_error};
-use crate::tables::is_written;
 use crate::volatility::is_time_dependent;
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build

@@ -5,15 +5,17 @@ use futures::StreamExt;
 use throng_model::{HashSeed, UserHash};
 use throng_query::keys::{KeyBatch, ScanStats, is_padded};
 use throng_query::model::{Model, ModelInfo, Shape, TableFacts};
+use throng_tables::FilePlan;
 
 use crate::amount::{NumberKind, values};
+use crate::cluster::OnCluster;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::keys::{for_each_key, hash_column};
 use crate::part::{PlannedFiles, ScanPart};
 use crate::plan::Planned;
 use crate::session::Opened;
-use crate::tables::FilePlan;
+use crate::stage_error::query_error;
 
 /// Receives the keys of a scan.
 pub type Sink<'a> =
@@ -33,25 +35,22 @@ impl Engine {
         Ok((info, parts))
     }
 
-    /// Runs one part and passes its keys to `sink` as they arrive.
+    /// Runs one part, if there is a cluster on it, and passes its keys to `sink` as they arrive.
     pub(crate) async fn scan(
         &self,
         model: &Model,
         part: &ScanPart,
         seed: HashSeed,
+        on: Option<OnCluster<'_>>,
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         let planned = self.planned(model, Some(part)).await?;
         let doing = "scanning the keys";
-        let mut stream = planned
-            .frame
-            .clone()
-            .execute_stream()
-            .await
-            .map_err(|e| LakeError::engine(doing, e))?;
+        let query = planned.frame.clone();
+        let mut stream = self.execute(doing, query, planned.info.shape, on).await?;
         let mut stats = ScanStats::default();
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(|e| query_error(doing, e))?;
             let rows = batch.num_rows() as u64;
             let keys = planned.key_column(batch.column(0))?;
             let padded = &mut stats.padded_keys;

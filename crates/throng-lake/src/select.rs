@@ -9,6 +9,7 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
+use throng_tables::OpenTable;
 
 use crate::bind::{Parameters, bind};
 use crate::engine::Engine;
@@ -16,7 +17,6 @@ use crate::error::LakeError;
 use crate::part::ScanPart;
 use crate::session::Opened;
 use crate::sql_error::{missing_column, sql_error};
-use crate::tables::OpenTable;
 
 /// Rows of each file in a test run.
 const SAMPLE_ROWS: usize = 1000;

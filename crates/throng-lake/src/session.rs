@@ -23,13 +23,13 @@ use throng_query::model::ColumnFacts;
 use throng_query::position;
 use throng_query::retyped::is_retyped;
 use throng_spec::Source;
+use throng_tables::{Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union};
 
 use crate::LakeError;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
-use crate::tables::{Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union};
 use crate::volatility::calls_time;
 
 /// Memory that a sort reserves for its merge: with the default of 10 MiB, sorts of wide rows that

@@ -24,6 +24,7 @@ use throng_spec::ParameterValue;
 
 use crate::amount::{NumberKind, values};
 use crate::bind::{Parameters, is_named};
+use crate::cluster::OnCluster;
 use crate::decompose::{DecomposedModel, decompose, without_alias};
 use crate::engine::Engine;
 use crate::error::LakeError;
@@ -32,6 +33,7 @@ use crate::part::ScanPart;
 use crate::plan::{Planned, shape_of, without_distinct_and_order};
 use crate::scan::parts;
 use crate::session::Opened;
+use crate::stage_error::query_error;
 use crate::tuples::{Kind, groups};
 
 /// The models of some sets of parameters, as one scan.
@@ -132,6 +134,7 @@ impl Engine {
         scan: &SharedScan,
         part: &ScanPart,
         seed: HashSeed,
+        on: Option<OnCluster<'_>>,
         sink: &mut (dyn FnMut(SharedBatch) -> std::io::Result<()> + Send),
     ) -> Result<SharedStats, LakeError> {
         let planned = self.planned(&scan.model, Some(part)).await?;
@@ -147,10 +150,10 @@ impl Engine {
         let kinds: Vec<Kind> = rows.compared.iter().map(|(_, kind)| *kind).collect();
         let first_compared = 1 + usize::from(rows.values.is_some());
         let mut stats = SharedStats::of(scan.tuples.len());
-        let stream = rows.frame.execute_stream().await;
-        let mut stream = stream.map_err(|e| LakeError::engine(doing, e))?;
+        let shape = shape_of(rows.frame.logical_plan(), Rule::ANY);
+        let mut stream = self.execute(doing, rows.frame, shape, on).await?;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(|e| query_error(doing, e))?;
             let keys = planned.key_column(batch.column(0))?;
             let columns = &batch.columns()[first_compared..];
             let groups = groups(&tuples, &kinds, columns, keys.len())?;

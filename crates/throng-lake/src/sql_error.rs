@@ -6,10 +6,10 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use throng_files::shown_name;
 use throng_query::position;
+use throng_tables::OpenTable;
 
 use crate::LakeError;
 use crate::engine_failure::file_fault;
-use crate::tables::OpenTable;
 
 /// The hint for an unknown column of a table whose header was assumed.
 const ASSUMED_HEADER: &str = "the first line of a CSV file was taken as the header; if the file has none, declare \

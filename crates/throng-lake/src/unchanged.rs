@@ -3,10 +3,10 @@
 use throng_files::FileError;
 use throng_query::model::{ColumnFacts, TableFacts};
 use throng_query::retyped::{is_retyped, refusal};
+use throng_tables::OpenTable;
 
 use crate::engine::Engine;
 use crate::session::Opened;
-use crate::tables::OpenTable;
 
 impl Engine {
     /// Refuses tables that have changed since the served version was made.

@@ -91,6 +91,11 @@ pub fn query_worker() -> ExitCode {
     throng_lake::worker::main(&Platforms)
 }
 
+/// As [`query_worker`], for a program that can run queries on a cluster.
+pub fn query_worker_with_cluster(cluster: &'static dyn throng_lake::Cluster) -> ExitCode {
+    throng_lake::worker::main_with_cluster(&Platforms, cluster)
+}
+
 #[cfg(test)]
 mod tests {
     use throng_activation::{Cell, Skip};

@@ -10,5 +10,5 @@ mod hashing;
 mod identifiers;
 
 pub use accounts::OpenDestinations;
-pub use hashing::query_worker;
+pub use hashing::{query_worker, query_worker_with_cluster};
 pub use identifiers::LakeQueries;

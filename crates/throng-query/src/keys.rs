@@ -6,6 +6,7 @@
 //! kind 3, rows:    one after another: user's hash u64 | length u32 | the hasher's output
 //! kind 4, shared:  hashes u32 | with values u32 | hashes | values | groups, each u32
 //! kind 5, tables:  the tables of identifiers as JSON
+//! kind 6, reason:  why the scan is not run on the cluster of the node, in UTF-8
 //! ```
 
 use std::io::{self, Write};
@@ -24,6 +25,8 @@ pub const ROWS: u8 = 3;
 pub const SHARED: u8 = 4;
 /// The kind of frames with the tables of identifiers.
 pub const TABLES: u8 = 5;
+/// The kind of frames with the reason why a scan is not run on the cluster of the node.
+pub const NOT_ON_CLUSTER: u8 = 6;
 /// Keys in one frame, at most.
 const MAX_KEYS: usize = 1 << 20;
 
@@ -256,6 +259,22 @@ pub fn read_shared(payload: &[u8]) -> io::Result<SharedBatch> {
     })
 }
 
+/// The reason why a scan is not run on the cluster, as a frame. It must not have a value of the data.
+///
+/// # Errors
+/// If it does not fit one frame.
+pub fn not_on_cluster(reason: &str) -> io::Result<Vec<u8>> {
+    frame(NOT_ON_CLUSTER, |bytes| bytes.extend_from_slice(reason.as_bytes()))
+}
+
+/// The reason of such a frame.
+///
+/// # Errors
+/// If the payload is not UTF-8.
+pub fn read_not_on_cluster(payload: &[u8]) -> io::Result<&str> {
+    std::str::from_utf8(payload).map_err(|_| invalid("a reason is not UTF-8"))
+}
+
 /// Rows of identifiers as a frame.
 ///
 /// # Errors
@@ -351,6 +370,15 @@ mod tests {
             assert!(read_shared(&bytes[..bytes.len() - 1]).is_err());
         }
         assert!(read_shared(&[0xFF; 8]).is_err());
+    }
+
+    #[test]
+    fn a_reason_is_read_as_it_was_written() {
+        let frame = not_on_cluster("it has no \u{e9}quivalent").unwrap();
+        let (kind, bytes) = payload(&frame);
+        assert_eq!(kind, NOT_ON_CLUSTER);
+        assert_eq!(read_not_on_cluster(bytes).unwrap(), "it has no \u{e9}quivalent");
+        assert!(read_not_on_cluster(&[0xFF]).is_err());
     }
 
     #[test]

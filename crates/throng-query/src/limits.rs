@@ -69,6 +69,7 @@ impl LakeLimits {
                 workers: OTHER_QUERIES,
                 memory_bytes: others / OTHER_QUERIES as u64,
             },
+            connect_port: None,
             task: sources.to_vec(),
         }
     }

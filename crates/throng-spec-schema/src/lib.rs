@@ -3,6 +3,7 @@
 
 mod alert;
 mod destination;
+mod engine;
 mod source;
 mod store;
 mod template;
@@ -16,6 +17,7 @@ use throng_schema::RawSchema;
 
 pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
+pub use engine::{RawBallista, RawEngine};
 pub use source::{RawGcs, RawS3, RawSource};
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
@@ -532,6 +534,10 @@ pub struct RawNode {
     pub spill_dir: Option<String>,
     /// The folder of ingested rows, relative to the spec file; needed with `schemas`.
     pub lake: Option<String>,
+    /// Which engine runs SQL over folders (process).
+    pub engine: Option<RawEngine>,
+    /// The cluster of `engine: ballista`.
+    pub ballista: Option<RawBallista>,
     /// The longest time of one query, and of the work on one refresh, in seconds (14,400).
     #[schemars(range(min = 1, max = 604800))]
     pub query_timeout_secs: Option<u32>,

@@ -123,6 +123,47 @@ pub enum ObjectsSettings {
     Bucket(BucketSettings),
 }
 
+/// What a process of a Ballista cluster proves itself with to the others: absolute paths of PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BallistaTls {
+    /// The certificate authority of the cluster.
+    pub ca_file: PathBuf,
+    /// The certificate of this process, signed by it, for the name `throng-ballista`.
+    pub cert_file: PathBuf,
+    /// The key of the certificate.
+    pub key_file: PathBuf,
+}
+
+/// A Ballista cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BallistaSettings {
+    /// The host of its scheduler; an IPv6 address is without brackets.
+    pub host: String,
+    /// The port of its scheduler.
+    pub port: u16,
+    /// `None` for a cluster on this machine without encryption.
+    pub tls: Option<BallistaTls>,
+    /// Into how many partitions a query divides its work; 16 unless set.
+    pub partitions: u32,
+}
+
+/// Which engine runs SQL over folders.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineSettings {
+    /// DataFusion in query workers.
+    #[default]
+    Process,
+    /// The same; models that are not divided into parts run on a Ballista cluster.
+    Ballista(BallistaSettings),
+}
+
+impl EngineSettings {
+    fn is_process(&self) -> bool {
+        *self == Self::Process
+    }
+}
+
 /// The certificate of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsSettings {
@@ -214,6 +255,9 @@ pub struct NodeSettings {
     /// The folder of ingested rows, absolute; `None` means that the node ingests nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lake: Option<PathBuf>,
+    /// Which engine runs SQL over folders; DataFusion in query workers unless set.
+    #[serde(default, skip_serializing_if = "EngineSettings::is_process")]
+    pub engine: EngineSettings,
     /// The longest time of one query, and of the work on one refresh, in seconds; 14,400 (4 hours)
     /// unless set.
     #[serde(default = "query_timeout_secs")]
@@ -319,6 +363,7 @@ impl Default for NodeSettings {
             memory_limit_bytes: 2 << 30,
             spill_dir: None,
             lake: None,
+            engine: EngineSettings::Process,
             query_timeout_secs: query_timeout_secs(),
             build_workers: 2,
             activation_workers: 4,

@@ -5,6 +5,7 @@
 mod access;
 mod alerts;
 mod buckets;
+mod engine;
 mod fields;
 mod hosts;
 mod limits;

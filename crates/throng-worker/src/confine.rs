@@ -3,11 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, PathFdError,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    PathFdError, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, nice, set_parent_process_death_signal, setrlimit,
@@ -139,8 +139,9 @@ fn ruleset(level: CompatLevel, abi: ABI) -> Result<RulesetCreated, RulesetError>
     ruleset.create()
 }
 
-/// Allows reads below the folders to read, reads and writes below the spill folder, and nothing
-/// else: no other file, no TCP, no signals to other processes. Without Landlock nothing is refused.
+/// Allows reads below the folders to read, reads and writes below the spill folder, TCP to one port if
+/// there is one, and nothing else: no other file, no signals to other processes. Without Landlock
+/// nothing is refused.
 fn landlock(confinement: &Confinement) -> Result<Vec<UnopenedFolder>, Refusal> {
     let failed =
         |error: RulesetError| Refusal::new("restrict itself by Landlock", &io::Error::other(error));
@@ -160,8 +161,41 @@ fn landlock(confinement: &Confinement) -> Result<Vec<UnopenedFolder>, Refusal> {
         })?;
         rules = rules.add_rule(PathBeneath::new(folder, write)).map_err(failed)?;
     }
+    if let Some(port) = confinement.connect_port {
+        rules = rules.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(failed)?;
+    }
     rules.restrict_self().map_err(failed)?;
     Ok(unopened)
+}
+
+/// Restricts this process, and the threads that it starts from now on, to reading below some folders or files, and
+/// to reading and writing below others. TCP is not restricted. For processes that run plans of others without
+/// being query workers. Without Landlock nothing is refused, and the answer says so.
+///
+/// # Errors
+/// If one of them cannot be opened, or the kernel refuses the restriction.
+pub fn restrict_files(read: &[PathBuf], write: &[PathBuf]) -> io::Result<Landlock> {
+    let supported = Landlock::of_kernel();
+    let all = AccessFs::from_all(NEWEST);
+    let reads = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(Ruleset::create)
+        .map_err(io::Error::other)?;
+    let read = read.iter().map(|path| (path, reads));
+    let write = write.iter().map(|path| (path, all & !AccessFs::Execute));
+    for (path, rights) in read.chain(write) {
+        let opened = open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        // A file has fewer rights than a folder.
+        let rights = if path.is_dir() { rights } else { AccessFs::from_file(NEWEST) & rights };
+        rules = rules.add_rule(PathBeneath::new(opened, rights)).map_err(io::Error::other)?;
+    }
+    rustix::thread::set_no_new_privs(true)?;
+    rules.restrict_self().map_err(io::Error::other)?;
+    Ok(supported)
 }
 
 fn open(path: &Path) -> io::Result<PathFd> {

@@ -28,7 +28,7 @@ mod spill;
 
 pub use child::{Handler, main};
 pub use command::{SUBCOMMAND, WorkerCommand};
-pub use confine::Landlock;
+pub use confine::{Landlock, restrict_files};
 pub use error::WorkerError;
 pub use exit::WorkerExit;
 pub use output::{ExchangeError, NoOutput, Output};

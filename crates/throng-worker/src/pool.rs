@@ -58,6 +58,8 @@ pub struct PoolSettings<T> {
     pub spilling: ClassLimits,
     /// Limits of the class `InMemory`.
     pub in_memory: ClassLimits,
+    /// The only port that workers may connect to by TCP; `None`: they may not.
+    pub connect_port: Option<u16>,
     /// Given to every worker when it starts.
     pub task: T,
 }
@@ -160,12 +162,21 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
     /// A pool whose workers may read other folders and are given another `T`. Both have the limits of one together.
     /// No worker is used by both. Starts no process.
     pub fn with_task(&self, read: Vec<PathBuf>, task: T) -> Arc<Self> {
+        self.with_settings(PoolSettings { read, task, ..self.settings.clone() })
+    }
+
+    /// A pool whose workers may also connect to a port by TCP, of any host. Both have the limits of one together. No
+    /// worker is used by both. Starts no process.
+    pub fn with_connection(&self, port: u16) -> Arc<Self> {
+        self.with_settings(PoolSettings { connect_port: Some(port), ..self.settings.clone() })
+    }
+
+    fn with_settings(&self, settings: PoolSettings<T>) -> Arc<Self> {
         let number = {
             let mut idle_workers = self.shared.idle.lock();
             idle_workers.next_pool += 1;
             idle_workers.next_pool
         };
-        let settings = PoolSettings { read, task, ..self.settings.clone() };
         let shared = Arc::clone(&self.shared);
         Arc::new(Self { settings, number, unopened: Mutex::default(), shared })
     }
@@ -222,6 +233,7 @@ impl<T: Serialize + Clone + Send + Sync + 'static> Pool<T> {
             read: settings.read.clone(),
             memory_bytes: settings.limits(class).memory_bytes,
             spill_dir: spill.as_ref().map(|spill| spill.path().to_owned()),
+            connect_port: settings.connect_port,
             threads: settings.threads.max(1),
         };
         let setup = Setup { confinement, task: settings.task.clone() };

@@ -25,6 +25,9 @@ pub struct Confinement {
     pub memory_bytes: u64,
     /// The only folder that it may write; `None`: it does not spill.
     pub spill_dir: Option<PathBuf>,
+    /// The only port of other processes that it may connect to by TCP; `None`: it may not.
+    #[serde(default)]
+    pub connect_port: Option<u16>,
     /// Threads of its runtime.
     pub threads: usize,
 }

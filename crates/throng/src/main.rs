@@ -31,14 +31,18 @@ use out::Output;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have
-/// their own threads. With the runtime's default of 512, a burst of small calls starts hundreds of threads,
-/// and the allocator keeps memory for each of them.
+/// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have their own
+/// threads. With the runtime's default of 512, a burst of small calls starts hundreds of threads, and the allocator
+/// keeps memory for each of them.
 const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
     // A query worker reads nothing from the command line. It sets its limits first: a file that is opened
     // before, or a thread that is started before, would not be subject to them.
+    #[cfg(feature = "ballista")]
+    if let Some(code) = throng_ballista::process(throng_platforms::query_worker_with_cluster) {
+        return code;
+    }
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_worker::SUBCOMMAND) {
         return throng_platforms::query_worker();
     }
@@ -90,15 +94,11 @@ fn set_up_logging(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&arguments.log)
         .map_err(|e| Failure::wrong_input(format!("--log {}: {e}", arguments.log)))?;
     let registry = tracing_subscriber::registry().with(filter);
-    if arguments.log_json {
-        registry
-            .with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr))
-            .try_init()?;
-    } else {
-        // No color codes in files.
-        let colors = std::io::stderr().is_terminal();
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        registry.with(lines.with_ansi(colors)).try_init()?;
+    let has_colors = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(has_colors);
+    match arguments.log_json {
+        true => registry.with(lines.json()).try_init()?,
+        false => registry.with(lines).try_init()?,
     }
     Ok(())
 }

@@ -36,7 +36,9 @@ const LAYERS: &[&[&str]] = &[
         "throng-source-copies",
         "throng-worker",
         "throng-query",
+        "throng-tables",
         "throng-lake",
+        "throng-ballista",
         "throng-templates",
         "throng-budget",
         "throng-delivered",
@@ -75,7 +77,12 @@ const LAYERS: &[&[&str]] = &[
 /// Restricted dependencies, each with the only crates that may depend on it. `throng-ledger`: others need rows and
 /// traits only, and SQL belongs to the assembly. Tests of any crate may use all of them.
 const RESTRICTED: &[(&str, &[&str])] = &[
-    ("datafusion", &["throng-lake"]),
+    ("datafusion", &["throng-tables", "throng-lake", "throng-ballista"]),
+    ("datafusion-proto", &["throng-ballista"]),
+    ("ballista-core", &["throng-ballista"]),
+    ("ballista-scheduler", &["throng-ballista"]),
+    ("ballista-executor", &["throng-ballista"]),
+    ("arrow-flight", &["throng-ballista"]),
     // The columns and files of ingested rows, without a query engine. DataFusion has the same two.
     ("arrow", &["throng-ingest"]),
     ("parquet", &["throng-ingest"]),
@@ -90,10 +97,11 @@ const RESTRICTED: &[(&str, &[&str])] = &[
         &["throng-http", "throng-server", "throng-sidecar", "throng-sim", "throng-sim-bigquery"],
     ),
     ("redis", &["throng-serving-stores"]),
-    ("tonic", &["throng-serving-stores"]),
+    ("tonic", &["throng-serving-stores", "throng-ballista"]),
     ("tonic-prost", &["throng-serving-stores"]),
     ("askama", &["throng-page"]),
-    ("clap", &["throng", "throng-bench", "xtask"]),
+    // The processes of a cluster confine themselves before they start: they have a command line of their own.
+    ("clap", &["throng", "throng-ballista", "throng-bench", "xtask"]),
     ("throng-ledger", &["throng-backends", "throng"]),
     ("metrics", &["throng-telemetry"]),
 ];

@@ -5,19 +5,29 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
-use throng_query::keys::{IdentifierBatch, shared, write_keys};
+use throng_query::keys::{IdentifierBatch, not_on_cluster, shared, write_keys};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
 use super::protocol::{Reply, Request};
+use crate::cluster::{Cluster, OnCluster};
 use crate::engine::Engine;
 use crate::session::EngineLimits;
 use crate::{Hashers, KeyBatch, LakeError, SharedBatch};
 
 /// Runs a query worker: see [`throng_worker::main`]. `hashers` are for identifier queries.
 pub fn main(hashers: &'static dyn Hashers) -> ExitCode {
+    run(hashers, None)
+}
+
+/// As [`main`], for a program that can run queries on a cluster.
+pub fn main_with_cluster(hashers: &'static dyn Hashers, cluster: &'static dyn Cluster) -> ExitCode {
+    run(hashers, Some(cluster))
+}
+
+fn run(hashers: &'static dyn Hashers, cluster: Option<&'static dyn Cluster>) -> ExitCode {
     throng_worker::main(move |setup: Setup<Vec<Source>>, unopened| {
-        QueryHandler::open(&setup, unopened, hashers)
+        QueryHandler::open(&setup, unopened, hashers, cluster)
     })
 }
 
@@ -33,13 +43,14 @@ impl QueryHandler {
         setup: &Setup<Vec<Source>>,
         unopened: Vec<UnopenedFolder>,
         hashers: &'static dyn Hashers,
+        cluster: Option<&'static dyn Cluster>,
     ) -> io::Result<Self> {
         let limits = EngineLimits {
             memory_bytes: setup.confinement.memory_bytes,
             spill_dir: setup.confinement.spill_dir.clone(),
             threads: setup.confinement.threads,
         };
-        let engine = Engine::new(&setup.task, &limits);
+        let engine = Engine::new(&setup.task, &limits, cluster);
         let engine = engine.map_err(|e| io::Error::other(throng_model::with_causes(&e)))?;
         Ok(Self { engine, unopened, hashers })
     }
@@ -55,17 +66,23 @@ impl QueryHandler {
                 let (info, parts) = self.engine.plan(&model, &served).await?;
                 Ok(Reply::Plan { info, parts })
             }
-            Request::Scan { model, part, seed } => {
-                let mut sink = |batch: KeyBatch| write_keys(out, &batch).map_err(Into::into);
-                self.engine.scan(&model, &part, seed, &mut sink).await.map(Reply::Scanned)
+            Request::Scan { model, part, seed, cluster } => {
+                let (pipe, mut out) = (&*out, &*out);
+                let report = |reason: &str| report_reason(pipe, reason);
+                let on = cluster.as_ref().map(|found| OnCluster { found, report: &report });
+                let mut sink = |batch: KeyBatch| write_keys(&mut out, &batch).map_err(Into::into);
+                self.engine.scan(&model, &part, seed, on, &mut sink).await.map(Reply::Scanned)
             }
             Request::PlanShared { model, sets, served } => {
                 let plan = self.engine.plan_shared(model, &sets, &served).await?;
                 Ok(Reply::SharedPlan(plan.map(Box::new)))
             }
-            Request::ScanShared { scan, part, seed } => {
+            Request::ScanShared { scan, part, seed, cluster } => {
+                let (pipe, mut out) = (&*out, &*out);
+                let report = |reason: &str| report_reason(pipe, reason);
+                let on = cluster.as_ref().map(|found| OnCluster { found, report: &report });
                 let mut sink = |batch: SharedBatch| out.write_all(&shared(&batch)?);
-                let scanned = self.engine.scan_shared(&scan, &part, seed, &mut sink).await;
+                let scanned = self.engine.scan_shared(&scan, &part, seed, on, &mut sink).await;
                 scanned.map(Reply::SharedScanned)
             }
             Request::TemplateRows { sql, max_rows } => {
@@ -98,6 +115,11 @@ impl Handler for QueryHandler {
         let reply = self.answer(request, out).await;
         reply.unwrap_or_else(|error| Reply::Failed(explain(&self.unopened, error).into()))
     }
+}
+
+/// Reports to the node why a scan is not run on its cluster.
+fn report_reason(mut pipe: &File, reason: &str) -> io::Result<()> {
+    pipe.write_all(&not_on_cluster(reason)?)
 }
 
 /// Replaces the error of a later open below a folder that could not be opened by the first cause.

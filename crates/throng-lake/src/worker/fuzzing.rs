@@ -4,14 +4,15 @@
 
 use throng_model::UserHash;
 use throng_query::keys::{
-    KEYS, KeyBatch, ROWS, SHARED, SharedBatch, read_keys, read_rows, read_shared, rows, shared,
-    write_keys,
+    KEYS, KeyBatch, NOT_ON_CLUSTER, ROWS, SHARED, SharedBatch, not_on_cluster, read_keys,
+    read_not_on_cluster, read_rows, read_shared, rows, shared, write_keys,
 };
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
 use throng_worker::{Confinement, Setup};
 
-use super::protocol::{Failure, Reply, Request};
+use super::protocol::{Reply, Request};
+use crate::failure::Failure;
 
 #[cfg(test)]
 #[path = "../../../../fuzz/mutate.rs"]
@@ -40,6 +41,11 @@ pub fn pipe_frame(bytes: &[u8]) {
                 assert_eq!(8 + words * 8 + batch.groups.len() * 4, payload.len());
             }
         }
+        NOT_ON_CLUSTER => {
+            if let Ok(reason) = read_not_on_cluster(payload) {
+                assert_eq!(reason.len(), payload.len());
+            }
+        }
         ROWS => {
             if let Ok(rows) = read_rows(payload) {
                 let bytes: usize = rows.iter().map(|(_, hashed)| 12 + hashed.len()).sum();
@@ -57,6 +63,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         read: vec!["/lake".into()],
         memory_bytes: 1 << 30,
         spill_dir: Some("/spill".into()),
+        connect_port: Some(7),
         threads: 2,
     };
     let setup = Setup { confinement, task: Vec::<Source>::new() };
@@ -80,6 +87,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
         shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
+        not_on_cluster("no operator"),
         rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]
     .into_iter()

@@ -8,6 +8,6 @@ pub mod fuzzing;
 mod output;
 mod protocol;
 
-pub use child::main;
+pub use child::{main, main_with_cluster};
 pub(crate) use output::{KeyOutput, RowOutput, SharedOutput};
 pub(crate) use protocol::{Reply, Request};

@@ -1,11 +1,18 @@
 //! What receives the keys and rows of a scan or an identifier query.
 
 use async_trait::async_trait;
-use throng_query::keys::{IdentifierBatch, KEYS, ROWS, SHARED, TABLES, read_keys, read_shared};
+use throng_query::keys::{
+    IdentifierBatch, KEYS, NOT_ON_CLUSTER, ROWS, SHARED, TABLES, read_keys, read_not_on_cluster, read_shared,
+};
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
 
 use crate::{LakeError, SharedSink, Sink};
+
+/// Logs that a scan is not run on the cluster of the node, and why. Without values of the data.
+fn report_in_worker(reason: &str) {
+    tracing::info!(%reason, "query runs in the query worker instead of the cluster");
+}
 
 /// Passes the keys of a scan to its sink.
 pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
@@ -13,10 +20,14 @@ pub(crate) struct KeyOutput<'a, 'b>(pub(crate) &'a mut Sink<'b>);
 #[async_trait]
 impl Output for KeyOutput<'_, '_> {
     fn accepts(&self, kind: u8) -> bool {
-        kind == KEYS
+        matches!(kind, KEYS | NOT_ON_CLUSTER)
     }
 
-    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+    async fn receive(&mut self, kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        if kind == NOT_ON_CLUSTER {
+            report_in_worker(read_not_on_cluster(payload)?);
+            return Ok(());
+        }
         (self.0)(read_keys(payload)?).map_err(ExchangeError::Receiver)
     }
 }
@@ -27,10 +38,14 @@ pub(crate) struct SharedOutput<'a, 'b>(pub(crate) &'a mut SharedSink<'b>);
 #[async_trait]
 impl Output for SharedOutput<'_, '_> {
     fn accepts(&self, kind: u8) -> bool {
-        kind == SHARED
+        matches!(kind, SHARED | NOT_ON_CLUSTER)
     }
 
-    async fn receive(&mut self, _kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+    async fn receive(&mut self, kind: u8, payload: &[u8]) -> Result<(), ExchangeError> {
+        if kind == NOT_ON_CLUSTER {
+            report_in_worker(read_not_on_cluster(payload)?);
+            return Ok(());
+        }
         (self.0)(read_shared(payload)?).map_err(ExchangeError::Receiver)
     }
 }

@@ -3,14 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 use throng_model::HashSeed;
-use throng_query::file_failure::FileFailure;
-use throng_query::position::Position;
 use throng_spec::{ParameterValue, TemplateRows};
 
-use crate::engine_failure::EngineFailure;
+use crate::cluster::FoundCluster;
+use crate::failure::Failure;
 use crate::{
-    IdentifierQuery, InputQuery, InputState, LakeError, Model, ModelInfo, ScanPart, ScanStats,
-    SharedPlan, SharedScan, SharedStats, SourceListing, TableFacts,
+    IdentifierQuery, InputQuery, InputState, Model, ModelInfo, ScanPart, ScanStats, SharedPlan,
+    SharedScan, SharedStats, SourceListing, TableFacts,
 };
 
 /// A request to a worker.
@@ -20,8 +19,9 @@ pub(crate) enum Request {
     Check { model: Model },
     /// Plan a model; answered by [`Reply::Plan`].
     Plan { model: Model, served: Vec<TableFacts> },
-    /// Run a part of a scan; answered by keys and [`Reply::Scanned`].
-    Scan { model: Model, part: ScanPart, seed: HashSeed },
+    /// Run a part of a scan, on a cluster if there is one and it is not a part of many; answered by keys and
+    /// [`Reply::Scanned`].
+    Scan { model: Model, part: ScanPart, seed: HashSeed, cluster: Option<FoundCluster> },
     /// Run an identifier query; answered by its tables, rows and [`Reply::Checked`].
     Identifiers { query: IdentifierQuery, delivered: Vec<Vec<TableFacts>>, seed: HashSeed },
     /// Plan the models of some sets of parameters as one scan; answered by [`Reply::SharedPlan`].
@@ -30,8 +30,9 @@ pub(crate) enum Request {
         sets: Vec<Vec<(String, ParameterValue)>>,
         served: Vec<Vec<TableFacts>>,
     },
-    /// Run a part of a scan for several models; answered by shared keys and [`Reply::SharedScanned`].
-    ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed },
+    /// Run a part of a scan for several models, as [`Request::Scan`]; answered by shared keys and
+    /// [`Reply::SharedScanned`].
+    ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed, cluster: Option<FoundCluster> },
     /// Run the query of a template; answered by [`Reply::TemplateRows`].
     TemplateRows { sql: String, max_rows: u32 },
     /// List the tables of all sources, reading them or not; answered by [`Reply::Listed`].
@@ -83,46 +84,4 @@ pub(crate) enum Reply {
     Checked,
     /// The request failed.
     Failed(Failure),
-}
-
-/// [`LakeError`] as it goes over a pipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Failure {
-    Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
-    Key { message: String, help: String },
-    File(FileFailure),
-    OutOfMemory(EngineFailure),
-    Engine { doing: String, source: EngineFailure },
-    Other(String),
-}
-
-impl From<LakeError> for Failure {
-    fn from(error: LakeError) -> Self {
-        match error {
-            LakeError::Sql { message, position, help } => {
-                Self::Sql { message, position: position.map(|p| (p.line, p.column)), help }
-            }
-            LakeError::Key { message, help } => Self::Key { message, help },
-            LakeError::File(error) => Self::File(error.into()),
-            LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
-            LakeError::Engine { doing, source } => Self::Engine { doing, source },
-            other => Self::Other(throng_model::with_causes(&other)),
-        }
-    }
-}
-
-impl From<Failure> for LakeError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Sql { message, position, help } => {
-                let position = position.map(|(line, column)| Position { line, column });
-                Self::Sql { message, position, help }
-            }
-            Failure::Key { message, help } => Self::Key { message, help },
-            Failure::File(failure) => Self::File(failure.into()),
-            Failure::OutOfMemory(source) => Self::OutOfMemory { source },
-            Failure::Engine { doing, source } => Self::Engine { doing, source },
-            Failure::Other(text) => Self::Sink(text.into()),
-        }
-    }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use throng_lake::{
-    Copies, CopyFailure, FileError, InputQuery, InputState, Lake, LakeError, LakeLimits, Wait,
-    WorkerCommand,
+    ClusterOptions, Copies, CopyFailure, FileError, InputQuery, InputState, Lake, LakeError,
+    LakeLimits, Wait, WorkerCommand,
 };
 use throng_model::{Fault, Retry};
-use throng_spec::{ServiceSettings, Source, SourceBucket};
+use throng_spec::{BallistaSettings, ServiceSettings, Source, SourceBucket};
 
 use crate::{Shop, model, scan};
 
@@ -108,6 +108,25 @@ async fn a_part_is_scanned_without_an_update_while_its_files_are_as_planned() {
     let error = scan(&lake, &model, &parts[1]).await.unwrap_err();
     let LakeError::File(FileError::Changed { path }) = error else { panic!("{error:?}") };
     assert_eq!((path.as_path(), updates()), (Path::new("s3://exports/a/t/2.csv"), 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_in_a_bucket_is_not_read_by_a_cluster() {
+    let shop = Shop::new();
+    // Nothing listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let settings =
+        BallistaSettings { host: "127.0.0.1".to_owned(), port, tls: None, partitions: 2 };
+    let lake = lake(&shop).0.on_cluster(ClusterOptions::of(&settings).unwrap());
+    let rows = async |sql: &str| {
+        let model = model(sql);
+        let (_, parts) = lake.plan_scan(&model, &[]).await.unwrap();
+        scan(&lake, &model, &parts[0]).await
+    };
+    assert!(rows("SELECT a.id FROM lake.t a JOIN lake.t b ON a.id = b.id").await.is_ok());
+    let error = rows("SELECT max(n) AS id FROM (VALUES ('a'), ('b')) AS v(n)").await.unwrap_err();
+    let LakeError::Engine { doing, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(doing, "connecting to the scheduler of the cluster");
 }
 
 #[tokio::test(flavor = "multi_thread")]

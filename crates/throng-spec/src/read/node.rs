@@ -48,7 +48,6 @@ impl Reader {
         let log_retention = self.log_retention(&mut fields, default.log_retention);
         let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
-        let budget_alerts = self.switch(&mut fields, "budget_alerts");
         let settings = NodeSettings {
             listen,
             token,
@@ -65,6 +64,7 @@ impl Reader {
             memory_limit_bytes,
             spill_dir,
             lake,
+            engine: self.engine(&mut fields),
             query_timeout_secs: self.integer(
                 &mut fields,
                 "query_timeout_secs",
@@ -86,7 +86,7 @@ impl Reader {
             ),
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
             alerts,
-            budget_alerts,
+            budget_alerts: self.switch(&mut fields, "budget_alerts"),
             gate_silent_minutes: self.integer(
                 &mut fields,
                 "gate_silent_minutes",
@@ -200,7 +200,7 @@ impl Reader {
     }
 
     /// A block of settings for one choice of a backend.
-    fn block<'n>(
+    pub(super) fn block<'n>(
         &mut self,
         fields: &mut Fields<'n>,
         name: &'static str,

@@ -13,15 +13,17 @@ pub(super) const WRITTEN: &str = "throng.written";
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    pub(crate) data_type: DataType,
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub data_type: DataType,
     /// Its type is declared: the text of CSV and JSON files is converted to it.
-    pub(crate) converted: bool,
+    pub converted: bool,
     /// No file has a value of it, so its type is unknown.
-    pub(crate) empty: bool,
+    pub empty: bool,
     /// How its values are written, if the engine would write them differently.
-    pub(crate) written: Option<String>,
+    pub written: Option<String>,
 }
 
 impl Column {
@@ -37,7 +39,7 @@ impl Column {
 /// Where a file has the values of a column of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Origin {
+pub enum Origin {
     /// Nowhere: the values are NULL.
     Missing,
     /// In its column of this name.
@@ -67,44 +69,50 @@ impl Origin {
 
 /// A file, and where it has the columns of the table.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FilePlan {
-    pub(crate) file: DataFile,
-    pub(crate) origins: Vec<Origin>,
+pub struct FilePlan {
+    /// The file.
+    pub file: DataFile,
+    /// The origin of each column of the table.
+    pub origins: Vec<Origin>,
     /// Its rows, if they are known.
-    pub(crate) rows: Option<u64>,
+    pub rows: Option<u64>,
 }
 
 /// A column that cannot be used, because its types in the files do not agree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TypeConflict {
-    pub(crate) column: String,
+pub struct TypeConflict {
+    /// Its name.
+    pub column: String,
     /// The files and their types.
-    pub(crate) message: String,
-    pub(crate) help: String,
+    pub message: String,
+    /// How to fix it.
+    pub help: String,
 }
 
 /// A table as it is read.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Layout {
-    pub(crate) columns: Vec<Column>,
-    pub(crate) files: Vec<FilePlan>,
+pub struct Layout {
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// Its files.
+    pub files: Vec<FilePlan>,
     /// Columns that a file has twice, with the file. They cannot be used.
-    pub(crate) twice: Vec<(String, PathBuf)>,
+    pub twice: Vec<(String, PathBuf)>,
     /// Columns whose types in the files do not agree. They cannot be used.
-    pub(crate) conflicts: Vec<TypeConflict>,
+    pub conflicts: Vec<TypeConflict>,
     /// Files in its folder that are not read.
-    pub(crate) passed_over: Vec<PassedOver>,
+    pub passed_over: Vec<PassedOver>,
     /// Text columns with values that have white space around them.
-    pub(crate) padded: Vec<String>,
+    pub padded: Vec<String>,
     /// Whether the CSV files begin with a header.
-    pub(crate) header: TableHeader,
+    pub header: TableHeader,
     /// Text is read without the white space around it.
-    pub(crate) trim: bool,
+    pub trim: bool,
     /// The columns of CSV files in their order, if the files have no header.
-    pub(crate) positional: Option<Vec<String>>,
+    pub positional: Option<Vec<String>>,
     /// About how many rows of each file are read, and of Parquet files of each partition; `None`:
     /// all.
-    pub(crate) sample: Option<usize>,
+    pub sample: Option<usize>,
 }
 
 impl Layout {
@@ -113,7 +121,7 @@ impl Layout {
     }
 
     /// The columns of the files that have rows.
-    pub(crate) fn file_columns(&self) -> Vec<FileColumns<'_>> {
+    pub fn file_columns(&self) -> Vec<FileColumns<'_>> {
         let with_rows = self.files.iter().filter(|plan| plan.rows != Some(0));
         let columns_of = |plan: &FilePlan| {
             let columns = self.columns.iter().zip(&plan.origins);
@@ -129,21 +137,22 @@ impl Layout {
     }
 
     /// Rows of all files, if they are known.
-    pub(crate) fn rows(&self) -> Option<u64> {
+    pub fn rows(&self) -> Option<u64> {
         self.files.iter().map(|file| file.rows).sum()
     }
 }
 
 /// A table of a query.
 #[derive(Debug, Clone)]
-pub(crate) struct OpenTable {
+pub struct OpenTable {
     /// `source.table`.
-    pub(crate) name: String,
-    pub(crate) layout: Arc<Layout>,
+    pub name: String,
+    /// How it is read.
+    pub layout: Arc<Layout>,
 }
 
 /// A type as users see it.
-pub(crate) fn shown(of: &DataType) -> String {
+pub fn shown(of: &DataType) -> String {
     match of {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
         DataType::BinaryView => "bytes".to_owned(),

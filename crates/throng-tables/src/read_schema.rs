@@ -11,10 +11,7 @@ use super::parquet;
 ///
 /// # Errors
 /// [`FileError::Table`] naming the file, and the line where there is one.
-pub(crate) fn infer_schema(
-    file: &DataFile,
-    options: &ReadOptions,
-) -> Result<FileSchema, FileError> {
+pub fn infer_schema(file: &DataFile, options: &ReadOptions) -> Result<FileSchema, FileError> {
     match file.format {
         Format::Csv => Ok(csv::infer_schema(file, options, is_value)?.into()),
         Format::Json => Ok(json::infer_schema(file, options, is_value)?.into()),

@@ -5,7 +5,7 @@ use throng_files::{HeaderEvidence, Node, TextSchema};
 
 /// The schema of a file, with its count of rows.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FileSchema {
+pub struct FileSchema {
     pub(super) columns: Vec<FileColumn>,
     /// Count of rows.
     pub(super) rows: u64,

@@ -22,7 +22,7 @@ use super::widen::{represents, widened};
 ///
 /// # Errors
 /// [`FileError::Table`] naming two files, if the files do not belong to one table.
-pub(crate) fn union(
+pub fn union(
     table: &Table,
     schemas: &[impl AsRef<FileSchema>],
     options: &ReadOptions,

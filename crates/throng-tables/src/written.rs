@@ -8,12 +8,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+use datafusion::arrow::error::ArrowError;
 
 use super::layout::WRITTEN;
-use crate::LakeError;
 
 /// How a column is written, if the engine would write it differently.
-pub(crate) fn is_written(field: &Field) -> Option<&str> {
+pub fn is_written(field: &Field) -> Option<&str> {
     field.metadata().get(WRITTEN).map(String::as_str)
 }
 
@@ -21,15 +21,12 @@ pub(crate) fn is_written(field: &Field) -> Option<&str> {
 ///
 /// # Errors
 /// If its type cannot be written as text.
-pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, LakeError> {
-    let fail = |e: datafusion::arrow::error::ArrowError| {
-        LakeError::engine("writing a column as text", e.into())
-    };
+pub fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, ArrowError> {
     match (written, column.data_type()) {
         (_, DataType::Float64) => Ok(shortest(column.as_primitive::<Float64Type>().iter())),
         (_, DataType::Float32) => Ok(shortest(column.as_primitive::<Float32Type>().iter())),
         (Some(form), DataType::Timestamp(..)) => {
-            let plain = cast(column, &DataType::Utf8View).map_err(fail)?;
+            let plain = cast(column, &DataType::Utf8View)?;
             let mut texts = StringViewBuilder::with_capacity(column.len());
             for text in plain.as_string_view() {
                 match text {
@@ -39,7 +36,7 @@ pub(crate) fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<Arr
             }
             Ok(Arc::new(texts.finish()))
         }
-        _ => cast(column, &DataType::Utf8View).map_err(fail),
+        _ => cast(column, &DataType::Utf8View),
     }
 }
 

@@ -3,7 +3,6 @@
 //! columns.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,8 +14,9 @@ use datafusion::common::{Result, ScalarValue, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingTableUrl, PartitionedFile};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
@@ -25,23 +25,24 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::union::UnionExec;
 use throng_files::{Format, WHITE_SPACE};
 
-use super::column_mapping::{TextFiles, constant};
+use super::column_mapping::constant;
 use super::layout::{FilePlan, Layout, Origin};
-use super::text_scan::TextScan;
+use super::scanned_file::scanned_file;
+use super::text_source::TextSource;
 
 /// A table.
 #[derive(Debug)]
-pub(crate) struct LakeTable {
+pub struct LakeTable {
     layout: Arc<Layout>,
     schema: SchemaRef,
 }
 
 impl LakeTable {
-    pub(crate) fn new(layout: Arc<Layout>) -> Self {
+    /// A table that is read so.
+    pub fn new(layout: Arc<Layout>) -> Self {
         Self { schema: layout.schema(), layout }
     }
 }
@@ -71,7 +72,7 @@ impl TableProvider for LakeTable {
         let partitions = state.config().target_partitions();
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         if !text.is_empty() {
-            plans.push(self.text_scan(&text, &wanted, &schema, partitions)?);
+            plans.push(self.text_scan(&text, &wanted, &schema, (partitions, limit))?);
         }
         let mut groups: BTreeMap<Vec<GroupKey>, Vec<&FilePlan>> = BTreeMap::new();
         for at in parquet {
@@ -98,20 +99,14 @@ impl LakeTable {
         files: &[usize],
         wanted: &Arc<[usize]>,
         schema: &SchemaRef,
-        partitions: usize,
+        (partitions, limit): (usize, Option<usize>),
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let sizes: Vec<u64> =
             files.iter().map(|at| self.layout.files[*at].file.stamp.bytes).collect();
-        let streams = balanced(files, &sizes, partitions.max(1)).into_iter().map(|files| {
-            let wanted = Arc::clone(wanted);
-            let text = TextFiles::new(Arc::clone(&self.layout), files, wanted, Arc::clone(schema));
-            Arc::new(text) as Arc<dyn PartitionStream>
-        });
-        let rows: Option<u64> = files.iter().map(|at| self.layout.files[*at].rows).sum();
-        let small = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let (rows, bytes) = (rows.map(small), small(sizes.iter().sum()));
-        let exec = TextScan::new(Arc::clone(schema), streams.collect(), rows, bytes);
-        Ok(Arc::new(exec))
+        let groups = balanced(files, &sizes, partitions.max(1));
+        let wanted = Arc::clone(wanted);
+        let scan = TextSource::scan(&self.layout, &groups, wanted, schema, limit)?;
+        Ok(DataSourceExec::from_data_source(scan))
     }
 }
 
@@ -248,9 +243,7 @@ impl ParquetScan<'_> {
     }
 
     fn partitioned(&self, plan: &FilePlan) -> Result<PartitionedFile> {
-        let url = ListingTableUrl::parse(file_url(plan.file.path()))?;
-        let mut file = PartitionedFile::new(String::new(), plan.file.stamp.bytes);
-        file.object_meta.location = url.prefix().clone();
+        let file = scanned_file(&plan.file.stamp)?;
         let mut values = Vec::new();
         for at in self.wanted {
             if let Origin::Folder(value) = &plan.origins[*at] {
@@ -272,20 +265,6 @@ fn trim(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn Physic
     Ok(Arc::new(text))
 }
 
-/// A path as a URL: brackets, question marks and percent signs are encoded.
-fn file_url(path: &Path) -> String {
-    let mut url = "file://".to_owned();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
-                url.push(char::from(*byte));
-            }
-            _ => url.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    url
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,10 +273,5 @@ mod tests {
     fn groups_have_similar_sizes() {
         assert_eq!(balanced(&[4, 5, 6, 7], &[10, 1, 1, 9], 2), [vec![4, 6], vec![5, 7]]);
         assert_eq!(balanced(&[3], &[0], 2), [vec![3]]);
-    }
-
-    #[test]
-    fn paths_are_urls() {
-        assert_eq!(file_url(Path::new("/a [1]/b%?#.csv")), "file:///a%20%5B1%5D/b%25%3F%23.csv");
     }
 }

@@ -1,6 +1,5 @@
 //! Reads CSV and JSON files and maps their columns to those of the table.
 
-use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, AsArray, StringViewArray, new_null_array};
@@ -9,9 +8,6 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options, is_not_null};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
 use throng_files::{FileFault, Format};
 
 use super::csv_rows::CsvRows;
@@ -19,51 +15,40 @@ use super::fault::{of_reader, to_engine};
 use super::json_rows::JsonRows;
 use super::layout::{Column, FilePlan, Layout, Origin};
 
-/// CSV and JSON files that are read one after another.
+/// CSV and JSON files of a table.
 #[derive(Debug, Clone)]
 pub(super) struct TextFiles {
-    layout: Arc<Layout>,
-    files: Vec<usize>,
+    pub(super) layout: Arc<Layout>,
     /// Columns of the table.
-    wanted: Arc<[usize]>,
-    schema: SchemaRef,
+    pub(super) wanted: Arc<[usize]>,
+    pub(super) schema: SchemaRef,
 }
 
 impl TextFiles {
-    /// Some files of a table, read with the wanted columns, whose schema is `schema`.
-    pub(super) fn new(
-        layout: Arc<Layout>,
-        files: Vec<usize>,
-        wanted: Arc<[usize]>,
-        schema: SchemaRef,
-    ) -> Self {
-        Self { layout, files, wanted, schema }
+    /// The files of a table, read with the wanted columns, whose schema is `schema`.
+    pub(super) fn new(layout: Arc<Layout>, wanted: Arc<[usize]>, schema: SchemaRef) -> Self {
+        Self { layout, wanted, schema }
+    }
+
+    /// The rows of a file.
+    pub(super) fn rows(&self, file: usize) -> FileBatches {
+        FileBatches { text: self.clone(), file, reader: Reader::Unopened, rows: 0 }
     }
 }
 
-impl PartitionStream for TextFiles {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    /// Reads in the thread that polls. With one thread for each reader, a query over more tables
-    /// than there are threads would deadlock: readers would wait for each other.
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let rows = TableRows { text: self.clone(), next: 0, open: None, rows: 0, ended: false };
-        let stream = futures::stream::iter(rows);
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), stream))
-    }
-}
-
-/// The rows of some files, batch by batch.
-struct TableRows {
+/// The rows of a file, batch by batch.
+pub(super) struct FileBatches {
     text: TextFiles,
-    /// The next file to open.
-    next: usize,
-    open: Option<(usize, FileRows)>,
-    /// Rows that were read of the open file.
+    file: usize,
+    reader: Reader,
+    /// Rows that were read.
     rows: usize,
-    ended: bool,
+}
+
+enum Reader {
+    Unopened,
+    Open(FileRows),
+    Ended,
 }
 
 enum FileRows {
@@ -80,49 +65,31 @@ impl FileRows {
     }
 }
 
-impl fmt::Debug for TableRows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TableRows").field("next", &self.next).finish_non_exhaustive()
-    }
-}
-
-impl Iterator for TableRows {
+impl Iterator for FileBatches {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Result<RecordBatch>> {
-        if self.ended {
-            return None;
+        let read = self.read();
+        if !matches!(read, Ok(Some(_))) {
+            self.reader = Reader::Ended;
         }
-        match self.read() {
-            Ok(Some(batch)) => Some(Ok(batch)),
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(fault) => {
-                self.ended = true;
-                Some(Err(to_engine(fault)))
-            }
-        }
+        read.map_err(to_engine).transpose()
     }
 }
 
-impl TableRows {
+impl FileBatches {
     fn read(&mut self) -> Result<Option<RecordBatch>, FileFault> {
-        loop {
-            let sampled = self.text.layout.sample.is_some_and(|sample| self.rows >= sample);
-            if let Some((at, rows)) = self.open.as_mut().filter(|_| !sampled)
-                && let Some(batch) = rows.next()?
-            {
-                self.rows += batch.num_rows();
-                let mapper = ColumnMapper::of(&self.text, *at);
-                return mapper.apply(&batch).map(Some).map_err(|error| mapper.fault(&error));
-            }
-            (self.open, self.rows) = (None, 0);
-            let Some(at) = self.text.files.get(self.next).copied() else { return Ok(None) };
-            self.next += 1;
-            self.open = ColumnMapper::of(&self.text, at).open()?.map(|rows| (at, rows));
+        let mapper = ColumnMapper::of(&self.text, self.file);
+        if matches!(self.reader, Reader::Unopened) {
+            self.reader = mapper.open()?.map_or(Reader::Ended, Reader::Open);
         }
+        if self.text.layout.sample.is_some_and(|sample| self.rows >= sample) {
+            return Ok(None);
+        }
+        let Reader::Open(reader) = &mut self.reader else { return Ok(None) };
+        let Some(batch) = reader.next()? else { return Ok(None) };
+        self.rows += batch.num_rows();
+        mapper.apply(&batch).map(Some).map_err(|error| mapper.fault(&error))
     }
 }
 
@@ -136,7 +103,7 @@ struct ColumnMapper<'a> {
 
 impl<'a> ColumnMapper<'a> {
     fn of(text: &'a TextFiles, at: usize) -> Self {
-        let TextFiles { layout, wanted, schema, .. } = text;
+        let TextFiles { layout, wanted, schema } = text;
         Self { layout, file: &layout.files[at], wanted, schema }
     }
 

@@ -1,0 +1,215 @@
+//! The tasks of an executor. A task reads files of this machine, as they were when the query was planned; it writes
+//! nothing but its output; and its errors have no values of the data.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ballista_core::JobId;
+use ballista_core::error::BallistaError;
+use ballista_core::serde::protobuf::{
+    RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport,
+};
+use ballista_executor::execution_engine::{
+    DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor,
+};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{exec_err, internal_datafusion_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::object_store::local::LocalFileSystem;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::MetricsSet;
+use datafusion::prelude::SessionConfig;
+use futures::future::abortable;
+use throng_files::{FileError, FileStamp, ScannedFiles};
+use throng_lake::{stage_error, stage_file_error};
+
+use crate::codec::file_scan;
+use crate::peers::Peers;
+use crate::running_tasks::{RunningTasks, TaskName};
+
+/// The operator that writes files, which no query has.
+const SINK: &str = "DataSinkExec";
+
+/// Makes tasks that are checked, and that can be cancelled.
+pub(crate) struct CheckedEngine {
+    engine: DefaultExecutionEngine,
+    tasks: Arc<RunningTasks>,
+}
+
+impl CheckedEngine {
+    pub(crate) fn new(tasks: Arc<RunningTasks>) -> Self {
+        let engine = DefaultExecutionEngine::with_client_pool(Arc::new(Peers::default()));
+        Self { engine, tasks }
+    }
+}
+
+impl ExecutionEngine for CheckedEngine {
+    fn create_query_stage_exec(
+        &self,
+        job_id: JobId,
+        stage_id: usize,
+        task_id: usize,
+        global_output_partition_ids: Vec<usize>,
+        plan: Arc<dyn ExecutionPlan>,
+        work_dir: &str,
+        config: &SessionConfig,
+    ) -> Result<Arc<dyn QueryStageExecutor>> {
+        let files = files_of(&plan)?;
+        let name = (job_id.to_string(), stage_id, task_id);
+        let stage = self.engine.create_query_stage_exec(
+            job_id,
+            stage_id,
+            task_id,
+            global_output_partition_ids,
+            plan,
+            work_dir,
+            config,
+        )?;
+        Ok(Arc::new(CheckedStage { stage, files, name, tasks: Arc::clone(&self.tasks) }))
+    }
+}
+
+/// The files that a plan reads, as they were when it was made.
+///
+/// # Errors
+/// If it writes files, or reads some of another store.
+fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<FileStamp>> {
+    let here = LocalFileSystem::new();
+    let mut files = Vec::new();
+    plan.apply(|node| {
+        if node.name() == SINK {
+            return exec_err!("a query may not write files");
+        }
+        let Some(scan) = file_scan(node) else { return Ok(TreeNodeRecursion::Continue) };
+        if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
+            return exec_err!("a query may read files of the executor only");
+        }
+        for file in scan.file_groups.iter().flat_map(|group| group.files()) {
+            let meta = &file.object_meta;
+            let path: PathBuf = here.path_to_filesystem(&meta.location)?;
+            let modified = meta.last_modified.timestamp_nanos_opt();
+            let modified = modified.and_then(|nanos| u64::try_from(nanos).ok());
+            let modified =
+                modified.ok_or_else(|| internal_datafusion_err!("a file has no time of change"))?;
+            files.push(FileStamp { path, bytes: meta.size, modified });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(files)
+}
+
+/// A task.
+#[derive(Debug)]
+struct CheckedStage {
+    stage: Arc<dyn QueryStageExecutor>,
+    files: Vec<FileStamp>,
+    name: TaskName,
+    tasks: Arc<RunningTasks>,
+}
+
+impl CheckedStage {
+    /// The files, if they are those of the query.
+    fn open(&self) -> Result<ScannedFiles, FileError> {
+        self.files.iter().try_for_each(FileStamp::compare)?;
+        ScannedFiles::of(&self.files)
+    }
+}
+
+impl fmt::Display for CheckedStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.stage)
+    }
+}
+
+#[async_trait::async_trait]
+impl QueryStageExecutor for CheckedStage {
+    async fn execute_query_stage(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
+        let opened = self.open().map_err(stage_file_error)?;
+        let (task, handle) = abortable(self.stage.execute_query_stage(task_id, context));
+        let running = self.tasks.add(self.name.clone(), handle);
+        let written =
+            task.await.unwrap_or_else(|_| Err(BallistaError::Cancelled.into_datafusion()));
+        drop(running);
+        let written = written.map_err(without_values)?;
+        opened.compare().map_err(stage_file_error)?;
+        Ok(written)
+    }
+
+    fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
+        self.stage.collect_plan_metrics()
+    }
+
+    fn collect_runtime_stats_reports(&self) -> Vec<RuntimeStatsReport> {
+        self.stage.collect_runtime_stats_reports()
+    }
+
+    fn collect_window_state_reports(&self) -> Result<Vec<WindowStateReport>> {
+        self.stage.collect_window_state_reports()
+    }
+
+    fn collect_column_stats(&self) -> Vec<TaskColumnStats> {
+        self.stage.collect_column_stats()
+    }
+}
+
+/// The error of a task as it leaves the executor. Ballista tells by their types which errors can be retried: those of
+/// reading the output of another executor, and those of the system. They have no values.
+fn without_values(error: DataFusionError) -> DataFusionError {
+    let cause = innermost(&error);
+    let is_retried = match cause {
+        DataFusionError::IoError(_) => true,
+        DataFusionError::External(cause) => matches!(
+            cause.downcast_ref::<BallistaError>(),
+            Some(
+                BallistaError::FetchFailed(..)
+                    | BallistaError::IoError(_)
+                    | BallistaError::Cancelled
+            )
+        ),
+        _ => false,
+    };
+    if is_retried { error } else { stage_error(cause) }
+}
+
+/// The error of the engine within errors of Ballista.
+fn innermost(error: &DataFusionError) -> &DataFusionError {
+    let root = error.find_root();
+    if let DataFusionError::External(cause) = root
+        && let Some(BallistaError::DataFusionError(inner)) = cause.downcast_ref::<BallistaError>()
+    {
+        return innermost(inner);
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::error::ArrowError;
+
+    use super::*;
+
+    #[test]
+    fn errors_that_are_retried_keep_their_type() {
+        let lost = BallistaError::FetchFailed("e1".into(), 1, 2, "gone".into());
+        let lost = without_values(DataFusionError::External(Box::new(lost)));
+        assert!(matches!(lost, DataFusionError::External(_)), "{lost:?}");
+        let system = DataFusionError::IoError(std::io::ErrorKind::ConnectionReset.into());
+        assert!(matches!(without_values(system.context("reading")), DataFusionError::Context(..)));
+    }
+
+    #[test]
+    fn other_errors_have_no_values() {
+        let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
+        let cast = DataFusionError::ArrowError(Box::new(cast), None);
+        let cast = BallistaError::DataFusionError(Box::new(cast));
+        let sent = without_values(DataFusionError::External(Box::new(cast)));
+        assert!(!format!("{sent:?}").contains("zoe"), "{sent:?}");
+    }
+}

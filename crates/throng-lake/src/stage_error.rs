@@ -1,0 +1,94 @@
+//! Errors of the tasks of a cluster. They pass through its logs and its scheduler as texts, so a task sends an error
+//! without values, in a form that is still there when others have quoted it.
+
+use datafusion::error::DataFusionError;
+use throng_files::FileError;
+use throng_model::{from_hex_of_any_length, to_hex};
+
+use crate::error::LakeError;
+use crate::failure::Failure;
+
+/// Before the hexadecimal digits of an error, which end with a semicolon.
+const MARK: &str = "throng-failure:";
+
+/// The error of a task without values of the data.
+pub fn stage_error(error: &DataFusionError) -> DataFusionError {
+    let doing = "running a stage on the cluster";
+    to_engine(match sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error)) {
+        // The setting that its hint names is not that of an executor.
+        LakeError::OutOfMemory { source } => LakeError::Engine {
+            doing: "running a stage: an executor has too little memory".to_owned(),
+            source,
+        },
+        error => error,
+    })
+}
+
+/// The error of a task whose files are not those of the query.
+pub fn stage_file_error(error: FileError) -> DataFusionError {
+    to_engine(error.into())
+}
+
+fn to_engine(error: LakeError) -> DataFusionError {
+    let json = serde_json::to_vec(&Failure::from(error)).unwrap_or_default();
+    DataFusionError::Execution(format!("{MARK}{};", to_hex(&json)))
+}
+
+/// The error of a running query: that of a task, if it comes from one.
+pub(crate) fn query_error(doing: &'static str, error: DataFusionError) -> LakeError {
+    sent(&error).unwrap_or_else(|| LakeError::engine(doing, error))
+}
+
+/// The error that a task has sent.
+fn sent(error: &DataFusionError) -> Option<LakeError> {
+    let DataFusionError::Execution(text) = error.find_root() else { return None };
+    let (_, rest) = text.split_once(MARK)?;
+    let (digits, _) = rest.split_once(';')?;
+    let json = from_hex_of_any_length(digits)?;
+    serde_json::from_slice::<Failure>(&json).ok().map(LakeError::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use datafusion::arrow::error::ArrowError;
+    use throng_files::FileFault;
+
+    use super::*;
+
+    /// As a scheduler reports it.
+    fn reported(error: DataFusionError) -> LakeError {
+        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(&error));
+        query_error("reading", DataFusionError::Execution(text))
+    }
+
+    #[test]
+    fn an_error_of_a_task_arrives_without_values() {
+        let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
+        let sent = stage_error(&DataFusionError::ArrowError(Box::new(cast), None));
+        assert!(!sent.to_string().contains("zoe"));
+        // A later stage reports the error of an earlier one.
+        let error = reported(sent);
+        assert!(error.help().unwrap().contains("declare"), "{error:?}");
+    }
+
+    #[test]
+    fn a_fault_of_a_file_keeps_its_path_and_line() {
+        let fault = FileFault::new(Path::new("/lake/shop/a.csv"), Some(7), "it is not UTF-8");
+        let error = reported(DataFusionError::External(Box::new(fault)));
+        let LakeError::File(FileError::Table { message, .. }) = &error else { panic!("{error:?}") };
+        assert!(message.contains("/lake/shop/a.csv, line 7"), "{message}");
+    }
+
+    #[test]
+    fn other_errors_are_those_of_the_engine() {
+        let error = query_error("reading", DataFusionError::Execution("no connection".to_owned()));
+        assert!(matches!(&error, LakeError::Engine { doing, .. } if doing == "reading"));
+        let memory = DataFusionError::ResourcesExhausted("8 GB".to_owned());
+        assert!(matches!(reported(memory), LakeError::Engine { .. }));
+        let changed = FileError::Changed { path: "/lake/a.csv".into() };
+        let error = query_error("reading", stage_file_error(changed));
+        assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
+    }
+}
