@@ -91,6 +91,10 @@ pub struct PlanMeta {
     pub rows: [u64; 3],
     /// A fingerprint of the identifiers' SQL, key and columns at the time of planning, and the audience's name.
     pub identifiers: String,
+    /// The id of an audience on the platform that the sync did not create, and whose list the run replaces. Such a run
+    /// is sent after an approval only. `None` also in plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopts: Option<String>,
 }
 
 /// An open plan.
@@ -228,15 +232,12 @@ impl PlanWriter {
         Ok(())
     }
 
-    pub(crate) fn finish(
-        self,
-        put: Operation,
-        keys: Vec<String>,
-        remove_keys: Vec<String>,
-        identifiers: String,
-    ) -> Result<PlanMeta, SealedError> {
-        let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers };
-        self.writer.finish(&serde_json::to_vec(&meta).unwrap_or_default())?;
-        Ok(meta)
+    /// The written rows of each phase.
+    pub(crate) fn rows(&self) -> [u64; 3] {
+        self.rows
+    }
+
+    pub(crate) fn finish(self, meta: &PlanMeta) -> Result<(), SealedError> {
+        self.writer.finish(&serde_json::to_vec(meta).unwrap_or_default())
     }
 }
