@@ -232,6 +232,7 @@ fn belongs_to(entry: &Entry, field: &str) -> bool {
             "ledger" => key.starts_with("ledger_"),
             "log" => key == "kafka",
             "objects" => key == "bucket",
+            "log_retention" => key.starts_with("log_retention_"),
             _ => false,
         }
 }
