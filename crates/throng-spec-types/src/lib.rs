@@ -24,9 +24,9 @@ pub use checked::{
     max_failed_checks_percent,
 };
 pub use node::{
-    BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
-    NodeSettings, ObjectsSettings, Role, SaslSettings, ServiceSettings, TlsSettings, UnknownRole,
-    WebhookSettings,
+    BucketSettings, ConnectionSettings, IsWritten, KafkaSettings, LedgerSettings, LogRetention,
+    LogSettings, NodeSettings, ObjectsSettings, Role, SaslSettings, ServiceSettings, TlsSettings,
+    UnknownRole, WebhookSettings,
 };
 pub use object_kind::ObjectKind;
 pub use recheck::InvalidSpec;
