@@ -16,7 +16,7 @@ impl Worker {
     /// Creates the audience of a sync that has none yet. An audience of that name that already exists
     /// holds unknown users, unless an earlier try of this sync created it. Adding to it, or removing
     /// from it, would mix two lists. So it is adopted only by a replace run that was planned after the
-    /// audience was found: such a run waits for the approval of a person.
+    /// audience was found, and to adopt it: such a run waits for the approval of a person.
     pub(crate) async fn create_or_adopt_audience(
         &self,
         task: &Task,
@@ -32,6 +32,7 @@ impl Worker {
         let id = &ensured.platform_id;
         if !ensured.created && (found.is_some() || !ensured.own) {
             let approved = input.adopt
+                && input.adopts.as_ref() == Some(id)
                 && found.is_some_and(|foreign| foreign.found && task.run > foreign.run)
                 && self.ledger.run(task.run).await?.mode == SyncMode::Replace;
             if !approved {

@@ -51,8 +51,12 @@ pub struct TaskInput {
     pub rows: TaskRows,
     /// The audience's name on the platform.
     pub platform_name: String,
-    /// A replace session may adopt an audience of this name that the sync did not create.
+    /// A replace session may adopt an audience of this name that the sync did not create, if the run was planned for
+    /// that.
     pub adopt: bool,
+    /// The id of the audience that the run was planned to adopt, which a person has approved. What the spec says now is
+    /// no such approval: the run may have been planned before it was changed.
+    pub adopts: Option<String>,
 }
 
 /// The source of a run's rows.

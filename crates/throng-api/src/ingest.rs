@@ -1,6 +1,7 @@
 //! Ingested batches.
 
 use serde::{Deserialize, Serialize};
+use throng_model::counted;
 use utoipa::ToSchema;
 
 /// The query of a batch.
@@ -53,6 +54,35 @@ pub struct IngestReport {
     pub repeated: bool,
 }
 
+/// The rows of several batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IngestTotals {
+    /// Those that are now in the table.
+    pub accepted: u64,
+    /// Those that failed a check.
+    pub quarantined: u64,
+}
+
+impl IngestTotals {
+    /// Adds those of a batch.
+    pub fn add(&mut self, report: &IngestReport) {
+        self.accepted = self.accepted.saturating_add(report.accepted);
+        self.quarantined = self.quarantined.saturating_add(report.quarantined);
+    }
+
+    /// Whether there were rows, and none of them is in the table.
+    pub fn is_refused(&self) -> bool {
+        self.accepted == 0 && self.quarantined > 0
+    }
+
+    /// What is said about rows in quarantine, if there are some.
+    pub fn note(&self) -> Option<String> {
+        let rows = counted(self.quarantined, "row");
+        let folder = "the folder `ingest/quarantine` of the node's data directory";
+        (self.quarantined > 0).then(|| format!("{rows} in quarantine, in {folder}"))
+    }
+}
+
 /// Rows that failed one check of one field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IngestFault {
@@ -64,4 +94,19 @@ pub struct IngestFault {
     pub rows: u64,
     /// The line of the first one, from 1; of Parquet its row.
     pub first_line: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_refused_if_all_of_its_rows_are_in_quarantine() {
+        let totals = |accepted, quarantined| IngestTotals { accepted, quarantined };
+        assert!(totals(0, 1).is_refused());
+        assert!(!totals(1, 9).is_refused() && !totals(0, 0).is_refused());
+        assert_eq!(totals(3, 0).note(), None);
+        let note = totals(1, 2_000).note().unwrap();
+        assert!(note.starts_with("2,000 rows in quarantine, in the folder"), "{note}");
+    }
 }

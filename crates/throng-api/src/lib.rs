@@ -63,7 +63,7 @@ pub use feed::{
     GATE_ID_RULE, GateApplied, GateList, GateNoted, GatePartition, is_gate_id,
 };
 pub use history::{History, HistoryItem};
-pub use ingest::{IngestFault, IngestQuery, IngestReport};
+pub use ingest::{IngestFault, IngestQuery, IngestReport, IngestTotals};
 pub use lists::{
     ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ListQuery, MAX_LIST_ROWS,
     RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS, push_escaped,

@@ -150,13 +150,13 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         reports.iter().find(|report| report.topic == topic)?.partitions
     };
     let missing = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
-    partitions(settings.log_partitions, of(EVENTS), of(FEED), message, missing)
+    partitions(settings.written_log_partitions(), of(EVENTS), of(FEED), message, missing)
 }
 
-/// The finding about topics that work, with what their numbers of partitions mean: `set` is the setting, `None` is a
-/// topic that does not exist.
+/// The finding about topics that work, with what their numbers of partitions mean: `set` is the setting, if it is
+/// written in the spec; `None` is a topic that does not exist.
 fn partitions(
-    set: u32,
+    set: Option<u32>,
     events: Option<u32>,
     feed: Option<u32>,
     message: String,
@@ -242,14 +242,16 @@ mod tests {
         for (events, feed) in
             [(None, None), (Some(4), None), (Some(4), Some(4)), (Some(4), Some(9))]
         {
-            let found = of(4, events, feed);
+            let found = of(Some(4), events, feed);
             assert!(found.ok && found.message == "topics", "{found:?}");
         }
-        let unused = of(8, Some(12), Some(12));
+        let default = of(None, Some(12), Some(12));
+        assert!(default.ok && default.message == "topics", "nobody has set it: {default:?}");
+        let unused = of(Some(8), Some(12), Some(12));
         assert!(unused.ok, "{unused:?}");
         let text = "node.log_partitions is 8 and has no effect: the event log was created with 12 partitions";
         assert!(unused.message.contains(text), "{unused:?}");
-        let feed = of(4, Some(4), Some(2));
+        let feed = of(Some(4), Some(4), Some(2));
         assert!(!feed.ok && feed.message.contains("4 partitions"), "{feed:?}");
         assert!(feed.message.contains("the feed has 2"), "{feed:?}");
     }

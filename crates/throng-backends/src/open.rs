@@ -119,7 +119,7 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
                 return Err(BackendError::LogPartitions { found, stored });
             }
             let partitions = found.or(stored).unwrap_or(settings.log_partitions);
-            warn_of_partitions(settings.log_partitions, partitions);
+            warn_of_partitions(settings.written_log_partitions(), partitions);
             let floor =
                 settings.min_free_disk_bytes.map_or(MinFreeDisk::Default, MinFreeDisk::Bytes);
             let options =
@@ -134,9 +134,10 @@ pub async fn open(config: &BackendConfig<'_>) -> Result<Backends, BackendError> 
     Ok(Backends { ledger, objects, log, feed, queues, share, stamps })
 }
 
-/// The text of a setting that has no effect, because the log exists and has another number of partitions.
-pub(crate) fn unused_partitions(set: u32, found: u32) -> Option<String> {
-    (set != found).then(|| {
+/// The text of a setting that has no effect, because the log exists and has another number of partitions. `set`: what is
+/// written in the spec.
+pub(crate) fn unused_partitions(set: Option<u32>, found: u32) -> Option<String> {
+    set.filter(|set| *set != found).map(|set| {
         format!(
             "node.log_partitions is {set} and has no effect: the event log was created with {found} partitions, and \
              keeps them; set it to {found}"
@@ -144,8 +145,8 @@ pub(crate) fn unused_partitions(set: u32, found: u32) -> Option<String> {
     })
 }
 
-fn warn_of_partitions(set: u32, found: u32) {
-    if set != found {
+fn warn_of_partitions(set: Option<u32>, found: u32) {
+    if let Some(set) = set.filter(|set| *set != found) {
         tracing::warn!(
             set,
             found,
@@ -166,7 +167,7 @@ async fn kafka_log(
     let timing = GroupTiming { session, ..GroupTiming::default() };
     let partitions = config.settings.log_partitions;
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
-    warn_of_partitions(partitions, log.partitions());
+    warn_of_partitions(config.settings.written_log_partitions(), log.partitions());
     // One partition of frames for each partition of events.
     let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
     if frames.partitions() < log.partitions() {

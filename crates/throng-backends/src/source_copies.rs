@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use throng_lake::{Copies, CopyFailure, Wait};
 use throng_model::{Clock, Fault, Retry, Secret, SystemClock, with_causes};
 use throng_objects::{BucketOptions, Service};
-use throng_source_copies::{SourceCopies, SourceOptions};
+use throng_source_copies::{CacheBounds, CacheUse, CopyError, SourceCopies, SourceOptions};
 use throng_spec::{Environment, SecretError, SourceBucket};
 
 use crate::open::service_of;
@@ -22,6 +22,10 @@ use crate::open::service_of;
 const FRESHNESS: Duration = Duration::from_secs(10);
 /// For how long a caller that does not need the copy now waits for it.
 const SHORT_WAIT: Duration = Duration::from_secs(20);
+
+/// What stays of the copies of commands when they end.
+const USER_CACHE: CacheBounds =
+    CacheBounds { max_bytes: 10 << 30, max_unused: Duration::from_secs(7 * 86_400) };
 
 /// The time and the result of the last update of a copy; locked while it is updated.
 type LastUpdate = tokio::sync::Mutex<Option<(Duration, Result<(), CopyFailure>)>>;
@@ -34,6 +38,8 @@ struct Shared {
     copies: SourceCopies,
     env: Environment,
     clock: Arc<dyn Clock>,
+    /// Of a cache, which is kept within bounds. Until a copy is used nobody is prevented from removing some.
+    cache: Option<Mutex<Option<CacheUse>>>,
     /// By all settings: who has other credentials for a bucket may have no right to read its copy.
     updates: Mutex<Vec<(SourceBucket, Arc<LastUpdate>)>>,
 }
@@ -49,17 +55,28 @@ impl BucketCopies {
     pub fn of_node(data_dir: &Path, env: Environment, clock: Arc<dyn Clock>) -> Self {
         // Parts of a scan name files by their paths, on whichever node they run.
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
-        Self::new(data_dir.join("sources"), env, clock)
+        Self::new(data_dir.join("sources"), env, clock, false)
     }
 
-    /// The copies of commands that this user runs: `$XDG_CACHE_HOME/throng/sources`, or the same below `~/.cache`.
+    /// The copies of commands that this user runs: `$XDG_CACHE_HOME/throng/sources`, or the same below `~/.cache`. When
+    /// they are dropped, at most 10 GiB of them stay. Those that were not used for 7 days are removed now: a command
+    /// that was killed has removed nothing.
     pub fn of_user(env: Environment) -> Arc<dyn Copies> {
-        Arc::new(Self::new(user_folder(&*env), env, Arc::new(SystemClock)))
+        Arc::new(Self::of_cache(user_folder(&*env), env, Arc::new(SystemClock)))
     }
 
-    fn new(folder: PathBuf, env: Environment, clock: Arc<dyn Clock>) -> Self {
-        let copies = SourceCopies::new(folder.clone());
-        Self(Arc::new(Shared { folder, copies, env, clock, updates: Mutex::default() }))
+    fn of_cache(folder: PathBuf, env: Environment, clock: Arc<dyn Clock>) -> Self {
+        let copies = Self::new(folder, env, clock, true);
+        // What an earlier command has begun to copy is not removed for its size: maybe this one continues.
+        let bounds = CacheBounds { max_bytes: u64::MAX, ..USER_CACHE };
+        copies.0.copies.trim(bounds, copies.0.clock.now());
+        copies
+    }
+
+    fn new(folder: PathBuf, env: Environment, clock: Arc<dyn Clock>, is_cache: bool) -> Self {
+        let (copies, updates) = (SourceCopies::new(folder.clone()), Mutex::default());
+        let cache = is_cache.then(Mutex::default);
+        Self(Arc::new(Shared { folder, copies, env, clock, cache, updates }))
     }
 }
 
@@ -74,6 +91,9 @@ fn user_folder(env: &(dyn Fn(&str) -> Option<String> + Send + Sync)) -> PathBuf 
 impl Copies for BucketCopies {
     fn folder(&self, bucket: &SourceBucket) -> PathBuf {
         let folder = self.0.folder_of(bucket);
+        if let Err(error) = self.0.mark_used(bucket) {
+            tracing::warn!(%error, folder = %folder.display(), "failed to record the use of a copy");
+        }
         if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(&folder) {
             tracing::warn!(%error, folder = %folder.display(), "failed to create the folder of a copy");
         }
@@ -111,6 +131,16 @@ impl Shared {
         self.copies.folder_of(&without_secrets(bucket))
     }
 
+    /// If the copies are a cache, prevents other processes from removing them, and notes that this one is used.
+    fn mark_used(&self, bucket: &SourceBucket) -> Result<(), CopyError> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let mut in_use = cache.lock();
+        if in_use.is_none() {
+            *in_use = Some(self.copies.begin_use()?);
+        }
+        self.copies.mark_used(&without_secrets(bucket), self.clock.now())
+    }
+
     /// Updates a copy, unless that was done a moment ago, also by a call that this one has waited for.
     async fn update(self: Arc<Self>, bucket: SourceBucket) -> Result<(), CopyFailure> {
         let update = self.last_update(&bucket);
@@ -146,6 +176,15 @@ impl Shared {
         updated.map(|_| ()).map_err(|error| {
             failure(with_causes(&error), error.help(), error.fault(), error.retry())
         })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(cache) = &self.cache {
+            drop(cache.lock().take());
+            self.copies.trim(USER_CACHE, self.clock.now());
+        }
     }
 }
 
@@ -243,6 +282,36 @@ mod tests {
         assert_eq!(folder, copies.folder(&bucket("lake", "ABSENT")));
         assert_ne!(folder, copies.folder(&bucket("other", "MISSING")));
         assert_eq!(reads.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn copies_of_commands_are_removed_if_they_are_old_and_not_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp(1_795_600_800_000_000)));
+        let open = || {
+            let env: Environment = Arc::new(|_: &str| None::<String>);
+            let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+            BucketCopies::of_cache(dir.path().join("sources"), env, clock)
+        };
+        let (small, other) = (bucket("small", "S"), bucket("other", "S"));
+        let command = open();
+        let kept = command.folder(&small);
+        std::fs::write(kept.join("a.csv"), "k\n1\n").unwrap();
+        drop(command);
+        clock.advance(USER_CACHE.max_unused);
+        // Another command still has its copies, and ends.
+        let (first, second) = (open(), open());
+        let used = first.folder(&other);
+        drop(second);
+        assert!(kept.exists() && used.exists());
+        drop(first);
+        assert!(kept.exists() && used.exists());
+        clock.advance(Duration::from_secs(1));
+        drop(open());
+        assert!(!kept.exists() && used.exists());
+        clock.advance(USER_CACHE.max_unused);
+        drop(open());
+        assert!(!used.exists());
     }
 
     #[test]

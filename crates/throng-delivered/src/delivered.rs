@@ -179,6 +179,7 @@ mod tests {
                 keys: &keys,
                 strong: &["EMAIL", "PHONE"],
                 identifiers: "",
+                adopts: None,
             };
             let found = difference(&facts, &path, &secret(), bound.clone(), [1; 32]).unwrap();
             let counted = count_users(&facts).unwrap();

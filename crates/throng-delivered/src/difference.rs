@@ -49,6 +49,8 @@ pub struct DifferenceFacts<'a> {
     pub strong: &'a [&'a str],
     /// A fingerprint of the identifiers' SQL, key and columns, and the audience's name.
     pub identifiers: &'a str,
+    /// See [`PlanMeta::adopts`].
+    pub adopts: Option<&'a str>,
 }
 
 /// A difference that was written as a plan.
@@ -281,13 +283,16 @@ pub fn difference(
         writer.shard(PHASE_REMOVE, shard, &removals)?;
     }
     let put = if facts.replace { Operation::Replace } else { Operation::Add };
-    let meta = writer.finish(
+    let meta = PlanMeta {
         put,
-        facts.keys.to_vec(),
-        remove_keys.clone(),
-        facts.identifiers.to_owned(),
-        facts.scan.tables().map(str::to_owned),
-    )?;
+        keys: facts.keys.to_vec(),
+        remove_keys: remove_keys.clone(),
+        rows: writer.rows(),
+        identifiers: facts.identifiers.to_owned(),
+        tables: facts.scan.tables().map(str::to_owned),
+        adopts: facts.adopts.map(str::to_owned),
+    };
+    writer.finish(&meta)?;
     let Counts { before, removed, normalised, .. } = counts;
     Ok(Difference { meta, users_before: before, users_removed: removed, normalised })
 }
@@ -479,6 +484,7 @@ mod tests {
             keys: &keys,
             strong: &["EMAIL", "PHONE"],
             identifiers: "",
+            adopts: None,
         };
         // User 3 has another e-mail address, user 4 is the same.
         let (old, new) = (row("a", "1"), row("b", "1"));

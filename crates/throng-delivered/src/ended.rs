@@ -114,7 +114,7 @@ mod tests {
     use throng_store::ReasonCounts;
 
     use super::*;
-    use crate::planned::{PHASE_ADD, PlanEntry, PlanWriter};
+    use crate::planned::{PHASE_ADD, PlanEntry, PlanMeta, PlanWriter};
     use crate::row::{Cell, PreparedRow};
     use crate::sealed::{Binding, IdentifierKeys, SealedWriter};
 
@@ -145,7 +145,16 @@ mod tests {
         entries.push(PlanEntry { ordinal: 4, send: Err("skipped".into()), removed_row: None });
         writer.shard(PHASE_ADD, 0, &entries).unwrap();
         let columns = vec!["EXTERN_ID".to_owned()];
-        writer.finish(put, columns.clone(), columns, String::new(), None).unwrap();
+        let meta = PlanMeta {
+            put,
+            keys: columns.clone(),
+            remove_keys: columns,
+            rows: writer.rows(),
+            identifiers: String::new(),
+            tables: None,
+            adopts: None,
+        };
+        writer.finish(&meta).unwrap();
         let outcome = BatchOutcome {
             sent: 4 - rejected,
             rejected: ReasonCounts::from([("invalid".to_owned(), rejected)]),

@@ -135,6 +135,7 @@ mod tests {
             keys: &columns,
             strong: &["EXTERN_ID", "EMAIL"],
             identifiers: "",
+            adopts: None,
         };
         let path = dir.join(if before.is_some() { "second" } else { "first" });
         let found = difference(&facts, &path, &keys, binding(), [7; 32]).unwrap();

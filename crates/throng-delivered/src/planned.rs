@@ -94,6 +94,10 @@ pub struct PlanMeta {
     /// The tables that the identifiers were read from: see [`Scan::tables`](crate::Scan::tables).
     #[serde(default)]
     pub tables: Option<String>,
+    /// The id of an audience on the platform that the sync did not create, and whose list the run replaces. Such a run
+    /// is sent after an approval only. `None` also in plans of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopts: Option<String>,
 }
 
 /// An open plan.
@@ -231,16 +235,12 @@ impl PlanWriter {
         Ok(())
     }
 
-    pub(crate) fn finish(
-        self,
-        put: Operation,
-        keys: Vec<String>,
-        remove_keys: Vec<String>,
-        identifiers: String,
-        tables: Option<String>,
-    ) -> Result<PlanMeta, SealedError> {
-        let meta = PlanMeta { put, keys, remove_keys, rows: self.rows, identifiers, tables };
-        self.writer.finish(&serde_json::to_vec(&meta).unwrap_or_default())?;
-        Ok(meta)
+    /// The written rows of each phase.
+    pub(crate) fn rows(&self) -> [u64; 3] {
+        self.rows
+    }
+
+    pub(crate) fn finish(self, meta: &PlanMeta) -> Result<(), SealedError> {
+        self.writer.finish(&serde_json::to_vec(meta).unwrap_or_default())
     }
 }

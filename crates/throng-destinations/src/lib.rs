@@ -12,6 +12,6 @@ mod platform;
 mod registry;
 
 pub use file::FileAccount;
-pub use meta::{MetaAccount, normalised_email, normalised_phone};
+pub use meta::{MetaAccount, normalised_email, normalised_phone, phone_has_calling_code};
 pub use platform::{Preparation, RegistryError};
 pub use registry::{Account, open, platforms, preparation, size_limits};

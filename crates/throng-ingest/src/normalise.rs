@@ -2,8 +2,10 @@
 //! platform matches.
 
 use sha2::{Digest, Sha256};
-use throng_destinations::{normalised_email, normalised_phone};
+use throng_destinations::{normalised_email, normalised_phone, phone_has_calling_code};
 use throng_model::push_hex;
+
+use crate::reason::Reason;
 
 /// The SHA-256 of an empty text.
 const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -17,9 +19,23 @@ pub(crate) fn email(text: &str, out: &mut String) -> bool {
     normalised_email(text).map(|text| out.push_str(&text)).is_ok()
 }
 
-/// Appends a phone number in its normal form; `false` if it is none.
-pub(crate) fn phone(text: &str, country: Option<&str>, out: &mut String) -> bool {
-    normalised_phone(text, country).map(|text| out.push_str(&text)).is_ok()
+/// Appends a phone number in its normal form. `country`: numbers without a calling code belong to it. Without a country
+/// they are refused: the first digits of many of them are the calling code of another country.
+pub(crate) fn phone(text: &str, country: Option<&str>, out: &mut String) -> Result<(), Reason> {
+    let lacks_code = country.is_none() && !phone_has_calling_code(text);
+    match normalised_phone(text, country) {
+        Ok(number) if !lacks_code => {
+            out.push_str(&number);
+            Ok(())
+        }
+        Err(_) if !lacks_code || !is_like_a_number(text) => Err(Reason::NotAPhone),
+        Ok(_) | Err(_) => Err(Reason::NoCallingCode),
+    }
+}
+
+fn is_like_a_number(text: &str) -> bool {
+    let digits = text.chars().filter(|c| c.is_numeric()).count();
+    digits >= 4 && !text.chars().any(char::is_alphabetic)
 }
 
 /// Replaces what was appended since `start` by its SHA-256.
@@ -89,10 +105,33 @@ mod tests {
         hash_since(0, &mut nothing);
         assert!(is_hash_of_nothing(&nothing) && is_hash_of_nothing(&nothing.to_uppercase()));
         let mut out = String::new();
-        assert!(phone("(706) 767-5127", Some("US"), &mut out) && out == "17067675127");
-        assert!(!phone("call me", Some("US"), &mut out) && !email("n/a", &mut out));
+        assert_eq!(phone("(706) 767-5127", Some("US"), &mut out), Ok(()));
+        assert_eq!(out, "17067675127");
+        assert_eq!(phone("call me", Some("US"), &mut out), Err(Reason::NotAPhone));
+        assert!(!email("n/a", &mut out));
         assert!(!email("mary%40example.com@example.com", &mut out));
         assert_eq!(out, "17067675127");
+    }
+
+    #[test]
+    fn a_number_without_country_and_calling_code_is_not_read_as_one_of_another_country() {
+        let of = |text: &str, country| {
+            let mut out = String::new();
+            phone(text, country, &mut out).map(|()| out)
+        };
+        for text in ["+1 706 767 5127", "001 706 767 5127", "(+1) 706-767-5127", "tel:+17067675127"]
+        {
+            assert_eq!(of(text, None), Ok("17067675127".to_owned()), "{text}");
+        }
+        // Those of the first three begin with digits that are codes: 65, 49, 31.
+        let national =
+            ["6505551234", "(491) 512-3456 78", "3120 555 1234", "0170 1234567", "706 767 5127"];
+        for text in national {
+            assert_eq!(of(text, None), Err(Reason::NoCallingCode), "{text}");
+        }
+        for text in ["call me", "n/a", "12", "+12", "mary4567@example.com"] {
+            assert_eq!(of(text, None), Err(Reason::NotAPhone), "{text}");
+        }
     }
 
     proptest::proptest! {

@@ -155,10 +155,8 @@ impl RowChecks {
         }
         match rule.of {
             FieldType::Email if !normalise::email(bare, out) => return Err(Reason::NotAnEmail),
-            FieldType::Phone if !normalise::phone(bare, self.country.as_deref(), out) => {
-                return Err(Reason::NotAPhone);
-            }
-            FieldType::Email | FieldType::Phone => {}
+            FieldType::Phone => normalise::phone(bare, self.country.as_deref(), out)?,
+            FieldType::Email => {}
             _ => {
                 let text = if is_hashed { bare } else { text };
                 if rule.min.is_some() || rule.max.is_some() {

@@ -36,7 +36,7 @@ pub use alert_kind::AlertKind;
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use column::{ColumnType, NotAColumnType};
-pub use counts::{count, counted};
+pub use counts::{count, counted, rounded, signed_percent};
 pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStale};
 pub use duration::parse_seconds;
 pub use edit_distance::edit_distance;

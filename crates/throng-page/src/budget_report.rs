@@ -133,8 +133,7 @@ fn causes(line: &BudgetReportLine) -> String {
 }
 
 fn error(line: &BudgetReportLine) -> String {
-    line.prediction_error_percent
-        .map_or_else(|| "–".to_owned(), |percent| format!("{percent:+.1} %"))
+    line.prediction_error_percent.map_or_else(|| "–".to_owned(), throng_model::signed_percent)
 }
 
 /// The texts of all currencies.
@@ -238,6 +237,8 @@ mod tests {
         assert_eq!(by_currency(&totals, &given_away), "1.00 EUR (1.00 %) · 0.00 USD (0.00 %)");
         assert_eq!(by_currency(&totals, &causes), "feed 1.00 EUR · –");
         assert_eq!(by_currency(&totals, &error), "-12.3 % · -12.3 %");
+        let exact = BudgetReportLine { prediction_error_percent: Some(-0.01), ..totals[0].clone() };
+        assert_eq!(error(&exact), "0.0 %");
         assert_eq!(by_currency(&[], &error), "–");
         let report = BudgetReport {
             from: "2026-11-23".to_owned(),

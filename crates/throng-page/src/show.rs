@@ -65,8 +65,9 @@ pub(crate) fn entries(history: &[HistoryItem]) -> Vec<Entry> {
 
 /// Money rounded to cents; the API has the exact micros.
 pub(crate) fn money(amount: Micros) -> String {
-    let cents = (i128::from(amount.0) + 5_000).div_euclid(10_000);
-    format!("{}.{:02}", cents.div_euclid(100), cents.rem_euclid(100))
+    let cents = (u128::from(amount.0.unsigned_abs()) + 5_000) / 10_000;
+    let sign = if amount.0 < 0 && cents > 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", cents / 100, cents % 100)
 }
 
 /// `2026-11-23 15:04:05`, in UTC.
@@ -158,6 +159,7 @@ mod tests {
         assert_eq!(money(Micros(5_000)), "0.01");
         assert_eq!(money(Micros(100_000_000)), "100.00");
         assert_eq!(money(Micros(i64::MAX)), "9223372036854.78");
+        assert_eq!([-4_999, -1_500_000].map(|micros| money(Micros(micros))), ["0.00", "-1.50"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use throng_api::{BudgetReport, BudgetReportLine};
-use throng_model::{AdGroupName, AdvertiserName, Currency, Micros};
+use throng_model::{AdGroupName, AdvertiserName, Currency, Micros, rounded};
 
 /// The first line.
 const HEADER: &str = "day,is_over,advertiser,ad_group,currency,budget,actual,billable,given_away,left_over,predicted,earned,prediction_error_percent,given_away_events,given_away_feed,given_away_prediction,given_away_burst,given_away_price_change,given_away_unknown\n";
@@ -34,7 +34,7 @@ fn push_line(text: &mut String, line: &BudgetReportLine) {
         line.left_over_micros.to_string(),
         amount(line.predicted_micros),
         amount(line.earned_micros),
-        error.map_or_else(String::new, |percent| format!("{percent:.2}")),
+        error.map_or_else(String::new, |percent| rounded(percent, 2)),
     ];
     let causes = line.given_away_by_cause.amounts().map(|amount| amount.to_string());
     // Writing to a string does not fail.
@@ -78,10 +78,11 @@ mod tests {
             given_away_by_cause: GivenAwayByCause::default(),
             ..line.clone()
         };
+        let exact = BudgetReportLine { prediction_error_percent: Some(-0.001), ..line.clone() };
         let report = BudgetReport {
             from: "2026-11-23".to_owned(),
             to: "2026-11-23".to_owned(),
-            days: vec![line, removed],
+            days: vec![line, removed, exact],
             advertiser_days: Vec::new(),
             ad_groups: Vec::new(),
             totals: Vec::new(),
@@ -93,6 +94,7 @@ mod tests {
             [
                 "2026-11-23,true,shop,shoes,USD,1.00,1.100001,1.00,0.100001,0.00,0.90,1.00,11.11,0.00,0.09,0.00,0.00,0.00,0.010001",
                 "2026-11-23,true,,shoes,,1.00,1.100001,1.00,0.100001,0.00,,,,0.00,0.00,0.00,0.00,0.00,0.00",
+                "2026-11-23,true,shop,shoes,USD,1.00,1.100001,1.00,0.100001,0.00,0.90,1.00,0.00,0.00,0.09,0.00,0.00,0.00,0.010001",
             ]
         );
         assert!(lines.iter().all(|line| line.split(',').count() == 19), "{text}");

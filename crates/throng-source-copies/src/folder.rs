@@ -74,6 +74,11 @@ impl CopyFolder {
         self.0.join("index.json")
     }
 
+    /// A file whose time is that of the last use, in a cache.
+    pub(crate) fn used(&self) -> PathBuf {
+        self.0.join("used")
+    }
+
     /// The lock file.
     pub(crate) fn lock(&self) -> PathBuf {
         self.0.join("lock")

@@ -2,8 +2,8 @@
 //! query workers have no network and no secrets, and read the copy as they read any folder.
 //!
 //! An update lists the bucket, downloads what is new or changed, puts it in place, and removes what is gone. Objects
-//! that are not read are not downloaded: an empty file has their name, so that they are listed as passed over, or
-//! refused by name, as files are. The files of a copy have the times of their objects, the same ones on all nodes.
+//! that are not read are not downloaded: a file without content has their name and their size, so that they are listed as
+//! passed over, or refused by name, as files are. The files of a copy have the times of their objects, the same ones on all nodes.
 //!
 //! ```
 //! use throng_objects::{BucketOptions, Service};
@@ -20,6 +20,7 @@
 //! assert!(copies.folder_of(&source).starts_with("/var/lib/throng/sources"));
 //! ```
 
+mod cache;
 mod download;
 mod error;
 mod folder;
@@ -30,6 +31,7 @@ mod plan;
 mod publish;
 mod retain;
 
+pub use cache::{CacheBounds, CacheUse};
 pub use error::CopyError;
 
 use std::collections::HashMap;

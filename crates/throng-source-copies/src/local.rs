@@ -1,8 +1,9 @@
 //! What a copy has on the disk, and what differs from the listing.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, FileTimes};
+use std::fs::{self, FileTimes, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +19,15 @@ use crate::plan::{Content, Plan, PlannedFile};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LocalFile {
     bytes: u64,
+    /// What it takes of the disk, in blocks of 512 bytes.
+    blocks: u64,
     modified: SystemTime,
+}
+
+impl LocalFile {
+    fn of(metadata: &Metadata, modified: SystemTime) -> Self {
+        Self { bytes: metadata.len(), blocks: metadata.blocks(), modified }
+    }
 }
 
 /// What is in the folder of the copied objects.
@@ -40,6 +49,12 @@ impl LocalTree {
         Ok(tree)
     }
 
+    /// What the files take of the disk.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let bytes = self.files.values().map(|file| file.blocks.saturating_mul(512));
+        bytes.fold(0, u64::saturating_add)
+    }
+
     fn add(&mut self, folder: &Path, path: &str) -> Result<(), CopyError> {
         for entry in fs::read_dir(folder).map_err(CopyError::io("list", folder))? {
             let entry = entry.map_err(CopyError::io("list", folder))?;
@@ -56,7 +71,7 @@ impl LocalTree {
                 self.add(&at, &path)?;
             } else if metadata.is_file() {
                 let modified = metadata.modified().map_err(CopyError::io("inspect", &at))?;
-                self.files.insert(path, LocalFile { bytes: metadata.len(), modified });
+                self.files.insert(path, LocalFile::of(&metadata, modified));
             } else {
                 self.others.push(at);
             }
@@ -82,7 +97,7 @@ pub(crate) enum Step {
     Keep,
     /// The object was written again with the same content: its file gets the new time.
     SetTime,
-    /// An empty file.
+    /// A file of the size of its object, without its content.
     Create,
     /// The object is downloaded.
     Download,
@@ -97,7 +112,9 @@ fn step(file: &PlannedFile, local: Option<&LocalFile>, indexed: Option<&Indexed>
     let is_at = |local: &&LocalFile, time| local.modified == system_time(time);
     match file.content {
         Content::Empty => {
-            let found = local.filter(|local| local.bytes == 0 && is_at(local, object.modified));
+            let is_same =
+                |local: &&LocalFile| local.bytes == object.bytes && is_at(local, object.modified);
+            let found = local.filter(is_same);
             if found.is_some() { Step::Keep } else { Step::Create }
         }
         Content::Object => {
@@ -243,7 +260,7 @@ mod tests {
     }
 
     fn local(bytes: u64, modified: i64) -> LocalFile {
-        LocalFile { bytes, modified: system_time(Timestamp(modified)) }
+        LocalFile { bytes, blocks: 1, modified: system_time(Timestamp(modified)) }
     }
 
     #[test]
@@ -269,11 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_needs_the_time_of_its_object_only() {
+    fn a_file_without_content_needs_the_time_and_the_size_of_its_object_only() {
         let listed = file(Content::Empty, 5, "1", 7);
-        assert_eq!(step(&listed, Some(&local(0, 7)), None), Step::Keep);
-        assert_eq!(step(&listed, Some(&local(0, 6)), None), Step::Create);
-        assert_eq!(step(&listed, Some(&local(5, 7)), None), Step::Create);
+        assert_eq!(step(&listed, Some(&local(5, 7)), None), Step::Keep);
+        assert_eq!(step(&listed, Some(&local(5, 6)), None), Step::Create);
+        assert_eq!(step(&listed, Some(&local(0, 7)), None), Step::Create);
         assert_eq!(step(&listed, None, None), Step::Create);
     }
 

@@ -20,8 +20,8 @@ const MAX_NAME_BYTES: usize = 255;
 pub(crate) enum Content {
     /// All of it.
     Object,
-    /// Nothing: only its name and its time count. It is listed as passed over, refused by its name, or it is a success
-    /// file.
+    /// Nothing: only its name, its size and its time count. It is listed as passed over, refused by its name, or it is a
+    /// success file.
     Empty,
 }
 

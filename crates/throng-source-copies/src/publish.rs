@@ -86,7 +86,11 @@ fn put_in_place(folder: &CopyFolder, file: &PlannedFile, step: Step) -> Result<(
         Step::Create => {
             let empty = staging.join("empty.tmp");
             remove(&empty, false)?;
-            File::create(&empty).map_err(CopyError::io("create", &empty))?;
+            let created = File::create(&empty).map_err(CopyError::io("create", &empty))?;
+            // Takes nothing of the disk. A size that no file of this file system can have is not shown.
+            if let Err(error) = created.set_len(file.object.bytes) {
+                tracing::debug!(%error, path = file.path, "failed to set the size of a file without content");
+            }
             place(&empty, modified, &files, &file.path)
         }
         Step::Download => {
@@ -237,7 +241,8 @@ mod tests {
         let found = fs::metadata(files.join("a/1.csv")).unwrap();
         assert_eq!((found.len(), found.permissions().mode() & 0o777), (5, MODE));
         let success = fs::metadata(files.join("a/_SUCCESS")).unwrap();
-        assert_eq!(success.len(), 0);
+        assert_eq!(success.len(), 9, "it is listed with the size of its object");
+        assert_eq!(fs::read(files.join("a/_SUCCESS")).unwrap(), [0; 9]);
         // In the second of their objects, the success file at its end.
         let of_second = |micros| system_time(MODIFIED.plus(Duration::from_micros(micros)));
         assert!((of_second(1)..of_second(999_999)).contains(&found.modified().unwrap()));

@@ -13,19 +13,21 @@ impl SourceCopies {
     pub fn retain(&self, kept: &[SourceOptions]) {
         let kept: HashSet<_> =
             kept.iter().map(|source| CopyFolder::of(&self.folder, &source.bucket)).collect();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
-            if !is_folder || !is_copy(&entry.file_name().to_string_lossy()) {
-                continue;
-            }
-            let copy = CopyFolder::at(entry.path());
-            if !kept.contains(&copy) {
-                self.remove(&copy);
-            }
+        for copy in self.existing().iter().filter(|copy| !kept.contains(*copy)) {
+            self.remove(copy);
         }
     }
 
-    fn remove(&self, copy: &CopyFolder) {
+    /// The copies in the folder.
+    pub(crate) fn existing(&self) -> Vec<CopyFolder> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|found| found.is_dir()));
+        let copies = folders.filter(|entry| is_copy(&entry.file_name().to_string_lossy()));
+        copies.map(|entry| CopyFolder::at(entry.path())).collect()
+    }
+
+    /// Removes a copy, unless it is being updated.
+    pub(crate) fn remove(&self, copy: &CopyFolder) {
         let in_process = self.updates.lock().get(&copy.files()).cloned();
         let _in_process = match in_process.map(|lock| lock.try_lock_owned()) {
             Some(Err(_)) => return,
@@ -37,7 +39,7 @@ impl SourceCopies {
         match fs::remove_dir_all(folder) {
             Ok(()) => tracing::info!(
                 folder = %folder.display(),
-                "removed the copy of a bucket that is no longer a source"
+                "removed the copy of a bucket"
             ),
             Err(error) => tracing::warn!(
                 %error,
@@ -48,8 +50,8 @@ impl SourceCopies {
     }
 }
 
-/// The locked lock file of a copy; `None` if another process updates it.
-fn lock_file(path: &Path) -> Option<File> {
+/// A lock file, locked; `None` if somebody else has locked it, or its folder does not exist.
+pub(crate) fn lock_file(path: &Path) -> Option<File> {
     let file = File::options().write(true).create(true).truncate(false).open(path).ok()?;
     file.try_lock().is_ok().then_some(file)
 }

@@ -24,7 +24,7 @@ pub use checked::{
     max_failed_checks_percent,
 };
 pub use node::{
-    BallistaSettings, BallistaTls, BucketSettings, ConnectionSettings, EngineSettings,
+    BallistaSettings, BallistaTls, BucketSettings, ConnectionSettings, EngineSettings, IsWritten,
     KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings, ObjectsSettings, Role,
     SaslSettings, ServiceSettings, TlsSettings, UnknownRole, WebhookSettings,
 };

@@ -268,6 +268,9 @@ pub struct NodeSettings {
     pub activation_workers: u32,
     /// Partitions of the event log; 4 unless set.
     pub log_partitions: u32,
+    /// Whether somebody has set them.
+    #[serde(skip)]
+    pub log_partitions_are_written: IsWritten,
     /// How much of the event log in files is retained besides what a restart needs.
     #[serde(default)]
     pub log_retention: LogRetention,
@@ -296,6 +299,17 @@ pub struct NodeSettings {
     pub gate_silent_minutes: u32,
 }
 
+/// Whether a setting is in the text of the spec. Known to the process that has read the text only: it is not stored, and
+/// makes no difference between settings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct IsWritten(pub bool);
+
+impl PartialEq for IsWritten {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// How much of the event log in files is retained besides what a restart needs, for reprocessing
 /// and for analysis. A topic in Kafka has settings of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -321,6 +335,11 @@ fn all_roles() -> Vec<Role> {
 }
 
 impl NodeSettings {
+    /// The partitions of the event log that the spec asks for; `None` if it says nothing, or was not read by this process.
+    pub fn written_log_partitions(&self) -> Option<u32> {
+        self.log_partitions_are_written.0.then_some(self.log_partitions)
+    }
+
     /// Whether several processes can work together: no backend is local to this machine.
     pub fn is_shared(&self) -> bool {
         self.ledger != LedgerSettings::Sqlite
@@ -368,6 +387,7 @@ impl Default for NodeSettings {
             build_workers: 2,
             activation_workers: 4,
             log_partitions: 4,
+            log_partitions_are_written: IsWritten(false),
             log_retention: LogRetention::default(),
             dedupe_hours: dedupe_hours(),
             min_free_disk_bytes: None,

@@ -14,7 +14,7 @@ mod problem;
 mod read;
 
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
-pub use limits::{Limits, SpecOrigin};
+pub use limits::{Limits, SpecOrigin, allowed_source};
 pub use plan::{Action, Change, FieldChange, Plan, plan, warnings};
 pub use problem::Problem;
 pub use read::{check, check_limits, default_limits_file, load};
@@ -23,13 +23,13 @@ pub use throng_spec_types::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, BallistaSettings, BallistaTls,
     BigQuerySettings, BigtableSettings, BucketSettings, BucketUrl, Campaign, ColumnType,
     ConnectionSettings, Destination, EngineSettings, Environment, FileFolder, ForEach, Guard,
-    HostPort, IDENTIFIER_KEYS, Identifiers, InvalidSpec, KafkaSettings, LedgerSettings, Location,
-    LogRetention, LogSettings, MAX_SQL_BYTES, MAX_TEMPLATE_ROWS, MAX_WORKSPACE_CHARS, MadeFrom,
-    MetaSettings, NodeSettings, NotABucket, NotAColumnType, NotAHost, NotAPattern, ObjectKind,
-    ObjectsSettings, OnRemove, ParameterValue, Pattern, Platform, PostgresSettings, Prediction,
-    Pricing, RedisSettings, Role, SaslSettings, Schedule, ScheduleError, SecretError, SecretRef,
-    ServiceSettings, ServingStore, Source, SourceBucket, SourceTrigger, Spec, StoreEngine, Sync,
-    SyncTemplate, TemplateRows, TlsSettings, UnknownRole, WarehouseSettings, WarehouseSource,
-    WebhookSettings, WhenRemoved, host_of, is_loopback_host, is_plain_remote, is_workspace_name,
-    sources_by_workspace,
+    HostPort, IDENTIFIER_KEYS, Identifiers, InvalidSpec, IsWritten, KafkaSettings, LedgerSettings,
+    Location, LogRetention, LogSettings, MAX_SQL_BYTES, MAX_TEMPLATE_ROWS, MAX_WORKSPACE_CHARS,
+    MadeFrom, MetaSettings, NodeSettings, NotABucket, NotAColumnType, NotAHost, NotAPattern,
+    ObjectKind, ObjectsSettings, OnRemove, ParameterValue, Pattern, Platform, PostgresSettings,
+    Prediction, Pricing, RedisSettings, Role, SaslSettings, Schedule, ScheduleError, SecretError,
+    SecretRef, ServiceSettings, ServingStore, Source, SourceBucket, SourceTrigger, Spec,
+    StoreEngine, Sync, SyncTemplate, TemplateRows, TlsSettings, UnknownRole, WarehouseSettings,
+    WarehouseSource, WebhookSettings, WhenRemoved, host_of, is_loopback_host, is_plain_remote,
+    is_workspace_name, sources_by_workspace,
 };

@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{
-    BucketUrl, HostPort, NodeSettings, Platform, SecretRef, ServingStore, Source, SourceBucket,
-    Spec,
+    BucketUrl, HostPort, NodeSettings, NotABucket, Platform, SecretRef, ServingStore, Source,
+    SourceBucket, Spec,
 };
 
 /// Where a spec comes from, which decides what it may name.
@@ -57,13 +57,35 @@ pub(crate) enum FolderRefusal {
     Missing,
 }
 
+/// Reads what `--allow-source` allows: the path of a folder, or the URL of a bucket. The folder may be created later.
+///
+/// # Errors
+/// Why no source can be there, and what to write.
+pub fn allowed_source(text: &str) -> Result<PathBuf, String> {
+    const FORM: &str = "write a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX";
+    let path = Path::new(text);
+    let (message, help) = match BucketUrl::parse(text) {
+        Some(Ok(_)) => return Ok(path.to_owned()),
+        Some(Err(NotABucket { message, help })) => (message, help),
+        None if text.trim().is_empty() => ("the path is empty", FORM),
+        None if ["s3:", "gs:"].iter().any(|scheme| text.starts_with(scheme)) => {
+            ("the URL of a bucket has `//` after its scheme", FORM)
+        }
+        None if path.metadata().is_ok_and(|found| !found.is_dir()) => {
+            ("this is not a folder", "write the folder that it is in")
+        }
+        None => return Ok(path.to_owned()),
+    };
+    Err(format!("{message}: {help}"))
+}
+
 impl Limits {
     /// Allows sources in `folder` and its subfolders. A relative path is relative to the working
     /// directory. The URL of a bucket allows the objects below it; their server is allowed by
     /// [`Limits::allow_secret`] or [`Limits::allow_host`].
     pub fn allow_source(&mut self, folder: &Path) {
         if let Some(url) = BucketUrl::of_path(folder) {
-            // No source has the path of an invalid one.
+            // Nothing of an invalid one: see [`allowed_source`].
             self.buckets.extend(url.ok());
             return;
         }

@@ -343,7 +343,7 @@ impl UpArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitsArgs {
     /// Let specs that are applied over HTTP read sources in this folder or s3://BUCKET/PREFIX; repeatable
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = throng_spec::allowed_source)]
     pub(crate) allow_source: Vec<PathBuf>,
     /// Let them have destinations that write files in this folder; repeatable
     #[arg(long, value_name = "DIR")]

@@ -15,6 +15,8 @@ use crate::out::{self, Output};
 const FAILED: u8 = 1;
 /// Exit code: the command line or the spec is wrong.
 const WRONG_INPUT: u8 = 2;
+/// Exit code: all records are in quarantine. `throng build` has 3.
+const NONE_ACCEPTED: u8 = 4;
 
 /// An error that says what to do about it.
 #[derive(Debug)]
@@ -43,6 +45,12 @@ impl Failure {
     /// The command line or the spec is wrong: a retry cannot succeed.
     pub(crate) fn wrong_input(message: impl Into<String>) -> Self {
         Self { exit_code: WRONG_INPUT, ..Self::new(message) }
+    }
+
+    /// Records were sent, and all of them are in quarantine.
+    pub(crate) fn none_accepted() -> Self {
+        let failure = Self { exit_code: NONE_ACCEPTED, ..Self::new("no row was accepted") };
+        failure.help("the report has the reasons; correct the rows, or the schema")
     }
 
     /// Adds a hint: what to do about it.

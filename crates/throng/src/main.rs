@@ -1,7 +1,7 @@
 //! The `throng` binary: parses the command line, sets up logging, runs one command.
 //!
 //! Exit codes: 0 success, 1 failure, 2 the command line or the spec is wrong; `throng build` also uses 3
-//! and 75. docs/reference/cli.md lists them for users.
+//! and 75, and `throng ingest` 4. docs/reference/cli.md lists them for users.
 
 mod answers;
 mod args;

@@ -110,6 +110,8 @@ pub(super) struct DifferenceInputs<'p> {
     pub(super) keys: Vec<String>,
     pub(super) platform: &'p str,
     pub(super) identifiers: String,
+    /// The id of the audience on the platform that the run adopts.
+    pub(super) adopts: Option<String>,
 }
 
 impl DifferenceInputs<'_> {
@@ -125,7 +127,7 @@ impl DifferenceInputs<'_> {
         let binding = plan_binding(account, sync, object);
         let (secret, salt) = (ctx.node.identifier_keys().await?, salt()?);
         let strong = ctx.destinations.strong_keys(self.platform);
-        let Self { delivered, target, scan, mode, replace, keys, identifiers, .. } = self;
+        let Self { delivered, target, scan, mode, replace, keys, identifiers, adopts, .. } = self;
         let written = tokio::task::spawn_blocking(move || {
             let facts = DifferenceFacts {
                 delivered: &delivered,
@@ -136,6 +138,7 @@ impl DifferenceInputs<'_> {
                 keys: &keys,
                 strong,
                 identifiers: &identifiers,
+                adopts: adopts.as_deref(),
             };
             difference(&facts, &path, &secret, binding, salt)
         });

@@ -224,6 +224,7 @@ async fn plan(
         platform: destination.platform.name(),
         // If the sync is declared again, another fingerprint makes the planner read its identifiers.
         identifiers: String::new(),
+        adopts: None,
     };
     let found = inputs.write(ctx, &account, sync, &object).await?;
     if found.is_empty() {

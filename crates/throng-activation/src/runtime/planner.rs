@@ -336,8 +336,7 @@ async fn plan_sync(
     scan: &Arc<Scan>,
 ) -> Result<bool, InputError> {
     let sync = request.sync;
-    let keys = keys_of(sync);
-    let identifiers = declaration(sync, &request.platform);
+    let (keys, identifiers) = (keys_of(sync), declaration(sync, &request.platform));
     let base = difference_base(ctx, request, &keys).await?;
     let DifferenceBase { delivered, is_known, columns, other, replaced } = base;
     let has_same_columns = columns.keys == keys && !columns.has_several;
@@ -368,6 +367,7 @@ async fn plan_sync(
         keys,
         platform: &request.platform,
         identifiers: identifiers.clone(),
+        adopts: request.adopts.clone(),
     };
     let diff = inputs.write(ctx, &request.account, &sync.name, &object).await?;
     let platform = ctx.ledger.platform_audience(&sync.name).await?;

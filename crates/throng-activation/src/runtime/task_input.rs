@@ -31,6 +31,11 @@ pub(super) async fn task_input(ctx: &Activation, task: &Task) -> Result<TaskInpu
         schema: Schema { keys: keys_of(&sync), default_country },
         platform_name: sync.name_on_platform(),
         adopt: sync.adopt == throng_spec::Adopt::Replace,
+        adopts: match &rows {
+            TaskRows::Planned(plan) => plan.meta.adopts.clone(),
+            // An earlier version planned it, which is not to say that somebody has approved it.
+            TaskRows::Users { .. } => None,
+        },
         rows,
     })
 }

@@ -58,6 +58,7 @@ pub(super) async fn of_state(
             keys: &keys,
             strong: &[],
             identifiers: "",
+            adopts: None,
         });
         (counted, target)
     });

@@ -59,6 +59,8 @@ pub(crate) struct Rig {
     target: MemberSet,
     mode: SyncMode,
     pub(crate) adopt: bool,
+    /// What the runs were planned to adopt.
+    pub(crate) adopts: Option<String>,
 }
 
 fn index(root: &Path, keys: &[String]) -> MembershipIndex {
@@ -110,6 +112,7 @@ impl Rig {
             target: MemberSet::default(),
             mode,
             adopt: false,
+            adopts: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl Rig {
             },
             platform_name: "throng: a".into(),
             adopt: self.adopt,
+            adopts: self.adopts.clone(),
         };
         let outcome = self.worker.work(task, Ok(&input)).await.unwrap();
         self.assert_conserved(task.run).await;

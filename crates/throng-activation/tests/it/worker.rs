@@ -344,9 +344,30 @@ async fn a_foreign_list_is_replaced_by_a_run_that_was_planned_after_it_was_found
     assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
     assert_eq!(rig.platform.members(), ids(10..15));
     rig.plan(0..5).await;
+    rig.adopts = Some("77".to_owned());
     rig.finish().await;
     assert_eq!(rig.platform.members(), ids(0..5));
     assert_eq!(rig.ledger.foreign_audiences().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_foreign_list_is_not_replaced_by_a_run_that_was_planned_before_the_spec_said_so() {
+    let mut rig = Rig::new(SyncMode::Replace, 20, plain).await;
+    rig.platform.create_foreign(ids(10..15));
+    rig.plan(0..5).await;
+    assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
+    // It has found the audience. The next run was planned with `adopt: fail`, so that nobody had to approve it.
+    for planned_for in [None, Some("78".to_owned())] {
+        let id = rig.plan(0..5).await;
+        rig.adopt = true;
+        rig.adopts = planned_for;
+        assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
+        let reason = rig.run(id).await.reason.unwrap();
+        assert!(reason.contains("is planned, and waits for approval"), "{reason}");
+        assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(10..15), 0));
+        let found = rig.ledger.foreign_audiences().await.unwrap().remove(0);
+        assert_eq!((found.run, found.found), (id, true), "the planner plans a run that adopts it");
+    }
 }
 
 #[tokio::test]

@@ -51,6 +51,12 @@ pub fn normalised_phone(raw: &str, country: Option<&str>) -> Result<String, &'st
     phone::normalised(&text::clean(raw, false, &mut notes), country, &mut notes)
 }
 
+/// Whether a phone number says that it begins with a calling code, by `+` or `00`. Without it, and without a country, its
+/// digits may be read as a number of another country.
+pub fn phone_has_calling_code(raw: &str) -> bool {
+    phone::has_calling_code(&text::clean(raw, false, &mut Vec::new()))
+}
+
 /// Opens a Meta ad account.
 ///
 /// # Errors

@@ -40,9 +40,7 @@ pub(super) fn normalised(
     // Often written for the United Kingdom, and no code of ISO 3166.
     let home = home.map(|home| if home == "UK" { "GB" } else { home });
     let country = home.map(str::parse::<country::Id>);
-    // "(+44) 7911 …": the parser expects the sign at the beginning.
-    let signed = text.trim_start_matches(['(', ' ', '[']).starts_with('+');
-    let (candidates, reliable) = match (signed, country) {
+    let (candidates, reliable) = match (is_signed(text), country) {
         (true, _) => (international(&after_plus(text)), usize::MAX),
         (false, Some(Ok(country))) => of_home(country, text, &digits),
         (false, unknown) => match digits.strip_prefix("00") {
@@ -63,6 +61,19 @@ pub(super) fn normalised(
         notes.push(NOT_IN_PLAN);
     }
     Ok(number.digits())
+}
+
+/// Whether a number says that it begins with a calling code: by `+`, or by `00`.
+pub(super) fn has_calling_code(raw: &str) -> bool {
+    let text: String = raw.nfkc().collect();
+    let text = text.trim();
+    let text = text.strip_prefix("tel:").unwrap_or(text);
+    is_signed(text) || text.chars().filter(char::is_ascii_digit).take(2).eq(['0', '0'])
+}
+
+/// Whether there is a sign before all digits. "(+44) 7911 …": the parser expects it at the beginning.
+fn is_signed(text: &str) -> bool {
+    text.trim_start_matches(['(', ' ', '[']).starts_with('+')
 }
 
 /// A number with its calling code.

@@ -319,6 +319,7 @@ impl World {
             keys: &self.columns.clone(),
             strong: platform.strong_keys,
             identifiers: "",
+            adopts: None,
         };
         let (path, bound, salt) = self.file("plan");
         let object = bound.version.clone();
@@ -376,6 +377,7 @@ impl World {
                 rows: TaskRows::Planned(Arc::new(self.plan_of(&run))),
                 platform_name: "throng: a".into(),
                 adopt: false,
+                adopts: None,
             };
             let outcome = self.worker.work(&task, Ok(&input)).await.unwrap();
             let run = self.ledger.run(task.run).await.unwrap();

@@ -181,6 +181,7 @@ impl Rig {
             },
             platform_name: format!("throng: a-{audience}"),
             adopt: false,
+            adopts: None,
         }
     }
 

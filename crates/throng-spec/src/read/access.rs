@@ -233,6 +233,7 @@ fn belongs_to(entry: &Entry, field: &str) -> bool {
             "log" => key == "kafka",
             "objects" => key == "bucket",
             "engine" => key == "ballista",
+            "log_retention" => key.starts_with("log_retention_"),
             _ => false,
         }
 }

@@ -6,8 +6,8 @@ use super::fields::{At, Fields};
 use super::tree::{Node, Value};
 use super::{Reader, suggest};
 use crate::{
-    BucketSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SaslSettings,
+    BucketSettings, IsWritten, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
+    NodeSettings, ObjectsSettings, Role, SaslSettings,
 };
 
 /// The values of `objects`.
@@ -39,9 +39,8 @@ impl Reader {
         let ledger = self.ledger(&mut fields);
         let log = self.log(&mut fields);
         let objects = self.objects(&mut fields);
-        let memory = default.memory_limit_bytes;
-        let memory_limit_bytes =
-            self.integer(&mut fields, "memory_limit_bytes", 64 << 20..=1 << 50, memory);
+        let (memory, bounds) = (default.memory_limit_bytes, 64 << 20..=1 << 50);
+        let memory_limit_bytes = self.integer(&mut fields, "memory_limit_bytes", bounds, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
         let lake = self.optional_text(&mut fields, "lake").map(|path| self.folder.join(path));
@@ -74,6 +73,7 @@ impl Reader {
             build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
             activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
+            log_partitions_are_written: IsWritten(fields.get("log_partitions").is_some()),
             log_retention,
             dedupe_hours: self.integer(&mut fields, "dedupe_hours", 1..=168, 24),
             min_free_disk_bytes,

@@ -338,6 +338,12 @@ fn the_example_of_an_agency_is_valid() {
 #[test]
 fn backends_and_roles_are_read() {
     let node = load_valid(&here("good/full.yaml")).node;
+    assert_eq!(node.written_log_partitions(), Some(2));
+    assert_eq!(NodeSettings::default().written_log_partitions(), None);
+    let stored = serde_json::to_string(&node).unwrap();
+    let stored: NodeSettings = serde_json::from_str(&stored).unwrap();
+    assert_eq!(stored, node, "whether it was written makes no difference between settings");
+    assert_eq!((stored.log_partitions, stored.written_log_partitions()), (2, None));
     assert!(node.is_shared());
     assert_eq!(node.roles, [Role::Api, Role::Aggregate]);
     let LogSettings::Kafka(kafka) = node.log else { panic!() };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use throng_spec::{
-    Limits, NodeSettings, Problem, SpecFile, SpecFiles, SpecOrigin, check, check_limits,
+    Limits, NodeSettings, Problem, SpecFile, SpecFiles, SpecOrigin, allowed_source, check,
+    check_limits,
 };
 
 use super::{golden, here};
@@ -157,6 +158,28 @@ fn a_sent_spec_reads_only_allowed_buckets_with_secrets_for_their_servers() {
     let with_file = with_keys.replace("access_key", "ca_file: /etc/shadow, access_key");
     assert!(refused(&limits, &with_file).contains("may not read this `ca_file`"));
     assert!(limits.lines().contains(&"source s3://shop".to_owned()), "{:?}", limits.lines());
+}
+
+#[test]
+fn a_flag_that_can_allow_no_source_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.csv");
+    std::fs::write(&file, "k\n").unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    for right in ["s3://shop", "gs://shop/users/", "data", &at(""), &at("later")] {
+        assert_eq!(allowed_source(right), Ok(right.into()), "{right}");
+    }
+    for (wrong, why) in [
+        ("s3://", "no bucket"),
+        ("s3://shop/../users", "not a folder of keys"),
+        ("https://shop.example/users", "neither a folder nor the URL of a bucket"),
+        ("s3:/shop", "`//`"),
+        (" ", "empty"),
+        (at("users.csv").as_str(), "not a folder"),
+    ] {
+        let error = allowed_source(wrong).unwrap_err();
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
 }
 
 #[test]

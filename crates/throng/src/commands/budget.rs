@@ -126,6 +126,6 @@ fn report_row(line: &BudgetReportLine) -> Vec<String> {
     row.push(if causes.is_empty() { "-".to_owned() } else { causes.join(", ") });
     row.push(amount(line.left_over_micros));
     row.extend([line.predicted_micros, line.earned_micros].map(known));
-    row.push(error.map_or_else(|| "-".to_owned(), |percent| format!("{percent:+.1} %")));
+    row.push(error.map_or_else(|| "-".to_owned(), throng_model::signed_percent));
     row
 }

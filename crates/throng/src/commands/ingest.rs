@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use serde::Serialize;
 use serde_json::Value;
-use throng_api::IngestReport;
+use throng_api::{IngestReport, IngestTotals};
 use throng_schema::RecordFormat;
 use tokio::io::AsyncReadExt as _;
 
@@ -21,12 +20,6 @@ use crate::out::{self, Output};
 /// Bytes of a file that are read and sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What `throng ingest` prints with `--json`.
-#[derive(Serialize)]
-struct Ingested<'a> {
-    batches: &'a [Value],
-}
-
 /// A file with what its name says.
 struct Input<'a> {
     path: &'a Path,
@@ -34,7 +27,8 @@ struct Input<'a> {
     encoding: Option<&'static str>,
 }
 
-/// Sends each file as a batch, one after the other. Ends at the first one that the node refuses.
+/// Sends each file as a batch, one after the other. Ends at the first one that the node refuses. Fails if no row of any
+/// was accepted.
 pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
     if args.batch.is_some() && args.files.len() > 1 {
         let help = "send the files one by one; without --batch each file is known by its content";
@@ -46,12 +40,12 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
     let inputs: Vec<Input<'_>> =
         args.files.iter().map(|path| input_of(path, format)).collect::<Result<_>>()?;
     let client = Client::without_timeout(&args.node)?;
-    let (mut documents, mut quarantined) = (Vec::new(), 0);
+    let (mut documents, mut totals) = (Vec::new(), IngestTotals::default());
     let mut failure = None;
     for input in &inputs {
         match ingest(&client, args, input, &mut documents).await {
             Ok(report) => {
-                quarantined += report.quarantined;
+                totals.add(&report);
                 if !output.is_json() {
                     print(input.path, &report);
                 }
@@ -62,12 +56,9 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
             }
         }
     }
-    if !output.is_json() && quarantined > 0 {
-        out::message(
-            "rows in quarantine are in the folder `ingest/quarantine` of the node's data directory",
-        );
-    }
-    let ingested = Ingested { batches: &documents };
+    totals.note().into_iter().for_each(out::message);
+    let failure = failure.or_else(|| totals.is_refused().then(|| Failure::none_accepted().into()));
+    let ingested = serde_json::json!({ "batches": documents });
     match failure {
         // The files before it are ingested.
         Some(error) => return Ok(report_partial(&error, &ingested, output)),

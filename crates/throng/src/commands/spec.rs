@@ -61,10 +61,10 @@ async fn load(
     connect: bool,
     workspace: Option<&str>,
 ) -> Result<(Spec, CheckedSql, Option<String>), SpecError> {
+    let copies = BucketCopies::of_user(environment());
     let spec = throng_spec::load(path)?;
     let limits = LakeLimits::of(&spec.node, std::env::temp_dir(), WorkerCommand::default());
     let checked = sources_for_check(&spec).map_err(|e| anyhow::Error::new(lake_failure(&e)))?;
-    let copies = BucketCopies::of_user(environment());
     let lake =
         Lake::new(&checked.sources, limits, Some(&copies)).context("cannot open the sources")?;
     let spec = match workspace {

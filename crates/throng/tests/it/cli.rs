@@ -210,7 +210,7 @@ fn a_failed_ingest_prints_the_reports_of_the_files_before() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let at = |name: &str| dir.path().join(name);
     let spec = "version: 1\nnode: { lake: lake }\nschemas:\n  - name: people\n    key: id\n    fields:\n      \
-                - { name: id, type: text, required: true }\n";
+                - { name: id, type: text, required: true }\n      - { name: age, type: integer }\n";
     for (name, text) in [
         ("throng.yaml", spec),
         ("first.csv", "id\na\nb\n"),
@@ -237,6 +237,20 @@ fn a_failed_ingest_prints_the_reports_of_the_files_before() {
     let error = object["error"].as_str().unwrap_or_default();
     assert!(error.contains("page.jsonl") && error.contains("line 1: "), "{object}");
     assert!(object["help"].as_str().is_some_and(|help| help.contains("HTML")), "{object}");
+    // A batch of which no row is accepted has a report, and the command fails.
+    let ages = at("ages.csv");
+    std::fs::write(&ages, "id,age\ne,old\nf,young\n").expect("written");
+    let ages = ages.display().to_string();
+    let (code, object) = failed(&["ingest", "--schema", "people", "--url", &node.url, &ages]);
+    assert_eq!((code, &object["ok"]), (Some(4), &Value::Bool(false)), "{object}");
+    assert_eq!(object["batches"][0]["accepted"], 0, "{object}");
+    assert_eq!(object["batches"][0]["quarantined"], 2, "{object}");
+    let mut both = throng();
+    let both = both.args(["ingest", "--schema", "people", "--url", &node.url, &ages, last]);
+    let both = both.output().expect("throng starts");
+    let stderr = String::from_utf8_lossy(&both.stderr);
+    assert_eq!(both.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("2 rows in quarantine"), "{stderr}");
 }
 
 #[test]

@@ -10,6 +10,17 @@ fn send(command: &str, spec: &Path, url: &str) -> Output {
     throng().arg(command).arg(spec).args(["--url", url]).output().expect("throng starts")
 }
 
+#[test]
+fn a_node_does_not_start_with_a_flag_that_allows_nothing() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut command = throng();
+    command.arg("up").arg("--dir").arg(dir.path().join("node"));
+    let refused = command.args(["--allow-source", "s3:///users"]).output().expect("throng starts");
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--allow-source") && stderr.contains("no bucket"), "{stderr}");
+}
+
 #[tokio::test]
 async fn sighup_reloads_the_limits() {
     let dir = tempfile::tempdir().expect("temporary folder");
