@@ -3,6 +3,7 @@
 
 mod alert;
 mod destination;
+mod lake;
 mod source;
 mod store;
 mod template;
@@ -16,6 +17,7 @@ use throng_schema::RawSchema;
 
 pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
+pub use lake::{RawLake, RawLakeSettings};
 pub use source::{RawGcs, RawS3, RawSource};
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
@@ -530,8 +532,8 @@ pub struct RawNode {
     pub memory_limit_bytes: Option<u64>,
     /// Where queries spill, relative to the spec file.
     pub spill_dir: Option<String>,
-    /// The folder of ingested rows, relative to the spec file; needed with `schemas`.
-    pub lake: Option<String>,
+    /// The folder or the bucket of ingested rows; needed with `schemas`.
+    pub lake: Option<RawLake>,
     /// The longest time of one query, and of the work on one refresh, in seconds (14,400).
     #[schemars(range(min = 1, max = 604800))]
     pub query_timeout_secs: Option<u32>,

@@ -16,7 +16,7 @@ mod warehouse;
 mod workspaces;
 
 pub use bigtable::BigtableSettings;
-pub use bucket::{BucketUrl, NotABucket, SourceBucket};
+pub use bucket::{BucketUrl, NotABucket, ServiceSettings, SourceBucket};
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
     ForEach, Guard, IDENTIFIER_KEYS, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom,
@@ -25,8 +25,7 @@ pub use checked::{
 };
 pub use node::{
     BucketSettings, ConnectionSettings, KafkaSettings, LedgerSettings, LogRetention, LogSettings,
-    NodeSettings, ObjectsSettings, Role, SaslSettings, ServiceSettings, TlsSettings, UnknownRole,
-    WebhookSettings,
+    NodeSettings, ObjectsSettings, Role, SaslSettings, TlsSettings, UnknownRole, WebhookSettings,
 };
 pub use object_kind::ObjectKind;
 pub use recheck::InvalidSpec;
