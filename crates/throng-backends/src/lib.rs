@@ -6,7 +6,7 @@
 //! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
 //! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
 //! node, and compares shared ones with each other. [`LocalStores`] gives them to backups. [`BucketCopies`] has the
-//! local copies of sources in buckets.
+//! local copies of sources in buckets, [`open_lake`] opens the bucket of ingested rows.
 
 mod backup;
 mod connect;
@@ -14,6 +14,7 @@ mod consistency;
 mod data_directory;
 mod error;
 mod finding;
+mod ingested;
 mod lock;
 mod open;
 mod probe;
@@ -26,6 +27,7 @@ pub use connect::{check_backends, migrate};
 pub use data_directory::{DataDirectory, create_data_dir};
 pub use error::{BackendError, StampError};
 pub use finding::Finding;
+pub use ingested::{open_lake, sources_for_check};
 pub use lock::DataDirLock;
 pub use open::{BackendConfig, Backends, check_log_partitions, open, secret};
 pub use probe::{Probes, probe_reads, probe_writes};
