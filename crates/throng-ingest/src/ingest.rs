@@ -325,7 +325,7 @@ impl Ingest {
     /// [`IngestError::Bucket`], [`IngestError::Table`].
     pub fn remove_leftovers(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
         let LakeStore::Bucket(bucket) = &self.settings.lake else { return Ok(0) };
-        let folder = |schema: &'_ Schema| workspace_folder(schema.name.workspace()).to_owned();
+        let folder = |schema: &Schema| workspace_folder(schema.name.workspace()).to_owned();
         let workspaces: BTreeSet<String> = schemas.iter().map(folder).collect();
         let now = self.settings.clock.now();
         let removed =

@@ -24,7 +24,7 @@ use throng_apply::{
 };
 use throng_backends::{
     BackendConfig, Backends, BucketCopies, DataDirLock, DataDirectory, Stamps,
-    check_log_partitions, create_data_dir, probe_writes,
+    check_log_partitions, create_data_dir, open_lake, probe_writes,
 };
 use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
@@ -297,8 +297,7 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
 fn lake_opener(config: &NodeConfig) -> Result<LakeOpener, NodeError> {
     let (env, clock) = (Arc::clone(&config.env), Arc::clone(&config.clock));
     let copies = Arc::new(BucketCopies::of_node(&config.data_dir, env, clock));
-    let settings = &config.spec.node;
-    let bucket = throng_backends::open_lake(&config.data_dir, settings, &config.env, &copies)?;
+    let bucket = open_lake(&config.data_dir, &config.spec.node, &config.env, &copies)?;
     let (data_dir, worker) = (config.data_dir.clone(), config.query_worker.clone());
     Ok(LakeOpener { data_dir, worker, copies, bucket })
 }

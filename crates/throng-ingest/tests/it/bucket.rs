@@ -184,7 +184,7 @@ fn a_batch_that_cannot_be_uploaded_leaves_nothing() {
 fn spec(folder: &Path, more: &str) -> Spec {
     let file: PathBuf = folder.join("throng.yaml");
     let text = format!(
-        "version: 1\nnode: {{ lake: s3://lake }}\nschemas:\n  - name: customers\n    key: id\n    fields:\n      \
+        "version: 1\nnode: {{ lake: 's3://lake' }}\nschemas:\n  - name: customers\n    key: id\n    fields:\n      \
          - {{ name: id, type: text, required: true }}\n{more}"
     );
     std::fs::write(&file, text).unwrap();

@@ -70,7 +70,7 @@ fn load_with_lake(lake: &str) -> Spec {
 
 #[test]
 fn ingested_rows_are_in_a_folder_or_a_bucket() {
-    let keys = "{ path: s3://lake/in, max_bytes: 7, s3: { region: eu-central-1, access_key: env:A, secret_key: env:S } }";
+    let keys = "{ path: 's3://lake/in', max_bytes: 7, s3: { region: eu-central-1, access_key: env:A, secret_key: env:S } }";
     let spec = load_with_lake(keys);
     let bucket = spec.node.lake_bucket.as_ref().unwrap();
     assert_eq!((bucket.url().to_string().as_str(), bucket.max_bytes), ("s3://lake/in", 7));
@@ -112,7 +112,7 @@ fn a_bucket_of_ingested_rows_that_cannot_be_used_is_refused() {
         ("https://lake/in", "the path is neither a folder nor the URL of a bucket"),
         ("s3://lake/a b", "ingested rows cannot have this prefix"),
         ("{ path: lake, s3: { region: x } }", "`s3` has no effect on a folder"),
-        ("{ path: gs://lake, s3: { region: x } }", "`s3` has no effect on gs://lake"),
+        ("{ path: 'gs://lake', s3: { region: x } }", "`s3` has no effect on gs://lake"),
         ("{ max_bytes: 7 }", "missing field `path`"),
     ] {
         let text = format!("version: 1\nnode:\n  lake: {lake}\n");

@@ -125,9 +125,9 @@ fn a_source_over_ingested_rows_of_another_workspace_is_refused() {
         ]
     );
     // The same in a bucket.
-    let text = "version: 1\nnode: { lake: s3://b/lake }\nsources: [{ name: all, path: s3://b }, { name: shop, path: \
-                s3://b/lakes }]\nworkspaces:\n  - name: acme\n    sources:\n      - { name: own, path: \
-                s3://b/lake/acme/visits }\n      - { name: other, path: s3://b/lake/globex }\n";
+    let text = "version: 1\nnode: { lake: 's3://b/lake' }\nsources: [{ name: all, path: 's3://b' }, \
+                { name: shop, path: 's3://b/lakes' }]\nworkspaces:\n  - name: acme\n    sources:\n      \
+                - { name: own, path: 's3://b/lake/acme/visits' }\n      - { name: other, path: 's3://b/lake/globex' }\n";
     std::fs::write(&file, text).unwrap();
     let in_bucket = load(&file).unwrap_err();
     assert_eq!(in_bucket.iter().map(|one| one.message.as_str()).collect::<Vec<_>>(), found);
