@@ -100,12 +100,9 @@ impl BucketLake {
     /// Uploads local files as objects of these names, and removes the files. After an error some are objects.
     pub(crate) fn upload(&self, names: &[String]) -> Result<(), IngestError> {
         let (objects, due) = (Arc::clone(&self.objects), names.to_vec());
+        let started = due.into_iter().map(move |name| upload(Arc::clone(&objects), name));
+        let mut uploads = stream::iter(started).buffer_unordered(CONCURRENT_REQUESTS);
         let uploaded = self.wait(async move {
-            let upload = |name: String| {
-                let objects = Arc::clone(&objects);
-                async move { objects.upload(&name).await }
-            };
-            let mut uploads = stream::iter(due).map(upload).buffer_unordered(CONCURRENT_REQUESTS);
             while uploads.try_next().await?.is_some() {}
             Ok::<(), ObjectsError>(())
         });
@@ -120,12 +117,9 @@ impl BucketLake {
     /// Removes objects, with their local files. Succeeds if there are none.
     pub(crate) fn remove(&self, names: &[String]) -> Result<(), IngestError> {
         let (objects, due) = (Arc::clone(&self.objects), names.to_vec());
+        let started = due.into_iter().map(move |name| remove(Arc::clone(&objects), name));
+        let mut removals = stream::iter(started).buffer_unordered(CONCURRENT_REQUESTS);
         self.wait(async move {
-            let remove = |name: String| {
-                let objects = Arc::clone(&objects);
-                async move { objects.remove(&name).await }
-            };
-            let mut removals = stream::iter(due).map(remove).buffer_unordered(CONCURRENT_REQUESTS);
             // All of them, also after an error.
             let mut result = Ok(());
             while let Some(removed) = removals.next().await {
@@ -148,6 +142,14 @@ impl BucketLake {
         // It is dropped without a result when the runtime ends.
         Ok(receiver.recv().map_err(|_| IngestError::Stopped)??)
     }
+}
+
+async fn upload(objects: Arc<dyn Objects>, name: String) -> throng_objects::Result<()> {
+    objects.upload(&name).await
+}
+
+async fn remove(objects: Arc<dyn Objects>, name: String) -> throng_objects::Result<()> {
+    objects.remove(&name).await
 }
 
 /// The folder of a table.
