@@ -15,7 +15,7 @@ use throng_templates::{ExpandError, Queries, has_templates};
 
 use crate::error::{ApplyError, Refusal};
 use crate::gate::GateSink;
-use crate::lake::{LakeOpener, create_tables, preview_tables};
+use crate::lake::LakeOpener;
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 
@@ -207,21 +207,20 @@ impl SpecApplier {
             true => stored::read_usable_spec(&*self.ledger).await?.map(|(before, _)| before),
             false => None,
         };
-        let mut preview = preview_tables(&spec)?;
-        let open = |spec: &Spec| self.opener.open(spec).map(Arc::new);
+        let mut preview = self.opener.preview_tables(&spec).await?;
         let mut expanded = None;
         if preview.is_some() && has_templates(&spec) {
             // Over the tables as they are, because those of the preview have no rows.
             let mut existing = spec.clone();
             existing.node.lake = None;
-            let (lake, sent) = (open(&existing)?, spec.clone());
+            let (lake, sent) = (self.opener.open(&existing).await?, spec.clone());
             match throng_templates::expand(&lake, sent, before.as_ref(), Queries::All).await {
                 Ok(found) => expanded = Some(found),
                 // A query may name what the schemas add, beside rows that are there. Only then the tables are
                 // created before the spec is applied. That removes nothing and changes no row or column; a column
                 // keeps its type, also if the spec is not applied.
                 Err(ExpandError::Problems(_)) => {
-                    create_tables(&spec)?;
+                    self.opener.create_tables(&spec).await?;
                     preview = None;
                 }
                 Err(error) => return Err(Refusal::of_expansion(error)),
@@ -229,9 +228,9 @@ impl SpecApplier {
         }
         // The lake caches the columns of the tables; a new one is needed only for other sources.
         let lake = match &preview {
-            Some((shown, _)) => open(shown)?,
+            Some((shown, _)) => Arc::new(self.opener.open(shown).await?),
             None if spec.sources == running.sources => self.lake.load_full(),
-            None => open(&spec)?,
+            None => Arc::new(self.opener.open(&spec).await?),
         };
         let expanded = match expanded {
             Some(expanded) => expanded,
@@ -294,8 +293,8 @@ impl SpecApplier {
         let _lock = self.running.lock().await;
         let lake = match preview {
             Some(_) => {
-                create_tables(&spec)?;
-                Arc::new(self.opener.open(&spec)?)
+                self.opener.create_tables(&spec).await?;
+                Arc::new(self.opener.open(&spec).await?)
             }
             None => lake,
         };
@@ -357,7 +356,7 @@ impl SpecApplier {
             return Ok(());
         }
         let spec = Spec { node: known.node.clone(), ..spec };
-        let lake = self.opener.open(&spec)?;
+        let lake = self.opener.open(&spec).await?;
         // What was acknowledged is applied under the spec of that time.
         self.budgets.catch_up().await;
         // The checkpoint keeps the prices of earlier events: a restart replays only the events after

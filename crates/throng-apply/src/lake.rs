@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use throng_ingest::IngestError;
+use throng_ingest::{BucketLake, IngestError};
 use throng_lake::{ClusterOptions, Copies, Lake, LakeLimits, WorkerCommand};
+use throng_model::Retry;
 use throng_spec::{EngineSettings, NodeSettings, Problem, Spec};
 
 use crate::error::{ApplyError, Refusal};
@@ -24,6 +25,8 @@ pub struct LakeOpener {
     pub worker: WorkerCommand,
     /// The copies of sources in buckets.
     pub copies: Arc<dyn Copies>,
+    /// The bucket of ingested rows, if they are in one.
+    pub bucket: Option<Arc<BucketLake>>,
 }
 
 impl LakeOpener {
@@ -33,14 +36,24 @@ impl LakeOpener {
     /// # Errors
     /// [`ApplyError`] if the folder cannot be created, a source is invalid, or a certificate of the cluster that the
     /// node uses cannot be read.
-    pub fn open(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+    pub async fn open(&self, spec: &Spec) -> Result<Lake, ApplyError> {
         let spill_dir = spill_dir(&self.data_dir, &spec.node);
         std::fs::create_dir_all(&spill_dir)
             .map_err(ApplyError::io("create the folder", spill_dir.display()))?;
         if spec.node.spill_dir.is_none() {
             remove_old_spill(&spill_dir);
         }
-        throng_ingest::create_tables(spec)?;
+        match self.with_tables(spec, throng_ingest::create_tables).await {
+            // They were created when their schemas were applied, and a batch creates its own. A node starts also while
+            // the bucket cannot be reached.
+            Err(IngestError::Bucket(error)) if error.retry() == Retry::Backoff => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to create the tables of the schemas"
+                );
+            }
+            created => created?,
+        }
         let limits = LakeLimits::of(&spec.node, spill_dir, self.worker.clone());
         let lake = Lake::new(&spec.sources, limits, Some(&self.copies))?;
         match &spec.node.engine {
@@ -54,8 +67,8 @@ impl LakeOpener {
     ///
     /// # Errors
     /// As [`LakeOpener::open`].
-    pub fn open_first(&self, spec: &Spec) -> Result<Lake, ApplyError> {
-        let lake = self.open(spec)?;
+    pub async fn open_first(&self, spec: &Spec) -> Result<Lake, ApplyError> {
+        let lake = self.open(spec).await?;
         self.retain_copies(spec);
         Ok(lake)
     }
@@ -65,35 +78,60 @@ impl LakeOpener {
         let buckets = spec.sources.iter().filter_map(|source| source.bucket.as_ref());
         self.copies.retain(&buckets.collect::<Vec<_>>());
     }
-}
 
-/// Creates the tables of the schemas of a spec that was sent.
-///
-/// # Errors
-/// [`Refusal::Problems`] if a table has other columns; [`Refusal::Failed`] if a folder cannot be written.
-pub(crate) fn create_tables(spec: &Spec) -> Result<(), Refusal> {
-    throng_ingest::create_tables(spec).map_err(refusal)
-}
-
-/// The spec with the tables of its schemas as they would be, without rows, in a temporary folder; `None` if they
-/// exist already. A column keeps its type, so a spec that is only planned must not create one.
-///
-/// # Errors
-/// As [`create_tables`].
-pub(crate) fn preview_tables(spec: &Spec) -> Result<Option<(Spec, TempDir)>, Refusal> {
-    let Some(lake) = &spec.node.lake else { return Ok(None) };
-    let folder = tempfile::tempdir().map_err(ApplyError::io("create", "a temporary folder"))?;
-    if !throng_ingest::preview_tables(spec, folder.path()).map_err(refusal)? {
-        return Ok(None);
+    /// Creates the tables of the schemas of a spec that was sent.
+    ///
+    /// # Errors
+    /// [`Refusal::Problems`] if a table has other columns; [`Refusal::Failed`] if a folder or a bucket cannot be
+    /// written.
+    pub(crate) async fn create_tables(&self, spec: &Spec) -> Result<(), Refusal> {
+        self.with_tables(spec, throng_ingest::create_tables).await.map_err(refusal)
     }
-    let mut shown = spec.clone();
-    for source in &mut shown.sources {
-        if let Ok(within) = source.path.strip_prefix(lake) {
-            source.path = folder.path().join(within);
+
+    /// The spec with the tables of its schemas as they would be, without rows, in a temporary folder; `None` if they
+    /// exist already. A column keeps its type, so a spec that is only planned must not create one.
+    ///
+    /// # Errors
+    /// As [`LakeOpener::create_tables`].
+    pub(crate) async fn preview_tables(
+        &self,
+        spec: &Spec,
+    ) -> Result<Option<(Spec, TempDir)>, Refusal> {
+        let Some(lake) = &spec.node.lake else { return Ok(None) };
+        let folder = tempfile::tempdir().map_err(ApplyError::io("create", "a temporary folder"))?;
+        let path = folder.path().to_owned();
+        let changes = self
+            .with_tables(spec, move |spec, bucket| {
+                throng_ingest::preview_tables(spec, bucket, &path)
+            })
+            .await;
+        if !changes.map_err(refusal)? {
+            return Ok(None);
         }
+        let mut shown = spec.clone();
+        for source in &mut shown.sources {
+            // Also that of a bucket: it is a URL that begins with that of the lake.
+            if let Ok(within) = source.path.strip_prefix(lake) {
+                source.path = folder.path().join(within);
+                source.bucket = None;
+            }
+        }
+        (shown.node.lake, shown.node.lake_bucket) = (None, None);
+        Ok(Some((shown, folder)))
     }
-    shown.node.lake = None;
-    Ok(Some((shown, folder)))
+
+    /// Works with the tables of the schemas. Requests to a bucket may take long: then in a thread that may block.
+    async fn with_tables<T: Send + 'static>(
+        &self,
+        spec: &Spec,
+        work: impl FnOnce(&Spec, Option<&BucketLake>) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let Some(bucket) = self.bucket.clone() else { return work(spec, None) };
+        let spec = spec.clone();
+        let ended = tokio::task::spawn_blocking(move || work(&spec, Some(&*bucket))).await;
+        // Without the text of a panic, which may have values.
+        ended.unwrap_or(Err(IngestError::Stopped))
+    }
 }
 
 fn refusal(error: IngestError) -> Refusal {

@@ -31,7 +31,7 @@ impl SpecApplier {
         let running = self.running.load();
         let lake = match spec.sources == running.sources {
             true => self.lake.load_full(),
-            false => Arc::new(self.opener.open(&spec)?),
+            false => Arc::new(self.opener.open(&spec).await?),
         };
         let queries = Queries::Of(templates);
         let expanded = throng_templates::expand(&lake, spec.clone(), Some(&spec), queries).await;
@@ -79,7 +79,7 @@ pub async fn expand_at_start(
     if !has_templates(spec) {
         return Ok(());
     }
-    let lake = opener.open(spec)?;
+    let lake = opener.open(spec).await?;
     let before = stored::read_usable_spec(ledger).await?.map(|(before, _)| before);
     let queries = Queries::Changed;
     match throng_templates::expand(&lake, spec.clone(), before.as_ref(), queries).await {

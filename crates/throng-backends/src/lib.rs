@@ -5,8 +5,9 @@
 //! ([`DataDirLock`]), and notices when it is removed ([`DataDirectory`]). The stores in it carry [`Stamps`], so
 //! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
 //! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
-//! node, and compares shared ones with each other. Topics of another deployment are refused. [`LocalStores`] gives them to backups. [`BucketCopies`] has the
-//! local copies of sources in buckets.
+//! node, and compares shared ones with each other. Topics of another deployment are refused. [`LocalStores`] gives
+//! them to backups. [`BucketCopies`] has the local copies of sources in buckets, [`open_lake`] opens the bucket of
+//! ingested rows.
 
 mod backup;
 mod connect;
@@ -14,6 +15,7 @@ mod consistency;
 mod data_directory;
 mod error;
 mod finding;
+mod ingested;
 mod lock;
 mod open;
 mod probe;
@@ -27,6 +29,7 @@ pub use connect::{check_backends, migrate};
 pub use data_directory::{DataDirectory, create_data_dir};
 pub use error::{BackendError, StampError};
 pub use finding::Finding;
+pub use ingested::{open_lake, sources_for_check};
 pub use lock::DataDirLock;
 pub use open::{BackendConfig, Backends, check_log_partitions, open, secret};
 pub use probe::{Probes, probe_reads, probe_writes};

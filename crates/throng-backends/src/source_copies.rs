@@ -62,7 +62,15 @@ impl BucketCopies {
     /// they are dropped, at most 10 GiB of them stay. Those that were not used for 7 days are removed now: a command
     /// that was killed has removed nothing.
     pub fn of_user(env: Environment) -> Arc<dyn Copies> {
-        Arc::new(Self::of_cache(user_folder(&*env), env, Arc::new(SystemClock)))
+        let folder = user_cache(&*env).join("sources");
+        Arc::new(Self::of_cache(folder, env, Arc::new(SystemClock)))
+    }
+
+    /// Compares a copy with its bucket again at its next update, however recent the last one is: this process has
+    /// written to the bucket.
+    pub fn expire(&self, bucket: &SourceBucket) {
+        // An update that is running may have listed the bucket before.
+        self.0.updates.lock().retain(|(other, _)| other != bucket);
     }
 
     fn of_cache(folder: PathBuf, env: Environment, clock: Arc<dyn Clock>) -> Self {
@@ -80,11 +88,12 @@ impl BucketCopies {
     }
 }
 
-fn user_folder(env: &(dyn Fn(&str) -> Option<String> + Send + Sync)) -> PathBuf {
+/// The folder for what can be made again: `throng` in `$XDG_CACHE_HOME`, or in `~/.cache`.
+pub(crate) fn user_cache(env: &(dyn Fn(&str) -> Option<String> + Send + Sync)) -> PathBuf {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME")
         .unwrap_or_else(|| absolute("HOME").unwrap_or_else(|| PathBuf::from("/")).join(".cache"));
-    cache.join("throng/sources")
+    cache.join("throng")
 }
 
 #[async_trait]
@@ -269,8 +278,14 @@ mod tests {
         assert!(others.message.contains("ABSENT"), "{others}");
         assert_eq!(reads.load(Ordering::Relaxed), 2);
         clock.advance(FRESHNESS);
-        assert_eq!(copies.update(&one, Wait::ToTheEnd).await, Err(failed));
+        assert_eq!(copies.update(&one, Wait::ToTheEnd).await, Err(failed.clone()));
         assert_eq!(reads.load(Ordering::Relaxed), 3);
+        copies.expire(&other);
+        assert_eq!(copies.update(&one, Wait::ToTheEnd).await, Err(failed.clone()));
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
+        copies.expire(&one);
+        assert_eq!(copies.update(&one, Wait::ToTheEnd).await, Err(failed));
+        assert_eq!(reads.load(Ordering::Relaxed), 4);
     }
 
     #[test]
@@ -317,16 +332,16 @@ mod tests {
     #[test]
     fn commands_have_their_copies_in_the_cache_of_the_user() {
         let folder = |variables: &'static [(&'static str, &'static str)]| {
-            user_folder(&move |name: &str| {
+            user_cache(&move |name: &str| {
                 let found = variables.iter().find(|(variable, _)| *variable == name);
                 found.map(|(_, value)| (*value).to_owned())
             })
         };
         assert_eq!(
             folder(&[("XDG_CACHE_HOME", "/var/cache/me"), ("HOME", "/home/me")]),
-            Path::new("/var/cache/me/throng/sources")
+            Path::new("/var/cache/me/throng")
         );
-        assert_eq!(folder(&[("HOME", "/home/me")]), Path::new("/home/me/.cache/throng/sources"));
-        assert_eq!(folder(&[("XDG_CACHE_HOME", "x")]), Path::new("/.cache/throng/sources"));
+        assert_eq!(folder(&[("HOME", "/home/me")]), Path::new("/home/me/.cache/throng"));
+        assert_eq!(folder(&[("XDG_CACHE_HOME", "x")]), Path::new("/.cache/throng"));
     }
 }

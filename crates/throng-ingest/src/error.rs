@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 use throng_files::FileError;
+use throng_objects::ObjectsError;
 
 /// Why a batch is not ingested. No error has a value of the data.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,12 @@ pub enum IngestError {
         #[source]
         source: ParquetError,
     },
+    /// The bucket of ingested rows. Whether a batch was committed is known when it is sent again.
+    #[error("cannot use the bucket of ingested rows")]
+    Bucket(#[from] ObjectsError),
+    /// The process ends.
+    #[error("the work on ingested rows was stopped")]
+    Stopped,
     /// A bug.
     #[error("a thread that checks rows panicked")]
     Panicked,
@@ -77,10 +84,12 @@ impl IngestError {
         Some(match self {
             Self::Refused { help, .. } => help.as_str(),
             Self::Conflict { .. } => "send the other content with another batch id",
-            Self::CutOff => "send the batch again: with the same id nothing is stored twice",
+            Self::CutOff | Self::Stopped => {
+                "send the batch again: with the same id nothing is stored twice"
+            }
             Self::Locked { .. } => "let one node ingest, or give each its own `node.lake`",
             Self::Table(error) => error.help(),
-            Self::Io { .. } | Self::Write { .. } | Self::Panicked => return None,
+            Self::Bucket(_) | Self::Io { .. } | Self::Write { .. } | Self::Panicked => return None,
         })
     }
 }

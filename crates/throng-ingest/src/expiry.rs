@@ -1,4 +1,4 @@
-//! The loop that removes rows from quarantine when their time has passed.
+//! The loop that removes rows from quarantine when their time has passed, and objects that crashes have left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,33 +6,61 @@ use std::time::Duration;
 use throng_schema::Schema;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::IngestError;
 use crate::ingest::Ingest;
 
 /// Days are long: an hour late does not matter.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(3600);
+/// Objects that crashes have left are looked for every so many intervals: that lists the bucket.
+const LEFTOVERS_INTERVALS: u32 = 24;
 
-/// Removes expired rows now and every hour, until `stop`. `schemas` has those of the applied spec.
+/// Removes expired rows now and every hour, and objects that crashes have left now and every day, until `stop`.
+/// `schemas` has those of the applied spec.
 pub async fn expire_until(
     ingest: Arc<Ingest>,
     schemas: impl Fn() -> Vec<Schema> + Send,
     stop: CancellationToken,
 ) {
+    let mut until_leftovers = 0;
     loop {
-        let (remover, schemas) = (Arc::clone(&ingest), schemas());
-        match tokio::task::spawn_blocking(move || remover.remove_expired(&schemas)).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(files)) => tracing::info!(files, "removed rows from quarantine"),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "failed to remove expired rows from quarantine"
-                );
-            }
-            Err(error) => tracing::error!(%error, "removing expired rows panicked"),
+        let of_spec = schemas();
+        remove(&ingest, of_spec.clone(), "rows from quarantine", Ingest::remove_expired).await;
+        if until_leftovers == 0 {
+            remove(
+                &ingest,
+                of_spec,
+                "objects of batches that did not finish",
+                Ingest::remove_leftovers,
+            )
+            .await;
+            until_leftovers = LEFTOVERS_INTERVALS;
         }
+        until_leftovers -= 1;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
         }
+    }
+}
+
+/// Runs one kind of removal, which blocks.
+async fn remove(
+    ingest: &Arc<Ingest>,
+    schemas: Vec<Schema>,
+    what: &'static str,
+    work: fn(&Ingest, &[Schema]) -> Result<u64, IngestError>,
+) {
+    let remover = Arc::clone(ingest);
+    match tokio::task::spawn_blocking(move || work(&remover, &schemas)).await {
+        Ok(Ok(0)) => {}
+        Ok(Ok(removed)) => tracing::info!(removed, what, "removed what is no longer needed"),
+        Ok(Err(error)) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                what,
+                "failed to remove what is no longer needed"
+            );
+        }
+        Err(error) => tracing::error!(%error, what, "a removal panicked"),
     }
 }

@@ -15,6 +15,10 @@ use throng_schema::value::MICROS_PER_DAY;
 use throng_schema::{DEFAULT_WORKSPACE, RecordFormat, Schema, workspace_folder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::bucket_commit::{self, BucketBatch};
+use crate::bucket_lake::BucketLake;
+use crate::bucket_leftovers;
+use crate::bucket_tables;
 use crate::commit::{Batch, StepHook, recover};
 use crate::error::IngestError;
 use crate::manifest::Manifest;
@@ -31,11 +35,20 @@ const MAX_BATCHES: usize = 2;
 /// Bytes of a batch id, at most.
 const MAX_BATCH_ID: usize = 128;
 
+/// Where ingested rows are: `node.lake`.
+#[derive(Debug, Clone)]
+pub enum LakeStore {
+    /// A folder. One process at a time ingests to it.
+    Folder(PathBuf),
+    /// A bucket.
+    Bucket(Arc<BucketLake>),
+}
+
 /// What ingesting needs of a node.
 #[derive(Debug, Clone)]
 pub struct IngestSettings {
-    /// The folder of ingested rows: `node.lake`.
-    pub lake: PathBuf,
+    /// Where ingested rows are.
+    pub lake: LakeStore,
     /// The folder for rows in quarantine and for temporary files, which only this user can read.
     pub private: PathBuf,
     /// The time.
@@ -55,11 +68,16 @@ pub struct IngestRequest {
     pub encoding: Encoding,
 }
 
-/// Ingests batches into the tables of a lake. One process at a time ingests to a lake.
+/// From the first use on.
+struct Opened {
+    /// The lock of the lake, if that is a folder.
+    _lock: Option<File>,
+}
+
+/// Ingests batches into the tables of a lake. One process at a time ingests to a folder; to a bucket, any number.
 pub struct Ingest {
     settings: IngestSettings,
-    /// Held from the first use on: the lock of the lake.
-    lock: Mutex<Option<File>>,
+    opened: Mutex<Option<Opened>>,
     /// Tables, and workspaces with all of their tables, that may still have what a crash has left: it could not be
     /// removed.
     unrecovered: Mutex<BTreeSet<PathBuf>>,
@@ -81,7 +99,7 @@ impl Ingest {
     pub fn new(settings: IngestSettings) -> Self {
         Self {
             settings,
-            lock: Mutex::new(None),
+            opened: Mutex::new(None),
             unrecovered: Mutex::default(),
             committing: Mutex::new(()),
             next: AtomicU64::new(0),
@@ -102,42 +120,51 @@ impl Ingest {
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 
-    /// Takes the lock of the lake, and removes what a crash has left. Does nothing if this process has the lock. A table
-    /// of which it cannot be removed gets no batch until it can; that stops no other table.
+    /// Takes the lock of a lake in a folder, and removes what a crash has left on the local disk. Does nothing if that
+    /// is done. A table of which it cannot be removed gets no batch until it can; that stops no other table.
     ///
     /// # Errors
     /// [`IngestError::Locked`] if another process has it; [`IngestError::Io`].
     pub fn open(&self) -> Result<(), IngestError> {
-        let mut lock = self.lock.lock();
-        if lock.is_some() {
+        let mut opened = self.opened.lock();
+        if opened.is_some() {
             return Ok(());
         }
-        create_folder(&self.settings.lake)?;
-        // One for the lake with all of its workspaces.
-        let path = self.settings.lake.join(format!("{DEFAULT_WORKSPACE}.lock"));
-        let opened = File::options().create(true).append(true).open(&path);
-        let file = opened.map_err(IngestError::io("open", &path))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(IngestError::Locked { path: self.settings.lake.clone() });
-            }
-            Err(error) => return Err(IngestError::io("lock", &path)(error.into())),
-        }
-        let mut unrecovered = self.unrecovered.lock();
-        for workspace in workspaces_in(&self.settings.lake)? {
-            if let Err(error) = recover_workspace(&workspace, &mut unrecovered) {
-                log_unrecovered(&error, &workspace);
-                unrecovered.insert(workspace);
-            }
-        }
+        let lock = match &self.settings.lake {
+            LakeStore::Folder(lake) => Some(self.open_folder(lake)?),
+            LakeStore::Bucket(_) => None,
+        };
         for workspace in workspaces_in(&self.quarantine())? {
             if let Err(error) = quarantine::remove_unfinished(&workspace) {
                 log_unrecovered(&error, &workspace);
             }
         }
-        *lock = Some(file);
+        *opened = Some(Opened { _lock: lock });
         Ok(())
+    }
+
+    /// Takes the lock of a lake in a folder, and removes what a crash has left of its tables.
+    fn open_folder(&self, lake: &Path) -> Result<File, IngestError> {
+        create_folder(lake)?;
+        // One for the lake with all of its workspaces.
+        let path = lake.join(format!("{DEFAULT_WORKSPACE}.lock"));
+        let opened = File::options().create(true).append(true).open(&path);
+        let file = opened.map_err(IngestError::io("open", &path))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(IngestError::Locked { path: lake.to_owned() });
+            }
+            Err(error) => return Err(IngestError::io("lock", &path)(error.into())),
+        }
+        let mut unrecovered = self.unrecovered.lock();
+        for workspace in workspaces_in(lake)? {
+            if let Err(error) = recover_workspace(&workspace, &mut unrecovered) {
+                log_unrecovered(&error, &workspace);
+                unrecovered.insert(workspace);
+            }
+        }
+        Ok(file)
     }
 
     /// Tries again to remove what a crash has left of a table, if that failed. Until it succeeds the table has no batch
@@ -168,15 +195,10 @@ impl Ingest {
     ) -> Result<IngestReport, IngestError> {
         check_request(schema, request)?;
         self.open()?;
-        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
-        self.recover_table(&paths)?;
-        {
-            let _one = self.committing.lock();
-            create_table(&self.lake(schema), schema)?;
-        }
+        self.prepare(schema)?;
         let mut content = Content::new(body, request.encoding)?;
         if let Some(batch) = &request.batch
-            && let Some(manifest) = Manifest::read(&paths, &batch_key(batch))?
+            && let Some(manifest) = self.manifest(schema, &batch_key(batch))?
         {
             content.drain()?;
             return manifest.repeated(&content.digest());
@@ -187,7 +209,7 @@ impl Ingest {
             std::process::id(),
             self.next.fetch_add(1, Ordering::Relaxed)
         );
-        let staging = Staging::create(paths.staging().join(&token))?;
+        let staging = Staging::create(self.staging(schema).join(&token))?;
         let workspace = workspace_folder(schema.name.workspace());
         let folder = self.quarantine().join(workspace).join(schema.name.local());
         let quarantine = Quarantine::new(&folder, &token, schema);
@@ -218,9 +240,12 @@ impl Ingest {
         let digest = content.digest();
         let batch = request.batch.clone().unwrap_or_else(|| digest.clone());
         let key = batch_key(&batch);
-        let paths = TablePaths::new(&self.lake(schema), schema.name.local());
-        let _one = self.committing.lock();
-        if let Some(manifest) = Manifest::read(&paths, &key)? {
+        // Until a batch in a folder is committed. Uploading takes too long for that.
+        let _one = match &self.settings.lake {
+            LakeStore::Folder(_) => Some(self.committing.lock()),
+            LakeStore::Bucket(_) => None,
+        };
+        if let Some(manifest) = self.manifest(schema, &key)? {
             return manifest.repeated(&digest);
         }
         unreadable::check(&tally, content, request.format, schema)?;
@@ -242,7 +267,70 @@ impl Ingest {
         };
         (self.step)("staged");
         let key = key.as_str();
-        Batch { paths: &paths, key, files, quarantine, today, report }.commit(&*self.step)
+        match &self.settings.lake {
+            LakeStore::Folder(lake) => {
+                let paths = &table_paths(lake, schema);
+                Batch { paths, key, files, quarantine, today, report }.commit(&*self.step)
+            }
+            LakeStore::Bucket(bucket) => {
+                let (committing, clock) = (&self.committing, &*self.settings.clock);
+                let batch = BucketBatch {
+                    bucket,
+                    schema,
+                    key,
+                    files,
+                    quarantine,
+                    today,
+                    report,
+                    committing,
+                    clock,
+                };
+                batch.commit(&*self.step)
+            }
+        }
+    }
+
+    /// Makes the table of a schema ready for a batch.
+    fn prepare(&self, schema: &Schema) -> Result<(), IngestError> {
+        match &self.settings.lake {
+            LakeStore::Folder(lake) => {
+                self.recover_table(&table_paths(lake, schema))?;
+                let _one = self.committing.lock();
+                create_table(&workspace_lake(lake, schema), schema)
+            }
+            LakeStore::Bucket(bucket) => bucket_tables::create_table(bucket, schema),
+        }
+    }
+
+    /// The manifest of a batch; `None` if the batch is not ingested.
+    fn manifest(&self, schema: &Schema, key: &str) -> Result<Option<Manifest>, IngestError> {
+        match &self.settings.lake {
+            LakeStore::Folder(lake) => Manifest::read(&table_paths(lake, schema), key),
+            LakeStore::Bucket(bucket) => bucket_commit::manifest(bucket, schema, key),
+        }
+    }
+
+    /// The folder for files that are being written.
+    fn staging(&self, schema: &Schema) -> PathBuf {
+        match &self.settings.lake {
+            LakeStore::Folder(lake) => table_paths(lake, schema).staging(),
+            LakeStore::Bucket(bucket) => bucket.staging(),
+        }
+    }
+
+    /// Removes objects of a bucket that crashes have left, a day after they were written, from the workspaces of these
+    /// schemas. Returns their number. Does nothing for a folder, where [`Ingest::open`] does that.
+    ///
+    /// # Errors
+    /// [`IngestError::Bucket`], [`IngestError::Table`].
+    pub fn remove_leftovers(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
+        let LakeStore::Bucket(bucket) = &self.settings.lake else { return Ok(0) };
+        let folder = |schema: &Schema| workspace_folder(schema.name.workspace()).to_owned();
+        let workspaces: BTreeSet<String> = schemas.iter().map(folder).collect();
+        let now = self.settings.clock.now();
+        let removed =
+            workspaces.iter().map(|folder| bucket_leftovers::remove_leftovers(bucket, folder, now));
+        removed.sum()
     }
 
     /// Removes the rows in quarantine whose time has passed. Returns the number of files.
@@ -268,15 +356,19 @@ impl Ingest {
         i32::try_from(days).unwrap_or(0)
     }
 
-    /// The folder of the workspace of a schema, which has one for each table.
-    fn lake(&self, schema: &Schema) -> PathBuf {
-        self.settings.lake.join(workspace_folder(schema.name.workspace()))
-    }
-
     /// Has a folder for each workspace, and in it one for each schema.
     fn quarantine(&self) -> PathBuf {
         self.settings.private.join("quarantine")
     }
+}
+
+/// The folder of the workspace of a schema, which has one for each table.
+fn workspace_lake(lake: &Path, schema: &Schema) -> PathBuf {
+    lake.join(workspace_folder(schema.name.workspace()))
+}
+
+fn table_paths(lake: &Path, schema: &Schema) -> TablePaths {
+    TablePaths::new(&workspace_lake(lake, schema), schema.name.local())
 }
 
 /// Removes what a crash has left of the tables of a workspace. Those of which it cannot are added to `unrecovered`.

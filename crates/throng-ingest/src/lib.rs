@@ -3,9 +3,16 @@
 //! each day. A batch is visible whole or not at all: see `commit.rs` for the steps, and `throng_files` for how
 //! readers know the files of finished batches. Rows that fail a check go to quarantine.
 //!
+//! The rows are in a folder, or in a bucket with the same paths: [`LakeStore`]. There a manifest that is created last
+//! makes a batch visible too (`bucket_commit.rs`), several nodes may ingest, and readers have copies of the objects.
+//!
 //! [`create_tables`] makes the tables of a spec before their first rows; [`preview_tables`] makes them in another folder,
 //! for checks. [`Ingest::run`] ingests one batch; it blocks, and reads the body of a request with [`BodyReader`].
 
+mod bucket_commit;
+mod bucket_lake;
+mod bucket_leftovers;
+mod bucket_tables;
 mod cells;
 mod columns;
 mod commit;
@@ -26,17 +33,19 @@ mod reason;
 mod row_check;
 mod source;
 mod split;
+mod table_columns;
 mod tables;
 mod tally;
 mod unreadable;
 mod worker;
 mod write;
 
+pub use bucket_lake::{BucketLake, CommitHook};
 pub use commit::StepHook;
 pub use error::IngestError;
 pub use expiry::expire_until;
 pub use find::find_schema;
-pub use ingest::{Ingest, IngestRequest, IngestSettings};
+pub use ingest::{Ingest, IngestRequest, IngestSettings, LakeStore};
 pub use preview::{CheckedSources, sources_for_check};
 pub use source::{BodyPart, BodyReader, Encoding};
 pub use tables::{create_tables, preview_tables};

@@ -2,6 +2,7 @@
 //! files, this crate also the report.
 
 use std::io;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use throng_api::IngestReport;
@@ -33,15 +34,24 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(IngestError::io("read", &path)(error)),
         };
-        Ok(Some(parse_manifest(&path, &text)?))
+        Self::parse(&path, &text).map(Some)
+    }
+
+    /// Reads the text of the manifest at `path`.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, IngestError> {
+        Ok(parse_manifest(path, text)?)
+    }
+
+    /// The text of the manifest at `path`.
+    pub(crate) fn to_json(&self, path: &Path) -> Result<Vec<u8>, IngestError> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|error| IngestError::io("write", path)(io::Error::other(error)))
     }
 
     /// Writes it, durably. After that the batch is part of its table.
     pub(crate) fn write(&self, paths: &TablePaths, key: &str) -> Result<(), IngestError> {
         let path = paths.manifest(key);
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|error| IngestError::io("write", &path)(io::Error::other(error)))?;
-        write_whole(&path, &text)
+        write_whole(&path, &self.to_json(&path)?)
     }
 
     /// The report, if the content is the same.

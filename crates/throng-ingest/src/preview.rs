@@ -5,10 +5,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 use throng_model::with_causes;
+use throng_objects::ObjectsError;
 use throng_schema::{LAKE_SOURCE, workspace_folder};
 use throng_spec::{Source, Spec};
 
-use crate::{IngestError, create_tables, preview_tables};
+use crate::{BucketLake, IngestError, create_tables, preview_tables};
 
 /// The sources that the SQL of a spec is checked over.
 #[derive(Debug)]
@@ -23,12 +24,15 @@ pub struct CheckedSources {
 
 /// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
 /// temporary folder: a check writes nothing to the lake. They are empty, with a warning, also if this user may not
-/// read the lake.
+/// read the lake. `bucket`: that of `node.lake_bucket`. Blocks.
 ///
 /// # Errors
 /// As [`preview_tables`], except for permissions.
-pub fn sources_for_check(spec: &Spec) -> Result<CheckedSources, IngestError> {
-    with_preview(spec, preview_tables)
+pub fn sources_for_check(
+    spec: &Spec,
+    bucket: Option<&BucketLake>,
+) -> Result<CheckedSources, IngestError> {
+    with_preview(spec, |spec, folder| preview_tables(spec, bucket, folder))
 }
 
 /// As [`sources_for_check`], with another [`preview_tables`].
@@ -47,10 +51,11 @@ fn with_preview(
         Ok(true) => None,
         Ok(false) => return Ok(unchanged(sources)),
         // Only the user of the node can read the lake.
-        Err(error) if is_permission_denied(&error) => {
+        Err(error) if is_unreadable(&error) => {
             let mut empty = spec.clone();
             empty.node.lake = Some(folder.path().to_owned());
-            create_tables(&empty)?;
+            empty.node.lake_bucket = None;
+            create_tables(&empty, None)?;
             Some(unreadable_lake(&error))
         }
         Err(error) => return Err(error),
@@ -59,13 +64,18 @@ fn with_preview(
         let workspace = source.name.workspace();
         if spec.schemas.iter().any(|schema| schema.name.workspace() == workspace) {
             source.path = folder.path().join(workspace_folder(workspace));
+            source.bucket = None;
         }
     }
     Ok(CheckedSources { sources, warning, _tables: Some(folder) })
 }
 
-fn is_permission_denied(error: &IngestError) -> bool {
-    matches!(error, IngestError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+fn is_unreadable(error: &IngestError) -> bool {
+    match error {
+        IngestError::Io { source, .. } => source.kind() == ErrorKind::PermissionDenied,
+        IngestError::Bucket(error) => matches!(error, ObjectsError::Store { .. }),
+        _ => false,
+    }
 }
 
 /// The warning of a check without the tables of the lake.
@@ -73,7 +83,7 @@ fn unreadable_lake(error: &IngestError) -> String {
     format!(
         "{}: the SQL over the source `{LAKE_SOURCE}` is checked over tables without rows, with only the columns that \
          the spec declares now; whether they agree with the tables of the lake is not checked. Run `throng check` as \
-         the user of the node",
+         the user of the node, or with the keys of the bucket",
         with_causes(error)
     )
 }
@@ -107,7 +117,7 @@ mod tests {
         assert!(table.is_file() && table != manifest);
         let error = denied(ErrorKind::Other).err().unwrap();
         assert!(error.to_string().contains(&manifest.display().to_string()), "{error}");
-        assert_eq!(sources_for_check(&spec).unwrap().warning, None);
+        assert_eq!(sources_for_check(&spec, None).unwrap().warning, None);
     }
 
     #[test]
@@ -123,13 +133,14 @@ mod tests {
             throng_spec::load(&file).unwrap()
         };
         let lake = dir.path().join("lake");
-        let seen = |spec: &Spec| sources_for_check(spec).map(|found| found.sources[0].path.clone());
+        let seen =
+            |spec: &Spec| sources_for_check(spec, None).map(|found| found.sources[0].path.clone());
         assert!(!seen(&spec("")).unwrap().starts_with(&lake) && !lake.exists());
-        create_tables(&spec("")).unwrap();
+        create_tables(&spec(""), None).unwrap();
         assert!(seen(&spec("")).unwrap().starts_with(&lake));
         assert!(!seen(&spec("      - { name: n, type: date }\n")).unwrap().starts_with(&lake));
         let other = spec("      - { name: n, type: date }\n");
-        create_tables(&other).unwrap();
+        create_tables(&other, None).unwrap();
         let error = seen(&spec("      - { name: n, type: text }\n")).unwrap_err();
         assert!(error.to_string().starts_with("the column `n` of the schema `s` is text"));
         // A table that is damaged is not taken for one that does not exist.

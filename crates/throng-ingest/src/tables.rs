@@ -2,53 +2,38 @@
 //! that SQL over it can be checked and audiences can be built. The types of columns are remembered with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use throng_files::{BatchFile, MANIFEST_VERSION, parse_manifest};
-use throng_schema::{FieldType, Schema, workspace_folder};
+use throng_schema::{Schema, workspace_folder};
 use throng_spec::Spec;
 
+use crate::bucket_lake::BucketLake;
+use crate::bucket_tables;
 use crate::columns::arrow_schema;
 use crate::error::IngestError;
 use crate::paths::{
     TablePaths, aside_name, batch_key, create_folder, entries, remove_file, rename_over,
     sync_folder, write_whole,
 };
+use crate::table_columns::{COLUMNS_KEY, ColumnsManifest, NO_DAY, TableColumn, columns_with};
 use crate::write::write_parquet;
 
-/// The folder of the file without rows: a day that is NULL, so that the table has the column of its partitions.
-const NO_DAY: &str = "day=__HIVE_DEFAULT_PARTITION__";
-/// The key of the manifest of the file without rows.
-const COLUMNS_KEY: &str = "columns";
-
-/// A column of a table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct TableColumn {
-    name: String,
-    #[serde(rename = "type")]
-    of: FieldType,
-    hashed: bool,
-}
-
-/// The manifest of the file without rows.
-#[derive(Debug, Serialize, Deserialize)]
-struct ColumnsManifest {
-    version: u32,
-    files: Vec<BatchFile>,
-    columns: Vec<TableColumn>,
-}
-
 /// Creates the tables of a spec that do not exist, and adds the columns that the existing ones lack. Does nothing
-/// without `node.lake`.
+/// without `node.lake`. `bucket`: that of `node.lake_bucket`. Blocks.
 ///
 /// # Errors
 /// [`IngestError::Refused`] if a column of a table has another type than its field has now; [`IngestError::Table`] if a
-/// newer version of Throng has written a table; [`IngestError::Io`].
-pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
+/// newer version of Throng has written a table; [`IngestError::Io`]; [`IngestError::Bucket`].
+pub fn create_tables(spec: &Spec, bucket: Option<&BucketLake>) -> Result<(), IngestError> {
     let Some(lake) = &spec.node.lake else { return Ok(()) };
+    let bucket = bucket_of(spec, bucket)?;
     spec.schemas.iter().try_for_each(|schema| {
+        if let Some(bucket) = bucket {
+            return bucket_tables::create_table(bucket, schema);
+        }
         let folder = lake.join(workspace_folder(schema.name.workspace()));
         create_folder(&folder)?;
         create_table(&folder, schema)
@@ -60,20 +45,26 @@ pub fn create_tables(spec: &Spec) -> Result<(), IngestError> {
 ///
 /// # Errors
 /// As [`create_tables`].
-pub fn preview_tables(spec: &Spec, folder: &Path) -> Result<bool, IngestError> {
+pub fn preview_tables(
+    spec: &Spec,
+    bucket: Option<&BucketLake>,
+    folder: &Path,
+) -> Result<bool, IngestError> {
     let Some(lake) = spec.node.lake.as_ref().filter(|_| !spec.schemas.is_empty()) else {
         return Ok(false);
     };
+    let bucket = bucket_of(spec, bucket)?;
     let workspaces: BTreeSet<&str> =
         spec.schemas.iter().map(|schema| workspace_folder(schema.name.workspace())).collect();
     // By their paths in the lake. Also those of schemas that the spec no longer has.
     let mut tables = BTreeMap::new();
     for workspace in workspaces {
-        for path in entries(&lake.join(workspace))? {
-            let paths = TablePaths { folder: path };
-            if let (Some(name), Some(before)) = (paths.folder.file_name(), read_columns(&paths)?) {
-                tables.insert(Path::new(workspace).join(name), before.columns);
-            }
+        let found = match bucket {
+            Some(bucket) => bucket_tables::columns_in(bucket, workspace)?,
+            None => columns_in(&lake.join(workspace))?,
+        };
+        for (table, columns) in found {
+            tables.insert(Path::new(workspace).join(table), columns);
         }
     }
     let mut changes = false;
@@ -93,6 +84,29 @@ pub fn preview_tables(spec: &Spec, folder: &Path) -> Result<bool, IngestError> {
     Ok(changes)
 }
 
+/// The bucket of the rows of a spec; `None` if they are in a folder.
+fn bucket_of<'b>(
+    spec: &Spec,
+    bucket: Option<&'b BucketLake>,
+) -> Result<Option<&'b BucketLake>, IngestError> {
+    let Some(settings) = &spec.node.lake_bucket else { return Ok(None) };
+    let url = settings.url().to_string();
+    let closed = || io::Error::other("this process has not opened it");
+    bucket.map(Some).ok_or_else(|| IngestError::io("use", Path::new(&url))(closed()))
+}
+
+/// The columns of the tables in the folder of a workspace, by the names of their folders.
+fn columns_in(workspace: &Path) -> Result<Vec<(OsString, Vec<TableColumn>)>, IngestError> {
+    let mut found = Vec::new();
+    for folder in entries(workspace)? {
+        let paths = TablePaths { folder };
+        if let (Some(name), Some(before)) = (paths.folder.file_name(), read_columns(&paths)?) {
+            found.push((name.to_owned(), before.columns));
+        }
+    }
+    Ok(found)
+}
+
 /// Creates the table of one schema in the folder of a workspace.
 pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestError> {
     let paths = TablePaths::new(lake, schema.name.local());
@@ -107,60 +121,6 @@ pub(crate) fn create_table(lake: &Path, schema: &Schema) -> Result<(), IngestErr
         return Ok(());
     }
     write_columns(&paths, columns)
-}
-
-/// The columns of a table with those that the schema adds.
-fn columns_with(before: &[TableColumn], schema: &Schema) -> Result<Vec<TableColumn>, IngestError> {
-    let mut columns = before.to_vec();
-    for field in schema.stored() {
-        let hashed = field.anonymise.is_some();
-        match columns.iter().find(|column| column.name == field.name) {
-            None => {
-                refuse_other_case(before, schema, &field.name)?;
-                columns.push(TableColumn { name: field.name.clone(), of: field.of, hashed });
-            }
-            Some(column) if column.of == field.of && column.hashed == hashed => {}
-            Some(column) => {
-                let form = |of: FieldType, hashed: bool| {
-                    format!("{of}{}", if hashed { ", hashed" } else { "" })
-                };
-                let message = format!(
-                    "the column `{}` of the schema `{}` is {}, and in its table {}",
-                    field.name,
-                    schema.name,
-                    form(field.of, hashed),
-                    form(column.of, column.hashed)
-                );
-                let help = "declare the field as it was, or a schema with another name: rows that were ingested do \
-                            not change";
-                return Err(IngestError::refused(message, help));
-            }
-        }
-    }
-    Ok(columns)
-}
-
-/// Refuses a new column whose name differs from that of another one in case only. In SQL without quotes it would take
-/// the place of that one, and be NULL in all earlier rows.
-fn refuse_other_case(
-    before: &[TableColumn],
-    schema: &Schema,
-    name: &str,
-) -> Result<(), IngestError> {
-    let lower = name.to_lowercase();
-    let Some(other) = before.iter().find(|column| column.name.to_lowercase() == lower) else {
-        return Ok(());
-    };
-    let message = format!(
-        "the column `{name}` of the schema `{}` differs in case only from `{}` of its table",
-        schema.name, other.name
-    );
-    let help = format!(
-        "name the field `{}`, and so the column in the files; or declare a schema with another name: rows that were \
-         ingested do not change",
-        other.name
-    );
-    Err(IngestError::refused(message, help))
 }
 
 fn read_columns(paths: &TablePaths) -> Result<Option<ColumnsManifest>, IngestError> {
@@ -215,7 +175,7 @@ fn write_columns(paths: &TablePaths, columns: Vec<TableColumn>) -> Result<(), In
 
 #[cfg(test)]
 mod tests {
-    use throng_schema::DEFAULT_WORKSPACE;
+    use throng_schema::{DEFAULT_WORKSPACE, FieldType};
 
     use super::*;
 
@@ -298,11 +258,11 @@ mod tests {
     #[test]
     fn a_preview_has_the_tables_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        create_tables(&spec(dir.path(), "removed", "")).unwrap();
+        create_tables(&spec(dir.path(), "removed", ""), None).unwrap();
         let field = |of: &str| format!("      - {{ name: n, type: {of} }}\n");
         let preview = dir.path().join("preview");
         let planned = spec(dir.path(), "s", &field("date"));
-        assert!(preview_tables(&planned, &preview).unwrap());
+        assert!(preview_tables(&planned, None, &preview).unwrap());
         let tables = |folder: &str| {
             let folder = dir.path().join(folder).join(DEFAULT_WORKSPACE);
             let found = throng_files::of_folder(&folder, &folder).unwrap();
@@ -313,9 +273,9 @@ mod tests {
         assert_eq!(tables("lake"), ["removed"]);
         // The type of a field that was only planned can change; that of a table cannot.
         let applied = spec(dir.path(), "s", &field("integer"));
-        create_tables(&applied).unwrap();
+        create_tables(&applied, None).unwrap();
         let unused = dir.path().join("unused");
-        assert!(!preview_tables(&applied, &unused).unwrap() && !unused.exists());
-        preview_tables(&planned, &unused).unwrap_err();
+        assert!(!preview_tables(&applied, None, &unused).unwrap() && !unused.exists());
+        preview_tables(&planned, None, &unused).unwrap_err();
     }
 }

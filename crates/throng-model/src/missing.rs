@@ -1,9 +1,9 @@
 //! Texts that exports write where a value is missing.
 
-/// Whether a text stands for a missing value: it is empty, or exactly what exports write for a missing value. MySQL and database tools
-/// write `NULL` and `(null)`, `COPY` of PostgreSQL `\N`, pandas and NumPy `nan`, `NaN`, `NaT` and `<NA>`, Python `None`,
-/// JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. As a key it would be one user
-/// in place of all users without one.
+/// Whether a text stands for a missing value: it is empty, or exactly what exports write for one. MySQL and database
+/// tools write `NULL` and `(null)`, `COPY` of PostgreSQL `\N`, pandas and NumPy `nan`, `NaN`, `NaT` and `<NA>`, Python
+/// `None`, JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. As a key it would be
+/// one user in place of all users without one.
 ///
 /// Other spellings, such as the names `Null` and `Nan`, are values. So is `NA`, which is a country and a name too.
 ///

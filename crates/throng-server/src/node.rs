@@ -24,7 +24,7 @@ use throng_apply::{
 };
 use throng_backends::{
     BackendConfig, Backends, BucketCopies, DataDirLock, DataDirectory, Stamps,
-    check_log_partitions, create_data_dir, probe_writes,
+    check_log_partitions, create_data_dir, open_lake, probe_writes,
 };
 use throng_gate::Gate;
 use throng_http::{Caps, CertificateFiles, Certificates, Server};
@@ -294,11 +294,12 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
     }
 }
 
-fn lake_opener(config: &NodeConfig) -> LakeOpener {
+fn lake_opener(config: &NodeConfig) -> Result<LakeOpener, NodeError> {
     let (env, clock) = (Arc::clone(&config.env), Arc::clone(&config.clock));
     let copies = Arc::new(BucketCopies::of_node(&config.data_dir, env, clock));
+    let bucket = open_lake(&config.data_dir, &config.spec.node, &config.env, &copies)?;
     let (data_dir, worker) = (config.data_dir.clone(), config.query_worker.clone());
-    LakeOpener { data_dir, worker, copies }
+    Ok(LakeOpener { data_dir, worker, copies, bucket })
 }
 
 async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, NodeError> {
@@ -311,7 +312,7 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         recovery: config.recovery,
     })
     .await?;
-    let opener = lake_opener(config);
+    let opener = lake_opener(config)?;
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {
@@ -374,7 +375,7 @@ async fn assemble(
     let (ledger, objects) = (Arc::clone(&backends.ledger), Arc::clone(&backends.objects));
     let seed = ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?;
     check_log_partitions(&*ledger, &*backends.log).await?;
-    let lake = opener.open_first(&spec)?;
+    let lake = opener.open_first(&spec).await?;
     let (serves_membership, settings) = (serves_membership(&roles), RoleSettings::of(config));
     let (membership, faults) = match serves_membership {
         true => {
@@ -444,6 +445,7 @@ fn connect(
     let (version, min_poll_interval) = (budgets.catalog().version, refresh.min_poll_interval);
     let running = RunningSpec::new(Arc::clone(&refresh.spec), version, min_poll_interval);
     let running = Arc::new(running);
+    let ingest = ingest::of_node(config, &roles, opener.bucket.clone());
     let applier = SpecApplier {
         ledger: Arc::clone(&refresh.ledger),
         clock: Arc::clone(&refresh.clock),
@@ -467,7 +469,7 @@ fn connect(
     };
     NodeContext {
         data_dir: config.data_dir.clone(),
-        ingest: ingest::of_node(config, &roles),
+        ingest,
         roles,
         serves_membership: refresh.serves_membership,
         url: OnceLock::new(),

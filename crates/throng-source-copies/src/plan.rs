@@ -152,6 +152,17 @@ fn unusable_name(path: &str) -> Option<&'static str> {
     })
 }
 
+/// Whether a path is that of a manifest, which says which files are rows of its table.
+pub(crate) fn is_manifest(path: &str) -> bool {
+    let mut parts = path.split('/');
+    let folders = (parts.next(), parts.next());
+    let name = match (folders, parts.next(), parts.next()) {
+        ((Some(_), Some(BATCHES_FOLDER)), Some(name), None) => name,
+        _ => return false,
+    };
+    !name.starts_with('.') && name.ends_with(MANIFEST_ENDING)
+}
+
 /// What becomes of an object.
 enum Placement<'a> {
     /// A file.
@@ -163,11 +174,7 @@ enum Placement<'a> {
 fn placement(path: &str, bytes: u64) -> Placement<'_> {
     let parts: Vec<&str> = path.split('/').collect();
     let Some((name, above)) = parts.split_last() else { return Placement::File(Content::Empty) };
-    if let [_, BATCHES_FOLDER] = above
-        && !name.starts_with('.')
-        && name.ends_with(MANIFEST_ENDING)
-    {
-        // A manifest, which says which files are rows of its table.
+    if is_manifest(path) {
         return Placement::File(Content::Object);
     }
     let mut end = 0;

@@ -12,7 +12,7 @@ use crate::CopyError;
 use crate::folder::{CopyFolder, create};
 use crate::index::{Index, Indexed};
 use crate::local::{LocalTree, Prepared, Step, remove, staged_name, times};
-use crate::plan::{Content, PlannedFile};
+use crate::plan::{Content, PlannedFile, is_manifest};
 
 /// The mode of copied objects: nothing writes to them.
 const MODE: u32 = 0o400;
@@ -29,8 +29,8 @@ pub(crate) struct Published {
 /// Makes the copy equal to the plan; every download is complete. `markers` are planned files that turned out to be
 /// markers of folders.
 ///
-/// Each file is replaced atomically. New files are put in place before old ones are removed, and success files after
-/// the files that they are about. After an error, or a crash, the next update continues: what is in place and not in
+/// Each file is replaced atomically. New files are put in place before old ones are removed, and manifests of batches
+/// and success files after the files that they are about. After an error, or a crash, the next update continues: what is in place and not in
 /// the index is downloaded again.
 pub(crate) fn publish(
     folder: &CopyFolder,
@@ -50,11 +50,10 @@ pub(crate) fn publish(
     for path in &plan.folders {
         create_folder(&folder.files(), path)?;
     }
-    for content in [Content::Object, Content::Empty] {
-        let due = plan.files.iter().zip(&steps).filter(|(file, _)| file.content == content);
-        for (file, step) in due {
-            put_in_place(folder, file, *step)?;
-        }
+    let mut due: Vec<(&PlannedFile, &Step)> = plan.files.iter().zip(&steps).collect();
+    due.sort_by_key(|(file, _)| place_in_order(file));
+    for (file, step) in due {
+        put_in_place(folder, file, *step)?;
     }
     let present = plan.files.iter().zip(&steps).filter(|(_, step)| **step != Step::Marker);
     let present: HashSet<&str> = present.map(|(file, _)| file.path.as_str()).collect();
@@ -71,6 +70,14 @@ pub(crate) fn publish(
         updated.write(&folder.index())?;
     }
     Ok(published)
+}
+
+/// Files that say what others are come after those.
+fn place_in_order(file: &PlannedFile) -> u8 {
+    match file.content {
+        Content::Object => u8::from(is_manifest(&file.path)),
+        Content::Empty => 2,
+    }
 }
 
 /// Does what is due for a file.
@@ -254,6 +261,19 @@ mod tests {
         assert_eq!(copy.has(), ["a/", "a/1.csv", "b/", "b/x/", "b/x/1.csv"]);
         assert_eq!(copy.update(&[]), (0, 2));
         assert_eq!(copy.has(), [""; 0]);
+    }
+
+    #[test]
+    fn manifests_follow_the_rows_that_they_name() {
+        let listed = ["t/_SUCCESS", "t/_batches/a.json", "t/day=1/a.parquet", "t/day=2/b.parquet"];
+        let objects = listed.iter().map(|key| object(key, 5)).collect();
+        let mut files = plan("", objects).unwrap().files;
+        files.sort_by_key(place_in_order);
+        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            ["t/day=1/a.parquet", "t/day=2/b.parquet", "t/_batches/a.json", "t/_SUCCESS"]
+        );
     }
 
     #[test]

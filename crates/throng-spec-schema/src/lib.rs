@@ -4,6 +4,7 @@
 mod alert;
 mod destination;
 mod engine;
+mod lake;
 mod source;
 mod store;
 mod template;
@@ -18,6 +19,7 @@ use throng_schema::RawSchema;
 pub use alert::{RawAlertReceiver, RawAlertSeverity, RawWebhook};
 pub use destination::{RawDestination, RawFileFormat};
 pub use engine::{RawBallista, RawEngine};
+pub use lake::{RawLake, RawLakeSettings};
 pub use source::{RawGcs, RawS3, RawSource};
 pub use store::{RawServingStore, RawStoreAudiences, RawStoreLayout};
 pub use template::{RawForEach, RawForEachSettings, RawWhenRemoved};
@@ -532,8 +534,8 @@ pub struct RawNode {
     pub memory_limit_bytes: Option<u64>,
     /// Where queries spill, relative to the spec file.
     pub spill_dir: Option<String>,
-    /// The folder of ingested rows, relative to the spec file; needed with `schemas`.
-    pub lake: Option<String>,
+    /// The folder or the bucket of ingested rows; needed with `schemas`.
+    pub lake: Option<RawLake>,
     /// Which engine runs SQL over folders (process).
     pub engine: Option<RawEngine>,
     /// The cluster of `engine: ballista`.

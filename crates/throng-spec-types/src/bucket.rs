@@ -1,11 +1,11 @@
-//! Sources whose files are objects of a bucket on S3 or Google Cloud Storage.
+//! Buckets on S3 or Google Cloud Storage, and those whose objects are files of a source.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{HostPort, NotAHost, SecretRef, ServiceSettings, is_plain_remote};
+use crate::{HostPort, NotAHost, SecretRef, is_plain_remote};
 
 /// The bucket that a source's objects are in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,12 @@ impl SourceBucket {
     pub fn url(&self) -> BucketUrl {
         let is_gcs = matches!(self.service, ServiceSettings::Gcs { .. });
         BucketUrl { is_gcs, name: self.name.clone(), prefix: self.prefix.clone() }
+    }
+
+    /// The part of the bucket with the objects of a folder.
+    #[must_use]
+    pub fn in_folder(&self, folder: &str) -> Self {
+        Self { prefix: self.url().in_folder(folder).prefix, ..self.clone() }
     }
 
     /// What is wrong with the settings by themselves; nothing in a checked spec.
@@ -120,6 +126,16 @@ impl BucketUrl {
         Ok(Self { is_gcs, name: name.to_owned(), prefix: prefix.to_owned() })
     }
 
+    /// The URL of a folder below it.
+    #[must_use]
+    pub fn in_folder(&self, folder: &str) -> Self {
+        let prefix = match self.prefix.as_str() {
+            "" => folder.to_owned(),
+            prefix => format!("{prefix}/{folder}"),
+        };
+        Self { prefix, ..self.clone() }
+    }
+
     /// Whether every object below `other` is below this URL too.
     pub fn contains(&self, other: &Self) -> bool {
         let within =
@@ -136,6 +152,32 @@ impl fmt::Display for BucketUrl {
         write!(f, "{scheme}://{}", self.name)?;
         if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
     }
+}
+
+/// The service that a bucket is on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceSettings {
+    /// Amazon S3, or a server with its API.
+    S3 {
+        /// The server; `None` for Amazon's own.
+        endpoint: Option<String>,
+        /// The region; `us-east-1` unless set.
+        region: String,
+        /// Access key and secret key; `None` for the credentials of the machine.
+        keys: Option<(SecretRef, SecretRef)>,
+        /// A PEM file of certificate authorities for the server's certificate, besides the
+        /// system's.
+        ca_file: Option<PathBuf>,
+        /// Whether the server may be on another machine without TLS.
+        #[serde(default)]
+        insecure: bool,
+    },
+    /// Google Cloud Storage.
+    Gcs {
+        /// The JSON key of a service account; `None` for the credentials of the machine.
+        service_account: Option<SecretRef>,
+    },
 }
 
 impl ServiceSettings {
@@ -255,6 +297,8 @@ mod tests {
         assert!(contains("s3://a/b", "s3://a/b") && contains("s3://a/b", "s3://a/b/c"));
         assert!(!contains("s3://a/b", "s3://a/bc") && !contains("s3://a/b", "s3://a"));
         assert!(!contains("s3://a", "s3://ab") && !contains("s3://a", "gs://a"));
+        assert_eq!(url("s3://a").in_folder("acme").to_string(), "s3://a/acme");
+        assert_eq!(url("s3://a/b").in_folder("acme").to_string(), "s3://a/b/acme");
     }
 
     #[test]

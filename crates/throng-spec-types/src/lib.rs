@@ -16,7 +16,7 @@ mod warehouse;
 mod workspaces;
 
 pub use bigtable::BigtableSettings;
-pub use bucket::{BucketUrl, NotABucket, SourceBucket};
+pub use bucket::{BucketUrl, NotABucket, ServiceSettings, SourceBucket};
 pub use checked::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, Campaign, Destination, FileFolder,
     ForEach, Guard, IDENTIFIER_KEYS, Identifiers, Location, MAX_TEMPLATE_ROWS, MadeFrom,
@@ -26,7 +26,7 @@ pub use checked::{
 pub use node::{
     BallistaSettings, BallistaTls, BucketSettings, ConnectionSettings, EngineSettings, IsWritten,
     KafkaSettings, LedgerSettings, LogRetention, LogSettings, NodeSettings, ObjectsSettings, Role,
-    SaslSettings, ServiceSettings, TlsSettings, UnknownRole, WebhookSettings,
+    SaslSettings, TlsSettings, UnknownRole, WebhookSettings,
 };
 pub use object_kind::ObjectKind;
 pub use recheck::InvalidSpec;

@@ -8,7 +8,7 @@ use throng_model::Severity;
 
 pub use throng_model::{Role, UnknownRole};
 
-use crate::SecretRef;
+use crate::{SecretRef, ServiceSettings, SourceBucket};
 
 /// Where state is stored.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -71,32 +71,6 @@ pub enum LogSettings {
     Files,
     /// Topics of a Kafka cluster.
     Kafka(KafkaSettings),
-}
-
-/// The service that a bucket is on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServiceSettings {
-    /// Amazon S3, or a server with its API.
-    S3 {
-        /// The server; `None` for Amazon's own.
-        endpoint: Option<String>,
-        /// The region; `us-east-1` unless set.
-        region: String,
-        /// Access key and secret key; `None` for the credentials of the machine.
-        keys: Option<(SecretRef, SecretRef)>,
-        /// A PEM file of certificate authorities for the server's certificate, besides the
-        /// system's.
-        ca_file: Option<PathBuf>,
-        /// Whether the server may be on another machine without TLS.
-        #[serde(default)]
-        insecure: bool,
-    },
-    /// Google Cloud Storage.
-    Gcs {
-        /// The JSON key of a service account; `None` for the credentials of the machine.
-        service_account: Option<SecretRef>,
-    },
 }
 
 /// A bucket.
@@ -252,9 +226,13 @@ pub struct NodeSettings {
     pub memory_limit_bytes: u64,
     /// Where queries spill, absolute; `None` means below the data directory.
     pub spill_dir: Option<PathBuf>,
-    /// The folder of ingested rows, absolute; `None` means that the node ingests nothing.
+    /// The folder of ingested rows, absolute, or the URL of [`NodeSettings::lake_bucket`]; `None` means that the node
+    /// ingests nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lake: Option<PathBuf>,
+    /// The bucket of ingested rows, if they are not in a folder. Each workspace has a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lake_bucket: Option<SourceBucket>,
     /// Which engine runs SQL over folders; DataFusion in query workers unless set.
     #[serde(default, skip_serializing_if = "EngineSettings::is_process")]
     pub engine: EngineSettings,
@@ -382,6 +360,7 @@ impl Default for NodeSettings {
             memory_limit_bytes: 2 << 30,
             spill_dir: None,
             lake: None,
+            lake_bucket: None,
             engine: EngineSettings::Process,
             query_timeout_secs: query_timeout_secs(),
             build_workers: 2,

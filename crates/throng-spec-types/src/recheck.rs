@@ -364,5 +364,9 @@ fn node(node: &NodeSettings) -> Result<(), &'static str> {
     within(node.max_request_bytes, 1024..=1 << 30, "max_request_bytes is out of its range")?;
     within(node.gate_silent_minutes, 1..=30, "gate_silent_minutes is not from 1 to 30")?;
     within(node.request_timeout_secs, 1..=3600, "request_timeout_secs is not from 1 to 3600")?;
-    ensure(node.memory_limit_bytes >= 64 << 20, "memory_limit_bytes is less than 64 MiB")
+    ensure(node.memory_limit_bytes >= 64 << 20, "memory_limit_bytes is less than 64 MiB")?;
+    let Some(bucket) = &node.lake_bucket else { return Ok(()) };
+    let path = node.lake.as_ref().and_then(|lake| lake.to_str());
+    ensure(path == Some(bucket.url().to_string().as_str()), "lake is not the URL of its bucket")?;
+    bucket.fault().map_or(Ok(()), Err)
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod batches;
+mod bucket;
+mod bucket_server;
 mod crash;
 mod files;
 mod unreadable;
@@ -16,7 +18,7 @@ use arrow::array::AsArray as _;
 use arrow::datatypes::Date32Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use throng_api::IngestReport;
-use throng_ingest::{Encoding, Ingest, IngestError, IngestRequest, IngestSettings};
+use throng_ingest::{Encoding, Ingest, IngestError, IngestRequest, IngestSettings, LakeStore};
 use throng_model::{ManualClock, Timestamp};
 use throng_schema::{RecordFormat, Schema};
 
@@ -52,7 +54,7 @@ fn csv(batch: &str) -> IngestRequest {
 
 fn settings(dir: &Path, clock: &Arc<ManualClock>) -> IngestSettings {
     IngestSettings {
-        lake: dir.join("lake"),
+        lake: LakeStore::Folder(dir.join("lake")),
         private: dir.join("private"),
         clock: Arc::clone(clock) as Arc<dyn throng_model::Clock>,
         workers: 2,
@@ -109,8 +111,12 @@ impl Rig {
 }
 
 fn rows(dir: &Path) -> Vec<String> {
-    let lake = dir.join("lake/default");
-    let found = throng_files::of_folder(&lake, &lake).unwrap();
+    rows_of(&dir.join("lake/default"))
+}
+
+/// Those of the folder of a workspace.
+fn rows_of(lake: &Path) -> Vec<String> {
+    let found = throng_files::of_folder(lake, lake).unwrap();
     let Some(table) = found.tables.get("customers") else { return Vec::new() };
     let mut rows = Vec::new();
     for file in &table.as_ref().unwrap().files {

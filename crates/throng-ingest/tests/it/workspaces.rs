@@ -107,7 +107,7 @@ fn spec(folder: &Path, field: &str) -> Spec {
 fn the_tables_of_each_workspace_are_created_in_its_folder() {
     let dir = tempfile::tempdir().unwrap();
     let before = spec(dir.path(), "");
-    create_tables(&before).unwrap();
+    create_tables(&before, None).unwrap();
     let sources: Vec<(&str, &Path)> =
         before.sources.iter().map(|source| (source.name.as_str(), source.path.as_path())).collect();
     let lake = dir.path().canonicalize().unwrap().join("lake");
@@ -119,12 +119,14 @@ fn the_tables_of_each_workspace_are_created_in_its_folder() {
     }
     // A change in one workspace: the preview has the tables of all, and the lake stays.
     let preview = dir.path().join("preview");
-    assert!(!preview_tables(&before, &preview).unwrap());
-    assert!(preview_tables(&spec(dir.path(), ", { name: n, type: date }"), &preview).unwrap());
+    assert!(!preview_tables(&before, None, &preview).unwrap());
+    assert!(
+        preview_tables(&spec(dir.path(), ", { name: n, type: date }"), None, &preview).unwrap()
+    );
     for folder in ["default", "acme", "globex"] {
         assert!(preview.join(folder).join("visits").is_dir(), "{folder}");
     }
-    assert!(!preview_tables(&before, &dir.path().join("unused")).unwrap());
+    assert!(!preview_tables(&before, None, &dir.path().join("unused")).unwrap());
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn refusal(error: &IngestError) -> ApiError {
         }
         IngestError::Conflict { .. } => ApiError::conflict(error.to_string()),
         IngestError::Locked { .. } => ApiError::unavailable(error.to_string()).without_retry(),
+        IngestError::Stopped => ApiError::unavailable(error.to_string()),
         _ => ApiError::of(error),
     };
     match error.help() {
@@ -138,7 +139,8 @@ pub(crate) async fn ingest(
     request: Request,
 ) -> Result<Json<IngestReport>, ApiError> {
     let ingest = ctx.ingest.ok_or_else(|| {
-        let help = "add `lake: FOLDER` below `node:` and restart the node";
+        let help =
+            "add `lake: FOLDER` or `lake: s3://BUCKET/PREFIX` below `node:` and restart the node";
         ApiError::not_found("this node ingests nothing").help(help)
     })?;
     let workspace = query.workspace.as_deref().filter(|name| !name.is_empty());

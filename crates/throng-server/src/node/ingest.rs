@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_ingest::{Ingest, IngestSettings};
+use throng_ingest::{BucketLake, Ingest, IngestSettings, LakeStore};
 use throng_spec::Role;
 use tokio_util::sync::CancellationToken;
 
@@ -10,8 +10,14 @@ use super::NodeConfig;
 use crate::NodeContext;
 
 /// What ingests batches of records, if this process does. It touches no file before its first use.
-pub(super) fn of_node(config: &NodeConfig, roles: &[Role]) -> Option<Arc<Ingest>> {
-    let lake = config.spec.node.lake.clone().filter(|_| roles.contains(&Role::Api))?;
+/// `bucket`: that of ingested rows, if they are in one.
+pub(super) fn of_node(
+    config: &NodeConfig,
+    roles: &[Role],
+    bucket: Option<Arc<BucketLake>>,
+) -> Option<Arc<Ingest>> {
+    let folder = config.spec.node.lake.clone().filter(|_| roles.contains(&Role::Api))?;
+    let lake = bucket.map_or(LakeStore::Folder(folder), LakeStore::Bucket);
     let settings = IngestSettings {
         lake,
         private: config.data_dir.join("ingest"),

@@ -189,3 +189,48 @@ async fn a_wrong_key_is_one_problem_without_the_key() {
     assert_eq!(listed["sources"][0]["tables"], json!([]), "{listed}");
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingested_records_are_in_a_bucket_and_become_members() {
+    let exports = Exports::new();
+    let text = format!(
+        "version: 1\nnode:\n  lake:\n    path: {}\n    s3: {{ endpoint: \"{}\", access_key: env:ACCESS, secret_key: \
+         env:SECRET }}\nschemas: [{{ name: visits, key: id, fields: [{{ name: id, type: text, required: true }}] \
+         }}]\naudiences:\n  - {{ name: buyers, sql: SELECT id FROM lake.visits }}\n",
+        exports.url(),
+        setting("THRONG_S3"),
+    );
+    let spec = exports.path("throng.yaml");
+    std::fs::write(&spec, text).unwrap();
+    let clock = noon();
+    let node = exports.start(&spec, &clock).await;
+    let client = Client::of(&node);
+    // The table exists before its rows, so the audience is built.
+    ended(&node, 1).await;
+    assert_eq!(members(&client).await, json!(0));
+    let send = async |client: &Client| -> Value {
+        let request = client.request("POST", "/v1/ingest/visits?batch=one");
+        let request = request.header("content-type", "text/csv").body("id\na\nb\n");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.json().await.unwrap()
+    };
+    let report = send(&client).await;
+    assert_eq!((&report["accepted"], &report["repeated"]), (&json!(2), &json!(false)));
+    // The clock stands still: the copy would not be compared with the bucket if this node had not written to it.
+    let (status, _) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+    assert_eq!(status, 200);
+    ended(&node, 2).await;
+    assert_eq!(members(&client).await, json!(2));
+    let listed = client.get("/v1/sources").await;
+    let source = &listed["sources"][0];
+    assert_eq!(source["path"], json!(format!("{}/default", exports.url())));
+    assert_eq!(source["tables"][0]["passed_over_count"], json!(0), "{listed}");
+    node.shutdown().await;
+
+    let manifests = exports.objects.list("default/visits/_batches").await.unwrap();
+    assert_eq!(manifests.len(), 2, "that of the columns, and that of the batch: {manifests:?}");
+    let node = exports.start(&spec, &clock).await;
+    assert_eq!(send(&Client::of(&node)).await["repeated"], json!(true));
+    node.shutdown().await;
+}

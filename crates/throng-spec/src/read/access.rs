@@ -187,9 +187,12 @@ impl Reader {
     pub(super) fn admit_node(&mut self, read: NodeSettings, fields: &Fields<'_>) -> NodeSettings {
         let SpecOrigin::Limited { running, .. } = &self.origin else { return read };
         let running = running.as_ref().clone();
-        for field in differing_fields(&read, &running) {
-            let Some(entry) = fields.entries().iter().find(|entry| belongs_to(entry, &field))
-            else {
+        let differing = differing_fields(&read, &running);
+        // One field of a spec is two of the settings.
+        let is_known =
+            |field: &str| field == "lake_bucket" && differing.iter().any(|f| f == "lake");
+        for field in differing.iter().filter(|field| !is_known(field)) {
+            let Some(entry) = fields.entries().iter().find(|entry| belongs_to(entry, field)) else {
                 continue;
             };
             let key: String = entry.key.chars().take(60).collect();
@@ -234,6 +237,7 @@ fn belongs_to(entry: &Entry, field: &str) -> bool {
             "objects" => key == "bucket",
             "engine" => key == "ballista",
             "log_retention" => key.starts_with("log_retention_"),
+            "lake_bucket" => key == "lake",
             _ => false,
         }
 }

@@ -1,8 +1,11 @@
-//! Buckets: those of sources, and the service of the bucket of a node's objects.
+//! Buckets: those of sources, that of ingested rows, and the service of the bucket of a node's objects.
+
+use std::path::PathBuf;
 
 use super::Reader;
 use super::fields::{At, Fields};
-use crate::{BucketUrl, ServiceSettings, SourceBucket};
+use super::tree::Value;
+use crate::{BucketUrl, NotABucket, ServiceSettings, SourceBucket};
 
 /// The fields that a source in a bucket has in addition.
 const BUCKET_FIELDS: [&str; 3] = ["s3", "gcs", "max_bytes"];
@@ -52,6 +55,18 @@ impl Reader {
         url: BucketUrl,
         at: &At,
     ) -> SourceBucket {
+        let (bucket, place) = self.bucket_of(fields, url, at);
+        self.admit_bucket(&bucket, at, &place);
+        bucket
+    }
+
+    /// A bucket with its settings, and the place of those of its server.
+    fn bucket_of(
+        &mut self,
+        fields: &mut Fields<'_>,
+        url: BucketUrl,
+        at: &At,
+    ) -> (SourceBucket, At) {
         let max_bytes = self.integer(fields, "max_bytes", 1..=1 << 60, SourceBucket::MAX_BYTES);
         let (own, other) = if url.is_gcs { ("gcs", "s3") } else { ("s3", "gcs") };
         if let Some((_, at)) = fields.get(other) {
@@ -67,9 +82,75 @@ impl Reader {
             }
         }
         let BucketUrl { name, prefix, .. } = url;
-        let bucket = SourceBucket { name, prefix, max_bytes, service };
-        self.admit_bucket(&bucket, at, &place);
-        bucket
+        (SourceBucket { name, prefix, max_bytes, service }, place)
+    }
+
+    /// The folder or the bucket of ingested rows: a text, or `path` with the settings of the bucket. Which bucket that
+    /// is, and its keys, are settings of the node, which a spec that was sent cannot change.
+    pub(super) fn lake(
+        &mut self,
+        fields: &mut Fields<'_>,
+    ) -> (Option<PathBuf>, Option<SourceBucket>) {
+        let Some((node, at)) = fields.get("lake") else { return (None, None) };
+        // In the place of one that cannot be read: that is reported once.
+        let unread = (Some(self.folder.join("lake")), None);
+        if !matches!(node.value, Value::Map(_)) {
+            let Some(text) = self.text(node, &at) else { return unread };
+            return self.lake_at(None, text, &at).unwrap_or(unread);
+        }
+        let Some(mut block) = Fields::open(self, node, at) else { return unread };
+        let mut found = None;
+        if let Some((node, at)) = block.required(self, "path")
+            && let Some(text) = self.text(node, &at)
+        {
+            found = self.lake_at(Some(&mut block), text, &at);
+        } else {
+            self.no_bucket(&mut block, false);
+        }
+        block.done(self);
+        found.unwrap_or(unread)
+    }
+
+    /// `block`: the settings of a bucket, if there are some.
+    fn lake_at(
+        &mut self,
+        block: Option<&mut Fields<'_>>,
+        text: &str,
+        at: &At,
+    ) -> Option<(Option<PathBuf>, Option<SourceBucket>)> {
+        let url = match BucketUrl::parse(text.trim()) {
+            None => {
+                if let Some(block) = block {
+                    self.no_bucket(block, true);
+                }
+                return Some((Some(self.folder.join(text)), None));
+            }
+            Some(Ok(url)) => url,
+            Some(Err(NotABucket { message, help })) => {
+                if let Some(block) = block {
+                    self.no_bucket(block, false);
+                }
+                self.problem(at, message, Some(help.to_owned()));
+                return None;
+            }
+        };
+        // Others are written with escapes into keys.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.=/".contains(&b);
+        if !url.prefix.bytes().all(is_plain) {
+            let help =
+                "write letters, digits, `-`, `_`, `.` and `=`, and `/` between folders".to_owned();
+            self.problem(at, "ingested rows cannot have this prefix", Some(help));
+        }
+        let bucket = match block {
+            Some(block) => self.bucket_of(block, url, at).0,
+            None => SourceBucket {
+                max_bytes: SourceBucket::MAX_BYTES,
+                service: ServiceSettings::of_machine(url.is_gcs),
+                name: url.name,
+                prefix: url.prefix,
+            },
+        };
+        Some((Some(PathBuf::from(bucket.url().to_string())), Some(bucket)))
     }
 
     fn service(&mut self, block: &mut Fields<'_>, is_gcs: bool) -> ServiceSettings {

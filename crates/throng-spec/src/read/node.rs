@@ -36,14 +36,13 @@ impl Reader {
         self.check_encrypted(listen, tls.as_ref(), insecure, &mut fields);
         let connections = self.connections(&mut fields);
         let roles = self.roles(&mut fields).unwrap_or(default.roles);
-        let ledger = self.ledger(&mut fields);
-        let log = self.log(&mut fields);
+        let (ledger, log) = (self.ledger(&mut fields), self.log(&mut fields));
         let objects = self.objects(&mut fields);
         let (memory, bounds) = (default.memory_limit_bytes, 64 << 20..=1 << 50);
         let memory_limit_bytes = self.integer(&mut fields, "memory_limit_bytes", bounds, memory);
         let spill_dir =
             self.optional_text(&mut fields, "spill_dir").map(|path| self.folder.join(path));
-        let lake = self.optional_text(&mut fields, "lake").map(|path| self.folder.join(path));
+        let (lake, lake_bucket) = self.lake(&mut fields);
         let log_retention = self.log_retention(&mut fields, default.log_retention);
         let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
@@ -63,6 +62,7 @@ impl Reader {
             memory_limit_bytes,
             spill_dir,
             lake,
+            lake_bucket,
             engine: self.engine(&mut fields),
             query_timeout_secs: self.integer(
                 &mut fields,

@@ -95,12 +95,14 @@ impl Reader {
         let Some(at) = schemas_at.values().next().cloned() else { return };
         let Some(lake) = self.spec.node.lake.clone() else {
             let help = match self.origin {
-                SpecOrigin::Operator => "add `lake: FOLDER` below `node:`",
+                SpecOrigin::Operator => {
+                    "add `lake: FOLDER` or `lake: s3://BUCKET/PREFIX` below `node:`"
+                }
                 SpecOrigin::Limited { .. } => {
                     "its operator restarts the node with `lake: FOLDER` below `node:`"
                 }
             };
-            let message = "the rows of schemas need a folder, and the node has none";
+            let message = "the rows of schemas need a folder or a bucket, and the node has none";
             return self.problem(&at, message, Some(help.to_owned()));
         };
         for (workspace, at) in schemas_at {
@@ -126,7 +128,9 @@ impl Reader {
             let help = "rename one: SQL sees `-` and `.` as `_`".to_owned();
             return self.problem(at, message, Some(help));
         }
-        let path = lake.join(workspace_folder(name.workspace()));
+        let folder = workspace_folder(name.workspace());
+        let (path, bucket) = (lake.join(folder), self.spec.node.lake_bucket.as_ref());
+        let bucket = bucket.map(|bucket| bucket.in_folder(folder));
         self.spec.sources.push(Source {
             name,
             path,
@@ -135,7 +139,7 @@ impl Reader {
             columns: Vec::new(),
             trim: false,
             header: None,
-            bucket: None,
+            bucket,
         });
     }
 }

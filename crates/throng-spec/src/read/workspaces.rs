@@ -7,7 +7,7 @@ use throng_spec_types::{MAX_WORKSPACE_CHARS, is_workspace_name};
 use super::Reader;
 use super::fields::{At, Fields};
 use crate::limits::without_dots;
-use crate::{Destination, ObjectKind, Source};
+use crate::{BucketUrl, Destination, ObjectKind, Source, SourceBucket};
 
 /// Sections of the top level that no workspace has.
 const OF_DEPLOYMENT: [&str; 6] =
@@ -84,12 +84,22 @@ impl Reader {
             let own = lake.join(workspace_folder(source.name.workspace()));
             (path.starts_with(&lake) || lake.starts_with(&path)) && !path.starts_with(own)
         };
-        let found = self.spec.sources.iter().filter(reads_others);
+        // Of the endpoint nothing is known: one server has several names.
+        let bucket = self.spec.node.lake_bucket.as_ref().map(SourceBucket::url);
+        let reads_others_objects = |source: &&Source, lake: &BucketUrl| {
+            let Some(url) = source.bucket.as_ref().map(SourceBucket::url) else { return false };
+            let own = lake.in_folder(workspace_folder(source.name.workspace()));
+            (lake.contains(&url) || url.contains(lake)) && !own.contains(&url)
+        };
+        let found = self.spec.sources.iter().filter(|source| match &bucket {
+            Some(lake) => reads_others_objects(source, lake),
+            None => reads_others(source),
+        });
         let found: Vec<SourceName> = found.map(|source| source.name.clone()).collect();
         for name in found {
             let Some(at) = self.names.place(ObjectKind::Source, name.as_str()) else { continue };
             let message = format!("the source `{name}` has ingested rows of other workspaces");
-            let help = "name a folder that is not in `node.lake` and does not contain it: ingested rows are the source \
+            let help = "name one that is not in `node.lake` and does not contain it: ingested rows are the source \
                         `lake` of their workspace";
             self.problem(&at, message, Some(help.to_owned()));
         }

@@ -59,6 +59,70 @@ fn a_stored_source_in_a_bucket_is_checked_again() {
     }
 }
 
+/// A spec with a schema at the top level and one in a workspace.
+fn load_with_lake(lake: &str) -> Spec {
+    let schemas =
+        "schemas: [{ name: visits, key: id, fields: [{ name: id, type: text, required: true }] }]";
+    load_text(&format!(
+        "version: 1\nnode:\n  lake: {lake}\n{schemas}\nworkspaces:\n  - name: acme\n    {schemas}\n"
+    ))
+}
+
+#[test]
+fn ingested_rows_are_in_a_folder_or_a_bucket() {
+    let keys = "{ path: 's3://lake/in', max_bytes: 7, s3: { region: eu-central-1, access_key: env:A, secret_key: env:S } }";
+    let spec = load_with_lake(keys);
+    let bucket = spec.node.lake_bucket.as_ref().unwrap();
+    assert_eq!((bucket.url().to_string().as_str(), bucket.max_bytes), ("s3://lake/in", 7));
+    assert_eq!(bucket.service.secrets().len(), 2);
+    let lakes: Vec<&str> = spec.sources.iter().filter_map(|source| source.path.to_str()).collect();
+    assert_eq!(lakes, ["s3://lake/in/default", "s3://lake/in/acme"]);
+    for source in &spec.sources {
+        let of_source = source.bucket.as_ref().unwrap();
+        assert_eq!(source.path.to_str(), Some(of_source.url().to_string().as_str()));
+        assert_eq!((of_source.max_bytes, &of_source.service), (7, &bucket.service));
+    }
+    let json = serde_json::to_string(&spec).unwrap();
+    assert_eq!(serde_json::from_str::<Spec>(&json).unwrap(), spec);
+    for (from, to) in [("\"s3://lake/in\"", "\"/etc\""), ("\"max_bytes\":7", "\"max_bytes\":0")] {
+        assert!(json.contains(from), "{from} is not in {json}");
+        assert!(serde_json::from_str::<Spec>(&json.replace(from, to)).is_err(), "{to}");
+    }
+
+    let spec = load_with_lake("gs://lake");
+    assert!(matches!(
+        spec.node.lake_bucket.unwrap().service,
+        ServiceSettings::Gcs { service_account: None }
+    ));
+    assert_eq!(spec.sources[1].path.to_str(), Some("gs://lake/acme"));
+
+    for lake in ["lake", "{ path: lake }"] {
+        let spec = load_with_lake(lake);
+        assert_eq!(spec.node.lake_bucket, None);
+        assert!(spec.node.lake.is_some_and(|path| path.is_absolute() && path.ends_with("lake")));
+        assert!(spec.sources.iter().all(|source| source.bucket.is_none()));
+    }
+}
+
+#[test]
+fn a_bucket_of_ingested_rows_that_cannot_be_used_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("throng.yaml");
+    for (lake, message) in [
+        ("https://lake/in", "the path is neither a folder nor the URL of a bucket"),
+        ("s3://lake/a b", "ingested rows cannot have this prefix"),
+        ("{ path: lake, s3: { region: x } }", "`s3` has no effect on a folder"),
+        ("{ path: 'gs://lake', s3: { region: x } }", "`s3` has no effect on gs://lake"),
+        ("{ max_bytes: 7 }", "missing field `path`"),
+    ] {
+        let text = format!("version: 1\nnode:\n  lake: {lake}\n");
+        std::fs::write(&file, text).unwrap();
+        let problems = load(&file).unwrap_err();
+        let found: Vec<&str> = problems.iter().map(|one| one.message.as_str()).collect();
+        assert_eq!(found, [message], "{lake}");
+    }
+}
+
 #[test]
 fn every_field_is_read() {
     let spec = load_valid(&here("good/full.yaml"));

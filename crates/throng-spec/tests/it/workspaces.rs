@@ -124,6 +124,13 @@ fn a_source_over_ingested_rows_of_another_workspace_is_refused() {
             "the source `acme:other` has ingested rows of other workspaces"
         ]
     );
+    // The same in a bucket.
+    let text = "version: 1\nnode: { lake: 's3://b/lake' }\nsources: [{ name: all, path: 's3://b' }, \
+                { name: shop, path: 's3://b/lakes' }]\nworkspaces:\n  - name: acme\n    sources:\n      \
+                - { name: own, path: 's3://b/lake/acme/visits' }\n      - { name: other, path: 's3://b/lake/globex' }\n";
+    std::fs::write(&file, text).unwrap();
+    let in_bucket = load(&file).unwrap_err();
+    assert_eq!(in_bucket.iter().map(|one| one.message.as_str()).collect::<Vec<_>>(), found);
     // Without workspaces it is as before.
     std::fs::write(&file, "version: 1\nnode: { lake: lake }\nsources: [{ name: all, path: . }]\n")
         .unwrap();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
-use throng_backends::{BucketCopies, Finding, check_backends};
-use throng_ingest::{IngestError, sources_for_check};
+use throng_backends::{BucketCopies, Finding, check_backends, sources_for_check};
+use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
@@ -64,7 +64,8 @@ async fn load(
     let copies = BucketCopies::of_user(environment());
     let spec = throng_spec::load(path)?;
     let limits = LakeLimits::of(&spec.node, std::env::temp_dir(), WorkerCommand::default());
-    let checked = sources_for_check(&spec).map_err(|e| anyhow::Error::new(lake_failure(&e)))?;
+    let checked = sources_for_check(&spec, &environment()).await.map_err(anyhow::Error::new)?;
+    let checked = checked.map_err(|e| anyhow::Error::new(lake_failure(&e)))?;
     let lake =
         Lake::new(&checked.sources, limits, Some(&copies)).context("cannot open the sources")?;
     let spec = match workspace {

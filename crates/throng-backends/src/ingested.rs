@@ -1,0 +1,133 @@
+//! The bucket of ingested rows, if `node.lake` is one.
+
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use throng_ingest::{BucketLake, CheckedSources, IngestError};
+use throng_objects::{BucketObjects, BucketOptions};
+use throng_spec::{Environment, NodeSettings, SecretRef, SourceBucket, Spec};
+use tokio::runtime::Handle;
+
+use crate::error::BackendError;
+use crate::open::service_of;
+use crate::source_copies::{BucketCopies, user_cache};
+
+/// Opens the bucket of ingested rows for a node; `None` if they are in a folder, or the node ingests nothing. Files are
+/// uploaded from the data directory, whose lock this process has: what an earlier one has left there is removed. After
+/// each batch the copy of its workspace is compared with the bucket at its next use. Needs a Tokio runtime; sends no
+/// request.
+///
+/// # Errors
+/// [`BackendError::Secret`], [`BackendError::Objects`], [`BackendError::Io`].
+pub fn open_lake(
+    data_dir: &Path,
+    settings: &NodeSettings,
+    env: &Environment,
+    copies: &Arc<BucketCopies>,
+) -> Result<Option<Arc<BucketLake>>, BackendError> {
+    let Some(bucket) = &settings.lake_bucket else { return Ok(None) };
+    // Beside the rows in quarantine, which only this user may read.
+    let folder = data_dir.join("ingest/lake");
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(BackendError::io("remove", folder.display())(error));
+        }
+        _ => {}
+    }
+    let (copies, followed) = (Arc::clone(copies), bucket.clone());
+    let committed = move |workspace: &str| copies.expire(&followed.in_folder(workspace));
+    let lake = open(bucket, folder, env)?.with_commit_hook(Box::new(committed));
+    Ok(Some(Arc::new(lake)))
+}
+
+/// As [`throng_ingest::sources_for_check`], for commands of this user. Needs a Tokio runtime.
+///
+/// # Errors
+/// As [`open_lake`]; inside, those of the check.
+pub async fn sources_for_check(
+    spec: &Spec,
+    env: &Environment,
+) -> Result<Result<CheckedSources, IngestError>, BackendError> {
+    let Some(bucket) = &spec.node.lake_bucket else {
+        return Ok(throng_ingest::sources_for_check(spec, None));
+    };
+    let (lake, spec) = (open(bucket, user_cache(&**env).join("ingest"), env)?, spec.clone());
+    // Requests to a bucket block.
+    let check = move || throng_ingest::sources_for_check(&spec, Some(&lake));
+    // Without the text of a panic, which may have values.
+    Ok(tokio::task::spawn_blocking(check).await.unwrap_or(Err(IngestError::Stopped)))
+}
+
+fn open(
+    bucket: &SourceBucket,
+    folder: PathBuf,
+    env: &Environment,
+) -> Result<BucketLake, BackendError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    created.map_err(BackendError::io("create the folder", folder.display()))?;
+    let service = service_of(&bucket.service, |field, reference: &SecretRef| {
+        let field = match field {
+            "bucket.access_key" => "lake.s3.access_key",
+            "bucket.secret_key" => "lake.s3.secret_key",
+            _ => "lake.gcs.service_account",
+        };
+        reference.resolve(&**env).map_err(|source| BackendError::Secret { field, source })
+    })?;
+    let options = BucketOptions {
+        service,
+        bucket: bucket.name.clone(),
+        prefix: bucket.prefix.clone(),
+        cache_bytes: 0,
+    };
+    let objects = Arc::new(BucketObjects::open(folder, &options)?);
+    Ok(BucketLake::new(objects, bucket.url().to_string(), Handle::current()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use throng_model::{ManualClock, Timestamp};
+    use throng_spec::ServiceSettings;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_uploaded_from_a_folder_of_this_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = |secret: &str| ServiceSettings::S3 {
+            endpoint: Some("http://127.0.0.1:9".to_owned()),
+            region: "us-east-1".to_owned(),
+            keys: Some((SecretRef::Env("KEY".to_owned()), SecretRef::Env(secret.to_owned()))),
+            ca_file: None,
+            insecure: false,
+        };
+        let env: Environment = Arc::new(|name: &str| (name == "KEY").then(|| "k".to_owned()));
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let copies = Arc::new(BucketCopies::of_node(dir.path(), Arc::clone(&env), clock));
+        let opened = |service: Option<ServiceSettings>| {
+            let bucket = |service| SourceBucket {
+                name: "lake".to_owned(),
+                prefix: "in".to_owned(),
+                max_bytes: 1,
+                service,
+            };
+            let settings =
+                NodeSettings { lake_bucket: service.map(bucket), ..NodeSettings::default() };
+            open_lake(dir.path(), &settings, &env, &copies)
+        };
+        assert!(opened(None).unwrap().is_none() && !dir.path().join("ingest").exists());
+        let left = dir.path().join("ingest/lake/default/t/day=1");
+        for _ in 0..2 {
+            let error = opened(Some(service("MISSING"))).unwrap_err();
+            assert_eq!(error.to_string(), "cannot read the secret node.lake.s3.secret_key");
+            assert!(!left.exists());
+            let mode = std::fs::metadata(dir.path().join("ingest")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+            std::fs::create_dir_all(&left).unwrap();
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Batches in a bucket, which is a folder here: several nodes, and what is left of batches that did not finish.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use throng_api::IngestReport;
+use throng_ingest::{
+    BucketLake, Ingest, IngestError, IngestSettings, LakeStore, create_tables, preview_tables,
+    sources_for_check,
+};
+use throng_model::{ManualClock, Timestamp};
+use throng_objects::{DirectoryObjects, Objects};
+use throng_spec::Spec;
+use tokio::runtime::Runtime;
+
+use super::{NOW, csv, rows, schema};
+
+/// Three days, and a row for the quarantine.
+const TEXT: &str = "email,seen\na@example.com,2026-11-23\nb@example.com,2026-11-24\nc@example.com,2026-11-25\n\
+                    nobody,2026-11-25\n";
+/// Objects that are written now are old by then.
+const LATER: Timestamp = Timestamp(4_102_444_800_000_000);
+
+/// The bucket of a test.
+pub(crate) struct Bucket {
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+}
+
+impl Bucket {
+    pub(crate) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), runtime }
+    }
+
+    fn lake(&self) -> BucketLake {
+        let objects: Arc<dyn Objects> =
+            Arc::new(DirectoryObjects::open(self.dir.path().join("lake")).unwrap());
+        BucketLake::new(objects, "s3://lake".to_owned(), self.runtime.handle().clone())
+    }
+
+    fn node(&self, name: &str) -> Ingest {
+        node(&self.dir.path().join(name), self.lake(), NOW)
+    }
+
+    fn rows(&self) -> usize {
+        rows(self.dir.path()).len()
+    }
+
+    /// Files without rows of the table.
+    fn left_over(&self) -> usize {
+        let lake = self.dir.path().join("lake/default");
+        let found = throng_files::of_folder(&lake, &lake).unwrap();
+        found.tables["customers"].as_ref().unwrap().passed_over.len()
+    }
+
+    fn quarantined(&self, node: &str) -> usize {
+        let folder = self.dir.path().join(node).join("quarantine/default/customers");
+        std::fs::read_dir(folder).map_or(0, Iterator::count)
+    }
+
+    /// Removes what no batch has, at this time. Returns how many objects.
+    fn remove_leftovers(&self, now: Timestamp) -> u64 {
+        node(&self.dir.path().join("other"), self.lake(), now)
+            .remove_leftovers(&[schema()])
+            .unwrap()
+    }
+}
+
+/// A node that ingests to a bucket.
+pub(crate) fn node(private: &Path, lake: BucketLake, now: Timestamp) -> Ingest {
+    Ingest::new(IngestSettings {
+        lake: LakeStore::Bucket(Arc::new(lake)),
+        private: private.to_owned(),
+        clock: Arc::new(ManualClock::new(now)),
+        workers: 2,
+    })
+}
+
+pub(crate) fn send(node: &Ingest, batch: &str, text: &str) -> Result<IngestReport, IngestError> {
+    node.run(&schema(), &csv(batch), text.as_bytes())
+}
+
+#[test]
+fn a_batch_is_stored_once_whichever_node_it_is_sent_to() {
+    let bucket = Bucket::new();
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let lake = bucket.lake().with_commit_hook(Box::new(move |workspace: &str| {
+        assert_eq!(workspace, "default");
+        counted.fetch_add(1, Ordering::SeqCst);
+    }));
+    let one = node(&bucket.dir.path().join("one"), lake, NOW);
+    let two = bucket.node("two");
+    let first = send(&one, "b", TEXT).unwrap();
+    assert_eq!((first.accepted, first.quarantined, first.repeated), (3, 1, false));
+    for other in [&one, &two] {
+        let again = send(other, "b", TEXT).unwrap();
+        assert!(again.repeated && again.digest == first.digest);
+        let conflict = send(other, "b", "email,seen\nd@example.com,2026-11-25\n").unwrap_err();
+        assert!(matches!(conflict, IngestError::Conflict { .. }), "{conflict}");
+    }
+    assert!(!send(&two, "", "email,seen\nd@example.com,2026-11-25\n").unwrap().repeated);
+    assert_eq!((bucket.rows(), bucket.left_over(), commits.load(Ordering::SeqCst)), (4, 0, 1));
+    assert_eq!((bucket.quarantined("one"), bucket.quarantined("two")), (1, 0));
+}
+
+#[test]
+fn of_two_nodes_with_one_batch_one_commits_it() {
+    for at in ["staged", "uploaded", "quarantine"] {
+        let bucket = Bucket::new();
+        let other = Arc::new(bucket.node("two"));
+        let hook = move |step: &'static str| {
+            if step == at {
+                assert!(!send(&other, "b", TEXT).unwrap().repeated);
+            }
+        };
+        let one = bucket.node("one").with_step_hook(Arc::new(hook));
+        let report = send(&one, "b", TEXT).unwrap();
+        assert!(report.repeated, "{at}");
+        assert_eq!((bucket.rows(), bucket.left_over()), (3, 0), "{at}");
+        assert_eq!((bucket.quarantined("one"), bucket.quarantined("two")), (0, 1), "{at}");
+    }
+}
+
+#[test]
+fn a_batch_that_ends_at_any_step_is_visible_whole_or_not_at_all() {
+    for (at, is_committed, left) in [
+        ("staged", false, 0),
+        ("uploaded", false, 3),
+        ("quarantine", false, 3),
+        ("manifest", true, 0),
+    ] {
+        let bucket = Bucket::new();
+        let hook = move |step: &'static str| assert_ne!(step, at, "ended by the test");
+        let one = bucket.node("one").with_step_hook(Arc::new(hook));
+        catch_unwind(AssertUnwindSafe(|| send(&one, "b", TEXT))).unwrap_err();
+        drop(one);
+        let visible = if is_committed { 3 } else { 0 };
+        assert_eq!((bucket.rows(), bucket.left_over()), (visible, left), "{at}");
+        let one = bucket.node("one");
+        assert_eq!(send(&one, "b", TEXT).unwrap().repeated, is_committed, "{at}");
+        assert_eq!((bucket.rows(), bucket.left_over()), (3, left), "{at}");
+        assert_eq!(bucket.quarantined("one"), 1, "{at}");
+        // Another node may be uploading young files.
+        assert_eq!(bucket.remove_leftovers(Timestamp(0)), 0, "{at}");
+        assert_eq!(bucket.remove_leftovers(LATER), left as u64, "{at}");
+        assert_eq!((bucket.rows(), bucket.left_over()), (3, 0), "{at}");
+    }
+}
+
+#[test]
+fn files_of_a_batch_that_was_never_committed_are_removed() {
+    let bucket = Bucket::new();
+    send(&bucket.node("two"), "a", "email,seen\nz@example.com,2026-11-25\n").unwrap();
+    let hook = |step: &'static str| assert_ne!(step, "uploaded", "ended by the test");
+    let one = bucket.node("one").with_step_hook(Arc::new(hook));
+    catch_unwind(AssertUnwindSafe(|| send(&one, "b", TEXT))).unwrap_err();
+    assert_eq!((bucket.remove_leftovers(LATER), bucket.rows(), bucket.left_over()), (3, 1, 0));
+}
+
+#[test]
+fn a_batch_that_cannot_be_uploaded_leaves_nothing() {
+    let bucket = Bucket::new();
+    let one = bucket.node("one");
+    send(&one, "a", "email,seen\nz@example.com,2026-11-22\n").unwrap();
+    // A file in the place of the folder of a day.
+    let day = bucket.dir.path().join("lake/default/customers/day=2026-11-25");
+    std::fs::write(&day, "x").unwrap();
+    send(&one, "b", TEXT).unwrap_err();
+    std::fs::remove_file(&day).unwrap();
+    assert_eq!((bucket.rows(), bucket.left_over(), bucket.quarantined("one")), (1, 0, 0));
+    assert!(!send(&one, "b", TEXT).unwrap().repeated);
+    assert_eq!(bucket.rows(), 4);
+}
+
+/// A spec with one schema, whose rows are in a bucket.
+fn spec(folder: &Path, more: &str) -> Spec {
+    let file: PathBuf = folder.join("throng.yaml");
+    let text = format!(
+        "version: 1\nnode: {{ lake: 's3://lake' }}\nschemas:\n  - name: customers\n    key: id\n    fields:\n      \
+         - {{ name: id, type: text, required: true }}\n{more}"
+    );
+    std::fs::write(&file, text).unwrap();
+    throng_spec::load(&file).unwrap()
+}
+
+#[test]
+fn a_table_exists_before_its_rows_and_a_check_does_not_change_it() {
+    let bucket = Bucket::new();
+    let (lake, dir) = (bucket.lake(), tempfile::tempdir().unwrap());
+    let (first, added) =
+        (spec(dir.path(), ""), spec(dir.path(), "      - { name: n, type: date }\n"));
+    create_tables(&first, None).unwrap_err();
+    let unchanged = |spec: &Spec| {
+        let checked = sources_for_check(spec, Some(&lake)).unwrap();
+        assert_eq!(checked.warning, None);
+        // Otherwise it is a folder with the tables as they would be.
+        checked.sources[0].bucket.is_some()
+    };
+    assert!(!unchanged(&first) && !bucket.dir.path().join("lake/default").exists());
+    create_tables(&first, Some(&lake)).unwrap();
+    assert!(unchanged(&first) && !unchanged(&added));
+    create_tables(&first, Some(&lake)).unwrap();
+    assert_eq!((bucket.rows(), bucket.left_over()), (0, 0));
+    create_tables(&added, Some(&lake)).unwrap();
+    // Those who have read the previous manifest find its file.
+    assert_eq!((unchanged(&added), bucket.left_over()), (true, 1));
+    assert_eq!(
+        (bucket.remove_leftovers(Timestamp(0)), bucket.remove_leftovers(LATER), bucket.left_over()),
+        (0, 1, 0)
+    );
+    assert!(unchanged(&added));
+    let other = spec(dir.path(), "      - { name: n, type: text }\n");
+    let error = preview_tables(&other, Some(&lake), &dir.path().join("unused")).unwrap_err();
+    assert!(error.to_string().starts_with("the column `n` of the schema `customers`"), "{error}");
+    // A file that is missing is written again.
+    let folder = bucket.dir.path().join("lake/default/customers/day=__HIVE_DEFAULT_PARTITION__");
+    std::fs::remove_dir_all(&folder).unwrap();
+    create_tables(&added, Some(&lake)).unwrap();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+}
