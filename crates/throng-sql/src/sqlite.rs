@@ -42,6 +42,9 @@ use writer::{WriteConnection, Writer};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that read.
 const READERS: u32 = 4;
+/// The page cache of a connection that reads, in KiB (SQLite's default is 2,000). Each has its own, which grows with
+/// the file up to this size; what it does not have is in the cache of the system.
+const READER_CACHE_KIB: u32 = 512;
 
 /// A database in a SQLite file. Several processes may open the same file.
 #[derive(Debug)]
@@ -97,7 +100,12 @@ impl SqliteBackend {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_with(options.clone().pragma("query_only", "ON"))
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("query_only", "ON")
+                    .pragma("cache_size", format!("-{READER_CACHE_KIB}")),
+            )
             .await?;
         let writer = Arc::new(Mutex::new(Writer::new(options, connection)));
         let path = path.to_owned();
