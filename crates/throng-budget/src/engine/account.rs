@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Trials};
+use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Timeline, Trials};
 
 pub(super) use forecast::Figures;
 use past::{add_sums, interval_start};
@@ -22,7 +22,6 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 use super::causes::Causes;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::timeline::Timeline;
 use throng_rates::survival::{Delays, Survival, covered_micros};
 
 /// The width of a tumbling window.

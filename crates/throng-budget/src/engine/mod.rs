@@ -18,7 +18,6 @@ mod runs;
 mod slices;
 mod spend;
 mod timed_run;
-mod timeline;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -11,7 +11,7 @@
 use throng_model::Timestamp;
 
 use super::account::{WINDOW_MICROS, age_of};
-use super::timeline::Timeline;
+use throng_rates::Timeline;
 use throng_rates::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
 
 /// Outcomes that must be known before the curve is used.
