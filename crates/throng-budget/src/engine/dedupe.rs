@@ -224,7 +224,9 @@ impl SeenIds {
     #[cold]
     fn seal(&mut self, stamp: i64) {
         if let Some((oldest, newest)) = self.span.take() {
-            let run = IdRun::new(self.recent.iter().collect());
+            let mut ids = Vec::with_capacity(self.recent.len());
+            ids.extend(self.recent.iter());
+            let run = IdRun::new(ids);
             self.recent = empty();
             self.runs.push(TimedRun { run, oldest, newest, sealed: self.log_time.micros });
         }
