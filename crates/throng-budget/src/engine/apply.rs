@@ -170,7 +170,7 @@ impl Engine {
         if self.is_duplicate(ids, event) {
             return EventEffect::Duplicate;
         }
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         let account = &self.accounts[key.account];
         if first && account.is_by_click() && event.kind() == Some(EventKind::Impression) {
@@ -229,7 +229,7 @@ impl Engine {
             return Err(MoneyError::Overflow);
         }
         let billed = account.prices.at(event.at).billed;
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let open = ids.open.filter(|_| linked);
@@ -284,7 +284,7 @@ impl Engine {
             return Err(MoneyError::Overflow);
         }
         let once = account.config.once_per_insertion;
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         if once && !first {
             return Ok(EventEffect::Repeated);
