@@ -31,11 +31,13 @@ pub struct Timestamp(pub i64);
 
 impl Timestamp {
     /// This time plus `duration`; saturates at the latest time.
+    #[inline]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// This time minus `duration`; saturates at the earliest time.
+    #[inline]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -57,6 +59,7 @@ impl Timestamp {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
