@@ -165,22 +165,24 @@ impl IdRun {
     /// # Errors
     /// If a file cannot be read, or is damaged.
     pub(super) fn merged(&self, other: &Self) -> io::Result<Self> {
-        let mut ids = self.ids()?;
-        ids.append(&mut other.ids()?);
+        let mut ids = Vec::with_capacity(self.count + other.count);
+        self.add_ids_to(&mut ids)?;
+        other.add_ids_to(&mut ids)?;
         // Two ascending parts, which the stable sort only merges.
         ids.sort();
         ids.dedup();
         Ok(Self::new(ids))
     }
 
-    /// All its ids, ascending.
-    fn ids(&self) -> io::Result<Vec<Id>> {
+    /// Adds all its ids, ascending.
+    fn add_ids_to(&self, all: &mut Vec<Id>) -> io::Result<()> {
         let end = HEAD + self.count * Id::WIDTH;
         let mut bytes = vec![0; end + self.filter.len() * BLOCK + SUM];
         self.file.read_at(0, &mut bytes)?;
         match verify_checksum(&bytes).ok().and_then(|body| body.get(HEAD..end)) {
             Some(ids) => {
-                Ok(ids.as_chunks::<{ Id::WIDTH }>().0.iter().map(from_big_endian).collect())
+                all.extend(ids.as_chunks::<{ Id::WIDTH }>().0.iter().map(from_big_endian));
+                Ok(())
             }
             None => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -250,10 +252,12 @@ impl IdRun {
         mask(id).into_iter().enumerate().all(|(place, bit)| word(block, place) & bit != 0)
     }
 
-    /// Prefetches the block of the filter that an id needs.
+    /// Prefetches the block of the filter that an id needs. It may begin in one line and end in the next.
     #[inline]
     pub(super) fn prefetch(&self, id: Id) {
-        prefetch_bytes(&self.filter[block_of(self.filter.len(), id)]);
+        let block = &self.filter[block_of(self.filter.len(), id)];
+        prefetch_bytes(block);
+        block.last_chunk::<1>().into_iter().for_each(prefetch_bytes);
     }
 
     /// Whether it has an id.
