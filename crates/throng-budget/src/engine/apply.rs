@@ -29,6 +29,9 @@ struct EventIds {
     /// Of an insertion and of a billed event: by which the insertion is open, and by which it is known that it
     /// has had its outcome.
     open: Option<Id>,
+    /// Of an outcome whose insertion cannot be open, as none is, if there is only one price: that the insertion
+    /// counts.
+    counted: Option<Id>,
 }
 
 impl Engine {
@@ -76,7 +79,7 @@ impl Engine {
                 let ids = self.ids_of(key, event);
                 ahead[step % AHEAD] = (key, ids);
                 self.seen.prefetch(ids.event);
-                ids.link.into_iter().for_each(|id| self.seen.prefetch(id));
+                ids.link.into_iter().chain(ids.counted).for_each(|id| self.seen.prefetch(id));
                 if let Some(open) = ids.open {
                     self.open.prefetch(open);
                     if ids.link != ids.open {
@@ -121,12 +124,17 @@ impl Engine {
                 let Price { since, billed, .. } = self.accounts[account].prices.at(event.at);
                 let link = id_of(seed, IdKind::Insertion { price_since: since }, insertion);
                 let open = outcome(billed.kind().number());
-                EventIds { event: id, link: Some(link), open: Some(open) }
+                EventIds { event: id, link: Some(link), open: Some(open), counted: None }
             }
             _ => {
                 let link = Some(outcome(kind));
-                let billed = self.billed_by(account, event);
-                EventIds { event: id, link, open: link.filter(|_| billed.is_some()) }
+                let open = link.filter(|_| self.billed_by(account, event).is_some());
+                let price = self.accounts[account].prices.only();
+                let price = price.filter(|_| open.is_some() && self.open.len() == 0);
+                let counted = price.map(|Price { since, .. }| {
+                    id_of(seed, IdKind::Insertion { price_since: since }, insertion)
+                });
+                EventIds { event: id, link, open, counted }
             }
         }
     }
@@ -267,7 +275,7 @@ impl Engine {
         let inserted_at = event
             .plausible_inserted_at()
             .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
-        let known = ids.link.and_then(|_| self.price_of_insertion(key, event, open));
+        let known = ids.link.and_then(|_| self.price_of_insertion(key, ids, event, open));
         let account = &self.accounts[key.account];
         let own = event.money.price_nanos().map(|nanos| nanos.clamp(0, MAX_PRICE_NANOS));
         let own = own.map(Amount::of_nanos);
@@ -335,6 +343,7 @@ impl Engine {
     fn price_of_insertion(
         &self,
         key: AccountKey,
+        ids: EventIds,
         event: &EventRef<'_>,
         open: Option<OpenInsertion>,
     ) -> Option<Price> {
@@ -345,6 +354,9 @@ impl Engine {
             if let Some(price) = own.or_else(|| prices.only()) {
                 return Some(price);
             }
+        }
+        if let (Some(counted), Some(only)) = (ids.counted, prices.only()) {
+            return self.seen.contains(counted, event.at).then_some(only);
         }
         let insertion = event.insertion_id.as_bytes();
         let made_with = |price_since| {
