@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memchr2;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use throng_model::Timestamp;
@@ -32,6 +33,8 @@ pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
         parse_array(body, &mut parsed);
         return parsed;
     }
+    // Most lines are longer.
+    parsed.events.reserve(body.len() / 128);
     for (at, line) in (1..).zip(lines(body)) {
         if !line.trim_ascii().is_empty() {
             parsed.add(at, parse_object(line, "line"));
@@ -42,8 +45,17 @@ pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
 
 /// Lines that end with LF, CR LF or CR. JSON text escapes both inside of strings.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let by_lf = body.split(|byte| *byte == b'\n');
-    by_lf.flat_map(|line| line.strip_suffix(b"\r").unwrap_or(line).split(|byte| *byte == b'\r'))
+    let mut rest = Some(body);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (line, after) = text.split_at(memchr2(b'\n', b'\r', text).unwrap_or(text.len()));
+        rest = match after {
+            // A CR at the end of the body ends the last line, and no empty one follows it.
+            [] | [b'\r'] => None,
+            [b'\r', b'\n', after @ ..] | [_, after @ ..] => Some(after),
+        };
+        Some(line)
+    })
 }
 
 /// An array: an invalid element does not affect the others, as long as it is clear where each of them ends.
@@ -108,8 +120,11 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         ));
     }
     let mut fields = Fields::default();
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let read = (&mut fields).deserialize(&mut reader).and_then(|()| reader.end());
+    // UTF-8 is verified at once: in a slice it would be for each text by itself.
+    let read = match std::str::from_utf8(text) {
+        Ok(text) => read_fields(serde_json::Deserializer::from_str(text), &mut fields),
+        Err(_) => read_fields(serde_json::Deserializer::from_slice(text), &mut fields),
+    };
     if let Some(problem) = fields.problem {
         return Err(problem);
     }
@@ -131,6 +146,13 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         EventProblem::new("event", format!("the {what} is not JSON: {error}"), help)
     })?;
     fields.event()
+}
+
+fn read_fields<'a, R: serde_json::de::Read<'a>>(
+    mut reader: serde_json::Deserializer<R>,
+    fields: &mut Fields<'a>,
+) -> serde_json::Result<()> {
+    fields.deserialize(&mut reader).and_then(|()| reader.end())
 }
 
 /// The fields of an event in an object.

@@ -1,5 +1,7 @@
 //! Tests of the JSON of events.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const AT: i64 = 1_795_600_000_123_456;
@@ -56,6 +58,25 @@ fn line(id: &str) -> String {
 
 fn ids(parsed: &ParsedEvents) -> Vec<(usize, &str)> {
     parsed.events.iter().map(|(line, event)| (*line, event.id.as_str())).collect()
+}
+
+proptest! {
+    #[test]
+    fn lines_end_with_any_line_end(body in "[ab\\r\\n]{0,12}") {
+        let by_lf = body.split('\n');
+        let wanted = by_lf.flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'));
+        let wanted: Vec<&[u8]> = wanted.map(str::as_bytes).collect();
+        prop_assert_eq!(lines(body.as_bytes()).collect::<Vec<_>>(), wanted);
+    }
+}
+
+#[test]
+fn a_line_that_is_not_utf8_does_not_affect_the_others() {
+    let mut body = format!("{}\n{}\n", line("a"), line("b")).into_bytes();
+    body[7] = 0xff;
+    let parsed = parse_ndjson(&body);
+    assert_eq!((ids(&parsed), parsed.refused), (vec![(2, "b")], 1));
+    assert!(parsed.problems[0].message.starts_with("the line is not JSON"), "{parsed:?}");
 }
 
 #[test]
