@@ -3,6 +3,19 @@
 
 use std::collections::VecDeque;
 
+use throng_model::Timestamp;
+
+/// The width of a tumbling window.
+pub const WINDOW_SECS: i64 = 10;
+/// The same in microseconds.
+pub const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
+
+/// How long ago a window began. Saturates instead of overflowing.
+#[inline]
+pub fn age_of(number: i64, now: Timestamp) -> i64 {
+    now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timeline<T>(VecDeque<(i64, T)>);

@@ -23,10 +23,8 @@ use super::causes::Causes;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
 use throng_rates::survival::{Delays, Survival, covered_micros};
+use throng_rates::{WINDOW_MICROS, age_of};
 
-/// The width of a tumbling window.
-pub const WINDOW_SECS: i64 = 10;
-pub(super) const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
 pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// A window's outcomes are learned from at this age: earlier, those with short delays would be overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
@@ -34,11 +32,6 @@ const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
-
-/// How long ago a window began. Saturates instead of overflowing.
-pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
-    now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
-}
 
 /// Expected spend of the ads inserted in ten seconds.
 #[derive(Debug, Clone, Default, PartialEq)]

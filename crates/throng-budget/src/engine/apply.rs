@@ -2,7 +2,7 @@
 
 use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
-use throng_rates::NO_PLACEMENT;
+use throng_rates::{NO_PLACEMENT, Pooled};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
@@ -10,7 +10,6 @@ use super::account::{Insertion, Outcome, OutcomeLink, Terms};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
-use super::pooled::Pooled;
 use super::prices::Price;
 use super::spend::Amount;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
