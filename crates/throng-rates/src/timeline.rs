@@ -52,6 +52,11 @@ impl<T> Timeline<T> {
         self.0.front().map(|(number, _)| *number)
     }
 
+    /// The value of the highest number.
+    pub fn newest(&self) -> Option<&T> {
+        self.0.back().map(|(_, value)| value)
+    }
+
     /// Removes the value of the lowest number.
     pub fn pop_oldest(&mut self) -> Option<(i64, T)> {
         self.0.pop_front()
@@ -109,6 +114,7 @@ mod tests {
             }
             for _ in 0..random.below(20) {
                 assert_eq!(ours.oldest(), map.first_key_value().map(|(n, _)| *n));
+                assert_eq!(ours.newest(), map.last_key_value().map(|(_, value)| value));
                 assert_eq!(ours.pop_oldest(), map.pop_first());
             }
             for number in -25..65 {

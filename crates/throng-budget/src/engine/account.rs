@@ -20,6 +20,7 @@ pub use rates::{AdGroupRates, PlacementFigures, RateFigures};
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::causes::Causes;
+use super::memory::prefetch_value;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
 use throng_rates::survival::{Delays, Survival, covered_micros};
@@ -293,6 +294,20 @@ impl Account {
         }
         (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
+    }
+
+    /// Loads the ad group into the processor's caches, for an event that is applied soon.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_value(self);
+    }
+
+    /// As [`prefetch`](Self::prefetch), for what it points to; reads itself.
+    #[inline]
+    pub(super) fn prefetch_newest(&self) {
+        self.prices.all().first().into_iter().for_each(prefetch_value);
+        self.windows.newest().into_iter().for_each(prefetch_value);
+        self.intervals.newest().into_iter().for_each(prefetch_value);
     }
 
     /// The declared rate of outcomes, in billionths.

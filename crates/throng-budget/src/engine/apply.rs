@@ -18,6 +18,8 @@ use throng_rates::survival::bucket_of;
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
 /// few enough for the lines to stay in the first cache.
 const AHEAD: usize = 32;
+/// How many events before its own an ad group is loaded, and what it points to: later, as it has some twenty lines.
+const NEAR: [usize; 2] = [8, 4];
 
 /// The hashes of an event's id and of its insertion's id.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,6 +88,12 @@ impl Engine {
                     }
                 }
             }
+            let [near, nearer] = NEAR.map(|near| {
+                let index = step.checked_sub(AHEAD - near).filter(|index| *index < events.len());
+                index.and_then(|index| ahead[index % AHEAD].0)
+            });
+            near.into_iter().for_each(|key| self.accounts[key.account].prefetch());
+            nearer.into_iter().for_each(|key| self.accounts[key.account].prefetch_newest());
             let Some(index) = step.checked_sub(AHEAD) else { continue };
             let Some((event, logged_at)) = events.get(index) else { continue };
             let effect = self.apply_at(due.0, due.1, event, *logged_at);
