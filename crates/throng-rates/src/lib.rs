@@ -1,7 +1,7 @@
 //! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`], [`ApartRates`])
 //! and from other ad groups ([`learn`]), the delays of outcomes ([`survival`], [`Pooled`]), the traffic of a day
-//! ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the state of an
-//! ad group, [`Placements`] the names of a partition's placements, [`Timeline`] values by window. Pure: the time is
+//! ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the state of
+//! an ad group, [`Placements`] the names of a partition's placements, [`Timeline`] values by window. Pure: the time is
 //! passed in, and there is no I/O.
 //!
 //! State is in integers and changes by additions alone; counts of delays are numbers that additions and halving keep
