@@ -171,7 +171,10 @@ impl Budgets {
         if self.closed.load(Ordering::Relaxed) {
             return Err(BudgetsError::Closed);
         }
-        let mut by_partition: Vec<Vec<(usize, Event)>> = vec![Vec::new(); self.count];
+        // A quarter more than an even share, as no share is even.
+        let share = events.len() / self.count.max(1) * 5 / 4;
+        let mut by_partition: Vec<Vec<(usize, Event)>> =
+            std::iter::repeat_with(|| Vec::with_capacity(share)).take(self.count).collect();
         let mut answer = Accepted::default();
         let mut unknown = HashSet::new();
         let applied = self.applied.load_full();

@@ -10,6 +10,8 @@ use crate::record::{EventRef, read_record};
 /// One problem if the bytes are not such a message at all.
 pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
     let (mut parsed, mut index) = (ParsedEvents::default(), 0);
+    // Most events are about as long as that.
+    parsed.events.reserve(body.len() / 64);
     let read = read_record(body, |event| {
         index += 1;
         parsed.add(index, from_record(&event));
@@ -128,8 +130,10 @@ impl Event {
 
 /// Events as one record of the log: an `Events` message. [`parse_protobuf`] reads it back.
 pub fn events_to_record<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u8> {
-    let mut out = Vec::new();
-    events.into_iter().for_each(|event| event.encode(&mut out));
+    let events = events.into_iter();
+    // Most events are about as long as that.
+    let mut out = Vec::with_capacity(events.size_hint().0.min(10_000) * 64);
+    events.for_each(|event| event.encode(&mut out));
     out
 }
 

@@ -33,6 +33,7 @@ impl<'a> Text<'a> {
 }
 
 impl<'a> From<&'a str> for Text<'a> {
+    #[inline]
     fn from(text: &'a str) -> Self {
         Self(text.as_bytes())
     }
@@ -61,6 +62,7 @@ pub struct EventRef<'a> {
 }
 
 impl<'a> From<&'a Event> for EventRef<'a> {
+    #[inline]
     fn from(event: &'a Event) -> Self {
         Self {
             id: event.id.as_str().into(),
@@ -95,6 +97,7 @@ impl EventRef<'_> {
 
     /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
     /// [`Event::check_time`], without explanations.
+    #[inline]
     pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let dedupe_window = i64::try_from(dedupe_window.as_micros()).unwrap_or(i64::MAX);
         let ages = -(MAX_AHEAD.as_micros() as i64)..=dedupe_window;
@@ -191,6 +194,7 @@ enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    #[inline]
     fn bytes(self, field: u64) -> Result<&'a [u8], RecordError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -198,10 +202,12 @@ impl<'a> Value<'a> {
         }
     }
 
+    #[inline]
     fn text(self, field: u64) -> Result<Text<'a>, RecordError> {
         Text::new(self.bytes(field)?).ok_or(RecordError::NotUtf8(field))
     }
 
+    #[inline]
     fn number(self, field: u64) -> Result<i64, RecordError> {
         match self {
             Self::Varint(number) => Ok(number.cast_signed()),
@@ -260,6 +266,7 @@ impl<'a> Fields<'a> {
         self.long_varint()
     }
 
+    #[inline]
     fn long_varint(&mut self) -> Result<u64, RecordError> {
         // Times take eight bytes: these are decoded at once.
         if let Some(bytes) = self.rest.first_chunk::<8>() {
@@ -294,6 +301,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Joins the low seven bits of each byte.
+#[inline]
 fn join_low_sevens(word: u64) -> u64 {
     let word = word & 0x7f7f_7f7f_7f7f_7f7f;
     let word = (word & 0x7f00_7f00_7f00_7f00) >> 1 | (word & 0x007f_007f_007f_007f);

@@ -31,11 +31,13 @@ pub struct Timestamp(pub i64);
 
 impl Timestamp {
     /// This time plus `duration`; saturates at the latest time.
+    #[inline]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// This time minus `duration`; saturates at the earliest time.
+    #[inline]
     pub fn minus(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -57,6 +59,7 @@ impl Timestamp {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -86,10 +89,54 @@ impl fmt::Debug for Timestamp {
 impl FromStr for Timestamp {
     type Err = TimestampError;
     fn from_str(text: &str) -> Result<Self, TimestampError> {
+        if let Some(micros) = utc_micros(text.as_bytes()) {
+            return Ok(Self(micros));
+        }
         text.parse::<jiff::Timestamp>()
             .map(|t| Self(t.as_microsecond()))
             .map_err(|_| TimestampError::NotATime(text.chars().take(40).collect()))
     }
+}
+
+/// A time in the form that nearly all events have it, `2026-11-23T15:04:05.123Z`, from 1970 on. `None` for
+/// every other form, also for times that are invalid: jiff decides about those.
+fn utc_micros(text: &[u8]) -> Option<i64> {
+    let (moment, rest) = text.split_first_chunk::<19>()?;
+    let separators = [4usize, 7, 10, 13, 16].map(|place| moment[place]);
+    if separators != *b"--T::" {
+        return None;
+    }
+    let number = |digits: &[u8]| {
+        digits.iter().try_fold(0, |number: i64, digit| {
+            digit.is_ascii_digit().then(|| number * 10 + i64::from(*digit - b'0'))
+        })
+    };
+    let (year, month) = (number(&moment[..4])?, number(&moment[5..7])?);
+    let (day, hour) = (number(&moment[8..10])?, number(&moment[11..13])?);
+    let (minute, second) = (number(&moment[14..16])?, number(&moment[17..])?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of_month = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    let is_valid = (1970..=9998).contains(&year) && (1..=days_of_month).contains(&day);
+    if !is_valid || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let micros = match rest {
+        b"Z" => 0,
+        [b'.', digits @ .., b'Z'] if (1..=9).contains(&digits.len()) => {
+            number(digits)? * 10i64.pow(9 - digits.len() as u32) / 1_000
+        }
+        _ => return None,
+    };
+    // Years begin in March here, so that a leap day is the last day of one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let seconds = (((days - 719_468) * 24 + hour) * 60 + minute) * 60 + second;
+    Some(seconds * 1_000_000 + micros)
 }
 
 /// The name of a time zone in the IANA database, such as `America/New_York`.
@@ -219,7 +266,32 @@ fn date_of(days: i32) -> jiff::civil::Date {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// What is parsed without jiff is what jiff says, and what it would refuse is not.
+        #[test]
+        fn times_in_utc_are_parsed_as_jiff_does(
+            year in 1960u32..2110, month in 0u32..14, day in 0u32..33,
+            (hour, minute, second) in (0u32..26, 0u32..62, 0u32..62),
+            fraction in "(\\.[0-9]{0,10})?", end in "([Zz+]|\\+01:00)?",
+        ) {
+            let time = format!("{hour:02}:{minute:02}:{second:02}");
+            let text = format!("{year}-{month:02}-{day:02}T{time}{fraction}{end}");
+            if let Some(micros) = utc_micros(text.as_bytes()) {
+                let by_jiff = text.parse::<jiff::Timestamp>().map(|time| time.as_microsecond());
+                prop_assert_eq!(by_jiff.ok(), Some(micros), "{}", text);
+            }
+        }
+
+        #[test]
+        fn times_are_read_as_they_are_written(micros in 0i64..250_000_000_000_000_000) {
+            let text = Timestamp(micros).to_string();
+            prop_assert_eq!(utc_micros(text.as_bytes()), Some(micros), "{}", text);
+        }
+    }
 
     #[test]
     fn budget_days_follow_the_time_zone() {

@@ -27,11 +27,13 @@ pub struct Trials {
 
 impl Trials {
     /// A rate in billionths.
+    #[inline]
     pub fn billionths(rate: f64) -> u64 {
         (rate.clamp(0.0, 1.0) * PER_UNIT).round() as u64
     }
 
     /// Their expected outcomes by the declared rates.
+    #[inline]
     pub fn expected(&self) -> f64 {
         self.declared as f64 / PER_UNIT
     }

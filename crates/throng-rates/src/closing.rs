@@ -43,6 +43,7 @@ pub struct Outstanding {
 impl Outstanding {
     /// Adds insertions of one price: what they are still expected to earn together, and the probability that
     /// one of them earns it.
+    #[inline]
     pub fn add(&mut self, mean: f64, chance: f64, price: f64) {
         self.mean += mean;
         self.variance += (mean * price * (1.0 - chance)).max(0.0);

@@ -99,6 +99,7 @@ impl LearnedRates {
     }
 
     /// The billed outcomes as a multiple of the declared ones.
+    #[inline]
     pub fn factor(&self) -> f64 {
         self.outcomes.map_or(1.0, |rate| rate.factor)
     }

@@ -1,7 +1,8 @@
 //! What ads will earn and how fast they may be shown: rates learned from outcomes ([`Calibration`], [`ApartRates`])
-//! and from other ad groups ([`learn`]), the delays of outcomes ([`survival`]), the traffic of a day ([`DayCurve`]),
-//! the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the state of an ad group,
-//! [`Placements`] the names of a partition's placements. Pure: the time is passed in, and there is no I/O.
+//! and from other ad groups ([`learn`]), the delays of outcomes ([`survival`], [`Pooled`]), the traffic of a day
+//! ([`DayCurve`]), the closing rule ([`Outstanding`]) and pass-through rates ([`Pace`]). [`Learned`] has the state of
+//! an ad group, [`Placements`] the names of a partition's placements, [`Timeline`] values by window. Pure: the time is
+//! passed in, and there is no I/O.
 //!
 //! State is in integers and changes by additions alone; counts of delays are numbers that additions and halving keep
 //! exact. So two replicas that add the same in the same order have the same bits. What is computed from it (means,
@@ -21,8 +22,10 @@ mod levels;
 mod pace;
 mod pacing;
 mod placements;
+mod pooled;
 mod rates;
 pub mod survival;
+mod timeline;
 mod traffic;
 
 pub use apart::{ApartEvidence, ApartRates};
@@ -36,5 +39,7 @@ pub use levels::{InPlacement, LearnedRates, Observed, PlacementRate, action_rate
 pub use pace::{DayMoment, Pace};
 pub use pacing::{FEEDBACK, HORIZON, PlannedShares, Situation, pass_through_rate};
 pub use placements::{NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
+pub use pooled::{DelayCounts, Pooled};
 pub use rates::{Prior, Rate, RateCounts};
+pub use timeline::{Timeline, WINDOW_MICROS, WINDOW_SECS, age_of};
 pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};

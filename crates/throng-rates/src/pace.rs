@@ -50,11 +50,13 @@ pub struct Pace {
 
 impl Pace {
     /// The pass-through rate of the last tick; zero while the ad group is closed.
+    #[inline]
     pub fn rate(&self) -> PassThroughRate {
         self.rate
     }
 
     /// An insertion was reported.
+    #[inline]
     pub fn insertion(&mut self) {
         self.insertions = self.insertions.saturating_add(1);
     }

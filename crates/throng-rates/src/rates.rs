@@ -88,11 +88,13 @@ pub struct Rate {
 
 impl Rate {
     /// Its expectation, between 0 and 1.
+    #[inline]
     pub fn mean(&self) -> f64 {
         self.mean
     }
 
     /// How far the true rate is from the mean, squared.
+    #[inline]
     pub fn variance(&self) -> f64 {
         self.mean * (1.0 - self.mean) / (self.weight + 1.0)
     }

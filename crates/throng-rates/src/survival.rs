@@ -50,6 +50,7 @@ impl Delays {
     }
 
     /// Adds to a bucket.
+    #[inline]
     pub fn add(&mut self, bucket: usize, count: f64) {
         self.counts[bucket.min(BUCKETS - 1)] += count;
         self.total += count;
@@ -61,6 +62,7 @@ impl Delays {
 }
 
 /// The bucket of a delay.
+#[inline]
 pub fn bucket_of(delay_micros: i64) -> usize {
     let mut secs = delay_micros.max(0) / 1_000_000;
     let mut first = 0;
@@ -76,6 +78,7 @@ pub fn bucket_of(delay_micros: i64) -> usize {
 }
 
 /// The start and the width of a bucket, in microseconds. The last one has no end.
+#[inline]
 pub fn bounds_of(bucket: usize) -> (i64, i64) {
     let (mut begin, mut first) = (0, 0);
     for (count, width) in WIDTHS {
@@ -89,10 +92,12 @@ pub fn bounds_of(bucket: usize) -> (i64, i64) {
 }
 
 /// How much time a learned curve covers with a horizon: longer delays are not learned.
+#[inline]
 pub fn covered_micros(horizon: std::time::Duration) -> i64 {
     micros_of(horizon).max(MIN_CURVE_MICROS)
 }
 
+#[inline]
 fn micros_of(horizon: std::time::Duration) -> i64 {
     i64::try_from(horizon.as_micros()).unwrap_or(i64::MAX)
 }
@@ -135,6 +140,7 @@ impl Survival {
 
     /// The share of outcomes still to come at an age in microseconds, from 1 down to 0. Between the
     /// ends of buckets it is interpolated.
+    #[inline]
     pub fn at(&self, age_micros: i64) -> f64 {
         if age_micros <= 0 {
             return 1.0;
@@ -154,6 +160,7 @@ impl Survival {
     }
 
     /// Windows older than this have no outcomes to come.
+    #[inline]
     pub fn longest_micros(&self) -> i64 {
         if self.later.is_empty() {
             self.horizon_micros

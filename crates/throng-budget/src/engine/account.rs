@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Trials};
+use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Timeline, Trials};
 
 pub(super) use forecast::Figures;
 use past::{add_sums, interval_start};
@@ -20,14 +20,12 @@ pub use rates::{AdGroupRates, PlacementFigures, RateFigures};
 use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 
 use super::causes::Causes;
+use super::memory::prefetch_value;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
-use super::timeline::Timeline;
 use throng_rates::survival::{Delays, Survival, covered_micros};
+use throng_rates::{WINDOW_MICROS, age_of};
 
-/// The width of a tumbling window.
-pub const WINDOW_SECS: i64 = 10;
-pub(super) const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
 pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// A window's outcomes are learned from at this age: earlier, those with short delays would be overrepresented.
 const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
@@ -35,11 +33,6 @@ const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
-
-/// How long ago a window began. Saturates instead of overflowing.
-pub(super) fn age_of(number: i64, now: Timestamp) -> i64 {
-    now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
-}
 
 /// Expected spend of the ads inserted in ten seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -301,6 +294,20 @@ impl Account {
         }
         (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
+    }
+
+    /// Loads the ad group into the processor's caches, for an event that is applied soon.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_value(self);
+    }
+
+    /// As [`prefetch`](Self::prefetch), for what it points to; reads itself.
+    #[inline]
+    pub(super) fn prefetch_newest(&self) {
+        self.prices.all().first().into_iter().for_each(prefetch_value);
+        self.windows.newest().into_iter().for_each(prefetch_value);
+        self.intervals.newest().into_iter().for_each(prefetch_value);
     }
 
     /// The declared rate of outcomes, in billionths.

@@ -2,7 +2,7 @@
 
 use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
-use throng_rates::NO_PLACEMENT;
+use throng_rates::{NO_PLACEMENT, Pooled};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
@@ -10,7 +10,6 @@ use super::account::{Insertion, Outcome, OutcomeLink, Terms};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
-use super::pooled::Pooled;
 use super::prices::Price;
 use super::spend::Amount;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
@@ -19,6 +18,8 @@ use throng_rates::survival::bucket_of;
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
 /// few enough for the lines to stay in the first cache.
 const AHEAD: usize = 32;
+/// How many events before its own an ad group is loaded, and what it points to: later, as it has some twenty lines.
+const NEAR: [usize; 2] = [8, 4];
 
 /// The hashes of an event's id and of its insertion's id.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +30,9 @@ struct EventIds {
     /// Of an insertion and of a billed event: by which the insertion is open, and by which it is known that it
     /// has had its outcome.
     open: Option<Id>,
+    /// Of an outcome whose insertion cannot be open, as none is, if there is only one price: that the insertion
+    /// counts.
+    counted: Option<Id>,
 }
 
 impl Engine {
@@ -76,7 +80,7 @@ impl Engine {
                 let ids = self.ids_of(key, event);
                 ahead[step % AHEAD] = (key, ids);
                 self.seen.prefetch(ids.event);
-                ids.link.into_iter().for_each(|id| self.seen.prefetch(id));
+                ids.link.into_iter().chain(ids.counted).for_each(|id| self.seen.prefetch(id));
                 if let Some(open) = ids.open {
                     self.open.prefetch(open);
                     if ids.link != ids.open {
@@ -84,6 +88,12 @@ impl Engine {
                     }
                 }
             }
+            let [near, nearer] = NEAR.map(|near| {
+                let index = step.checked_sub(AHEAD - near).filter(|index| *index < events.len());
+                index.and_then(|index| ahead[index % AHEAD].0)
+            });
+            near.into_iter().for_each(|key| self.accounts[key.account].prefetch());
+            nearer.into_iter().for_each(|key| self.accounts[key.account].prefetch_newest());
             let Some(index) = step.checked_sub(AHEAD) else { continue };
             let Some((event, logged_at)) = events.get(index) else { continue };
             let effect = self.apply_at(due.0, due.1, event, *logged_at);
@@ -121,12 +131,17 @@ impl Engine {
                 let Price { since, billed, .. } = self.accounts[account].prices.at(event.at);
                 let link = id_of(seed, IdKind::Insertion { price_since: since }, insertion);
                 let open = outcome(billed.kind().number());
-                EventIds { event: id, link: Some(link), open: Some(open) }
+                EventIds { event: id, link: Some(link), open: Some(open), counted: None }
             }
             _ => {
                 let link = Some(outcome(kind));
-                let billed = self.billed_by(account, event);
-                EventIds { event: id, link, open: link.filter(|_| billed.is_some()) }
+                let open = link.filter(|_| self.billed_by(account, event).is_some());
+                let price = self.accounts[account].prices.only();
+                let price = price.filter(|_| open.is_some() && self.open.len() == 0);
+                let counted = price.map(|Price { since, .. }| {
+                    id_of(seed, IdKind::Insertion { price_since: since }, insertion)
+                });
+                EventIds { event: id, link, open, counted }
             }
         }
     }
@@ -170,7 +185,7 @@ impl Engine {
         if self.is_duplicate(ids, event) {
             return EventEffect::Duplicate;
         }
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         let account = &self.accounts[key.account];
         if first && account.is_by_click() && event.kind() == Some(EventKind::Impression) {
@@ -229,7 +244,7 @@ impl Engine {
             return Err(MoneyError::Overflow);
         }
         let billed = account.prices.at(event.at).billed;
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         // An insertion that is reported under two ids counts twice; it has one outcome.
         let linked = ids.link.is_some_and(|link| self.seen.insert(link, event.at, logged_at));
         let open = ids.open.filter(|_| linked);
@@ -267,7 +282,7 @@ impl Engine {
         let inserted_at = event
             .plausible_inserted_at()
             .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
-        let known = ids.link.and_then(|_| self.price_of_insertion(key, event, open));
+        let known = ids.link.and_then(|_| self.price_of_insertion(key, ids, event, open));
         let account = &self.accounts[key.account];
         let own = event.money.price_nanos().map(|nanos| nanos.clamp(0, MAX_PRICE_NANOS));
         let own = own.map(Amount::of_nanos);
@@ -284,7 +299,7 @@ impl Engine {
             return Err(MoneyError::Overflow);
         }
         let once = account.config.once_per_insertion;
-        self.seen.insert(ids.event, event.at, logged_at);
+        self.seen.insert_new(ids.event, event.at, logged_at);
         let first = ids.link.is_none_or(|link| self.seen.insert(link, event.at, logged_at));
         if once && !first {
             return Ok(EventEffect::Repeated);
@@ -335,6 +350,7 @@ impl Engine {
     fn price_of_insertion(
         &self,
         key: AccountKey,
+        ids: EventIds,
         event: &EventRef<'_>,
         open: Option<OpenInsertion>,
     ) -> Option<Price> {
@@ -345,6 +361,9 @@ impl Engine {
             if let Some(price) = own.or_else(|| prices.only()) {
                 return Some(price);
             }
+        }
+        if let (Some(counted), Some(only)) = (ids.counted, prices.only()) {
+            return self.seen.contains(counted, event.at).then_some(only);
         }
         let insertion = event.insertion_id.as_bytes();
         let made_with = |price_since| {

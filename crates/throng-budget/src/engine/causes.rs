@@ -9,10 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use throng_model::{BudgetDay, Micros, OverdeliveryCauses, Timestamp};
+use throng_rates::Timeline;
 
 use crate::wire;
-
-use super::timeline::Timeline;
 
 /// The width of the windows in which spend is remembered.
 const WINDOW_MICROS: i64 = 10_000_000;

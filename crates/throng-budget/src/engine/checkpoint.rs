@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
-use throng_rates::{ApartRates, Learned, Trials};
+use throng_rates::{ApartRates, Learned, Pooled, Trials};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
@@ -19,7 +19,6 @@ use super::account::{Account, Links, MAX_LINKS, Window, price_of};
 use super::causes::Causes;
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
-use super::pooled::Pooled;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use throng_model::Timestamp;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128, xxh3_128_with_seed};
+use xxhash_rust::const_xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
 use crate::MAX_AHEAD;
 
@@ -41,14 +42,31 @@ pub(super) enum IdKind {
     Outcome(i32),
 }
 
+/// The seed of a class of ids. In each class the numbers of [`EventKind`](crate::EventKind) are the usual ones.
+const fn seed_of(class: u8, number: i64) -> u64 {
+    xxh3_64_with_seed(&[class], number.cast_unsigned())
+}
+
+const fn usual_seeds(class: u8) -> [u64; 4] {
+    [seed_of(class, 0), seed_of(class, 1), seed_of(class, 2), seed_of(class, 3)]
+}
+
 impl IdKind {
+    #[inline]
     fn seed(self) -> u64 {
-        let (class, number) = match self {
-            Self::Event(kind) => (1u8, i64::from(kind)),
-            Self::Insertion { price_since } => (2, price_since),
-            Self::Outcome(kind) => (3, i64::from(kind)),
+        const EVENTS: [u64; 4] = usual_seeds(1);
+        const OUTCOMES: [u64; 4] = usual_seeds(3);
+        const FIRST_PRICE: u64 = seed_of(2, i64::MIN);
+        let usual = |seeds: &[u64; 4], class: u8, number: i32| {
+            let seed = usize::try_from(number).ok().and_then(|place| seeds.get(place).copied());
+            seed.unwrap_or_else(|| seed_of(class, number.into()))
         };
-        xxh3_64_with_seed(&[class], number.cast_unsigned())
+        match self {
+            Self::Event(kind) => usual(&EVENTS, 1, kind),
+            Self::Insertion { price_since: i64::MIN } => FIRST_PRICE,
+            Self::Insertion { price_since } => seed_of(2, price_since),
+            Self::Outcome(kind) => usual(&OUTCOMES, 3, kind),
+        }
     }
 }
 
@@ -91,8 +109,9 @@ impl LogTime {
         if self.newest == Timestamp(0) {
             self.newest = logged_at;
         }
-        let step = logged_at.since(self.newest).min(MAX_STEP);
-        self.micros = self.micros.saturating_add(step.as_micros() as i64);
+        const LONGEST: i64 = MAX_STEP.as_micros() as i64;
+        let step = logged_at.0.saturating_sub(self.newest.0).clamp(0, LONGEST);
+        self.micros = self.micros.saturating_add(step);
         self.newest = self.newest.max(logged_at);
     }
 }
@@ -100,7 +119,8 @@ impl LogTime {
 /// The time from which an id is remembered: the event's own, or, if it came late, that of its record. By the
 /// event's own time the window is right for senders with a right clock, whatever the node's clock does.
 fn stamp(at: Timestamp, logged_at: Timestamp) -> i64 {
-    if logged_at.since(at) > MAX_AHEAD { logged_at.0 } else { at.0 }
+    const LATE: i64 = MAX_AHEAD.as_micros() as i64;
+    if logged_at.0.saturating_sub(at.0) > LATE { logged_at.0 } else { at.0 }
 }
 
 #[derive(Debug)]
@@ -199,9 +219,16 @@ impl SeenIds {
     /// replica makes the same runs.
     #[inline]
     pub(super) fn insert(&mut self, id: Id, at: Timestamp, logged_at: Timestamp) -> bool {
-        if self.contains(id, at) {
-            return false;
+        let is_new = !self.contains(id, at);
+        if is_new {
+            self.insert_new(id, at, logged_at);
         }
+        is_new
+    }
+
+    /// As [`insert`](Self::insert), of an id that is not there: the caller has just looked.
+    #[inline]
+    pub(super) fn insert_new(&mut self, id: Id, at: Timestamp, logged_at: Timestamp) {
         self.log_time.advance(logged_at);
         let stamp = stamp(at, logged_at);
         let (mut oldest, mut newest) = self.span.unwrap_or((stamp, stamp));
@@ -212,7 +239,6 @@ impl SeenIds {
         }
         self.span = Some((oldest, newest));
         self.recent.insert(id);
-        true
     }
 
     /// The longest span of the stamps of a run.
@@ -224,7 +250,9 @@ impl SeenIds {
     #[cold]
     fn seal(&mut self, stamp: i64) {
         if let Some((oldest, newest)) = self.span.take() {
-            let run = IdRun::new(self.recent.iter().collect());
+            let mut ids = Vec::with_capacity(self.recent.len());
+            ids.extend(self.recent.iter());
+            let run = IdRun::new(ids);
             self.recent = empty();
             self.runs.push(TimedRun { run, oldest, newest, sealed: self.log_time.micros });
         }
@@ -387,6 +415,20 @@ mod tests {
     /// Whether an id is new; the event and its record have the same time.
     fn insert(seen: &mut SeenIds, number: u64, at: Timestamp) -> bool {
         seen.insert(id(number), at, at)
+    }
+
+    #[test]
+    fn seeds_are_those_of_checkpoints_of_earlier_versions() {
+        let seed = |class: u8, number: i64| {
+            xxhash_rust::xxh3::xxh3_64_with_seed(&[class], number.cast_unsigned())
+        };
+        for number in [i32::MIN, -1, 0, 1, 2, 3, 4, 5, i32::MAX] {
+            assert_eq!(IdKind::Event(number).seed(), seed(1, number.into()));
+            assert_eq!(IdKind::Outcome(number).seed(), seed(3, number.into()));
+        }
+        for price_since in [i64::MIN, i64::MIN + 1, 0, START.0, i64::MAX] {
+            assert_eq!(IdKind::Insertion { price_since }.seed(), seed(2, price_since));
+        }
     }
 
     #[test]

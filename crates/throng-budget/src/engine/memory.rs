@@ -58,6 +58,23 @@ pub(super) fn prefetch_bytes<const N: usize>(line: &[u8; N]) {
     std::hint::black_box(line[0]);
 }
 
+/// As [`prefetch`], for all lines of a value. Only on x86-64.
+#[inline]
+pub(super) fn prefetch_value<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    for offset in (0..size_of::<T>()).step_by(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(offset);
+        // SAFETY: the address is inside of a value that is borrowed, and a hint reads nothing that can be seen.
+        #[expect(unsafe_code, reason = "the standard library has no safe prefetch yet")]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(line);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
+
 /// Lines of memory, zero at first.
 #[derive(Debug, Default)]
 pub(super) struct Lines(Buffer);

@@ -11,14 +11,12 @@ mod dedupe;
 mod ids;
 mod memory;
 mod open;
-mod pooled;
 mod prices;
 mod rates;
 mod runs;
 mod slices;
 mod spend;
 mod timed_run;
-mod timeline;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -29,26 +27,25 @@ use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassTh
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
-use throng_rates::Placements;
+use throng_rates::{Placements, Pooled};
 
 use crate::{AdGroupConfig, BilledEvent};
 
 pub use account::{
     AdGroupRates, DayPrediction, Interval, PlacementFigures, RateFigures, Series, SpendPoint,
-    WINDOW_SECS,
 };
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
 pub use slices::SliceFile;
 pub use spend::SLICE_SECS;
+pub use throng_rates::WINDOW_SECS;
 pub use throng_rates::survival::Survival;
 
 use account::{Account, Figures};
 use checkpoint::RemovedAdGroup;
 use dedupe::{SeenIds, ad_group_seed};
 use open::OpenInsertions;
-use pooled::Pooled;
 use slices::SliceFiles;
 use spend::Spend;
 
@@ -348,7 +345,7 @@ impl Engine {
         self.removed.retain(|_, removed| now.since(removed.since) <= REMOVED_RETENTION);
         // Curves change slowly; computing them in each call would be most of its cost.
         let since = now.0.saturating_sub(self.learned_at.0);
-        if since >= account::WINDOW_MICROS || now < self.learned_at {
+        if since >= throng_rates::WINDOW_MICROS || now < self.learned_at {
             self.learned_at = now;
             self.learn(now);
         }

@@ -14,9 +14,8 @@
 //! What a removed insertion was expected to earn stays in its window, and leaves it by the survival curve.
 
 use throng_model::Timestamp;
-use throng_rates::{NO_PLACEMENT, OTHER_PLACEMENT};
+use throng_rates::{NO_PLACEMENT, OTHER_PLACEMENT, WINDOW_MICROS};
 
-use super::account::WINDOW_MICROS;
 use super::ids::Id;
 use super::memory::{LINE, Lines, prefetch};
 

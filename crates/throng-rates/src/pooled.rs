@@ -10,9 +10,8 @@
 
 use throng_model::Timestamp;
 
-use super::account::{WINDOW_MICROS, age_of};
-use super::timeline::Timeline;
-use throng_rates::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
+use crate::survival::{BUCKETS, Delays, MIN_CURVE_MICROS, bounds_of, covered_micros};
+use crate::timeline::{Timeline, WINDOW_MICROS, age_of};
 
 /// Outcomes that must be known before the curve is used.
 const MIN_OUTCOMES: f64 = 20.0;
@@ -20,11 +19,12 @@ const MIN_OUTCOMES: f64 = 20.0;
 const MIN_AGE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// How many outcomes each delay bucket has; as long as the highest bucket needs.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Counts(Vec<u32>);
+pub struct DelayCounts(Vec<u32>);
 
-impl Counts {
+impl DelayCounts {
     /// Buckets beyond the last are the last.
-    pub(super) fn add(&mut self, bucket: usize, times: u32) {
+    #[inline]
+    pub fn add(&mut self, bucket: usize, times: u32) {
         let bucket = bucket.min(BUCKETS - 1);
         if bucket >= self.0.len() {
             self.0.resize(bucket + 1, 0);
@@ -33,22 +33,23 @@ impl Counts {
     }
 
     /// Buckets that have outcomes, and how many.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
+    pub fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
         self.0.iter().copied().enumerate().filter(|(_, times)| *times > 0)
     }
 }
 
+/// See the module.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pooled {
+pub struct Pooled {
     /// Outcomes of windows that may have more of them, by window number.
-    pub(super) recent: Timeline<Counts>,
+    pub recent: Timeline<DelayCounts>,
     /// Outcomes of older windows.
-    pub(super) complete: Delays,
+    pub complete: Delays,
     /// The first window that had an insertion.
-    pub(super) first: Option<i64>,
+    pub first: Option<i64>,
     /// Windows older than this have all outcomes that are learned from: the longest horizon of the ad groups,
     /// in microseconds.
-    pub(super) reach: i64,
+    pub reach: i64,
 }
 
 impl Default for Pooled {
@@ -64,16 +65,20 @@ impl Default for Pooled {
 
 impl Pooled {
     /// Has delays learned up to a horizon.
-    pub(super) fn cover_horizon(&mut self, horizon: std::time::Duration) {
+    pub fn cover_horizon(&mut self, horizon: std::time::Duration) {
         self.reach = covered_micros(horizon);
     }
 
-    pub(super) fn insertion(&mut self, at: Timestamp) {
+    /// An insertion that counts.
+    #[inline]
+    pub fn insertion(&mut self, at: Timestamp) {
         let number = at.0.div_euclid(WINDOW_MICROS);
         self.first = Some(self.first.map_or(number, |first| first.min(number)));
     }
 
-    pub(super) fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
+    /// An outcome, with the bucket of its delay.
+    #[inline]
+    pub fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
         let number = inserted_at.0.div_euclid(WINDOW_MICROS);
         if age_of(number, logged_at) >= self.reach {
             self.complete.add(bucket, 1.0);
@@ -83,7 +88,7 @@ impl Pooled {
     }
 
     /// Adds up windows that are complete.
-    pub(super) fn close(&mut self, now: Timestamp) {
+    pub fn close(&mut self, now: Timestamp) {
         while let Some(number) = self.recent.oldest() {
             if age_of(number, now) < self.reach {
                 break;
@@ -96,7 +101,7 @@ impl Pooled {
 
     /// The share of delays longer than each bucket; `None` while there are too few outcomes. The cost grows
     /// with the number of recent windows times the delays in them: microseconds.
-    pub(super) fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
+    pub fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
         let oldest = self.first.map(|number| age_of(number, now))?;
         let recent: u64 =
             self.recent.iter().flat_map(|(_, w)| w.iter()).map(|(_, n)| u64::from(n)).sum();
@@ -173,7 +178,7 @@ mod tests {
             pooled.insertion(at);
             let delay = (inserted * 7_919) % 600;
             if inserted + delay < 1_200 {
-                pooled.outcome(at, (delay / throng_rates::survival::BUCKET_SECS) as usize, now);
+                pooled.outcome(at, (delay / crate::survival::BUCKET_SECS) as usize, now);
             }
         }
         let curve = pooled.curve(now).unwrap();
@@ -191,14 +196,10 @@ mod tests {
         pooled.cover_horizon(std::time::Duration::from_secs(21_600));
         pooled.insertion(Timestamp(0));
         for _ in 0..50 {
-            pooled.outcome(
-                Timestamp(0),
-                throng_rates::survival::bucket_of(delay),
-                Timestamp(delay),
-            );
+            pooled.outcome(Timestamp(0), crate::survival::bucket_of(delay), Timestamp(delay));
         }
         let curve = pooled.curve(Timestamp(delay)).unwrap();
-        let of = |secs: i64| curve[throng_rates::survival::bucket_of(secs * 1_000_000)];
+        let of = |secs: i64| curve[crate::survival::bucket_of(secs * 1_000_000)];
         assert_eq!([of(10), of(9_000), of(12_000)], [1.0, 1.0, 0.0]);
     }
 

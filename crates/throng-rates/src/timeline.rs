@@ -3,8 +3,22 @@
 
 use std::collections::VecDeque;
 
+use throng_model::Timestamp;
+
+/// The width of a tumbling window.
+pub const WINDOW_SECS: i64 = 10;
+/// The same in microseconds.
+pub const WINDOW_MICROS: i64 = WINDOW_SECS * 1_000_000;
+
+/// How long ago a window began. Saturates instead of overflowing.
+#[inline]
+pub fn age_of(number: i64, now: Timestamp) -> i64 {
+    now.0.saturating_sub(number.saturating_mul(WINDOW_MICROS))
+}
+
+/// See the module.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Timeline<T>(VecDeque<(i64, T)>);
+pub struct Timeline<T>(VecDeque<(i64, T)>);
 
 impl<T> Default for Timeline<T> {
     fn default() -> Self {
@@ -27,36 +41,51 @@ impl<T> Timeline<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, number: i64) -> Option<&mut T> {
+    /// The value of a number, if there is one.
+    pub fn get_mut(&mut self, number: i64) -> Option<&mut T> {
         let place = self.find(number).ok()?;
         Some(&mut self.0[place].1)
     }
 
-    pub(super) fn oldest(&self) -> Option<i64> {
+    /// The lowest number.
+    pub fn oldest(&self) -> Option<i64> {
         self.0.front().map(|(number, _)| *number)
     }
 
-    pub(super) fn pop_oldest(&mut self) -> Option<(i64, T)> {
+    /// The value of the highest number.
+    pub fn newest(&self) -> Option<&T> {
+        self.0.back().map(|(_, value)| value)
+    }
+
+    /// Removes the value of the lowest number.
+    pub fn pop_oldest(&mut self) -> Option<(i64, T)> {
         self.0.pop_front()
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many numbers have a value.
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether no number has one.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The values, from the oldest to the newest.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.0.iter_mut().map(|(_, value)| value)
     }
 
     /// From the oldest to the newest.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, &T)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (i64, &T)> {
         self.0.iter().map(|(number, value)| (*number, value))
     }
 }
 
 impl<T: Default> Timeline<T> {
-    pub(super) fn entry(&mut self, number: i64) -> &mut T {
+    /// The value of a number, which is the default if there was none.
+    pub fn entry(&mut self, number: i64) -> &mut T {
         let place = self.find(number).unwrap_or_else(|place| {
             self.0.insert(place, (number, T::default()));
             place
@@ -69,28 +98,31 @@ impl<T: Default> Timeline<T> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proptest::prelude::*;
+    use throng_model::{Entropy, SplitMix64};
 
     use super::*;
 
-    proptest! {
-        #[test]
-        fn it_is_a_map(numbers in prop::collection::vec(-20i64..60, 0..200), gone in 0usize..20) {
+    #[test]
+    fn it_is_a_map() {
+        for seed in 0..256 {
+            let mut random = SplitMix64::new(seed);
             let (mut ours, mut map) = (Timeline::<u32>::default(), BTreeMap::<i64, u32>::new());
-            for number in numbers {
+            for _ in 0..random.below(200) {
+                let number = random.below(80) as i64 - 20;
                 *ours.entry(number) += 1;
                 *map.entry(number).or_default() += 1;
             }
-            for _ in 0..gone {
-                prop_assert_eq!(ours.oldest(), map.first_key_value().map(|(n, _)| *n));
-                prop_assert_eq!(ours.pop_oldest(), map.pop_first());
+            for _ in 0..random.below(20) {
+                assert_eq!(ours.oldest(), map.first_key_value().map(|(n, _)| *n));
+                assert_eq!(ours.newest(), map.last_key_value().map(|(_, value)| value));
+                assert_eq!(ours.pop_oldest(), map.pop_first());
             }
             for number in -25..65 {
-                prop_assert_eq!(ours.get_mut(number), map.get_mut(&number));
+                assert_eq!(ours.get_mut(number), map.get_mut(&number));
             }
-            prop_assert_eq!(ours.len(), map.len());
+            assert_eq!((ours.len(), ours.is_empty()), (map.len(), map.is_empty()));
             let all: Vec<_> = ours.iter().map(|(number, n)| (number, *n)).collect();
-            prop_assert_eq!(all, map.into_iter().collect::<Vec<_>>());
+            assert_eq!(all, map.into_iter().collect::<Vec<_>>());
         }
     }
 }
