@@ -62,16 +62,25 @@ impl DecodedEvents<'_> {
     }
 }
 
+/// What a replay has done.
+pub(super) struct Replayed {
+    pub(super) counts: EventCounts,
+    /// Continues after what is applied.
+    pub(super) tail: Box<dyn Tail>,
+    /// The end of the log, if the replay has ended before it; otherwise 0.
+    pub(super) unapplied_end: u64,
+}
+
 /// Applies what was appended since the checkpoint, up to a record that may have an ad group of a spec to which this
-/// process has not switched yet. The returned tail continues from there.
+/// process has not switched yet.
 async fn replay(
     applying: &Applying<'_>,
     state: &mut PartitionState,
     log: &dyn EventLog,
     check: &mut CatalogCheck,
-) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
+) -> Result<Replayed, BudgetsError> {
     let number = applying.number;
-    let mut counts = EventCounts::default();
+    let (mut counts, mut unapplied_end) = (EventCounts::default(), 0);
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     // Until nothing is left: events are appended while a long replay lasts.
@@ -91,13 +100,12 @@ async fn replay(
                     applying.advance(state, rest, tail.position(), settled, None)?;
                 counts += more;
                 rest = &rest[applied..];
-                if rest.is_empty() {
-                    break;
-                }
+                let Some(next) = rest.first() else { break };
                 let version = state.engine.catalog_version();
-                if check.check(version).await != Freshness::Newest {
+                if check.check_in_replay(version, next.offset).await != Freshness::Newest {
                     // The follower waits for the spec: only a partition that is open gets it.
                     tail = log.tail(number, state.offset).await?;
+                    unapplied_end = log.end(number).await?;
                     break 'replay;
                 }
             }
@@ -106,7 +114,7 @@ async fn replay(
     if state.offset > begin {
         tracing::info!(partition = number, records = state.offset - begin, "replayed the log");
     }
-    Ok((counts, tail))
+    Ok(Replayed { counts, tail, unapplied_end })
 }
 
 /// Applies what was appended since the checkpoint. If that panics, it restores the state and applies the
@@ -119,7 +127,7 @@ pub(super) async fn replay_and_quarantine(
     log: &dyn EventLog,
     check: &mut CatalogCheck,
     (now, dedupe_window): (Timestamp, Duration),
-) -> Result<(EventCounts, Box<dyn Tail>), BudgetsError> {
+) -> Result<Replayed, BudgetsError> {
     let number = state.engine.partition();
     let is_checked = log.is_exclusive();
     let mut applying =

@@ -1,6 +1,7 @@
 //! The feed between processes: a topic of all frames, and a table with the newest keyframe of each
 //! partition, from which a process that joins reads all figures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,20 +47,7 @@ impl Feed for KafkaFeed {
 
     /// What cannot be decoded is skipped and logged: the next one replaces it.
     async fn latest_keyframes(&self) -> Result<Vec<Arc<Frame>>, LogError> {
-        let mut all = self.keyframes.all().await?;
-        // The table also says of which deployment the topics are.
-        all.retain(|key, _| key.parse::<u32>().is_ok());
-        let decoded = all.iter().filter_map(|(partition, bytes)| {
-            let log_error = |error: &FeedError| {
-                tracing::warn!(
-                    partition = partition.as_str(),
-                    error = error as &dyn std::error::Error,
-                    "failed to decode a keyframe"
-                );
-            };
-            Frame::decode(bytes).inspect_err(log_error).ok().map(Arc::new)
-        });
-        Ok(decoded.collect())
+        Ok(decode_keyframes(&self.keyframes.all().await?))
     }
 
     async fn end(&self, partition: u32) -> Result<u64, LogError> {
@@ -72,6 +60,22 @@ impl Feed for KafkaFeed {
         let tail = self.frames.tail(partition, from).await?;
         Ok(Box::new(KafkaFrames { partition, tail }))
     }
+}
+
+/// The keyframes of a table. It also says of which deployment the topics are.
+fn decode_keyframes(table: &BTreeMap<String, Bytes>) -> Vec<Arc<Frame>> {
+    let keyframes = table.iter().filter(|(key, _)| key.parse::<u32>().is_ok());
+    let decoded = keyframes.filter_map(|(partition, bytes)| {
+        let log_error = |error: &FeedError| {
+            tracing::warn!(
+                partition = partition.as_str(),
+                error = error as &dyn std::error::Error,
+                "failed to decode a keyframe"
+            );
+        };
+        Frame::decode(bytes).inspect_err(log_error).ok().map(Arc::new)
+    });
+    decoded.collect()
 }
 
 struct KafkaFrames {
@@ -98,5 +102,31 @@ impl FrameStream for KafkaFrames {
             }
         }
         Ok(frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_no_partition_is_no_keyframe() {
+        let frame = Frame {
+            partition: 3,
+            epoch: 5,
+            version: 1,
+            kind: FrameKind::Keyframe,
+            at: Timestamp(1),
+            catalog_version: 1,
+            log_position: None,
+            entries: Vec::new(),
+        };
+        let bytes = Bytes::from(frame.encode());
+        let keys = ["3", "4", "deployment/0123456789abcdef"];
+        let values = [bytes.clone(), Bytes::from_static(b"no frame"), bytes];
+        let table: BTreeMap<String, Bytes> =
+            keys.map(str::to_owned).into_iter().zip(values).collect();
+        let found: Vec<u32> = decode_keyframes(&table).iter().map(|f| f.partition).collect();
+        assert_eq!(found, [3]);
     }
 }

@@ -342,6 +342,7 @@ impl Budgets {
     /// Bumps the epoch of partitions that this process leads and another one publishes figures of.
     async fn reclaim_superseded(&self) {
         for partition in self.led.load_full().iter() {
+            partition.shorten_backlog().await;
             match partition.reclaim(self.clock.now()).await {
                 // The next tick publishes keyframes, with the new epoch.
                 Ok(true) => self.ticks.store(0, Ordering::Relaxed),
@@ -370,7 +371,7 @@ impl Budgets {
 
     /// Applies all figures to a gate in this process.
     pub fn update_gate(&self, gate: &dyn FrameSink) {
-        for partition in self.led.load().iter() {
+        for partition in self.led.load().iter().filter(|led| !led.has_backlog()) {
             self.forward(&partition.keyframe(), gate);
         }
         for frame in self.feed_state.keyframes() {
@@ -420,11 +421,13 @@ impl Budgets {
         }
         // The next tick publishes keyframes.
         self.ticks.store(0, Ordering::Relaxed);
-        let led: Vec<Frame> = self.led.load().iter().map(|led| led.keyframe()).collect();
+        let led = self.led.load_full();
+        let complete = led.iter().filter(|led| !led.has_backlog());
+        let keyframes: Vec<Frame> = complete.map(|led| led.keyframe()).collect();
         // As in `forward`: a frame that is forwarded in between could reach subscribers before its
         // base.
         let _forwarding = self.forwarding.lock();
-        for keyframe in &led {
+        for keyframe in &keyframes {
             self.feed_state.apply(keyframe);
         }
         for frame in self.keyframes() {
@@ -460,7 +463,7 @@ impl Budgets {
         let mut sends = Vec::new();
         // Neither has figures that count: another leader has newer ones, or they are half changed.
         for partition in led.iter().filter(|p| !p.is_fenced() && !p.is_failed()) {
-            if partition.is_superseded() {
+            if partition.is_superseded() || partition.has_backlog() {
                 // Followers ignore a frame of a lower epoch, but its record moves the feed's end. As long
                 // as that moves, a standby replica takes the leader for alive and publishes nothing, and
                 // nobody would have figures.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
-use super::apply::{Follower, count, replay_and_quarantine};
+use super::apply::{Follower, Replayed, count, replay_and_quarantine};
 use super::catalog_check::{CatalogCheck, SpecVersions};
 use super::checkpoint::{Checkpoint, CheckpointStore, write_first_checkpoint};
 use super::outcomes::{Outcomes, Waiting};
@@ -81,6 +81,8 @@ pub(super) struct PartitionReplica {
     applied: watch::Receiver<u64>,
     /// Whether it waits for a spec.
     is_behind: watch::Receiver<bool>,
+    /// See [`Self::has_backlog`].
+    publish_from: AtomicU64,
     outcomes: Arc<Outcomes>,
     /// Whether this replica is the leader: what standby replicas apply is not counted in metrics.
     is_leader: Arc<AtomicBool>,
@@ -157,18 +159,18 @@ impl PartitionReplica {
             write_first_checkpoint(&mut store, &checkpoint, log.is_exclusive()).await?;
             // Only after the fencing: before it, the previous leader could write a checkpoint that
             // names a file which is removed here.
-            remove_orphans(&*objects, number, &source, now).await;
+            source.remove_orphans(&*objects).await;
         }
         let mut check = CatalogCheck::open(number, &log, config.versions, catalog_version).await;
         // From memory: the object may be a later one by now, and the second pass has to begin at
         // the same record.
         let restore = || source.state(Some(checkpoint.clone()));
         let times = (now, dedupe_window);
-        let (replayed, tail) =
+        let Replayed { counts, tail, unapplied_end } =
             replay_and_quarantine(&quarantine, &mut state, restore, &*log, &mut check, times)
                 .await?;
         if role == ReplicaRole::Leader {
-            count(replayed);
+            count(counts);
         }
         drop(checkpoint);
         state.engine.close(now);
@@ -203,6 +205,7 @@ impl PartitionReplica {
             observed_epoch: AtomicU64::new(config.observed_epoch),
             applied,
             is_behind,
+            publish_from: AtomicU64::new(unapplied_end),
             outcomes,
             is_leader,
             task: tokio::sync::Mutex::new(Some(task)),
@@ -229,7 +232,7 @@ impl PartitionReplica {
     }
 
     /// Makes a standby replica the leader without a replay: it continues from what it has applied. Waits
-    /// until it has applied all that is in the log. `epoch`: that of the newest frame.
+    /// until it has applied all that is in the log, or waits for a spec. `epoch`: that of the newest frame.
     ///
     /// The state may be ahead of the leader's last checkpoint or behind it. Both are safe: it is made from
     /// the same log, and its checkpoint names its own offset. What it must not do is keep what is in
@@ -258,9 +261,10 @@ impl PartitionReplica {
             }
         };
         self.is_leader.store(true, Ordering::Relaxed);
-        // Its figures lack what is not applied yet: published under the new epoch they would replace the
-        // newer ones of the previous leader.
-        if !self.catch_up(PROMOTION_TIMEOUT).await? {
+        let end = self.log.end(self.number).await?;
+        // If it waits for a spec, it has to be the leader to get it.
+        self.publish_from.store(end, Ordering::Relaxed);
+        if !self.wait_until_applied_or_behind(end, PROMOTION_TIMEOUT).await {
             return Err(BudgetsError::Closed);
         }
         let Some(found) = found else { return Ok(()) };
@@ -287,12 +291,32 @@ impl PartitionReplica {
     /// Waits until all is applied that is in the log now, or that can be under this spec. `false` after the timeout.
     pub(super) async fn catch_up(&self, timeout: Duration) -> Result<bool, BudgetsError> {
         let end = self.log.end(self.number).await?;
+        Ok(self.wait_until_applied_or_behind(end, timeout).await)
+    }
+
+    /// As [`Self::wait_until_applied`]; also `true` as soon as it goes on only under the next spec, which may be the
+    /// one that the caller is about to apply.
+    async fn wait_until_applied_or_behind(&self, end: u64, timeout: Duration) -> bool {
         let mut is_behind = self.is_behind.clone();
-        Ok(tokio::select! {
+        tokio::select! {
             is_applied = self.wait_until_applied(end, timeout) => is_applied,
-            // It goes on only under the next spec, which may be the one that the caller is about to apply.
             true = async { is_behind.wait_for(|is_behind| *is_behind).await.is_ok() } => true,
-        })
+        }
+    }
+
+    /// Whether it has not applied what was in the log when it became the leader, because it waits for a spec. Its
+    /// figures must not be published: under its new epoch they would replace the newer ones of the previous leader.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.applied() < self.publish_from.load(Ordering::Relaxed)
+    }
+
+    /// Ends a backlog of records that the log has lost: figures would not be published until it is as long again.
+    pub(super) async fn shorten_backlog(&self) {
+        if self.has_backlog()
+            && let Ok(end) = self.log.end(self.number).await
+        {
+            self.publish_from.fetch_min(end, Ordering::Relaxed);
+        }
     }
 
     /// Waits until all records before an offset are applied. `false` after the timeout, or when the task has
@@ -332,8 +356,10 @@ impl PartitionReplica {
         if !self.is_superseded() || self.is_fenced() {
             return Ok(false);
         }
-        // After a pause there may be much to apply; until then the other replica has newer figures.
-        if !self.catch_up(RECLAIM_TIMEOUT).await? {
+        // After a pause there may be much to apply; until then the other replica has newer figures. The same holds
+        // while this one waits for a spec.
+        let end = self.log.end(self.number).await?;
+        if !self.wait_until_applied(end, RECLAIM_TIMEOUT).await {
             return Ok(false);
         }
         let epoch = self.observed_epoch.load(Ordering::Relaxed);
@@ -555,19 +581,6 @@ impl PartitionReplica {
         due.retain(|object| !named.contains(object));
         files::remove(&*self.objects, due).await;
         Ok(offset)
-    }
-}
-
-/// Removes files of a partition that its state does not need: see [`files::remove_orphans`].
-async fn remove_orphans(
-    objects: &dyn Objects,
-    number: u32,
-    source: &RestoreSource,
-    now: Timestamp,
-) {
-    let needed = source.objects();
-    for folder in [ids::folder(number), slices::folder(number)] {
-        files::remove_orphans(objects, &folder, &needed, now).await;
     }
 }
 

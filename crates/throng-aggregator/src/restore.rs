@@ -13,7 +13,7 @@ use throng_objects::Objects;
 
 use super::checkpoint::{Checkpoint, CheckpointStore};
 use super::state::PartitionState;
-use super::{BudgetsError, ids, slices};
+use super::{BudgetsError, files, ids, slices};
 
 /// The spend of an ad group over time.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -92,8 +92,16 @@ pub(super) struct RestoreSource {
 }
 
 impl RestoreSource {
+    /// Removes files of the partition that the state does not need: see [`files::remove_orphans`].
+    pub(super) async fn remove_orphans(&self, objects: &dyn Objects) {
+        let needed = self.objects();
+        for folder in [ids::folder(self.number), slices::folder(self.number)] {
+            files::remove_orphans(objects, &folder, &needed, self.now).await;
+        }
+    }
+
     /// The objects of its files.
-    pub(super) fn objects(&self) -> HashSet<String> {
+    fn objects(&self) -> HashSet<String> {
         let runs = self.files.runs.keys().map(|run| ids::object(self.number, run));
         let slices = self.files.slices.keys().map(|file| slices::object(self.number, file));
         runs.chain(slices).collect()

@@ -351,10 +351,15 @@ impl Standby {
             StandbyState::Suspecting { feed_end, log_end, .. } => {
                 // Asked at the brokers: a frame that is on its way to this process is in the feed
                 // already.
-                let is_silent = self.feed.end(number).await? == feed_end;
-                match is_silent && self.partition.applied() >= log_end {
-                    true => StandbyState::Publishing { epoch: epoch.saturating_add(1) },
-                    false => self.suspect().await?,
+                let applied = self.partition.applied();
+                if self.feed.end(number).await? != feed_end {
+                    self.suspect().await?
+                } else if applied < log_end && applied < self.log.end(number).await? {
+                    // Its figures have all events that those of the leader had as soon as it has what was in the log
+                    // then. The end of now is a later one at each step, and might never be reached.
+                    return Ok(());
+                } else {
+                    StandbyState::Publishing { epoch: epoch.saturating_add(1) }
                 }
             }
             // The leader is back and has bumped its epoch, or there is another one.

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tempfile::TempDir;
 use throng_aggregator::Budgets;
 use throng_gate::Gate;
 use throng_lake::Lake;
-use throng_model::{AdGroupIndex, AdGroupName, AudienceName, Clock, SyncName, Timestamp};
+use throng_model::{
+    AdGroupIndex, AdGroupName, AudienceName, Clock, POLL_INTERVAL, SyncName, Timestamp,
+};
 use throng_spec::{Action, Limits, ObjectKind, Plan, Spec, SpecFiles, SpecOrigin};
 use throng_store::{HistoryEntry, HistoryEvent, Ledger, RefreshTrigger, SubjectKind};
 use throng_templates::{ExpandError, Queries, has_templates};
@@ -18,6 +21,9 @@ use crate::gate::GateSink;
 use crate::lake::LakeOpener;
 use crate::running::RunningSpec;
 use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
+
+/// After an error of a poll.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL,
 /// key, source or row of a template changed.
@@ -338,6 +344,28 @@ impl SpecApplier {
         let mut plan = applied.plan;
         plan.warnings.extend(warnings);
         Ok((version, plan))
+    }
+
+    /// Switches to a newer spec, if another node has applied one. Returns how long to wait before the next call. To be
+    /// called in a task of its own: partitions wait for the spec before they apply events of its new ad groups.
+    pub async fn poll_applied(&self) -> Duration {
+        let polled = async {
+            let newest = self.ledger.applied_version().await?.unwrap_or(0);
+            match newest > self.running.with_version().1 {
+                true => self.switch_to_applied().await,
+                false => Ok(()),
+            }
+        };
+        match polled.await {
+            Ok(()) => self.running.poll_delay(&*self.clock, POLL_INTERVAL),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to switch to the spec that another node applied"
+                );
+                RETRY_DELAY
+            }
+        }
     }
 
     /// Switches to the spec that another node applied. The node settings of this process do not

@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use throng_aggregator::checkpoint_offset;
 use throng_ledger::PostgresLedger;
 use throng_log::{EventLog as _, KafkaLog, KafkaTable, check_brokers};
-use throng_model::HashSeed;
+use throng_model::{HashSeed, Secret};
 use throng_objects::{BucketObjects, Objects};
-use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+use throng_spec::{
+    Environment, KafkaSettings, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings,
+};
 use throng_store::{MaintenanceLedger as _, SpecLedger as _};
 
 use crate::error::BackendError;
 use crate::finding::Finding;
-use crate::open::{EVENTS, KEYFRAMES, bucket_options, kafka_options, ledger_url};
-use crate::topics::{name_of, owner_of};
+use crate::open::{EVENTS, FEED, KEYFRAMES, bucket_options, kafka_options, ledger_url};
+use crate::topics::{has_frames, name_of, owner_of};
 
 /// How many missing objects or offsets a finding names.
 const MAX_EXAMPLES: usize = 3;
@@ -38,40 +40,63 @@ enum Owner {
     OtherTables { found: u64, newest: u64 },
 }
 
+/// Compares the topics with the ledger, as a start does, and changes nothing.
+async fn compare_topics(
+    env: &Environment,
+    kafka: &KafkaSettings,
+    url: &Secret,
+) -> Result<Owner, BackendError> {
+    let options = kafka_options(env, kafka)?;
+    let reports = check_brokers(&options, &[KEYFRAMES, FEED]).await?;
+    let partitions = |name: &str| {
+        let topic = options.named(name);
+        reports.iter().find(|report| report.topic == topic)?.partitions
+    };
+    // A topic that exists is opened, which creates nothing.
+    let owner = match partitions(KEYFRAMES) {
+        Some(_) => owner_of(&KafkaTable::open(&options, KEYFRAMES).await?).await?,
+        None => None,
+    };
+    if owner.is_none() {
+        let is_used = match partitions(FEED) {
+            Some(count) => has_frames(&KafkaLog::open(&options, FEED, count).await?).await?,
+            None => false,
+        };
+        if !is_used {
+            return Ok(Owner::Nobody);
+        }
+    }
+    let status = PostgresLedger::inspect(url).await?;
+    match status.schema {
+        None => return Ok(Owner::Other),
+        Some(found) if found != status.newest => {
+            return Ok(Owner::OtherTables { found, newest: status.newest });
+        }
+        Some(_) => {}
+    }
+    let ledger = PostgresLedger::attach(url).await?;
+    let is_own = match &owner {
+        // A ledger that has a number of partitions has a seed: it is only read.
+        Some(owner) => match ledger.log_partitions(None).await? {
+            Some(_) => name_of(ledger.hash_seed(HashSeed(0)).await?) == *owner,
+            None => false,
+        },
+        // The frames are of an earlier version, which claims nothing.
+        None => ledger.applied_version().await?.is_some(),
+    };
+    ledger.close().await?;
+    Ok(match (is_own, owner) {
+        (true, Some(_)) => Owner::Own,
+        (true, None) => Owner::Nobody,
+        (false, _) => Owner::Other,
+    })
+}
+
 /// Compares the topics with the ledger, and changes nothing. `None` unless both are shared.
 pub(crate) async fn check_topics(settings: &NodeSettings, env: &Environment) -> Option<Finding> {
     let LogSettings::Kafka(kafka) = &settings.log else { return None };
     let LedgerSettings::Postgres { url, insecure, .. } = &settings.ledger else { return None };
-    let compared = async {
-        let options = kafka_options(env, kafka)?;
-        let reports = check_brokers(&options, &[KEYFRAMES]).await?;
-        if reports.first().and_then(|report| report.partitions).is_none() {
-            return Ok(Owner::Nobody);
-        }
-        // The topic exists, so opening it creates nothing.
-        let keyframes = KafkaTable::open(&options, KEYFRAMES).await?;
-        let Some(owner) = owner_of(&keyframes).await? else { return Ok(Owner::Nobody) };
-        let url = ledger_url(env, url, *insecure)?;
-        let status = PostgresLedger::inspect(&url).await?;
-        match status.schema {
-            None => return Ok(Owner::Other),
-            Some(found) if found != status.newest => {
-                return Ok(Owner::OtherTables { found, newest: status.newest });
-            }
-            Some(_) => {}
-        }
-        let ledger = PostgresLedger::attach(&url).await?;
-        // A ledger that has a number of partitions has a seed: it is only read.
-        let own = match ledger.log_partitions(None).await? {
-            Some(_) => Some(ledger.hash_seed(HashSeed(0)).await?),
-            None => None,
-        };
-        ledger.close().await?;
-        Ok::<_, BackendError>(match own.is_some_and(|seed| name_of(seed) == owner) {
-            true => Owner::Own,
-            false => Owner::Other,
-        })
-    };
+    let compared = async { compare_topics(env, kafka, &ledger_url(env, url, *insecure)?).await };
     Some(match compared.await {
         Ok(Owner::Nobody) => {
             Finding::ok_with(TOPICS, "of no deployment yet: the first node that starts claims them")
@@ -300,7 +325,7 @@ fn wrong_offsets(wrong: &[String], count: usize) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use throng_spec::{BucketSettings, KafkaSettings, SecretRef, ServiceSettings};
+    use throng_spec::{BucketSettings, SecretRef, ServiceSettings};
 
     use super::*;
 

@@ -177,6 +177,8 @@ async fn kafka_log(
     let keyframes = KafkaTable::open(&kafka, KEYFRAMES).await?;
     // Before anything is consumed: a task would be lost for its deployment.
     claim_topics(ledger, &keyframes, &frames, config.recovery, &kafka.prefix).await?;
+    // At once: a ledger without the number looks like that of another deployment if the start fails after the claim.
+    check_log_partitions(ledger, &log).await?;
     let feed = KafkaFeed::new(Arc::new(frames), keyframes);
     let consumes = config.roles.contains(&Role::Activate);
     let queue = async |name: &str| {

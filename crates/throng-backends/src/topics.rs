@@ -43,9 +43,13 @@ impl Claims for KafkaTable {
 }
 
 /// Claims topics for a deployment, unless another one has claimed them before. Returns whether they belong to it now.
-/// `takes_over`: as the operator has asked for, the claims of others are removed.
-async fn claim(claims: &impl Claims, own: &str, takes_over: bool) -> throng_log::Result<bool> {
-    let mut known = claims.all().await?;
+/// `known`: the claims. `takes_over`: as the operator has asked for, those of others are removed.
+async fn claim(
+    claims: &impl Claims,
+    mut known: Vec<String>,
+    own: &str,
+    takes_over: bool,
+) -> throng_log::Result<bool> {
     if takes_over {
         for other in &known {
             if other != own {
@@ -55,7 +59,15 @@ async fn claim(claims: &impl Claims, own: &str, takes_over: bool) -> throng_log:
         known.retain(|one| one == own);
     }
     if let Some(first) = known.first() {
-        return Ok(first == own);
+        let is_own = first == own;
+        // A deployment that has not got the topics removes its claim, unless it ends before that. Compaction may put
+        // that claim first.
+        for one in &known {
+            if (one == own) != is_own {
+                claims.remove(one).await?;
+            }
+        }
+        return Ok(is_own);
     }
     claims.put(own).await?;
     // Another deployment may have done the same since the read: both see the same one first.
@@ -80,9 +92,11 @@ pub(crate) fn name_of(seed: HashSeed) -> String {
 /// Whether topics that nobody has claimed have the frames of a deployment, although no spec was ever applied in this
 /// ledger: an earlier version, which claims nothing, runs that deployment.
 async fn are_used_before(ledger: &dyn Ledger, frames: &dyn EventLog) -> Result<bool, BackendError> {
-    if ledger.applied_version().await?.is_some() {
-        return Ok(false);
-    }
+    Ok(ledger.applied_version().await?.is_none() && has_frames(frames).await?)
+}
+
+/// Whether a frame was ever published.
+pub(crate) async fn has_frames(frames: &dyn EventLog) -> Result<bool, BackendError> {
     for partition in 0..frames.partitions() {
         if frames.end(partition).await? > 0 {
             return Ok(true);
@@ -104,17 +118,29 @@ pub(crate) async fn claim_topics(
 ) -> Result<(), BackendError> {
     let own = name_of(ledger.hash_seed(HashSeed(SystemEntropy.next_u64())).await?);
     let takes_over = recovery != Recovery::Refuse;
-    let foreign = || BackendError::ForeignTopics { prefix: prefix.to_owned() };
-    if !takes_over
-        && owner_of(keyframes).await?.is_none()
-        && are_used_before(ledger, frames).await?
-    {
-        return Err(foreign());
-    }
-    match claim(keyframes, &own, takes_over).await? {
+    match claim_for(keyframes, ledger, frames, &own, takes_over).await? {
         true => Ok(()),
-        false => Err(foreign()),
+        false => Err(BackendError::ForeignTopics { prefix: prefix.to_owned() }),
     }
+}
+
+/// Claims topics for the deployment `own`, of this ledger. Returns whether they belong to it now.
+async fn claim_for(
+    claims: &impl Claims,
+    ledger: &dyn Ledger,
+    frames: &dyn EventLog,
+    own: &str,
+    takes_over: bool,
+) -> Result<bool, BackendError> {
+    let mut known = claims.all().await?;
+    if !takes_over && known.is_empty() && are_used_before(ledger, frames).await? {
+        // Another node of this deployment may have claimed them since the read, and the frames are of that one.
+        known = claims.all().await?;
+        if known.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(claim(claims, known, own, takes_over).await?)
 }
 
 #[cfg(test)]
@@ -123,6 +149,7 @@ mod tests {
     use throng_ledger::SqliteLedger;
     use throng_log::{FileLog, FileLogOptions};
     use throng_model::Timestamp;
+    use throng_store::{RemovalLedger as _, SpecUpdate};
 
     use super::*;
 
@@ -132,6 +159,8 @@ mod tests {
         claims: Mutex<Vec<String>>,
         /// Puts its claim between the read and the put of another one.
         rival: Mutex<Option<&'static str>>,
+        /// Puts its claim after the first read.
+        late: Mutex<Option<&'static str>>,
     }
 
     impl Topic {
@@ -142,7 +171,9 @@ mod tests {
 
     impl Claims for Topic {
         async fn all(&self) -> throng_log::Result<Vec<String>> {
-            Ok(self.claims())
+            let found = self.claims();
+            self.claims.lock().extend(self.late.lock().take().map(str::to_owned));
+            Ok(found)
         }
 
         async fn put(&self, deployment: &str) -> throng_log::Result<()> {
@@ -157,33 +188,52 @@ mod tests {
         }
     }
 
+    async fn claims(topic: &Topic, own: &str, takes_over: bool) -> bool {
+        let known = topic.all().await.unwrap();
+        claim(topic, known, own, takes_over).await.unwrap()
+    }
+
     #[tokio::test]
     async fn topics_belong_to_the_deployment_that_starts_first() {
         let topic = Topic::default();
-        assert!(claim(&topic, "a", false).await.unwrap());
-        assert!(!claim(&topic, "b", false).await.unwrap());
-        assert!(claim(&topic, "a", false).await.unwrap(), "again, as at each start");
+        assert!(claims(&topic, "a", false).await);
+        assert!(!claims(&topic, "b", false).await);
+        assert!(claims(&topic, "a", false).await, "again, as at each start");
         assert_eq!(topic.claims(), ["a"]);
     }
 
     #[tokio::test]
     async fn of_two_deployments_that_start_at_once_one_has_the_topics() {
         let topic = Topic { rival: Mutex::new(Some("b")), ..Topic::default() };
-        assert!(!claim(&topic, "a", false).await.unwrap());
+        assert!(!claims(&topic, "a", false).await);
         assert_eq!(topic.claims(), ["b"], "its own claim is gone");
-        assert!(claim(&topic, "b", false).await.unwrap());
+        assert!(claims(&topic, "b", false).await);
         // Two nodes of one deployment.
         let topic = Topic { rival: Mutex::new(Some("a")), ..Topic::default() };
-        assert!(claim(&topic, "a", false).await.unwrap());
+        assert!(claims(&topic, "a", false).await);
+    }
+
+    #[tokio::test]
+    async fn one_claim_is_left() {
+        let two = || Mutex::new(vec!["a".to_owned(), "b".to_owned()]);
+        let topic = Topic { claims: two(), ..Topic::default() };
+        assert!(!claims(&topic, "b", false).await, "its own claim is the second one");
+        assert_eq!(topic.claims(), ["a"]);
+        let topic = Topic { claims: two(), ..Topic::default() };
+        assert!(claims(&topic, "a", false).await);
+        assert_eq!(topic.claims(), ["a"]);
+        let topic = Topic { claims: two(), ..Topic::default() };
+        assert!(!claims(&topic, "c", false).await);
+        assert_eq!(topic.claims(), ["a", "b"], "of others it knows nothing");
     }
 
     #[tokio::test]
     async fn topics_can_be_taken_over() {
         let topic = Topic::default();
-        assert!(claim(&topic, "a", true).await.unwrap());
-        assert!(claim(&topic, "b", true).await.unwrap());
+        assert!(claims(&topic, "a", true).await);
+        assert!(claims(&topic, "b", true).await);
         assert_eq!(topic.claims(), ["b"]);
-        assert!(!claim(&topic, "a", false).await.unwrap());
+        assert!(!claims(&topic, "a", false).await);
     }
 
     #[tokio::test]
@@ -194,5 +244,20 @@ mod tests {
         assert!(!are_used_before(&ledger, &frames).await.unwrap(), "topics without a frame");
         frames.append(1, Timestamp(1), vec!["frame".into()]).await.unwrap();
         assert!(are_used_before(&ledger, &frames).await.unwrap());
+        let topic = Topic::default();
+        assert!(!claim_for(&topic, &ledger, &frames, "a", false).await.unwrap());
+        assert!(topic.claims().is_empty());
+        // A node of the same deployment that starts at the same time has published the frames.
+        let topic = Topic { late: Mutex::new(Some("a")), ..Topic::default() };
+        assert!(claim_for(&topic, &ledger, &frames, "a", false).await.unwrap());
+        let topic = Topic { late: Mutex::new(Some("b")), ..Topic::default() };
+        assert!(!claim_for(&topic, &ledger, &frames, "a", false).await.unwrap());
+        assert!(claim_for(&Topic::default(), &ledger, &frames, "a", true).await.unwrap());
+        // A deployment that an earlier version has run.
+        let spec = serde_json::json!({ "version": 1 });
+        let update = SpecUpdate { base: 0, spec: &spec, removals: &[], declared: &[] };
+        assert!(ledger.apply_spec_update(update, Timestamp(1)).await.unwrap().is_some());
+        assert!(!are_used_before(&ledger, &frames).await.unwrap());
+        assert!(claim_for(&Topic::default(), &ledger, &frames, "a", false).await.unwrap());
     }
 }

@@ -548,6 +548,7 @@ fn start_roles(
     if [Role::Api, Role::Relay, Role::Lookup, Role::Aggregate].into_iter().any(has) {
         start!("feed", role_loops::follow_feed);
     }
+    start!("follow_specs", role_loops::follow_specs);
     start!("follow", role_loops::follow);
     start!("probe", role_loops::probe);
     running.push(tokio::spawn(Arc::clone(&ctx.access).run(stop.clone())));

@@ -161,10 +161,19 @@ async fn a_replay_stops_at_an_event_of_a_later_spec() {
     rig.newest.version.store(2, Ordering::Relaxed);
     let budgets = rig.open().await;
     assert_eq!(waiting_at(&budgets).await, 0);
+    // The figures of the previous leader may have the events.
+    budgets.tick().await;
+    assert_eq!(budgets.feed.end(0).await.unwrap(), 0, "no frame without them");
+    let (partition, now) = (Arc::clone(&budgets.led.load()[0]), rig.fixture.clock.now());
+    partition.observe_epoch(partition.keyframe().epoch + 1);
+    assert!(!partition.reclaim(now).await.unwrap(), "a standby replica that publishes has them");
     apply_later_spec(&budgets);
     apply_all(&budgets).await;
     let wanted = [("hats".to_owned(), 100_000), ("shoes".to_owned(), 100_000)];
     assert_eq!(spent(&budgets), wanted);
+    assert!(partition.reclaim(now).await.unwrap());
+    budgets.tick().await;
+    assert_eq!(budgets.feed.end(0).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,8 +73,8 @@ impl KafkaTable {
     /// # Errors
     /// [`LogError`].
     pub async fn all(&self) -> Result<BTreeMap<String, Bytes>> {
-        let insert = |table: &mut BTreeMap<String, Bytes>, key, value| {
-            table.insert(key, value);
+        let insert = |table: &mut BTreeMap<String, Bytes>, key: &str, value: &[u8]| {
+            table.insert(key.to_owned(), Bytes::copy_from_slice(value));
         };
         self.read(BTreeMap::new(), insert).await
     }
@@ -86,14 +86,14 @@ impl KafkaTable {
     /// [`LogError`].
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let prefix = prefix.to_owned();
-        let add = move |keys: &mut Vec<String>, key: String, value: Bytes| {
+        let add = move |keys: &mut Vec<String>, key: &str, value: &[u8]| {
             if !key.starts_with(&prefix) {
                 return;
             }
             if value.is_empty() {
-                keys.retain(|known| *known != key);
-            } else if !keys.contains(&key) {
-                keys.push(key);
+                keys.retain(|known| known != key);
+            } else if !keys.iter().any(|known| known == key) {
+                keys.push(key.to_owned());
             }
         };
         self.read(Vec::new(), add).await
@@ -103,7 +103,7 @@ impl KafkaTable {
     async fn read<T: Send + 'static>(
         &self,
         mut table: T,
-        add: impl Fn(&mut T, String, Bytes) + Send + 'static,
+        add: impl Fn(&mut T, &str, &[u8]) + Send + 'static,
     ) -> Result<T> {
         let (options, topic) = (self.options.clone(), self.topic.clone());
         let read = tokio::task::spawn_blocking(move || {
@@ -121,9 +121,8 @@ impl KafkaTable {
                     Some(message) => message.map_err(failed("read", &topic))?,
                     None => return Err(LogError::BrokerTimeout { topic }),
                 };
-                let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-                let value = Bytes::copy_from_slice(message.payload().unwrap_or_default());
-                add(&mut table, key, value);
+                let key = String::from_utf8_lossy(message.key().unwrap_or_default());
+                add(&mut table, &key, message.payload().unwrap_or_default());
                 // Compaction keeps the last record of a topic, so this offset is reached.
                 if message.offset() + 1 >= high {
                     return Ok(table);

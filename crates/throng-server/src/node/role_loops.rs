@@ -139,13 +139,20 @@ pub(super) async fn follow_feed(ctx: Arc<NodeContext>, stop: CancellationToken) 
     throng_aggregator::follow_feed(aggregator(&ctx), stop).await;
 }
 
+/// Switches to what other nodes apply, until `stop`.
+pub(super) async fn follow_specs(ctx: Arc<NodeContext>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let delay = ctx.applier.poll_applied().await;
+        _ = tokio::time::timeout(delay, stop.cancelled()).await;
+    }
+}
+
 /// Follows the other nodes until `stop`.
 pub(super) async fn follow(ctx: Arc<NodeContext>, stop: CancellationToken) {
     let parts = ClusterParts {
         ledger: Arc::clone(&ctx.ledger),
         clock: Arc::clone(&ctx.clock),
         running: Arc::clone(&ctx.running),
-        applier: Arc::clone(&ctx.applier),
         refresh: Arc::clone(&ctx.refresh),
         membership: Arc::clone(&ctx.membership),
         serves_membership: ctx.serves_membership,

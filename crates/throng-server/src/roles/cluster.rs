@@ -1,12 +1,12 @@
-//! What every node does besides its roles: it follows what other nodes apply and publish, and writes its own
-//! status for them.
+//! What every node does besides its roles: it follows what other nodes publish, and writes its own status for
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use throng_aggregator::Budgets;
-use throng_apply::{ApplyError, RunningSpec, SpecApplier};
+use throng_apply::RunningSpec;
 use throng_membership::MembershipIndex;
 use throng_model::{Clock, POLL_INTERVAL, Timestamp};
 use throng_operations::members::NodeStatus;
@@ -29,14 +29,12 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// What a node needs to follow the others, and to report its own status.
 pub(crate) struct ClusterParts {
-    /// What other nodes applied and published, and the status of each node.
+    /// What other nodes published, and the status of each node.
     pub(crate) ledger: Arc<dyn Ledger>,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
     /// The spec of this process.
     pub(crate) running: Arc<RunningSpec>,
-    /// Switches to another spec.
-    pub(crate) applier: Arc<SpecApplier>,
     /// Loads published snapshots.
     pub(crate) refresh: Arc<RefreshContext>,
     /// The loaded snapshots.
@@ -141,7 +139,6 @@ async fn poll(
     node: &ClusterParts,
     tried: &mut Tried,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    poll_spec(node).await?;
     if !node.serves_membership {
         return Ok(());
     }
@@ -155,14 +152,6 @@ async fn poll(
         changes::publish(&node.changes, Change::Audiences);
     }
     tried.versions = missing;
-    Ok(())
-}
-
-async fn poll_spec(node: &ClusterParts) -> Result<(), ApplyError> {
-    let applied = node.ledger.applied_version().await?.unwrap_or(0);
-    if applied > node.running.with_version().1 {
-        node.applier.switch_to_applied().await?;
-    }
     Ok(())
 }
 
