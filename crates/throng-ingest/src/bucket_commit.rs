@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use throng_api::IngestReport;
 use throng_files::BatchFile;
-use throng_model::{Clock, Entropy as _, SystemEntropy};
+use throng_model::{Clock, Entropy as _, SystemEntropy, Timestamp};
 use throng_schema::Schema;
 
 use crate::bucket_lake::{BucketLake, batch_file, manifest_name, table_of};
@@ -60,7 +60,8 @@ impl BucketBatch<'_> {
     /// Makes the batch part of its table, unless another one has. After an error it is not, except if the bucket did
     /// not answer: then the batch is sent again.
     pub(crate) fn commit(mut self, step: &StepHook) -> Result<IngestReport, IngestError> {
-        let started = self.clock.elapsed();
+        // The monotonic clock may stand still while the machine is suspended, and the time of day may be set back.
+        let began = (self.clock.elapsed(), self.clock.now());
         let table = table_of(self.schema);
         let files = self.named_files();
         let names: Vec<String> =
@@ -72,7 +73,7 @@ impl BucketBatch<'_> {
         }
         step("uploaded");
         let _one = self.committing.lock();
-        match self.prepare(started) {
+        match self.prepare(began) {
             Ok(None) => {}
             Ok(Some(other)) => {
                 self.discard(&names);
@@ -124,8 +125,9 @@ impl BucketBatch<'_> {
     }
 
     /// What comes before the manifest. Returns that of another batch with the same id, if there is one by now.
-    fn prepare(&self, started: Duration) -> Result<Option<Manifest>, IngestError> {
-        if self.clock.elapsed().saturating_sub(started) > MAX_COMMIT {
+    fn prepare(&self, began: (Duration, Timestamp)) -> Result<Option<Manifest>, IngestError> {
+        let elapsed = self.clock.elapsed().saturating_sub(began.0);
+        if elapsed.max(self.clock.now().since(began.1)) > MAX_COMMIT {
             return Err(self.failed("write", "the upload of its files took too long"));
         }
         let other = manifest(self.bucket, self.schema, self.key)?;

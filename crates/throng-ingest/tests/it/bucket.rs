@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use throng_api::IngestReport;
 use throng_ingest::{
@@ -60,6 +61,13 @@ impl Bucket {
         found.tables["customers"].as_ref().unwrap().passed_over.len()
     }
 
+    /// Manifests of batches.
+    fn manifests(&self) -> usize {
+        let folder = self.dir.path().join("lake/default/customers/_batches");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name != "columns.json").count()
+    }
+
     fn quarantined(&self, node: &str) -> usize {
         let folder = self.dir.path().join(node).join("quarantine/default/customers");
         std::fs::read_dir(folder).map_or(0, Iterator::count)
@@ -75,10 +83,14 @@ impl Bucket {
 
 /// A node that ingests to a bucket.
 pub(crate) fn node(private: &Path, lake: BucketLake, now: Timestamp) -> Ingest {
+    node_at(private, lake, Arc::new(ManualClock::new(now)))
+}
+
+fn node_at(private: &Path, lake: BucketLake, clock: Arc<ManualClock>) -> Ingest {
     Ingest::new(IngestSettings {
         lake: LakeStore::Bucket(Arc::new(lake)),
         private: private.to_owned(),
-        clock: Arc::new(ManualClock::new(now)),
+        clock,
         workers: 2,
     })
 }
@@ -178,6 +190,45 @@ fn a_batch_that_cannot_be_uploaded_leaves_nothing() {
     assert_eq!((bucket.rows(), bucket.left_over(), bucket.quarantined("one")), (1, 0, 0));
     assert!(!send(&one, "b", TEXT).unwrap().repeated);
     assert_eq!(bucket.rows(), 4);
+}
+
+#[test]
+fn a_batch_whose_upload_took_too_long_is_not_committed() {
+    /// The most that a commit may take.
+    const LIMIT: Duration = Duration::from_hours(12);
+    const SECOND: Duration = Duration::from_secs(1);
+    type Change = fn(&ManualClock);
+    let changes: [(Change, bool); 5] = [
+        (|clock| clock.advance(LIMIT), true),
+        (|clock| clock.advance(LIMIT + SECOND), false),
+        // The monotonic clock stands still, as while the machine is suspended.
+        (|clock| clock.step(NOW.plus(LIMIT + SECOND)), false),
+        // The time of day is set back.
+        (
+            |clock| {
+                clock.advance(LIMIT + SECOND);
+                clock.step(NOW);
+            },
+            false,
+        ),
+        (|clock| clock.step(Timestamp(0)), true),
+    ];
+    for (at, (change, is_committed)) in changes.into_iter().enumerate() {
+        let bucket = Bucket::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let changed = Arc::clone(&clock);
+        let hook = move |step: &'static str| {
+            if step == "uploaded" {
+                change(&changed);
+            }
+        };
+        let one = node_at(&bucket.dir.path().join("one"), bucket.lake(), clock);
+        let one = one.with_step_hook(Arc::new(hook));
+        assert_eq!(send(&one, "b", TEXT).is_ok(), is_committed, "{at}");
+        let left = (bucket.rows(), bucket.manifests(), bucket.left_over());
+        assert_eq!(left, if is_committed { (3, 1, 0) } else { (0, 0, 0) }, "{at}");
+        assert_eq!(bucket.quarantined("one"), usize::from(is_committed), "{at}");
+    }
 }
 
 /// A spec with one schema, whose rows are in a bucket.
