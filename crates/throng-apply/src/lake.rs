@@ -129,8 +129,7 @@ impl LakeOpener {
         let Some(bucket) = self.bucket.clone() else { return work(spec, None) };
         let spec = spec.clone();
         let ended = tokio::task::spawn_blocking(move || work(&spec, Some(&*bucket))).await;
-        // Without the text of a panic, which may have values.
-        ended.unwrap_or(Err(IngestError::Stopped))
+        ended.unwrap_or_else(|error| Err(IngestError::of_task(&error)))
     }
 }
 

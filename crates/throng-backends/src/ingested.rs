@@ -57,8 +57,8 @@ pub async fn sources_for_check(
     let (lake, spec) = (open(bucket, user_cache(&**env).join("ingest"), env)?, spec.clone());
     // Requests to a bucket block.
     let check = move || throng_ingest::sources_for_check(&spec, Some(&lake));
-    // Without the text of a panic, which may have values.
-    Ok(tokio::task::spawn_blocking(check).await.unwrap_or(Err(IngestError::Stopped)))
+    let checked = tokio::task::spawn_blocking(check).await;
+    Ok(checked.unwrap_or_else(|error| Err(IngestError::of_task(&error))))
 }
 
 fn open(
