@@ -97,10 +97,7 @@ impl IngestError {
 
     /// Whether the bucket does not answer: other requests to it take long, and fail too.
     pub(crate) fn is_unreachable(&self) -> bool {
-        match self {
-            Self::Bucket(error) => error.retry() == Retry::Backoff,
-            other => matches!(other, Self::Stopped),
-        }
+        matches!(self, Self::Bucket(ObjectsError::Store { .. }) | Self::Stopped)
     }
 
     /// How to fix it, if a person can.
