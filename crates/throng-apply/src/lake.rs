@@ -25,7 +25,7 @@ pub struct LakeOpener {
     pub worker: WorkerCommand,
     /// The copies of sources in buckets.
     pub copies: Arc<dyn Copies>,
-    /// The bucket of ingested rows, if they are in one.
+    /// The bucket of ingested rows, if they are in one and this process writes tables.
     pub bucket: Option<Arc<BucketLake>>,
 }
 
@@ -43,7 +43,9 @@ impl LakeOpener {
         if spec.node.spill_dir.is_none() {
             remove_old_spill(&spill_dir);
         }
-        match self.with_tables(spec, throng_ingest::create_tables).await {
+        // A node whose roles write no table has not opened the bucket.
+        let writes_tables = self.bucket.is_some() || spec.node.lake_bucket.is_none();
+        match self.create_if(writes_tables, spec).await {
             // They were created when their schemas were applied, and a batch creates its own. A node starts also while
             // the bucket cannot be reached.
             Err(IngestError::Bucket(error)) if error.retry() == Retry::Backoff => {
@@ -59,6 +61,13 @@ impl LakeOpener {
         match &spec.node.engine {
             EngineSettings::Process => Ok(lake),
             EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+        }
+    }
+
+    async fn create_if(&self, writes_tables: bool, spec: &Spec) -> Result<(), IngestError> {
+        match writes_tables {
+            true => self.with_tables(spec, throng_ingest::create_tables).await,
+            false => Ok(()),
         }
     }
 
