@@ -64,6 +64,7 @@ impl LakeOpener {
         }
     }
 
+    /// Creates the tables of the schemas of a spec, if this process does that.
     async fn create_if(&self, writes_tables: bool, spec: &Spec) -> Result<(), IngestError> {
         match writes_tables {
             true => self.with_tables(spec, throng_ingest::create_tables).await,

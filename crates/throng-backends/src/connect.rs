@@ -185,14 +185,16 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
     let ObjectsSettings::Bucket(bucket) = &settings.objects else {
         return Finding::ok_with(NAME, "files of the data directory");
     };
-    let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, put, list and delete objects";
+    let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, put, \
+                list and delete objects";
     bucket_finding(NAME, &bucket.name, bucket_options(env, bucket), help).await
 }
 
 /// The bucket of ingested rows, if they are in one.
 async fn lake(settings: &NodeSettings, env: &Environment) -> Option<Finding> {
     let bucket = settings.lake_bucket.as_ref()?;
-    let help = "check name, endpoint, region and keys in node.lake; the keys need to get, put, list and delete objects";
+    let help = "check name, endpoint, region and keys in node.lake; the keys need to get, put, \
+                list and delete objects";
     Some(bucket_finding("lake", &bucket.name, lake_options(bucket, env), help).await)
 }
 
