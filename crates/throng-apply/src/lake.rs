@@ -25,7 +25,7 @@ pub struct LakeOpener {
     pub worker: WorkerCommand,
     /// The copies of sources in buckets.
     pub copies: Arc<dyn Copies>,
-    /// The bucket of ingested rows, if they are in one.
+    /// The bucket of ingested rows, if they are in one and this process writes tables.
     pub bucket: Option<Arc<BucketLake>>,
 }
 
@@ -43,7 +43,9 @@ impl LakeOpener {
         if spec.node.spill_dir.is_none() {
             remove_old_spill(&spill_dir);
         }
-        match self.with_tables(spec, throng_ingest::create_tables).await {
+        // A node whose roles write no table has not opened the bucket.
+        let writes_tables = self.bucket.is_some() || spec.node.lake_bucket.is_none();
+        match self.create_if(writes_tables, spec).await {
             // They were created when their schemas were applied, and a batch creates its own. A node starts also while
             // the bucket cannot be reached.
             Err(IngestError::Bucket(error)) if error.retry() == Retry::Backoff => {
@@ -59,6 +61,14 @@ impl LakeOpener {
         match &spec.node.engine {
             EngineSettings::Process => Ok(lake),
             EngineSettings::Ballista(cluster) => Ok(lake.on_cluster(ClusterOptions::of(cluster)?)),
+        }
+    }
+
+    /// Creates the tables of the schemas of a spec, if this process does that.
+    async fn create_if(&self, writes_tables: bool, spec: &Spec) -> Result<(), IngestError> {
+        match writes_tables {
+            true => self.with_tables(spec, throng_ingest::create_tables).await,
+            false => Ok(()),
         }
     }
 
@@ -129,8 +139,7 @@ impl LakeOpener {
         let Some(bucket) = self.bucket.clone() else { return work(spec, None) };
         let spec = spec.clone();
         let ended = tokio::task::spawn_blocking(move || work(&spec, Some(&*bucket))).await;
-        // Without the text of a panic, which may have values.
-        ended.unwrap_or(Err(IngestError::Stopped))
+        ended.unwrap_or_else(|error| Err(IngestError::of_task(&error)))
     }
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::check_brokers;
 use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
-use throng_objects::BucketObjects;
+use throng_objects::{BucketObjects, BucketOptions};
 use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
 
 use crate::consistency;
 use crate::error::BackendError;
 use crate::finding::Finding;
+use crate::ingested::lake_options;
 use crate::open::{
     CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options,
     ledger_url, unused_partitions,
@@ -22,16 +23,21 @@ use crate::open::{
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 /// Connects to every backend that the settings name, and checks that they belong together. Changes
-/// nothing but a small object in the bucket, which it removes again. Takes up to half a minute if a
+/// nothing but a small object in each bucket, which it removes again. Takes up to half a minute if a
 /// backend does not respond.
 pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<Finding> {
-    let (ledger, log, objects) =
-        tokio::join!(ledger(settings, env), log(settings, env), objects(settings, env));
+    let (ledger, log, objects, lake) = tokio::join!(
+        ledger(settings, env),
+        log(settings, env),
+        objects(settings, env),
+        lake(settings, env)
+    );
     let mut findings = vec![ledger, log, objects];
     if findings.iter().all(|finding| finding.ok) {
         findings.extend(consistency::check_topics(settings, env).await);
         findings.extend(consistency::check(settings, env).await);
     }
+    findings.extend(lake);
     if !settings.is_shared() && settings.ledger != LedgerSettings::Sqlite {
         findings.push(Finding {
             backend: "roles",
@@ -179,9 +185,30 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
     let ObjectsSettings::Bucket(bucket) = &settings.objects else {
         return Finding::ok_with(NAME, "files of the data directory");
     };
+    let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, put, \
+                list and delete objects";
+    bucket_finding(NAME, &bucket.name, bucket_options(env, bucket), help).await
+}
+
+/// The bucket of ingested rows, if they are in one.
+async fn lake(settings: &NodeSettings, env: &Environment) -> Option<Finding> {
+    let bucket = settings.lake_bucket.as_ref()?;
+    let help = "check name, endpoint, region and keys in node.lake; the keys need to get, put, \
+                list and delete objects";
+    Some(bucket_finding("lake", &bucket.name, lake_options(bucket, env), help).await)
+}
+
+/// Whether a node can work with a bucket.
+async fn bucket_finding(
+    backend: &'static str,
+    name: &str,
+    options: Result<BucketOptions, BackendError>,
+    help: &str,
+) -> Finding {
     let checked = async {
-        let options = bucket_options(env, bucket)?;
-        let folder = std::env::temp_dir().join(format!("throng-check-{}", std::process::id()));
+        let folder = format!("throng-check-{backend}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        let options = options?;
         let objects = BucketObjects::open(folder.clone(), &options)?;
         let checked = objects.check(&format!("{:016x}", SystemEntropy.next_u64())).await;
         // A folder of local copies, which is empty.
@@ -190,13 +217,11 @@ async fn objects(settings: &NodeSettings, env: &Environment) -> Finding {
     };
     match checked.await {
         Ok(()) => Finding::ok_with(
-            NAME,
-            format!("bucket {}: write, conditional write, read, list, remove", bucket.name),
+            backend,
+            format!("bucket {name}: write, conditional write, read, list, remove"),
         ),
         Err(error) => {
-            let help = "check name, endpoint, region and keys in node.bucket; the keys need to get, \
-                        put, list and delete objects";
-            let mut finding = Finding::failed(NAME, &error, help);
+            let mut finding = Finding::failed(backend, &error, help);
             if finding.message.contains("RequestTimeTooSkewed") {
                 finding.help = Some("synchronize the clock of this machine with NTP".to_owned());
             }
@@ -234,7 +259,26 @@ pub async fn migrate(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use throng_spec::{SecretRef, ServiceSettings, SourceBucket};
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_bucket_of_ingested_rows_is_checked() {
+        let env: Environment = Arc::new(|_: &str| None::<String>);
+        assert!(lake(&NodeSettings::default(), &env).await.is_none());
+        let service =
+            ServiceSettings::Gcs { service_account: Some(SecretRef::Env("ABSENT".to_owned())) };
+        let (name, prefix) = ("b".to_owned(), String::new());
+        let lake_bucket = Some(SourceBucket { name, prefix, max_bytes: 1, service });
+        let settings = NodeSettings { lake_bucket, ..NodeSettings::default() };
+        let found = check_backends(&settings, &env).await;
+        let lake = found.iter().find(|finding| finding.backend == "lake").unwrap();
+        assert!(!lake.ok && lake.message.contains("node.lake.gcs.service_account"), "{lake:?}");
+        assert!(lake.help.as_ref().is_some_and(|help| help.contains("node.lake")), "{lake:?}");
+    }
 
     #[test]
     fn a_number_of_partitions_without_effect_is_found() {

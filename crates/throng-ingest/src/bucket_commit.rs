@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use throng_api::IngestReport;
 use throng_files::BatchFile;
-use throng_model::{Clock, Entropy as _, SystemEntropy};
+use throng_model::{Clock, Entropy as _, SystemEntropy, Timestamp};
 use throng_schema::Schema;
 
 use crate::bucket_lake::{BucketLake, batch_file, manifest_name, table_of};
@@ -60,7 +60,8 @@ impl BucketBatch<'_> {
     /// Makes the batch part of its table, unless another one has. After an error it is not, except if the bucket did
     /// not answer: then the batch is sent again.
     pub(crate) fn commit(mut self, step: &StepHook) -> Result<IngestReport, IngestError> {
-        let started = self.clock.elapsed();
+        // The monotonic clock may stand still while the machine is suspended, and the time of day may be set back.
+        let began = (self.clock.elapsed(), self.clock.now());
         let table = table_of(self.schema);
         let files = self.named_files();
         let names: Vec<String> =
@@ -71,29 +72,31 @@ impl BucketBatch<'_> {
             return Err(error);
         }
         step("uploaded");
-        let _one = self.committing.lock();
-        match self.prepare(started) {
-            Ok(None) => {}
-            Ok(Some(other)) => {
-                self.discard(&names);
-                return other.repeated(&self.report.digest);
+        let manifest = Manifest::new(files, self.report.clone());
+        let one = self.committing.lock();
+        let other = match self.prepare(began) {
+            Ok(None) => {
+                step("quarantine");
+                // After an error nothing is removed: the manifest may exist, now or in a moment.
+                self.create(&manifest)?
             }
+            Ok(other) => other,
             Err(error) => {
+                drop(one);
                 self.discard(&names);
                 return Err(error);
             }
-        }
-        step("quarantine");
-        let manifest = Manifest::new(files, self.report.clone());
-        if self.create(&manifest)? {
+        };
+        // Removing files takes long if the bucket does not answer.
+        drop(one);
+        let Some(other) = other else {
             step("manifest");
             self.bucket.committed(self.schema);
             return Ok(manifest.report);
-        }
+        };
         // Another node was faster.
         self.discard(&names);
-        let found = self::manifest(self.bucket, self.schema, self.key)?;
-        found.ok_or_else(|| self.failed("read", "it is gone"))?.repeated(&self.report.digest)
+        other.repeated(&self.report.digest)
     }
 
     /// The files with the names that they get.
@@ -124,8 +127,9 @@ impl BucketBatch<'_> {
     }
 
     /// What comes before the manifest. Returns that of another batch with the same id, if there is one by now.
-    fn prepare(&self, started: Duration) -> Result<Option<Manifest>, IngestError> {
-        if self.clock.elapsed().saturating_sub(started) > MAX_COMMIT {
+    fn prepare(&self, began: (Duration, Timestamp)) -> Result<Option<Manifest>, IngestError> {
+        let elapsed = self.clock.elapsed().saturating_sub(began.0);
+        if elapsed.max(self.clock.now().since(began.1)) > MAX_COMMIT {
             return Err(self.failed("write", "the upload of its files took too long"));
         }
         let other = manifest(self.bucket, self.schema, self.key)?;
@@ -135,29 +139,35 @@ impl BucketBatch<'_> {
         Ok(other)
     }
 
-    /// Creates the manifest. `false` if there is another one. After an error it may exist, now or in a moment: nothing
-    /// that it names may be removed.
-    fn create(&self, manifest: &Manifest) -> Result<bool, IngestError> {
+    /// Creates the manifest. Returns that of another try, if there is one. After an error it may exist, now or in a
+    /// moment: nothing that it names may be removed.
+    fn create(&self, manifest: &Manifest) -> Result<Option<Manifest>, IngestError> {
         let name = manifest_name(&table_of(self.schema), self.key);
-        let text = manifest.to_json(&self.bucket.url(&name))?;
-        match self.bucket.swap(&name, text.clone(), None) {
-            Err(error) => match self.bucket.load(&name) {
-                Ok(Some(found)) => Ok(found.bytes == text),
-                _ => Err(error),
-            },
-            created => created,
+        let url = self.bucket.url(&name);
+        let text = manifest.to_json(&url)?;
+        let created = self.bucket.swap(&name, text.clone(), None);
+        if matches!(created, Ok(true)) {
+            return Ok(None);
+        }
+        // It is this one if only the answer was lost.
+        match (created, self.bucket.load(&name)) {
+            (_, Ok(Some(found))) if found.bytes == text => Ok(None),
+            (_, Ok(Some(found))) => Manifest::parse(&url, &found.bytes).map(Some),
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(_), Ok(None)) => Err(self.failed("read", "it is gone")),
         }
     }
 
-    /// Removes what was uploaded, and the rows in quarantine.
+    /// Removes the rows in quarantine, and what was uploaded; if the bucket does not answer, that is removed later with
+    /// what crashes have left.
     fn discard(&self, names: &[String]) {
+        self.quarantine.discard_new();
         if let Err(error) = self.bucket.remove(names) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "failed to remove files of a batch"
             );
         }
-        self.quarantine.discard();
     }
 
     fn failed(&self, doing: &'static str, why: &'static str) -> IngestError {

@@ -106,24 +106,33 @@ impl BucketLake {
             while uploads.try_next().await?.is_some() {}
             Ok::<(), ObjectsError>(())
         });
-        if self.objects.has_copies() {
-            for name in names {
-                remove_file(&self.local(name))?;
-            }
-        }
+        self.remove_local(names)?;
         uploaded
     }
 
-    /// Removes objects, with their local files. Succeeds if there are none.
+    /// Removes the local files of objects, if those are copies.
+    fn remove_local(&self, names: &[String]) -> Result<(), IngestError> {
+        if !self.objects.has_copies() {
+            return Ok(());
+        }
+        names.iter().try_for_each(|name| remove_file(&self.local(name)))
+    }
+
+    /// Removes objects, with their local files. Succeeds if there are none. After an error some are left; if the bucket
+    /// does not answer, the others are not tried.
     pub(crate) fn remove(&self, names: &[String]) -> Result<(), IngestError> {
+        self.remove_local(names)?;
         let (objects, due) = (Arc::clone(&self.objects), names.to_vec());
         let started = due.into_iter().map(move |name| remove(Arc::clone(&objects), name));
         let mut removals = stream::iter(started).buffer_unordered(CONCURRENT_REQUESTS);
         self.wait(async move {
-            // All of them, also after an error.
             let mut result = Ok(());
             while let Some(removed) = removals.next().await {
+                let is_last = matches!(removed, Err(ObjectsError::Store { .. }));
                 result = result.and(removed);
+                if is_last {
+                    break;
+                }
             }
             result
         })

@@ -27,30 +27,38 @@ struct Named {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct OldFiles {
     names: Vec<String>,
-    /// Whether there are files of several tries, of which the manifest names those of one.
-    is_mixed: bool,
+    /// Whether there is the manifest. Then there are files of several tries, of which it names those of one.
+    has_manifest: bool,
 }
 
 /// Removes the old files of a workspace's folder that no manifest names. Returns how many.
+///
+/// # Errors
+/// The first one, after all other files unless the bucket cannot be reached.
 pub(crate) fn remove_leftovers(
     bucket: &BucketLake,
     workspace: &str,
     now: Timestamp,
 ) -> Result<u64, IngestError> {
-    let objects = bucket.list(workspace)?;
-    let manifests: HashSet<&str> = objects.iter().map(|object| object.name.as_str()).collect();
-    let mut removed = 0;
-    for (manifest, old) in old_files(&objects, now) {
-        let left = match manifests.contains(manifest.as_str()) {
-            false => old.names,
-            // One listing takes much less than as many requests as there are manifests.
-            true if !old.is_mixed => continue,
-            true => unnamed(bucket, &manifest, old.names)?,
-        };
-        bucket.remove(&left)?;
-        removed += left.len() as u64;
+    let (mut removed, mut failed) = (0, None);
+    for (manifest, old) in old_files(&bucket.list(workspace)?, now) {
+        match remove_old(bucket, &manifest, old) {
+            Ok(of_manifest) => removed += of_manifest,
+            Err(error) if error.is_unreachable() => return Err(error),
+            Err(error) => failed = failed.or(Some(error)),
+        }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), Err)
+}
+
+/// Removes the old files that a manifest does not name. Returns how many.
+fn remove_old(bucket: &BucketLake, manifest: &str, old: OldFiles) -> Result<u64, IngestError> {
+    let left = match old.has_manifest {
+        false => old.names,
+        true => unnamed(bucket, manifest, old.names)?,
+    };
+    bucket.remove(&left)?;
+    Ok(left.len() as u64)
 }
 
 /// Those that a manifest does not name.
@@ -68,23 +76,30 @@ fn unnamed(
     Ok(names)
 }
 
-/// Old files, by the names of their manifests.
+/// Old files, by the names of their manifests. Without those of a manifest that has files of one try: one listing takes
+/// much less than as many requests as there are manifests. And without those of a manifest that is not old: who has read
+/// the previous one still reads its files.
 fn old_files(objects: &[ObjectMeta], now: Timestamp) -> BTreeMap<String, OldFiles> {
     let min_age = i64::try_from(MIN_AGE.as_micros()).unwrap_or(i64::MAX);
     let mut tries: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let mut found: BTreeMap<String, OldFiles> = BTreeMap::new();
+    let is_old = |object: &ObjectMeta| now.0.saturating_sub(object.modified.0) >= min_age;
     for object in objects {
         let Some((manifest, one_try)) = manifest_of(&object.name) else { continue };
         let tries = tries.entry(manifest.clone()).or_default();
         tries.insert(one_try);
-        let is_old = now.0.saturating_sub(object.modified.0) >= min_age;
-        let of_manifest = found.entry(manifest).or_default();
-        of_manifest.is_mixed = tries.len() > 1;
-        if is_old {
-            of_manifest.names.push(object.name.clone());
+        if is_old(object) {
+            found.entry(manifest).or_default().names.push(object.name.clone());
         }
     }
-    found.retain(|_, old| !old.names.is_empty());
+    for object in objects {
+        let Some(old) = found.get_mut(&object.name) else { continue };
+        old.has_manifest = true;
+        let is_mixed = tries.get(&object.name).is_some_and(|tries| tries.len() > 1);
+        if !is_mixed || !is_old(object) {
+            found.remove(&object.name);
+        }
+    }
     found
 }
 
@@ -124,16 +139,27 @@ mod tests {
         let (old, young) = (MIN_AGE, MIN_AGE.saturating_sub(Duration::from_secs(1)));
         let found = |objects: &[ObjectMeta]| {
             let found = old_files(objects, NOW).into_iter();
-            found.map(|(name, old)| (name, old.names.len(), old.is_mixed)).collect::<Vec<_>>()
+            found.map(|(name, old)| (name, old.names.len(), old.has_manifest)).collect::<Vec<_>>()
         };
         let manifest = format!("w/t/_batches/{KEY}.json");
         let one_try = [object(&file('a', 0), old), object(&file('a', 1), old)];
         assert_eq!(found(&one_try), [(manifest.clone(), 2, false)]);
-        let two_tries = [object(&file('a', 0), old), object(&file('b', 0), young)];
-        assert_eq!(found(&two_tries), [(manifest, 1, true)]);
+        let [first, second] = one_try;
+        assert!(found(&[object(&manifest, old), first, second]).is_empty());
+        let two_tries = |age: Duration| {
+            let files = [object(&file('a', 0), old), object(&file('b', 0), young)];
+            files.into_iter().chain([object(&manifest, age)]).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&two_tries(old)), [(manifest.clone(), 1, true)]);
+        assert!(found(&two_tries(young)).is_empty());
         let columns = |name: &str| format!("w/t/{NO_DAY}/columns-{name}.parquet");
-        let replaced = [object(&columns("1"), old), object(&columns("2"), old)];
-        assert_eq!(found(&replaced), [("w/t/_batches/columns.json".to_owned(), 2, true)]);
+        let replaced = |age: Duration| {
+            let manifest = object("w/t/_batches/columns.json", age);
+            [manifest, object(&columns("1"), old), object(&columns("2"), age)]
+        };
+        assert_eq!(found(&replaced(old)), [("w/t/_batches/columns.json".to_owned(), 2, true)]);
+        // The first file is old, and was replaced just now.
+        assert!(found(&replaced(young)).is_empty());
         for other in [
             "w/t/_batches/0123456789abcdef0123456789abcdef.json",
             "w/t/day=2026-11-25/mine.parquet",

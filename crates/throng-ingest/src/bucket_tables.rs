@@ -40,7 +40,16 @@ pub(crate) fn create_table(bucket: &BucketLake, schema: &Schema) -> Result<(), I
     Err(IngestError::io("write", &bucket.url(&manifest))(error))
 }
 
-/// The columns of the tables in the folder of a workspace, by the names of their folders.
+/// The columns of the table of a schema; `None` if there is none.
+pub(crate) fn columns_of(
+    bucket: &BucketLake,
+    schema: &Schema,
+) -> Result<Option<Vec<TableColumn>>, IngestError> {
+    let found = read(bucket, &manifest_name(&table_of(schema), COLUMNS_KEY))?;
+    Ok(found.map(|(found, _)| found.columns))
+}
+
+/// The columns of the tables in the folder of a workspace, by the names of their folders. Lists all of its objects.
 pub(crate) fn columns_in(
     bucket: &BucketLake,
     workspace: &str,

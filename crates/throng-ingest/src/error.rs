@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 use throng_files::FileError;
+use throng_model::Retry;
 use throng_objects::ObjectsError;
+use tokio::task::JoinError;
 
 /// Why a batch is not ingested. No error has a value of the data.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,7 @@ pub enum IngestError {
     #[error("the work on ingested rows was stopped")]
     Stopped,
     /// A bug.
-    #[error("a thread that checks rows panicked")]
+    #[error("a thread that works on ingested rows panicked")]
     Panicked,
     /// The files of the table cannot be read.
     #[error("the table of the schema cannot be read")]
@@ -79,6 +81,25 @@ impl IngestError {
         move |source| Self::Io { doing, path, source }
     }
 
+    /// Why a task has no result. Without the text of a panic, which may have values.
+    pub fn of_task(error: &JoinError) -> Self {
+        if error.is_panic() { Self::Panicked } else { Self::Stopped }
+    }
+
+    /// Whether no batch can be ingested until the operator of the node has changed something.
+    pub fn needs_operator(&self) -> bool {
+        match self {
+            Self::Locked { .. } => true,
+            Self::Bucket(error) => error.retry() == Retry::Never,
+            _ => false,
+        }
+    }
+
+    /// Whether the bucket does not answer: other requests to it take long, and fail too.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Bucket(ObjectsError::Store { .. }) | Self::Stopped)
+    }
+
     /// How to fix it, if a person can.
     pub fn help(&self) -> Option<&str> {
         Some(match self {
@@ -89,6 +110,9 @@ impl IngestError {
             }
             Self::Locked { .. } => "let one node ingest, or give each its own `node.lake`",
             Self::Table(error) => error.help(),
+            Self::Bucket(_) if self.needs_operator() => {
+                "the operator of the node has to correct `node.lake`, or to create the bucket"
+            }
             Self::Bucket(_) | Self::Io { .. } | Self::Write { .. } | Self::Panicked => return None,
         })
     }

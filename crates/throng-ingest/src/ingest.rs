@@ -322,15 +322,21 @@ impl Ingest {
     /// schemas. Returns their number. Does nothing for a folder, where [`Ingest::open`] does that.
     ///
     /// # Errors
-    /// [`IngestError::Bucket`], [`IngestError::Table`].
+    /// [`IngestError::Bucket`]; [`IngestError::Table`] for a damaged manifest, after what no such manifest may name.
     pub fn remove_leftovers(&self, schemas: &[Schema]) -> Result<u64, IngestError> {
         let LakeStore::Bucket(bucket) = &self.settings.lake else { return Ok(0) };
         let folder = |schema: &Schema| workspace_folder(schema.name.workspace()).to_owned();
         let workspaces: BTreeSet<String> = schemas.iter().map(folder).collect();
         let now = self.settings.clock.now();
-        let removed =
-            workspaces.iter().map(|folder| bucket_leftovers::remove_leftovers(bucket, folder, now));
-        removed.sum()
+        let (mut removed, mut failed) = (0, None);
+        for folder in workspaces {
+            match bucket_leftovers::remove_leftovers(bucket, &folder, now) {
+                Ok(of_workspace) => removed += of_workspace,
+                Err(error) if error.is_unreachable() => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(removed), Err)
     }
 
     /// Removes the rows in quarantine whose time has passed. Returns the number of files.

@@ -46,6 +46,6 @@ pub use error::IngestError;
 pub use expiry::expire_until;
 pub use find::find_schema;
 pub use ingest::{Ingest, IngestRequest, IngestSettings, LakeStore};
-pub use preview::{CheckedSources, sources_for_check};
+pub use preview::{CheckedSources, sources_for_check, sources_without_lake};
 pub use source::{BodyPart, BodyReader, Encoding};
 pub use tables::{create_tables, preview_tables};

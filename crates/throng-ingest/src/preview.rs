@@ -1,5 +1,6 @@
 //! The sources that the SQL of a spec is checked over, without a node and without a change to the lake.
 
+use std::error::Error;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -24,7 +25,7 @@ pub struct CheckedSources {
 
 /// The sources of a spec. If it would create or change tables of its schemas, all of them are empty tables in a
 /// temporary folder: a check writes nothing to the lake. They are empty, with a warning, also if this user may not
-/// read the lake. `bucket`: that of `node.lake_bucket`. Blocks.
+/// read the lake, or its bucket cannot be reached. `bucket`: that of `node.lake_bucket`. Blocks.
 ///
 /// # Errors
 /// As [`preview_tables`], except for permissions.
@@ -35,10 +36,31 @@ pub fn sources_for_check(
     with_preview(spec, |spec, folder| preview_tables(spec, bucket, folder))
 }
 
+/// As [`sources_for_check`], if the lake cannot be read for this reason.
+///
+/// # Errors
+/// [`IngestError::Io`] or [`IngestError::Write`] for the temporary folder.
+pub fn sources_without_lake(spec: &Spec, why: &dyn Error) -> Result<CheckedSources, IngestError> {
+    with_tables(spec, |_, _| Ok(Err(with_causes(why))))
+}
+
 /// As [`sources_for_check`], with another [`preview_tables`].
 fn with_preview(
     spec: &Spec,
     preview: impl FnOnce(&Spec, &Path) -> Result<bool, IngestError>,
+) -> Result<CheckedSources, IngestError> {
+    with_tables(spec, |spec, folder| match preview(spec, folder) {
+        // Only the user of the node can read the lake.
+        Err(error) if is_unreadable(&error) => Ok(Err(with_causes(&error))),
+        found => found.map(Ok),
+    })
+}
+
+/// The sources of a spec. `find` returns whether tables change, and has written them to the folder then; or why the lake
+/// cannot be read.
+fn with_tables(
+    spec: &Spec,
+    find: impl FnOnce(&Spec, &Path) -> Result<Result<bool, String>, IngestError>,
 ) -> Result<CheckedSources, IngestError> {
     let unchanged = |sources| CheckedSources { sources, warning: None, _tables: None };
     let mut sources = spec.sources.clone();
@@ -47,18 +69,16 @@ fn with_preview(
     }
     let folder = tempfile::tempdir()
         .map_err(IngestError::io("create a folder in", &std::env::temp_dir()))?;
-    let warning = match preview(spec, folder.path()) {
+    let warning = match find(spec, folder.path())? {
         Ok(true) => None,
         Ok(false) => return Ok(unchanged(sources)),
-        // Only the user of the node can read the lake.
-        Err(error) if is_unreadable(&error) => {
+        Err(why) => {
             let mut empty = spec.clone();
             empty.node.lake = Some(folder.path().to_owned());
             empty.node.lake_bucket = None;
             create_tables(&empty, None)?;
-            Some(unreadable_lake(&error))
+            Some(unreadable_lake(&why))
         }
-        Err(error) => return Err(error),
     };
     for source in sources.iter_mut().filter(|source| source.name.local() == LAKE_SOURCE) {
         let workspace = source.name.workspace();
@@ -79,12 +99,11 @@ fn is_unreadable(error: &IngestError) -> bool {
 }
 
 /// The warning of a check without the tables of the lake.
-fn unreadable_lake(error: &IngestError) -> String {
+fn unreadable_lake(why: &str) -> String {
     format!(
-        "{}: the SQL over the source `{LAKE_SOURCE}` is checked over tables without rows, with only the columns that \
+        "{why}: the SQL over the source `{LAKE_SOURCE}` is checked over tables without rows, with only the columns that \
          the spec declares now; whether they agree with the tables of the lake is not checked. Run `throng check` as \
-         the user of the node, or with the keys of the bucket",
-        with_causes(error)
+         the user of the node, with the keys of the bucket, or when the bucket can be reached"
     )
 }
 

@@ -34,6 +34,8 @@ struct Open {
     file: Option<BufWriter<File>>,
     /// The file once it has its name.
     finished: Option<PathBuf>,
+    /// Whether it has replaced the file of an earlier try.
+    has_replaced: bool,
     bytes: u64,
     rows: u64,
 }
@@ -95,6 +97,7 @@ impl Quarantine {
         synced.map_err(IngestError::io("write", &self.path))?;
         let folder = self.path.parent().unwrap_or(&self.path);
         let path = folder.join(format!("{}-{key}.ndjson", date_text(today)));
+        open.has_replaced = path.exists();
         std::fs::rename(&self.path, &path).map_err(IngestError::io("rename", &self.path))?;
         open.file = None;
         open.finished = Some(path);
@@ -105,6 +108,14 @@ impl Quarantine {
     pub(crate) fn discard(&self) {
         if let Some(path) = self.open.lock().finished.take() {
             remove_rows(&path);
+        }
+    }
+
+    /// As [`Quarantine::discard`], if an earlier try of the batch may have been committed: with the file of that one
+    /// its rows would be lost, which are the same.
+    pub(crate) fn discard_new(&self) {
+        if !self.open.lock().has_replaced {
+            self.discard();
         }
     }
 }

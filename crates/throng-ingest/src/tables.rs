@@ -54,6 +54,11 @@ pub fn preview_tables(
         return Ok(false);
     };
     let bucket = bucket_of(spec, bucket)?;
+    if let Some(bucket) = bucket
+        && !changes_bucket(bucket, &spec.schemas)?
+    {
+        return Ok(false);
+    }
     let workspaces: BTreeSet<&str> =
         spec.schemas.iter().map(|schema| workspace_folder(schema.name.workspace())).collect();
     // By their paths in the lake. Also those of schemas that the spec no longer has.
@@ -82,6 +87,19 @@ pub fn preview_tables(
         }
     }
     Ok(changes)
+}
+
+/// Whether these schemas would create or change a table in a bucket. With one request each: listing the objects of all
+/// batches takes much longer.
+fn changes_bucket(bucket: &BucketLake, schemas: &[Schema]) -> Result<bool, IngestError> {
+    for schema in schemas {
+        let before = bucket_tables::columns_of(bucket, schema)?;
+        let columns = columns_with(before.as_deref().unwrap_or_default(), schema)?;
+        if before.as_ref() != Some(&columns) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The bucket of the rows of a spec; `None` if they are in a folder.

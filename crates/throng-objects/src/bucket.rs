@@ -258,15 +258,16 @@ impl Objects for BucketObjects {
 
     async fn remove(&self, name: &str) -> Result<()> {
         let path = name::file(&self.root, name)?;
-        match self.store.delete(&self.key(name)).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed("remove", name)(error)),
-        }
+        // Before the request: it takes no space of the disk while the bucket does not answer.
         match tokio::fs::remove_file(&path).await {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ObjectsError::io("remove", &path)(error))
+                return Err(ObjectsError::io("remove", &path)(error));
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        match self.store.delete(&self.key(name)).await {
+            Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("remove", name)(error)),
         }
     }
 

@@ -294,10 +294,10 @@ async fn open_with_retries(config: &mut NodeConfig, roles: &[Role]) -> Result<Pa
     }
 }
 
-fn lake_opener(config: &NodeConfig) -> Result<LakeOpener, NodeError> {
+fn lake_opener(config: &NodeConfig, roles: &[Role]) -> Result<LakeOpener, NodeError> {
     let (env, clock) = (Arc::clone(&config.env), Arc::clone(&config.clock));
     let copies = Arc::new(BucketCopies::of_node(&config.data_dir, env, clock));
-    let bucket = open_lake(&config.data_dir, &config.spec.node, &config.env, &copies)?;
+    let bucket = open_lake(&config.data_dir, &config.spec.node, roles, &config.env, &copies)?;
     let (data_dir, worker) = (config.data_dir.clone(), config.query_worker.clone());
     Ok(LakeOpener { data_dir, worker, copies, bucket })
 }
@@ -312,7 +312,7 @@ async fn open_parts(config: &mut NodeConfig, roles: &[Role]) -> Result<Parts, No
         recovery: config.recovery,
     })
     .await?;
-    let opener = lake_opener(config)?;
+    let opener = lake_opener(config, roles)?;
     let mut stamps = backends.stamps.take();
     let mut joined = None;
     if config.join {

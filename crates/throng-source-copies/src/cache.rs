@@ -2,6 +2,7 @@
 //! within bounds.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,20 +63,31 @@ impl SourceCopies {
     /// Does nothing while a process uses the folder, this one included. Failures are logged. Blocks.
     pub fn trim(&self, bounds: CacheBounds, now: Timestamp) {
         let Some(_alone) = lock_file(&self.folder.join(LOCK)) else { return };
-        let copies = self.existing().into_iter().map(|copy| (last_use(&copy), copy));
-        let mut copies: Vec<(SystemTime, CopyFolder)> = copies.collect();
-        copies.sort_by_key(|(used, _)| Reverse(*used));
-        let oldest = system_time(now).checked_sub(bounds.max_unused).unwrap_or(UNIX_EPOCH);
-        let mut kept_bytes = 0_u64;
-        for (used, copy) in copies {
-            let bytes = kept_bytes.saturating_add(bytes_of(copy.root()));
-            if used < oldest || bytes > bounds.max_bytes {
-                self.remove(&copy);
-            } else {
-                kept_bytes = bytes;
-            }
+        let copies = self.existing();
+        let sizes = copies.iter().map(|copy| (last_use(copy), bytes_of(copy.root())));
+        let surplus = surplus(&sizes.collect::<Vec<_>>(), bounds, system_time(now));
+        for (_, copy) in copies.iter().enumerate().filter(|(at, _)| surplus.contains(at)) {
+            self.remove(copy);
         }
     }
+}
+
+/// Which of these copies are removed, given the time of their last use and their bytes. Pure.
+fn surplus(copies: &[(SystemTime, u64)], bounds: CacheBounds, now: SystemTime) -> BTreeSet<usize> {
+    let oldest = now.checked_sub(bounds.max_unused).unwrap_or(UNIX_EPOCH);
+    let mut last_first: Vec<_> = copies.iter().enumerate().collect();
+    last_first.sort_by_key(|(_, (used, _))| Reverse(*used));
+    let mut kept_bytes = 0_u64;
+    let mut surplus = BTreeSet::new();
+    for (at, (used, bytes)) in last_first {
+        let bytes = kept_bytes.saturating_add(*bytes);
+        if *used < oldest || bytes > bounds.max_bytes {
+            surplus.insert(at);
+        } else {
+            kept_bytes = bytes;
+        }
+    }
+    surplus
 }
 
 /// When a copy was used last; if that was not noted, when something in it was created.
@@ -109,14 +121,13 @@ mod tests {
         SourceOptions { bucket, max_bytes: 1 }
     }
 
-    /// Copies of the given sizes, which were used that many minutes ago.
-    fn cache(dir: &Path, copies: &[(&str, usize, u64)]) -> SourceCopies {
+    /// Copies that were used that many minutes ago.
+    fn cache(dir: &Path, copies: &[(&str, u64)]) -> SourceCopies {
         let cache = SourceCopies::new(dir.join("sources"));
-        for (name, bytes, minutes) in copies {
+        for (name, minutes) in copies {
             let used = NOW.minus(Duration::from_secs(60 * minutes));
             cache.mark_used(&source(name), used).unwrap();
-            let file = cache.folder_of(&source(name)).join("a.csv");
-            fs::write(file, vec![b'x'; *bytes]).unwrap();
+            fs::write(cache.folder_of(&source(name)).join("a.csv"), "x").unwrap();
         }
         cache
     }
@@ -127,23 +138,37 @@ mod tests {
 
     #[test]
     fn copies_that_were_not_used_for_long_and_too_many_of_the_others_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let copies =
-            [("old", 1, 61), ("first", 60_000, 50), ("small", 5_000, 40), ("last", 60_000, 1)];
-        let cache = cache(dir.path(), &copies);
-        cache.trim(CacheBounds { max_bytes: u64::MAX, ..BOUNDS }, NOW);
-        assert!(!has(&cache, "old") && has(&cache, "first"));
-        cache.trim(BOUNDS, NOW);
-        assert!(!has(&cache, "first") && has(&cache, "small") && has(&cache, "last"));
+        let now = system_time(NOW);
+        let removed = |copies: &[(u64, u64)], max_bytes: u64| {
+            let copies = copies.iter().map(|(minutes, bytes)| {
+                (now.checked_sub(Duration::from_secs(60 * minutes)).unwrap(), *bytes)
+            });
+            let bounds = CacheBounds { max_bytes, ..BOUNDS };
+            surplus(&copies.collect::<Vec<_>>(), bounds, now).into_iter().collect::<Vec<_>>()
+        };
+        let copies = [(50, 60_000), (61, 1), (1, 60_000), (60, 5_000)];
+        assert_eq!(removed(&copies, u64::MAX), [1]);
+        // The one that was used before does not fit, and a smaller one still does.
+        assert_eq!(removed(&copies, 100_000), [0, 1]);
+        assert_eq!(removed(&copies, 64_999), [0, 1, 3]);
+        assert_eq!(removed(&copies, 120_000), [1, 3]);
         // One that is larger than all may be is removed, also if it was used just now.
-        cache.trim(CacheBounds { max_bytes: 8, ..BOUNDS }, NOW);
-        assert!(!has(&cache, "small") && !has(&cache, "last"));
+        assert_eq!(removed(&copies, 59_999), [0, 1, 2]);
+        assert_eq!(removed(&[(1, u64::MAX), (2, u64::MAX)], u64::MAX), [1; 0]);
+    }
+
+    #[test]
+    fn the_copies_that_were_not_used_for_long_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path(), &[("old", 61), ("new", 59), ("other", 62)]);
+        cache.trim(CacheBounds { max_bytes: u64::MAX, ..BOUNDS }, NOW);
+        assert!(!has(&cache, "old") && has(&cache, "new") && !has(&cache, "other"));
     }
 
     #[test]
     fn nothing_is_removed_while_the_copies_are_in_use() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = cache(dir.path(), &[("old", 1, 61)]);
+        let cache = cache(dir.path(), &[("old", 61)]);
         // As another process has them.
         let (first, second) = (cache.begin_use().unwrap(), cache.begin_use().unwrap());
         cache.trim(BOUNDS, NOW);

@@ -50,10 +50,8 @@ pub(crate) fn publish(
     for path in &plan.folders {
         create_folder(&folder.files(), path)?;
     }
-    let mut due: Vec<(&PlannedFile, &Step)> = plan.files.iter().zip(&steps).collect();
-    due.sort_by_key(|(file, _)| place_in_order(file));
-    for (file, step) in due {
-        put_in_place(folder, file, *step)?;
+    for (file, step) in in_order(&plan.files, &steps) {
+        put_in_place(folder, file, step)?;
     }
     let present = plan.files.iter().zip(&steps).filter(|(_, step)| **step != Step::Marker);
     let present: HashSet<&str> = present.map(|(file, _)| file.path.as_str()).collect();
@@ -72,12 +70,14 @@ pub(crate) fn publish(
     Ok(published)
 }
 
-/// Files that say what others are come after those.
-fn place_in_order(file: &PlannedFile) -> u8 {
-    match file.content {
+/// The files with what is due for them: those that say what others are come after those.
+fn in_order<'p>(files: &'p [PlannedFile], steps: &[Step]) -> Vec<(&'p PlannedFile, Step)> {
+    let mut due: Vec<_> = files.iter().zip(steps.iter().copied()).collect();
+    due.sort_by_key(|(file, _)| match file.content {
         Content::Object => u8::from(is_manifest(&file.path)),
         Content::Empty => 2,
-    }
+    });
+    due
 }
 
 /// Does what is due for a file.
@@ -267,9 +267,11 @@ mod tests {
     fn manifests_follow_the_rows_that_they_name() {
         let listed = ["t/_SUCCESS", "t/_batches/a.json", "t/day=1/a.parquet", "t/day=2/b.parquet"];
         let objects = listed.iter().map(|key| object(key, 5)).collect();
-        let mut files = plan("", objects).unwrap().files;
-        files.sort_by_key(place_in_order);
-        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let files = plan("", objects).unwrap().files;
+        let due = in_order(&files, &[Step::Create, Step::Keep, Step::Download, Step::Download]);
+        let steps: Vec<Step> = due.iter().map(|(_, step)| *step).collect();
+        assert_eq!(steps, [Step::Download, Step::Download, Step::Keep, Step::Create]);
+        let paths: Vec<&str> = due.iter().map(|(file, _)| file.path.as_str()).collect();
         assert_eq!(
             paths,
             ["t/day=1/a.parquet", "t/day=2/b.parquet", "t/_batches/a.json", "t/_SUCCESS"]

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use throng_api::IngestReport;
 use throng_ingest::{
@@ -18,14 +19,14 @@ use tokio::runtime::Runtime;
 use super::{NOW, csv, rows, schema};
 
 /// Three days, and a row for the quarantine.
-const TEXT: &str = "email,seen\na@example.com,2026-11-23\nb@example.com,2026-11-24\nc@example.com,2026-11-25\n\
+pub(crate) const TEXT: &str = "email,seen\na@example.com,2026-11-23\nb@example.com,2026-11-24\nc@example.com,2026-11-25\n\
                     nobody,2026-11-25\n";
 /// Objects that are written now are old by then.
-const LATER: Timestamp = Timestamp(4_102_444_800_000_000);
+pub(crate) const LATER: Timestamp = Timestamp(4_102_444_800_000_000);
 
 /// The bucket of a test.
 pub(crate) struct Bucket {
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     runtime: Runtime,
 }
 
@@ -39,34 +40,47 @@ impl Bucket {
         Self { dir: tempfile::tempdir().unwrap(), runtime }
     }
 
-    fn lake(&self) -> BucketLake {
-        let objects: Arc<dyn Objects> =
-            Arc::new(DirectoryObjects::open(self.dir.path().join("lake")).unwrap());
+    pub(crate) fn objects(&self) -> DirectoryObjects {
+        DirectoryObjects::open(self.dir.path().join("lake")).unwrap()
+    }
+
+    pub(crate) fn lake_of(&self, objects: Arc<dyn Objects>) -> BucketLake {
         BucketLake::new(objects, "s3://lake".to_owned(), self.runtime.handle().clone())
     }
 
-    fn node(&self, name: &str) -> Ingest {
+    fn lake(&self) -> BucketLake {
+        self.lake_of(Arc::new(self.objects()))
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Ingest {
         node(&self.dir.path().join(name), self.lake(), NOW)
     }
 
-    fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         rows(self.dir.path()).len()
     }
 
     /// Files without rows of the table.
-    fn left_over(&self) -> usize {
+    pub(crate) fn left_over(&self) -> usize {
         let lake = self.dir.path().join("lake/default");
         let found = throng_files::of_folder(&lake, &lake).unwrap();
         found.tables["customers"].as_ref().unwrap().passed_over.len()
     }
 
-    fn quarantined(&self, node: &str) -> usize {
+    /// Manifests of batches.
+    pub(crate) fn manifests(&self) -> Vec<PathBuf> {
+        let folder = self.dir.path().join("lake/default/customers/_batches");
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| !path.ends_with("columns.json")).collect()
+    }
+
+    pub(crate) fn quarantined(&self, node: &str) -> usize {
         let folder = self.dir.path().join(node).join("quarantine/default/customers");
         std::fs::read_dir(folder).map_or(0, Iterator::count)
     }
 
     /// Removes what no batch has, at this time. Returns how many objects.
-    fn remove_leftovers(&self, now: Timestamp) -> u64 {
+    pub(crate) fn remove_leftovers(&self, now: Timestamp) -> u64 {
         node(&self.dir.path().join("other"), self.lake(), now)
             .remove_leftovers(&[schema()])
             .unwrap()
@@ -75,10 +89,14 @@ impl Bucket {
 
 /// A node that ingests to a bucket.
 pub(crate) fn node(private: &Path, lake: BucketLake, now: Timestamp) -> Ingest {
+    node_at(private, lake, Arc::new(ManualClock::new(now)))
+}
+
+fn node_at(private: &Path, lake: BucketLake, clock: Arc<ManualClock>) -> Ingest {
     Ingest::new(IngestSettings {
         lake: LakeStore::Bucket(Arc::new(lake)),
         private: private.to_owned(),
-        clock: Arc::new(ManualClock::new(now)),
+        clock,
         workers: 2,
     })
 }
@@ -166,6 +184,31 @@ fn files_of_a_batch_that_was_never_committed_are_removed() {
 }
 
 #[test]
+fn a_damaged_manifest_does_not_stop_the_removal_of_other_files() {
+    let bucket = Bucket::new();
+    let end_early = |batch: &str| {
+        let hook = |step: &'static str| assert_ne!(step, "uploaded", "ended by the test");
+        let one = bucket.node("one").with_step_hook(Arc::new(hook));
+        catch_unwind(AssertUnwindSafe(|| send(&one, batch, TEXT))).unwrap_err();
+    };
+    end_early("d");
+    send(&bucket.node("one"), "d", TEXT).unwrap();
+    // Its files are looked at after those of the other batch: in the order of the digests of the ids.
+    end_early("b");
+    assert_eq!((bucket.rows(), bucket.left_over()), (3, 6));
+    let manifests = bucket.manifests();
+    let [manifest] = &manifests[..] else { panic!("{manifests:?}") };
+    let text = std::fs::read(manifest).unwrap();
+    std::fs::write(manifest, "damaged").unwrap();
+    let later = node(&bucket.dir.path().join("other"), bucket.lake(), LATER);
+    let error = later.remove_leftovers(&[schema()]).unwrap_err();
+    assert!(matches!(error, IngestError::Table(_)), "{error}");
+    std::fs::write(manifest, text).unwrap();
+    assert_eq!((bucket.rows(), bucket.left_over()), (3, 3));
+    assert_eq!((bucket.remove_leftovers(LATER), bucket.rows(), bucket.left_over()), (3, 3, 0));
+}
+
+#[test]
 fn a_batch_that_cannot_be_uploaded_leaves_nothing() {
     let bucket = Bucket::new();
     let one = bucket.node("one");
@@ -180,8 +223,47 @@ fn a_batch_that_cannot_be_uploaded_leaves_nothing() {
     assert_eq!(bucket.rows(), 4);
 }
 
+#[test]
+fn a_batch_whose_upload_took_too_long_is_not_committed() {
+    /// The most that a commit may take.
+    const LIMIT: Duration = Duration::from_hours(12);
+    const SECOND: Duration = Duration::from_secs(1);
+    type Change = fn(&ManualClock);
+    let changes: [(Change, bool); 5] = [
+        (|clock| clock.advance(LIMIT), true),
+        (|clock| clock.advance(LIMIT + SECOND), false),
+        // The monotonic clock stands still, as while the machine is suspended.
+        (|clock| clock.step(NOW.plus(LIMIT + SECOND)), false),
+        // The time of day is set back.
+        (
+            |clock| {
+                clock.advance(LIMIT + SECOND);
+                clock.step(NOW);
+            },
+            false,
+        ),
+        (|clock| clock.step(Timestamp(0)), true),
+    ];
+    for (at, (change, is_committed)) in changes.into_iter().enumerate() {
+        let bucket = Bucket::new();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let changed = Arc::clone(&clock);
+        let hook = move |step: &'static str| {
+            if step == "uploaded" {
+                change(&changed);
+            }
+        };
+        let one = node_at(&bucket.dir.path().join("one"), bucket.lake(), clock);
+        let one = one.with_step_hook(Arc::new(hook));
+        assert_eq!(send(&one, "b", TEXT).is_ok(), is_committed, "{at}");
+        let left = (bucket.rows(), bucket.manifests().len(), bucket.left_over());
+        assert_eq!(left, if is_committed { (3, 1, 0) } else { (0, 0, 0) }, "{at}");
+        assert_eq!(bucket.quarantined("one"), usize::from(is_committed), "{at}");
+    }
+}
+
 /// A spec with one schema, whose rows are in a bucket.
-fn spec(folder: &Path, more: &str) -> Spec {
+pub(crate) fn spec(folder: &Path, more: &str) -> Spec {
     let file: PathBuf = folder.join("throng.yaml");
     let text = format!(
         "version: 1\nnode: {{ lake: 's3://lake' }}\nschemas:\n  - name: customers\n    key: id\n    fields:\n      \

@@ -4,6 +4,7 @@
 
 mod batches;
 mod bucket;
+mod bucket_failures;
 mod bucket_server;
 mod crash;
 mod files;

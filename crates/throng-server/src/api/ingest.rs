@@ -10,6 +10,7 @@ use futures::StreamExt as _;
 use throng_api::{IngestQuery, IngestReport};
 use throng_http::{BodyError, content_type, slow_body};
 use throng_ingest::{BodyPart, BodyReader, Encoding, IngestError, IngestRequest};
+use throng_model::with_causes;
 use throng_operations::Operations;
 use throng_schema::{RecordFormat, Schema};
 use tokio::sync::mpsc;
@@ -95,7 +96,7 @@ fn refusal(error: &IngestError) -> ApiError {
             ApiError::bad_request(error.to_string())
         }
         IngestError::Conflict { .. } => ApiError::conflict(error.to_string()),
-        IngestError::Locked { .. } => ApiError::unavailable(error.to_string()).without_retry(),
+        _ if error.needs_operator() => ApiError::unavailable(with_causes(error)).without_retry(),
         IngestError::Stopped => ApiError::unavailable(error.to_string()),
         _ => ApiError::of(error),
     };
@@ -159,10 +160,41 @@ pub(crate) async fn ingest(
         worker.run(&schema, &wanted, BodyReader::new(receiver))
     });
     let passed = pass_on(request.into_body(), parts).await;
-    let result = work.await.map_err(|panicked| ApiError::internal(&panicked))?;
+    let result = work.await.unwrap_or_else(|error| Err(IngestError::of_task(&error)));
     passed?;
     let report = result.map_err(|error| refusal(&error))?;
     let (rows, quarantined, repeated) = (report.rows, report.quarantined, report.repeated);
     tracing::info!(schema = %name, batch = report.batch, rows, quarantined, repeated, "ingested a batch");
     Ok(Json(report))
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_objects::ObjectsError;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_that_the_bucket_refuses_is_not_sent_again() {
+        let parts = |error: ObjectsError| refusal(&IngestError::Bucket(error)).into_parts();
+        let why = "there is no such bucket".to_owned();
+        let (status, message, help, retry) = parts(ObjectsError::Settings { why });
+        assert_eq!((status.as_u16(), retry), (503, None));
+        assert!(message.contains("no such bucket"), "{message}");
+        assert!(help.unwrap().contains("`node.lake`"));
+        let source = Box::new(std::io::Error::other("refused"));
+        let unreachable = ObjectsError::Store { doing: "upload", name: "a".to_owned(), source };
+        let (status, _, _, retry) = parts(unreachable);
+        assert_eq!((status.as_u16(), retry), (503, Some(1)));
+    }
+
+    #[tokio::test]
+    async fn the_text_of_a_panic_is_not_answered() {
+        let panicked = tokio::spawn(async { assert_eq!("ann@example.com", "") }).await.unwrap_err();
+        let error = IngestError::of_task(&panicked);
+        assert!(matches!(error, IngestError::Panicked), "{error}");
+        let (status, message, _, _) = refusal(&error).into_parts();
+        assert_eq!(status.as_u16(), 500);
+        assert!(!message.contains("ann@"), "{message}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_ingest::{BucketLake, Ingest, IngestSettings, LakeStore};
+use throng_ingest::{BucketLake, Ingest, IngestError, IngestSettings, LakeStore};
 use throng_spec::Role;
 use tokio_util::sync::CancellationToken;
 
@@ -32,12 +32,9 @@ pub(super) async fn expire_quarantine(ctx: Arc<NodeContext>, stop: CancellationT
     let Some(ingest) = ctx.ingest.clone() else { return stop.cancelled().await };
     let opening = Arc::clone(&ingest);
     // A batch that arrives first does the same.
-    match tokio::task::spawn_blocking(move || opening.open()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "failed to open the lake");
-        }
-        Err(error) => tracing::error!(%error, "opening the lake panicked"),
+    let opened = tokio::task::spawn_blocking(move || opening.open()).await;
+    if let Err(error) = opened.unwrap_or_else(|error| Err(IngestError::of_task(&error))) {
+        tracing::error!(error = &error as &dyn std::error::Error, "failed to open the lake");
     }
     let schemas = move || ctx.spec.load().schemas.clone();
     throng_ingest::expire_until(ingest, schemas, stop).await;

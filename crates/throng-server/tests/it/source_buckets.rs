@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use throng_model::{Clock, ManualClock, Secret};
 use throng_objects::{BucketObjects, BucketOptions, Objects as _, Service};
 use throng_server::{Node, NodeConfig};
+use throng_spec::Environment;
 use throng_store::RefreshTrigger;
 
 use crate::shared::setting;
@@ -89,17 +90,21 @@ impl Exports {
             access_clock: Arc::clone(&clock),
             clock,
             recovery: throng_server::Recovery::default(),
-            env: Arc::new(|name: &str| match name {
-                "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
-                "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
-                "WRONG" => Some(WRONG_KEY.to_owned()),
-                _ => None,
-            }),
+            env: env(),
             limits: Default::default(),
             query_worker: query_worker(),
         };
         Node::start(config).await.unwrap()
     }
+}
+
+fn env() -> Environment {
+    Arc::new(|name: &str| match name {
+        "ACCESS" => Some(setting("THRONG_S3_ACCESS_KEY")),
+        "SECRET" => Some(setting("THRONG_S3_SECRET_KEY")),
+        "WRONG" => Some(WRONG_KEY.to_owned()),
+        _ => None,
+    })
 }
 
 async fn members(client: &Client) -> Value {
@@ -205,6 +210,10 @@ async fn ingested_records_are_in_a_bucket_and_become_members() {
     let clock = noon();
     let node = exports.start(&spec, &clock).await;
     let client = Client::of(&node);
+    let settings = throng_spec::load(&spec).unwrap().node;
+    let found = throng_backends::check_backends(&settings, &env()).await;
+    let lake = found.iter().find(|finding| finding.backend == "lake").unwrap();
+    assert!(lake.ok && lake.message.contains("conditional write"), "{lake:?}");
     // The table exists before its rows, so the audience is built.
     ended(&node, 1).await;
     assert_eq!(members(&client).await, json!(0));

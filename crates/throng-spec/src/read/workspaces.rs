@@ -84,10 +84,11 @@ impl Reader {
             let own = lake.join(workspace_folder(source.name.workspace()));
             (path.starts_with(&lake) || lake.starts_with(&path)) && !path.starts_with(own)
         };
-        // Of the endpoint nothing is known: one server has several names.
+        // Of the endpoint nothing is known: one server has several names. Google Cloud Storage also has the API of S3.
         let bucket = self.spec.node.lake_bucket.as_ref().map(SourceBucket::url);
         let reads_others_objects = |source: &&Source, lake: &BucketUrl| {
             let Some(url) = source.bucket.as_ref().map(SourceBucket::url) else { return false };
+            let url = BucketUrl { is_gcs: lake.is_gcs, ..url };
             let own = lake.in_folder(workspace_folder(source.name.workspace()));
             (lake.contains(&url) || url.contains(lake)) && !own.contains(&url)
         };

@@ -131,6 +131,10 @@ fn a_source_over_ingested_rows_of_another_workspace_is_refused() {
     std::fs::write(&file, text).unwrap();
     let in_bucket = load(&file).unwrap_err();
     assert_eq!(in_bucket.iter().map(|one| one.message.as_str()).collect::<Vec<_>>(), found);
+    // By another API of the same server too.
+    std::fs::write(&file, text.replace("lake: 's3://", "lake: 'gs://")).unwrap();
+    let by_other_api = load(&file).unwrap_err();
+    assert_eq!(by_other_api.iter().map(|one| one.message.as_str()).collect::<Vec<_>>(), found);
     // Without workspaces it is as before.
     std::fs::write(&file, "version: 1\nnode: { lake: lake }\nsources: [{ name: all, path: . }]\n")
         .unwrap();
