@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use throng_query::keys::{
-    IdentifierBatch, KEYS, NOT_ON_CLUSTER, ROWS, SHARED, TABLES, read_keys, read_not_on_cluster, read_shared,
+    IdentifierBatch, KEYS, NOT_ON_CLUSTER, ROWS, SHARED, TABLES, read_keys, read_not_on_cluster,
+    read_shared,
 };
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
