@@ -24,7 +24,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 
 const TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 30 });
 /// For this long after a read that failed, opening a partition does not make another one: a process that takes many
 /// over would wait for the timeout at each.
-const FAILURE_LIFETIME: Duration = Duration::from_secs(5);
+const FAILURE_LIFETIME: Duration = Duration::from_secs(if cfg!(test) { 600 } else { 5 });
 /// A replay asks again for as long as the ledger has not answered for less than this.
 const REPLAY_RETRY_TIME: Duration = Duration::from_secs(3);
 
