@@ -120,7 +120,9 @@ impl Budgets {
     pub(super) fn budget_days(&self, written: &mut WrittenDays) -> DayRows {
         let (applied, now) = (self.applied.load(), self.clock.now());
         let mut rows = DayRows::default();
-        for partition in self.led.load_full().iter().filter(|led| has_figures(led)) {
+        // Those of a partition with a backlog are older than those that the previous leader has written.
+        let is_written = |led: &PartitionReplica| has_figures(led) && !led.has_backlog();
+        for partition in self.led.load_full().iter().filter(|led| is_written(led)) {
             // First: of spend that is added meanwhile the cause is not known until the next call.
             let causes: HashMap<AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>> =
                 partition.overdelivery_causes(now).into_iter().collect();

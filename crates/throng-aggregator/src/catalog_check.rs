@@ -115,7 +115,11 @@ impl SpecVersions {
         };
         let failing_since = match version {
             Some(_) => None,
-            None => Some(last.and_then(|last| last.failing_since).unwrap_or(begin)),
+            None => {
+                // Of a failure of long ago it is not known whether it has lasted until now.
+                let recent = last.filter(|last| last.begin.elapsed() < FAILURE_LIFETIME);
+                Some(recent.and_then(|last| last.failing_since).unwrap_or(begin))
+            }
         };
         *last = Some(LastRead { begin, version, failing_since });
         version

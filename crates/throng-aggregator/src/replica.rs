@@ -356,8 +356,11 @@ impl PartitionReplica {
         if !self.is_superseded() || self.is_fenced() {
             return Ok(false);
         }
-        // After a pause there may be much to apply; until then the other replica has newer figures. The same holds
-        // while this one waits for a spec.
+        // It does not get there before it has the spec: the caller has other partitions to look at.
+        if *self.is_behind.borrow() {
+            return Ok(false);
+        }
+        // After a pause there may be much to apply; until then the other replica has newer figures.
         let end = self.log.end(self.number).await?;
         if !self.wait_until_applied(end, RECLAIM_TIMEOUT).await {
             return Ok(false);

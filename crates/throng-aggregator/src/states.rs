@@ -16,6 +16,8 @@ fn problem_of(partition: &PartitionReplica) -> Option<String> {
         Some("its partition has failed, and events are not counted until it is reopened".to_owned())
     } else if partition.is_fenced() {
         Some("another process has its partition".to_owned())
+    } else if partition.has_backlog() {
+        Some("it waits for the newest spec, and has not counted all events in the log".to_owned())
     } else {
         None
     }
