@@ -24,7 +24,7 @@ const RESOLVER_FILES: [&str; 5] =
 
 /// A process of a Ballista cluster, which runs SQL of nodes past one machine.
 #[derive(Debug, Parser)]
-#[command(name = "throng ballista", disable_help_subcommand = true)]
+#[command(name = "throng ballista", bin_name = "throng ballista", disable_help_subcommand = true)]
 struct Arguments {
     /// What is logged: a level, or targets with levels.
     #[arg(long, global = true, default_value = "info")]
@@ -136,13 +136,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                text.push_str(&format!(": {next}"));
-                cause = next.source();
-            }
-            let _ = writeln!(io::stderr(), "error: {text}");
+            let _ = writeln!(io::stderr(), "error: {}", throng_model::with_causes(&error));
             match error {
                 ClusterError::Options(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,

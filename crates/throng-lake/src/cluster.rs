@@ -126,8 +126,7 @@ impl ClusterOptions {
 /// An engine on several machines. The query worker calls it.
 #[async_trait]
 pub trait Cluster: fmt::Debug + Send + Sync {
-    /// Runs a query. Dropping the stream, or the process that has it,
-    /// ends the query there.
+    /// Runs a query. It ends there when the stream is dropped, or the process that has it ends.
     ///
     /// # Errors
     /// Those of planning and of the connection, and those of the tasks as [`crate::stage_error()`] has made them; the

@@ -35,7 +35,7 @@ impl Engine {
         Ok((info, parts))
     }
 
-    /// Runs one part, if there is a cluster on it, and passes its keys to `sink` as they arrive.
+    /// Runs one part, on the cluster if there is one, and passes its keys to `sink` as they arrive.
     pub(crate) async fn scan(
         &self,
         model: &Model,
