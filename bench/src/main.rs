@@ -50,7 +50,7 @@ enum Benchmark {
     Guard(guard::Options),
     /// A CSV file over HTTP into sorted Parquet, compared with DuckDB
     Ingest(ingest::Options),
-    /// Spend aggregation from Kafka, compared with the same design in Kafka Streams
+    /// Spend aggregation from Kafka, compared with the same design in Kafka Streams, and with prices and joins
     Aggregate(shared::aggregate::Options),
     /// The delay from an accepted insertion to a thousand gates
     Gates(shared::gates::Options),
