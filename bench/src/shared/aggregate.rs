@@ -87,7 +87,7 @@ impl Options {
         }
         if let Some(jar) = &self.jar {
             ensure!(jar.exists(), "{} is missing: build it", jar.display());
-            return Ok(Some(jar));
+            return Ok(Some(jar.as_path()));
         }
         Ok(Some(Path::new(JAR)).filter(|jar| jar.exists()))
     }
