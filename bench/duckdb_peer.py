@@ -97,6 +97,51 @@ def ingest(rows, memory):
     }
 
 
+def generate_template(rows, audiences):
+    """Writes sales to ten files, and a table of segments: each a category with the least sum of a member, in cents."""
+    folder = data / "lake" / "sales.incomplete"
+    folder.mkdir(parents=True, exist_ok=True)
+    segments = data / "lake" / "segments"
+    segments.mkdir(exist_ok=True)
+    db.execute(
+        f"""COPY (
+            SELECT 'c' || lpad(i::VARCHAR, 6, '0') AS category, (2000 + i * 7 % 7000)::BIGINT AS minimum
+            FROM range({audiences}) t(i)
+        ) TO '{segments}/segments.parquet' (FORMAT parquet)"""
+    )
+    customers = max(1, rows * 6 // 10)
+    step = -(-rows // 10)
+    for number, start in enumerate(range(0, rows, step)):
+        db.execute(
+            f"""COPY (
+                SELECT 'u' || lpad((hash(i) % {customers})::VARCHAR, 12, '0') AS customer,
+                       'c' || lpad((hash(i + 3000000019) % {audiences})::VARCHAR, 6, '0') AS category,
+                       (hash(i + 1000000007) % 10000)::BIGINT AS amount
+                FROM range({start}, {min(rows, start + step)}) t(i)
+            ) TO '{folder}/{number}.parquet' (FORMAT parquet)"""
+        )
+    folder.rename(data / "lake" / "sales")
+    return {"rows": rows, "audiences": audiences}
+
+
+def template_members(categories):
+    """The members of some audiences of the template, by category."""
+    found = {category: [] for category in categories}
+    db.execute("CREATE TEMP TABLE wanted (category VARCHAR)")
+    db.executemany("INSERT INTO wanted VALUES (?)", [(category,) for category in categories])
+    db.execute(
+        f"""SELECT sales.category, sales.customer
+            FROM '{data}/lake/sales/*.parquet' sales
+            JOIN '{data}/lake/segments/segments.parquet' segments ON segments.category = sales.category
+            WHERE sales.category IN (SELECT category FROM wanted)
+            GROUP BY sales.category, sales.customer
+            HAVING sum(sales.amount) >= max(segments.minimum)"""
+    )
+    for category, customer in db.fetchall():
+        found[category].append(customer)
+    return found
+
+
 def members(name, limit):
     """Writes members as Redis commands, for `redis-cli --pipe`."""
     target = data / f"redis-{name}.txt"
@@ -117,6 +162,10 @@ if command == "generate":
     result = generate(int(arguments[0]))
 elif command == "generate-records":
     result = generate_records(int(arguments[0]))
+elif command == "generate-template":
+    result = generate_template(int(arguments[0]), int(arguments[1]))
+elif command == "template-members":
+    result = template_members(arguments)
 elif command == "ingest":
     result = ingest(int(arguments[0]), arguments[1])
 elif command == "build":

@@ -17,6 +17,7 @@ mod node;
 mod peer;
 mod refreshes;
 mod shared;
+mod templates;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,8 @@ struct Arguments {
 enum Benchmark {
     /// Builds of audiences from generated Parquet, compared with DuckDB
     Audiences(audiences::Options),
+    /// Builds of all audiences of a template, compared with one audience of it
+    Templates(templates::Options),
     /// Membership lookups in process, compared with a hash set per audience
     Lookups(lookups::Options),
     /// Membership lookups over HTTP, compared with Redis (needs redis-server, redis-tools and wrk)
@@ -50,7 +53,7 @@ enum Benchmark {
     Guard(guard::Options),
     /// A CSV file over HTTP into sorted Parquet, compared with DuckDB
     Ingest(ingest::Options),
-    /// Spend aggregation from Kafka, compared with the same design in Kafka Streams
+    /// Spend aggregation from Kafka, compared with the same design in Kafka Streams, and with prices and joins
     Aggregate(shared::aggregate::Options),
     /// The delay from an accepted insertion to a thousand gates
     Gates(shared::gates::Options),
@@ -83,6 +86,7 @@ fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().benchmark {
         Benchmark::Audiences(options) => audiences::run(&options),
+        Benchmark::Templates(options) => templates::run(&options),
         Benchmark::Lookups(options) => lookups::run(&options),
         Benchmark::Http(options) => lookups::run_http(&options),
         Benchmark::Events(options) => events::run(&options),

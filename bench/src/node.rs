@@ -71,13 +71,30 @@ impl Node {
         peak_kib(self.child.id())
     }
 
+    /// The peaks of the resident memory of the query workers that run now, added up, in KiB.
+    pub(crate) fn workers_peak_kib(&self) -> Result<u64> {
+        let mut sum = 0;
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            // A process may end at any moment.
+            let parent = status_number(process, "PPid:").ok();
+            if parent == Some(u64::from(self.child.id())) {
+                sum += peak_kib(process).unwrap_or(0);
+            }
+        }
+        Ok(sum)
+    }
+
     /// The current resources of the node.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let folder = Path::new("/proc").join(self.child.id().to_string());
         let count =
             |name: &str| -> Result<usize> { Ok(std::fs::read_dir(folder.join(name))?.count()) };
         Ok(Usage {
-            anonymous_kib: status_kib(self.child.id(), "RssAnon:")?,
+            anonymous_kib: status_number(self.child.id(), "RssAnon:")?,
             threads: count("task")?,
             handles: count("fd")?,
             maps: std::fs::read_to_string(folder.join("maps"))?.lines().count(),
@@ -129,10 +146,11 @@ pub(crate) struct Usage {
 
 /// The peak of the resident memory of a process, in KiB: `VmHWM`.
 pub(crate) fn peak_kib(process: u32) -> Result<u64> {
-    status_kib(process, "VmHWM:")
+    status_number(process, "VmHWM:")
 }
 
-fn status_kib(process: u32, field: &str) -> Result<u64> {
+/// The number of a field of `/proc/PID/status`, without its unit.
+fn status_number(process: u32, field: &str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with(field));
     let number = line.and_then(|line| line.split_whitespace().nth(1));

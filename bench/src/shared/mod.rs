@@ -2,6 +2,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod gates;
+mod records;
 pub(crate) mod syncs;
 
 use std::fmt::Write as _;
@@ -106,10 +107,19 @@ pub(crate) fn ad_groups(names: impl Iterator<Item = String>) -> String {
 
 /// The sum of a metric over its labels; 0 if there is none yet.
 pub(crate) async fn metric(http: &reqwest::Client, url: &str, name: &str) -> Result<f64> {
+    Ok(metric_values(http, url, name).await?.into_iter().sum())
+}
+
+/// The values of a metric, one for each set of labels.
+pub(crate) async fn metric_values(
+    http: &reqwest::Client,
+    url: &str,
+    name: &str,
+) -> Result<Vec<f64>> {
     let text = http.get(format!("{url}/metrics")).send().await?.text().await?;
     let lines = text.lines().filter(|line| {
         let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
     });
-    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
 }
