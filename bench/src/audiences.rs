@@ -38,7 +38,11 @@ const MODELS: &[(&str, &str)] = &[
     ("sum", "SELECT customer FROM shop.orders GROUP BY customer HAVING sum(amount) >= 150"),
 ];
 
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Short, so that the peak of a query worker is read before it ends.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// So many readings of memory to one request.
+const POLLS_PER_LIST: u64 = 8;
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     generate(options)?;
@@ -99,7 +103,10 @@ pub(crate) fn node_dir(data: &Path, model: &str) -> PathBuf {
 #[derive(Serialize)]
 struct Build {
     seconds: f64,
+    /// The peaks of the node and of the query workers that ran at one time, added up.
     peak_kib: u64,
+    /// The part of the query workers, which scan.
+    workers_peak_kib: u64,
     members: u64,
 }
 
@@ -117,23 +124,29 @@ fn throng(options: &Options, name: &str, sql: &str) -> Result<Build> {
         ),
     )?;
     let node = Node::start(&options.programs.throng()?, &dir, &spec)?;
-    let (seconds, members) = runtime()?.block_on(wait_for_build(&node))?;
-    Ok(Build { seconds, peak_kib: node.peak_kib()?, members })
+    runtime()?.block_on(wait_for_build(&node))
 }
 
-/// Waits until the only audience is published. Returns the seconds of the refresh, and the members.
-async fn wait_for_build(node: &Node) -> Result<(f64, u64)> {
+/// Waits until the only audience is published.
+async fn wait_for_build(node: &Node) -> Result<Build> {
     let http = node.http()?;
+    let mut workers_peak_kib = 0;
     loop {
+        for _ in 0..POLLS_PER_LIST {
+            workers_peak_kib = workers_peak_kib.max(node.workers_peak_kib()?);
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
         let list: AudienceList = get(&http, &format!("{}/v1/audiences", node.url)).await?;
         let audience = list.audiences.first().context("no audience")?;
-        let Some(refresh) = completed(audience)? else {
-            tokio::time::sleep(POLL_INTERVAL).await;
-            continue;
-        };
+        let Some(refresh) = completed(audience)? else { continue };
         let ended = refresh.finished_at.zip(refresh.started_at);
         let (finished_at, started_at) = ended.context("a completed refresh has no times")?;
         let current = audience.current.as_ref().context("no snapshot")?;
-        return Ok((finished_at.since(started_at).as_secs_f64(), current.members));
+        return Ok(Build {
+            seconds: finished_at.since(started_at).as_secs_f64(),
+            peak_kib: node.peak_kib()? + workers_peak_kib,
+            workers_peak_kib,
+            members: current.members,
+        });
     }
 }
