@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use throng_ingest::{BucketLake, CheckedSources, IngestError};
 use throng_objects::{BucketObjects, BucketOptions};
+use throng_source_copies::service_of;
 use throng_spec::{Environment, NodeSettings, Role, SecretRef, SourceBucket, Spec};
 use tokio::runtime::Handle;
 
 use crate::error::BackendError;
-use crate::open::service_of;
 use crate::source_copies::{BucketCopies, user_cache};
 
 /// Opens the bucket of ingested rows for a node; `None` if they are in a folder, or the node ingests nothing, or has none

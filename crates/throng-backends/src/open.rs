@@ -12,10 +12,11 @@ use throng_log::{
     MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
 };
 use throng_model::{Clock, Secret};
-use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects, Service};
+use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects};
+use throng_source_copies::service_of;
 use throng_spec::{
     BucketSettings, Environment, KafkaSettings, LedgerSettings, LogSettings, NodeSettings,
-    ObjectsSettings, Role, SecretRef, ServiceSettings,
+    ObjectsSettings, Role, SecretRef,
 };
 use throng_store::Ledger;
 
@@ -244,33 +245,6 @@ pub(crate) fn kafka_options(
         prefix: settings.prefix.clone(),
         tls: settings.tls.then(|| Tls { ca_file: settings.ca_file.clone() }),
         sasl,
-    })
-}
-
-/// The service of a bucket: its settings, with the secrets that `resolve` returns for the field of each.
-pub(crate) fn service_of<E>(
-    settings: &ServiceSettings,
-    resolve: impl Fn(&'static str, &SecretRef) -> Result<Secret, E>,
-) -> Result<Service, E> {
-    Ok(match settings {
-        ServiceSettings::S3 { endpoint, region, keys, ca_file, .. } => Service::S3 {
-            endpoint: endpoint.clone(),
-            ca_file: ca_file.clone(),
-            region: region.clone(),
-            keys: match keys {
-                Some((access, secret_key)) => Some((
-                    resolve("bucket.access_key", access)?,
-                    resolve("bucket.secret_key", secret_key)?,
-                )),
-                None => None,
-            },
-        },
-        ServiceSettings::Gcs { service_account } => Service::Gcs {
-            service_account: match service_account {
-                Some(key) => Some(resolve("bucket.service_account", key)?),
-                None => None,
-            },
-        },
     })
 }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use throng_lake::{Copies, CopyFailure, Wait};
+use throng_lake::{CopiedObject, Copies, CopyFailure, Wait};
 use throng_model::{Clock, Fault, Retry, Secret, SystemClock, with_causes};
 use throng_objects::{BucketOptions, Service};
-use throng_source_copies::{CacheBounds, CacheUse, CopyError, SourceCopies, SourceOptions};
+use throng_source_copies::{
+    CacheBounds, CacheUse, CopiedFile, CopyError, SourceCopies, SourceOptions, service_of,
+};
 use throng_spec::{Environment, SecretError, SourceBucket};
-
-use crate::open::service_of;
 
 /// A copy that was made so long ago is not compared with its bucket again: many audiences have one source.
 const FRESHNESS: Duration = Duration::from_secs(10);
@@ -119,11 +119,20 @@ impl Copies for BucketCopies {
                 Err(_) => return Err(running(bucket)),
             },
         };
-        // Without the text of a panic, which may have values.
-        ended.unwrap_or_else(|_| {
-            let message = format!("cannot copy the objects below {}", bucket.url());
-            Err(failure(message, "see the log of the node", Fault::Internal, Retry::Backoff))
-        })
+        ended.unwrap_or_else(|_| Err(broken(bucket)))
+    }
+
+    async fn objects(&self, bucket: &SourceBucket) -> Result<Vec<CopiedObject>, CopyFailure> {
+        let (shared, source) = (Arc::clone(&self.0), without_secrets(bucket));
+        let read = tokio::task::spawn_blocking(move || shared.copies.objects(&source)).await;
+        let files = read.map_err(|_| broken(bucket))?.map_err(|error| failed(&error))?;
+        let object = |file: CopiedFile| CopiedObject {
+            path: file.path,
+            etag: file.etag,
+            bytes: file.bytes,
+            modified: u64::try_from(file.modified.0).unwrap_or(0).saturating_mul(1_000),
+        };
+        Ok(files.into_iter().map(object).collect())
     }
 
     fn retain(&self, kept: &[&SourceBucket]) {
@@ -182,9 +191,7 @@ impl Shared {
             failure(message, help, Fault::User, Retry::Backoff)
         })?;
         let updated = self.copies.update(&options(bucket, service)).await;
-        updated.map(|_| ()).map_err(|error| {
-            failure(with_causes(&error), error.help(), error.fault(), error.retry())
-        })
+        updated.map(|_| ()).map_err(|error| failed(&error))
     }
 }
 
@@ -217,6 +224,16 @@ fn options(bucket: &SourceBucket, service: Service) -> SourceOptions {
 
 fn failure(message: String, help: &str, fault: Fault, retry: Retry) -> CopyFailure {
     CopyFailure { message, help: help.to_owned(), fault, retry, is_running: false }
+}
+
+fn failed(error: &CopyError) -> CopyFailure {
+    failure(with_causes(error), error.help(), error.fault(), error.retry())
+}
+
+/// The failure of a task that panicked: without its text, which may have values.
+fn broken(bucket: &SourceBucket) -> CopyFailure {
+    let message = format!("cannot copy the objects below {}", bucket.url());
+    failure(message, "see the log of the node", Fault::Internal, Retry::Backoff)
 }
 
 fn running(bucket: &SourceBucket) -> CopyFailure {

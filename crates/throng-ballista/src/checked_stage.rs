@@ -1,8 +1,8 @@
 //! The tasks of an executor. A task reads files of this machine, as they were when the query was planned; it writes
 //! nothing but its output; and its errors have no values of the data.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ballista_core::JobId;
@@ -13,20 +13,23 @@ use ballista_core::serde::protobuf::{
 use ballista_executor::execution_engine::{
     DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor,
 };
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{exec_err, internal_datafusion_err};
+use datafusion::common::exec_err;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::object_store::local::LocalFileSystem;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 use futures::future::abortable;
 use throng_files::{FileError, FileStamp, ScannedFiles};
 use throng_lake::{stage_error, stage_file_error};
+use throng_source_copies::{CachedObject, ObjectCache};
+use throng_tables::{relocated, stamps};
 
 use crate::codec::file_scan;
+use crate::objects::{StageObjects, named_by};
 use crate::peers::Peers;
 use crate::running_tasks::{RunningTasks, TaskName};
 
@@ -37,12 +40,14 @@ const SINK: &str = "DataSinkExec";
 pub(crate) struct CheckedEngine {
     engine: DefaultExecutionEngine,
     tasks: Arc<RunningTasks>,
+    /// The objects of buckets; `None`: it reads none.
+    cache: Option<Arc<ObjectCache>>,
 }
 
 impl CheckedEngine {
-    pub(crate) fn new(tasks: Arc<RunningTasks>) -> Self {
+    pub(crate) fn new(tasks: Arc<RunningTasks>, cache: Option<Arc<ObjectCache>>) -> Self {
         let engine = DefaultExecutionEngine::with_client_pool(Arc::new(Peers::default()));
-        Self { engine, tasks }
+        Self { engine, tasks, cache }
     }
 }
 
@@ -57,7 +62,8 @@ impl ExecutionEngine for CheckedEngine {
         work_dir: &str,
         config: &SessionConfig,
     ) -> Result<Arc<dyn QueryStageExecutor>> {
-        let files = files_of(&plan)?;
+        let LocalPlan { plan, files, objects } = LocalPlan::of(plan, self.cache.as_deref())?;
+        let objects = StageObjects { objects, cache: self.cache.clone() };
         let name = (job_id.to_string(), stage_id, task_id);
         let stage = self.engine.create_query_stage_exec(
             job_id,
@@ -68,37 +74,52 @@ impl ExecutionEngine for CheckedEngine {
             work_dir,
             config,
         )?;
-        Ok(Arc::new(CheckedStage { stage, files, name, tasks: Arc::clone(&self.tasks) }))
+        let tasks = Arc::clone(&self.tasks);
+        Ok(Arc::new(CheckedStage { stage, files, objects, name, tasks }))
     }
 }
 
-/// The files that a plan reads, as they were when it was made.
-///
-/// # Errors
-/// If it writes files, or reads some of another store.
-fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<FileStamp>> {
-    let here = LocalFileSystem::new();
-    let mut files = Vec::new();
-    plan.apply(|node| {
-        if node.name() == SINK {
-            return exec_err!("a query may not write files");
-        }
-        let Some(scan) = file_scan(node) else { return Ok(TreeNodeRecursion::Continue) };
-        if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
-            return exec_err!("a query may read files of the executor only");
-        }
-        for file in scan.file_groups.iter().flat_map(|group| group.files()) {
-            let meta = &file.object_meta;
-            let path: PathBuf = here.path_to_filesystem(&meta.location)?;
-            let modified = meta.last_modified.timestamp_nanos_opt();
-            let modified = modified.and_then(|nanos| u64::try_from(nanos).ok());
-            let modified =
-                modified.ok_or_else(|| internal_datafusion_err!("a file has no time of change"))?;
-            files.push(FileStamp { path, bytes: meta.size, modified });
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(files)
+/// A plan for this executor.
+struct LocalPlan {
+    plan: Arc<dyn ExecutionPlan>,
+    /// The files that it reads, as they were when it was made.
+    files: Vec<FileStamp>,
+    /// The objects that are some of them.
+    objects: Vec<CachedObject>,
+}
+
+impl LocalPlan {
+    /// A plan as it was sent, with the files of the cache in the place of objects.
+    ///
+    /// # Errors
+    /// If it writes files, or reads some of another store.
+    fn of(plan: Arc<dyn ExecutionPlan>, cache: Option<&ObjectCache>) -> Result<Self> {
+        let (mut files, mut objects) = (Vec::new(), HashSet::new());
+        let plan = plan.transform(|node| {
+            if node.name() == SINK {
+                return exec_err!("a query may not write files");
+            }
+            let Some(scan) = file_scan(&node) else { return Ok(Transformed::no(node)) };
+            if scan.object_store_url != ObjectStoreUrl::local_filesystem() {
+                return exec_err!("a query may read files of the executor only");
+            }
+            let local = relocated(scan, |stamp| {
+                let object = named_by(stamp)?;
+                let path = cache.map(|cache| cache.path_of(&object));
+                objects.insert(object);
+                path
+            })?;
+            files.extend(stamps(local.as_ref().unwrap_or(scan))?);
+            Ok(match local {
+                Some(scan) => {
+                    let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
+                    Transformed::yes(scan)
+                }
+                None => Transformed::no(node),
+            })
+        })?;
+        Ok(Self { plan: plan.data, files, objects: objects.into_iter().collect() })
+    }
 }
 
 /// A task.
@@ -106,11 +127,28 @@ fn files_of(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<FileStamp>> {
 struct CheckedStage {
     stage: Arc<dyn QueryStageExecutor>,
     files: Vec<FileStamp>,
+    objects: StageObjects,
     name: TaskName,
     tasks: Arc<RunningTasks>,
 }
 
 impl CheckedStage {
+    /// Runs the stage on the files of the query.
+    async fn run(
+        &self,
+        task_id: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<ShuffleWritePartition>> {
+        let shown = |error: FileError| self.objects.shown(error);
+        // Until the end: what is held is not removed.
+        let _held = self.objects.hold().await.map_err(stage_file_error)?;
+        let opened = self.open().map_err(|error| stage_file_error(shown(error)))?;
+        let written = self.stage.execute_query_stage(task_id, context).await;
+        let written = written.map_err(|error| without_values(error, shown))?;
+        opened.compare().map_err(|error| stage_file_error(shown(error)))?;
+        Ok(written)
+    }
+
     /// The files, if they are those of the query.
     fn open(&self) -> Result<ScannedFiles, FileError> {
         self.files.iter().try_for_each(FileStamp::compare)?;
@@ -131,15 +169,12 @@ impl QueryStageExecutor for CheckedStage {
         task_id: usize,
         context: Arc<TaskContext>,
     ) -> Result<Vec<ShuffleWritePartition>> {
-        let opened = self.open().map_err(stage_file_error)?;
-        let (task, handle) = abortable(self.stage.execute_query_stage(task_id, context));
+        let (task, handle) = abortable(self.run(task_id, context));
         let running = self.tasks.add(self.name.clone(), handle);
         let written =
             task.await.unwrap_or_else(|_| Err(BallistaError::Cancelled.into_datafusion()));
         drop(running);
-        let written = written.map_err(without_values)?;
-        opened.compare().map_err(stage_file_error)?;
-        Ok(written)
+        written
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {
@@ -161,7 +196,10 @@ impl QueryStageExecutor for CheckedStage {
 
 /// The error of a task as it leaves the executor. Ballista tells by their types which errors can be retried: those of
 /// reading the output of another executor, and those of the system. They have no values.
-fn without_values(error: DataFusionError) -> DataFusionError {
+fn without_values(
+    error: DataFusionError,
+    shown: impl FnOnce(FileError) -> FileError,
+) -> DataFusionError {
     let cause = innermost(&error);
     let is_retried = match cause {
         DataFusionError::IoError(_) => true,
@@ -175,7 +213,7 @@ fn without_values(error: DataFusionError) -> DataFusionError {
         ),
         _ => false,
     };
-    if is_retried { error } else { stage_error(cause) }
+    if is_retried { error } else { stage_error(cause, shown) }
 }
 
 /// The error of the engine within errors of Ballista.
@@ -198,10 +236,11 @@ mod tests {
     #[test]
     fn errors_that_are_retried_keep_their_type() {
         let lost = BallistaError::FetchFailed("e1".into(), 1, 2, "gone".into());
-        let lost = without_values(DataFusionError::External(Box::new(lost)));
+        let lost = without_values(DataFusionError::External(Box::new(lost)), |file| file);
         assert!(matches!(lost, DataFusionError::External(_)), "{lost:?}");
         let system = DataFusionError::IoError(std::io::ErrorKind::ConnectionReset.into());
-        assert!(matches!(without_values(system.context("reading")), DataFusionError::Context(..)));
+        let system = without_values(system.context("reading"), |file| file);
+        assert!(matches!(system, DataFusionError::Context(..)));
     }
 
     #[test]
@@ -209,7 +248,7 @@ mod tests {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
         let cast = DataFusionError::ArrowError(Box::new(cast), None);
         let cast = BallistaError::DataFusionError(Box::new(cast));
-        let sent = without_values(DataFusionError::External(Box::new(cast)));
+        let sent = without_values(DataFusionError::External(Box::new(cast)), |file| file);
         assert!(!format!("{sent:?}").contains("zoe"), "{sent:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The query worker's side: sends a query to the scheduler and reads its result.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,7 +8,9 @@ use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::optimizer::with_ballista_optimizer_rules;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, cast};
@@ -15,10 +18,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
-use throng_lake::{Cluster, ClusterClient, ClusterQuery};
+use throng_lake::{Cluster, ClusterClient, ClusterQuery, CopiedFolder, CopiedObject};
+use throng_tables::{ScannedObject, as_scanned, relocated};
 
 use crate::MAX_MESSAGE_BYTES;
-use crate::codec::TableCodec;
+use crate::codec::{TableCodec, file_scan};
 use crate::tls::endpoints;
 
 /// Memory that a sort of an executor reserves for its merge, of the memory of one core.
@@ -49,6 +53,10 @@ impl Cluster for Ballista {
             .with_optimizer_rules(rules)
             .build();
         let plan = state.create_physical_plan(&plan).await?;
+        let Some(plan) = with_objects(plan, &client.copied)? else {
+            let reason = "it reads a file whose object in its bucket is not known".to_owned();
+            return Ok(ClusterQuery::NotSendable(reason));
+        };
         let codec = TableCodec::default();
         if let Some(operator) = unsendable(&plan, &codec) {
             return Ok(ClusterQuery::NotSendable(format!(
@@ -62,6 +70,48 @@ impl Cluster for Ballista {
         );
         result.await.map(ClusterQuery::Running)
     }
+}
+
+/// The plan with the objects that files of copies are copies of, which executors read instead of the files. `None` if
+/// that of a file is not known: the copy has changed since its objects were listed, or the store has no ETags.
+fn with_objects(
+    plan: Arc<dyn ExecutionPlan>,
+    copied: &[CopiedFolder],
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let (mut folders, mut known) = (Vec::with_capacity(copied.len()), HashMap::new());
+    for copy in copied {
+        let folder = as_scanned(&copy.folder)?;
+        for CopiedObject { path, etag, bytes, modified } in &copy.objects {
+            let Some(etag) = etag.clone() else { continue };
+            let key = match copy.prefix.as_str() {
+                "" => path.clone(),
+                prefix => format!("{prefix}/{path}"),
+            };
+            let object = ScannedObject { bucket: copy.bucket.clone(), key, etag };
+            known.insert((folder.join(path), *bytes, *modified), object);
+        }
+        folders.push(folder);
+    }
+    let mut are_known = true;
+    let plan = plan.transform(|node| {
+        let Some(scan) = file_scan(&node) else { return Ok(Transformed::no(node)) };
+        let named = relocated(scan, |stamp| {
+            if !folders.iter().any(|folder| stamp.path.starts_with(folder)) {
+                return None;
+            }
+            let object = known.get(&(stamp.path.clone(), stamp.bytes, stamp.modified));
+            are_known &= object.is_some();
+            object.map(ScannedObject::path)
+        })?;
+        Ok(match named {
+            Some(scan) => {
+                let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(scan);
+                Transformed::yes(scan)
+            }
+            None => Transformed::no(node),
+        })
+    })?;
+    Ok(are_known.then_some(plan.data))
 }
 
 /// The operator because of which a plan cannot be sent, such as one of a recursive query; `None` if it can. Only its
@@ -104,9 +154,62 @@ fn without_views(query: DataFrame) -> Result<DataFrame> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::SessionContext;
+    use datafusion::common::tree_node::TreeNodeRecursion;
+    use datafusion::prelude::{CsvReadOptions, SessionContext};
+    use throng_files::FileStamp;
+    use throng_tables::stamps;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_plan_names_the_objects_of_the_copies_that_it_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.csv");
+        std::fs::write(&file, "id\n1\n").unwrap();
+        let stamp = FileStamp::of(&file).unwrap();
+        let context = SessionContext::new();
+        let path = file.to_str().unwrap();
+        context.register_csv("t", path, CsvReadOptions::default()).await.unwrap();
+        let plan = context.sql("SELECT id FROM t").await.unwrap();
+        let plan = plan.create_physical_plan().await.unwrap();
+        let copy = |objects: Vec<CopiedObject>| CopiedFolder {
+            folder: dir.path().to_owned(),
+            bucket: "s3://lake".to_owned(),
+            prefix: "e".to_owned(),
+            objects,
+        };
+        let object = CopiedObject {
+            path: "a.csv".to_owned(),
+            etag: Some("1".to_owned()),
+            bytes: stamp.bytes,
+            modified: stamp.modified,
+        };
+        let sent = |copied: &[CopiedFolder]| with_objects(Arc::clone(&plan), copied).unwrap();
+        let read = |plan: Arc<dyn ExecutionPlan>| {
+            let mut read = Vec::new();
+            let visited = plan.apply(|node| {
+                read.extend(file_scan(node).map(stamps).transpose()?.unwrap_or_default());
+                Ok(TreeNodeRecursion::Continue)
+            });
+            visited.unwrap();
+            read
+        };
+        let (bucket, key) = ("s3://lake".to_owned(), "e/a.csv".to_owned());
+        let named = ScannedObject { bucket, key, etag: "1".to_owned() };
+        let expected = FileStamp { path: named.path(), ..stamp.clone() };
+        assert_eq!(read(sent(&[copy(vec![object.clone()])]).unwrap()), [expected]);
+        // A folder of another source stays as it is.
+        let other = CopiedFolder { folder: dir.path().join("b"), ..copy(vec![object.clone()]) };
+        assert_eq!(read(sent(&[other]).unwrap()), [stamp.clone()]);
+        for unknown in [
+            CopiedObject { modified: stamp.modified + 1, ..object.clone() },
+            CopiedObject { bytes: 7, ..object.clone() },
+            CopiedObject { etag: None, ..object.clone() },
+            CopiedObject { path: "b.csv".to_owned(), ..object },
+        ] {
+            assert!(sent(&[copy(vec![unknown.clone()])]).is_none(), "{unknown:?}");
+        }
+    }
 
     #[tokio::test]
     async fn the_operator_that_cannot_be_sent_is_named() {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use throng_lake::{Cluster, ClusterTls};
@@ -13,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::client::cluster;
+use crate::objects::open_cache;
 use crate::{ClusterError, ExecutorOptions, SchedulerOptions, run_executor, run_scheduler};
 
 /// The first argument of the `throng` binary that makes it a process of a cluster.
@@ -94,8 +96,17 @@ struct ExecutorArguments {
     #[command(flatten)]
     certificates: Certificates,
     /// A folder of a source, which queries may read. Repeat it for each; other files cannot be read.
-    #[arg(long = "read", required = true)]
+    #[arg(long = "read", required_unless_present = "buckets")]
     read: Vec<PathBuf>,
+    /// A YAML file of buckets, whose objects queries may read.
+    #[arg(long, requires = "object_cache")]
+    buckets: Option<PathBuf>,
+    /// A folder for the objects that it downloads, for this executor alone.
+    #[arg(long, requires = "buckets")]
+    object_cache: Option<PathBuf>,
+    /// The most bytes of these objects. Those that were not used for the longest time are removed.
+    #[arg(long, default_value_t = 64 << 30)]
+    object_cache_bytes: u64,
     /// A folder for the output of tasks and for what they spill. It has user keys.
     #[arg(long)]
     work_dir: PathBuf,
@@ -163,38 +174,50 @@ fn run(arguments: Arguments) -> Result<(), ClusterError> {
                 executor_timeout_secs: scheduler.executor_timeout_secs,
                 keep_results_secs: scheduler.keep_results_secs,
             };
-            confine(Vec::new(), None)?;
+            confine(Vec::new(), &[])?;
             block_on(run_scheduler(options, print_address, terminated()))
         }
         Process::Executor(executor) => {
+            let work_dir = own_folder("work folder", &executor.work_dir)?;
+            let mut write = vec![work_dir.clone()];
+            let objects = match (&executor.buckets, &executor.object_cache) {
+                (Some(buckets), Some(folder)) => {
+                    let folder = own_folder("folder of objects", folder)?;
+                    write.push(folder.clone());
+                    Some(Arc::new(open_cache(buckets, folder, executor.object_cache_bytes)?))
+                }
+                _ => None,
+            };
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             let options = ExecutorOptions {
                 scheduler: executor.scheduler,
                 listen: executor.listen,
                 host: executor.host,
                 tls: executor.certificates.read()?,
-                work_dir: work_dir(&executor.work_dir)?,
+                work_dir,
                 memory_bytes: executor.memory,
                 cores: executor.cores.unwrap_or(processors),
+                objects,
             };
-            confine(executor.read, Some(options.work_dir.clone()))?;
+            confine(executor.read, &write)?;
             block_on(run_executor(options, print_address))
         }
     }
 }
 
-/// The work folder as an absolute path. It is made with the rights of its user only.
-fn work_dir(folder: &Path) -> Result<PathBuf, ClusterError> {
+/// A folder that the executor writes, as an absolute path. It is made with the rights of its user only.
+fn own_folder(what: &str, folder: &Path) -> Result<PathBuf, ClusterError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    let doing = || ClusterError::system(format!("use the work folder {}", folder.display()));
+    let doing = || ClusterError::system(format!("use the {what} {}", folder.display()));
     made.map_err(doing())?;
     folder.canonicalize().map_err(doing())
 }
 
-fn confine(mut read: Vec<PathBuf>, write: Option<PathBuf>) -> Result<(), ClusterError> {
+/// Confines the process to these folders. Connections are not restricted: an executor has some with other executors and
+/// with the servers of buckets, and plans can open none.
+fn confine(mut read: Vec<PathBuf>, write: &[PathBuf]) -> Result<(), ClusterError> {
     read.extend(RESOLVER_FILES.iter().map(PathBuf::from).filter(|file| file.exists()));
-    let write: Vec<PathBuf> = write.into_iter().collect();
-    let landlock = restrict_files(&read, &write).map_err(ClusterError::system("confine itself"))?;
+    let landlock = restrict_files(&read, write).map_err(ClusterError::system("confine itself"))?;
     if let Some(warning) = landlock.warning() {
         tracing::warn!(warning, "plans of queries may read what this process may read");
     }
@@ -248,5 +271,12 @@ mod tests {
         assert_eq!(executor.read, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!(executor.scheduler, ("[::1]".to_owned(), 7));
         assert!(parse("ballista executor --work-dir /w --read /a --scheduler x").is_err());
+        // Buckets are enough, with a folder for their objects.
+        let line = "ballista executor --work-dir /w --buckets b.yaml";
+        assert!(parse(line).is_err());
+        let line = format!("{line} --object-cache /o");
+        let Process::Executor(executor) = parse(&line).unwrap().process else { panic!("{line}") };
+        assert_eq!(executor.object_cache_bytes, 64 << 30);
+        assert!(parse("ballista executor --work-dir /w --read /a --object-cache /o").is_err());
     }
 }

@@ -20,6 +20,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
 use throng_lake::ClusterTls;
+use throng_source_copies::ObjectCache;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -52,6 +53,8 @@ pub struct ExecutorOptions {
     pub memory_bytes: u64,
     /// Partitions that it works on side by side.
     pub cores: usize,
+    /// The objects of buckets that it reads; `None`: it reads none.
+    pub objects: Option<Arc<ObjectCache>>,
 }
 
 /// Runs an executor until SIGTERM or SIGINT: then it ends its tasks first. Calls `listening` with its address when it
@@ -114,7 +117,10 @@ pub async fn run_executor(
         grpc_max_decoding_message_size: MAX_MESSAGE_BYTES,
         grpc_max_encoding_message_size: MAX_MESSAGE_BYTES,
         memory_pool_size: Some(options.memory_bytes),
-        override_execution_engine: Some(Arc::new(CheckedEngine::new(Arc::clone(&tasks)))),
+        override_execution_engine: Some(Arc::new(CheckedEngine::new(
+            Arc::clone(&tasks),
+            options.objects,
+        ))),
         override_function_registry: Some(Arc::new(functions)),
         override_config_producer: Some(config),
         override_physical_codec: Some(Arc::new(TableCodec::default())),

@@ -15,6 +15,7 @@ mod codec;
 mod command;
 mod executor;
 mod guarded;
+mod objects;
 mod peers;
 mod running_tasks;
 mod scheduler;

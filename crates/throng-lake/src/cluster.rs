@@ -13,6 +13,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use serde::{Deserialize, Serialize};
 use throng_files::FileError;
+use throng_query::copies::CopiedFolder;
 use throng_spec::BallistaSettings;
 use tokio::net::TcpStream;
 
@@ -61,6 +62,8 @@ pub struct ClusterClient {
     pub tls: Option<ClusterTls>,
     /// Partitions of a query.
     pub partitions: usize,
+    /// The copies of buckets that the query reads. The cluster reads their objects.
+    pub copied: Vec<CopiedFolder>,
 }
 
 /// What a worker gets to know of the cluster. Which queries need it is known when they are planned.
@@ -81,6 +84,7 @@ pub struct ClusterOptions {
     port: u16,
     tls: Option<ClusterTls>,
     partitions: usize,
+    pub(crate) reads_buckets: bool,
 }
 
 impl ClusterOptions {
@@ -96,6 +100,7 @@ impl ClusterOptions {
             port: settings.port,
             tls: tls.transpose()?,
             partitions: settings.partitions.max(1) as usize,
+            reads_buckets: settings.buckets,
         })
     }
 
@@ -105,8 +110,8 @@ impl ClusterOptions {
     }
 
     /// Finds the address of the scheduler, which a worker cannot do: of those that its name has, one that takes
-    /// connections.
-    pub(crate) async fn client(&self) -> FoundCluster {
+    /// connections. `copied`: the copies of buckets that the query reads.
+    pub(crate) async fn client(&self, copied: Vec<CopiedFolder>) -> FoundCluster {
         let connected = TcpStream::connect((self.host.as_str(), self.port));
         let scheduler = match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
             Ok(connected) => connected.and_then(|stream| stream.peer_addr()),
@@ -117,6 +122,7 @@ impl ClusterOptions {
                 scheduler,
                 tls: self.tls.clone(),
                 partitions: self.partitions,
+                copied,
             }),
             Err(error) => FoundCluster::Unreachable(error.to_string()),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use throng_files::FileError;
 use throng_model::HashSeed;
-use throng_query::copies::{CopiedSources, Copies, Wait};
+use throng_query::copies::{CopiedFolder, CopiedSources, Copies, Wait};
 use throng_query::keys::IdentifierBatch;
 use throng_query::limits::folders;
 use throng_spec::{ParameterValue, Source, TemplateRows, sources_by_workspace};
@@ -27,6 +27,10 @@ use crate::{
 const BUFFERED_BATCHES: usize = 4;
 /// Planning reads CSV and JSON files to infer their types, which may take this long.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The longest list of objects that a worker is given, in bytes: a message has at most 64 MiB, also with the files of the
+/// part.
+const MAX_OBJECTS_BYTES: usize = 24 << 20;
 
 /// SQL over the sources of a spec. Cheap to clone. Its methods need a Tokio runtime.
 ///
@@ -87,7 +91,7 @@ impl Lake {
     }
 
     /// The lake with the scans that are not divided into parts run on a cluster, by workers that may connect to its
-    /// scheduler. Those of sources in buckets are not: their copies are on this machine only.
+    /// scheduler. Those of sources in buckets only if its executors read buckets: the copies are on this machine.
     #[must_use]
     pub fn on_cluster(self, options: ClusterOptions) -> Self {
         let each = self.workspaces.iter();
@@ -118,18 +122,43 @@ impl Lake {
     }
 
     /// The cluster that a part of a scan may run on: if it covers all files, its rows may have to be seen together.
-    async fn cluster_for(&self, sql: &str, part: &ScanPart) -> Option<FoundCluster> {
-        match &self.cluster {
-            Some(_) if part.file.is_none() && self.copied.are_named_by(sql) => {
-                Some(FoundCluster::NotUsed("it reads a source in a bucket".to_owned()))
+    async fn cluster_for(
+        &self,
+        sql: &str,
+        part: &ScanPart,
+    ) -> Result<Option<FoundCluster>, LakeError> {
+        let Some(cluster) = self.cluster.as_ref().filter(|_| part.file.is_none()) else {
+            return Ok(None);
+        };
+        let mut copied = Vec::new();
+        if self.copied.are_named_by(sql) {
+            let not_used = |why: &str| Ok(Some(FoundCluster::NotUsed(why.to_owned())));
+            if !cluster.options.reads_buckets {
+                return not_used("it reads a source in a bucket");
             }
-            Some(cluster) if part.file.is_none() => Some(cluster.options.client().await),
-            _ => None,
+            self.update_copies(sql, Some(part)).await?;
+            copied = self.copied.objects(sql).await?;
+            if copied.iter().map(CopiedFolder::message_bytes).sum::<usize>() > MAX_OBJECTS_BYTES {
+                return not_used("the buckets that it reads have too many objects");
+            }
         }
+        Ok(Some(cluster.options.client(copied).await))
     }
 
-    /// Answers a request in a worker, once the copies that it reads are up to date: those of a part are, while its
-    /// files are as they were planned. Dropping the future kills the worker.
+    /// Makes the copies that a query reads up to date: those of a part are, while its files are as they were planned.
+    async fn update_copies(&self, sql: &str, part: Option<&ScanPart>) -> Result<(), LakeError> {
+        let is_current = match part {
+            Some(part) => part.is_current().await,
+            None => false,
+        };
+        if !is_current {
+            self.copied.update(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers a request in a worker, once the copies that it reads are up to date. Dropping the future kills the
+    /// worker.
     async fn execute(
         &self,
         class: WorkerClass,
@@ -139,13 +168,7 @@ impl Lake {
         if let Some((sql, part)) = request.query()
             && self.copied.are_named_by(sql)
         {
-            let is_current = match part {
-                Some(part) => part.is_current().await,
-                None => false,
-            };
-            if !is_current {
-                self.copied.update(sql).await?;
-            }
+            self.update_copies(sql, part).await?;
         }
         let needs_cluster = matches!(
             request,
@@ -254,7 +277,7 @@ impl Lake {
         sink: &mut Sink<'_>,
     ) -> Result<ScanStats, LakeError> {
         check_bounds(&model.sql)?;
-        let cluster = self.cluster_for(&model.sql, part).await;
+        let cluster = self.cluster_for(&model.sql, part).await?;
         let request = Request::Scan { model: model.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut KeyOutput(sink)).await? {
             Reply::Scanned(stats) => Ok(stats),
@@ -293,7 +316,7 @@ impl Lake {
         seed: HashSeed,
         sink: &mut SharedSink<'_>,
     ) -> Result<SharedStats, LakeError> {
-        let cluster = self.cluster_for(scan.sql(), part).await;
+        let cluster = self.cluster_for(scan.sql(), part).await?;
         let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
         match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),

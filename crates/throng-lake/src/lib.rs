@@ -48,7 +48,7 @@ pub use scan::Sink;
 pub use shared::{SharedPlan, SharedScan, SharedSink};
 pub use stage_error::{stage_error, stage_file_error};
 pub use throng_files::{FileError, PassedOver};
-pub use throng_query::copies::{Copies, CopyFailure, Wait};
+pub use throng_query::copies::{CopiedFolder, CopiedObject, Copies, CopyFailure, Wait};
 pub use throng_query::hashers::{Hashers, RowHasher};
 pub use throng_query::inputs::{InputQuery, InputState, Inputs};
 pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, SharedStats, is_padded};

@@ -11,8 +11,12 @@ use crate::failure::Failure;
 /// Before the hexadecimal digits of an error, which end with a semicolon.
 const MARK: &str = "throng-failure:";
 
-/// The error of a task without values of the data.
-pub fn stage_error(error: &DataFusionError) -> DataFusionError {
+/// The error of a task without values of the data. `shown`: an error of files as it is shown, with the names that they
+/// have in the query.
+pub fn stage_error(
+    error: &DataFusionError,
+    shown: impl FnOnce(FileError) -> FileError,
+) -> DataFusionError {
     let doing = "running a stage on the cluster";
     to_engine(match sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error)) {
         // The setting that its hint names is not that of an executor.
@@ -20,6 +24,7 @@ pub fn stage_error(error: &DataFusionError) -> DataFusionError {
             doing: "running a stage: an executor has too little memory".to_owned(),
             source,
         },
+        LakeError::File(error) => LakeError::File(shown(error)),
         error => error,
     })
 }
@@ -59,14 +64,14 @@ mod tests {
 
     /// As a scheduler reports it.
     fn reported(error: DataFusionError) -> LakeError {
-        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(&error));
+        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(&error, |file| file));
         query_error("reading", DataFusionError::Execution(text))
     }
 
     #[test]
     fn an_error_of_a_task_arrives_without_values() {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
-        let sent = stage_error(&DataFusionError::ArrowError(Box::new(cast), None));
+        let sent = stage_error(&DataFusionError::ArrowError(Box::new(cast), None), |file| file);
         assert!(!sent.to_string().contains("zoe"));
         // A later stage reports the error of an earlier one.
         let error = reported(sent);

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use throng_files::{FileError, sql_name};
 use throng_model::{Fault, Retry};
-use throng_spec::{Source, SourceBucket};
+use throng_spec::{BucketUrl, Source, SourceBucket};
 
 use crate::inputs::{InputQuery, InputState};
 use crate::listing::{Refused, SourceListing};
@@ -25,6 +26,16 @@ pub trait Copies: Send + Sync + Debug {
     /// # Errors
     /// [`CopyFailure`]. With [`Wait::Short`] also if it takes long; it goes on without the caller.
     async fn update(&self, bucket: &SourceBucket, wait: Wait) -> Result<(), CopyFailure>;
+
+    /// The objects that a copy had at its last update. None, if they are not known: then other machines cannot read
+    /// them instead of the copy.
+    ///
+    /// # Errors
+    /// [`CopyFailure`].
+    async fn objects(&self, bucket: &SourceBucket) -> Result<Vec<CopiedObject>, CopyFailure> {
+        let _ = bucket;
+        Ok(Vec::new())
+    }
 
     /// Removes all other copies, in the background. Needs a Tokio runtime.
     fn retain(&self, kept: &[&SourceBucket]);
@@ -53,6 +64,42 @@ pub struct CopyFailure {
     pub retry: Retry,
     /// Whether nothing has failed: the copy is not complete yet.
     pub is_running: bool,
+}
+
+/// An object of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedObject {
+    /// The path of its file in the folder of the copy, and its key below the prefix.
+    pub path: String,
+    /// The store's identifier of its content; `None` if the store has none.
+    pub etag: Option<String>,
+    /// Its size.
+    pub bytes: u64,
+    /// The time of its file, in nanoseconds since 1970.
+    pub modified: u64,
+}
+
+/// A copy, with the objects that its files are copies of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedFolder {
+    /// The folder of the copy.
+    pub folder: PathBuf,
+    /// The URL of the bucket, without the prefix.
+    pub bucket: String,
+    /// The prefix; may be empty.
+    pub prefix: String,
+    /// Its objects.
+    pub objects: Vec<CopiedObject>,
+}
+
+impl CopiedFolder {
+    /// About how long its message is, in bytes.
+    pub fn message_bytes(&self) -> usize {
+        let of_object = |object: &CopiedObject| {
+            2 * object.path.len() + object.etag.as_ref().map_or(0, String::len) + 100
+        };
+        self.objects.iter().map(of_object).fold(0, usize::saturating_add)
+    }
 }
 
 /// A source in a bucket.
@@ -112,6 +159,22 @@ impl CopiedSources {
         let named = self.sources.iter().filter(|source| source.is_named_by(sql)).collect();
         let failed = self.update_each(named, Wait::ToTheEnd).await;
         failed.0.into_iter().next().map_or(Ok(()), |(_, failure)| Err(failure))
+    }
+
+    /// The copies that a query reads, with their objects.
+    ///
+    /// # Errors
+    /// [`CopyFailure`] of the first whose objects cannot be found out.
+    pub async fn objects(&self, sql: &str) -> Result<Vec<CopiedFolder>, CopyFailure> {
+        let Some(copies) = &self.copies else { return Ok(Vec::new()) };
+        let mut folders = Vec::new();
+        for source in self.sources.iter().filter(|source| source.is_named_by(sql)) {
+            let objects = copies.objects(&source.bucket).await?;
+            let BucketUrl { is_gcs, name, prefix } = source.bucket.url();
+            let bucket = BucketUrl { is_gcs, name, prefix: String::new() }.to_string();
+            folders.push(CopiedFolder { folder: source.folder.clone(), bucket, prefix, objects });
+        }
+        Ok(folders)
     }
 
     /// Updates the copies that some queries read.
@@ -300,7 +363,15 @@ mod tests {
             }
         }
 
+        async fn objects(&self, _: &SourceBucket) -> Result<Vec<CopiedObject>, CopyFailure> {
+            Ok(vec![object()])
+        }
+
         fn retain(&self, _: &[&SourceBucket]) {}
+    }
+
+    fn object() -> CopiedObject {
+        CopiedObject { path: "t/1.csv".to_owned(), etag: None, bytes: 5, modified: 7 }
     }
 
     fn source(name: &str, bucket: Option<&str>) -> Source {
@@ -368,6 +439,19 @@ mod tests {
         }
         assert!(copied.are_named_by("SELECT 1 FROM Web_Log.t"));
         assert!(!copied.are_named_by("SELECT 1 FROM shop.t"));
+    }
+
+    #[test]
+    fn a_query_has_the_objects_of_the_copies_that_it_names() {
+        let (_, copied) = opened();
+        assert_eq!(ready(copied.objects("SELECT 1 FROM shop.t")), Ok(Vec::new()));
+        let web = CopiedFolder {
+            folder: "/copies/web".into(),
+            bucket: "s3://web".to_owned(),
+            prefix: "a/b".to_owned(),
+            objects: vec![object()],
+        };
+        assert_eq!(ready(copied.objects("SELECT 1 FROM web_log.t")), Ok(vec![web]));
     }
 
     #[test]

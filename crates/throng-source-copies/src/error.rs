@@ -79,6 +79,22 @@ pub enum CopyError {
         /// The folder of the copy.
         folder: PathBuf,
     },
+    /// An object is in none of the buckets that the process may read.
+    #[error("{object} is in none of the buckets that this process may read")]
+    NoAccess {
+        /// Its URL.
+        object: String,
+    },
+    /// The objects that are read at the same time are larger than the cache.
+    #[error(
+        "the objects that are read at the same time have {needed_bytes} bytes, and the cache may have {max_bytes}"
+    )]
+    CacheFull {
+        /// Their size.
+        needed_bytes: u64,
+        /// The allowed size.
+        max_bytes: u64,
+    },
     /// A system call failed.
     #[error("cannot {doing} {}", path.display())]
     Io {
@@ -116,6 +132,10 @@ impl CopyError {
             Self::DiskFull { .. } => {
                 "free space on this disk: a source in a bucket needs as much of it as its objects have"
             }
+            Self::NoAccess { .. } => "give the process the bucket and its credentials",
+            Self::CacheFull { .. } => {
+                "raise the limit of the cache, or read fewer objects at a time"
+            }
             Self::Io { .. } => "check the disk and the permissions of the data directory",
         }
     }
@@ -127,7 +147,9 @@ impl CopyError {
             Self::Empty { .. }
             | Self::Key { .. }
             | Self::TooMany { .. }
-            | Self::TooLarge { .. } => Fault::User,
+            | Self::TooLarge { .. }
+            | Self::NoAccess { .. }
+            | Self::CacheFull { .. } => Fault::User,
             Self::Changed { .. } | Self::DiskFull { .. } | Self::Io { .. } => Fault::External,
         }
     }
@@ -136,11 +158,16 @@ impl CopyError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Bucket { source, .. } => source.retry(),
-            Self::Key { .. } | Self::TooMany { .. } | Self::TooLarge { .. } => Retry::Never,
+            Self::Key { .. }
+            | Self::TooMany { .. }
+            | Self::TooLarge { .. }
+            | Self::NoAccess { .. } => Retry::Never,
             // Objects may be written later, as a folder may be created later.
-            Self::Empty { .. } | Self::Changed { .. } | Self::DiskFull { .. } | Self::Io { .. } => {
-                Retry::Backoff
-            }
+            Self::Empty { .. }
+            | Self::Changed { .. }
+            | Self::DiskFull { .. }
+            | Self::CacheFull { .. }
+            | Self::Io { .. } => Retry::Backoff,
         }
     }
 

@@ -14,6 +14,19 @@ use crate::CopyError;
 /// The version of the file. A file of another one counts as damaged.
 const VERSION: u32 = 1;
 
+/// A file of a copy with the content of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedFile {
+    /// The path in the folder of the copy: the key below the prefix.
+    pub path: String,
+    /// The store's identifier of its content; `None` if the store has none.
+    pub etag: Option<String>,
+    /// Its size.
+    pub bytes: u64,
+    /// The time of the file.
+    pub modified: Timestamp,
+}
+
 /// The object that a file is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Indexed {
@@ -59,6 +72,16 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn of(objects: BTreeMap<String, Indexed>) -> Self {
         Self { version: VERSION, objects }
+    }
+
+    /// The files, without markers of folders.
+    pub(crate) fn into_files(self) -> Vec<CopiedFile> {
+        let files = self.objects.into_iter().filter(|(_, indexed)| !indexed.is_folder);
+        let file = |(path, indexed): (String, Indexed)| {
+            let modified = indexed.modified();
+            CopiedFile { path, etag: indexed.etag, bytes: indexed.bytes, modified }
+        };
+        files.map(file).collect()
     }
 
     /// Reads the file; `None` if there is none: nothing was ever copied. A damaged file is an empty index: everything
@@ -130,6 +153,10 @@ mod tests {
         index.objects.insert("day=1".to_owned(), Indexed::of(&object(Some("2"), 0, 7), true));
         index.write(&path).unwrap();
         assert_eq!(Index::read(&path).unwrap(), Some(index.clone()));
+        let (path_of_file, modified) = ("a.csv".to_owned(), Timestamp(7));
+        let file =
+            CopiedFile { path: path_of_file, etag: Some("1".to_owned()), bytes: 5, modified };
+        assert_eq!(index.clone().into_files(), [file]);
         let text = std::fs::read_to_string(&path).unwrap();
         for damaged in
             [&text[..text.len() - 1], text.replace("\"version\":1", "\"version\":2").as_str()]

@@ -5,6 +5,8 @@
 //! that are not read are not downloaded: a file without content has their name and their size, so that they are listed as
 //! passed over, or refused by name, as files are. The files of a copy have the times of their objects, the same ones on all nodes.
 //!
+//! [`ObjectCache`] has single objects that others name, for executors of a cluster: they have no copies.
+//!
 //! ```
 //! use throng_objects::{BucketOptions, Service};
 //! use throng_source_copies::SourceCopies;
@@ -27,12 +29,17 @@ mod folder;
 mod index;
 mod local;
 mod lock;
+mod object_cache;
 mod plan;
 mod publish;
 mod retain;
+mod service;
 
 pub use cache::{CacheBounds, CacheUse};
 pub use error::CopyError;
+pub use index::CopiedFile;
+pub use object_cache::{CachedObject, HeldObjects, ObjectCache};
+pub use service::service_of;
 
 use std::collections::HashMap;
 use std::io;
@@ -141,6 +148,16 @@ impl SourceCopies {
             );
         }
         Ok(report)
+    }
+
+    /// The files that a copy had when its last update ended, without those that have no content. None if there was no
+    /// update. Blocks.
+    ///
+    /// # Errors
+    /// [`CopyError::Io`].
+    pub fn objects(&self, source: &SourceOptions) -> Result<Vec<CopiedFile>, CopyError> {
+        let index = Index::read(&CopyFolder::of(&self.folder, &source.bucket).index())?;
+        Ok(index.map(Index::into_files).unwrap_or_default())
     }
 
     /// Waits until no other update of the copy is running.

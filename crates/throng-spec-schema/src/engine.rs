@@ -28,4 +28,6 @@ pub struct RawBallista {
     /// Into how many partitions a query divides its work (16).
     #[schemars(range(min = 1, max = 4096))]
     pub partitions: Option<u32>,
+    /// Whether models over sources in buckets run on it: its executors are started with `--buckets` (false).
+    pub buckets: Option<bool>,
 }

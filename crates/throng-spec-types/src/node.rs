@@ -119,6 +119,9 @@ pub struct BallistaSettings {
     pub tls: Option<BallistaTls>,
     /// Into how many partitions a query divides its work; 16 unless set.
     pub partitions: u32,
+    /// Whether its executors read the objects of sources in buckets themselves.
+    #[serde(default)]
+    pub buckets: bool,
 }
 
 /// Which engine runs SQL over folders.

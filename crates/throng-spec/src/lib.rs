@@ -17,7 +17,7 @@ pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files}
 pub use limits::{Limits, SpecOrigin, allowed_source};
 pub use plan::{Action, Change, FieldChange, Plan, plan, warnings};
 pub use problem::Problem;
-pub use read::{check, check_limits, default_limits_file, load};
+pub use read::{check, check_limits, default_limits_file, load, load_buckets};
 pub use throng_spec_schema::{self as raw, json_schema};
 pub use throng_spec_types::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, BallistaSettings, BallistaTls,

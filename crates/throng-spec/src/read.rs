@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use throng_model::{DestinationName, WorkspaceName};
 
+pub use buckets::load_buckets;
 pub use limits::{check_limits, default_limits_file};
 
 use crate::files::{SpecFile, SpecFiles, read_files};

@@ -11,6 +11,7 @@ mod inferred;
 mod json_rows;
 mod layout;
 mod nested;
+mod object;
 mod parquet;
 mod provider;
 mod read_schema;
@@ -23,6 +24,7 @@ mod written;
 
 pub use file_schema::FileSchema;
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, shown};
+pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
 pub use text_source::TextSource;

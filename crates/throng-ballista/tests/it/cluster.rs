@@ -8,12 +8,12 @@ use throng_model::{HashSeed, Retry, UserHash, with_causes};
 
 use crate::{Cluster, files};
 
-const SEED: HashSeed = HashSeed(7);
+pub(crate) const SEED: HashSeed = HashSeed(7);
 
 /// How often a model returns each user.
 type Found = BTreeMap<UserHash, usize>;
 
-async fn users(lake: &Lake, sql: &str) -> Result<Found, LakeError> {
+pub(crate) async fn users(lake: &Lake, sql: &str) -> Result<Found, LakeError> {
     let model = Model { sql: sql.to_owned(), key: None, source: None, parameters: Vec::new() };
     let mut found = Found::new();
     for part in lake.plan_scan(&model, &[]).await?.1 {
@@ -26,11 +26,11 @@ async fn users(lake: &Lake, sql: &str) -> Result<Found, LakeError> {
     Ok(found)
 }
 
-const JOIN: &str = "SELECT o.who FROM shop.orders o JOIN shop.users u ON o.who = u.id
+pub(crate) const JOIN: &str = "SELECT o.who FROM shop.orders o JOIN shop.users u ON o.who = u.id
      JOIN shop.visits v ON v.who = o.who WHERE u.region <> 'east' AND v.n > 100 AND o.amount > 3";
 
 /// Models that are not divided into parts.
-const MODELS: [&str; 9] = [
+pub(crate) const MODELS: [&str; 9] = [
     JOIN,
     "SELECT who FROM (SELECT who, row_number() OVER (PARTITION BY who ORDER BY amount DESC, id) AS place
      FROM shop.orders) WHERE place = 2",

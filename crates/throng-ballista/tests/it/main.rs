@@ -2,17 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod buckets;
 mod cluster;
 mod files;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use throng_lake::{ClusterOptions, Lake, LakeLimits, WorkerCommand};
-use throng_spec::{BallistaSettings, BallistaTls, Source};
+use throng_lake::{ClusterOptions, Copies, Lake, LakeLimits, WorkerCommand};
+use throng_spec::{BallistaSettings, BallistaTls, Source, SourceBucket};
 
 /// The program of every process.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ballista-process");
@@ -56,6 +58,8 @@ impl Drop for Process {
 /// A folder with a source `shop`, and the processes of a cluster.
 pub(crate) struct Cluster {
     certificates: Option<BallistaTls>,
+    /// The file of the buckets that executors read.
+    pub(crate) buckets: Option<PathBuf>,
     scheduler: Option<Process>,
     pub(crate) executors: Vec<Process>,
     // Removed after the processes that use it.
@@ -68,7 +72,8 @@ impl Cluster {
         for folder in ["shop", "spill"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        Self { dir, certificates: None, scheduler: None, executors: Vec::new() }
+        let (certificates, buckets, scheduler) = (None, None, None);
+        Self { dir, certificates, buckets, scheduler, executors: Vec::new() }
     }
 
     /// With certificates of an authority of its own.
@@ -110,6 +115,16 @@ impl Cluster {
         std::fs::write(path, content).unwrap();
     }
 
+    /// A path outside of the source.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where an executor has objects.
+    pub(crate) fn object_cache(&self, executor: usize) -> PathBuf {
+        self.path(&format!("objects-{executor}"))
+    }
+
     /// Where an executor writes.
     pub(crate) fn work_dir(&self, executor: usize) -> PathBuf {
         self.dir.path().join(format!("work-{executor}"))
@@ -135,6 +150,10 @@ impl Cluster {
             line.extend(["--scheduler".to_owned(), format!("127.0.0.1:{}", scheduler.port)]);
             line.extend(["--work-dir".to_owned(), text(&self.work_dir(number))]);
             line.extend(["--read".to_owned(), text(&self.shop())]);
+            if let Some(buckets) = &self.buckets {
+                line.extend(["--buckets".to_owned(), text(buckets)]);
+                line.extend(["--object-cache".to_owned(), text(&self.object_cache(number))]);
+            }
             line.extend(certificates.clone());
             self.executors.push(Process::start(&line));
         }
@@ -143,6 +162,15 @@ impl Cluster {
 
     /// A lake whose queries run in workers of this machine only.
     pub(crate) fn lake(&self) -> Lake {
+        self.lake_of(None, None)
+    }
+
+    /// A lake whose source is this bucket, if there is one.
+    pub(crate) fn lake_of(
+        &self,
+        bucket: Option<SourceBucket>,
+        copies: Option<&Arc<dyn Copies>>,
+    ) -> Lake {
         let sources = [Source {
             name: "shop".parse().unwrap(),
             path: self.shop(),
@@ -151,7 +179,7 @@ impl Cluster {
             columns: Vec::new(),
             trim: false,
             header: None,
-            bucket: None,
+            bucket,
         }];
         let limits = LakeLimits {
             memory_bytes: 512 << 20,
@@ -164,7 +192,7 @@ impl Cluster {
                 args: vec![throng_worker::SUBCOMMAND.to_owned()],
             },
         };
-        Lake::new(&sources, limits, None).unwrap()
+        Lake::new(&sources, limits, copies).unwrap()
     }
 
     /// A lake that uses the cluster, with the cluster's certificates.
@@ -173,9 +201,15 @@ impl Cluster {
     }
 
     pub(crate) fn distributed_with(&self, tls: Option<BallistaTls>) -> Lake {
+        self.lake().on_cluster(self.options(tls, false))
+    }
+
+    /// How nodes reach it; `buckets`: its executors read buckets.
+    pub(crate) fn options(&self, tls: Option<BallistaTls>, buckets: bool) -> ClusterOptions {
         let port = self.scheduler.as_ref().unwrap().port;
-        let settings = BallistaSettings { host: "localhost".to_owned(), port, tls, partitions: 4 };
-        self.lake().on_cluster(ClusterOptions::of(&settings).unwrap())
+        let host = "localhost".to_owned();
+        let settings = BallistaSettings { host, port, tls, partitions: 4, buckets };
+        ClusterOptions::of(&settings).unwrap()
     }
 
     /// Whether an executor has output of tasks.

@@ -115,8 +115,8 @@ async fn a_source_in_a_bucket_is_not_read_by_a_cluster() {
     let shop = Shop::new();
     // Nothing listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let settings =
-        BallistaSettings { host: "127.0.0.1".to_owned(), port, tls: None, partitions: 2 };
+    let host = "127.0.0.1".to_owned();
+    let settings = BallistaSettings { host, port, tls: None, partitions: 2, buckets: false };
     let lake = lake(&shop).0.on_cluster(ClusterOptions::of(&settings).unwrap());
     let rows = async |sql: &str| {
         let model = model(sql);
@@ -127,6 +127,23 @@ async fn a_source_in_a_bucket_is_not_read_by_a_cluster() {
     let error = rows("SELECT max(n) AS id FROM (VALUES ('a'), ('b')) AS v(n)").await.unwrap_err();
     let LakeError::Engine { doing, .. } = &error else { panic!("{error:?}") };
     assert_eq!(doing, "connecting to the scheduler of the cluster");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_in_a_bucket_is_read_by_a_cluster_that_reads_buckets() {
+    let shop = Shop::new();
+    // Nothing listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = "127.0.0.1".to_owned();
+    let settings = BallistaSettings { host, port, tls: None, partitions: 2, buckets: true };
+    let (lake, copies) = lake(&shop);
+    let lake = lake.on_cluster(ClusterOptions::of(&settings).unwrap());
+    let model = model("SELECT a.id FROM lake.t a JOIN lake.t b ON a.id = b.id");
+    let (_, parts) = lake.plan_scan(&model, &[]).await.unwrap();
+    let error = scan(&lake, &model, &parts[0]).await.unwrap_err();
+    let LakeError::Engine { doing, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(doing, "connecting to the scheduler of the cluster");
+    assert_eq!(copies.updates.load(Ordering::Relaxed), 1, "its files are as they were planned");
 }
 
 #[tokio::test(flavor = "multi_thread")]

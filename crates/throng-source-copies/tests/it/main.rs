@@ -5,4 +5,5 @@
 mod bucket;
 mod chosen;
 mod chosen_server;
+mod object_cache;
 mod updates;

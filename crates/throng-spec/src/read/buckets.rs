@@ -1,14 +1,41 @@
 //! Buckets: those of sources, that of ingested rows, and the service of the bucket of a node's objects.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Reader;
 use super::fields::{At, Fields};
 use super::tree::Value;
-use crate::{BucketUrl, NotABucket, ServiceSettings, SourceBucket};
+use crate::files::read_files;
+use crate::{BucketUrl, NotABucket, Problem, ServiceSettings, SourceBucket};
 
 /// The fields that a source in a bucket has in addition.
 const BUCKET_FIELDS: [&str; 3] = ["s3", "gcs", "max_bytes"];
+
+/// Reads a file of buckets that a process may read: below `buckets:` each has a `prefix`, `s3://bucket/prefix` or
+/// `gs://bucket/prefix`, and the settings of its server, as a source in a bucket has them. No secret is read.
+///
+/// # Errors
+/// Every problem in it.
+pub fn load_buckets(path: &Path) -> Result<Vec<SourceBucket>, Vec<Problem>> {
+    let files = read_files(path)?;
+    let problems = files.problems();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut reader = Reader { folder: files.base, ..Reader::default() };
+    let mut buckets = Vec::new();
+    for file in files.files {
+        reader.parse(file, |reader, mut top| {
+            reader.version(&mut top);
+            reader.each(&mut top, "buckets", |reader, mut fields| {
+                buckets.extend(reader.listed_bucket(&mut fields));
+                fields.done(reader);
+            });
+            top.done(reader);
+        });
+    }
+    reader.finish().map(|_| buckets)
+}
 
 impl Reader {
     /// The fields of a bucket on a server with the API of S3.
@@ -68,6 +95,40 @@ impl Reader {
         at: &At,
     ) -> (SourceBucket, At) {
         let max_bytes = self.integer(fields, "max_bytes", 1..=1 << 60, SourceBucket::MAX_BYTES);
+        let (service, place) = self.service_of(fields, &url, at);
+        let BucketUrl { name, prefix, .. } = url;
+        (SourceBucket { name, prefix, max_bytes, service }, place)
+    }
+
+    /// A bucket of a list.
+    fn listed_bucket(&mut self, fields: &mut Fields<'_>) -> Option<SourceBucket> {
+        let (node, at) = fields.required(self, "prefix")?;
+        let text = self.text(node, &at)?;
+        let refused = NotABucket {
+            message: "this is not the URL of a bucket",
+            help: "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX",
+        };
+        match BucketUrl::parse(text.trim()).unwrap_or(Err(refused)) {
+            Ok(url) => {
+                let service = self.service_of(fields, &url, &at).0;
+                let BucketUrl { name, prefix, .. } = url;
+                Some(SourceBucket { name, prefix, max_bytes: SourceBucket::MAX_BYTES, service })
+            }
+            Err(NotABucket { message, help }) => {
+                self.no_bucket(fields, false);
+                self.problem(&at, message, Some(help.to_owned()));
+                None
+            }
+        }
+    }
+
+    /// The service of a bucket, and the place of its settings.
+    fn service_of(
+        &mut self,
+        fields: &mut Fields<'_>,
+        url: &BucketUrl,
+        at: &At,
+    ) -> (ServiceSettings, At) {
         let (own, other) = if url.is_gcs { ("gcs", "s3") } else { ("s3", "gcs") };
         if let Some((_, at)) = fields.get(other) {
             let help = format!("write `{own}`, or remove it");
@@ -81,8 +142,7 @@ impl Reader {
                 block.done(self);
             }
         }
-        let BucketUrl { name, prefix, .. } = url;
-        (SourceBucket { name, prefix, max_bytes, service }, place)
+        (service, place)
     }
 
     /// The folder or the bucket of ingested rows: a text, or `path` with the settings of the bucket. Which bucket that

@@ -29,9 +29,10 @@ impl Reader {
             self.unencrypted_cluster(at);
         }
         let partitions = self.integer(&mut block, "partitions", 1..=4096, 16);
+        let buckets = self.switch(&mut block, "buckets");
         block.done(self);
         let (host, port) = server.unwrap_or_default();
-        EngineSettings::Ballista(BallistaSettings { host, port, tls, partitions })
+        EngineSettings::Ballista(BallistaSettings { host, port, tls, partitions, buckets })
     }
 
     /// Queries name files, and their results have keys.

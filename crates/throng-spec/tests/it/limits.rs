@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use throng_spec::{
     Limits, NodeSettings, Problem, SpecFile, SpecFiles, SpecOrigin, allowed_source, check,
-    check_limits,
+    check_limits, load_buckets,
 };
 
 use super::{golden, here};
@@ -212,5 +212,35 @@ fn problems_and_texts_are_bounded() {
     let files = SpecFiles { base: "/".into(), files: vec![huge] };
     assert!(
         check(files, SpecOrigin::Operator).unwrap_err()[0].message.contains("larger than 32 MiB")
+    );
+}
+
+#[test]
+fn buckets_of_a_list_are_read_as_those_of_sources() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buckets.yaml");
+    let server = "{ endpoint: \"http://127.0.0.1:9\", access_key: env:K, secret_key: env:S }";
+    let text = format!(
+        "version: 1\nbuckets:\n  - {{ prefix: s3://lake/exports/, s3: {server} }}\n  - prefix: gs://ads\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let buckets = load_buckets(&path).unwrap();
+    let urls: Vec<String> = buckets.iter().map(|bucket| bucket.url().to_string()).collect();
+    assert_eq!(urls, ["s3://lake/exports", "gs://ads"]);
+    assert_eq!(buckets[0].service.secrets().len(), 2);
+    let server = "{ endpoint: \"http://lake.example\" }";
+    let text = format!(
+        "version: 1\nbuckets:\n  - prefix: /data\n  - {{ prefix: s3://lake, s3: {server}, max_bytes: 7 }}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let problems: Vec<String> =
+        load_buckets(&path).unwrap_err().iter().map(|problem| problem.message.clone()).collect();
+    assert_eq!(
+        problems,
+        [
+            "this is not the URL of a bucket",
+            "keys and objects would be sent to another machine unencrypted",
+            "unknown field `max_bytes`",
+        ]
     );
 }
