@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(read(sent(&[copy(vec![object.clone()])]).unwrap()), [expected]);
         // A folder of another source stays as it is.
         let other = CopiedFolder { folder: dir.path().join("b"), ..copy(vec![object.clone()]) };
-        assert_eq!(read(sent(&[other]).unwrap()), [stamp.clone()]);
+        assert_eq!(read(sent(&[other]).unwrap()), std::slice::from_ref(&stamp));
         for unknown in [
             CopiedObject { modified: stamp.modified + 1, ..object.clone() },
             CopiedObject { bytes: 7, ..object.clone() },
