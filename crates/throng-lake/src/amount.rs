@@ -63,6 +63,11 @@ impl From<i64> for Amount {
 }
 
 impl Amount {
+    /// The decimal `unscaled × 10^-scale`.
+    pub(crate) fn decimal(unscaled: i64, scale: u8) -> Self {
+        Self { digits: unscaled.into(), scale: scale.into() }
+    }
+
     /// The number of a literal; `None` for anything else.
     pub(crate) fn of(expr: &Expr) -> Option<Self> {
         let Expr::Literal(value, _) = expr else { return None };
@@ -86,7 +91,7 @@ impl Amount {
     }
 
     /// In units of `10^-scale`, rounded down, and whether that is exact.
-    fn scaled(self, scale: u32) -> Option<(i64, bool)> {
+    pub(crate) fn scaled(self, scale: u32) -> Option<(i64, bool)> {
         let power = |exponent: u32| 10_i128.checked_pow(exponent);
         let (number, exact) = if scale >= self.scale {
             (self.digits.checked_mul(power(scale - self.scale)?)?, true)
