@@ -95,6 +95,7 @@ pub(crate) fn file_scan(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use datafusion::execution::session_state::SessionStateBuilder;
     use datafusion::physical_plan::collect;
     use datafusion::prelude::SessionContext;
@@ -108,12 +109,17 @@ mod tests {
     async fn functions_on_integers_are_those_of_the_sender() {
         let session = SessionStateBuilder::new().with_default_features();
         let sender = SessionContext::new_with_state(with_checked_integers(session).build());
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, 1]));
+        let batch = RecordBatch::try_from_iter([("v", values)]).unwrap();
+        sender.register_batch("t", batch).unwrap();
         let receiver = SessionContext::new().task_ctx();
         let codec = TableCodec::default();
         for sql in [
-            "SELECT sum(v) FROM (SELECT 9223372036854775807 AS v UNION ALL SELECT 1)",
-            "SELECT v * 2 FROM (SELECT 9223372036854775807 AS v UNION ALL SELECT 1)",
-            "SELECT sum(v) OVER () FROM (SELECT 9223372036854775807 AS v UNION ALL SELECT 1)",
+            "SELECT sum(v) FROM t",
+            "SELECT v, sum(DISTINCT v) OVER () FROM t",
+            "SELECT v + 1 FROM t",
+            "SELECT -v - 2 FROM t",
+            "SELECT v FROM t WHERE v * 2 > 5",
         ] {
             let plan = sender.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
             let sent = PhysicalPlanNode::try_from_physical_plan(plan, &codec).unwrap();
