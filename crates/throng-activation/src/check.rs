@@ -1,7 +1,7 @@
 //! Whether the result of a finished task can be trusted.
 
-use throng_delivered::{SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID};
-use throng_store::{Batch, Operation, SyncRun, Verdict};
+use throng_delivered::{REFUSAL, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, USABLE};
+use throng_store::{Batch, Operation, ReasonCounts, SyncRun, Verdict};
 
 use crate::size_evaluation::recently_delivered;
 use crate::{PlatformSize, SizeLimits, SizePoint, evaluate_sizes};
@@ -55,6 +55,11 @@ const SUSPECT_REJECTED_PERCENT: u64 = 5;
 const FAILED_REJECTED_PERCENT: u64 = 30;
 /// Above this share of users without a usable identifier a person should inspect the identifier query.
 const SUSPECT_SKIPPED_PERCENT: u64 = 50;
+/// From this share of unusable identifiers on the columns are likely to be wrong: of the users of a run, and of the
+/// values of a column.
+const SUSPECT_UNUSABLE_PERCENT: u64 = 50;
+/// Fewer unusable values, or users, say little about a column, unless they are half of the audience.
+const MIN_UNUSABLE: u64 = 5;
 /// Platforms round sizes, and count only people they can match: a size below the snapshot is normal,
 /// one that exceeds it by more than this, and by more than the smallest size that the platform shows, is not.
 const SIZE_SLACK_PERCENT: u64 = 10;
@@ -96,21 +101,10 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let rejected = rejected.saturating_sub(removals.rejected);
     let adds = sent + skipped + rejected;
     let share = |part: u64, percent: u64| part * 100 > adds * percent;
-    if adds > 0 && sent == 0 && rejected == 0 {
-        // Users without identifiers are of the audience, such as guests. Identifiers of which not one is usable are
-        // a fault of the data, as if the platform had refused them.
-        let without = run.skipped.get(SKIP_NO_IDENTIFIERS).copied().unwrap_or_default();
-        let verdict = if without >= adds { Verdict::Suspect } else { Verdict::Failed };
-        let message = format!(
-            "nobody could be added: none of {adds} users has a usable identifier; check the sync's identifiers.sql"
-        );
-        findings.push((verdict, message));
-    } else if share(skipped, SUSPECT_SKIPPED_PERCENT) {
-        findings.push((
-            Verdict::Suspect,
-            format!("{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"),
-        ));
-    }
+    findings.extend(skipped_finding(facts, adds, skipped, sent + rejected == 0));
+    findings.extend(
+        refused_columns(&run.normalised, facts.members).map(|reason| (Verdict::Suspect, reason)),
+    );
     if rejected > 0 && sent == 0 {
         findings.push((Verdict::Failed, format!("none of {adds} users reached the platform")));
     } else if share(rejected, FAILED_REJECTED_PERCENT) {
@@ -126,6 +120,73 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     };
     let verdict = findings.iter().fold(Verdict::Passed, |v, (w, _)| worst(v, *w));
     (verdict, findings.into_iter().map(|(_, reason)| reason).collect())
+}
+
+/// What the users of a run say who have no usable identifier.
+fn skipped_finding(
+    facts: &CheckFacts<'_>,
+    adds: u64,
+    skipped: u64,
+    nobody_was_added: bool,
+) -> Option<(Verdict, String)> {
+    let without = facts.run.skipped.get(SKIP_NO_IDENTIFIERS).copied().unwrap_or_default();
+    if adds > 0 && nobody_was_added {
+        // A run that removed users, and had a few others to add, has done what it could.
+        let is_small = facts.removals.sent > 0 && adds < MIN_UNUSABLE.min(facts.members);
+        // Users without identifiers are of the audience, such as guests. Identifiers of which not one is usable are
+        // a fault of the data, as if the platform had refused them.
+        let verdict = match (is_small, without >= adds) {
+            (true, _) => Verdict::Passed,
+            (false, true) => Verdict::Suspect,
+            (false, false) => Verdict::Failed,
+        };
+        let message = format!(
+            "nobody could be added: none of {adds} users has a usable identifier; check the sync's identifiers.sql"
+        );
+        return Some((verdict, message));
+    }
+    let unusable = skipped.saturating_sub(without);
+    let is_suspect = skipped * 100 > adds * SUSPECT_SKIPPED_PERCENT
+        || is_telling(unusable, facts.members) && unusable * 100 >= adds * SUSPECT_UNUSABLE_PERCENT;
+    is_suspect.then(|| {
+        let message = format!(
+            "{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"
+        );
+        (Verdict::Suspect, message)
+    })
+}
+
+/// Whether so many unusable values, or users, say something about the data, in an audience of `members` users.
+fn is_telling(unusable: u64, members: u64) -> bool {
+    unusable >= MIN_UNUSABLE || (unusable > 1 && unusable * 2 >= members)
+}
+
+/// The columns of which most values were refused in normalisation: their other identifiers are sent, so that the users
+/// are not missing. Runs that were planned by an earlier version have no counts of usable values.
+fn refused_columns(normalised: &ReasonCounts, members: u64) -> impl Iterator<Item = String> {
+    let counted = normalised.iter().filter_map(|(name, usable)| {
+        let (key, _) = name.split_once('.').filter(|(_, reason)| *reason == USABLE)?;
+        Some((key, *usable))
+    });
+    counted.filter_map(move |(key, usable)| {
+        let of_key = normalised.iter().filter_map(|(name, count)| {
+            let (of, reason) = name.split_once('.')?;
+            (of == key && reason.starts_with(REFUSAL)).then_some((reason, *count))
+        });
+        let reasons: Vec<(&str, u64)> = of_key.collect();
+        let refused: u64 = reasons.iter().map(|(_, count)| count).sum();
+        let all = refused + usable;
+        let is_suspect = is_telling(refused, members)
+            && refused * 100 >= all * SUSPECT_UNUSABLE_PERCENT;
+        is_suspect.then(|| {
+            let reasons: Vec<String> =
+                reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            format!(
+                "{refused} of {all} values of {key} were refused and not sent ({}); check the sync's identifiers.sql",
+                reasons.join(", ")
+            )
+        })
+    })
 }
 
 fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) {
@@ -269,6 +330,93 @@ mod tests {
             });
             assert_eq!(found, verdict, "{reasons:?}");
             assert!(reasons.iter().any(|found| found.contains(reason)), "{reasons:?}");
+        }
+    }
+
+    /// The verdict on a run that added users of an audience of `members`, and removed one if `removed` is set.
+    fn verdict_on(run: &SyncRun, members: u64, removed: u64) -> (Verdict, Vec<String>) {
+        evaluate_check(&CheckFacts {
+            run,
+            removals: RemovalCounts { sent: removed, ..RemovalCounts::default() },
+            members,
+            size: Ok(&PlatformSize::default()),
+            sizes: &[],
+            size_limits: LIMITS,
+        })
+    }
+
+    #[test]
+    fn a_column_of_which_most_values_were_refused_is_suspect() {
+        let cases: [(&[(&str, u64)], u64, Option<&str>); 9] = [
+            (
+                &[("PHONE.refused_invalid", 8), ("PHONE.usable", 0)],
+                8,
+                Some("8 of 8 values of PHONE"),
+            ),
+            (&[("PHONE.refused_invalid", 8), ("PHONE.usable", 0)], 9_000, Some("8 of 8 values")),
+            (
+                &[("EMAIL.refused_invalid", 2), ("EMAIL.usable", 2)],
+                4,
+                Some("2 of 4 values of EMAIL"),
+            ),
+            (
+                &[("ZIP.refused_invalid", 3), ("ZIP.refused_other", 3), ("ZIP.usable", 6)],
+                12,
+                Some(
+                    "6 of 12 values of ZIP were refused and not sent (refused_invalid 3, refused_other 3)",
+                ),
+            ),
+            (&[("PHONE.refused_invalid", 40), ("PHONE.usable", 60)], 100, None),
+            // One value of a small run, changed values, and a run that an earlier version has planned.
+            (&[("PHONE.refused_invalid", 1), ("PHONE.usable", 0)], 1, None),
+            (&[("PHONE.refused_invalid", 2), ("PHONE.usable", 0)], 100, None),
+            (&[("EMAIL.mailto_removed", 100)], 100, None),
+            (&[("PHONE.refused_invalid", 100)], 100, None),
+        ];
+        for (counts, members, expected) in cases {
+            let mut run = run(100, 0, 0, 0);
+            run.normalised = counts.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect();
+            let (verdict, reasons) = verdict_on(&run, members, 0);
+            match expected {
+                Some(text) => {
+                    assert_eq!(verdict, Verdict::Suspect, "{counts:?}");
+                    assert!(reasons.len() == 1 && reasons[0].contains(text), "{reasons:?}");
+                }
+                None => assert_eq!((verdict, reasons), (Verdict::Passed, vec![]), "{counts:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_the_users_of_an_audience_without_a_usable_identifier_are_suspect() {
+        for (sent, skipped, why, members, verdict) in [
+            (2, 2, "unusable", 4, Verdict::Suspect),
+            (50, 50, "unusable", 9_000, Verdict::Suspect),
+            (50, 49, "unusable", 99, Verdict::Passed),
+            (1, 1, "unusable", 9_000, Verdict::Passed),
+            // Guests.
+            (50, 50, SKIP_NO_IDENTIFIERS, 100, Verdict::Passed),
+            (49, 50, SKIP_NO_IDENTIFIERS, 100, Verdict::Suspect),
+        ] {
+            let mut run = run(sent, skipped, 0, 0);
+            run.skipped = BTreeMap::from([(why.to_owned(), skipped)]);
+            assert_eq!(verdict_on(&run, members, 0).0, verdict, "{sent} {skipped} {why}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_removes_users_passes_although_a_few_new_ones_have_no_identifier() {
+        for (adds, members, removed, verdict) in [
+            (1, 2, 1, Verdict::Passed),
+            (4, 9_000, 1, Verdict::Passed),
+            (1, 2, 0, Verdict::Failed),
+            (1, 1, 1, Verdict::Failed),
+            (5, 9_000, 1, Verdict::Failed),
+        ] {
+            let mut run = run(removed, adds, 0, 0);
+            run.skipped = BTreeMap::from([("unusable".to_owned(), adds)]);
+            let (found, reasons) = verdict_on(&run, members, removed);
+            assert_eq!(found, verdict, "{adds} of {members}: {reasons:?}");
         }
     }
 

@@ -126,6 +126,25 @@ pub struct ActivationRun {
     pub normalised: BTreeMap<String, u64>,
 }
 
+impl ActivationRun {
+    /// Values that were refused in normalisation, by `KEY.reason`.
+    pub fn refused_values(&self) -> impl Iterator<Item = (&str, u64)> {
+        let is_refusal =
+            |name: &str| name.split_once('.').is_some_and(|(_, why)| why.starts_with("refused_"));
+        let all = self.normalised.iter().map(|(name, count)| (name.as_str(), *count));
+        all.filter(move |(name, _)| is_refusal(name))
+    }
+
+    /// Why the run failed or is held, and which values were refused.
+    pub fn remarks(&self) -> String {
+        let refused: Vec<String> =
+            self.refused_values().map(|(name, count)| format!("{name} {count}")).collect();
+        let refused = (!refused.is_empty()).then(|| refused.join(", "));
+        let remarks: Vec<String> = self.reason.clone().into_iter().chain(refused).collect();
+        remarks.join("; ")
+    }
+}
+
 /// Held runs that were approved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({ "approved": 3 }))]

@@ -171,3 +171,15 @@ fn an_empty_key_is_no_user() {
         assert_eq!(request.user_key(), Some(key).filter(|key| !key.is_empty()), "{user}");
     }
 }
+
+#[test]
+fn a_run_tells_which_values_were_refused() {
+    let schema = serde_json::to_value(ActivationRun::schema()).unwrap();
+    let mut run: ActivationRun = serde_json::from_value(schema["example"].clone()).unwrap();
+    assert_eq!(run.remarks(), "");
+    let counts = [("EMAIL.mailto_removed", 2), ("PHONE.refused_invalid", 8), ("PHONE.usable", 1)];
+    run.normalised = counts.map(|(name, count)| (name.to_owned(), count)).into();
+    assert_eq!(run.remarks(), "PHONE.refused_invalid 8");
+    run.reason = Some("it has failed".to_owned());
+    assert_eq!(run.remarks(), "it has failed; PHONE.refused_invalid 8");
+}

@@ -16,7 +16,7 @@ use crate::delivered::Delivered;
 use crate::ended::SKIP_SHARED;
 use crate::extern_ids::{OF_SEVERAL_USERS, SharedExternIds};
 use crate::planned::{PHASE_ADD, PHASE_RE_ADD, PHASE_REMOVE, PlanEntry, PlanMeta, PlanWriter};
-use crate::row::{Cell, PreparedRow, Skip};
+use crate::row::{Cell, Note, Prepared, PreparedRow, REFUSAL, Skip};
 use crate::scan::{RowWithNotes, Scan};
 use crate::sealed::{Binding, IdentifierKeys, SealedError, SealedWriter};
 use crate::state::{DeliveredRow, ShardState};
@@ -26,6 +26,8 @@ pub const SKIP_NO_IDENTIFIERS: &str = "no_identifiers";
 /// Users with several rows of one `EXTERN_ID`: for the platform they are one, and the newest would replace the others.
 /// Only the first is sent.
 pub const SKIP_SAME_EXTERN_ID: &str = "further_rows_of_the_same_extern_id";
+/// Where a key has refused cells, its other cells with a value are counted as `KEY.usable`.
+pub const USABLE: &str = "usable";
 /// Removals of a row that a member has as well.
 const SKIP_ROW_OF_MEMBER: &str = "row_of_another_member";
 
@@ -293,8 +295,9 @@ pub fn difference(
         adopts: facts.adopts.map(str::to_owned),
     };
     writer.finish(&meta)?;
-    let Counts { before, removed, normalised, .. } = counts;
-    Ok(Difference { meta, users_before: before, users_removed: removed, normalised })
+    let (users_before, users_removed) = (counts.before, counts.removed);
+    let normalised = counts.into_normalised(facts.keys);
+    Ok(Difference { meta, users_before, users_removed, normalised })
 }
 
 /// The users on the platform before a run, and those of them who are not on it after the run, as in [`Difference`].
@@ -316,7 +319,40 @@ struct Counts {
     before: u64,
     removed: u64,
     normalised: ReasonCounts,
+    /// Cells of added rows with a value that was not refused, by key.
+    usable: Vec<u64>,
     extern_ids: SharedExternIds,
+}
+
+impl Counts {
+    /// Counts the notes of a row, and its usable cells.
+    fn count_cells(&mut self, keys: &[String], row: &Prepared, notes: &[Note]) {
+        for note in notes {
+            let key = keys.get(usize::from(note.cell)).map_or("", String::as_str);
+            *self.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
+        }
+        let Ok(row) = row else { return };
+        self.usable.resize(keys.len(), 0);
+        for (at, (count, cell)) in self.usable.iter_mut().zip(row.iter()).enumerate() {
+            // A refused country may be replaced by the default one.
+            let is_refused =
+                notes.iter().any(|note| usize::from(note.cell) == at && note.is_refusal());
+            *count += u64::from(*cell != Cell::Empty && !is_refused);
+        }
+    }
+
+    /// The notes by key and reason; of keys with refused cells also the number of the others, as [`USABLE`].
+    fn into_normalised(self, keys: &[String]) -> ReasonCounts {
+        let Self { mut normalised, usable, .. } = self;
+        for (at, key) in keys.iter().enumerate() {
+            let refused = format!("{key}.{REFUSAL}");
+            if normalised.keys().any(|reason| reason.starts_with(&refused)) {
+                let usable = usable.get(at).copied().unwrap_or_default();
+                normalised.insert(format!("{key}.{USABLE}"), usable);
+            }
+        }
+        normalised
+    }
 }
 
 /// The identifiers of the rows to remove, and which of them members have.
@@ -396,10 +432,7 @@ fn additions(
             if is_delivered && !is_named_in_removal && !facts.replace {
                 continue;
             }
-            for note in notes {
-                let key = facts.keys.get(usize::from(note.cell)).map_or("", String::as_str);
-                *counts.normalised.entry(format!("{key}.{}", note.reason)).or_default() += 1;
-            }
+            counts.count_cells(facts.keys, row, notes);
             let extern_id = leaving.extern_id.zip(row.as_ref().ok()).map(|(at, row)| &row[at]);
             let of_several = extern_id.map_or(0, |id| counts.extern_ids.rows(id));
             if of_several > 0 {
@@ -466,6 +499,30 @@ mod tests {
 
     fn row(email: &str, phone: &str) -> PreparedRow {
         vec![Cell::Plain(email.into()), Cell::Plain(phone.into())].into()
+    }
+
+    #[test]
+    fn usable_cells_are_counted_where_others_were_refused() {
+        let keys = ["EMAIL".to_owned(), "PHONE".to_owned(), "COUNTRY".to_owned()];
+        let note = |cell, reason| Note { cell, reason };
+        let all = |country: Cell| -> Prepared {
+            Ok(vec![Cell::Plain("a".into()), Cell::Empty, country].into())
+        };
+        let mut counts = Counts::default();
+        let default = Cell::Plain("us".into());
+        let notes = [note(1, "refused_invalid"), note(2, "refused_invalid")];
+        counts.count_cells(&keys, &all(default.clone()), &notes);
+        counts.count_cells(&keys, &all(default), &[note(0, "mailto_removed")]);
+        counts.count_cells(&keys, &Err(Skip("unusable")), &[note(1, "refused_invalid")]);
+        let expected = [
+            ("COUNTRY.refused_invalid", 1),
+            ("COUNTRY.usable", 1),
+            ("EMAIL.mailto_removed", 1),
+            ("PHONE.refused_invalid", 2),
+            ("PHONE.usable", 0),
+        ];
+        let expected = expected.map(|(reason, count)| (reason.to_owned(), count));
+        assert_eq!(counts.into_normalised(&keys), ReasonCounts::from(expected));
     }
 
     #[test]

@@ -24,14 +24,15 @@ mod state;
 pub use columns::DeliveredColumns;
 pub use delivered::Delivered;
 pub use difference::{
-    Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, count_users, difference,
+    Difference, DifferenceFacts, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, USABLE, count_users,
+    difference,
 };
 pub use ended::EndedRun;
 pub use planned::{PlanEntry, PlanFile, PlanMeta};
 pub use prepared::{
     InvalidPreparedRow, decode_prepared, decode_with_notes, encode_prepared, encode_with_notes,
 };
-pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, Reasons, Skip};
+pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, REFUSAL, Reasons, Skip};
 pub use scan::{SCAN_PREFIX, Scan, ScanWriter, remove_stale_scans};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
 pub use state::{DeliveredState, StateMeta};

@@ -35,8 +35,18 @@ pub struct Skip(pub &'static str);
 pub struct Note {
     /// The index of the cell in the row.
     pub cell: u8,
-    /// The change in snake case; `refused_…` if it left the cell empty.
+    /// The change in snake case; `refused_…` if the value is faulty, which leaves the cell empty.
     pub reason: &'static str,
+}
+
+/// How the reasons of refused values begin.
+pub const REFUSAL: &str = "refused_";
+
+impl Note {
+    /// Whether the value was refused.
+    pub fn is_refusal(&self) -> bool {
+        self.reason.starts_with(REFUSAL)
+    }
 }
 
 /// All reasons of a platform. Rows are encoded by position in these lists, so the order must be the same

@@ -24,9 +24,16 @@ pub(crate) fn of_columns(layout: &Layout, columns: &BTreeSet<String>) -> Vec<Str
     named.filter_map(|column| renamed(&files, &column.name, &shown)).collect()
 }
 
-/// Doubts about the tables of a query whose result has `columns` with keys and identifiers.
-pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str]) -> Vec<String> {
+/// Doubts about the tables of a query whose result has `columns` with keys and identifiers, of which `key` is used as it
+/// is: of identifiers the white space around them is removed.
+pub(crate) fn of_query(
+    tables: &[OpenTable],
+    plan: &LogicalPlan,
+    columns: &[&str],
+    key: &str,
+) -> Vec<String> {
     let used = origins(plan, columns);
+    let of_key = origins(plan, &[key]);
     let fields = plan.schema().fields();
     let is_twice = |name: &&&str| fields.iter().filter(|field| field.name() == **name).count() > 1;
     let mut doubts: Vec<String> = BTreeSet::from_iter(columns.iter().filter(is_twice))
@@ -40,7 +47,7 @@ pub(crate) fn of_query(tables: &[OpenTable], plan: &LogicalPlan, columns: &[&str
         })
         .collect();
     for OpenTable { name, layout } in tables {
-        let padded = layout.padded.iter().filter(|column| !layout.trim && used.contains(*column));
+        let padded = layout.padded.iter().filter(|column| !layout.trim && of_key.contains(*column));
         let padded = padded.map(|column| {
             format!(
                 "{name}: values of the column {} have white space around them, and are other keys than those \

@@ -46,8 +46,9 @@ impl Engine {
         columns: &[String],
     ) -> Result<Vec<String>, LakeError> {
         let found = self.identifier_columns(sql, key, columns).await?;
-        let plan = found.frame.logical_plan();
-        let found = doubts::of_query(&found.opened.tables, plan, &found.names());
+        let (plan, names) = (found.frame.logical_plan(), found.names());
+        let user = plan.schema().fields()[found.user.at].name();
+        let found = doubts::of_query(&found.opened.tables, plan, &names, user);
         self.sample(sql, &[]).await?;
         Ok(found)
     }

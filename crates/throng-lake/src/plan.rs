@@ -79,7 +79,8 @@ impl Engine {
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
         let tables = facts(frame.logical_plan(), &opened.tables, &[columns[at].0.as_str()]);
-        let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[&columns[at].0]);
+        let name = columns[at].0.as_str();
+        let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[name], name);
         let inputs = Inputs {
             fingerprint: match part {
                 None => self.inner.fingerprint(&opened)?,

@@ -232,6 +232,7 @@ pub fn task(view: &TaskView, now: Timestamp) -> Rendered {
     let (state, tone) = show::task(task.state);
     let skipped = run.skipped.iter().map(|(why, rows)| ("skipped", why.clone(), count(*rows)));
     let rejected = run.rejected.iter().map(|(why, rows)| ("rejected", why.clone(), count(*rows)));
+    let refused = run.refused_values().map(|(why, rows)| ("refused", why.to_owned(), count(rows)));
     let batches_done = match remaining(task, now) {
         Some(remaining) => format!("batches done, {remaining}"),
         None => "batches done".to_owned(),
@@ -254,7 +255,7 @@ pub fn task(view: &TaskView, now: Timestamp) -> Rendered {
             card("pending", count(run.pending), "pending"),
         ],
         meter: run_meter(run),
-        reasons: skipped.chain(rejected).collect(),
+        reasons: skipped.chain(rejected).chain(refused).collect(),
         check: check.as_ref().map(|check| {
             let (verdict, tone) = show::verdict(check.verdict);
             (verdict, tone, check.reasons.clone())

@@ -41,7 +41,7 @@ pub(super) fn normalised(
     let home = home.map(|home| if home == "UK" { "GB" } else { home });
     let country = home.map(str::parse::<country::Id>);
     let (candidates, reliable) = match (is_signed(text), country) {
-        (true, _) => (international(&after_plus(text)), usize::MAX),
+        (true, _) => (after_plus(text), usize::MAX),
         (false, Some(Ok(country))) => of_home(country, text, &digits),
         (false, unknown) => match digits.strip_prefix("00") {
             Some(rest) => (international(rest), usize::MAX),
@@ -214,10 +214,53 @@ fn is_number(text: &str) -> bool {
     })
 }
 
-/// The text after the sign, without a trunk prefix in brackets: `+44 (0)20` is dialled without it.
-fn after_plus(text: &str) -> String {
+/// The readings of what follows the sign. A zero in brackets is a trunk prefix, as in `+44 (0)20`, or a part of the
+/// number, as in `+39 (0)6` of Italy. If no reading is valid, it is not known which one is meant, unless only one of
+/// them has a possible length. If both are valid, the zero is kept, as libphonenumber does, except before a mobile
+/// number of full length: of Italy, 9 digits are rarely one.
+fn after_plus(text: &str) -> Vec<Number> {
     let rest = text.split_once('+').map_or(text, |(_, rest)| rest);
-    tail(&rest.replace("(0)", ""))
+    let compact: String = rest.chars().filter(|c| !c.is_whitespace()).collect();
+    let (kept, dropped) = (tail(&compact), tail(&compact.replace("(0)", "")));
+    let mut without = international(&dropped);
+    if kept == dropped {
+        return without;
+    }
+    let with = international(&kept);
+    let has_valid = |readings: &[Number]| readings.iter().any(|number| number.valid);
+    match (has_valid(&without), has_valid(&with)) {
+        (true, true) if without.iter().any(is_full_mobile) => without,
+        (true, false) => without,
+        (_, true) => with,
+        (false, false) => {
+            without.extend(with);
+            let mut possible = without.iter().filter(|n| is_possible(n)).map(Number::digits);
+            let first = possible.next();
+            let is_ambiguous = possible.any(|other| Some(other) != first);
+            if is_ambiguous { Vec::new() } else { without }
+        }
+    }
+}
+
+/// Whether a number is a mobile one of the country that its calling code mainly belongs to, and none is longer.
+fn is_full_mobile(number: &Number) -> bool {
+    let countries = DATABASE.by_code(&number.code);
+    let main = countries.and_then(|countries| countries.into_iter().next());
+    let mobile = main.and_then(|main| main.descriptors().get(Type::Mobile));
+    mobile.is_some_and(|mobile| {
+        let longest = mobile.possible_length().iter().max();
+        let is_full = longest.is_some_and(|most| usize::from(*most) == number.national.len());
+        is_full && mobile.is_match(&number.national)
+    })
+}
+
+/// Whether a text is a number with a sign and 8 to 15 digits.
+pub(super) fn is_signed_number(text: &str) -> bool {
+    let text: String = text.nfkc().collect();
+    let text = text.trim();
+    let text = text.strip_prefix("tel:").unwrap_or(text);
+    let digits = text.chars().filter(char::is_ascii_digit).count();
+    is_signed(text) && (8..=15).contains(&digits) && is_number(text)
 }
 
 /// The number without an extension.
@@ -289,6 +332,31 @@ mod tests {
             assert_eq!(phone(raw, Some(home)).as_deref(), Ok(full), "{raw} {home}");
         }
         assert_eq!(phone("15551234567.0", None).as_deref(), Ok("15551234567"));
+    }
+
+    #[test]
+    fn a_zero_in_brackets_is_dropped_unless_it_belongs_to_the_number() {
+        for (raw, full) in [
+            ("+39 (0)6 698 12345", "390669812345"),
+            ("+39 (0) 2 1234 5678", "390212345678"),
+            ("+39 ( 0 ) 2 1234 5678", "390212345678"),
+            ("+39 (0)340 1234567", "393401234567"),
+            ("+39 (0)347 1234567", "393471234567"),
+            // Both readings are valid: a mobile number, and a number of Lecco with its area code 0341.
+            ("+39 (0)341 1234567", "393411234567"),
+            ("+39 (0)341 123456", "390341123456"),
+            ("+241 (0)6 03 12 34", "24106031234"),
+            ("+225 (0)7 01 02 03 04", "2250701020304"),
+            ("+242 (0)6 612 3456", "242066123456"),
+            ("+44 (0) 20 7946 0018", "442079460018"),
+            ("+7 (0) 912 345 67 89", "79123456789"),
+            // In no known range, but only one reading has a possible length.
+            ("+1 (0) 555 987 6543", "15559876543"),
+        ] {
+            assert_eq!(phone(raw, None).as_deref(), Ok(full), "{raw}");
+        }
+        // Neither is valid, and both lengths are possible.
+        assert_eq!(phone("+39 (0)170 66907", None), Err(REFUSED));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
 use super::countries::{alpha2_of, is_country};
-use super::text::{REFUSED, letters, without_decimal_zero};
+use super::text::{REFUSED, is_missing, letters, without_decimal_zero};
 
 pub(super) const ACCENTS: &str = "accents_removed";
 pub(super) const COUNTRY_NAME: &str = "country_name_replaced";
@@ -359,13 +359,21 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
     if digits_of_zip(home).is_some_and(|length| !digits(&text, length)) {
         return None;
     }
-    let is_valid = !text.is_empty() && text.chars().all(char::is_alphanumeric);
+    // No country has codes of letters only: it is a word such as `none`.
+    let is_valid = text.chars().all(char::is_alphanumeric) && text.chars().any(char::is_numeric);
     is_valid.then_some(text)
 }
 
 /// The two letters of a country, by code of two or three letters or by its English name.
 pub(super) fn country(raw: &str, notes: &mut Vec<&'static str>) -> Option<String> {
+    if is_missing(raw) {
+        return None;
+    }
     let name = without_accents(&letters(raw));
+    // `N A` is not Namibia.
+    if name == "na" && !raw.trim_matches(['"', '\'']).eq_ignore_ascii_case("na") {
+        return None;
+    }
     let name = if name == "uk" { "gb".to_owned() } else { name };
     if is_country(&name.to_uppercase()) {
         return Some(name);

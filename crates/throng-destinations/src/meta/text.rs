@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use throng_model::is_missing_value;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
@@ -14,6 +15,8 @@ pub(super) const PUNCTUATION: &str = "outer_punctuation_removed";
 pub(super) const DECIMAL: &str = "decimal_zero_removed";
 pub(super) const DATE_PART: &str = "part_of_a_date_taken";
 pub(super) const MONTH_NAME: &str = "month_name_replaced";
+/// The cell has a text that exports write where a value is missing.
+pub(super) const MISSING: &str = "missing_value";
 pub(super) const REFUSED: &str = "refused_invalid";
 pub(super) const SEVERAL: &str = "refused_several_values";
 /// The hash of such a text is that of no address.
@@ -52,6 +55,25 @@ pub(super) fn clean<'a>(raw: &'a str, joins: bool, notes: &mut Vec<&'static str>
         notes.push(COMPOSED);
     }
     Cow::Owned(composed.trim().to_owned())
+}
+
+/// Whether a text stands for a missing value in a column of identifiers: one that is missing as a key, other
+/// spellings of "not available" with signs, such as `N.A.` and `(n/a)`, and two letters with a slash, such as `s/d`.
+/// `NA` without signs is Namibia, a province and a name.
+pub(super) fn is_missing(text: &str) -> bool {
+    /// Longer texts are values.
+    const MOST: usize = 16;
+    if text.len() > MOST {
+        return false;
+    }
+    let bare = text.trim_matches(['"', '\'']).trim();
+    if is_missing_value(bare.as_bytes()) || bare.eq_ignore_ascii_case("unknown") {
+        return true;
+    }
+    let is_with_slash = matches!(bare.as_bytes(), [a, b'/', b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic());
+    let has_sign = bare.chars().any(|c| !c.is_alphanumeric() && !c.is_whitespace());
+    let has_digit = bare.chars().any(char::is_numeric);
+    is_with_slash || (has_sign && !has_digit && letters(bare) == "na")
 }
 
 /// The dots of other scripts, which separate the labels of a domain as `.` does (UTS 46).
@@ -109,6 +131,21 @@ pub(super) fn has_address(text: &str) -> bool {
     let decoded = percent_decoded(text);
     let text = decoded.as_deref().unwrap_or(text);
     text.split(is_separator).chain([text]).any(|part| email(part, &mut Vec::new()).is_ok())
+}
+
+/// Whether a text is plainly an address, although not a valid one: `ann @ example.com`, `ann(at)example.com`.
+pub(super) fn has_loose_address(text: &str) -> bool {
+    if text.is_ascii() && !text.contains(['@', '(', '[', '{']) {
+        return false;
+    }
+    let narrow: String = text.nfkc().filter(|c| !c.is_whitespace()).collect();
+    let mut signed = narrow.to_lowercase();
+    for at in ["(at)", "[at]", "{at}"] {
+        signed = signed.replace(at, "@");
+    }
+    let is_name = |c: char| c.is_alphanumeric() || "._%+-".contains(c);
+    let parts: Vec<&str> = signed.split('@').collect();
+    parts.windows(2).any(|two| two[0].ends_with(is_name) && two[1].starts_with(char::is_alphabetic))
 }
 
 /// An address in lower case: without `mailto:`, a display name, and surrounding quotes and punctuation.

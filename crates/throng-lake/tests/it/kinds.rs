@@ -83,6 +83,10 @@ async fn padded_keys_are_doubtful_unless_they_are_trimmed() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("user_id") && warnings[0].contains("trim: true"), "{warnings:?}");
     assert!(shop().trim().lake().check(model(sql)).await.unwrap().warnings.is_empty());
+    // Identifiers are sent without white space around them, and keys are compared with it.
+    let (sql, columns) = ("SELECT user_id, note FROM shop.t", ["note".to_owned()]);
+    let doubts = shop().lake().check_identifiers(sql, "user_id", &columns).await.unwrap();
+    assert_eq!(doubts, warnings);
 }
 
 #[tokio::test]

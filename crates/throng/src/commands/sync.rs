@@ -203,7 +203,7 @@ async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
             out::count(run.skipped.values().sum()),
             out::count(run.rejected.values().sum()),
             out::count(run.pending),
-            run.reason.unwrap_or_default(),
+            run.remarks(),
         ]
     });
     let header =
