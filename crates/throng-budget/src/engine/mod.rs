@@ -161,7 +161,7 @@ pub struct Engine {
     account_keys: hashbrown::HashMap<Box<[u8]>, AccountKey, FixedState>,
     /// Ad groups that were removed recently: they get their spend back if they are added again.
     removed: BTreeMap<AdGroupName, RemovedAdGroup>,
-    /// Those that were added again in another currency, for the time when they get that of before again. No slice file
+    /// Those that were added again in another currency, for the time when they get the earlier one again. No slice file
     /// has their spend: files have one ad group of a name.
     set_aside: Vec<RemovedAdGroup>,
     slice_files: SliceFiles,
