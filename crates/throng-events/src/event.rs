@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupName, Timestamp};
+use throng_model::{AdGroupName, Timestamp, is_missing_value};
 
 use crate::money::{EventMoney, MoneyProblem, placement_problem};
 use crate::time_unit::unit_of;
@@ -101,7 +101,11 @@ impl EventProblem {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => "declare it in the spec and apply that first".to_owned(),
         };
-        Self::new("ad_group", format!("there is no ad group `{name}` in the applied spec"), help)
+        let message = match is_shown(name.as_str()) {
+            true => format!("there is no ad group `{name}` in the applied spec"),
+            false => "there is no such ad group in the applied spec".to_owned(),
+        };
+        Self::new("ad_group", message, help)
     }
 }
 
@@ -158,19 +162,45 @@ pub(crate) fn missing(field: &str) -> EventProblem {
     EventProblem::new(field, "is missing", format!("every event has `{field}`"))
 }
 
-pub(crate) fn unknown_kind(text: &str) -> EventProblem {
-    let shown: String = text.chars().take(40).collect();
-    EventProblem::new(
-        "kind",
-        format!("`{shown}` is not a kind of event"),
-        "use insertion, impression or click",
-    )
+/// Whether a message may have a text of an event: it looks like a name that somebody has chosen. Others may be a value
+/// of another column: an address, a telephone number, or the id of a user or device.
+pub(crate) fn is_shown(text: &str) -> bool {
+    let is_in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-_. ".contains(&byte);
+    // Dates have eight.
+    let has_few_digits = text.bytes().filter(u8::is_ascii_digit).count() <= 8;
+    let has_letters = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+    text.len() <= 40 && has_letters && has_few_digits && text.bytes().all(is_in_names)
+}
+
+/// `shown`: what it has instead, unless that may be a value of another column.
+pub(crate) fn unknown_kind(shown: Option<&str>) -> EventProblem {
+    let message = match shown {
+        Some(shown) => format!("`{shown}` is not a kind of event"),
+        None => "is not a kind of event".to_owned(),
+    };
+    EventProblem::new("kind", message, "use insertion, impression or click")
 }
 
 pub(crate) fn ad_group(text: &str) -> Result<AdGroupName, EventProblem> {
     AdGroupName::new(text).map_err(|error| {
-        EventProblem::new("ad_group", error.to_string(), "send the ad group's name in the spec")
+        let message = error.to_string();
+        let message = match message.rsplit_once("is not a name") {
+            Some((_, rule)) if !is_shown(text) => format!("is not a name{rule}"),
+            _ => message,
+        };
+        EventProblem::new("ad_group", message, "send the ad group's name in the spec")
     })
+}
+
+/// Whether an id is one that senders write where they have none: a text that stands for a missing value, or the nil
+/// UUID. Many events have it.
+pub(crate) fn is_missing_id(id: &[u8]) -> bool {
+    match id.len() {
+        // The longest of these texts is `undefined`.
+        0..=9 => is_missing_value(id),
+        32 | 36 => id.iter().all(|byte| matches!(byte, b'0' | b'-')),
+        _ => false,
+    }
 }
 
 pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
@@ -188,6 +218,11 @@ pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
         }
     };
     length("id", &event.id)?;
+    if is_missing_id(event.id.as_bytes()) {
+        let message = "is a text that stands for a missing value, or the nil UUID";
+        let help = "send an id that no other event has: of events with the same id only the first one counts";
+        return Err(EventProblem::new("id", message, help));
+    }
     if let Some(insertion) = &event.insertion_id {
         length("insertion_id", insertion)?;
     }

@@ -9,7 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use throng_model::Timestamp;
 
 use crate::event::{
-    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, missing, unknown_kind,
+    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, is_missing_id, is_shown,
+    missing, unknown_kind,
 };
 use crate::money::{CPM_PER_UNIT, EventMoney, MAX_PRICE_NANOS, PER_UNIT, rate_of, scaled};
 use crate::time_unit::{float_in_micros, in_micros};
@@ -19,28 +20,72 @@ use crate::{Event, EventKind};
 const UNREADABLE: Timestamp = Timestamp(i64::MIN);
 const TIME_HELP: &str = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or microseconds since 1970";
 
-/// Reads one event a line, or an array of events; empty lines are ignored, and so is a byte order mark.
-/// Lines end with LF, CR LF or CR. An invalid event does not affect the others.
+/// Reads one event a line, or arrays of events, and lines after them; empty lines are ignored, and so are byte order
+/// marks before a line or an array, as files have them that were joined. Lines end with LF, CR LF or CR. An invalid
+/// event does not affect the others.
 pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
     let mut parsed = ParsedEvents::default();
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] = body {
-        let problem = EventProblem::new("event", "the body is UTF-16", "send the events in UTF-8");
-        parsed.add(1, Err(problem));
+    let mut rest = without_marks(body);
+    if let Some((message, help)) = encoding_problem(rest) {
+        parsed.add(1, Err(EventProblem::new("event", message, help)));
         return parsed;
     }
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        parse_array(body, &mut parsed);
-        return parsed;
+    let (mut number, mut text) = (1, body);
+    if rest.starts_with(b"[") {
+        rest = parse_arrays(rest, &mut number, &mut parsed);
+        text = rest;
     }
     // Most lines are longer.
-    parsed.events.reserve(body.len() / 128);
-    for (at, line) in (1..).zip(lines(body)) {
-        if !line.trim_ascii().is_empty() {
+    parsed.events.reserve(rest.len() / 128);
+    for (at, line) in (number..).zip(lines(text)) {
+        let mut line = without_marks(line);
+        if line.starts_with(b"[") && line.trim_ascii_end().ends_with(b"]") {
+            let mut element = at;
+            line = parse_arrays(line, &mut element, &mut parsed);
+        }
+        if !line.is_empty() {
             parsed.add(at, parse_object(line, "line"));
         }
     }
     parsed
+}
+
+fn without_bom(mut text: &[u8]) -> &[u8] {
+    while let Some(rest) = text.strip_prefix(b"\xef\xbb\xbf") {
+        text = rest;
+    }
+    text
+}
+
+/// Without white space and byte order marks before it.
+fn without_marks(mut text: &[u8]) -> &[u8] {
+    loop {
+        let rest = without_bom(text.trim_ascii_start());
+        if rest.len() == text.len() {
+            return rest;
+        }
+        text = rest;
+    }
+}
+
+/// Why a body cannot be JSON in UTF-8, and what to do.
+fn encoding_problem(body: &[u8]) -> Option<(&'static str, &'static str)> {
+    match body {
+        [0x1f, 0x8b, ..] => {
+            Some(("the body is compressed with gzip", "send it with `content-encoding: gzip`"))
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Some(("the body is compressed with zstd", "send it with `content-encoding: zstd`"))
+        }
+        // With a byte order mark, or without one: JSON begins with ASCII.
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [_, 0, 0, 0, ..] | [0, 0, 0, _, ..] => {
+            Some(("the body is UTF-32", "send the events in UTF-8"))
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [_, 0, ..] | [0, _, ..] => {
+            Some(("the body is UTF-16", "send the events in UTF-8"))
+        }
+        _ => None,
+    }
 }
 
 /// Lines that end with LF, CR LF or CR. JSON text escapes both inside of strings.
@@ -58,37 +103,49 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// An array: an invalid element does not affect the others, as long as it is clear where each of them ends.
-fn parse_array(body: &[u8], parsed: &mut ParsedEvents) {
-    let mut rest = body.trim_ascii_start().get(1..).unwrap_or_default();
-    let mut number = 1;
+/// Arrays, one after the other. Returns what follows them.
+fn parse_arrays<'a>(mut rest: &'a [u8], number: &mut usize, parsed: &mut ParsedEvents) -> &'a [u8] {
+    while let [b'[', elements @ ..] = rest {
+        rest = without_marks(parse_array(elements, number, parsed));
+    }
+    rest
+}
+
+/// The elements of an array after its first bracket, and what follows it. `number`: that of the next event. An invalid
+/// element does not affect the others, as long as it is clear where each of them ends.
+fn parse_array<'a>(mut rest: &'a [u8], number: &mut usize, parsed: &mut ParsedEvents) -> &'a [u8] {
+    let broken = |what: &str| {
+        let help = "send [{…}, {…}], or one JSON object a line";
+        Err(EventProblem::new("event", format!("the array {what}"), help))
+    };
+    let mut is_first = true;
     loop {
         rest = rest.trim_ascii_start();
-        if let Some(end) = rest.strip_prefix(b"]")
-            && end.trim_ascii().is_empty()
-        {
-            return;
+        if is_first && let Some(after) = rest.strip_prefix(b"]") {
+            return after;
         }
-        let length = element(rest);
-        let (value, after) = rest.split_at(length);
-        let broken = |what: &str| {
-            let help = "send [{…}, {…}], or one JSON object a line";
-            EventProblem::new("event", format!("the array {what}"), help)
+        let (value, after) = rest.split_at(element(rest));
+        let is_empty = value.trim_ascii().is_empty();
+        let event = match is_empty {
+            true if after.is_empty() => broken("is truncated"),
+            true => broken("has an empty element"),
+            false => parse_object(value, "element"),
         };
-        if value.trim_ascii().is_empty() {
-            parsed.add(number, Err(broken("is truncated or has an empty element")));
-            return;
+        // If its last element is truncated too, that is one event.
+        let is_truncated = after.is_empty() && event.is_ok();
+        let event = if after.is_empty() && event.is_err() { broken("is truncated") } else { event };
+        parsed.add(*number, event);
+        *number += 1;
+        if is_truncated {
+            parsed.add(*number, broken("is truncated"));
+            *number += 1;
         }
-        parsed.add(number, parse_object(value, "element"));
-        number += 1;
-        rest = match after {
-            [b',', rest @ ..] => rest,
-            [b']', ..] => after,
-            _ => {
-                parsed.add(number, Err(broken("is truncated")));
-                return;
-            }
+        let Some(others) = after.strip_prefix(b",") else {
+            // Without the bracket at the end of the array.
+            return after.get(1..).unwrap_or_default();
         };
+        rest = others;
+        is_first = false;
     }
 }
 
@@ -113,11 +170,9 @@ fn element(rest: &[u8]) -> usize {
 /// `what`: the name of the object in messages.
 fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
     if text.len() > MAX_LINE_BYTES {
-        return Err(EventProblem::new(
-            "event",
-            format!("the {what} is {} bytes long", text.len()),
-            format!("send one event a {what}, of at most {MAX_LINE_BYTES} bytes"),
-        ));
+        let message = format!("the {what} is {} bytes long", text.len());
+        let help = format!("send events of at most {MAX_LINE_BYTES} bytes, one in each {what}");
+        return Err(EventProblem::new("event", message, help));
     }
     let mut fields = Fields::default();
     // UTF-8 is verified at once: in a slice it would be for each text by itself.
@@ -136,16 +191,32 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         ));
     }
     read.map_err(|error| {
-        let separated = fields.is_object && error.to_string().starts_with("trailing characters");
-        let help = if separated {
-            "send one JSON object a line without commas between them; with curl use --data-binary, \
-             as -d removes the line breaks"
-        } else {
-            "send one JSON object a line, without line breaks in it"
-        };
+        let help = help_of(&error.to_string(), fields.is_object, what);
         EventProblem::new("event", format!("the {what} is not JSON: {error}"), help)
     })?;
     fields.event()
+}
+
+/// What to do about a text that is not JSON.
+fn help_of(error: &str, is_object: bool, what: &str) -> &'static str {
+    let is = |words: &str| error.starts_with(words);
+    if is("number out of range") {
+        return "send numbers below 1e308";
+    }
+    if is_object && (is("expected value") || is("invalid number") || is("expected ident")) {
+        return "leave a field without a value out, or send null: NaN and Infinity are not JSON";
+    }
+    if is("lone leading surrogate") || is("unexpected end of hex escape") {
+        return "write such characters in UTF-8, or as two \\u escapes";
+    }
+    if what == "element" {
+        return "send [{…}, {…}], with a comma between two objects";
+    }
+    if is_object && is("trailing characters") {
+        return "send one JSON object a line without commas between them; with curl use --data-binary, \
+                as -d removes the line breaks";
+    }
+    "send one JSON object a line, without line breaks in it"
 }
 
 fn read_fields<'a, R: serde_json::de::Read<'a>>(
@@ -179,8 +250,8 @@ enum Scalar<'a> {
 enum Name {
     /// Its index in [`FIELDS`].
     Known(usize),
-    /// The beginning of another name.
-    Unknown(String),
+    /// Another name, unless it may be a value.
+    Unknown(Option<String>),
 }
 
 impl<'a> Fields<'a> {
@@ -206,7 +277,7 @@ impl<'a> Fields<'a> {
             "insertion" => EventKind::Insertion,
             "impression" => EventKind::Impression,
             "click" => EventKind::Click,
-            other => return Err(unknown_kind(other)),
+            other => return Err(unknown_kind(Some(other).filter(|kind| is_shown(kind)))),
         };
         // It is only used to learn delays, so that an invalid one must not reject the event.
         let inserted_at = match self.value("inserted_at") {
@@ -219,7 +290,11 @@ impl<'a> Fields<'a> {
             id: self.required("id")?.to_owned(),
             kind,
             ad_group: ad_group(self.required("ad_group")?)?,
-            insertion_id: self.text("insertion_id")?.map(str::to_owned),
+            // An empty one is refused.
+            insertion_id: self
+                .text("insertion_id")?
+                .filter(|id| id.is_empty() || !is_missing_id(id.as_bytes()))
+                .map(str::to_owned),
             at: time("at", at)?,
             inserted_at,
             money: self.money()?,
@@ -309,7 +384,10 @@ impl<'de> Visitor<'de> for &mut Fields<'de> {
                 Name::Known(index) => index,
                 Name::Unknown(shown) => {
                     let help = format!("the fields are: {}", FIELDS.join(", "));
-                    let problem = EventProblem::new(&shown, "there is no such field", help);
+                    let problem = match shown {
+                        Some(name) => EventProblem::new(&name, "there is no such field", help),
+                        None => EventProblem::new("event", "it has an unknown field", help),
+                    };
                     self.problem.get_or_insert(problem);
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -371,7 +449,8 @@ impl Visitor<'_> for OfName {
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Name, E> {
         let index = FIELDS.iter().position(|field| *field == name);
-        Ok(index.map_or_else(|| Name::Unknown(name.chars().take(40).collect()), Name::Known))
+        let shown = || Some(name).filter(|name| is_shown(name)).map(str::to_owned);
+        Ok(index.map_or_else(|| Name::Unknown(shown()), Name::Known))
     }
 }
 

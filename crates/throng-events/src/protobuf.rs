@@ -50,7 +50,7 @@ fn is_single_event(mut body: &[u8]) -> bool {
 }
 
 fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
-    let kind = raw.kind().ok_or_else(|| unknown_kind(&raw.kind_number.to_string()))?;
+    let kind = raw.kind().ok_or_else(|| unknown_kind(Some(&raw.kind_number.to_string())))?;
     if raw.at.0 == 0 {
         return Err(missing("at_micros"));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AHEAD, MAX_ID_BYTES, plausible};
+use crate::event::{MAX_AHEAD, MAX_ID_BYTES, is_missing_id, plausible};
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
@@ -105,6 +105,7 @@ impl EventRef<'_> {
         self.kind().is_some()
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
+            && !is_missing_id(self.id.0)
             && self.insertion_id.0.len() <= MAX_ID_BYTES
             && ages.contains(&now.0.saturating_sub(self.at.0))
             && self.has_sound_money()
@@ -169,7 +170,13 @@ fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
             // Protobuf decoders keep the low 32 bits of an enum.
             2 => kind_number = value.number(number)? as i32,
             3 => ad_group = value.text(number)?,
-            4 => insertion_id = value.text(number)?,
+            // One that stands for a missing value is none: all events that have it would be of one insertion.
+            4 => {
+                insertion_id = value.text(number)?;
+                if is_missing_id(insertion_id.0) {
+                    insertion_id = Text::default();
+                }
+            }
             5 => at = value.number(number)?,
             6 => inserted_at = value.number(number)?,
             7 => money = money.with_price_nanos(value.number(number)?),
@@ -348,8 +355,9 @@ mod tests {
     }
 
     fn same(ours: &EventRef<'_>, theirs: &WireEvent) -> bool {
+        let insertion_id = Some(&*theirs.insertion_id).filter(|id| !is_missing_id(id.as_bytes()));
         (ours.id.as_str(), ours.ad_group.as_str(), ours.insertion_id.as_str())
-            == (&*theirs.id, &*theirs.ad_group, &*theirs.insertion_id)
+            == (&*theirs.id, &*theirs.ad_group, insertion_id.unwrap_or_default())
             && (ours.kind_number, ours.at.0) == (theirs.kind, theirs.at_micros)
             && ours.inserted_at.map_or(0, |at| at.0) == theirs.inserted_at_micros
             && ours.money == money(theirs)

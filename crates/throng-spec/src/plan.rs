@@ -154,15 +154,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     compare(ObjectKind::Node, &nodes, std::slice::from_ref(&new.node), |_| "node", &mut changes);
     name_currencies(&mut changes, old, new);
     let mut warnings = warnings(new);
-    for advertiser in &new.advertisers {
-        let before = old.and_then(|old| old.advertisers.iter().find(|a| a.name == advertiser.name));
-        if let Some(before) = before.filter(|before| before.currency != advertiser.currency) {
-            warnings.push(format!(
-                "advertiser `{}`: what its ad groups have spent in {} is not converted, and counts as {}",
-                advertiser.name, before.currency, advertiser.currency
-            ));
-        }
-    }
+    warnings.extend(changed_currencies(old, new));
     warnings.extend(moved_to_another_currency(old, new));
     warnings.extend(renamed_on_the_platform(old, new));
     warnings.extend(removed_workspaces(old, new));
@@ -213,6 +205,39 @@ fn removed_workspaces(old: Option<&Spec>, new: &Spec) -> Vec<String> {
         )
     };
     before.difference(&now).map(warning).collect()
+}
+
+/// Warnings about advertisers that get another currency: one about their ad groups that stay, one about those that are
+/// added, which may have been removed before.
+fn changed_currencies(old: Option<&Spec>, new: &Spec) -> Vec<String> {
+    let Some(old) = old else { return Vec::new() };
+    let known: BTreeSet<_> = old.ad_groups.iter().map(|ad_group| &ad_group.name).collect();
+    let advertisers = new.advertisers_of_campaigns();
+    let mut warnings = Vec::new();
+    for advertiser in &new.advertisers {
+        let before = old.advertisers.iter().find(|before| before.name == advertiser.name);
+        let Some(before) = before.filter(|before| before.currency != advertiser.currency) else {
+            continue;
+        };
+        let (name, from, to) = (&advertiser.name, before.currency, advertiser.currency);
+        let is_of = |ad_group: &&AdGroup| {
+            advertisers.get(&ad_group.campaign).is_some_and(|of| of.name == advertiser.name)
+        };
+        let (stay, added): (Vec<_>, Vec<_>) =
+            new.ad_groups.iter().filter(is_of).partition(|ad_group| known.contains(&ad_group.name));
+        if !stay.is_empty() || added.is_empty() {
+            warnings.push(format!(
+                "advertiser `{name}`: what its ad groups have spent in {from} is not converted, and counts as {to}"
+            ));
+        }
+        if !added.is_empty() {
+            warnings.push(format!(
+                "advertiser `{name}`: ad groups that are added again begin without what they have spent in {from}; \
+                 for 8 days after they were removed they get it back with that currency"
+            ));
+        }
+    }
+    warnings
 }
 
 /// Warnings about ad groups that get another currency with another campaign or advertiser.

@@ -6,7 +6,7 @@ pub(super) mod format;
 mod open;
 mod rates;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prost::Message;
@@ -22,7 +22,7 @@ use super::ids::Id;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
-use super::spend::{Amount, Spend};
+use super::spend::{Amount, NO_FILE, Spend};
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 use throng_rates::survival::Delays;
@@ -68,7 +68,8 @@ impl Engine {
                 .accounts
                 .iter()
                 .map(save)
-                .chain(self.removed.values().map(RemovedAdGroup::save))
+                // Earlier versions keep the last one of a name.
+                .chain(self.set_aside.iter().chain(self.removed.values()).map(RemovedAdGroup::save))
                 .collect(),
             recent_ids: self.seen.to_bytes(),
             old_ids: Vec::new(),
@@ -203,30 +204,47 @@ impl Engine {
         for account in &mut self.accounts {
             account.spend = Spend::since_file(self.slice_files.next());
         }
+        let mut loaded = HashSet::new();
         for saved in ad_groups {
             let saved = if format <= SETTLED_PARTS { without_settled(saved) } else { saved };
-            match self.account_keys.get(saved.name.as_bytes()).copied() {
-                Some(key) => {
-                    let account = &mut self.accounts[key.account];
-                    let is_back = saved.removed_since.is_some();
-                    if is_back && !saved.is_continued_in(account.config.currency) {
-                        continue;
-                    }
+            let is_aside = saved.first_slice_file == NO_FILE;
+            let key = self.account_keys.get(saved.name.as_bytes()).copied();
+            let account = key.map(|key| &mut self.accounts[key.account]);
+            match account {
+                Some(account)
+                    if saved.removed_since.is_none()
+                        || saved.is_continued_in(account.config.currency) =>
+                {
                     let days = days_as_slices(account, &saved);
                     let spend = days.and_then(|days| load_spend(&saved, days, in_files));
-                    account.spend = spend.ok_or(invalid.clone())?;
+                    let mut spend = spend.ok_or(invalid.clone())?;
+                    if !loaded.insert(account.config.name.clone()) {
+                        // Its currency became that of earlier spend while no process ran.
+                        account.spend.merge(&spend);
+                        continue;
+                    }
+                    if is_aside {
+                        spend.leave_files(self.slice_files.next());
+                    }
+                    account.spend = spend;
                     load(account, saved, at)
                         .filter(|_| account.has_only_placements(|it| self.placements.is_known(it)))
                         .ok_or(invalid.clone())?;
                 }
                 // Earlier formats do not have the ad group's number in the feed.
-                None if format >= INLINE_SLICES => {
+                _ if format >= INLINE_SLICES => {
                     let name = saved.name.parse().map_err(|_| invalid.clone())?;
                     let spend = load_spend(&saved, Vec::new(), in_files);
                     let spend = spend.ok_or(invalid.clone())?;
-                    self.removed.insert(name, RemovedAdGroup::load(saved, spend, at));
+                    let mut removed = RemovedAdGroup::load(saved, spend, at);
+                    if is_aside || key.is_some() {
+                        removed.spend.leave_files(NO_FILE);
+                        self.set_aside.push(removed);
+                    } else {
+                        self.removed.insert(name, removed);
+                    }
                 }
-                None => {}
+                _ => {}
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ use checkpoint::RemovedAdGroup;
 use dedupe::{SeenIds, ad_group_seed};
 use open::OpenInsertions;
 use slices::SliceFiles;
-use spend::Spend;
+use spend::NO_FILE;
 
 /// The effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +161,9 @@ pub struct Engine {
     account_keys: hashbrown::HashMap<Box<[u8]>, AccountKey, FixedState>,
     /// Ad groups that were removed recently: they get their spend back if they are added again.
     removed: BTreeMap<AdGroupName, RemovedAdGroup>,
+    /// Those that were added again in another currency, for the time when they get the earlier one again. No slice file
+    /// has their spend: files have one ad group of a name.
+    set_aside: Vec<RemovedAdGroup>,
     slice_files: SliceFiles,
     seen: SeenIds,
     /// Insertions that an outcome may still name.
@@ -195,6 +198,7 @@ impl Engine {
             accounts: Vec::new(),
             account_keys: hashbrown::HashMap::with_hasher(FixedState::default()),
             removed: BTreeMap::new(),
+            set_aside: Vec::new(),
             slice_files: SliceFiles::default(),
             seen: SeenIds::default(),
             open: OpenInsertions::default(),
@@ -213,7 +217,8 @@ impl Engine {
 
     /// Replaces the ad groups by those of another spec, from a moment on: what happened before it keeps its
     /// price. Ad groups that stay keep their spend. That of removed ones is kept for
-    /// [`REMOVED_RETENTION`], and they get it back if they are added again in the same currency.
+    /// [`REMOVED_RETENTION`], and they get it back if they are added again in the same currency, or get that currency
+    /// after they were added in another one.
     pub fn configure(
         &mut self,
         catalog_version: u64,
@@ -229,19 +234,13 @@ impl Engine {
             .into_iter()
             .map(|config| match before.remove(&config.name) {
                 Some(mut account) => {
+                    if let Some(aside) = self.take_aside(&config) {
+                        account.spend.merge(&aside.spend);
+                    }
                     account.configure(config, at);
                     account
                 }
-                None => match self.removed.remove(&config.name) {
-                    Some(removed) if removed.saved.is_continued_in(config.currency) => {
-                        removed.into_account(config, at)
-                    }
-                    _ => {
-                        let mut account = Account::new(config);
-                        account.spend = Spend::since_file(self.slice_files.next());
-                        account
-                    }
-                },
+                None => self.added(config, at),
             })
             .collect();
         for (name, account) in before {
@@ -261,6 +260,31 @@ impl Engine {
         self.published = vec![PublishedFigures::default(); self.accounts.len()];
         // The next call of `close` computes the curves.
         self.learned_at = Timestamp(i64::MIN);
+    }
+
+    /// The account of an ad group that is added: with its spend if it was removed recently.
+    fn added(&mut self, config: AdGroupConfig, at: Timestamp) -> Account {
+        if let Some(mut removed) = self.removed.remove(&config.name) {
+            if removed.saved.is_continued_in(config.currency) {
+                return removed.into_account(config, at);
+            }
+            removed.spend.leave_files(NO_FILE);
+            self.set_aside.push(removed);
+        }
+        let mut account = match self.take_aside(&config) {
+            Some(aside) => aside.into_account(config, at),
+            None => Account::new(config),
+        };
+        account.spend.leave_files(self.slice_files.next());
+        account
+    }
+
+    /// What an ad group has spent in its new currency, if that was set aside.
+    fn take_aside(&mut self, config: &AdGroupConfig) -> Option<RemovedAdGroup> {
+        let place = self.set_aside.iter().position(|aside| {
+            aside.saved.name == config.name.as_str() && aside.saved.is_continued_in(config.currency)
+        })?;
+        Some(self.set_aside.remove(place))
     }
 
     /// Has delays learned up to the longest horizon.
@@ -343,6 +367,7 @@ impl Engine {
         self.pooled_clicks.close(now);
         self.accounts.iter_mut().for_each(|account| account.close(now));
         self.removed.retain(|_, removed| now.since(removed.since) <= REMOVED_RETENTION);
+        self.set_aside.retain(|aside| now.since(aside.since) <= REMOVED_RETENTION);
         // Curves change slowly; computing them in each call would be most of its cost.
         let since = now.0.saturating_sub(self.learned_at.0);
         if since >= throng_rates::WINDOW_MICROS || now < self.learned_at {

@@ -13,6 +13,8 @@ pub(super) const SLICES_PER_DAY: i64 = 24 * 3600 / SLICE_SECS;
 /// one total. Events are at most seven days late, and days of different zones start up to 26 hours apart.
 /// Not by age: one event of a clock that is far ahead would fold the spend of today.
 const KEPT_SLICES: usize = (9 * 24 * 3600 / SLICE_SECS) as usize;
+/// The number of the first slice file of spend that no slice file has.
+pub(super) const NO_FILE: u64 = u64::MAX;
 
 /// An amount of money to the billionth of the currency's unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -255,6 +257,24 @@ impl Spend {
                 (*number, slice.amount())
             })
             .collect()
+    }
+
+    /// No slice file has its slices from now on, and those with a number below `first_file` have none of it.
+    pub(super) fn leave_files(&mut self, first_file: u64) {
+        self.detach_files();
+        self.first_file = first_file;
+    }
+
+    /// Adds the spend of another one, except amounts that do not fit.
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (number, amount) in other.slices() {
+            // The sum of this one stays as it is.
+            let _ = self.add(Timestamp(number.saturating_mul(SLICE_MICROS)), amount);
+        }
+        if let Some(total) = self.total.plus(other.folded) {
+            self.total = total;
+            self.folded.add_part(other.folded);
+        }
     }
 
     /// Marks all slices as not in a file.

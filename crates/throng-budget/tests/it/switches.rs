@@ -115,3 +115,49 @@ fn an_ad_group_that_comes_back_in_another_currency_starts_from_zero() {
         assert_eq!(actual(&engine), 500_000);
     }
 }
+
+#[test]
+fn an_ad_group_has_its_spend_again_after_it_was_added_in_another_currency() {
+    const HOUR: u64 = 3_600;
+    let dollars = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..dollars.clone() };
+    let spent = |engine: &Engine| -> i64 {
+        let slices = engine.slices(&red()).expect("it is there");
+        slices.iter().map(|(_, amount)| amount.0).sum()
+    };
+    let mut engine = Engine::new(3, 1, 1, vec![dollars.clone()]);
+    apply(&mut engine, "v1", EventKind::Impression, "i1", 0);
+    engine.pack_closed_slices(at(27 * HOUR));
+    engine.configure(2, Vec::new(), at(27 * HOUR));
+    engine.configure(3, vec![euros.clone()], at(28 * HOUR));
+    assert_eq!(spent(&engine), 0);
+    apply(&mut engine, "v2", EventKind::Impression, "i2", 28 * HOUR);
+    engine.pack_closed_slices(at(60 * HOUR));
+    for engine in [restored(&engine, euros.clone(), 60 * HOUR), engine] {
+        assert_eq!(spent(&engine), 500_000);
+        // Corrected at once: what it has spent counts in the new currency, beside what it had spent in that before.
+        let mut corrected = engine.clone();
+        corrected.configure(4, vec![dollars.clone()], at(61 * HOUR));
+        let after_restart = restored(&corrected, dollars.clone(), 62 * HOUR);
+        let while_down = restored(&engine, dollars.clone(), 61 * HOUR);
+        for corrected in [corrected, after_restart, while_down] {
+            assert_eq!(spent(&corrected), 1_000_000);
+        }
+        // Removed in between.
+        let mut back = engine.clone();
+        back.configure(4, Vec::new(), at(61 * HOUR));
+        let while_down = restored(&back, dollars.clone(), 62 * HOUR);
+        back.configure(5, vec![dollars.clone()], at(62 * HOUR));
+        back.pack_closed_slices(at(62 * HOUR));
+        let after_restart = restored(&back, dollars.clone(), 63 * HOUR);
+        for mut back in [back, after_restart, while_down] {
+            assert_eq!(spent(&back), 500_000);
+            apply(&mut back, "v3", EventKind::Impression, "i3", 63 * HOUR);
+            assert_eq!(spent(&back), 1_000_000);
+            // That of the other currency is kept as well.
+            back.configure(6, Vec::new(), at(64 * HOUR));
+            back.configure(7, vec![euros.clone()], at(65 * HOUR));
+            assert_eq!(spent(&back), 500_000);
+        }
+    }
+}

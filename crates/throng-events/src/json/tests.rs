@@ -114,12 +114,14 @@ fn a_problem_in_an_array_has_its_index() {
     for (body, counted, refused) in [
         (format!("[{a},{b}"), 2, 1),
         (format!("[{a},"), 1, 1),
-        (format!("[{a},,{b}]"), 1, 1),
+        (format!("[{a},,{b}]"), 2, 1),
+        (format!("[{a},]"), 1, 1),
+        (format!("[{a},{}", &b[..9]), 1, 1),
         (format!("[{a},7,{b}]"), 2, 1),
         (format!("[{a}]]"), 1, 1),
         (format!("[{a} {b}]"), 0, 1),
         ("[".to_owned(), 0, 1),
-        ("[".repeat(100_000), 0, 2),
+        ("[".repeat(100_000), 0, 1),
     ] {
         let parsed = parse_ndjson(body.as_bytes());
         let shown: String = body.chars().take(200).collect();
@@ -214,4 +216,114 @@ fn an_invalid_insertion_time_never_rejects_an_event() {
     let parsed = parse_ndjson(millis.as_bytes());
     assert_eq!(parsed.inserted_at_ignored, 0);
     assert_eq!(parsed.events[0].1.inserted_at, Some(Timestamp(1_795_600_000_000_000)));
+}
+
+/// As `cat` joins files.
+#[test]
+fn arrays_and_lines_that_are_joined_are_all_read() {
+    let (a, b, c) = (line("a"), line("b"), line("c"));
+    let wanted = ["a", "b", "c"];
+    for body in [
+        format!("[{a}]\n[{b},{c}]\n"),
+        format!("[{a}][{b}] [{c}]"),
+        format!("[{a}]\n{b}\n{c}\n"),
+        format!("{a}\n[{b},{c}]\n"),
+        format!("{a}\n[{b}] [{c}]\n"),
+        format!("\u{feff}{a}\n\u{feff}{b}\n\u{feff}\u{feff}{c}"),
+        format!("\u{feff}[{a}]\n\u{feff}[{b}]\n\u{feff}{c}"),
+    ] {
+        let parsed = parse_ndjson(body.as_bytes());
+        let found: Vec<&str> = ids(&parsed).into_iter().map(|(_, id)| id).collect();
+        assert_eq!((found, parsed.refused), (wanted.to_vec(), 0), "{body}");
+    }
+    // What is not an event is counted event by event.
+    let parsed = parse_ndjson(format!("[{a}]\nx\ny\n{b}\n").as_bytes());
+    assert_eq!((ids(&parsed), parsed.refused), (vec![(1, "a"), (4, "b")], 2));
+    let parsed = parse_ndjson(format!("{a}\n[{b}\n{c}\n").as_bytes());
+    assert_eq!((ids(&parsed), parsed.refused), (vec![(1, "a"), (3, "c")], 1));
+}
+
+#[test]
+fn a_body_in_another_encoding_is_refused_as_such() {
+    let a = line("a");
+    let wide = |unit: usize, first: usize| -> Vec<u8> {
+        a.bytes()
+            .flat_map(|byte| (0..unit).map(move |at| if at == first { byte } else { 0 }))
+            .collect()
+    };
+    for (body, words) in [
+        (wide(2, 0), "UTF-16"),
+        (wide(2, 1), "UTF-16"),
+        ([&[0xff, 0xfe][..], &*wide(2, 0)].concat(), "UTF-16"),
+        (wide(4, 0), "UTF-32"),
+        (wide(4, 3), "UTF-32"),
+        ([&[0xff, 0xfe, 0, 0][..], &*wide(4, 0)].concat(), "UTF-32"),
+        (vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0], "gzip"),
+        (vec![0x28, 0xb5, 0x2f, 0xfd, 4, 0], "zstd"),
+    ] {
+        let parsed = parse_ndjson(&body);
+        assert_eq!((parsed.events.len(), parsed.refused), (0, 1), "{words}");
+        assert!(parsed.problems[0].message.contains(words), "{words}: {parsed:?}");
+    }
+}
+
+#[test]
+fn the_help_fits_what_is_not_json() {
+    let help = |field: &str| with(field).unwrap_err().help;
+    assert!(help(r#""price":NaN"#).contains("NaN"));
+    assert!(help(r#""price":-Infinity"#).contains("Infinity"));
+    assert!(help(r#""price":1e400"#).contains("1e308"));
+    assert!(help(r#""placement":"\ud800""#).contains("UTF-8"));
+    let parsed = parse_ndjson(br#"[{"id":"a"} {"id":"b"}]"#);
+    assert!(parsed.problems[0].help.contains("comma"), "{parsed:?}");
+}
+
+#[test]
+fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused() {
+    for missing in ["undefined", "null", "-", "00000000-0000-0000-0000-000000000000"] {
+        let event = with(&format!(r#""insertion_id":"{missing}""#)).unwrap();
+        assert_eq!(event.insertion_id, None, "{missing}");
+        // As another program writes it to Kafka.
+        let written = Event { insertion_id: Some(missing.to_owned()), ..event.clone() };
+        let record = crate::events_to_record([&written]);
+        assert_eq!(crate::parse_protobuf(&record).unwrap().events, [(1, event)], "{missing}");
+        let parsed = parse_ndjson(line(missing).as_bytes());
+        assert_eq!((parsed.events.len(), &*parsed.problems[0].field), (0, "id"), "{missing}");
+        let written = Event { id: missing.to_owned(), ..written };
+        let record = crate::events_to_record([&written]);
+        assert_eq!(crate::parse_protobuf(&record).unwrap().problems[0].field, "id", "{missing}");
+        let mut sound = Vec::new();
+        let day = std::time::Duration::from_secs(24 * 3_600);
+        crate::read_record(&record, |event| sound.push(event.is_sound(written.at, day))).unwrap();
+        assert_eq!(sound, [false], "{missing}");
+    }
+    assert_eq!(with(r#""insertion_id":"""#).unwrap_err().field, "insertion_id");
+    let named = with(r#""insertion_id":"00000000-0000-0000-0000-000000000001""#).unwrap();
+    assert!(named.insertion_id.is_some());
+}
+
+#[test]
+fn a_problem_has_no_value_of_another_column() {
+    let hash = "5d41402abc4b2a76b9719d911017c592";
+    for value in ["anna.k@example.com", "4917012345678", "+49 170 1234567", hash] {
+        for field in ["kind", "ad_group"] {
+            let wrong = match field {
+                "kind" => line("a").replace("click", value),
+                _ => line("a").replace("shoes", value),
+            };
+            let parsed = parse_ndjson(wrong.as_bytes());
+            for (_, event) in &parsed.events {
+                let problem = EventProblem::unknown_ad_group(&event.ad_group, None);
+                assert!(!problem.to_string().contains(value), "{problem}");
+            }
+            for problem in &parsed.problems {
+                assert!(!problem.to_string().contains(value), "{problem}");
+                assert_eq!(problem.field, field);
+            }
+        }
+        let unknown = with(&format!(r#""{value}":1"#)).unwrap_err();
+        assert!(!unknown.to_string().contains(value), "{unknown}");
+    }
+    let view = parse_ndjson(line("a").replace("click", "view").as_bytes());
+    assert_eq!(view.problems[0].message, "`view` is not a kind of event");
 }

@@ -83,6 +83,13 @@ fn changes_of_currency_are_warnings_with_both_currencies() {
     assert!(warns("have spent in USD is not converted, and counts as EUR"), "{plan}");
     assert!(warns("is above its daily budget of 0.01 EUR"), "{plan}");
     assert!(plan.to_string().contains("daily_budget: 100.10 USD → 0.01 EUR"), "{plan}");
+    assert!(!warns("are added again"), "{plan}");
+    // An ad group that may have been removed before has no spend in the new currency.
+    let mut without = old.clone();
+    without.ad_groups.retain(|ad_group| ad_group.name.as_str() != "boots");
+    let plan = throng_spec::plan(Some(&without), &euros);
+    let again = "begin without what they have spent in USD";
+    assert!(plan.warnings.iter().any(|warning| warning.contains(again)), "{plan}");
 }
 
 #[test]
