@@ -207,7 +207,7 @@ pub struct BatchOutcome {
     /// Users that the platform rejected, by reason.
     pub rejected: ReasonCounts,
     /// The positions in the batch of rejected users, as far as they are known: ranges, the end
-    /// exclusive.
+    /// exclusive. Not those of added users who may be on the list nevertheless.
     #[serde(default)]
     pub refused: Vec<(u32, u32)>,
 }

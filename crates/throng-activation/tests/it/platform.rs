@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     CutAfter,
     /// Only this many rows are received.
     Short(u64),
+    /// The last rows, this many, are not received.
+    Missing(usize),
     /// It succeeds, and the meters show this.
     Usage(Usage),
     /// It succeeds.
@@ -146,7 +148,12 @@ impl Destination for Platform {
         if values.iter().any(|v| v.starts_with("poison")) {
             return Err(error(SendClass::InvalidRows));
         }
-        if let Fault::Short(received) = fault {
+        let received = match fault {
+            Fault::Short(received) => Some(received),
+            Fault::Missing(lost) => Some(values.len().saturating_sub(lost) as u64),
+            _ => None,
+        };
+        if let Some(received) = received {
             let some = &values[..received as usize];
             state.apply(request, some)?;
             return Ok(SendResponse { http_status: 200, received, ..SendResponse::default() });
