@@ -311,7 +311,8 @@ pub struct DeliveredRecord {
     pub run: SyncRunId,
     /// Removals that the platform rejected and that are to be tried again.
     pub due: u64,
-    /// When they are tried again.
+    /// When they are tried again, and additions that the platform has not confirmed, of which there may be some if
+    /// `due` is 0.
     pub retry_at: Option<Timestamp>,
     /// How many times they were tried without success.
     pub tries: u32,
