@@ -137,7 +137,7 @@ pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Render
                 plain(&run.sync),
                 plain(format!("{} v{}", run.audience, run.to_version)),
                 plain(&run.destination),
-                state(show::run(run.state), run.reason.clone()),
+                state(show::run(run), run.reason.clone()),
                 number(count(run.read)),
                 number(count(run.sent)),
                 number(count(sum(&run.skipped))),

@@ -52,6 +52,10 @@ async fn additions_that_are_not_confirmed_are_sent_again_once_their_destination_
     .await;
     let before = ledger.runs(None, 1).await.unwrap().remove(0).id;
     let client = Client::of(&node);
+    let listed = client.get("/v1/runs?state=rejected").await["runs"].clone();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!(before), &json!("completed")));
+    assert_eq!(listed[0]["reason"], "none of its rows was accepted: 4 were rejected");
     let (status, body) = client.post("/v1/destinations/account/approve", &json!({})).await;
     assert_eq!(status, 200, "{body}");
     let is_done = |r: &throng_store::SyncRun| r.id > before && r.state == RunState::Completed;
