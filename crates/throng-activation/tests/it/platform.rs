@@ -53,6 +53,11 @@ impl Platform {
         self.0.lock().unwrap().faults.extend(faults.iter().cloned());
     }
 
+    /// All further requests succeed.
+    pub(crate) fn end_faults(&self) {
+        self.0.lock().unwrap().faults.clear();
+    }
+
     pub(crate) fn members(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().members.clone()
     }
