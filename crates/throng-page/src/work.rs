@@ -350,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn a_completed_run_without_an_accepted_row_is_not_a_good_one() {
+        let run = ActivationRun {
+            state: ActivationRunState::Completed,
+            rejected: std::collections::BTreeMap::from([("not_confirmed".to_owned(), 3)]),
+            ..held(ActivationMode::Mirror, 3, 0)
+        };
+        assert_eq!(show::run(&run), ("completed", "bad"));
+        assert_eq!(show::run(&ActivationRun { sent: 1, ..run }), ("completed", "good"));
+    }
+
+    #[test]
     fn an_empty_list_says_why() {
         let list = || RunList { runs: Vec::new(), next_cursor: None, previous_cursor: None };
         let html = runs(list(), &[], ListQuery::default()).unwrap();
