@@ -42,6 +42,13 @@ pub enum Authentication {
     WrongToken,
 }
 
+/// The token of an `Authorization` header; `None` if it has another scheme, or none. The case of the scheme does not
+/// matter (RFC 9110, section 11.1): some proxies write `bearer`.
+pub fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
+}
+
 /// The cookie with the secret of a session.
 #[derive(Debug, Clone)]
 pub struct SessionCookie {
@@ -63,7 +70,7 @@ impl SessionCookie {
     pub fn credentials<'a>(&self, parts: &'a Parts) -> Credentials<'a> {
         if let Some(value) = text(parts, header::AUTHORIZATION) {
             // Another scheme counts as a wrong token, not as a missing one.
-            return Credentials::Token(value.strip_prefix("Bearer ").unwrap_or_default().trim());
+            return Credentials::Token(bearer_token(value).unwrap_or_default());
         }
         let cookies = parts.headers.get_all(header::COOKIE);
         let mut pairs = cookies.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(';'));
@@ -142,7 +149,10 @@ mod tests {
         assert_eq!(found(&[("cookie", "throng-session-7078=s")]), "none");
         assert_eq!(found(&[("cookie", "a=b"), ("cookie", "throng-session-7077=s")]), "session s");
         assert_eq!(found(&[own, ("authorization", "Bearer t ")]), "token t");
+        assert_eq!(found(&[own, ("authorization", "bearer t")]), "token t");
+        assert_eq!(found(&[own, ("authorization", "BEARER  t")]), "token t");
         assert_eq!(found(&[own, ("authorization", "Basic dTpw")]), "token ");
+        assert_eq!(found(&[own, ("authorization", "t")]), "token ");
     }
 
     #[test]

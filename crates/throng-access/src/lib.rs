@@ -22,7 +22,7 @@ pub use access::{
     ADDRESS_FILE, ADMIN_TOKEN_FILE, Access, AccessError, Caller, SESSION_LIFETIME, SPEC_TOKEN,
     TokenRequest, admin_token, is_token_name, write_private,
 };
-pub use credentials::{Authentication, Credentials, SessionCookie};
+pub use credentials::{Authentication, Credentials, SessionCookie, bearer_token};
 pub use hosts::{HostNames, HostRefusal};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 pub use origin::{Site, is_opened_by_hand, own_path};

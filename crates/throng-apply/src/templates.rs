@@ -40,7 +40,7 @@ impl SpecApplier {
             return Ok(None);
         }
         for warning in warnings {
-            tracing::warn!(warning, "rows of a template are gone");
+            tracing::warn!(warning, "a template keeps objects");
         }
         let now = self.clock.now();
         let Some(written) = stored::write(&*self.ledger, &expanded, Some(version), now).await?
@@ -67,7 +67,8 @@ impl SpecApplier {
 }
 
 /// Adds the objects of its templates to the spec with which a node starts: those of the applied spec where the
-/// template and the sources are the same, so that a restart runs no query; else those of the rows of now.
+/// template and the sources are the same, so that a restart runs no query; else those of the rows of now. If these cannot
+/// be read, an applied template keeps the objects that it has: a node must start whatever the data of one client is.
 ///
 /// # Errors
 /// [`ApplyError`].
@@ -85,7 +86,7 @@ pub async fn expand_at_start(
     match throng_templates::expand(&lake, spec.clone(), before.as_ref(), queries).await {
         Ok(Expanded { spec: expanded, warnings }) => {
             for warning in warnings {
-                tracing::warn!(warning, "rows of a template are gone");
+                tracing::warn!(warning, "a template keeps objects");
             }
             *spec = expanded;
             Ok(())

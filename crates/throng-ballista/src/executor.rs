@@ -19,7 +19,7 @@ use ballista_executor::shutdown::Shutdown;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use parking_lot::Mutex;
-use throng_lake::ClusterTls;
+use throng_lake::{ClusterTls, with_checked_integers};
 use throng_source_copies::ObjectCache;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -94,8 +94,8 @@ pub async fn run_executor(
             .with_ballista_override_create_grpc_client_endpoint(Arc::clone(&for_tasks))
     });
     // With all functions of a session, also those on arrays.
-    let functions =
-        BallistaFunctionRegistry::from(&SessionStateBuilder::new().with_default_features().build());
+    let session = SessionStateBuilder::new().with_default_features();
+    let functions = BallistaFunctionRegistry::from(&with_checked_integers(session).build());
     let (scheduler_host, scheduler_port) = options.scheduler;
     let tasks = Arc::new(RunningTasks::default());
     let own_host = options.host.unwrap_or_else(|| host_of(address.ip()));

@@ -1,6 +1,6 @@
 //! CSV files: checking their headers, and inferring their schema.
 
-use std::io::Read;
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -9,12 +9,13 @@ use throng_spec::ColumnType;
 use crate::discover::DataFile;
 use crate::fault::FileFault;
 use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
+use crate::kinds::SEPARATORS;
 use crate::names::shown_name;
 use crate::node::Node;
 use crate::options::{IsValue, ReadOptions};
 use crate::plain_words::{HeaderEvidence, PlainWords};
 use crate::schema::{TextColumn, TextSchema};
-use crate::text::{NOT_UTF8, open};
+use crate::text::{BYTE_ORDER_MARK, CTRL_Z, NOT_UTF8, left_over, open};
 
 /// The most fields of a first line.
 const MAX_COLUMNS: usize = 10_000;
@@ -40,8 +41,51 @@ fn next<R: Read>(
     })
 }
 
-fn line_of(record: &ByteRecord) -> Option<u64> {
-    record.position().map(csv::Position::line)
+/// Where a record begins, or the rest of the line break before it.
+fn start_of(record: &ByteRecord) -> u64 {
+    record.position().map_or(0, csv::Position::byte)
+}
+
+/// The line of the first byte at or after `offset` that is not of a line break, from 1. The file is read again: the
+/// lines that the reader counts are too few where a record follows `\r\n` or an empty line, because its position is
+/// before the rest of the line break.
+fn line_at(file: &DataFile, offset: u64) -> Option<u64> {
+    let mut text = open(file).ok()?;
+    let (mut line, mut at) = (1, 0);
+    loop {
+        let bytes = text.fill_buf().ok()?;
+        if bytes.is_empty() {
+            return Some(line);
+        }
+        for byte in bytes {
+            if at >= offset && !matches!(byte, b'\r' | b'\n') {
+                return Some(line);
+            }
+            line += u64::from(*byte == b'\n');
+            at += 1;
+        }
+        let count = bytes.len();
+        text.consume(count);
+    }
+}
+
+/// A fault of the record that begins at `offset`; `text` must not contain a value of the data.
+fn fault_at(file: &DataFile, offset: u64, text: impl Into<String>) -> FileFault {
+    FileFault::new(file.path(), line_at(file, offset), text)
+}
+
+/// A reader that keeps the last byte.
+struct LastByte<R> {
+    reader: R,
+    last: Option<u8>,
+}
+
+impl<R: Read> Read for LastByte<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.last = buffer.get(..count).and_then(<[u8]>::last).copied().or(self.last);
+        Ok(count)
+    }
 }
 
 /// The names of the columns in the first line; `None` for an empty file.
@@ -51,42 +95,46 @@ fn line_of(record: &ByteRecord) -> Option<u64> {
 pub fn header(file: &DataFile) -> Result<Option<Vec<String>>, FileFault> {
     let mut record = ByteRecord::new();
     let found = next(&mut records(open(file)?), &mut record, file.path())?;
-    found.then(|| cells(&record, file.path())).transpose()
+    found.then(|| cells(&record, file)).transpose()
 }
 
 /// The cells of a first line.
-fn cells(record: &ByteRecord, path: &Path) -> Result<Vec<String>, FileFault> {
-    let line = line_of(record);
+fn cells(record: &ByteRecord, file: &DataFile) -> Result<Vec<String>, FileFault> {
+    let start = start_of(record);
     if record.len() > MAX_COLUMNS {
-        return Err(FileFault::new(path, line, "the first line has more than 10000 fields"));
+        return Err(fault_at(file, start, "the first line has more than 10000 fields"));
     }
     let text = |cell: &[u8]| std::str::from_utf8(cell).map(str::to_owned);
-    let not_utf8 = |_| FileFault::new(path, line, "it is not UTF-8").with_help(NOT_UTF8);
+    let not_utf8 = |_| fault_at(file, start, "it is not UTF-8").with_help(NOT_UTF8);
     record.iter().map(text).collect::<Result<_, _>>().map_err(not_utf8)
 }
 
 /// Refuses a first line that is not a header, by the line itself.
 fn check_header(
     names: &[String],
-    line: Option<u64>,
-    path: &Path,
+    start: u64,
+    file: &DataFile,
     options: &ReadOptions,
 ) -> Result<(), FileFault> {
     if names_separator(names) {
         let text = "the first line is `sep=`, which names the separator to Excel";
-        return Err(FileFault::new(path, line, text)
+        return Err(fault_at(file, start, text)
             .with_help("remove the line, and separate columns by commas"));
     }
     match line_fault(names) {
         Some((text, help)) if options.header != Some(true) => {
-            Err(FileFault::new(path, line, text).with_help(help))
+            Err(fault_at(file, start, text).with_help(help))
         }
         _ => Ok(()),
     }
 }
 
 /// Refuses a file with a header where the source declares that files have none.
-fn check_first_row(record: &ByteRecord, names: &[String], path: &Path) -> Result<(), FileFault> {
+fn check_first_row(
+    record: &ByteRecord,
+    names: &[String],
+    file: &DataFile,
+) -> Result<(), FileFault> {
     let is_name = |cell: &[u8]| {
         let cell = std::str::from_utf8(without_mark(cell)).unwrap_or_default().trim();
         names.iter().any(|name| name.to_lowercase() == cell.to_lowercase())
@@ -94,7 +142,7 @@ fn check_first_row(record: &ByteRecord, names: &[String], path: &Path) -> Result
     if record.iter().all(is_name) {
         let text =
             "the first line names the columns, and the source declares that there is no such line";
-        return Err(FileFault::new(path, line_of(record), text).with_help(
+        return Err(fault_at(file, start_of(record), text).with_help(
             "remove `header: false` from the source; a source has files with a header, or files without one",
         ));
     }
@@ -103,7 +151,7 @@ fn check_first_row(record: &ByteRecord, names: &[String], path: &Path) -> Result
 
 /// A cell without the byte order mark of a file that was appended to another.
 fn without_mark(cell: &[u8]) -> &[u8] {
-    cell.strip_prefix("\u{feff}".as_bytes()).unwrap_or(cell)
+    cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell)
 }
 
 /// Whether a row is the one that is appended to the file.
@@ -111,12 +159,31 @@ fn is_end(record: &ByteRecord) -> bool {
     record.iter().eq([END_ROW.as_bytes()])
 }
 
+/// The fault and the hint of a row that is not part of the text.
+fn no_row(record: &ByteRecord) -> Option<(&'static str, &'static str)> {
+    let first = record.get(0)?;
+    let is_end_mark = |cell: &[u8]| !cell.is_empty() && cell.iter().all(|b| *b == CTRL_Z);
+    if first.starts_with(&[0, 0]) {
+        // One NUL byte is an empty text of SQL Server.
+        left_over(0)
+    } else if record.len() == 1 && is_end_mark(first) {
+        left_over(CTRL_Z)
+    } else if first.starts_with(BYTE_ORDER_MARK) {
+        Some((
+            "there is a byte order mark in the middle of the file, as in files that were joined",
+            "put the files into one folder instead of joining them, or remove the mark",
+        ))
+    } else {
+        None
+    }
+}
+
 /// Infers the schema of a file from all of its values.
 ///
 /// # Errors
 /// If the first line is probably a row of values; if a row has another number of fields than the
-/// header, repeats the header, or has a quote that does not end; if a value is not UTF-8, or does
-/// not have the declared type of its column.
+/// header, repeats the header, or has a quote that does not end; if the file ends with NUL bytes or
+/// Ctrl-Z; if a value is not UTF-8, or does not have the declared type of its column.
 pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
@@ -124,44 +191,49 @@ pub fn infer_schema(
 ) -> Result<TextSchema, FileFault> {
     let path = file.path();
     let end = format!("\n{END_ROW}");
-    let mut reader = records(open(file)?.chain(end.as_bytes()));
+    let text = LastByte { reader: open(file)?, last: None };
+    let mut reader = records(text.chain(end.as_bytes()));
     let mut record = ByteRecord::new();
     let mut more = next(&mut reader, &mut record, path)? && !is_end(&record);
     if !more {
         return Ok(TextSchema { columns: Vec::new(), rows: 0, header: HeaderEvidence::Certain });
     }
-    let first = line_of(&record);
+    let first = start_of(&record);
     let positional = options.positional();
     let by_position = positional.is_some();
     let names = match positional {
         Some(names) => {
-            check_first_row(&record, &names, path)?;
+            check_first_row(&record, &names, file)?;
             names
         }
         None => {
-            let names = cells(&record, path)?;
+            let names = cells(&record, file)?;
             if names.last().is_some_and(|name| name.ends_with(END_ROW)) {
-                return Err(FileFault::new(path, first, OPEN_QUOTE));
+                return Err(fault_at(file, first, OPEN_QUOTE));
             }
-            check_header(&names, first, path, options)?;
+            check_header(&names, first, file, options)?;
             more = next(&mut reader, &mut record, path)? && !is_end(&record);
             names
         }
     };
-    let mut columns = Columns::new(path, options, is_value, &names, by_position);
+    let mut columns = Columns::new(file, options, is_value, &names, by_position);
     while more {
         columns.add(&record)?;
         more = next(&mut reader, &mut record, path)? && !is_end(&record);
     }
+    let (text, _) = reader.get_ref().get_ref();
+    if let Some((text, help)) = text.last.and_then(left_over) {
+        return Err(fault_at(file, u64::MAX, text).with_help(help));
+    }
     if let Some((text, help)) = columns.first_line.as_ref().and_then(FirstLine::fault) {
-        return Err(FileFault::new(path, first, text).with_help(help));
+        return Err(fault_at(file, first, text).with_help(help));
     }
     Ok(columns.into_schema())
 }
 
 /// The columns of a file while its rows are read.
 struct Columns<'a> {
-    path: &'a Path,
+    file: &'a DataFile,
     options: &'a ReadOptions,
     is_value: IsValue,
     names: &'a [String],
@@ -178,7 +250,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(
-        path: &'a Path,
+        file: &'a DataFile,
         options: &'a ReadOptions,
         is_value: IsValue,
         names: &'a [String],
@@ -188,7 +260,7 @@ impl<'a> Columns<'a> {
         // A line with a name that is declared is a header.
         let is_header = options.header.is_some() || declared.iter().any(Option::is_some);
         Self {
-            path,
+            file,
             options,
             is_value,
             names,
@@ -202,7 +274,7 @@ impl<'a> Columns<'a> {
     }
 
     fn fault(&self, record: &ByteRecord, text: impl Into<String>) -> FileFault {
-        FileFault::new(self.path, line_of(record), text)
+        fault_at(self.file, start_of(record), text)
     }
 
     /// Counts the values of a row.
@@ -216,6 +288,9 @@ impl<'a> Columns<'a> {
                 "put the files into one folder instead of joining them; files without a header need \
                  `header: false` in the source",
             ));
+        }
+        if let Some((text, help)) = no_row(record) {
+            return Err(self.fault(record, text).with_help(help));
         }
         if record.len() != self.names.len() {
             return Err(self.wrong_count(record));
@@ -255,6 +330,10 @@ impl<'a> Columns<'a> {
 
     fn wrong_count(&self, record: &ByteRecord) -> FileFault {
         let (found, wanted) = (record.len(), self.names.len());
+        let last = record.iter().next_back().unwrap_or_default();
+        if let Some((text, help)) = last.last().and_then(|byte| left_over(*byte)) {
+            return self.fault(record, text).with_help(help);
+        }
         if self.by_position {
             let text = format!("{found} fields, where the source declares {wanted} columns");
             return self.fault(record, text).with_help(
@@ -263,10 +342,17 @@ impl<'a> Columns<'a> {
             );
         }
         let help = match self.names {
-            [one] if one.contains([';', '\t', '|']) => {
+            [one] if one.contains(SEPARATORS) => {
                 "the header is one column: separate columns by commas"
             }
+            _ if found == wanted + 1 && last.is_empty() => {
+                "remove the comma at the end of the row, or add one to the header"
+            }
             [one, ..] if wanted == 1 || one.starts_with('#') => LINES_BEFORE,
+            _ if found < wanted => {
+                "give the row a field for each column, also for columns without a value; put quotes around values \
+                 that contain a line break"
+            }
             _ => "put quotes around values that contain a comma, a quote or a line break",
         };
         let text = format!("{found} fields, where the header has {wanted}");
@@ -287,5 +373,117 @@ impl<'a> Columns<'a> {
             (Some(_), _) => HeaderEvidence::Assumed,
         };
         TextSchema { columns: columns.collect(), rows: self.rows, header }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Format;
+    use crate::stamp::FileStamp;
+
+    /// No column is declared.
+    fn no_value(_: ColumnType, _: &str) -> bool {
+        false
+    }
+
+    /// What is said of a file, without its path, and the hint.
+    fn said(members: &[&[u8]], gzipped: bool) -> Option<(String, &'static str)> {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut bytes = Vec::new();
+        for member in members {
+            if gzipped {
+                let mut packed =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                packed.write_all(member).unwrap();
+                bytes.extend(packed.finish().unwrap());
+            } else {
+                bytes.extend_from_slice(member);
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let stamp = FileStamp::of(&path).unwrap();
+        let file = DataFile { stamp, format: Format::Csv, gzipped, folders: Vec::new() };
+        let fault = infer_schema(&file, &ReadOptions::default(), no_value).err()?;
+        let path = format!("{}, ", path.display());
+        Some((fault.to_string().replace(&path, ""), fault.help()))
+    }
+
+    #[test]
+    fn the_line_of_a_fault_is_that_of_the_file() {
+        for (rows, fault) in [
+            (&["user_id,n", "1,2", "3,4,5", "6,7"][..], "line 3: 3 fields, where the header has 2"),
+            (&["user_id,n", "1,2", "", "", "3"], "line 5: 1 fields, where the header has 2"),
+            (&["user_id,n", "1,\"2", "\"", "3"], "line 4: 1 fields, where the header has 2"),
+            (&["user_id,n", "1,2", "user_id,n"], "line 3: the header is repeated here"),
+            (
+                &["user_id,n", "1,2", "3,\"4", "5,6"],
+                "line 3: a quote starts in this row and does not end",
+            ),
+            (&["", "a@example.com,2", "3,4"], "line 2: the first line holds values"),
+            (&["", "user_id,n", "1"], "line 3: 1 fields"),
+        ] {
+            for end in ["\n", "\r\n"] {
+                let text = rows.join(end) + end;
+                for gzipped in [false, true] {
+                    let (found, _) = said(&[text.as_bytes()], gzipped).unwrap();
+                    assert!(found.starts_with(fault), "{rows:?} {end:?}: {found}");
+                }
+            }
+        }
+        // A file that is read in several parts.
+        let text = format!("user_id,n\r\n{}5\r\n", "1,2\r\n".repeat(200_000));
+        let (found, _) = said(&[text.as_bytes()], false).unwrap();
+        assert!(found.starts_with("line 200002: 1 fields"), "{found}");
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_of_a_file_is_refused_with_its_line() {
+        let (nul, ctrl_z) = ("there are NUL bytes", "there is a Ctrl-Z character");
+        for (text, line, fault) in [
+            (&b"user_id\n1\n\0\0\0\0"[..], 3, nul),
+            (b"user_id\r\n1\r\n2\0", 3, nul),
+            (b"user_id,n\n1,2\n3\0\0\0", 3, nul),
+            (b"user_id\n1\n\0\0\0\x002\n3\n", 3, nul),
+            (b"\0\0\0\0", 1, nul),
+            (b"user_id\r\n1\r\n\x1a", 3, ctrl_z),
+            (b"user_id,n\n1,2\n\x1a\x1a\n", 3, ctrl_z),
+            (b"user_id\n1\n2\x1a", 3, ctrl_z),
+            (b"user_id\x1a", 1, ctrl_z),
+        ] {
+            let (found, help) = said(&[text], false).unwrap();
+            assert!(found.starts_with(&format!("line {line}: {fault}")), "{text:?}: {found}");
+            assert!(help.contains("tr -d"), "{help}");
+        }
+        for text in [&b"user_id,n\n1,\0\n2,a\0b\n"[..], b"user_id\n1\n\r\n\n"] {
+            assert_eq!(said(&[text], false), None);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_in_the_middle_of_a_file_is_refused() {
+        let mark = "\u{feff}";
+        let first = format!("{mark}user_id,n\n24,1\n");
+        let second = format!("{mark}25,2\n26,3\n");
+        for gzipped in [false, true] {
+            let (found, help) = said(&[first.as_bytes(), second.as_bytes()], gzipped).unwrap();
+            assert!(found.starts_with("line 3: there is a byte order mark"), "{found}");
+            assert!(help.contains("into one folder"), "{help}");
+            assert_eq!(said(&[first.as_bytes(), b"25,2\n"], gzipped), None);
+        }
+    }
+
+    #[test]
+    fn the_hint_for_another_number_of_fields_fits_the_row() {
+        for (row, hint) in [
+            ("1", "give the row a field for each column"),
+            ("1,2,", "remove the comma at the end of the row"),
+            ("1,2,3", "put quotes around values that contain a comma"),
+        ] {
+            let (_, help) = said(&[b"user_id,n\n", row.as_bytes(), b"\n"], false).unwrap();
+            assert!(help.starts_with(hint), "{row}: {help}");
+        }
     }
 }

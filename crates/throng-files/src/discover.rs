@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files, read_settled};
 use crate::error::FileError;
-use crate::format::{
-    FileKind, Format, ICEBERG_FOLDER, file_kind, is_iceberg_metadata, passed_over_by_name, sql_name,
-};
+use crate::file_names::{check_path, differ_in_ending, refuse_copies};
+use crate::format::{FileKind, Format, file_kind, passed_over_by_name, sql_name};
 use crate::repeated::repeated;
 use crate::stamp::FileStamp;
+use crate::table_format::{refuse_part_of_table, refuse_table_format};
 
 /// Levels of folders in a table.
 const MAX_LEVELS: usize = 64;
@@ -43,6 +43,15 @@ pub struct DataFile {
 }
 
 impl DataFile {
+    fn of(
+        path: &Path,
+        (format, gzipped): (Format, bool),
+        folders: Vec<(String, Option<String>)>,
+    ) -> Result<Self, FileError> {
+        check_path(path)?;
+        Ok(Self { stamp: FileStamp::of(path)?, format, gzipped, folders })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.stamp.path
@@ -80,20 +89,27 @@ pub struct Folder {
 
 impl Folder {
     fn insert(&mut self, name: String, path: PathBuf, table: Result<Table, FileError>) {
+        let name = name.replace(|c: char| c.is_ascii_control(), "_");
         match self.origins.entry(name.clone()) {
             MapEntry::Vacant(entry) => {
                 entry.insert(path);
                 self.tables.insert(name, table);
             }
             MapEntry::Occupied(first) => {
+                // In one folder their rows would count twice.
+                let help = match differ_in_ending(first.get(), &path) {
+                    true => {
+                        "remove one of them; or, if they have different rows, rename one of them"
+                    }
+                    false => "rename one of them, or put files of one table into one folder",
+                };
                 let refusal = FileError::Table {
                     message: format!(
                         "{} and {} are both the table {name}",
                         first.get().display(),
                         path.display()
                     ),
-                    help: "rename one of them, or put files of one table into one folder"
-                        .to_owned(),
+                    help: help.to_owned(),
                 };
                 self.tables.insert(name, Err(refusal));
             }
@@ -164,7 +180,7 @@ fn kind_of_target(path: &Path, root: &Path) -> Result<EntryKind, FileError> {
     }
     let found = std::fs::symlink_metadata(&real).map_err(fail)?;
     match (found.is_dir(), found.is_file()) {
-        (true, _) => Ok(EntryKind::Folder),
+        (true, _) => refuse_part_of_table(&real).map(|()| EntryKind::Folder),
         (_, true) => Ok(EntryKind::File),
         _ => Err(irregular(path)),
     }
@@ -176,44 +192,23 @@ fn irregular(path: &Path) -> FileError {
     FileError::Source { path: path.to_owned(), source }
 }
 
-/// Refuses the folder of a table format whose files must not be read by themselves: it also
-/// contains files that are no longer part of the table.
-fn refuse_table_format(folder: &Path) -> Result<(), FileError> {
-    let format = if folder.join("_delta_log").is_dir() {
-        "a Delta table"
-    } else if folder.join(".hoodie").is_dir() {
-        "a Hudi table"
-    } else if is_iceberg(&folder.join(ICEBERG_FOLDER)) {
-        "an Iceberg table"
-    } else {
-        return Ok(());
-    };
-    Err(FileError::Table {
-        message: format!("{} is {format}, which is not supported", folder.display()),
-        help: "write its current rows to Parquet files in a separate folder".to_owned(),
-    })
-}
-
-fn is_iceberg(metadata: &Path) -> bool {
-    let Ok(entries) = std::fs::read_dir(metadata) else { return false };
-    entries.flatten().any(|entry| is_iceberg_metadata(&entry.file_name().to_string_lossy()))
-}
-
 /// The tables of a source's folder.
 ///
 /// # Errors
 /// [`FileError::LeadsOut`] if the folder is not beneath `root`; [`FileError::Source`] if it cannot
-/// be read; [`FileError::Table`] if it is itself a table of a format that is not supported. The
-/// error of one table is its entry in the result.
+/// be read; [`FileError::Table`] if it is a table of a format that is not supported, or in one.
+/// The error of one table is its entry in the result.
 pub fn of_folder(folder: &Path, root: &Path) -> Result<Folder, FileError> {
     let real = |path: &Path| {
         path.canonicalize().map_err(|source| FileError::Source { path: path.to_owned(), source })
     };
     let root = &real(root)?;
-    if !real(folder)?.starts_with(root) {
+    let place = real(folder)?;
+    if !place.starts_with(root) {
         return Err(FileError::LeadsOut { path: folder.to_owned(), root: root.clone() });
     }
     refuse_table_format(folder)?;
+    refuse_part_of_table(&place)?;
     let mut found = Folder::default();
     for Entry { name, path, kind } in entries(folder, root)? {
         let what = file_kind(&name);
@@ -234,10 +229,8 @@ pub fn of_folder(folder: &Path, root: &Path) -> Result<Folder, FileError> {
                 table => found.insert(sql_name(&name), path, table),
             },
             (Ok(EntryKind::File), FileKind::Data { format, gzipped, .. }) => {
-                let table = FileStamp::of(&path).map(|stamp| Table {
-                    files: vec![DataFile { stamp, format, gzipped, folders: Vec::new() }],
-                    passed_over: Vec::new(),
-                });
+                let file = DataFile::of(&path, (format, gzipped), Vec::new());
+                let table = file.map(|file| Table { files: vec![file], ..Table::default() });
                 found.insert(sql_name(&name[..stem]), path, table);
             }
             (Ok(EntryKind::File), FileKind::Unreadable { what, .. }) => {
@@ -286,6 +279,7 @@ fn read_table(
         keep_finished(&mut table, folder, finished)?;
     }
     pass_over_repeated(&mut table)?;
+    refuse_copies(table.files.iter().map(DataFile::path))?;
     Ok(table)
 }
 
@@ -384,8 +378,8 @@ impl Walk<'_> {
                     }
                 }
                 (EntryKind::File, FileKind::Data { format, gzipped, .. }) => {
-                    let (stamp, folders) = (FileStamp::of(&path)?, self.folders.clone());
-                    self.table.files.push(DataFile { stamp, format, gzipped, folders });
+                    let folders = self.folders.clone();
+                    self.table.files.push(DataFile::of(&path, (format, gzipped), folders)?);
                 }
                 (EntryKind::File, FileKind::Unreadable { what, .. }) => {
                     return Err(unreadable(&path, what));

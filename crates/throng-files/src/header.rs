@@ -20,6 +20,9 @@ pub(crate) const DECLARE: &str = "start the file with a line that names its colu
      `header: true`";
 /// The hint for lines before the header.
 pub(crate) const LINES_BEFORE: &str = "remove the lines before the one that names the columns";
+/// The hint for a first line that is a title, or a header of which one column has a name.
+const TITLE: &str = "remove the lines before the one that names the columns; or, if this line does, give each column that has values \
+     a name, remove the values in the others, or declare `header: true`";
 
 /// The fault and the hint of a first line that is not a header, independent of the rows that
 /// follow.
@@ -195,7 +198,7 @@ impl<'a> FirstLine<'a> {
         let below = self.cells.iter().skip(1).any(|cell| cell.values > 0);
         if named == 1 && self.cells.len() > 2 && !blank(&self.cells[0]) && below {
             let text = format!("the first line has one name for {} columns", self.cells.len());
-            return Some((text, LINES_BEFORE));
+            return Some((text, TITLE));
         }
         let (at, how) = self.similar().or_else(|| self.repeated()).or_else(|| self.gap())?;
         Some((format!("{VALUES}: field {} {how}", at + 1), DECLARE))
@@ -341,6 +344,18 @@ mod tests {
         ] {
             assert_eq!(fault(rows), None, "{rows:?}");
         }
+    }
+
+    #[test]
+    fn a_line_with_one_name_is_a_title_or_a_header() {
+        let names = line(&["user_id", "", ""]);
+        let mut first = FirstLine::of(&names);
+        for (column, value) in [(0, "13"), (1, "x"), (2, "")] {
+            first.add(column, value);
+        }
+        let (_, help) = first.fault().unwrap();
+        assert!(help.contains("remove the lines before"), "{help}");
+        assert!(help.contains("if this line does, give each column"), "{help}");
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Splits a JSON file into objects: one a line, one after another, or the items of one array.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use crate::fault::FileFault;
-use crate::text::{NOT_UTF8, TextReader};
+use crate::text::{BYTE_ORDER_MARK, NOT_UTF8, TextReader, left_over};
 
 /// The longest object, in bytes.
 const MAX_OBJECT: usize = 64 << 20;
 /// The hint for content that is not an object.
 const ONE_A_LINE: &str = "write one object a line, or one array of objects";
+/// The hint for commas between objects that are not in an array.
+const COMMAS: &str = "remove the commas between the objects, or put all objects into one array";
 
 /// Reads object by object.
 pub struct JsonObjects {
@@ -91,6 +93,9 @@ impl JsonObjects {
                 Err(error) => return Err(FileFault::io(&self.path, &error)),
             };
             if bytes.is_empty() {
+                if let Some((text, help)) = self.object.last().and_then(|last| left_over(*last)) {
+                    return Err(self.fault(text).with_help(help));
+                }
                 return Err(FileFault::new(&self.path, Some(start), "the object does not end"));
             }
             let end = bytes.iter().position(|byte| scan.ends_with(*byte));
@@ -139,6 +144,11 @@ impl JsonObjects {
                 b'{' => return Ok(true),
                 b'\n' => self.line += 1,
                 b' ' | b'\t' | b'\r' => {}
+                // Files with a mark that were joined, as the members of a gzip file.
+                0xEF => {
+                    self.skip_mark()?;
+                    continue;
+                }
                 b'[' if !self.in_array && !self.closed && !self.after_object => {
                     self.in_array = true
                 }
@@ -147,9 +157,30 @@ impl JsonObjects {
                     self.in_array = false;
                     self.closed = true;
                 }
-                _ => return Err(self.fault("expected an object")),
+                b',' if !self.in_array && !self.closed && self.after_object => {
+                    let text = "a comma follows an object that is not in an array";
+                    return Err(self.fault(text).with_help(COMMAS));
+                }
+                other => {
+                    return Err(match left_over(other) {
+                        Some((text, help)) => self.fault(text).with_help(help),
+                        None => self.fault("expected an object"),
+                    });
+                }
             }
             self.reader.consume(1);
+        }
+    }
+
+    /// Skips a byte order mark.
+    fn skip_mark(&mut self) -> Result<(), FileFault> {
+        let mut mark = [0; BYTE_ORDER_MARK.len()];
+        match self.reader.read_exact(&mut mark) {
+            Ok(()) if mark == BYTE_ORDER_MARK => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                Err(FileFault::io(&self.path, &error))
+            }
+            _ => Err(self.fault("expected an object")),
         }
     }
 }
@@ -187,6 +218,8 @@ mod tests {
         assert_eq!(of(b"{\n\"a\":{}\n}{}"), ["1 {\n\"a\":{}\n}", "3 {}"]);
         assert_eq!(of(b""), [""; 0]);
         assert_eq!(of(b"[]"), [""; 0]);
+        // Files with byte order marks that were joined.
+        assert_eq!(of(b"{}\n\xEF\xBB\xBF{}\n\xEF\xBB\xBF"), ["1 {}", "2 {}"]);
     }
 
     #[test]
@@ -198,10 +231,28 @@ mod tests {
             (b"[{}] {}", "f, line 1: an object follows the array"),
             (b"{}\n{\"a\":", "f, line 2: the object does not end"),
             (b"{}\n{\"a\":\"\xFC\"}", "f, line 2: it is not UTF-8"),
-            (b"{},{}", "f, line 1: expected an object"),
+            (b"{},{}", "f, line 1: a comma follows an object that is not in an array"),
+            (b"{},\n{},\n", "f, line 1: a comma follows an object that is not in an array"),
+            (b"[{}],", "f, line 1: expected an object"),
+            (b"[{},,{}]", "f, line 1: expected an object"),
+            (b"{}\n\xEF\xBB{}", "f, line 2: expected an object"),
+            (b"{}\n\xEF", "f, line 2: expected an object"),
             (b"[[{}]]", "f, line 1: expected an object"),
         ] {
             assert_eq!(of(text).last().map(String::as_str), Some(fault));
+        }
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_of_a_file_is_refused_with_its_line() {
+        for (text, fault) in [
+            (&b"{}\n{}\n\0\0\0"[..], "f, line 3: there are NUL bytes in this line"),
+            (b"{}\n{\"a\":\"b\0\0\0", "f, line 2: there are NUL bytes in this line"),
+            (b"{}\r\n{}\r\n\x1a", "f, line 3: there is a Ctrl-Z character (0x1A) in this line"),
+            (b"[{}]\x1a", "f, line 1: there is a Ctrl-Z character (0x1A) in this line"),
+        ] {
+            let found = of(text).pop().unwrap();
+            assert!(found.starts_with(fault), "{found}");
         }
     }
 }

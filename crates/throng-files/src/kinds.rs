@@ -9,6 +9,8 @@ use crate::FileError;
 
 /// Names of columns that a message has of each file, at most.
 const MAX_SHOWN: usize = 5;
+/// Characters that separate columns instead of commas.
+pub(crate) const SEPARATORS: [char; 3] = [';', '\t', '|'];
 /// Sets of columns of one table that are compared with each other, at most.
 const MAX_COMPARED: usize = 64;
 /// Letters that a part of a file's name has at least, to say what is in the file.
@@ -38,14 +40,28 @@ pub fn compare_headers<'a>(
     files: impl Iterator<Item = (&'a Path, BTreeSet<String>)>,
 ) -> Result<(), FileError> {
     let mut first: Option<&Path> = None;
+    let mut undivided: Option<&Path> = None;
     let mut known: BTreeSet<String> = BTreeSet::new();
     for (path, names) in files {
         let common = names.intersection(&known).count();
         let smaller = names.len().min(known.len());
-        match first {
-            None => first = Some(path),
+        if names.len() == 1 && names.iter().all(|name| name.contains(SEPARATORS)) {
+            undivided.get_or_insert(path);
+        }
+        match (first, undivided) {
+            (None, _) => first = Some(path),
+            (Some(_), Some(undivided)) if common * 2 <= smaller && common < smaller => {
+                return Err(FileError::Table {
+                    message: format!(
+                        "{} has one column where other files have several: its columns are not separated by \
+                         commas",
+                        undivided.display()
+                    ),
+                    help: "separate the columns of all files by commas".to_owned(),
+                });
+            }
             // With one column in common and none missing, the file is a table of keys.
-            Some(before) if common * 2 <= smaller && common < smaller => {
+            (Some(before), None) if common * 2 <= smaller && common < smaller => {
                 return Err(FileError::Table {
                     message: format!(
                         "{} has another header than {}: {common} of {} columns are the same",
@@ -59,7 +75,7 @@ pub fn compare_headers<'a>(
                             .to_owned(),
                 });
             }
-            Some(_) => {}
+            (Some(_), _) => {}
         }
         known.extend(names);
     }
@@ -271,6 +287,32 @@ mod tests {
 
     fn doubt_of(files: &[FileColumns<'_>]) -> Option<String> {
         doubt(files, &|name| name.to_owned())
+    }
+
+    #[test]
+    fn a_file_whose_columns_are_not_separated_by_commas_is_named() {
+        let compared = |headers: &[(&'static str, &[&str])]| {
+            let names = |(path, names): &(&'static str, &[&str])| {
+                let names = names.iter().map(|name| (*name).to_owned());
+                (Path::new(*path), names.collect::<BTreeSet<String>>())
+            };
+            let compared = compare_headers(headers.iter().map(names));
+            compared.err().map(|error| format!("{error}; {}", error.help()))
+        };
+        let (two, others) = (["user_id", "ref_id"], [["name"], ["ref_id"]]);
+        let commas = ("a.csv", &two[..]);
+        for other in ["ref_id;user_id", "ref_id\tuser_id", "ref_id|user_id"] {
+            let one = [other];
+            let other = ("b.csv", &one[..]);
+            for headers in [[commas, other], [other, commas]] {
+                let said = compared(&headers).unwrap();
+                assert!(said.starts_with("b.csv has one column"), "{said}");
+                assert!(said.contains("by commas"), "{said}");
+            }
+        }
+        let said = compared(&[commas, ("b.csv", &others[0][..])]).unwrap();
+        assert!(said.starts_with("b.csv has another header than a.csv: 0 of 1"), "{said}");
+        assert_eq!(compared(&[commas, ("b.csv", &others[1][..])]), None);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod csv;
 mod discover;
 mod error;
 mod fault;
+mod file_names;
 mod format;
 mod header;
 mod infer;
@@ -30,6 +31,7 @@ mod repeated;
 mod schema;
 mod stamp;
 mod state;
+mod table_format;
 mod table_header;
 mod text;
 mod unread;
@@ -50,7 +52,7 @@ pub use json_objects::JsonObjects;
 pub use kinds::{
     FileColumns, Shown, compare_columns, compare_headers, compare_kinds, doubt, renamed,
 };
-pub use names::{is_personal, shown_name, shown_path, spelling};
+pub use names::{is_personal, shown_name, shown_path, spelling, unusual_character};
 pub use nested::{compare_fields, mixed};
 pub use node::{Node, Step};
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};

@@ -24,6 +24,21 @@ pub fn shown_name(name: &str) -> Cow<'_, str> {
     if is_personal(name) { Cow::Borrowed(MASK) } else { Cow::Borrowed(name) }
 }
 
+/// The first character of a name that looks like a space or like nothing, such as `U+00A0`; `None` if it has only
+/// spaces of ASCII.
+///
+/// ```
+/// assert_eq!(throng_files::unusual_character("user\u{a0}id").as_deref(), Some("U+00A0"));
+/// assert_eq!(throng_files::unusual_character("user id"), None);
+/// ```
+pub fn unusual_character(name: &str) -> Option<String> {
+    let unusual = |c: &char| {
+        (c.is_whitespace() && *c != ' ')
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    };
+    name.chars().find(unusual).map(|c| format!("U+{:04X}", u32::from(c)))
+}
+
 /// A field inside of a column as it is shown, such as `address.zip` or `orders[].total`.
 pub fn shown_path(column: &str, path: &[Step]) -> String {
     let mut shown = shown_name(column).into_owned();

@@ -13,8 +13,10 @@ use crate::fault::FileFault;
 const BUFFER: usize = 256 << 10;
 /// Bytes at the start of a file that are inspected.
 const START: u64 = 512;
-const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
+pub(crate) const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 const GZIP: &[u8] = &[0x1F, 0x8B];
+/// The character by which DOS ends a text.
+pub(crate) const CTRL_Z: u8 = 0x1A;
 
 /// Bytes of a file, decompressed and without a byte order mark.
 pub type TextReader = BufReader<Box<dyn Read + Send>>;
@@ -59,6 +61,21 @@ pub fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     }
     let text = text.to_vec();
     Ok(BufReader::with_capacity(BUFFER, Box::new(Cursor::new(text).chain(bytes))))
+}
+
+/// The fault and the hint of a byte that is not text, but that programs and systems leave at the end of a file.
+pub(crate) fn left_over(byte: u8) -> Option<(&'static str, &'static str)> {
+    match byte {
+        0 => Some((
+            "there are NUL bytes in this line, as after a power failure or on a full disk",
+            "write the file again; or, if no row is missing, remove the bytes, for example with `tr -d '\\0'`",
+        )),
+        CTRL_Z => Some((
+            "there is a Ctrl-Z character (0x1A) in this line, which DOS programs write at the end of a file",
+            "remove it, for example with `tr -d '\\032'`",
+        )),
+        _ => None,
+    }
 }
 
 /// The fault of a file whose start is that of another format, or of UTF-16.

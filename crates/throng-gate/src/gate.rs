@@ -246,6 +246,11 @@ impl Gate {
         done
     }
 
+    /// The age of the last frame of a partition from which its ad groups are stale.
+    pub fn stale_after(&self) -> Duration {
+        self.stale_after
+    }
+
     /// How far the gate has followed each partition, by partition.
     pub fn versions(&self) -> Vec<PartitionVersion> {
         let mut versions: Vec<PartitionVersion> = self

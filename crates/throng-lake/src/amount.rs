@@ -24,12 +24,14 @@ pub(crate) fn sum_range(kind: NumberKind, op: Operator, amount: Amount) -> Optio
         NumberKind::Whole { scale } => {
             let (below, exact) = amount.scaled(scale)?;
             let above = if exact { below } else { below.checked_add(1)? };
+            // These ends of a `SumRange` bound nothing.
+            let is_bound = |end: i64| end != i64::MIN && end != i64::MAX;
             let (min, max) = match op {
-                Operator::GtEq => (above, i64::MAX),
+                Operator::GtEq if is_bound(above) => (above, i64::MAX),
                 Operator::Gt => (below.checked_add(1)?, i64::MAX),
-                Operator::LtEq => (i64::MIN, below),
+                Operator::LtEq if is_bound(below) => (i64::MIN, below),
                 Operator::Lt => (i64::MIN, above.checked_sub(1)?),
-                Operator::Eq if exact => (below, below),
+                Operator::Eq if exact && is_bound(below) => (below, below),
                 _ => return None,
             };
             Some(SumRange::Whole { min, max })
@@ -63,6 +65,11 @@ impl From<i64> for Amount {
 }
 
 impl Amount {
+    /// The decimal `unscaled × 10^-scale`.
+    pub(crate) fn decimal(unscaled: i64, scale: u8) -> Self {
+        Self { digits: unscaled.into(), scale: scale.into() }
+    }
+
     /// The number of a literal; `None` for anything else.
     pub(crate) fn of(expr: &Expr) -> Option<Self> {
         let Expr::Literal(value, _) = expr else { return None };
@@ -86,7 +93,7 @@ impl Amount {
     }
 
     /// In units of `10^-scale`, rounded down, and whether that is exact.
-    fn scaled(self, scale: u32) -> Option<(i64, bool)> {
+    pub(crate) fn scaled(self, scale: u32) -> Option<(i64, bool)> {
         let power = |exponent: u32| 10_i128.checked_pow(exponent);
         let (number, exact) = if scale >= self.scale {
             (self.digits.checked_mul(power(scale - self.scale)?)?, true)
@@ -146,6 +153,11 @@ mod tests {
         let between = at_least.and(sum(Operator::LtEq, "2")).unwrap();
         assert!(allows(between, 200) && !allows(between, 201));
         assert_eq!(sum_range(cents, Operator::Eq, Amount::parse("1.105").unwrap()), None);
+        // A range up to `i64::MAX` has larger sums, too.
+        let whole = NumberKind::Whole { scale: 0 };
+        for op in [Operator::LtEq, Operator::Eq] {
+            assert_eq!(sum_range(whole, op, Amount::from(i64::MAX)), None);
+        }
     }
 
     #[test]

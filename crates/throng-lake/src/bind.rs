@@ -74,10 +74,14 @@ pub(crate) fn literal(value: &ParameterValue) -> Option<Expr> {
             parsed(format!("CAST('{value}' AS DECIMAL(18, {scale}))"))
         }
         ParameterValue::Date(date) => {
-            let is_date = date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-            is_date.then(|| parsed(format!("CAST('{date}' AS DATE)"))).flatten()
+            is_date(date).then(|| parsed(format!("CAST('{date}' AS DATE)"))).flatten()
         }
     }
+}
+
+/// Whether a text can be that of a date in a literal.
+pub(crate) fn is_date(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]

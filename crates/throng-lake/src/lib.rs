@@ -8,6 +8,7 @@
 
 mod amount;
 mod bind;
+mod checked;
 mod cluster;
 mod decompose;
 mod doubts;
@@ -36,8 +37,10 @@ mod template;
 mod tuples;
 mod unchanged;
 mod volatility;
+mod wide_sum;
 pub mod worker;
 
+pub use checked::{checked_function, checked_sum, with_checked_integers};
 pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterQuery, ClusterTls};
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;

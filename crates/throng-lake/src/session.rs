@@ -26,6 +26,7 @@ use throng_spec::Source;
 use throng_tables::{Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union};
 
 use crate::LakeError;
+use crate::checked::with_checked_integers;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
@@ -189,13 +190,12 @@ impl Session {
     }
 
     fn empty_context(&self) -> SessionContext {
-        let state = SessionStateBuilder::new()
+        let session = SessionStateBuilder::new()
             .with_config(self.config.clone())
             .with_runtime_env(Arc::clone(&self.runtime))
             .with_default_features()
-            .with_optimizer_rules(optimizer_rules())
-            .build();
-        SessionContext::new_with_state(state)
+            .with_optimizer_rules(optimizer_rules());
+        SessionContext::new_with_state(with_checked_integers(session).build())
     }
 
     /// The tables that `sql` names, in parsed form.

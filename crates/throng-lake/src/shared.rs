@@ -1,17 +1,19 @@
 //! One scan for the models of a template that differ in the values of their parameters only.
 //!
-//! A model is shared if its parameters are compared with columns for equality, in conditions that are all required
-//! (`WHERE region = $region AND …`), or are thresholds of groups (`HAVING count(*) >= $least`). Then one scan without
-//! these comparisons returns the rows of all models, and a row belongs to those whose parameters have the values of
-//! its columns: they are a *group*. Every other model is scanned by itself.
+//! A model is shared if its parameters are compared with columns, in conditions that are all required (`WHERE region =
+//! $region AND amount >= $least`), or are thresholds of groups (`HAVING count(*) >= $least`). Then one scan without
+//! these comparisons returns the rows of all models. The models whose parameters have the same values are a *group*,
+//! and a row belongs to the groups whose values compare so with its columns. Every other model is scanned by itself.
 
 use std::collections::BTreeMap;
 
+use datafusion::arrow::array::ArrayRef;
+use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,6 @@ use throng_model::{HashSeed, UserHash};
 use throng_query::keys::{SharedBatch, SharedStats, is_padded};
 use throng_query::model::{Model, ModelInfo, Shape, TableFacts, column_index};
 use throng_query::rule::Rule;
-use throng_query::tuples::Tuples;
 use throng_spec::ParameterValue;
 
 use crate::amount::{NumberKind, values};
@@ -34,7 +35,10 @@ use crate::plan::{Planned, shape_of, without_distinct_and_order};
 use crate::scan::parts;
 use crate::session::Opened;
 use crate::stage_error::query_error;
-use crate::tuples::{Kind, groups};
+use crate::tuples::{Comparison, RowGroups, hull, tuples};
+
+/// Keys in one batch, at least, before it goes to the sink: a row may be in every group.
+const MAX_KEYS: usize = 1 << 16;
 
 /// The models of some sets of parameters, as one scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +62,9 @@ pub struct SharedScan {
     model: Model,
     /// The values of each group, in the order of the comparisons.
     tuples: Vec<Vec<ParameterValue>>,
+    /// Whether a row may be in several groups.
+    #[serde(default)]
+    overlapping: bool,
 }
 
 impl SharedScan {
@@ -70,6 +77,11 @@ impl SharedScan {
     pub fn groups(&self) -> usize {
         self.tuples.len()
     }
+
+    /// Whether a row may be in several groups, and so have several keys.
+    pub fn is_overlapping(&self) -> bool {
+        self.overlapping
+    }
 }
 
 /// Receives the keys of a scan for several models.
@@ -81,8 +93,10 @@ struct Rows {
     /// The key, the value if the rule is a sum, then the compared columns.
     frame: DataFrame,
     values: Option<NumberKind>,
-    /// The parameters that columns are compared with, and how these are read.
-    compared: Vec<(String, Kind)>,
+    /// The comparisons of columns with parameters.
+    comparisons: Vec<Comparison>,
+    /// The compared columns, by their names in the frame.
+    columns: Vec<Expr>,
     /// The parameters in the condition of groups.
     thresholds: Vec<String>,
     /// Whether users are grouped.
@@ -104,12 +118,12 @@ impl Engine {
             self.check_unchanged(served, &planned.info.tables, &planned.opened).await?;
         }
         let Some(rows) = self.shared_rows(&model, &planned).await? else { return Ok(None) };
-        let (mut groups, mut numbers, mut tuples) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (mut groups, mut numbers, mut values) = (Vec::new(), BTreeMap::new(), Vec::new());
         for set in sets {
-            let Some(tuple) = tuple(&rows.compared, set) else { return Ok(None) };
-            let next = tuples.len() as u32;
-            let group = *numbers.entry(tuple.clone()).or_insert_with(|| {
-                tuples.push(tuple);
+            let Some(of_set) = values_of(&rows.comparisons, set) else { return Ok(None) };
+            let next = values.len() as u32;
+            let group = *numbers.entry(of_set.clone()).or_insert_with(|| {
+                values.push(of_set);
                 next
             });
             groups.push(group);
@@ -117,14 +131,15 @@ impl Engine {
         let Some(rules) = self.rules(&model, &rows, sets, &planned).await? else {
             return Ok(None);
         };
-        if Tuples::new(&tuples).is_none() {
+        if tuples(&rows.comparisons, &values).is_none() {
             return Ok(None);
         }
         let plan = rows.frame.logical_plan();
         let by_file = rules.iter().all(|rule| shape_of(plan, *rule) == Shape::FilterOnly);
         let shape = if by_file { Shape::FilterOnly } else { Shape::General };
         let parts = parts(shape, &planned.opened);
-        let scan = SharedScan { model, tuples };
+        let overlapping = rows.comparisons.iter().any(Comparison::is_range);
+        let scan = SharedScan { model, tuples: values, overlapping };
         Ok(Some(SharedPlan { info: planned.info, parts, groups, rules, scan }))
     }
 
@@ -139,7 +154,8 @@ impl Engine {
     ) -> Result<SharedStats, LakeError> {
         let planned = self.planned(&scan.model, Some(part)).await?;
         let rows = self.shared_rows(&scan.model, &planned).await?;
-        let (Some(rows), Some(tuples)) = (rows, Tuples::new(&scan.tuples)) else {
+        let found = rows.and_then(|rows| Some((tuples(&rows.comparisons, &scan.tuples)?, rows)));
+        let Some((tuples, rows)) = found else {
             return Err(LakeError::Sql {
                 message: "the tables have changed since the scan was planned".to_owned(),
                 position: None,
@@ -147,41 +163,21 @@ impl Engine {
             });
         };
         let doing = "scanning the keys";
-        let kinds: Vec<Kind> = rows.compared.iter().map(|(_, kind)| *kind).collect();
         let first_compared = 1 + usize::from(rows.values.is_some());
+        let frame = match hull(&tuples, &rows.comparisons, &rows.columns) {
+            Some(hull) => rows.frame.filter(hull).map_err(|e| LakeError::engine(doing, e))?,
+            None => rows.frame,
+        };
         let mut stats = SharedStats::of(scan.tuples.len());
-        let shape = shape_of(rows.frame.logical_plan(), Rule::ANY);
-        let mut stream = self.execute(doing, rows.frame, shape, on).await?;
+        let shape = shape_of(frame.logical_plan(), Rule::ANY);
+        let mut stream = self.execute(doing, frame, shape, on).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| query_error(doing, e))?;
             let keys = planned.key_column(batch.column(0))?;
             let columns = &batch.columns()[first_compared..];
-            let groups = groups(&tuples, &kinds, columns, keys.len())?;
-            let found = rows.values.map(|kind| values(batch.column(1), kind)).transpose()?;
-            let mut out = SharedBatch::default();
-            let mut row = 0;
-            for_each_key(&keys, &mut |key| {
-                let at = row;
-                row += 1;
-                let Some(group) = groups[at] else { return };
-                stats.rows_read[group as usize] += 1;
-                let Some(key) = key else {
-                    stats.null_keys[group as usize] += 1;
-                    return;
-                };
-                match found.as_ref().map(|found| found[at]) {
-                    // SQL leaves a NULL out of a sum.
-                    Some(None) => return,
-                    Some(Some(value)) => out.values.push(value),
-                    None => {}
-                }
-                stats.padded_keys[group as usize] += u64::from(is_padded(key));
-                out.hashes.push(UserHash::of_canonical(key, seed));
-                out.groups.push(group);
-            })?;
-            if !out.hashes.is_empty() {
-                sink(out).map_err(|e| LakeError::Sink(e.into()))?;
-            }
+            let groups = RowGroups::new(&tuples, &rows.comparisons, columns)?;
+            let values = rows.values.map(|kind| values(batch.column(1), kind)).transpose()?;
+            push_rows(&keys, values.as_deref(), groups, seed, &mut stats, sink)?;
             // Lets other tasks of the runtime run between batches.
             tokio::task::yield_now().await;
         }
@@ -245,11 +241,62 @@ fn value_of<'s>(set: &'s Parameters, placeholder: &str) -> Option<&'s ParameterV
 }
 
 /// The values that columns are compared with; `None` if one has another type than its column.
-fn tuple(compared: &[(String, Kind)], set: &Parameters) -> Option<Vec<ParameterValue>> {
-    let value = |(name, kind): &(String, Kind)| {
-        value_of(set, name).filter(|value| kind.is_compared_exactly(value)).cloned()
+fn values_of(comparisons: &[Comparison], set: &Parameters) -> Option<Vec<ParameterValue>> {
+    let value = |comparison: &Comparison| {
+        let value = value_of(set, &comparison.parameter);
+        value.filter(|value| comparison.is_exact(value)).cloned()
     };
-    compared.iter().map(value).collect()
+    comparisons.iter().map(value).collect()
+}
+
+fn count(counts: &mut [u64], groups: &[u32]) {
+    groups.iter().for_each(|group| counts[*group as usize] += 1);
+}
+
+/// Passes the keys of a batch to the sink: for each row, one for every group that it is in.
+fn push_rows(
+    keys: &ArrayRef,
+    values: Option<&[Option<u64>]>,
+    mut groups: RowGroups<'_>,
+    seed: HashSeed,
+    stats: &mut SharedStats,
+    sink: &mut (dyn FnMut(SharedBatch) -> std::io::Result<()> + Send),
+) -> Result<(), LakeError> {
+    let mut out = SharedBatch::default();
+    let mut passed = Ok(());
+    let mut row = 0;
+    for_each_key(keys, &mut |key| {
+        let at = row;
+        row += 1;
+        if passed.is_err() {
+            return;
+        }
+        let found = groups.of(at);
+        if found.is_empty() {
+            return;
+        }
+        count(&mut stats.rows_read, found);
+        let Some(key) = key else { return count(&mut stats.null_keys, found) };
+        match values.map(|values| values[at]) {
+            // SQL leaves a NULL out of a sum.
+            Some(None) => return,
+            Some(Some(value)) => out.values.extend(std::iter::repeat_n(value, found.len())),
+            None => {}
+        }
+        if is_padded(key) {
+            count(&mut stats.padded_keys, found);
+        }
+        let hash = UserHash::of_canonical(key, seed);
+        out.hashes.extend(std::iter::repeat_n(hash, found.len()));
+        out.groups.extend_from_slice(found);
+        if out.hashes.len() >= MAX_KEYS {
+            passed = sink(std::mem::take(&mut out));
+        }
+    })?;
+    if passed.is_ok() && !out.hashes.is_empty() {
+        passed = sink(out);
+    }
+    passed.map_err(|e| LakeError::Sink(e.into()))
 }
 
 fn key_index(plan: &LogicalPlan, key: &str) -> Option<usize> {
@@ -298,19 +345,7 @@ fn rows(
         }
         other => (other, Vec::new()),
     };
-    let (mut rest, mut compared, mut columns) = (Vec::new(), Vec::new(), Vec::new());
-    for condition in conditions {
-        let Some((column, name)) = comparison(condition) else {
-            rest.push(condition.clone());
-            continue;
-        };
-        let kind = Kind::of(&column.get_type(source.schema()).ok()?)?;
-        if !kind.is_compared_exactly(value_of(parameters, name)?) {
-            return None;
-        }
-        compared.push((name.to_owned(), kind));
-        columns.push(column.clone().alias(format!("parameter {}", columns.len())));
-    }
+    let Compared { rest, comparisons, columns } = compared(&conditions, source, parameters)?;
     let input = LogicalPlanBuilder::from(input.clone());
     let input = match conjunction(rest) {
         Some(condition) => input.filter(condition).ok()?,
@@ -319,26 +354,82 @@ fn rows(
     let (value, values) = value.unzip();
     let value = value.map(|value| value.alias("value of the rule"));
     let frame = DataFrame::new(opened.context.state(), input.build().ok()?);
-    let selected = std::iter::once(key.alias("key")).chain(value).chain(columns);
+    let name = |at: usize| format!("parameter {at}");
+    let selected = columns.into_iter().enumerate().map(|(at, column)| column.alias(name(at)));
+    let columns = (0..selected.len()).map(|at| Expr::Column(Column::from_name(name(at)))).collect();
+    let selected = std::iter::once(key.alias("key")).chain(value).chain(selected);
     let frame = frame.select(selected.collect::<Vec<_>>()).ok()?;
     if plan_has_parameter(frame.logical_plan()) {
         return None;
     }
     let thresholds = having.map(|filter| parameters_of(&filter.predicate)).unwrap_or_default();
-    Some(Rows { frame, values, compared, thresholds, grouped: is_grouped })
+    Some(Rows { frame, values, comparisons, columns, thresholds, grouped: is_grouped })
 }
 
-/// `column = $parameter`, either way round.
-fn comparison(condition: &Expr) -> Option<(&Expr, &str)> {
-    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = condition else {
-        return None;
-    };
-    match (left.as_ref(), right.as_ref()) {
-        (column @ Expr::Column(_), Expr::Placeholder(parameter))
-        | (Expr::Placeholder(parameter), column @ Expr::Column(_)) => {
-            Some((column, parameter.id.as_str()))
+/// Conditions on rows, taken apart.
+struct Compared {
+    /// Those without parameters that are compared.
+    rest: Vec<Expr>,
+    comparisons: Vec<Comparison>,
+    columns: Vec<Expr>,
+}
+
+/// `None` if a comparison is not exact. `source`: the plan that has the conditions.
+fn compared(
+    conditions: &[&Expr],
+    source: &LogicalPlan,
+    parameters: &Parameters,
+) -> Option<Compared> {
+    let (rest, comparisons, columns) = Default::default();
+    let mut found = Compared { rest, comparisons, columns };
+    for condition in conditions {
+        let compared = comparisons_of(condition);
+        if compared.is_empty() {
+            found.rest.push((*condition).clone());
         }
-        _ => None,
+        for (column, op, name) in compared {
+            let known = found.columns.iter().position(|known| known == column);
+            let at = known.unwrap_or(found.columns.len());
+            if at == found.columns.len() {
+                found.columns.push(column.clone());
+            }
+            let comparison =
+                Comparison::new(at, &column.get_type(source.schema()).ok()?, op, name)?;
+            if !comparison.is_exact(value_of(parameters, name)?) {
+                return None;
+            }
+            found.comparisons.push(comparison);
+        }
+    }
+    Some(found)
+}
+
+/// `column op $parameter`, either way round, and `column BETWEEN $low AND $high`, which is two comparisons; none if the
+/// condition has another form.
+fn comparisons_of(condition: &Expr) -> Vec<(&Expr, Operator, &str)> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+            (column @ Expr::Column(_), Expr::Placeholder(parameter)) => {
+                vec![(column, *op, parameter.id.as_str())]
+            }
+            (Expr::Placeholder(parameter), column @ Expr::Column(_)) => {
+                let swapped = op.swap().map(|op| (column, op, parameter.id.as_str()));
+                swapped.into_iter().collect()
+            }
+            _ => Vec::new(),
+        },
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            match (expr.as_ref(), low.as_ref(), high.as_ref()) {
+                (column @ Expr::Column(_), Expr::Placeholder(low), Expr::Placeholder(high)) => {
+                    vec![
+                        (column, Operator::GtEq, low.id.as_str()),
+                        (column, Operator::LtEq, high.id.as_str()),
+                    ]
+                }
+                _ => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
     }
 }
 

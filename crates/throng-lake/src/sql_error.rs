@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
-use throng_files::shown_name;
+use throng_files::{shown_name, unusual_character};
 use throng_query::position;
 use throng_tables::OpenTable;
 
@@ -58,13 +58,8 @@ pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]
 fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> LakeError {
     let position = position::of_word(sql, name);
     let lower = name.to_lowercase();
-    let mut twice = tables.iter().flat_map(|table| &table.layout.twice);
-    if let Some((column, path)) = twice.find(|(column, _)| column.to_lowercase() == lower) {
-        return LakeError::Sql {
-            message: format!("two columns of {} are named {}", path.display(), shown_name(column)),
-            position,
-            help: Some("give the columns of the file names that differ".to_owned()),
-        };
+    if let Some((message, help)) = tables.iter().find_map(|table| table.layout.twice_fault(name)) {
+        return LakeError::Sql { message, position, help: Some(help.to_owned()) };
     }
     let mut conflicts = tables.iter().flat_map(|table| &table.layout.conflicts);
     if let Some(conflict) = conflicts.find(|conflict| conflict.column.to_lowercase() == lower) {
@@ -86,7 +81,14 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
         (_, [one], _) if one.contains([';', '\t', '|']) => {
             "the header is one column: separate columns by commas".to_owned()
         }
-        (.., Some(near)) => format!("did you mean {}?", quoted(near, tables)),
+        (.., Some(near)) => match unusual_character(near) {
+            None => format!("did you mean {}?", quoted(near, tables)),
+            Some(character) => format!(
+                "did you mean {}? It has the character {character}, which looks like a space or like nothing: copy \
+                 the name from the file, or rename the column",
+                quoted(near, tables)
+            ),
+        },
         (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
         _ => {
             let there: Vec<String> = there.iter().map(|name| quoted(name, tables)).collect();

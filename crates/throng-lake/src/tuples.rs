@@ -1,12 +1,17 @@
-//! Columns of parameters: their values, and the groups of rows by them.
+//! Columns of parameters: their values, and the groups of rows by their comparisons with parameters.
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
-use throng_query::tuples::{Tuples, append_text};
+use datafusion::arrow::compute::kernels::cast_utils::Parser;
+use datafusion::arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
+use throng_query::tuples::{NumberRange, Tuple, Tuples, append_text};
 use throng_spec::ParameterValue;
 
 use crate::LakeError;
+use crate::amount::Amount;
+use crate::bind::is_date;
 
 /// How the values of a column are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,30 +98,262 @@ impl Kind {
             }
         }
     }
-}
 
-/// The group of each row; `None` for rows of no group, such as those with a NULL.
-pub(crate) fn groups(
-    tuples: &Tuples,
-    kinds: &[Kind],
-    columns: &[ArrayRef],
-    rows: usize,
-) -> Result<Vec<Option<u32>>, LakeError> {
-    let columns = kinds.iter().zip(columns).map(|(kind, column)| {
-        let read = cast(column, &kind.read_type());
-        read.map_err(|e| LakeError::engine("reading a compared column", e.into()))
-    });
-    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-    let mut bytes = Vec::new();
-    let group = |row: usize| {
-        bytes.clear();
-        for (kind, column) in kinds.iter().zip(&columns) {
-            if column.is_null(row) {
+    /// The numbers of a column for which `column op value` is true: of a decimal all digits, of a date the days since
+    /// 1970. `None` if the engine does not compare them as these numbers: texts, and numbers with other types.
+    ///
+    /// The engine compares whole numbers with decimals as decimals of at most 38 digits. Those here have at most 20
+    /// before the point and 18 after it, and none is rounded.
+    fn range(self, op: Operator, value: &ParameterValue) -> Option<NumberRange> {
+        let number = match value {
+            ParameterValue::Integer(number) => Amount::from(*number),
+            ParameterValue::Decimal { unscaled, scale } => Amount::decimal(*unscaled, *scale),
+            ParameterValue::Date(text) => {
+                let days = Date32Type::parse(text).filter(|_| is_date(text))?;
+                Amount::from(i64::from(days))
+            }
+            ParameterValue::Text(_) | ParameterValue::Boolean(_) => return None,
+        };
+        let scale = match (self, value) {
+            (Self::Date, ParameterValue::Date(_)) => 0,
+            (Self::Text | Self::Boolean | Self::Date, _) | (_, ParameterValue::Date(_)) => {
                 return None;
             }
-            kind.append(column, row, &mut bytes);
+            (Self::Integer, _) => 0,
+            (Self::Decimal { scale }, _) => scale,
+        };
+        // Rounded down.
+        let (below, exact) = number.scaled(scale.into())?;
+        let below = i128::from(below);
+        let above = if exact { below } else { below + 1 };
+        let all = NumberRange::ALL;
+        match op {
+            Operator::GtEq => Some(NumberRange { low: above, ..all }),
+            Operator::Gt => Some(NumberRange { low: below + 1, ..all }),
+            Operator::LtEq => Some(NumberRange { high: below, ..all }),
+            Operator::Lt => Some(NumberRange { high: above - 1, ..all }),
+            _ => None,
         }
-        tuples.group(&bytes)
+    }
+
+    /// The numbers of a column, as [`Kind::range`] has them.
+    fn numbers(self, column: &ArrayRef) -> Result<Vec<Option<i128>>, LakeError> {
+        Ok(match self {
+            Self::Date => {
+                let days = read(column, &DataType::Date32)?;
+                days.as_primitive::<Date32Type>().iter().map(|day| day.map(i128::from)).collect()
+            }
+            Self::Integer => {
+                let numbers = read(column, &self.read_type())?;
+                let numbers = numbers.as_primitive::<Int64Type>().iter();
+                numbers.map(|number| number.map(i128::from)).collect()
+            }
+            Self::Decimal { .. } => {
+                read(column, &self.read_type())?.as_primitive::<Decimal128Type>().iter().collect()
+            }
+            // They have no ranges.
+            Self::Text | Self::Boolean => vec![None; column.len()],
+        })
+    }
+
+    /// A number of such a column as a literal; `None` if the type of the column does not have it.
+    fn literal(self, number: i128) -> Option<Expr> {
+        let value = match self {
+            Self::Date => ScalarValue::Date32(Some(number.try_into().ok()?)),
+            Self::Integer => ScalarValue::Int64(Some(number.try_into().ok()?)),
+            Self::Decimal { scale } => {
+                let fits = number.unsigned_abs() < 10_u128.pow(18);
+                fits.then(|| ScalarValue::Decimal128(Some(number), 18, scale.cast_signed()))?
+            }
+            Self::Text | Self::Boolean => return None,
+        };
+        Some(lit(value))
+    }
+}
+
+fn read(column: &ArrayRef, of: &DataType) -> Result<ArrayRef, LakeError> {
+    cast(column, of).map_err(|e| LakeError::engine("reading a compared column", e.into()))
+}
+
+/// `column op $parameter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    /// Which of the compared columns it is.
+    column: usize,
+    kind: Kind,
+    op: Operator,
+    /// The parameter, with `$`.
+    pub(crate) parameter: String,
+}
+
+impl Comparison {
+    /// `None` if there is no parameter that a column of this type is compared with in a scan for several models.
+    pub(crate) fn new(
+        column: usize,
+        data_type: &DataType,
+        op: Operator,
+        parameter: &str,
+    ) -> Option<Self> {
+        let kind = Kind::of(data_type)?;
+        let is_ordered =
+            matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq);
+        // The engine compares decimals of these types in types with fewer digits.
+        let is_short = matches!(data_type, DataType::Decimal32(..) | DataType::Decimal64(..));
+        let is_shared = op == Operator::Eq || (is_ordered && !is_short);
+        let parameter = parameter.to_owned();
+        is_shared.then_some(Self { column, kind, op, parameter })
+    }
+
+    /// Whether it is another comparison than equality.
+    pub(crate) fn is_range(&self) -> bool {
+        self.op != Operator::Eq
+    }
+
+    /// Whether the engine compares the column with this value as the groups of a scan do.
+    pub(crate) fn is_exact(&self, value: &ParameterValue) -> bool {
+        match self.op {
+            Operator::Eq => self.kind.is_compared_exactly(value),
+            op => self.kind.range(op, value).is_some(),
+        }
+    }
+}
+
+/// A comparison of each column that is compared by order, in the order of the ranges of tuples.
+fn ordered(comparisons: &[Comparison]) -> Vec<&Comparison> {
+    let mut found: Vec<&Comparison> = Vec::new();
+    for comparison in comparisons.iter().filter(|comparison| comparison.is_range()) {
+        if found.iter().all(|known| known.column != comparison.column) {
+            found.push(comparison);
+        }
+    }
+    found
+}
+
+/// The tuples of groups with these values, one for each comparison; `None` if one cannot be compared.
+pub(crate) fn tuples(comparisons: &[Comparison], groups: &[Vec<ParameterValue>]) -> Option<Tuples> {
+    let ordered = ordered(comparisons);
+    let tuple = |group: &Vec<ParameterValue>| {
+        if group.len() != comparisons.len() {
+            return None;
+        }
+        let mut found = Tuple { values: Vec::new(), ranges: vec![NumberRange::ALL; ordered.len()] };
+        for (comparison, value) in comparisons.iter().zip(group) {
+            if comparison.is_range() {
+                let at = ordered.iter().position(|known| known.column == comparison.column)?;
+                let range = found.ranges.get_mut(at)?;
+                *range = range.and(comparison.kind.range(comparison.op, value)?);
+            } else if comparison.is_exact(value) {
+                found.values.push(value.clone());
+            } else {
+                return None;
+            }
+        }
+        Some(found)
     };
-    Ok((0..rows).map(group).collect())
+    Tuples::new(&groups.iter().map(tuple).collect::<Option<Vec<Tuple>>>()?)
+}
+
+/// A condition that the rows of all groups meet, so that the engine need not read all others. `columns`: those that
+/// are compared.
+pub(crate) fn hull(tuples: &Tuples, comparisons: &[Comparison], columns: &[Expr]) -> Option<Expr> {
+    let ordered = ordered(comparisons);
+    let bounds = ordered.iter().zip(tuples.hull()).flat_map(|(comparison, range)| {
+        [(Operator::GtEq, range.low), (Operator::LtEq, range.high)].map(|(op, number)| {
+            let column = columns.get(comparison.column)?.clone();
+            Some(binary_expr(column, op, comparison.kind.literal(number)?))
+        })
+    });
+    bounds.flatten().reduce(Expr::and)
+}
+
+/// Finds the groups of the rows of a batch.
+pub(crate) struct RowGroups<'t> {
+    tuples: &'t Tuples,
+    /// The columns that are compared for equality, in the order of the values of tuples.
+    equal: Vec<(Kind, ArrayRef)>,
+    /// The numbers of the columns that are compared by order, in the order of the ranges of tuples.
+    ordered: Vec<Vec<Option<i128>>>,
+    /// The last row's.
+    bytes: Vec<u8>,
+    numbers: Vec<i128>,
+    groups: Vec<u32>,
+}
+
+impl<'t> RowGroups<'t> {
+    /// `columns`: those that are compared.
+    pub(crate) fn new(
+        tuples: &'t Tuples,
+        comparisons: &[Comparison],
+        columns: &[ArrayRef],
+    ) -> Result<Self, LakeError> {
+        let equal = comparisons.iter().filter(|comparison| !comparison.is_range());
+        let equal = equal.map(|Comparison { kind, column, .. }| {
+            read(&columns[*column], &kind.read_type()).map(|column| (*kind, column))
+        });
+        let equal = equal.collect::<Result<Vec<_>, LakeError>>()?;
+        let ordered = ordered(comparisons).into_iter();
+        let ordered = ordered.map(|found| found.kind.numbers(&columns[found.column]));
+        let ordered = ordered.collect::<Result<Vec<_>, LakeError>>()?;
+        let (bytes, numbers, groups) = Default::default();
+        Ok(Self { tuples, equal, ordered, bytes, numbers, groups })
+    }
+
+    /// The groups of a row; none for rows with a NULL, to which nothing compares.
+    pub(crate) fn of(&mut self, row: usize) -> &[u32] {
+        self.bytes.clear();
+        self.numbers.clear();
+        self.groups.clear();
+        for (kind, column) in &self.equal {
+            if column.is_null(row) {
+                return &[];
+            }
+            kind.append(column, row, &mut self.bytes);
+        }
+        for numbers in &self.ordered {
+            let Some(number) = numbers[row] else { return &[] };
+            self.numbers.push(number);
+        }
+        self.tuples.append_groups(&self.bytes, &self.numbers, &mut self.groups);
+        &self.groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_the_numbers_that_a_column_has() {
+        let decimal = |unscaled| ParameterValue::Decimal { unscaled, scale: 3 };
+        let all = NumberRange::ALL;
+        let (from, to) = (|low| NumberRange { low, ..all }, |high| NumberRange { high, ..all });
+        // Hundredths compared with thousandths.
+        for (thousandths, expected) in [
+            (1_005, [from(101), from(101), to(100), to(100)]),
+            (1_000, [from(100), from(101), to(100), to(99)]),
+            (-1_005, [from(-100), from(-100), to(-101), to(-101)]),
+        ] {
+            let ops = [Operator::GtEq, Operator::Gt, Operator::LtEq, Operator::Lt];
+            let range = |op| Kind::Decimal { scale: 2 }.range(op, &decimal(thousandths));
+            assert_eq!(ops.map(range), expected.map(Some), "{thousandths}");
+        }
+        let date = |text: &str| ParameterValue::Date(text.to_owned());
+        let since = |kind: Kind, value| kind.range(Operator::GtEq, &value);
+        assert_eq!(since(Kind::Date, date("1970-01-02")), Some(from(1)));
+        assert_eq!(
+            since(Kind::Integer, ParameterValue::Integer(i64::MIN)),
+            Some(from(i64::MIN.into()))
+        );
+        for (kind, value) in [
+            (Kind::Date, date("2026-02-31")),
+            (Kind::Date, ParameterValue::Integer(1)),
+            (Kind::Integer, date("1970-01-02")),
+            (Kind::Text, ParameterValue::Text("a".to_owned())),
+            (Kind::Boolean, ParameterValue::Boolean(true)),
+            // It has too many digits: such models are scanned alone.
+            (Kind::Decimal { scale: 2 }, ParameterValue::Integer(i64::MAX)),
+        ] {
+            assert_eq!(since(kind, value.clone()), None, "{kind:?} {value:?}");
+        }
+    }
 }

@@ -87,7 +87,34 @@ impl Schedule {
     }
 }
 
+/// The fields of a pattern, with the largest step that does something.
+const FIELDS: [(&str, u32); 5] = [
+    ("minutes", 59),
+    ("hours", 23),
+    ("days of the month", 30),
+    ("months", 11),
+    ("days of the week", 6),
+];
+
+/// A step that leaves a single value of its field: `*/90` in the minutes is not every 90 minutes, but every hour.
+fn too_large_step(cron: &str) -> Option<String> {
+    for ((field, largest), text) in FIELDS.iter().zip(cron.split_whitespace()) {
+        for part in text.split(',') {
+            let step = part.split_once('/').and_then(|(_, step)| step.parse::<u32>().ok());
+            if step.is_some_and(|step| step > *largest) {
+                return Some(format!("a step of {field} is at most {largest}"));
+            }
+        }
+    }
+    None
+}
+
 fn parse(cron: &str) -> Result<Cron, String> {
+    if let Some(reason) = too_large_step(cron) {
+        return Err(reason);
+    }
+    // The parser writes it with seconds, which are not allowed here.
+    let cron = if cron.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { cron };
     CronParser::builder()
         .seconds(Seconds::Disallowed)
         .year(Year::Disallowed)
@@ -134,6 +161,27 @@ mod tests {
         assert_eq!(
             times("30 1 * * *", "2026-10-31T12:00:00Z", 2),
             ["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]
+        );
+    }
+
+    #[test]
+    fn a_step_beyond_its_field_is_no_schedule() {
+        for (cron, reason) in [
+            ("*/90 * * * *", "a step of minutes is at most 59"),
+            ("0 8-18/2,*/24 * * *", "a step of hours is at most 23"),
+            ("0 0 */31 * *", "a step of days of the month is at most 30"),
+        ] {
+            let error = Schedule::new(cron, "UTC".parse().unwrap()).unwrap_err();
+            let reason = reason.to_owned();
+            assert_eq!(error, ScheduleError::NotAPattern { cron: cron.to_owned(), reason });
+        }
+        assert_eq!(
+            times_in("UTC", "*/59 * * * *", "2026-06-01T00:10:00Z", 2),
+            ["2026-06-01T00:59:00Z", "2026-06-01T01:00:00Z"]
+        );
+        assert_eq!(
+            times_in("UTC", "@midnight", "2026-06-01T00:10:00Z", 1),
+            ["2026-06-02T00:00:00Z"]
         );
     }
 

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub enum SumRange {
     /// Of integers, or of decimals as integers in units of their last digit.
     Whole {
-        /// The least.
+        /// The least; `i64::MIN`: there is none.
         min: i64,
-        /// The most.
+        /// The most; `i64::MAX`: there is none.
         max: i64,
     },
     /// Of floating-point numbers: their bits, because JSON has no infinity and no NaN.
@@ -30,7 +30,9 @@ impl SumRange {
         match self {
             Self::Whole { min, max } => {
                 let sum: i128 = values.map(|value| i128::from(value as i64)).sum();
-                (i128::from(min)..=i128::from(max)).contains(&sum)
+                // A sum may have more than 64 bits.
+                (min == i64::MIN || sum >= i128::from(min))
+                    && (max == i64::MAX || sum <= i128::from(max))
             }
             Self::Real { min, max } => {
                 let sum = compensated(values.map(f64::from_bits));
@@ -77,6 +79,18 @@ fn compensated(values: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sums_of_more_than_64_bits_are_compared() {
+        let most = [i64::MAX as u64, i64::MAX as u64];
+        let least = [i64::MIN as u64, i64::MIN as u64];
+        let at_least = SumRange::Whole { min: 5, max: i64::MAX };
+        let at_most = SumRange::Whole { min: i64::MIN, max: 5 };
+        assert!(at_least.allows(most.into_iter()) && !at_least.allows(least.into_iter()));
+        assert!(at_most.allows(least.into_iter()) && !at_most.allows(most.into_iter()));
+        let both = at_least.and(at_most).unwrap();
+        assert!(both.allows([5].into_iter()) && !both.allows(most.into_iter()));
+    }
 
     #[test]
     fn floating_point_sums_do_not_depend_on_the_order() {

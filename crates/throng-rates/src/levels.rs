@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use crate::calibration::{Evidence, LearnedRate};
 use crate::level::{FACTORS, LEVEL_SUCCESSES, Level};
 use crate::placements::OTHER_PLACEMENT;
-use crate::rates::{DECLARED_SUCCESSES, Rate};
+use crate::rates::{DECLARED_SUCCESSES, RATES, Rate};
 
 /// Outcomes that name no insertion belong to no placement. If they are so many that the others have to be
 /// multiplied by more than this, nothing is learned by placement.
@@ -122,7 +122,12 @@ struct Known {
 }
 
 impl Known {
+    /// Nothing where the declared rates are below one in a million, such as 0: then any success would be a multiple of
+    /// what is expected that says nothing of other ad groups.
     fn of(evidence: &Evidence, factor: f64) -> Self {
+        if evidence.expected() < evidence.trials() * RATES.0 {
+            return Self::default();
+        }
         Self { successes: evidence.successes(), expected: evidence.expected() * factor }
     }
 

@@ -26,6 +26,10 @@ use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
 use super::siblings::Member;
 use crate::RefreshContext;
 
+/// Keys of a build whose audiences overlap, at most: a user may be one of every audience. They take 16 or 24 bytes each
+/// on the disk, and those of a shard, a 256th of them, are in memory twice for each core.
+const MAX_OVERLAPPING_KEYS: u64 = 1 << 30;
+
 /// The build of several audiences.
 pub(super) struct SharedBuild {
     tables: Vec<TableFacts>,
@@ -59,7 +63,8 @@ impl SharedBuild {
     }
 }
 
-/// Builds all members; `None` if their models cannot be one scan. Safe to drop at any moment.
+/// Builds all members; `None` if their models cannot be one scan, or have too many keys for one. Safe to drop at any
+/// moment.
 pub(super) async fn build(
     ctx: &Arc<RefreshContext>,
     group: &[Member],
@@ -76,9 +81,17 @@ pub(super) async fn build(
     let folder = Folder::create(ctx.objects.root(), SystemEntropy.next_u64())?;
     let mut stats = SharedStats::of(plan.scan.groups());
     let mut files = Vec::with_capacity(plan.parts.len());
+    let mut keys = 0;
     for (number, part) in plan.parts.iter().enumerate() {
         let path = folder.0.join(format!("{number}.keys"));
-        let (found, file) = scan(ctx, &lake, &plan, part, path, progress).await?;
+        let scanned = scan(ctx, &lake, &plan, part, path, &mut keys, progress).await?;
+        let Some((found, file)) = scanned else {
+            tracing::warn!(
+                keys = MAX_OVERLAPPING_KEYS,
+                "audiences of a template have too many keys for one scan, building each alone"
+            );
+            return Ok(None);
+        };
         add(&mut stats.rows_read, &found.rows_read);
         add(&mut stats.null_keys, &found.null_keys);
         add(&mut stats.padded_keys, &found.padded_keys);
@@ -142,25 +155,37 @@ async fn served_tables(
     texts.into_iter().map(|text| Ok(serde_json::from_str(text)?)).collect()
 }
 
+/// Scans a part, and adds the number of its keys to `keys`; `None` if there are too many.
 async fn scan(
     ctx: &RefreshContext,
     lake: &Lake,
     plan: &SharedPlan,
     part: &ScanPart,
     path: PathBuf,
+    keys: &mut u64,
     progress: &Progress,
-) -> Result<(SharedStats, KeyFile), RefreshError> {
+) -> Result<Option<(SharedStats, KeyFile)>, RefreshError> {
+    // Without overlaps there are not more keys than rows.
+    let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
     let mut writer = KeyFileWriter::create(&path)?;
     let mut sink = |batch: SharedBatch| {
+        *keys += batch.hashes.len() as u64;
+        if *keys > limit {
+            return Err("there are too many keys for one build".into());
+        }
         progress.add(batch.hashes.len() as u64, 0);
         writer.push_shared(&batch).map_err(Into::into)
     };
-    let stats = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await?;
+    let scanned = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await;
+    if *keys > limit {
+        return Ok(None);
+    }
+    let stats = scanned?;
     let file = blocking(move || {
         let checksum = writer.finish()?;
         KeyFile::open(&path, Some(checksum))
     });
-    Ok((stats, file.await?))
+    Ok(Some((stats, file.await?)))
 }
 
 /// How the words of key files belong to members.

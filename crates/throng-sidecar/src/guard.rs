@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use throng_access::{HostNames, Site};
+use throng_access::{HostNames, Site, bearer_token};
 use throng_api::ErrorCode;
 use throng_model::{Secret, SecretHash};
 
@@ -65,8 +65,7 @@ impl Guard {
 /// Compared as hashes: the time of the comparison says nothing about the token.
 fn has_token(parts: &Parts, expected: SecretHash) -> bool {
     let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.strip_prefix("Bearer "));
-    token.is_some_and(|token| SecretHash::of(token.trim()) == expected)
+    value.and_then(bearer_token).is_some_and(|token| SecretHash::of(token) == expected)
 }
 
 /// Passes a request to its handler if it is allowed.

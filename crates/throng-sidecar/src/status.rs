@@ -209,11 +209,21 @@ impl Status {
         for (part, class) in Part::ALL.iter().zip(*self.problems.lock()) {
             problems.extend(class.map(|class| format!("{}: {class}", part.name())));
         }
+        if ready && self.has_stale_figures() {
+            problems.push("feed: stale".to_owned());
+        }
         let degraded = !problems.is_empty();
         if !ready && problems.is_empty() {
             problems.push("starting".to_owned());
         }
         Readiness { ready, degraded: ready && degraded, problems }
+    }
+
+    /// Whether the last frame of a partition is so old that decisions count its figures as stale, although there may be
+    /// a connection: the node may have none to its event log, or this clock may be ahead of the node's.
+    fn has_stale_figures(&self) -> bool {
+        let (now, stale_after) = (self.now(), self.gate.stale_after());
+        self.gate.versions().iter().any(|version| now.since(version.at) > stale_after)
     }
 
     /// Prometheus' text. `cache_bytes`: the size of the cache.
@@ -409,6 +419,30 @@ mod tests {
         status.applied(&delta(6, start.plus(hour).plus(seconds(30))));
         assert_eq!(status.now(), start.plus(hour).plus(seconds(31)), "the clock was set");
         assert_eq!(problems(), ["starting"]);
+    }
+
+    #[test]
+    fn old_figures_are_a_problem_also_with_a_connection() {
+        let clock = Arc::new(ManualClock::new(Timestamp(0)));
+        let gate = Arc::new(Gate::new(Catalog::default(), Duration::from_secs(10)));
+        let status = Status::new(Arc::clone(&clock) as _, Arc::clone(&gate), "gate-1".to_owned());
+        status.catalog_read();
+        gate.apply(&keyframe(5));
+        status.applied(&keyframe(5));
+        MembershipObserver::loaded(&status, &Arc::new(MembershipIndex::empty(HashSeed(7))));
+        status.current();
+        let problems = || {
+            let Readiness { ready, degraded, problems } = status.readiness();
+            (ready, degraded, problems.join(", "))
+        };
+        clock.advance(Duration::from_secs(10));
+        assert_eq!(problems(), (true, false, String::new()));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(problems(), (true, true, "feed: stale".to_owned()));
+        let newer = delta(6, Timestamp(0).plus(Duration::from_secs(11)));
+        gate.apply(&newer);
+        status.applied(&newer);
+        assert_eq!(problems(), (true, false, String::new()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub struct Plan {
 }
 
 /// Warnings about settings that are allowed but probably not intended: prices above the daily
-/// budget.
+/// budget, and rates of 0.
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let above = |ad_group: &&AdGroup| match ad_group.pricing {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
@@ -37,7 +37,18 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
             money(ad_group.daily_budget, currency)
         )
     };
-    spec.ad_groups.iter().filter(above).map(warning).collect()
+    let unpredicted = spec.ad_groups.iter().filter(|ad_group| {
+        let by_click = matches!(ad_group.pricing, Pricing::PerClick);
+        ad_group.impression_rate <= 0.0 || (by_click && ad_group.action_rate <= 0.0)
+    });
+    let unpredicted = unpredicted.map(|ad_group| {
+        format!(
+            "ad group `{}`: with a rate of 0 nothing is ever in flight, so that its spend is not predicted; \
+             give the rate that is expected before one is learned",
+            ad_group.name
+        )
+    });
+    spec.ad_groups.iter().filter(above).map(warning).chain(unpredicted).collect()
 }
 
 fn money(amount: Micros, currency: Option<Currency>) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::{DataFile, FileColumns, Format, PassedOver, TableHeader};
+use throng_files::{DataFile, FileColumns, Format, PassedOver, TableHeader, shown_name};
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.
@@ -134,6 +134,29 @@ impl Layout {
             columns: columns_of(plan),
         });
         columns.collect()
+    }
+
+    /// Why a column, in any case, cannot be used because a file has it twice, and how to fix it.
+    pub fn twice_fault(&self, column: &str) -> Option<(String, &'static str)> {
+        let lower = column.to_lowercase();
+        let (name, path) = self.twice.iter().find(|(name, _)| name.to_lowercase() == lower)?;
+        let plan = self.files.iter().find(|plan| plan.file.path() == path);
+        let folders = plan.iter().flat_map(|plan| &plan.file.folders);
+        let (name, path) = (shown_name(name), path.display());
+        Some(match folders.filter(|(folder, _)| folder.to_lowercase() == lower).count() {
+            0 => (
+                format!("two columns of {path} are named {name}"),
+                "give the columns of the file names that differ",
+            ),
+            1 => (
+                format!("the column {name} is both in {path} and in the name of its folder"),
+                "give the column of the file or that of the folder another name, or remove it from the file",
+            ),
+            _ => (
+                format!("two folders of {path} have a column {name} in their names"),
+                "give the columns of the folders names that differ",
+            ),
+        })
     }
 
     /// Rows of all files, if they are known.

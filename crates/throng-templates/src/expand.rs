@@ -16,6 +16,9 @@ const MAX_PROBLEMS: usize = 20;
 pub(crate) enum Rows {
     /// As its query returned them.
     Queried(TemplateRows),
+    /// The same, of a template that is applied in this form: if the rows do not make objects, it keeps those that it
+    /// has. One client's data must not stop the changes of others.
+    QueriedOrKept(TemplateRows),
     /// The query was not run: the template keeps the objects that it has.
     Kept,
 }
@@ -25,7 +28,8 @@ pub(crate) enum Rows {
 pub struct Expanded {
     /// The spec, with the objects of its templates.
     pub spec: Spec,
-    /// Objects that are held or archived because their rows are gone.
+    /// Objects that are held or archived because their rows are gone, and templates whose query or rows have an error,
+    /// and which keep the objects that they have.
     pub warnings: Vec<String>,
 }
 
@@ -47,6 +51,10 @@ struct Kind<'a, T: Template> {
     owners: BTreeMap<String, Owner>,
     /// The objects of each template.
     made: Vec<Vec<T::Object>>,
+    /// Whether each template keeps the objects that it has.
+    keeps: Vec<bool>,
+    /// Why templates keep their objects.
+    warnings: Vec<String>,
 }
 
 /// Makes the objects of all templates; `audiences` and `syncs` have the rows of each in their order.
@@ -80,7 +88,9 @@ pub(crate) fn expand(
         return Err(problems);
     }
     // Syncs first: an audience is needed as long as a sync refers to it.
-    let mut warnings = sync_kind.hold(|_| false);
+    let mut warnings = std::mem::take(&mut audience_kind.warnings);
+    warnings.append(&mut sync_kind.warnings);
+    warnings.extend(sync_kind.hold(|_| false));
     spec.syncs.extend(sync_kind.made.into_iter().flatten());
     let needed = referred(&spec);
     warnings.extend(audience_kind.hold(|name| needed.contains(name)));
@@ -101,16 +111,40 @@ impl<'a, T: Template> Kind<'a, T> {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let owners = written.iter().map(|object| (T::name_of(object).to_owned(), Owner::Written));
-        let mut all = Self { templates, rows, before, owners: owners.collect(), made: Vec::new() };
+        let owners = owners.collect();
+        let (made, keeps, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Self { templates, rows, before, owners, made, keeps, warnings };
         for (template, rows) in templates.iter().zip(rows) {
-            let mut made = match rows {
-                Rows::Queried(rows) => all.make(kind, template, rows, problems),
-                Rows::Kept => all.keep(kind, template, problems),
+            let made = match rows {
+                Rows::Queried(rows) => Some(all.make(kind, template, rows, problems)),
+                Rows::QueriedOrKept(rows) => all.make_or_warn(kind, template, rows),
+                Rows::Kept => None,
             };
+            all.keeps.push(made.is_none());
+            let mut made = made.unwrap_or_else(|| all.keep(kind, template, problems));
             made.sort_by(|a, b| T::name_of(a).cmp(T::name_of(b)));
             all.made.push(made);
         }
         all
+    }
+
+    /// `None` if a row makes no object: then no name is taken, and the problems are warnings.
+    fn make_or_warn(
+        &mut self,
+        kind: &'static str,
+        template: &T,
+        rows: &TemplateRows,
+    ) -> Option<Vec<T::Object>> {
+        let mut problems = Vec::new();
+        let made = self.make(kind, template, rows, &mut problems);
+        if problems.is_empty() {
+            return Some(made);
+        }
+        for object in &made {
+            self.owners.remove(T::name_of(object));
+        }
+        self.warnings.extend(problems.iter().map(|problem| kept(template.name(), problem)));
+        None
     }
 
     fn of_template<'s>(&'s self, template: &'s T) -> impl Iterator<Item = &'s T::Object> {
@@ -215,8 +249,8 @@ impl<'a, T: Template> Kind<'a, T> {
     /// Adds the objects that stay although their rows have vanished. Returns what to say about all of them.
     fn hold(&mut self, is_needed: impl Fn(&str) -> bool) -> Vec<String> {
         let mut warnings = Vec::new();
-        let (templates, rows) = (self.templates, self.rows);
-        for (at, (template, rows)) in templates.iter().zip(rows).enumerate() {
+        let (templates, rows, keeps) = (self.templates, self.rows, self.keeps.clone());
+        for (at, ((template, rows), keeps)) in templates.iter().zip(rows).zip(keeps).enumerate() {
             let had = self.of_template(template).count();
             // A name that another object has now is not held: the held object gives way.
             let vanished: Vec<T::Object> = self
@@ -225,12 +259,12 @@ impl<'a, T: Template> Kind<'a, T> {
                 .cloned()
                 .collect();
             let held = match rows {
-                Rows::Kept => vanished,
-                Rows::Queried(rows) => {
+                Rows::Queried(rows) | Rows::QueriedOrKept(rows) if !keeps => {
                     let decided = removed(template, vanished, had, rows, &is_needed);
                     warnings.extend(decided.warnings);
                     decided.held
                 }
+                _ => vanished,
             };
             if let Some(made) = self.made.get_mut(at) {
                 made.extend(held);
@@ -239,6 +273,15 @@ impl<'a, T: Template> Kind<'a, T> {
         }
         warnings
     }
+}
+
+/// What to say of a template that keeps its objects because of a problem.
+pub(crate) fn kept(template: &Pattern, problem: &Problem) -> String {
+    let Problem { file, line, message, .. } = problem;
+    format!(
+        "the template `{template}` keeps the objects that it has: {message} ({}:{line})",
+        file.display()
+    )
 }
 
 fn problem(for_each: &ForEach, message: String, help: String) -> Problem {

@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use throng_lake::{Lake, LakeError};
 use throng_spec::{AudienceTemplate, ForEach, Pattern, Problem, Spec, SyncTemplate};
 
-use crate::expand::{Expanded, Rows, expand as expand_rows};
+use crate::expand::{Expanded, Rows, expand as expand_rows, kept};
 
 /// Which queries are run.
 #[derive(Debug, Clone, Copy)]
 pub enum Queries<'a> {
-    /// All.
+    /// All. A template that the spec before has in the same form, over the same sources, keeps its objects if its
+    /// query fails or its rows make none: what has changed is its data, and not the spec.
     All,
     /// Those of templates that the spec before does not have in the same form, over the same sources. The others
-    /// keep their objects.
+    /// keep their objects; so does a template in the same form over other sources if its query fails.
     Changed,
     /// Those of these templates. The others keep their objects.
     Of(&'a BTreeSet<Pattern>),
@@ -50,35 +51,79 @@ pub async fn expand(
     if !has_templates(&spec) {
         return Ok(Expanded { spec, warnings: Vec::new() });
     }
-    let mut problems = Vec::new();
+    let mut found = Found::default();
     let (mut audiences, mut syncs) = (Vec::new(), Vec::new());
-    // The tables of schemas are those of the source `lake`.
-    let same_sources = before
-        .is_some_and(|before| before.sources == spec.sources && before.schemas == spec.schemas);
     for template in &spec.audience_templates {
-        let is_same = same_sources && had_audiences(before, template);
-        let keeps = keeps(queries, &template.name, is_same);
+        let is_had = had_audiences(before, template);
+        let query = query_of(queries, &template.name, is_had, before, &spec);
         let lake = lake.in_workspace(template.name.workspace());
-        audiences.push(rows(&lake, &template.for_each, keeps, &mut problems).await?);
+        audiences.push(found.rows(&lake, &template.name, &template.for_each, query).await?);
     }
     for template in &spec.sync_templates {
-        let is_same = same_sources && had_syncs(before, template);
-        let keeps = keeps(queries, &template.name, is_same);
+        let is_had = had_syncs(before, template);
+        let query = query_of(queries, &template.name, is_had, before, &spec);
         let lake = lake.in_workspace(template.name.workspace());
-        syncs.push(rows(&lake, &template.for_each, keeps, &mut problems).await?);
+        syncs.push(found.rows(&lake, &template.name, &template.for_each, query).await?);
     }
+    let Found { problems, mut warnings } = found;
     if !problems.is_empty() {
         return Err(ExpandError::Problems(problems));
     }
-    expand_rows(spec, before, &audiences, &syncs).map_err(ExpandError::Problems)
+    let expanded = expand_rows(spec, before, &audiences, &syncs);
+    let Expanded { spec, warnings: of_rows } = expanded.map_err(ExpandError::Problems)?;
+    warnings.extend(of_rows);
+    Ok(Expanded { spec, warnings })
 }
 
-fn keeps(queries: Queries<'_>, name: &Pattern, is_same: bool) -> bool {
+/// What is done with the query of a template.
+#[derive(Debug, Clone, Copy)]
+enum Query {
+    /// It is not run: the template keeps its objects.
+    Skip,
+    /// It is run, and an error is one of the spec.
+    Run,
+    /// It is run, and if it fails, the template keeps its objects.
+    RunOrKeep,
+}
+
+fn query_of(
+    queries: Queries<'_>,
+    name: &Pattern,
+    is_had: bool,
+    before: Option<&Spec>,
+    spec: &Spec,
+) -> Query {
+    let is_same =
+        is_had && before.is_some_and(|before| has_same_tables(before, spec, name.workspace()));
     match queries {
-        Queries::All => false,
-        Queries::Changed => is_same,
-        Queries::Of(names) => !names.contains(name),
+        Queries::All if is_same => Query::RunOrKeep,
+        Queries::Changed if is_same => Query::Skip,
+        Queries::Changed if is_had => Query::RunOrKeep,
+        Queries::All | Queries::Changed => Query::Run,
+        Queries::Of(names) if names.contains(name) => Query::Run,
+        Queries::Of(_) => Query::Skip,
     }
+}
+
+/// Whether two specs have the same sources and schemas in a workspace: only these can a template there query. The
+/// tables of schemas are those of the source `lake`.
+fn has_same_tables(before: &Spec, spec: &Spec, workspace: Option<&str>) -> bool {
+    let here = |of: Option<&str>| of == workspace;
+    let sources = |spec: &Spec| {
+        spec.sources
+            .iter()
+            .filter(|source| here(source.name.workspace()))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let schemas = |spec: &Spec| {
+        spec.schemas
+            .iter()
+            .filter(|schema| here(schema.name.workspace()))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    sources(before) == sources(spec) && schemas(before) == schemas(spec)
 }
 
 /// Whether the spec before has this template. The position of an SQL text does not count.
@@ -103,22 +148,36 @@ fn had_syncs(before: Option<&Spec>, template: &SyncTemplate) -> bool {
     })
 }
 
-async fn rows(
-    lake: &Lake,
-    for_each: &ForEach,
-    keeps: bool,
-    problems: &mut Vec<Problem>,
-) -> Result<Rows, ExpandError> {
-    if keeps {
-        return Ok(Rows::Kept);
-    }
-    match lake.template_rows(&for_each.sql, for_each.max_rows).await {
-        Ok(rows) => Ok(Rows::Queried(rows)),
-        Err(error) if error.is_worker_unavailable() => Err(ExpandError::Worker(error)),
-        Err(error) => {
-            problems.push(problem(for_each, &error));
-            Ok(Rows::Kept)
+/// What the queries have found, apart from rows.
+#[derive(Debug, Default)]
+struct Found {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+impl Found {
+    async fn rows(
+        &mut self,
+        lake: &Lake,
+        name: &Pattern,
+        for_each: &ForEach,
+        query: Query,
+    ) -> Result<Rows, ExpandError> {
+        if matches!(query, Query::Skip) {
+            return Ok(Rows::Kept);
         }
+        match (lake.template_rows(&for_each.sql, for_each.max_rows).await, query) {
+            (Ok(rows), Query::RunOrKeep) => return Ok(Rows::QueriedOrKept(rows)),
+            (Ok(rows), _) => return Ok(Rows::Queried(rows)),
+            (Err(error), _) if error.is_worker_unavailable() => {
+                return Err(ExpandError::Worker(error));
+            }
+            (Err(error), Query::RunOrKeep) => {
+                self.warnings.push(kept(name, &problem(for_each, &error)));
+            }
+            (Err(error), _) => self.problems.push(problem(for_each, &error)),
+        }
+        Ok(Rows::Kept)
     }
 }
 

@@ -115,6 +115,29 @@ fn an_expanded_spec_is_stored_and_read_again() {
 }
 
 #[test]
+fn an_applied_template_keeps_its_objects_if_a_row_makes_none() {
+    let before = expanded(&audiences(""), None, &["emea", "apac"]).spec;
+    let rows = |names: &[&str]| match regions(names) {
+        Rows::Queried(rows) => Rows::QueriedOrKept(rows),
+        other => other,
+    };
+    // A name that is refused, and one that another row has.
+    for bad in [["amer", "no, name"], ["amer", "amer"]] {
+        let kept = expand(spec(&audiences("")), Some(&before), &[rows(&bad)], &[]).unwrap();
+        assert_eq!(kept.spec.audiences, before.audiences);
+        assert_eq!(kept.warnings.len(), 1);
+        let expected = "the template `{region}-buyers` keeps the objects that it has: ";
+        assert!(kept.warnings[0].starts_with(expected), "{:?}", kept.warnings);
+        assert!(!kept.warnings[0].contains("no, name"), "{:?}", kept.warnings);
+    }
+    let changed =
+        expand(spec(&audiences("")), Some(&before), &[rows(&["amer", "emea", "apac"])], &[]);
+    let changed = changed.unwrap();
+    assert_eq!(names(&changed.spec), ["amer-buyers", "apac-buyers", "emea-buyers"]);
+    assert!(changed.warnings.is_empty());
+}
+
+#[test]
 fn names_that_collide_are_refused() {
     let twice = expand(spec(&audiences("")), None, &[regions(&["emea", "emea"])], &[]);
     let found = messages(twice.unwrap_err());

@@ -28,12 +28,7 @@ pub(crate) use sync::{SyncCommand, TasksCommand};
 /// platforms, budgets that hold.
 #[derive(Debug, Parser)]
 #[command(name = "throng", version)]
-#[cfg_attr(
-    feature = "ballista",
-    command(
-        after_help = "This binary can run SQL past one machine: `throng ballista --help` has the processes of a cluster."
-    )
-)]
+#[cfg_attr(feature = "ballista", command(after_help = "Clusters: `throng ballista --help`"))]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -116,6 +116,29 @@ async fn errors_of_tasks_have_no_values() {
 }
 
 #[tokio::test]
+async fn integers_do_not_wrap_around_on_executors() {
+    let mut cluster = Cluster::new();
+    files::write(&cluster).await;
+    cluster.start(1);
+    let distributed = cluster.distributed();
+    let sum = |of: &str| {
+        format!(
+            "SELECT who FROM (SELECT o.who, sum({of}) AS s FROM shop.orders o
+             JOIN shop.visits v ON o.who = v.who GROUP BY o.who) WHERE s > 0"
+        )
+    };
+    for of in ["o.amount * 9000000000000000000", "o.amount + 9000000000000000000"] {
+        let error = users(&distributed, &sum(of)).await.unwrap_err();
+        let words = with_causes(&error);
+        assert!(words.contains("a number overflows its type"), "{of}: {words}");
+    }
+    let expected = users(&cluster.lake(), &sum("o.amount * o.id - 1")).await.unwrap();
+    assert!(!expected.is_empty());
+    assert_eq!(users(&distributed, &sum("o.amount * o.id - 1")).await.unwrap(), expected);
+    assert!(cluster.has_output(0), "no query ran on the cluster");
+}
+
+#[tokio::test]
 async fn a_query_whose_node_has_gone_ends() {
     let mut cluster = Cluster::new();
     files::write(&cluster).await;

@@ -8,6 +8,7 @@ mod files;
 mod folders;
 mod headers;
 mod inputs;
+mod integers;
 mod keys;
 mod kinds;
 mod limits;

@@ -41,7 +41,7 @@ async fn rows_that_are_evaluated_by_themselves_are_scanned_file_by_file() {
 }
 
 /// The members that the build finds in the scanned rows.
-async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
+pub(crate) async fn members(shop: &Shop, sql: &str, rule: Rule) -> BTreeSet<UserHash> {
     let lake = shop.lake();
     let mut rows = BTreeMap::<UserHash, Vec<u64>>::new();
     for part in lake.plan_scan(&model(sql), &[]).await.unwrap().1 {

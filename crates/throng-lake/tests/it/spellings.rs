@@ -97,3 +97,11 @@ async fn refusals_name_the_whole_path_of_a_field() {
     let zip = "SELECT get_field(address, 'zip') FROM shop.texts";
     holds(&shop, zip, &["123", "00123"]).await;
 }
+
+#[tokio::test]
+async fn a_name_with_a_character_that_looks_like_a_space_is_shown_as_such() {
+    let shop = Shop::new().file("u.csv", "user\u{a0}id,n\n1,5\n");
+    let words = ["there is no column user id", "did you mean", "U+00A0", "rename the column"];
+    refused(&shop, "SELECT \"user id\" FROM shop.u", &words).await;
+    holds(&shop, "SELECT \"user\u{a0}id\" FROM shop.u", &["1"]).await;
+}

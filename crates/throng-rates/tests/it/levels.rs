@@ -278,6 +278,20 @@ fn one_without_history_has_the_rate_of_its_campaign_and_its_placement() {
 }
 
 #[test]
+fn an_ad_group_with_a_rate_of_zero_says_nothing_of_others() {
+    let mut zero = observed(&plain(1, 2, 100, 90));
+    zero.outcomes = evidence((100.0, 90.0), 0.0);
+    zero.placements[0].outcomes = evidence((100.0, 90.0), 0.0);
+    (zero.declared, zero.declared_impressions) = (0.0, 0.0);
+    let new = Observed { campaign: 1, declared: 0.7, ..Observed::default() };
+    let placed = vec![InPlacement { placement: 2, ..InPlacement::default() }];
+    let placed = Observed { placements: placed, ..new.clone() };
+    let learned = learn(&[zero, new, placed]);
+    assert_eq!(learned[1], LearnedRates::default());
+    assert_eq!(learned[2].factor_in(2), 1.0);
+}
+
+#[test]
 fn own_trials_count_more_and_more() {
     let rate = |own: u64| {
         let all = [observed(&plain(1, 0, 10_000, 8_000)), observed(&plain(1, 0, own * 10, own))];

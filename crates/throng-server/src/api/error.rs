@@ -86,7 +86,8 @@ impl ApiError {
     /// The token is not valid.
     pub(crate) fn wrong_token() -> Self {
         let message = "this token is not valid: it is wrong, expired or revoked";
-        Self::new(ErrorCode::WrongToken, message).help("`throng token list` shows the valid tokens")
+        let help = "send `Authorization: Bearer <token>`; `throng token list` shows the valid tokens";
+        Self::new(ErrorCode::WrongToken, message).help(help)
     }
 
     /// The address sent too many wrong tokens.

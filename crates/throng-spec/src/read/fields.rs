@@ -288,7 +288,11 @@ impl Reader {
             }
             None => {
                 let help = "write a number from 0 to 1, without quotes".to_owned();
-                let message = format!("`{name}` cannot be {}", node.value.kind());
+                // Such as `.nan`, which YAML calls a number.
+                let message = match &node.value {
+                    Value::Number(_) => format!("`{name}` is not between 0 and 1"),
+                    other => format!("`{name}` cannot be {}", other.kind()),
+                };
                 self.problem(&at, message, Some(help));
             }
         }

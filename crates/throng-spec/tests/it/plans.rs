@@ -86,6 +86,14 @@ fn changes_of_currency_are_warnings_with_both_currencies() {
 }
 
 #[test]
+fn a_rate_of_zero_is_a_warning() {
+    let idle = with(&[("daily_budget: 100.10", "impression_rate: 0, daily_budget: 100.10")]);
+    let plan = plan(Some(&with(&[])), &idle);
+    let warns = plan.warnings.iter().filter(|warning| warning.contains("a rate of 0")).count();
+    assert_eq!(warns, 1, "{plan}");
+}
+
+#[test]
 fn a_sync_whose_audience_gets_another_name_on_the_platform_is_a_warning() {
     let renamed = |old: &str, new: &str| {
         let plan = plan(Some(&with(&[])), &with(&[(old, new)]));

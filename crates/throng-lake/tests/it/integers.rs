@@ -1,0 +1,150 @@
+//! Arithmetic of integers has the right result, or fails.
+
+use throng_lake::{Lake, LakeError};
+use throng_model::with_causes;
+
+use crate::scans::members;
+use crate::{Shop, hashes, model, scan, users};
+
+const OVERFLOW: &str = "a number overflows its type";
+
+/// Why a model fails.
+async fn failure(lake: &Lake, sql: &str) -> Option<LakeError> {
+    let parts = match lake.plan_scan(&model(sql), &[]).await {
+        Ok((_, parts)) => parts,
+        Err(error) => return Some(error),
+    };
+    for part in parts {
+        if let Err(error) = scan(lake, &model(sql), &part).await {
+            return Some(error);
+        }
+    }
+    None
+}
+
+/// Prices in millionths: the product with the quantity has more than 32 bits.
+async fn prices() -> Shop {
+    let sql = "SELECT id, arrow_cast(price, 'Int32') AS price, arrow_cast(qty, 'Int32') AS qty,
+            arrow_cast(price, 'UInt32') AS u, arrow_cast(qty, 'UInt32') AS w, arrow_cast(qty, 'Int16') AS s
+         FROM (VALUES ('1', 5000000, 1000), ('2', 10, 20), ('3', 2000000, 1000)) AS t (id, price, qty)";
+    Shop::new().query("p.parquet", "PARQUET", sql).await
+}
+
+#[tokio::test]
+async fn integers_of_32_bits_are_computed_in_64() {
+    let shop = prices().await;
+    let lake = shop.lake();
+    for (condition, expected) in [
+        ("price * qty >= 1000000000", vec!["1", "3"]),
+        ("price * qty * 2 = 10000000000", vec!["1"]),
+        ("price * 1000 = 2000000000 AND price * s = 2000000000", vec!["3"]),
+        ("u * w >= 1000000000", vec!["1", "3"]),
+        ("u - w < 0", vec!["2"]),
+        ("w - price < 0", vec!["1", "3"]),
+        ("s * s >= 1000000", vec!["1", "3"]),
+        ("2000000000 + price * qty > 6999999999", vec!["1"]),
+        ("-price * qty < -4000000000", vec!["1"]),
+        ("id IN (SELECT id FROM shop.p WHERE price * qty = 200)", vec!["2"]),
+        ("CASE WHEN price > 100 THEN price * qty ELSE 0 END >= 5000000000", vec!["1"]),
+    ] {
+        let sql = format!("SELECT id FROM shop.p WHERE {condition}");
+        assert_eq!(users(&lake, &sql).await.0, hashes(expected), "{condition}");
+    }
+    for (having, expected) in [
+        ("sum(price * qty) >= 2000000000", vec!["1", "3"]),
+        ("sum(price * qty) + count(*) = 5000000001", vec!["1"]),
+        ("max(price * qty) >= 2000000000 AND avg(price * qty) < 3000000000", vec!["3"]),
+    ] {
+        let sql = format!("SELECT id FROM shop.p GROUP BY id HAVING {having}");
+        let rule = lake.check_model(&sql, None).await.unwrap().rule;
+        assert_eq!(members(&shop, &sql, rule).await, hashes(expected), "{having}");
+    }
+    // The engine's sums, and a key that is computed.
+    let sql = "SELECT id FROM (SELECT id, sum(price * qty) AS s FROM shop.p GROUP BY id) WHERE s > 2000000000";
+    assert_eq!(users(&lake, sql).await.0, hashes(["1"]));
+    let sql = "SELECT price * qty FROM shop.p WHERE id = '1'";
+    assert_eq!(users(&lake, sql).await.0, hashes(["5000000000"]));
+    // The difference of two unsigned numbers may be negative.
+    let sql = "SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS a,
+            row_number() OVER (ORDER BY id DESC) AS b FROM shop.p) WHERE a - b < 0";
+    assert_eq!(users(&lake, sql).await.0, hashes(["1"]));
+}
+
+#[tokio::test]
+async fn columns_keep_their_names() {
+    let shop = prices().await;
+    let sql = "SELECT id, price * qty, -price, sum(u + w) FROM shop.p GROUP BY id, price, qty";
+    let info = shop.lake().check_model(sql, Some("id")).await.unwrap();
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["id", "shop.p.price * shop.p.qty", "(- shop.p.price)", "sum(shop.p.u + shop.p.w)"]
+    );
+}
+
+/// The largest integers of 64 bits. The sum of `c` fits, but not those of some of its rows.
+async fn large() -> Shop {
+    let most = i64::MAX;
+    let sql = format!(
+        "SELECT id, arrow_cast('{}', 'UInt64') AS u FROM (VALUES ('a'), ('b')) AS t (id)",
+        u64::MAX
+    );
+    let rows = format!("id,v\na,{most}\na,{most}\nb,{}\nc,{most}\nc,{most}\nc,-{most}\n", most - 1);
+    Shop::new().file("big.csv", &rows).query("u.parquet", "PARQUET", &sql).await
+}
+
+#[tokio::test]
+async fn what_does_not_fit_64_bits_is_an_error() {
+    let shop = large().await;
+    let lake = shop.lake();
+    for sql in [
+        "SELECT id FROM shop.big WHERE v * 2 > 0",
+        "SELECT id FROM shop.big WHERE v + 9000000000000000000 > 0",
+        "SELECT id FROM shop.big WHERE -2 - v < 0",
+        "SELECT id FROM shop.big WHERE -(-v - 1) > 0",
+        "SELECT id FROM shop.big WHERE v > 9223372036854775807 + 1",
+        "SELECT id FROM shop.big WHERE v > (SELECT sum(v) FROM shop.big)",
+        "SELECT id FROM shop.big WHERE v > (SELECT sum(DISTINCT v) FROM shop.big WHERE v > 0)",
+        "SELECT id FROM (SELECT id, sum(v) AS s FROM shop.big GROUP BY id) WHERE s > 0",
+        "SELECT id FROM (SELECT id, sum(v) OVER (PARTITION BY id) AS s FROM shop.big) WHERE s > 0",
+        "SELECT id FROM (SELECT id, sum(v) OVER (ORDER BY v ROWS 1 PRECEDING) AS s FROM shop.big) WHERE s > 0",
+        "SELECT id FROM (SELECT id, sum(v + 1) AS s, sum(v + 2) AS t FROM shop.big GROUP BY id) WHERE s > t",
+        "SELECT id FROM shop.u WHERE u + u > 0",
+        "SELECT id FROM shop.u WHERE u * u > 0",
+        "SELECT id FROM shop.u WHERE u > (SELECT sum(u) FROM shop.u)",
+    ] {
+        let error = failure(&lake, sql).await.expect(sql);
+        assert!(with_causes(&error).contains(OVERFLOW), "{sql}: {}", with_causes(&error));
+    }
+    let error = lake.template_rows("SELECT v * 2 AS v FROM shop.big", 9).await.unwrap_err();
+    assert!(with_causes(&error).contains(OVERFLOW), "{}", with_causes(&error));
+}
+
+#[tokio::test]
+async fn what_fits_does_not_depend_on_the_order_of_the_rows() {
+    let shop = large().await;
+    let lake = shop.lake();
+    let sums = "SELECT id FROM (SELECT id, sum(v) AS s FROM shop.big WHERE id <> 'a' GROUP BY id)";
+    let sql = format!("{sums} WHERE s = 9223372036854775807");
+    assert_eq!(users(&lake, &sql).await.0, hashes(["c"]));
+    let sql = "SELECT id FROM shop.big WHERE v = (SELECT sum(v) FROM shop.big WHERE id = 'c')";
+    assert_eq!(users(&lake, sql).await.0, hashes(["a", "c"]));
+    let sql = "SELECT id FROM shop.big WHERE v = (SELECT sum(DISTINCT v) + 9223372036854775807
+               FROM shop.big WHERE id = 'c')";
+    assert_eq!(users(&lake, sql).await.0, hashes(["a", "c"]));
+    // No rows have no sum.
+    let sql = "SELECT id FROM shop.big WHERE (SELECT sum(v) FROM shop.big WHERE id = 'x') IS NULL";
+    assert_eq!(users(&lake, sql).await.0, hashes(["a", "b", "c"]));
+    // Sums that the build adds up are exact, and averages are floating-point numbers.
+    for (having, expected) in [
+        ("sum(v) > 9223372036854775806", vec!["a", "c"]),
+        ("avg(v) > 9000000000000000000", vec!["a", "b"]),
+    ] {
+        let sql = format!("SELECT id FROM shop.big GROUP BY id HAVING {having}");
+        let rule = lake.check_model(&sql, None).await.unwrap().rule;
+        assert_eq!(members(&shop, &sql, rule).await, hashes(expected), "{having}");
+    }
+    // An unsigned sum of more than 63 bits.
+    let sql = "SELECT id FROM shop.u WHERE u = (SELECT sum(u) FROM shop.u WHERE id = 'a')";
+    assert_eq!(users(&lake, sql).await.0, hashes(["a", "b"]));
+}
