@@ -117,12 +117,12 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
             format!("{skipped} of {adds} users had no usable identifier; check the sync's identifiers.sql"),
         ));
     }
-    let unconfirmed = run.rejected.get(NOT_CONFIRMED).copied().unwrap_or_default();
-    let reason = not_accepted_text(adds, sent, rejected, unconfirmed);
-    if (rejected > 0 && sent == 0) || share(rejected, FAILED_REJECTED_PERCENT) {
-        findings.push((Verdict::Failed, reason));
+    if rejected > 0 && sent == 0 {
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, sent, rejected)));
+    } else if share(rejected, FAILED_REJECTED_PERCENT) {
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, sent, rejected)));
     } else if share(rejected, SUSPECT_REJECTED_PERCENT) {
-        findings.push((Verdict::Suspect, reason));
+        findings.push((Verdict::Suspect, not_accepted_text(run, adds, sent, rejected)));
     }
     size_findings(facts, &mut findings);
     let worst = |a: Verdict, b: Verdict| match (a, b) {
@@ -132,24 +132,6 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     };
     let verdict = findings.iter().fold(Verdict::Passed, |v, (w, _)| worst(v, *w));
     (verdict, findings.into_iter().map(|(_, reason)| reason).collect())
-}
-
-/// What the check says about added users of whom the platform has not accepted all. `unconfirmed`: those of the rejected
-/// ones who may be on its list nevertheless.
-fn not_accepted_text(adds: u64, sent: u64, rejected: u64, unconfirmed: u64) -> String {
-    let refused = rejected.saturating_sub(unconfirmed);
-    match (unconfirmed, refused) {
-        (0, _) if sent == 0 => format!("none of {adds} users reached the platform"),
-        (0, _) => format!("the platform refused {rejected} of {adds}"),
-        (_, 0) => format!(
-            "{unconfirmed} of {adds} users are not confirmed: the platform reports them as not received, and they may \
-             be on its list; they are sent again"
-        ),
-        _ => format!(
-            "the platform refused {refused} of {adds} users, and {unconfirmed} are not confirmed: it reports them as \
-             not received, and they may be on its list; they are sent again"
-        ),
-    }
 }
 
 fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) {
@@ -188,6 +170,25 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
                 facts.members
             ),
         ));
+    }
+}
+
+/// What the check says about added users of whom the platform has not accepted all. Those of the rejected ones
+/// who are not confirmed may be on its list nevertheless.
+fn not_accepted_text(run: &SyncRun, adds: u64, sent: u64, rejected: u64) -> String {
+    let unconfirmed = run.rejected.get(NOT_CONFIRMED).copied().unwrap_or_default();
+    let refused = rejected.saturating_sub(unconfirmed);
+    match (unconfirmed, refused) {
+        (0, _) if sent == 0 => format!("none of {adds} users reached the platform"),
+        (0, _) => format!("the platform refused {rejected} of {adds}"),
+        (_, 0) => format!(
+            "{unconfirmed} of {adds} users are not confirmed: the platform reports them as not received, and they may \
+             be on its list; they are sent again"
+        ),
+        _ => format!(
+            "the platform refused {refused} of {adds} users, and {unconfirmed} are not confirmed: it reports them as \
+             not received, and they may be on its list; they are sent again"
+        ),
     }
 }
 
