@@ -118,11 +118,11 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
         ));
     }
     if rejected > 0 && sent == 0 {
-        findings.push((Verdict::Failed, not_accepted_text(run, adds, sent, rejected)));
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, rejected, false)));
     } else if share(rejected, FAILED_REJECTED_PERCENT) {
-        findings.push((Verdict::Failed, not_accepted_text(run, adds, sent, rejected)));
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, rejected, true)));
     } else if share(rejected, SUSPECT_REJECTED_PERCENT) {
-        findings.push((Verdict::Suspect, not_accepted_text(run, adds, sent, rejected)));
+        findings.push((Verdict::Suspect, not_accepted_text(run, adds, rejected, true)));
     }
     size_findings(facts, &mut findings);
     let worst = |a: Verdict, b: Verdict| match (a, b) {
@@ -175,11 +175,11 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
 
 /// What the check says about added users of whom the platform has not accepted all. Those of the rejected ones
 /// who are not confirmed may be on its list nevertheless.
-fn not_accepted_text(run: &SyncRun, adds: u64, sent: u64, rejected: u64) -> String {
+fn not_accepted_text(run: &SyncRun, adds: u64, rejected: u64, has_accepted: bool) -> String {
     let unconfirmed = run.rejected.get(NOT_CONFIRMED).copied().unwrap_or_default();
     let refused = rejected.saturating_sub(unconfirmed);
     match (unconfirmed, refused) {
-        (0, _) if sent == 0 => format!("none of {adds} users reached the platform"),
+        (0, _) if !has_accepted => format!("none of {adds} users reached the platform"),
         (0, _) => format!("the platform refused {rejected} of {adds}"),
         (_, 0) => format!(
             "{unconfirmed} of {adds} users are not confirmed: the platform reports them as not received, and they may \
