@@ -3,6 +3,7 @@
 use throng_delivered::{REFUSAL, SKIP_NO_IDENTIFIERS, SKIP_SAME_EXTERN_ID, USABLE};
 use throng_store::{Batch, Operation, ReasonCounts, SyncRun, Verdict};
 
+use crate::sending::{NOT_CONFIRMED, REMOVAL_NOT_CONFIRMED};
 use crate::size_evaluation::recently_delivered;
 use crate::{PlatformSize, SizeLimits, SizePoint, evaluate_sizes};
 
@@ -85,14 +86,19 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
     let removals = facts.removals;
     if removals.rejected > 0 {
         let of = removals.sent + removals.skipped + removals.rejected;
-        findings.push((
-            Verdict::Failed,
-            format!(
+        let reason = match run.rejected.get(REMOVAL_NOT_CONFIRMED).copied().unwrap_or_default() {
+            0 => format!(
                 "the platform refused {} of {of} removals: these users are still on its list; the \
                  removals are retried",
                 removals.rejected
             ),
-        ));
+            unconfirmed => format!(
+                "the platform refused {} of {of} removals, and {unconfirmed} are not confirmed: these users may \
+                 still be on its list; the removals are retried",
+                removals.rejected.saturating_sub(unconfirmed)
+            ),
+        };
+        findings.push((Verdict::Failed, reason));
     }
     let sent = run.sent.saturating_sub(removals.sent);
     // These users are on the list with another row.
@@ -106,11 +112,11 @@ pub(crate) fn evaluate_check(facts: &CheckFacts<'_>) -> (Verdict, Vec<String>) {
         refused_columns(&run.normalised, facts.members).map(|reason| (Verdict::Suspect, reason)),
     );
     if rejected > 0 && sent == 0 {
-        findings.push((Verdict::Failed, format!("none of {adds} users reached the platform")));
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, rejected, false)));
     } else if share(rejected, FAILED_REJECTED_PERCENT) {
-        findings.push((Verdict::Failed, format!("the platform refused {rejected} of {adds}")));
+        findings.push((Verdict::Failed, not_accepted_text(run, adds, rejected, true)));
     } else if share(rejected, SUSPECT_REJECTED_PERCENT) {
-        findings.push((Verdict::Suspect, format!("the platform refused {rejected} of {adds}")));
+        findings.push((Verdict::Suspect, not_accepted_text(run, adds, rejected, true)));
     }
     size_findings(facts, &mut findings);
     let worst = |a: Verdict, b: Verdict| match (a, b) {
@@ -225,6 +231,25 @@ fn size_findings(facts: &CheckFacts<'_>, findings: &mut Vec<(Verdict, String)>) 
                 facts.members
             ),
         ));
+    }
+}
+
+/// What the check says about added users of whom the platform has not accepted all. Those of the rejected ones
+/// who are not confirmed may be on its list nevertheless.
+fn not_accepted_text(run: &SyncRun, adds: u64, rejected: u64, has_accepted: bool) -> String {
+    let unconfirmed = run.rejected.get(NOT_CONFIRMED).copied().unwrap_or_default();
+    let refused = rejected.saturating_sub(unconfirmed);
+    match (unconfirmed, refused) {
+        (0, _) if !has_accepted => format!("none of {adds} users reached the platform"),
+        (0, _) => format!("the platform refused {rejected} of {adds}"),
+        (_, 0) => format!(
+            "{unconfirmed} of {adds} users are not confirmed: the platform reports them as not received, and they may \
+             be on its list; they are sent again"
+        ),
+        _ => format!(
+            "the platform refused {refused} of {adds} users, and {unconfirmed} are not confirmed: it reports them as \
+             not received, and they may be on its list; they are sent again"
+        ),
     }
 }
 
@@ -418,6 +443,36 @@ mod tests {
             let (found, reasons) = verdict_on(&run, members, removed);
             assert_eq!(found, verdict, "{adds} of {members}: {reasons:?}");
         }
+    }
+
+    #[test]
+    fn rows_that_are_not_confirmed_are_not_called_refused() {
+        let size = PlatformSize::default();
+        let evaluated = |sent, rejected: &[(&str, u64)], removals: RemovalCounts| {
+            let mut run = run(sent, 0, rejected.iter().map(|(_, rows)| rows).sum(), 0);
+            run.rejected = rejected.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect();
+            evaluate_check(&CheckFacts {
+                run: &run,
+                removals,
+                members: 1_000,
+                size: Ok(&size),
+                sizes: &[],
+                size_limits: LIMITS,
+            })
+        };
+        let none = RemovalCounts::default();
+        let (verdict, reasons) = evaluated(0, &[(NOT_CONFIRMED, 9)], none);
+        assert_eq!(verdict, Verdict::Failed);
+        assert!(reasons[0].starts_with("9 of 9 users are not confirmed"), "{reasons:?}");
+        let (verdict, reasons) = evaluated(90, &[(NOT_CONFIRMED, 6), ("bad", 4)], none);
+        assert_eq!(verdict, Verdict::Suspect);
+        let expected = "the platform refused 4 of 100 users, and 6 are not confirmed";
+        assert!(reasons[0].starts_with(expected), "{reasons:?}");
+        let removals = RemovalCounts { rejected: 5, ..none };
+        let (verdict, reasons) = evaluated(9, &[(REMOVAL_NOT_CONFIRMED, 3), ("bad", 2)], removals);
+        assert_eq!((verdict, reasons.len()), (Verdict::Failed, 1));
+        let expected = "the platform refused 2 of 5 removals, and 3 are not confirmed";
+        assert!(reasons[0].starts_with(expected), "{reasons:?}");
     }
 
     #[test]

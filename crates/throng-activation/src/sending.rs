@@ -21,6 +21,11 @@ const MAX_SEARCHES: u32 = 64;
 /// of them in a batch of ten thousand rows (about thirteen halvings each), and would spend the account's quota. The
 /// next run sends the batch again.
 const MAX_SEARCHED_ROWS: u64 = 4;
+/// The reason of rows that were sent and whose receipt is not confirmed: the platform reports fewer received rows than
+/// the request had. They may be on its list, also because of an earlier request of the same batch.
+pub(crate) const NOT_CONFIRMED: &str = "not_confirmed";
+/// The same for removals: the row may still be on the list.
+pub(crate) const REMOVAL_NOT_CONFIRMED: &str = "removal_not_confirmed";
 /// Distinct reasons that are counted for each batch; all others count as `other`: a platform that puts a
 /// row's number into its message must not fill the ledger.
 const MAX_REASONS: usize = 20;
@@ -89,8 +94,11 @@ pub(crate) struct RequestPosition {
 #[derive(Default)]
 struct BatchProgress {
     outcome: BatchOutcome,
-    /// Indices of refused rows among those that were sent, as far as they are known.
+    /// Indices of refused rows among those that were sent, as far as they are known. Not those that may have been
+    /// added nevertheless.
     refused: Vec<usize>,
+    /// For each row, whether a request with it arrived in part. Empty if none did.
+    may_have_arrived: Vec<bool>,
     consecutive_refused: u32,
     accepted_any: bool,
     /// Requests that were halved because of refused rows without a name.
@@ -103,8 +111,25 @@ impl BatchProgress {
             return;
         }
         let kept = &mut self.outcome.rejected;
-        let known = kept.contains_key(reason) || kept.len() < MAX_REASONS;
+        let known = kept.contains_key(reason)
+            || kept.len() < MAX_REASONS
+            || matches!(reason, NOT_CONFIRMED | REMOVAL_NOT_CONFIRMED);
         *kept.entry(if known { reason } else { "other" }.to_owned()).or_default() += rows;
+    }
+
+    /// Records that a row is rejected and known. A row of an addition that may have arrived with another request is
+    /// none of those that are not on the list: no outcome names it, so that it counts as perhaps delivered.
+    fn refuse(&mut self, operation: Operation, at: usize) {
+        let may_have_arrived = self.may_have_arrived.get(at).copied().unwrap_or_default();
+        if operation == Operation::Remove || !may_have_arrived {
+            self.refused.push(at);
+        }
+    }
+
+    /// Records that a request with these of all rows arrived in part.
+    fn mark_short(&mut self, rows: std::ops::Range<usize>, all: usize) {
+        self.may_have_arrived.resize(all, false);
+        self.may_have_arrived[rows].fill(true);
     }
 }
 
@@ -113,7 +138,9 @@ impl BatchProgress {
 ///
 /// A response with fewer received rows than were sent does not say which rows arrived, and a refused request, or
 /// one with refused rows that have no name, does not say which row is invalid. So such a request is bisected until
-/// single rows remain: the valid rows are delivered, and every other row is counted with its own reason.
+/// single rows remain: the valid rows are delivered, and every other row is counted with its own reason. A single row
+/// that the platform does not report as received is not confirmed: it, or a request before with the same row, may have
+/// arrived.
 pub(crate) async fn send_batch(
     context: &SendContext<'_>,
     batch: &Batch,
@@ -126,27 +153,27 @@ pub(crate) async fn send_batch(
     if !rows.is_empty() {
         ranges.push((0, rows.len()));
     }
+    let (operation, all) = (batch.operation, rows.len());
     while let Some((from, to)) = ranges.pop() {
-        let last = last && to == rows.len();
+        let last = last && to == all;
         let rows = &rows[from..to];
         let position = RequestPosition { first: from as u64, last, repeated: false };
         match send_once(context, batch, rows, position, session).await {
             Ok(response) if response.received < rows.len() as u64 => {
                 // Which rows arrived is not known: the halves show it.
+                progress.mark_short(from..to, all);
                 if rows.len() == 1 {
-                    progress.reject("not_received", 1);
-                    progress.refused.push(from);
+                    progress.reject(not_confirmed(operation), 1);
+                    progress.refuse(operation, from);
                 } else {
                     halve(&mut ranges, from, to);
                 }
             }
-            Ok(response)
-                if must_search(batch.operation, &response, rows.len(), progress.searches) =>
-            {
+            Ok(response) if must_search(operation, &response, rows.len(), progress.searches) => {
                 progress.searches += 1;
                 halve(&mut ranges, from, to);
             }
-            Ok(response) => count(&mut progress, batch.operation, &response, from, rows.len()),
+            Ok(response) => count(&mut progress, operation, &response, from, rows.len()),
             Err(SendInterruption::Destination(error)) if error.class == SendClass::InvalidRows => {
                 if rows.len() > 1 {
                     halve(&mut ranges, from, to);
@@ -158,12 +185,20 @@ pub(crate) async fn send_batch(
                     return Err(SendError { class: SendClass::Stop, ..error }.into());
                 }
                 progress.reject(&error.message, 1);
-                progress.refused.push(from);
+                progress.refuse(operation, from);
             }
             Err(other) => return Err(other),
         }
     }
     Ok((progress.outcome, progress.refused))
+}
+
+/// The reason of a row that the platform does not report as received.
+fn not_confirmed(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Remove => REMOVAL_NOT_CONFIRMED,
+        Operation::Add | Operation::Replace => NOT_CONFIRMED,
+    }
 }
 
 /// Whether the rows of a request are sent again in halves, because the platform has refused some without naming them.
@@ -226,11 +261,13 @@ fn count(
     let invalid = response.invalid.max(named).min(rows);
     for (at, reason) in &reasons {
         progress.reject(reason, 1);
-        progress.refused.push(from + at);
+        progress.refuse(operation, from + at);
     }
     // The numbers of a session may be those of all of its requests.
     if invalid == rows && (rows == 1 || operation != Operation::Replace) {
-        progress.refused.extend(places.filter(|at| !reasons.contains_key(&(at - from))));
+        for at in places.filter(|at| !reasons.contains_key(&(at - from))) {
+            progress.refuse(operation, at);
+        }
     }
     let mut unnamed = invalid - named;
     for (reason, rows) in &response.unmatched_reasons {

@@ -66,7 +66,7 @@ pub use history::{History, HistoryItem};
 pub use ingest::{IngestFault, IngestQuery, IngestReport, IngestTotals};
 pub use lists::{
     ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ListQuery, MAX_LIST_ROWS,
-    RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS, push_escaped,
+    REJECTED_RUNS, RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS, push_escaped,
 };
 pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 pub use node::{

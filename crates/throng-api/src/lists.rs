@@ -25,8 +25,10 @@ pub const AUDIENCE_SORTS: &[&str] = &["name", "members", "built_at"];
 pub const SYNC_STATES: &[&str] = &["active", "paused"];
 /// The fields by which syncs can be sorted.
 pub const SYNC_SORTS: &[&str] = &["name", "audience", "destination", "delivered_users"];
-/// The states by which runs can be filtered.
-pub const RUN_STATES: &[&str] = &["active", "completed", "failed", "held"];
+/// The filter of runs for completed ones of which rows were rejected and none was accepted.
+pub const REJECTED_RUNS: &str = "rejected";
+/// The states by which runs can be filtered, and [`REJECTED_RUNS`].
+pub const RUN_STATES: &[&str] = &["active", "completed", "failed", "held", REJECTED_RUNS];
 /// The states by which tasks can be filtered.
 pub const TASK_STATES: &[&str] = &["queued", "running", "done", "failed", "held"];
 /// The fields by which runs and tasks can be sorted.

@@ -120,7 +120,7 @@ pub struct ActivationRun {
     /// When it ended.
     #[schema(value_type = Option<i64>)]
     pub finished_at: Option<Timestamp>,
-    /// Why it failed or is held.
+    /// Why it failed or is held, or that no row of a completed run was accepted.
     pub reason: Option<String>,
     /// Identifiers that were changed or rejected, by `KEY.reason`.
     pub normalised: BTreeMap<String, u64>,

@@ -36,8 +36,8 @@ impl EndedRun {
 
     /// Applies the run to the state of a shard. A row counts as certain only if its batch has an outcome
     /// (and, in a replace session, if the session was closed): a row whose response was lost may be on the
-    /// platform, and so may one of a batch of which refused rows have no name. If it were dropped from the
-    /// state, nobody would ever remove it; if it counted as certain, nobody would send it again.
+    /// platform, and so may one of a batch of which refused rows have no name, or of which rows are not confirmed. If it
+    /// were dropped from the state, nobody would ever remove it; if it counted as certain, nobody would send it again.
     ///
     /// Returns whether the run may have added a row.
     pub(crate) fn apply(&self, shard: u8, state: &mut ShardState) -> Result<bool, SealedError> {
@@ -92,7 +92,7 @@ enum RowResult {
     Accepted,
     /// The platform refused it.
     Refused,
-    /// The platform refused rows of its batch without naming them: it may be one of them.
+    /// The platform refused rows of its batch without naming them, or did not confirm them: it may be one of them.
     Unnamed,
 }
 

@@ -5,12 +5,13 @@ mod listing;
 
 use throng_api::{
     ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ActivationTask, AlertList,
-    AudienceList, AudienceSummary, ListQuery, MAX_LIST_ROWS, RUN_STATES, RunList, SYNC_SORTS,
-    SYNC_STATES, SyncList, TASK_STATES, TaskList, WORK_SORTS,
+    AudienceList, AudienceSummary, ListQuery, MAX_LIST_ROWS, REJECTED_RUNS, RUN_STATES, RunList,
+    SYNC_SORTS, SYNC_STATES, SyncList, TASK_STATES, TaskList, WORK_SORTS,
 };
 use throng_model::{SyncRunId, WorkspaceName};
 use throng_store::{
-    AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunState, StoredEnum, TaskState, WorkOrder,
+    AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunFilter, RunState, StoredEnum, TaskState,
+    WorkOrder,
 };
 
 use crate::error::{OperationError, Result};
@@ -219,7 +220,10 @@ pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList>
     };
     let listing = Listing::of(query, &fields)?;
     let (order, by_name) = work_order(listing.field);
-    let state = listing.state.and_then(RunState::of_stored_name);
+    let state = listing.state.and_then(|state| match state {
+        REJECTED_RUNS => Some(RunFilter::Rejected),
+        state => RunState::of_stored_name(state).map(RunFilter::State),
+    });
     let workspace = workspace_of(operations, query)?;
     let page = ledger_page(&listing, workspace, order, by_name, state)?;
     let rows = operations.ledger.list_runs(&page).await?;

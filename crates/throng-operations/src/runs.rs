@@ -3,8 +3,8 @@
 use throng_api::{ActivationRun, ActivationTask, ActivationTaskState, TaskDetail, TaskList};
 use throng_model::{SyncName, SyncRunId, TaskId, WorkspaceName};
 use throng_store::{
-    AlertKind, Check, HistoryEvent, LedgerError, ListPage, RunState, SubjectKind, SyncRun, Task,
-    TaskState, WorkOrder,
+    AlertKind, Check, DeliveredRecord, HistoryEvent, LedgerError, ListPage, RunState, SubjectKind,
+    SyncRun, Task, TaskState, WorkOrder,
 };
 
 use crate::error::{OperationError, Result};
@@ -187,7 +187,8 @@ pub async fn approve(operations: &Operations, id: SyncRunId, actor: &str) -> Res
 
 /// Approves the runs of a destination that are held because of failed checks of the account; returns how many. Those that
 /// have sent nothing are planned again, because the cause may be in their identifiers. Runs that are held for another
-/// cause, such as their removals, are approved one by one.
+/// cause, such as their removals, are approved one by one. What the platform has refused or not confirmed, and is retried
+/// later, is retried now: the cause is said to be gone.
 ///
 /// # Errors
 /// [`OperationError`].
@@ -215,6 +216,7 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
             operations.ledger.resolve_alert(AlertKind::RunHeld, sync.as_str(), now).await?;
         }
     }
+    retry_now(operations, of_destination).await?;
     let record = Record {
         subject_kind: SubjectKind::Destination,
         subject: name.as_str(),
@@ -226,6 +228,19 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
     operations.observer.wake_activation();
     operations.observer.activation_changed();
     Ok(approved)
+}
+
+/// Makes retries due that these syncs have at a later time.
+async fn retry_now(operations: &Operations, is_wanted: impl Fn(&SyncName) -> bool) -> Result<()> {
+    let now = operations.clock.now();
+    for record in operations.ledger.delivered_records().await? {
+        if is_wanted(&record.sync) && record.retry_at.is_some_and(|at| at > now) {
+            let due = DeliveredRecord { retry_at: Some(now), ..record.clone() };
+            // Otherwise a result was recorded or a run was requested since, which sets the time of the next retry.
+            operations.ledger.replace_delivered_record(Some(&record), &due, &[]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The syncs whose newest run is held.

@@ -115,7 +115,7 @@ fn run_row(
     check: Option<&ActivationCheck>,
     now: Timestamp,
 ) -> RunRow {
-    let (state, tone) = show::run(run.state);
+    let (state, tone) = show::run(run);
     let (check, check_tone) = check.map_or(("–", ""), |c| show::verdict(c.verdict));
     RunRow {
         sync: run.sync.to_string(),

@@ -1,8 +1,8 @@
 //! Formats values for the pages. Pure.
 
 use throng_api::{
-    ActivationRunState, ActivationTaskState, ActivationVerdict, AudienceRefreshState,
-    AudienceSnapshotState, HistoryItem,
+    ActivationRun, ActivationRunState, ActivationTaskState, ActivationVerdict,
+    AudienceRefreshState, AudienceSnapshotState, HistoryItem,
 };
 pub(crate) use throng_model::count;
 use throng_model::{Micros, Timestamp};
@@ -122,9 +122,13 @@ pub(crate) fn snapshot(state: AudienceSnapshotState) -> (&'static str, &'static 
     }
 }
 
-pub(crate) fn run(state: ActivationRunState) -> (&'static str, &'static str) {
-    match state {
+pub(crate) fn run(run: &ActivationRun) -> (&'static str, &'static str) {
+    match run.state {
         ActivationRunState::Active => ("active", "busy"),
+        // All of its rows that were sent were rejected.
+        ActivationRunState::Completed if run.sent == 0 && !run.rejected.is_empty() => {
+            ("completed", "bad")
+        }
         ActivationRunState::Completed => ("completed", "good"),
         ActivationRunState::Failed => ("failed", "bad"),
         ActivationRunState::Held => ("held", "warn"),

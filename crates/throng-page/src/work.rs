@@ -137,7 +137,7 @@ pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Render
                 plain(&run.sync),
                 plain(format!("{} v{}", run.audience, run.to_version)),
                 plain(&run.destination),
-                state(show::run(run.state), run.reason.clone()),
+                state(show::run(run), run.reason.clone()),
                 number(count(run.read)),
                 number(count(run.sent)),
                 number(count(sum(&run.skipped))),
@@ -347,6 +347,17 @@ mod tests {
             ..held(ActivationMode::Mirror, 1, 0)
         };
         assert_eq!(confirm(&active), None);
+    }
+
+    #[test]
+    fn a_completed_run_without_an_accepted_row_is_not_a_good_one() {
+        let run = ActivationRun {
+            state: ActivationRunState::Completed,
+            rejected: std::collections::BTreeMap::from([("not_confirmed".to_owned(), 3)]),
+            ..held(ActivationMode::Mirror, 3, 0)
+        };
+        assert_eq!(show::run(&run), ("completed", "bad"));
+        assert_eq!(show::run(&ActivationRun { sent: 1, ..run }), ("completed", "good"));
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub use audiences::{
 pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryLedger, NodeRow};
-pub use lists::{AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, WorkOrder};
+pub use lists::{
+    AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, RunFilter, WorkOrder,
+};
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use planning::{NewRun, PlanBase, PlanOutcome};

@@ -27,6 +27,15 @@ pub enum AlertOrder {
     LastAt,
 }
 
+/// Which runs a list has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunFilter {
+    /// Those in this state.
+    State(RunState),
+    /// Completed ones of which the platform has rejected rows and accepted none.
+    Rejected,
+}
+
 /// Whether an alert is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlertState {
@@ -78,7 +87,7 @@ pub struct ListPage<O, S> {
 #[async_trait]
 pub trait ListLedger: Send + Sync {
     /// A page of the runs. The search is in the names of sync, audience and destination.
-    async fn list_runs(&self, page: &ListPage<WorkOrder, RunState>) -> Result<Vec<SyncRun>>;
+    async fn list_runs(&self, page: &ListPage<WorkOrder, RunFilter>) -> Result<Vec<SyncRun>>;
 
     /// A page of the tasks. The search is in the names of sync, audience and destination.
     async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>>;

@@ -207,7 +207,7 @@ pub struct BatchOutcome {
     /// Users that the platform rejected, by reason.
     pub rejected: ReasonCounts,
     /// The positions in the batch of rejected users, as far as they are known: ranges, the end
-    /// exclusive.
+    /// exclusive. Not those of added users who may be on the list nevertheless.
     #[serde(default)]
     pub refused: Vec<(u32, u32)>,
 }
@@ -311,7 +311,8 @@ pub struct DeliveredRecord {
     pub run: SyncRunId,
     /// Removals that the platform rejected and that are to be tried again.
     pub due: u64,
-    /// When they are tried again.
+    /// When they are tried again, and additions that the platform has not confirmed, of which there may be some if
+    /// `due` is 0.
     pub retry_at: Option<Timestamp>,
     /// How many times they were tried without success.
     pub tries: u32,

@@ -1,17 +1,19 @@
-//! Records the results of ended runs: the delivered state of each sync, and when refused removals are retried.
+//! Records the results of ended runs: the delivered state of each sync, and when refused removals and additions that are
+//! not confirmed are retried.
 
 use std::time::Duration;
 
 use throng_model::{Backoff, SyncName, SyncRunId, Timestamp};
-use throng_store::{DeliveredRecord, LedgerError, RunState, SyncRun};
+use throng_store::{Batch, DeliveredRecord, LedgerError, Operation, RunState, SyncRun};
 
 use super::context::Activation;
 use super::delivered_objects::{delivered, write_delivered};
 use super::errors::DeliveredError;
 use super::removal;
 use crate::RemovalCounts;
+use crate::sending::NOT_CONFIRMED;
 
-/// The backoff of refused removals.
+/// The backoff of refused removals, and of additions that are not confirmed.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(600), longest: Duration::from_secs(6 * 3_600) };
 
@@ -73,8 +75,9 @@ async fn record_sync(
     // A run that removes all users reads no identifiers.
     let tables = newest.and_then(|run| run.plan.meta.tables.clone());
     let tables = tables.or_else(|| before.as_ref().and_then(|record| record.tables.clone()));
+    let is_retried = due > 0 || newest.is_some_and(|run| has_unconfirmed(&run.batches));
     let (object, meta) = write_delivered(ctx, delivered, &account, sync).await?;
-    let tries = if due == 0 { 0 } else { before.as_ref().map_or(0, |r| r.tries) + 1 };
+    let tries = if is_retried { before.as_ref().map_or(0, |r| r.tries) + 1 } else { 0 };
     let record = DeliveredRecord {
         sync: sync.clone(),
         account,
@@ -84,7 +87,7 @@ async fn record_sync(
         users: meta.users,
         run: last.id,
         due,
-        retry_at: (due > 0).then(|| ctx.clock.now().plus(retry_delay(tries))),
+        retry_at: is_retried.then(|| ctx.clock.now().plus(retry_delay(tries))),
         tries,
         // Planning a run clears `requested`: if it is set, a person has requested another run since.
         replace: before.as_ref().is_some_and(|record| record.requested && record.replace),
@@ -111,7 +114,66 @@ pub(super) fn retry_delay(tries: u32) -> Duration {
     BACKOFF.without_jitter(tries)
 }
 
-/// Whether refused removals are due for a retry.
+/// Whether additions of a run are to be sent again although nothing has changed: those that the platform has not
+/// confirmed. What it refuses for its content would be refused again: only another run of the sync sends it.
+fn has_unconfirmed(batches: &[Batch]) -> bool {
+    let additions = batches.iter().filter(|batch| batch.operation != Operation::Remove);
+    let mut outcomes = additions.filter_map(|batch| batch.outcome.as_ref());
+    outcomes.any(|outcome| outcome.rejected.contains_key(NOT_CONFIRMED))
+}
+
+/// Whether refused removals, or additions that are not confirmed, are due for a retry.
 pub(super) fn is_due(record: Option<&DeliveredRecord>, now: Timestamp) -> bool {
-    record.is_some_and(|record| record.due > 0 && record.retry_at.is_none_or(|at| at <= now))
+    record.is_some_and(|record| match record.retry_at {
+        Some(at) => at <= now,
+        None => record.due > 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_store::{BatchOutcome, BatchState, ReasonCounts};
+
+    use super::*;
+
+    #[test]
+    fn only_additions_that_are_not_confirmed_are_sent_again_without_a_change() {
+        let of = |operation, reason: &str| {
+            let rejected = ReasonCounts::from([(reason.to_owned(), 3)]);
+            let outcome = Some(BatchOutcome { rejected, ..BatchOutcome::default() });
+            let state = BatchState::Done;
+            [Batch { number: 0, operation, first_rank: 0, rows: 3, state, outcome }]
+        };
+        assert!(has_unconfirmed(&of(Operation::Add, NOT_CONFIRMED)));
+        assert!(has_unconfirmed(&of(Operation::Replace, NOT_CONFIRMED)));
+        assert!(!has_unconfirmed(&of(Operation::Add, "invalid hash")));
+        assert!(!has_unconfirmed(&of(Operation::Remove, NOT_CONFIRMED)));
+        assert!(!has_unconfirmed(&[]));
+    }
+
+    #[test]
+    fn a_retry_is_due_at_its_time_with_or_without_removals() {
+        let is_due_at = |due, retry_at: Option<i64>| {
+            let record = DeliveredRecord {
+                sync: "s".parse().unwrap(),
+                account: String::new(),
+                columns: String::new(),
+                identifiers: String::new(),
+                state: None,
+                users: 0,
+                run: SyncRunId(1),
+                due,
+                retry_at: retry_at.map(Timestamp),
+                tries: 0,
+                replace: false,
+                requested: false,
+                tables: None,
+            };
+            is_due(Some(&record), Timestamp(100))
+        };
+        for due in [0, 2] {
+            assert!(is_due_at(due, Some(100)) && !is_due_at(due, Some(101)));
+        }
+        assert!(is_due_at(2, None) && !is_due_at(0, None) && !is_due(None, Timestamp(100)));
+    }
 }

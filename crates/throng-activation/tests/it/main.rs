@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot continue panics")]
 
+mod mirror;
 mod platform;
 mod rig;
 mod worker;

@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     CutAfter,
     /// Only this many rows are received.
     Short(u64),
+    /// The last rows, this many, are not received.
+    Missing(usize),
     /// It succeeds, and the meters show this.
     Usage(Usage),
     /// It succeeds.
@@ -49,6 +51,11 @@ pub(crate) struct Platform(Mutex<State>);
 impl Platform {
     pub(crate) fn script(&self, faults: &[Fault]) {
         self.0.lock().unwrap().faults.extend(faults.iter().cloned());
+    }
+
+    /// All further requests succeed.
+    pub(crate) fn end_faults(&self) {
+        self.0.lock().unwrap().faults.clear();
     }
 
     pub(crate) fn members(&self) -> BTreeSet<String> {
@@ -146,7 +153,12 @@ impl Destination for Platform {
         if values.iter().any(|v| v.starts_with("poison")) {
             return Err(error(SendClass::InvalidRows));
         }
-        if let Fault::Short(received) = fault {
+        let received = match fault {
+            Fault::Short(received) => Some(received),
+            Fault::Missing(lost) => Some(values.len().saturating_sub(lost) as u64),
+            _ => None,
+        };
+        if let Some(received) = received {
             let some = &values[..received as usize];
             state.apply(request, some)?;
             return Ok(SendResponse { http_status: 200, received, ..SendResponse::default() });

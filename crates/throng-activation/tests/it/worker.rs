@@ -131,6 +131,42 @@ async fn a_request_that_arrived_in_part_is_sent_again_in_halves() {
 }
 
 #[tokio::test]
+async fn a_row_that_may_have_arrived_is_not_known_to_be_refused() {
+    let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
+    // Each request loses its last row: seven of eight rows arrive, and not one is ever reported on its own.
+    rig.platform.script(&vec![Fault::Missing(1); 100]);
+    let id = rig.plan(0..8).await;
+    rig.finish().await;
+    let run = rig.run(id).await;
+    assert_eq!((run.sent, run.rejected), (0, counts(&[("not_confirmed", 8)])));
+    assert_eq!(rig.platform.members().len(), 7);
+    assert_eq!(rejected_and_known(&rig, id).await, (8, 0));
+
+    // One row is refused on its own, after a request with it and the others arrived in part.
+    let value = |user: u32| vec![format!("{}{user}", if user == 1 { "invalid" } else { "id" })];
+    let mut rig = Rig::new(SyncMode::Mirror, 2, value).await;
+    rig.platform.script(&[Fault::Missing(1)]);
+    let id = rig.plan(0..2).await;
+    rig.finish().await;
+    assert_eq!(rig.run(id).await.sent, 1);
+    assert_eq!(rejected_and_known(&rig, id).await, (1, 0));
+}
+
+#[tokio::test]
+async fn removals_that_are_not_confirmed_are_known() {
+    let mut rig = Rig::new(SyncMode::Mirror, 10, plain).await;
+    rig.plan(0..10).await;
+    rig.finish().await;
+    // The fault is over before the last row of the bisected request.
+    rig.platform.script(&vec![Fault::Missing(1); 6]);
+    let id = rig.plan(4..10).await;
+    rig.finish().await;
+    let run = rig.run(id).await;
+    assert_eq!((run.sent, run.rejected), (1, counts(&[("removal_not_confirmed", 3)])));
+    assert_eq!(rejected_and_known(&rig, id).await, (4 - run.sent, 3));
+}
+
+#[tokio::test]
 async fn a_lost_response_costs_a_second_request_and_no_row() {
     let mut rig = Rig::new(SyncMode::Mirror, 30, plain).await;
     rig.platform.script(&[Fault::Fine, Fault::CutAfter]);

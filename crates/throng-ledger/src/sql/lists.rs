@@ -9,7 +9,7 @@ use crate::backend::{Backend, SqlLedger, read_one};
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::{
     Alert, AlertOrder, AlertState, AlertTotals, Check, Delivery, HistoryEntry, ListLedger,
-    ListPage, Result, RowKey, RunState, SyncRun, Task, TaskState, WorkOrder,
+    ListPage, Result, RowKey, RunFilter, RunState, SyncRun, Task, TaskState, WorkOrder,
 };
 
 /// The columns in which runs and tasks are searched.
@@ -133,11 +133,15 @@ fn complete<O, S>(
 
 #[async_trait]
 impl<B: Backend> ListLedger for SqlLedger<B> {
-    async fn list_runs(&self, page: &ListPage<WorkOrder, RunState>) -> Result<Vec<SyncRun>> {
+    async fn list_runs(&self, page: &ListPage<WorkOrder, RunFilter>) -> Result<Vec<SyncRun>> {
         read_one!(self, "reading a page of the runs", |tx| {
             let select = tx.build("SELECT ").push(runs::COLUMNS).push(" FROM sync_runs WHERE TRUE");
             let select = match page.state {
-                Some(state) => select.push(" AND state = ").values(state),
+                Some(RunFilter::State(state)) => select.push(" AND state = ").values(state),
+                Some(RunFilter::Rejected) => select
+                    .push(" AND state = ")
+                    .values(RunState::Completed)
+                    .push(" AND sent = 0 AND rejected > 0"),
                 None => select,
             };
             let select = work_in(select, page);

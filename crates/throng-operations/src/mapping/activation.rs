@@ -28,8 +28,16 @@ fn operation(operation: Operation) -> ActivationOperation {
     }
 }
 
+/// What is wrong with a completed run of which rows were rejected and none was accepted.
+fn rejected_reason(row: &SyncRun) -> Option<String> {
+    let rejected = row.rejected.values().sum::<u64>();
+    let is_rejected = row.state == RunState::Completed && row.sent == 0 && rejected > 0;
+    is_rejected.then(|| format!("none of its rows was accepted: {rejected} were rejected"))
+}
+
 /// A run, without the object of the plan, which is internal.
 pub fn run(row: SyncRun) -> ActivationRun {
+    let rejected = rejected_reason(&row);
     ActivationRun {
         id: row.id,
         sync: row.sync,
@@ -53,7 +61,7 @@ pub fn run(row: SyncRun) -> ActivationRun {
         pending: row.pending,
         created_at: row.created_at,
         finished_at: row.finished_at,
-        reason: row.reason,
+        reason: row.reason.or(rejected),
         normalised: row.normalised,
     }
 }

@@ -207,7 +207,7 @@ impl Shop {
     }
 
     /// Refreshes as a schedule does, and waits until the version is delivered.
-    async fn delivered(&self, node: &Node, version: u64) {
+    pub(crate) async fn delivered(&self, node: &Node, version: u64) {
         let path = "/v1/audiences/buyers/refresh";
         let (status, body) = Client::of(node).post(path, &json!({})).await;
         assert_eq!(status, 200, "{body}");

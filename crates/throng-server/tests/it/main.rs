@@ -44,6 +44,7 @@ mod stores;
 mod tasks;
 mod templates;
 mod tls;
+mod unconfirmed;
 mod upgrade;
 mod warm;
 mod workspaces;

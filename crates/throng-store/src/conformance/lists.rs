@@ -7,7 +7,8 @@ use throng_model::WorkspaceName;
 use super::*;
 use crate::{
     AlertKind, AlertOrder, AlertState, AlertTotals, HistoryEntry, HistoryEvent, Hold, HoldCause,
-    ListPage, NewAlert, RowKey, RowPlace, RunState, SubjectKind, SyncRun, TaskState, WorkOrder,
+    ListPage, NewAlert, RowKey, RowPlace, RunFilter, RunState, SubjectKind, SyncRun, TaskState,
+    WorkOrder,
 };
 
 /// Rows that are inserted while a list is read.
@@ -154,20 +155,22 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     held.held = Some(Hold::new(HoldCause::Guard, "guard"));
     let held = ledger.plan_run(&held, at(0)).await.unwrap().unwrap();
     let other = ledger.plan_run(&new_run("other", 1, &[1]), at(0)).await.unwrap().unwrap();
-    let all = || page::<_, RunState>(WorkOrder::Id, false, 9, None);
+    let all = || page::<_, RunFilter>(WorkOrder::Id, false, 9, None);
     let runs = async |search: Option<&str>, state| {
         let page = ListPage { search: search.map(str::to_owned), state, ..all() };
         let runs = ledger.list_runs(&page).await.unwrap();
         runs.iter().map(|run| run.id).collect::<Vec<_>>()
     };
     assert_eq!(runs(None, None).await, [held, other]);
-    assert_eq!(runs(None, Some(RunState::Held)).await, [held]);
+    assert_eq!(runs(None, Some(RunFilter::State(RunState::Held))).await, [held]);
     assert_eq!(runs(Some("OTH"), None).await, [other], "in upper or lower case");
     assert_eq!(runs(Some("n_h"), None).await, [held], "an underscore matches itself");
     assert_eq!(runs(Some("o_h"), None).await, [], "an underscore matches only itself");
     assert_eq!(runs(Some("%"), None).await, []);
     assert_eq!(runs(Some("buyers"), None).await, [held, other], "the audience");
-    assert_eq!(runs(Some("shop"), Some(RunState::Active)).await, [other], "the destination");
+    let active = RunFilter::State(RunState::Active);
+    assert_eq!(runs(Some("shop"), Some(active)).await, [other], "the destination");
+    assert_eq!(runs(None, Some(RunFilter::Rejected)).await, []);
 
     let queued = ListPage { state: Some(TaskState::Queued), ..page(WorkOrder::Id, false, 9, None) };
     let tasks = ledger.list_tasks(&queued).await.unwrap();
