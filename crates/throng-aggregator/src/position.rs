@@ -6,6 +6,7 @@ use throng_log::EventLog;
 use throng_model::Timestamp;
 
 use super::BudgetsError;
+use super::quarantine::Quarantine;
 use super::state::{PartitionState, checksum};
 
 /// How much is read at once to find a record by its time.
@@ -15,18 +16,25 @@ const READ_BYTES: usize = 1 << 20;
 /// lost.
 ///
 /// # Errors
-/// As [`verify`], unless the loss is accepted.
+/// As [`verify`], unless the loss is accepted; [`BudgetsError::Quarantine`].
 pub(super) async fn check(
-    partition: u32,
     state: &mut PartitionState,
     log: &dyn EventLog,
+    quarantine: &Quarantine,
     accept_loss: bool,
     now: Timestamp,
 ) -> Result<(), BudgetsError> {
-    match accept_loss {
-        true => continue_after_loss(partition, state, log, now).await,
-        false => verify(partition, state, log).await,
+    let (partition, before) = (state.engine.partition(), state.offset);
+    if !accept_loss {
+        return verify(partition, state, log).await;
     }
+    continue_after_loss(partition, state, log, now).await?;
+    if state.offset < before {
+        // Before a checkpoint has the new offset: the next start would skip records of this log.
+        let forgotten = quarantine.forget_from(state.offset).await;
+        forgotten.map_err(|source| BudgetsError::Quarantine { partition, source })?;
+    }
+    Ok(())
 }
 
 /// Verifies that the log has all records after the state, and is the one from which the state was made.

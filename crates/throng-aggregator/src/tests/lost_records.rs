@@ -90,3 +90,25 @@ async fn events_that_a_new_topic_has_when_the_loss_is_accepted_count_once() {
         assert_eq!(actual(&budgets), all, "nothing is lost or counted twice at the next start");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_a_new_topic_are_not_in_the_quarantine_of_the_old_one() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    count(&fixture, dir.path(), 0..2).await;
+    let invalid = vec![Bytes::from_static(b"not an event")];
+    fixture.log(dir.path()).unwrap().append(0, START, invalid).await.unwrap();
+    count(&fixture, dir.path(), 2..3).await;
+    let other = tempfile::tempdir().unwrap();
+    count(&fixture, other.path(), 4..9).await;
+    std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+    copy(&other.path().join("log"), &dir.path().join("log"));
+    let refused = open(&fixture, dir.path(), &[]).await.unwrap_err();
+    assert!(matches!(refused, BudgetsError::OtherLog { offset: 3, .. }), "{refused}");
+    for accepted in [&[0][..], &[]] {
+        let budgets = open(&fixture, dir.path(), accepted).await.unwrap();
+        assert_eq!(actual(&budgets), 800_000);
+        let listed = budgets.quarantine().await.unwrap();
+        assert!(listed.iter().all(|(_, list)| list.records.is_empty()), "{listed:?}");
+        crash(budgets).await;
+    }
+}
