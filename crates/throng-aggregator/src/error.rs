@@ -43,7 +43,7 @@ pub enum BudgetsError {
     #[error(
         "record {offset} of partition {partition} of the event log is not the one from which the checkpoint \
          was made: log and checkpoint are from different copies. Restore both from one backup; or continue \
-         at the end of this log, without its records: throng up --accept-log-loss {partition}"
+         at the end of this log (in Kafka: with its records of the last node.dedupe_hours): throng up --accept-log-loss {partition}"
     )]
     OtherLog {
         /// The partition.

@@ -3,25 +3,38 @@
 //! it would count events twice or leave some out, without any error.
 
 use throng_log::EventLog;
+use throng_model::Timestamp;
 
 use super::BudgetsError;
+use super::quarantine::Quarantine;
 use super::state::{PartitionState, checksum};
+
+/// How much is read at once to find a record by its time.
+const READ_BYTES: usize = 1 << 20;
 
 /// Checks that a state can continue with a log. `accept_loss`: the operator has accepted that records are
 /// lost.
 ///
 /// # Errors
-/// As [`verify`], unless the loss is accepted.
+/// As [`verify`], unless the loss is accepted; [`BudgetsError::Quarantine`].
 pub(super) async fn check(
-    partition: u32,
     state: &mut PartitionState,
     log: &dyn EventLog,
+    quarantine: &Quarantine,
     accept_loss: bool,
+    now: Timestamp,
 ) -> Result<(), BudgetsError> {
-    match accept_loss {
-        true => continue_after_loss(partition, state, log).await,
-        false => verify(partition, state, log).await,
+    let (partition, before) = (state.engine.partition(), state.offset);
+    if !accept_loss {
+        return verify(partition, state, log).await;
     }
+    continue_after_loss(partition, state, log, now).await?;
+    if state.offset < before {
+        // Before a checkpoint has the new offset: the next start would skip records of this log.
+        let forgotten = quarantine.forget_from(state.offset).await;
+        forgotten.map_err(|source| BudgetsError::Quarantine { partition, source })?;
+    }
+    Ok(())
 }
 
 /// Verifies that the log has all records after the state, and is the one from which the state was made.
@@ -69,6 +82,7 @@ async fn continue_after_loss(
     partition: u32,
     state: &mut PartitionState,
     log: &dyn EventLog,
+    now: Timestamp,
 ) -> Result<(), BudgetsError> {
     let problem = match verify(partition, state, log).await {
         Ok(()) => return Ok(()),
@@ -77,13 +91,19 @@ async fn continue_after_loss(
     let before = state.offset;
     state.offset = match problem {
         // If new records got offsets that the checkpoint has already, the next start would leave them out:
-        // either the log skips these offsets, or the state goes back to the log's end.
-        BudgetsError::LogBehind { checkpoint, end, .. } => {
-            if log.skip_to(partition, checkpoint).await? { checkpoint } else { end }
+        // either the log skips these offsets, or the state goes back in the log.
+        BudgetsError::LogBehind { checkpoint, .. } => {
+            match log.skip_to(partition, checkpoint).await? {
+                true => checkpoint,
+                false => first_since(partition, log, state.engine.remembers_from(now)).await?,
+            }
         }
-        // Its records may be of events that the state has counted already, and no offset shows
-        // which: all of them are left out.
-        BudgetsError::OtherLog { .. } => log.end(partition).await?,
+        // Its records may be of events that the state has counted already, and no offset shows which. In a log that
+        // nothing else writes, all of them are left out: none was appended since the state was refused.
+        BudgetsError::OtherLog { .. } if log.is_exclusive() => log.end(partition).await?,
+        BudgetsError::OtherLog { .. } => {
+            first_since(partition, log, state.engine.remembers_from(now)).await?
+        }
         BudgetsError::LogGap { start, .. } => start,
         // The log could not be read: that is not the loss that was accepted, and it may be
         // complete.
@@ -100,4 +120,63 @@ async fn continue_after_loss(
         "continuing without lost records of the event log, as the operator has accepted"
     );
     Ok(())
+}
+
+/// The offset of the first record that is not older than `time`; the end, if there is none. With the time from which on
+/// the state remembers ids, all records from there on can be applied: those of events that it has counted are
+/// duplicates, and those that were accepted while the partition waited count, as in a topic that was created again.
+/// Reads the records before it.
+async fn first_since(
+    partition: u32,
+    log: &dyn EventLog,
+    time: Timestamp,
+) -> Result<u64, BudgetsError> {
+    let (start, end) = (log.start(partition).await?, log.end(partition).await?);
+    let mut offset = start;
+    while offset < end {
+        let records = log.read(partition, offset, READ_BYTES).await?;
+        let first = records.iter().find(|record| record.at >= time);
+        match (first, records.last()) {
+            (Some(first), _) => {
+                offset = first.offset;
+                break;
+            }
+            (None, Some(last)) => offset = last.offset + 1,
+            // The last offsets have no record.
+            (None, None) => offset = end,
+        }
+    }
+    if offset > start {
+        let records = offset - start;
+        tracing::warn!(
+            partition,
+            start,
+            records,
+            "skipping records that are too old to be distinguished from counted ones"
+        );
+    }
+    Ok(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use throng_log::{FileLog, FileLogOptions};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn records_are_left_out_up_to_the_first_one_that_is_new_enough() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = FileLog::open_with(dir.path(), FileLogOptions::new(1)).unwrap();
+        let since = async |time| first_since(0, &log, Timestamp(time)).await.unwrap();
+        assert_eq!(since(0).await, 0, "an empty log");
+        // One was late.
+        for at in [10, 20, 15, 30] {
+            log.append(0, Timestamp(at), vec![Bytes::from_static(b"record")]).await.unwrap();
+        }
+        let found = [since(i64::MIN).await, since(10).await, since(11).await, since(21).await];
+        assert_eq!(found, [0, 0, 1, 3]);
+        assert_eq!(since(31).await, 4, "the end");
+    }
 }

@@ -110,6 +110,17 @@ impl Quarantine {
         }
     }
 
+    /// Forgets the records from an offset on, which are of another log. One that is of this log fails again and is
+    /// added again.
+    pub(super) async fn forget_from(&self, offset: u64) -> throng_objects::Result<()> {
+        {
+            let mut entries = self.entries.lock();
+            let forgotten = entries.records.split_off(&offset);
+            entries.changed |= !forgotten.is_empty();
+        }
+        self.flush().await
+    }
+
     /// Writes the list, if records were added since the last time.
     pub(super) async fn flush(&self) -> throng_objects::Result<()> {
         let written = self.write().await;

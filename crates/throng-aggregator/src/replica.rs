@@ -152,7 +152,7 @@ impl PartitionReplica {
         let mut state = source.state(found)?;
         // Before anything is written: a log that does not belong to the checkpoint is refused
         // without a change of either.
-        position::check(number, &mut state, &*log, config.accept_loss).await?;
+        position::check(&mut state, &*log, &quarantine, config.accept_loss, now).await?;
         let bytes = state.engine.checkpoint(state.position());
         let checkpoint = Checkpoint { partition: number, epoch, replica, state: bytes };
         if role == ReplicaRole::Leader {

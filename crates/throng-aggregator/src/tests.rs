@@ -4,6 +4,7 @@
 mod clock_steps;
 mod days;
 mod later_specs;
+mod lost_records;
 mod new_ad_groups;
 
 use std::path::Path;

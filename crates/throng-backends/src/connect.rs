@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use throng_ledger::{PostgresLedger, SqliteLedger};
-use throng_log::check_brokers;
+use throng_log::{TopicDifferences, TopicReport, check_topics};
 use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use throng_objects::{BucketObjects, BucketOptions};
 use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
@@ -15,8 +15,7 @@ use crate::error::BackendError;
 use crate::finding::Finding;
 use crate::ingested::lake_options;
 use crate::open::{
-    CHECKS, DEAD_LETTERS, EVENTS, FEED, KEYFRAMES, TASKS, bucket_options, kafka_options,
-    ledger_url, unused_partitions,
+    EVENTS, FEED, TOPICS, bucket_options, kafka_options, ledger_url, unused_partitions,
 };
 
 /// A larger difference of two clocks is reported: leases and budget days depend on them.
@@ -127,11 +126,13 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
         Ok(kafka) => kafka,
         Err(error) => return Finding::failed(NAME, &error, "set what node.kafka.password names"),
     };
-    let topics = [EVENTS, FEED, KEYFRAMES, TASKS, CHECKS, DEAD_LETTERS];
-    let reports = match check_brokers(&kafka, &topics).await {
-        Ok(reports) => reports,
+    let created = settings.log_partitions;
+    let topics = TOPICS.map(|(name, usage, count)| (name, usage, count.unwrap_or(created)));
+    let checked = match check_topics(&kafka, &topics).await {
+        Ok(checked) => checked,
         Err(error) => return Finding::failed(NAME, &error, "see docs/operate/kafka.md"),
     };
+    let reports: Vec<&TopicReport> = checked.iter().map(|(report, _)| report).collect();
     let topics = |exist: bool| -> Vec<&str> {
         let found = reports.iter().filter(|r| r.partitions.is_some() == exist);
         found.map(|r| r.topic.as_str()).collect()
@@ -149,14 +150,34 @@ async fn log(settings: &NodeSettings, env: &Environment) -> Finding {
     if let Some(refusal) = reports.iter().find_map(|report| report.refusal.as_ref()) {
         let message = format!("{message}; this user may not create them: {refusal}");
         let help = "create the topics, or grant the user the rights of docs/operate/kafka.md";
-        return Finding { backend: NAME, ok: false, message, help: Some(help.to_owned()) };
+        let found = Finding { backend: NAME, ok: false, message, help: Some(help.to_owned()) };
+        return with_differences(found, &checked);
     }
     let of = |name: &str| {
         let topic = kafka.named(name);
         reports.iter().find(|report| report.topic == topic)?.partitions
     };
     let missing = (!missing.is_empty()).then(|| "the first node creates them".to_owned());
-    partitions(settings.written_log_partitions(), of(EVENTS), of(FEED), message, missing)
+    let set = settings.written_log_partitions();
+    let found = partitions(set, of(EVENTS), of(FEED), message, missing);
+    with_differences(found, &checked)
+}
+
+/// Adds to the finding about topics how their settings differ from those that they need. It is not ok if a node would
+/// not start with them.
+fn with_differences(found: Finding, checked: &[(TopicReport, TopicDifferences)]) -> Finding {
+    let mut lines = vec![found.message];
+    let mut help: Vec<String> = found.help.into_iter().collect();
+    let mut is_refused = false;
+    for (report, differences) in checked {
+        let TopicDifferences { refused, warnings, help: correct } = differences;
+        is_refused |= !refused.is_empty();
+        lines
+            .extend(refused.iter().chain(warnings).map(|text| format!("{}: {text}", report.topic)));
+        help.extend((!correct.is_empty()).then(|| correct.clone()));
+    }
+    let help = (!help.is_empty()).then(|| help.join("; "));
+    Finding { ok: found.ok && !is_refused, message: lines.join("; "), help, ..found }
 }
 
 /// The finding about topics that work, with what their numbers of partitions mean: `set` is the setting, if it is
@@ -278,6 +299,31 @@ mod tests {
         let lake = found.iter().find(|finding| finding.backend == "lake").unwrap();
         assert!(!lake.ok && lake.message.contains("node.lake.gcs.service_account"), "{lake:?}");
         assert!(lake.help.as_ref().is_some_and(|help| help.contains("node.lake")), "{lake:?}");
+    }
+
+    #[test]
+    fn settings_of_topics_are_found_with_what_corrects_them() {
+        let topic = |name: &str, refused: &[&str], warnings: &[&str], help: &str| {
+            let owned = |texts: &[&str]| -> Vec<String> {
+                texts.iter().map(|&text| text.to_owned()).collect()
+            };
+            let report = TopicReport { topic: name.to_owned(), partitions: Some(1), refusal: None };
+            let (refused, warnings) = (owned(refused), owned(warnings));
+            (report, TopicDifferences { refused, warnings, help: help.to_owned() })
+        };
+        let works = || Finding::ok_with("log", "Kafka responds");
+        let same = with_differences(works(), &[topic("t.events", &[], &[], "")]);
+        assert_eq!(same, works());
+        let warned = topic("t.feed", &[], &["retention.ms is 1"], "run `b`");
+        let found = with_differences(works(), std::slice::from_ref(&warned));
+        assert!(found.ok, "{found:?}");
+        assert_eq!(found.message, "Kafka responds; t.feed: retention.ms is 1");
+        let refused = topic("t.events", &["cleanup.policy is x"], &["more"], "run `a`");
+        let found = with_differences(works(), &[refused, warned]);
+        assert!(!found.ok, "{found:?}");
+        let text = "t.events: cleanup.policy is x; t.events: more; t.feed: retention.ms is 1";
+        assert_eq!(found.message, format!("Kafka responds; {text}"));
+        assert_eq!(found.help.as_deref(), Some("run `a`; run `b`"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn compare_topics(
     };
     if owner.is_none() {
         let is_used = match partitions(FEED) {
-            Some(count) => has_frames(&KafkaLog::open(&options, FEED, count).await?).await?,
+            Some(count) => has_frames(&KafkaLog::open_frames(&options, FEED, count).await?).await?,
             None => false,
         };
         if !is_used {

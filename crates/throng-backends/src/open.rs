@@ -9,7 +9,7 @@ use throng_aggregator::{Feed, KafkaFeed, LocalFeed};
 use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{
     EventLog, FileLog, FileLogOptions, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable,
-    MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls,
+    MemoryQueue, MinFreeDisk, PartitionAssignment, Queue, Sasl, Tls, TopicUse,
 };
 use throng_model::{Clock, Secret};
 use throng_objects::{BucketObjects, BucketOptions, DirectoryObjects, Objects};
@@ -40,6 +40,16 @@ pub(crate) const CHECKS: &str = "checks";
 pub(crate) const DEAD_LETTERS: &str = "tasks.dead";
 /// Partitions of a queue's topic: at most this many processes consume it at once.
 const QUEUE_PARTITIONS: u32 = 64;
+
+/// All topics, with the number of partitions with which they are created: with as many as are set, if that is `None`.
+pub(crate) const TOPICS: [(&str, TopicUse, Option<u32>); 6] = [
+    (EVENTS, TopicUse::Events, None),
+    (FEED, TopicUse::Frames, None),
+    (KEYFRAMES, TopicUse::Table, Some(1)),
+    (TASKS, TopicUse::Queue, Some(QUEUE_PARTITIONS)),
+    (CHECKS, TopicUse::Queue, Some(QUEUE_PARTITIONS)),
+    (DEAD_LETTERS, TopicUse::Queue, Some(1)),
+];
 
 /// What decides which backends are opened.
 pub struct BackendConfig<'a> {
@@ -170,7 +180,7 @@ async fn kafka_log(
     let log = KafkaLog::open(&kafka, EVENTS, partitions).await?;
     warn_of_partitions(config.settings.written_log_partitions(), log.partitions());
     // One partition of frames for each partition of events.
-    let frames = KafkaLog::open(&kafka, FEED, log.partitions()).await?;
+    let frames = KafkaLog::open_frames(&kafka, FEED, log.partitions()).await?;
     if frames.partitions() < log.partitions() {
         let (events, feed) = (log.partitions(), frames.partitions());
         return Err(BackendError::FeedPartitions { events, feed });

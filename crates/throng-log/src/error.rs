@@ -132,6 +132,16 @@ pub enum LogError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A topic that exists has settings with which events or budgets would be wrong.
+    #[error("the Kafka topic {topic} cannot be used: {}. To correct it, {help}", found.join("; "))]
+    TopicSettings {
+        /// The topic.
+        topic: String,
+        /// Each setting, with what was found and what is needed.
+        found: Vec<String>,
+        /// What to do, with a command.
+        help: String,
+    },
     /// The brokers did not confirm that they stored the records: they may be in the topic or not.
     #[error("the brokers did not confirm an append to {topic}: append again what must not be lost")]
     Unconfirmed {
@@ -156,7 +166,8 @@ impl LogError {
             Self::Partitions { .. }
             | Self::Locked { .. }
             | Self::RecordTooLarge { .. }
-            | Self::UnsupportedFormat { .. } => Fault::User,
+            | Self::UnsupportedFormat { .. }
+            | Self::TopicSettings { .. } => Fault::User,
             Self::Damaged { .. }
             | Self::UnconfirmedWrite { .. }
             | Self::DiskLow { .. }
@@ -206,6 +217,7 @@ impl LogError {
             | Self::DiskLow { .. }
             | Self::Io { .. }
             | Self::Kafka { .. }
+            | Self::TopicSettings { .. }
             | Self::BrokerTimeout { .. } => false,
         }
     }

@@ -23,7 +23,7 @@ pub use file::{
 };
 pub use kafka::{
     GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, PartitionAssignment, Sasl, Tls,
-    TopicReport, check_brokers,
+    TopicDifferences, TopicReport, TopicUse, check_brokers, check_topics,
 };
 pub use queue::{MemoryQueue, Message, Queue};
 

@@ -113,6 +113,7 @@ struct Ports {
     controller: u16,
 }
 
+/// `auto.create.topics.enable` is on, as it is by default: no client of Throng may let the broker create a topic.
 fn properties(dir: &Path, ports: &Ports) -> String {
     let Ports { plain, proxied, proxy, secure, controller } = ports;
     let dir = dir.display();
@@ -140,7 +141,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-auto.create.topics.enable=false
+auto.create.topics.enable=true
 log.retention.ms=-1
 num.partitions=4
 "

@@ -192,6 +192,12 @@ impl SeenIds {
         self.dedupe_window = dedupe_window;
     }
 
+    /// The record time from which on all ids are remembered: see [`LogTime`].
+    pub(super) fn remembers_from(&self, now: Timestamp) -> Timestamp {
+        // A newest record in the future was written under a wrong clock.
+        Timestamp(self.log_time.newest.min(now).0.saturating_sub(self.dedupe_window))
+    }
+
     /// Whether an id was seen within the window before an event's time.
     #[inline]
     pub(super) fn contains(&self, id: Id, at: Timestamp) -> bool {
@@ -442,6 +448,16 @@ mod tests {
             seen = again(&seen);
         }
         assert_eq!(counted, [true, false, true, false, true, true, true]);
+    }
+
+    #[test]
+    fn ids_are_remembered_from_a_window_before_the_newest_record() {
+        let mut seen = SeenIds::default();
+        insert(&mut seen, 1, START.plus(HOUR));
+        let from = seen.remembers_from(START.plus(9 * HOUR));
+        assert_eq!(from, START.plus(HOUR).minus(DEFAULT_DEDUPE_WINDOW));
+        // A record in the future.
+        assert_eq!(seen.remembers_from(START), START.minus(DEFAULT_DEDUPE_WINDOW));
     }
 
     #[test]

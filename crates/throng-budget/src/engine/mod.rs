@@ -320,6 +320,11 @@ impl Engine {
         self.seen.set_dedupe_window(dedupe_window, now);
     }
 
+    /// The ids of all counted events in records from this time on are remembered.
+    pub fn remembers_from(&self, now: Timestamp) -> Timestamp {
+        self.seen.remembers_from(now)
+    }
+
     /// Whether a run of ids could not be read. The state is wrong since then: drop it and continue from the
     /// checkpoint.
     pub fn has_failed(&self) -> bool {

@@ -53,6 +53,9 @@ impl KafkaOptions {
         // no reason.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "2000");
         config.set("socket.keepalive.enable", "true").set("log.connection.close", "false");
+        // The default of producers and admin clients is true: on brokers with `auto.create.topics.enable`, a request
+        // for the metadata of a missing topic would create it with the brokers' settings.
+        config.set("allow.auto.create.topics", "false");
         // A new leader is found by errors at once; this is for partitions without traffic.
         config.set("topic.metadata.refresh.interval.ms", "30000");
         let protocol = match (&self.tls, &self.sasl) {
@@ -152,7 +155,11 @@ pub(super) fn hint(error: &KafkaError) -> &'static str {
         GroupAuthorizationFailed, OperationTimedOut, Resolve, SSL, SaslAuthenticationFailed,
         TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition,
     };
-    match error.rdkafka_error_code() {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    match code {
         Some(Authentication | SaslAuthenticationFailed) => hints::AUTHENTICATION,
         Some(SSL) => hints::TLS,
         Some(BrokerTransportFailure | OperationTimedOut | Resolve) => hints::NETWORK,

@@ -20,28 +20,13 @@ use crate::{EventLog, LogError, Record, Result, Tail};
 
 use super::client::{self, KafkaOptions, failed};
 use super::reader::Reader;
+use super::settings::{MAX_MESSAGE_BYTES, TopicSettings, TopicUse};
 use super::tail::KafkaTail;
-use super::topic::{self, Admin, TopicSettings};
+use super::topic::{self, Admin};
 
 /// The header with the time of a record: microseconds since 1970, 8 bytes, little-endian. Records of
 /// other producers may not have it; then the timestamp of the brokers is used.
 pub(super) const TIME_HEADER: &str = "at";
-/// The limit of a message: 17 MiB, for the largest record with its headers.
-const MAX_MESSAGE_BYTES: &str = "17825792";
-
-/// The configuration of the topic of an event log. The timestamps are the brokers': with the clock of a
-/// producer, a record with a time in the past would be deleted at once by `retention.ms`.
-pub(crate) fn event_topic(partitions: u32) -> TopicSettings {
-    TopicSettings {
-        partitions,
-        settings: vec![
-            ("max.message.bytes", MAX_MESSAGE_BYTES),
-            ("message.timestamp.type", "LogAppendTime"),
-            ("retention.ms", "604800000"),
-            ("compression.type", "producer"),
-        ],
-    }
-}
 
 /// A topic as a log: partition and offset are Kafka's. Any number of processes can write and read it.
 pub struct KafkaLog {
@@ -67,13 +52,31 @@ impl std::fmt::Debug for KafkaLog {
 
 impl KafkaLog {
     /// Opens the topic `<prefix>.<name>`; creates it with this number of partitions if it is missing. An
-    /// existing topic keeps its number.
+    /// existing topic keeps its number. Other producers may write the topic.
     ///
     /// # Errors
-    /// [`LogError::Kafka`].
+    /// [`LogError::Kafka`]; [`LogError::TopicSettings`] if the topic exists with settings that do not work.
     pub async fn open(options: &KafkaOptions, name: &str, partitions: u32) -> Result<Self> {
+        Self::open_for(options, name, TopicUse::Events, partitions).await
+    }
+
+    /// Like [`open`](Self::open), for a topic that only Throng writes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_frames(options: &KafkaOptions, name: &str, partitions: u32) -> Result<Self> {
+        Self::open_for(options, name, TopicUse::Frames, partitions).await
+    }
+
+    async fn open_for(
+        options: &KafkaOptions,
+        name: &str,
+        usage: TopicUse,
+        partitions: u32,
+    ) -> Result<Self> {
         let topic = options.named(name);
-        let count = topic::ensure(options, &topic, &event_topic(partitions)).await?;
+        let wanted = TopicSettings::new(usage, partitions);
+        let count = topic::ensure(options, &topic, wanted).await?;
         let producer = options
             .config()
             // Each record once and in order, also when the client retries (KIP-98): the brokers discard a

@@ -6,6 +6,7 @@ mod group;
 mod log;
 mod queue;
 mod reader;
+mod settings;
 mod table;
 mod tail;
 mod topic;
@@ -16,5 +17,6 @@ pub use log::KafkaLog;
 pub use queue::KafkaQueue;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use reader::{fuzz as fuzz_batches, fuzz_seeds as batch_seeds};
+pub use settings::{TopicDifferences, TopicUse};
 pub use table::KafkaTable;
-pub use topic::{TopicReport, check_brokers};
+pub use topic::{TopicReport, check_brokers, check_topics};

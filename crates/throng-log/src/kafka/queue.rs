@@ -19,23 +19,13 @@ use crate::{LogError, Message, Queue, Result};
 
 use super::client::{KafkaOptions, failed};
 use super::group::GroupTiming;
-use super::topic::{self, TopicSettings};
+use super::settings::{TopicSettings, TopicUse};
+use super::topic;
 
 /// The largest number of prefetched messages; the partitions are paused before there are more.
 const MAX_PREFETCHED: usize = 256;
 /// Between two commits of offsets.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-
-fn queue_topic(partitions: u32) -> TopicSettings {
-    TopicSettings {
-        partitions,
-        settings: vec![
-            ("message.timestamp.type", "LogAppendTime"),
-            // A message that old was put on the queue again long ago.
-            ("retention.ms", "86400000"),
-        ],
-    }
-}
 
 /// A queue over a topic and a consumer group of the same name. A long task does not lose its partition:
 /// a thread polls all the time, and pauses the partitions while the process has enough messages.
@@ -116,7 +106,8 @@ impl KafkaQueue {
     /// [`LogError::Kafka`].
     pub async fn open(options: &KafkaOptions, name: &str, partitions: u32) -> Result<Self> {
         let topic = options.named(name);
-        topic::ensure(options, &topic, &queue_topic(partitions)).await?;
+        let wanted = TopicSettings::new(TopicUse::Queue, partitions);
+        topic::ensure(options, &topic, wanted).await?;
         let producer = options
             .config()
             .set("enable.idempotence", "true")

@@ -11,7 +11,8 @@ use crate::retry::TIMEOUT;
 use crate::{LogError, Result};
 
 use super::client::{self, KafkaOptions, failed};
-use super::topic::{self, TopicSettings};
+use super::settings::{MAX_MESSAGE_BYTES, TopicSettings, TopicUse};
+use super::topic;
 
 /// Values by key that any number of processes put and read. For small tables: a read reads the whole
 /// topic, which the brokers compact to little more than one value per key.
@@ -31,25 +32,15 @@ impl KafkaTable {
     /// Opens the topic `<prefix>.<name>`; creates it if it is missing.
     ///
     /// # Errors
-    /// [`LogError::Kafka`].
+    /// [`LogError::Kafka`]; [`LogError::TopicSettings`] if the topic exists with settings that do not work.
     pub async fn open(options: &KafkaOptions, name: &str) -> Result<Self> {
         let topic = options.named(name);
-        let wanted = TopicSettings {
-            partitions: 1,
-            settings: vec![
-                ("cleanup.policy", "compact"),
-                // Only closed segments are compacted.
-                ("segment.ms", "600000"),
-                ("min.cleanable.dirty.ratio", "0.1"),
-                ("max.message.bytes", "17825792"),
-            ],
-        };
-        topic::ensure(options, &topic, &wanted).await?;
+        topic::ensure(options, &topic, TopicSettings::new(TopicUse::Table, 1)).await?;
         let producer = options
             .config()
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("message.max.bytes", "17825792")
+            .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "zstd")
             .set("delivery.timeout.ms", "30000")
             .create()

@@ -1,11 +1,12 @@
 //! Topics: created when they are missing, inspected before use.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
@@ -14,18 +15,10 @@ use crate::retry::{POLL_INTERVAL, RETRY_DELAY, TIMEOUT, retry};
 use crate::{LogError, Result};
 
 use super::client::{KafkaOptions, failed};
+use super::settings::{TopicDifferences, TopicSettings, TopicUse};
 
 /// Polls for connection errors, two seconds in total.
 const CONNECTION_ERROR_POLLS: u32 = 40;
-
-/// The configuration of a topic that is created if it is missing.
-#[derive(Debug, Clone)]
-pub(crate) struct TopicSettings {
-    /// The number of partitions.
-    pub(crate) partitions: u32,
-    /// Settings by Kafka's names, such as `retention.ms`.
-    pub(crate) settings: Vec<(&'static str, &'static str)>,
-}
 
 /// The state of a topic on the brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,12 +57,69 @@ pub async fn check_brokers(options: &KafkaOptions, topics: &[&str]) -> Result<Ve
                 tried
                     .into_iter()
                     .find_map(std::result::Result::err)
+                    // A node has created it since then.
+                    .filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists)
                     .map(|(_, code)| code.to_string())
             }
         };
         reports.push(TopicReport { topic, partitions, refusal });
     }
     Ok(reports)
+}
+
+/// Like [`check_brokers`], and compares the topics that exist with what their use needs: with each topic by its name
+/// without the prefix, and the number of partitions with which it would be created. Changes nothing.
+///
+/// # Errors
+/// As [`check_brokers`].
+pub async fn check_topics(
+    options: &KafkaOptions,
+    topics: &[(&str, TopicUse, u32)],
+) -> Result<Vec<(TopicReport, TopicDifferences)>> {
+    let names: Vec<&str> = topics.iter().map(|(name, ..)| *name).collect();
+    let reports = check_brokers(options, &names).await?;
+    let admin = admin(options)?;
+    let mut checked = Vec::with_capacity(topics.len());
+    for (report, (_, usage, partitions)) in reports.into_iter().zip(topics) {
+        let differences = match report.partitions {
+            Some(found) => {
+                let wanted = TopicSettings::new(*usage, *partitions);
+                let shown = settings_of(&admin, &report.topic).await?;
+                wanted.compare(&options.brokers, &report.topic, found, shown.as_ref())
+            }
+            None => TopicDifferences::default(),
+        };
+        checked.push((report, differences));
+    }
+    Ok(checked)
+}
+
+/// The settings of a topic, also those that it has from the brokers; `None` if they do not show them to this user.
+async fn settings_of(admin: &Admin, topic: &str) -> Result<Option<BTreeMap<String, String>>> {
+    use RDKafkaErrorCode::{
+        ClusterAuthorizationFailed, TopicAuthorizationFailed, UnsupportedFeature,
+        UnsupportedVersion,
+    };
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let described = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
+    let described = match described {
+        Ok(described) => described,
+        // A right that earlier versions did not need, or a service that has only a part of Kafka's requests.
+        Err(KafkaError::AdminOp(
+            ClusterAuthorizationFailed
+            | TopicAuthorizationFailed
+            | UnsupportedFeature
+            | UnsupportedVersion,
+        ))
+        // The client cannot read the response, such as a source of settings that it does not know.
+        | Err(KafkaError::AdminOpCreation(_)) => return Ok(None),
+        Err(error) => return Err(failed("get the settings of", topic)(error)),
+    };
+    // The client does not return an error of one topic, such as a missing right: there are no entries then.
+    let entries = described.into_iter().flatten().flat_map(|resource| resource.entries);
+    let shown: BTreeMap<String, String> =
+        entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+    Ok((!shown.is_empty()).then_some(shown))
 }
 
 pub(super) type Admin = AdminClient<DefaultClientContext>;
@@ -152,38 +202,69 @@ impl Probe {
     }
 }
 
-/// The number of partitions of a topic, which is created if it is missing.
+/// The number of partitions of a topic, which is created if it is missing, and whose settings are compared if it
+/// exists.
+///
+/// # Errors
+/// [`LogError::Kafka`]; [`LogError::TopicSettings`] if it exists with settings that do not work.
 pub(super) async fn ensure(
     options: &KafkaOptions,
     topic: &str,
-    wanted: &TopicSettings,
+    wanted: TopicSettings,
 ) -> Result<u32> {
-    let probe = Probe::new(options)?;
-    if let Some(found) = probe.partitions(topic).await? {
-        return Ok(found);
+    let (probe, admin) = (Probe::new(options)?, admin(options)?);
+    let found = match probe.partitions(topic).await? {
+        Some(found) => found,
+        None => {
+            let is_new = create(&admin, topic, wanted).await?;
+            let visible = wait_until_visible(&probe, topic, wanted).await?;
+            if is_new {
+                return Ok(visible);
+            }
+            visible
+        }
+    };
+    // Anybody may have created it, such as the brokers for a producer of events: with their settings, an event whose
+    // producer has another clock would not count, and a large one not be stored.
+    let shown = settings_of(&admin, topic).await?;
+    let differences = wanted.compare(&options.brokers, topic, found, shown.as_ref());
+    // Its drop waits for a thread.
+    tokio::task::spawn_blocking(move || drop(admin));
+    let TopicDifferences { refused, warnings, help } = differences;
+    if !refused.is_empty() {
+        return Err(LogError::TopicSettings { topic: topic.to_owned(), found: refused, help });
     }
-    let admin = admin(options)?;
-    let partitions = i32::try_from(wanted.partitions.max(1)).unwrap_or(i32::MAX);
+    if !warnings.is_empty() {
+        let found = warnings.join("; ");
+        tracing::warn!(topic, found, help, "topic has other settings than it should have");
+    }
+    Ok(found)
+}
+
+/// Creates a topic. `false` if it exists meanwhile.
+async fn create(admin: &Admin, topic: &str, wanted: TopicSettings) -> Result<bool> {
+    let partitions = i32::try_from(wanted.partitions).unwrap_or(i32::MAX);
+    // -1: the replication factor of the brokers' configuration (KIP-464). A fixed one would fail on a cluster with
+    // fewer brokers, or be too low for production.
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    for (name, value) in &wanted.settings {
-        new = new.set(name, value);
+    for setting in wanted.settings() {
+        new = new.set(setting.name, setting.value);
     }
-    // -1 above: the replication factor of the brokers' configuration (KIP-464). A fixed one would fail on a
-    // cluster with fewer brokers, or be too low for production.
     let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
     let created = admin.create_topics([&new], &options).await.map_err(failed("create", topic))?;
-    for result in created {
-        match result {
-            // Another node created it at the same time.
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => {
-                return Err(failed("create", topic)(KafkaError::AdminOp(code)));
-            }
+    match created.into_iter().find_map(std::result::Result::err) {
+        None => {
+            tracing::info!(topic, partitions, "created topic");
+            Ok(true)
         }
+        // Another node created it at the same time, or the brokers did for another client.
+        Some((_, RDKafkaErrorCode::TopicAlreadyExists)) => Ok(false),
+        Some((_, code)) => Err(failed("create", topic)(KafkaError::AdminOp(code))),
     }
-    tracing::info!(topic, partitions, "created topic");
-    // The metadata of a new topic reaches the other brokers asynchronously.
-    let probe = &probe;
+}
+
+/// The number of partitions of a topic that was just created: its metadata reaches the other brokers asynchronously.
+async fn wait_until_visible(probe: &Probe, topic: &str, wanted: TopicSettings) -> Result<u32> {
     let visible = retry((), RETRY_DELAY, |()| async move {
         match probe.partitions(topic).await {
             Ok(Some(found)) => ControlFlow::Break(Ok(found)),
@@ -192,5 +273,5 @@ pub(super) async fn ensure(
         }
     });
     // It was created with this number: metadata that is late must not keep the node from starting.
-    tokio::time::timeout(TIMEOUT, visible).await.unwrap_or(Ok(wanted.partitions.max(1)))
+    tokio::time::timeout(TIMEOUT, visible).await.unwrap_or(Ok(wanted.partitions))
 }

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use throng_log::conformance::{LogBackend, QueueBackend, queue_suite, suite};
 use throng_log::{
-    EventLog, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, Message,
-    PartitionAssignment, Queue, check_brokers,
+    EventLog, GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, LogError, Message,
+    PartitionAssignment, Queue, TopicDifferences, TopicUse, check_brokers, check_topics,
 };
+use throng_model::{Fault, Retry};
 
 /// Settings with a prefix of this run alone.
 pub(crate) fn settings() -> KafkaOptions {
@@ -192,4 +197,101 @@ async fn topics_are_inspected_and_none_is_created() {
     }
     let reports = check_brokers(&settings, &["no such name"]).await.unwrap();
     assert!(reports[0].refusal.is_some(), "{reports:?}");
+}
+
+/// The topics of a node; the test broker's number of partitions, 4, is not among theirs.
+const TOPICS: [(&str, TopicUse, u32); 4] = [
+    ("events", TopicUse::Events, 3),
+    ("feed", TopicUse::Frames, 3),
+    ("keyframes", TopicUse::Table, 1),
+    ("tasks", TopicUse::Queue, 5),
+];
+
+/// A client with the defaults of Kafka, with which brokers create the topics that it names.
+fn other_client(settings: &KafkaOptions) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &settings.brokers);
+    config
+}
+
+/// Lets the brokers create a topic with their settings, as they do for a producer.
+async fn let_the_brokers_create(settings: &KafkaOptions, name: &str) {
+    let producer: FutureProducer = other_client(settings).create().unwrap();
+    let topic = settings.named(name);
+    let record = FutureRecord::<(), str>::to(&topic).payload("a record");
+    producer.send(record, Duration::from_secs(60)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_created_with_their_settings_by_brokers_that_create_topics_themselves() {
+    let settings = settings();
+    for _ in 0..2 {
+        let checked = check_topics(&settings, &TOPICS).await.unwrap();
+        for (report, differences) in checked {
+            assert_eq!((report.partitions, report.refusal), (None, None), "{}", report.topic);
+            assert_eq!(differences, TopicDifferences::default(), "{}", report.topic);
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(KafkaLog::open(&settings, "events", 3).await.unwrap().partitions(), 3);
+        assert_eq!(KafkaLog::open_frames(&settings, "feed", 3).await.unwrap().partitions(), 3);
+        KafkaTable::open(&settings, "keyframes").await.unwrap();
+        KafkaQueue::open(&settings, "tasks", 5).await.unwrap();
+        let checked = check_topics(&settings, &TOPICS).await.unwrap();
+        for ((report, differences), (name, _, partitions)) in checked.into_iter().zip(TOPICS) {
+            assert_eq!(report.partitions, Some(partitions), "{name}");
+            // Also if the brokers did not show the settings.
+            assert_eq!(differences, TopicDifferences::default(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_the_settings_of_the_brokers_is_refused_with_a_command() {
+    let settings = settings();
+    for (name, ..) in TOPICS {
+        let_the_brokers_create(&settings, name).await;
+    }
+    let refused = KafkaLog::open(&settings, "events", 3).await.unwrap_err();
+    assert!(matches!(refused, LogError::TopicSettings { .. }), "{refused}");
+    assert_eq!((refused.fault(), refused.retry()), (Fault::User, Retry::Never));
+    let text = refused.to_string();
+    let topic = settings.named("events");
+    let values = "max.message.bytes=17825792,message.timestamp.type=LogAppendTime";
+    for part in [
+        &*format!("the Kafka topic {topic} cannot be used"),
+        "message.timestamp.type is CreateTime and must be LogAppendTime",
+        "max.message.bytes is 1048588 and must be at least 17825792",
+        &*format!("--bootstrap-server {} --alter", settings.brokers),
+        &*format!("--entity-name {topic} --add-config {values}`"),
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let frames = KafkaLog::open_frames(&settings, "feed", 3).await.unwrap_err().to_string();
+    assert!(!frames.contains("is CreateTime"), "frames have their time in a header: {frames}");
+    let table = KafkaTable::open(&settings, "keyframes").await.unwrap_err().to_string();
+    for part in ["partitions is 4 and must be 1", "cleanup.policy is delete and must be compact"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    assert!(table.contains(&format!("--delete --topic {}`", settings.named("keyframes"))));
+    // It works, with fewer consumers.
+    KafkaQueue::open(&settings, "tasks", 5).await.unwrap();
+    let checked = check_topics(&settings, &TOPICS).await.unwrap();
+    let refused: Vec<usize> = checked.iter().map(|(_, found)| found.refused.len()).collect();
+    assert_eq!(refused, [2, 1, 3, 0], "{checked:?}");
+    assert_eq!(checked[3].1.warnings[0], "partitions is 4 and should be at least 5");
+    // As the command does.
+    let admin: AdminClient<DefaultClientContext> = other_client(&settings).create().unwrap();
+    let resource = ResourceSpecifier::Topic(&topic);
+    let mut change = AlterConfig::new(resource);
+    for value in values.split(',') {
+        let (name, value) = value.split_once('=').unwrap();
+        change = change.set(name, value);
+    }
+    let changed = admin.alter_configs(&[change], &AdminOptions::new()).await.unwrap();
+    assert!(changed.iter().all(|one| one.is_ok()), "{changed:?}");
+    // The brokers apply it asynchronously.
+    while !check_topics(&settings, &TOPICS[..1]).await.unwrap()[0].1.refused.is_empty() {}
+    let log = KafkaLog::open(&settings, "events", 3).await.unwrap();
+    assert_eq!(log.partitions(), 4, "it keeps its partitions");
 }
