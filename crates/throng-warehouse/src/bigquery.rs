@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use throng_google::{AccessTokens, TokenOptions};
+use throng_lake::ColumnFacts;
 use throng_model::{Clock, Micros, Secret, Timestamp};
 use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
@@ -206,7 +207,10 @@ impl Warehouse for BigQuery {
             return Err(WarehouseError::Unavailable { message, after: None });
         }
         let total_rows = head.total_rows().ok_or_else(|| incomplete(READING))?;
-        let key = head.schema.as_ref().ok_or_else(|| incomplete(READING))?.key(request.key)?;
+        let schema = head.schema.as_ref().ok_or_else(|| incomplete(READING))?;
+        let key = schema.key(request.key)?;
+        let field = &schema.fields[key.at];
+        let key_column = ColumnFacts::key(field.name.clone(), field.of.clone());
         let keys = keys_of(&body, key, request.seed).ok_or_else(|| incomplete(READING))?;
         let next = head.next();
         if next == token && next.is_some() {
@@ -224,6 +228,7 @@ impl Warehouse for BigQuery {
             null_keys: keys.null_keys,
             padded_keys: keys.padded_keys,
             total_rows,
+            key: key_column,
             next: next.map(serde_json::to_value).transpose().map_err(|_| incomplete(READING))?,
         })
     }
