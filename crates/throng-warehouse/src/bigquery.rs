@@ -16,7 +16,7 @@ use throng_model::{Clock, Micros, Secret, Timestamp};
 use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
 
-use crate::client::{CallError, CallOptions, Client, no_token};
+use crate::client::{CallError, CallOptions, Client, NOT_CONNECTED, no_token};
 use crate::request;
 use crate::response::{Class, Job, JobStatus, PageHead, help_of, is_job_lost, keys_of};
 
@@ -82,7 +82,7 @@ impl BigQuery {
     async fn create(&self, request: &PageRequest<'_>, id: &str) -> Result<(), WarehouseError> {
         let body = request::create(&self.settings, request.job, id, request.sql);
         let url = self.client.url(&self.settings.project, &["jobs"], &[]);
-        let mut tries = 1;
+        let (mut tries, mut may_run) = (1, false);
         loop {
             let error = match self.client.call(Method::POST, url.clone(), Some(&body)).await {
                 Ok(_) => return Ok(()),
@@ -92,8 +92,12 @@ impl BigQuery {
             if !error.is_temporary() {
                 return Err(error.into_error(CREATING, true));
             }
-            if tries > CREATE_RETRIES {
+            may_run |= matches!(error, CallError::NoAnswer(how) if how != NOT_CONNECTED);
+            if tries > CREATE_RETRIES && may_run {
                 return Err(not_created(error, id));
+            }
+            if tries > CREATE_RETRIES {
+                return Err(error.into_error(CREATING, true));
             }
             tracing::warn!(job = id, tries, "failed to create a BigQuery job, will retry");
             self.client.pause(&self.client.options().retry, tries).await;
