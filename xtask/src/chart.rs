@@ -52,6 +52,13 @@ pub(crate) fn check(root: &Path) -> Result<tempfile::TempDir> {
         for version in VERSIONS {
             let manifests = chart.template(values, version, &[])?;
             chart.validate(&manifests, version)?;
+            // The pods of other audiences go on if one audience fails.
+            ensure!(
+                !manifests.contains("completionMode: Indexed")
+                    || manifests.contains("action: FailIndex"),
+                "{}: an audience that fails ends the whole job",
+                values.display()
+            );
             let name = values.file_name().context("an example has no name")?;
             std::fs::write(rendered.path().join(name), node_settings(&manifests)?)?;
         }

@@ -76,8 +76,9 @@ pub struct CheckedSpec {
     pub spec: Spec,
     /// SQL over its sources.
     pub lake: Arc<Lake>,
-    /// What happens to objects of templates whose rows are gone.
-    warnings: Vec<String>,
+    /// What to know before it is applied, such as what happens to objects of templates whose rows are gone. The plan has
+    /// them, and so has the answer once it is applied.
+    pub warnings: Vec<String>,
     /// The folder of the tables that `lake` reads, if the spec would create or change tables.
     preview: Option<TempDir>,
 }

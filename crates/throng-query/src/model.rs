@@ -158,6 +158,13 @@ pub struct ColumnFacts {
     pub is_key: bool,
 }
 
+impl ColumnFacts {
+    /// The key column of a warehouse's result, with its type as the warehouse calls it.
+    pub fn key(name: String, of: String) -> Self {
+        Self { name, of, declared: false, is_key: true }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,8 +31,8 @@ pub enum RefreshError {
     /// The model cannot be run.
     #[error("the model cannot be run")]
     Lake(#[from] LakeError),
-    /// The warehouse cannot run the model.
-    #[error("the warehouse cannot run the model")]
+    /// The warehouse cannot run the model, or is not available.
+    #[error("{}", what_failed(.0))]
     Warehouse(#[from] WarehouseError),
     /// The pages of a warehouse's result do not fit together.
     #[error("the warehouse's result is incomplete: {0}; refresh the audience again")]
@@ -73,7 +73,30 @@ pub enum RefreshError {
     Panicked,
 }
 
+/// How the reason of a refresh begins that failed because its warehouse is not available.
+const OUTAGE: &str = "the warehouse is not available";
+
+/// Whether a refresh that failed for this reason failed because its warehouse was not available: nothing in the spec is
+/// wrong, and another refresh may succeed. By the text, because another process may have recorded it.
+pub(super) fn is_outage(reason: &str) -> bool {
+    reason.starts_with(OUTAGE)
+}
+
+fn what_failed(error: &WarehouseError) -> &'static str {
+    match error {
+        WarehouseError::Unavailable { .. } => OUTAGE,
+        WarehouseError::Refused { .. } | WarehouseError::JobLost { .. } => {
+            "the warehouse cannot run the model"
+        }
+    }
+}
+
 impl RefreshError {
+    /// Whether the warehouse is not available, which says nothing about the SQL.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Warehouse(WarehouseError::Unavailable { .. }))
+    }
+
     pub(super) fn io<'a>(
         doing: &'static str,
         path: &'a Path,
@@ -168,5 +191,18 @@ mod tests {
             "the model cannot be run: there is no column totl; did you mean total?"
         );
         assert_eq!(error.retry(), Retry::Never);
+    }
+
+    #[test]
+    fn an_outage_is_not_said_to_be_a_matter_of_the_sql() {
+        let (message, after) = ("BigQuery responded with status 503".to_owned(), None);
+        let error = RefreshError::Warehouse(WarehouseError::Unavailable { message, after });
+        let text = "the warehouse is not available: BigQuery responded with status 503";
+        assert_eq!(error.describe(), text);
+        assert!(error.is_outage() && is_outage(text));
+        let (message, help) = ("no such column".to_owned(), None);
+        let error = RefreshError::Warehouse(WarehouseError::Refused { message, help });
+        assert_eq!(error.describe(), "the warehouse cannot run the model: no such column");
+        assert!(!error.is_outage() && !is_outage(&error.describe()));
     }
 }

@@ -3,6 +3,8 @@
 //! when all are done. Idle builders of other processes run parts as well. A part that is done is
 //! not run again; one that was running at a crash is.
 
+mod page;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, ScanStats, TableFacts};
-use throng_membership::{manifest_files, seed_check};
+use throng_membership::manifest_files;
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
@@ -20,14 +22,11 @@ use super::bits::{self, ShardBits, bitmap};
 use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
-use super::parts::{
-    self, PageCovers, PageOutput, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read,
-    scan_outputs,
-};
+use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read, scan_outputs};
 use super::pool::blocking;
 use super::shared_bits::SharedBits;
-use super::warehouse::{PageRequest, WarehouseError, WarehouseJob};
-use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, model_of, pages};
+use super::warehouse::WarehouseError;
+use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, key_types, model_of, pages};
 use crate::RefreshContext;
 
 /// The progress of a refresh; the heartbeat writes it to the ledger.
@@ -202,7 +201,7 @@ async fn plan(
     replacing: Option<(&str, u32)>,
 ) -> Result<Vec<Part>, RefreshError> {
     let model = model_of(audience);
-    let served = served_tables(ctx, audience).await?;
+    let served = served_tables(ctx, &audience.name, &model).await?;
     let (info, scans) = ctx.lake_of(&audience.name).plan_scan(&model, &served).await?;
     progress.expect(info.estimated_rows);
     let (holder, first) = replacing.map_or((None, 0), |(holder, first)| (Some(holder), first));
@@ -271,9 +270,13 @@ async fn run_parts(
             checksum: output.checksum,
         });
     }
+    let tables = match &worker.model.source {
+        Some(source) => Some(key_types::tables(source, &outputs)),
+        None => worker.tables,
+    };
     Ok(BuildOutput {
         model: worker.model,
-        tables: worker.tables,
+        tables,
         inputs: worker.inputs,
         rows_read: outputs.iter().map(|(_, o)| o.rows_read).sum(),
         null_keys: outputs.iter().map(|(_, o)| o.null_keys).sum(),
@@ -285,10 +288,11 @@ async fn run_parts(
 /// The tables that the served version was made from, if it was made by the same model.
 async fn served_tables(
     ctx: &RefreshContext,
-    audience: &Audience,
+    audience: &AudienceName,
+    model: &Model,
 ) -> Result<Vec<TableFacts>, RefreshError> {
-    let row = ctx.ledger.audience(&audience.name).await?;
-    let fingerprint = model_of(audience).fingerprint();
+    let row = ctx.ledger.audience(audience).await?;
+    let fingerprint = model.fingerprint();
     let current = row.and_then(|row| row.current);
     let current = current.filter(|snapshot| snapshot.model_fingerprint == fingerprint);
     match current.and_then(|snapshot| snapshot.tables) {
@@ -420,63 +424,6 @@ impl<'a> PartWorker<'a> {
     fn scan_object(&self, part: &Part) -> String {
         let file = parts::scan_file(part.number, SystemEntropy.next_u64());
         format!("{}/{file}", parts::folder(self.refresh))
-    }
-
-    /// Reads a page of a warehouse's result. Its keys and the cursor of the next page are recorded
-    /// together, as the output of the part, so no page is lost or counts twice.
-    async fn page(
-        &self,
-        part: &Part,
-        covers: &PageCovers,
-        progress: &Progress,
-    ) -> Result<ScanOutput, RefreshError> {
-        let ctx = self.ctx;
-        let spec = ctx.spec.load_full();
-        let source = self.model.source.as_deref().and_then(|name| spec.warehouse(name));
-        let warehouse = ctx.warehouses.open(source.ok_or(RefreshError::Superseded)?)?;
-        let refresh = ctx.ledger.refresh(self.refresh).await?;
-        let job = WarehouseJob {
-            deployment: seed_check(ctx.seed),
-            audience: refresh.audience,
-            refresh: self.refresh,
-            scheduled_at: refresh.scheduled_at,
-            attempt: covers.attempt,
-        };
-        let request = PageRequest {
-            sql: &self.model.sql,
-            key: self.model.key.as_deref(),
-            job: &job,
-            cursor: covers.cursor.as_ref(),
-            seed: ctx.seed,
-        };
-        let object = self.scan_object(part);
-        let mut writer = KeyFileWriter::create(&ctx.objects.root().join(&object))?;
-        let mut failed = None;
-        let mut keys = |hashes: &[UserHash], null_keys: u64| {
-            progress.add(hashes.len() as u64 + null_keys, null_keys);
-            writer.push(hashes, None).map_err(|error| {
-                failed = Some(error);
-                let message = "writing the keys of a page failed".to_owned();
-                WarehouseError::Unavailable { message, after: None }
-            })
-        };
-        let page = warehouse.page(&request, &mut keys).await;
-        // Not the warehouse's error, so that a full disk is reported as such.
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let page = page?;
-        progress.expect(Some(page.total_rows));
-        let checksum = Some(blocking(move || writer.finish()).await?);
-        ctx.objects.upload(&object).await?;
-        Ok(ScanOutput {
-            object,
-            rows_read: page.rows,
-            null_keys: page.null_keys,
-            padded_keys: page.padded_keys,
-            checksum,
-            page: Some(PageOutput { next: page.next, total_rows: page.total_rows }),
-        })
     }
 
     /// The outputs of all scans, opened once.

@@ -8,6 +8,7 @@ use throng_model::{AudienceName, POLL_INTERVAL, RETRY_DELAY, RefreshId};
 use throng_store::{LedgerError, Refresh, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
+use super::error::is_outage;
 use super::worker::Worker;
 use super::{LEASE, siblings};
 use crate::RefreshContext;
@@ -21,6 +22,8 @@ pub struct RefreshOutcome {
     pub state: RefreshState,
     /// It is completed without a scan: model and files are those of the served version.
     pub unchanged: bool,
+    /// It failed because its warehouse was not available: another refresh may succeed.
+    pub is_outage: bool,
     /// Why it failed or is held.
     pub reason: Option<String>,
     /// Members of the new snapshot, or of the one that is unchanged.
@@ -59,6 +62,7 @@ pub async fn refresh_audiences(
                     audience: name.clone(),
                     state,
                     unchanged: false,
+                    is_outage: false,
                     reason,
                     members: None,
                 };
@@ -106,8 +110,15 @@ impl Worker {
                 () = self.shutdown.cancelled() => {
                     let reason = Some("the process was stopped".to_owned());
                     let state = RefreshState::Halted;
-                    let (unchanged, members) = (false, None);
-                    return RefreshOutcome { audience, state, unchanged, reason, members };
+                    let (unchanged, is_outage, members) = (false, false, None);
+                    return RefreshOutcome {
+                        audience,
+                        state,
+                        unchanged,
+                        is_outage,
+                        reason,
+                        members,
+                    };
                 }
                 () = tokio::time::sleep(self.ctx.poll_delay(pause)) => {}
             }
@@ -155,6 +166,7 @@ impl Worker {
         };
         let Refresh { state, unchanged, reason, .. } = refresh;
         let audience = audience.clone();
-        Ok(Some(RefreshOutcome { audience, state, unchanged, reason, members }))
+        let is_outage = state == RefreshState::Failed && reason.as_deref().is_some_and(is_outage);
+        Ok(Some(RefreshOutcome { audience, state, unchanged, is_outage, reason, members }))
     }
 }

@@ -5,7 +5,7 @@
 //! 1. `worker`: claims refreshes, keeps their leases, records how they end;
 //! 2. `parts` and `execute`: the parts of a refresh (scans, then groups of user shards), and running
 //!    them, also in processes that do not lead the refresh; `warehouse` and `pages`: SQL that a
-//!    warehouse runs, with a part for each page of its result;
+//!    warehouse runs, with a part for each page of its result, and `key_types` of such results;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
 //!    `builders`, `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
@@ -40,6 +40,7 @@ mod guard;
 mod history;
 mod identifier_inputs;
 mod job;
+mod key_types;
 mod members;
 mod membership;
 mod pages;

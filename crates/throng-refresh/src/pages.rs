@@ -74,7 +74,7 @@ mod tests {
 
     /// A part that is done; its page has two rows.
     fn done(new: NewPart, next: Option<&str>, total_rows: u64) -> Part {
-        let page = Some(PageOutput { next: next.map(Value::from), total_rows });
+        let page = Some(PageOutput { next: next.map(Value::from), total_rows, key: None });
         let (rows_read, null_keys, padded_keys, checksum) = (2, 0, 0, None);
         let object = "o".into();
         let output = ScanOutput { object, rows_read, null_keys, padded_keys, checksum, page };

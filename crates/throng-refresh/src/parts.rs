@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use throng_lake::{Inputs, Model, ModelInfo, Rule, ScanPart, TableFacts};
+use throng_lake::{ColumnFacts, Inputs, Model, ModelInfo, Rule, ScanPart, TableFacts};
 use throng_model::{RefreshId, SHARD_COUNT};
 use throng_store::{NewPart, Part, PartKind, PartState};
 
@@ -78,6 +78,9 @@ pub(super) struct PageOutput {
     pub(super) next: Option<serde_json::Value>,
     /// The rows of the whole result.
     pub(super) total_rows: u64,
+    /// Its key column; `None` of a page that an older version read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<ColumnFacts>,
 }
 
 /// The output of a shards part.

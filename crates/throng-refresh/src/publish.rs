@@ -18,7 +18,7 @@ use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
 use super::guard::{self, GuardDecision};
 use super::pool::blocking;
-use super::{alerts, bits, cleanup, history, membership, retention};
+use super::{alerts, bits, cleanup, declared, history, membership, retention};
 use crate::RefreshContext;
 
 /// Newest runs of a sync that are read for the snapshots that they still need.
@@ -199,7 +199,10 @@ async fn report_published(
     metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
     let mut doubts = doubts(outcome.snapshot.tables.as_deref());
     let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
-    doubts.extend(doubts_of_keys(rows, null_keys, outcome.padded_keys));
+    // Only files are trimmed by their source.
+    let is_of_files =
+        declared(&ctx.spec.load(), name).is_none_or(|audience| audience.source.is_none());
+    doubts.extend(doubts_of_keys(rows, null_keys, outcome.padded_keys, is_of_files));
     if !doubts.is_empty() {
         let message = doubts.join("; ");
         let alert = NewAlert { kind: AlertKind::NullKeys, subject: name.to_string(), message };
@@ -216,11 +219,24 @@ fn doubts(recorded: Option<&str>) -> Vec<String> {
 }
 
 /// What is doubtful about the keys of the rows of a query.
-fn doubts_of_keys(rows: u64, null_keys: u64, padded_keys: u64) -> impl Iterator<Item = String> {
+fn doubts_of_keys(
+    rows: u64,
+    null_keys: u64,
+    padded_keys: u64,
+    is_of_files: bool,
+) -> impl Iterator<Item = String> {
+    let columns = match is_of_files {
+        true => "check the columns of the source with `throng sources`",
+        false => "check the column in the warehouse",
+    };
+    let trim = match is_of_files {
+        true => "declare `trim: true` in the source, or use trim(…) in the SQL",
+        false => "use trim(…) in the SQL",
+    };
     let null = many_null_keys(rows, null_keys).then(|| {
         format!(
             "{null_keys} of {rows} rows of the query have no key (NULL, an empty text, or a text such as `NULL`, `\\N` or \
-             `nan`, which exports write for a missing value): check the columns of the source with `throng sources`; \
+             `nan`, which exports write for a missing value): {columns}; \
              exclude rows that are meant to have none with WHERE"
         )
     });
@@ -228,8 +244,7 @@ fn doubts_of_keys(rows: u64, null_keys: u64, padded_keys: u64) -> impl Iterator<
     let padded = (padded_keys > 0).then(|| {
         format!(
             "{padded_keys} of {rows} rows of the query have a key with white space around it, which is another \
-             key than the one without: declare `trim: true` in the source, or use trim(…) in the SQL, if it means \
-             nothing"
+             key than the one without: {trim}, if it means nothing"
         )
     });
     null.into_iter().chain(padded)
@@ -337,11 +352,15 @@ mod tests {
 
     #[test]
     fn a_padded_key_is_doubtful() {
-        assert_eq!(doubts_of_keys(100, 10, 0).count(), 0);
-        let doubts: Vec<String> = doubts_of_keys(100, 0, 1).collect();
+        assert_eq!(doubts_of_keys(100, 10, 0, true).count(), 0);
+        let doubts: Vec<String> = doubts_of_keys(100, 0, 1, true).collect();
         assert_eq!(doubts.len(), 1, "{doubts:?}");
         assert!(doubts[0].starts_with("1 of 100 rows ") && doubts[0].contains("trim: true"));
-        assert_eq!(doubts_of_keys(100, 11, 100).count(), 2);
+        assert_eq!(doubts_of_keys(100, 11, 100, true).count(), 2);
+        // A warehouse has neither `trim` nor a table that `throng sources` lists.
+        for doubt in doubts_of_keys(100, 11, 100, false) {
+            assert!(!doubt.contains("trim: true") && !doubt.contains("throng sources"), "{doubt}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use throng_lake::KeyKind;
+use throng_lake::{ColumnFacts, KeyKind};
 use throng_model::{AudienceName, HashSeed, Micros, RefreshId, Retry, Timestamp, UserHash};
 use throng_spec::WarehouseSource;
 
@@ -60,6 +60,8 @@ pub struct Page {
     pub padded_keys: u64,
     /// The rows of the whole result.
     pub total_rows: u64,
+    /// The key column.
+    pub key: ColumnFacts,
     /// The cursor of the next page; `None` after the last one. Only the warehouse understands it. It
     /// is stored in the ledger.
     pub next: Option<Value>,

@@ -29,6 +29,8 @@ const MAX_HALT_TRIES: u32 = 5;
 const HALT_RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Tries of a refresh before it fails for good.
 const MAX_TRIES: u32 = 3;
+/// The same, while its warehouse is not available: with the delays of [`BACKOFF`] about 15 minutes.
+const MAX_OUTAGE_TRIES: u32 = 9;
 const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(300), ..Backoff::WORK };
 
 /// Runs until `shutdown`. A refresh that is being processed is halted then, and resumes after the
@@ -346,6 +348,7 @@ impl Worker {
         metrics::counter!(metrics::QUERY_FAILURES_TOTAL, "class" => error.class()).increment(1);
         if let (Some(audience), RefreshError::Lake(_) | RefreshError::Warehouse(_)) =
             (audience, error)
+            && !error.is_outage()
         {
             let at = &audience.sql_at;
             reason.push_str(&format!("; the SQL starts at {}:{}", at.file.display(), at.line));
@@ -360,7 +363,8 @@ impl Worker {
         };
         // A changed model gets a refresh of its own; another try of the old one would be superseded
         // again.
-        let retry_at = if changed { None } else { next_try(refresh, error.retry(), now) };
+        let limit = audience.map(|audience| time_limit_secs(&spec, audience));
+        let retry_at = if changed { None } else { next_try(refresh, error, limit, now) };
         let ended = ctx.ledger.fail_refresh(refresh.id, &self.holder, &reason, retry_at, now).await;
         let tries = match ended {
             Ok(refresh) => refresh.failures,
@@ -370,7 +374,7 @@ impl Worker {
         };
         if let Some(at) = retry_at {
             tracing::warn!(audience = %name, refresh = %refresh.id, tries, reason, "refresh failed, will retry");
-            let why = format!("try {tries} of {MAX_TRIES}, the next at {at}: {reason}");
+            let why = format!("try {tries} of {}, the next at {at}: {reason}", max_tries(error));
             history::record(ctx, name, HistoryEvent::Failed, why).await?;
         } else if changed {
             cleanup::remove_parts(ctx, refresh.id).await;
@@ -402,17 +406,100 @@ fn time_limit_secs(spec: &Spec, audience: &Audience) -> u64 {
     source.map_or(spec.node.query_timeout_secs, WarehouseSource::timeout_secs).into()
 }
 
-/// When to try again after a failure; `None` if the refresh has failed for good.
-fn next_try(refresh: &Refresh, retry: Retry, now: Timestamp) -> Option<Timestamp> {
+/// The most tries of a refresh that fails with this error.
+fn max_tries(error: &RefreshError) -> u32 {
+    // Not while a quota is used up: its delay is long already.
+    match error.is_outage() && error.retry() == Retry::Backoff {
+        true => MAX_OUTAGE_TRIES,
+        false => MAX_TRIES,
+    }
+}
+
+/// When to try again after a failure; `None` if the refresh has failed for good. `limit`: the longest time of the refresh
+/// in seconds, which tries during an outage do not exceed.
+fn next_try(
+    refresh: &Refresh,
+    error: &RefreshError,
+    limit: Option<u64>,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let tries = refresh.failures.saturating_add(1);
-    if tries >= MAX_TRIES {
+    if tries >= max_tries(error) {
         return None;
     }
-    match retry {
-        Retry::Never => None,
+    let next = match error.retry() {
+        Retry::Never => return None,
         // The number of the refresh spreads the tries of those that failed together, so that they
         // do not reach the source at the same time again.
-        Retry::Backoff => Some(now.plus(BACKOFF.delay(tries, refresh.id.0.unsigned_abs()))),
-        Retry::After(pause) => Some(now.plus(pause)),
+        Retry::Backoff => now.plus(BACKOFF.delay(tries, refresh.id.0.unsigned_abs())),
+        Retry::After(pause) => now.plus(pause),
+    };
+    let ends = refresh.started_at.zip(limit);
+    let ends = ends.map(|(started, limit)| started.plus(Duration::from_secs(limit)));
+    let is_too_late = tries >= MAX_TRIES && ends.is_some_and(|ends| next >= ends);
+    (!is_too_late).then_some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::RefreshId;
+    use throng_store::RefreshState;
+
+    use super::*;
+    use crate::warehouse::WarehouseError;
+
+    fn refresh(failures: u32) -> Refresh {
+        Refresh {
+            id: RefreshId(7),
+            audience: "vip".parse().unwrap(),
+            state: RefreshState::Processing,
+            trigger: RefreshTrigger::Manual,
+            scheduled_at: Timestamp(0),
+            started_at: Some(Timestamp(0)),
+            finished_at: None,
+            not_before: Timestamp(0),
+            failures,
+            crashes: 0,
+            holder: None,
+            lease_until: None,
+            rows_read: 0,
+            null_keys: 0,
+            rows_expected: None,
+            reason: None,
+            snapshot_version: None,
+            forced: false,
+            unchanged: false,
+        }
+    }
+
+    /// Tries until the refresh fails for good, and when the last one begins.
+    fn tries(error: &RefreshError, limit: u64) -> (u32, Duration) {
+        let (mut failures, mut now) = (0, Timestamp(0));
+        while let Some(at) = next_try(&refresh(failures), error, Some(limit), now) {
+            assert!(at > now);
+            (failures, now) = (failures + 1, at);
+        }
+        (failures + 1, now.since(Timestamp(0)))
+    }
+
+    #[test]
+    fn an_outage_of_minutes_does_not_end_a_refresh() {
+        let unavailable = |after| {
+            let message = "status 503".to_owned();
+            RefreshError::Warehouse(WarehouseError::Unavailable { message, after })
+        };
+        let (count, time) = tries(&unavailable(None), 21_600);
+        assert_eq!(count, MAX_OUTAGE_TRIES);
+        assert!(time > Duration::from_secs(600), "{time:?}");
+        // Within the time limit of the refresh.
+        let (count, time) = tries(&unavailable(None), 120);
+        assert!(count > MAX_TRIES && count < MAX_OUTAGE_TRIES, "{count}");
+        assert!(time < Duration::from_secs(120), "{time:?}");
+        let quota = unavailable(Some(Duration::from_secs(900)));
+        assert_eq!(tries(&quota, 21_600).0, MAX_TRIES);
+        assert_eq!(tries(&RefreshError::Panicked, 21_600).0, MAX_TRIES);
+        let (message, help) = ("no such column".to_owned(), None);
+        let refused = RefreshError::Warehouse(WarehouseError::Refused { message, help });
+        assert_eq!(tries(&refused, 21_600).0, 1);
     }
 }

@@ -1,6 +1,6 @@
 //! Runs the SQL of jobs: over folders of files by the lake, or from fixed results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -125,13 +125,24 @@ impl FolderEngine {
         Ok(Self { folder: folder.to_owned(), lake })
     }
 
-    /// The size of all files of the datasets that the SQL names.
-    fn bytes(&self, sql: &str) -> u64 {
+    /// The size of all files of the datasets that the SQL names, and of the one that it need not name.
+    fn bytes(&self, sql: &str, dataset: Option<&str>) -> u64 {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let named = entries.filter(|entry| {
-            entry.file_name().to_str().is_some_and(|name| sql.contains(&format!("{name}.")))
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| dataset == Some(name) || sql.contains(&format!("{name}.")))
         });
         named.map(|entry| size_of(&entry.path())).sum()
+    }
+
+    /// The tables of a dataset, by name.
+    async fn tables(&self, dataset: &str) -> Result<Vec<String>, LakeError> {
+        let listed = self.lake.list_files().await?.into_iter();
+        let tables =
+            listed.filter(|source| source.name == dataset).flat_map(|source| source.tables);
+        Ok(tables.map(|table| table.name).collect())
     }
 }
 
@@ -148,6 +159,11 @@ fn size_of(path: &Path) -> u64 {
 /// SQL of BigQuery as the lake's: table names in backquotes lose their quotes and their project.
 /// Pure.
 fn lake_sql(sql: &str) -> String {
+    let mut sql = sql.trim_start();
+    // Comments that only BigQuery has.
+    while sql.starts_with('#') {
+        sql = sql.split_once('\n').map_or("", |(_, rest)| rest).trim_start();
+    }
     let mut out = String::with_capacity(sql.len());
     for (number, piece) in sql.split('`').enumerate() {
         let names: Vec<&str> = piece.split('.').collect();
@@ -158,6 +174,23 @@ fn lake_sql(sql: &str) -> String {
         }
     }
     out
+}
+
+/// The lake's SQL of a query of BigQuery, with a key in each row. `tables` of the default dataset can be named without
+/// it. Pure.
+fn with_keys(sql: &str, dataset: &str, tables: &[String]) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let words: BTreeSet<&str> = sql.split(|c: char| !is_part(c)).collect();
+    let named = tables.iter().filter(|table| words.contains(table.as_str()));
+    let named: Vec<String> = named
+        .map(|table| format!("\"{table}\" AS (SELECT * FROM \"{dataset}\".\"{table}\")"))
+        .collect();
+    let with = match named.is_empty() {
+        true => String::new(),
+        false => format!("WITH {} ", named.join(", ")),
+    };
+    // On a line of its own: the query may end with a comment.
+    format!("{with}SELECT 1 AS {ROW}, t.* FROM ({}\n) AS t", lake_sql(sql))
 }
 
 /// The API's type of a column of the lake.
@@ -178,10 +211,13 @@ fn column(name: &str, of: &str) -> Column {
 
 #[async_trait]
 impl Engine for FolderEngine {
-    async fn query(&self, sql: &str, _dataset: Option<&str>) -> Result<Table, SqlError> {
-        let bytes = self.bytes(sql);
-        let sql = format!("SELECT 1 AS {ROW}, t.* FROM ({}) AS t", lake_sql(sql));
+    async fn query(&self, sql: &str, dataset: Option<&str>) -> Result<Table, SqlError> {
+        let bytes = self.bytes(sql, dataset);
         let failed = |error: LakeError| SqlError(throng_model::with_causes(&error));
+        let sql = match dataset {
+            Some(dataset) => with_keys(sql, dataset, &self.tables(dataset).await.map_err(failed)?),
+            None => with_keys(sql, "", &[]),
+        };
         let info = self.lake.check_model(&sql, Some(ROW)).await.map_err(failed)?;
         let found = info.columns.iter().filter(|(name, _)| name != ROW);
         let columns: Vec<Column> = found.map(|(name, of)| column(name, of)).collect();
@@ -258,6 +294,21 @@ mod tests {
         );
         assert_eq!(column("a", "Int64"), Column::new("a", "INTEGER"));
         assert_eq!(column("a", "List(Utf8)"), Column::array("a", "STRING"));
+    }
+
+    #[test]
+    fn queries_may_have_comments_and_tables_without_their_dataset() {
+        let alone = |sql: &str| with_keys(sql, "", &[]);
+        assert_eq!(
+            alone("# all\n\n#two\nSELECT id FROM d.t -- fine"),
+            "SELECT 1 AS throng_row, t.* FROM (SELECT id FROM d.t -- fine\n) AS t"
+        );
+        let tables = ["cricket".to_owned(), "user".to_owned()];
+        assert_eq!(
+            with_keys("SELECT user_id FROM `cricket`", "segments", &tables),
+            "WITH \"cricket\" AS (SELECT * FROM \"segments\".\"cricket\") SELECT 1 AS throng_row, t.* FROM (SELECT \
+             user_id FROM \"cricket\"\n) AS t"
+        );
     }
 
     #[test]

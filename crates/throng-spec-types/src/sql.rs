@@ -32,6 +32,11 @@ pub fn one_query(sql: &str) -> Result<&str, SqlFault> {
     let mut at = 0;
     while at < sql.len() {
         let rest = &sql[at..];
+        // A comment of BigQuery. Before the first word only: `#` is an operator of PostgreSQL.
+        if first_word.is_none() && rest.starts_with('#') {
+            at += rest.find('\n').unwrap_or(rest.len());
+            continue;
+        }
         if let Some(length) = gap(rest)? {
             at += length;
             continue;
@@ -101,6 +106,7 @@ mod tests {
             ("(SELECT 'it''s; fine')", ""),
             ("SELECT \"a;b\" /* ; */ FROM t", ""),
             ("SELECT 'ü' ;;", "SELECT 'ü'"),
+            ("# don't; stop\n -- b\n#c\nSELECT 5 # 3", ""),
         ] {
             let kept = if kept.is_empty() { sql } else { kept };
             assert_eq!(one_query(sql), Ok(kept));
@@ -111,6 +117,7 @@ mod tests {
     fn everything_else_is_refused() {
         assert_eq!(one_query(" -- no\n"), Err(SqlFault::Empty));
         assert_eq!(one_query(";"), Err(SqlFault::Empty));
+        assert_eq!(one_query("# no"), Err(SqlFault::Empty));
         assert_eq!(one_query("SELECT 1; DROP TABLE a"), Err(SqlFault::Several));
         assert_eq!(one_query("delete from a"), Err(SqlFault::NotAQuery("delete".into())));
         assert_eq!(one_query("SELECT 'a"), Err(SqlFault::Unclosed("'")));

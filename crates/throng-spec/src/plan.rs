@@ -352,8 +352,12 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
 impl fmt::Display for Plan {
     /// One line per object, its changed fields below it, and the counts at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let warn = |f: &mut fmt::Formatter<'_>| {
+            self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
+        };
         if self.is_empty() {
-            return f.write_str("Nothing to do: this spec is applied already.\n");
+            f.write_str("Nothing to do: this spec is applied already.\n")?;
+            return warn(f);
         }
         for change in &self.changes {
             let (mark, fields): (_, &[FieldChange]) = match &change.action {
@@ -371,7 +375,7 @@ impl fmt::Display for Plan {
         }
         let PlanCounts { added, changed, removed } = self.counts();
         writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")?;
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
+        warn(f)
     }
 }
 

@@ -11,11 +11,12 @@ use async_trait::async_trait;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use throng_google::{AccessTokens, TokenOptions};
+use throng_lake::ColumnFacts;
 use throng_model::{Clock, Micros, Secret, Timestamp};
 use throng_refresh::{KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError};
 use throng_spec::BigQuerySettings;
 
-use crate::client::{CallError, CallOptions, Client, no_token};
+use crate::client::{CallError, CallOptions, Client, NOT_CONNECTED, no_token};
 use crate::request;
 use crate::response::{Class, Job, JobStatus, PageHead, help_of, is_job_lost, keys_of};
 
@@ -81,7 +82,7 @@ impl BigQuery {
     async fn create(&self, request: &PageRequest<'_>, id: &str) -> Result<(), WarehouseError> {
         let body = request::create(&self.settings, request.job, id, request.sql);
         let url = self.client.url(&self.settings.project, &["jobs"], &[]);
-        let mut tries = 1;
+        let (mut tries, mut may_run) = (1, false);
         loop {
             let error = match self.client.call(Method::POST, url.clone(), Some(&body)).await {
                 Ok(_) => return Ok(()),
@@ -91,8 +92,12 @@ impl BigQuery {
             if !error.is_temporary() {
                 return Err(error.into_error(CREATING, true));
             }
-            if tries > CREATE_RETRIES {
+            may_run |= matches!(error, CallError::NoAnswer(how) if how != NOT_CONNECTED);
+            if tries > CREATE_RETRIES && may_run {
                 return Err(not_created(error, id));
+            }
+            if tries > CREATE_RETRIES {
+                return Err(error.into_error(CREATING, true));
             }
             tracing::warn!(job = id, tries, "failed to create a BigQuery job, will retry");
             self.client.pause(&self.client.options().retry, tries).await;
@@ -206,7 +211,10 @@ impl Warehouse for BigQuery {
             return Err(WarehouseError::Unavailable { message, after: None });
         }
         let total_rows = head.total_rows().ok_or_else(|| incomplete(READING))?;
-        let key = head.schema.as_ref().ok_or_else(|| incomplete(READING))?.key(request.key)?;
+        let schema = head.schema.as_ref().ok_or_else(|| incomplete(READING))?;
+        let key = schema.key(request.key)?;
+        let field = &schema.fields[key.at];
+        let key_column = ColumnFacts::key(field.name.clone(), field.of.clone());
         let keys = keys_of(&body, key, request.seed).ok_or_else(|| incomplete(READING))?;
         let next = head.next();
         if next == token && next.is_some() {
@@ -224,6 +232,7 @@ impl Warehouse for BigQuery {
             null_keys: keys.null_keys,
             padded_keys: keys.padded_keys,
             total_rows,
+            key: key_column,
             next: next.map(serde_json::to_value).transpose().map_err(|_| incomplete(READING))?,
         })
     }

@@ -20,6 +20,9 @@ const MAX_TRIES: u32 = 4;
 /// A quota of the day is tried again after this time.
 const QUOTA_DELAY: Duration = Duration::from_secs(900);
 
+/// Why a call has no answer that has not reached the server.
+pub(crate) const NOT_CONNECTED: &str = "the connection failed";
+
 /// The delays of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct CallOptions {
@@ -239,10 +242,10 @@ pub(crate) fn no_token(error: TokenError) -> WarehouseError {
 }
 
 fn no_answer(error: reqwest::Error) -> CallError {
-    CallError::NoAnswer(if error.is_timeout() {
+    CallError::NoAnswer(if error.is_connect() {
+        NOT_CONNECTED
+    } else if error.is_timeout() {
         "the response timed out"
-    } else if error.is_connect() {
-        "the connection failed"
     } else {
         "the connection was closed"
     })

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Row, TypeInfo};
-use throng_lake::KeyKind;
+use throng_lake::{ColumnFacts, KeyKind};
 use throng_model::Secret;
 use throng_refresh::{
     KeySink, Page, PageRequest, QueryPlan, Warehouse, WarehouseError, WarehouseJob,
@@ -125,7 +125,9 @@ impl Postgres {
         let job = name_of(request.job);
         let described = describe(session, request.sql).await;
         let described = described.map_err(|error| reading(&error, &job, Some(request.sql)))?;
-        let Columns { at, kind, .. } = columns(described, request.key)?;
+        let Columns { mut all, at, kind } = columns(described, request.key)?;
+        let (name, of) = all.swap_remove(at);
+        let key = ColumnFacts::key(name, of);
         let lost_while = |error: sqlx::Error| reading(&error, &job, None);
         declare(session, request.sql).await.map_err(lost_while)?;
         let fetch = format!("FETCH FORWARD {} FROM throng", self.page_rows);
@@ -157,7 +159,7 @@ impl Postgres {
         }
         // Nothing is written: this shows that the transaction lasted until here.
         sqlx::raw_sql("COMMIT").execute(&mut *session).await.map_err(lost_while)?;
-        Ok(Page { rows, null_keys, padded_keys, total_rows: rows, next: None })
+        Ok(Page { rows, null_keys, padded_keys, total_rows: rows, key, next: None })
     }
 }
 

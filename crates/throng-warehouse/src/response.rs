@@ -70,7 +70,8 @@ pub(crate) fn help_of(reason: &str) -> Option<&'static str> {
         }
         "invalidQuery" => "correct the SQL: it is in BigQuery's dialect",
         "notFound" => {
-            "check the names of project, dataset and table, and that `location` is that of the dataset"
+            "the table may be late: then the next refresh finds it; otherwise check the names of project, dataset and \
+             table, and that `location` is that of the dataset"
         }
         "responseTooLarge" => "let the SELECT return fewer columns and rows",
         "stopped" => "the job was cancelled in BigQuery: refresh the audience again",

@@ -35,16 +35,17 @@ async fn plan_sent(
     ctx: &SpecState,
     files: SpecFiles,
 ) -> Result<(Planned, Vec<CheckedModel>), Refusal> {
-    let checked = ctx.applier.check(files, ctx.limits.now()).await?;
+    let mut checked = ctx.applier.check(files, ctx.limits.now()).await?;
     let warehouses = Some(ctx.refresh.warehouses());
-    let sql: CheckedSql = match check_sql(&checked.lake, warehouses, &checked.spec).await {
+    let applied = ctx.applier.running.load();
+    let sql = check_sql(&checked.lake, warehouses, &checked.spec, Some(&applied)).await;
+    let sql: CheckedSql = match sql {
         Ok(sql) => sql,
         Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),
         Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
     };
-    let mut planned = ctx.applier.plan(checked).await?;
-    planned.plan.warnings.extend(sql.warnings());
-    Ok((planned, sql.models))
+    checked.warnings.extend(sql.warnings());
+    Ok((ctx.applier.plan(checked).await?, sql.models))
 }
 
 /// The applied spec; secrets are references in it.

@@ -197,8 +197,11 @@ async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
     let whole = sent_file(&file);
     let big = SPEC.find("  - { name: big").unwrap();
     std::fs::write(&file, &SPEC[..big]).unwrap();
+    std::fs::write(dir.path().join("data/purchases.csv.old"), "customer,amount\n").unwrap();
     let (status, said) = client.post("/v1/spec/apply", &sent_file(&file)).await;
     assert_eq!(status, 200, "{said}");
+    // What the check of the SQL has found is in the answer, as it is in that of a plan.
+    assert!(said["plan"]["warnings"].to_string().contains("purchases.csv.old"), "{said}");
     served(&client, json!({ "buyers": 1 })).await;
     assert_eq!(audiences_of(&client, "c15").await, json!(["buyers"]));
     // It is not served after a restart either.

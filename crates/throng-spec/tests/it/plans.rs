@@ -43,6 +43,9 @@ fn a_moved_text_is_not_a_change() {
     let plan = plan(Some(&with(&[])), &moved);
     assert!(plan.is_empty(), "{plan}");
     check("nothing.txt", &plan);
+    // Warnings are shown also if nothing changes: SQL may not be checked.
+    let warned = throng_spec::Plan { warnings: vec!["not checked".to_owned()], ..plan };
+    assert!(warned.to_string().ends_with("already.\nwarning: not checked\n"), "{warned}");
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use throng_model::{RefreshId, Retry, Timestamp, UserHash};
+use throng_refresh::{PageRequest, WarehouseError, WarehouseJob, Warehouses as _};
 use throng_sim_bigquery::{CallKind, FaultKind, FaultRule};
+use throng_spec::WarehouseSettings;
 use throng_store::{AlertKind, RefreshState};
 
-use crate::{Site, audience};
+use crate::{SEED, SQL, Site, audience};
 
 fn fault(on: CallKind, after: u64, times: u64, kind: FaultKind) -> FaultRule {
     FaultRule { on, after, times, kind }
@@ -100,4 +103,27 @@ async fn a_creation_without_an_answer_is_tried_four_times_under_one_id_and_raise
     assert_eq!(site.refresh().await.state, RefreshState::Completed);
     site.assert_members(0..10).await;
     assert_eq!(ledger.open_alert(AlertKind::RefreshFailed, name.as_str()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_cannot_have_reached_the_server_is_tried_again_later() {
+    let mut site = Site::new().await;
+    let WarehouseSettings::Bigquery(settings) = &mut site.spec.warehouses[0].settings else {
+        panic!()
+    };
+    // The simulator issues the access token; nothing listens here.
+    settings.endpoint = Some("http://127.0.0.1:9".to_owned());
+    let job = WarehouseJob {
+        deployment: 1,
+        audience: audience(),
+        refresh: RefreshId(1),
+        scheduled_at: Timestamp(1),
+        attempt: 0,
+    };
+    let request =
+        PageRequest { sql: SQL, key: Some("user_id"), job: &job, cursor: None, seed: SEED };
+    let mut keys = |_: &[UserHash], _: u64| Ok::<(), WarehouseError>(());
+    let warehouse = site.warehouses().open(&site.spec.warehouses[0]).unwrap();
+    let error = warehouse.page(&request, &mut keys).await.unwrap_err();
+    assert_eq!(error.retry(), Retry::Backoff, "{error}");
 }

@@ -4,6 +4,7 @@
 
 mod dry_run;
 mod faults;
+mod key_types;
 mod postgres;
 mod resume;
 

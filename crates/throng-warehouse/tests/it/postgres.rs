@@ -166,6 +166,26 @@ async fn a_refresh_reads_the_whole_result_and_the_next_one_its_changes() {
     shop.site.assert_members(0..15).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_column_of_another_type_is_refused_unless_the_sql_changes() {
+    let Some(mut shop) = Shop::new("retyped").await else { return };
+    assert_eq!(shop.site.refresh().await.state, RefreshState::Completed);
+    run(&mut shop.raw, "ALTER TABLE clicks ALTER user_id TYPE TEXT USING 'user:' || user_id").await;
+    let outcome = shop.site.refresh().await;
+    assert_eq!(outcome.state, RefreshState::Failed, "{outcome:?}");
+    let reason = outcome.reason.unwrap();
+    assert!(reason.contains("user_id is TEXT in the source app, and was INT4 when"), "{reason}");
+    shop.site.assert_members(0..10).await;
+    let accepted = "SELECT CAST(user_id AS TEXT) AS user_id FROM clicks";
+    shop.site.spec = spec(&shop.site, &shop.url, accepted);
+    let outcome = shop.site.refresh().await;
+    assert_eq!(
+        (outcome.state, outcome.members),
+        (RefreshState::Completed, Some(10)),
+        "{outcome:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_during_the_read_does_not_show() {
     let Some(mut shop) = Shop::new("moment").await else { return };

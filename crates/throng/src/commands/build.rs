@@ -150,9 +150,9 @@ fn report(built: &[RefreshOutcome], ok: bool, output: Output) {
 }
 
 fn code(built: &[RefreshOutcome], stopped: bool) -> ExitCode {
-    let any = |state| built.iter().any(|b| b.state == state);
-    if any(RefreshState::Failed) || any(RefreshState::Held) {
-        // A refresh is `failed` after its last try, or at once if a retry cannot succeed.
+    let ended = |b: &RefreshOutcome| matches!(b.state, RefreshState::Failed | RefreshState::Held);
+    // `failed` is after the last try, or at once if a retry cannot succeed. An outage ends, and needs no person.
+    if built.iter().any(|b| ended(b) && !b.is_outage) {
         ExitCode::from(NEEDS_A_PERSON)
     } else if stopped {
         ExitCode::from(STOPPED)
@@ -172,6 +172,7 @@ mod tests {
             audience: "a".parse().unwrap(),
             state,
             unchanged: false,
+            is_outage: false,
             reason: None,
             members: None,
         }
@@ -188,5 +189,8 @@ mod tests {
         assert_eq!(code(&[Completed, Halted], true), ExitCode::from(75));
         assert_eq!(code(&[Completed, Failed], false), ExitCode::from(3));
         assert_eq!(code(&[Held], false), ExitCode::from(3));
+        let outage = RefreshOutcome { is_outage: true, ..built(Failed) };
+        assert_eq!(super::code(&[built(Completed), outage.clone()], false), ExitCode::FAILURE);
+        assert_eq!(super::code(&[built(Held), outage], false), ExitCode::from(3));
     }
 }

@@ -81,7 +81,7 @@ async fn load(
     };
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
-    match check_sql(&lake, asked, &spec).await {
+    match check_sql(&lake, asked, &spec, None).await {
         Ok(sql) => Ok((spec, sql, checked.warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
@@ -258,7 +258,7 @@ pub(crate) async fn plan(
     let hidden = workspace.map_or(0, |workspace| planned.keep_workspace(workspace));
     let PlannedSpec { version, plan, models } = planned;
     match workspace {
-        Some(workspace) if plan.is_empty() => {
+        Some(workspace) if plan.is_empty() && plan.warnings.is_empty() => {
             out::line(format!("nothing changes in the workspace `{workspace}`"));
         }
         _ => out::line(plan),

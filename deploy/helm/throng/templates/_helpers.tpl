@@ -238,16 +238,19 @@ spec:
 completionMode: Indexed
 completions: {{ $build.completions }}
 parallelism: {{ $build.parallelism }}
-backoffLimit: {{ $build.backoffLimit }}
+backoffLimitPerIndex: {{ $build.backoffLimit }}
 activeDeadlineSeconds: {{ $build.activeDeadlineSeconds }}
 ttlSecondsAfterFinished: {{ $build.ttlSecondsAfterFinished }}
-# A pod that is evicted or stopped by SIGTERM (75) does not count; the spec (2) or an audience (3) needs a person.
+# A pod that is evicted or stopped by SIGTERM (75) does not count. The spec (2) concerns all pods; an audience that needs a
+# person (3) only those of its index.
 podFailurePolicy:
   rules:
     - action: Ignore
       onPodConditions: [{ type: DisruptionTarget, status: "True" }]
     - action: FailJob
-      onExitCodes: { containerName: throng, operator: In, values: [2, 3] }
+      onExitCodes: { containerName: throng, operator: In, values: [2] }
+    - action: FailIndex
+      onExitCodes: { containerName: throng, operator: In, values: [3] }
     - action: Ignore
       onExitCodes: { containerName: throng, operator: In, values: [75] }
 template:
