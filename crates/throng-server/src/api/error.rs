@@ -86,8 +86,7 @@ impl ApiError {
     /// The token is not valid.
     pub(crate) fn wrong_token() -> Self {
         let message = "this token is not valid: it is wrong, expired or revoked";
-        let help = "send `Authorization: Bearer <token>`; `throng token list` shows the valid tokens";
-        Self::new(ErrorCode::WrongToken, message).help(help)
+        Self::new(ErrorCode::WrongToken, message).help("`throng token list` shows the valid tokens")
     }
 
     /// The address sent too many wrong tokens.

@@ -99,9 +99,7 @@ pub(super) async fn sync(
         destination: declared.destination.clone(),
         delivered_users: record.map(|record| record.users),
         removals_due: record.map_or(0, |record| record.due),
-        removals_retry_at: record
-            .filter(|record| record.due > 0)
-            .and_then(|record| record.retry_at),
+        removals_retry_at: record.filter(|it| it.due > 0).and_then(|it| it.retry_at),
         sizes: syncs::sizes(&node, declared.name.clone()).await?,
         history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
     };
