@@ -150,8 +150,8 @@ fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
 }
 
 /// The hint for another encoding. `iconv` has to know it: by default it takes that of the terminal.
-pub(crate) const NOT_UTF8: &str = "write the file in UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` if it is of Windows in Western \
-     Europe, or as `CSV UTF-8` in Excel";
+pub(crate) const NOT_UTF8: &str = "write the file in UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` if it is of Windows \
+     in Western Europe, or as `CSV UTF-8` in Excel";
 
 /// The hint for an encoding whose name is known.
 macro_rules! write_in_utf8 {
