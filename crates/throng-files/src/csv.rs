@@ -9,6 +9,7 @@ use throng_spec::ColumnType;
 use crate::discover::DataFile;
 use crate::fault::FileFault;
 use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
+use crate::joined::{COUNT, JOINED, JoinedHeader, is_count, without_mark};
 use crate::kinds::SEPARATORS;
 use crate::names::shown_name;
 use crate::node::Node;
@@ -121,6 +122,11 @@ fn check_header(
         return Err(fault_at(file, start, text)
             .with_help("remove the line, and separate columns by commas"));
     }
+    if names.iter().all(|name| name.trim().is_empty()) {
+        return Err(fault_at(file, start, "the first line is blank").with_help(
+            "start the file with the line that names its columns; a file without rows may be empty",
+        ));
+    }
     match line_fault(names) {
         Some((text, help)) if options.header != Some(true) => {
             Err(fault_at(file, start, text).with_help(help))
@@ -149,11 +155,6 @@ fn check_first_row(
     Ok(())
 }
 
-/// A cell without the byte order mark of a file that was appended to another.
-fn without_mark(cell: &[u8]) -> &[u8] {
-    cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell)
-}
-
 /// Whether a row is the one that is appended to the file.
 fn is_end(record: &ByteRecord) -> bool {
     record.iter().eq([END_ROW.as_bytes()])
@@ -174,16 +175,28 @@ fn no_row(record: &ByteRecord) -> Option<(&'static str, &'static str)> {
             "put the files into one folder instead of joining them, or remove the mark",
         ))
     } else {
-        None
+        is_count(record).then_some(COUNT)
     }
+}
+
+fn is_blank(cell: &[u8]) -> bool {
+    std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty())
+}
+
+/// The number of columns of a line in which another character separates them; `None` if none does.
+fn separated(line: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(line).ok()?;
+    let by = SEPARATORS.into_iter().find(|by| text.contains(*by))?;
+    Some(text.split(by).count())
 }
 
 /// Infers the schema of a file from all of its values.
 ///
 /// # Errors
 /// If the first line is probably a row of values; if a row has another number of fields than the
-/// header, repeats the header, or has a quote that does not end; if the file ends with NUL bytes or
-/// Ctrl-Z; if a value is not UTF-8, or does not have the declared type of its column.
+/// header, repeats the header, also in another order or case, or has a quote that does not end; if
+/// the file ends with NUL bytes, Ctrl-Z or a count of its rows; if a value is not UTF-8, or does not
+/// have the declared type of its column.
 pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
@@ -237,6 +250,7 @@ struct Columns<'a> {
     options: &'a ReadOptions,
     is_value: IsValue,
     names: &'a [String],
+    joined_header: JoinedHeader,
     /// Whether the source declares the names, and the file has no header.
     by_position: bool,
     declared: Vec<Option<ColumnType>>,
@@ -264,6 +278,7 @@ impl<'a> Columns<'a> {
             options,
             is_value,
             names,
+            joined_header: JoinedHeader::of(names),
             by_position,
             declared,
             nodes: vec![Node::default(); names.len()],
@@ -283,11 +298,8 @@ impl<'a> Columns<'a> {
             return Err(self.fault(record, OPEN_QUOTE));
         }
         let is_header = record.iter().map(without_mark).eq(self.names.iter().map(String::as_bytes));
-        if is_header && !self.by_position {
-            return Err(self.fault(record, "the header is repeated here").with_help(
-                "put the files into one folder instead of joining them; files without a header need \
-                 `header: false` in the source",
-            ));
+        if !self.by_position && (is_header || self.joined_header.is_in(record)) {
+            return Err(self.fault(record, "the header is repeated here").with_help(JOINED));
         }
         if let Some((text, help)) = no_row(record) {
             return Err(self.fault(record, text).with_help(help));
@@ -341,7 +353,12 @@ impl<'a> Columns<'a> {
                  source",
             );
         }
+        if let Some((text, help)) = self.joined_header.other_fault(record) {
+            return self.fault(record, text).with_help(help);
+        }
         let help = match self.names {
+            _ if found == 1 && is_blank(last) => "remove the line, which holds only white space",
+            _ if found == 1 && separated(last) == Some(wanted) => "separate the columns by commas",
             [one] if one.contains(SEPARATORS) => {
                 "the header is one column: separate columns by commas"
             }
@@ -424,6 +441,10 @@ mod tests {
             ),
             (&["", "a@example.com,2", "3,4"], "line 2: the first line holds values"),
             (&["", "user_id,n", "1"], "line 3: 1 fields"),
+            (&["  ", "1"], "line 1: the first line is blank"),
+            (&["", ",,", "user_id,n,x"], "line 2: the first line is blank"),
+            (&["user_id,n", "1,2", "(1 row)"], "line 3: this line is a count of rows"),
+            (&["user_id", "1", "2", "(2 rows)"], "line 4: this line is a count of rows"),
         ] {
             for end in ["\n", "\r\n"] {
                 let text = rows.join(end) + end;
@@ -476,11 +497,38 @@ mod tests {
     }
 
     #[test]
+    fn a_header_of_joined_files_is_repeated_in_any_order_case_and_spacing() {
+        let first: &[u8] = b"user_id,email\nu1,a@x.com\n";
+        for second in [
+            &b"user_id,email\nb@x.com,u2\n"[..],
+            b"email,user_id\nb@x.com,u2\n",
+            b"USER_ID,Email\nu2,b@x.com\n",
+            b" user_id , email\nu2,b@x.com\n",
+            b"\xEF\xBB\xBFemail,user_id\nb@x.com,u2\n",
+        ] {
+            for gzipped in [false, true] {
+                let (found, help) = said(&[first, second], gzipped).unwrap();
+                assert_eq!(found, "line 3: the header is repeated here");
+                assert!(help.contains("into one folder"), "{help}");
+            }
+        }
+        // A column that stays in its place.
+        let (found, _) = said(&[b"a,b,sku\n1,2,3\nb,a,sku\n2,1,3\n"], false).unwrap();
+        assert_eq!(found, "line 3: the header is repeated here");
+        // A row with one such value.
+        assert_eq!(said(&[first, b"email,b@x.com\n"], false), None);
+    }
+
+    #[test]
     fn the_hint_for_another_number_of_fields_fits_the_row() {
         for (row, hint) in [
             ("1", "give the row a field for each column"),
             ("1,2,", "remove the comma at the end of the row"),
             ("1,2,3", "put quotes around values that contain a comma"),
+            ("1;2", "separate the columns by commas"),
+            ("  ", "remove the line, which holds only white space"),
+            ("n;user_id", "put the files into one folder instead of joining them, with commas"),
+            ("(1 row)", "remove it: `psql --csv`"),
         ] {
             let (_, help) = said(&[b"user_id,n\n", row.as_bytes(), b"\n"], false).unwrap();
             assert!(help.starts_with(hint), "{row}: {help}");

@@ -15,6 +15,7 @@ const BUFFER: usize = 256 << 10;
 const START: u64 = 512;
 pub(crate) const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
 const GZIP: &[u8] = &[0x1F, 0x8B];
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// The character by which DOS ends a text.
 pub(crate) const CTRL_Z: u8 = 0x1A;
 
@@ -35,7 +36,11 @@ pub fn open(file: &DataFile) -> Result<TextReader, FileFault> {
     }
     let mut bytes: Box<dyn Read + Send> = if file.gzipped {
         let mut compressed = BufReader::with_capacity(BUFFER, plain);
-        if !compressed.fill_buf().map_err(fail)?.starts_with(GZIP) {
+        let start = compressed.fill_buf().map_err(fail)?;
+        if let Some(fault) = pointer(start, path) {
+            return Err(fault);
+        }
+        if !start.starts_with(GZIP) {
             return Err(FileFault::new(
                 path,
                 None,
@@ -78,13 +83,43 @@ pub(crate) fn left_over(byte: u8) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The fault of a file whose start is that of another format, or of UTF-16.
+/// The fault of a file that is a pointer of Git LFS; `None` if it is not one, or cannot be read.
+pub fn git_lfs_pointer(path: &Path) -> Option<FileFault> {
+    let mut start = Vec::new();
+    File::open(path).ok()?.take(START).read_to_end(&mut start).ok()?;
+    pointer(&start, path)
+}
+
+/// The fault of a file whose start is that of a pointer of Git LFS.
+fn pointer(start: &[u8], path: &Path) -> Option<FileFault> {
+    let fault = || {
+        FileFault::new(path, None, "it is a pointer of Git LFS and not the file itself")
+            .with_help("download the file with `git lfs pull`")
+    };
+    start.starts_with(LFS_POINTER).then(fault)
+}
+
+/// The name and the hint of the encoding of a file that begins with these bytes, if it is UTF-16 or UTF-32. Without a
+/// mark, bytes of each Latin letter are zero.
+fn wide_encoding(start: &[u8]) -> Option<(&'static str, &'static str)> {
+    Some(match start {
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => ("it is UTF-32", UTF32),
+        [b' '..=b'~', 0, 0, 0, ..] => ("it is UTF-32", UTF32_LE),
+        [0, 0, 0, b' '..=b'~', ..] => ("it is UTF-32", UTF32_BE),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => ("it is UTF-16", UTF16),
+        [b' '..=b'~', 0, ..] => ("it is UTF-16", UTF16_LE),
+        [0, b' '..=b'~', ..] => ("it is UTF-16", UTF16_BE),
+        _ => return None,
+    })
+}
+
+/// The fault of a file whose start is that of another format, or of another encoding.
 fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
-    let utf16 = start.starts_with(&[0xFF, 0xFE]) || start.starts_with(&[0xFE, 0xFF]);
-    // Without a mark, one byte of each Latin letter is zero.
-    let unmarked = matches!(start, [0, b' '..=b'~', ..] | [b' '..=b'~', 0, ..]);
-    if utf16 || unmarked {
-        return Some(FileFault::new(path, Some(1), "it is UTF-16").with_help(UTF16));
+    if let Some((text, help)) = wide_encoding(start) {
+        return Some(FileFault::new(path, Some(1), text).with_help(help));
+    }
+    if let Some(fault) = pointer(start, path) {
+        return Some(fault);
     }
     let page: Vec<u8> =
         start.trim_ascii_start().iter().take(16).map(u8::to_ascii_lowercase).collect();
@@ -114,11 +149,26 @@ fn other_kind(start: &[u8], path: &Path) -> Option<FileFault> {
     Some(FileFault::new(path, None, text).with_help(help))
 }
 
-/// The hint for another encoding.
-pub(crate) const NOT_UTF8: &str =
-    "write the file in UTF-8, for example with `iconv -t UTF-8`, or as `CSV UTF-8` in Excel";
-/// The hint for UTF-16.
-const UTF16: &str = "write the file in UTF-8, for example with `iconv -f UTF-16 -t UTF-8`, or as `CSV UTF-8` in Excel";
+/// The hint for another encoding. `iconv` has to know it: by default it takes that of the terminal.
+pub(crate) const NOT_UTF8: &str = "write the file in UTF-8, for example with `iconv -f WINDOWS-1252 -t UTF-8` if it is of Windows \
+     in Western Europe, or as `CSV UTF-8` in Excel";
+
+/// The hint for an encoding whose name is known.
+macro_rules! write_in_utf8 {
+    ($from:literal) => {
+        concat!(
+            "write the file in UTF-8, for example with `iconv -f ",
+            $from,
+            " -t UTF-8`, or as `CSV UTF-8` in Excel"
+        )
+    };
+}
+const UTF16: &str = write_in_utf8!("UTF-16");
+const UTF16_LE: &str = write_in_utf8!("UTF-16LE");
+const UTF16_BE: &str = write_in_utf8!("UTF-16BE");
+const UTF32: &str = write_in_utf8!("UTF-32");
+const UTF32_LE: &str = write_in_utf8!("UTF-32LE");
+const UTF32_BE: &str = write_in_utf8!("UTF-32BE");
 
 #[cfg(test)]
 mod tests {
@@ -131,6 +181,15 @@ mod tests {
             (&b"\xFF\xFEu\0s\0"[..], "f, line 1: it is UTF-16"),
             (b"u\0s\0e\0", "f, line 1: it is UTF-16"),
             (b"\0u\0s\0e", "f, line 1: it is UTF-16"),
+            (b"\xFE\xFF\0u\0s", "f, line 1: it is UTF-16"),
+            (b"\xFF\xFE\0\0u\0\0\0", "f, line 1: it is UTF-32"),
+            (b"\0\0\xFE\xFF\0\0\0u", "f, line 1: it is UTF-32"),
+            (b"u\0\0\0s\0\0\0", "f, line 1: it is UTF-32"),
+            (b"\0\0\0u\0\0\0s", "f, line 1: it is UTF-32"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a",
+                "f: it is a pointer of Git LFS and not the file itself",
+            ),
             (b"\n <!DOCTYPE html><html>", "f: it is a web page or XML"),
             (b"<?xml version=\"1.0\"?><Error>", "f: it is a web page or XML"),
             (b"PK\x03\x04\x14", "f: it is an Excel file or a ZIP archive"),
@@ -151,5 +210,38 @@ mod tests {
         ] {
             assert_eq!(kind(start), None);
         }
+    }
+
+    #[test]
+    fn the_hint_has_the_encoding_of_the_file() {
+        for (start, encoding) in [
+            (&b"\xFF\xFEu\0"[..], "-f UTF-16 -t UTF-8"),
+            (b"u\0s\0", "-f UTF-16LE -t UTF-8"),
+            (b"\0u\0s", "-f UTF-16BE -t UTF-8"),
+            (b"\xFF\xFE\0\0", "-f UTF-32 -t UTF-8"),
+            (b"u\0\0\0", "-f UTF-32LE -t UTF-8"),
+            (b"\0\0\0u", "-f UTF-32BE -t UTF-8"),
+        ] {
+            let fault = other_kind(start, Path::new("f")).unwrap();
+            assert!(fault.help().contains(encoding), "{}", fault.help());
+        }
+        assert!(NOT_UTF8.contains("iconv -f WINDOWS-1252 -t UTF-8"));
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_recognized_before_gzip() {
+        use crate::format::Format;
+        use crate::stamp::FileStamp;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users.csv.gz");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
+            .unwrap();
+        let stamp = FileStamp::of(&path).unwrap();
+        let file = DataFile { stamp, format: Format::Csv, gzipped: true, folders: Vec::new() };
+        let fault = open(&file).err().unwrap();
+        assert!(fault.to_string().contains("a pointer of Git LFS"), "{fault}");
+        assert_eq!(git_lfs_pointer(&path), Some(fault));
+        std::fs::write(&path, "user_id\n").unwrap();
+        assert_eq!(git_lfs_pointer(&path), None);
     }
 }

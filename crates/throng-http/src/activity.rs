@@ -220,7 +220,7 @@ impl State {
     }
 }
 
-/// An open request, until its response is read or dropped.
+/// An open request, until its response is read or dropped, and its body is no longer read.
 pub(super) struct InFlightRequest {
     connection: Arc<Connection>,
     number: u64,

@@ -1,5 +1,6 @@
 //! Bodies of requests: how fast they must arrive, and how long the server has waited for one.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,9 @@ use hyper::body::Incoming;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, Sleep};
 
+/// The rest of a body that is read after the response, in bytes.
+const MAX_DISCARDED: u64 = 64 << 20;
+
 /// How fast the body of a request must arrive. Only time in which the server waits for the sender
 /// counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub(super) struct BodyLimits {
     pub(super) grace: Duration,
     /// Bytes per second, on average over the time that the server waits beyond `grace`.
     pub(super) min_rate: u32,
+    /// How long the rest of a body is read that nobody wants.
+    pub(super) discard: Duration,
 }
 
 impl Default for BodyLimits {
@@ -32,6 +38,7 @@ impl Default for BodyLimits {
             // A quarter of a slow link of 64 KiB/s: the server waits for a body of 8 MiB for nine
             // minutes at most.
             min_rate: 16 << 10,
+            discard: Duration::from_secs(10),
         }
     }
 }
@@ -102,19 +109,54 @@ impl BodyWait {
     }
 }
 
+/// The rest of a body that the handler did not read, as of a request that is refused because of its length. Many clients,
+/// such as `urllib` of Python, read the response only after they have sent the whole body: a connection that is closed
+/// before is an error of the network to them, and its cause is lost.
+pub(super) struct DiscardedRest {
+    /// Whether the sender waits for `100 Continue`, which is not sent for a body that nobody reads.
+    pub(super) awaits_continue: bool,
+    /// Keeps the request open meanwhile.
+    pub(super) request: Arc<dyn Send + Sync>,
+}
+
+impl DiscardedRest {
+    async fn read(self, mut body: Incoming, limit: Duration) {
+        let discarded = async {
+            let mut bytes = 0_u64;
+            while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                bytes = bytes.saturating_add(frame.data_ref().map_or(0, Bytes::len) as u64);
+                if bytes > MAX_DISCARDED {
+                    return;
+                }
+            }
+        };
+        // If it takes longer, the connection is closed.
+        let _ = tokio::time::timeout(limit, discarded).await;
+        drop(self.request);
+    }
+}
+
 /// The body of a request, which fails if its sender is too slow.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    /// `None` after its end or an error.
+    inner: Option<Incoming>,
     limits: BodyLimits,
     received: u64,
     wait: BodyWait,
     /// Set while the server waits.
     deadline: Option<(Pin<Box<Sleep>>, SlowBody)>,
+    /// By whom the rest is read; `None`: by nobody.
+    rest: Option<DiscardedRest>,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, limits: BodyLimits, wait: BodyWait) -> Self {
-        Self { inner, limits, received: 0, wait, deadline: None }
+    pub(super) fn new(
+        inner: Incoming,
+        limits: BodyLimits,
+        wait: BodyWait,
+        rest: Option<DiscardedRest>,
+    ) -> Self {
+        Self { inner: Some(inner), limits, received: 0, wait, deadline: None, rest }
     }
 
     fn end_wait(&mut self) {
@@ -127,6 +169,15 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         self.end_wait();
+        let (Some(inner), Some(rest)) = (self.inner.take(), self.rest.take()) else { return };
+        let is_short = inner.size_hint().lower() <= MAX_DISCARDED;
+        let is_sent = self.received > 0 || !rest.awaits_continue;
+        if inner.is_end_stream() || !is_short || !is_sent {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(rest.read(inner, self.limits.discard));
+        }
     }
 }
 
@@ -139,11 +190,14 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) {
             this.end_wait();
             if let Some(Ok(frame)) = &frame {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 this.received = this.received.saturating_add(bytes as u64);
+            } else {
+                this.inner = None;
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -158,15 +212,16 @@ impl HttpBody for RequestBody {
         ready!(sleep.as_mut().poll(cx));
         let slow = *slow;
         this.end_wait();
+        this.inner = None;
         Poll::Ready(Some(Err(slow.into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response, Version};
+use axum::http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::body::{BodyLimits, BodyWait, RequestBody};
+use super::body::{BodyLimits, BodyWait, DiscardedRest, RequestBody};
 use super::stream::ResponseBody;
 use super::table::Entry;
 
@@ -35,10 +35,16 @@ impl Service<Request<Incoming>> for Requests {
         if connection.is_half_open() {
             self.entry.mark_served();
         }
-        let in_flight = connection.begin_request(request.version() == Version::HTTP_2);
+        let is_http2 = request.version() == Version::HTTP_2;
+        let in_flight = Arc::new(connection.begin_request(is_http2));
+        // An HTTP/2 stream is reset instead, which the peer expects.
+        let rest = (!is_http2).then(|| DiscardedRest {
+            awaits_continue: request.headers().contains_key(header::EXPECT),
+            request: Arc::clone(&in_flight) as Arc<dyn Send + Sync>,
+        });
         let wait = BodyWait::default();
-        let mut request =
-            request.map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone())));
+        let mut request = request
+            .map(|body| Body::new(RequestBody::new(body, self.body_limits, wait.clone(), rest)));
         request.extensions_mut().insert(wait);
         request.extensions_mut().insert(ConnectInfo(connection.peer));
         let response = self.router.call(request);

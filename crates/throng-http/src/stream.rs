@@ -82,7 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
 /// The body of a response, which records when a frame is sent and when the next is requested.
 pub(super) struct ResponseBody {
     pub(super) inner: Body,
-    pub(super) request: InFlightRequest,
+    pub(super) request: Arc<InFlightRequest>,
 }
 
 impl HttpBody for ResponseBody {

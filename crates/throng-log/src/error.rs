@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use throng_model::{Fault, Retry};
+use throng_model::{Fault, Retry, StorageProblem};
 
 /// The result of a call to a log.
 pub type Result<T> = std::result::Result<T, LogError>;
@@ -195,6 +195,14 @@ impl LogError {
         }
     }
 
+    /// The class of the problem, if the cause is a disk or a connection.
+    pub fn problem(&self) -> Option<StorageProblem> {
+        match self {
+            Self::DiskLow { .. } => Some(StorageProblem::DiskFull),
+            _ => StorageProblem::in_causes(self),
+        }
+    }
+
     /// Whether the local disk is the cause: it is full, fails, or does not confirm writes.
     pub fn is_disk_error(&self) -> bool {
         matches!(self, Self::DiskLow { .. } | Self::UnconfirmedWrite { .. } | Self::Io { .. })
@@ -258,6 +266,16 @@ impl LogError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_little_free_space_is_a_full_disk() {
+        let path = PathBuf::from("log/0");
+        let low = LogError::DiskLow { path: path.clone(), available: 1, min_free: 2 };
+        assert_eq!(low.problem(), Some(StorageProblem::DiskFull));
+        let full = LogError::io("append to", &path)(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.problem(), Some(StorageProblem::DiskFull));
+        assert_eq!(LogError::Closed.problem(), None);
+    }
 
     #[test]
     fn an_append_that_was_not_confirmed_may_be_in_the_log() {

@@ -5,7 +5,7 @@ use std::fs::File;
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::datasource::file_format::parquet::Int96Coercer;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use throng_files::{DataFile, FileFault, HeaderEvidence};
+use throng_files::{DataFile, FileFault, HeaderEvidence, git_lfs_pointer};
 
 use super::file_schema::{ColumnContents, FileColumn, FileSchema};
 
@@ -18,8 +18,10 @@ pub(super) fn infer_schema(file: &DataFile) -> Result<FileSchema, FileFault> {
     }
     let opened = File::open(path).map_err(|error| FileFault::io(path, &error))?;
     let damaged = |_| {
-        FileFault::new(path, None, "it is not a complete Parquet file")
-            .with_help("write the file again")
+        git_lfs_pointer(path).unwrap_or_else(|| {
+            FileFault::new(path, None, "it is not a complete Parquet file")
+                .with_help("write the file again")
+        })
     };
     let footer = ArrowReaderMetadata::load(&opened, ArrowReaderOptions::new()).map_err(damaged)?;
     // In nanoseconds, the year 9999 of a time of the type INT96 would be one of 1816. The session reads them so too.

@@ -26,7 +26,12 @@ fn short() -> Timeouts {
     Timeouts {
         handshake: Duration::from_millis(200),
         head: Duration::from_millis(200),
-        body: BodyLimits { idle: Duration::from_millis(200), grace: TIMEOUT, min_rate: 1 },
+        body: BodyLimits {
+            idle: Duration::from_millis(200),
+            grace: TIMEOUT,
+            min_rate: 1,
+            discard: Duration::from_millis(200),
+        },
         write: Duration::from_millis(400),
         idle: Duration::from_millis(300),
         grace: Duration::from_millis(100),
@@ -148,7 +153,7 @@ const CHUNKED: &str =
 async fn a_slow_body_fails_also_if_it_is_compressed() {
     let router = Router::new().route("/read", post(read_decoded));
     let grace = Duration::from_millis(200);
-    let body = BodyLimits { idle: TIMEOUT, grace, min_rate: u32::MAX };
+    let body = BodyLimits { idle: TIMEOUT, grace, min_rate: u32::MAX, discard: TIMEOUT };
     let server = Running::with(router, Timeouts { body, ..Timeouts::default() }, CAPS).await;
     for encoding in ["", "content-encoding: gzip\r\n"] {
         let mut stream = server.connect(&format!("{CHUNKED}{encoding}\r\n")).await;
@@ -191,6 +196,59 @@ async fn a_body_may_take_longer_than_its_request() {
     let stuck = "POST /stuck HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     let answer = rest(server.connect(stuck).await).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    server.stop().await;
+}
+
+/// A server that responds before it has read the body, as to one that is too large.
+async fn refusing(discard: Duration) -> Running {
+    let router = Router::new()
+        .route("/hello", get(async || "hello"))
+        .route("/read", post(async || StatusCode::PAYLOAD_TOO_LARGE));
+    let body = BodyLimits { discard, ..BodyLimits::default() };
+    Running::with(router, Timeouts { body, ..Timeouts::default() }, CAPS).await
+}
+
+/// As `urllib` of Python.
+#[tokio::test]
+async fn a_client_that_sends_its_whole_body_first_reads_why_it_was_refused() {
+    let server = refusing(TIMEOUT).await;
+    // More than the buffers of a connection hold.
+    let bytes = vec![b'x'; 48 << 20];
+    let head = format!("POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", bytes.len());
+    let mut stream = server.connect(&head).await;
+    tokio::time::timeout(TIMEOUT, stream.write_all(&bytes)).await.unwrap().unwrap();
+    // The connection can be used again.
+    let next = b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(next).await.unwrap();
+    let answers = rest(stream).await;
+    assert!(answers.starts_with("HTTP/1.1 413"), "{answers}");
+    assert!(answers.ends_with("hello"), "{answers}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_go_on_for_ever() {
+    let server = refusing(TIMEOUT).await;
+    let mut stream = server.connect(&format!("{CHUNKED}\r\n")).await;
+    let mut chunk = b"100000\r\n".to_vec();
+    chunk.resize(chunk.len() + (1 << 20), b'x');
+    chunk.extend(b"\r\n");
+    let sent = async { while stream.write_all(&chunk).await.is_ok() {} };
+    tokio::time::timeout(TIMEOUT, sent).await.expect("the connection is closed");
+    // A length that is too much to read.
+    let head = "POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000000\r\n\r\n";
+    let answer = rest(server.connect(head).await).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_continue_is_not_asked_for_a_body_that_nobody_reads() {
+    let server = refusing(TIMEOUT).await;
+    let head =
+        "POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n";
+    let answer = rest(server.connect(head).await).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     server.stop().await;
 }
 

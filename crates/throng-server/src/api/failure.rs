@@ -43,8 +43,7 @@ impl ApiError {
 
 fn first_cause(mut error: &(dyn Error + 'static)) -> Option<Cause> {
     loop {
-        let found = cause(error);
-        if found.is_some() {
+        if let found @ Some(_) = cause(error) {
             return found;
         }
         error = error.source()?;
@@ -61,10 +60,11 @@ fn cause(error: &(dyn Error + 'static)) -> Option<Cause> {
     }
     let shared = error.downcast_ref::<Arc<LogError>>().map(|error| &**error);
     if let Some(error) = error.downcast_ref::<LogError>().or(shared) {
-        return of_engine("the event log", error, error.retry());
+        return of_engine("the event log", error.problem(), error.retry());
     }
     if let Some(error) = error.downcast_ref::<ObjectsError>() {
-        return of_engine("the object storage", error, error.retry());
+        let problem = StorageProblem::in_causes(error);
+        return of_engine("the object storage", problem, error.retry());
     }
     if let Some(CheckpointError::Fenced { .. }) = error.downcast_ref() {
         return Some(Cause::Unavailable("a partition that another process is taking over", None));
@@ -81,8 +81,8 @@ fn of_ledger(error: &LedgerError) -> Option<Cause> {
     error.problem().map(|problem| Cause::Storage("the ledger", problem))
 }
 
-fn of_engine(what: &'static str, error: &(dyn Error + 'static), retry: Retry) -> Option<Cause> {
-    match StorageProblem::in_causes(error) {
+fn of_engine(what: &'static str, problem: Option<StorageProblem>, retry: Retry) -> Option<Cause> {
+    match problem {
         Some(problem) => Some(Cause::Storage(what, problem)),
         None => (retry != Retry::Never).then_some(Cause::Unavailable(what, None)),
     }
@@ -123,7 +123,7 @@ impl From<OperationError> for ApiError {
 impl From<BudgetsError> for ApiError {
     fn from(error: BudgetsError) -> Self {
         match &error {
-            BudgetsError::Append(source) => match StorageProblem::in_causes(&error) {
+            BudgetsError::Append(source) => match source.problem() {
                 Some(problem) => Self::storage("the event log", problem, &error),
                 None => {
                     let causes = throng_model::with_causes(&**source);
@@ -279,6 +279,20 @@ mod tests {
         assert_eq!(of(NodeError::Ledger(bug())).0, 500);
         let panicked = BudgetsError::Panicked { partition: 0, offset: 7 };
         assert_eq!(response(panicked.into()).0, 500);
+    }
+
+    #[test]
+    fn too_little_free_space_for_the_event_log_is_a_full_disk() {
+        let low = || LogError::DiskLow { path: "log/0".into(), available: 1, min_free: 2 };
+        for error in [
+            ApiError::from(BudgetsError::Append(Arc::new(low()))),
+            ApiError::of(&BudgetsError::Log(low())),
+        ] {
+            let (status, message, help, retry_after) = error.into_parts();
+            assert_eq!((status.as_u16(), retry_after), (503, Some(1)));
+            assert_eq!(message, "the event log is unavailable: disk full");
+            assert!(help.unwrap().contains("free some space"));
+        }
     }
 
     #[test]

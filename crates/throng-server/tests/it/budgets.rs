@@ -213,6 +213,12 @@ async fn with_little_free_disk_space_events_are_refused() {
     assert_eq!(response.headers()["retry-after"], "5");
     let said: Value = response.json().await.unwrap();
     assert_eq!(said["error"]["code"], "unavailable", "{said}");
+    assert_eq!(said["error"]["message"], "the event log is unavailable: disk full", "{said}");
+    let question = json!({ "ad_groups": ["shoes"], "record_insertion": true });
+    let (status, said) = client.post("/v1/decide", &question).await;
+    assert_eq!(status, 503, "{said}");
+    assert_eq!(said["error"]["message"], "the event log is unavailable: disk full", "{said}");
+    assert!(said["error"]["help"].as_str().unwrap().contains("free some space"), "{said}");
     assert_eq!(actual(&client, "shoes").await, 0);
     let response = client.request("GET", "/readyz").send().await.unwrap();
     assert_eq!(response.status(), 503);
