@@ -370,9 +370,12 @@ mod tests {
         })
     }
 
+    /// Counts of a run, the members of its audience, and the beginning of a finding.
+    type RefusedCase<'a> = (&'a [(&'a str, u64)], u64, Option<&'a str>);
+
     #[test]
     fn a_column_of_which_most_values_were_refused_is_suspect() {
-        let cases: [(&[(&str, u64)], u64, Option<&str>); 9] = [
+        let cases: [RefusedCase<'_>; 9] = [
             (
                 &[("PHONE.refused_invalid", 8), ("PHONE.usable", 0)],
                 8,
