@@ -230,21 +230,21 @@ fn doubts_of_keys(
         false => "check the column in the warehouse",
     };
     let trim = match is_of_files {
-        true => "declare `trim: true` in the source, or use trim(…) in the SQL",
-        false => "use trim(…) in the SQL",
+        true => "declare `trim: true` in the source, or remove them in the SQL, as trim(…) does with spaces",
+        false => "remove them in the SQL, as trim(…) does with spaces",
     };
     let null = many_null_keys(rows, null_keys).then(|| {
         format!(
-            "{null_keys} of {rows} rows of the query have no key (NULL, an empty text, or a text such as `NULL`, `\\N` or \
-             `nan`, which exports write for a missing value): {columns}; \
+            "{null_keys} of {rows} rows of the query have no key (NULL, an empty or invisible text, or a text such as `NULL`, \
+             `\\N` or `nan`, which exports write for a missing value): {columns}; \
              exclude rows that are meant to have none with WHERE"
         )
     });
     // One is enough: no lookup and no other table finds such a user.
     let padded = (padded_keys > 0).then(|| {
         format!(
-            "{padded_keys} of {rows} rows of the query have a key with white space around it, which is another \
-             key than the one without: {trim}, if it means nothing"
+            "{padded_keys} of {rows} rows of the query have a key with white space or invisible characters (such as U+200B \
+             or NUL) around it, which is another key than the one without: {trim}, if they mean nothing"
         )
     });
     null.into_iter().chain(padded)
