@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, renamed};
 use throng_tables::{Layout, OpenTable};
 
+use crate::key_text::is_decimal;
 use crate::sql_error::shown_column;
 
 /// Doubts about the files of a table, whatever a query reads of it.
@@ -76,9 +77,12 @@ fn of_texts(table: &str, layout: &Layout, texts: &BTreeSet<String>) -> Vec<Strin
              or `'42`, and are other keys than `42`: write them without these characters, or remove them in the SQL"
         )
     });
-    let rewritten = used(&layout.rewritten).into_iter().map(|column| {
+    // A decimal is refused, unless the SQL says how it is written.
+    let integers = layout.rewritten.iter().filter(|column| !is_decimal(layout, column));
+    let integers: Vec<String> = integers.cloned().collect();
+    let rewritten = used(&integers).into_iter().map(|column| {
         format!(
-            "{table}: the column {column} is declared as a number, and some of its values are written otherwise in the \
+            "{table}: the column {column} is declared as an integer, and some of its values are written otherwise in the \
              files, as `0042` or `+42`: they are the key `42`; declare `columns: {{ {column}: text }}` in the source if \
              the text matters"
         )

@@ -7,7 +7,7 @@ use datafusion::common::JoinType;
 use datafusion::logical_expr::{
     Distinct, Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition,
 };
-use throng_tables::{OpenTable, shown};
+use throng_tables::{Layout, OpenTable, shown};
 
 use crate::LakeError;
 use crate::sql_error::shown_column;
@@ -43,11 +43,9 @@ pub(crate) fn refuse_other_texts(
     }
     for OpenTable { name, layout } in tables {
         let is_read = |column: &String| origins.read.contains(&(name.clone(), column.clone()));
-        let is_decimal = |column: &String| {
-            let declared = layout.columns.iter().find(|c| c.name == *column);
-            declared.is_some_and(|c| scale(&c.data_type).is_some_and(|scale| scale > 0))
-        };
-        let found = layout.rewritten.iter().find(|&column| is_read(column) && is_decimal(column));
+        let found = layout.rewritten.iter();
+        let found =
+            found.filter(|&column| is_decimal(layout, column)).find(|&column| is_read(column));
         if let Some(found) = found {
             let found = layout.header.shown(found);
             return Err(LakeError::Key {
@@ -63,6 +61,12 @@ pub(crate) fn refuse_other_texts(
         }
     }
     Ok(())
+}
+
+/// Whether a column has numbers with digits after the point.
+pub(crate) fn is_decimal(layout: &Layout, name: &str) -> bool {
+    let column = layout.columns.iter().find(|column| column.name == name);
+    column.is_some_and(|column| scale(&column.data_type).is_some_and(|scale| scale > 0))
 }
 
 /// Digits after the point of a type whose numbers all have the same count of them.
