@@ -230,7 +230,9 @@ fn doubts_of_keys(
         false => "check the column in the warehouse",
     };
     let trim = match is_of_files {
-        true => "declare `trim: true` in the source, or remove them in the SQL, as trim(…) does with spaces",
+        true => {
+            "declare `trim: true` in the source, or remove them in the SQL, as trim(…) does with spaces"
+        }
         false => "remove them in the SQL, as trim(…) does with spaces",
     };
     let null = many_null_keys(rows, null_keys).then(|| {
@@ -356,6 +358,7 @@ mod tests {
         let doubts: Vec<String> = doubts_of_keys(100, 0, 1, true).collect();
         assert_eq!(doubts.len(), 1, "{doubts:?}");
         assert!(doubts[0].starts_with("1 of 100 rows ") && doubts[0].contains("trim: true"));
+        assert!(doubts[0].contains("invisible characters"), "{doubts:?}");
         assert_eq!(doubts_of_keys(100, 11, 100, true).count(), 2);
         // A warehouse has neither `trim` nor a table that `throng sources` lists.
         for doubt in doubts_of_keys(100, 11, 100, false) {
