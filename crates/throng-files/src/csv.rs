@@ -325,7 +325,7 @@ impl<'a> Columns<'a> {
             match self.declared[place] {
                 None => self.nodes[place].scalars.add(cell),
                 Some(declared) if (self.is_value)(declared, cell) => {
-                    self.nodes[place].scalars.add_text(cell);
+                    self.nodes[place].scalars.add_declared(declared, cell);
                 }
                 Some(declared) => {
                     let name = shown_name(&self.names[place]);

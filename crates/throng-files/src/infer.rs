@@ -4,6 +4,9 @@
 //! file: `00042`, `32E01`, `1e3`, `+1` and integers of more than 64 bits are text. See
 //! [`InferredType::value_type`].
 
+use throng_model::trim_invisible;
+use throng_spec::ColumnType;
+
 /// The form of numbers that are written as short as possible, such as `5` and `6.5` in one column.
 pub const SHORTEST: &str = "shortest";
 
@@ -97,8 +100,12 @@ pub struct InferredType {
     /// Digits of the longest decimal.
     digits: u32,
     format: Common<TimestampFormat>,
-    /// A value has white space around it.
+    /// A value has white space or invisible characters around it.
     pub padded: bool,
+    /// A value has the form by which a spreadsheet keeps a number as text: `="00042"` or `'00042`.
+    pub spreadsheet: bool,
+    /// A number of a declared type has another text than the type gives it, such as `007` or `+7` of an integer.
+    pub rewritten: bool,
 }
 
 /// The value that all have in common, if there is one.
@@ -147,7 +154,18 @@ impl InferredType {
     /// Adds a value that is text whatever it looks like.
     pub fn add_text(&mut self, text: &str) {
         self.texts = true;
-        self.padded |= text.trim() != text;
+        self.padded |= trim_invisible(text) != text;
+        self.spreadsheet |= is_spreadsheet_text(text);
+    }
+
+    /// Adds a value of a declared type.
+    pub fn add_declared(&mut self, declared: ColumnType, text: &str) {
+        self.add_text(text);
+        self.rewritten |= match declared {
+            ColumnType::Integer => !is_plain(text, 0),
+            ColumnType::Decimal { scale, .. } => !is_plain(text, scale),
+            _ => false,
+        };
     }
 
     /// Merges the values of another file.
@@ -163,6 +181,8 @@ impl InferredType {
         self.digits = self.digits.max(other.digits);
         self.format = self.format.with(other.format);
         self.padded |= other.padded;
+        self.spreadsheet |= other.spreadsheet;
+        self.rewritten |= other.rewritten;
     }
 
     /// The type of the column, and the form in which its values are written if the type has
@@ -242,6 +262,33 @@ impl TimestampFormat {
             (_, true) => " Z",
         }
     }
+}
+
+/// Whether a text has the form by which spreadsheets and their exports keep a number, or what looks like a formula, as
+/// text.
+fn is_spreadsheet_text(text: &str) -> bool {
+    match text.as_bytes() {
+        [b'=', b'"', ..] => true,
+        [b'\'', next, ..] => next.is_ascii_digit() || b"+-=@".contains(next),
+        _ => false,
+    }
+}
+
+/// Whether a number is written with so many digits after the point, and without a plus sign, leading zeros, or a sign of
+/// zero.
+fn is_plain(text: &str, scale: u8) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (digits, None),
+    };
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let zero = digits.bytes().all(|b| matches!(b, b'0' | b'.'));
+    all_digits(whole)
+        && (whole.len() == 1 || !whole.starts_with('0'))
+        && fraction.is_none_or(all_digits)
+        && fraction.map_or(0, str::len) == usize::from(scale)
+        && !(zero && digits.len() < text.len())
 }
 
 fn classify(text: &[u8]) -> Class {
@@ -395,6 +442,51 @@ mod tests {
             (&["2026-02-28T20:54:00."], "Text"),
         ] {
             assert_eq!(of(values), found, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_declared_type_may_have_another_text_than_the_file() {
+        let decimal = |scale| ColumnType::Decimal { digits: 30, scale };
+        for (declared, text, rewritten) in [
+            (ColumnType::Integer, "0", false),
+            (ColumnType::Integer, "-42", false),
+            (ColumnType::Integer, "0001", true),
+            (ColumnType::Integer, "+2", true),
+            (ColumnType::Integer, "-0", true),
+            (decimal(0), "18446744073709551615", false),
+            (decimal(0), "7.", true),
+            (decimal(2), "10.10", false),
+            (decimal(2), "10.1", true),
+            (decimal(2), "1", true),
+            (decimal(2), "01.10", true),
+            (decimal(2), ".50", true),
+            (ColumnType::Text, "0001", false),
+            (ColumnType::Double, "1.0", false),
+        ] {
+            let mut inferred = InferredType::default();
+            inferred.add_declared(declared, text);
+            assert_eq!(inferred.rewritten, rewritten, "{declared:?} {text}");
+        }
+    }
+
+    #[test]
+    fn padding_and_forms_of_spreadsheets_are_noticed() {
+        for (text, padded, spreadsheet) in [
+            ("a", false, false),
+            ("a ", true, false),
+            ("42\u{200b}", true, false),
+            ("\u{feff}42", true, false),
+            ("4\u{200b}2", false, false),
+            ("=\"00042\"", false, true),
+            ("'00042", false, true),
+            ("'+15550100", false, true),
+            ("'s-Hertogenbosch", false, false),
+            ("=", false, false),
+        ] {
+            let mut inferred = InferredType::default();
+            inferred.add(text);
+            assert_eq!((inferred.padded, inferred.spreadsheet), (padded, spreadsheet), "{text:?}");
         }
     }
 

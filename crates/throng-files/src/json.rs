@@ -204,9 +204,10 @@ impl Value<'_> {
             Some(declared) if !(self.is_value)(declared, text) => {
                 return Err(format!("the value is not of type {declared}"));
             }
-            // A JSON string is text whatever it looks like.
+            Some(declared) => node.scalars.add_declared(declared, text),
             None if !quoted => node.scalars.add(text),
-            _ => node.scalars.add_text(text),
+            // A JSON string is text whatever it looks like.
+            None => node.scalars.add_text(text),
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The settings of a source for reading its files. Pure.
 
+use throng_model::trim_invisible;
 use throng_spec::ColumnType;
 
 /// Whether a text is a value of a declared type. The engine decides it: what it accepts here it must be able to
@@ -11,7 +12,7 @@ pub type IsValue = fn(ColumnType, &str) -> bool;
 pub struct ReadOptions {
     /// The declared types, by column.
     pub declared: Vec<(String, ColumnType)>,
-    /// Text is read without the white space around it.
+    /// Text is read without the white space and invisible characters around it.
     pub trim: bool,
     /// Whether CSV files start with a header; `None`: they do, and a first line that looks like
     /// values is refused.
@@ -39,11 +40,11 @@ impl ReadOptions {
 
     /// The value of a cell after trimming, if that is set.
     pub(crate) fn cell<'a>(&self, text: &'a str) -> &'a str {
-        if self.trim { text.trim() } else { text }
+        if self.trim { trim_invisible(text) } else { text }
     }
 }
 
-/// The white space that `trim` removes: that of Unicode, as [`str::trim`].
+/// The white space that `trim` removes beside [`throng_model::INVISIBLE`]: that of Unicode, as [`str::trim`].
 pub const WHITE_SPACE: [char; 25] = [
     '\t', '\n', '\u{b}', '\u{c}', '\r', ' ', '\u{85}', '\u{a0}', '\u{1680}', '\u{2000}',
     '\u{2001}', '\u{2002}', '\u{2003}', '\u{2004}', '\u{2005}', '\u{2006}', '\u{2007}', '\u{2008}',

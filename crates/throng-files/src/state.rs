@@ -15,8 +15,9 @@ use crate::stamp::FileStamp;
 
 /// Part of every fingerprint. A new number if the same files mean other rows or other keys than
 /// before: snapshots of earlier versions are then made again. 2: times of the type INT96 after 2262.
-/// 3: a file under several names counts once, and an empty key is none.
-const FORMAT: u32 = 3;
+/// 3: a file under several names counts once, and an empty key is none. 4: a key that stands for a missing value or
+/// shows nothing is none, and `trim` removes invisible characters.
+const FORMAT: u32 = 4;
 
 /// For how long a file whose times are whole seconds may change again without another time: a second, and the
 /// difference of the clocks of this machine and of its file server.

@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, renamed};
 use throng_tables::{Layout, OpenTable};
 
+use crate::key_text::is_decimal;
 use crate::sql_error::shown_column;
 
 /// Doubts about the files of a table, whatever a query reads of it.
@@ -34,6 +35,7 @@ pub(crate) fn of_query(
 ) -> Vec<String> {
     let used = origins(plan, columns);
     let of_key = origins(plan, &[key]);
+    let texts = origins_except(plan, columns, has_own_text);
     let fields = plan.schema().fields();
     let is_twice = |name: &&&str| fields.iter().filter(|field| field.name() == **name).count() > 1;
     let mut doubts: Vec<String> = BTreeSet::from_iter(columns.iter().filter(is_twice))
@@ -50,16 +52,42 @@ pub(crate) fn of_query(
         let padded = layout.padded.iter().filter(|column| !layout.trim && of_key.contains(*column));
         let padded = padded.map(|column| {
             format!(
-                "{name}: values of the column {} have white space around them, and are other keys than those \
-                 without: declare `trim: true` in the source if it means nothing",
+                "{name}: values of the column {} have white space or invisible characters around them, and are \
+                 other keys than those without: declare `trim: true` in the source if they mean nothing",
                 layout.header.shown(column)
             )
         });
         doubts.extend(of_columns(layout, &used));
         doubts.extend(of_table(layout));
         doubts.extend(padded);
+        doubts.extend(of_texts(name, layout, &texts));
     }
     doubts
+}
+
+/// Doubts about the texts that columns of a table give to keys and identifiers.
+fn of_texts(table: &str, layout: &Layout, texts: &BTreeSet<String>) -> Vec<String> {
+    let used = |columns: &[String]| {
+        let used = columns.iter().filter(|column| texts.contains(*column));
+        used.map(|column| layout.header.shown(column).into_owned()).collect::<Vec<_>>()
+    };
+    let spreadsheet = used(&layout.spreadsheet).into_iter().map(|column| {
+        format!(
+            "{table}: values of the column {column} are written as by a spreadsheet that keeps numbers as text, `=\"42\"` \
+             or `'42`, and are other keys than `42`: write them without these characters, or remove them in the SQL"
+        )
+    });
+    // A decimal is refused, unless the SQL says how it is written.
+    let integers = layout.rewritten.iter().filter(|column| !is_decimal(layout, column));
+    let integers: Vec<String> = integers.cloned().collect();
+    let rewritten = used(&integers).into_iter().map(|column| {
+        format!(
+            "{table}: the column {column} is declared as an integer, and some of its values are written otherwise in the \
+             files, as `0042` or `+42`: they are the key `42`; declare `columns: {{ {column}: text }}` in the source if \
+             the text matters"
+        )
+    });
+    spreadsheet.chain(rewritten).collect()
 }
 
 /// The names of columns from which a query may compute columns of its result, and of these columns.
@@ -67,6 +95,15 @@ pub(crate) fn origins(plan: &LogicalPlan, columns: &[&str]) -> BTreeSet<String> 
     let mut names = origins_except(plan, columns, |_| false);
     names.extend(columns.iter().map(|name| (*name).to_owned()));
     names
+}
+
+/// Whether an expression converts its input to a number type: the text of the result is not that of the input.
+pub(crate) fn has_own_text(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(cast) => cast.field.data_type().is_numeric(),
+        Expr::TryCast(cast) => cast.field.data_type().is_numeric(),
+        _ => false,
+    }
 }
 
 /// The names of columns from which a query may compute columns of its result other than by expressions that are

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_query::model::{ColumnFacts, TableFacts};
 use throng_tables::{Layout, OpenTable, shown};
 
-use crate::doubts::{of_columns, origins, origins_except};
+use crate::doubts::{has_own_text, of_columns, origins, origins_except};
 
 /// The tables of a plan, with the columns whose names it uses anywhere. `keys`: the columns of keys and identifiers.
 pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], keys: &[&str]) -> Vec<TableFacts> {
@@ -34,15 +34,6 @@ pub(crate) fn facts(plan: &LogicalPlan, tables: &[OpenTable], keys: &[&str]) -> 
         unread: throng_files::unread(&table.layout.passed_over),
     };
     tables.iter().map(fact).collect()
-}
-
-/// Whether an expression converts its input to a number type: the text of the result is not that of the input.
-fn has_own_text(expr: &Expr) -> bool {
-    match expr {
-        Expr::Cast(cast) => cast.field.data_type().is_numeric(),
-        Expr::TryCast(cast) => cast.field.data_type().is_numeric(),
-        _ => false,
-    }
 }
 
 fn columns(layout: &Layout, used: &BTreeSet<String>, texts: &BTreeSet<String>) -> Vec<ColumnFacts> {

@@ -16,6 +16,7 @@ use throng_tables::is_written;
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
+use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::session::Opened;
 use crate::{HashedRow, LakeError, RowHasher};
@@ -77,7 +78,11 @@ impl Engine {
         if user.written.is_none() {
             kind_of(key, frame.schema().fields()[at].data_type())?;
         }
-        let cells = columns.iter().map(|c| place(c).map(column)).collect::<Result<_, _>>()?;
+        let cells = columns.iter().map(|c| place(c).map(column));
+        let cells = cells.collect::<Result<Vec<CellColumn>, _>>()?;
+        let used = std::iter::once(&user).chain(&cells);
+        used.map(|cell| cell.at)
+            .try_for_each(|at| refuse_other_texts(frame.logical_plan(), at, &opened.tables))?;
         Ok(Columns { frame, opened, user, cells })
     }
 

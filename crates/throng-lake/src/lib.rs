@@ -19,6 +19,7 @@ mod facts;
 mod failure;
 mod identifiers;
 mod inputs;
+mod key_text;
 mod keys;
 mod lake;
 mod listing;

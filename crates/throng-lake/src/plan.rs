@@ -16,6 +16,7 @@ use crate::doubts;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
+use crate::key_text::refuse_other_texts;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::session::Opened;
@@ -78,6 +79,7 @@ impl Engine {
             Some(_) => KeyKind::Text,
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
+        refuse_other_texts(frame.logical_plan(), at, &opened.tables)?;
         let tables = facts(frame.logical_plan(), &opened.tables, &[columns[at].0.as_str()]);
         let name = columns[at].0.as_str();
         let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[name], name);

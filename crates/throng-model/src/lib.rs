@@ -16,6 +16,7 @@ mod hex;
 mod history;
 mod host;
 mod ids;
+mod invisible;
 mod key;
 mod missing;
 mod money;
@@ -49,6 +50,7 @@ pub use ids::{
     NameError, RefreshId, SchemaName, ServingStoreName, SourceName, SyncName, SyncRunId, TaskId,
     WorkspaceName,
 };
+pub use invisible::{INVISIBLE, trim_invisible};
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
 pub use missing::is_missing_value;
 pub use money::{Currency, Micros, MoneyError};

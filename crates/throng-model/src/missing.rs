@@ -1,9 +1,12 @@
 //! Texts that exports write where a value is missing.
 
+use crate::invisible::shows_nothing;
+
 /// Whether a text stands for a missing value: it is empty, or exactly what exports write for one. MySQL and database
 /// tools write `NULL` and `(null)`, `COPY` of PostgreSQL `\N`, pandas and NumPy `nan`, `NaN`, `NaT` and `<NA>`, Python
-/// `None`, JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. As a key it would be
-/// one user in place of all users without one.
+/// `None`, JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. So does a text of
+/// [`INVISIBLE`](crate::INVISIBLE) characters and white space. As a key it would be one user in place of all users
+/// without one.
 ///
 /// Other spellings, such as the names `Null` and `Nan`, are values. So is `NA`, which is a country and a name too.
 ///
@@ -38,7 +41,7 @@ pub fn is_missing_value(text: &[u8]) -> bool {
             | b"#NAME?"
             | b"#NUM!"
             | b"#DIV/0!"
-    )
+    ) || shows_nothing(text)
 }
 
 #[cfg(test)]
@@ -59,6 +62,12 @@ mod tests {
             ["Null", "Nan", "none", "NONE", "NA", "0", "--", "N", "nann", "\\N\\N", "Undefined"]
         {
             assert!(!is_missing_value(text.as_bytes()), "{text}");
+        }
+        for text in ["\u{200b}", "\0", "\0\0", "\u{feff}\u{200e}", " \u{ad}\u{a0}"] {
+            assert!(is_missing_value(text.as_bytes()), "{text:?}");
+        }
+        for text in [" ", "\u{a0}", "\t", "\u{200b}1", "1\u{200b}", "\u{200b}NULL", "\u{e9}"] {
+            assert!(!is_missing_value(text.as_bytes()), "{text:?}");
         }
     }
 }

@@ -66,7 +66,10 @@ fn table(table: SourceTable) -> TableRow {
         notes.push(format!("duplicate columns in one file: {}", table.twice.join(", ")));
     }
     if !table.padded.is_empty() {
-        notes.push(format!("whitespace around values of {}", table.padded.join(", ")));
+        notes.push(format!(
+            "whitespace or invisible characters around values of {}",
+            table.padded.join(", ")
+        ));
     }
     notes.extend(table.warnings);
     notes.extend(skipped_files(&table.passed_over));

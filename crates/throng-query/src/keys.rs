@@ -12,7 +12,7 @@
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
-use throng_model::UserHash;
+use throng_model::{UserHash, trim_invisible};
 use throng_worker::frame::{frame, invalid};
 
 use crate::model::TableFacts;
@@ -124,19 +124,20 @@ impl SharedStats {
     }
 }
 
-/// Whether a key has white space around it, and so is another key than the one without.
+/// Whether a key has white space or invisible characters around it, and so is another key than the one without.
 ///
 /// ```
 /// use throng_query::keys::is_padded;
 ///
 /// assert!(is_padded(b"    42") && is_padded("42\u{a0}".as_bytes()) && is_padded(b"\t"));
+/// assert!(is_padded("42\u{200b}".as_bytes()) && is_padded("\u{feff}42".as_bytes()) && is_padded(b"42\0"));
 /// assert!(!is_padded(b"4 2") && !is_padded(b"") && !is_padded("\u{e9}t\u{e9}".as_bytes()));
 /// ```
 pub fn is_padded(key: &[u8]) -> bool {
     let may_be_space = |byte: Option<&u8>| byte.is_some_and(|byte| *byte <= b' ' || *byte >= 0x80);
     // Two bytes decide it for most keys.
     (may_be_space(key.first()) || may_be_space(key.last()))
-        && std::str::from_utf8(key).is_ok_and(|text| text.trim() != text)
+        && std::str::from_utf8(key).is_ok_and(|text| trim_invisible(text) != text)
 }
 
 /// Writes a number of 64 bits in decimal at the end of the buffer, and returns it.

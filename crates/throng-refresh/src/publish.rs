@@ -230,21 +230,23 @@ fn doubts_of_keys(
         false => "check the column in the warehouse",
     };
     let trim = match is_of_files {
-        true => "declare `trim: true` in the source, or use trim(…) in the SQL",
-        false => "use trim(…) in the SQL",
+        true => {
+            "declare `trim: true` in the source, or remove them in the SQL, as trim(…) does with spaces"
+        }
+        false => "remove them in the SQL, as trim(…) does with spaces",
     };
     let null = many_null_keys(rows, null_keys).then(|| {
         format!(
-            "{null_keys} of {rows} rows of the query have no key (NULL, an empty text, or a text such as `NULL`, `\\N` or \
-             `nan`, which exports write for a missing value): {columns}; \
+            "{null_keys} of {rows} rows of the query have no key (NULL, an empty or invisible text, or a text such as `NULL`, \
+             `\\N` or `nan`, which exports write for a missing value): {columns}; \
              exclude rows that are meant to have none with WHERE"
         )
     });
     // One is enough: no lookup and no other table finds such a user.
     let padded = (padded_keys > 0).then(|| {
         format!(
-            "{padded_keys} of {rows} rows of the query have a key with white space around it, which is another \
-             key than the one without: {trim}, if it means nothing"
+            "{padded_keys} of {rows} rows of the query have a key with white space or invisible characters (such as U+200B \
+             or NUL) around it, which is another key than the one without: {trim}, if they mean nothing"
         )
     });
     null.into_iter().chain(padded)
@@ -356,6 +358,7 @@ mod tests {
         let doubts: Vec<String> = doubts_of_keys(100, 0, 1, true).collect();
         assert_eq!(doubts.len(), 1, "{doubts:?}");
         assert!(doubts[0].starts_with("1 of 100 rows ") && doubts[0].contains("trim: true"));
+        assert!(doubts[0].contains("invisible characters"), "{doubts:?}");
         assert_eq!(doubts_of_keys(100, 11, 100, true).count(), 2);
         // A warehouse has neither `trim` nor a table that `throng sources` lists.
         for doubt in doubts_of_keys(100, 11, 100, false) {

@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use throng_files::{FileFault, Format};
+use throng_model::trim_invisible;
 
 use super::csv_rows::CsvRows;
 use super::fault::{of_reader, to_engine};
@@ -179,7 +180,7 @@ impl<'a> ColumnMapper<'a> {
                 let csv = self.file.file.format == Format::Csv;
                 let texts = values.as_string_view().iter();
                 let texts =
-                    texts.map(|text| text.map(str::trim).filter(|t| !(csv && t.is_empty())));
+                    texts.map(|text| text.map(trim_invisible).filter(|t| !(csv && t.is_empty())));
                 Arc::new(texts.collect::<StringViewArray>()) as ArrayRef
             }
             _ => Arc::clone(values),

@@ -102,11 +102,15 @@ pub struct Layout {
     pub conflicts: Vec<TypeConflict>,
     /// Files in its folder that are not read.
     pub passed_over: Vec<PassedOver>,
-    /// Text columns with values that have white space around them.
+    /// Text columns with values that have white space or invisible characters around them.
     pub padded: Vec<String>,
+    /// Text columns with numbers in the form of spreadsheets: `="00042"` or `'00042`.
+    pub spreadsheet: Vec<String>,
+    /// Columns whose declared type gives some of their numbers another text than the files do.
+    pub rewritten: Vec<String>,
     /// Whether the CSV files begin with a header.
     pub header: TableHeader,
-    /// Text is read without the white space around it.
+    /// Text is read without the white space and invisible characters around it.
     pub trim: bool,
     /// The columns of CSV files in their order, if the files have no header.
     pub positional: Option<Vec<String>>,

@@ -27,6 +27,7 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::union::UnionExec;
 use throng_files::{Format, WHITE_SPACE};
+use throng_model::INVISIBLE;
 
 use super::column_mapping::constant;
 use super::layout::{FilePlan, Layout, Origin};
@@ -254,9 +255,10 @@ impl ParquetScan<'_> {
     }
 }
 
-/// Removes the white space around the values of a text column.
+/// Removes the white space and invisible characters around the values of a text column.
 fn trim(column: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
-    let white = ScalarValue::Utf8View(Some(WHITE_SPACE.iter().collect()));
+    let white = WHITE_SPACE.iter().chain(&INVISIBLE).collect();
+    let white = ScalarValue::Utf8View(Some(white));
     let arguments: Vec<Arc<dyn PhysicalExpr>> = vec![column, Arc::new(Literal::new(white))];
     let function = datafusion::functions::string::btrim();
     let config = Arc::new(ConfigOptions::default());

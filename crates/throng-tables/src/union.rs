@@ -9,6 +9,7 @@ use throng_files::{
     DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, compare_fields,
     compare_kinds, mixed, shown_name, shown_path,
 };
+use throng_spec::ColumnType;
 
 use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
 use super::declared;
@@ -73,9 +74,7 @@ pub fn union(
             }
             Err(error) => return Err(error),
         }
-        if column.values.iter().any(|(_, node)| node.scalars.padded) {
-            layout.padded.push(column.name.to_owned());
-        }
+        column.note_texts(options, &mut layout);
     }
     for (file, schema) in &files {
         let mut origins = vec![Origin::Missing; layout.columns.len()];
@@ -110,6 +109,14 @@ fn headers<'a>(
 /// The first CSV or JSON file that has a value, the type of all of them, and how the values are
 /// written.
 type Written<'a> = (&'a Path, DataType, Option<&'static str>);
+
+/// Digits after the point of a type whose numbers all have the same count of them.
+fn scale(of: &DataType) -> Option<i8> {
+    match of {
+        DataType::Decimal128(_, scale) => Some(*scale),
+        other => other.is_integer().then_some(0),
+    }
+}
 
 /// A column with its values and types in all files.
 struct MergedColumn<'a> {
@@ -167,6 +174,32 @@ impl MergedColumn<'_> {
             None if doubles => Ok(column(DataType::Float64, None)),
             None => Err(self.refusal((*text_path, of), (*typed_path, wanted))),
         }
+    }
+
+    /// Adds the column to the lists of those whose texts are doubtful as keys.
+    fn note_texts(&self, options: &ReadOptions, layout: &mut Layout) {
+        let name = || self.name.to_owned();
+        if self.values.iter().any(|(_, node)| node.scalars.padded) {
+            layout.padded.push(name());
+        }
+        if self.values.iter().any(|(_, node)| node.scalars.spreadsheet) {
+            layout.spreadsheet.push(name());
+        }
+        if options.declared(self.name).is_some_and(|declared| self.is_rewritten(declared)) {
+            layout.rewritten.push(name());
+        }
+    }
+
+    /// Whether the declared type gives a number another text than its file does.
+    fn is_rewritten(&self, declared: ColumnType) -> bool {
+        let other = |of: &DataType| match declared {
+            ColumnType::Decimal { scale: digits, .. } => {
+                scale(of).is_some_and(|scale| scale != digits.cast_signed())
+            }
+            _ => false,
+        };
+        self.values.iter().any(|(_, node)| node.scalars.rewritten)
+            || self.typed.iter().any(|(_, of)| other(of))
     }
 
     /// The type of the CSV and JSON files together, with the first file that has a value.
@@ -230,10 +263,6 @@ impl MergedColumn<'_> {
         if self.typed.iter().all(|(_, of)| shown(of) == "text") {
             return format!("declare `columns: {{ {name}: text }}` in the source");
         }
-        let scale = |of: &DataType| match of {
-            DataType::Decimal128(_, scale) => Some(*scale),
-            other => other.is_integer().then_some(0),
-        };
         if let [Some(a), Some(b)] = types.map(scale) {
             return format!(
                 "write the Parquet files again with one type; or, if the column has amounts and no keys, declare \

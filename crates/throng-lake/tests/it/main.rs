@@ -9,6 +9,7 @@ mod folders;
 mod headers;
 mod inputs;
 mod integers;
+mod key_texts;
 mod keys;
 mod kinds;
 mod limits;

@@ -49,7 +49,7 @@ pub(crate) async fn sources(
                 notes.push(format!("{name}: two columns of one file have the name {column}"));
             }
             for column in &table.padded {
-                notes.push(format!("{name}: white space around values of the column {column}"));
+                notes.push(format!("{name}: white space or invisible characters around values of the column {column}"));
             }
             notes
                 .extend(table.warnings.iter().map(|warning| format!("{name}: warning: {warning}")));

@@ -1,0 +1,180 @@
+//! Keys and identifiers have the text of the file, or are refused.
+
+use throng_lake::LakeError;
+
+use crate::files::{holds, refused};
+use crate::{Shop, model, scan};
+
+/// Whole numbers, and the same ones as a program writes them that has read an empty cell beside them.
+fn two_forms() -> Shop {
+    Shop::new()
+        .file("a.csv", "user_id,code\n1,7\n2,8\n")
+        .file("b.csv", "user_id,code\n1.0,7.0\n3.0,9.0\n,\n")
+        .file("c.csv", "user_id,code\n1.0,7.0\n4.0,9.0\n")
+        .file("d.csv", "user_id,code\n1.00,7\n")
+}
+
+#[tokio::test]
+async fn numbers_of_two_forms_that_meet_in_a_key_are_refused() {
+    let shop = two_forms();
+    let on = "shop.a LEFT JOIN shop.b ON a.user_id = b.user_id";
+    let words = ["column user_id", "shop.a.user_id (Int64)", "shop.b.user_id (Decimal128(18, 1))"];
+    let cures = ["columns: { user_id: text }", "CAST(user_id AS BIGINT)"];
+    let union = "SELECT user_id FROM shop.a UNION SELECT user_id FROM shop.b";
+    for sql in [
+        union.to_owned(),
+        "SELECT user_id FROM shop.b UNION ALL SELECT user_id FROM shop.a".to_owned(),
+        format!("SELECT user_id FROM ({union}) AS t WHERE user_id > 0 GROUP BY user_id"),
+        format!("WITH t AS ({union}) SELECT t.user_id FROM t JOIN shop.a ON a.user_id = t.user_id"),
+        format!("SELECT coalesce(b.user_id, a.user_id) AS user_id FROM {on}"),
+        format!("SELECT greatest(a.user_id, b.user_id) AS user_id FROM {on}"),
+        format!(
+            "SELECT CASE WHEN a.code = 7 THEN a.user_id ELSE b.user_id END AS user_id FROM {on}"
+        ),
+        format!("SELECT max(coalesce(b.user_id, a.user_id)) AS user_id FROM {on} GROUP BY a.code"),
+    ] {
+        refused(&shop, &sql, &[words, [cures[0], cures[1], ""]].concat()).await;
+    }
+    let decimals = "SELECT user_id FROM shop.d UNION SELECT user_id FROM shop.b";
+    refused(&shop, decimals, &["shop.b.user_id (Decimal128(18, 1)) meets shop.d.user_id"]).await;
+}
+
+#[tokio::test]
+async fn numbers_of_one_form_or_with_a_cast_are_keys() {
+    let shop = two_forms();
+    for (sql, keys) in [
+        ("SELECT user_id FROM shop.b", vec!["1.0", "3.0"]),
+        ("SELECT user_id FROM shop.b UNION SELECT user_id FROM shop.c", vec!["1.0", "3.0", "4.0"]),
+        ("SELECT coalesce(user_id, 0) AS user_id FROM shop.b", vec!["1.0", "3.0", "0.0"]),
+        (
+            "SELECT user_id FROM shop.a UNION SELECT CAST(user_id AS BIGINT) FROM shop.b",
+            vec!["1", "2", "3"],
+        ),
+        ("SELECT user_id FROM shop.a WHERE user_id NOT IN (SELECT user_id FROM shop.c)", vec!["2"]),
+        ("SELECT user_id FROM shop.a EXCEPT SELECT user_id FROM shop.c", vec!["2"]),
+        ("SELECT a.user_id FROM shop.a JOIN shop.b ON a.user_id = b.user_id", vec!["1"]),
+        (
+            "SELECT user_id FROM shop.a UNION SELECT CAST(user_id AS VARCHAR) FROM shop.b",
+            vec!["1", "2", "1.0", "3.0"],
+        ),
+    ] {
+        holds(&shop, sql, &keys).await;
+    }
+    let declared = two_forms().declare("user_id", "text");
+    let union = "SELECT user_id FROM shop.a UNION SELECT user_id FROM shop.b";
+    holds(&declared, union, &["1", "2", "1.0", "3.0"]).await;
+}
+
+#[tokio::test]
+async fn numbers_of_two_forms_that_meet_in_an_identifier_are_refused() {
+    let shop = two_forms();
+    let sql = "SELECT CAST(user_id AS BIGINT) AS user_id, code FROM shop.a
+               UNION ALL SELECT CAST(user_id AS BIGINT), code FROM shop.b";
+    let columns = ["code".to_owned()];
+    let error = shop.lake().check_identifiers(sql, "user_id", &columns).await.unwrap_err();
+    assert!(matches!(error, LakeError::Key { .. }), "{error:?}");
+    let said = format!("{error}; {}", error.help().unwrap());
+    for word in ["column code", "shop.a.code (Int64)", "shop.b.code", "columns: { code: text }"] {
+        assert!(said.contains(word), "{said}");
+    }
+    // Who does not use it is not refused.
+    assert!(shop.lake().check_identifiers(sql, "user_id", &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_declared_decimal_that_writes_keys_otherwise_is_refused() {
+    let files = || {
+        Shop::new()
+            .file("t.csv", "user_id,n\n1,1\n2,1\n10.10,1\n10.1,1\n")
+            .file("even.csv", "user_id,n\n1.00,1\n10.10,1\n")
+            .file("j.jsonl", "{\"user_id\":1,\"n\":1}\n")
+    };
+    let shop = files().declare("user_id", "decimal(38, 2)");
+    let shop = shop.parquet("p.parquet", "SELECT 1 AS user_id").await;
+    for table in ["t", "j", "p"] {
+        let place = format!("column user_id of shop.{table}");
+        let words = [place.as_str(), "`1.00`", "columns: { user_id: text }"];
+        refused(&shop, &format!("SELECT user_id FROM shop.{table}"), &words).await;
+    }
+    let columns = ["user_id".to_owned()];
+    let sql = "SELECT n, user_id FROM shop.t";
+    let error = shop.lake().check_identifiers(sql, "n", &columns).await.unwrap_err();
+    assert!(error.to_string().contains("declared as a decimal"), "{error}");
+    holds(&shop, "SELECT user_id FROM shop.even", &["1.00", "10.10"]).await;
+    holds(&shop, "SELECT n FROM shop.t WHERE user_id > 2", &["1"]).await;
+    let as_text = "SELECT CAST(user_id AS VARCHAR) AS user_id FROM shop.t";
+    holds(&shop, as_text, &["1.00", "2.00", "10.10"]).await;
+    let text = files().declare("user_id", "text");
+    holds(&text, "SELECT user_id FROM shop.t", &["1", "2", "10.10", "10.1"]).await;
+}
+
+#[tokio::test]
+async fn a_declared_integer_that_writes_keys_otherwise_is_doubtful() {
+    let sql = "SELECT user_id FROM shop.t";
+    let plain = Shop::new().file("t.csv", "user_id\n1\n-2\n").declare("user_id", "integer");
+    assert_eq!(plain.lake().check(model(sql)).await.unwrap().warnings, Vec::<String>::new());
+    let zeros = Shop::new().file("t.csv", "user_id\n0001\n+2\n").declare("user_id", "integer");
+    holds(&zeros, sql, &["1", "2"]).await;
+    let warnings = zeros.lake().check(model(sql)).await.unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("columns: { user_id: text }"), "{warnings:?}");
+    // The SQL says which text is meant.
+    let cast = model("SELECT CAST(user_id AS INT) AS id FROM shop.t");
+    assert_eq!(zeros.lake().check(cast).await.unwrap().warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn invisible_characters_around_keys_are_as_white_space() {
+    let keys = ["a1\u{200b}", "\u{200e}b2\u{200f}", "c3\u{ad}", "\u{2060}d4", "e5\0", "f\u{200b}6"];
+    let files = || {
+        let shop =
+            Shop::new().file("t.csv", &format!("user_id,n\n{},1\n\u{200b},1\n", keys.join(",1\n")));
+        shop.file("j.jsonl", "{\"user_id\":\"7\u{2060}\"}\n{\"user_id\":\"\u{200b}\"}\n")
+    };
+    let shop =
+        files().parquet("p.parquet", "SELECT '8\u{200b}' AS user_id UNION SELECT '\u{feff}'").await;
+    for (table, rows, padded) in [("t", 7, 5), ("j", 2, 1), ("p", 2, 1)] {
+        let sql = model(&format!("SELECT user_id FROM shop.{table}"));
+        let lake = shop.lake();
+        let (info, parts) = lake.plan_scan(&sql, &[]).await.unwrap();
+        let (_, stats) = scan(&lake, &sql, &parts[0]).await.unwrap();
+        // A key that shows nothing is none.
+        assert_eq!(
+            (stats.rows_read, stats.null_keys, stats.padded_keys),
+            (rows, 1, padded),
+            "{table}"
+        );
+        let warned = info.warnings.iter().any(|warning| warning.contains("invisible characters"));
+        assert_eq!(warned, table != "p", "{:?}", info.warnings);
+    }
+    holds(&shop, "SELECT user_id FROM shop.t", &keys).await;
+    let listed = shop.lake().list().await.unwrap();
+    let padded = |name: &str| {
+        let table = listed[0].tables.iter().find(|table| table.name == name).unwrap();
+        table.padded.clone()
+    };
+    assert_eq!(
+        (padded("t"), padded("j")),
+        (vec!["user_id".to_owned()], vec!["user_id".to_owned()])
+    );
+    let trimmed = files().parquet("p.parquet", "SELECT '8\u{200b}' AS user_id").await.trim();
+    holds(&trimmed, "SELECT user_id FROM shop.t", &["a1", "b2", "c3", "d4", "e5", "f\u{200b}6"])
+        .await;
+    holds(&trimmed, "SELECT user_id FROM shop.j", &["7"]).await;
+    holds(&trimmed, "SELECT user_id FROM shop.p", &["8"]).await;
+}
+
+#[tokio::test]
+async fn keys_in_the_form_of_spreadsheets_are_doubtful() {
+    let shop = Shop::new()
+        .file("t.csv", "user_id,note\n=\"00012\",x\n3,y\n")
+        .file("u.csv", "user_id,note\n'00012,x\n3,y\n")
+        .file("v.csv", "user_id,note\n1,'42\n's-1,=\"3\"\n");
+    for (table, is_doubtful) in [("t", true), ("u", true), ("v", false)] {
+        let sql = format!("SELECT user_id FROM shop.{table}");
+        let warnings = shop.lake().check(model(&sql)).await.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(is_doubtful), "{table}: {warnings:?}");
+        assert!(warnings.iter().all(|w| w.contains("user_id") && w.contains("spreadsheet")));
+    }
+    holds(&shop, "SELECT user_id FROM shop.u", &["'00012", "3"]).await;
+}
