@@ -13,6 +13,7 @@ use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
 use throng_tables::is_written;
 
+use crate::conversions::explained;
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
@@ -100,10 +101,11 @@ impl Engine {
         }
         let Columns { frame, opened, user, cells } = found;
         let doing = "reading identifiers";
-        let mut stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened.tables);
+        let mut stream = frame.clone().execute_stream().await.map_err(explained)?;
         sink(IdentifierBatch::Tables(tables)).map_err(|e| LakeError::Sink(e.into()))?;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(explained)?;
             let rows = rows(&batch, &user, &cells, seed, hasher)?;
             if !rows.is_empty() {
                 sink(IdentifierBatch::Rows(rows)).map_err(|e| LakeError::Sink(e.into()))?;
