@@ -7,7 +7,6 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
@@ -19,6 +18,7 @@ use crate::engine::Engine;
 use crate::facts::facts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::session::Opened;
+use crate::shown::shown_column;
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
@@ -62,7 +62,7 @@ impl Engine {
     ) -> Result<Columns, LakeError> {
         let (frame, opened) = self.select(sql, &[], None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
-        let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
+        let shown: Vec<_> = there.iter().map(|name| shown_column(name, &opened.tables)).collect();
         let place = |wanted: &str| {
             column_index(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),

@@ -174,6 +174,11 @@ async fn a_first_line_that_can_be_a_row_shows_no_value_in_errors() {
             assert!(!text.contains(value), "{text}");
         }
     }
+    let columns = ["phone".to_owned()];
+    let checked = shop.lake().check_identifiers("SELECT * FROM shop.one", "id", &columns).await;
+    let error = checked.unwrap_err();
+    let text = format!("{error:?} {}", error.help().unwrap_or_default());
+    assert!(text.contains("…") && !text.contains("Zoe"), "{text}");
     // What can hardly be a row, and a line that a second file confirms.
     let sql = "SELECT nothing_like_it FROM shop.titled";
     refused(&shop, sql, &["user_id, \"Loyalty Tier\", q1_1"]).await;
