@@ -14,7 +14,7 @@ use crate::kinds::SEPARATORS;
 use crate::names::shown_name;
 use crate::node::Node;
 use crate::options::{IsValue, ReadOptions};
-use crate::plain_words::{HeaderEvidence, PlainWords};
+use crate::plain_words::{HeaderEvidence, PlainWords, may_be_row};
 use crate::schema::{TextColumn, TextSchema};
 use crate::text::{BYTE_ORDER_MARK, CTRL_Z, NOT_UTF8, left_over, open};
 
@@ -387,6 +387,7 @@ impl<'a> Columns<'a> {
         let header = match (&self.first_line, &self.words) {
             (None, _) => HeaderEvidence::Certain,
             (Some(_), Some(words)) if words.are_like_values() => HeaderEvidence::Doubtful,
+            (Some(_), _) if may_be_row(self.names, self.rows) => HeaderEvidence::Unsure,
             (Some(_), _) => HeaderEvidence::Assumed,
         };
         TextSchema { columns: columns.collect(), rows: self.rows, header }

@@ -30,6 +30,68 @@ pub enum HeaderEvidence {
     /// It was taken as the header, and may be a row: it has no word that names columns, and its fields are written
     /// like the values below them, or one of them is also a value of its column.
     Doubtful,
+    /// It was taken as the header, and has no name that can hardly be a value: a field is written as values are, or
+    /// there are no rows to compare it with.
+    Unsure,
+}
+
+/// Words that name columns and are not values, also by themselves.
+const CERTAIN_NAMES: [&str; 8] =
+    ["id", "userid", "username", "firstname", "lastname", "surname", "vorname", "nachname"];
+/// Words that are values, although they could be names.
+const VALUE_WORDS: [&str; 6] = ["true", "false", "null", "none", "yes", "no"];
+
+/// Whether a line has a field that names a column and can hardly be a value, such as `user_id`.
+pub(crate) fn has_certain_name<'n>(names: impl IntoIterator<Item = &'n str>) -> bool {
+    names.into_iter().any(|name| {
+        let is_joined = name.contains('_') && is_identifier(name) && digits(name) == 0;
+        (is_joined && has_name_word(name)) || CERTAIN_NAMES.contains(&name)
+    })
+}
+
+/// Whether a field is written as names of columns are rather than as values: in lower case as in a program, or of words
+/// that name columns. Numbers, such as years, are compared with the rows.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    let name = name.trim();
+    let words = words_of(name);
+    if words.is_empty() {
+        return true;
+    }
+    let all_known = || words.iter().all(|word| word.chars().count() == 1 || is_name_word(word));
+    match words.iter().any(|word| is_name_word(word)) {
+        // `address_1`, but not `user_0001`.
+        true => digits(name) < 2 && (is_identifier(name) || all_known()),
+        false => is_identifier(name) && digits(name) == 0 && !VALUE_WORDS.contains(&name),
+    }
+}
+
+/// Whether a field is written as names of columns are, and has a word that names columns.
+pub(crate) fn is_known_name(name: &str) -> bool {
+    is_plain_name(name) && has_name_word(name)
+}
+
+/// Whether a line without a certain name may be a row: it has no rows to compare it with, or a field that has digits or
+/// is a word for a value.
+pub(crate) fn may_be_row(names: &[String], rows: u64) -> bool {
+    let is_value = |name: &str| {
+        let name = name.trim();
+        // Columns may be `c1` and `c2`, but hardly `c001`.
+        let digits = digits(name);
+        digits > 2 || (digits > 0 && !is_identifier(name)) || VALUE_WORDS.contains(&name)
+    };
+    let mut unknown = names.iter().filter(|name| !is_plain_name(name));
+    let found = unknown.any(|name| rows == 0 || is_value(name));
+    found && !has_certain_name(names.iter().map(String::as_str))
+}
+
+fn digits(text: &str) -> usize {
+    text.chars().filter(char::is_ascii_digit).count()
+}
+
+/// Whether a name is written as in a program: in lower case of ASCII, with digits and underscores.
+fn is_identifier(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(is_allowed)
 }
 
 /// A first line of plain words, with counts of the values of its columns.
@@ -127,8 +189,17 @@ impl<'a> WordCell<'a> {
     }
 }
 
-/// Whether a text has a word that names columns: words are separated, or begin with a capital as in `firstName`.
+/// Whether a text has a word that names columns.
 fn has_name_word(text: &str) -> bool {
+    words_of(text).iter().any(|word| is_name_word(word))
+}
+
+fn is_name_word(word: &str) -> bool {
+    NAME_WORDS.split(' ').any(|known| known == word)
+}
+
+/// The words of a text in lower case: they are separated, or begin with a capital as in `firstName`.
+fn words_of(text: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut before = ' ';
     for c in text.chars() {
@@ -144,7 +215,7 @@ fn has_name_word(text: &str) -> bool {
             word.extend(c.to_lowercase());
         }
     }
-    NAME_WORDS.split(' ').any(|known| words.iter().any(|word| word == known))
+    words
 }
 
 impl<'a> PlainWords<'a> {
@@ -221,6 +292,46 @@ mod tests {
             &[&["gold", "sku"], &["gold", "a1"], &["", "a2"]],
         ] {
             assert!(!is_doubtful(rows), "{rows:?}");
+        }
+    }
+
+    /// The fields of a line that may be values, if it may be a row.
+    fn masked(line: &[&str], rows: u64) -> Vec<String> {
+        let names: Vec<String> = line.iter().map(|name| (*name).to_owned()).collect();
+        let is_masked = |name: &String| !is_known_name(name);
+        if may_be_row(&names, rows) {
+            names.into_iter().filter(is_masked).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_line_with_values_is_masked_although_it_is_not_like_the_rows() {
+        for (line, rows, wanted) in [
+            (&["Meier", "Anna", "Bern"][..], 0, &["Meier", "Anna", "Bern"][..]),
+            (&["Anna", "City"], 0, &["Anna"]),
+            (&["Main Street 7", "Springfield"], 1, &["Main Street 7", "Springfield"]),
+            (&["SW1A 1AA", "London"], 1, &["SW1A 1AA", "London"]),
+            (&["user_0001", "gold", "city"], 1, &["user_0001", "gold"]),
+            (&["u7", "Ann", "true"], 0, &["u7", "Ann", "true"]),
+            (&["cust_0001 Anna Meier", "f"], 1, &["cust_0001 Anna Meier", "f"]),
+        ] {
+            assert_eq!(masked(line, rows), wanted, "{line:?}");
+        }
+        for (line, rows) in [
+            (&["user_id", "Loyalty Tier", "q1_1"][..], 0),
+            (&["id", "v7"], 0),
+            (&["region", "2025", "2026-11-25"], 0),
+            (&["name", "tier", "address_1"], 0),
+            (&["First name", "E-mail", "Address 1"], 0),
+            (&["USER_ID", "orderTotal"], 0),
+            (&["Kundennummer", "Ort"], 3),
+            (&["sku", "loyalty"], 3),
+            (&["a", "c1"], 3),
+            (&["", "loyalty"], 3),
+        ] {
+            assert_eq!(masked(line, rows), Vec::<String>::new(), "{line:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::plain_words::{has_certain_name, is_known_name, is_plain_name};
 use crate::{HeaderEvidence, shown_name};
 
 /// Replaces a name that may be a value.
@@ -17,8 +18,10 @@ pub struct TableHeader {
     pub is_assumed: bool,
     /// A file whose first line may be a row.
     doubtful: Option<PathBuf>,
-    /// The names in such lines.
+    /// The names in such lines, and those in other lines that are written as values.
     names: BTreeSet<String>,
+    /// Names that no other file has, in lines without a certain name, which are not written as names are.
+    unsure: BTreeSet<String>,
 }
 
 impl TableHeader {
@@ -31,11 +34,21 @@ impl TableHeader {
         for (path, evidence, names) in files {
             let mut others = files.iter().filter(|(other, ..)| other != path);
             let mut is_elsewhere = || others.any(|(.., other)| !other.is_disjoint(names));
-            if *evidence != HeaderEvidence::Doubtful || is_elsewhere() {
+            if is_certain(*evidence) || is_elsewhere() {
                 continue;
             }
-            header.doubtful.get_or_insert_with(|| path.to_path_buf());
-            header.names.extend(names.iter().map(|name| (*name).to_owned()));
+            let owned = names.iter().map(|name| (*name).to_owned());
+            match evidence {
+                HeaderEvidence::Doubtful => {
+                    header.doubtful.get_or_insert_with(|| path.to_path_buf());
+                    header.names.extend(owned);
+                }
+                HeaderEvidence::Unsure => {
+                    header.names.extend(owned.filter(|name| !is_known_name(name)));
+                }
+                _ if has_certain_name(names.iter().copied()) => {}
+                _ => header.unsure.extend(owned.filter(|name| !is_plain_name(name))),
+            }
         }
         header
     }
@@ -43,6 +56,12 @@ impl TableHeader {
     /// Whether a name may be a value of the data.
     pub fn may_be_value(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// Whether a name may be a value of the data, or is not known to be none: a list of columns in an error does not
+    /// show it.
+    pub fn is_unsure(&self, name: &str) -> bool {
+        self.may_be_value(name) || self.unsure.contains(name)
     }
 
     /// A name as it is shown.

@@ -8,7 +8,7 @@ use throng_files::{doubt, renamed};
 use throng_tables::{Layout, OpenTable};
 
 use crate::key_text::is_decimal;
-use crate::sql_error::shown_column;
+use crate::shown::shown_column;
 
 /// Doubts about the files of a table, whatever a query reads of it.
 pub(crate) fn of_table(layout: &Layout) -> Vec<String> {

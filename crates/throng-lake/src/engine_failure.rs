@@ -13,6 +13,8 @@ const MAX_TEXT: usize = 500;
 /// The text of every failed cast.
 const CONVERSION: &str =
     "a value cannot be converted to the required type (TRY_CAST makes it NULL)";
+/// The text of every failed reading of a date, a time or a number.
+const PARSING: &str = "a text cannot be read as a date, a time or a number";
 
 /// An error of the engine, without values of the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -34,6 +36,16 @@ impl EngineFailure {
     pub(crate) fn is_conversion(&self) -> bool {
         self.0 == CONVERSION
     }
+
+    /// Whether a value was of another type than the query requires.
+    pub(crate) fn is_of_values(&self) -> bool {
+        self.is_conversion() || self.is_parsing()
+    }
+
+    /// Whether a text could not be read as a date, a time or a number.
+    pub(crate) fn is_parsing(&self) -> bool {
+        self.0 == PARSING
+    }
 }
 
 fn describe(root: &DataFusionError) -> String {
@@ -46,9 +58,9 @@ fn describe(root: &DataFusionError) -> String {
         | DataFusionError::ResourcesExhausted(_)
         | DataFusionError::SQL(..)
         | DataFusionError::ObjectStore(_)
-        | DataFusionError::IoError(_) => root.strip_backtrace(),
+        | DataFusionError::IoError(_) => without_report(&root.strip_backtrace()).to_owned(),
         DataFusionError::Internal(text) => {
-            format!("internal error of the engine: {}", without_values(text))
+            format!("internal error of the engine: {}", without_values(without_report(text)))
         }
         DataFusionError::ArrowError(error, _) => describe_arrow(error),
         DataFusionError::ParquetError(error) => without_values(&error.to_string()),
@@ -64,7 +76,7 @@ fn describe(root: &DataFusionError) -> String {
 fn describe_arrow(error: &ArrowError) -> String {
     match error {
         ArrowError::CastError(_) => CONVERSION.to_owned(),
-        ArrowError::ParseError(_) => "a value cannot be read as the type of its column".to_owned(),
+        ArrowError::ParseError(_) => PARSING.to_owned(),
         ArrowError::CsvError(_) => "a CSV file is malformed".to_owned(),
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
         ArrowError::DivideByZero => "division by zero".to_owned(),
@@ -74,6 +86,11 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
         other => without_values(&other.to_string()),
     }
+}
+
+/// The text of an error without the engine's request to report it.
+pub(crate) fn without_report(text: &str) -> &str {
+    text.split("\nThis issue was likely caused by a bug").next().unwrap_or(text).trim_end()
 }
 
 /// The fault of a file that caused an error of the engine.

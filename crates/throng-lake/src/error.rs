@@ -8,6 +8,13 @@ use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::{EngineFailure, file_fault};
 
+/// The hint for a value that cannot be converted, if its column is not known.
+const CONVERT: &str = "the query compares text with numbers or dates, or converts it by CAST: if the values are keys, declare \
+     the columns that are compared as text in the source, such as `columns: { user_id: text }`; else use TRY_CAST";
+/// The hint for a text that cannot be read as a date, a time or a number.
+pub(crate) const PARSE: &str = "dates are written as 2026-11-25 and times as 2026-11-25T20:54:00; TRY_CAST is NULL for other texts, and \
+     to_date and to_timestamp read those of a format, such as to_date(day, '%d.%m.%Y')";
+
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LakeError {
@@ -50,6 +57,8 @@ pub enum LakeError {
         /// The engine's error, without values of the data.
         #[source]
         source: EngineFailure,
+        /// How to fix it, if more is known than the error says.
+        help: Option<String>,
     },
     /// The sink of a scan returned an error.
     #[error("the scanned keys could not be stored")]
@@ -87,7 +96,7 @@ impl LakeError {
         let failure = EngineFailure::of(error);
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
-            _ => Self::Engine { doing: doing.to_owned(), source: failure },
+            _ => Self::Engine { doing: doing.to_owned(), source: failure, help: None },
         }
     }
 
@@ -107,11 +116,9 @@ impl LakeError {
             Self::File(error) => Some(error.help().to_owned()),
             Self::Copy(failure) => Some(failure.help.clone()),
             Self::OutOfMemory { .. } => Some(WorkerError::MORE_MEMORY.to_owned()),
-            Self::Engine { source, .. } if source.is_conversion() => Some(
-                "a column of CSV or JSON files is text if one of its values is not a plain number: declare \
-                 its type in the source, such as `columns: { amount: decimal(12, 2) }`"
-                    .into(),
-            ),
+            Self::Engine { help: Some(help), .. } => Some(help.clone()),
+            Self::Engine { source, .. } if source.is_conversion() => Some(CONVERT.to_owned()),
+            Self::Engine { source, .. } if source.is_parsing() => Some(PARSE.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Engine { .. } | Self::Sink(_) => None,
         }

@@ -10,11 +10,23 @@ use crate::error::LakeError;
 /// [`LakeError`] as it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
-    Key { message: String, help: String },
+    Sql {
+        message: String,
+        position: Option<(u32, u32)>,
+        help: Option<String>,
+    },
+    Key {
+        message: String,
+        help: String,
+    },
     File(FileFailure),
     OutOfMemory(EngineFailure),
-    Engine { doing: String, source: EngineFailure },
+    Engine {
+        doing: String,
+        source: EngineFailure,
+        #[serde(default)]
+        help: Option<String>,
+    },
     Other(String),
 }
 
@@ -27,7 +39,7 @@ impl From<LakeError> for Failure {
             LakeError::Key { message, help } => Self::Key { message, help },
             LakeError::File(error) => Self::File(error.into()),
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
-            LakeError::Engine { doing, source } => Self::Engine { doing, source },
+            LakeError::Engine { doing, source, help } => Self::Engine { doing, source, help },
             other => Self::Other(throng_model::with_causes(&other)),
         }
     }
@@ -43,7 +55,7 @@ impl From<Failure> for LakeError {
             Failure::Key { message, help } => Self::Key { message, help },
             Failure::File(failure) => Self::File(failure.into()),
             Failure::OutOfMemory(source) => Self::OutOfMemory { source },
-            Failure::Engine { doing, source } => Self::Engine { doing, source },
+            Failure::Engine { doing, source, help } => Self::Engine { doing, source, help },
             Failure::Other(text) => Self::Sink(text.into()),
         }
     }

@@ -7,18 +7,19 @@ use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use throng_files::shown_name;
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
 use throng_tables::is_written;
 
+use crate::conversions::explained;
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
 use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::session::Opened;
+use crate::shown::shown_column;
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
@@ -62,7 +63,7 @@ impl Engine {
     ) -> Result<Columns, LakeError> {
         let (frame, opened) = self.select(sql, &[], None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
-        let shown: Vec<_> = there.iter().map(|name| shown_name(name)).collect();
+        let shown: Vec<_> = there.iter().map(|name| shown_column(name, &opened.tables)).collect();
         let place = |wanted: &str| {
             column_index(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),
@@ -105,10 +106,11 @@ impl Engine {
         }
         let Columns { frame, opened, user, cells } = found;
         let doing = "reading identifiers";
-        let mut stream = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened.tables);
+        let mut stream = frame.clone().execute_stream().await.map_err(explained)?;
         sink(IdentifierBatch::Tables(tables)).map_err(|e| LakeError::Sink(e.into()))?;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(explained)?;
             let rows = rows(&batch, &user, &cells, seed, hasher)?;
             if !rows.is_empty() {
                 sink(IdentifierBatch::Rows(rows)).map_err(|e| LakeError::Sink(e.into()))?;

@@ -9,6 +9,7 @@ use throng_tables::FilePlan;
 
 use crate::amount::{NumberKind, values};
 use crate::cluster::OnCluster;
+use crate::conversions::explained;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::keys::{for_each_key, hash_column};
@@ -50,7 +51,10 @@ impl Engine {
         let mut stream = self.execute(doing, query, planned.info.shape, on).await?;
         let mut stats = ScanStats::default();
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| query_error(doing, e))?;
+            let batch = batch.map_err(|e| {
+                let (error, tables) = (query_error(doing, e), &planned.opened.tables);
+                explained(error, &planned.frame, tables)
+            })?;
             let rows = batch.num_rows() as u64;
             let keys = planned.key_column(batch.column(0))?;
             let padded = &mut stats.padded_keys;

@@ -12,6 +12,7 @@ use futures::StreamExt;
 use throng_tables::OpenTable;
 
 use crate::bind::{Parameters, bind};
+use crate::conversions::explained;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::part::ScanPart;
@@ -47,10 +48,11 @@ impl Engine {
         let doing = "running the query over the first rows of each file";
         let opened = self.inner.open(sql, None, Some(SAMPLE_ROWS)).await?;
         let frame = self.select_from(sql, parameters, &opened).await?;
-        let mut rows = frame.execute_stream().await.map_err(|e| LakeError::engine(doing, e))?;
+        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened.tables);
+        let mut rows = frame.clone().execute_stream().await.map_err(explained)?;
         let all = async {
             while let Some(batch) = rows.next().await {
-                batch.map_err(|e| LakeError::engine(doing, e))?;
+                batch.map_err(explained)?;
             }
             Ok(())
         };
@@ -65,8 +67,18 @@ impl Engine {
         opened: &Opened,
     ) -> Result<DataFrame, LakeError> {
         let plan = self.plan_of(sql, Some(parameters), opened).await?;
-        let planned = opened.context.execute_logical_plan(plan).await;
-        planned.map_err(|e| sql_error(sql, &e, &opened.tables))
+        let wrong = |e| sql_error(sql, &e, &opened.tables);
+        if plan.schema().fields().is_empty()
+            && let Some(fault) = unusable_columns(&opened.tables)
+        {
+            return Err(fault);
+        }
+        // The engine checks types when a query is run: they are faults of the SQL.
+        let state = opened.context.state();
+        let types =
+            state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {});
+        types.map_err(wrong)?;
+        opened.context.execute_logical_plan(plan).await.map_err(wrong)
     }
 
     /// The plan of a `SELECT`; without `parameters` they stay in it.
@@ -83,21 +95,26 @@ impl Engine {
         if let Some(parameters) = parameters {
             bind(sql, &mut statement, parameters)?;
         }
-        let mut first = None;
-        let mut recased = 0;
+        let (mut first, mut recased) = (None, Vec::new());
         let plan = loop {
             let error = match state.statement_to_plan(statement.clone()).await {
                 Ok(plan) => break plan,
                 Err(error) => error,
             };
-            // The first error is about what the user wrote.
             let name = missing_column(&error).map(|(name, _)| name.to_owned());
-            let error = first.get_or_insert(error);
-            let name = name.filter(|_| recased < MAX_RECASED);
-            if !name.is_some_and(|name| recase(&mut statement, &name, &opened.tables)) {
-                return Err(sql_error(sql, error, &opened.tables));
+            let is_recased = recased.len() < MAX_RECASED
+                && name.as_ref().is_some_and(|name| recase(&mut statement, name, &opened.tables));
+            match name.map(|name| name.to_lowercase()) {
+                Some(name) if is_recased => {
+                    recased.push(name);
+                    first.get_or_insert(error);
+                }
+                // The first error is about what the user wrote; the others about what was made of it.
+                Some(name) if recased.contains(&name) => {
+                    return Err(wrong(first.unwrap_or(error)));
+                }
+                _ => return Err(wrong(error)),
             }
-            recased += 1;
         };
         let options = SQLOptions::new()
             .with_allow_ddl(false)
@@ -106,6 +123,21 @@ impl Engine {
         options.verify_plan(&plan).map_err(wrong)?;
         Ok(plan)
     }
+}
+
+/// Why a table has no column that can be used.
+fn unusable_columns(tables: &[OpenTable]) -> Option<LakeError> {
+    let fault = |message: String, help: String| LakeError::Sql {
+        message,
+        position: None,
+        help: Some(help),
+    };
+    tables.iter().find_map(|OpenTable { layout, .. }| {
+        let twice = layout.twice.first().and_then(|(name, _)| layout.twice_fault(name));
+        let twice = twice.map(|(message, help)| fault(message, help.to_owned()));
+        let conflict = layout.conflicts.first();
+        twice.or_else(|| conflict.map(|of| fault(of.message.clone(), of.help.clone())))
+    })
 }
 
 /// The engine converts unquoted names to lower case. If exactly one column of the tables differs

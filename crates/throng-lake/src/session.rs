@@ -15,8 +15,8 @@ use datafusion::sql::parser::Statement;
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_files::{
-    DataFile, FileError, FileStamp, Folder, ReadOptions, ScannedFiles, Table, check_beneath,
-    of_folder, sql_name,
+    DataFile, FileError, FileStamp, Folder, PassedOver, ReadOptions, ScannedFiles, Table,
+    check_beneath, of_folder, sql_name, unread,
 };
 use throng_query::limits::linked_folder;
 use throng_query::model::ColumnFacts;
@@ -380,6 +380,17 @@ impl Session {
             Some(near) => format!("did you mean {schema}.{near}?"),
             None if there.is_empty() => format!("{} contains no table", source.folder.display()),
             None => format!("the tables of {schema} are: {}", there.join(", ")),
+        };
+        // The file that has the name comes first.
+        let is_other = |file: &PassedOver| {
+            let below = file.path.strip_prefix(&source.folder).unwrap_or(&file.path);
+            let first = below.iter().next().unwrap_or_default().to_string_lossy();
+            sql_name(first.split('.').next().unwrap_or_default()) != name
+        };
+        found.passed_over.sort_by_key(is_other);
+        let help = match unread(&found.passed_over) {
+            Some(unread) => format!("{help}; {unread}"),
+            None => help,
         };
         Err(LakeError::Sql {
             message: format!("there is no table {schema}.{name}"),

@@ -1,7 +1,5 @@
 //! Errors of planning, with their position in the SQL.
 
-use std::borrow::Cow;
-
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use throng_files::{shown_name, unusual_character};
@@ -9,17 +7,13 @@ use throng_query::position;
 use throng_tables::OpenTable;
 
 use crate::LakeError;
-use crate::engine_failure::file_fault;
+use crate::engine_failure::{file_fault, without_report};
+pub(crate) use crate::shown::shown_column;
+use crate::type_fault::type_fault;
 
 /// The hint for an unknown column of a table whose header was assumed.
 const ASSUMED_HEADER: &str = "the first line of a CSV file was taken as the header; if the file has none, declare \
-     `header: false` and all `columns` in their order";
-
-/// The name of a column as it is shown: masked if it may be a value of the data.
-pub(crate) fn shown_column<'n>(name: &'n str, tables: &[OpenTable]) -> Cow<'n, str> {
-    let header = tables.iter().map(|table| &table.layout.header).find(|h| h.may_be_value(name));
-    header.map_or_else(|| shown_name(name), |header| header.shown(name))
-}
+     `header: false` and all `columns` in their order; if it has one, `header: true` shows all names";
 
 /// The column that planning did not find, and the existing ones.
 pub(crate) fn missing_column(error: &DataFusionError) -> Option<(&str, Vec<&str>)> {
@@ -46,8 +40,12 @@ pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]
             help: Some("write subqueries as common table expressions (WITH)".to_owned()),
         };
     }
-    let text = text
+    if let Some(fault) = type_fault(sql, &text, tables) {
+        return fault;
+    }
+    let text = without_report(&text)
         .trim_start_matches("Error during planning: ")
+        .trim_start_matches("Internal error: ")
         .trim_start_matches("SQL error: ")
         .trim_start_matches("ParserError(\"")
         .trim_end_matches("\")");
@@ -90,15 +88,28 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
             ),
         },
         (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
-        _ => {
-            let there: Vec<String> = there.iter().map(|name| quoted(name, tables)).collect();
-            format!("the columns are: {}", there.join(", "))
-        }
+        _ => format!("the columns are: {}", listed(there, tables)),
     };
+    if alike.is_empty() && !name.contains('\'') && sql.contains(&format!("\"{name}\"")) {
+        help = format!(
+            "in double quotes is the name of a column: write text in single quotes, '{name}'; or, if a column is \
+             meant, {help}"
+        );
+    }
     if is_assumed {
         help = format!("{help}; {ASSUMED_HEADER}");
     }
     LakeError::Sql { message: format!("there is no column {name}"), position, help: Some(help) }
+}
+
+/// The columns of tables, without names that may be values.
+fn listed(names: &[&str], tables: &[OpenTable]) -> String {
+    let is_unsure = |name: &str| tables.iter().any(|t| t.layout.header.is_unsure(name));
+    let shown = |name: &&str| match is_unsure(name) {
+        true => "\"…\"".to_owned(),
+        false => quoted(name, tables),
+    };
+    names.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// A name, in quotes if white space or case make them necessary.

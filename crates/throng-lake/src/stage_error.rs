@@ -23,6 +23,7 @@ pub fn stage_error(
         LakeError::OutOfMemory { source } => LakeError::Engine {
             doing: "running a stage: an executor has too little memory".to_owned(),
             source,
+            help: None,
         },
         LakeError::File(error) => LakeError::File(shown(error)),
         error => error,

@@ -11,7 +11,7 @@ use throng_spec::{ParameterValue, TemplateRows};
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::session::Opened;
-use crate::sql_error::shown_column;
+use crate::shown::shown_column;
 use crate::tuples::Kind;
 
 /// The longest text of a value, in bytes.

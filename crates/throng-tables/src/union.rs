@@ -270,8 +270,24 @@ impl MergedColumn<'_> {
                 a.max(b)
             );
         }
-        "write the Parquet files again with one type, such as CAST(… AS DOUBLE) in the query that exports them; \
-         a declared type does not change what a Parquet file states"
-            .to_owned()
+        format!(
+            "write the Parquet files again with one type, {} in the query that exports them; a declared type does not \
+             change what a Parquet file states",
+            suggested(types)
+        )
+    }
+}
+
+/// The type that files with two types are written with.
+fn suggested(types: [&DataType; 2]) -> &'static str {
+    let is_number = |of: &DataType| {
+        of.is_integer() || of.is_floating() || matches!(of, DataType::Decimal128(..))
+    };
+    if types.into_iter().all(is_number) {
+        "such as CAST(… AS DOUBLE) if it has amounts, or CAST(… AS BIGINT) if it has keys"
+    } else if types.into_iter().all(DataType::is_temporal) {
+        "such as CAST(… AS TIMESTAMP)"
+    } else {
+        "such as CAST(… AS VARCHAR)"
     }
 }

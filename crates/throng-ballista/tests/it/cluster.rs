@@ -112,7 +112,7 @@ async fn errors_of_tasks_have_no_values() {
     let words = with_causes(&error);
     assert!(!words.contains("zoe"), "{words}");
     assert!(words.contains("cannot be converted"), "{words}");
-    assert!(error.help().unwrap().contains("declare"), "{words}");
+    assert!(error.help().unwrap().contains("TRY_CAST"), "{words}");
 }
 
 #[tokio::test]

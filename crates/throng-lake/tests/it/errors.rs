@@ -37,6 +37,81 @@ async fn errors_of_sql_have_a_position_and_a_hint() {
 }
 
 #[tokio::test]
+async fn errors_about_types_name_the_column_and_are_not_tried_again() {
+    let shop = Shop::new().file("p.csv", "USER_ID,zip,note\n1,10115,x\n2,20095,y\n");
+    let lake = shop.lake();
+    let of_zip = "takes text, and the column zip is integer";
+    for (sql, message, help) in [
+        ("SELECT user_id FROM shop.p WHERE zip LIKE '1%'", of_zip, "`columns: { zip: text }`"),
+        ("SELECT user_id FROM shop.p WHERE zip SIMILAR TO '1%'", of_zip, "CAST(zip AS TEXT)"),
+        ("SELECT user_id FROM shop.p WHERE substr(zip, 1, 2) = '10'", of_zip, "{ zip: text }"),
+        ("SELECT user_id FROM shop.p WHERE starts_with(zip, '10')", of_zip, "{ zip: text }"),
+        ("SELECT upper(user_id) FROM shop.p", "column USER_ID is integer", "{ USER_ID: text }"),
+        (
+            "SELECT user_id FROM shop.p GROUP BY user_id HAVING sum(note) > 1",
+            "does not take the column note, which is text",
+            "TRY_CAST(note AS DOUBLE)",
+        ),
+        ("SELECT user_id, nothing_like_it FROM shop.p", "no column nothing_like_it", "columns are"),
+    ] {
+        let error = lake.check_model(sql, None).await.unwrap_err();
+        let texts = (error.to_string(), error.help().unwrap_or_default());
+        assert!(texts.0.contains(message), "{sql}: {texts:?}");
+        assert!(texts.1.contains(help), "{sql}: {texts:?}");
+        assert!(!texts.0.contains("bug"), "{sql}: {texts:?}");
+        assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_conversion_names_the_column_and_no_value() {
+    let shop = Shop::new()
+        .file("p.csv", "user_id,note,d\n1,absent,05.01.2026\n2,y,06.01.2026\n")
+        .file("c.csv", "user_id\n1\n2\n")
+        .file("o.csv", "user_id\n1\nabsent\n");
+    let opted_out = "SELECT user_id FROM shop.c c WHERE NOT EXISTS \
+                     (SELECT 1 FROM shop.o o WHERE o.user_id = c.user_id)";
+    let dated = "SELECT user_id FROM shop.p WHERE CAST(d AS DATE) > '2026-01-01'";
+    let cast = "SELECT user_id FROM shop.p WHERE CAST(note AS INT) = 1";
+    let literal = "SELECT user_id FROM shop.p WHERE note > 5";
+    let read = "SELECT user_id FROM shop.p WHERE to_timestamp(note) IS NULL";
+    let lake = shop.lake();
+    for (sql, message, help) in [
+        (opted_out, "user_id of shop.o, which is text", "`columns: { user_id: text }`"),
+        (dated, "the column d of shop.p, which is text, cannot be converted to date", "to_date"),
+        (cast, "the column note of shop.p, which is text", "TRY_CAST"),
+        (literal, "the column note of shop.p", "TRY_CAST(note AS integer)"),
+        (read, "cannot be read as a date", "to_timestamp"),
+    ] {
+        let error = lake.check_model(sql, None).await.unwrap_err();
+        let texts = (throng_model::with_causes(&error), error.help().unwrap_or_default());
+        assert!(texts.0.contains(message), "{sql}: {texts:?}");
+        assert!(texts.1.contains(help), "{sql}: {texts:?}");
+        assert!(!format!("{error:?}{texts:?}").contains("absent"), "{sql}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn hints_name_files_that_are_not_read_quotes_and_columns_that_are_twice_in_a_file() {
+    let shop = Shop::new()
+        .file("ok.csv", "user_id,zip\n1,10115\n")
+        .file("other.txt", "x\n")
+        .file("users.csv.txt", "user_id\n1\n")
+        .file("b.csv", "user_id,user_id\n1,2\n");
+    crate::files::refused(
+        &shop,
+        "SELECT user_id FROM shop.users",
+        &["no table shop.users", "2 files are not read", "users.csv.txt, "],
+    )
+    .await;
+    let quoted = "SELECT user_id FROM shop.ok WHERE zip = \"10115\"";
+    crate::files::refused(&shop, quoted, &["no column 10115", "single quotes, '10115'"]).await;
+    let twice = ["two columns of", "b.csv are named user_id", "names that differ"];
+    crate::files::refused(&shop, "SELECT * FROM shop.b", &twice).await;
+}
+
+#[tokio::test]
 async fn a_missing_folder_is_not_an_error_of_the_sql() {
     let shop = Shop::new();
     let lake = shop.lake();

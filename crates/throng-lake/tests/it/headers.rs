@@ -156,6 +156,41 @@ async fn a_first_line_of_words_is_a_doubt_that_shows_no_value() {
 }
 
 #[tokio::test]
+async fn a_first_line_that_can_be_a_row_shows_no_value_in_errors() {
+    let shop = Shop::new()
+        .file("one.csv", "Meier,Zoe,Rome\n")
+        .file("streets.csv", "Main Street 7,Zoetown\nOak Road 9,Shelbyville\n")
+        .file("places.csv", "Zoe,Street\nBert,Road\n")
+        .file("coded.csv", "zoe_0001 Meier,f\nBert,m\n")
+        .file("titled.csv", "user_id,Loyalty Tier,q1_1\n")
+        .file("t/1.csv", "Rang,Saal\nx,y\n")
+        .file("t/2.csv", "Rang,Saal\nv,w\n");
+    for table in ["one", "streets", "places", "coded"] {
+        let sql = format!("SELECT nothing_like_it FROM shop.{table}");
+        let error = shop.lake().plan_scan(&model(&sql), &[]).await.unwrap_err();
+        let text = format!("{error:?} {}", error.help().unwrap_or_default()).to_lowercase();
+        assert!(text.contains("no column") && text.contains("…"), "{text}");
+        for value in ["zoe", "meier", "rome", "main street"] {
+            assert!(!text.contains(value), "{text}");
+        }
+    }
+    let columns = ["phone".to_owned()];
+    let checked = shop.lake().check_identifiers("SELECT * FROM shop.one", "id", &columns).await;
+    let error = checked.unwrap_err();
+    let text = format!("{error:?} {}", error.help().unwrap_or_default());
+    assert!(text.contains("…") && !text.contains("Zoe"), "{text}");
+    // What can hardly be a row, and a line that a second file confirms.
+    let sql = "SELECT nothing_like_it FROM shop.titled";
+    refused(&shop, sql, &["user_id, \"Loyalty Tier\", q1_1"]).await;
+    refused(&shop, "SELECT nothing_like_it FROM shop.t", &["\"Rang\", \"Saal\""]).await;
+    let listed = shop.lake().list().await.unwrap();
+    for table in listed[0].tables.iter().filter(|table| !["t", "places"].contains(&&*table.name)) {
+        let text = format!("{:?}", table.columns).to_lowercase();
+        assert!(!["zoe", "meier", "rome"].iter().any(|value| text.contains(value)), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn lines_before_the_header_are_refused_with_a_hint() {
     let shop = Shop::new()
         .file("excel.csv", "sep=;\nuser_id;total\n1;5\n")

@@ -110,3 +110,19 @@ async fn scans_count_padded_keys_of_every_format() {
     assert_eq!(padded(&shop, "SELECT trim(user_id) AS user_id FROM shop.p").await, 0);
     assert_eq!(padded(&shop.trim(), "SELECT user_id FROM shop.t").await, 0);
 }
+
+#[tokio::test]
+async fn the_hint_for_parquet_files_of_different_types_fits_them() {
+    let first = "SELECT 1 AS id, DATE '2026-01-01' AS day, true AS flag, 1.5::DOUBLE AS amount";
+    let second = "SELECT 2 AS id, TIMESTAMP '2026-01-01 00:00:00' AS day, 1 AS flag, 2 AS amount";
+    let shop = Shop::new().parquet("t/1.parquet", first).await;
+    let shop = shop.parquet("t/2.parquet", second).await;
+    for (column, hint) in [
+        ("day", "such as CAST(… AS TIMESTAMP) in the query"),
+        ("flag", "such as CAST(… AS VARCHAR) in the query"),
+        ("amount", "CAST(… AS BIGINT) if it has keys in the query"),
+    ] {
+        let sql = format!("SELECT {column} FROM shop.t");
+        crate::files::refused(&shop, &sql, &[hint, "1.parquet", "2.parquet"]).await;
+    }
+}

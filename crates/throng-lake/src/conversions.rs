@@ -1,0 +1,97 @@
+//! Which columns a failed conversion is about: the engine names none. A type that is found in the values of one file
+//! differs from that of another, and the engine converts text to it for a comparison.
+
+use std::collections::BTreeSet;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
+use throng_tables::OpenTable;
+
+use crate::LakeError;
+use crate::engine_failure::EngineFailure;
+use crate::error::PARSE;
+use crate::shown::shown_column;
+use crate::type_fault::type_name;
+
+/// The columns of text that a plan converts to another type, each with the type.
+fn conversions(plan: &LogicalPlan, tables: &[OpenTable]) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    // A visitor without errors cannot fail.
+    let _ = plan.apply_with_subqueries(|node| {
+        for computed in node.expressions() {
+            let _ = computed.apply(|inner| {
+                if let Expr::Cast(Cast { expr, field }) = inner
+                    && let Expr::Column(column) = expr.as_ref()
+                    && !is_text(field.data_type())
+                    && !types_of(&column.name, tables, is_text).is_empty()
+                {
+                    found.insert((column.name.clone(), type_name(field.data_type())));
+                }
+                Ok(TreeNodeRecursion::Continue)
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+fn is_text(of: &DataType) -> bool {
+    type_name(of) == "text"
+}
+
+/// The tables in which a column of this name has such a type.
+fn types_of<'t>(name: &str, tables: &'t [OpenTable], is: fn(&DataType) -> bool) -> Vec<&'t str> {
+    let has = |table: &&OpenTable| {
+        table.layout.columns.iter().any(|column| column.name == name && is(&column.data_type))
+    };
+    tables.iter().filter(has).map(|table| table.name.as_str()).collect()
+}
+
+/// An error of a running query, with the column if it is a failed conversion of one.
+pub(crate) fn explained(error: LakeError, frame: &DataFrame, tables: &[OpenTable]) -> LakeError {
+    match error {
+        LakeError::Engine { doing, source, help } if source.is_of_values() => {
+            match explanation(frame, tables) {
+                Some((text, help)) => LakeError::Engine {
+                    doing,
+                    source: EngineFailure::of_text(text),
+                    help: Some(help),
+                },
+                None => LakeError::Engine { doing, source, help },
+            }
+        }
+        error => error,
+    }
+}
+
+/// What failed, and how to fix it, if the query converts only one column.
+fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, String)> {
+    let written = conversions(frame.logical_plan(), tables);
+    let found = conversions(&frame.clone().into_optimized_plan().ok()?, tables);
+    let conversion = found.first().filter(|_| found.len() == 1)?;
+    let (name, of) = conversion;
+    let others = types_of(name, tables, |of| !is_text(of));
+    let texts = types_of(name, tables, is_text).join(" and ");
+    let column = shown_column(name, tables);
+    let help = match (written.contains(conversion), others.as_slice()) {
+        (true, _) if matches!(of.as_str(), "date" | "timestamp") => PARSE.to_owned(),
+        (true, _) => format!(
+            "correct the values, or write TRY_CAST, which is NULL for those that are not {of}"
+        ),
+        (false, []) => format!(
+            "the query compares it with values that are {of}: put quotes around numbers that are compared as text, \
+             or write TRY_CAST({column} AS {of}), which is NULL for other texts"
+        ),
+        (false, others) => format!(
+            "{column} is {of} in {}: declare `columns: {{ {column}: text }}` in the source, so that both are compared \
+             as text",
+            others.join(" and ")
+        ),
+    };
+    let text = format!(
+        "a value of the column {column} of {texts}, which is text, cannot be converted to {of}"
+    );
+    Some((text, help))
+}
