@@ -11,8 +11,7 @@ use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
-use throng_lake::{checked_function, checked_sum};
-use throng_tables::TextSource;
+use throng_tables::{TextSource, checked_function, checked_sum};
 
 /// Before the bytes of a scan; what Ballista writes begins with other ones.
 const MARK: &[u8] = b"\xffthrong-text-scan\0";
@@ -101,7 +100,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
     use datafusion_proto::physical_plan::AsExecutionPlan;
     use datafusion_proto::protobuf::PhysicalPlanNode;
-    use throng_lake::with_checked_integers;
+    use throng_tables::with_checked_integers;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use datafusion::logical_expr::{
 use throng_tables::{Layout, OpenTable, shown};
 
 use crate::LakeError;
-use crate::sql_error::shown_column;
+use crate::shown::shown_column;
 
 /// How many expressions and nodes of a plan are followed.
 const MAX_STEPS: usize = 100_000;

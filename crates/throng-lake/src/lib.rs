@@ -8,7 +8,6 @@
 
 mod amount;
 mod bind;
-mod checked;
 mod cluster;
 mod conversions;
 mod decompose;
@@ -41,10 +40,8 @@ mod tuples;
 mod type_fault;
 mod unchanged;
 mod volatility;
-mod wide_sum;
 pub mod worker;
 
-pub use checked::{checked_function, checked_sum, with_checked_integers};
 pub use cluster::{Cluster, ClusterClient, ClusterOptions, ClusterQuery, ClusterTls};
 pub use engine_failure::EngineFailure;
 pub use error::LakeError;

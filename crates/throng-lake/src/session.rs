@@ -23,10 +23,12 @@ use throng_query::model::ColumnFacts;
 use throng_query::position;
 use throng_query::retyped::is_retyped;
 use throng_spec::Source;
-use throng_tables::{Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union};
+use throng_tables::{
+    Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union,
+    with_checked_integers,
+};
 
 use crate::LakeError;
-use crate::checked::with_checked_integers;
 use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;

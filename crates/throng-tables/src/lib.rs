@@ -1,6 +1,9 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
-//! them.
+//! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
+//! have too.
 
+mod checked_integers;
+mod checked_sum;
 mod column_mapping;
 mod compare;
 mod csv_rows;
@@ -22,6 +25,7 @@ mod widen;
 mod wire;
 mod written;
 
+pub use checked_integers::{checked_function, checked_sum, with_checked_integers};
 pub use file_schema::FileSchema;
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, shown};
 pub use object::{ScannedObject, as_scanned, relocated, stamps};

@@ -23,7 +23,7 @@ use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
-use crate::wide_sum::CheckedSum;
+use crate::checked_sum::CheckedSum;
 
 /// Types of the operands of the functions.
 const INTEGERS: [DataType; 8] = [
