@@ -9,9 +9,6 @@ use super::BudgetsError;
 use super::quarantine::Quarantine;
 use super::state::{PartitionState, checksum};
 
-/// How much is read at once to find a record by its time.
-const READ_BYTES: usize = 1 << 20;
-
 /// Checks that a state can continue with a log. `accept_loss`: the operator has accepted that records are
 /// lost.
 ///
@@ -125,25 +122,23 @@ async fn continue_after_loss(
 /// The offset of the first record that is not older than `time`; the end, if there is none. With the time from which on
 /// the state remembers ids, all records from there on can be applied: those of events that it has counted are
 /// duplicates, and those that were accepted while the partition waited count, as in a topic that was created again.
-/// Reads the records before it.
+/// By bisection: a topic may have days of records before it, and each read is one of the brokers. Times differ from the
+/// order of offsets by the clocks of nodes alone.
 async fn first_since(
     partition: u32,
     log: &dyn EventLog,
     time: Timestamp,
 ) -> Result<u64, BudgetsError> {
     let (start, end) = (log.start(partition).await?, log.end(partition).await?);
-    let mut offset = start;
-    while offset < end {
-        let records = log.read(partition, offset, READ_BYTES).await?;
-        let first = records.iter().find(|record| record.at >= time);
-        match (first, records.last()) {
-            (Some(first), _) => {
-                offset = first.offset;
-                break;
-            }
-            (None, Some(last)) => offset = last.offset + 1,
-            // The last offsets have no record.
-            (None, None) => offset = end,
+    // Before `offset` all are older, and from `newer` on none is.
+    let (mut offset, mut newer) = (start, end);
+    while offset < newer {
+        let middle = offset + (newer - offset) / 2;
+        // A limit of 0 bytes still returns the first record, and no more.
+        match log.read(partition, middle, 0).await?.first() {
+            Some(record) if record.at < time => offset = record.offset + 1,
+            // Or there is no record from there on.
+            _ => newer = middle,
         }
     }
     if offset > start {

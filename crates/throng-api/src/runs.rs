@@ -122,7 +122,7 @@ pub struct ActivationRun {
     pub finished_at: Option<Timestamp>,
     /// Why it failed or is held, or that no row of a completed run was accepted.
     pub reason: Option<String>,
-    /// Identifiers that were changed or rejected, by `KEY.reason`.
+    /// Identifiers that were changed, refused or missing, by `KEY.reason`; `KEY.usable`: those beside refused ones.
     pub normalised: BTreeMap<String, u64>,
 }
 

@@ -19,7 +19,7 @@ pub(super) fn tables(source: &str, outputs: &[(u32, ScanOutput)]) -> Vec<TableFa
     table.into_iter().collect()
 }
 
-/// Refuses a key column whose type is not that of the served version: its keys would be other users. `served`: what is
+/// Refuses a key column whose type is not that of the served version: its keys may be other users. `served`: what is
 /// recorded with that version, if the same SQL made it.
 pub(super) fn check(
     served: &[TableFacts],
@@ -37,8 +37,8 @@ pub(super) fn check(
             before.of
         ),
         help: Some(format!(
-            "its keys would be other users: correct the table, or write CAST({name} AS {}) AS {name} in the SQL; or \
-             accept other users: write CAST({name} AS {of}) AS {name} in the SQL",
+            "its keys may be other users: correct the table, or write CAST({name} AS {}) AS {name} in the SQL; or \
+             accept its keys: write CAST({name} AS {of}) AS {name} in the SQL",
             before.of
         )),
     })

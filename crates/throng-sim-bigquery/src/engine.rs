@@ -176,12 +176,27 @@ fn lake_sql(sql: &str) -> String {
     out
 }
 
+/// Whether a query defines this name itself, by `WITH name AS (`. Pure.
+fn is_defined(sql: &str, name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    sql.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&sql[..at], &sql[at + name.len()..]);
+        let is_whole = !before.ends_with(is_part) && !after.starts_with(is_part);
+        let rest = after.trim_start_matches('`').trim_start();
+        let query = rest.split_at_checked(2).filter(|(word, _)| word.eq_ignore_ascii_case("as"));
+        is_whole && query.is_some_and(|(_, query)| query.trim_start().starts_with('('))
+    })
+}
+
 /// The lake's SQL of a query of BigQuery, with a key in each row. `tables` of the default dataset can be named without
 /// it. Pure.
 fn with_keys(sql: &str, dataset: &str, tables: &[String]) -> String {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     let words: BTreeSet<&str> = sql.split(|c: char| !is_part(c)).collect();
-    let named = tables.iter().filter(|table| words.contains(table.as_str()));
+    // The engine refuses a name that an enclosing query defines too.
+    let named = tables
+        .iter()
+        .filter(|table| words.contains(table.as_str()) && !is_defined(sql, table.as_str()));
     let named: Vec<String> = named
         .map(|table| format!("\"{table}\" AS (SELECT * FROM \"{dataset}\".\"{table}\")"))
         .collect();
@@ -309,6 +324,16 @@ mod tests {
             "WITH \"cricket\" AS (SELECT * FROM \"segments\".\"cricket\") SELECT 1 AS throng_row, t.* FROM (SELECT \
              user_id FROM \"cricket\"\n) AS t"
         );
+        // A name that the query defines itself hides the table.
+        for sql in [
+            "WITH cricket AS (SELECT user_id FROM segments.cricket) SELECT user_id FROM cricket",
+            "with a as (select 1), `cricket` as\n(SELECT id FROM segments.t) SELECT id FROM `cricket`",
+        ] {
+            let found = with_keys(sql, "segments", &tables);
+            assert!(found.starts_with("SELECT 1 AS throng_row"), "{found}");
+        }
+        let found = with_keys("WITH e_cricket AS (SELECT 1) SELECT id FROM cricket", "d", &tables);
+        assert!(found.starts_with("WITH \"cricket\" AS"), "{found}");
     }
 
     #[test]

@@ -111,12 +111,21 @@ struct CachedFile {
 
 impl State {
     /// Removes files that nobody holds, the least recently used first, until the others and `needed` bytes have at most
-    /// `max_bytes`. Returns whether they have.
+    /// `max_bytes`. Returns whether they have. If it removes some, it removes a sixteenth more, so that a full cache is not
+    /// searched for each object.
     fn make_room(&mut self, needed: u64, max_bytes: u64) -> bool {
-        while self.bytes.saturating_add(needed) > max_bytes {
-            let unused = self.files.iter().filter(|(_, f)| f.holders == 0 && f.bytes.is_some());
-            let oldest = unused.min_by_key(|(_, file)| file.used).map(|(path, _)| path.clone());
-            let Some(path) = oldest else { return false };
+        if self.bytes.saturating_add(needed) <= max_bytes {
+            return true;
+        }
+        let wanted = max_bytes - max_bytes / 16;
+        let unused = self.files.iter().filter(|(_, f)| f.holders == 0 && f.bytes.is_some());
+        let mut unused: Vec<(u64, PathBuf)> =
+            unused.map(|(path, file)| (file.used, path.clone())).collect();
+        unused.sort_unstable();
+        for (_, path) in unused {
+            if self.bytes.saturating_add(needed) <= wanted {
+                break;
+            }
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -125,7 +134,7 @@ impl State {
             let bytes = self.files.remove(&path).and_then(|file| file.bytes).unwrap_or(0);
             self.bytes = self.bytes.saturating_sub(bytes);
         }
-        true
+        self.bytes.saturating_add(needed) <= max_bytes
     }
 }
 

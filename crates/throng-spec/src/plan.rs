@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{Currency, Micros, ServingStoreName};
 
-use crate::{AdGroup, ObjectKind, Pricing, Spec, Sync};
+use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,8 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     };
     let unpredicted = spec.ad_groups.iter().filter(|ad_group| {
         let by_click = matches!(ad_group.pricing, Pricing::PerClick);
-        ad_group.impression_rate <= 0.0 || (by_click && ad_group.action_rate <= 0.0)
+        let is_zero = ad_group.impression_rate <= 0.0 || (by_click && ad_group.action_rate <= 0.0);
+        is_zero && ad_group.prediction == Prediction::InFlight
     });
     let unpredicted = unpredicted.map(|ad_group| {
         format!(

@@ -115,9 +115,10 @@ pub(super) fn retry_delay(tries: u32) -> Duration {
 }
 
 /// Whether additions of a run are to be sent again although nothing has changed: those that the platform has not
-/// confirmed. What it refuses for its content would be refused again: only another run of the sync sends it.
+/// confirmed. What it refuses for its content would be refused again: only another run of the sync sends it. A replace
+/// session would send the whole list again for a single row: its next run does, with the next version.
 fn has_unconfirmed(batches: &[Batch]) -> bool {
-    let additions = batches.iter().filter(|batch| batch.operation != Operation::Remove);
+    let additions = batches.iter().filter(|batch| batch.operation == Operation::Add);
     let mut outcomes = additions.filter_map(|batch| batch.outcome.as_ref());
     outcomes.any(|outcome| outcome.rejected.contains_key(NOT_CONFIRMED))
 }
@@ -145,7 +146,7 @@ mod tests {
             [Batch { number: 0, operation, first_rank: 0, rows: 3, state, outcome }]
         };
         assert!(has_unconfirmed(&of(Operation::Add, NOT_CONFIRMED)));
-        assert!(has_unconfirmed(&of(Operation::Replace, NOT_CONFIRMED)));
+        assert!(!has_unconfirmed(&of(Operation::Replace, NOT_CONFIRMED)));
         assert!(!has_unconfirmed(&of(Operation::Add, "invalid hash")));
         assert!(!has_unconfirmed(&of(Operation::Remove, NOT_CONFIRMED)));
         assert!(!has_unconfirmed(&[]));

@@ -359,9 +359,11 @@ pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) 
     if digits_of_zip(home).is_some_and(|length| !digits(&text, length)) {
         return None;
     }
-    // No country has codes of letters only: it is a word such as `none`.
-    let is_valid = text.chars().all(char::is_alphanumeric) && text.chars().any(char::is_numeric);
-    is_valid.then_some(text)
+    // Only Bermuda has codes of letters, those of post office boxes such as `HM CX`: elsewhere it is a word such as
+    // `none`.
+    let is_box = home == Some("BM") && text.len() == 4 && text != "none";
+    let has_digit = text.chars().any(char::is_numeric);
+    (text.chars().all(char::is_alphanumeric) && (has_digit || is_box)).then_some(text)
 }
 
 /// The two letters of a country, by code of two or three letters or by its English name.

@@ -133,7 +133,8 @@ pub(super) fn has_address(text: &str) -> bool {
     text.split(is_separator).chain([text]).any(|part| email(part, &mut Vec::new()).is_ok())
 }
 
-/// Whether a text is plainly an address, although not a valid one: `ann @ example.com`, `ann(at)example.com`.
+/// Whether a text is plainly an address, although not a valid one: `ann @ example.com`, `ann(at)example.com`. Digits
+/// before a name without a dot are a number of a tenant or shop, such as `10045@store12`.
 pub(super) fn has_loose_address(text: &str) -> bool {
     if text.is_ascii() && !text.contains(['@', '(', '[', '{']) {
         return false;
@@ -145,7 +146,12 @@ pub(super) fn has_loose_address(text: &str) -> bool {
     }
     let is_name = |c: char| c.is_alphanumeric() || "._%+-".contains(c);
     let parts: Vec<&str> = signed.split('@').collect();
-    parts.windows(2).any(|two| two[0].ends_with(is_name) && two[1].starts_with(char::is_alphabetic))
+    parts.windows(2).any(|two| {
+        let name = two[0].rsplit(|c: char| !is_name(c)).next().unwrap_or_default();
+        let has_letter = name.contains(char::is_alphabetic);
+        let is_of_address = has_letter || (!name.is_empty() && two[1].contains('.'));
+        is_of_address && two[1].starts_with(char::is_alphabetic)
+    })
 }
 
 /// An address in lower case: without `mailto:`, a display name, and surrounding quotes and punctuation.

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 /// The limit of a message: 17 MiB, for the largest record with its headers.
 pub(super) const MAX_MESSAGE_BYTES: &str = "17825792";
+/// A lower limit with which a topic still works: 8 MiB, the highest one of some services. A larger batch of records is
+/// refused by the brokers, which its caller sees.
+const USABLE_MESSAGE_BYTES: i64 = 8 << 20;
 
 /// What a topic is used for, which decides about its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +46,17 @@ pub(super) struct Setting {
     accepts: Accepts,
     /// Whether events or budgets would be wrong with another value.
     is_required: bool,
+    /// From this number on another value is a warning, although the setting is required.
+    usable_from: Option<i64>,
 }
 
 impl Setting {
     const fn required(name: &'static str, value: &'static str, accepts: Accepts) -> Self {
-        Self { name, value, accepts, is_required: true }
+        Self { name, value, accepts, is_required: true, usable_from: None }
     }
 
     const fn preferred(name: &'static str, value: &'static str, accepts: Accepts) -> Self {
-        Self { name, value, accepts, is_required: false }
+        Self { name, value, accepts, is_required: false, usable_from: None }
     }
 
     fn is_accepted(&self, found: &str) -> bool {
@@ -67,7 +72,18 @@ impl Setting {
         }
     }
 
-    /// What is needed, for a message.
+    /// Whether a topic cannot be used with a value that is not accepted.
+    fn is_refused(&self, found: &str) -> bool {
+        let is_usable = |least: i64| found.parse::<i64>().is_ok_and(|found| found >= least);
+        self.is_required && !self.usable_from.is_some_and(is_usable)
+    }
+
+    /// What is needed at least, for a message.
+    fn least(&self) -> String {
+        self.usable_from.map_or_else(|| self.needed(), |least| format!("at least {least}"))
+    }
+
+    /// What should be, for a message.
     fn needed(&self) -> String {
         match self.accepts {
             Accepts::Any | Accepts::Same | Accepts::NotCompacted => self.value.to_owned(),
@@ -79,8 +95,10 @@ impl Setting {
 
 /// The brokers refuse records without a key in a compacted topic, and delete all but one of those with the same key.
 const NOT_COMPACTED: Setting = Setting::required("cleanup.policy", "delete", Accepts::NotCompacted);
-const LARGE_MESSAGES: Setting =
-    Setting::required("max.message.bytes", MAX_MESSAGE_BYTES, Accepts::AtLeast);
+const LARGE_MESSAGES: Setting = Setting {
+    usable_from: Some(USABLE_MESSAGE_BYTES),
+    ..Setting::required("max.message.bytes", MAX_MESSAGE_BYTES, Accepts::AtLeast)
+};
 /// The brokers' time. With that of a producer, a record with a time in the past would be deleted at once by
 /// `retention.ms`, and an event without the header of its time would be rejected as too old.
 const BROKERS_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
@@ -166,16 +184,9 @@ impl TopicSettings {
         let needed = self.partitions;
         let tool = |name: &str| format!("{name} --bootstrap-server {brokers}");
         match self.usage {
-            // The topic decides about the partitions of events, and its feed is compared with it elsewhere.
-            TopicUse::Events | TopicUse::Frames => {}
-            TopicUse::Table if partitions == needed => {}
-            TopicUse::Table => {
-                differences.refused.push(must_be("partitions", &partitions.to_string(), needed));
-                let delete = tool("kafka-topics.sh");
-                help.push(format!(
-                    "stop all nodes, and run `{delete} --delete --topic {topic}`: the next node that starts creates it"
-                ));
-            }
+            // The topic decides about the partitions of events, and its feed is compared with it elsewhere. Of a table
+            // only the first partition is written and read.
+            TopicUse::Events | TopicUse::Frames | TopicUse::Table => {}
             TopicUse::Queue if partitions >= needed => {}
             TopicUse::Queue => {
                 let needed_text = format!("at least {needed}");
@@ -197,9 +208,9 @@ impl TopicSettings {
                         continue;
                     }
                     values.push(format!("{}={}", setting.name, setting.value));
-                    match setting.is_required {
+                    match setting.is_refused(value) {
                         true => {
-                            let text = must_be(setting.name, value, setting.needed());
+                            let text = must_be(setting.name, value, &setting.least());
                             differences.refused.push(text);
                         }
                         false => {
@@ -216,9 +227,7 @@ impl TopicSettings {
                 help.push("grant the user DescribeConfigs on the topic".to_owned());
             }
         }
-        // A topic that is deleted is created with all of them.
-        let is_deleted = self.usage == TopicUse::Table && partitions != needed;
-        if !values.is_empty() && !is_deleted {
+        if !values.is_empty() {
             let (alter, values) = (tool("kafka-configs.sh"), values.join(","));
             help.push(format!(
                 "run `{alter} --alter --entity-type topics --entity-name {topic} --add-config {values}`"
@@ -229,7 +238,7 @@ impl TopicSettings {
     }
 }
 
-fn must_be(name: &str, found: &str, needed: impl std::fmt::Display) -> String {
+fn must_be(name: &str, found: &str, needed: &str) -> String {
     format!("{name} is {found} and must be {needed}")
 }
 
@@ -284,7 +293,7 @@ mod tests {
         assert_eq!(
             events.refused,
             [
-                "max.message.bytes is 1048588 and must be at least 17825792",
+                "max.message.bytes is 1048588 and must be at least 8388608",
                 "message.timestamp.type is CreateTime and must be LogAppendTime"
             ]
         );
@@ -310,11 +319,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_several_partitions_is_to_be_created_again() {
-        let table = compared(TopicUse::Table, 4, &[("cleanup.policy", "delete")]);
-        assert_eq!(table.refused[0], "partitions is 4 and must be 1");
-        assert!(table.help.contains("--delete --topic throng.t`"), "{table:?}");
-        assert!(!table.help.contains("--add-config"), "{table:?}");
+    fn a_table_may_have_more_partitions_than_the_one_that_is_used() {
+        assert_eq!(compared(TopicUse::Table, 4, &[]), TopicDifferences::default());
+    }
+
+    #[test]
+    fn the_highest_limit_of_services_for_messages_is_a_warning() {
+        for usage in [TopicUse::Events, TopicUse::Frames, TopicUse::Table] {
+            let limited = compared(usage, 1, &[("max.message.bytes", "8388608")]);
+            assert!(limited.refused.is_empty(), "{limited:?}");
+            let text = "max.message.bytes is 8388608 and should be at least 17825792";
+            assert_eq!(limited.warnings, [text]);
+            let lower = compared(usage, 1, &[("max.message.bytes", "8388607")]);
+            assert_eq!(lower.refused.len(), 1, "{lower:?}");
+        }
     }
 
     #[test]

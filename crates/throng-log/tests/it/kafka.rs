@@ -261,7 +261,7 @@ async fn a_topic_with_the_settings_of_the_brokers_is_refused_with_a_command() {
     for part in [
         &*format!("the Kafka topic {topic} cannot be used"),
         "message.timestamp.type is CreateTime and must be LogAppendTime",
-        "max.message.bytes is 1048588 and must be at least 17825792",
+        "max.message.bytes is 1048588 and must be at least 8388608",
         &*format!("--bootstrap-server {} --alter", settings.brokers),
         &*format!("--entity-name {topic} --add-config {values}`"),
     ] {
@@ -270,15 +270,13 @@ async fn a_topic_with_the_settings_of_the_brokers_is_refused_with_a_command() {
     let frames = KafkaLog::open_frames(&settings, "feed", 3).await.unwrap_err().to_string();
     assert!(!frames.contains("is CreateTime"), "frames have their time in a header: {frames}");
     let table = KafkaTable::open(&settings, "keyframes").await.unwrap_err().to_string();
-    for part in ["partitions is 4 and must be 1", "cleanup.policy is delete and must be compact"] {
-        assert!(table.contains(part), "{part}: {table}");
-    }
-    assert!(table.contains(&format!("--delete --topic {}`", settings.named("keyframes"))));
+    assert!(table.contains("cleanup.policy is delete and must be compact"), "{table}");
+    assert!(!table.contains("partitions"), "only the first one is used: {table}");
     // It works, with fewer consumers.
     KafkaQueue::open(&settings, "tasks", 5).await.unwrap();
     let checked = check_topics(&settings, &TOPICS).await.unwrap();
     let refused: Vec<usize> = checked.iter().map(|(_, found)| found.refused.len()).collect();
-    assert_eq!(refused, [2, 1, 3, 0], "{checked:?}");
+    assert_eq!(refused, [2, 1, 2, 0], "{checked:?}");
     assert_eq!(checked[3].1.warnings[0], "partitions is 4 and should be at least 5");
     // As the command does.
     let admin: AdminClient<DefaultClientContext> = other_client(&settings).create().unwrap();

@@ -97,12 +97,6 @@ impl<'n> Fields<'n> {
         (!matches!(entry.node.value, Value::Null)).then_some((&entry.node, at))
     }
 
-    /// The position of a field that is there without a value.
-    pub(super) fn empty(&self, name: &str) -> Option<At> {
-        let entry = self.entries.iter().find(|entry| entry.key == name)?;
-        matches!(entry.node.value, Value::Null).then(|| self.at.key(entry))
-    }
-
     /// Like `get`; reports a problem if it is missing or null.
     pub(super) fn required(
         &mut self,
@@ -267,21 +261,14 @@ impl Reader {
         None
     }
 
-    /// A share from 0 to 1, or `default` without the field. An empty one is a problem: with the default an ad group would
-    /// have more in flight or less, which nobody sees.
+    /// A share from 0 to 1, or `default`.
     pub(super) fn share(
         &mut self,
         fields: &mut Fields<'_>,
         name: &'static str,
         default: f64,
     ) -> f64 {
-        let Some((node, at)) = fields.get(name) else {
-            if let Some(at) = fields.empty(name) {
-                let help = format!("write a number from 0 to 1 after `{name}:`");
-                self.problem(&at, format!("`{name}` is empty"), Some(help));
-            }
-            return default;
-        };
+        let Some((node, at)) = fields.get(name) else { return default };
         let number = match &node.value {
             Value::Number(text) => text.parse::<f64>().ok(),
             _ => None,

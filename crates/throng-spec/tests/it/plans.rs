@@ -97,10 +97,19 @@ fn changes_of_currency_are_warnings_with_both_currencies() {
 
 #[test]
 fn a_rate_of_zero_is_a_warning() {
-    let idle = with(&[("daily_budget: 100.10", "impression_rate: 0, daily_budget: 100.10")]);
-    let plan = plan(Some(&with(&[])), &idle);
-    let warns = plan.warnings.iter().filter(|warning| warning.contains("a rate of 0")).count();
-    assert_eq!(warns, 1, "{plan}");
+    let warned = |changes: &[(&str, &str)]| {
+        let plan = plan(Some(&with(&[])), &with(changes));
+        plan.warnings.iter().filter(|warning| warning.contains("a rate of 0")).count()
+    };
+    let (zero, predicted) = (
+        ("impression_rate: 0.95", "impression_rate: 0"),
+        ("prediction: off", "prediction: in_flight"),
+    );
+    assert_eq!(warned(&[zero, predicted]), 1);
+    let no_clicks = ("action_rate: 0.01", "action_rate: 0");
+    assert_eq!(warned(&[no_clicks, predicted]), 1);
+    // Spend in flight is not used.
+    assert_eq!(warned(&[zero]), 0);
 }
 
 #[test]

@@ -6,9 +6,9 @@ use throng_model::WorkspaceName;
 
 use super::*;
 use crate::{
-    AlertKind, AlertOrder, AlertState, AlertTotals, HistoryEntry, HistoryEvent, Hold, HoldCause,
-    ListPage, NewAlert, RowKey, RowPlace, RunFilter, RunState, SubjectKind, SyncRun, TaskState,
-    WorkOrder,
+    AlertKind, AlertOrder, AlertState, AlertTotals, BatchOutcome, HistoryEntry, HistoryEvent, Hold,
+    HoldCause, ListPage, NewAlert, ReasonCounts, RowKey, RowPlace, RunFilter, RunState,
+    SubjectKind, SyncRun, TaskState, WorkOrder,
 };
 
 /// Rows that are inserted while a list is read.
@@ -193,6 +193,19 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     assert_eq!(alerts(None, Some(AlertState::Resolved)).await, ["ads"]);
     assert_eq!(alerts(Some("disk_full"), None).await, ["node"]);
     assert_eq!(alerts(Some("50%"), None).await, ["node", "ads"]);
+
+    // Of one run a row is accepted, of the other one none.
+    let partly = ledger.plan_run(&new_run("partly", 1, &[2]), at(0)).await.unwrap().unwrap();
+    for (run, sent) in [(other, 0), (partly, 1)] {
+        let task = ledger.task_of_run(run).await.unwrap();
+        ledger.claim_task(task.id, "w", u32::MAX, at(1), at(61)).await.unwrap().unwrap();
+        ledger.put_platform_audience(&task.sync, "77").await.unwrap();
+        let rejected = ReasonCounts::from([("bad hash".to_owned(), 1)]);
+        let outcome = BatchOutcome { sent, rejected, ..BatchOutcome::default() };
+        ledger.finish_batch(task.id, "w", 0, &outcome).await.unwrap();
+        ledger.complete_task(task.id, "w", at(2)).await.unwrap();
+    }
+    assert_eq!(runs(None, Some(RunFilter::Rejected)).await, [other]);
 }
 
 pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {

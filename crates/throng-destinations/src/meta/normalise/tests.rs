@@ -293,6 +293,8 @@ fn common_spellings_are_normalised_to_the_platforms_form() {
         ("ZIP", "1010", Some("AT"), "1010"),
         ("ZIP", "00-950", Some("PL"), "00950"),
         ("ZIP", "M1 1AE", Some("GB"), "m11ae"),
+        ("ZIP", "HM CX", Some("BM"), "hmcx"),
+        ("ZIP", "HM CX", Some("GB"), ""),
         ("DOBY", "1990.0", None, "1990"),
         ("DOBY", "1990-03-07", None, "1990"),
         ("DOBY", "90", None, ""),
@@ -363,11 +365,21 @@ fn personal_data_is_not_sent_as_an_external_id() {
         "r(at)example.com",
         "r [AT] example.com",
         "l1 @example",
+        "10045 @ example.com",
         "l \u{ff20} example.com",
     ] {
         assert_eq!(noted("EXTERN_ID", raw), (String::new(), Some(EMAIL_IN_THE_CLEAR)), "{raw}");
     }
-    for raw in ["Cust-7", "12025550144", "+1234567", "+7A9F/12345678", "@anna", "u@7", "c(at)"] {
+    for raw in [
+        "Cust-7",
+        "12025550144",
+        "+1234567",
+        "+7A9F/12345678",
+        "@anna",
+        "u@7",
+        "c(at)",
+        "10045@store12",
+    ] {
         assert_eq!(noted("EXTERN_ID", raw), (raw.to_owned(), None), "{raw}");
     }
 }
