@@ -161,7 +161,7 @@ fn is_end(record: &ByteRecord) -> bool {
 }
 
 /// The fault and the hint of a row that is not part of the text.
-fn no_row(record: &ByteRecord) -> Option<(&'static str, &'static str)> {
+fn no_row(record: &ByteRecord, trim: bool) -> Option<(&'static str, &'static str)> {
     let first = record.get(0)?;
     let is_end_mark = |cell: &[u8]| !cell.is_empty() && cell.iter().all(|b| *b == CTRL_Z);
     if first.starts_with(&[0, 0]) {
@@ -169,7 +169,11 @@ fn no_row(record: &ByteRecord) -> Option<(&'static str, &'static str)> {
         left_over(0)
     } else if record.len() == 1 && is_end_mark(first) {
         left_over(CTRL_Z)
-    } else if first.starts_with(BYTE_ORDER_MARK) {
+    } else if first
+        .strip_prefix(BYTE_ORDER_MARK)
+        .is_some_and(|rest| !trim || rest.starts_with(b"\""))
+    {
+        // `trim` removes it, but not the quotes that are text behind it.
         Some((
             "there is a byte order mark in the middle of the file, as in files that were joined",
             "put the files into one folder instead of joining them, or remove the mark",
@@ -301,7 +305,7 @@ impl<'a> Columns<'a> {
         if !self.by_position && (is_header || self.joined_header.is_in(record)) {
             return Err(self.fault(record, "the header is repeated here").with_help(JOINED));
         }
-        if let Some((text, help)) = no_row(record) {
+        if let Some((text, help)) = no_row(record, self.options.trim) {
             return Err(self.fault(record, text).with_help(help));
         }
         if record.len() != self.names.len() {
@@ -495,6 +499,23 @@ mod tests {
             assert!(help.contains("into one folder"), "{help}");
             assert_eq!(said(&[first.as_bytes(), b"25,2\n"], gzipped), None);
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_text_is_one_that_trim_removes() {
+        let said = |text: &str, trim| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f");
+            std::fs::write(&path, text).unwrap();
+            let stamp = FileStamp::of(&path).unwrap();
+            let file = DataFile { stamp, format: Format::Csv, gzipped: false, folders: Vec::new() };
+            let options = ReadOptions { trim, ..ReadOptions::default() };
+            infer_schema(&file, &options, no_value).map(|found| found.rows)
+        };
+        let plain = "title,user_id\nlamp,24\n\u{feff}sofa,25\n";
+        assert_eq!(said(plain, true), Ok(2));
+        assert!(said(plain, false).is_err());
+        assert!(said("title,user_id\nlamp,24\n\u{feff}\"sofa\",25\n", true).is_err());
     }
 
     #[test]

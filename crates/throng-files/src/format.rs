@@ -122,7 +122,11 @@ pub const ICEBERG_FOLDER: &str = "metadata";
 
 /// Whether a file of this name in a folder `metadata` says that the folder above it is an Iceberg table.
 pub fn is_iceberg_metadata(name: &str) -> bool {
-    name.ends_with(".metadata.json") || name == "version-hint.text"
+    let version =
+        name.strip_suffix(".metadata.json").map(|stem| stem.strip_prefix('v').unwrap_or(stem));
+    // `v1.metadata.json`, `v1.gz.metadata.json`, `00001-5fd3….metadata.json`.
+    version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+        || name == "version-hint.text"
 }
 
 /// A name as SQL has it: in lower case, `-`, `.` and space become `_`.

@@ -98,6 +98,12 @@ mod tests {
         // A table that is a link to a partition.
         std::os::unix::fs::symlink("../d/region=1/day=2", at("s/t")).unwrap();
         assert_eq!(said("s", ".").as_deref(), Some(delta));
+        // Descriptions of tables beside the source.
+        std::fs::create_dir_all(at("x/metadata")).unwrap();
+        std::fs::create_dir_all(at("x/users")).unwrap();
+        std::fs::write(at("x/metadata/users.metadata.json"), "{}").unwrap();
+        std::fs::write(at("x/users/1.csv"), "id\n1\n").unwrap();
+        assert_eq!(said("x/users", "."), None);
         // The folder of a table of another format is beside the source.
         std::fs::remove_file(at("s/t")).unwrap();
         std::fs::write(at("s/1.csv"), "id\n1\n").unwrap();

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
 use throng_tables::OpenTable;
 
 use crate::LakeError;
@@ -15,19 +16,29 @@ use crate::error::PARSE;
 use crate::shown::shown_column;
 use crate::type_fault::type_name;
 
-/// The columns of text that a plan converts to another type, each with the type.
+/// The columns of text that a plan converts to another type, each with the type. Of a computed text the name is empty.
 fn conversions(plan: &LogicalPlan, tables: &[OpenTable]) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     // A visitor without errors cannot fail.
     let _ = plan.apply_with_subqueries(|node| {
+        let inputs = merge_schema(&node.inputs());
         for computed in node.expressions() {
             let _ = computed.apply(|inner| {
                 if let Expr::Cast(Cast { expr, field }) = inner
-                    && let Expr::Column(column) = expr.as_ref()
                     && !is_text(field.data_type())
-                    && !types_of(&column.name, tables, is_text).is_empty()
                 {
-                    found.insert((column.name.clone(), type_name(field.data_type())));
+                    let name = match expr.as_ref() {
+                        Expr::Column(column) => {
+                            let is_of_text = !types_of(&column.name, tables, is_text).is_empty();
+                            is_of_text.then(|| column.name.clone())
+                        }
+                        Expr::Literal(..) => None,
+                        other => {
+                            let is_of_text = other.get_type(&inputs).is_ok_and(|of| is_text(&of));
+                            is_of_text.then(String::new)
+                        }
+                    };
+                    found.extend(name.map(|name| (name, type_name(field.data_type()))));
                 }
                 Ok(TreeNodeRecursion::Continue)
             });
@@ -70,6 +81,10 @@ pub(crate) fn explained(error: LakeError, frame: &DataFrame, tables: &[OpenTable
 fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, String)> {
     let written = conversions(frame.logical_plan(), tables);
     let found = conversions(&frame.clone().into_optimized_plan().ok()?, tables);
+    // What failed may be the conversion of a computed text, such as `CAST(substr(zip, 1, 2) AS INT)`.
+    if written.iter().chain(&found).any(|(name, _)| name.is_empty()) {
+        return None;
+    }
     let conversion = found.first().filter(|_| found.len() == 1)?;
     let (name, of) = conversion;
     let others = types_of(name, tables, |of| !is_text(of));

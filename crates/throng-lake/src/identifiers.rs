@@ -19,7 +19,7 @@ use crate::facts::facts;
 use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::session::Opened;
-use crate::shown::shown_column;
+use crate::shown::listed_column;
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
@@ -63,7 +63,7 @@ impl Engine {
     ) -> Result<Columns, LakeError> {
         let (frame, opened) = self.select(sql, &[], None).await?;
         let there: Vec<String> = frame.schema().fields().iter().map(|f| f.name().clone()).collect();
-        let shown: Vec<_> = there.iter().map(|name| shown_column(name, &opened.tables)).collect();
+        let shown: Vec<_> = there.iter().map(|name| listed_column(name, &opened.tables)).collect();
         let place = |wanted: &str| {
             column_index(wanted, there.iter().map(String::as_str)).ok_or_else(|| LakeError::Key {
                 message: format!("the query returns no column {wanted}"),

@@ -20,7 +20,8 @@ use crate::key_text::refuse_other_texts;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::session::Opened;
-use crate::sql_error::{shown_column, sql_error};
+use crate::shown::listed_column;
+use crate::sql_error::sql_error;
 use crate::volatility::is_time_dependent;
 
 /// A planned model: only its key column, without a final DISTINCT or an aggregation that the build
@@ -54,7 +55,7 @@ impl Engine {
         let columns: Vec<(String, String)> =
             fields.iter().map(|f| (f.name().clone(), f.data_type().to_string())).collect();
         let names = || {
-            let names = columns.iter().map(|(name, _)| shown_column(name, &opened.tables));
+            let names = columns.iter().map(|(name, _)| listed_column(name, &opened.tables));
             names.collect::<Vec<_>>().join(", ")
         };
         let at = match &model.key {

@@ -10,3 +10,11 @@ pub(crate) fn shown_column<'n>(name: &'n str, tables: &[OpenTable]) -> Cow<'n, s
     let header = tables.iter().map(|table| &table.layout.header).find(|h| h.may_be_value(name));
     header.map_or_else(|| shown_name(name), |header| header.shown(name))
 }
+
+/// The name of a column in a list of all of them: masked also if it is not known to be none.
+pub(crate) fn listed_column<'n>(name: &'n str, tables: &[OpenTable]) -> Cow<'n, str> {
+    match tables.iter().any(|table| table.layout.header.is_unsure(name)) {
+        true => Cow::Borrowed("…"),
+        false => shown_column(name, tables),
+    }
+}

@@ -8,7 +8,7 @@ use throng_tables::OpenTable;
 
 use crate::LakeError;
 use crate::engine_failure::{file_fault, without_report};
-pub(crate) use crate::shown::shown_column;
+use crate::shown::shown_column;
 use crate::type_fault::type_fault;
 
 /// The hint for an unknown column of a table whose header was assumed.

@@ -63,10 +63,11 @@ impl Schedule {
     /// # Errors
     /// [`ScheduleError`] if it is not a pattern of five fields, or if no date matches it.
     pub fn new(cron: &str, time_zone: TimeZoneName) -> Result<Self, ScheduleError> {
-        parse(cron).map_err(|reason| ScheduleError::NotAPattern {
-            cron: cron.chars().take(60).collect(),
-            reason,
-        })?;
+        let reason = too_large_step(cron).or_else(|| parse(cron).err());
+        if let Some(reason) = reason {
+            let cron = cron.chars().take(60).collect();
+            return Err(ScheduleError::NotAPattern { cron, reason });
+        }
         let schedule = Self { cron: cron.to_owned(), time_zone };
         // 2001-01-01: the result must not depend on the time of the check.
         match schedule.next_after(Timestamp(978_307_200_000_000)) {
@@ -87,16 +88,18 @@ impl Schedule {
     }
 }
 
-/// The fields of a pattern, with the largest step that does something.
+/// The fields of a pattern, with the largest step that means what it says: `*/60` in the minutes is every hour, and `*/12`
+/// in the months every year.
 const FIELDS: [(&str, u32); 5] = [
-    ("minutes", 59),
-    ("hours", 23),
+    ("minutes", 60),
+    ("hours", 24),
     ("days of the month", 30),
-    ("months", 11),
-    ("days of the week", 6),
+    ("months", 12),
+    ("days of the week", 7),
 ];
 
-/// A step that leaves a single value of its field: `*/90` in the minutes is not every 90 minutes, but every hour.
+/// A step beyond its field: `*/90` in the minutes is not every 90 minutes, but every hour. Only new patterns are checked:
+/// one of a spec that an earlier version has applied fires as it did.
 fn too_large_step(cron: &str) -> Option<String> {
     for ((field, largest), text) in FIELDS.iter().zip(cron.split_whitespace()) {
         for part in text.split(',') {
@@ -110,9 +113,6 @@ fn too_large_step(cron: &str) -> Option<String> {
 }
 
 fn parse(cron: &str) -> Result<Cron, String> {
-    if let Some(reason) = too_large_step(cron) {
-        return Err(reason);
-    }
     // The parser writes it with seconds, which are not allowed here.
     let cron = if cron.trim().eq_ignore_ascii_case("@midnight") { "@daily" } else { cron };
     CronParser::builder()
@@ -167,13 +167,25 @@ mod tests {
     #[test]
     fn a_step_beyond_its_field_is_no_schedule() {
         for (cron, reason) in [
-            ("*/90 * * * *", "a step of minutes is at most 59"),
-            ("0 8-18/2,*/24 * * *", "a step of hours is at most 23"),
+            ("*/90 * * * *", "a step of minutes is at most 60"),
+            ("0 8-18/2,*/25 * * *", "a step of hours is at most 24"),
             ("0 0 */31 * *", "a step of days of the month is at most 30"),
         ] {
             let error = Schedule::new(cron, "UTC".parse().unwrap()).unwrap_err();
             let reason = reason.to_owned();
             assert_eq!(error, ScheduleError::NotAPattern { cron: cron.to_owned(), reason });
+            // One of an applied spec is not checked again, and must not stop in silence.
+            let applied = Schedule { cron: cron.to_owned(), time_zone: "UTC".parse().unwrap() };
+            assert!(applied.next_after(Timestamp(0)).is_some(), "{cron}");
+        }
+        // Steps as large as their fields are every hour, day, year and week.
+        for (cron, next) in [
+            ("*/60 * * * *", "2026-06-01T01:00:00Z"),
+            ("0 */24 * * *", "2026-06-02T00:00:00Z"),
+            ("0 0 1 */12 *", "2027-01-01T00:00:00Z"),
+            ("0 0 * * */7", "2026-06-07T00:00:00Z"),
+        ] {
+            assert_eq!(times_in("UTC", cron, "2026-06-01T00:10:00Z", 1), [next], "{cron}");
         }
         assert_eq!(
             times_in("UTC", "*/59 * * * *", "2026-06-01T00:10:00Z", 2),

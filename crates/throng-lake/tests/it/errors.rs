@@ -90,6 +90,15 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
         assert!(texts.1.contains(help), "{sql}: {texts:?}");
         assert!(!format!("{error:?}{texts:?}").contains("absent"), "{sql}: {error:?}");
     }
+    // Which of two conversions has failed is not known: that of the column did not.
+    let sql = "SELECT user_id FROM shop.p
+               WHERE CAST(replace(note, 'y', 'z') AS INT) = 1 OR CAST(m AS DATE) > '2026-01-01'";
+    let shop = Shop::new()
+        .file("p.csv", "user_id,note,m\n1,absent,2026-01-05\n2,y,2026-01-06\n")
+        .declare("m", "text");
+    let error = shop.lake().check_model(sql, None).await.unwrap_err();
+    let text = throng_model::with_causes(&error);
+    assert!(!text.contains("the column m") && !text.contains("absent"), "{text}");
 }
 
 #[tokio::test]
