@@ -94,7 +94,7 @@ impl Reader {
                 let message = "`action_rate` must be 1 when impressions are paid";
                 self.problem(&at, message, Some(help));
             }
-            (Pricing::PerClick, None) if fields.empty("action_rate").is_none() => {
+            (Pricing::PerClick, None) => {
                 let help = "add `action_rate: 0.01` if one impression in a hundred is clicked";
                 let message = "missing field `action_rate`, which is needed when clicks are paid";
                 self.problem(&fields.at.clone(), message, Some(help.to_owned()));
