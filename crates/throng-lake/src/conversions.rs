@@ -96,8 +96,9 @@ fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, Strin
             "correct the values, or write TRY_CAST, which is NULL for those that are not {of}"
         ),
         (false, []) => format!(
-            "the query compares it with values that are {of}: put quotes around numbers that are compared as text, \
-             or write TRY_CAST({column} AS {of}), which is NULL for other texts"
+            "the query compares it with values that are {of}: declare amounts, as in \
+             `columns: {{ {column}: decimal(12, 2) }}`, put quotes around numbers that are compared as text, or write \
+             TRY_CAST({column} AS {of}), which is NULL for other texts"
         ),
         (false, others) => format!(
             "{column} is {of} in {}: declare `columns: {{ {column}: text }}` in the source, so that both are compared \

@@ -56,7 +56,8 @@ async fn integers_of_32_bits_are_computed_in_64() {
         ("max(price * qty) >= 2000000000 AND avg(price * qty) < 3000000000", vec!["3"]),
     ] {
         let sql = format!("SELECT id FROM shop.p GROUP BY id HAVING {having}");
-        let rule = lake.check_model(&sql, None).await.unwrap().rule;
+        // Not by a check, which runs the query with the engine's sums.
+        let rule = lake.plan_scan(&model(&sql), &[]).await.unwrap().0.rule;
         assert_eq!(members(&shop, &sql, rule).await, hashes(expected), "{having}");
     }
     // The engine's sums, and a key that is computed.
