@@ -37,11 +37,14 @@ pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
     }
     // Most lines are longer.
     parsed.events.reserve(rest.len() / 128);
-    for (at, line) in (number..).zip(lines(text)) {
-        let mut line = without_marks(line);
+    for (at, whole) in (number..).zip(lines(text)) {
+        let mut line = without_marks(whole);
         if line.starts_with(b"[") && line.trim_ascii_end().ends_with(b"]") {
             let mut element = at;
             line = parse_arrays(line, &mut element, &mut parsed);
+        } else if !line.is_empty() && line.len() == whole.trim_ascii_start().len() {
+            // The columns in errors are those of the line.
+            line = whole;
         }
         if !line.is_empty() {
             parsed.add(at, parse_object(line, "line"));

@@ -116,7 +116,16 @@ async fn rows_become_audiences_and_are_held_when_they_vanish() {
     let node = start().await;
     let client = Client::of(&node);
     assert_eq!(applied(&client).await, held);
-    // A plan does, and says where the query is.
+    // Nor does a plan: the template is applied in this form. It says where the query is.
+    let (status, planned) = client.post("/v1/spec/plan", &sent_file(&file)).await;
+    assert_eq!(status, 200, "{planned}");
+    assert_eq!(planned["plan"]["changes"], json!([]), "{planned}");
+    let warning = planned["plan"]["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("keeps the objects that it has"), "{warning}");
+    assert!(warning.contains("shop.regions") && warning.ends_with("throng.yaml:7)"), "{warning}");
+    // A template that is changed is refused.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("{slug}-buyers", "{slug}-customers")).unwrap();
     let (status, refused) = client.post("/v1/spec/plan", &sent_file(&file)).await;
     assert_eq!(status, 400, "{refused}");
     let problem = &refused["error"]["problems"][0];
