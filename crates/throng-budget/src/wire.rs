@@ -299,6 +299,9 @@ pub(crate) struct Window {
     /// `Breakdown::stored`; empty if there is none.
     #[prost(uint64, repeated, tag = "11")]
     pub(crate) breakdown: Vec<u64>,
+    /// Of all ad groups: insertions that were reported in time, minus those that were not.
+    #[prost(sint64, tag = "12")]
+    pub(crate) in_time: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

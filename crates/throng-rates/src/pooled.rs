@@ -7,6 +7,12 @@
 //! Biometrika 75, 1988): with `n(d)` outcomes of delay `d` and `N(d)` outcomes of delay up to `d`,
 //! both among ads old enough to show a delay of `d`, the share of delays up to `d` is
 //! `Π over j > d of (1 − n(j) / N(j))`.
+//!
+//! That is right of insertions that were observed from their start. Those of a backlog, as of an ad server or a
+//! collector that was cut off, reach the log together with their outcomes, and each outcome has the delay of the
+//! backlog. Of such insertions nothing is learned, by windows: a window is left out if more of its insertions came
+//! later than a tenth of the longest delay, three minutes at least, than in that time; and so are all windows before
+//! the first one with an insertion in time. Ad groups learn neither delays nor rates from such windows.
 
 use throng_model::Timestamp;
 
@@ -17,35 +23,43 @@ use crate::timeline::{Timeline, WINDOW_MICROS, age_of};
 const MIN_OUTCOMES: f64 = 20.0;
 /// The oldest ads must be this old before the curve is used: it has no longer delays.
 const MIN_AGE_MICROS: i64 = 15 * 60 * 1_000_000;
-/// How many outcomes each delay bucket has; as long as the highest bucket needs.
+/// An insertion that is reported later than this part of the longest delay is late: with a horizon of up to half an
+/// hour after three minutes, when by the default horizon nothing of it is in flight.
+const LATE_PART: i64 = 10;
+
+/// How many outcomes each delay bucket has, as long as the highest bucket needs, and how the insertions were reported.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DelayCounts(Vec<u32>);
+pub struct DelayCounts {
+    counts: Vec<u32>,
+    /// Insertions that were reported in time, minus those that were not.
+    pub in_time: i64,
+}
 
 impl DelayCounts {
     /// Buckets beyond the last are the last.
     #[inline]
     pub fn add(&mut self, bucket: usize, times: u32) {
         let bucket = bucket.min(BUCKETS - 1);
-        if bucket >= self.0.len() {
-            self.0.resize(bucket + 1, 0);
+        if bucket >= self.counts.len() {
+            self.counts.resize(bucket + 1, 0);
         }
-        self.0[bucket] = self.0[bucket].saturating_add(times);
+        self.counts[bucket] = self.counts[bucket].saturating_add(times);
     }
 
     /// Buckets that have outcomes, and how many.
     pub fn iter(&self) -> impl Iterator<Item = (usize, u32)> {
-        self.0.iter().copied().enumerate().filter(|(_, times)| *times > 0)
+        self.counts.iter().copied().enumerate().filter(|(_, times)| *times > 0)
     }
 }
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pooled {
-    /// Outcomes of windows that may have more of them, by window number.
+    /// Windows that may have more outcomes, by window number.
     pub recent: Timeline<DelayCounts>,
     /// Outcomes of older windows.
     pub complete: Delays,
-    /// The first window that had an insertion.
+    /// The first window that had an insertion which was reported in time.
     pub first: Option<i64>,
     /// Windows older than this have all outcomes that are learned from: the longest horizon of the ad groups,
     /// in microseconds.
@@ -69,21 +83,33 @@ impl Pooled {
         self.reach = covered_micros(horizon);
     }
 
-    /// An insertion that counts.
+    /// An insertion that counts, and when it was reported.
     #[inline]
-    pub fn insertion(&mut self, at: Timestamp) {
+    pub fn insertion(&mut self, at: Timestamp, logged_at: Timestamp) {
         let number = at.0.div_euclid(WINDOW_MICROS);
-        self.first = Some(self.first.map_or(number, |first| first.min(number)));
+        let is_late = logged_at.0.saturating_sub(at.0) > self.reach / LATE_PART;
+        if !is_late {
+            self.first = Some(self.first.map_or(number, |first| first.min(number)));
+        }
+        // Also of one that is older than the longest delay: until the next `close` it is not observed.
+        let window = self.recent.entry(number);
+        window.in_time = window.in_time.saturating_add(if is_late { -1 } else { 1 });
+    }
+
+    /// Whether the insertions of a window are observed from their start, and are learned from.
+    pub fn is_observed(&self, number: i64) -> bool {
+        let in_time = self.recent.get(number).map_or(0, |window| window.in_time);
+        in_time >= 0 && self.first.is_some_and(|first| number >= first)
     }
 
     /// An outcome, with the bucket of its delay.
     #[inline]
     pub fn outcome(&mut self, inserted_at: Timestamp, bucket: usize, logged_at: Timestamp) {
         let number = inserted_at.0.div_euclid(WINDOW_MICROS);
-        if age_of(number, logged_at) >= self.reach {
-            self.complete.add(bucket, 1.0);
-        } else {
+        if age_of(number, logged_at) < self.reach {
             self.recent.entry(number).add(bucket, 1);
+        } else if self.is_observed(number) {
+            self.complete.add(bucket, 1.0);
         }
     }
 
@@ -93,8 +119,10 @@ impl Pooled {
             if age_of(number, now) < self.reach {
                 break;
             }
-            if let Some((_, counts)) = self.recent.pop_oldest() {
-                counts.iter().for_each(|(bucket, n)| self.complete.add(bucket, f64::from(n)));
+            let is_observed = self.is_observed(number);
+            let Some((_, counts)) = self.recent.pop_oldest() else { break };
+            for (bucket, times) in counts.iter().filter(|_| is_observed) {
+                self.complete.add(bucket, f64::from(times));
             }
         }
     }
@@ -102,10 +130,16 @@ impl Pooled {
     /// The share of delays longer than each bucket; `None` while there are too few outcomes. The cost grows
     /// with the number of recent windows times the delays in them: microseconds.
     pub fn curve(&self, now: Timestamp) -> Option<Vec<f64>> {
-        let oldest = self.first.map(|number| age_of(number, now))?;
+        let first = self.first?;
+        let is_learned_from = |(number, window): &(i64, &DelayCounts)| {
+            *number >= first && window.in_time >= 0 && !window.counts.is_empty()
+        };
+        let observed = || self.recent.iter().filter(is_learned_from);
         let recent: u64 =
-            self.recent.iter().flat_map(|(_, w)| w.iter()).map(|(_, n)| u64::from(n)).sum();
-        if oldest < MIN_AGE_MICROS || recent as f64 + self.complete.total() < MIN_OUTCOMES {
+            observed().flat_map(|(_, window)| window.iter()).map(|(_, n)| u64::from(n)).sum();
+        if age_of(first, now) < MIN_AGE_MICROS
+            || recent as f64 + self.complete.total() < MIN_OUTCOMES
+        {
             return None;
         }
         let mut exact = self.complete.counts().to_vec();
@@ -114,7 +148,7 @@ impl Pooled {
         let (mut exact_so_far, mut up_to_so_far) = (vec![0.0; BUCKETS], vec![0.0; BUCKETS]);
         let ends: Vec<i64> =
             (0..BUCKETS).map(bounds_of).map(|(begin, width)| begin.saturating_add(width)).collect();
-        for (number, outcomes) in self.recent.iter() {
+        for (number, outcomes) in observed() {
             let age = age_of(number, now);
             // It has all outcomes of a bucket when its last ad, a window's width younger than its first,
             // is older than the bucket's end.
@@ -175,7 +209,7 @@ mod tests {
         let now = Timestamp(1_200_000_000);
         for inserted in (0..1_200).step_by(2) {
             let at = Timestamp(inserted * 1_000_000);
-            pooled.insertion(at);
+            pooled.insertion(at, at);
             let delay = (inserted * 7_919) % 600;
             if inserted + delay < 1_200 {
                 pooled.outcome(at, (delay / crate::survival::BUCKET_SECS) as usize, now);
@@ -194,7 +228,7 @@ mod tests {
         let mut pooled = Pooled::default();
         let delay = 10_810 * 1_000_000;
         pooled.cover_horizon(std::time::Duration::from_secs(21_600));
-        pooled.insertion(Timestamp(0));
+        pooled.insertion(Timestamp(0), Timestamp(0));
         for _ in 0..50 {
             pooled.outcome(Timestamp(0), crate::survival::bucket_of(delay), Timestamp(delay));
         }
@@ -206,7 +240,66 @@ mod tests {
     #[test]
     fn too_few_outcomes_give_no_curve() {
         let mut pooled = Pooled::default();
-        pooled.insertion(Timestamp(0));
+        pooled.insertion(Timestamp(0), Timestamp(0));
         assert_eq!(pooled.curve(Timestamp(i64::MAX / 2)), None);
+    }
+
+    const SECOND: i64 = 1_000_000;
+
+    /// Insertions of a second, and their outcomes, which take as long.
+    fn seen(pooled: &mut Pooled, second: i64, times: usize, logged_after: i64, delay: i64) {
+        let at = Timestamp(second * SECOND);
+        for _ in 0..times {
+            pooled.insertion(at, Timestamp((second + logged_after) * SECOND));
+            let bucket = crate::survival::bucket_of(delay * SECOND);
+            pooled.outcome(at, bucket, Timestamp((second + delay) * SECOND));
+        }
+    }
+
+    /// The share that comes more than twenty seconds later.
+    fn after_20(pooled: &Pooled, second: i64) -> Option<f64> {
+        pooled.curve(Timestamp(second * SECOND)).map(|curve| curve[1])
+    }
+
+    #[test]
+    fn the_backlog_of_a_new_log_teaches_nothing() {
+        let mut pooled = Pooled::default();
+        // Of up to twenty minutes, at once; after it, insertions as they are made.
+        (0..900).for_each(|second| seen(&mut pooled, second, 2, 1_200 - second, 1_200 - second));
+        assert_eq!(after_20(&pooled, 1_200), None, "no insertion is observed");
+        (1_200..1_210).for_each(|second| seen(&mut pooled, second, 50, 1, 2));
+        assert_eq!(after_20(&pooled, 1_210), None, "none for long enough");
+        for second in [2_110, 2_400] {
+            pooled.close(Timestamp(second * SECOND));
+            let later = after_20(&pooled, second);
+            assert!(later.is_some_and(|later| later < 1e-9), "{second}: {later:?}");
+        }
+    }
+
+    #[test]
+    fn a_backlog_after_an_interruption_teaches_nothing() {
+        let mut pooled = Pooled::default();
+        (0..3_600).for_each(|second| seen(&mut pooled, second, 1, 1, 2));
+        // Twenty minutes come at once. Some of the ad servers had a connection: their insertions came in time.
+        for second in 3_600..4_800 {
+            seen(&mut pooled, second, 3, 4_800 - second, 4_800 - second);
+            if second < 4_000 {
+                seen(&mut pooled, second, 1, 1, 2);
+            }
+        }
+        for second in [4_800, 5_400, 9_000] {
+            pooled.close(Timestamp(second * SECOND));
+            let later = after_20(&pooled, second);
+            // Of the last three minutes nothing is late.
+            assert!(later.is_some_and(|later| later < 0.25), "{second}: {later:?}");
+        }
+        // Most of the insertions of a window are observed: its late outcomes are delays as others.
+        let mut mixed = Pooled::default();
+        for second in 0..1_200 {
+            seen(&mut mixed, second, 3, 1, 2);
+            seen(&mut mixed, second, 1, 1_200 - second, 1_200 - second);
+        }
+        let later = after_20(&mixed, 3_600);
+        assert!(later.is_some_and(|later| (0.15..0.35).contains(&later)), "{later:?}");
     }
 }

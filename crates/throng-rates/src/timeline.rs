@@ -42,6 +42,12 @@ impl<T> Timeline<T> {
     }
 
     /// The value of a number, if there is one.
+    pub fn get(&self, number: i64) -> Option<&T> {
+        let place = self.find(number).ok()?;
+        Some(&self.0[place].1)
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, number: i64) -> Option<&mut T> {
         let place = self.find(number).ok()?;
         Some(&mut self.0[place].1)
@@ -118,6 +124,7 @@ mod tests {
                 assert_eq!(ours.pop_oldest(), map.pop_first());
             }
             for number in -25..65 {
+                assert_eq!(ours.get(number), map.get(&number));
                 assert_eq!(ours.get_mut(number), map.get_mut(&number));
             }
             assert_eq!((ours.len(), ours.is_empty()), (map.len(), map.is_empty()));

@@ -24,7 +24,7 @@ use super::memory::prefetch_value;
 use super::prices::Prices;
 use super::spend::{Amount, Spend, slice_of};
 use throng_rates::survival::{Delays, Survival, covered_micros};
-use throng_rates::{WINDOW_MICROS, age_of};
+use throng_rates::{Pooled, WINDOW_MICROS, age_of};
 
 pub(super) const INTERVAL_MICROS: i64 = 180_000_000;
 /// A window's outcomes are learned from at this age: earlier, those with short delays would be overrepresented.
@@ -138,6 +138,8 @@ pub(super) struct Outcome {
     pub(super) link: OutcomeLink,
     /// That of its insertion, if it is known.
     pub(super) placement: u16,
+    /// [`Pooled::is_observed`] of its insertion.
+    pub(super) is_observed: bool,
 }
 
 /// How many outcomes have settled their own insertion, and how many could not; each is halved when the sum
@@ -455,7 +457,7 @@ impl Account {
         // What matters is when the spend is known, so the delay ends with the record in the log.
         let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
         // What earlier insertions are billed by says nothing of the rate and the delays of those to come.
-        let is_current = outcome.billed == self.config.billed;
+        let is_current = outcome.billed == self.config.billed && outcome.is_observed;
         if is_current && delay.is_none_or(|delay| self.is_learned_from(delay)) {
             self.count_outcome(outcome, delay);
         }
@@ -522,7 +524,7 @@ impl Account {
     }
 
     /// Removes windows that can have no more outcomes, and learns from those that came.
-    pub(super) fn close(&mut self, now: Timestamp) {
+    pub(super) fn close(&mut self, now: Timestamp, pooled: &Pooled) {
         let day = self.day_at(now);
         self.day = Some(day);
         self.spend.of_day(day.1, day.2);
@@ -531,7 +533,8 @@ impl Account {
             if age_of(number, now) < longest {
                 break;
             }
-            if let Some((_, window)) = self.windows.pop_oldest() {
+            let window = self.windows.pop_oldest();
+            if let Some((_, window)) = window.filter(|_| pooled.is_observed(number)) {
                 self.learn_window(number, &window);
                 for (bucket, times) in window.outcomes {
                     self.delays.add(bucket as usize, f64::from(times));

@@ -2,7 +2,7 @@
 
 use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
-use throng_rates::{NO_PLACEMENT, Pooled};
+use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
@@ -210,6 +210,9 @@ impl Engine {
             .plausible_inserted_at()
             .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
         let made = inserted_at.unwrap_or(event.at.min(logged_at));
+        if !self.pooled_clicks.is_observed(made.0.div_euclid(WINDOW_MICROS)) {
+            return;
+        }
         let placement = open.map_or(NO_PLACEMENT, |open| open.placement);
         self.accounts[key.account].impression(made, placement);
     }
@@ -262,7 +265,7 @@ impl Engine {
             let insertion = OpenInsertion::new(event.at, expected, price_nanos, placement);
             insertion.into_iter().for_each(|insertion| self.open.open(id, insertion));
         }
-        self.pooled(billed).insertion(event.at);
+        self.pooled(billed).insertion(event.at, logged_at);
         Ok(EventEffect::Counted)
     }
 
@@ -325,6 +328,7 @@ impl Engine {
         let insertion_price = known.or_else(|| own.is_none().then_some(price));
         let is_open = matches!(link, OutcomeLink::Open { .. });
         let placement = open.filter(|_| is_open).map_or(NO_PLACEMENT, |open| open.placement);
+        let made = inserted_at.unwrap_or(event.at.min(logged_at));
         let outcome = Outcome {
             at: event.at,
             inserted_at,
@@ -334,6 +338,7 @@ impl Engine {
             insertion_price,
             link,
             placement,
+            is_observed: self.pooled(billed).is_observed(made.0.div_euclid(WINDOW_MICROS)),
         };
         self.accounts[key.account].outcome(&outcome)?;
         if let Some(inserted_at) = inserted_at {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
-use throng_rates::{ApartRates, Learned, Pooled, Trials};
+use throng_rates::{ApartRates, Learned, Trials};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
@@ -30,6 +30,7 @@ use throng_rates::survival::Delays;
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
 use rates::{load_breakdown, load_placements, save_breakdown, save_placements, without_placements};
+use rates::{load_pooled, save_pooled};
 
 const MAGIC: &[u8; 8] = b"THRCKPT1";
 /// How long legacy ids are looked up: as long as they may be sent again, with room for longer windows.
@@ -344,36 +345,6 @@ fn shortened(ids: &[u8]) -> Option<Vec<u8>> {
     let (ids, rest) = ids.as_chunks::<16>();
     let short = ids.iter().flat_map(|id| Id::of_hash(u128::from_le_bytes(*id)).to_bytes());
     rest.is_empty().then(|| short.collect())
-}
-
-fn save_pooled(pooled: &Pooled) -> wire::Pooled {
-    let windows = pooled.recent.iter().map(|(number, outcomes)| wire::Window {
-        number,
-        outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
-        ..wire::Window::default()
-    });
-    wire::Pooled {
-        windows: windows.collect(),
-        complete: pooled.complete.counts().to_vec(),
-        first: pooled.first,
-    }
-}
-
-fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
-    let mut pooled = Pooled {
-        complete: Delays::from_counts(saved.complete)?,
-        first: saved.first,
-        ..Pooled::default()
-    };
-    for window in saved.windows {
-        let (pairs, rest) = window.outcomes.as_chunks::<2>();
-        if !rest.is_empty() {
-            return None;
-        }
-        let counts = pooled.recent.entry(window.number);
-        pairs.iter().for_each(|[bucket, times]| counts.add(*bucket as usize, *times));
-    }
-    Some(pooled)
 }
 
 /// The spend of an ad group that is not configured.

@@ -368,9 +368,15 @@ impl Engine {
     /// Closes windows by the clock, also of ad groups without events, and takes a sample for the charts.
     /// Call it about once a second of the clock.
     pub fn close(&mut self, now: Timestamp) {
+        for account in &mut self.accounts {
+            let pooled = match account.config.billed {
+                BilledEvent::Impression => &self.pooled_impressions,
+                BilledEvent::Click => &self.pooled_clicks,
+            };
+            account.close(now, pooled);
+        }
         self.pooled_impressions.close(now);
         self.pooled_clicks.close(now);
-        self.accounts.iter_mut().for_each(|account| account.close(now));
         self.removed.retain(|_, removed| now.since(removed.since) <= REMOVED_RETENTION);
         self.set_aside.retain(|aside| now.since(aside.since) <= REMOVED_RETENTION);
         // Curves change slowly; computing them in each call would be most of its cost.

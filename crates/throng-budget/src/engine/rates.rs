@@ -26,12 +26,12 @@ impl Engine {
         let clicks = self.pooled_clicks.curve(now);
         let mut observed = Vec::with_capacity(self.accounts.len());
         for account in &mut self.accounts {
-            let curve = match account.config.billed {
-                BilledEvent::Impression => impressions.as_deref(),
-                BilledEvent::Click => clicks.as_deref(),
+            let (curve, pooled) = match account.config.billed {
+                BilledEvent::Impression => (impressions.as_deref(), &self.pooled_impressions),
+                BilledEvent::Click => (clicks.as_deref(), &self.pooled_clicks),
             };
             account.learn_delays(curve);
-            observed.push(account.observed(now));
+            observed.push(account.observed(now, pooled));
         }
         for (account, rates) in self.accounts.iter_mut().zip(learn(&observed)) {
             account.set_rates(rates);

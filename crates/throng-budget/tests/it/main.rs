@@ -1,6 +1,7 @@
 //! The engine against its promises: replays, duplicates, silence, money of single
 //! events.
 
+mod backlog;
 mod engine;
 mod golden;
 mod learning;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 use throng_rates::{
-    ApartRates, Calibration, Dispersion, LearnedRate, LearnedRates, NO_PLACEMENT, Observed, Rate,
-    Trials, action_rate,
+    ApartRates, Calibration, Dispersion, LearnedRate, LearnedRates, NO_PLACEMENT, Observed, Pooled,
+    Rate, Trials, action_rate,
 };
 
 use crate::BilledEvent;
@@ -117,11 +117,11 @@ impl Account {
     }
 
     /// What is known of rates, by what is due by the curve.
-    pub(in crate::engine) fn observed(&self, now: Timestamp) -> Observed {
+    pub(in crate::engine) fn observed(&self, now: Timestamp, pooled: &Pooled) -> Observed {
         let mut outcomes = self.learned.calibration.evidence(now);
         let mut apart = self.apart.at(now);
         let known = self.windows.iter().filter(|(_, window)| window.trials.insertions > 0);
-        for (number, window) in known {
+        for (number, window) in known.filter(|(number, _)| pooled.is_observed(*number)) {
             let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
             let later = self.survival.at(age);
             outcomes.add_open(window.trials, later);

@@ -1,6 +1,7 @@
-//! Placements in a checkpoint.
+//! Placements, and the delays of all ad groups, in a checkpoint.
 
-use throng_rates::{ApartRates, Breakdown, NamedPlacement, Placements};
+use throng_rates::survival::Delays;
+use throng_rates::{ApartRates, Breakdown, NamedPlacement, Placements, Pooled};
 
 use crate::engine::account::Window;
 use crate::wire;
@@ -58,4 +59,37 @@ pub(super) fn load_breakdown(numbers: &[u64]) -> Option<Option<Box<Breakdown>>> 
         return Some(None);
     }
     Breakdown::of_stored(numbers).map(|breakdown| Some(Box::new(breakdown)))
+}
+
+pub(super) fn save_pooled(pooled: &Pooled) -> wire::Pooled {
+    let windows = pooled.recent.iter().map(|(number, outcomes)| wire::Window {
+        number,
+        outcomes: outcomes.iter().flat_map(|(b, n)| [b as u32, n]).collect(),
+        in_time: outcomes.in_time,
+        ..wire::Window::default()
+    });
+    wire::Pooled {
+        windows: windows.collect(),
+        complete: pooled.complete.counts().to_vec(),
+        first: pooled.first,
+    }
+}
+
+/// Restores what [`save_pooled`] has written. `None` if it is not that.
+pub(super) fn load_pooled(saved: wire::Pooled) -> Option<Pooled> {
+    let mut pooled = Pooled {
+        complete: Delays::from_counts(saved.complete)?,
+        first: saved.first,
+        ..Pooled::default()
+    };
+    for window in saved.windows {
+        let (pairs, rest) = window.outcomes.as_chunks::<2>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let counts = pooled.recent.entry(window.number);
+        counts.in_time = window.in_time;
+        pairs.iter().for_each(|[bucket, times]| counts.add(*bucket as usize, *times));
+    }
+    Some(pooled)
 }

@@ -1,5 +1,6 @@
 //! Checkpoints of other formats.
 
+use throng_rates::Pooled;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::super::dedupe::legacy_id_of;
