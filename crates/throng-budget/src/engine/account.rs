@@ -294,6 +294,9 @@ impl Account {
         if (chance, impression_chance) != declared || config.billed != self.config.billed {
             self.forget_rates();
         }
+        if config.billed != self.config.billed {
+            self.forget_delays();
+        }
         (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
     }
@@ -469,8 +472,11 @@ impl Account {
         let price = match outcome.link {
             OutcomeLink::Unknown => return,
             OutcomeLink::Open { window, terms } => {
+                let is_other = terms.own_rate().is_none() && self.is_of_other_event(window);
                 let weighted = self.weighted(terms);
                 if let Some(window) = self.windows.get_mut(window) {
+                    let of_window = || times_rate(terms.expected, window.rate());
+                    let weighted = if is_other { of_window() } else { weighted };
                     window.settle(terms.expected, weighted);
                     self.links.add(true);
                 }

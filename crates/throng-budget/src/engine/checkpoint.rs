@@ -555,9 +555,15 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         in_flight: Micros(p.in_flight),
     });
     account.points = points.collect();
-    // Another rate was declared while no process ran, or the ad group was not configured.
+    // Another rate or event was declared while no process ran, or the ad group was not configured.
     let is_other = |saved: Option<u64>, declared: u64| saved.is_some_and(|saved| saved != declared);
-    if is_other(saved.declared_rate, account.declared_rate())
+    let billed = saved.prices.last().and_then(|price| BilledEvent::of_number(price.billed));
+    let is_of_other_event = billed.is_some_and(|billed| billed != account.config.billed);
+    if is_of_other_event {
+        account.forget_delays();
+    }
+    if is_of_other_event
+        || is_other(saved.declared_rate, account.declared_rate())
         || is_other(saved.declared_impressions, account.declared_impressions())
     {
         account.forget_rates();

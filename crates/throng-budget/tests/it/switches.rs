@@ -3,7 +3,7 @@
 use throng_budget::{
     AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney,
 };
-use throng_model::{AdGroupName, Micros};
+use throng_model::{AdGroupIndex, AdGroupName, Micros};
 
 use crate::{ad_group, at};
 
@@ -23,10 +23,20 @@ fn apply(
     insertion: &str,
     second: u64,
 ) -> EventEffect {
+    apply_to(engine, "red", (id, kind), insertion, second)
+}
+
+fn apply_to(
+    engine: &mut Engine,
+    ad_group: &str,
+    (id, kind): (&str, EventKind),
+    insertion: &str,
+    second: u64,
+) -> EventEffect {
     let event = Event {
         id: id.to_owned(),
         kind,
-        ad_group: red(),
+        ad_group: ad_group.parse().expect("a name"),
         insertion_id: Some(insertion.to_owned()),
         at: at(second),
         inserted_at: None,
@@ -159,5 +169,73 @@ fn an_ad_group_has_its_spend_again_after_it_was_added_in_another_currency() {
             back.configure(7, vec![euros.clone()], at(65 * HOUR));
             assert_eq!(spent(&back), 500_000);
         }
+    }
+}
+
+/// Besides, an ad group that is paid by click.
+fn with_clicks(red: AdGroupConfig) -> Vec<AdGroupConfig> {
+    let blue = ad_group("blue", BilledEvent::Click);
+    vec![red, AdGroupConfig { index: AdGroupIndex(1), ..blue }]
+}
+
+/// An insertion of it each second. All are clicked after so many seconds: ten times what is declared.
+fn click_all(engine: &mut Engine, seconds: std::ops::Range<u64>, delay: u64) {
+    for second in seconds {
+        let id = second.to_string();
+        apply_to(engine, "blue", (&id, EventKind::Insertion), &id, second);
+        if let Some(made) = second.checked_sub(delay) {
+            let made = made.to_string();
+            apply_to(engine, "blue", (&made, EventKind::Click), &made, second);
+        }
+        if second % 10 == 9 {
+            engine.close(at(second));
+        }
+    }
+}
+
+#[test]
+fn learned_click_rates_are_not_those_of_insertions_that_impressions_pay_for() {
+    let seen = AdGroupConfig { impression_rate: 0.7, ..config(BilledEvent::Impression, 100_000) };
+    let clicked = AdGroupConfig { impression_rate: 0.7, ..config(BilledEvent::Click, 100_000) };
+    let mut engine = Engine::new(3, 1, 1, with_clicks(seen));
+    click_all(&mut engine, 0..1_800, 9);
+    let numbers = || (0..100).map(|number| format!("i{number}"));
+    for id in numbers() {
+        apply(&mut engine, &id, EventKind::Insertion, &id, 1_800);
+    }
+    let in_flight = |engine: &Engine, second| engine.states(at(second))[0].in_flight.0;
+    assert_eq!(in_flight(&engine, 1_800), 7_000_000);
+    let while_down = crate::restored(&engine, (2, 2), with_clicks(clicked.clone()), at(1_801));
+    engine.configure(2, with_clicks(clicked), at(1_801));
+    for mut engine in [engine, while_down] {
+        engine.close(at(1_802));
+        let learned = engine.rates(&red()).and_then(|rates| rates.action?.learned);
+        assert!(learned.is_some_and(|rate| rate.mean() > 0.5), "of its campaign: {learned:?}");
+        assert_eq!(in_flight(&engine, 1_802), 7_000_000);
+        for id in numbers().take(40) {
+            apply(&mut engine, &format!("v{id}"), EventKind::Impression, &id, 1_803);
+        }
+        assert_eq!(in_flight(&engine, 1_803), 4_200_000);
+    }
+}
+
+#[test]
+fn delays_of_impressions_are_not_those_of_clicks() {
+    let mut engine = Engine::new(3, 1, 1, with_clicks(config(BilledEvent::Impression, 100_000)));
+    for second in 0..3_600 {
+        let id = second.to_string();
+        apply(&mut engine, &id, EventKind::Insertion, &id, second);
+        apply(&mut engine, &id, EventKind::Impression, &id, second);
+        click_all(&mut engine, second..second + 1, 100);
+    }
+    let after_a_minute =
+        |engine: &Engine| engine.survival(&red()).expect("it is there").at(60_000_000);
+    assert!(after_a_minute(&engine) < 0.01);
+    let clicked = with_clicks(config(BilledEvent::Click, 100_000));
+    let while_down = crate::restored(&engine, (2, 2), clicked.clone(), at(3_600));
+    engine.configure(2, clicked, at(3_600));
+    for mut engine in [engine, while_down] {
+        engine.close(at(3_601));
+        assert!(after_a_minute(&engine) > 0.99, "its clicks come as those of the other");
     }
 }

@@ -52,7 +52,9 @@ impl Account {
         for (number, window) in self.windows.iter().rev() {
             let age = age_of(number, now).saturating_sub(WINDOW_MICROS / 2);
             let later = self.survival.at(age);
-            let (declared, factor) = (window.rate(), self.factor_of(window));
+            let is_other = self.is_of_other_event(number);
+            let factor = if is_other { 1.0 } else { self.factor_of(window) };
+            let declared = window.rate();
             let rate = (declared * factor).min(1.0);
             // Of low prices and rates what is weighted rounds to zero; the learned rate counts all the same.
             let scale = if declared * factor > 1.0 { 1.0 / declared } else { factor };

@@ -9,7 +9,7 @@ use throng_rates::{
 };
 
 use crate::BilledEvent;
-use throng_rates::survival::{Survival, bucket_of};
+use throng_rates::survival::{Delays, Survival, bucket_of};
 
 use super::{Account, Outcome, WINDOW_MICROS, Window, age_of, count, rate_of};
 
@@ -65,6 +65,19 @@ impl Account {
             window.breakdown = None;
             window.factor = None;
         }
+    }
+
+    /// The delays of impressions say nothing of those of clicks.
+    pub(in crate::engine) fn forget_delays(&mut self) {
+        self.delays = Delays::default();
+        self.windows.values_mut().for_each(|window| window.outcomes.clear());
+    }
+
+    /// Whether the insertions of a window are billed by another event than those of now, so that the learned rates
+    /// are not theirs: the declared ones count. The window in which the event was changed is such a window.
+    pub(super) fn is_of_other_event(&self, number: i64) -> bool {
+        let begin = Timestamp(number.saturating_mul(WINDOW_MICROS));
+        self.prices.only().is_none() && self.prices.at(begin).billed != self.config.billed
     }
 
     /// Learns from an outcome: of an insertion of a moment, with the bucket of its delay if that is known.
