@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use throng_budget::{Event, EventProblem, MAX_PROBLEMS, events_to_record};
+use throng_budget::{Event, EventKind, EventProblem, MAX_AHEAD, MAX_PROBLEMS, events_to_record};
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
 use throng_telemetry::metrics;
@@ -177,6 +177,8 @@ impl Budgets {
             std::iter::repeat_with(|| Vec::with_capacity(share)).take(self.count).collect();
         let mut answer = Accepted::default();
         let mut unknown = HashSet::new();
+        // Not by insertions, which decisions of this process record by its own clock.
+        let mut confirms_clock = false;
         let applied = self.applied.load_full();
         // One time for all events, which is also the time of their records: replicas check events
         // against it. With a later time an event could be accepted here and rejected there.
@@ -188,7 +190,11 @@ impl Budgets {
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
             match check(&event, &applied.zones, now, self.dedupe_window) {
-                Ok(()) => by_partition[partition].push((index, event)),
+                Ok(()) => {
+                    confirms_clock |=
+                        event.kind != EventKind::Insertion && now.since(event.at) <= MAX_AHEAD;
+                    by_partition[partition].push((index, event));
+                }
                 Err(problem) => {
                     if !applied.zones.contains_key(&event.ad_group) {
                         unknown.insert(event.ad_group);
@@ -208,6 +214,9 @@ impl Budgets {
         let appends = appends.map(|(partition, events)| self.append(partition, events, now));
         for part in futures::future::try_join_all(appends).await? {
             answer.add(part);
+        }
+        if confirms_clock {
+            self.confirm_clock();
         }
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
@@ -365,7 +374,7 @@ fn log_problem_key(partition: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use throng_budget::{EventKind, EventMoney};
+    use throng_budget::EventMoney;
     use throng_model::MoneyError;
 
     use super::super::outcomes::RecordOutcome;

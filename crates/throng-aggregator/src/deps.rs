@@ -25,6 +25,8 @@ pub enum ProblemKind {
     Objects,
     /// A partition is not aggregated here although it is assigned to this process.
     Partition,
+    /// The clock of this process contradicts the event log.
+    Clock,
 }
 
 /// Receives the problems of the aggregator, for the health of the process.
@@ -53,6 +55,7 @@ fn class_of_kind(kind: ProblemKind) -> ProblemClass {
         ProblemKind::Log => ProblemClass::Log,
         ProblemKind::Objects => ProblemClass::Objects,
         ProblemKind::Partition => ProblemClass::Partition,
+        ProblemKind::Clock => ProblemClass::Clock,
     }
 }
 

@@ -20,6 +20,7 @@ mod catalog;
 mod catalog_check;
 mod checkpoint;
 mod clock;
+mod clock_check;
 mod deps;
 mod error;
 mod feed;
@@ -139,6 +140,8 @@ pub struct Budgets {
     closed: AtomicBool,
     accept_log_loss: Mutex<BTreeSet<u32>>,
     health: Arc<dyn HealthReporter>,
+    /// The newest record of the log if the clock is behind it: see `check_clock`.
+    newer_record: Mutex<Option<Timestamp>>,
     /// Partitions whose log refuses events.
     refusing: Mutex<BTreeSet<u32>>,
     /// The last attempts to reopen partitions that failed.
@@ -194,6 +197,7 @@ impl Budgets {
             closed: AtomicBool::new(false),
             accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),
             health: parts.health,
+            newer_record: Mutex::default(),
             refusing: Mutex::default(),
             restarts: Mutex::default(),
             assignment: tokio::sync::Mutex::default(),
@@ -268,6 +272,7 @@ impl Budgets {
                     // One at a time, so that a partition is served as soon as it is open.
                     self.led.store(Arc::new(led.clone()));
                     self.update_catalog(&partition);
+                    self.check_clock(&partition);
                 }
                 Err(error) => {
                     // One partition that cannot be opened does not keep the others from being led.

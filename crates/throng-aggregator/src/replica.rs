@@ -342,6 +342,11 @@ impl PartitionReplica {
         self.observed_epoch.load(Ordering::Relaxed) > self.state.lock().epoch
     }
 
+    /// The newest time of any record that was applied.
+    pub(super) fn newest_record(&self) -> Timestamp {
+        self.state.lock().engine.newest_record()
+    }
+
     /// The version of the catalog that its ad groups are from.
     pub(super) fn catalog_version(&self) -> u64 {
         self.state.lock().engine.catalog_version()

@@ -72,6 +72,7 @@ async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
         deps.budgets.reclaim_superseded().await;
         deps.budgets.restart_failed().await;
         deps.budgets.probe_refusing().await;
+        deps.budgets.recheck_clock();
         let now = deps.clock.elapsed();
         if now >= checkpoint_at {
             // From now and not from the time that was due: after a slow round, several checkpoints

@@ -42,11 +42,13 @@ pub enum ProblemClass {
     Config,
     /// An alert could not be written or sent.
     Alert,
+    /// The clock of this machine contradicts the event log.
+    Clock,
 }
 
 impl ProblemClass {
     /// Every class.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ledger,
         Self::Disk,
         Self::DataDirectory,
@@ -58,6 +60,7 @@ impl ProblemClass {
         Self::Certificate,
         Self::Config,
         Self::Alert,
+        Self::Clock,
     ];
 
     /// Its name in answers, metrics and logs.
@@ -74,6 +77,7 @@ impl ProblemClass {
             Self::Certificate => "certificate",
             Self::Config => "config",
             Self::Alert => "alert",
+            Self::Clock => "clock",
         }
     }
 
@@ -90,7 +94,8 @@ impl ProblemClass {
             | Self::Query
             | Self::Certificate
             | Self::Config
-            | Self::Alert => Impact::Degraded,
+            | Self::Alert
+            | Self::Clock => Impact::Degraded,
         }
     }
 }

@@ -34,3 +34,41 @@ async fn a_clock_that_is_set_wrong_and_right_again_changes_no_figure() {
     fixture.clock.advance(hour);
     assert_eq!(figures(&budgets).await, (Micros(300_000), Micros(0)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_behind_the_log_at_the_start_is_a_problem_until_it_is_right() {
+    let hour = Duration::from_secs(3_600);
+    let fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    fixture.impressions(&budgets, 0..3).await;
+    crash(budgets).await;
+    let right = fixture.clock.now();
+    // Less than what events may be ahead.
+    fixture.clock.step(right.minus(Duration::from_secs(240)));
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert!(fixture.health.kinds().is_empty());
+    crash(budgets).await;
+
+    fixture.clock.step(right.minus(hour));
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Clock]);
+    // As a decision of this process records it.
+    budgets.accept(vec![fixture.event("i1", EventKind::Insertion)]).await.unwrap();
+    budgets.recheck_clock();
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Clock]);
+    // Ad servers have the time of this clock: the one by which the log was written was wrong.
+    fixture.impressions(&budgets, 10..11).await;
+    assert!(fixture.health.kinds().is_empty());
+    crash(budgets).await;
+
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Clock]);
+    // Set right, and a step forward is accepted after ten minutes.
+    fixture.clock.step(right);
+    budgets.recheck_clock();
+    assert_eq!(fixture.health.kinds(), [ProblemKind::Clock]);
+    fixture.clock.advance(Duration::from_secs(600));
+    budgets.recheck_clock();
+    assert!(fixture.health.kinds().is_empty());
+}

@@ -325,6 +325,11 @@ impl Engine {
         self.seen.remembers_from(now)
     }
 
+    /// The newest time of any record that was applied; zero if none was.
+    pub fn newest_record(&self) -> Timestamp {
+        self.seen.log_time().newest
+    }
+
     /// Whether a run of ids could not be read. The state is wrong since then: drop it and continue from the
     /// checkpoint.
     pub fn has_failed(&self) -> bool {

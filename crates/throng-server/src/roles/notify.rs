@@ -90,9 +90,10 @@ fn alert_kind(class: ProblemClass) -> Option<AlertKind> {
         | ProblemClass::Objects => Some(AlertKind::StorageFailed),
         ProblemClass::Partition => Some(AlertKind::PartitionFailed),
         ProblemClass::Snapshot => Some(AlertKind::Damaged),
-        ProblemClass::Query | ProblemClass::Certificate | ProblemClass::Config => {
-            Some(AlertKind::NodeProblem)
-        }
+        ProblemClass::Query
+        | ProblemClass::Certificate
+        | ProblemClass::Config
+        | ProblemClass::Clock => Some(AlertKind::NodeProblem),
         ProblemClass::Alert => None,
     }
 }
