@@ -71,7 +71,6 @@ async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
         // again.
         deps.budgets.reclaim_superseded().await;
         deps.budgets.restart_failed().await;
-        deps.budgets.probe_refusing().await;
         let now = deps.clock.elapsed();
         if now >= checkpoint_at {
             // From now and not from the time that was due: after a slow round, several checkpoints
