@@ -145,7 +145,8 @@ impl Budgets {
     /// alone. Waits for one sync of the disk, shared by all calls at the same time, or for the brokers.
     ///
     /// # Errors
-    /// [`BudgetsError::Append`] if the log failed: events of other partitions may be counted. The caller
+    /// [`BudgetsError::Append`] if the log failed, or did not confirm the events within
+    /// [`append_timeout`](crate::BudgetsParts::append_timeout): events of other partitions may be counted. The caller
     /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
     /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
@@ -270,7 +271,7 @@ impl Budgets {
             self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
         // Before the append: the events may be applied before it returns.
         let waiting = leader.as_ref().map(|leader| leader.wait_for_outcomes());
-        let appended = self.append_records(partition, records, now).await;
+        let appended = self.append_in_time(partition, records, now).await;
         self.report_append(partition, appended.as_ref().err());
         let offsets = appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
         let end = offsets.iter().max().map_or(0, |last| last.saturating_add(1));
@@ -293,6 +294,19 @@ impl Budgets {
             Some(outcomes) => Accepted::applied(&events, &offsets, position, outcomes),
             None => Accepted::appended(&events, position),
         })
+    }
+
+    /// As [`append_records`](Self::append_records), for a caller who does not wait for long: where brokers are gone, the
+    /// client keeps the records for half a minute.
+    async fn append_in_time(
+        &self,
+        partition: u32,
+        records: Vec<Bytes>,
+        now: Timestamp,
+    ) -> Result<Vec<u64>, LogError> {
+        let appending = self.append_records(partition, records, now);
+        let appended = tokio::time::timeout(self.append_timeout, appending).await;
+        appended.unwrap_or(Err(LogError::AppendTimeout { limit: self.append_timeout }))
     }
 
     /// Appends records and returns the offset of each.
@@ -341,6 +355,8 @@ impl Budgets {
     fn report_append(&self, partition: u32, error: Option<&LogError>) {
         let key = log_problem_key(partition);
         match error {
+            // Whoever follows the reachability of the log reports it, and its end at once.
+            Some(LogError::Unreachable { .. }) => {}
             Some(error) => {
                 let kind = if error.is_disk_error() { ProblemKind::Disk } else { ProblemKind::Log };
                 self.refusing.lock().insert(partition);

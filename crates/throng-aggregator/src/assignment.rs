@@ -10,6 +10,8 @@ use super::{AggregatorDeps, Budgets};
 
 /// After a partition could not be opened, or the feed not be followed.
 const FOLLOW_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How often to probe partitions whose log refused events.
+const REFUSING_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to check whether another process has taken over a partition.
 const FENCED_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -68,7 +70,7 @@ async fn fenced(budgets: &Budgets) {
     }
 }
 
-/// Applies the frames of every partition, until `shutdown`.
+/// Applies the frames of every partition, and probes partitions whose log refused events, until `shutdown`.
 pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
     let keyframes = tokio::select! {
         () = shutdown.cancelled() => return,
@@ -88,6 +90,7 @@ pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
         ),
     }
     let mut followers = tokio::task::JoinSet::new();
+    followers.spawn(probe_refusing(Arc::clone(&deps.budgets), shutdown.clone()));
     for partition in 0..deps.budgets.partitions() {
         let (deps, shutdown) = (deps.clone(), shutdown.clone());
         // A task for each partition: an error or a slow read of one must not delay the frames of
@@ -112,6 +115,21 @@ pub async fn follow_feed(deps: AggregatorDeps, shutdown: CancellationToken) {
         if ended.is_err() {
             // It panicked: the caller starts all of them again.
             return;
+        }
+    }
+}
+
+/// Clears the problems of a log that accepts events again. Here and not beside the checkpoints: a process that does not
+/// aggregate accepts events too, and one that is not ready gets none by which it would notice.
+async fn probe_refusing(budgets: Arc<Budgets>, shutdown: CancellationToken) {
+    loop {
+        let probe = async {
+            tokio::time::sleep(REFUSING_POLL_INTERVAL).await;
+            budgets.probe_refusing().await;
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = probe => {}
         }
     }
 }

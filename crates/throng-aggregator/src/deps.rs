@@ -82,6 +82,8 @@ pub struct BudgetsParts {
     pub accept_log_loss: Vec<u32>,
     /// How long an event id is remembered, and how old events may be.
     pub dedupe_window: Duration,
+    /// How long [`Budgets::accept`] waits until the log confirms that it has stored events.
+    pub append_timeout: Duration,
     /// How long [`Budgets::accept`] waits until events are applied that are in the log;
     /// [`APPLY_TIMEOUT`](crate::APPLY_TIMEOUT).
     pub apply_timeout: Duration,

@@ -125,11 +125,24 @@ pub enum BudgetsError {
     )]
     SpecBehind,
     /// Events could not be appended; all callers of one append share the error.
-    #[error("the events could not be written to the event log")]
+    #[error("{}", append_failure(.0))]
     Append(#[source] Arc<LogError>),
     /// The node is stopping.
     #[error("the node is stopping")]
     Closed,
+}
+
+/// What a failed append means for its events.
+fn append_failure(error: &LogError) -> &'static str {
+    match error {
+        LogError::Unreachable { .. } => {
+            "the event log cannot be reached, so the events are refused"
+        }
+        error if error.may_be_appended() => {
+            "the event log did not confirm the events in time: they may be stored or not"
+        }
+        _ => "the events could not be written to the event log",
+    }
 }
 
 impl BudgetsError {
@@ -196,6 +209,11 @@ mod tests {
         assert!(append(LogError::UnconfirmedWrite { path: path() }).may_be_appended());
         let low = LogError::DiskLow { path: path(), available: 1, min_free: 2 };
         assert!(!append(low).may_be_appended());
+        let unreachable = || LogError::Unreachable { topic: "throng.events".to_owned() };
+        assert!(!append(unreachable()).may_be_appended());
+        assert!(append(unreachable()).to_string().contains("refused"));
+        let late = append(LogError::AppendTimeout { limit: std::time::Duration::from_secs(20) });
+        assert!(late.may_be_appended() && late.to_string().contains("may be stored or not"));
         // Neither was tried.
         assert!(!BudgetsError::Closed.may_be_appended());
         assert!(!BudgetsError::CatalogBehind { partition: 0 }.may_be_appended());

@@ -135,6 +135,7 @@ pub struct Budgets {
     ticks: AtomicU64,
     retention: Retention,
     dedupe_window: Duration,
+    append_timeout: Duration,
     apply_timeout: Duration,
     /// No more events are accepted.
     closed: AtomicBool,
@@ -193,6 +194,7 @@ impl Budgets {
             ticks: AtomicU64::new(0),
             retention: parts.retention,
             dedupe_window: parts.dedupe_window,
+            append_timeout: parts.append_timeout,
             apply_timeout: parts.apply_timeout,
             closed: AtomicBool::new(false),
             accept_log_loss: Mutex::new(parts.accept_log_loss.into_iter().collect()),

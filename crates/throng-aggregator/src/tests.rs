@@ -1,11 +1,12 @@
 //! Budgets on a log in files: with a checkpoint ahead of its log, with a record that cannot be applied, with
-//! events that are appended and not applied, and with a clock that is set.
+//! events that are appended and not applied, with a log that confirms none, and with a clock that is set.
 
 mod clock_steps;
 mod days;
 mod later_specs;
 mod lost_records;
 mod new_ad_groups;
+mod unconfirmed;
 
 use std::path::Path;
 use std::time::Duration;
@@ -144,6 +145,7 @@ struct Fixture {
     clock: Arc<ManualClock>,
     health: Arc<TestHealth>,
     segment_bytes: u64,
+    append_timeout: Duration,
     apply_timeout: Duration,
     newest_spec: Option<Arc<dyn NewestSpec>>,
 }
@@ -152,9 +154,9 @@ impl Fixture {
     fn new() -> Self {
         let clock = Arc::new(ManualClock::new(START));
         // Longer than any test: an answer always has what became of the events.
-        let apply_timeout = Duration::from_secs(600);
+        let (append_timeout, apply_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
         let (health, segment_bytes, newest_spec) = (Arc::default(), 200, None);
-        Self { clock, health, segment_bytes, apply_timeout, newest_spec }
+        Self { clock, health, segment_bytes, append_timeout, apply_timeout, newest_spec }
     }
 
     /// Budgets on one partition in `dir`.
@@ -188,6 +190,7 @@ impl Fixture {
             retention: Retention { bytes: 1 << 30, age: Duration::from_secs(1 << 30) },
             accept_log_loss: accept_log_loss.to_vec(),
             dedupe_window: throng_budget::DEFAULT_DEDUPE_WINDOW,
+            append_timeout: self.append_timeout,
             apply_timeout: self.apply_timeout,
             health: Arc::<TestHealth>::clone(&self.health),
             newest_spec: self.newest_spec.clone(),

@@ -71,7 +71,6 @@ async fn maintenance_loop(deps: &AggregatorDeps, shutdown: &CancellationToken) {
         // again.
         deps.budgets.reclaim_superseded().await;
         deps.budgets.restart_failed().await;
-        deps.budgets.probe_refusing().await;
         deps.budgets.recheck_clock();
         let now = deps.clock.elapsed();
         if now >= checkpoint_at {

@@ -8,7 +8,7 @@ use throng_ledger::{PostgresLedger, SqliteLedger};
 use throng_log::{TopicDifferences, TopicReport, check_topics};
 use throng_model::{Clock, Entropy as _, SystemClock, SystemEntropy};
 use throng_objects::{BucketObjects, BucketOptions};
-use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings};
+use throng_spec::{Environment, LedgerSettings, LogSettings, NodeSettings, ObjectsSettings, Spec};
 
 use crate::consistency;
 use crate::error::BackendError;
@@ -17,6 +17,7 @@ use crate::ingested::lake_options;
 use crate::open::{
     EVENTS, FEED, TOPICS, bucket_options, kafka_options, ledger_url, unused_partitions,
 };
+use crate::stores::check_stores;
 
 /// A larger difference of two clocks is reported: leases and budget days depend on them.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
@@ -45,6 +46,14 @@ pub async fn check_backends(settings: &NodeSettings, env: &Environment) -> Vec<F
             help: Some("for more nodes, share ledger, log and objects".to_owned()),
         });
     }
+    findings
+}
+
+/// As [`check_backends`], and reads from each serving store of the spec.
+pub async fn check_spec_backends(spec: &Spec, env: &Environment) -> Vec<Finding> {
+    let (mut findings, stores) =
+        tokio::join!(check_backends(&spec.node, env), check_stores(&spec.serving_stores, env));
+    findings.extend(stores);
     findings
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// `ledger`, `log`, `objects`, `topics` (ledger and Kafka compared), `snapshots` (ledger and
-    /// bucket compared), `checkpoints` (bucket and Kafka compared) or `roles`.
+    /// bucket compared), `checkpoints` (bucket and Kafka compared), `lake`, `roles` or `store` (one of the serving stores).
     pub backend: &'static str,
     /// Whether a node could work with it.
     pub ok: bool,

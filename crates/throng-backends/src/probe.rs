@@ -1,6 +1,6 @@
 //! Probes backends in the background, so that a request that asks for their state needs no I/O: a full or
-//! failing disk, or a ledger that does not respond or refuses writes, is reported before a request fails, and
-//! cleared when it works again.
+//! failing disk, a ledger that does not respond or refuses writes, or an event log whose brokers are gone, is
+//! reported before a request fails, and cleared when it works again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_log::EventLog;
 use throng_model::{StorageProblem, with_causes};
 use throng_store::Ledger;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::reporter::{BackendProblem, BackendReporter};
@@ -33,12 +35,15 @@ const PROBE_BYTES: usize = 64 << 10;
 const READ: &str = "read";
 const WRITE: &str = "write";
 const STRUCTURE: &str = "structure";
+const BROKERS: &str = "brokers";
 
 /// What probes read and write, and where they report. Cheap to clone.
 #[derive(Clone)]
 pub struct Probes {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// The event log.
+    pub log: Arc<dyn EventLog>,
     /// The folder on the disk.
     pub data_dir: PathBuf,
     /// Who gets the problems.
@@ -60,8 +65,38 @@ impl Probes {
     }
 }
 
-/// Reads from the ledger every second, until `stop`.
+/// Reads from the ledger every second, and follows whether the event log can be reached, until `stop`.
 pub async fn probe_reads(probes: Probes, stop: CancellationToken) {
+    let log = async {
+        if let Some(reachable) = probes.log.reachability() {
+            follow_log(reachable, &*probes.reporter, &stop).await;
+        }
+    };
+    tokio::join!(read_ledger(&probes, &stop), log);
+}
+
+/// Reports that the servers of the log do not answer as soon as the log notices, and the end of that.
+async fn follow_log(
+    mut reachable: watch::Receiver<bool>,
+    reporter: &dyn BackendReporter,
+    stop: &CancellationToken,
+) {
+    const DETAIL: &str = "no broker of node.kafka.brokers answers: check that they run and can be reached from here; \
+                          events are refused until one does";
+    loop {
+        let is_reachable = *reachable.borrow_and_update();
+        match is_reachable {
+            true => reporter.clear(BackendProblem::Log, BROKERS),
+            false => reporter.report(BackendProblem::Log, BROKERS, DETAIL.to_owned()),
+        }
+        tokio::select! {
+            changed = reachable.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn read_ledger(probes: &Probes, stop: &CancellationToken) {
     loop {
         let answer = tokio::time::timeout(READ_TIMEOUT, probes.ledger.applied_version()).await;
         let problem = match answer {
@@ -193,4 +228,41 @@ fn check_structure(probes: Probes, stop: CancellationToken) {
             probes.reporter.report(BackendProblem::Ledger, STRUCTURE, detail);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// Whether a problem was reported or cleared.
+    struct Reports(mpsc::UnboundedSender<(BackendProblem, bool)>);
+
+    impl BackendReporter for Reports {
+        fn report(&self, problem: BackendProblem, _key: &str, _detail: String) {
+            self.0.send((problem, true)).unwrap();
+        }
+
+        fn clear(&self, problem: BackendProblem, _key: &str) {
+            self.0.send((problem, false)).unwrap();
+        }
+
+        fn disk_is_writable(&self) {}
+    }
+
+    #[tokio::test]
+    async fn a_log_without_brokers_is_a_problem_until_one_answers() {
+        let (answers, reachable) = watch::channel(true);
+        let (sender, mut reports) = mpsc::unbounded_channel();
+        let (reporter, stop) = (Reports(sender), CancellationToken::new());
+        let changes = async {
+            for expected in [false, true, false] {
+                assert_eq!(reports.recv().await, Some((BackendProblem::Log, expected)));
+                answers.send_replace(expected);
+            }
+            stop.cancel();
+        };
+        tokio::join!(follow_log(reachable, &reporter, &stop), changes);
+    }
 }

@@ -9,6 +9,8 @@ pub enum BackendProblem {
     Disk,
     /// The data directory is not the one that was opened.
     DataDirectory,
+    /// The servers of the event log do not answer.
+    Log,
 }
 
 /// Receives the problems of backends.

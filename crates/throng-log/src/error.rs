@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use throng_model::{Fault, Retry, StorageProblem};
 
@@ -148,6 +149,23 @@ pub enum LogError {
         /// The topic.
         topic: String,
     },
+    /// No broker answers; nothing was appended. The client keeps asking them.
+    #[error(
+        "no broker of Kafka answers, nothing was appended to {topic}: check that the brokers of node.kafka.brokers \
+         run and can be reached from here"
+    )]
+    Unreachable {
+        /// The topic.
+        topic: String,
+    },
+    /// The log did not confirm in time that it stored the records: they may be in it, now or later.
+    #[error(
+        "the event log did not confirm an append within {limit:.1?}: append again what must not be lost"
+    )]
+    AppendTimeout {
+        /// The time that the caller waited.
+        limit: Duration,
+    },
     /// The brokers did not answer in time.
     #[error("the brokers did not answer in time for {topic}: check that they can be reached")]
     BrokerTimeout {
@@ -174,6 +192,8 @@ impl LogError {
             | Self::Io { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
+            | Self::Unreachable { .. }
+            | Self::AppendTimeout { .. }
             | Self::BrokerTimeout { .. } => Fault::External,
             Self::NoSuchPartition { .. }
             | Self::OffsetOutOfRange { .. }
@@ -190,6 +210,8 @@ impl LogError {
             | Self::DiskLow { .. }
             | Self::Kafka { .. }
             | Self::Unconfirmed { .. }
+            | Self::Unreachable { .. }
+            | Self::AppendTimeout { .. }
             | Self::BrokerTimeout { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
@@ -213,7 +235,10 @@ impl LogError {
     pub fn may_be_appended(&self) -> bool {
         match self {
             // `Closed`: the thread of the log, or the client, ended before it had answered.
-            Self::UnconfirmedWrite { .. } | Self::Unconfirmed { .. } | Self::Closed => true,
+            Self::UnconfirmedWrite { .. }
+            | Self::Unconfirmed { .. }
+            | Self::AppendTimeout { .. }
+            | Self::Closed => true,
             Self::NoSuchPartition { .. }
             | Self::Partitions { .. }
             | Self::Locked { .. }
@@ -226,6 +251,7 @@ impl LogError {
             | Self::Io { .. }
             | Self::Kafka { .. }
             | Self::TopicSettings { .. }
+            | Self::Unreachable { .. }
             | Self::BrokerTimeout { .. } => false,
         }
     }
@@ -283,6 +309,7 @@ mod tests {
         for uncertain in [
             LogError::UnconfirmedWrite { path: path.clone() },
             LogError::Unconfirmed { topic: topic.clone() },
+            LogError::AppendTimeout { limit: Duration::from_secs(20) },
             LogError::Closed,
         ] {
             assert!(uncertain.may_be_appended(), "{uncertain}");
@@ -291,6 +318,7 @@ mod tests {
             LogError::DiskLow { path: path.clone(), available: 1, min_free: 2 },
             LogError::io("append to", &path)(io::Error::other("no")),
             LogError::RecordTooLarge { bytes: 2, limit: 1 },
+            LogError::Unreachable { topic: topic.clone() },
             LogError::BrokerTimeout { topic },
             LogError::ReadOnly,
         ] {

@@ -32,6 +32,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use throng_model::Timestamp;
+use tokio::sync::watch;
 
 /// One record as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +67,12 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// topic.
     fn is_exclusive(&self) -> bool {
         false
+    }
+
+    /// Whether the servers of the log answer, as far as it is known without an append, and each change of that. While
+    /// they do not, an append fails at once with [`LogError::Unreachable`]. `None` for a log without servers.
+    fn reachability(&self) -> Option<watch::Receiver<bool>> {
+        None
     }
 
     /// Appends records in order and returns the offset of the first one. Their offsets are consecutive if the

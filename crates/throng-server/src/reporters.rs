@@ -28,6 +28,7 @@ fn class_of(problem: BackendProblem) -> ProblemClass {
         BackendProblem::Ledger => ProblemClass::Ledger,
         BackendProblem::Disk => ProblemClass::Disk,
         BackendProblem::DataDirectory => ProblemClass::DataDirectory,
+        BackendProblem::Log => ProblemClass::Log,
     }
 }
 

@@ -12,7 +12,7 @@
 //! In reading order: `step` decides what is due, `changes` gives the users of a write, `writer` writes them,
 //! `check` compares samples, `leader` runs all of it in one process of a cluster, in passes that end when the spec
 //! changes a store (`pass`). [`StoreConnector`] has the engines, `redis_store` and `bigtable`, and the `rate` of each
-//! store.
+//! store. [`try_store`] tries one without a write.
 
 mod alerts;
 mod bigtable;
@@ -24,6 +24,7 @@ mod deps;
 mod error;
 mod leader;
 mod pass;
+mod probe;
 mod rate;
 mod redis_store;
 mod step;
@@ -35,4 +36,5 @@ pub use connector::StoreConnector;
 pub use deps::{Change, Connector, MemberStore, StoresDeps};
 pub use error::StoreError;
 pub use leader::{run_leader, run_pass};
+pub use probe::try_store;
 pub use writer::BATCH_USERS;

@@ -76,8 +76,8 @@ pub(crate) enum Command {
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
-        /// Try the backends of the node settings too, and report which of them work; also check SQL that a
-        /// warehouse runs
+        /// Try the backends of the node settings and the serving stores too, and report which of them work; also check
+        /// SQL that a warehouse runs
         #[arg(long)]
         connect: bool,
         /// Check the SQL of this workspace only

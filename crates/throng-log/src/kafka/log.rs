@@ -10,15 +10,17 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::{DeliveryFuture, FutureRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use throng_model::Timestamp;
+use tokio::sync::watch;
 
 use crate::file::MAX_RECORD_BYTES;
 use crate::retry::{QUEUE_FULL_RETRY_DELAY, RETRY_DELAY, TIMEOUT, retry};
 use crate::{EventLog, LogError, Record, Result, Tail};
 
 use super::client::{self, KafkaOptions, failed};
+use super::reachability::{LogProducer, Reachability};
 use super::reader::Reader;
 use super::settings::{MAX_MESSAGE_BYTES, TopicSettings, TopicUse};
 use super::tail::KafkaTail;
@@ -32,7 +34,8 @@ pub(super) const TIME_HEADER: &str = "at";
 pub struct KafkaLog {
     options: KafkaOptions,
     topic: String,
-    producer: FutureProducer,
+    producer: LogProducer,
+    reachability: Reachability,
     /// Held while the records of one append are added to the queue of the producer, so that those of
     /// another append of this process are not between them.
     append_locks: Vec<tokio::sync::Mutex<()>>,
@@ -77,7 +80,13 @@ impl KafkaLog {
         let topic = options.named(name);
         let wanted = TopicSettings::new(usage, partitions);
         let count = topic::ensure(options, &topic, wanted).await?;
-        let producer = options
+        Self::of_topic(options, topic, count)
+    }
+
+    /// A topic that exists, by its full name. Must be called in a Tokio runtime.
+    pub(super) fn of_topic(options: &KafkaOptions, topic: String, count: u32) -> Result<Self> {
+        let (context, lost) = Reachability::context();
+        let producer: LogProducer = options
             .config()
             // Each record once and in order, also when the client retries (KIP-98): the brokers discard a
             // batch whose sequence number they have. Otherwise a retry would append a batch twice, or after
@@ -93,11 +102,12 @@ impl KafkaLog {
             // After that the caller decides what to do.
             .set("delivery.timeout.ms", "30000")
             .set("request.timeout.ms", "10000")
-            .create()
+            .create_with_context(context)
             .map_err(failed("create a producer for", &topic))?;
         let consumer = client::consumer(options, &topic)?;
         Ok(Self {
             options: options.clone(),
+            reachability: Reachability::follow(producer.clone(), topic.clone(), lost),
             producer,
             append_locks: (0..count).map(|_| tokio::sync::Mutex::default()).collect(),
             admin: Arc::new(topic::admin(options)?),
@@ -183,8 +193,16 @@ impl EventLog for KafkaLog {
         self.append_locks.len() as u32
     }
 
+    fn reachability(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.reachability.receiver())
+    }
+
     async fn append(&self, partition: u32, at: Timestamp, values: Vec<Bytes>) -> Result<u64> {
         let number = self.partition_number(partition)?;
+        // At once: the client would keep the records until its timeout.
+        if !self.reachability.is_reachable() {
+            return Err(LogError::Unreachable { topic: self.topic.clone() });
+        }
         if let Some(large) = values.iter().find(|v| v.len() > MAX_RECORD_BYTES) {
             return Err(LogError::RecordTooLarge { bytes: large.len(), limit: MAX_RECORD_BYTES });
         }

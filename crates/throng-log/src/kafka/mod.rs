@@ -5,6 +5,7 @@ mod client;
 mod group;
 mod log;
 mod queue;
+mod reachability;
 mod reader;
 mod settings;
 mod table;

@@ -43,9 +43,8 @@ fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
 
 /// No event of the batch is acknowledged: the client sends all of them again later.
 fn refuse_batch(error: ApiError) -> Response {
-    let error =
-        error.help("send the same events again: an event that was counted is not counted twice");
-    error.retry_after(RETRY_AFTER_SECS).into_response()
+    const HELP: &str = "send the same events again, with the same ids: an event that was counted is not counted twice";
+    error.help(HELP).retry_after(RETRY_AFTER_SECS).into_response()
 }
 
 /// Whether a spec to which this node has not switched yet has one of these ad groups. If the ledger does not answer they
@@ -68,7 +67,7 @@ async fn has_newer_spec(
 /// Accepts events. Each event is checked by itself: accepted ones are durable when the response arrives,
 /// rejected ones are listed with their line. Events of a batch that is sent again are not counted twice. The
 /// body may be encoded with gzip, zstd or br.
-#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; of an insertion also price (of one billed event) or cpm (of a thousand), impression_rate, action_rate and placement, of an impression or click the price or cpm that is paid for it: without them the price of the insertion counts, and the ad group's; or a throng.events.v1.Events message", content_type = "application/x-ndjson", example = "{\"id\":\"i-1\",\"kind\":\"insertion\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:00Z\"}\n{\"id\":\"v-1\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:05Z\"}\n"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "`no_event_counts`: none of the events counts; the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or this node, or the process that counts the events, does not have the newest spec with their ad group yet: send all events again after `Retry-After`")))]
+#[utoipa::path(post, path = "/v1/events", request_body(content = String, description = "one event a line: id, kind (insertion, impression, click), ad_group, at, and insertion_id and inserted_at if known; of an insertion also price (of one billed event) or cpm (of a thousand), impression_rate, action_rate and placement, of an impression or click the price or cpm that is paid for it: without them the price of the insertion counts, and the ad group's; or a throng.events.v1.Events message", content_type = "application/x-ndjson", example = "{\"id\":\"i-1\",\"kind\":\"insertion\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:00Z\"}\n{\"id\":\"v-1\",\"kind\":\"impression\",\"ad_group\":\"shoes\",\"at\":\"2026-11-24T12:00:05Z\"}\n"), responses((status = 200, body = EventsAccepted, description = "`accepted`, with events in the log that this node does not apply, or has not applied within 10 seconds; `duplicates`, `repeated` (impressions and clicks whose insertion already has one with another id), `rejected`: line, field, message, help, of the first 1,000; `rejected_count`; `inserted_at_ignored`: the number of events whose `inserted_at` is after `at`, or more than 24 hours before it, and is ignored; `positions`: by partition, the first offset of the event log after these events: a feed frame with this log position, or a higher one, includes them"), (status = 422, body = EventsAccepted, description = "`no_event_counts`: none of the events counts; the same fields, and `error`"), (status = 413, description = "the body, encoded or decoded, is larger than `node.max_request_bytes`"), (status = 415, description = "the content type is neither NDJSON nor protobuf, or the content encoding is not gzip, zstd or br"), (status = 503, description = "the event log or its disk does not accept writes, or did not confirm the events in time (they may be stored or not), or this node, or the process that counts the events, does not have the newest spec with their ad group yet: send all events again after `Retry-After`")))]
 pub(crate) async fn accept(
     State(ctx): State<EventsState>,
     request: Request,
@@ -85,13 +84,9 @@ pub(crate) async fn accept(
         .map_err(|_| refuse_batch(ApiError::unavailable("the events could not be accepted")))?
         .map_err(|error| {
             match &error {
-                // It ends as soon as the leader has switched to the spec.
-                BudgetsError::CatalogBehind { partition } => {
-                    tracing::warn!(partition, "refused events of a new ad group");
-                }
-                // It ends as soon as this node has switched.
-                BudgetsError::SpecBehind => {
-                    tracing::warn!("refused events of an ad group of a newer spec");
+                // Both end as soon as the leader, or this node, has switched to the spec.
+                BudgetsError::CatalogBehind { .. } | BudgetsError::SpecBehind => {
+                    tracing::warn!(%error, "refused events of a new ad group");
                 }
                 _ => tracing::error!(
                     error = &error as &dyn std::error::Error,
@@ -143,4 +138,33 @@ pub(crate) async fn quarantine(
     let all = ctx.budgets.quarantine().await?;
     let partitions = all.into_iter().map(|(partition, list)| mapping::quarantine(partition, list));
     Ok(Json(QuarantineByPartition { partitions: partitions.collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::http::header;
+    use throng_log::LogError;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn events_that_the_log_does_not_confirm_may_be_sent_again() {
+        let topic = "throng.events".to_owned();
+        for (error, message) in [
+            (
+                LogError::AppendTimeout { limit: std::time::Duration::from_secs(20) },
+                "they may be stored or not",
+            ),
+            (LogError::Unconfirmed { topic: topic.clone() }, "they may be stored or not"),
+            (LogError::Unreachable { topic }, "the events are refused"),
+        ] {
+            let response = refuse_batch(BudgetsError::Append(Arc::new(error)).into());
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            assert!(text.contains(message) && text.contains("with the same ids"), "{text}");
+        }
+    }
 }

@@ -71,7 +71,8 @@ fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> Budg
         },
         accept_log_loss: config.accept_log_loss.clone(),
         dedupe_window: Duration::from_secs(u64::from(settings.dedupe_hours) * 3_600),
-        // Shorter than the timeout of a request, which would answer with an error for events in the log.
+        // Both shorter than the timeout of a request, whose answer would not say whether events are in the log.
+        append_timeout: request_timeout * 2 / 3,
         apply_timeout: APPLY_TIMEOUT.min(request_timeout / 2),
         health: Arc::<Health>::clone(health),
         newest_spec: Some(Arc::new(Arc::clone(&backends.ledger))),

@@ -83,6 +83,7 @@ fn stores(ctx: &NodeContext) -> StoresDeps {
 pub(super) fn probes(ctx: &NodeContext) -> Probes {
     Probes {
         ledger: Arc::clone(&ctx.ledger),
+        log: Arc::clone(&ctx.log),
         data_dir: ctx.data_dir.clone(),
         reporter: Arc::new(BackendProblems(Arc::clone(&ctx.health))),
     }
@@ -167,7 +168,7 @@ pub(super) async fn follow(ctx: Arc<NodeContext>, stop: CancellationToken) {
     cluster::run(parts, stop).await;
 }
 
-/// Reads the ledger until `stop`, so that `/readyz` needs no I/O.
+/// Follows ledger and event log until `stop`, so that `/readyz` needs no I/O.
 pub(super) async fn probe(ctx: Arc<NodeContext>, stop: CancellationToken) {
     probe_reads(probes(&ctx), stop).await;
 }

@@ -1,8 +1,10 @@
 //! Stores in the Bigtable emulator: each user is written once, whatever happens to the processes that write.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use throng_serving_stores::alert_subject;
+use throng_model::SystemClock;
+use throng_serving_stores::{StoreConnector, StoreError, alert_subject, try_store};
 use throng_spec::StoreEngine;
 use throng_store::{AlertKind, AlertLedger as _};
 
@@ -149,4 +151,16 @@ async fn a_missing_table_and_a_server_that_does_not_run_are_reported() {
     let mut rig = Rig::of(100, nowhere, None).await;
     rig.publish("buyers", 0..50).await;
     fails(&mut rig, "cannot be reached").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_of_a_table_reads_and_finds_that_it_is_missing() {
+    let name = format!("checked{}", std::process::id());
+    let rig = Rig::of(100, &fields(&name), None).await;
+    let connector = StoreConnector::new(Arc::new(|_: &str| None::<String>), Arc::new(SystemClock));
+    let missing = try_store(&connector, &rig.store).await;
+    assert!(matches!(missing, Err(StoreError::NoTable)), "{missing:?}");
+    table_of(&rig).await.create().await;
+    try_store(&connector, &rig.store).await.unwrap();
+    assert!(rig.contents().await.is_empty(), "it writes nothing");
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Cmd;
-use throng_model::Clock as _;
-use throng_serving_stores::{Connector, MemberStore, StoreError, alert_subject};
+use throng_model::{Clock as _, SystemClock};
+use throng_serving_stores::{
+    Connector, MemberStore, StoreConnector, StoreError, alert_subject, try_store,
+};
 use throng_spec::ServingStore;
 use throng_store::{AlertKind, AlertLedger as _, StoreLease, StoreProgress, StoreWriteLedger as _};
 
@@ -123,6 +125,13 @@ async fn a_wrong_password_is_reported() {
     send(&rig, &[&user[..], &rights[..]].concat()).await;
     rig.publish("buyers", 0..50).await;
     fails(&mut rig, "refuses the user or the password").await;
+    let check = async |password: &'static str| {
+        let secrets = Arc::new(move |_: &str| Some(password.to_owned()));
+        try_store(&StoreConnector::new(secrets, Arc::new(SystemClock)), &rig.store).await
+    };
+    let refused = check("wrong-password").await;
+    assert!(matches!(refused, Err(StoreError::AccessDenied(_))), "{refused:?}");
+    check("right-password").await.unwrap();
 
     let mut rig = Rig::new(100, place(), Some("right-password")).await;
     rig.publish("buyers", 0..50).await;

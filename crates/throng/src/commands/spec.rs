@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use throng_api::{SentFile, SentSpec};
-use throng_backends::{BucketCopies, Finding, check_backends, sources_for_check};
+use throng_backends::{BucketCopies, Finding, check_spec_backends, sources_for_check};
 use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
@@ -140,7 +140,7 @@ pub(crate) async fn check(
         Err(error) => return error.report(output),
     };
     let findings = match connect {
-        true => check_backends(&spec.node, &environment()).await,
+        true => check_spec_backends(&spec, &environment()).await,
         false => Vec::new(),
     };
     let mut warnings = throng_spec::warnings(&spec);
