@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, is_text};
 
 use crate::LakeError;
 use crate::engine_failure::EngineFailure;
@@ -46,10 +46,6 @@ fn conversions(plan: &LogicalPlan, tables: &[OpenTable]) -> BTreeSet<(String, St
         Ok(TreeNodeRecursion::Continue)
     });
     found
-}
-
-fn is_text(of: &DataType) -> bool {
-    type_name(of) == "text"
 }
 
 /// The tables in which a column of this name has such a type.

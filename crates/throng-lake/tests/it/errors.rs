@@ -102,6 +102,17 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
 }
 
 #[tokio::test]
+async fn a_dictionary_of_texts_is_text_in_errors() {
+    let shop = Shop::new().file("p.csv", "user_id,note\n1,absent\n2,7\n");
+    let dictionary = "arrow_cast(note, 'Dictionary(Int32, Utf8)')";
+    let sql = format!("SELECT user_id FROM shop.p WHERE CAST({dictionary} AS INT) > 1");
+    let error = shop.lake().check_model(&sql, None).await.unwrap_err();
+    let said = format!("{}; {}", throng_model::with_causes(&error), error.help().unwrap());
+    assert!(said.contains("a value cannot be converted") && said.contains("TRY_CAST"), "{said}");
+    assert!(!said.contains("Dictionary") && !said.contains("absent"), "{said}");
+}
+
+#[tokio::test]
 async fn hints_name_files_that_are_not_read_quotes_and_columns_that_are_twice_in_a_file() {
     let shop = Shop::new()
         .file("ok.csv", "user_id,zip\n1,10115\n")
