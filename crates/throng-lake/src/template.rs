@@ -42,7 +42,7 @@ impl Engine {
         let mut found = TemplateRows { columns, rows: Vec::new() };
         let mut bytes = 0;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(|e| opened.unless_changed(LakeError::engine(doing, e)))?;
             let mut arrays = Vec::with_capacity(kinds.len());
             for ((kind, column), name) in kinds.iter().zip(batch.columns()).zip(&found.columns) {
                 if column.null_count() > 0 {
