@@ -8,11 +8,12 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, is_text};
 
 use crate::LakeError;
 use crate::engine_failure::EngineFailure;
 use crate::error::PARSE;
+use crate::session::Opened;
 use crate::shown::shown_column;
 use crate::type_fault::type_name;
 
@@ -48,10 +49,6 @@ fn conversions(plan: &LogicalPlan, tables: &[OpenTable]) -> BTreeSet<(String, St
     found
 }
 
-fn is_text(of: &DataType) -> bool {
-    type_name(of) == "text"
-}
-
 /// The tables in which a column of this name has such a type.
 fn types_of<'t>(name: &str, tables: &'t [OpenTable], is: fn(&DataType) -> bool) -> Vec<&'t str> {
     let has = |table: &&OpenTable| {
@@ -60,17 +57,17 @@ fn types_of<'t>(name: &str, tables: &'t [OpenTable], is: fn(&DataType) -> bool) 
     tables.iter().filter(has).map(|table| table.name.as_str()).collect()
 }
 
-/// An error of a running query, with the column if it is a failed conversion of one.
-pub(crate) fn explained(error: LakeError, frame: &DataFrame, tables: &[OpenTable]) -> LakeError {
-    match error {
-        LakeError::Engine { doing, source, help } if source.is_of_values() => {
-            match explanation(frame, tables) {
-                Some((text, help)) => LakeError::Engine {
+/// An error of a running query as [`Opened::unless_changed`], with the column if it is a failed conversion of one.
+pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) -> LakeError {
+    match opened.unless_changed(error) {
+        LakeError::Data { doing, source, help } if source.is_of_values() => {
+            match explanation(frame, &opened.tables) {
+                Some((text, help)) => LakeError::Data {
                     doing,
                     source: EngineFailure::of_text(text),
                     help: Some(help),
                 },
-                None => LakeError::Engine { doing, source, help },
+                None => LakeError::Data { doing, source, help },
             }
         }
         error => error,

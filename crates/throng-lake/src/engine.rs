@@ -67,7 +67,6 @@ impl Engine {
         let failed = |doing: &str, cause: &str| LakeError::Engine {
             doing: doing.to_owned(),
             source: EngineFailure::of_text(cause.to_owned()),
-            help: None,
         };
         let reason = match on.found {
             FoundCluster::Unreachable(cause) => return Err(failed(CONNECTING, cause)),

@@ -13,6 +13,10 @@ const MAX_TEXT: usize = 500;
 /// The text of every failed cast.
 const CONVERSION: &str =
     "a value cannot be converted to the required type (TRY_CAST makes it NULL)";
+/// The text of every division by zero.
+const DIVISION: &str = "division by zero";
+/// The text of every number that its type does not have.
+const OVERFLOW: &str = "a number overflows its type";
 /// The text of every failed reading of a date, a time or a number.
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
 
@@ -35,6 +39,11 @@ impl EngineFailure {
     /// Whether a value could not be converted to the type that was required.
     pub(crate) fn is_conversion(&self) -> bool {
         self.0 == CONVERSION
+    }
+
+    /// Whether a value is the cause: the same files fail in the same way. Faults of files and of the system are not.
+    pub(crate) fn is_of_data(&self) -> bool {
+        self.is_of_values() || self.0 == DIVISION || self.0 == OVERFLOW
     }
 
     /// Whether a value was of another type than the query requires.
@@ -79,8 +88,8 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::ParseError(_) => PARSING.to_owned(),
         ArrowError::CsvError(_) => "a CSV file is malformed".to_owned(),
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
-        ArrowError::DivideByZero => "division by zero".to_owned(),
-        ArrowError::ArithmeticOverflow(_) => "a number overflows its type".to_owned(),
+        ArrowError::DivideByZero => DIVISION.to_owned(),
+        ArrowError::ArithmeticOverflow(_) => OVERFLOW.to_owned(),
         ArrowError::ComputeError(_) => "a value cannot be computed".to_owned(),
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
@@ -114,5 +123,21 @@ mod tests {
         let kept = ArrowError::InvalidArgumentError(types.into());
         let kept = DataFusionError::ArrowError(Box::new(kept), None);
         assert!(EngineFailure::of(&kept).to_string().contains("Decimal128(32, 2)"));
+    }
+
+    #[test]
+    fn only_errors_of_values_are_of_the_data() {
+        let of = |error: ArrowError| {
+            EngineFailure::of(&DataFusionError::ArrowError(Box::new(error), None)).is_of_data()
+        };
+        assert!(of(ArrowError::CastError("x".into())));
+        assert!(of(ArrowError::ParseError("x".into())));
+        assert!(of(ArrowError::DivideByZero));
+        assert!(of(ArrowError::ArithmeticOverflow("x".into())));
+        let io = || std::io::Error::other("input/output error");
+        assert!(!of(ArrowError::IoError("x".into(), io())));
+        assert!(!of(ArrowError::CsvError("x".into())));
+        assert!(!of(ArrowError::ExternalError(Box::new(io()))));
+        assert!(!EngineFailure::of(&DataFusionError::IoError(io())).is_of_data());
     }
 }

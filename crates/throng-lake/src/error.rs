@@ -49,6 +49,18 @@ pub enum LakeError {
         #[source]
         source: EngineFailure,
     },
+    /// A value of the data cannot be converted or computed as the query requires. Another run over the same files fails
+    /// in the same way.
+    #[error("the query failed while {doing}")]
+    Data {
+        /// What was being done.
+        doing: String,
+        /// The engine's error, without values of the data.
+        #[source]
+        source: EngineFailure,
+        /// How to fix it, if more is known than the error says.
+        help: Option<String>,
+    },
     /// The engine failed.
     #[error("the query failed while {doing}")]
     Engine {
@@ -57,8 +69,6 @@ pub enum LakeError {
         /// The engine's error, without values of the data.
         #[source]
         source: EngineFailure,
-        /// How to fix it, if more is known than the error says.
-        help: Option<String>,
     },
     /// The sink of a scan returned an error.
     #[error("the scanned keys could not be stored")]
@@ -93,10 +103,11 @@ impl LakeError {
         if let Some(fault) = file_fault(error) {
             return Self::File(fault.clone().into());
         }
-        let failure = EngineFailure::of(error);
+        let (doing, source) = (doing.to_owned(), EngineFailure::of(error));
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source: failure },
-            _ => Self::Engine { doing: doing.to_owned(), source: failure, help: None },
+            DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source },
+            _ if source.is_of_data() => Self::Data { doing, source, help: None },
+            _ => Self::Engine { doing, source },
         }
     }
 
@@ -116,11 +127,11 @@ impl LakeError {
             Self::File(error) => Some(error.help().to_owned()),
             Self::Copy(failure) => Some(failure.help.clone()),
             Self::OutOfMemory { .. } => Some(WorkerError::MORE_MEMORY.to_owned()),
-            Self::Engine { help: Some(help), .. } => Some(help.clone()),
-            Self::Engine { source, .. } if source.is_conversion() => Some(CONVERT.to_owned()),
-            Self::Engine { source, .. } if source.is_parsing() => Some(PARSE.to_owned()),
+            Self::Data { help: Some(help), .. } => Some(help.clone()),
+            Self::Data { source, .. } if source.is_conversion() => Some(CONVERT.to_owned()),
+            Self::Data { source, .. } if source.is_parsing() => Some(PARSE.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
-            Self::Engine { .. } | Self::Sink(_) => None,
+            Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,
         }
     }
 
@@ -132,7 +143,9 @@ impl LakeError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Sql { .. } | Self::Key { .. } | Self::OutOfMemory { .. } => Fault::User,
+            Self::Sql { .. } | Self::Key { .. } | Self::Data { .. } | Self::OutOfMemory { .. } => {
+                Fault::User
+            }
             Self::File(error) => error.fault(),
             Self::Copy(failure) => failure.fault,
             Self::Worker(WorkerError::Exited(
@@ -145,7 +158,7 @@ impl LakeError {
     /// Whether to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Sql { .. } | Self::Key { .. } => Retry::Never,
+            Self::Sql { .. } | Self::Key { .. } | Self::Data { .. } => Retry::Never,
             Self::File(error) => error.retry(),
             Self::Copy(failure) => failure.retry,
             _ => Retry::Backoff,

@@ -10,23 +10,12 @@ use crate::error::LakeError;
 /// [`LakeError`] as it is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    Sql {
-        message: String,
-        position: Option<(u32, u32)>,
-        help: Option<String>,
-    },
-    Key {
-        message: String,
-        help: String,
-    },
+    Sql { message: String, position: Option<(u32, u32)>, help: Option<String> },
+    Key { message: String, help: String },
     File(FileFailure),
     OutOfMemory(EngineFailure),
-    Engine {
-        doing: String,
-        source: EngineFailure,
-        #[serde(default)]
-        help: Option<String>,
-    },
+    Data { doing: String, source: EngineFailure, help: Option<String> },
+    Engine { doing: String, source: EngineFailure },
     Other(String),
 }
 
@@ -39,7 +28,8 @@ impl From<LakeError> for Failure {
             LakeError::Key { message, help } => Self::Key { message, help },
             LakeError::File(error) => Self::File(error.into()),
             LakeError::OutOfMemory { source } => Self::OutOfMemory(source),
-            LakeError::Engine { doing, source, help } => Self::Engine { doing, source, help },
+            LakeError::Data { doing, source, help } => Self::Data { doing, source, help },
+            LakeError::Engine { doing, source } => Self::Engine { doing, source },
             other => Self::Other(throng_model::with_causes(&other)),
         }
     }
@@ -55,7 +45,8 @@ impl From<Failure> for LakeError {
             Failure::Key { message, help } => Self::Key { message, help },
             Failure::File(failure) => Self::File(failure.into()),
             Failure::OutOfMemory(source) => Self::OutOfMemory { source },
-            Failure::Engine { doing, source, help } => Self::Engine { doing, source, help },
+            Failure::Data { doing, source, help } => Self::Data { doing, source, help },
+            Failure::Engine { doing, source } => Self::Engine { doing, source },
             Failure::Other(text) => Self::Sink(text.into()),
         }
     }

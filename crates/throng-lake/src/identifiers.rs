@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::facts::facts;
 use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
+use crate::select::run_sample;
 use crate::session::Opened;
 use crate::shown::listed_column;
 use crate::{HashedRow, LakeError, RowHasher};
@@ -51,7 +52,8 @@ impl Engine {
         let (plan, names) = (found.frame.logical_plan(), found.names());
         let user = plan.schema().fields()[found.user.at].name();
         let found = doubts::of_query(&found.opened.tables, plan, &names, user);
-        self.sample(sql, &[]).await?;
+        let (frame, opened) = self.sample(sql, &[]).await?;
+        run_sample(&frame, &opened).await?;
         Ok(found)
     }
 
@@ -106,7 +108,7 @@ impl Engine {
         }
         let Columns { frame, opened, user, cells } = found;
         let doing = "reading identifiers";
-        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened.tables);
+        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened);
         let mut stream = frame.clone().execute_stream().await.map_err(explained)?;
         sink(IdentifierBatch::Tables(tables)).map_err(|e| LakeError::Sink(e.into()))?;
         while let Some(batch) = stream.next().await {

@@ -1,19 +1,16 @@
 //! The texts of keys and identifiers: queries that would write numbers otherwise than their files do are refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{
     Distinct, Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition,
 };
-use throng_tables::{Layout, OpenTable, shown};
+use throng_tables::{Layout, OpenTable, is_text, shown};
 
 use crate::LakeError;
 use crate::shown::shown_column;
-
-/// How many expressions and nodes of a plan are followed.
-const MAX_STEPS: usize = 100_000;
 
 /// Refuses the column `at` of keys or identifiers of a plan if an integer and a decimal, or two decimals, meet in it: by
 /// UNION, COALESCE or CASE `1` would become `1.0`. So is one that reads a declared decimal whose files write some values
@@ -80,28 +77,15 @@ fn scale(of: &DataType) -> Option<i8> {
     }
 }
 
-fn is_text(of: &DataType) -> bool {
-    match of {
-        DataType::Dictionary(_, value) => is_text(value),
-        other => other.is_string(),
-    }
-}
-
 /// Where a value comes from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Origin {
     of: DataType,
     /// The table and the name, if it is a column of files.
     column: Option<(String, String)>,
-    /// It is a value in the SQL, which is not a user.
-    literal: bool,
 }
 
 impl Origin {
-    fn computed(of: DataType) -> Self {
-        Self { of, column: None, literal: false }
-    }
-
     fn shown(&self, tables: &[OpenTable]) -> String {
         let of = shown(&self.of);
         match &self.column {
@@ -111,6 +95,38 @@ impl Origin {
     }
 }
 
+/// Of the origins that meet in a column, those that decide whether their texts differ.
+#[derive(Debug, Clone, Default)]
+struct Texts {
+    /// A text. A number that meets it is written as text, in its own form.
+    text: Option<Origin>,
+    /// The number with the most digits after the point, and their count.
+    most: Option<(i8, Origin)>,
+    /// That with the fewest. Not a number in the SQL, which is not a user.
+    fewest: Option<(i8, Origin)>,
+    /// A floating-point number.
+    double: Option<Origin>,
+}
+
+impl Texts {
+    fn of(origin: Origin, is_literal: bool) -> Self {
+        let number = scale(&origin.of).map(|scale| (scale, origin.clone()));
+        Self {
+            fewest: number.clone().filter(|_| !is_literal),
+            most: number,
+            text: is_text(&origin.of).then(|| origin.clone()),
+            double: origin.of.is_floating().then_some(origin),
+        }
+    }
+
+    fn computed(of: DataType) -> Self {
+        Self::of(Origin { of, column: None }, false)
+    }
+}
+
+/// An output column of a node of a plan, which stays where it is while it is followed.
+type OutputColumn = (*const LogicalPlan, usize);
+
 /// Follows the values of a column to their origins.
 #[derive(Debug, Default)]
 struct Origins {
@@ -118,17 +134,24 @@ struct Origins {
     unlike: Option<[Origin; 2]>,
     /// The columns of files that are read as they are: table and name.
     read: BTreeSet<(String, String)>,
-    steps: usize,
+    /// Each column is followed once: the steps would double where an expression names one twice.
+    known: HashMap<OutputColumn, Texts>,
 }
 
 impl Origins {
     /// The origins of an output column of a plan.
-    fn of_output(&mut self, plan: &LogicalPlan, at: usize) -> Vec<Origin> {
-        self.steps += 1;
-        let Some((_, field)) = plan.schema().iter().nth(at).filter(|_| self.steps < MAX_STEPS)
-        else {
-            return Vec::new();
-        };
+    fn of_output(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
+        let column = (std::ptr::from_ref(plan), at);
+        if let Some(known) = self.known.get(&column) {
+            return known.clone();
+        }
+        let found = self.of_node(plan, at);
+        self.known.insert(column, found.clone());
+        found
+    }
+
+    fn of_node(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
+        let Some((_, field)) = plan.schema().iter().nth(at) else { return Texts::default() };
         match plan {
             LogicalPlan::Projection(p) => self.of_nth(p.expr.iter(), at, &p.input),
             LogicalPlan::Distinct(Distinct::On(on)) => {
@@ -169,7 +192,7 @@ impl Origins {
             | LogicalPlan::SubqueryAlias(_)
             | LogicalPlan::Subquery(_)
             | LogicalPlan::Repartition(_) => {
-                plan.inputs().first().map_or_else(Vec::new, |input| self.of_output(input, at))
+                plan.inputs().first().map_or_else(Texts::default, |input| self.of_output(input, at))
             }
             LogicalPlan::TableScan(scan) => {
                 let name = &scan.table_name;
@@ -177,21 +200,24 @@ impl Origins {
                 let column = (table, field.name().clone());
                 self.read.insert(column.clone());
                 let (of, column) = (field.data_type().clone(), Some(column));
-                vec![Origin { of, column, literal: false }]
+                Texts::of(Origin { of, column }, false)
             }
-            _ => vec![Origin::computed(field.data_type().clone())],
+            _ => Texts::computed(field.data_type().clone()),
         }
     }
 
     /// The origins of an output column of a chain of unions, each of which has the one before as its first input.
-    fn of_unions(&mut self, plan: &LogicalPlan, at: usize) -> Vec<Origin> {
+    fn of_unions(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
         let (mut first, mut others) = (plan, Vec::new());
         // Thousands of them would need as many stack frames.
         loop {
             first = match first {
+                _ if self.known.contains_key(&(std::ptr::from_ref(first), at)) => break,
                 LogicalPlan::Union(union) => {
-                    let Some((input, rest)) = union.inputs.split_first() else { return Vec::new() };
-                    others.push(rest);
+                    let Some((input, rest)) = union.inputs.split_first() else {
+                        return Texts::default();
+                    };
+                    others.push((first, rest));
                     input.as_ref()
                 }
                 LogicalPlan::Distinct(Distinct::All(input)) => input.as_ref(),
@@ -199,12 +225,13 @@ impl Origins {
             };
         }
         let mut found = self.of_output(first, at);
-        for rest in others.into_iter().rev() {
+        for (union, rest) in others.into_iter().rev() {
             let mut values = vec![found];
             for input in rest {
                 values.push(self.of_output(input, at));
             }
             found = self.meet(values);
+            self.known.insert((std::ptr::from_ref(union), at), found.clone());
         }
         found
     }
@@ -214,27 +241,23 @@ impl Origins {
         mut columns: impl Iterator<Item = &'e Expr>,
         at: usize,
         input: &LogicalPlan,
-    ) -> Vec<Origin> {
-        columns.nth(at).map_or_else(Vec::new, |expr| self.of_expr(expr, input))
+    ) -> Texts {
+        columns.nth(at).map_or_else(Texts::default, |expr| self.of_expr(expr, input))
     }
 
     /// The origins of an expression over the rows of a plan.
-    fn of_expr(&mut self, expr: &Expr, input: &LogicalPlan) -> Vec<Origin> {
-        self.steps += 1;
-        if self.steps >= MAX_STEPS {
-            return Vec::new();
-        }
+    fn of_expr(&mut self, expr: &Expr, input: &LogicalPlan) -> Texts {
         match expr {
             Expr::Alias(alias) => self.of_expr(&alias.expr, input),
             Expr::Column(column) => match input.schema().maybe_index_of_column(column) {
                 Some(at) => self.of_output(input, at),
-                None => Vec::new(),
+                None => Texts::default(),
             },
             Expr::Literal(value, _) => {
-                vec![Origin { of: value.data_type(), column: None, literal: true }]
+                Texts::of(Origin { of: value.data_type(), column: None }, true)
             }
-            Expr::Cast(cast) => vec![Origin::computed(cast.field.data_type().clone())],
-            Expr::TryCast(cast) => vec![Origin::computed(cast.field.data_type().clone())],
+            Expr::Cast(cast) => Texts::computed(cast.field.data_type().clone()),
+            Expr::TryCast(cast) => Texts::computed(cast.field.data_type().clone()),
             Expr::ScalarSubquery(subquery) => self.of_output(&subquery.subquery, 0),
             _ => match passed_on(expr) {
                 Some(values) => {
@@ -244,33 +267,39 @@ impl Origins {
                 }
                 None => {
                     let of = expr.get_type(input.schema()).ok();
-                    of.map(Origin::computed).into_iter().collect()
+                    of.map(Texts::computed).unwrap_or_default()
                 }
             },
         }
     }
 
     /// The origins of a column in which values of several ones meet, whose type is that of all of them.
-    fn meet(&mut self, values: Vec<Vec<Origin>>) -> Vec<Origin> {
-        let mut all: Vec<Origin> = Vec::new();
-        for origin in values.into_iter().flatten() {
-            if !all.contains(&origin) {
-                all.push(origin);
+    fn meet(&mut self, values: Vec<Texts>) -> Texts {
+        let mut all = Texts::default();
+        for value in values {
+            all.text = all.text.or(value.text);
+            all.double = all.double.or(value.double);
+            if let Some((scale, _)) = &value.most
+                && all.most.as_ref().is_none_or(|(most, _)| scale > most)
+            {
+                all.most = value.most;
+            }
+            if let Some((scale, _)) = &value.fewest
+                && all.fewest.as_ref().is_none_or(|(fewest, _)| scale < fewest)
+            {
+                all.fewest = value.fewest;
             }
         }
-        // A number that meets a text is written as text, in its own form.
-        if let Some(text) = all.iter().find(|origin| is_text(&origin.of)) {
-            return vec![Origin::computed(text.of.clone())];
+        if let Some(text) = &all.text {
+            return Texts::computed(text.of.clone());
         }
-        let scales = || all.iter().filter_map(|o| scale(&o.of).map(|scale| (scale, o)));
-        let most = scales().max_by_key(|(scale, _)| *scale);
         // A decimal that meets a double loses its zeros.
-        let least = match all.iter().find(|origin| origin.of.is_floating()) {
+        let fewest = match &all.double {
             Some(double) => Some((0, double)),
-            None => scales().filter(|(_, o)| !o.literal).min_by_key(|(scale, _)| *scale),
+            None => all.fewest.as_ref().map(|(scale, origin)| (*scale, origin)),
         };
-        if let (Some((most, a)), Some((least, b))) = (most, least)
-            && most > least
+        if let (Some((most, a)), Some((fewest, b))) = (&all.most, fewest)
+            && *most > fewest
         {
             self.unlike.get_or_insert_with(|| [b.clone(), a.clone()]);
         }

@@ -12,14 +12,14 @@ use throng_files::shown_name;
 use throng_model::{HashSeed, UserHash, UserKey, is_missing_value};
 use throng_query::keys::{decimal, is_padded};
 use throng_query::model::KeyKind;
-use throng_tables::as_written;
+use throng_tables::{as_written, is_text};
 
 use crate::LakeError;
 
 /// The kind of a column of this type.
 pub(crate) fn kind_of(column: &str, data_type: &DataType) -> Result<KeyKind, LakeError> {
     match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(KeyKind::Text),
+        of if is_text(of) => Ok(KeyKind::Text),
         DataType::Dictionary(_, value) => kind_of(column, value),
         // A decimal is written with the digits of its type: `12.00`.
         t if t.is_decimal() => Ok(KeyKind::Text),

@@ -205,7 +205,7 @@ impl Lake {
         }
     }
 
-    /// Plans a model and runs it over the first 1,000 rows of each file.
+    /// Plans a model and runs it over the first 1,000 rows of each file, as a build does: only what makes the keys.
     ///
     /// # Errors
     /// The error of that run within ten seconds; [`LakeError::Sql`] with a position,

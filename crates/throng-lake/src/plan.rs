@@ -19,6 +19,7 @@ use crate::facts::facts;
 use crate::key_text::refuse_other_texts;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
+use crate::select::run_sample;
 use crate::session::Opened;
 use crate::shown::listed_column;
 use crate::sql_error::sql_error;
@@ -92,22 +93,7 @@ impl Engine {
             },
             time_dependent: is_time_dependent(frame.logical_plan()),
         };
-        let (state, plan) = frame.into_parts();
-        let plan = without_distinct_and_order(plan);
-        let column = Expr::Column(plan.schema().qualified_field(at).into());
-        let decomposed = decompose(&plan, at);
-        let DecomposedModel { rows, key, value, rule } = decomposed.unwrap_or(DecomposedModel {
-            rows: plan,
-            key: column,
-            value: None,
-            rule: Rule::ANY,
-        });
-        let shape = shape_of(&rows, rule);
-        let (value, values) = value.unzip();
-        let value = value.map(|value| value.alias("value of the rule"));
-        let frame = DataFrame::new(state, rows)
-            .select(std::iter::once(key.alias("key")).chain(value).collect::<Vec<_>>())
-            .map_err(|e| sql_error(&model.sql, &e, &opened.tables))?;
+        let ModelRows { frame, values, rule, shape } = rows_of(&model.sql, frame, at, &opened)?;
         let estimated_rows = estimate(&frame).await;
         let info = ModelInfo {
             key_column: columns[at].0.clone(),
@@ -124,6 +110,61 @@ impl Engine {
         };
         Ok(Planned { frame, values, written, opened, info })
     }
+
+    /// Runs a planned model over the first rows of each file, as the build runs it: what the build does itself, such as
+    /// adding up beyond 64 bits, is left out.
+    ///
+    /// # Errors
+    /// The error of the query.
+    pub(crate) async fn sample_model(
+        &self,
+        model: &Model,
+        key_column: &str,
+    ) -> Result<(), LakeError> {
+        let (frame, opened) = self.sample(&model.sql, &model.parameters).await?;
+        let names = frame.schema().fields().iter().map(|field| field.name().as_str());
+        let at = column_index(key_column, names).ok_or_else(|| LakeError::Key {
+            message: "the columns of the query have changed since it was planned".to_owned(),
+            help: "check it again".to_owned(),
+        })?;
+        let rows = rows_of(&model.sql, frame, at, &opened)?;
+        run_sample(&rows.frame, &opened).await
+    }
+}
+
+/// What is scanned of a model.
+struct ModelRows {
+    /// Keys, and values if the rule is a sum.
+    frame: DataFrame,
+    values: Option<NumberKind>,
+    rule: Rule,
+    shape: Shape,
+}
+
+/// Separates the rows of a model whose key is its column `at` from what the build does itself.
+fn rows_of(
+    sql: &str,
+    frame: DataFrame,
+    at: usize,
+    opened: &Opened,
+) -> Result<ModelRows, LakeError> {
+    let (state, plan) = frame.into_parts();
+    let plan = without_distinct_and_order(plan);
+    let column = Expr::Column(plan.schema().qualified_field(at).into());
+    let decomposed = decompose(&plan, at);
+    let DecomposedModel { rows, key, value, rule } = decomposed.unwrap_or(DecomposedModel {
+        rows: plan,
+        key: column,
+        value: None,
+        rule: Rule::ANY,
+    });
+    let shape = shape_of(&rows, rule);
+    let (value, values) = value.unzip();
+    let value = value.map(|value| value.alias("value of the rule"));
+    let frame = DataFrame::new(state, rows)
+        .select(std::iter::once(key.alias("key")).chain(value).collect::<Vec<_>>())
+        .map_err(|e| sql_error(sql, &e, &opened.tables))?;
+    Ok(ModelRows { frame, values, rule, shape })
 }
 
 /// The plan without a final DISTINCT or ORDER BY: a set has no duplicates and no order, and the

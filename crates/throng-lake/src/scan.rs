@@ -51,10 +51,8 @@ impl Engine {
         let mut stream = self.execute(doing, query, planned.info.shape, on).await?;
         let mut stats = ScanStats::default();
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| {
-                let (error, tables) = (query_error(doing, e), &planned.opened.tables);
-                explained(error, &planned.frame, tables)
-            })?;
+            let batch = batch
+                .map_err(|e| explained(query_error(doing, e), &planned.frame, &planned.opened))?;
             let rows = batch.num_rows() as u64;
             let keys = planned.key_column(batch.column(0))?;
             let padded = &mut stats.padded_keys;

@@ -39,25 +39,15 @@ impl Engine {
         Ok((frame, opened))
     }
 
-    /// Runs a `SELECT` over the first rows of each file and discards its rows: so casts and
-    /// functions that fail are found before the query is used.
-    ///
-    /// # Errors
-    /// The error of the query.
-    pub(crate) async fn sample(&self, sql: &str, parameters: &Parameters) -> Result<(), LakeError> {
-        let doing = "running the query over the first rows of each file";
+    /// As [`Engine::select`], over the first rows of each file: see [`run_sample`].
+    pub(crate) async fn sample(
+        &self,
+        sql: &str,
+        parameters: &Parameters,
+    ) -> Result<(DataFrame, Opened), LakeError> {
         let opened = self.inner.open(sql, None, Some(SAMPLE_ROWS)).await?;
         let frame = self.select_from(sql, parameters, &opened).await?;
-        let explained = |e| explained(LakeError::engine(doing, e), &frame, &opened.tables);
-        let mut rows = frame.clone().execute_stream().await.map_err(explained)?;
-        let all = async {
-            while let Some(batch) = rows.next().await {
-                batch.map_err(explained)?;
-            }
-            Ok(())
-        };
-        // A query that takes longer is accepted.
-        tokio::time::timeout(SAMPLE_TIMEOUT, all).await.unwrap_or(Ok(()))
+        Ok((frame, opened))
     }
 
     async fn select_from(
@@ -123,6 +113,25 @@ impl Engine {
         options.verify_plan(&plan).map_err(wrong)?;
         Ok(plan)
     }
+}
+
+/// Runs a query over the first rows of each file and discards its rows: so casts and functions that fail are found
+/// before the query is used.
+///
+/// # Errors
+/// The error of the query.
+pub(crate) async fn run_sample(frame: &DataFrame, opened: &Opened) -> Result<(), LakeError> {
+    let doing = "running the query over the first rows of each file";
+    let explained = |e| explained(LakeError::engine(doing, e), frame, opened);
+    let mut rows = frame.clone().execute_stream().await.map_err(explained)?;
+    let all = async {
+        while let Some(batch) = rows.next().await {
+            batch.map_err(explained)?;
+        }
+        Ok(())
+    };
+    // A query that takes longer is accepted.
+    tokio::time::timeout(SAMPLE_TIMEOUT, all).await.unwrap_or(Ok(()))
 }
 
 /// Why a table has no column that can be used.

@@ -132,6 +132,15 @@ impl Opened {
     pub(crate) fn compare_files(&self) -> Result<(), FileError> {
         self.scanned.compare()
     }
+
+    /// An error of a query over these files. If it is of a value, and a file has changed since it was opened, that is the
+    /// error: another try reads other values.
+    pub(crate) fn unless_changed(&self, error: LakeError) -> LakeError {
+        match error {
+            LakeError::Data { .. } => self.compare_files().err().map_or(error, LakeError::from),
+            error => error,
+        }
+    }
 }
 
 impl Session {
@@ -420,5 +429,38 @@ impl Session {
             .register_table(reference.clone(), Arc::new(LakeTable::new(layout)))
             .map_err(|e| LakeError::engine("registering a table", e))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::error::ArrowError;
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_error_of_a_value_is_that_of_a_file_if_it_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("t.csv");
+        std::fs::write(&file, "id,n\n1,x\n").unwrap();
+        let (name, path) = ("shop".parse().unwrap(), dir.path().to_owned());
+        let (root, description, columns, trim, header, bucket) = Default::default();
+        let sources = [Source { name, path, root, description, columns, trim, header, bucket }];
+        let limits = EngineLimits { memory_bytes: 64 << 20, spill_dir: None, threads: 1 };
+        let session = Session::new(&sources, &limits).unwrap();
+        let opened = session.open("SELECT id FROM shop.t", None, None).await.unwrap();
+        let failed = |error| {
+            let error = DataFusionError::ArrowError(Box::new(error), None);
+            opened.unless_changed(LakeError::engine("reading", error))
+        };
+        let error = failed(ArrowError::DivideByZero);
+        assert!(matches!(error, LakeError::Data { .. }), "{error:?}");
+        std::fs::write(&file, "id,n\n1,10\n").unwrap();
+        let error = failed(ArrowError::DivideByZero);
+        assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
+        // Whatever else fails is not said to be a change.
+        let error = failed(ArrowError::IpcError("no".to_owned()));
+        assert!(matches!(error, LakeError::Engine { .. }), "{error:?}");
     }
 }

@@ -172,7 +172,7 @@ impl Engine {
         let shape = shape_of(frame.logical_plan(), Rule::ANY);
         let mut stream = self.execute(doing, frame, shape, on).await?;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| query_error(doing, e))?;
+            let batch = batch.map_err(|e| planned.opened.unless_changed(query_error(doing, e)))?;
             let keys = planned.key_column(batch.column(0))?;
             let columns = &batch.columns()[first_compared..];
             let groups = RowGroups::new(&tuples, &rows.comparisons, columns)?;

@@ -23,7 +23,6 @@ pub fn stage_error(
         LakeError::OutOfMemory { source } => LakeError::Engine {
             doing: "running a stage: an executor has too little memory".to_owned(),
             source,
-            help: None,
         },
         LakeError::File(error) => LakeError::File(shown(error)),
         error => error,
@@ -77,6 +76,7 @@ mod tests {
         // A later stage reports the error of an earlier one.
         let error = reported(sent);
         assert!(error.help().unwrap().contains("declare"), "{error:?}");
+        assert!(matches!(error, LakeError::Data { .. }), "{error:?}");
     }
 
     #[test]

@@ -42,11 +42,14 @@ impl Engine {
         let mut found = TemplateRows { columns, rows: Vec::new() };
         let mut bytes = 0;
         while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|e| LakeError::engine(doing, e))?;
+            let batch = batch.map_err(|e| opened.unless_changed(LakeError::engine(doing, e)))?;
             let mut arrays = Vec::with_capacity(kinds.len());
             for ((kind, column), name) in kinds.iter().zip(batch.columns()).zip(&found.columns) {
                 if column.null_count() > 0 {
-                    return Err(null(&shown_column(name, &opened.tables)));
+                    // How many follow in other batches is not known.
+                    let nulls = (0..column.len()).filter(|row| column.is_null(*row)).take(5);
+                    let numbers: Vec<usize> = nulls.map(|row| found.rows.len() + row + 1).collect();
+                    return Err(null(&shown_column(name, &opened.tables), &numbers));
                 }
                 let array = cast(column, &kind.read_type())
                     .map_err(|e| LakeError::engine(doing, e.into()))?;
@@ -56,7 +59,7 @@ impl Engine {
                 let values: Vec<ParameterValue> =
                     kinds.iter().zip(&arrays).map(|(kind, array)| kind.value(array, row)).collect();
                 bytes += values.iter().map(size).sum::<usize>();
-                check_sizes(&values, &found.columns, bytes, &opened)?;
+                check_sizes(&values, &found, bytes, &opened)?;
                 found.rows.push(values);
             }
             if found.rows.len() > max_rows {
@@ -73,9 +76,10 @@ fn refused(message: String, help: impl Into<String>) -> LakeError {
     LakeError::Sql { message, position: None, help: Some(help.into()) }
 }
 
-fn null(column: &str) -> LakeError {
+fn null(column: &str, numbers: &[usize]) -> LakeError {
     let help = format!("leave such rows out: WHERE {column} IS NOT NULL");
-    refused(format!("the column {column} is NULL in a row, and no parameter is NULL"), help)
+    let rows = TemplateRows::shown(numbers);
+    refused(format!("the column {column} is NULL in {rows}, and no parameter is NULL"), help)
 }
 
 fn kind(field: &Field, opened: &Opened) -> Result<Kind, LakeError> {
@@ -110,17 +114,20 @@ fn size(value: &ParameterValue) -> usize {
     }
 }
 
+/// Checks the values of the row after those that are `found`.
 fn check_sizes(
     values: &[ParameterValue],
-    columns: &[String],
+    found: &TemplateRows,
     all_bytes: usize,
     opened: &Opened,
 ) -> Result<(), LakeError> {
-    let long = values.iter().zip(columns).find(|(value, _)| size(value) > MAX_VALUE_BYTES);
-    if let Some((_, name)) = long {
+    let mut long = values.iter().zip(&found.columns);
+    if let Some((_, name)) = long.find(|(value, _)| size(value) > MAX_VALUE_BYTES) {
         let column = shown_column(name, &opened.tables);
-        let message =
-            format!("a value of the column {column} has more than {MAX_VALUE_BYTES} bytes");
+        let row = TemplateRows::shown(&[found.rows.len() + 1]);
+        let message = format!(
+            "a value of the column {column} has more than {MAX_VALUE_BYTES} bytes, in {row}"
+        );
         return Err(refused(message, "return a shorter key of it"));
     }
     if all_bytes > MAX_ROWS_BYTES {

@@ -8,6 +8,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator, binary_expr, lit};
 use throng_query::tuples::{NumberRange, Tuple, Tuples, append_text};
 use throng_spec::ParameterValue;
+use throng_tables::is_text;
 
 use crate::LakeError;
 use crate::amount::Amount;
@@ -27,8 +28,7 @@ impl Kind {
     /// `None` if no parameter has values of the type.
     pub(crate) fn of(data_type: &DataType) -> Option<Self> {
         match data_type {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(Self::Text),
-            DataType::Dictionary(_, value) => Self::of(value).filter(|kind| *kind == Self::Text),
+            of if is_text(of) => Some(Self::Text),
             DataType::Int8
             | DataType::Int16
             | DataType::Int32

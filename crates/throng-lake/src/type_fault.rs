@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, visit_expressions,
 };
 use throng_query::position;
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, is_text};
 
 use crate::LakeError;
 use crate::shown::shown_column;
@@ -101,7 +101,7 @@ fn column_name(expr: &Expr) -> Option<String> {
 /// A type as it is written in a spec or in SQL.
 pub(crate) fn type_name(of: &DataType) -> String {
     match of {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
+        of if is_text(of) => "text".to_owned(),
         of if of.is_integer() => "integer".to_owned(),
         DataType::Float16 | DataType::Float32 | DataType::Float64 => "double".to_owned(),
         DataType::Decimal128(precision, scale) => format!("decimal({precision}, {scale})"),

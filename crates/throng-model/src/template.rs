@@ -157,6 +157,9 @@ impl fmt::Display for ParameterValue {
     }
 }
 
+/// Rows that an error lists, at most.
+const MAX_SHOWN_ROWS: usize = 5;
+
 /// The rows of a template's query.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateRows {
@@ -164,6 +167,28 @@ pub struct TemplateRows {
     pub columns: Vec<String>,
     /// A value of each column for each row.
     pub rows: Vec<Vec<ParameterValue>>,
+}
+
+impl TemplateRows {
+    /// Rows as errors name them: by their numbers in the order of the query's result, from 1. Lists five at most.
+    ///
+    /// ```
+    /// use throng_model::TemplateRows;
+    ///
+    /// assert_eq!(TemplateRows::shown(&[7]), "row 7 of the query's result");
+    /// assert_eq!(TemplateRows::shown(&[1, 2]), "rows 1, 2 of the query's result");
+    /// let many = TemplateRows::shown(&[2, 3, 5, 7, 11, 13]);
+    /// assert_eq!(many, "6 rows of the query's result: 2, 3, 5, 7, 11, …");
+    /// ```
+    pub fn shown(numbers: &[usize]) -> String {
+        let listed = numbers.iter().take(MAX_SHOWN_ROWS).map(ToString::to_string);
+        let listed = listed.collect::<Vec<_>>().join(", ");
+        match numbers.len() {
+            1 => format!("row {listed} of the query's result"),
+            count if count <= MAX_SHOWN_ROWS => format!("rows {listed} of the query's result"),
+            count => format!("{count} rows of the query's result: {listed}, …"),
+        }
+    }
 }
 
 /// What happens to the object of a row that vanishes.

@@ -160,7 +160,7 @@ impl RefreshError {
         if let Self::Lake(error) = self {
             // A running query often fails because of a value, and the engine's message has that
             // value.
-            if matches!(error, LakeError::Engine { .. }) {
+            if matches!(error, LakeError::Engine { .. } | LakeError::Data { .. }) {
                 text = throng_lake::without_values(&text);
             }
             if let Some((line, column)) = error.position() {

@@ -178,11 +178,39 @@ pub struct OpenTable {
     pub layout: Arc<Layout>,
 }
 
+/// Whether the values of a type are texts, whatever the engine's form of them: views and dictionaries too.
+pub fn is_text(of: &DataType) -> bool {
+    match of {
+        DataType::Dictionary(_, value) => is_text(value),
+        other => other.is_string(),
+    }
+}
+
 /// A type as users see it.
 pub fn shown(of: &DataType) -> String {
     match of {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "text".to_owned(),
+        of if of.is_string() => "text".to_owned(),
         DataType::BinaryView => "bytes".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_and_dictionaries_of_texts_are_texts() {
+        for (of, expected) in [
+            ("Utf8", true),
+            ("LargeUtf8", true),
+            ("Utf8View", true),
+            ("Dictionary(Int32, Utf8)", true),
+            ("Dictionary(Int32, Utf8View)", true),
+            ("Dictionary(Int32, Int64)", false),
+            ("Binary", false),
+        ] {
+            assert_eq!(is_text(&of.parse().unwrap()), expected, "{of}");
+        }
     }
 }

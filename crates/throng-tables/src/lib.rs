@@ -27,7 +27,7 @@ mod written;
 
 pub use checked_integers::{checked_function, checked_sum, with_checked_integers};
 pub use file_schema::FileSchema;
-pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, shown};
+pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;

@@ -11,7 +11,7 @@ pub(super) type Difference<'a> = (Vec<Step>, Option<&'a DataType>, Option<&'a Da
 pub(super) fn difference<'a>(a: &'a DataType, b: &'a DataType) -> Option<Difference<'a>> {
     use DataType::{LargeList, List, Struct};
     Some(match (a, b) {
-        _ if a == b || (is_text(a) && is_text(b)) => return None,
+        _ if a == b || (a.is_string() && b.is_string()) => return None,
         (Struct(m), Struct(n)) => {
             let field = |name: &String| Step::Field(name.clone());
             for one in m {
@@ -35,10 +35,6 @@ pub(super) fn difference<'a>(a: &'a DataType, b: &'a DataType) -> Option<Differe
 fn within(step: Step, (mut path, a, b): Difference<'_>) -> Difference<'_> {
     path.insert(0, step);
     (path, a, b)
-}
-
-fn is_text(of: &DataType) -> bool {
-    matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 #[cfg(test)]

@@ -161,14 +161,14 @@ impl<'a, T: Template> Kind<'a, T> {
         problems: &mut Vec<Problem>,
     ) -> Vec<T::Object> {
         let mut made = Vec::with_capacity(rows.rows.len());
-        let mut unmade: BTreeMap<Unmade, usize> = BTreeMap::new();
+        let mut unmade: BTreeMap<Unmade, Vec<usize>> = BTreeMap::new();
         let mut collisions = 0;
-        for values in &rows.rows {
+        for (at, values) in rows.rows.iter().enumerate() {
             let row: Vec<_> = rows.columns.iter().cloned().zip(values.iter().cloned()).collect();
             let object = match template.make(&row) {
                 Ok(object) => object,
                 Err(why) => {
-                    *unmade.entry(why).or_default() += 1;
+                    unmade.entry(why).or_default().push(at + 1);
                     continue;
                 }
             };
@@ -181,8 +181,12 @@ impl<'a, T: Template> Kind<'a, T> {
                 Err(_) => {}
             }
         }
-        for (Unmade { message, help }, count) in unmade.into_iter().take(MAX_PROBLEMS) {
-            let message = if count > 1 { format!("{message} ({count} rows)") } else { message };
+        for (Unmade { message, help, is_of_row }, numbers) in unmade.into_iter().take(MAX_PROBLEMS)
+        {
+            let message = match is_of_row {
+                true => format!("{message} ({})", TemplateRows::shown(&numbers)),
+                false => message,
+            };
             problems.push(problem(template.for_each(), message, help.to_owned()));
         }
         made

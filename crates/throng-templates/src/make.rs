@@ -13,6 +13,8 @@ pub(crate) type Row = [(String, ParameterValue)];
 pub(crate) struct Unmade {
     pub(crate) message: String,
     pub(crate) help: &'static str,
+    /// Whether other rows may make one: then the row is named.
+    pub(crate) is_of_row: bool,
 }
 
 /// What audience and sync templates have in common.
@@ -88,8 +90,11 @@ impl Template for SyncTemplate {
         let platform_name =
             self.platform_name.as_ref().map(|pattern| fill(pattern, row)).transpose()?;
         if platform_name.as_ref().is_some_and(|name| name.trim().is_empty()) {
-            let message = "`platform_name` of a row is empty".to_owned();
-            return Err(Unmade { message, help: "leave such rows out, or use another column" });
+            return Err(Unmade {
+                message: "`platform_name` of a row is empty".to_owned(),
+                help: "leave such rows out, or use another column",
+                is_of_row: true,
+            });
         }
         Ok(Sync {
             name: name(&self.name, row)?,
@@ -143,6 +148,7 @@ fn fill(pattern: &Pattern, row: &Row) -> Result<String, Unmade> {
     filled.map_err(|column| Unmade {
         message: format!("the query returns no column `{column}`, which `{pattern}` names"),
         help: "name a column of `for_each`, or return it there",
+        is_of_row: false,
     })
 }
 
@@ -174,5 +180,5 @@ fn not_a_name(pattern: &Pattern, row: &Row) -> Unmade {
     };
     let help = "names have 1 to 128 of a-z, 0-9, `-`, `_` and `.`, and start with a letter or a digit: \
                 return such a column, for example lower(…)";
-    Unmade { message, help }
+    Unmade { message, help, is_of_row: true }
 }

@@ -174,8 +174,30 @@ fn a_value_that_makes_no_name_is_refused_without_showing_it() {
     let wrong = expand(spec(&audiences("")), None, &[regions(&["Secret Name", "no/way"])], &[]);
     let found = messages(wrong.unwrap_err());
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].contains("column `region`") && found[0].contains("(2 rows)"), "{found:?}");
+    let row = "in a row of `{region}-buyers` (rows 1, 2 of the query's result)";
+    assert!(found[0].contains("column `region`") && found[0].ends_with(row), "{found:?}");
     assert!(!found[0].contains("Secret") && !found[0].contains("way"), "{found:?}");
+}
+
+#[test]
+fn rows_that_make_no_name_are_named_by_their_positions() {
+    let row = |bad: &[usize]| {
+        let names = (1..=20).map(|row| match bad.contains(&row) {
+            true => format!("Secret {row}"),
+            false => format!("r{row}"),
+        });
+        let names: Vec<String> = names.collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let found = expand(spec(&audiences("")), None, &[regions(&names)], &[]);
+        let found = messages(found.unwrap_err());
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].contains("Secret"), "{found:?}");
+        found[0].rsplit_once(" (").unwrap().1.to_owned()
+    };
+    assert_eq!(row(&[17]), "row 17 of the query's result)");
+    assert_eq!(row(&[2, 3, 9, 10, 20]), "rows 2, 3, 9, 10, 20 of the query's result)");
+    let many = "7 rows of the query's result: 2, 3, 9, 10, 18, …)";
+    assert_eq!(row(&[2, 3, 9, 10, 18, 19, 20]), many);
 }
 
 #[test]
@@ -183,7 +205,8 @@ fn a_column_that_the_query_lacks_is_refused() {
     let columns = vec!["region".to_owned()];
     let rows = Rows::Queried(TemplateRows { columns, rows: vec![vec![text("emea")]] });
     let found = messages(expand(spec(&audiences("")), None, &[rows], &[]).unwrap_err());
-    assert!(found[0].contains("no column `title`"), "{found:?}");
+    // It is a fault of the query: every row lacks it.
+    assert!(found[0].contains("no column `title`") && !found[0].contains("row "), "{found:?}");
 }
 
 #[test]

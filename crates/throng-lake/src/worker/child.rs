@@ -59,7 +59,7 @@ impl QueryHandler {
         match request {
             Request::Check { model } => {
                 let (info, parts) = self.engine.plan(&model, &[]).await?;
-                self.engine.sample(&model.sql, &model.parameters).await?;
+                self.engine.sample_model(&model, &info.key_column).await?;
                 Ok(Reply::Plan { info, parts })
             }
             Request::Plan { model, served } => {

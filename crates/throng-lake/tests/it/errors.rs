@@ -89,6 +89,8 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
         assert!(texts.0.contains(message), "{sql}: {texts:?}");
         assert!(texts.1.contains(help), "{sql}: {texts:?}");
         assert!(!format!("{error:?}{texts:?}").contains("absent"), "{sql}: {error:?}");
+        assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
     }
     // Which of two conversions has failed is not known: that of the column did not.
     let sql = "SELECT user_id FROM shop.p
@@ -99,6 +101,28 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
     let error = shop.lake().check_model(sql, None).await.unwrap_err();
     let text = throng_model::with_causes(&error);
     assert!(!text.contains("the column m") && !text.contains("absent"), "{text}");
+}
+
+#[tokio::test]
+async fn a_dictionary_of_texts_is_text_in_errors() {
+    let shop = Shop::new().file("p.csv", "user_id,note\n1,absent\n2,7\n");
+    let dictionary = "arrow_cast(note, 'Dictionary(Int32, Utf8)')";
+    let sql = format!("SELECT user_id FROM shop.p WHERE CAST({dictionary} AS INT) > 1");
+    let error = shop.lake().check_model(&sql, None).await.unwrap_err();
+    let said = format!("{}; {}", throng_model::with_causes(&error), error.help().unwrap());
+    assert!(said.contains("a value cannot be converted") && said.contains("TRY_CAST"), "{said}");
+    assert!(!said.contains("Dictionary") && !said.contains("absent"), "{said}");
+}
+
+#[tokio::test]
+async fn a_check_runs_what_a_build_runs() {
+    let shop = Shop::new().file("p.csv", "user_id,note\n1,absent\n2,y\n");
+    // The build reads only the key.
+    let sql = "SELECT user_id, CAST(note AS INT) AS n FROM shop.p";
+    let lake = shop.lake();
+    assert_eq!(lake.check_model(sql, Some("user_id")).await.unwrap().key_column, "user_id");
+    let error = lake.check_model(sql, Some("n")).await.unwrap_err();
+    assert!(matches!(error, LakeError::Data { .. }), "{error:?}");
 }
 
 #[tokio::test]

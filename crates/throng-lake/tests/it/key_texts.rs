@@ -40,6 +40,20 @@ async fn numbers_of_two_forms_that_meet_in_a_key_are_refused() {
 }
 
 #[tokio::test]
+async fn numbers_of_two_forms_are_found_behind_a_column_that_is_read_many_times() {
+    let shop = two_forms();
+    // 2^20 ways to the column of the file: each is not followed by itself.
+    let mut sql = "WITH t0 AS (SELECT user_id FROM shop.a)".to_owned();
+    for (before, level) in (0..20).zip(1..) {
+        sql.push_str(&format!(
+            ", t{level} AS (SELECT coalesce(user_id, user_id) AS user_id FROM t{before})"
+        ));
+    }
+    sql.push_str(" SELECT user_id FROM t20 UNION SELECT user_id FROM shop.b");
+    refused(&shop, &sql, &["shop.a.user_id (Int64)", "shop.b.user_id (Decimal128(18, 1))"]).await;
+}
+
+#[tokio::test]
 async fn numbers_of_one_form_or_with_a_cast_are_keys() {
     let shop = two_forms();
     for (sql, keys) in [

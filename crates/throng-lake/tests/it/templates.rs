@@ -63,7 +63,15 @@ async fn rows_that_are_no_values_are_refused() {
     let lake = shop.lake();
     for (sql, part) in [
         ("SELECT slug FROM shop.regions", "more than 1 rows"),
-        ("SELECT CAST(NULL AS VARCHAR) AS slug", "slug is NULL"),
+        ("SELECT CAST(NULL AS VARCHAR) AS slug", "slug is NULL in row 1 of the query's result"),
+        (
+            "SELECT CASE WHEN least = 1 THEN slug END AS slug FROM shop.regions ORDER BY least",
+            "slug is NULL in row 2 of the query's result",
+        ),
+        (
+            "SELECT repeat('x', 1025) AS slug",
+            "more than 1024 bytes, in row 1 of the query's result",
+        ),
         ("SELECT 0.5::DOUBLE AS share", "share is of type Float64"),
         ("SELECT 'a' AS a, 'b' AS \"A\"", "two columns"),
         ("SELECT $slug AS slug", "no value for the parameter $slug"),

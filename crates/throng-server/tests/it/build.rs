@@ -95,6 +95,13 @@ fn assert_members(ctx: &NodeContext, members: impl Fn(u32) -> bool) {
     assert_eq!(index.snapshot(&name).unwrap().members(), total as u64);
 }
 
+/// How many times an alert of a failed refresh was raised.
+async fn raised(ctx: &NodeContext) -> u64 {
+    let alerts = ctx.ledger.alerts(10).await.unwrap();
+    let failed = alerts.iter().filter(|alert| alert.kind == AlertKind::RefreshFailed);
+    failed.map(|alert| alert.count).sum()
+}
+
 /// Names in a folder, without the part that differs for each try.
 fn names(folder: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -123,14 +130,14 @@ async fn a_part_that_is_done_is_not_run_again() {
     shop.file("1.json", 0..500);
     shop.file("2.json", 300..900);
     shop.file("4.json", 2_000..2_100);
-    // The wrong value is beyond the sample of the check: planning succeeds and the third scan
-    // fails.
-    shop.spec("SELECT customer FROM shop.visits WHERE CAST(n AS BIGINT) > 0", "");
+    // The wrong value is beyond the sample of the check: planning succeeds and the third scan fails. The engine does not
+    // say of `chr` that a value is the cause, so it is tried again.
+    shop.spec("SELECT customer FROM shop.visits WHERE chr(CAST(n AS BIGINT)) <> 'x'", "");
     shop.file("3.json", 1_000..90_000);
     let third = shop.visits().join("3.json");
     let rows = std::fs::read_to_string(&third).unwrap();
     let last = |n| format!("{rows}{{\"customer\":\"c00000\",\"n\":\"{n}\"}}\n");
-    std::fs::write(&third, last("x")).unwrap();
+    std::fs::write(&third, last("9999999")).unwrap();
     let clock = noon();
     let node = shop.start(&clock).await;
     let ctx = Arc::clone(node.context());
@@ -150,7 +157,7 @@ async fn a_part_that_is_done_is_not_run_again() {
     let others: String =
         (95_000..95_500).map(|c| format!("{{\"customer\":\"c{c:05}\",\"n\":1}}\n")).collect();
     replace_content(&shop.visits().join("1.json"), &others);
-    replace_content(&third, &last("1"));
+    replace_content(&third, &last("1000001"));
     clock.advance(Duration::from_secs(60));
     let node = shop.start(&clock).await;
     let ctx = node.context();
@@ -241,9 +248,11 @@ async fn three_failures_raise_an_alert_and_a_fixed_model_is_published() {
     std::fs::remove_dir(shop.0.path().join("data")).unwrap();
     let name = "buyers".parse().unwrap();
     ctx.ledger.schedule_refresh(&name, RefreshTrigger::Manual, clock.now()).await.unwrap();
+    let before = raised(ctx).await;
     for failures in 1..=3 {
         ctx.wake_build.notify_waiters();
         settled(ctx, |a| a.refresh.as_ref().is_some_and(|r| r.failures == failures)).await;
+        assert!(failures == 3 || raised(ctx).await == before, "an alert after {failures} tries");
         clock.advance(Duration::from_secs(600));
     }
     let row = settled(ctx, |a| a.refresh.as_ref().is_some_and(|r| r.finished_at.is_some())).await;
