@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use throng_model::{AdGroupName, BudgetDay, Currency, Micros, Timestamp};
 use throng_spec::Spec;
-use throng_store::{AlertKind, BudgetDayRow, Ledger, LedgerError, NewAlert};
+use throng_store::{AlertKind, BudgetDayRow, Ledger, LedgerError};
 use throng_telemetry::metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::deps::AlertsDeps;
-use crate::feed::{self, Cause, FeedFindings, FeedWatch};
+use crate::feed::{self, FeedFindings, FeedWatch};
+use crate::reconcile::{Cause, open_alerts, reconcile};
 
 /// The interval in which budget days are polled: they are written once a minute.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -20,8 +21,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 const NEARLY_SPENT_PERCENT: i128 = 80;
 /// An ad group may spend this share of its budget past it before that is overdelivery that raises an alert.
 const OVERDELIVERY_PERCENT: i128 = 1;
-/// Alerts that are read at a time.
-const PAGE_ALERTS: u32 = 1_000;
 /// The kinds of alerts that are raised here.
 const KINDS: [AlertKind; 5] = [
     AlertKind::BudgetNearlySpent,
@@ -35,7 +34,7 @@ const REPORTED_SINCE: Duration = Duration::from_secs(24 * 3_600);
 
 /// Raises and resolves alerts about budgets until `shutdown`, while this process is the leader and
 /// `node.budget_alerts` is on. If it is off, open ones are resolved.
-pub async fn raise_budget_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
+pub(crate) async fn raise_budget_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
     // Whether they are off and none is open: nothing is read from the ledger until they are on.
     let mut is_idle = false;
     let mut watch = FeedWatch::default();
@@ -67,7 +66,7 @@ async fn round(deps: &AlertsDeps, watch: &mut FeedWatch) -> Result<bool, LedgerE
         return Ok(false);
     }
     let (spec, now) = (deps.spec.load_full(), deps.clock.now());
-    let open = open_alerts(ledger).await?;
+    let open = open_alerts(ledger, &KINDS).await?;
     let mut wanted = BTreeMap::new();
     let mut findings = FeedFindings::default();
     if spec.node.budget_alerts {
@@ -80,46 +79,13 @@ async fn round(deps: &AlertsDeps, watch: &mut FeedWatch) -> Result<bool, LedgerE
         *watch = FeedWatch::default();
     }
     record(&findings);
-    for (kind, subject) in open.keys().filter(|cause| !wanted.contains_key(*cause)) {
-        ledger.resolve_alert(*kind, subject, now).await?;
-    }
-    for ((kind, subject), message) in wanted {
-        let cause = (kind, subject);
-        // Raising an open one again would only increase its count.
-        if !open.contains_key(&cause) {
-            let alert = NewAlert { kind, subject: cause.1, message };
-            ledger.raise_alert(&alert, now).await?;
-        }
-    }
+    reconcile(ledger, &open, wanted, now).await?;
     Ok(true)
 }
 
 fn record(findings: &FeedFindings) {
     metrics::gauge!(metrics::GATES_SILENT).set(findings.silent.len() as f64);
     metrics::gauge!(metrics::FEED_STALE_PARTITIONS).set(findings.stale_partitions().len() as f64);
-}
-
-/// The open alerts of these kinds, with the times at which they were raised.
-async fn open_alerts(ledger: &dyn Ledger) -> Result<BTreeMap<Cause, Timestamp>, LedgerError> {
-    let mut open = BTreeMap::new();
-    let counts = ledger.open_alerts_by_kind().await?;
-    if !counts.iter().any(|(kind, _)| KINDS.contains(kind)) {
-        return Ok(open);
-    }
-    let mut offset = 0u32;
-    loop {
-        // Open ones come first.
-        let page = ledger.alerts_page(PAGE_ALERTS, offset).await?;
-        let is_last =
-            page.len() < PAGE_ALERTS as usize || page.iter().any(|a| a.resolved_at.is_some());
-        let of_page = page.into_iter().filter(|alert| alert.resolved_at.is_none());
-        let of_budgets = of_page.filter(|alert| KINDS.contains(&alert.kind));
-        open.extend(of_budgets.map(|alert| ((alert.kind, alert.subject), alert.raised_at)));
-        if is_last {
-            return Ok(open);
-        }
-        offset = offset.saturating_add(PAGE_ALERTS);
-    }
 }
 
 async fn wanted_alerts(

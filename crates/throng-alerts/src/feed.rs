@@ -7,6 +7,7 @@ use throng_model::Timestamp;
 use throng_store::AlertKind;
 
 use crate::deps::{FeedReports, GateVersions};
+use crate::reconcile::Cause;
 
 /// A gate that has been silent for this long is forgotten: it was removed.
 const GATE_FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
@@ -18,9 +19,6 @@ const MAX_SILENT_ALERTS: usize = 100;
 const MAX_FRAMES: usize = 60;
 /// Gates that a message names.
 const NAMED_GATES: usize = 3;
-
-/// The cause of an alert: kind and subject.
-pub(crate) type Cause = (AlertKind, String);
 
 /// What is remembered from poll to poll.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! Alerts are rows of the ledger; whoever detects a cause raises them there. [`deliver`] runs on the leader: it
 //! turns raised and resolved alerts into events, which are rows too, so that a crash loses none, and sends each
 //! event to every receiver until it is accepted or too old. [`raise_node_problems`] runs in every process, and
-//! [`raise_budget_alerts`] on the leader.
+//! [`raise_leader_alerts`] on the leader.
 
 mod budgets;
 mod delivery;
@@ -12,12 +12,24 @@ mod deps;
 mod event;
 mod feed;
 mod outcome;
+mod overdue;
 mod problems;
 mod receiver_test;
+mod reconcile;
 mod webhook;
 
-pub use budgets::raise_budget_alerts;
+use tokio_util::sync::CancellationToken;
+
 pub use delivery::deliver;
 pub use deps::{AlertsDeps, FeedReports, GateVersions, Host, NewestFrame, NodeProblem};
 pub use problems::raise_node_problems;
 pub use receiver_test::{ReceiverTest, send_test};
+
+/// Raises and resolves alerts about budgets, and about audiences that are overdue, until `shutdown`, while this process
+/// is the leader.
+pub async fn raise_leader_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
+    tokio::join!(
+        budgets::raise_budget_alerts(deps.clone(), shutdown.clone()),
+        overdue::raise_overdue_alerts(deps, shutdown),
+    );
+}

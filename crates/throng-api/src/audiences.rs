@@ -27,7 +27,8 @@ use utoipa::ToSchema;
                 "rows_read": 5400120, "null_keys": 12, "rows_expected": 5400000, "reason": null,
                 "snapshot_version": 3, "forced": false, "unchanged": false, "eta_seconds": null
             },
-            "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
+            "refreshed_at": 1795536061000000_i64, "last_fired": 1795536000000000_i64, "paused_at": null,
+            "pinned_at": null
         }
     ]
 }))]
@@ -61,7 +62,8 @@ pub struct AudienceList {
         "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "forced": false,
         "unchanged": false, "eta_seconds": null
     },
-    "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null
+    "refreshed_at": 1795536061000000_i64, "last_fired": 1795536000000000_i64, "paused_at": null,
+    "pinned_at": null
 }))]
 pub struct AudienceSummary {
     /// The name of the audience.
@@ -71,6 +73,9 @@ pub struct AudienceSummary {
     pub current: Option<AudienceSnapshot>,
     /// The newest refresh; null if there was none.
     pub refresh: Option<AudienceRefreshProgress>,
+    /// When the newest refresh that succeeded was completed; null if none was.
+    #[schema(value_type = Option<i64>)]
+    pub refreshed_at: Option<Timestamp>,
     /// When the schedule fired last.
     #[schema(value_type = Option<i64>)]
     pub last_fired: Option<Timestamp>,
@@ -80,6 +85,20 @@ pub struct AudienceSummary {
     /// When its version was pinned; null if it is not pinned.
     #[schema(value_type = Option<i64>)]
     pub pinned_at: Option<Timestamp>,
+}
+
+impl AudienceSummary {
+    /// How long ago its last successful refresh was, such as `3 h ago`; `never` if there was none.
+    pub fn last_refresh(&self, now: Timestamp) -> String {
+        let Some(at) = self.refreshed_at else { return "never".to_owned() };
+        let (count, unit) = match now.since(at).as_secs() {
+            secs @ 0..120 => (secs, "s"),
+            secs @ 120..7_200 => (secs / 60, "min"),
+            secs @ 7_200..172_800 => (secs / 3_600, "h"),
+            secs => (secs / 86_400, "days"),
+        };
+        format!("{count} {unit} ago")
+    }
 }
 
 /// An audience with its snapshots.
@@ -101,7 +120,8 @@ pub struct AudienceSummary {
         "rows_expected": 5400000, "reason": null, "snapshot_version": 3, "forced": false,
         "unchanged": false, "eta_seconds": null
     },
-    "last_fired": 1795536000000000_i64, "paused_at": null, "pinned_at": null,
+    "refreshed_at": 1795536061000000_i64, "last_fired": 1795536000000000_i64, "paused_at": null,
+    "pinned_at": null,
     "snapshots": [
         {
             "audience": "buyers", "version": 3, "state": "published",

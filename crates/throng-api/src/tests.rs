@@ -119,12 +119,34 @@ fn unknown_fields_of_requests_are_refused_and_those_of_responses_are_ignored() {
 #[test]
 fn flattened_fields_are_in_the_object_itself() {
     let summary = json!({
-        "name": "buyers", "current": null, "refresh": null, "last_fired": null, "paused_at": 1,
-        "pinned_at": null, "snapshots": [], "sizes": [[1, 20]],
+        "name": "buyers", "current": null, "refresh": null, "refreshed_at": null, "last_fired": null,
+        "paused_at": 1, "pinned_at": null, "snapshots": [], "sizes": [[1, 20]],
     });
     let detail: AudienceDetail = serde_json::from_value(summary.clone()).unwrap();
     assert_eq!(detail.sizes[0].1, 20);
     assert_eq!(serde_json::to_value(&detail).unwrap(), summary);
+}
+
+#[test]
+fn a_last_refresh_is_said_by_its_age() {
+    let summary = |refreshed_at: Option<i64>| -> AudienceSummary {
+        serde_json::from_value(json!({ "name": "buyers", "refreshed_at": refreshed_at })).unwrap()
+    };
+    let now = throng_model::Timestamp(400 * 86_400_000_000);
+    assert_eq!(summary(None).last_refresh(now), "never");
+    for (secs, text) in [
+        (0, "0 s ago"),
+        (119, "119 s ago"),
+        (120, "2 min ago"),
+        (7_199, "119 min ago"),
+        (7_200, "2 h ago"),
+        (90_000, "25 h ago"),
+        (172_800, "2 days ago"),
+        // Of a node whose clock is ahead.
+        (-60, "0 s ago"),
+    ] {
+        assert_eq!(summary(Some(now.0 - secs * 1_000_000)).last_refresh(now), text);
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
     (27, include_str!("../migrations/postgres/0027_former_audiences.sql")),
     (28, include_str!("../migrations/postgres/0028_currencies_of_days.sql")),
     (29, include_str!("../migrations/postgres/0029_identifier_tables.sql")),
+    (30, include_str!("../migrations/postgres/0030_completed_refreshes.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

@@ -33,6 +33,8 @@ pub enum AlertKind {
     /// Many rows of an audience's query have no key, or some files lack its column, or keys have white space around
     /// them.
     NullKeys,
+    /// An audience has not been refreshed in time.
+    Overdue,
     /// 80 % of an ad group's budget of today are spent.
     BudgetNearlySpent,
     /// An ad group's budget of today is spent.
@@ -47,7 +49,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::RefreshFailed,
         Self::SnapshotHeld,
         Self::TaskFailed,
@@ -59,6 +61,7 @@ impl AlertKind {
         Self::PartitionFailed,
         Self::NodeProblem,
         Self::NullKeys,
+        Self::Overdue,
         Self::BudgetNearlySpent,
         Self::BudgetSpent,
         Self::Overdelivery,
@@ -80,6 +83,7 @@ impl AlertKind {
             Self::PartitionFailed => "partition_failed",
             Self::NodeProblem => "node_problem",
             Self::NullKeys => "null_keys",
+            Self::Overdue => "overdue",
             Self::BudgetNearlySpent => "budget_nearly_spent",
             Self::BudgetSpent => "budget_spent",
             Self::Overdelivery => "overdelivery",
@@ -102,6 +106,7 @@ impl AlertKind {
             | Self::Overdelivery
             | Self::GateSilent => Severity::Warning,
             Self::RefreshFailed
+            | Self::Overdue
             | Self::TaskFailed
             | Self::DiskFull
             | Self::StorageFailed

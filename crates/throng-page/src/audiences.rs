@@ -10,7 +10,7 @@ use throng_api::{
 use throng_model::{AudienceName, Timestamp};
 
 use crate::lists::Controls;
-use crate::show::{self, Action, Card, Entry, card, count};
+use crate::show::{self, Action, Card, Entry, card, count, text_card};
 use crate::{Rendered, chart};
 
 /// One audience, with what the spec says about it.
@@ -46,6 +46,7 @@ struct Row {
     stopped: String,
     version: String,
     built: String,
+    refreshed: String,
     progress: String,
 }
 
@@ -85,8 +86,14 @@ fn row(summary: &AudienceSummary, description: &str, now: Timestamp) -> Row {
         stopped: stopped(summary),
         version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
         built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
+        refreshed: refreshed(summary),
         progress: refresh.map(|of| progress(&of.refresh, now)).unwrap_or_default(),
     }
+}
+
+/// When its last successful refresh was.
+fn refreshed(summary: &AudienceSummary) -> String {
+    summary.refreshed_at.map_or_else(|| "never".to_owned(), show::when)
 }
 
 fn members(current: Option<&AudienceSnapshot>) -> String {
@@ -225,6 +232,7 @@ pub fn one(view: AudienceView) -> Rendered {
             card("rows-read", count(current.map_or(0, |s| s.rows_read)), "rows read"),
             card("null-keys", count(current.map_or(0, |s| s.null_keys)), "rows without a key"),
             card("schedule", cron, time_zone),
+            text_card("refreshed", refreshed(&audience), "last refresh"),
         ],
         sizes: chart::lines(&[size_line], &|x| show::when(Timestamp(x as i64)), &|y| {
             count(y as u64)
@@ -283,6 +291,7 @@ mod tests {
             name: "buyers".parse().unwrap(),
             current: None,
             refresh: refresh.map(|refresh| AudienceRefreshProgress { refresh, eta_seconds: None }),
+            refreshed_at: None,
             last_fired: None,
             paused_at: None,
             pinned_at: None,
@@ -354,7 +363,11 @@ mod tests {
         };
         let html = render(vec![summary(None)], Some("0b".to_owned()));
         assert!(html.contains("data-name=\"buyers\""), "{html}");
-        assert!(html.contains("<time>never</time>"), "{html}");
+        assert!(html.contains("<time>never</time></td><td><time>never</time>"), "{html}");
+        let refreshed_at = Some(Timestamp(1_795_536_061_000_000));
+        let refreshed = AudienceSummary { refreshed_at, ..summary(None) };
+        let shown = render(vec![refreshed], None);
+        assert!(shown.contains("<time>2026-11-24 16:01:01</time>"), "{shown}");
         assert!(html.contains("id=\"next\"") && html.contains("cursor=0b"), "{html}");
         assert!(html.contains("href=\"/audiences?sort=members\""), "{html}");
         let html = render(Vec::new(), None);

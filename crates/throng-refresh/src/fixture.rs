@@ -28,6 +28,14 @@ pub(crate) fn audience_row(state: RefreshState, snapshot_version: Option<u64>) -
         unchanged: false,
     };
     let refresh = Some(refresh);
-    let (current, last_fired, paused_at, pinned_at, source_state) = Default::default();
-    AudienceRow { name, current, refresh, last_fired, paused_at, pinned_at, source_state }
+    AudienceRow {
+        name,
+        current: None,
+        refresh,
+        refreshed_at: None,
+        last_fired: None,
+        paused_at: None,
+        pinned_at: None,
+        source_state: None,
+    }
 }

@@ -35,6 +35,7 @@ mod faults;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod freshness;
 mod group;
 mod guard;
 mod history;

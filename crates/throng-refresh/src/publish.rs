@@ -18,7 +18,7 @@ use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
 use super::guard::{self, GuardDecision};
 use super::pool::blocking;
-use super::{alerts, bits, cleanup, declared, history, membership, retention};
+use super::{alerts, bits, cleanup, declared, freshness, history, membership, retention};
 use crate::RefreshContext;
 
 /// Newest runs of a sync that are read for the snapshots that they still need.
@@ -197,6 +197,7 @@ async fn report_published(
     }
     let members = outcome.snapshot.members as f64;
     metrics::gauge!(metrics::AUDIENCE_MEMBERS, "audience" => name.to_string()).set(members);
+    freshness::record_success(name, now);
     let mut doubts = doubts(outcome.snapshot.tables.as_deref());
     let (rows, null_keys) = (outcome.snapshot.rows_read, outcome.snapshot.null_keys);
     // Only files are trimmed by their source.

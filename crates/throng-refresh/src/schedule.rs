@@ -316,6 +316,7 @@ mod tests {
             key: None,
             schedule: None,
             source_trigger: None,
+            max_age_hours: None,
             guard: Guard::default(),
             keep_snapshots: 10,
             made_from: None,

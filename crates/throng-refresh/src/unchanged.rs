@@ -9,10 +9,10 @@ use throng_spec::Audience;
 use throng_store::{AlertKind, HistoryEvent, LedgerError, Refresh, Snapshot};
 
 use super::error::RefreshError;
-use super::history;
 use super::identifier_inputs::IdentifierInputs;
 use super::siblings::Member;
 use super::source_changes::inputs_of;
+use super::{freshness, history};
 use crate::damage::file_problem;
 use crate::{RefreshContext, model_of};
 
@@ -124,6 +124,7 @@ pub(super) async fn follow_up(
     for kind in [AlertKind::RefreshFailed, AlertKind::SnapshotHeld] {
         ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
     }
+    freshness::record_success(name, now);
     let why = format!(
         "version {} with {} members stays: the model, the files that it reads and those of the \
          identifiers are those that the version was made of",

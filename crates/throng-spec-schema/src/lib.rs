@@ -82,6 +82,9 @@ pub struct RawAudience {
     pub key: Option<String>,
     /// When to refresh; without it, only on request.
     pub schedule: Option<RawSchedule>,
+    /// Hours after its last refresh from which on the audience is overdue (two times of its schedule).
+    #[schemars(range(min = 1, max = 8760))]
+    pub max_age_hours: Option<u32>,
     /// Which snapshots are held for approval.
     pub guard: Option<RawGuard>,
     /// How many published snapshots are kept (10).

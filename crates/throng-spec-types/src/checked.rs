@@ -126,6 +126,9 @@ pub struct Audience {
     /// inspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_trigger: Option<SourceTrigger>,
+    /// Hours after its last refresh from which on it is overdue, 1 to 8,760; `None` means that its schedule says when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_hours: Option<u32>,
     /// Which snapshots are held for approval.
     pub guard: Guard,
     /// How many published snapshots are kept; at least 1, 10 unless set.

@@ -254,6 +254,9 @@ fn audience(audience: &Audience) -> Result<(), &'static str> {
     let guard = &audience.guard;
     within(guard.max_shrink_percent, 0..=100, "max_shrink_percent is not from 0 to 100")?;
     within(audience.keep_snapshots, 1..=1000, "keep_snapshots is not from 1 to 1000")?;
+    if let Some(hours) = audience.max_age_hours {
+        within(hours, 1..=8_760, "max_age_hours is not from 1 to 8760")?;
+    }
     if let Some(SourceTrigger { poll_secs, success_file }) = &audience.source_trigger {
         within(*poll_secs, SourceTrigger::POLL_SECS, "poll_secs is not from 5 to 86400")?;
         let is_file_name = success_file.as_deref().is_none_or(SourceTrigger::is_file_name);

@@ -195,6 +195,9 @@ pub struct AudienceRow {
     pub current: Option<Snapshot>,
     /// Its newest refresh, if any.
     pub refresh: Option<Refresh>,
+    /// When its newest completed refresh ended: its snapshot was published or approved, or it is `unchanged`.
+    #[serde(default)]
+    pub refreshed_at: Option<Timestamp>,
     /// When the schedule last fired.
     pub last_fired: Option<Timestamp>,
     /// Since when it is paused: no refresh of it is queued.

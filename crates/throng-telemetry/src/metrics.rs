@@ -126,8 +126,12 @@ metrics! {
         "Open alerts.";
     AUDIENCE_AGE_SECONDS_MAX = Gauge, Seconds, "throng_audience_age_seconds_max", "",
         "Age of the oldest snapshot that is served, of the audiences of the applied spec.";
+    AUDIENCE_LAST_SUCCESS_TIMESTAMP_SECONDS = Gauge, UnixSeconds, "throng_audience_last_success_timestamp_seconds", "audience",
+        "When this node completed a refresh of an audience last, published or unchanged, in seconds since 1970.";
     AUDIENCE_MEMBERS = Gauge, Count, "throng_audience_members", "audience",
         "Members of the snapshot of an audience that this node published last.";
+    AUDIENCES_OVERDUE = Gauge, Count, "throng_audiences_overdue", "",
+        "Audiences that are overdue, also those without an alert of their own; at the schedule leader.";
     BATCHES_OPEN = Gauge, Count, "throng_batches_open", "",
         "Batches of open tasks that are not finished.";
     BATCHES_TOTAL = Counter, Count, "throng_batches_total", "",

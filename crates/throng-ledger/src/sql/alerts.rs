@@ -42,6 +42,7 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
         | AlertKind::PartitionFailed
         | AlertKind::NodeProblem
         | AlertKind::NullKeys
+        | AlertKind::Overdue
         | AlertKind::BudgetNearlySpent
         | AlertKind::BudgetSpent
         | AlertKind::Overdelivery

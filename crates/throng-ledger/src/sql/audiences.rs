@@ -24,6 +24,7 @@ fn audience_of(row: &DbRow) -> Result<AudienceRow> {
         name: cells.name("name")?,
         current: None,
         refresh: None,
+        refreshed_at: cells.maybe_time("refreshed_at")?,
         last_fired: cells.maybe_time("last_fired")?,
         paused_at: cells.maybe_time("paused_at")?,
         pinned_at: cells.maybe_time("pinned_at")?,
@@ -33,8 +34,11 @@ fn audience_of(row: &DbRow) -> Result<AudienceRow> {
 
 /// All audiences, or one.
 async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
-    let text = "SELECT name, last_fired, paused_at, pinned_at, source_state FROM audiences
-         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 ORDER BY name";
+    let text = "SELECT a.name, a.last_fired, a.paused_at, a.pinned_at, a.source_state,
+            (SELECT r.finished_at FROM refreshes r
+             WHERE r.audience = a.name AND r.state = 'completed'
+             ORDER BY r.id DESC LIMIT 1) AS refreshed_at
+         FROM audiences a WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1 ORDER BY a.name";
     let mut audiences = tx.all(text, only, audience_of).await?;
     let mut current = snapshots::current(tx, only).await?;
     let text = select_refreshes!(

@@ -171,6 +171,11 @@ async fn due_work_is_found_by_an_index() {
              ORDER BY id LIMIT 9",
             "alerts_unrecorded",
         ),
+        (
+            "EXPLAIN QUERY PLAN SELECT r.finished_at FROM refreshes r
+             WHERE r.audience = 'a' AND r.state = 'completed' ORDER BY r.id DESC LIMIT 1",
+            "COVERING INDEX refreshes_completed",
+        ),
     ] {
         let plan = plan_of(&mut connection, statement).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");

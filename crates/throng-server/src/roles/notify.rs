@@ -21,9 +21,9 @@ pub(crate) async fn run_problems(ctx: Arc<NodeContext>, shutdown: CancellationTo
     throng_alerts::raise_node_problems(deps(&ctx), shutdown).await;
 }
 
-/// Raises alerts about budgets until `shutdown`, while this process is the leader.
+/// Raises alerts about budgets and late audiences until `shutdown`, while this process is the leader.
 pub(crate) async fn run_budget_alerts(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
-    throng_alerts::raise_budget_alerts(deps(&ctx), shutdown).await;
+    throng_alerts::raise_leader_alerts(deps(&ctx), shutdown).await;
 }
 
 /// What alerts need of this process.

@@ -154,6 +154,9 @@ impl Reader {
         let key = self.optional_text(&mut fields, "key");
         let schedule = fields.get("schedule").map(|(node, at)| self.schedule(node, at));
         let (schedule, source_trigger) = schedule.unwrap_or_default();
+        let max_age_hours = fields.get("max_age_hours");
+        let max_age_hours = max_age_hours
+            .and_then(|(node, at)| self.whole(node, &at, "max_age_hours", &(1..=8_760)));
         let guard = fields.get("guard").map(|(node, at)| self.guard(node, at)).unwrap_or_default();
         let keep_snapshots = self.integer(&mut fields, "keep_snapshots", 1..=1000, 10);
         fields.done(self);
@@ -165,6 +168,7 @@ impl Reader {
             key,
             schedule,
             source_trigger,
+            max_age_hours,
             guard,
             keep_snapshots,
             sql_at,

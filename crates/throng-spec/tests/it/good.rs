@@ -156,6 +156,7 @@ fn every_field_is_read() {
         (&None, &Some(trigger))
     );
     assert!(spec.audiences[1].schedule.is_some());
+    assert_eq!((buyers.max_age_hours, spec.audiences[1].max_age_hours), (None, Some(36)));
 
     assert_eq!(spec.destinations[0].account(), "meta/1001");
     let Platform::Meta(meta) = &spec.destinations[0].platform else { panic!() };
@@ -174,7 +175,7 @@ fn every_field_is_read() {
     assert_eq!(first.identifiers.columns, columns);
     // Behind an alias: the position of its definition.
     assert_eq!(first.identifiers.sql_at, second.identifiers.sql_at);
-    assert_eq!(first.identifiers.sql_at.line, 51);
+    assert_eq!(first.identifiers.sql_at.line, 52);
     assert!(first.identifiers.sql.starts_with("\nSELECT"));
 
     let [cache, local] = spec.serving_stores.as_slice() else { panic!() };
@@ -287,6 +288,19 @@ fn a_change_of_the_source_is_a_schedule_of_its_own() {
     let wrong = json.replace("\"poll_secs\":60", "\"poll_secs\":1");
     assert_ne!(wrong, json);
     assert!(serde_json::from_str::<Spec>(&wrong).is_err());
+}
+
+#[test]
+fn an_age_of_a_stored_spec_has_the_limits_of_the_language() {
+    let audience = "{ name: a, sql: SELECT 1, max_age_hours: 8760 }";
+    let spec = load_text(&format!("version: 1\naudiences:\n  - {audience}\n"));
+    let json = serde_json::to_string(&spec).unwrap();
+    let wrong = json.replace("\"max_age_hours\":8760", "\"max_age_hours\":8761");
+    assert_ne!(wrong, json);
+    assert!(serde_json::from_str::<Spec>(&wrong).is_err());
+    // One that an earlier version has stored has none.
+    let earlier = json.replace("\"max_age_hours\":8760,", "");
+    assert_eq!(serde_json::from_str::<Spec>(&earlier).unwrap().audiences[0].max_age_hours, None);
 }
 
 #[test]

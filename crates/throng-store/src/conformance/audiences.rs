@@ -100,6 +100,31 @@ pub(super) async fn a_schedule_fires_exactly_once(ledger: &dyn Ledger) {
     assert_eq!(row.last_fired, Some(at(200)));
 }
 
+pub(super) async fn the_last_success_outlives_later_refreshes(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let refreshed = async || ledger.audience(&name).await.unwrap().unwrap().refreshed_at;
+    let first = building(ledger, "buyers", "b", 0).await;
+    assert_eq!(refreshed().await, None);
+    ledger.publish(&snapshot("buyers", 1, first.id), "b", at(9)).await.unwrap();
+    assert_eq!(refreshed().await, Some(at(9)));
+    let failed = building(ledger, "buyers", "b", 20).await;
+    assert_eq!(refreshed().await, Some(at(9)), "another one is open");
+    ledger.fail_refresh(failed.id, "b", "no such table", None, at(21)).await.unwrap();
+    assert_eq!(refreshed().await, Some(at(9)), "it has failed");
+    let same = building(ledger, "buyers", "b", 30).await;
+    assert!(ledger.confirm_unchanged(same.id, "b", 1, at(31)).await.unwrap());
+    assert_eq!(refreshed().await, Some(at(31)));
+    let held = building(ledger, "buyers", "b", 40).await;
+    ledger.hold(&snapshot("buyers", 2, held.id), "b", "80% fewer", at(41)).await.unwrap();
+    assert_eq!(refreshed().await, Some(at(31)), "its snapshot is held");
+    ledger.approve(&name, 2, at(50)).await.unwrap();
+    assert_eq!(refreshed().await, Some(at(50)));
+    building(ledger, "others", "b", 60).await;
+    let all = ledger.audiences().await.unwrap();
+    let all: Vec<_> = all.iter().map(|row| (row.name.as_str(), row.refreshed_at)).collect();
+    assert_eq!(all, [("buyers", Some(at(50))), ("others", None)]);
+}
+
 pub(super) async fn refreshes_are_claimed_when_due_and_oldest_first(ledger: &dyn Ledger) {
     for (n, name) in [(1, "a"), (2, "b")] {
         ledger.schedule_refresh(&audience(name), RefreshTrigger::Manual, at(n)).await.unwrap();

@@ -85,6 +85,7 @@ cases! {
         refreshes_of_one_audience_do_not_run_concurrently,
         a_schedule_fires_exactly_once,
         a_state_of_the_source_queues_one_refresh,
+        the_last_success_outlives_later_refreshes,
         refreshes_are_claimed_when_due_and_oldest_first,
         tries_that_end_without_a_result_are_counted,
         a_cancelled_refresh_has_ended_for_its_holder,

@@ -87,15 +87,11 @@ async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
     let rows = audiences.iter().map(|audience| {
         let refresh = audience.refresh.as_ref();
         let reason = refresh.map_or_else(String::new, |newest| reason(&newest.refresh, now));
-        vec![
-            audience.name.to_string(),
-            members(audience),
-            state(audience),
-            version(audience),
-            reason,
-        ]
+        let (name, refreshed) = (audience.name.to_string(), audience.last_refresh(now));
+        vec![name, members(audience), state(audience), version(audience), refreshed, reason]
     });
-    out::table(&["AUDIENCE", "MEMBERS", "STATE", "VERSION", "REASON"], rows.collect());
+    let header = ["AUDIENCE", "MEMBERS", "STATE", "VERSION", "LAST REFRESH", "REASON"];
+    out::table(&header, rows.collect());
     lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
 }
@@ -399,6 +395,7 @@ mod tests {
             name: "a".parse().unwrap(),
             current: None,
             refresh: None,
+            refreshed_at: None,
             last_fired: None,
             paused_at: None,
             pinned_at: None,
