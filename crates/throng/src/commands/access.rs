@@ -74,11 +74,9 @@ pub(crate) async fn session(command: SessionCommand, output: Output) -> Result<E
     match command {
         SessionCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/sessions").await?;
-            if output.is_json() {
-                answer.print();
+            let Some(SessionList { sessions }) = answer.for_people(output)? else {
                 return Ok(ExitCode::SUCCESS);
-            }
-            let SessionList { sessions } = answer.read()?;
+            };
             let rows = sessions.into_iter().map(|session| {
                 vec![
                     session.id.to_string(),

@@ -60,11 +60,11 @@ pub(crate) async fn list(
             Client::new(node)?.get(&path).await?
         }
     };
-    if output.is_json() {
-        answer.print();
+    let Some(AlertList { alerts, open, total, receivers, next_cursor, .. }) =
+        answer.for_people(output)?
+    else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AlertList { alerts, open, total, receivers, next_cursor, .. } = answer.read()?;
+    };
     let (shown, now) = (out::count(alerts.len() as u64), SystemClock.now());
     let rows = alerts.into_iter().map(|alert| {
         let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };
@@ -117,11 +117,9 @@ fn delivery(alert: &AlertItem, receivers: &[AlertReceiver], now: Timestamp) -> S
 async fn deliveries(node: &NodeArgs, limit: u32, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/alerts/deliveries?limit={limit}");
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(AlertDeliveryList { deliveries }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AlertDeliveryList { deliveries } = answer.read()?;
+    };
     let rows = deliveries.into_iter().map(|delivery| {
         vec![
             delivery.at.to_string(),

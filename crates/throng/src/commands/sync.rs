@@ -98,10 +98,7 @@ pub(crate) async fn tasks_command(command: TasksCommand, output: Output) -> Resu
         return act(&path, format!("task {id} is queued again"), &node, output).await;
     }
     let answer = Client::new(&node)?.post_empty("/v1/tasks/enqueue").await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        let TasksEnqueued { enqueued } = answer.read()?;
+    if let Some(TasksEnqueued { enqueued }) = answer.for_people(output)? {
         out::line(format!("queued: {}", out::counted(enqueued, "task")));
     }
     Ok(ExitCode::SUCCESS)
@@ -119,11 +116,9 @@ fn size(size: &SyncSize) -> String {
 
 async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::SYNCS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(SyncList { syncs, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let SyncList { syncs, next_cursor, .. } = answer.read()?;
+    };
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
         let due = match sync.removals_due {
@@ -162,11 +157,9 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
 async fn sizes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(SyncSizes { verdict, reason, sizes, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let SyncSizes { verdict, reason, sizes, .. } = answer.read()?;
+    };
     let rows = sizes.into_iter().map(|one| {
         let state = if one.settling { "processing an upload" } else { "" };
         let (delivered, shown) = (out::count(one.delivered), size(&one));
@@ -188,11 +181,9 @@ fn verdict_text(verdict: Option<ActivationVerdict>, reason: Option<String>) -> S
 
 async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::RUNS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(RunList { runs, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let RunList { runs, next_cursor, .. } = answer.read()?;
+    };
     let rows = runs.into_iter().map(|run| {
         vec![
             run.id.to_string(),
@@ -215,11 +206,9 @@ async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
 
 async fn removals(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/removals").await?;
-    if output.is_json() {
-        answer.print();
+    let Some(RemovalList { removals }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let RemovalList { removals } = answer.read()?;
+    };
     let now = SystemClock.now();
     let rows = removals.into_iter().map(|removal| {
         let state = match (&removal.approved_by, removal.retry_at) {
@@ -253,11 +242,9 @@ fn last_error(task: &ActivationTask, now: Timestamp) -> String {
 
 async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::TASKS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(TaskList { tasks, counts, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let TaskList { tasks, counts, next_cursor, .. } = answer.read()?;
+    };
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
     let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
         let last_error = last_error(&task, now);
@@ -282,12 +269,11 @@ async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
 
 async fn task(id: i64, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(TaskDetail { task: ActivationTaskProgress { task, .. }, receipts, check, .. }) =
+        answer.for_people(output)?
+    else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let TaskDetail { task: ActivationTaskProgress { task, .. }, receipts, check, .. } =
-        answer.read()?;
+    };
     out::line(format!("task {id}: {} is {}", task.sync, task.state));
     if let Some(check) = check {
         for reason in &check.reasons {
