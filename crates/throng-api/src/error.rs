@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -173,8 +174,17 @@ pub struct SpecProblem {
 
 /// The message about a body that is not of its form, without the values that it has: one may be the key of a user, and
 /// the parser repeats the one that it does not expect.
-pub fn invalid_body(error: &serde_json::Error) -> String {
+fn invalid_body(error: &serde_json::Error) -> String {
     format!("the request body is invalid: {}", without_found(&error.to_string()))
+}
+
+/// Reads a body as JSON. A byte order mark before it, as some editors and PowerShell write, is skipped.
+///
+/// # Errors
+/// The message for the answer, without the values of the body.
+pub fn body_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    serde_json::from_slice(text).map_err(|error| invalid_body(&error))
 }
 
 fn without_found(text: &str) -> String {
@@ -216,5 +226,14 @@ mod tests {
         let error = serde_json::from_str::<ErrorCode>("\"s3cret\"").map_err(problem).unwrap_err();
         assert!(error.contains("unknown variant, expected one of"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_body_is_skipped() {
+        let body = "\u{feff}{\"ad_groups\": [\"shoes\"]}";
+        let request: DecideRequest = body_of(body.as_bytes()).unwrap();
+        assert_eq!(request.ad_groups, ["shoes"]);
+        let cut: Result<DecideRequest, String> = body_of("\u{feff}{".as_bytes());
+        assert!(cut.unwrap_err().starts_with("the request body is invalid: "));
     }
 }

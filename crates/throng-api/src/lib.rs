@@ -54,7 +54,7 @@ pub use decisions::{
     UserAudiences, candidates, refusals,
 };
 pub use description::{BearerToken, CommonErrors};
-pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem, invalid_body};
+pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem, body_of};
 pub use events::{
     EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,
 };
