@@ -2,7 +2,8 @@
 //! predicted and earned; with sums by advertiser, ad group and currency. Pure: rows of the ledger go in, a response of
 //! the API comes out.
 //!
-//! Sums are exact: they are integers that cannot overflow, and a sum that does not fit into the response is an error.
+//! Sums are exact: they are integers that cannot overflow, and a sum of spend that does not fit into the response is an
+//! error. One of budgets is then the largest amount.
 //! Amounts of different currencies are never added.
 
 mod causes;
