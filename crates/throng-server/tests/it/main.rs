@@ -16,6 +16,7 @@ mod build;
 mod clock_steps;
 mod connections;
 mod damage;
+mod empty_audiences;
 mod events;
 mod feed_alerts;
 mod files;
