@@ -58,7 +58,7 @@ pub struct SyncSummary {
     /// When that version was delivered.
     #[schema(value_type = Option<i64>)]
     pub delivered_at: Option<Timestamp>,
-    /// The number of delivered users.
+    /// The number of delivered users; null until those of the delivered version are counted, after its run.
     pub delivered_users: Option<u64>,
     /// Removals that the platform refused.
     pub removals_due: u64,
