@@ -11,7 +11,9 @@ mod csv;
 mod query;
 mod report;
 mod sums;
+mod table;
 
 pub use csv::csv;
 pub use query::{DEFAULT_DAYS, DayRange, MAX_DAYS, QueryError, day_range};
 pub use report::{ReportedAdGroup, name_currencies, report};
+pub use table::{COLUMNS, row};

@@ -200,6 +200,14 @@ impl Answer {
         out::json(&self.document);
     }
 
+    /// Prints what was done, or with `--json` the document.
+    pub(crate) fn print_or(&self, done: impl std::fmt::Display, output: Output) {
+        match output {
+            Output::Text => out::line(done),
+            Output::Json => self.print(),
+        }
+    }
+
     /// The document as [`Answer::read`] reads it, for people. With `--json` it is printed as the node sent it, and
     /// `None` is returned.
     pub(crate) fn for_people<T: DeserializeOwned>(&self, output: Output) -> Result<Option<T>> {

@@ -98,6 +98,18 @@ pub(crate) fn message(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Asks a person at the terminal whether to continue, and returns the answer; `None` without a terminal.
+pub(crate) fn ask(what: &str) -> std::io::Result<Option<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(None);
+    }
+    message(format_args!("{what}\ncontinue? [y/N]"));
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(Some(answer))
+}
+
 /// Text for a terminal: control characters are escaped, also line breaks and tabs unless they are to be `kept`.
 pub(crate) fn printable(text: &str, kept: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());

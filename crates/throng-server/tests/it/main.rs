@@ -32,6 +32,7 @@ mod proxy;
 mod queries;
 mod removal_guard;
 mod removals;
+mod run_requests;
 mod schedules;
 mod sessions;
 mod shared;

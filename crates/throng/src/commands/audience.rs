@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow};
 use throng_api::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
     AudienceSnapshotState, AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
+    next_try,
 };
 use throng_model::{Clock as _, RefreshId, SystemClock, Timestamp};
 
-use super::alerts::next_try;
 use super::lists;
 use crate::args::{AudienceCommand, ListArgs, NodeArgs, OneAudience};
 use crate::client::{Answer, Client, segment};
@@ -266,11 +266,7 @@ async fn act(
 ) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post_empty(&path).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(done);
-    }
+    answer.print_or(done, output);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -289,11 +285,7 @@ async fn set_version(
     };
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post(&path, &SnapshotVersion { version }).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(version_set(name, verb, version));
-    }
+    answer.print_or(version_set(name, verb, version), output);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -36,13 +36,10 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
             let (store, of) = (segment(&name), segment(&audience));
             let path = format!("/v1/stores/{store}/audiences/{of}/remove");
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                out::line(format!(
-                    "{audience} is being removed from {name}; see `throng store list`"
-                ));
-            }
+            answer.print_or(
+                format!("{audience} is being removed from {name}; see `throng store list`"),
+                output,
+            );
             Ok(ExitCode::SUCCESS)
         }
     }

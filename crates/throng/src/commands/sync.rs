@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use throng_api::{
     ActivationTask, ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RemovalList,
-    RunList, RunRequested, RunSync, SyncList, SyncSize, SyncSizes, TaskDetail, TaskList,
-    TasksEnqueued,
+    RunList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncSize, SyncSizes,
+    SyncSummary, TaskDetail, TaskList, TasksEnqueued, next_try,
 };
 use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
 
-use super::alerts::next_try;
 use super::lists;
 use crate::args::{ListArgs, NodeArgs, SyncCommand, TasksCommand};
-use crate::client::{Client, segment};
+use crate::client::{Client, RequestError, segment};
+use crate::failure::Failure;
 use crate::out::{self, Output};
 
 /// Prints what becomes of a requested run.
@@ -28,6 +28,65 @@ fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
     );
 }
 
+/// Requests a run of each sync that is not paused, of a destination or of all. A sync that is refused, as one that is
+/// running, does not stop the others.
+async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let client = Client::new(node)?;
+    let SyncList { mut syncs, .. } = client.get("/v1/syncs").await?.read()?;
+    syncs.retain(|sync| sync.is_of(destination));
+    if let Some(name) = destination.filter(|_| syncs.is_empty()) {
+        return Err(Failure::new(format!("no sync delivers to `{name}`"))
+            .help("`throng sync list` shows the destinations")
+            .into());
+    }
+    let (mut requested, mut refused) = (Vec::new(), Vec::new());
+    for sync in syncs.into_iter().filter(|sync| sync.paused_at.is_none()).map(|sync| sync.name) {
+        let path = format!("/v1/syncs/{}/run", segment(sync.as_str()));
+        match client.try_post(&path, &RunSync::default()).await {
+            Ok(answer) => requested.push(answer.read()?),
+            Err(RequestError::Failed(error)) => return Err(error),
+            Err(RequestError::Refused(why)) => {
+                refused.push(RunRefused { sync, error: why.into_error().to_string() });
+            }
+        }
+    }
+    if let (true, Some(RunRefused { sync, error })) = (requested.is_empty(), refused.first()) {
+        return Err(Failure::new(format!("no run was requested; {sync}: {error}")).into());
+    }
+    if output.is_json() {
+        out::json(&RunsRequested { requested, refused });
+        return Ok(ExitCode::SUCCESS);
+    }
+    for RunRefused { sync, error } in &refused {
+        out::message(format!("{sync} is left out: {error}"));
+    }
+    let runs = out::counted(requested.len() as u64, "run");
+    out::line(format!("requested: {runs}, of what differs; see `throng sync runs`"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks before another audience takes the place of that of a sync.
+async fn confirm_recreate(name: &str, node: &NodeArgs) -> Result<()> {
+    let SyncList { syncs, .. } = Client::new(node)?.get("/v1/syncs").await?.read()?;
+    // The node refuses a name that is not there. A client of a workspace may leave the workspace out.
+    let found = syncs.iter().find(|sync| sync.name.as_str() == name);
+    let found = found.or_else(|| syncs.iter().find(|sync| sync.name.local() == name));
+    match found.and_then(SyncSummary::recreate_text) {
+        Some(text) => confirmed(&text, out::ask(&text)?.as_deref()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a person agrees to what a command does. `answer`: `None` if nobody can be asked.
+fn confirmed(what: &str, answer: Option<&str>) -> Result<()> {
+    let failure = match answer.map(|answer| answer.trim().to_lowercase()).as_deref() {
+        Some("y" | "yes") => return Ok(()),
+        Some(_) => Failure::new("it is not confirmed: nothing was changed"),
+        None => Failure::wrong_input(what).help("there is no terminal to ask: add --yes"),
+    };
+    Err(failure.into())
+}
+
 pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
         SyncCommand::List { list, node } => syncs(list, &node, output).await,
@@ -35,18 +94,22 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
         SyncCommand::Runs { list, node } => runs(list, &node, output).await,
         SyncCommand::Tasks { list, node } => tasks(list, &node, output).await,
         SyncCommand::Task { id, node } => task(id, &node, output).await,
-        SyncCommand::Run { name, full, forget_delivered, node } => {
+        SyncCommand::Run { name: Some(name), full, forget_delivered, node, .. } => {
             let body = RunSync { full, forget_delivered };
             let path = format!("/v1/syncs/{}/run", segment(&name));
             let answer = Client::new(&node)?.post(&path, &body).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                run_requested(&name, answer.read()?);
+            if let Some(requested) = answer.for_people(output)? {
+                run_requested(&name, requested);
             }
             Ok(ExitCode::SUCCESS)
         }
-        SyncCommand::Recreate { name, node } => {
+        SyncCommand::Run { destination, node, .. } => {
+            run_many(destination.as_deref(), &node, output).await
+        }
+        SyncCommand::Recreate { name, yes, node } => {
+            if !yes {
+                confirm_recreate(&name, &node).await?;
+            }
             let path = format!("/v1/syncs/{}/recreate", segment(&name));
             act(&path, format!("the next run of {name} creates a new audience"), &node, output)
                 .await
@@ -298,11 +361,7 @@ async fn task(id: i64, node: &NodeArgs, output: Output) -> Result<ExitCode> {
 
 async fn act(path: &str, done: String, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.post_empty(path).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(done);
-    }
+    answer.print_or(done, output);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -311,6 +370,19 @@ mod tests {
     use throng_model::{SyncRunId, TaskId};
 
     use super::*;
+
+    #[test]
+    fn only_yes_confirms() {
+        let confirmed = |answer| confirmed("all is sent again", answer);
+        for answer in ["y\n", "Yes\r\n", " YES "] {
+            assert!(confirmed(Some(answer)).is_ok(), "{answer}");
+        }
+        for answer in ["", "\n", "n", "yy", "no"] {
+            let refused = confirmed(Some(answer)).unwrap_err();
+            assert_eq!(refused.to_string(), "it is not confirmed: nothing was changed");
+        }
+        assert_eq!(confirmed(None).unwrap_err().to_string(), "all is sent again");
+    }
 
     #[test]
     fn sizes_have_separators() {
