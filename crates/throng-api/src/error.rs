@@ -188,6 +188,9 @@ pub fn body_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 }
 
 fn without_found(text: &str) -> String {
+    if let Some(shown) = with_short_field(text) {
+        return shown;
+    }
     let masked =
         ["invalid type: ", "invalid value: ", "unknown variant "].into_iter().find_map(|what| {
             // The last one: the value may have these words too.
@@ -198,6 +201,19 @@ fn without_found(text: &str) -> String {
             Some(format!("{}, expected {expected}", found.trim_end()))
         });
     masked.unwrap_or_else(|| text.to_owned())
+}
+
+/// The longest name of a field that a message has in full: fields of the API have shorter ones.
+const MAX_FIELD_CHARACTERS: usize = 40;
+
+/// The message about an unknown field, with the beginning of its name.
+fn with_short_field(text: &str) -> Option<String> {
+    let what = "unknown field `";
+    let rest = text.strip_prefix(what)?;
+    let end = rest.rfind("`, expected ").or_else(|| rest.rfind("`, there are no fields"))?;
+    let (name, expected) = rest.split_at(end);
+    let (cut, _) = name.char_indices().nth(MAX_FIELD_CHARACTERS)?;
+    Some(format!("{what}{}…{expected}", &name[..cut]))
 }
 
 #[cfg(test)]
@@ -226,6 +242,21 @@ mod tests {
         let error = serde_json::from_str::<ErrorCode>("\"s3cret\"").map_err(problem).unwrap_err();
         assert!(error.contains("unknown variant, expected one of"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn the_name_of_an_unknown_field_is_not_repeated_in_full() {
+        let of = |name: &str| {
+            let body = format!(r#"{{"ad_groups": [], "{name}": 1}}"#);
+            body_of::<DecideRequest>(body.as_bytes()).unwrap_err()
+        };
+        let message = |name: &str| {
+            format!("the request body is invalid: unknown field `{name}`, expected one of `user`, ")
+        };
+        assert!(of("record").starts_with(&message("record")));
+        let long = of(&"ü".repeat(5_000));
+        assert!(long.starts_with(&message(&format!("{}…", "ü".repeat(40)))), "{long}");
+        assert!(long.len() < 300, "{long}");
     }
 
     #[test]
