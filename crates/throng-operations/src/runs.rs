@@ -288,14 +288,15 @@ pub async fn request(
     }
 }
 
-/// The failed task of a sync that has no recorded delivery.
+/// The failed task of a sync that has no recorded delivery. A run without a plan is older than `throng sync recreate`:
+/// another one is planned for it.
 async fn failed_first_task(operations: &Operations, sync: &SyncName) -> Result<Option<TaskId>> {
     let ledger = &operations.ledger;
     if ledger.delivered_record(sync).await?.is_some() {
         return Ok(None);
     }
     match ledger.runs(Some(sync), 1).await?.first() {
-        Some(run) if run.state == RunState::Failed => {
+        Some(run) if run.state == RunState::Failed && run.plan.is_some() => {
             Ok(Some(ledger.task_of_run(run.id).await?.id))
         }
         _ => Ok(None),
