@@ -42,6 +42,9 @@ pub struct LookupResult {
 /// The most ad groups of one request for a decision.
 pub const MAX_CANDIDATES: usize = 1_000;
 
+/// What an answer has of a text that is not a name: as much as a name may have.
+const MAX_SHOWN_CHARACTERS: usize = 128;
+
 /// A request for a decision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,7 +89,7 @@ pub struct DecisionMade {
 /// Why an ad group may not be shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionRefusal {
-    /// The ad group, as in the request.
+    /// The ad group, as in the request; of a text that is not a name the first 128 characters.
     pub ad_group: String,
     /// A stable code, such as `not_in_audience`.
     pub code: String,
@@ -95,9 +98,15 @@ pub struct DecisionRefusal {
 }
 
 impl DecisionRefusal {
-    /// The refusal of a text that is not a name.
-    fn not_a_name(text: &str, error: &NameError) -> Self {
-        Self { ad_group: text.to_owned(), code: "not_a_name".to_owned(), why: error.to_string() }
+    /// The refusal of a text that is not a name. A longer text than a name can be is not repeated in full: an answer with
+    /// a thousand of them would be larger than the request.
+    fn not_a_name(text: &str) -> Self {
+        let text: String = match text.char_indices().nth(MAX_SHOWN_CHARACTERS) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        };
+        let why = NameError { text: text.clone() }.to_string();
+        Self { ad_group: text, code: "not_a_name".to_owned(), why }
     }
 }
 
@@ -109,7 +118,7 @@ pub fn candidates<'a>(
     for text in texts {
         match AdGroupName::new(text) {
             Ok(name) => names.push(name),
-            Err(error) => refused.push(DecisionRefusal::not_a_name(text, &error)),
+            Err(_) => refused.push(DecisionRefusal::not_a_name(text)),
         }
     }
     (names, refused)
@@ -125,4 +134,24 @@ pub fn refusals<Reason: Display>(
         code: code(reason).to_owned(),
         why: reason.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_that_is_not_a_name_is_not_repeated_in_full() {
+        let long = "é".repeat(5_000);
+        let whole = "E".repeat(MAX_SHOWN_CHARACTERS);
+        let (names, refused) = candidates([long.as_str(), "shoes", whole.as_str()].into_iter());
+        assert_eq!(names, [AdGroupName::new("shoes").unwrap()]);
+        let shown = format!("{}…", "é".repeat(MAX_SHOWN_CHARACTERS));
+        let texts: Vec<&str> = refused.iter().map(|one| one.ad_group.as_str()).collect();
+        assert_eq!(texts, [shown.as_str(), whole.as_str()]);
+        for one in &refused {
+            let why = format!("`{}` is not a name: ", one.ad_group);
+            assert!(one.why.starts_with(&why) && one.why.len() < 600, "{}", one.why);
+        }
+    }
 }

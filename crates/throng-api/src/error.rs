@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -173,11 +174,23 @@ pub struct SpecProblem {
 
 /// The message about a body that is not of its form, without the values that it has: one may be the key of a user, and
 /// the parser repeats the one that it does not expect.
-pub fn invalid_body(error: &serde_json::Error) -> String {
+fn invalid_body(error: &serde_json::Error) -> String {
     format!("the request body is invalid: {}", without_found(&error.to_string()))
 }
 
+/// Reads a body as JSON. A byte order mark before it, as some editors and PowerShell write, is skipped.
+///
+/// # Errors
+/// The message for the answer, without the values of the body.
+pub fn body_of<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    serde_json::from_slice(text).map_err(|error| invalid_body(&error))
+}
+
 fn without_found(text: &str) -> String {
+    if let Some(shown) = with_short_field(text) {
+        return shown;
+    }
     let masked =
         ["invalid type: ", "invalid value: ", "unknown variant "].into_iter().find_map(|what| {
             // The last one: the value may have these words too.
@@ -188,6 +201,19 @@ fn without_found(text: &str) -> String {
             Some(format!("{}, expected {expected}", found.trim_end()))
         });
     masked.unwrap_or_else(|| text.to_owned())
+}
+
+/// The longest name of a field that a message has in full: fields of the API have shorter ones.
+const MAX_FIELD_CHARACTERS: usize = 40;
+
+/// The message about an unknown field, with the beginning of its name.
+fn with_short_field(text: &str) -> Option<String> {
+    let what = "unknown field `";
+    let rest = text.strip_prefix(what)?;
+    let end = rest.rfind("`, expected ").or_else(|| rest.rfind("`, there are no fields"))?;
+    let (name, expected) = rest.split_at(end);
+    let (cut, _) = name.char_indices().nth(MAX_FIELD_CHARACTERS)?;
+    Some(format!("{what}{}…{expected}", &name[..cut]))
 }
 
 #[cfg(test)]
@@ -216,5 +242,29 @@ mod tests {
         let error = serde_json::from_str::<ErrorCode>("\"s3cret\"").map_err(problem).unwrap_err();
         assert!(error.contains("unknown variant, expected one of"), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn the_name_of_an_unknown_field_is_not_repeated_in_full() {
+        let of = |name: &str| {
+            let body = format!(r#"{{"ad_groups": [], "{name}": 1}}"#);
+            body_of::<DecideRequest>(body.as_bytes()).unwrap_err()
+        };
+        let message = |name: &str| {
+            format!("the request body is invalid: unknown field `{name}`, expected one of `user`, ")
+        };
+        assert!(of("record").starts_with(&message("record")));
+        let long = of(&"ü".repeat(5_000));
+        assert!(long.starts_with(&message(&format!("{}…", "ü".repeat(40)))), "{long}");
+        assert!(long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_body_is_skipped() {
+        let body = "\u{feff}{\"ad_groups\": [\"shoes\"]}";
+        let request: DecideRequest = body_of(body.as_bytes()).unwrap();
+        assert_eq!(request.ad_groups, ["shoes"]);
+        let cut: Result<DecideRequest, String> = body_of("\u{feff}{".as_bytes());
+        assert!(cut.unwrap_err().starts_with("the request body is invalid: "));
     }
 }

@@ -37,6 +37,7 @@ pub use access::{
 pub use alerts::{
     AlertDelivery, AlertDeliveryList, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
     AlertReceiver, AlertSeverity, AlertTest, AlertTestAnswer, AlertTestAnswers, PageQuery,
+    next_try,
 };
 pub use audiences::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshProgress, AudienceRefreshState,
@@ -54,7 +55,7 @@ pub use decisions::{
     UserAudiences, candidates, refusals,
 };
 pub use description::{BearerToken, CommonErrors};
-pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem, invalid_body};
+pub use error::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem, body_of};
 pub use events::{
     EventRejected, EventsAccepted, QuarantineByPartition, QuarantineOfPartition, QuarantineRecord,
 };
@@ -92,6 +93,6 @@ pub use stores::{
     StoreSummary, StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
-    RemovalList, RunRequested, RunSync, SyncList, SyncNamed, SyncRemoval, SyncRemovalRule,
-    SyncSize, SyncSizes, SyncSummary,
+    RemovalList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncNamed,
+    SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes, SyncSummary,
 };

@@ -1,7 +1,7 @@
 //! Syncs, the sizes of their audiences on platforms, and their removals.
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AudienceName, DestinationName, SyncName, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, Timestamp, counted};
 use utoipa::ToSchema;
 
 use crate::runs::{ActivationMode, ActivationVerdict};
@@ -58,7 +58,7 @@ pub struct SyncSummary {
     /// When that version was delivered.
     #[schema(value_type = Option<i64>)]
     pub delivered_at: Option<Timestamp>,
-    /// The number of delivered users.
+    /// The number of delivered users; null until those of the delivered version are counted, after its run.
     pub delivered_users: Option<u64>,
     /// Removals that the platform refused.
     pub removals_due: u64,
@@ -67,6 +67,28 @@ pub struct SyncSummary {
     pub removals_retry_at: Option<Timestamp>,
     /// The newest size of the audience on the platform; null if it has not been read.
     pub size: Option<SyncSize>,
+}
+
+impl SyncSummary {
+    /// Whether the sync delivers to a destination; `None`: to any.
+    pub fn is_of(&self, destination: Option<&str>) -> bool {
+        destination.is_none_or(|name| self.destination.as_str() == name)
+    }
+
+    /// What it means that another audience on the platform takes the place of that of the sync, for people; `None` if it
+    /// has none.
+    pub fn recreate_text(&self) -> Option<String> {
+        let Self { name, audience, destination, .. } = self;
+        let id = self.platform_id.as_ref()?;
+        let users = match self.delivered_users {
+            Some(users) => counted(users, "user"),
+            None => "its users".to_owned(),
+        };
+        Some(format!(
+            "{name} gets another audience on {destination}, and its next run sends every row of {audience} again; \
+             {id} stays there with {users}, and is no longer updated"
+        ))
+    }
 }
 
 /// The sizes of the audience of a sync on the platform over time.
@@ -162,6 +184,24 @@ pub struct RunRequested {
     pub blocked: Option<String>,
 }
 
+/// What became of the runs that were requested of several syncs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunsRequested {
+    /// The syncs of which a run was requested.
+    pub requested: Vec<RunRequested>,
+    /// The others.
+    pub refused: Vec<RunRefused>,
+}
+
+/// A sync of which no run was requested.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRefused {
+    /// The name of the sync.
+    pub sync: SyncName,
+    /// Why, such as that it is running.
+    pub error: String,
+}
+
 /// What to do with the audience of a removed sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -221,4 +261,44 @@ pub struct SyncRemoval {
     pub retry_at: Option<Timestamp>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(destination: &str, platform_id: Option<&str>) -> SyncSummary {
+        SyncSummary {
+            name: "s".parse().unwrap(),
+            audience: "buyers".parse().unwrap(),
+            destination: destination.parse().unwrap(),
+            mode: ActivationMode::Mirror,
+            paused_at: None,
+            platform_id: platform_id.map(str::to_owned),
+            delivered_version: Some(3),
+            delivered_at: None,
+            delivered_users: Some(1_200_345),
+            removals_due: 0,
+            removals_retry_at: None,
+            size: None,
+        }
+    }
+
+    #[test]
+    fn the_question_before_an_audience_is_recreated_has_the_numbers() {
+        let text = summary("meta", Some("120")).recreate_text().unwrap();
+        assert_eq!(
+            text,
+            "s gets another audience on meta, and its next run sends every row of buyers again; \
+             120 stays there with 1,200,345 users, and is no longer updated"
+        );
+        assert_eq!(summary("meta", None).recreate_text(), None, "nothing is there");
+    }
+
+    #[test]
+    fn runs_of_many_syncs_are_those_of_the_destination() {
+        let sync = summary("meta", None);
+        assert!(sync.is_of(None) && sync.is_of(Some("meta")));
+        assert!(!sync.is_of(Some("meta-2")) && !sync.is_of(Some("")));
+    }
 }

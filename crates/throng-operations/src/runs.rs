@@ -1,6 +1,9 @@
 //! Operations on runs and tasks.
 
-use throng_api::{ActivationRun, ActivationTask, ActivationTaskState, TaskDetail, TaskList};
+use throng_activation::RunScope;
+use throng_api::{
+    ActivationRun, ActivationTask, ActivationTaskState, RunRequested, TaskDetail, TaskList,
+};
 use throng_model::{SyncName, SyncRunId, TaskId, WorkspaceName};
 use throng_store::{
     AlertKind, Check, DeliveredRecord, HistoryEvent, LedgerError, ListPage, RunState, SubjectKind,
@@ -263,6 +266,41 @@ pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result
     let why = format!("task {id} is queued again, and the backoff of its account is ended");
     syncs::finish(operations, &task.sync, actor, HistoryEvent::Requeued, why).await?;
     Ok(mapping::task(task))
+}
+
+/// Requests a run of a sync, as [`syncs::run`] does. If its first run has failed, there is no delivered state to plan from:
+/// that run continues.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn request(
+    operations: &Operations,
+    sync: &SyncName,
+    scope: RunScope,
+    actor: &str,
+) -> Result<RunRequested> {
+    match failed_first_task(operations, sync).await? {
+        Some(task) => {
+            requeue(operations, task, actor).await?;
+            Ok(RunRequested { sync: sync.clone(), blocked: None })
+        }
+        None => syncs::run(operations, sync, scope, actor).await,
+    }
+}
+
+/// The failed task of a sync that has no recorded delivery. A run without a plan is older than `throng sync recreate`:
+/// another one is planned for it.
+async fn failed_first_task(operations: &Operations, sync: &SyncName) -> Result<Option<TaskId>> {
+    let ledger = &operations.ledger;
+    if ledger.delivered_record(sync).await?.is_some() {
+        return Ok(None);
+    }
+    match ledger.runs(Some(sync), 1).await?.first() {
+        Some(run) if run.state == RunState::Failed && run.plan.is_some() => {
+            Ok(Some(ledger.task_of_run(run.id).await?.id))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Enqueues the due tasks again, in case their messages were lost; returns how many. The history has no entry, and

@@ -1,6 +1,6 @@
 //! Operations on syncs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use throng_activation::{
     MAX_KEPT_SIZES, RunScope, SizeLimits, account_alert_subject, evaluate_sizes, has_enough_sizes,
@@ -9,7 +9,9 @@ use throng_activation::{
 use throng_api::{ActivationVerdict, RunRequested, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
 use throng_spec::Spec;
-use throng_store::{AlertKind, HistoryEvent, LedgerError, SubjectKind};
+use throng_store::{
+    AlertKind, DeliveredRecord, HistoryEvent, LedgerError, RunState, SubjectKind, SyncRun,
+};
 
 use crate::Operations;
 use crate::error::{OperationError, Result};
@@ -23,6 +25,8 @@ use crate::record::Record;
 pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
     let ledger = &operations.ledger;
     let mut delivered: HashMap<_, _> = ledger.delivered().await?.into_iter().collect();
+    // In this order: the result of a run that has delivered a version is in one of the two.
+    let unrecorded = of_completed(ledger.unrecorded_runs().await?);
     let records = ledger.delivered_records().await?;
     let records: HashMap<_, _> = records.into_iter().map(|r| (r.sync.clone(), r)).collect();
     let paused: HashMap<_, _> = ledger.paused_syncs().await?.into_iter().collect();
@@ -46,13 +50,28 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             delivered_version: platform.as_ref().and_then(|platform| platform.delivered_version),
             delivered_at: platform.as_ref().and_then(|platform| platform.delivered_at),
             platform_id: platform.map(|platform| platform.platform_id),
-            delivered_users: record.map(|record| record.users),
+            delivered_users: delivered_users(record, &unrecorded),
             removals_due: due,
             removals_retry_at: record.filter(|_| due > 0).and_then(|record| record.retry_at),
             size: size.map(mapping::size),
         }
     });
     Ok(SyncList { syncs: syncs.collect(), next_cursor: None, previous_cursor: None })
+}
+
+/// The syncs of these runs that are completed.
+fn of_completed(runs: Vec<SyncRun>) -> HashSet<SyncName> {
+    let completed = runs.into_iter().filter(|run| run.state == RunState::Completed);
+    completed.map(|run| run.sync).collect()
+}
+
+/// The users of the delivered version; `None` while they are not counted. `unrecorded`: syncs of which only the users of
+/// the version before are counted.
+fn delivered_users(
+    record: Option<&DeliveredRecord>,
+    unrecorded: &HashSet<SyncName>,
+) -> Option<u64> {
+    record.filter(|record| !unrecorded.contains(&record.sync)).map(|record| record.users)
 }
 
 /// The sizes that the platform reported for the audience of a sync, oldest first, and what they say together.
@@ -225,4 +244,63 @@ pub(crate) async fn finish(
     operations.observer.wake_activation();
     operations.observer.activation_changed();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{SyncMode, SyncRunId, Timestamp};
+
+    use super::*;
+
+    fn run(sync: &str, state: RunState) -> SyncRun {
+        SyncRun {
+            id: SyncRunId(2),
+            sync: sync.parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode: SyncMode::Mirror,
+            from_version: Some(2),
+            to_version: 3,
+            state,
+            adds: 20,
+            removes: 0,
+            read: 20,
+            sent: 20,
+            skipped: Default::default(),
+            rejected: Default::default(),
+            pending: 0,
+            created_at: Timestamp(0),
+            finished_at: None,
+            reason: None,
+            normalised: Default::default(),
+            plan: Some("plans/a".to_owned()),
+            users_removed: 0,
+        }
+    }
+
+    #[test]
+    fn users_of_the_version_before_are_not_shown_beside_the_delivered_version() {
+        let record = |sync: &str| DeliveredRecord {
+            sync: sync.parse().unwrap(),
+            account: String::new(),
+            columns: String::new(),
+            identifiers: String::new(),
+            state: None,
+            users: 543,
+            run: SyncRunId(1),
+            due: 0,
+            retry_at: None,
+            tries: 0,
+            replace: false,
+            requested: false,
+            tables: None,
+        };
+        // The run of `b` has failed: the delivered version is still the one before.
+        let unrecorded =
+            of_completed(vec![run("a", RunState::Completed), run("b", RunState::Failed)]);
+        assert_eq!(delivered_users(Some(&record("a")), &unrecorded), None);
+        assert_eq!(delivered_users(Some(&record("b")), &unrecorded), Some(543));
+        assert_eq!(delivered_users(Some(&record("c")), &unrecorded), Some(543));
+        assert_eq!(delivered_users(None, &unrecorded), None);
+    }
 }

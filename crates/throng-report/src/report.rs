@@ -43,7 +43,7 @@ pub fn name_currencies(
 /// report; without it all are, also those that the spec no longer has.
 ///
 /// # Errors
-/// [`MoneyError::Overflow`] if a sum does not fit into the response.
+/// [`MoneyError::Overflow`] if a sum of spend does not fit into the response.
 pub fn report(
     range: DayRange,
     ad_groups: &HashMap<AdGroupName, ReportedAdGroup>,
@@ -301,15 +301,35 @@ mod tests {
         assert!(report.totals[0].is_over && !report.totals[1].is_over);
     }
 
-    #[test]
-    fn a_sum_that_does_not_fit_is_an_error() {
-        let rows = [row("shoes", 95, i64::MAX, 0, None), row("hats", 95, 1, 0, None)];
+    /// The report of these budgets and amounts of two ad groups of one advertiser.
+    fn of_two(amounts: [(i64, i64); 2]) -> Result<BudgetReport, MoneyError> {
+        let [shoes, hats] = amounts;
+        let rows =
+            [row("shoes", 95, shoes.0, shoes.1, None), row("hats", 95, hats.0, hats.1, None)];
         let currency = Some("USD".parse().unwrap());
         let rows = rows.map(|row| BudgetDayRow { currency, ..row });
         let range = DayRange { from: BudgetDay(95), to: BudgetDay(95) };
-        let refused = report(range, &ad_groups(), &rows, None);
-        assert_eq!(refused, Err(MoneyError::Overflow));
-        assert!(report(range, &ad_groups(), &rows[..1], None).is_ok());
+        report(range, &ad_groups(), &rows, None)
+    }
+
+    #[test]
+    fn a_sum_of_spend_that_does_not_fit_is_an_error() {
+        const MAX: i64 = i64::MAX;
+        assert_eq!(of_two([(MAX, MAX), (MAX, 1)]), Err(MoneyError::Overflow));
+        assert!(of_two([(MAX, MAX - 1), (MAX, 1)]).is_ok());
+    }
+
+    #[test]
+    fn ad_groups_with_the_largest_budget_have_a_report() {
+        const MAX: i64 = i64::MAX;
+        let report = of_two([(MAX, 30), (MAX, 12)]).unwrap();
+        let amounts = |lines: &[BudgetReportLine]| -> Vec<[i64; 5]> {
+            shown(lines).into_iter().map(|(_, amounts)| amounts).collect()
+        };
+        let days = [[MAX, 12, 12, 0, MAX - 12], [MAX, 30, 30, 0, MAX - 30]];
+        assert_eq!(amounts(&report.days), days);
+        assert_eq!(amounts(&report.advertiser_days), [[MAX, 42, 42, 0, MAX]]);
+        assert_eq!(amounts(&report.totals), [[MAX, 42, 42, 0, MAX]]);
     }
 
     proptest! {

@@ -54,9 +54,11 @@ impl Sums {
         self.has_open_day |= !is_over;
     }
 
-    /// The line of these sums.
+    /// The line of these sums. Budgets that together are larger than the largest amount, and what is left over of them, are
+    /// the largest amount: who declares it as a budget declares none, and still wants to know what was spent.
     pub(crate) fn line(&self, subject: Subject) -> Result<BudgetReportLine, MoneyError> {
         let micros = |sum: i128| i64::try_from(sum).map(Micros).map_err(|_| MoneyError::Overflow);
+        let capped = |sum: i128| Micros(i64::try_from(sum).unwrap_or(i64::MAX));
         let prediction = self.prediction;
         Ok(BudgetReportLine {
             day: subject.day.map(|day| day.to_string()),
@@ -64,12 +66,12 @@ impl Sums {
             advertiser: subject.advertiser,
             ad_group: subject.ad_group,
             currency: subject.currency,
-            budget_micros: micros(self.budget)?,
+            budget_micros: capped(self.budget),
             actual_micros: micros(self.actual)?,
             billable_micros: micros(self.billable)?,
             given_away_micros: micros(self.given_away)?,
             given_away_by_cause: self.causes.micros()?,
-            left_over_micros: micros(self.left_over)?,
+            left_over_micros: capped(self.left_over),
             predicted_micros: prediction.map(|(predicted, _)| micros(predicted)).transpose()?,
             earned_micros: prediction.map(|(_, earned)| micros(earned)).transpose()?,
             prediction_error_percent: prediction

@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use throng_api::{
-    DecideRequest, DecisionMade, ErrorBody, ErrorCode, ErrorDetail, MAX_CANDIDATES, candidates,
-    invalid_body, refusals,
+    DecideRequest, DecisionMade, ErrorBody, ErrorCode, ErrorDetail, MAX_CANDIDATES, body_of,
+    candidates, refusals,
 };
 use throng_gate::{Gate, OwnInsertion, Reason};
 use throng_http::{BodyError, content_type, read_body, within};
@@ -175,8 +175,7 @@ async fn read_request(request: Request) -> Result<DecideRequest, ApiError> {
         BodyError::Slow(slow) => ApiError::new(ErrorCode::Timeout, slow.to_string()),
         BodyError::Incomplete => ApiError::new(ErrorCode::BadRequest, error.to_string()),
     })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::new(ErrorCode::BadRequest, invalid_body(&error)))
+    body_of(&bytes).map_err(|message| ApiError::new(ErrorCode::BadRequest, message))
 }
 
 /// An error, in the form of a node's.

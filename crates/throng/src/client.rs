@@ -13,7 +13,8 @@ use throng_spec::Problem;
 use crate::answers::{error_of, problems_of};
 use crate::args::NodeArgs;
 use crate::failure::Failure;
-use crate::{local, out, secret_input};
+use crate::out::{self, Output};
+use crate::{local, secret_input};
 
 /// The URL of a node unless --url or --dir is given.
 const DEFAULT_URL: &str = "http://127.0.0.1:7077";
@@ -197,6 +198,26 @@ impl Answer {
     /// Prints the document as the node sent it, for `--json`.
     pub(crate) fn print(&self) {
         out::json(&self.document);
+    }
+
+    /// Prints what was done, or with `--json` the document.
+    pub(crate) fn print_or(&self, done: impl std::fmt::Display, output: Output) {
+        match output {
+            Output::Text => out::line(done),
+            Output::Json => self.print(),
+        }
+    }
+
+    /// The document as [`Answer::read`] reads it, for people. With `--json` it is printed as the node sent it, and
+    /// `None` is returned.
+    pub(crate) fn for_people<T: DeserializeOwned>(&self, output: Output) -> Result<Option<T>> {
+        match output {
+            Output::Text => self.read().map(Some),
+            Output::Json => {
+                self.print();
+                Ok(None)
+            }
+        }
     }
 
     /// The document, for commands that print more than the node sent.

@@ -98,6 +98,18 @@ pub(crate) fn message(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Asks a person at the terminal whether to continue, and returns the answer; `None` without a terminal.
+pub(crate) fn ask(what: &str) -> std::io::Result<Option<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(None);
+    }
+    message(format_args!("{what}\ncontinue? [y/N]"));
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(Some(answer))
+}
+
 /// Text for a terminal: control characters are escaped, also line breaks and tabs unless they are to be `kept`.
 pub(crate) fn printable(text: &str, kept: &[char]) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -110,16 +122,34 @@ pub(crate) fn printable(text: &str, kept: &[char]) -> String {
     shown
 }
 
-/// Prints a table.
+/// Prints a table. Each row is one line: the message of an alert may have several.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
+    line(table_of(header, rows));
+}
+
+fn table_of(header: &[&str], rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
-    line(table);
+    table
+}
+
+/// The lines of a text as one.
+fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
+        if shown.ends_with([':', ';']) {
+            shown.push(' ');
+        } else if !shown.is_empty() {
+            shown.push_str("; ");
+        }
+        shown.push_str(part);
+    }
+    shown
 }
 
 /// A progress bar with an ETA on the standard error; hidden if that is not a terminal.
@@ -151,6 +181,15 @@ pub(crate) fn byte_bar(what: &str) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_row_of_a_table_is_one_line() {
+        let text = "errors:\n  a.yaml:3: no a\r\n\n  b.yaml:9: no b\n";
+        let rows = [text, "held"].map(|cell| vec![cell.to_owned()]);
+        let shown = super::table_of(&["MESSAGE"], rows.to_vec()).to_string();
+        let shown: Vec<&str> = shown.lines().map(str::trim).collect();
+        assert_eq!(shown, ["MESSAGE", "errors: a.yaml:3: no a; b.yaml:9: no b", "held"]);
+    }
+
     #[test]
     fn line_breaks_and_tabs_of_a_line_are_kept() {
         let shown = super::printable("a\tb\nc\r\u{1b}[2J\u{9b}1m", &['\n', '\t']);

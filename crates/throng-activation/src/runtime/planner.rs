@@ -21,7 +21,7 @@ use super::declaration::keys_of;
 use super::delivered_objects::{self, DifferenceInputs, new_object};
 use super::errors::{DeliveredError, InputError};
 use super::identifier_scan;
-use super::planned_run::{no_rows_error, record_run, report_plan_failure};
+use super::planned_run::{no_rows_error, record_run, report_plan_failure, waits_for_members};
 use super::results::is_due;
 use super::snapshots::{MAX_RUNS, covers, snapshot};
 use super::user_counts::{self, UserCounts};
@@ -124,11 +124,11 @@ async fn plan_requests<'s>(
         foreign.into_iter().filter(|f| f.found).map(|f| (f.sync.clone(), f)).collect();
     let index = ctx.node.membership();
     let current: HashMap<_, _> =
-        index.snapshots().map(|(name, file)| (name.clone(), file.meta().version)).collect();
+        index.snapshots().map(|(name, it)| (name, (it.meta().version, it.members()))).collect();
     let excluded_syncs = excluded_syncs(ctx).await?;
     let mut requests = Vec::new();
     for sync in spec.syncs.iter().filter(|sync| !excluded_syncs.contains(&sync.name)) {
-        let Some(version) = current.get(&sync.audience).copied() else { continue };
+        let Some((version, members)) = current.get(&sync.audience).copied() else { continue };
         let declared = spec.destinations.iter().find(|d| d.name == sync.destination);
         let Some(declared) = declared else { continue };
         let mut record = records.remove(&sync.name);
@@ -144,10 +144,11 @@ async fn plan_requests<'s>(
                 && !record.requested
                 && record.identifiers == declaration(sync, declared.platform.name())
         });
-        let settled = at == Some(version)
-            && is_same
-            && !is_due(record.as_ref(), now)
-            && (record.is_some() || is_audience_of_newest_run(ctx, sync).await?);
+        let settled = waits_for_members(sync, audience.is_some(), members)
+            || (at == Some(version)
+                && is_same
+                && !is_due(record.as_ref(), now)
+                && (record.is_some() || is_audience_of_newest_run(ctx, sync).await?));
         match open_runs.get(&sync.name) {
             Some(RunState::Active | RunState::Held) => continue,
             // The platform's list may differ from the delivered state.

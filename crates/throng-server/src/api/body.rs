@@ -3,7 +3,7 @@
 
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
-use throng_api::invalid_body;
+use throng_api::body_of;
 use throng_http::{BodyError, DecodeError, is_encoded, read_body};
 
 use super::error::ApiError;
@@ -25,9 +25,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             ));
         }
         let bytes = read_body(request).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            ApiError::bad_request(invalid_body(&error))
-                .help("/openapi.json has the schema of the body")
+        body_of(&bytes).map(Self).map_err(|message| {
+            ApiError::bad_request(message).help("/openapi.json has the schema of the body")
         })
     }
 }

@@ -40,7 +40,7 @@ pub(crate) async fn run(
         (true, false) => RunScope::Full,
         (false, false) => RunScope::Difference,
     };
-    Ok(Json(operations::run(&node, &sync, scope, caller.name()).await?))
+    Ok(Json(run_operations::request(&node, &sync, scope, caller.name()).await?))
 }
 
 /// Detaches a sync from its audience on the platform. The next run creates a new audience, or finds one of the

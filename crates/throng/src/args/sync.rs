@@ -41,15 +41,22 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Plan a run of a sync now if it has anything to send, also after refused removals
+    /// Plan a run of a sync now if it has anything to send, also after refused removals or a failed run
     Run {
         /// The sync
-        name: String,
+        #[arg(required_unless_present_any = ["destination", "all"])]
+        name: Option<String>,
+        /// Every sync of this destination that is not paused
+        #[arg(long, conflicts_with = "name")]
+        destination: Option<String>,
+        /// Every sync that is not paused
+        #[arg(long, conflicts_with_all = ["name", "destination"])]
+        all: bool,
         /// Send the whole audience, in a session that replaces the platform's list
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["destination", "all"])]
         full: bool,
         /// Like --full, for when the record of what was delivered, or its key, is lost
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["destination", "all"])]
         forget_delivered: bool,
         #[command(flatten)]
         node: NodeArgs,
@@ -58,6 +65,9 @@ pub(crate) enum SyncCommand {
     Recreate {
         /// The sync
         name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         node: NodeArgs,
     },

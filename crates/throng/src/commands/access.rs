@@ -38,11 +38,7 @@ pub(crate) async fn token(command: TokenCommand, output: Output) -> Result<ExitC
         TokenCommand::Revoke { name, node } => {
             let path = format!("/v1/tokens/{}/revoke", segment(&name));
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                out::line(format!("{name} is revoked"));
-            }
+            answer.print_or(format!("{name} is revoked"), output);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -74,11 +70,9 @@ pub(crate) async fn session(command: SessionCommand, output: Output) -> Result<E
     match command {
         SessionCommand::List { node } => {
             let answer = Client::new(&node)?.get("/v1/sessions").await?;
-            if output.is_json() {
-                answer.print();
+            let Some(SessionList { sessions }) = answer.for_people(output)? else {
                 return Ok(ExitCode::SUCCESS);
-            }
-            let SessionList { sessions } = answer.read()?;
+            };
             let rows = sessions.into_iter().map(|session| {
                 vec![
                     session.id.to_string(),
@@ -94,11 +88,7 @@ pub(crate) async fn session(command: SessionCommand, output: Output) -> Result<E
         SessionCommand::End { id, node } => {
             let path = format!("/v1/sessions/{id}/end");
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                out::line(format!("session {id} has ended"));
-            }
+            answer.print_or(format!("session {id} has ended"), output);
         }
     }
     Ok(ExitCode::SUCCESS)

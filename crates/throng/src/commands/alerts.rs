@@ -5,11 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
-use throng_api::{
-    AlertDeliveryList, AlertDeliveryState, AlertItem, AlertList, AlertReceiver, AlertTest,
-    AlertTestAnswers,
-};
-use throng_model::{Clock as _, SystemClock, Timestamp};
+use throng_api::{AlertDeliveryList, AlertList, AlertTest, AlertTestAnswers};
+use throng_model::{Clock as _, SystemClock};
 
 use super::lists;
 use crate::args::{AlertsCommand, FilterArgs, NodeArgs};
@@ -24,14 +21,6 @@ pub(crate) async fn run(command: AlertsCommand, output: Output) -> Result<ExitCo
         }
         AlertsCommand::Deliveries { limit, node } => deliveries(&node, limit, output).await,
         AlertsCommand::Test { receiver, node } => test(receiver, &node, output).await,
-    }
-}
-
-/// When something is tried again. A time in the past means that the next try is due.
-pub(super) fn next_try(at: Option<Timestamp>, now: Timestamp) -> String {
-    match at.filter(|at| *at > now) {
-        Some(at) => format!("next try {at}"),
-        None => "next try at once".to_owned(),
     }
 }
 
@@ -60,15 +49,15 @@ pub(crate) async fn list(
             Client::new(node)?.get(&path).await?
         }
     };
-    if output.is_json() {
-        answer.print();
+    let Some(AlertList { alerts, open, total, receivers, next_cursor, .. }) =
+        answer.for_people(output)?
+    else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AlertList { alerts, open, total, receivers, next_cursor, .. } = answer.read()?;
+    };
     let (shown, now) = (out::count(alerts.len() as u64), SystemClock.now());
     let rows = alerts.into_iter().map(|alert| {
         let state = if alert.resolved_at.is_none() { "open" } else { "resolved" };
-        let delivery = delivery(&alert, &receivers, now);
+        let delivery = alert.delivery_text(&receivers, now);
         vec![
             state.to_owned(),
             alert.severity.to_string(),
@@ -87,41 +76,12 @@ pub(crate) async fn list(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The delivery of the newest event of an alert, for each receiver.
-fn delivery(alert: &AlertItem, receivers: &[AlertReceiver], now: Timestamp) -> String {
-    let describe = |receiver: &AlertReceiver| {
-        let name = &receiver.name;
-        let newest = alert.deliveries.iter().rfind(|delivery| delivery.receiver == *name);
-        match newest {
-            Some(delivery) if delivery.state == AlertDeliveryState::Delivered => {
-                format!("{name}: {} delivered", delivery.event)
-            }
-            Some(delivery) => {
-                let why = delivery.why.as_deref().unwrap_or_default();
-                format!("{name}: {}, {why}", delivery.state)
-            }
-            None if receiver.failures > 0 => {
-                let why = receiver.last_error.as_deref().unwrap_or_default();
-                format!("{name}: waiting, {why}, {}", next_try(receiver.next_try_at, now))
-            }
-            None if receiver.pending > 0 => format!("{name}: waiting"),
-            None => format!("{name}: not sent"),
-        }
-    };
-    match receivers {
-        [] => "no receiver".to_owned(),
-        all => all.iter().map(describe).collect::<Vec<_>>().join("; "),
-    }
-}
-
 async fn deliveries(node: &NodeArgs, limit: u32, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/alerts/deliveries?limit={limit}");
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(AlertDeliveryList { deliveries }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AlertDeliveryList { deliveries } = answer.read()?;
+    };
     let rows = deliveries.into_iter().map(|delivery| {
         vec![
             delivery.at.to_string(),
@@ -170,67 +130,4 @@ async fn test(receiver: Option<String>, node: &NodeArgs, output: Output) -> Resu
         }
     }
     Ok(if all_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-#[cfg(test)]
-mod tests {
-    use throng_api::{AlertDelivery, AlertEventName, AlertSeverity};
-
-    use super::*;
-
-    #[test]
-    fn the_next_try_lies_in_the_future_and_has_a_zone() {
-        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
-        let later = now.plus(std::time::Duration::from_secs(5));
-        assert_eq!(next_try(Some(later), now), "next try 2026-11-25T18:40:05Z");
-        for due in [Some(now), Some(Timestamp(now.0 - 1)), None] {
-            assert_eq!(next_try(due, now), "next try at once", "{due:?}");
-        }
-    }
-
-    #[test]
-    fn a_delivery_is_described_for_each_receiver() {
-        let ended = |event, state, why: Option<&str>| AlertDelivery {
-            receiver: "x".to_owned(),
-            event_id: "e".to_owned(),
-            alert: 1,
-            event,
-            state,
-            tries: 1,
-            http_status: None,
-            why: why.map(str::to_owned),
-            at: Timestamp(0),
-        };
-        let alert = AlertItem {
-            id: 1,
-            kind: "run_held".to_owned(),
-            subject: "a".to_owned(),
-            message: "m".to_owned(),
-            count: 1,
-            raised_at: Timestamp(0),
-            last_at: Timestamp(0),
-            resolved_at: None,
-            severity: AlertSeverity::Warning,
-            deliveries: vec![
-                ended(AlertEventName::Raised, AlertDeliveryState::Expired, Some("no")),
-                ended(AlertEventName::Resolved, AlertDeliveryState::Delivered, None),
-            ],
-        };
-        let receiver = |name: &str, pending, failures| AlertReceiver {
-            name: name.to_owned(),
-            since: Timestamp(0),
-            last_event: 0,
-            failures,
-            next_try_at: None,
-            last_error: None,
-            last_ok_at: None,
-            pending,
-        };
-        let receivers = [receiver("x", 0, 0), receiver("y", 2, 0), receiver("z", 0, 3)];
-        assert_eq!(
-            delivery(&alert, &receivers, Timestamp(0)),
-            "x: resolved delivered; y: waiting; z: waiting, , next try at once"
-        );
-        assert_eq!(delivery(&alert, &[], Timestamp(0)), "no receiver");
-    }
 }

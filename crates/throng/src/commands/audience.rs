@@ -7,10 +7,10 @@ use anyhow::{Context, Result, anyhow};
 use throng_api::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
     AudienceSnapshotState, AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
+    next_try,
 };
 use throng_model::{Clock as _, RefreshId, SystemClock, Timestamp};
 
-use super::alerts::next_try;
 use super::lists;
 use crate::args::{AudienceCommand, ListArgs, NodeArgs, OneAudience};
 use crate::client::{Answer, Client, segment};
@@ -78,11 +78,9 @@ fn reason(refresh: &AudienceRefresh, now: Timestamp) -> String {
 
 async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::AUDIENCES, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(AudienceList { audiences, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AudienceList { audiences, next_cursor, .. } = answer.read()?;
+    };
     let now = SystemClock.now();
     let rows = audiences.iter().map(|audience| {
         let refresh = audience.refresh.as_ref();
@@ -113,11 +111,9 @@ fn state(audience: &AudienceSummary) -> String {
 
 async fn show(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/audiences/{}", segment(name))).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(AudienceDetail { audience, snapshots, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let AudienceDetail { audience, snapshots, .. } = answer.read()?;
+    };
     out::line(format!("{name}: {}", members_text(&audience)));
     let rows = snapshots.into_iter().map(|snapshot| {
         let counts = [snapshot.members, snapshot.rows_read, snapshot.null_keys, snapshot.bytes];
@@ -205,10 +201,7 @@ fn ended(name: &str, refresh: &AudienceRefresh) -> Option<Result<()>> {
 async fn cancel(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/cancel", segment(name));
     let answer = Client::new(node)?.post_empty(&path).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        let RefreshCancelled { refresh } = answer.read()?;
+    if let Some(RefreshCancelled { refresh }) = answer.for_people(output)? {
         out::line(format!("refresh {} of {name} is cancelled", refresh.id));
     }
     Ok(ExitCode::SUCCESS)
@@ -269,11 +262,7 @@ async fn act(
 ) -> Result<ExitCode> {
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post_empty(&path).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(done);
-    }
+    answer.print_or(done, output);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -292,11 +281,7 @@ async fn set_version(
     };
     let path = format!("/v1/audiences/{}/{verb}", segment(name));
     let answer = Client::new(node)?.post(&path, &SnapshotVersion { version }).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(version_set(name, verb, version));
-    }
+    answer.print_or(version_set(name, verb, version), output);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use throng_api::{BudgetDetail, BudgetList, BudgetReport, BudgetReportLine};
-use throng_model::{AdGroupName, AdvertiserName, Currency, Micros};
+use throng_api::{BudgetDetail, BudgetList, BudgetReport};
+use throng_model::Micros;
 
 use crate::args::{BudgetArgs, BudgetCommand, NodeArgs, ReportArgs};
 use crate::client::{Client, segment};
@@ -87,45 +87,7 @@ async fn report(arguments: &ReportArgs, output: Output) -> Result<ExitCode> {
         out::line(format!("no figures from {} to {}", report.from, report.to));
         return Ok(ExitCode::SUCCESS);
     }
-    let header = [
-        "DAY",
-        "ADVERTISER",
-        "AD GROUP",
-        "BUDGET",
-        "ACTUAL",
-        "BILLABLE",
-        "GIVEN AWAY",
-        "BY CAUSE",
-        "LEFT OVER",
-        "PREDICTED",
-        "EARNED",
-        "ERROR",
-    ];
     let lines = report.days.iter().chain(&report.totals);
-    out::table(&header, lines.map(report_row).collect());
+    out::table(&throng_report::COLUMNS, lines.map(throng_report::row).collect());
     Ok(ExitCode::SUCCESS)
-}
-
-fn report_row(line: &BudgetReportLine) -> Vec<String> {
-    let currency = line.currency.as_ref().map_or("(currency unknown)", Currency::as_str);
-    let amount = |micros: Micros| format!("{micros} {currency}");
-    let known = |micros: Option<Micros>| micros.map_or_else(|| "-".to_owned(), amount);
-    let error = line.prediction_error_percent;
-    let day = line.day.as_deref().unwrap_or("all days");
-    let mut row = vec![
-        if line.is_over { day.to_owned() } else { format!("{day} (not over)") },
-        line.advertiser.as_ref().map_or("-", AdvertiserName::as_str).to_owned(),
-        line.ad_group.as_ref().map_or("-", AdGroupName::as_str).to_owned(),
-    ];
-    let amounts =
-        [line.budget_micros, line.actual_micros, line.billable_micros, line.given_away_micros];
-    row.extend(amounts.map(amount));
-    let causes = line.given_away_by_cause.named();
-    let causes: Vec<String> =
-        causes.map(|(name, of_cause)| format!("{name} {}", amount(of_cause))).collect();
-    row.push(if causes.is_empty() { "-".to_owned() } else { causes.join(", ") });
-    row.push(amount(line.left_over_micros));
-    row.extend([line.predicted_micros, line.earned_micros].map(known));
-    row.push(error.map_or_else(|| "-".to_owned(), throng_model::signed_percent));
-    row
 }

@@ -14,11 +14,9 @@ use crate::out::{self, Output};
 /// Prints the records that a node skips.
 pub(crate) async fn quarantine(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/events/quarantine").await?;
-    if output.is_json() {
-        answer.print();
+    let Some(QuarantineByPartition { partitions }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let QuarantineByPartition { partitions } = answer.read()?;
+    };
     if partitions.is_empty() {
         out::line("no record is in quarantine");
     }

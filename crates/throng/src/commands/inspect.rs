@@ -40,11 +40,9 @@ pub(crate) async fn lookup(
     refuse_options(&users)?;
     users.extend(keys);
     let answer = Client::new(node)?.post("/v1/lookups", &LookupRequest { keys: users }).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(LookupResult { users }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let LookupResult { users } = answer.read()?;
+    };
     for user in users {
         let mut shown = match user.audiences.is_empty() {
             true => "in no audience".to_owned(),
@@ -90,11 +88,9 @@ pub(crate) async fn why(
 ) -> Result<ExitCode> {
     let path = format!("/v1/why/{}/{}", kind.as_str(), segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(History { history, rates }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let History { history, rates } = answer.read()?;
+    };
     if history.is_empty() {
         out::line(format!("{} {name} has no history yet", kind.as_str()));
     }

@@ -296,10 +296,7 @@ pub(crate) async fn apply(
         Ok(answer) => answer,
         Err(error) => return error.report(output),
     };
-    if output.is_json() {
-        answer.print();
-    } else {
-        let AppliedSpec { version, plan } = answer.read()?;
+    if let Some(AppliedSpec { version, plan }) = answer.for_people(output)? {
         out::line(plan);
         out::line(format!("applied as version {version}"));
     }

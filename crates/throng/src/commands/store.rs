@@ -18,10 +18,7 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
         StoreCommand::Writes { name, node } => writes(&name, &node, output).await,
         StoreCommand::HashSeed { node } => {
             let answer = Client::new(&node)?.get("/v1/stores/hash-seed").await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                let StoreHashSeed { hash_seed } = answer.read()?;
+            if let Some(StoreHashSeed { hash_seed }) = answer.for_people(output)? {
                 out::line(hash_seed);
             }
             Ok(ExitCode::SUCCESS)
@@ -29,10 +26,7 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
         StoreCommand::Rewrite { name, audience, node } => {
             let path = format!("/v1/stores/{}/rewrite", segment(&name));
             let answer = Client::new(&node)?.post(&path, &RewriteStore { audience }).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                let StoreRewrite { store, writes } = answer.read()?;
+            if let Some(StoreRewrite { store, writes }) = answer.for_people(output)? {
                 let writes = out::counted(writes, "audience");
                 out::line(format!("{writes} to write again to {store}; see `throng store list`"));
             }
@@ -42,13 +36,10 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
             let (store, of) = (segment(&name), segment(&audience));
             let path = format!("/v1/stores/{store}/audiences/{of}/remove");
             let answer = Client::new(&node)?.post_empty(&path).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                out::line(format!(
-                    "{audience} is being removed from {name}; see `throng store list`"
-                ));
-            }
+            answer.print_or(
+                format!("{audience} is being removed from {name}; see `throng store list`"),
+                output,
+            );
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -56,11 +47,9 @@ pub(crate) async fn run(command: StoreCommand, output: Output) -> Result<ExitCod
 
 async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/stores").await?;
-    if output.is_json() {
-        answer.print();
+    let Some(StoreList { stores }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let StoreList { stores } = answer.read()?;
+    };
     let mut rows = Vec::new();
     for store in stores {
         for audience in store.audiences {
@@ -81,11 +70,9 @@ async fn list(node: &NodeArgs, output: Output) -> Result<ExitCode> {
 async fn writes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/stores/{}/writes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(StoreWriteList { writes }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let StoreWriteList { writes } = answer.read()?;
+    };
     let rows = writes.into_iter().map(|write| {
         vec![
             write.id.to_string(),

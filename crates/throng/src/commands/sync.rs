@@ -5,15 +5,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use throng_api::{
     ActivationTask, ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RemovalList,
-    RunList, RunRequested, RunSync, SyncList, SyncSize, SyncSizes, TaskDetail, TaskList,
-    TasksEnqueued,
+    RunList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncSize, SyncSizes,
+    SyncSummary, TaskDetail, TaskList, TasksEnqueued, next_try,
 };
 use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
 
-use super::alerts::next_try;
 use super::lists;
 use crate::args::{ListArgs, NodeArgs, SyncCommand, TasksCommand};
-use crate::client::{Client, segment};
+use crate::client::{Client, RequestError, segment};
+use crate::failure::Failure;
 use crate::out::{self, Output};
 
 /// Prints what becomes of a requested run.
@@ -28,6 +28,65 @@ fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
     );
 }
 
+/// Requests a run of each sync that is not paused, of a destination or of all. A sync that is refused, as one that is
+/// running, does not stop the others.
+async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let client = Client::new(node)?;
+    let SyncList { mut syncs, .. } = client.get("/v1/syncs").await?.read()?;
+    syncs.retain(|sync| sync.is_of(destination));
+    if let Some(name) = destination.filter(|_| syncs.is_empty()) {
+        return Err(Failure::new(format!("no sync delivers to `{name}`"))
+            .help("`throng sync list` shows the destinations")
+            .into());
+    }
+    let (mut requested, mut refused) = (Vec::new(), Vec::new());
+    for sync in syncs.into_iter().filter(|sync| sync.paused_at.is_none()).map(|sync| sync.name) {
+        let path = format!("/v1/syncs/{}/run", segment(sync.as_str()));
+        match client.try_post(&path, &RunSync::default()).await {
+            Ok(answer) => requested.push(answer.read()?),
+            Err(RequestError::Failed(error)) => return Err(error),
+            Err(RequestError::Refused(why)) => {
+                refused.push(RunRefused { sync, error: why.into_error().to_string() });
+            }
+        }
+    }
+    if let (true, Some(RunRefused { sync, error })) = (requested.is_empty(), refused.first()) {
+        return Err(Failure::new(format!("no run was requested; {sync}: {error}")).into());
+    }
+    if output.is_json() {
+        out::json(&RunsRequested { requested, refused });
+        return Ok(ExitCode::SUCCESS);
+    }
+    for RunRefused { sync, error } in &refused {
+        out::message(format!("{sync} is left out: {error}"));
+    }
+    let runs = out::counted(requested.len() as u64, "run");
+    out::line(format!("requested: {runs}, of what differs; see `throng sync runs`"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks before another audience takes the place of that of a sync.
+async fn confirm_recreate(name: &str, node: &NodeArgs) -> Result<()> {
+    let SyncList { syncs, .. } = Client::new(node)?.get("/v1/syncs").await?.read()?;
+    // The node refuses a name that is not there. A client of a workspace may leave the workspace out.
+    let found = syncs.iter().find(|sync| sync.name.as_str() == name);
+    let found = found.or_else(|| syncs.iter().find(|sync| sync.name.local() == name));
+    match found.and_then(SyncSummary::recreate_text) {
+        Some(text) => confirmed(&text, out::ask(&text)?.as_deref()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a person agrees to what a command does. `answer`: `None` if nobody can be asked.
+fn confirmed(what: &str, answer: Option<&str>) -> Result<()> {
+    let failure = match answer.map(|answer| answer.trim().to_lowercase()).as_deref() {
+        Some("y" | "yes") => return Ok(()),
+        Some(_) => Failure::new("it is not confirmed: nothing was changed"),
+        None => Failure::wrong_input(what).help("there is no terminal to ask: add --yes"),
+    };
+    Err(failure.into())
+}
+
 pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
         SyncCommand::List { list, node } => syncs(list, &node, output).await,
@@ -35,18 +94,22 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
         SyncCommand::Runs { list, node } => runs(list, &node, output).await,
         SyncCommand::Tasks { list, node } => tasks(list, &node, output).await,
         SyncCommand::Task { id, node } => task(id, &node, output).await,
-        SyncCommand::Run { name, full, forget_delivered, node } => {
+        SyncCommand::Run { name: Some(name), full, forget_delivered, node, .. } => {
             let body = RunSync { full, forget_delivered };
             let path = format!("/v1/syncs/{}/run", segment(&name));
             let answer = Client::new(&node)?.post(&path, &body).await?;
-            if output.is_json() {
-                answer.print();
-            } else {
-                run_requested(&name, answer.read()?);
+            if let Some(requested) = answer.for_people(output)? {
+                run_requested(&name, requested);
             }
             Ok(ExitCode::SUCCESS)
         }
-        SyncCommand::Recreate { name, node } => {
+        SyncCommand::Run { destination, node, .. } => {
+            run_many(destination.as_deref(), &node, output).await
+        }
+        SyncCommand::Recreate { name, yes, node } => {
+            if !yes {
+                confirm_recreate(&name, &node).await?;
+            }
             let path = format!("/v1/syncs/{}/recreate", segment(&name));
             act(&path, format!("the next run of {name} creates a new audience"), &node, output)
                 .await
@@ -98,10 +161,7 @@ pub(crate) async fn tasks_command(command: TasksCommand, output: Output) -> Resu
         return act(&path, format!("task {id} is queued again"), &node, output).await;
     }
     let answer = Client::new(&node)?.post_empty("/v1/tasks/enqueue").await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        let TasksEnqueued { enqueued } = answer.read()?;
+    if let Some(TasksEnqueued { enqueued }) = answer.for_people(output)? {
         out::line(format!("queued: {}", out::counted(enqueued, "task")));
     }
     Ok(ExitCode::SUCCESS)
@@ -119,11 +179,9 @@ fn size(size: &SyncSize) -> String {
 
 async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::SYNCS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(SyncList { syncs, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let SyncList { syncs, next_cursor, .. } = answer.read()?;
+    };
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
         let due = match sync.removals_due {
@@ -162,11 +220,9 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
 async fn sizes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(SyncSizes { verdict, reason, sizes, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let SyncSizes { verdict, reason, sizes, .. } = answer.read()?;
+    };
     let rows = sizes.into_iter().map(|one| {
         let state = if one.settling { "processing an upload" } else { "" };
         let (delivered, shown) = (out::count(one.delivered), size(&one));
@@ -188,11 +244,9 @@ fn verdict_text(verdict: Option<ActivationVerdict>, reason: Option<String>) -> S
 
 async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::RUNS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(RunList { runs, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let RunList { runs, next_cursor, .. } = answer.read()?;
+    };
     let rows = runs.into_iter().map(|run| {
         vec![
             run.id.to_string(),
@@ -215,11 +269,9 @@ async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
 
 async fn removals(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get("/v1/removals").await?;
-    if output.is_json() {
-        answer.print();
+    let Some(RemovalList { removals }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let RemovalList { removals } = answer.read()?;
+    };
     let now = SystemClock.now();
     let rows = removals.into_iter().map(|removal| {
         let state = match (&removal.approved_by, removal.retry_at) {
@@ -253,11 +305,9 @@ fn last_error(task: &ActivationTask, now: Timestamp) -> String {
 
 async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::TASKS, args.filter, args.limit, node).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(TaskList { tasks, counts, next_cursor, .. }) = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let TaskList { tasks, counts, next_cursor, .. } = answer.read()?;
+    };
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
     let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
         let last_error = last_error(&task, now);
@@ -282,12 +332,11 @@ async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
 
 async fn task(id: i64, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.get(&format!("/v1/tasks/{id}")).await?;
-    if output.is_json() {
-        answer.print();
+    let Some(TaskDetail { task: ActivationTaskProgress { task, .. }, receipts, check, .. }) =
+        answer.for_people(output)?
+    else {
         return Ok(ExitCode::SUCCESS);
-    }
-    let TaskDetail { task: ActivationTaskProgress { task, .. }, receipts, check, .. } =
-        answer.read()?;
+    };
     out::line(format!("task {id}: {} is {}", task.sync, task.state));
     if let Some(check) = check {
         for reason in &check.reasons {
@@ -312,11 +361,7 @@ async fn task(id: i64, node: &NodeArgs, output: Output) -> Result<ExitCode> {
 
 async fn act(path: &str, done: String, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = Client::new(node)?.post_empty(path).await?;
-    if output.is_json() {
-        answer.print();
-    } else {
-        out::line(done);
-    }
+    answer.print_or(done, output);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -325,6 +370,19 @@ mod tests {
     use throng_model::{SyncRunId, TaskId};
 
     use super::*;
+
+    #[test]
+    fn only_yes_confirms() {
+        let confirmed = |answer| confirmed("all is sent again", answer);
+        for answer in ["y\n", "Yes\r\n", " YES "] {
+            assert!(confirmed(Some(answer)).is_ok(), "{answer}");
+        }
+        for answer in ["", "\n", "n", "yy", "no"] {
+            let refused = confirmed(Some(answer)).unwrap_err();
+            assert_eq!(refused.to_string(), "it is not confirmed: nothing was changed");
+        }
+        assert_eq!(confirmed(None).unwrap_err().to_string(), "all is sent again");
+    }
 
     #[test]
     fn sizes_have_separators() {
