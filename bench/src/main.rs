@@ -15,6 +15,7 @@ mod ingest;
 mod lookups;
 mod node;
 mod peer;
+mod quota;
 mod refreshes;
 mod shared;
 mod templates;
@@ -57,6 +58,8 @@ enum Benchmark {
     Aggregate(shared::aggregate::Options),
     /// The delay from an accepted insertion to a thousand gates
     Gates(shared::gates::Options),
+    /// Hours of an ad account's quota on a fast clock: the share of it that is used
+    Quota(quota::Options),
     /// Syncs of thousands of audiences by one to eight workers
     Syncs(shared::syncs::Options),
 }
@@ -97,6 +100,7 @@ fn main() -> Result<()> {
         Benchmark::Ingest(options) => ingest::run(&options),
         Benchmark::Aggregate(options) => shared::aggregate::run(&options),
         Benchmark::Gates(options) => shared::gates::run(&options),
+        Benchmark::Quota(options) => quota::run(&options),
         Benchmark::Syncs(options) => shared::syncs::run(&options),
     }
 }

@@ -88,8 +88,10 @@ pub struct SendRequest<'a> {
 /// The used quota of an account, as reported with the platform's last response.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// The highest of the platform's meters, in percent. May exceed 100.
-    pub percent: f64,
+    /// The highest of the account's meters, in percent. May exceed 100. `None`: the response has none.
+    pub percent: Option<f64>,
+    /// The highest meter that the account shares with other accounts of the same app.
+    pub app_percent: Option<f64>,
     /// How long calls are refused from now on, if they are.
     pub regain: Option<Duration>,
 }
@@ -120,6 +122,8 @@ pub enum SendClass {
     Retry,
     /// The account is throttled for this long: earlier calls extend the throttle.
     Throttled(Duration),
+    /// The account's quota of calls is used, so that no call was made. It can be tried again after this time.
+    Paced(Duration),
     /// The audience is busy, possibly for hours: retry this task after this time.
     RetryLater(Duration),
     /// The upload session is lost: send all its rows again under a new id.

@@ -57,11 +57,11 @@ pub(crate) fn decide_after_failure(facts: FailureFacts) -> FailureDecision {
             alert: failures >= ALERT_AFTER,
             pause_account: None,
         },
-        SendClass::Throttled(wait) => FailureDecision {
+        SendClass::Throttled(wait) | SendClass::Paced(wait) => FailureDecision {
             retry_after: Some(wait),
             counts: false,
             alert: false,
-            pause_account: Some(wait),
+            pause_account: matches!(facts.class, SendClass::Throttled(_)).then_some(wait),
         },
         SendClass::Stop | SendClass::InvalidRows | SendClass::StopAccount => FailureDecision {
             retry_after: None,

@@ -17,6 +17,7 @@ mod failure;
 pub mod fuzzing;
 mod identifiers;
 mod plan;
+mod postponement;
 mod quota;
 mod runtime;
 mod sending;

@@ -1,4 +1,5 @@
-//! Quota of ad accounts: which accounts may be called now, and which have to wait.
+//! Pauses of accounts: which ones may be called now, which have to wait, and which start no task. How many calls an
+//! account makes is decided where they are made, by its destination: see [`SendClass::Paced`](crate::SendClass::Paced).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,28 +9,20 @@ use throng_model::{DestinationName, Timestamp};
 
 use crate::Usage;
 
-/// Above this the account is paced.
-const PACE_FROM_PERCENT: f64 = 75.0;
-/// The pause between requests of an account whose meter shows 100 percent. It grows linearly from zero at
-/// [`PACE_FROM_PERCENT`]. A platform that refuses calls returns an error, which sets a pause of its own.
-const PAUSE_WHEN_FULL: Duration = Duration::from_secs(10);
-
 /// The state of one account. Pure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quota {
     paused_until: Option<Timestamp>,
     /// After a failure of the whole account: since when and until when the account is suspended.
     suspended: Option<(Timestamp, Timestamp)>,
+    /// No task starts before this: its quota of calls is used. Other calls may be made.
+    tasks_from: Option<Timestamp>,
     tasks: u32,
 }
 
 impl Quota {
-    /// Adjusts the pace to the meters that the platform reported.
+    /// Pauses the account if the platform reported that it refuses calls.
     pub fn observe(&mut self, usage: Usage, now: Timestamp) {
-        let full = (usage.percent - PACE_FROM_PERCENT) / (100.0 - PACE_FROM_PERCENT);
-        if full > 0.0 {
-            self.pause(PAUSE_WHEN_FULL.mul_f64(full.min(1.0)), now);
-        }
         if let Some(regain) = usage.regain.filter(|r| !r.is_zero()) {
             self.pause(regain, now);
         }
@@ -39,6 +32,11 @@ impl Quota {
     pub fn pause(&mut self, pause: Duration, now: Timestamp) {
         let until = now.plus(pause);
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+    }
+
+    /// No task starts before `now + wait`.
+    pub fn postpone_tasks(&mut self, wait: Duration, now: Timestamp) {
+        self.tasks_from = self.tasks_from.max(Some(now.plus(wait)));
     }
 
     /// Suspends the account for this long after a failure of the whole account, unless a person resumes
@@ -81,6 +79,11 @@ impl Quotas {
         self.with(name, |quota| quota.pause(pause, now));
     }
 
+    /// See [`Quota::postpone_tasks`].
+    pub fn postpone_tasks(&self, name: &DestinationName, wait: Duration, now: Timestamp) {
+        self.with(name, |quota| quota.postpone_tasks(wait, now));
+    }
+
     /// See [`Quota::suspend`].
     pub fn suspend(&self, name: &DestinationName, duration: Duration, now: Timestamp) {
         self.with(name, |quota| quota.suspend(duration, now));
@@ -106,7 +109,7 @@ impl Quotas {
         self.with(name, |quota| quota.wait(now))
     }
 
-    /// The accounts of which no task may start now: paused, suspended, or with `max_tasks` running.
+    /// The accounts of which no task may start now: paused, suspended, without quota, or with `max_tasks` running.
     pub fn unavailable(
         &self,
         now: Timestamp,
@@ -114,7 +117,11 @@ impl Quotas {
     ) -> Vec<DestinationName> {
         let all = self.0.lock();
         all.iter()
-            .filter(|(name, quota)| !quota.wait(now).is_zero() || quota.tasks >= max_tasks(name))
+            .filter(|(name, quota)| {
+                !quota.wait(now).is_zero()
+                    || quota.tasks_from.is_some_and(|from| from > now)
+                    || quota.tasks >= max_tasks(name)
+            })
             .map(|(name, _)| name.clone())
             .collect()
     }
@@ -137,20 +144,10 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000_000);
 
     #[test]
-    fn fuller_meters_slow_the_account_down() {
-        for (percent, millis) in
-            [(0.0, 0), (75.0, 0), (80.0, 2_000), (100.0, 10_000), (900.0, 10_000)]
-        {
-            let mut quota = Quota::default();
-            quota.observe(Usage { percent, regain: None }, NOW);
-            assert_eq!(quota.wait(NOW).as_millis(), millis, "{percent}");
-        }
-    }
-
-    #[test]
     fn the_longest_pause_counts_and_ends() {
         let mut quota = Quota::default();
-        quota.observe(Usage { percent: 0.0, regain: Some(Duration::from_secs(120)) }, NOW);
+        let regain = Some(Duration::from_secs(120));
+        quota.observe(Usage { regain, ..Usage::default() }, NOW);
         quota.pause(Duration::from_secs(5), NOW);
         assert_eq!(quota.wait(NOW).as_secs(), 120);
         assert!(quota.wait(NOW.plus(Duration::from_secs(120))).is_zero());
@@ -177,5 +174,17 @@ mod tests {
         quotas.task_ended(&a);
         quotas.pause(&b, Duration::from_secs(1), NOW);
         assert_eq!(quotas.unavailable(NOW, |_| 1), [b]);
+    }
+
+    #[test]
+    fn an_account_without_quota_starts_no_task_and_may_be_checked() {
+        let quotas = Quotas::default();
+        let a: DestinationName = "a".parse().unwrap();
+        quotas.postpone_tasks(&a, Duration::from_secs(60), NOW);
+        quotas.postpone_tasks(&a, Duration::from_secs(5), NOW);
+        assert!(quotas.wait(&a, NOW).is_zero());
+        let after = |secs| quotas.unavailable(NOW.plus(Duration::from_secs(secs)), |_| 1);
+        assert_eq!(after(59), [a]);
+        assert!(after(60).is_empty());
     }
 }

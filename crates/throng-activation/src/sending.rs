@@ -1,6 +1,7 @@
 //! Sends one batch: bisects refused requests and counts the outcome of every row.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use throng_model::{Clock, SyncRunId, TaskId};
 use throng_store::{Batch, BatchOutcome, Operation, ReasonCounts, Receipt};
@@ -10,6 +11,8 @@ use crate::{
     SendResponse, SessionStep,
 };
 
+/// A worker waits this long for the account's quota of calls. For a longer wait the task returns to the queue.
+const MAX_QUOTA_WAIT: Duration = Duration::from_secs(30);
 /// Marks the receipt of a request whose upload session was lost; the next try has another session id.
 pub(crate) const LOST_SESSION: &str = "session lost";
 /// After this many single rows are refused, and none accepted, the cause is not the rows.
@@ -281,6 +284,26 @@ fn count(
     progress.consecutive_refused = 0;
 }
 
+/// Waits until the account may be called, and sends a request. An account whose quota is used for longer is an error,
+/// except within a session, which would be started over.
+async fn send_when_allowed(
+    context: &SendContext<'_>,
+    request: &SendRequest<'_>,
+) -> Result<SendResponse, SendError> {
+    loop {
+        let pause = context.quotas.wait(context.name, context.clock.now());
+        if !pause.is_zero() {
+            tokio::time::sleep(context.clock.wall_duration(pause)).await;
+        }
+        let result = context.destination.send(request).await;
+        let Err(SendError { class: SendClass::Paced(wait), .. }) = &result else { return result };
+        if *wait > MAX_QUOTA_WAIT && request.session.is_none() {
+            return result;
+        }
+        tokio::time::sleep(context.clock.wall_duration(*wait)).await;
+    }
+}
+
 /// Sends one request: waits until the account may be called, sends, and stores the receipt. The receipt is
 /// stored before the response is used: a response whose receipt is lost must count as no response.
 pub(crate) async fn send_once(
@@ -293,10 +316,6 @@ pub(crate) async fn send_once(
     let RequestPosition { first, last, repeated } = position;
     // The rank of the batch's first row makes the numbers of a session's requests unique.
     let seq = batch.first_rank + first + 1;
-    let wait = context.quotas.wait(context.name, context.clock.now());
-    if !wait.is_zero() {
-        tokio::time::sleep(context.clock.wall_duration(wait)).await;
-    }
     let step =
         session.as_ref().filter(|_| batch.operation == Operation::Replace).map(|s| SessionStep {
             id: s.id,
@@ -318,7 +337,13 @@ pub(crate) async fn send_once(
         rows,
         session: step,
     };
-    let result = context.destination.send(&request).await;
+    let result = send_when_allowed(context, &request).await;
+    if let Err(error) = &result
+        && let SendClass::Paced(_) = error.class
+    {
+        // No request was sent, so there is no receipt.
+        return Err(error.clone().into());
+    }
     let now = context.clock.now();
     let usage = match &result {
         Ok(response) => response.usage,

@@ -143,7 +143,10 @@ impl Worker {
         };
         match result {
             Ok(()) => self.complete(task).await,
-            Err(SendInterruption::Destination(error)) => self.record_failure(task, &error).await,
+            Err(SendInterruption::Destination(error)) => match error.class {
+                SendClass::Paced(wait) => self.postpone(task, &error, wait).await,
+                _ => self.record_failure(task, &error).await,
+            },
             Err(SendInterruption::Ledger(LedgerError::LeaseLost { .. })) => {
                 Ok(TaskOutcome::LeaseLost)
             }

@@ -6,12 +6,16 @@
 //! `destination` (the calls). `file` prepares rows as `meta` does and has no `normalise`. The contract is
 //! `docs/specs/destination.md`; `docs/write-a-destination.md` explains `file` step by step.
 
+mod calls;
 pub mod file;
 pub mod meta;
+mod pacing;
 mod platform;
 mod registry;
 
+pub use calls::{AccountCalls, CallPermit, Permission};
 pub use file::FileAccount;
 pub use meta::{MetaAccount, normalised_email, normalised_phone, phone_has_calling_code};
+pub use pacing::{CallKind, CallLimits, CallPacer, CallStart, Turn};
 pub use platform::{Preparation, RegistryError};
-pub use registry::{Account, open, platforms, preparation, size_limits};
+pub use registry::{Account, call_limits, open, open_paced, platforms, preparation, size_limits};

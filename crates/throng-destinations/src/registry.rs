@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use throng_activation::{Destination, SizeLimits};
 
+use crate::calls::AccountCalls;
 use crate::file::FileAccount;
 use crate::meta::MetaAccount;
+use crate::pacing::CallLimits;
 use crate::platform::{Preparation, RegistryError};
 
 /// The settings that a destination is opened with, including resolved secrets.
@@ -21,11 +23,22 @@ struct Platform {
     name: &'static str,
     preparation: Preparation,
     sizes: Option<SizeLimits>,
+    calls: Option<CallLimits>,
 }
 
 const PLATFORMS: &[Platform] = &[
-    Platform { name: "meta", preparation: crate::meta::PREPARATION, sizes: crate::meta::SIZES },
-    Platform { name: "file", preparation: crate::file::PREPARATION, sizes: crate::file::SIZES },
+    Platform {
+        name: "meta",
+        preparation: crate::meta::PREPARATION,
+        sizes: crate::meta::SIZES,
+        calls: crate::meta::CALLS,
+    },
+    Platform {
+        name: "file",
+        preparation: crate::file::PREPARATION,
+        sizes: crate::file::SIZES,
+        calls: None,
+    },
 ];
 
 /// The names of all platforms.
@@ -44,13 +57,32 @@ pub fn size_limits(platform: &str) -> Option<SizeLimits> {
     PLATFORMS.iter().find(|known| known.name == platform).and_then(|known| known.sizes)
 }
 
-/// Opens a destination. Makes no call; the returned destination keeps its connections.
+/// What a platform documents about the calls of an account per rolling hour. `None` if the platform does not exist, or
+/// has no such quota.
+pub fn call_limits(platform: &str) -> Option<CallLimits> {
+    PLATFORMS.iter().find(|known| known.name == platform).and_then(|known| known.calls)
+}
+
+/// Opens a destination. Makes no call; the returned destination keeps its connections. It makes calls whatever the
+/// account's quota is.
 ///
 /// # Errors
 /// [`RegistryError`] if the account's settings are invalid.
 pub fn open(account: &Account) -> Result<Arc<dyn Destination>, RegistryError> {
+    open_paced(account, None)
+}
+
+/// Opens a destination as [`open`] does. `calls` paces its calls, if its platform has [`call_limits`]: all destinations of
+/// one account need the same value.
+///
+/// # Errors
+/// [`RegistryError`] if the account's settings are invalid.
+pub fn open_paced(
+    account: &Account,
+    calls: Option<Arc<AccountCalls>>,
+) -> Result<Arc<dyn Destination>, RegistryError> {
     match account {
-        Account::Meta(account) => crate::meta::open(account),
+        Account::Meta(account) => crate::meta::open(account, calls),
         Account::File(account) => crate::file::open(account),
     }
 }

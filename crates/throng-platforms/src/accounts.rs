@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use throng_activation::{Destination, Destinations, Reasons, SendClass, SendError};
-use throng_destinations::{Account, FileAccount, MetaAccount, preparation};
-use throng_model::DestinationName;
+use throng_destinations::{
+    Account, AccountCalls, FileAccount, MetaAccount, call_limits, preparation,
+};
+use throng_model::{Clock, DestinationName};
 use throng_spec::{Environment, Platform, SecretRef};
 
 use crate::hashing::reasons;
@@ -18,7 +20,10 @@ const DEFAULT_MAX_TASKS: u32 = 4;
 /// reused.
 pub struct OpenDestinations {
     secrets: Environment,
+    clock: Arc<dyn Clock>,
     open: Mutex<HashMap<DestinationName, OpenAccount>>,
+    /// The calls of each account, which outlast its settings and secrets.
+    calls: Mutex<HashMap<String, Arc<AccountCalls>>>,
 }
 
 type OpenAccount = (Account, Arc<dyn Destination>);
@@ -30,9 +35,19 @@ impl std::fmt::Debug for OpenDestinations {
 }
 
 impl OpenDestinations {
-    /// No open account. `secrets` looks up secrets of the kind `env:NAME`.
-    pub fn new(secrets: Environment) -> Self {
-        Self { secrets, open: Mutex::default() }
+    /// No open account. `secrets` looks up secrets of the kind `env:NAME`; `clock` is that of the accounts' quotas.
+    pub fn new(secrets: Environment, clock: Arc<dyn Clock>) -> Self {
+        Self { secrets, clock, open: Mutex::default(), calls: Mutex::default() }
+    }
+
+    /// The calls of an account, which all its destinations share. `None` if the platform has no quota of calls.
+    fn calls(&self, declared: &throng_spec::Destination) -> Option<Arc<AccountCalls>> {
+        let limits = call_limits(declared.platform.name())?;
+        let mut calls = self.calls.lock();
+        let of_account = calls
+            .entry(declared.account())
+            .or_insert_with(|| AccountCalls::new(limits, Arc::clone(&self.clock)));
+        Some(Arc::clone(of_account))
     }
 
     /// The settings of an account, with its secrets.
@@ -81,7 +96,7 @@ impl Destinations for OpenDestinations {
         if let Some((_, destination)) = open.get(&declared.name).filter(|(a, _)| *a == account) {
             return Ok(Arc::clone(destination));
         }
-        let destination = throng_destinations::open(&account)
+        let destination = throng_destinations::open_paced(&account, self.calls(declared))
             .map_err(|error| refused(declared, &error.to_string()))?;
         open.insert(declared.name.clone(), (account, Arc::clone(&destination)));
         Ok(destination)

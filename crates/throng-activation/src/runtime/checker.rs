@@ -90,6 +90,9 @@ async fn check(ctx: &Activation, quotas: &Quotas, task: &Task) -> Result<bool, L
         quotas.pause(&task.destination, *pause, now);
         return Ok(false);
     }
+    if let Err(SendError { class: SendClass::Paced(_), .. }) = &reading {
+        return Ok(false);
+    }
     let waited = now.since(task.finished_at.unwrap_or(now)) >= SETTLE_TIMEOUT;
     let is_unclear = match &reading {
         Ok(reading) => reading.size.settling,

@@ -103,14 +103,16 @@ async fn failed(ctx: &Activation, removal: &Removal, error: &SendError) -> Resul
     let (sync, now) = (&removal.sync, ctx.clock.now());
     let tries = removal.tries.saturating_add(1);
     let pause = match error.class {
-        SendClass::Throttled(pause) | SendClass::RetryLater(pause) => pause,
+        SendClass::Throttled(pause) | SendClass::RetryLater(pause) | SendClass::Paced(pause) => {
+            pause
+        }
         _ => BACKOFF.delay(tries, tries.into()),
     };
     let retry_at = now.plus(pause);
     tracing::warn!(%sync, tries, error = %error.message, "failed to delete audience");
     ctx.ledger.fail_removal(sync, &error.message, retry_at).await?;
     let is_transient = matches!(error.class, SendClass::Retry | SendClass::Throttled(_));
-    if is_transient && tries < ALERT_AFTER {
+    if matches!(error.class, SendClass::Paced(_)) || (is_transient && tries < ALERT_AFTER) {
         return Ok(());
     }
     let message = format!(

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use throng_activation::{Advice, SendClass, TaskOutcome, Usage};
-use throng_model::{Clock, Entropy, SplitMix64, SyncMode, SyncRunId};
+use throng_model::{Clock, DestinationName, Entropy, SplitMix64, SyncMode, SyncRunId};
 use throng_store::{AlertKind, AlertLedger, PauseLedger, RunState, SyncLedger};
 
 use crate::platform::Fault;
@@ -285,9 +285,46 @@ async fn a_request_that_is_refused_for_every_row_stops_instead_of_rejecting_all(
 }
 
 #[tokio::test]
-async fn a_full_meter_paces_the_account() {
+async fn a_task_without_quota_waits_in_the_queue_and_has_no_failure() {
+    let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
+    // A short wait is one of the worker; the second batch would have to wait for half an hour.
+    let paced = |secs| Fault::Refuse(SendClass::Paced(Duration::from_secs(secs)));
+    rig.platform.script(&[paced(5), paced(30), Fault::Fine, paced(1_800)]);
+    let id = rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskOutcome::Rescheduled);
+    assert_eq!((rig.run(id).await.pending, rig.platform.members().len()), (15, 10));
+    assert_eq!(rig.ledger.task(task.id).await.unwrap().failures, 0);
+    assert_eq!(rig.ledger.receipts(task.id).await.unwrap().len(), 1, "only of the request");
+    assert!(rig.ledger.alerts(1).await.unwrap().is_empty());
+    // Its account starts no task, and may be read.
+    let destination: DestinationName = "d".parse().unwrap();
+    let (quotas, now) = (&rig.worker.quotas, rig.clock.now());
+    assert!(quotas.wait(&destination, now).is_zero());
+    assert_eq!(quotas.unavailable(now, |_| 8), [destination]);
+    rig.clock.advance(Duration::from_secs(1_700));
+    assert_eq!(rig.step().await, None);
+    rig.clock.advance(Duration::from_secs(90));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Completed));
+    assert_eq!(rig.platform.members(), ids(0..25));
+}
+
+#[tokio::test]
+async fn a_session_waits_for_quota_and_is_not_started_over() {
+    let mut rig = Rig::new(SyncMode::Replace, 25, plain).await;
+    let long = Fault::Refuse(SendClass::Paced(Duration::from_secs(1_800)));
+    rig.platform.script(&[Fault::Fine, long]);
+    rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskOutcome::Completed);
+    assert_eq!(rig.ledger.receipts(task.id).await.unwrap().len(), 3);
+    assert_eq!(rig.platform.members(), ids(0..25));
+}
+
+#[tokio::test]
+async fn an_account_that_refuses_calls_is_paused() {
     let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
-    let usage = Usage { percent: 50.0, regain: Some(Duration::from_secs(60)) };
+    let usage = Usage { regain: Some(Duration::from_secs(60)), ..Usage::default() };
     rig.platform.script(&[Fault::Usage(usage)]);
     rig.plan(0..5).await;
     rig.finish().await;

@@ -1,5 +1,6 @@
 //! The calls of the destination.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +17,8 @@ use url::Url;
 use super::config::{Config, MetaAccount, check};
 use super::response::{RawResponse, is_not_found, json_of, response_of, size_of, usage_of};
 use super::{SIZES, normalise, request};
-use crate::RegistryError;
+use crate::calls::paced;
+use crate::{AccountCalls, CallKind, CallPermit, Permission, RegistryError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A full batch is a few megabytes and is answered in seconds.
@@ -34,6 +36,7 @@ pub struct MetaDestination {
     config: Config,
     proof: Option<String>,
     client: Client,
+    calls: Option<Arc<AccountCalls>>,
 }
 
 impl MetaDestination {
@@ -58,7 +61,38 @@ impl MetaDestination {
             .app_secret
             .as_ref()
             .map(|secret| request::app_secret_proof(secret, &config.access_token));
-        Ok(Self { config, proof, client })
+        Ok(Self { config, proof, client, calls: None })
+    }
+
+    /// Paces the account's calls: without this it makes them whatever its quota is.
+    #[must_use]
+    pub fn with_calls(self, calls: Arc<AccountCalls>) -> Self {
+        Self { calls: Some(calls), ..self }
+    }
+
+    /// Reserves a call that delivers no rows.
+    fn read_permit(&self) -> Result<CallPermit, SendError> {
+        let Some(calls) = &self.calls else { return Ok(CallPermit::unlimited()) };
+        match calls.reserve(CallKind::Read) {
+            Permission::Go(permit) | Permission::ReadMeter(permit) => Ok(permit),
+            Permission::Wait(wait) => Err(paced(wait)),
+        }
+    }
+
+    /// Reserves a call that delivers rows to an audience. Responses to uploads do not have the account's meter, so the
+    /// audience is read if the meter has to be known.
+    async fn upload_permit(&self, platform_id: &str) -> Result<CallPermit, SendError> {
+        let Some(calls) = &self.calls else { return Ok(CallPermit::unlimited()) };
+        loop {
+            let permit = match calls.reserve(CallKind::Upload) {
+                Permission::Go(permit) => return Ok(permit),
+                Permission::Wait(wait) => return Err(paced(wait)),
+                Permission::ReadMeter(permit) => permit,
+            };
+            let doing = "reading an audience";
+            let call = self.call(Method::GET, platform_id, &[("fields", "id")])?;
+            json_of(&self.exchange(call, doing, permit).await?, doing)?;
+        }
     }
 
     /// Builds a call with the token, to the destination's own server only. The token is sent in a header,
@@ -87,10 +121,17 @@ impl MetaDestination {
         Ok(self.client.request(method, url).bearer_auth(self.config.access_token.expose()))
     }
 
-    async fn call_platform(
+    /// Makes a call that delivers no rows.
+    async fn read(&self, call: RequestBuilder, doing: &str) -> Result<RawResponse, SendError> {
+        self.exchange(call, doing, self.read_permit()?).await
+    }
+
+    /// Makes a call. All calls are made here.
+    async fn exchange(
         &self,
         call: RequestBuilder,
         doing: &str,
+        mut permit: CallPermit,
     ) -> Result<RawResponse, SendError> {
         let connection_error = |error: reqwest::Error| {
             let error = error.without_url();
@@ -110,6 +151,9 @@ impl MetaDestination {
             header("x-app-usage"),
             &self.config.account,
         );
+        if let Some(usage) = usage {
+            permit.observe(usage);
+        }
         if response.status().is_redirection() {
             return Err(redirected(&response, doing));
         }
@@ -139,7 +183,7 @@ impl MetaDestination {
             if let Some(after) = &after {
                 query.push(("after", after));
             }
-            let raw = self.call_platform(self.call(Method::GET, &path, &query)?, doing).await?;
+            let raw = self.read(self.call(Method::GET, &path, &query)?, doing).await?;
             let page = json_of(&raw, doing)?;
             let incomplete = || {
                 let message = "Meta responded to listing audiences with an incomplete list";
@@ -223,7 +267,7 @@ impl Destination for MetaDestination {
         let path = format!("act_{}/customaudiences", self.config.account);
         let call =
             self.call(Method::POST, &path, &[])?.json(&request::create_audience(name, owner));
-        let raw = self.call_platform(call, doing).await?;
+        let raw = self.read(call, doing).await?;
         let platform_id = id_of(&json_of(&raw, doing)?).ok_or_else(|| {
             SendError::local(SendClass::Retry, "Meta created an audience and returned no id")
         })?;
@@ -241,9 +285,10 @@ impl Destination for MetaDestination {
             Operation::Remove => (Method::DELETE, "users", "removing users"),
             Operation::Replace => (Method::POST, "usersreplace", "replacing users"),
         };
+        let permit = self.upload_permit(request.platform_id).await?;
         let path = format!("{}/{edge}", request.platform_id);
         let call = self.call(method, &path, &[])?.json(&request::users(request));
-        let raw = self.call_platform(call, doing).await?;
+        let raw = self.exchange(call, doing, permit).await?;
         response_of(&raw, request, doing)
     }
 
@@ -252,13 +297,13 @@ impl Destination for MetaDestination {
         let fields = "approximate_count_lower_bound,approximate_count_upper_bound,\
                       operation_status,delivery_status";
         let call = self.call(Method::GET, platform_id, &[("fields", fields)])?;
-        let raw = self.call_platform(call, doing).await?;
+        let raw = self.read(call, doing).await?;
         Ok(size_of(&json_of(&raw, doing)?))
     }
 
     async fn delete_audience(&self, platform_id: &str) -> Result<(), SendError> {
         let doing = "deleting an audience";
-        let raw = self.call_platform(self.call(Method::DELETE, platform_id, &[])?, doing).await?;
+        let raw = self.read(self.call(Method::DELETE, platform_id, &[])?, doing).await?;
         let error = match json_of(&raw, doing) {
             Ok(value) if value["success"] == true => return Ok(()),
             Ok(_) => {
@@ -279,7 +324,7 @@ impl Destination for MetaDestination {
         let doing = "reading the ad account";
         let path = format!("act_{}", self.config.account);
         let call = self.call(Method::GET, &path, &[("fields", "id")])?;
-        let raw = self.call_platform(call, doing).await?;
+        let raw = self.read(call, doing).await?;
         json_of(&raw, doing).map(|_| ())
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use throng_activation::{Destination, SizeLimits};
 
-use crate::{Preparation, RegistryError};
+use crate::{AccountCalls, CallLimits, Preparation, RegistryError};
 
 pub use config::MetaAccount;
 pub use destination::MetaDestination;
@@ -31,6 +31,10 @@ pub(crate) const PREPARATION: Preparation = Preparation {
 
 /// Sizes are numbers of matched people.
 pub(crate) const SIZES: Option<SizeLimits> = Some(response::SIZES);
+
+/// The documented calls of an account per rolling hour: those of the tiers "Limited" and "Full", without the 40 more for
+/// each active audience.
+pub(crate) const CALLS: Option<CallLimits> = Some(CallLimits { lowest: 5_000, assumed: 190_000 });
 
 /// An e-mail address in the form that is hashed.
 ///
@@ -57,10 +61,17 @@ pub fn phone_has_calling_code(raw: &str) -> bool {
     phone::has_calling_code(&text::clean(raw, false, &mut Vec::new()))
 }
 
-/// Opens a Meta ad account.
+/// Opens a Meta ad account. `calls` paces its calls.
 ///
 /// # Errors
 /// [`RegistryError::Account`] if its settings are invalid.
-pub fn open(account: &MetaAccount) -> Result<Arc<dyn Destination>, RegistryError> {
-    Ok(Arc::new(MetaDestination::new(account)?))
+pub fn open(
+    account: &MetaAccount,
+    calls: Option<Arc<AccountCalls>>,
+) -> Result<Arc<dyn Destination>, RegistryError> {
+    let destination = MetaDestination::new(account)?;
+    Ok(Arc::new(match calls {
+        Some(calls) => destination.with_calls(calls),
+        None => destination,
+    }))
 }

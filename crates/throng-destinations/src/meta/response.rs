@@ -143,12 +143,13 @@ pub(super) fn size_of(value: &Value) -> PlatformSize {
     }
 }
 
-/// The highest meter in the usage headers, and how long calls are refused.
+/// The highest meters of the account and of the app in the usage headers, and how long calls are refused. Responses to
+/// uploads have only that of the app.
 ///
 /// `X-Ad-Account-Usage` is ignored: it was observed at 100 while calls succeeded.
 pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str) -> Option<Usage> {
     let mut usage: Option<Usage> = None;
-    let mut note = |meter: &Value| {
+    let mut note = |meter: &Value, is_app: bool| {
         let percent = ["call_count", "total_cputime", "total_time"]
             .iter()
             .filter_map(|name| meter[*name].as_f64())
@@ -156,7 +157,8 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
         let minutes = number(&meter["estimated_time_to_regain_access"]).unwrap_or(0);
         let regain = (minutes > 0).then(|| Duration::from_secs(minutes.saturating_mul(60)));
         let so_far = usage.get_or_insert_with(Usage::default);
-        so_far.percent = so_far.percent.max(percent);
+        let highest = if is_app { &mut so_far.app_percent } else { &mut so_far.percent };
+        *highest = Some(highest.map_or(percent, |before| before.max(percent)));
         so_far.regain = so_far.regain.max(regain);
     };
     if let Some(Value::Object(accounts)) = business.and_then(|b| serde_json::from_str(b).ok()) {
@@ -167,11 +169,11 @@ pub(super) fn usage_of(business: Option<&str>, app: Option<&str>, account: &str)
                 .into_iter()
                 .flatten()
                 .filter(|m| m["type"].as_str().is_none_or(|t| t == "custom_audience"))
-                .for_each(&mut note);
+                .for_each(|meter| note(meter, false));
         }
     }
     if let Some(meter) = app.and_then(|a| serde_json::from_str::<Value>(a).ok()) {
-        note(&meter);
+        note(&meter, true);
     }
     usage
 }
@@ -458,7 +460,8 @@ mod tests {
     fn usage_is_the_fullest_meter_of_our_account() {
         let business = r#"{"12":[{"type":"custom_audience","call_count":32,"total_cputime":3,"total_time":95,"estimated_time_to_regain_access":2},{"type":"ads_insights","call_count":100}],"13":[{"type":"custom_audience","call_count":99}]}"#;
         let usage = usage_of(Some(business), Some(r#"{"call_count":5}"#), "12").unwrap();
-        assert_eq!(usage, Usage { percent: 95.0, regain: Some(Duration::from_secs(120)) });
+        let regain = Some(Duration::from_secs(120));
+        assert_eq!(usage, Usage { percent: Some(95.0), app_percent: Some(5.0), regain });
         assert_eq!(usage_of(None, Some("not JSON"), "12"), None);
     }
 

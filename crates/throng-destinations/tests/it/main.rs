@@ -7,3 +7,4 @@ mod contract;
 mod file;
 mod lists;
 mod meta;
+mod pacing;

@@ -7,8 +7,8 @@ use throng_activation::{
     BatchPart, Cell, Destination, EnsuredAudience, PreparedRow, Schema, SendClass, SendRequest,
     SessionStep,
 };
-use throng_destinations::{Account, MetaAccount, open};
-use throng_model::{HashedIdentifier, Personal, Secret, SyncRunId};
+use throng_destinations::{Account, AccountCalls, CallLimits, MetaAccount, open, open_paced};
+use throng_model::{Clock, HashedIdentifier, ManualClock, Personal, Secret, SyncRunId, Timestamp};
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript, MetaSim, MetaSimConfig};
 use throng_store::Operation;
 
@@ -360,4 +360,55 @@ async fn the_token_is_never_sent_to_a_server_that_a_response_names() {
     // A connection would be pending.
     let connection = other_server.accept().map_err(|error| error.kind());
     assert_eq!(connection.err(), Some(std::io::ErrorKind::WouldBlock), "another server was called");
+}
+
+/// Uploads until the account has no quota: the number of uploads, and the wait.
+async fn upload_until_paced(destination: &dyn Destination, id: &str) -> (u64, Duration) {
+    let rows = rows(destination, 0..1);
+    for uploads in 0.. {
+        let upload = Upload { id, operation: Operation::Add, rows: &rows, session: None };
+        match send(destination, upload).await {
+            Ok(response) => assert_eq!(response.received, 1),
+            Err(error) => match error.class {
+                SendClass::Paced(wait) => return (uploads, wait),
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+    unreachable!()
+}
+
+#[tokio::test]
+async fn the_quota_of_an_account_is_used_and_no_call_is_refused_also_after_a_restart() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
+    let config = MetaSimConfig {
+        clock: Arc::<ManualClock>::clone(&clock),
+        quota_calls_per_hour: Some(500),
+        ..MetaSimConfig::default()
+    };
+    let sim = MetaSim::start(config).await.unwrap();
+    let process = || {
+        let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+        let limits = CallLimits { lowest: 500, assumed: 190_000 };
+        let calls = AccountCalls::new(limits, clock);
+        open_paced(&Account::Meta(account(&sim)), Some(calls)).unwrap()
+    };
+    let calls = || sim.requests().calls.values().map(|kind| kind.requests).sum::<u64>();
+    let destination = process();
+    let id = destination.ensure_audience("a", OWNER).await.unwrap().platform_id;
+    let (uploads, wait) = upload_until_paced(&*destination, &id).await;
+    assert!(calls() >= 480, "{} calls, {uploads} of them uploads", calls());
+    assert!(calls() - uploads < 10, "{} calls, {uploads} of them uploads", calls());
+    assert!(wait > Duration::from_secs(3_500), "all calls were made in one second: {wait:?}");
+    // Another process does not know of these calls until it has seen the meter.
+    let restarted = process();
+    let (uploads, wait) = upload_until_paced(&*restarted, &id).await;
+    assert!(uploads <= 5 && wait <= Duration::from_secs(60), "{uploads} {wait:?}");
+    // A size can be read all the same.
+    destination.size(&id).await.unwrap();
+    clock.advance(Duration::from_secs(3_602));
+    let (uploads, _) = upload_until_paced(&*restarted, &id).await;
+    assert!(uploads >= 470, "{uploads}");
+    let errors: u64 = sim.requests().calls.values().flat_map(|kind| kind.errors.values()).sum();
+    assert_eq!(errors, 0);
 }

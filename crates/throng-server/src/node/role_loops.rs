@@ -40,7 +40,7 @@ fn activation(ctx: &NodeContext) -> Activation {
         seed: ctx.seed,
         holder: ctx.holder.clone(),
         spill_folder: spill_dir(&ctx.data_dir, &ctx.spec.load().node),
-        destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env))),
+        destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env), Arc::clone(&ctx.clock))),
         identifiers: Arc::new(LakeQueries { lake: Arc::clone(&ctx.lake), seed: ctx.seed }),
         node: Arc::new(node),
     }

@@ -1,0 +1,121 @@
+//! The calls of one account on a platform, counted where they are made: a destination reserves each call before it is
+//! made, and notes the usage that the response reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use throng_activation::{SendClass, SendError, Usage};
+use throng_model::Clock;
+
+use crate::pacing::{CallKind, CallLimits, CallPacer, CallStart, Turn};
+
+/// The calls of one account. All destinations of a process that call the account share it.
+#[derive(Debug)]
+pub struct AccountCalls {
+    clock: Arc<dyn Clock>,
+    pacer: Mutex<CallPacer>,
+}
+
+/// Whether a call may be made. See [`Turn`].
+#[derive(Debug)]
+pub enum Permission {
+    /// It may be made.
+    Go(CallPermit),
+    /// It may be tried again after this.
+    Wait(Duration),
+    /// With this permit a read has to be made first, whose response shows the account's usage.
+    ReadMeter(CallPermit),
+}
+
+impl AccountCalls {
+    /// No calls yet.
+    pub fn new(limits: CallLimits, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, pacer: Mutex::new(CallPacer::new(limits)) })
+    }
+
+    /// Reserves a call, if the account's quota allows it now. Does not wait.
+    pub fn reserve(self: &Arc<Self>, kind: CallKind) -> Permission {
+        let turn = {
+            let mut pacer = self.pacer.lock();
+            pacer.reserve(kind, self.clock.now())
+        };
+        let permit = |start| CallPermit { reserved: Some((Arc::clone(self), start)) };
+        match turn {
+            Turn::Go(start) => Permission::Go(permit(start)),
+            Turn::ReadMeter(start) => Permission::ReadMeter(permit(start)),
+            Turn::Wait(wait) => Permission::Wait(wait),
+        }
+    }
+}
+
+/// The right to make one call. Keep it until the call has ended: it counts as running until this is dropped.
+#[derive(Debug)]
+pub struct CallPermit {
+    reserved: Option<(Arc<AccountCalls>, CallStart)>,
+}
+
+impl CallPermit {
+    /// For an account without a quota.
+    pub fn unlimited() -> Self {
+        Self { reserved: None }
+    }
+
+    /// Notes the usage of the call's response.
+    pub fn observe(&mut self, usage: Usage) {
+        if let Some((calls, start)) = &mut self.reserved {
+            let mut pacer = calls.pacer.lock();
+            let now = calls.clock.now();
+            pacer.observe(start, usage, now);
+        }
+    }
+}
+
+impl Drop for CallPermit {
+    fn drop(&mut self) {
+        if let Some((calls, start)) = self.reserved.take() {
+            let mut pacer = calls.pacer.lock();
+            let now = calls.clock.now();
+            pacer.end(start, now);
+        }
+    }
+}
+
+/// The error of a call that was not made, because the account's quota is used for `wait`.
+pub(crate) fn paced(wait: Duration) -> SendError {
+    let message = format!(
+        "the account's quota of calls per hour is used; the next call can be made in {} s",
+        wait.as_secs()
+    );
+    SendError::local(SendClass::Paced(wait), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::{ManualClock, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_permit_counts_until_it_is_dropped_and_an_hour_longer() {
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
+        let limits = CallLimits { lowest: 1_000, assumed: 1_000 };
+        let calls = AccountCalls::new(limits, Arc::<ManualClock>::clone(&clock));
+        let reserve = || match calls.reserve(CallKind::Upload) {
+            Permission::Go(permit) => Some(permit),
+            Permission::ReadMeter(_) | Permission::Wait(_) => None,
+        };
+        let own = || calls.pacer.lock().own();
+        let permit = reserve().unwrap();
+        clock.advance(Duration::from_secs(4_000));
+        assert!(reserve().is_some(), "and ends at once");
+        assert_eq!(own(), 2);
+        drop(permit);
+        clock.advance(Duration::from_secs(3_500));
+        assert!(reserve().is_some());
+        assert_eq!(own(), 3);
+        clock.advance(Duration::from_secs(200));
+        assert!(reserve().is_some());
+        assert_eq!(own(), 2);
+    }
+}
