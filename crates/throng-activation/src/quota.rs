@@ -34,11 +34,6 @@ impl Quota {
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
     }
 
-    /// No task starts before `now + wait`.
-    pub fn postpone_tasks(&mut self, wait: Duration, now: Timestamp) {
-        self.tasks_from = self.tasks_from.max(Some(now.plus(wait)));
-    }
-
     /// Suspends the account for this long after a failure of the whole account, unless a person resumes
     /// it earlier. A longer suspension remains in force.
     pub fn suspend(&mut self, duration: Duration, now: Timestamp) {
@@ -79,9 +74,9 @@ impl Quotas {
         self.with(name, |quota| quota.pause(pause, now));
     }
 
-    /// See [`Quota::postpone_tasks`].
+    /// No task starts before `now + wait`.
     pub fn postpone_tasks(&self, name: &DestinationName, wait: Duration, now: Timestamp) {
-        self.with(name, |quota| quota.postpone_tasks(wait, now));
+        self.with(name, |quota| quota.tasks_from = quota.tasks_from.max(Some(now.plus(wait))));
     }
 
     /// See [`Quota::suspend`].

@@ -338,9 +338,7 @@ pub(crate) async fn send_once(
         session: step,
     };
     let result = send_when_allowed(context, &request).await;
-    if let Err(error) = &result
-        && let SendClass::Paced(_) = error.class
-    {
+    if let Err(error @ SendError { class: SendClass::Paced(_), .. }) = &result {
         // No request was sent, so there is no receipt.
         return Err(error.clone().into());
     }

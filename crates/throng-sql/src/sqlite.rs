@@ -44,7 +44,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 const READERS: u32 = 4;
 /// The page cache of a connection that reads, in KiB (SQLite's default is 2,000). Each has its own, which grows with
 /// the file up to this size; what it does not have is in the cache of the system.
-const READER_CACHE_KIB: u32 = 512;
+const READER_CACHE_KIB: u32 = 128;
+/// The page cache of the connection that writes, in KiB. A transaction that changes more pages writes some of them to
+/// the WAL before its end.
+const WRITER_CACHE_KIB: u32 = 1_024;
+/// Prepared statements that a connection keeps. Each takes some KiB, and every connection meets all statements
+/// in time.
+const READER_STATEMENTS: usize = 48;
+const WRITER_STATEMENTS: usize = 200;
 
 /// A database in a SQLite file. Several processes may open the same file.
 #[derive(Debug)]
@@ -103,6 +110,7 @@ impl SqliteBackend {
             .connect_with(
                 options
                     .clone()
+                    .statement_cache_capacity(READER_STATEMENTS)
                     .pragma("query_only", "ON")
                     .pragma("cache_size", format!("-{READER_CACHE_KIB}")),
             )
@@ -177,7 +185,8 @@ fn settings(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
-        .statement_cache_capacity(200)
+        .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+        .statement_cache_capacity(WRITER_STATEMENTS)
         .disable_statement_logging()
 }
 

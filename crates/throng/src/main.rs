@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 failure, 2 the command line or the spec is wrong; `throng build` also uses 3
 //! and 75, and `throng ingest` 4. docs/reference/cli.md lists them for users.
 
+mod allocator;
 mod answers;
 mod args;
 mod client;
@@ -28,9 +29,6 @@ use args::{Arguments, Command, EventsCommand, LogCommand};
 use failure::Failure;
 use out::Output;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Threads for calls that block: on files of the log and of objects, on name resolution. Builders have their own
 /// threads. With the runtime's default of 512, a burst of small calls starts hundreds of threads, and the allocator
 /// keeps memory for each of them.
@@ -49,6 +47,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == commands::sim::BIGQUERY_WORKER) {
         return throng_sim_bigquery::row_worker();
     }
+    allocator::return_freed_memory_at_once();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -265,7 +265,7 @@ fn what_is_in_flight_is_unbiased_whatever_share_of_outcomes_is_named() {
             .collect();
         let account = &mut engine.accounts[0];
         account.learn_delays(Some(&later));
-        let rates = throng_rates::learn(&[account.observed(end)]);
+        let rates = throng_rates::learn(&[account.observed(end, &engine.pooled_impressions)]);
         rates.into_iter().for_each(|rates| account.set_rates(rates));
         let in_flight = engine.accounts[0].in_flight(end.plus(Duration::from_secs(5))).0 as f64;
         // A quarter of the insertions is still to be seen.
