@@ -23,7 +23,6 @@ mod runtime;
 mod sending;
 mod size_evaluation;
 mod sizes;
-mod users;
 mod worker;
 
 pub(crate) use check::{CheckFacts, RemovalCounts, evaluate_check};
@@ -48,8 +47,7 @@ pub(crate) use sizes::{RemovalCount, delivered_after, removed_until};
 pub use throng_delivered::{
     Binding, Cell, Delivered, DeliveredColumns, DeliveredState, Difference, DifferenceFacts,
     EndedRun, IdentifierKeys, IdentifierRow, InvalidPreparedRow, Note, PlanFile, PlanMeta,
-    Prepared, PreparedRow, Reasons, Scan, ScanWriter, SealedError, Skip, StateMeta, count_users,
-    decode_with_notes, difference, encode_with_notes, remove_stale_scans,
+    Prepared, PreparedRow, Reasons, RunUsers, Scan, ScanWriter, SealedError, Skip, StateMeta,
+    count_users, decode_with_notes, difference, encode_with_notes, remove_stale_scans,
 };
-pub use users::RunUsers;
 pub use worker::{TaskInput, TaskOutcome, TaskRows, Worker, WorkerOptions};

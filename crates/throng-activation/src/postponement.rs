@@ -8,6 +8,8 @@ use crate::{SendError, TaskOutcome, Worker};
 
 /// A task is taken from the queue so much before there is quota: a worker may look for tasks a little later.
 const START_EARLY: Duration = Duration::from_secs(10);
+/// The shortest wait: a task that is due at once would be claimed and postponed without a pause until there is quota.
+const MIN_WAIT: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Returns a task to the queue until its account has quota again. It does not count as a failure.
@@ -18,7 +20,7 @@ impl Worker {
         wait: Duration,
     ) -> Result<TaskOutcome, LedgerError> {
         let now = self.clock.now();
-        let wait = wait.saturating_sub(START_EARLY);
+        let wait = wait.saturating_sub(START_EARLY).max(MIN_WAIT);
         self.quotas.postpone_tasks(&task.destination, wait, now);
         let (retry_at, counts) = (Some(now.plus(wait)), false);
         let postponed = self

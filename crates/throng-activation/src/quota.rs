@@ -9,6 +9,9 @@ use throng_model::{DestinationName, Timestamp};
 
 use crate::Usage;
 
+/// A quota is one of an hour: a task that would start later than in two was postponed before the clock was set back.
+const LONGEST_POSTPONEMENT: Duration = Duration::from_secs(2 * 3_600);
+
 /// The state of one account. Pure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quota {
@@ -50,6 +53,12 @@ impl Quota {
     pub fn wait(&self, now: Timestamp) -> Duration {
         let suspended_until = self.suspended.map(|(_, until)| until);
         self.paused_until.max(suspended_until).map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    /// Whether no task starts now, because the quota of calls is used.
+    fn is_postponed(&self, now: Timestamp) -> bool {
+        let wait = self.tasks_from.map_or(Duration::ZERO, |from| from.since(now));
+        !wait.is_zero() && wait <= LONGEST_POSTPONEMENT
     }
 }
 
@@ -114,7 +123,7 @@ impl Quotas {
         all.iter()
             .filter(|(name, quota)| {
                 !quota.wait(now).is_zero()
-                    || quota.tasks_from.is_some_and(|from| from > now)
+                    || quota.is_postponed(now)
                     || quota.tasks >= max_tasks(name)
             })
             .map(|(name, _)| name.clone())
@@ -181,5 +190,7 @@ mod tests {
         let after = |secs| quotas.unavailable(NOW.plus(Duration::from_secs(secs)), |_| 1);
         assert_eq!(after(59), [a]);
         assert!(after(60).is_empty());
+        let day_before = NOW.minus(Duration::from_secs(86_400));
+        assert!(quotas.unavailable(day_before, |_| 1).is_empty(), "the clock was set back");
     }
 }

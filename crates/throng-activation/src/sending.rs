@@ -13,6 +13,9 @@ use crate::{
 
 /// A worker waits this long for the account's quota of calls. For a longer wait the task returns to the queue.
 const MAX_QUOTA_WAIT: Duration = Duration::from_secs(30);
+/// The same for a part of a batch, whose other parts would be sent again: a minute is how long a full account waits for
+/// its next look at the meter.
+const MAX_QUOTA_WAIT_WITHIN_BATCH: Duration = Duration::from_secs(120);
 /// Marks the receipt of a request whose upload session was lost; the next try has another session id.
 pub(crate) const LOST_SESSION: &str = "session lost";
 /// After this many single rows are refused, and none accepted, the cause is not the rows.
@@ -91,6 +94,8 @@ pub(crate) struct RequestPosition {
     pub(crate) last: bool,
     /// The session has the rows already.
     pub(crate) repeated: bool,
+    /// The request is a part of its batch, which was sent whole before.
+    pub(crate) part: bool,
 }
 
 /// The outcome of a batch's rows so far.
@@ -160,7 +165,8 @@ pub(crate) async fn send_batch(
     while let Some((from, to)) = ranges.pop() {
         let last = last && to == all;
         let rows = &rows[from..to];
-        let position = RequestPosition { first: from as u64, last, repeated: false };
+        let part = rows.len() < all;
+        let position = RequestPosition { first: from as u64, last, repeated: false, part };
         match send_once(context, batch, rows, position, session).await {
             Ok(response) if response.received < rows.len() as u64 => {
                 // Which rows arrived is not known: the halves show it.
@@ -285,11 +291,14 @@ fn count(
 }
 
 /// Waits until the account may be called, and sends a request. An account whose quota is used for longer is an error,
-/// except within a session, which would be started over.
+/// except within an open session, which would be started over. `part`: see [`RequestPosition`].
 async fn send_when_allowed(
     context: &SendContext<'_>,
     request: &SendRequest<'_>,
+    part: bool,
 ) -> Result<SendResponse, SendError> {
+    let is_within_session = request.session.is_some_and(|step| step.seq > 1);
+    let longest = if part { MAX_QUOTA_WAIT_WITHIN_BATCH } else { MAX_QUOTA_WAIT };
     loop {
         let pause = context.quotas.wait(context.name, context.clock.now());
         if !pause.is_zero() {
@@ -297,7 +306,7 @@ async fn send_when_allowed(
         }
         let result = context.destination.send(request).await;
         let Err(SendError { class: SendClass::Paced(wait), .. }) = &result else { return result };
-        if *wait > MAX_QUOTA_WAIT && request.session.is_none() {
+        if *wait > longest && !is_within_session {
             return result;
         }
         tokio::time::sleep(context.clock.wall_duration(*wait)).await;
@@ -313,7 +322,7 @@ pub(crate) async fn send_once(
     position: RequestPosition,
     session: &mut Option<UploadSession>,
 ) -> Result<SendResponse, SendInterruption> {
-    let RequestPosition { first, last, repeated } = position;
+    let RequestPosition { first, last, repeated, part } = position;
     // The rank of the batch's first row makes the numbers of a session's requests unique.
     let seq = batch.first_rank + first + 1;
     let step =
@@ -337,7 +346,7 @@ pub(crate) async fn send_once(
         rows,
         session: step,
     };
-    let result = send_when_allowed(context, &request).await;
+    let result = send_when_allowed(context, &request, part).await;
     if let Err(error @ SendError { class: SendClass::Paced(_), .. }) = &result {
         // No request was sent, so there is no receipt.
         return Err(error.clone().into());

@@ -548,7 +548,7 @@ async fn close_session(
     let closing = Batch { operation: Operation::Replace, first_rank: 0, ..batch.clone() };
     // Larger than the sequence number of every row.
     let first = open.estimated_total + 1;
-    let position = RequestPosition { first, last: true, repeated: true };
+    let position = RequestPosition { first, last: true, repeated: true, part: true };
     send_once(context, &closing, &open.closing_row, position, session).await?;
     Ok(())
 }

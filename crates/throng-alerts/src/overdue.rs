@@ -82,9 +82,14 @@ fn alerts_of(
     known.into_iter().chain(new).take(MAX_ALERTS).collect()
 }
 
-/// What is remembered from poll to poll: the audiences whose time had passed at the last poll.
+/// What is remembered from poll to poll.
 #[derive(Debug, Default)]
-struct OverdueWatch(HashMap<AudienceName, Late>);
+struct OverdueWatch {
+    /// The audiences whose time had passed at the last poll.
+    late: HashMap<AudienceName, Late>,
+    /// The last polls that found an audience paused or pinned, of those that had no success since.
+    stopped: HashMap<AudienceName, Timestamp>,
+}
 
 /// An audience whose time has passed.
 #[derive(Debug, Clone, Copy)]
@@ -126,26 +131,31 @@ impl OverdueWatch {
         let (raised, held) = (subjects(AlertKind::Overdue), subjects(AlertKind::SnapshotHeld));
         let rows: HashMap<&AudienceName, &AudienceRow> =
             rows.iter().map(|row| (&row.name, row)).collect();
-        let mut all = HashMap::new();
+        let (mut all, mut all_stopped) = (HashMap::new(), HashMap::new());
         let mut overdue = Vec::new();
         for audience in &spec.audiences {
             let name = &audience.name;
-            let Some(row) = rows.get(name).filter(|_| !held.contains(name.as_str())) else {
-                continue;
+            let Some(row) = rows.get(name) else { continue };
+            let stopped_at = match is_stopped(row) {
+                true => Some(now),
+                false => self.stopped.get(name).copied(),
             };
-            if overdue_from(audience, row).is_none_or(|at| now < at) {
+            let stopped_at = stopped_at.filter(|at| row.refreshed_at.is_none_or(|last| last < *at));
+            all_stopped.extend(stopped_at.map(|at| (name.clone(), at)));
+            let is_held = held.contains(name.as_str());
+            if is_held || overdue_from(audience, row, stopped_at).is_none_or(|at| now < at) {
                 continue;
             }
             let is_overdue = raised.contains(name.as_str());
             let new = Late { since: now, allowed_until: None, is_overdue };
-            let mut late = self.0.get(name).copied().unwrap_or(new);
+            let mut late = self.late.get(name).copied().unwrap_or(new);
             late.observe(audience, row.refresh.as_ref(), now);
             if late.is_overdue {
                 overdue.push(((AlertKind::Overdue, name.to_string()), message(audience, row)));
             }
             all.insert(name.clone(), late);
         }
-        self.0 = all;
+        (self.late, self.stopped) = (all, all_stopped);
         overdue
     }
 }
@@ -155,19 +165,30 @@ fn is_open(refresh: &Refresh) -> bool {
     matches!(refresh.state, Scheduled | Processing | Halted)
 }
 
+/// Whether an audience is paused or pinned.
+fn is_stopped(row: &AudienceRow) -> bool {
+    row.paused_at.is_some() || row.pinned_at.is_some()
+}
+
 /// From when on an audience is overdue unless a refresh succeeds. `None`: never, because it had no refresh yet,
-/// nothing says when it is refreshed, or it waits for a person.
-fn overdue_from(audience: &Audience, row: &AudienceRow) -> Option<Timestamp> {
+/// nothing says when it is refreshed, or it waits for a person. `stopped_at`: when it was known to be paused or pinned
+/// last.
+fn overdue_from(
+    audience: &Audience,
+    row: &AudienceRow,
+    stopped_at: Option<Timestamp>,
+) -> Option<Timestamp> {
     let newest = row.refresh.as_ref()?;
-    let is_stopped = row.paused_at.is_some() || row.pinned_at.is_some();
-    if is_stopped || newest.state == RefreshState::Held {
+    if is_stopped(row) || newest.state == RefreshState::Held {
         return None;
     }
     // If none has succeeded: since the newest was queued.
     let last = row.refreshed_at.unwrap_or(newest.scheduled_at);
+    // The ledger does not say until when it was stopped, but whether the schedule has skipped a time.
+    let last = [skipped(row, newest), stopped_at].into_iter().flatten().fold(last, Timestamp::max);
     match audience.max_age_hours {
         Some(hours) => Some(last.plus(HOUR * hours)),
-        None => second_time(audience, skipped(row, newest).map_or(last, |at| at.max(last))),
+        None => second_time(audience, last),
     }
 }
 

@@ -42,8 +42,8 @@ const BROKERS: &str = "brokers";
 pub struct Probes {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
-    /// The event log.
-    pub log: Arc<dyn EventLog>,
+    /// The event log, if the process is not ready while its servers do not answer.
+    pub log: Option<Arc<dyn EventLog>>,
     /// The folder on the disk.
     pub data_dir: PathBuf,
     /// Who gets the problems.
@@ -68,7 +68,7 @@ impl Probes {
 /// Reads from the ledger every second, and follows whether the event log can be reached, until `stop`.
 pub async fn probe_reads(probes: Probes, stop: CancellationToken) {
     let log = async {
-        if let Some(reachable) = probes.log.reachability() {
+        if let Some(reachable) = probes.log.as_ref().and_then(|log| log.reachability()) {
             follow_log(reachable, &*probes.reporter, &stop).await;
         }
     };

@@ -144,7 +144,7 @@ impl CheckedStage {
         let _held = self.objects.hold().await.map_err(stage_file_error)?;
         let opened = self.open().map_err(|error| stage_file_error(shown(error)))?;
         let written = self.stage.execute_query_stage(task_id, context).await;
-        let written = written.map_err(|error| without_values(error, shown))?;
+        let written = written.map_err(|error| without_values(error, || opened.compare(), shown))?;
         opened.compare().map_err(|error| stage_file_error(shown(error)))?;
         Ok(written)
     }
@@ -198,6 +198,7 @@ impl QueryStageExecutor for CheckedStage {
 /// reading the output of another executor, and those of the system. They have no values.
 fn without_values(
     error: DataFusionError,
+    changed: impl FnOnce() -> Result<(), FileError>,
     shown: impl FnOnce(FileError) -> FileError,
 ) -> DataFusionError {
     let cause = innermost(&error);
@@ -213,7 +214,7 @@ fn without_values(
         ),
         _ => false,
     };
-    if is_retried { error } else { stage_error(cause, shown) }
+    if is_retried { error } else { stage_error(cause, changed, shown) }
 }
 
 /// The error of the engine within errors of Ballista.
@@ -236,10 +237,11 @@ mod tests {
     #[test]
     fn errors_that_are_retried_keep_their_type() {
         let lost = BallistaError::FetchFailed("e1".into(), 1, 2, "gone".into());
-        let lost = without_values(DataFusionError::External(Box::new(lost)), |file| file);
+        let lost =
+            without_values(DataFusionError::External(Box::new(lost)), || Ok(()), |file| file);
         assert!(matches!(lost, DataFusionError::External(_)), "{lost:?}");
         let system = DataFusionError::IoError(std::io::ErrorKind::ConnectionReset.into());
-        let system = without_values(system.context("reading"), |file| file);
+        let system = without_values(system.context("reading"), || Ok(()), |file| file);
         assert!(matches!(system, DataFusionError::Context(..)));
     }
 
@@ -248,7 +250,8 @@ mod tests {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
         let cast = DataFusionError::ArrowError(Box::new(cast), None);
         let cast = BallistaError::DataFusionError(Box::new(cast));
-        let sent = without_values(DataFusionError::External(Box::new(cast)), |file| file);
+        let cast = DataFusionError::External(Box::new(cast));
+        let sent = without_values(cast, || Ok(()), |file| file);
         assert!(!format!("{sent:?}").contains("zoe"), "{sent:?}");
     }
 }

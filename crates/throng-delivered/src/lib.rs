@@ -20,6 +20,7 @@ mod row;
 mod scan;
 mod sealed;
 mod state;
+mod users;
 
 pub use columns::DeliveredColumns;
 pub use delivered::Delivered;
@@ -36,3 +37,4 @@ pub use row::{Cell, IdentifierRow, Note, Prepared, PreparedRow, REFUSAL, Reasons
 pub use scan::{SCAN_PREFIX, Scan, ScanWriter, remove_stale_scans};
 pub use sealed::{Binding, IdentifierKeys, SealedError};
 pub use state::{DeliveredState, StateMeta};
+pub use users::RunUsers;

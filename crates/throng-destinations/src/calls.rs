@@ -47,6 +47,21 @@ impl AccountCalls {
             Turn::Wait(wait) => Permission::Wait(wait),
         }
     }
+
+    /// Reserves a call that continues others, which would have to be made again without it: waits for it, for `most` at
+    /// most.
+    pub async fn reserve_within(self: &Arc<Self>, kind: CallKind, most: Duration) -> Permission {
+        let mut left = most;
+        loop {
+            match self.reserve(kind) {
+                Permission::Wait(wait) if wait <= left => {
+                    left -= wait;
+                    tokio::time::sleep(self.clock.wall_duration(wait)).await;
+                }
+                other => return other,
+            }
+        }
+    }
 }
 
 /// The right to make one call. Keep it until the call has ended: it counts as running until this is dropped.
@@ -117,5 +132,38 @@ mod tests {
         clock.advance(Duration::from_secs(200));
         assert!(reserve().is_some());
         assert_eq!(own(), 2);
+    }
+
+    /// A clock on which each wait is over at once.
+    #[derive(Debug)]
+    struct WaitingClock(ManualClock);
+
+    impl Clock for WaitingClock {
+        fn now(&self) -> Timestamp {
+            self.0.now()
+        }
+
+        fn wall_duration(&self, duration: Duration) -> Duration {
+            self.0.advance(duration);
+            Duration::ZERO
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_continues_others_waits_for_the_quota() {
+        let clock = Arc::new(WaitingClock(ManualClock::new(Timestamp(1_000_000_000_000))));
+        let limits = CallLimits { lowest: 1_000, assumed: 1_000 };
+        let calls = AccountCalls::new(limits, Arc::<WaitingClock>::clone(&clock));
+        while let Permission::Go(permit) = calls.reserve(CallKind::Read) {
+            drop(permit);
+        }
+        assert_eq!(calls.pacer.lock().own(), 990);
+        let within = async |secs| {
+            let most = Duration::from_secs(secs);
+            matches!(calls.reserve_within(CallKind::Read, most).await, Permission::Go(_))
+        };
+        clock.0.advance(Duration::from_secs(3_550));
+        assert!(!within(50).await, "the first call leaves the hour in 51 seconds");
+        assert!(within(51).await);
     }
 }

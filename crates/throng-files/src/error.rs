@@ -44,7 +44,10 @@ pub enum FileError {
 
 impl From<FileFault> for FileError {
     fn from(fault: FileFault) -> Self {
-        Self::Table { message: fault.to_string(), help: fault.help().to_owned() }
+        match fault.system() {
+            Some((path, source)) => Self::Source { path, source },
+            None => Self::Table { message: fault.to_string(), help: fault.help().to_owned() },
+        }
     }
 }
 

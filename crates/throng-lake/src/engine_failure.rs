@@ -17,8 +17,31 @@ const CONVERSION: &str =
 const DIVISION: &str = "division by zero";
 /// The text of every number that its type does not have.
 const OVERFLOW: &str = "a number overflows its type";
+/// The text of every failed reading of rows that the engine itself has written.
+const INTERMEDIATE: &str =
+    "rows that the engine has written aside, or those of another task, cannot be read";
+/// How Arrow's errors about its own format begin. They are of the kind of those about values: a spilled file, or the
+/// output of a task, that is damaged is not a fault of the data.
+const OF_FORMAT: [&str; 11] = [
+    "Arrow file does not contain correct footer",
+    "Failed to parse schema from message header",
+    "Invalid footer length",
+    "Invalid metadata length",
+    "The buffer length",
+    "The encapsulated message",
+    "Unable to convert flight info",
+    "Unable to get head as schema",
+    "Unable to get record batches from IPC",
+    "Unable to get root as",
+    "Unsupported message header type",
+];
 /// The text of every failed reading of a date, a time or a number.
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
+/// The text of every failed reading of a date or a time by a function with formats.
+const FORMATTED: &str = "a text cannot be read as a date or a time of the format that is named";
+/// How the engine's errors of those functions begin. A value that follows may have quotes itself, which end it too early
+/// for a mask.
+const OF_DATES: [&str; 2] = ["Error parsing timestamp from '", "Error parsing '"];
 
 /// An error of the engine, without values of the data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -43,12 +66,17 @@ impl EngineFailure {
 
     /// Whether a value is the cause: the same files fail in the same way. Faults of files and of the system are not.
     pub(crate) fn is_of_data(&self) -> bool {
-        self.is_of_values() || self.0 == DIVISION || self.0 == OVERFLOW
+        self.is_of_values() || self.is_formatted() || self.0 == DIVISION || self.0 == OVERFLOW
     }
 
     /// Whether a value was of another type than the query requires.
     pub(crate) fn is_of_values(&self) -> bool {
         self.is_conversion() || self.is_parsing()
+    }
+
+    /// Whether a text had not the format that the query names for dates or times.
+    pub(crate) fn is_formatted(&self) -> bool {
+        self.0 == FORMATTED
     }
 
     /// Whether a text could not be read as a date, a time or a number.
@@ -73,6 +101,9 @@ fn describe(root: &DataFusionError) -> String {
         }
         DataFusionError::ArrowError(error, _) => describe_arrow(error),
         DataFusionError::ParquetError(error) => without_values(&error.to_string()),
+        DataFusionError::Execution(text) if OF_DATES.iter().any(|of| text.starts_with(of)) => {
+            FORMATTED.to_owned()
+        }
         DataFusionError::Execution(text) => without_values(text),
         DataFusionError::External(error) => match error.downcast_ref::<ArrowError>() {
             Some(error) => describe_arrow(error),
@@ -85,6 +116,9 @@ fn describe(root: &DataFusionError) -> String {
 fn describe_arrow(error: &ArrowError) -> String {
     match error {
         ArrowError::CastError(_) => CONVERSION.to_owned(),
+        ArrowError::ParseError(text) if OF_FORMAT.iter().any(|start| text.starts_with(start)) => {
+            INTERMEDIATE.to_owned()
+        }
         ArrowError::ParseError(_) => PARSING.to_owned(),
         ArrowError::CsvError(_) => "a CSV file is malformed".to_owned(),
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
@@ -126,6 +160,13 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_another_format_is_of_the_data_and_not_shown() {
+        let text = "Error parsing timestamp from 'x' zoe@example.com' using format '%d.%m.%Y': input is out of range";
+        let found = EngineFailure::of(&DataFusionError::Execution(text.to_owned()));
+        assert!(found.is_of_data() && !found.to_string().contains("zoe"), "{found}");
+    }
+
+    #[test]
     fn only_errors_of_values_are_of_the_data() {
         let of = |error: ArrowError| {
             EngineFailure::of(&DataFusionError::ArrowError(Box::new(error), None)).is_of_data()
@@ -134,6 +175,8 @@ mod tests {
         assert!(of(ArrowError::ParseError("x".into())));
         assert!(of(ArrowError::DivideByZero));
         assert!(of(ArrowError::ArithmeticOverflow("x".into())));
+        assert!(!of(ArrowError::ParseError("Unable to get root as message: InvalidUtf8".into())));
+        assert!(!of(ArrowError::ParseError("Invalid metadata length: -7".into())));
         let io = || std::io::Error::other("input/output error");
         assert!(!of(ArrowError::IoError("x".into(), io())));
         assert!(!of(ArrowError::CsvError("x".into())));

@@ -129,7 +129,9 @@ impl LakeError {
             Self::OutOfMemory { .. } => Some(WorkerError::MORE_MEMORY.to_owned()),
             Self::Data { help: Some(help), .. } => Some(help.clone()),
             Self::Data { source, .. } if source.is_conversion() => Some(CONVERT.to_owned()),
-            Self::Data { source, .. } if source.is_parsing() => Some(PARSE.to_owned()),
+            Self::Data { source, .. } if source.is_parsing() || source.is_formatted() => {
+                Some(PARSE.to_owned())
+            }
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,
         }
@@ -138,6 +140,11 @@ impl LakeError {
     /// Whether no query worker can be started, independent of the query.
     pub fn is_worker_unavailable(&self) -> bool {
         matches!(self, Self::Worker(WorkerError::Confine { .. } | WorkerError::Start { .. }))
+    }
+
+    /// Whether what a file contains is the cause: another try reads something else if the file has changed since.
+    pub(crate) fn is_of_content(&self) -> bool {
+        matches!(self, Self::Data { .. } | Self::File(FileError::Table { .. }))
     }
 
     /// Who has to act.

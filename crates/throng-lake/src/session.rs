@@ -133,12 +133,12 @@ impl Opened {
         self.scanned.compare()
     }
 
-    /// An error of a query over these files. If it is of a value, and a file has changed since it was opened, that is the
-    /// error: another try reads other values.
+    /// An error of a query over these files. If it is of what they contain, and one has changed since it was opened, that
+    /// is the error: another try reads something else.
     pub(crate) fn unless_changed(&self, error: LakeError) -> LakeError {
-        match error {
-            LakeError::Data { .. } => self.compare_files().err().map_or(error, LakeError::from),
-            error => error,
+        match error.is_of_content() {
+            true => self.compare_files().err().map_or(error, LakeError::from),
+            false => error,
         }
     }
 }
@@ -326,10 +326,11 @@ impl Session {
         let path = file.path().to_owned();
         let found = tokio::task::spawn_blocking(move || {
             let scanned = ScannedFiles::of([&file.stamp])?;
-            let found = infer_schema(&file, &options)?;
-            // If the file has changed while it was read, the schema must not be cached for its stamp.
+            let found = infer_schema(&file, &options);
+            // If the file has changed while it was read, the schema must not be cached for its stamp, and a fault is one of
+            // half a file.
             scanned.compare()?;
-            Ok::<_, FileError>(found)
+            found
         });
         let found = found.await.map_err(|_| {
             let source = std::io::Error::other("its reader failed");
@@ -436,6 +437,7 @@ impl Session {
 mod tests {
     use datafusion::arrow::error::ArrowError;
     use datafusion::error::DataFusionError;
+    use throng_files::FileFault;
 
     use super::*;
 
@@ -458,6 +460,11 @@ mod tests {
         assert!(matches!(error, LakeError::Data { .. }), "{error:?}");
         std::fs::write(&file, "id,n\n1,10\n").unwrap();
         let error = failed(ArrowError::DivideByZero);
+        assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
+        // A row that is not one is half of one.
+        let fault = FileFault::new(&file, Some(2), "it is not valid CSV");
+        let error = DataFusionError::External(Box::new(fault));
+        let error = opened.unless_changed(LakeError::engine("reading", error));
         assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
         // Whatever else fails is not said to be a change.
         let error = failed(ArrowError::IpcError("no".to_owned()));

@@ -11,14 +11,21 @@ use crate::failure::Failure;
 /// Before the hexadecimal digits of an error, which end with a semicolon.
 const MARK: &str = "throng-failure:";
 
-/// The error of a task without values of the data. `shown`: an error of files as it is shown, with the names that they
-/// have in the query.
+/// The error of a task without values of the data. `changed`: refuses files of the task that have changed since it
+/// began; then that is the error, as only the executor can tell. `shown`: an error of files as it is shown, with the names
+/// that they have in the query.
 pub fn stage_error(
     error: &DataFusionError,
+    changed: impl FnOnce() -> Result<(), FileError>,
     shown: impl FnOnce(FileError) -> FileError,
 ) -> DataFusionError {
     let doing = "running a stage on the cluster";
-    to_engine(match sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error)) {
+    let error = sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error));
+    let error = match error.is_of_content() {
+        true => changed().err().map_or(error, LakeError::from),
+        false => error,
+    };
+    to_engine(match error {
         // The setting that its hint names is not that of an executor.
         LakeError::OutOfMemory { source } => LakeError::Engine {
             doing: "running a stage: an executor has too little memory".to_owned(),
@@ -64,14 +71,19 @@ mod tests {
 
     /// As a scheduler reports it.
     fn reported(error: DataFusionError) -> LakeError {
-        let text = format!("Job 1 failed: DataFusionError({:?})", stage_error(&error, |file| file));
+        let sent = stage_error(&error, || Ok(()), |file| file);
+        let text = format!("Job 1 failed: DataFusionError({sent:?})");
         query_error("reading", DataFusionError::Execution(text))
     }
 
     #[test]
     fn an_error_of_a_task_arrives_without_values() {
         let cast = ArrowError::CastError("Cannot cast string 'zoe@example.com' to Int32".into());
-        let sent = stage_error(&DataFusionError::ArrowError(Box::new(cast), None), |file| file);
+        let cast = DataFusionError::ArrowError(Box::new(cast), None);
+        let changed = || Err(FileError::Changed { path: "/lake/a.csv".into() });
+        let error = reported(stage_error(&cast, changed, |file| file));
+        assert!(matches!(error, LakeError::File(FileError::Changed { .. })), "{error:?}");
+        let sent = stage_error(&cast, || Ok(()), |file| file);
         assert!(!sent.to_string().contains("zoe"));
         // A later stage reports the error of an earlier one.
         let error = reported(sent);

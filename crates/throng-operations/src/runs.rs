@@ -279,6 +279,7 @@ pub async fn request(
     scope: RunScope,
     actor: &str,
 ) -> Result<RunRequested> {
+    syncs::refuse_removal(operations, sync).await?;
     match failed_first_task(operations, sync).await? {
         Some(task) => {
             requeue(operations, task, actor).await?;
@@ -296,11 +297,24 @@ async fn failed_first_task(operations: &Operations, sync: &SyncName) -> Result<O
         return Ok(None);
     }
     match ledger.runs(Some(sync), 1).await?.first() {
-        Some(run) if run.state == RunState::Failed && run.plan.is_some() => {
+        Some(run)
+            if run.state == RunState::Failed
+                && run.plan.is_some()
+                && has_declared_ends(operations, run) =>
+        {
             Ok(Some(ledger.task_of_run(run.id).await?.id))
         }
         _ => Ok(None),
     }
+}
+
+/// Whether a run is one of the audience and the destination that its sync has now: to continue another one would send
+/// users of another audience.
+fn has_declared_ends(operations: &Operations, run: &SyncRun) -> bool {
+    let declared = operations.spec.syncs.iter().find(|sync| sync.name == run.sync);
+    declared.is_some_and(|sync| {
+        (&sync.audience, &sync.destination) == (&run.audience, &run.destination)
+    })
 }
 
 /// Enqueues the due tasks again, in case their messages were lost; returns how many. The history has no entry, and

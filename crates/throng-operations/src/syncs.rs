@@ -220,7 +220,7 @@ pub(crate) async fn refuse_paused(operations: &Operations, sync: &SyncName) -> R
 
 /// Refuses a sync that was added to the spec again while the audience of the earlier sync of this name is being
 /// removed. Both would change the same audience on the platform.
-async fn refuse_removal(operations: &Operations, sync: &SyncName) -> Result<()> {
+pub(crate) async fn refuse_removal(operations: &Operations, sync: &SyncName) -> Result<()> {
     if operations.ledger.removal(sync).await?.is_none() {
         return Ok(());
     }

@@ -26,6 +26,9 @@ const MIN_AGE_MICROS: i64 = 15 * 60 * 1_000_000;
 /// An insertion that is reported later than this part of the longest delay is late: with a horizon of up to half an
 /// hour after three minutes, when by the default horizon nothing of it is in flight.
 const LATE_PART: i64 = 10;
+/// For how long it is known of a window that it is not observed: outcomes of a backlog may come in a later file than its
+/// insertions, which are not counted, and would be outcomes of nothing.
+const KEPT_MICROS: i64 = 6 * 3_600 * 1_000_000;
 
 /// How many outcomes each delay bucket has, as long as the highest bucket needs, and how the insertions were reported.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,7 +58,7 @@ impl DelayCounts {
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pooled {
-    /// Windows that may have more outcomes, by window number.
+    /// Windows that may have more outcomes, by window number, and for some hours those that are not observed.
     pub recent: Timeline<DelayCounts>,
     /// Outcomes of older windows.
     pub complete: Delays,
@@ -91,7 +94,7 @@ impl Pooled {
         if !is_late {
             self.first = Some(self.first.map_or(number, |first| first.min(number)));
         }
-        // Also of one that is older than the longest delay: until the next `close` it is not observed.
+        // Also of one that is older than the longest delay: it is not observed.
         let window = self.recent.entry(number);
         window.in_time = window.in_time.saturating_add(if is_late { -1 } else { 1 });
     }
@@ -115,16 +118,25 @@ impl Pooled {
 
     /// Adds up windows that are complete.
     pub fn close(&mut self, now: Timestamp) {
-        while let Some(number) = self.recent.oldest() {
-            if age_of(number, now) < self.reach {
-                break;
-            }
-            let is_observed = self.is_observed(number);
-            let Some((_, counts)) = self.recent.pop_oldest() else { break };
-            for (bucket, times) in counts.iter().filter(|_| is_observed) {
-                self.complete.add(bucket, f64::from(times));
-            }
+        let (reach, first) = (self.reach, self.first);
+        if self.recent.oldest().is_none_or(|number| age_of(number, now) < reach) {
+            return;
         }
+        let complete = &mut self.complete;
+        self.recent.retain(|number, window| {
+            let age = age_of(number, now);
+            if age < reach {
+                return true;
+            }
+            if window.in_time < 0 {
+                window.counts = Vec::new();
+                return age < reach.max(KEPT_MICROS);
+            }
+            if first.is_some_and(|first| number >= first) {
+                window.iter().for_each(|(bucket, times)| complete.add(bucket, f64::from(times)));
+            }
+            false
+        });
     }
 
     /// The share of delays longer than each bucket; `None` while there are too few outcomes. The cost grows
@@ -274,6 +286,21 @@ mod tests {
             let later = after_20(&pooled, second);
             assert!(later.is_some_and(|later| later < 1e-9), "{second}: {later:?}");
         }
+    }
+
+    #[test]
+    fn a_window_of_an_old_backlog_stays_unobserved_for_its_outcomes() {
+        let mut pooled = Pooled::default();
+        (0..3_600).for_each(|second| seen(&mut pooled, second, 1, 1, 2));
+        // Reported after an hour; nothing else was made then.
+        let number = 4_000 / 10;
+        pooled.insertion(Timestamp(4_000 * SECOND), Timestamp(7_600 * SECOND));
+        for second in [7_600, 7_601, 12_000] {
+            pooled.close(Timestamp(second * SECOND));
+            assert!(!pooled.is_observed(number) && pooled.is_observed(300), "{second}");
+        }
+        pooled.close(Timestamp(30_000 * SECOND));
+        assert!(pooled.recent.is_empty());
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl<T> Timeline<T> {
         self.0.pop_front()
     }
 
+    /// Keeps the values of which it is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(i64, &mut T) -> bool) {
+        self.0.retain_mut(|(number, value)| keep(*number, value));
+    }
+
     /// How many numbers have a value.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -322,6 +322,32 @@ async fn a_session_waits_for_quota_and_is_not_started_over() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_not_open_leaves_its_worker_to_other_accounts() {
+    let mut rig = Rig::new(SyncMode::Replace, 25, plain).await;
+    let long = Fault::Refuse(SendClass::Paced(Duration::from_secs(1_800)));
+    rig.platform.script(&[long]);
+    rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskOutcome::Rescheduled);
+    rig.clock.advance(Duration::from_secs(1_790));
+    assert_eq!(rig.step().await, Some(TaskOutcome::Completed));
+    assert_eq!(rig.platform.members(), ids(0..25));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_sent_in_parts_waits_for_quota_and_is_not_started_over() {
+    let mut rig = Rig::new(SyncMode::Mirror, 25, plain).await;
+    let minute = Fault::Refuse(SendClass::Paced(Duration::from_secs(60)));
+    rig.platform.script(&[Fault::Refuse(SendClass::InvalidRows), minute]);
+    rig.plan(0..25).await;
+    let task = rig.claim().await.unwrap();
+    assert_eq!(rig.work(&task).await, TaskOutcome::Completed);
+    let receipts = rig.ledger.receipts(task.id).await.unwrap();
+    assert_eq!(receipts.len(), 5, "of three batches and two parts");
+    assert_eq!(rig.platform.members(), ids(0..25));
+}
+
+#[tokio::test]
 async fn an_account_that_refuses_calls_is_paused() {
     let mut rig = Rig::new(SyncMode::Mirror, 5, plain).await;
     let usage = Usage { regain: Some(Duration::from_secs(60)), ..Usage::default() };

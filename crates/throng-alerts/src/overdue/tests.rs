@@ -91,7 +91,7 @@ fn an_audience_is_overdue_after_two_times_of_its_schedule() {
         ("key: id", "23T03:10", None),
     ] {
         let spec = spec(&["a".to_owned()], fields);
-        let of = |row: &AudienceRow| overdue_from(&spec.audiences[0], row);
+        let of = |row: &AudienceRow| overdue_from(&spec.audiences[0], row, None);
         let completed = refresh(RefreshState::Completed, refreshed, Some(refreshed));
         assert_eq!(of(&row(completed, Some(refreshed))), expected.map(at), "{fields}");
         // A failure or an open refresh changes nothing. The first one is due when it was queued.
@@ -117,7 +117,7 @@ fn an_audience_is_overdue_after_two_times_of_its_schedule() {
 #[test]
 fn an_audience_that_waits_for_a_person_is_not_overdue() {
     let spec = spec(&["a".to_owned()], DAILY);
-    let of = |row: &AudienceRow| overdue_from(&spec.audiences[0], row);
+    let of = |row: &AudienceRow| overdue_from(&spec.audiences[0], row, None);
     let known =
         row(refresh(RefreshState::Completed, "10T03:00", Some("10T03:10")), Some("10T03:10"));
     assert_eq!(of(&known), Some(at("12T03:00")));
@@ -328,6 +328,24 @@ async fn a_paused_audience_is_late_by_what_is_due_after_it_was_resumed() {
     rig.ledger.resume_audience(&name).await.unwrap();
     assert_eq!(rig.raised(at("20T12:00"), at("22T03:00")).await, None);
     assert_eq!(rig.raised(at("22T03:00"), at("22T04:00")).await, Some(at("22T03:10")));
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_after_a_pause_is_not_late_by_the_pause() {
+    for (fields, expected) in [(DAILY, "22T03:10"), ("max_age_hours: 36", "22T00:10")] {
+        let mut rig = Rig::new(fields).await;
+        rig.fire(at("10T03:00")).await;
+        rig.publish(at("10T03:10")).await;
+        let name = rig.name();
+        rig.ledger.pause_audience(&name, at("10T12:00")).await.unwrap();
+        assert!(!rig.poll(at("20T12:00")).await);
+        rig.ledger.resume_audience(&name).await.unwrap();
+        assert!(!rig.poll(at("20T12:30")).await);
+        rig.fire(at("21T03:00")).await;
+        rig.fail(at("21T03:05")).await;
+        let raised = rig.raised(at("21T03:05"), at("23T00:00")).await;
+        assert_eq!(raised, Some(at(expected)), "{fields}");
+    }
 }
 
 #[tokio::test]

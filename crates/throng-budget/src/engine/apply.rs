@@ -209,6 +209,11 @@ impl Engine {
         let inserted_at = event
             .plausible_inserted_at()
             .or_else(|| plausible(open.map(OpenInsertion::at), event.at));
+        // As of outcomes: the insertions of an old backlog are not counted as trials.
+        let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
+        if delay.is_some_and(|delay| !account.is_learned_from(delay)) {
+            return;
+        }
         let made = inserted_at.unwrap_or(event.at.min(logged_at));
         if !self.pooled_clicks.is_observed(made.0.div_euclid(WINDOW_MICROS)) {
             return;

@@ -121,3 +121,50 @@ fn insertions_of_a_backlog_are_no_trials_before_their_outcomes_come() {
         }
     }
 }
+
+/// Impressions of ad groups that are paid by click, in another file than the insertions, an hour late.
+#[test]
+fn impressions_of_an_old_backlog_are_not_counted_without_its_insertions() {
+    for is_named in [true, false] {
+        let config = AdGroupConfig { impression_rate: 0.7, ..ad_group("base", BilledEvent::Click) };
+        let mut engine = Engine::new(3, 1, 1, vec![config]);
+        let report = |engine: &mut Engine, kind: EventKind, id: String, made: u64, logged: u64| {
+            let is_insertion = kind == EventKind::Insertion;
+            let event = Event {
+                id: id.clone(),
+                kind,
+                ad_group: name("base"),
+                insertion_id: is_named.then_some(id),
+                at: at(made),
+                inserted_at: (is_named && !is_insertion).then(|| at(made)),
+                money: EventMoney::NONE,
+                placement: None,
+            };
+            engine.apply(&event, at(logged)).expect("it fits");
+        };
+        for second in BEGIN..BEGIN + 7_200 {
+            let id = second.to_string();
+            report(&mut engine, EventKind::Insertion, id.clone(), second, second);
+            if second % 10 < 7 {
+                report(&mut engine, EventKind::Impression, id, second, second);
+            }
+            if second % 10 == 9 {
+                engine.close(at(second));
+            }
+        }
+        // An hour in which the ad server was cut off.
+        let (begin, end) = (BEGIN + 7_200, BEGIN + 10_800);
+        (begin..end).step_by(10).for_each(|second| engine.close(at(second)));
+        for second in begin..begin + 1_200 {
+            report(&mut engine, EventKind::Insertion, second.to_string(), second, end);
+        }
+        engine.close(at(end + 1));
+        for second in (begin..begin + 1_200).filter(|second| second % 10 < 7) {
+            report(&mut engine, EventKind::Impression, second.to_string(), second, end + 2);
+        }
+        for second in (end + 10..end + 60).step_by(10) {
+            engine.close(at(second));
+            is_seven_tenths(&engine, "base");
+        }
+    }
+}

@@ -29,6 +29,9 @@ const PAGE: usize = 100;
 /// An account has at most 500 customer-list audiences and a few thousand others. A list that is longer is an
 /// error: if its rest counted as "not there", an audience would be created twice, or count as deleted.
 const MAX_PAGES: usize = 200;
+/// How long a call that continues a search waits for quota. If it were refused, all pages before would be read again,
+/// and near the end of the quota no search would ever reach its end.
+const MAX_PAGE_WAIT: Duration = Duration::from_secs(120);
 
 /// A Meta ad account.
 #[derive(Debug)]
@@ -73,10 +76,13 @@ impl MetaDestination {
     /// Reserves a call that delivers no rows.
     fn read_permit(&self) -> Result<CallPermit, SendError> {
         let Some(calls) = &self.calls else { return Ok(CallPermit::unlimited()) };
-        match calls.reserve(CallKind::Read) {
-            Permission::Go(permit) | Permission::ReadMeter(permit) => Ok(permit),
-            Permission::Wait(wait) => Err(paced(wait)),
-        }
+        granted(calls.reserve(CallKind::Read))
+    }
+
+    /// Reserves a call that continues a search, which would begin again without it.
+    async fn next_permit(&self) -> Result<CallPermit, SendError> {
+        let Some(calls) = &self.calls else { return Ok(CallPermit::unlimited()) };
+        granted(calls.reserve_within(CallKind::Read, MAX_PAGE_WAIT).await)
     }
 
     /// Reserves a call that delivers rows to an audience. Responses to uploads do not have the account's meter, so the
@@ -91,7 +97,13 @@ impl MetaDestination {
             };
             let doing = "reading an audience";
             let call = self.call(Method::GET, platform_id, &[("fields", "id")])?;
-            json_of(&self.exchange(call, doing, permit).await?, doing)?;
+            let read = self.exchange(call, doing, permit).await;
+            let read = read.and_then(|raw| json_of(&raw, doing));
+            // Any other failure is none of the upload, whose rows were not refused and whose session is not lost: it
+            // goes without the meter, and its own response counts.
+            if let Err(error @ SendError { class: SendClass::Throttled(_), .. }) = read {
+                return Err(error);
+            }
         }
     }
 
@@ -183,7 +195,11 @@ impl MetaDestination {
             if let Some(after) = &after {
                 query.push(("after", after));
             }
-            let raw = self.read(self.call(Method::GET, &path, &query)?, doing).await?;
+            let permit = match &after {
+                None => self.read_permit()?,
+                Some(_) => self.next_permit().await?,
+            };
+            let raw = self.exchange(self.call(Method::GET, &path, &query)?, doing, permit).await?;
             let page = json_of(&raw, doing)?;
             let incomplete = || {
                 let message = "Meta responded to listing audiences with an incomplete list";
@@ -210,6 +226,14 @@ impl MetaDestination {
             after = next;
         }
         Err(SendError::local(SendClass::Stop, too_many_audiences(&self.config.account)))
+    }
+}
+
+/// The permit of a call that delivers no rows.
+fn granted(permission: Permission) -> Result<CallPermit, SendError> {
+    match permission {
+        Permission::Go(permit) | Permission::ReadMeter(permit) => Ok(permit),
+        Permission::Wait(wait) => Err(paced(wait)),
     }
 }
 
@@ -267,7 +291,7 @@ impl Destination for MetaDestination {
         let path = format!("act_{}/customaudiences", self.config.account);
         let call =
             self.call(Method::POST, &path, &[])?.json(&request::create_audience(name, owner));
-        let raw = self.read(call, doing).await?;
+        let raw = self.exchange(call, doing, self.next_permit().await?).await?;
         let platform_id = id_of(&json_of(&raw, doing)?).ok_or_else(|| {
             SendError::local(SendClass::Retry, "Meta created an audience and returned no id")
         })?;

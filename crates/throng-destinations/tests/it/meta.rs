@@ -412,3 +412,27 @@ async fn the_quota_of_an_account_is_used_and_no_call_is_refused_also_after_a_res
     let errors: u64 = sim.requests().calls.values().flat_map(|kind| kind.errors.values()).sum();
     assert_eq!(errors, 0);
 }
+
+#[tokio::test]
+async fn an_upload_goes_if_the_meter_cannot_be_read() {
+    let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
+    let config =
+        MetaSimConfig { clock: Arc::<ManualClock>::clone(&clock), ..MetaSimConfig::default() };
+    let sim = MetaSim::start(config).await.unwrap();
+    let id = {
+        let unpaced = open(&Account::Meta(account(&sim))).unwrap();
+        unpaced.ensure_audience("a", OWNER).await.unwrap().platform_id
+    };
+    // The second call has to read the meter.
+    let calls = AccountCalls::new(CallLimits { lowest: 100, assumed: 190_000 }, clock);
+    let destination = open_paced(&Account::Meta(account(&sim)), Some(calls)).unwrap();
+    let fault = FaultKind::ServerError { status: 503, applied: false };
+    sim.set_faults(FaultScript::new(1, [FaultRule::new(fault).on_path("GET", &id)])).unwrap();
+    let rows = rows(&*destination, 0..2);
+    for row in rows.chunks(1) {
+        let upload = Upload { id: &id, operation: Operation::Add, rows: row, session: None };
+        assert_eq!(send(&*destination, upload).await.unwrap().received, 1);
+    }
+    assert_eq!(sim.injected_faults(), [1]);
+    assert_eq!(sim.member_count(&id), Some(2));
+}

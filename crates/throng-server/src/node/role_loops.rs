@@ -9,6 +9,7 @@ use throng_backends::{DataDirectory, Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
 use throng_serving_stores::{StoreConnector, StoresDeps};
+use throng_spec::Role;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +84,9 @@ fn stores(ctx: &NodeContext) -> StoresDeps {
 pub(super) fn probes(ctx: &NodeContext) -> Probes {
     Probes {
         ledger: Arc::clone(&ctx.ledger),
-        log: Arc::clone(&ctx.log),
+        // Lookups, decisions and frames are answered without brokers: where all nodes became not ready at once, none
+        // would answer them.
+        log: ctx.roles.contains(&Role::Api).then(|| Arc::clone(&ctx.log)),
         data_dir: ctx.data_dir.clone(),
         reporter: Arc::new(BackendProblems(Arc::clone(&ctx.health))),
     }

@@ -72,9 +72,12 @@ pub(crate) async fn run(node: ClusterParts, shutdown: CancellationToken) {
             write_status(&node).await;
             crate::metrics::drain_samples();
         }
+        let started = tokio::time::Instant::now();
         let polled = poll(&node, &mut tried).await;
+        // A reload takes a good part of a second where thousands of audiences are published one after the other.
+        let pause = (4 * started.elapsed()).min(RETRY_DELAY);
         let delay = match polled {
-            Ok(()) => node.running.poll_delay(&*node.clock, POLL_INTERVAL),
+            Ok(()) => node.running.poll_delay(&*node.clock, POLL_INTERVAL).max(pause),
             Err(error) => {
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,
@@ -103,21 +106,16 @@ async fn write_status(node: &ClusterParts) {
         (node.budgets.led_partitions(), node.budgets.standby_partitions());
     let feed = node.budgets.feed_positions();
     let status = NodeStatus { partitions, stands_by, gates, feed };
-    let written = match serde_json::to_value(&status) {
-        Ok(status) => {
-            let row = NodeRow {
-                name: node.name.clone(),
-                roles: node.roles.clone(),
-                url: node.url.clone(),
-                started_at: node.started_at,
-                seen_at: now,
-                status,
-            };
-            node.ledger.put_node(&row).await
-        }
-        Err(_) => return,
+    let Ok(status) = serde_json::to_value(&status) else { return };
+    let row = NodeRow {
+        name: node.name.clone(),
+        roles: node.roles.clone(),
+        url: node.url.clone(),
+        started_at: node.started_at,
+        seen_at: now,
+        status,
     };
-    if let Err(error) = written {
+    if let Err(error) = node.ledger.put_node(&row).await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "failed to write the status of this node"
