@@ -41,8 +41,8 @@ pub(crate) struct Options {
     data: PathBuf,
 }
 
-/// A parameter that is compared for equality, and one that is the threshold of a sum: more audiences of this form
-/// are one scan. With `amount >= $minimum` in WHERE they would not be.
+/// A parameter that is compared for equality, and one that is the threshold of a sum: audiences of this form are built
+/// in one scan.
 const SQL: &str = "SELECT customer FROM shop.sales WHERE category = $category GROUP BY customer HAVING sum(amount) >= $minimum";
 /// A node builds so many audiences in one scan, at most.
 const MAX_TOGETHER: u64 = 5_000;
