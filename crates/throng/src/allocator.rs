@@ -9,7 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: c_int = 15;
 
 /// Makes the allocator return freed pages to the system at once. Its default is a second after the last one was freed,
-/// which a busy node never reaches: with refreshes of 60,000 rows it kept twice the memory that was in use, and throughput
+/// which a busy node never reaches: with refreshes of 60,000 rows the node took 1.7 times the memory, and throughput
 /// of events was the same (docs/benchmarks.md). Query workers keep the default: they allocate and free large buffers all
 /// the time, and then exit. `MIMALLOC_PURGE_DELAY` in the environment takes precedence.
 pub(crate) fn return_freed_memory_at_once() {
