@@ -10,13 +10,13 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{DeliveryFuture, FutureRecord, Producer};
+use rdkafka::producer::FutureRecord;
 use rdkafka::{Offset, TopicPartitionList};
 use throng_model::Timestamp;
 use tokio::sync::watch;
 
 use crate::file::MAX_RECORD_BYTES;
-use crate::retry::{QUEUE_FULL_RETRY_DELAY, RETRY_DELAY, TIMEOUT, retry};
+use crate::retry::{RETRY_DELAY, TIMEOUT, retry};
 use crate::{EventLog, LogError, Record, Result, Tail};
 
 use super::client::{self, KafkaOptions, failed};
@@ -86,8 +86,8 @@ impl KafkaLog {
     /// A topic that exists, by its full name. Must be called in a Tokio runtime.
     pub(super) fn of_topic(options: &KafkaOptions, topic: String, count: u32) -> Result<Self> {
         let (context, lost) = Reachability::context();
-        let producer: LogProducer = options
-            .config()
+        let mut config = options.config();
+        config
             // Each record once and in order, also when the client retries (KIP-98): the brokers discard a
             // batch whose sequence number they have. Otherwise a retry would append a batch twice, or after
             // later ones.
@@ -101,9 +101,8 @@ impl KafkaLog {
             // The client retries until then (KIP-91): longer than the election of a leader usually takes.
             // After that the caller decides what to do.
             .set("delivery.timeout.ms", "30000")
-            .set("request.timeout.ms", "10000")
-            .create_with_context(context)
-            .map_err(failed("create a producer for", &topic))?;
+            .set("request.timeout.ms", "10000");
+        let producer = LogProducer::create(&config, &topic, context)?;
         let consumer = client::consumer(options, &topic)?;
         Ok(Self {
             options: options.clone(),
@@ -149,23 +148,6 @@ impl KafkaLog {
         let (low, high) = tokio::time::timeout(TIMEOUT, fetch).await.map_err(|_| timeout())??;
         let low = u64::try_from(low).unwrap_or(0);
         Ok((low, u64::try_from(high).unwrap_or(0).max(low)))
-    }
-
-    /// Adds a record to the queue of the producer; waits while it is full.
-    async fn enqueue(
-        &self,
-        record: FutureRecord<'_, (), [u8]>,
-    ) -> std::result::Result<DeliveryFuture, KafkaError> {
-        retry(record, QUEUE_FULL_RETRY_DELAY, |record| {
-            std::future::ready(match self.producer.send_result(record) {
-                Ok(delivery) => ControlFlow::Break(Ok(delivery)),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
-                    ControlFlow::Continue(record)
-                }
-                Err((error, _)) => ControlFlow::Break(Err(error)),
-            })
-        })
-        .await
     }
 }
 
@@ -223,7 +205,7 @@ impl EventLog for KafkaLog {
                     .partition(number)
                     .payload(value)
                     .headers(headers);
-                match self.enqueue(record).await {
+                match self.producer.enqueue(record).await {
                     Ok(delivery) => deliveries.push(delivery),
                     // Earlier records of this append may be sent already.
                     Err(_) if !deliveries.is_empty() => {
@@ -240,8 +222,8 @@ impl EventLog for KafkaLog {
         // is in the topic.
         for delivery in deliveries {
             match delivery.await {
-                Ok(Ok(delivered)) => first = first.or(u64::try_from(delivered.offset).ok()),
-                Ok(Err((error, _))) => failure = Some(delivery_error(&self.topic, error)),
+                Ok(Ok(offset)) => first = first.or(u64::try_from(offset).ok()),
+                Ok(Err(error)) => failure = Some(delivery_error(&self.topic, error)),
                 Err(_) => failure = Some(LogError::Closed),
             }
         }

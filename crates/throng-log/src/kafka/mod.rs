@@ -4,6 +4,7 @@
 mod client;
 mod group;
 mod log;
+mod producer;
 mod queue;
 mod reachability;
 mod reader;

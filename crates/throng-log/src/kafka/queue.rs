@@ -8,17 +8,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::retry::{POLL_INTERVAL, TIMEOUT};
+use crate::retry::POLL_INTERVAL;
 use crate::{LogError, Message, Queue, Result};
 
 use super::client::{KafkaOptions, failed};
 use super::group::GroupTiming;
+use super::producer::Producer;
 use super::settings::{TopicSettings, TopicUse};
 use super::topic;
 
@@ -31,7 +33,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// a thread polls all the time, and pauses the partitions while the process has enough messages.
 pub struct KafkaQueue {
     topic: String,
-    producer: FutureProducer,
+    producer: Producer,
     /// `None` if this process only puts.
     consumer: Option<ConsumerHandle>,
 }
@@ -108,14 +110,13 @@ impl KafkaQueue {
         let topic = options.named(name);
         let wanted = TopicSettings::new(TopicUse::Queue, partitions);
         topic::ensure(options, &topic, wanted).await?;
-        let producer = options
-            .config()
+        let mut config = options.config();
+        config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "2")
-            .set("delivery.timeout.ms", "30000")
-            .create()
-            .map_err(failed("create a producer for", &topic))?;
+            .set("delivery.timeout.ms", "30000");
+        let producer = Producer::create(&config, &topic, DefaultClientContext)?;
         Ok(Self { topic, producer, consumer: None })
     }
 
@@ -181,10 +182,10 @@ impl Queue for KafkaQueue {
         // a batch.
         let sends = messages.iter().map(|message| {
             let record = FutureRecord::to(&self.topic).key(&message.key).payload(&message.body[..]);
-            self.producer.send(record, TIMEOUT)
+            self.producer.send(record)
         });
         for sent in futures::future::join_all(sends).await {
-            sent.map_err(|(error, _)| failed("put a message on", &self.topic)(error))?;
+            sent.map_err(failed("put a message on", &self.topic))?;
         }
         Ok(())
     }
@@ -279,12 +280,16 @@ impl QueueConsumer {
     fn pause_when_full(&mut self, capacity: usize) {
         // Two limits: with one, each message that is done would resume and pause all partitions.
         let pause = if self.is_paused { capacity < MAX_PREFETCHED / 2 } else { capacity <= 1 };
+        // Before the assignment is requested from a thread of the client, which would be for each message.
+        if !pause && !self.is_paused {
+            return;
+        }
         let Ok(assigned) = self.consumer.assignment() else { return };
-        let changed = match (pause, self.is_paused) {
+        let changed = if pause {
             // Again at every poll: a rebalance may have assigned partitions that are not paused.
-            (true, _) => self.consumer.pause(&assigned),
-            (false, true) => self.consumer.resume(&assigned),
-            (false, false) => return,
+            self.consumer.pause(&assigned)
+        } else {
+            self.consumer.resume(&assigned)
         };
         match changed {
             Ok(()) => self.is_paused = pause,

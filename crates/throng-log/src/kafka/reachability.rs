@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, Producer as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::retry::{RETRY_DELAY, TIMEOUT, retry};
+
+use super::producer::Producer;
 
 /// The timeout of one request. Short, so that its thread does not outlast the log for long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ impl ClientContext for Connections {
 }
 
 /// The producer of a log.
-pub(super) type LogProducer = FutureProducer<Connections>;
+pub(super) type LogProducer = Producer<Connections>;
 
 /// Follows whether any broker answers a producer, until it is dropped.
 pub(super) struct Reachability {
@@ -108,7 +109,7 @@ async fn answer(producer: &LogProducer, topic: &str) {
     retry((), RETRY_DELAY, |()| async move {
         let (producer, topic) = (producer.clone(), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
-            producer.client().fetch_metadata(Some(topic.as_str()), REQUEST_TIMEOUT).is_ok()
+            producer.fetch_metadata(&topic, REQUEST_TIMEOUT).is_ok()
         });
         match asked.await {
             Ok(true) => ControlFlow::Break(()),

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 
 use crate::retry::TIMEOUT;
 use crate::{LogError, Result};
 
 use super::client::{self, KafkaOptions, failed};
+use super::producer::Producer;
 use super::settings::{MAX_MESSAGE_BYTES, TopicSettings, TopicUse};
 use super::topic;
 
@@ -19,7 +21,7 @@ use super::topic;
 pub struct KafkaTable {
     options: KafkaOptions,
     topic: String,
-    producer: FutureProducer,
+    producer: Producer,
 }
 
 impl std::fmt::Debug for KafkaTable {
@@ -36,15 +38,14 @@ impl KafkaTable {
     pub async fn open(options: &KafkaOptions, name: &str) -> Result<Self> {
         let topic = options.named(name);
         topic::ensure(options, &topic, TopicSettings::new(TopicUse::Table, 1)).await?;
-        let producer = options
-            .config()
+        let mut config = options.config();
+        config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("message.max.bytes", MAX_MESSAGE_BYTES)
             .set("compression.type", "zstd")
-            .set("delivery.timeout.ms", "30000")
-            .create()
-            .map_err(failed("create a producer for", &topic))?;
+            .set("delivery.timeout.ms", "30000");
+        let producer = Producer::create(&config, &topic, DefaultClientContext)?;
         Ok(Self { options: options.clone(), topic, producer })
     }
 
@@ -55,8 +56,8 @@ impl KafkaTable {
     pub async fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         // One partition has the order of all puts, so that a read up to its end has the latest values.
         let record = FutureRecord::to(&self.topic).partition(0).key(key).payload(value);
-        let sent = self.producer.send(record, TIMEOUT).await;
-        sent.map(|_| ()).map_err(|(error, _)| failed("put a value into", &self.topic)(error))
+        self.producer.send(record).await.map_err(failed("put a value into", &self.topic))?;
+        Ok(())
     }
 
     /// The latest value of each key that was put before the call.

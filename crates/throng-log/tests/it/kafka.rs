@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -52,6 +53,21 @@ impl QueueBackend for Topic {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_passes_as_a_queue() {
     queue_suite(&Topic(settings())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_in_flight_are_delivered_when_their_queue_is_dropped() {
+    let settings = settings();
+    let queue = KafkaQueue::open(&settings, "dropped", 1).await.unwrap();
+    let messages = (0..3).map(|n| Message::new(n.to_string(), Vec::new())).collect();
+    // The first poll adds the messages to the queue of the producer.
+    assert!(queue.put(messages).now_or_never().is_none(), "no broker can have answered");
+    drop(queue);
+    let timing = GroupTiming::default();
+    let consumer = KafkaQueue::join(&settings, "dropped", 1, timing).await.unwrap();
+    for number in 0..3 {
+        assert_eq!(consumer.take().await.unwrap().key, number.to_string());
+    }
 }
 
 /// A task that takes longer than `max.poll.interval.ms`, in a process with so many messages that its
