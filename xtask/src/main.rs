@@ -8,10 +8,10 @@ mod needs;
 mod services;
 mod tidy;
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 
 /// Commands that are not part of this program.
@@ -109,28 +109,69 @@ fn root() -> Result<PathBuf> {
 
 fn test(rest: &[String]) -> Result<()> {
     let root = root()?;
+    // Without a selection, as CI runs it. What the tests need is downloaded and started meanwhile: most of that is
+    // waiting.
+    let compilation = if rest.is_empty() { Some(Compilation::start(&root)?) } else { None };
     let needs = needs::provide(&root)?;
-    let mut cargo = cargo();
-    cargo.current_dir(&root);
-    // Without a selection of targets (`--lib`, `--test`) cargo runs doctests too.
-    cargo.args(["test", "--locked"]);
-    if !rest.iter().any(|a| a == "-p" || a == "--package") {
-        cargo.args(["--workspace", "--features", FEATURES]);
-    }
     let services = services::Services::start()?;
-    cargo.args(rest).envs(needs).envs(services.variables());
-    // Without a selection, as CI runs it: a selected test needs no chart.
+    // A selected test needs no chart.
     let chart = if rest.is_empty() { Some(chart::check(&root)?) } else { None };
+    if let Some(compilation) = compilation {
+        compilation.wait()?;
+    }
+    let is_selected = rest.iter().any(|a| a == "-p" || a == "--package");
+    let mut cargo = cargo_test(&root, !is_selected);
+    // Without a selection of targets (`--lib`, `--test`) cargo runs doctests too.
+    cargo.args(rest).envs(needs).envs(services.variables());
     cargo.envs(chart.iter().map(|settings| ("THRONG_CHART_SETTINGS", settings.path())));
     run(&mut cargo)
+}
+
+/// `cargo test`, of all packages if `workspace`.
+fn cargo_test(root: &Path, workspace: bool) -> Command {
+    let mut cargo = cargo();
+    cargo.current_dir(root).args(["test", "--locked"]);
+    if workspace {
+        cargo.args(["--workspace", "--features", FEATURES]);
+    }
+    cargo
+}
+
+/// The compilation of all tests by another process. It is ended when this is dropped, after an error of what runs
+/// beside it.
+struct Compilation(Child);
+
+impl Compilation {
+    fn start(root: &Path) -> Result<Self> {
+        let mut cargo = cargo_test(root, true);
+        cargo.arg("--no-run");
+        Ok(Self(cargo.spawn().with_context(|| format!("cannot start {cargo:?}"))?))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If a test does not compile.
+    fn wait(mut self) -> Result<()> {
+        let status = self.0.wait().context("cannot wait for cargo")?;
+        ensure!(status.success(), "the tests do not compile: cargo ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Compilation {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs the tests of `crates/throng/tests/it/attack` in sequence, at full size.
 fn attack(name: &str) -> Result<()> {
     let root = root()?;
     let needs = needs::provide(&root)?;
-    let mut cargo = cargo();
-    cargo.current_dir(&root).args(["test", "--locked", "--workspace", "--features", FEATURES]);
+    let mut cargo = cargo_test(&root, true);
     cargo
         .args(["--test", "it", "--", "--nocapture", "--test-threads", "1"])
         .arg(format!("attack::{name}"));

@@ -4,6 +4,7 @@
 
 mod crates;
 mod cycles;
+mod doctests;
 mod functions;
 mod layers;
 mod limits;
@@ -55,6 +56,7 @@ pub(crate) fn check(root: &Path, options: Options) -> Result<()> {
     for (path, text) in project.rust_files() {
         findings.extend(file_findings(path, text));
     }
+    findings.extend(project.doctest_findings());
     let counts = project.counts(layers::forbidden(&dependencies))?;
     if options.list {
         for finding in counts.iter().flat_map(|count| &count.findings) {
@@ -133,6 +135,22 @@ impl Project {
     fn rust_files(&self) -> impl Iterator<Item = (&str, &str)> {
         let files = self.texts.iter().filter(|(path, _)| path.ends_with(".rs"));
         files.map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+
+    /// Libraries that are searched for doctests and have none, and those whose doctests do not run.
+    fn doctest_findings(&self) -> Vec<String> {
+        let finding = |(path, manifest): &(String, String)| {
+            let folder = path.strip_suffix("/Cargo.toml")?;
+            let sources = format!("{folder}/src/");
+            let library = format!("{sources}lib.rs");
+            let is_crate = folder.starts_with("crates/");
+            if !is_crate || !self.rust_files().any(|(path, _)| path == library) {
+                return None;
+            }
+            let files = self.rust_files().filter(|(path, _)| path.starts_with(&sources));
+            doctests::finding(folder, manifest, files.map(|(_, text)| text))
+        };
+        self.texts.iter().filter_map(finding).collect()
     }
 
     /// The crates, with their folders.
@@ -252,6 +270,26 @@ mod tests {
         assert_eq!(file_findings("a.rs", &format!("//! A.\n{}", "x\n".repeat(600))).len(), 1);
         assert_eq!(file_findings("a.rs", &"x\n".repeat(21)).len(), 1);
         assert_eq!(file_findings("a.rs", "//! A.\n#[ignore]\n").len(), 1);
+    }
+
+    #[test]
+    fn libraries_without_doctests_say_so() {
+        let manifest = "[package]\nname = \"one\"\n";
+        let found = project(
+            &[
+                ("crates/one/Cargo.toml", manifest),
+                ("crates/one/src/lib.rs", "//! One.\n"),
+                ("crates/two/Cargo.toml", manifest),
+                ("crates/two/src/lib.rs", "//! Two.\n"),
+                ("crates/two/src/deep/a.rs", "/// ```\n/// a();\n/// ```\npub fn a() {}\n"),
+                ("crates/program/Cargo.toml", manifest),
+                ("crates/program/src/main.rs", "//! A program.\n"),
+                ("xtask/Cargo.toml", manifest),
+            ],
+            &[],
+        );
+        let findings = found.doctest_findings();
+        assert!(findings.len() == 1 && findings[0].starts_with("crates/one "), "{findings:?}");
     }
 
     #[test]
