@@ -6,6 +6,21 @@ use throng_model::SyncName;
 use crate::activation::Shop;
 use crate::{Client, until};
 
+/// Whether each sync, in the order of the spec, waits for members.
+async fn waiting(client: &Client) -> Vec<bool> {
+    let syncs = client.get("/v1/syncs").await["syncs"].clone();
+    let waits = |sync: &Value| sync["waits_for_members"].as_bool().unwrap();
+    syncs.as_array().unwrap().iter().map(waits).collect()
+}
+
+/// A run of the sync of customer 15 is refused because there is no member.
+async fn refused(client: &Client) {
+    let (status, body) = client.post("/v1/syncs/late-on-meta/run", &json!({})).await;
+    assert_eq!(status, 409, "{body}");
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("sync `late-on-meta`: the audience has no members"), "{body}");
+}
+
 /// Adds an audience of customer 15 and its sync to the spec.
 fn add_sync(shop: &Shop) {
     let file = shop.dir.path().join("throng.yaml");
@@ -42,6 +57,12 @@ async fn an_audience_gets_its_list_on_the_platform_with_its_first_member() {
     shop.delivered(&node, 2).await;
     assert!(ledger.runs(Some(&late), 1).await.unwrap().is_empty());
     assert!(shop.holds(2..14), "the other audience has the only list");
+    assert_eq!(waiting(&client).await, [false, true]);
+    refused(&client).await;
+    for path in ["/activation", "/activation/syncs", "/activation/syncs/late-on-meta"] {
+        let page = client.request("GET", path).send().await.unwrap().text().await.unwrap();
+        assert_eq!(page.matches("the audience has no members").count(), 1, "{path}");
+    }
     shop.buyers(2..16);
     let (status, body) = client.post("/v1/audiences/late/refresh", &json!({})).await;
     assert_eq!(status, 200, "{body}");
@@ -53,5 +74,6 @@ async fn an_audience_gets_its_list_on_the_platform_with_its_first_member() {
     let run = ledger.runs(Some(&late), 1).await.unwrap().remove(0);
     assert_eq!((run.from_version, run.to_version, run.sent), (None, 2, 1));
     assert_eq!(shop.sim.audiences().len(), 2);
+    assert_eq!(waiting(&client).await, [false, false]);
     node.shutdown().await;
 }

@@ -184,10 +184,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
     };
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
-        let due = match sync.removals_due {
-            0 => String::new(),
-            due => format!("{}; {}", out::count(due), next_try(sync.removals_retry_at, now)),
-        };
+        let remarks = sync.remarks(now);
         let state = if sync.paused_at.is_none() { "active" } else { "paused" };
         vec![
             sync.name.to_string(),
@@ -198,7 +195,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
             sync.delivered_version.map_or_else(String::new, |version| version.to_string()),
             number(sync.delivered_users),
             sync.size.as_ref().map_or_else(String::new, size),
-            due,
+            remarks,
         ]
     });
     let header = [
@@ -210,7 +207,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
         "VERSION",
         "DELIVERED",
         "ON PLATFORM",
-        "REMOVALS DUE",
+        "REMARKS",
     ];
     out::table(&header, rows.collect());
     lists::print_next(next_cursor.as_deref());
