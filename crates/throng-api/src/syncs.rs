@@ -1,5 +1,7 @@
 //! Syncs, the sizes of their audiences on platforms, and their removals.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, DestinationName, SyncName, Timestamp, counted};
 use utoipa::ToSchema;
@@ -78,12 +80,32 @@ pub struct SyncSummary {
     pub size: Option<SyncSize>,
 }
 
-impl SyncSummary {
-    /// Whether the sync delivers to a destination; `None`: to any.
-    pub fn is_of(&self, destination: Option<&str>) -> bool {
-        destination.is_none_or(|name| self.destination.as_str() == name)
+impl SyncList {
+    /// The syncs that deliver to a destination, none if there is none. Its name may be without the workspace, if only one
+    /// workspace has a destination of this name with syncs; without one it names first that of the default workspace.
+    ///
+    /// # Errors
+    /// A text for people with the full names, if several workspaces have such a destination.
+    pub fn for_destination(self, name: &str) -> Result<Vec<SyncSummary>, String> {
+        let names: BTreeSet<&DestinationName> =
+            self.syncs.iter().map(|sync| &sync.destination).collect();
+        let is_full = names.iter().any(|full| full.as_str() == name);
+        let is_meant = |full: &DestinationName| match is_full {
+            true => full.as_str() == name,
+            false => full.local() == name,
+        };
+        let meant: BTreeSet<DestinationName> =
+            names.into_iter().filter(|full| is_meant(full)).cloned().collect();
+        if meant.len() > 1 {
+            let full: Vec<&str> = meant.iter().map(DestinationName::as_str).collect();
+            let message = format!("several workspaces have a destination `{name}`");
+            return Err(format!("{message}: name one of {}", full.join(", ")));
+        }
+        Ok(self.syncs.into_iter().filter(|sync| meant.contains(&sync.destination)).collect())
     }
+}
 
+impl SyncSummary {
     /// What a list of syncs says beside the state, for people: removals that the platform refused with the time of the next
     /// try, or that the sync waits for members; empty if neither.
     pub fn remarks(&self, now: Timestamp) -> String {
@@ -341,10 +363,28 @@ mod tests {
         assert_eq!(summary("meta", None).recreate_text(), None, "nothing is there");
     }
 
+    /// The destinations of the syncs that a name stands for.
+    fn found(destinations: &[&str], name: &str) -> Result<Vec<String>, String> {
+        let syncs = destinations.iter().map(|destination| summary(destination, None)).collect();
+        let list = SyncList { syncs, next_cursor: None, previous_cursor: None };
+        let syncs = list.for_destination(name)?;
+        Ok(syncs.iter().map(|sync| sync.destination.to_string()).collect())
+    }
+
     #[test]
     fn runs_of_many_syncs_are_those_of_the_destination() {
-        let sync = summary("meta", None);
-        assert!(sync.is_of(None) && sync.is_of(Some("meta")));
-        assert!(!sync.is_of(Some("meta-2")) && !sync.is_of(Some("")));
+        let all = ["acme:meta", "acme:file", "globex:file", "acme:meta", "meta-2"];
+        assert_eq!(found(&all, "acme:meta").unwrap(), ["acme:meta", "acme:meta"]);
+        assert_eq!(found(&all, "meta").unwrap(), ["acme:meta", "acme:meta"]);
+        assert_eq!(found(&all, "globex:file").unwrap(), ["globex:file"]);
+        assert_eq!(
+            found(&all, "file").unwrap_err(),
+            "several workspaces have a destination `file`: name one of acme:file, globex:file"
+        );
+        for name in ["", "globex:meta", "me", "acme"] {
+            assert!(found(&all, name).unwrap().is_empty(), "{name}");
+        }
+        let with_default = ["acme:meta", "globex:meta", "meta"];
+        assert_eq!(found(&with_default, "meta").unwrap(), ["meta"]);
     }
 }

@@ -32,8 +32,11 @@ fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
 /// running, does not stop the others.
 async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let client = Client::new(node)?;
-    let SyncList { mut syncs, .. } = client.get("/v1/syncs").await?.read()?;
-    syncs.retain(|sync| sync.is_of(destination));
+    let list: SyncList = client.get("/v1/syncs").await?.read()?;
+    let syncs = match destination {
+        Some(name) => list.for_destination(name).map_err(Failure::wrong_input)?,
+        None => list.syncs,
+    };
     if let Some(name) = destination.filter(|_| syncs.is_empty()) {
         return Err(Failure::new(format!("no sync delivers to `{name}`"))
             .help("`throng sync list` shows the destinations")
