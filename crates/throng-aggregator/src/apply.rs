@@ -328,6 +328,7 @@ pub(super) fn count(counts: EventCounts) {
     metrics::counter!(metrics::EVENTS_APPLIED_INSERTED_AT_IGNORED_TOTAL)
         .increment(counts.inserted_at_ignored);
     metrics::counter!(metrics::EVENTS_APPLIED_NOT_JOINED_TOTAL).increment(counts.not_joined);
+    metrics::counter!(metrics::EVENTS_APPLIED_NOT_LEARNED_TOTAL).increment(counts.not_learned);
     metrics::counter!(metrics::INSERTIONS_FOLDED_TOTAL).increment(counts.evicted);
 }
 

@@ -6,20 +6,19 @@ mod days;
 mod later_specs;
 mod lost_records;
 mod new_ad_groups;
+mod test_log;
 mod unconfirmed;
 
 use std::path::Path;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use throng_budget::{Event, EventKind, EventMoney};
-use throng_log::{FileLog, FileLogOptions, LogError, Record, Tail};
+use throng_log::{FileLog, FileLogOptions};
 use throng_model::{ManualClock, Micros};
 use throng_objects::DirectoryObjects;
-use tokio::sync::watch;
 
 use super::*;
+use test_log::TestLog;
 
 const START: Timestamp = Timestamp(1_767_268_800_000_000);
 /// An event with this in its id panics when it is applied.
@@ -68,76 +67,6 @@ impl HealthReporter for TestHealth {
 
     fn clear_problem(&self, kind: ProblemKind, key: &str) {
         self.0.lock().remove(&(kind, key.to_owned()));
-    }
-}
-
-/// A log whose tails wait until they may read.
-#[derive(Debug)]
-struct GatedLog {
-    log: FileLog,
-    readable: watch::Receiver<bool>,
-}
-
-struct GatedTail {
-    tail: Box<dyn Tail>,
-    readable: watch::Receiver<bool>,
-}
-
-#[async_trait]
-impl EventLog for GatedLog {
-    fn partitions(&self) -> u32 {
-        self.log.partitions()
-    }
-
-    fn is_exclusive(&self) -> bool {
-        self.log.is_exclusive()
-    }
-
-    async fn append(
-        &self,
-        partition: u32,
-        at: Timestamp,
-        values: Vec<Bytes>,
-    ) -> throng_log::Result<u64> {
-        self.log.append(partition, at, values).await
-    }
-
-    async fn read(
-        &self,
-        partition: u32,
-        from: u64,
-        max_bytes: usize,
-    ) -> throng_log::Result<Vec<Record>> {
-        self.log.read(partition, from, max_bytes).await
-    }
-
-    async fn tail(&self, partition: u32, from: u64) -> throng_log::Result<Box<dyn Tail>> {
-        let tail = self.log.tail(partition, from).await?;
-        Ok(Box::new(GatedTail { tail, readable: self.readable.clone() }))
-    }
-
-    async fn start(&self, partition: u32) -> throng_log::Result<u64> {
-        self.log.start(partition).await
-    }
-
-    async fn end(&self, partition: u32) -> throng_log::Result<u64> {
-        self.log.end(partition).await
-    }
-
-    async fn truncate_before(&self, partition: u32, offset: u64) -> throng_log::Result<()> {
-        self.log.truncate_before(partition, offset).await
-    }
-}
-
-#[async_trait]
-impl Tail for GatedTail {
-    async fn next(&mut self) -> throng_log::Result<Vec<Record>> {
-        let is_readable = self.readable.wait_for(|readable| *readable).await.is_ok();
-        if is_readable { self.tail.next().await } else { Err(LogError::Closed) }
-    }
-
-    fn position(&self) -> u64 {
-        self.tail.position()
     }
 }
 
@@ -421,9 +350,9 @@ async fn an_ad_group_with_a_plan_is_held_back_from_its_first_frame_on() {
 async fn events_that_are_not_applied_in_time_are_acknowledged_and_count_later() {
     let fixture = Fixture { apply_timeout: Duration::from_millis(20), ..Fixture::new() };
     let dir = tempfile::tempdir().unwrap();
-    let (gate, readable) = watch::channel(false);
-    let log = Arc::new(GatedLog { log: fixture.log(dir.path()).unwrap(), readable });
-    let budgets = fixture.open_on(log, dir.path(), &[]).await.unwrap();
+    let log = fixture.own_log(dir.path());
+    log.set_readable(false);
+    let budgets = fixture.open_on(Arc::<TestLog>::clone(&log), dir.path(), &[]).await.unwrap();
     // The same twice: what is not applied yet is not known to be a duplicate.
     for position in 1..3 {
         let answer = fixture.impressions(&budgets, 0..2).await;
@@ -432,17 +361,18 @@ async fn events_that_are_not_applied_in_time_are_acknowledged_and_count_later() 
     }
     assert_eq!(actual(&budgets), 0);
     budgets.checkpoint().await.unwrap();
-    gate.send_replace(true);
+    log.set_readable(true);
     let applied = budgets.led.load()[0].wait_until_applied(2, Duration::from_secs(600)).await;
     assert!(applied);
     assert_eq!(actual(&budgets), 200_000);
 
     // Acknowledged without being applied, and then the process ends: they count after a restart.
-    gate.send_replace(false);
+    log.set_readable(false);
     // A tail that is past the gate returns one batch more.
     fixture.impressions(&budgets, 2..3).await;
     fixture.impressions(&budgets, 3..6).await;
     crash(budgets).await;
+    drop(log);
     let fixture = Fixture::new();
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     assert_eq!(actual(&budgets), 600_000);

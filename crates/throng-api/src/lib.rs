@@ -93,6 +93,6 @@ pub use stores::{
     StoreSummary, StoreWriteList, StoreWriteReceipt, StoreWriteState,
 };
 pub use syncs::{
-    RemovalList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncNamed,
+    NO_MEMBERS, RemovalList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncNamed,
     SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes, SyncSummary,
 };

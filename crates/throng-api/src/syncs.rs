@@ -1,10 +1,17 @@
 //! Syncs, the sizes of their audiences on platforms, and their removals.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, DestinationName, SyncName, Timestamp, counted};
 use utoipa::ToSchema;
 
+use crate::alerts::next_try;
 use crate::runs::{ActivationMode, ActivationVerdict};
+
+/// Why nothing is sent for a sync that waits for members, for people.
+pub const NO_MEMBERS: &str = "the audience has no members, so there is nothing to send, and no list is created on the \
+                              platform until it has some";
 
 /// The syncs of the applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -14,7 +21,7 @@ use crate::runs::{ActivationMode, ActivationVerdict};
             "name": "buyers-on-meta", "audience": "buyers", "destination": "meta", "mode": "mirror",
             "paused_at": null, "platform_id": "120210000000001", "delivered_version": 3,
             "delivered_at": 1795536000000000_i64, "delivered_users": 1200345, "removals_due": 0,
-            "removals_retry_at": null,
+            "removals_retry_at": null, "waits_for_members": false,
             "size": {
                 "sync": "buyers-on-meta", "account": "meta/12", "platform_id": "120210000000001",
                 "at": 1795536000000000_i64, "lower": 940000, "upper": 1100000, "delivered": 1200345,
@@ -65,14 +72,54 @@ pub struct SyncSummary {
     /// When they are retried; null if there are none.
     #[schema(value_type = Option<i64>)]
     pub removals_retry_at: Option<Timestamp>,
+    /// Whether the audience has no members and no list on the platform: nothing is sent, and no list is created until it
+    /// has some. False while a run is open.
+    #[serde(default)]
+    pub waits_for_members: bool,
     /// The newest size of the audience on the platform; null if it has not been read.
     pub size: Option<SyncSize>,
 }
 
+impl SyncList {
+    /// The syncs that deliver to a destination, none if there is none. Its name may be without the workspace, if only one
+    /// workspace has a destination of this name with syncs; without one it names first that of the default workspace.
+    ///
+    /// # Errors
+    /// A text for people with the full names, if several workspaces have such a destination.
+    pub fn for_destination(self, name: &str) -> Result<Vec<SyncSummary>, String> {
+        let names: BTreeSet<&DestinationName> =
+            self.syncs.iter().map(|sync| &sync.destination).collect();
+        let is_full = names.iter().any(|full| full.as_str() == name);
+        let is_meant = |full: &DestinationName| match is_full {
+            true => full.as_str() == name,
+            false => full.local() == name,
+        };
+        let meant: BTreeSet<DestinationName> =
+            names.into_iter().filter(|full| is_meant(full)).cloned().collect();
+        if meant.len() > 1 {
+            let full: Vec<&str> = meant.iter().map(DestinationName::as_str).collect();
+            let message = format!("several workspaces have a destination `{name}`");
+            return Err(format!("{message}: name one of {}", full.join(", ")));
+        }
+        Ok(self.syncs.into_iter().filter(|sync| meant.contains(&sync.destination)).collect())
+    }
+}
+
 impl SyncSummary {
-    /// Whether the sync delivers to a destination; `None`: to any.
-    pub fn is_of(&self, destination: Option<&str>) -> bool {
-        destination.is_none_or(|name| self.destination.as_str() == name)
+    /// What a list of syncs says beside the state, for people: removals that the platform refused with the time of the next
+    /// try, or that the sync waits for members; empty if neither.
+    pub fn remarks(&self, now: Timestamp) -> String {
+        match self.removals_due {
+            0 if self.waits_for_members => NO_MEMBERS.to_owned(),
+            0 => String::new(),
+            due => {
+                format!(
+                    "{} due; {}",
+                    counted(due, "removal"),
+                    next_try(self.removals_retry_at, now)
+                )
+            }
+        }
     }
 
     /// What it means that another audience on the platform takes the place of that of the sync, for people; `None` if it
@@ -280,8 +327,29 @@ mod tests {
             delivered_users: Some(1_200_345),
             removals_due: 0,
             removals_retry_at: None,
+            waits_for_members: false,
             size: None,
         }
+    }
+
+    #[test]
+    fn remarks_are_removals_that_are_due_or_that_there_are_no_members() {
+        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
+        let sync = summary("meta", None);
+        assert_eq!(sync.remarks(now), "");
+        let waiting = SyncSummary { waits_for_members: true, ..sync.clone() };
+        assert_eq!(waiting.remarks(now), NO_MEMBERS);
+        let at = now.plus(std::time::Duration::from_secs(5));
+        let due = SyncSummary { removals_due: 1_200, removals_retry_at: Some(at), ..sync };
+        assert_eq!(due.remarks(now), "1,200 removals due; next try 2026-11-25T18:40:05Z");
+    }
+
+    #[test]
+    fn a_sync_of_an_earlier_node_waits_for_nothing() {
+        let mut value = serde_json::to_value(summary("meta", None)).unwrap();
+        value.as_object_mut().unwrap().remove("waits_for_members");
+        let read: SyncSummary = serde_json::from_value(value).unwrap();
+        assert_eq!(read, summary("meta", None));
     }
 
     #[test]
@@ -295,10 +363,28 @@ mod tests {
         assert_eq!(summary("meta", None).recreate_text(), None, "nothing is there");
     }
 
+    /// The destinations of the syncs that a name stands for.
+    fn found(destinations: &[&str], name: &str) -> Result<Vec<String>, String> {
+        let syncs = destinations.iter().map(|destination| summary(destination, None)).collect();
+        let list = SyncList { syncs, next_cursor: None, previous_cursor: None };
+        let syncs = list.for_destination(name)?;
+        Ok(syncs.iter().map(|sync| sync.destination.to_string()).collect())
+    }
+
     #[test]
     fn runs_of_many_syncs_are_those_of_the_destination() {
-        let sync = summary("meta", None);
-        assert!(sync.is_of(None) && sync.is_of(Some("meta")));
-        assert!(!sync.is_of(Some("meta-2")) && !sync.is_of(Some("")));
+        let all = ["acme:meta", "acme:file", "globex:file", "acme:meta", "meta-2"];
+        assert_eq!(found(&all, "acme:meta").unwrap(), ["acme:meta", "acme:meta"]);
+        assert_eq!(found(&all, "meta").unwrap(), ["acme:meta", "acme:meta"]);
+        assert_eq!(found(&all, "globex:file").unwrap(), ["globex:file"]);
+        assert_eq!(
+            found(&all, "file").unwrap_err(),
+            "several workspaces have a destination `file`: name one of acme:file, globex:file"
+        );
+        for name in ["", "globex:meta", "me", "acme"] {
+            assert!(found(&all, name).unwrap().is_empty(), "{name}");
+        }
+        let with_default = ["acme:meta", "globex:meta", "meta"];
+        assert_eq!(found(&with_default, "meta").unwrap(), ["meta"]);
     }
 }

@@ -6,10 +6,12 @@
 //! replaced while connections are open ([`Certificates`]).
 //!
 //! Beside the server are the parts of a handler that belong to HTTP alone: reading a body and its content
-//! encoding ([`read_body`], [`decoded`]), and the timeout of a request ([`within`]).
+//! encoding ([`read_body`], [`decoded`]), the timeout of a request ([`within`]), and whether a client wants a page
+//! ([`prefers_html`]).
 //!
 //! Messages name the settings that people change: `node.tls` and `node.connections` of a spec.
 
+mod accept;
 mod activity;
 mod body;
 mod encoding;
@@ -24,6 +26,7 @@ mod table;
 mod timeout;
 mod tls;
 
+pub use accept::prefers_html;
 pub use body::{BodyWait, SlowBody};
 pub use encoding::{DecodeError, decoded, is_encoded};
 pub use handles::caps_within_open_files;

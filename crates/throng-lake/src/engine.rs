@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::TryStreamExt as _;
 use throng_query::model::Shape;
 use throng_spec::Source;
 
@@ -11,7 +13,7 @@ use crate::cluster::{Cluster, ClusterQuery, FoundCluster, OnCluster};
 use crate::engine_failure::EngineFailure;
 use crate::error::LakeError;
 use crate::session::{EngineLimits, Session};
-use crate::stage_error::query_error;
+use crate::stage_error::{cluster_error, cluster_failure};
 
 /// What fails if the cluster has no result.
 const ON_CLUSTER: &str = "running the query on the cluster";
@@ -74,8 +76,8 @@ impl Engine {
             FoundCluster::Reachable(client) => {
                 let cluster = self.cluster.ok_or_else(|| failed(doing, WITHOUT_CLUSTER))?;
                 let sent = cluster.execute(client, query.clone()).await;
-                match sent.map_err(|e| query_error(ON_CLUSTER, e))? {
-                    ClusterQuery::Running(stream) => return Ok(Some(stream)),
+                match sent.map_err(|e| cluster_failure(ON_CLUSTER, &e))? {
+                    ClusterQuery::Running(stream) => return Ok(Some(marked(doing, stream))),
                     ClusterQuery::NotSendable(reason) => reason,
                 }
             }
@@ -83,4 +85,11 @@ impl Engine {
         (on.report)(&reason).map_err(|e| LakeError::Sink(e.into()))?;
         Ok(None)
     }
+}
+
+/// The rows of a query on a cluster. Its errors stay distinct from those of queries in this process.
+fn marked(doing: &'static str, rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let schema = rows.schema();
+    let rows = rows.map_err(move |error| cluster_error(doing, &error));
+    Box::pin(RecordBatchStreamAdapter::new(schema, rows))
 }

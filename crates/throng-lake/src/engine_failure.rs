@@ -35,6 +35,10 @@ const OF_FORMAT: [&str; 11] = [
     "Unable to get root as",
     "Unsupported message header type",
 ];
+/// How the text of every function that has failed for a value begins.
+const COMPUTATION: &str = "a value cannot be computed";
+/// In the engine's errors about memory, which are of the kind of those of functions.
+const OF_MEMORY: [&str; 2] = ["failed to reserve ", "Disk spilling disabled"];
 /// The text of every failed reading of a date, a time or a number.
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
 /// The text of every failed reading of a date or a time by a function with formats.
@@ -51,7 +55,20 @@ pub struct EngineFailure(String);
 impl EngineFailure {
     /// The part of an engine's error that contains no value.
     pub(crate) fn of(error: &DataFusionError) -> Self {
-        Self(describe(error.find_root()).chars().take(MAX_TEXT).collect())
+        Self::of_text(describe(error.find_root()))
+    }
+
+    /// As [`Self::of`], for an error of a query that runs in this process alone. There, what the engine says while it
+    /// executes without any kind is about values: functions have no kind for them. Elsewhere it may be a connection.
+    pub(crate) fn of_execution(error: &DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::Execution(text)
+                if !is_of_dates(text) && !OF_MEMORY.iter().any(|of| text.contains(of)) =>
+            {
+                Self::of_text(computation(text))
+            }
+            root => Self::of_text(describe(root)),
+        }
     }
 
     /// An error of the system on the way to an engine.
@@ -66,7 +83,11 @@ impl EngineFailure {
 
     /// Whether a value is the cause: the same files fail in the same way. Faults of files and of the system are not.
     pub(crate) fn is_of_data(&self) -> bool {
-        self.is_of_values() || self.is_formatted() || self.0 == DIVISION || self.0 == OVERFLOW
+        self.is_of_values()
+            || self.is_formatted()
+            || self.0 == DIVISION
+            || self.0 == OVERFLOW
+            || self.0.starts_with(COMPUTATION)
     }
 
     /// Whether a value was of another type than the query requires.
@@ -101,9 +122,7 @@ fn describe(root: &DataFusionError) -> String {
         }
         DataFusionError::ArrowError(error, _) => describe_arrow(error),
         DataFusionError::ParquetError(error) => without_values(&error.to_string()),
-        DataFusionError::Execution(text) if OF_DATES.iter().any(|of| text.starts_with(of)) => {
-            FORMATTED.to_owned()
-        }
+        DataFusionError::Execution(text) if is_of_dates(text) => FORMATTED.to_owned(),
         DataFusionError::Execution(text) => without_values(text),
         DataFusionError::External(error) => match error.downcast_ref::<ArrowError>() {
             Some(error) => describe_arrow(error),
@@ -124,11 +143,22 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
         ArrowError::DivideByZero => DIVISION.to_owned(),
         ArrowError::ArithmeticOverflow(_) => OVERFLOW.to_owned(),
-        ArrowError::ComputeError(_) => "a value cannot be computed".to_owned(),
+        ArrowError::ComputeError(_) => COMPUTATION.to_owned(),
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
         other => without_values(&other.to_string()),
     }
+}
+
+fn is_of_dates(text: &str) -> bool {
+    OF_DATES.iter().any(|of| text.starts_with(of))
+}
+
+/// The error of a function: the engine's words before the first place where a value can be. Not all values are in quotes.
+fn computation(text: &str) -> String {
+    let is_word = |c: char| c.is_alphabetic() || matches!(c, ' ' | ',' | '_');
+    let words = text.find(|c: char| !is_word(c)).map_or(text, |end| &text[..end]).trim_end();
+    if words.is_empty() { COMPUTATION.to_owned() } else { format!("{COMPUTATION}: {words} …") }
 }
 
 /// The text of an error without the engine's request to report it.
@@ -167,6 +197,37 @@ mod tests {
     }
 
     #[test]
+    fn a_function_that_fails_for_a_value_is_of_the_data_and_shows_only_words() {
+        let of =
+            |text: &str| EngineFailure::of_execution(&DataFusionError::Execution(text.to_owned()));
+        for (text, shown) in [
+            ("invalid Unicode scalar value: 1114112", ": invalid Unicode scalar value …"),
+            ("Month value '13' is out of range", ": Month value …"),
+            ("Overflow happened on FACTORIAL(21)", ": Overflow happened on FACTORIAL …"),
+            (
+                "map key must be unique, duplicate key found: zoe",
+                ": map key must be unique, duplicate key found …",
+            ),
+            ("date_bin timestamp value 7 * scale 9 overflows", ": date_bin timestamp value …"),
+            ("'zoe' is not supported", ""),
+        ] {
+            let found = of(text);
+            assert!(found.is_of_data(), "{text}");
+            assert_eq!(found.to_string(), format!("{COMPUTATION}{shown}"));
+        }
+        let formatted = of("Error parsing timestamp from 'zoe' using format '%d'");
+        assert!(formatted.is_formatted(), "{formatted}");
+        for text in ["failed to reserve 80 bytes: memory", "No memory. Disk spilling disabled."] {
+            assert!(!of(text).is_of_data(), "{text}");
+        }
+        // What another process sends may be about a connection.
+        let sent = DataFusionError::Execution("no connection".to_owned());
+        assert!(!EngineFailure::of(&sent).is_of_data());
+        let file = DataFusionError::IoError(std::io::Error::other("input/output error"));
+        assert!(!EngineFailure::of_execution(&file).is_of_data());
+    }
+
+    #[test]
     fn only_errors_of_values_are_of_the_data() {
         let of = |error: ArrowError| {
             EngineFailure::of(&DataFusionError::ArrowError(Box::new(error), None)).is_of_data()
@@ -174,6 +235,7 @@ mod tests {
         assert!(of(ArrowError::CastError("x".into())));
         assert!(of(ArrowError::ParseError("x".into())));
         assert!(of(ArrowError::DivideByZero));
+        assert!(of(ArrowError::ComputeError("x".into())));
         assert!(of(ArrowError::ArithmeticOverflow("x".into())));
         assert!(!of(ArrowError::ParseError("Unable to get root as message: InvalidUtf8".into())));
         assert!(!of(ArrowError::ParseError("Invalid metadata length: -7".into())));

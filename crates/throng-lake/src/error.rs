@@ -1,5 +1,6 @@
 //! Errors of the lake, each with a hint.
 
+use datafusion::error::DataFusionError;
 use throng_files::FileError;
 use throng_model::{Fault, Retry};
 use throng_query::copies::CopyFailure;
@@ -89,21 +90,21 @@ impl From<WorkerError> for LakeError {
 }
 
 impl LakeError {
-    /// Classifies an error of a running query.
-    pub(crate) fn engine(doing: &'static str, error: datafusion::error::DataFusionError) -> Self {
-        Self::of_engine(doing, &error)
+    /// Classifies an error of a query that runs in this process.
+    pub(crate) fn engine(doing: &'static str, error: DataFusionError) -> Self {
+        Self::classified(doing, &error, EngineFailure::of_execution(&error))
     }
 
-    /// As [`LakeError::engine`].
-    pub(crate) fn of_engine(
-        doing: &'static str,
-        error: &datafusion::error::DataFusionError,
-    ) -> Self {
-        use datafusion::error::DataFusionError;
+    /// As [`LakeError::engine`], for an error that may be one of the way to another process.
+    pub(crate) fn of_engine(doing: &'static str, error: &DataFusionError) -> Self {
+        Self::classified(doing, error, EngineFailure::of(error))
+    }
+
+    fn classified(doing: &'static str, error: &DataFusionError, source: EngineFailure) -> Self {
         if let Some(fault) = file_fault(error) {
             return Self::File(fault.clone().into());
         }
-        let (doing, source) = (doing.to_owned(), EngineFailure::of(error));
+        let doing = doing.to_owned();
         match error.find_root() {
             DataFusionError::ResourcesExhausted(_) => Self::OutOfMemory { source },
             _ if source.is_of_data() => Self::Data { doing, source, help: None },

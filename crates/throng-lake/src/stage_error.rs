@@ -20,7 +20,7 @@ pub fn stage_error(
     shown: impl FnOnce(FileError) -> FileError,
 ) -> DataFusionError {
     let doing = "running a stage on the cluster";
-    let error = sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error));
+    let error = cluster_failure(doing, error);
     let error = match error.is_of_content() {
         true => changed().err().map_or(error, LakeError::from),
         false => error,
@@ -46,12 +46,22 @@ fn to_engine(error: LakeError) -> DataFusionError {
     DataFusionError::Execution(format!("{MARK}{};", to_hex(&json)))
 }
 
-/// The error of a running query: that of a task, if it comes from one.
+/// The error of a query on a cluster: that of a task, or one of the way there.
+pub(crate) fn cluster_failure(doing: &'static str, error: &DataFusionError) -> LakeError {
+    sent(error).unwrap_or_else(|| LakeError::of_engine(doing, error))
+}
+
+/// As [`cluster_failure`], in the form in which [`query_error`] distinguishes it from the errors of this process.
+pub(crate) fn cluster_error(doing: &'static str, error: &DataFusionError) -> DataFusionError {
+    to_engine(cluster_failure(doing, error))
+}
+
+/// The error of a running query: that of a cluster, if it comes from one.
 pub(crate) fn query_error(doing: &'static str, error: DataFusionError) -> LakeError {
     sent(&error).unwrap_or_else(|| LakeError::engine(doing, error))
 }
 
-/// The error that a task has sent.
+/// The error that a task has sent, or [`cluster_error`] has made.
 fn sent(error: &DataFusionError) -> Option<LakeError> {
     let DataFusionError::Execution(text) = error.find_root() else { return None };
     let (_, rest) = text.split_once(MARK)?;
@@ -72,8 +82,12 @@ mod tests {
     /// As a scheduler reports it.
     fn reported(error: DataFusionError) -> LakeError {
         let sent = stage_error(&error, || Ok(()), |file| file);
-        let text = format!("Job 1 failed: DataFusionError({sent:?})");
-        query_error("reading", DataFusionError::Execution(text))
+        received(format!("Job 1 failed: DataFusionError({sent:?})"))
+    }
+
+    /// As a stream from a cluster has it.
+    fn received(text: String) -> LakeError {
+        query_error("scanning", cluster_error("reading", &DataFusionError::Execution(text)))
     }
 
     #[test]
@@ -101,8 +115,11 @@ mod tests {
 
     #[test]
     fn other_errors_are_those_of_the_engine() {
-        let error = query_error("reading", DataFusionError::Execution("no connection".to_owned()));
+        let error = received("no connection".to_owned());
         assert!(matches!(&error, LakeError::Engine { doing, .. } if doing == "reading"));
+        // A query of this process needs no connection.
+        let error = DataFusionError::Execution("invalid Unicode scalar value: 9".to_owned());
+        assert!(matches!(query_error("reading", error), LakeError::Data { .. }));
         let memory = DataFusionError::ResourcesExhausted("8 GB".to_owned());
         assert!(matches!(reported(memory), LakeError::Engine { .. }));
         let changed = FileError::Changed { path: "/lake/a.csv".into() };

@@ -280,6 +280,7 @@ pub async fn request(
     actor: &str,
 ) -> Result<RunRequested> {
     syncs::refuse_removal(operations, sync).await?;
+    syncs::refuse_without_members(operations, sync).await?;
     match failed_first_task(operations, sync).await? {
         Some(task) => {
             requeue(operations, task, actor).await?;

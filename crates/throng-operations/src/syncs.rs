@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use throng_activation::{
     MAX_KEPT_SIZES, RunScope, SizeLimits, account_alert_subject, evaluate_sizes, has_enough_sizes,
-    size_series,
+    size_series, waits_for_members,
 };
-use throng_api::{ActivationVerdict, RunRequested, SyncList, SyncSizes, SyncSummary};
+use throng_api::{ActivationVerdict, NO_MEMBERS, RunRequested, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
 use throng_spec::Spec;
 use throng_store::{
-    AlertKind, DeliveredRecord, HistoryEvent, LedgerError, RunState, SubjectKind, SyncRun,
+    AlertKind, AudienceRow, DeliveredRecord, HistoryEvent, LedgerError, RunState, SubjectKind,
+    SyncRun,
 };
 
 use crate::Operations;
@@ -33,6 +34,10 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
     let sizes = ledger.newest_sizes().await?;
     let mut sizes: HashMap<_, _> =
         sizes.into_iter().map(|size| (size.sync.clone(), size)).collect();
+    let members = ledger.audiences().await?;
+    let members: HashMap<_, _> = members.iter().map(|row| (&row.name, members_of(row))).collect();
+    let open = ledger.incomplete_syncs().await?.into_iter().filter(|(_, state)| is_open(*state));
+    let open: HashSet<SyncName> = open.map(|(sync, _)| sync).collect();
     let syncs = operations.spec.syncs.iter().map(|sync| {
         let platform = delivered.remove(&sync.name);
         let record = records.get(&sync.name);
@@ -41,6 +46,8 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
         let size = sizes.remove(&sync.name).filter(|size| {
             platform.as_ref().is_some_and(|platform| platform.platform_id == size.platform_id)
         });
+        let members = members.get(&sync.audience).copied().flatten();
+        let waits = members.is_some_and(|it| waits_for_members(sync, platform.is_some(), it));
         SyncSummary {
             name: sync.name.clone(),
             audience: sync.audience.clone(),
@@ -53,10 +60,21 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             delivered_users: delivered_users(record, &unrecorded),
             removals_due: due,
             removals_retry_at: record.filter(|_| due > 0).and_then(|record| record.retry_at),
+            waits_for_members: waits && !open.contains(&sync.name),
             size: size.map(mapping::size),
         }
     });
     Ok(SyncList { syncs: syncs.collect(), next_cursor: None, previous_cursor: None })
+}
+
+/// The members of the version that an audience serves; `None` until it serves one.
+fn members_of(audience: &AudienceRow) -> Option<u64> {
+    audience.current.as_ref().map(|current| current.members)
+}
+
+/// Whether a run in this state is delivered, or will be after approval.
+fn is_open(state: RunState) -> bool {
+    matches!(state, RunState::Active | RunState::Held)
 }
 
 /// The syncs of these runs that are completed.
@@ -228,6 +246,24 @@ pub(crate) async fn refuse_removal(operations: &Operations, sync: &SyncName) -> 
         format!("the audience of an earlier sync `{sync}` is being removed from the platform");
     Err(OperationError::wrong_state(message)
         .help("it starts after that; `throng sync removals` shows the progress"))
+}
+
+/// Refuses a run of a sync that would have nothing to send, and that would create a list on the platform for it.
+pub(crate) async fn refuse_without_members(operations: &Operations, sync: &SyncName) -> Result<()> {
+    let ledger = &operations.ledger;
+    let declared = operations.spec.syncs.iter().find(|declared| declared.name == *sync);
+    let Some(declared) = declared else { return Ok(()) };
+    let audience = ledger.audience(&declared.audience).await?;
+    let Some(members) = audience.as_ref().and_then(members_of) else { return Ok(()) };
+    let has_list = ledger.platform_audience(sync).await?.is_some();
+    let newest = ledger.runs(Some(sync), 1).await?;
+    // One with an open run is refused because of that.
+    if !waits_for_members(declared, has_list, members)
+        || newest.first().is_some_and(|run| is_open(run.state))
+    {
+        return Ok(());
+    }
+    Err(OperationError::wrong_state(format!("sync `{sync}`: {NO_MEMBERS}")))
 }
 
 /// Records a change of a sync in its history, and wakes activation.

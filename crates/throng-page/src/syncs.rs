@@ -1,8 +1,10 @@
 //! Syncs: delivered users and the size on the platform over time, refused removals, and removals of syncs.
 
 use askama::Template;
-use throng_api::{HistoryItem, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes, SyncSummary};
-use throng_model::{AudienceName, DestinationName, Timestamp, people_text};
+use throng_api::{
+    HistoryItem, NO_MEMBERS, SyncRemoval, SyncRemovalRule, SyncSize, SyncSizes, SyncSummary,
+};
+use throng_model::{Timestamp, people_text};
 
 use crate::show::{self, Card, Entry, card, count};
 use crate::{Rendered, chart};
@@ -24,16 +26,8 @@ pub struct OpenRemoval {
 /// One sync of the applied spec.
 #[derive(Debug)]
 pub struct SyncView {
-    /// The audience.
-    pub audience: AudienceName,
-    /// The destination.
-    pub destination: DestinationName,
-    /// The number of delivered users; `None` until a run has delivered some.
-    pub delivered_users: Option<u64>,
-    /// Removals of users that the platform refused.
-    pub removals_due: u64,
-    /// When they are retried.
-    pub removals_retry_at: Option<Timestamp>,
+    /// The sync and its audience on the platform.
+    pub sync: SyncSummary,
     /// The sizes of its audience on the platform.
     pub sizes: SyncSizes,
     /// Its history, newest first.
@@ -50,6 +44,8 @@ pub(crate) struct SyncRow {
     pub(crate) read_at: String,
     /// Refused removals and when they are retried; empty if there are none.
     pub(crate) due: String,
+    /// Why nothing is sent; empty if the sync does not wait for members.
+    pub(crate) waiting: &'static str,
 }
 
 /// The listed syncs, and the number of all syncs.
@@ -74,6 +70,7 @@ pub(crate) fn row(sync: &SyncSummary, now: Timestamp) -> SyncRow {
         size: sync.size.as_ref().map_or_else(|| "–".to_owned(), size_text),
         read_at: sync.size.as_ref().map(|size| show::when(size.at)).unwrap_or_default(),
         due: removals_due(sync.removals_due, sync.removals_retry_at, now).unwrap_or_default(),
+        waiting: if sync.waits_for_members { NO_MEMBERS } else { "" },
     }
 }
 
@@ -155,6 +152,8 @@ struct One {
     cards: Vec<Card>,
     /// The problem of the sizes; empty if there is none.
     finding: String,
+    /// Why nothing is sent; empty if the sync does not wait for members.
+    waiting: &'static str,
     chart: String,
     sizes: Vec<SizeRow>,
     /// Whether the sizes have a verdict.
@@ -197,30 +196,31 @@ fn size_chart(sizes: &[&SyncSize]) -> String {
 /// # Errors
 /// [`RenderError`](crate::RenderError).
 pub fn one(view: SyncView, now: Timestamp) -> Rendered {
-    let SyncSizes { sync, platform_id, verdict, reason, sizes } = view.sizes;
+    let SyncSizes { platform_id, verdict, reason, sizes, .. } = view.sizes;
+    let shown = row(&view.sync, now);
     let id = platform_id.unwrap_or_default();
     let of_audience: Vec<&SyncSize> = sizes.iter().filter(|s| s.platform_id == id).collect();
     let newest = of_audience.last().copied();
-    let delivered = view.delivered_users.map_or_else(|| "–".to_owned(), count);
-    let due = removals_due(view.removals_due, view.removals_retry_at, now);
-    let row = |size: &SyncSize| SizeRow {
+    let due = if shown.due.is_empty() { "none".to_owned() } else { shown.due };
+    let size_row = |size: &SyncSize| SizeRow {
         when: show::when(size.at),
         audience: size.platform_id.clone(),
         delivered: count(size.delivered),
         size: size_text(size),
     };
     let page = One {
-        name: sync.to_string(),
-        audience: view.audience.to_string(),
-        destination: view.destination.to_string(),
+        name: shown.name,
+        audience: shown.audience,
+        destination: shown.destination,
         cards: vec![
-            card("delivered", delivered, "users delivered"),
+            card("delivered", shown.delivered, "users delivered"),
             card("shown", newest.map_or_else(|| "–".to_owned(), size_text), "on the platform"),
-            card("removals-due", due.unwrap_or_else(|| "none".to_owned()), "removals due"),
+            card("removals-due", due, "removals due"),
         ],
         finding: reason.unwrap_or_default(),
+        waiting: shown.waiting,
         chart: size_chart(&of_audience),
-        sizes: sizes.iter().rev().take(MAX_SIZES).map(row).collect(),
+        sizes: sizes.iter().rev().take(MAX_SIZES).map(size_row).collect(),
         is_evaluated: verdict.is_some(),
         history: show::entries(&view.history),
     };

@@ -95,7 +95,7 @@ pub fn syncs(list: SyncList, query: ListQuery, now: Timestamp) -> Rendered {
                 linked(&shown.name, format!("/activation/syncs/{}", shown.name)),
                 plain(shown.audience),
                 plain(shown.destination),
-                state(paused, None),
+                state(paused, Some(shown.waiting.to_owned())),
                 number(shown.delivered),
                 Cell { text: shown.size, note: shown.read_at, ..Cell::default() },
                 plain(shown.due),

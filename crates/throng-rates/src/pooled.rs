@@ -86,9 +86,10 @@ impl Pooled {
         self.reach = covered_micros(horizon);
     }
 
-    /// An insertion that counts, and when it was reported.
+    /// An insertion that counts, and when it was reported. `false` if nothing is learned from it unless more insertions of
+    /// its window are reported in time: see [`Pooled::is_observed`].
     #[inline]
-    pub fn insertion(&mut self, at: Timestamp, logged_at: Timestamp) {
+    pub fn insertion(&mut self, at: Timestamp, logged_at: Timestamp) -> bool {
         let number = at.0.div_euclid(WINDOW_MICROS);
         let is_late = logged_at.0.saturating_sub(at.0) > self.reach / LATE_PART;
         if !is_late {
@@ -97,6 +98,7 @@ impl Pooled {
         // Also of one that is older than the longest delay: it is not observed.
         let window = self.recent.entry(number);
         window.in_time = window.in_time.saturating_add(if is_late { -1 } else { 1 });
+        window.in_time >= 0 && self.first.is_some_and(|first| number >= first)
     }
 
     /// Whether the insertions of a window are observed from their start, and are learned from.

@@ -443,33 +443,14 @@ fn next_try(
 #[cfg(test)]
 mod tests {
     use throng_model::RefreshId;
-    use throng_store::RefreshState;
+    use throng_store::{RefreshState, fixture};
 
     use super::*;
     use crate::warehouse::WarehouseError;
 
     fn refresh(failures: u32) -> Refresh {
-        Refresh {
-            id: RefreshId(7),
-            audience: "vip".parse().unwrap(),
-            state: RefreshState::Processing,
-            trigger: RefreshTrigger::Manual,
-            scheduled_at: Timestamp(0),
-            started_at: Some(Timestamp(0)),
-            finished_at: None,
-            not_before: Timestamp(0),
-            failures,
-            crashes: 0,
-            holder: None,
-            lease_until: None,
-            rows_read: 0,
-            null_keys: 0,
-            rows_expected: None,
-            reason: None,
-            snapshot_version: None,
-            forced: false,
-            unchanged: false,
-        }
+        let processing = fixture::refresh(RefreshState::Processing, Timestamp(0));
+        Refresh { id: RefreshId(7), started_at: Some(Timestamp(0)), failures, ..processing }
     }
 
     /// Tries until the refresh fails for good, and when the last one begins.

@@ -13,6 +13,8 @@ mod budgets;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+#[cfg(feature = "conformance")]
+pub mod fixture;
 mod history;
 mod lists;
 mod maintenance;

@@ -126,9 +126,15 @@ pub trait RemovalLedger: Send + Sync {
         lease_until: Timestamp,
     ) -> Result<bool>;
 
-    /// A try to carry out a removal failed; it is tried again at `retry_at`. Does nothing if the
-    /// removal no longer exists.
-    async fn fail_removal(&self, sync: &SyncName, error: &str, retry_at: Timestamp) -> Result<()>;
+    /// A try to carry out a removal ended without success; it is tried again at `retry_at`. `counts`: it is one of
+    /// [`Removal::tries`]. Does nothing if the removal no longer exists.
+    async fn fail_removal(
+        &self,
+        sync: &SyncName,
+        error: &str,
+        retry_at: Timestamp,
+        counts: bool,
+    ) -> Result<()>;
 
     /// A removal is carried out: deletes it, the platform's audience of its sync, its delivered
     /// state, and its foreign audience. The open alerts about the sync and its removal are

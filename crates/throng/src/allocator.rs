@@ -19,3 +19,35 @@ pub(crate) fn return_freed_memory_at_once() {
         libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_long;
+    use std::process::Command;
+
+    use super::*;
+
+    const VARIABLE: &str = "MIMALLOC_PURGE_DELAY";
+    const MILLIS: c_long = 12_347;
+
+    /// The option moves to another number with another version of mimalloc. This program, started again with the
+    /// variable of the option, finds the variable's value under the number.
+    #[test]
+    fn the_number_of_the_option_is_that_of_its_variable() {
+        let name = "allocator::tests::the_number_of_the_option_is_that_of_its_variable";
+        if std::env::var(VARIABLE).is_ok_and(|value| value == MILLIS.to_string()) {
+            return_freed_memory_at_once();
+            // SAFETY: reads a number in a table of options.
+            #[allow(unsafe_code)]
+            let found = unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
+            assert_eq!(found, MILLIS, "the environment takes precedence");
+            return;
+        }
+        let program = std::env::current_exe().unwrap();
+        let mut child = Command::new(program);
+        child.args(["--exact", name, "--nocapture"]).env(VARIABLE, MILLIS.to_string());
+        let ended = child.output().unwrap();
+        let printed = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && printed.contains("1 passed"), "{ended:?}");
+    }
+}

@@ -99,20 +99,39 @@ async fn delete(ctx: &Activation, removal: &Removal) -> Result<String, InputErro
     Ok(format!("the audience {id} on the platform is deleted"))
 }
 
-async fn failed(ctx: &Activation, removal: &Removal, error: &SendError) -> Result<(), LedgerError> {
-    let (sync, now) = (&removal.sync, ctx.clock.now());
-    let tries = removal.tries.saturating_add(1);
-    let pause = match error.class {
+/// How to continue after a try that did not delete the audience.
+#[derive(Debug, PartialEq, Eq)]
+struct NextTry {
+    pause: Duration,
+    /// Count it as a failed try.
+    counts: bool,
+    alert: bool,
+}
+
+/// Decides how to continue after a try. `tries`: failed ones before it. A call that waits for quota was not made.
+fn next_try(class: SendClass, tries: u32) -> NextTry {
+    let tries = tries.saturating_add(1);
+    let pause = match class {
         SendClass::Throttled(pause) | SendClass::RetryLater(pause) | SendClass::Paced(pause) => {
             pause
         }
         _ => BACKOFF.delay(tries, tries.into()),
     };
+    let counts = !matches!(class, SendClass::Paced(_));
+    let is_transient = matches!(class, SendClass::Retry | SendClass::Throttled(_));
+    NextTry { pause, counts, alert: counts && (!is_transient || tries >= ALERT_AFTER) }
+}
+
+async fn failed(ctx: &Activation, removal: &Removal, error: &SendError) -> Result<(), LedgerError> {
+    let (sync, now) = (&removal.sync, ctx.clock.now());
+    let NextTry { pause, counts, alert } = next_try(error.class, removal.tries);
     let retry_at = now.plus(pause);
-    tracing::warn!(%sync, tries, error = %error.message, "failed to delete audience");
-    ctx.ledger.fail_removal(sync, &error.message, retry_at).await?;
-    let is_transient = matches!(error.class, SendClass::Retry | SendClass::Throttled(_));
-    if matches!(error.class, SendClass::Paced(_)) || (is_transient && tries < ALERT_AFTER) {
+    match counts {
+        true => tracing::warn!(%sync, error = %error.message, "failed to delete audience"),
+        false => tracing::info!(%sync, %retry_at, "deletion of audience waits for quota"),
+    }
+    ctx.ledger.fail_removal(sync, &error.message, retry_at, counts).await?;
+    if !alert {
         return Ok(());
     }
     let message = format!(
@@ -123,4 +142,34 @@ async fn failed(ctx: &Activation, removal: &Removal, error: &SendError) -> Resul
     let subject = removal_subject(sync);
     let alert = NewAlert { kind: AlertKind::TaskFailed, subject, message };
     ctx.ledger.raise_alert(&alert, now).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_that_waits_for_quota_has_not_failed() {
+        let pause = Duration::from_secs(1_800);
+        for tries in [0, 5] {
+            let next = next_try(SendClass::Paced(pause), tries);
+            assert_eq!(next, NextTry { pause, counts: false, alert: false });
+        }
+    }
+
+    #[test]
+    fn the_third_transient_failure_and_the_first_other_one_raise_an_alert() {
+        let pause = Duration::from_secs(60);
+        for (class, tries, alert) in [
+            (SendClass::Retry, 1, false),
+            (SendClass::Retry, 2, true),
+            (SendClass::Throttled(pause), 1, false),
+            (SendClass::Throttled(pause), 2, true),
+            (SendClass::RetryLater(pause), 0, true),
+            (SendClass::Stop, 0, true),
+        ] {
+            let next = next_try(class, tries);
+            assert_eq!((next.counts, next.alert), (true, alert), "{class:?} after {tries}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{SendClass, SendError};
 
 /// Whether a sync gets no run until its audience has a member, because it has no list on the platform yet: an account may
 /// have only so many lists (Meta: 500). With `adopt: replace` the list may be there, with users of somebody else.
-pub(super) fn waits_for_members(sync: &Sync, has_list: bool, members: u64) -> bool {
+pub fn waits_for_members(sync: &Sync, has_list: bool, members: u64) -> bool {
     members == 0 && !has_list && sync.adopt != Adopt::Replace
 }
 

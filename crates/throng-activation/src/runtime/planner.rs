@@ -144,11 +144,13 @@ async fn plan_requests<'s>(
                 && !record.requested
                 && record.identifiers == declaration(sync, declared.platform.name())
         });
-        let settled = waits_for_members(sync, audience.is_some(), members)
-            || (at == Some(version)
-                && is_same
-                && !is_due(record.as_ref(), now)
-                && (record.is_some() || is_audience_of_newest_run(ctx, sync).await?));
+        if waits_for_members(sync, audience.is_some(), members) {
+            continue;
+        }
+        let settled = at == Some(version)
+            && is_same
+            && !is_due(record.as_ref(), now)
+            && (record.is_some() || is_audience_of_newest_run(ctx, sync).await?);
         match open_runs.get(&sync.name) {
             Some(RunState::Active | RunState::Held) => continue,
             // The platform's list may differ from the delivered state.

@@ -1,55 +1,12 @@
 //! Events in a shared log of an ad group of a spec to which this process has not switched yet.
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use throng_budget::events_to_record;
 use throng_spec::AdGroup;
 use throng_store::LedgerError;
 
 use super::*;
-
-/// A log that any process may append to.
-#[derive(Debug)]
-struct SharedLog(FileLog);
-
-#[async_trait]
-impl EventLog for SharedLog {
-    fn partitions(&self) -> u32 {
-        self.0.partitions()
-    }
-
-    async fn append(
-        &self,
-        partition: u32,
-        at: Timestamp,
-        values: Vec<Bytes>,
-    ) -> throng_log::Result<u64> {
-        self.0.append(partition, at, values).await
-    }
-
-    async fn read(
-        &self,
-        partition: u32,
-        from: u64,
-        max_bytes: usize,
-    ) -> throng_log::Result<Vec<Record>> {
-        self.0.read(partition, from, max_bytes).await
-    }
-
-    async fn tail(&self, partition: u32, from: u64) -> throng_log::Result<Box<dyn Tail>> {
-        self.0.tail(partition, from).await
-    }
-
-    async fn start(&self, partition: u32) -> throng_log::Result<u64> {
-        self.0.start(partition).await
-    }
-
-    async fn end(&self, partition: u32) -> throng_log::Result<u64> {
-        self.0.end(partition).await
-    }
-
-    async fn truncate_before(&self, partition: u32, offset: u64) -> throng_log::Result<()> {
-        self.0.truncate_before(partition, offset).await
-    }
-}
 
 /// The newest version in the ledger, and how often it was read.
 #[derive(Default)]
@@ -83,8 +40,7 @@ impl Rig {
     }
 
     async fn open(&self) -> Arc<Budgets> {
-        let log = Arc::new(SharedLog(self.fixture.log(self.dir.path()).unwrap()));
-        self.fixture.open_on(log, self.dir.path(), &[]).await.unwrap()
+        self.fixture.open_shared(self.dir.path(), &[]).await.unwrap()
     }
 
     /// One record for each impression, appended at once as by a producer without a check.

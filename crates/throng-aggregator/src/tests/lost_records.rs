@@ -1,64 +1,12 @@
 //! A topic of events that was created again, or restored, whose loss of records the operator accepts.
 
+use bytes::Bytes;
+
 use super::*;
-
-/// A log that other processes write too and that cannot skip offsets, as a topic.
-#[derive(Debug)]
-struct Topic(FileLog);
-
-#[async_trait]
-impl EventLog for Topic {
-    fn partitions(&self) -> u32 {
-        self.0.partitions()
-    }
-
-    async fn append(
-        &self,
-        partition: u32,
-        at: Timestamp,
-        values: Vec<Bytes>,
-    ) -> throng_log::Result<u64> {
-        self.0.append(partition, at, values).await
-    }
-
-    async fn read(
-        &self,
-        partition: u32,
-        from: u64,
-        max_bytes: usize,
-    ) -> throng_log::Result<Vec<Record>> {
-        self.0.read(partition, from, max_bytes).await
-    }
-
-    async fn tail(&self, partition: u32, from: u64) -> throng_log::Result<Box<dyn Tail>> {
-        self.0.tail(partition, from).await
-    }
-
-    async fn start(&self, partition: u32) -> throng_log::Result<u64> {
-        self.0.start(partition).await
-    }
-
-    async fn end(&self, partition: u32) -> throng_log::Result<u64> {
-        self.0.end(partition).await
-    }
-
-    async fn truncate_before(&self, partition: u32, offset: u64) -> throng_log::Result<()> {
-        self.0.truncate_before(partition, offset).await
-    }
-}
-
-async fn open(
-    fixture: &Fixture,
-    dir: &Path,
-    accept_log_loss: &[u32],
-) -> Result<Arc<Budgets>, BudgetsError> {
-    let log = Arc::new(Topic(fixture.log(dir).unwrap()));
-    fixture.open_on(log, dir, accept_log_loss).await
-}
 
 /// Counts impressions with these ids, each in a record of its own.
 async fn count(fixture: &Fixture, dir: &Path, ids: std::ops::Range<u32>) {
-    let budgets = open(fixture, dir, &[]).await.unwrap();
+    let budgets = fixture.open_shared(dir, &[]).await.unwrap();
     for id in ids {
         fixture.impressions(&budgets, id..id + 1).await;
     }
@@ -76,17 +24,17 @@ async fn events_that_a_new_topic_has_when_the_loss_is_accepted_count_once() {
         count(&fixture, other.path(), new.clone()).await;
         std::fs::remove_dir_all(dir.path().join("log")).unwrap();
         copy(&other.path().join("log"), &dir.path().join("log"));
-        let refused = open(&fixture, dir.path(), &[]).await.unwrap_err();
+        let refused = fixture.open_shared(dir.path(), &[]).await.unwrap_err();
         let is_expected = match new.len() {
             3 => matches!(refused, BudgetsError::LogBehind { checkpoint: 5, end: 3, .. }),
             _ => matches!(refused, BudgetsError::OtherLog { offset: 4, .. }),
         };
         assert!(is_expected, "{refused}");
-        let budgets = open(&fixture, dir.path(), &[0]).await.unwrap();
+        let budgets = fixture.open_shared(dir.path(), &[0]).await.unwrap();
         let all = i64::from(new.end) * 100_000;
         assert_eq!(actual(&budgets), all);
         crash(budgets).await;
-        let budgets = open(&fixture, dir.path(), &[]).await.unwrap();
+        let budgets = fixture.open_shared(dir.path(), &[]).await.unwrap();
         assert_eq!(actual(&budgets), all, "nothing is lost or counted twice at the next start");
     }
 }
@@ -102,10 +50,10 @@ async fn records_of_a_new_topic_are_not_in_the_quarantine_of_the_old_one() {
     count(&fixture, other.path(), 4..9).await;
     std::fs::remove_dir_all(dir.path().join("log")).unwrap();
     copy(&other.path().join("log"), &dir.path().join("log"));
-    let refused = open(&fixture, dir.path(), &[]).await.unwrap_err();
+    let refused = fixture.open_shared(dir.path(), &[]).await.unwrap_err();
     assert!(matches!(refused, BudgetsError::OtherLog { offset: 3, .. }), "{refused}");
     for accepted in [&[0][..], &[]] {
-        let budgets = open(&fixture, dir.path(), accepted).await.unwrap();
+        let budgets = fixture.open_shared(dir.path(), accepted).await.unwrap();
         assert_eq!(actual(&budgets), 800_000);
         let listed = budgets.quarantine().await.unwrap();
         assert!(listed.iter().all(|(_, list)| list.records.is_empty()), "{listed:?}");

@@ -1,10 +1,9 @@
 //! Audiences over some days, by a clock of the test.
 
 use throng_ledger::SqliteLedger;
-use throng_model::RefreshId;
 use throng_store::{
     AlertLedger as _, AudienceLedger as _, NewAlert, PauseLedger as _, RefreshTrigger, Snapshot,
-    SnapshotState,
+    SnapshotState, fixture,
 };
 
 use super::*;
@@ -33,40 +32,15 @@ fn spec(names: &[String], fields: &str) -> Spec {
 /// A refresh of the audience `a`.
 fn refresh(state: RefreshState, queued: &str, ended: Option<&str>) -> Refresh {
     Refresh {
-        id: RefreshId(1),
-        audience: "a".parse().unwrap(),
-        state,
         trigger: RefreshTrigger::Schedule,
-        scheduled_at: at(queued),
-        started_at: None,
         finished_at: ended.map(at),
-        not_before: at(queued),
-        failures: 0,
-        crashes: 0,
-        holder: None,
-        lease_until: None,
-        rows_read: 0,
-        null_keys: 0,
-        rows_expected: None,
-        reason: None,
-        snapshot_version: None,
-        forced: false,
-        unchanged: false,
+        ..fixture::refresh(state, at(queued))
     }
 }
 
 /// The audience `a` with this newest refresh, which was refreshed last at a time.
 fn row(newest: Refresh, refreshed: Option<&str>) -> AudienceRow {
-    AudienceRow {
-        name: "a".parse().unwrap(),
-        current: None,
-        refresh: Some(newest),
-        refreshed_at: refreshed.map(at),
-        last_fired: None,
-        paused_at: None,
-        pinned_at: None,
-        source_state: None,
-    }
+    AudienceRow { refreshed_at: refreshed.map(at), ..fixture::audience_row(newest) }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use throng_events::plausible;
 use throng_model::{MoneyError, Timestamp};
-use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS};
+use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS, survival::bucket_of};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
@@ -13,7 +13,6 @@ use super::open::OpenInsertion;
 use super::prices::Price;
 use super::spend::Amount;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
-use throng_rates::survival::bucket_of;
 
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
 /// few enough for the lines to stay in the first cache.
@@ -30,8 +29,7 @@ struct EventIds {
     /// Of an insertion and of a billed event: by which the insertion is open, and by which it is known that it
     /// has had its outcome.
     open: Option<Id>,
-    /// Of an outcome whose insertion cannot be open, as none is, if there is only one price: that the insertion
-    /// counts.
+    /// Of an outcome, if no insertion is open and there is only one price: that its insertion counts.
     counted: Option<Id>,
 }
 
@@ -50,9 +48,8 @@ impl Engine {
         self.apply_at(key, self.ids_of(key, &event), &event, logged_at)
     }
 
-    /// Applies events in their order, each with its record's time in the log; the same as
-    /// [`Engine::apply`] one by one, and several times faster: while one is applied, the table entries of
-    /// the ids of later ones are loaded from memory.
+    /// Applies events in their order, each with its record's time in the log; the same as [`Engine::apply`] one by one,
+    /// and several times faster: meanwhile the table entries of the ids of later ones are loaded from memory.
     pub fn apply_all(&mut self, events: &[(EventRef<'_>, Timestamp)]) -> EventCounts {
         self.apply_each(events, |_, _| {})
     }
@@ -65,7 +62,7 @@ impl Engine {
         mut each: impl FnMut(usize, &Result<EventEffect, MoneyError>),
     ) -> EventCounts {
         let mut counts = EventCounts::default();
-        let (evicted, not_joined) = (self.open.evicted(), self.not_joined);
+        let (evicted, before) = (self.open.evicted(), [self.not_joined, self.not_learned]);
         let mut ahead = [(None, EventIds::default()); AHEAD];
         // Events of a message are often of one ad group. None has an empty name.
         let (mut name, mut key): (&[u8], _) = (&[], None);
@@ -113,7 +110,8 @@ impl Engine {
             }
         }
         counts.evicted = self.open.evicted() - evicted;
-        counts.not_joined = self.not_joined - not_joined;
+        counts.not_joined = self.not_joined - before[0];
+        counts.not_learned = self.not_learned - before[1];
         counts
     }
 
@@ -215,11 +213,11 @@ impl Engine {
             return;
         }
         let made = inserted_at.unwrap_or(event.at.min(logged_at));
-        if !self.pooled_clicks.is_observed(made.0.div_euclid(WINDOW_MICROS)) {
-            return;
-        }
         let placement = open.map_or(NO_PLACEMENT, |open| open.placement);
-        self.accounts[key.account].impression(made, placement);
+        match self.pooled_clicks.is_observed(made.0.div_euclid(WINDOW_MICROS)) {
+            true => self.accounts[key.account].impression(made, placement),
+            false => self.not_learned += 1,
+        }
     }
 
     fn is_duplicate(&self, ids: EventIds, event: &EventRef<'_>) -> bool {
@@ -270,7 +268,8 @@ impl Engine {
             let insertion = OpenInsertion::new(event.at, expected, price_nanos, placement);
             insertion.into_iter().for_each(|insertion| self.open.open(id, insertion));
         }
-        self.pooled(billed).insertion(event.at, logged_at);
+        let is_learned_from = self.pooled(billed).insertion(event.at, logged_at);
+        self.not_learned += u64::from(!is_learned_from);
         Ok(EventEffect::Counted)
     }
 
@@ -295,8 +294,8 @@ impl Engine {
         let own = event.money.price_nanos().map(|nanos| nanos.clamp(0, MAX_PRICE_NANOS));
         let own = own.map(Amount::of_nanos);
         // An event with a time in the future must not get a price of the future.
-        let made_with = known
-            .unwrap_or_else(|| account.prices.at(inserted_at.unwrap_or(event.at.min(logged_at))));
+        let made = inserted_at.unwrap_or(event.at.min(logged_at));
+        let made_with = known.unwrap_or_else(|| account.prices.at(made));
         // Another kind of event was billed when its insertion was made, and it still is for that one.
         if open.is_none() && made_with.billed != billed {
             return Ok(self.apply_unbilled(key, ids, event, logged_at));
@@ -333,7 +332,6 @@ impl Engine {
         let insertion_price = known.or_else(|| own.is_none().then_some(price));
         let is_open = matches!(link, OutcomeLink::Open { .. });
         let placement = open.filter(|_| is_open).map_or(NO_PLACEMENT, |open| open.placement);
-        let made = inserted_at.unwrap_or(event.at.min(logged_at));
         let outcome = Outcome {
             at: event.at,
             inserted_at,
@@ -346,6 +344,7 @@ impl Engine {
             is_observed: self.pooled(billed).is_observed(made.0.div_euclid(WINDOW_MICROS)),
         };
         self.accounts[key.account].outcome(&outcome)?;
+        self.not_learned += u64::from(!outcome.is_observed);
         if let Some(inserted_at) = inserted_at {
             let delay = logged_at.0.saturating_sub(inserted_at.0);
             if self.accounts[key.account].is_learned_from(delay) {

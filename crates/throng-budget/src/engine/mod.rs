@@ -76,12 +76,13 @@ pub struct EventCounts {
     pub repeated: u64,
     /// Their ad groups are not configured, they are too old, or a sum would not fit in 64 bits.
     pub rejected: u64,
-    /// Of those that count: their `inserted_at` is out of bounds
-    /// (`EventRef::plausible_inserted_at`), so no delay was learned from them.
+    /// Of those that count: their `inserted_at` is out of bounds (`EventRef::plausible_inserted_at`): no delay is learned.
     pub inserted_at_ignored: u64,
     /// Of those that count: billed events that name an insertion which counted and is no longer open. Unless
     /// they carry a price, they are billed at the ad group's.
     pub not_joined: u64,
+    /// Of those that count: insertions of their time came late, so rates and delays are not learned from them.
+    pub not_learned: u64,
     /// Insertions that are no longer open because there were too many. What they were expected to earn stays
     /// in flight by the survival curve.
     pub evicted: u64,
@@ -95,6 +96,7 @@ impl std::ops::AddAssign for EventCounts {
         self.rejected += other.rejected;
         self.inserted_at_ignored += other.inserted_at_ignored;
         self.not_joined += other.not_joined;
+        self.not_learned += other.not_learned;
         self.evicted += other.evicted;
     }
 }
@@ -177,8 +179,9 @@ pub struct Engine {
     /// The log position of the newest version.
     published_position: Option<u64>,
     learned_at: Timestamp,
-    /// Since the start of the process: see [`EventCounts::not_joined`].
+    /// Since the start of the process, as the same fields of [`EventCounts`].
     not_joined: u64,
+    not_learned: u64,
 }
 
 impl Engine {
@@ -210,6 +213,7 @@ impl Engine {
             published_position: None,
             learned_at: Timestamp(i64::MIN),
             not_joined: 0,
+            not_learned: 0,
         };
         engine.configure(catalog_version, ad_groups, Timestamp(i64::MIN));
         engine

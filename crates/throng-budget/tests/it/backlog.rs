@@ -1,6 +1,6 @@
 //! Insertions and outcomes that reach the log minutes after they were made, as when an ad server was cut off.
 
-use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, EventMoney};
+use throng_budget::{AdGroupConfig, BilledEvent, Engine, Event, EventKind, EventMoney, EventRef};
 use throng_model::{AdGroupIndex, AdGroupName};
 
 use crate::{ad_group, at, restored};
@@ -94,6 +94,43 @@ fn a_backlog_teaches_neither_delays_nor_rates() {
         assert_eq!(replica.survival(&ad_group), Some(curve));
         assert_eq!(replica.rates(&ad_group), engine.rates(&ad_group));
     }
+}
+
+/// Applies as many insertions of this second, each with an impression, in records of another one. Returns how many
+/// events nothing is learned from.
+fn not_learned(engine: &mut Engine, (made, logged): (u64, u64), insertions: usize) -> u64 {
+    let events = (0..insertions).flat_map(|number| {
+        let id = format!("{made}-{number}-{logged}");
+        let event = move |kind, inserted_at| Event {
+            id: id.clone(),
+            kind,
+            ad_group: name("base"),
+            insertion_id: Some(id.clone()),
+            at: at(made),
+            inserted_at,
+            money: EventMoney::NONE,
+            placement: None,
+        };
+        [event(EventKind::Insertion, None), event(EventKind::Impression, Some(at(made)))]
+    });
+    let events: Vec<Event> = events.collect();
+    let logged = at(logged);
+    let records: Vec<_> = events.iter().map(|event| (EventRef::from(event), logged)).collect();
+    let counts = engine.apply_all(&records);
+    assert_eq!(counts.counted, 2 * insertions as u64);
+    counts.not_learned
+}
+
+#[test]
+fn events_that_nothing_is_learned_from_are_counted() {
+    let mut engine = Engine::new(3, 1, 1, configs());
+    let all_late = not_learned(&mut engine, (BEGIN - 300, BEGIN), 10);
+    assert_eq!(all_late, 20, "no insertion was in time so far");
+    assert_eq!(not_learned(&mut engine, (BEGIN, BEGIN), 10), 0);
+    assert_eq!(not_learned(&mut engine, (BEGIN + 100, BEGIN + 101), 10), 0);
+    let few_late = not_learned(&mut engine, (BEGIN + 100, BEGIN + 400), 5);
+    assert_eq!(few_late, 0, "most insertions of that time were in time");
+    assert_eq!(not_learned(&mut engine, (BEGIN + 200, BEGIN + 500), 10), 20);
 }
 
 /// The outcomes of a backlog come in another file.

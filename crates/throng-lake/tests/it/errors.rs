@@ -104,6 +104,25 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
 }
 
 #[tokio::test]
+async fn a_function_that_fails_for_a_value_is_not_tried_again() {
+    let shop = Shop::new().file("p.csv", "user_id,n,m\nu,1114112,77\nv,65,1\n");
+    let lake = shop.lake();
+    for (condition, words) in [
+        ("chr(n) = 'x'", "invalid Unicode scalar value …"),
+        ("make_date(2026, m, 1) > '2026-01-01'", "Month value …"),
+        ("factorial(m) > 0", "Overflow happened on FACTORIAL …"),
+    ] {
+        let sql = format!("SELECT user_id FROM shop.p WHERE {condition}");
+        let error = lake.check_model(&sql, None).await.unwrap_err();
+        let text = throng_model::with_causes(&error);
+        assert!(matches!(error, LakeError::Data { .. }), "{sql}: {error:?}");
+        assert!(text.contains(words), "{sql}: {text}");
+        assert!(!text.contains("1114112") && !text.contains("77"), "{sql}: {text}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn a_dictionary_of_texts_is_text_in_errors() {
     let shop = Shop::new().file("p.csv", "user_id,note\n1,absent\n2,7\n");
     let dictionary = "arrow_cast(note, 'Dictionary(Int32, Utf8)')";

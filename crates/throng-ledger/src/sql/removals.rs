@@ -214,13 +214,19 @@ impl<B: Backend> RemovalLedger for SqlLedger<B> {
         })
     }
 
-    async fn fail_removal(&self, sync: &SyncName, error: &str, retry_at: Timestamp) -> Result<()> {
+    async fn fail_removal(
+        &self,
+        sync: &SyncName,
+        error: &str,
+        retry_at: Timestamp,
+        counts: bool,
+    ) -> Result<()> {
         write_one!(self, Relaxed, "recording a failed removal", |tx| {
             tx.execute(
-                "UPDATE sync_removals SET tries = tries + 1, last_error = $2, retry_at = $3,
+                "UPDATE sync_removals SET tries = tries + $4, last_error = $2, retry_at = $3,
                     lease_until = NULL
                  WHERE sync = $1",
-                (sync, error, retry_at),
+                (sync, error, retry_at, counts),
             )
             .await?;
         })

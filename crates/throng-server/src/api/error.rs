@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
+use throng_access::Caller;
 use throng_api::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
-use throng_http::SlowBody;
+use throng_http::{SlowBody, prefers_html};
 use throng_model::{StorageProblem, WorkspaceName};
 use throng_spec::Role;
 
@@ -244,17 +246,22 @@ tokio::task_local! {
     pub(super) static REQUEST_ID: String;
 }
 
-/// The path does not exist, or not on a node with these roles.
-pub(super) async fn no_such_route(roles: Arc<[Role]>) -> ApiError {
+/// The path does not exist, or not on a node with these roles. A browser gets a page, unless it is a path of the API.
+pub(super) async fn no_such_route(roles: Arc<[Role]>, request: Request) -> Response {
     let error = ApiError::not_found("this path does not exist");
-    if roles.contains(&Role::Api) {
-        return error.help("/openapi.json lists all paths");
+    if !roles.contains(&Role::Api) {
+        let roles = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", ");
+        let help = "use a node with the role api, or see /openapi.json";
+        return error.help(format!("this node has only the role {roles}: {help}")).into_response();
     }
-    let roles: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-    error.help(format!(
-        "this node has only the role {}: use a node with the role api, or see /openapi.json",
-        roles.join(", ")
-    ))
+    let is_of_api = request.uri().path().split('/').nth(1) == Some("v1");
+    if !is_of_api && prefers_html(request.headers()) {
+        let caller = request.extensions().get::<Caller>();
+        if let Ok(html) = throng_page::error::no_such_page(caller.and_then(Caller::workspace)) {
+            return (StatusCode::NOT_FOUND, Html(html)).into_response();
+        }
+    }
+    error.help("/openapi.json lists all paths").into_response()
 }
 
 /// The path exists, but not with this method.

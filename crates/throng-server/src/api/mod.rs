@@ -123,7 +123,7 @@ pub(crate) fn router(
         .merge(health::open_routes())
         .merge(auth::sign_in_routes(Arc::clone(&guard)))
         .merge(page.assets)
-        .fallback(move || error::no_such_route(Arc::clone(&roles)))
+        .fallback(move |request: Request| error::no_such_route(Arc::clone(&roles), request))
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(data_directory_lost, require_data_directory))
         .layer(from_fn_with_state(guard, auth::check))

@@ -18,7 +18,7 @@ use super::operations::OperationsOf;
 type NamedResult = Result<Json<SyncNamed>, ApiError>;
 
 /// The syncs of the applied spec, each with the state of its audience on the platform.
-#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, size; `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, waits_for_members, size; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
     OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
@@ -27,7 +27,7 @@ pub(crate) async fn list(
 }
 
 /// Plans a run of a sync at once if it has something to send.
-#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = RunRequested, description = "`sync`; `blocked`: why nothing is delivered now"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed, or nothing was delivered yet")))]
+#[utoipa::path(post, path = "/v1/syncs/{name}/run", params(("name" = String, Path)), request_body = RunSync, responses((status = 200, body = RunRequested, description = "`sync`; `blocked`: why nothing is delivered now"), (status = 404, description = "no such sync"), (status = 409, description = "it is paused, it has an open run, its audience is being removed or has no members and no list yet, or nothing was delivered yet")))]
 pub(crate) async fn run(
     OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,

@@ -87,21 +87,15 @@ pub(super) async fn sync(
     Path(name): Path<String>,
 ) -> Page {
     let wanted = node.qualified(&name);
-    let found = node.spec.syncs.iter().find(|sync| sync.name.as_str() == wanted);
-    let declared = found.ok_or_else(|| {
+    let mut all = syncs::list(&node).await?.syncs.into_iter();
+    let sync = all.find(|sync| sync.name.as_str() == wanted).ok_or_else(|| {
         PageError::Missing(format!("There is no sync {name} in the applied spec."))
     })?;
-    let records = ctx.ledger.delivered_records().await?;
-    let record = records.iter().find(|record| record.sync == declared.name);
-    let subject = (SubjectKind::Sync, declared.name.as_str());
+    let subject = (SubjectKind::Sync, sync.name.as_str());
     let view = SyncView {
-        audience: declared.audience.clone(),
-        destination: declared.destination.clone(),
-        delivered_users: record.map(|record| record.users),
-        removals_due: record.map_or(0, |record| record.due),
-        removals_retry_at: record.filter(|it| it.due > 0).and_then(|it| it.retry_at),
-        sizes: syncs::sizes(&node, declared.name.clone()).await?,
+        sizes: syncs::sizes(&node, sync.name.clone()).await?,
         history: history::newest(&node, Some(subject), HISTORY_ROWS).await?,
+        sync,
     };
     html(throng_page::syncs::one(view, ctx.clock.now()))
 }

@@ -59,6 +59,39 @@ async fn errors_have_one_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_does_not_exist_is_a_page_for_a_browser_and_json_for_a_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();
+    let (client, stranger) = (Client::of(&node), Client::stranger(&node));
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (path, accept, is_page) in [
+        ("/nowhere", browser, true),
+        ("/audiences/a/b", browser, true),
+        ("/v10", browser, true),
+        ("/nowhere", "*/*", false),
+        ("/nowhere", "application/json, text/html;q=0.5", false),
+        ("/v1", browser, false),
+        ("/v1/nowhere", browser, false),
+    ] {
+        let case = format!("{path} {accept}");
+        let response = client.request("GET", path).header("accept", accept).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{case}");
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert!(header("content-security-policy").contains("default-src 'none'"), "{case}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{case}");
+        let kind = if is_page { "text/html; charset=utf-8" } else { "application/json" };
+        assert_eq!(header("content-type"), kind, "{case}");
+        let body = response.text().await.unwrap();
+        let part = if is_page { "<a href=\"/\">" } else { "\"not_found\"" };
+        assert!(body.contains(part), "{case}: {body}");
+        // Strangers do not find out which paths exist.
+        let response = stranger.request("GET", path).header("accept", accept).send().await.unwrap();
+        assert_eq!(response.status(), 401, "{case}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_data_responds_to_every_route() {
     let dir = tempfile::tempdir().unwrap();
     let node = start(dir.path(), spec(SPEC), &noon()).await.unwrap();

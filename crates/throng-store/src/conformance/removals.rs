@@ -123,7 +123,7 @@ pub(super) async fn an_approved_removal_is_carried_out_by_one_at_a_time(ledger: 
     assert!(!ledger.claim_removal(&sync, at(11), at(71)).await.unwrap(), "it is claimed");
     assert_wrong_state(ledger.discard_removal(&sync, at(11)).await);
     assert!(ledger.claim_removal(&sync, at(70), at(130)).await.unwrap(), "the lease has expired");
-    ledger.fail_removal(&sync, "no", at(90)).await.unwrap();
+    ledger.fail_removal(&sync, "no", at(90), true).await.unwrap();
     let known = ledger.removal(&sync).await.unwrap().unwrap();
     assert_eq!(
         (known.tries, known.retry_at, known.last_error.as_deref()),
@@ -131,7 +131,15 @@ pub(super) async fn an_approved_removal_is_carried_out_by_one_at_a_time(ledger: 
     );
     assert!(!ledger.claim_removal(&sync, at(89), at(150)).await.unwrap(), "not yet");
     assert!(ledger.claim_removal(&sync, at(90), at(150)).await.unwrap());
-    ledger.fail_removal(&sync_name("other"), "no", at(90)).await.unwrap();
+    ledger.fail_removal(&sync, "no quota", at(200), false).await.unwrap();
+    let known = ledger.removal(&sync).await.unwrap().unwrap();
+    assert_eq!(
+        (known.tries, known.retry_at, known.last_error.as_deref()),
+        (1, Some(at(200)), Some("no quota"))
+    );
+    assert!(!ledger.claim_removal(&sync, at(199), at(250)).await.unwrap(), "not yet");
+    assert!(ledger.claim_removal(&sync, at(200), at(250)).await.unwrap(), "it is released");
+    ledger.fail_removal(&sync_name("other"), "no", at(90), true).await.unwrap();
 }
 
 pub(super) async fn a_discarded_removal_keeps_the_delivered_state(ledger: &dyn Ledger) {

@@ -32,8 +32,11 @@ fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
 /// running, does not stop the others.
 async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let client = Client::new(node)?;
-    let SyncList { mut syncs, .. } = client.get("/v1/syncs").await?.read()?;
-    syncs.retain(|sync| sync.is_of(destination));
+    let list: SyncList = client.get("/v1/syncs").await?.read()?;
+    let syncs = match destination {
+        Some(name) => list.for_destination(name).map_err(Failure::wrong_input)?,
+        None => list.syncs,
+    };
     if let Some(name) = destination.filter(|_| syncs.is_empty()) {
         return Err(Failure::new(format!("no sync delivers to `{name}`"))
             .help("`throng sync list` shows the destinations")
@@ -184,10 +187,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
     };
     let now = SystemClock.now();
     let rows = syncs.into_iter().map(|sync| {
-        let due = match sync.removals_due {
-            0 => String::new(),
-            due => format!("{}; {}", out::count(due), next_try(sync.removals_retry_at, now)),
-        };
+        let remarks = sync.remarks(now);
         let state = if sync.paused_at.is_none() { "active" } else { "paused" };
         vec![
             sync.name.to_string(),
@@ -198,7 +198,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
             sync.delivered_version.map_or_else(String::new, |version| version.to_string()),
             number(sync.delivered_users),
             sync.size.as_ref().map_or_else(String::new, size),
-            due,
+            remarks,
         ]
     });
     let header = [
@@ -210,7 +210,7 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
         "VERSION",
         "DELIVERED",
         "ON PLATFORM",
-        "REMOVALS DUE",
+        "REMARKS",
     ];
     out::table(&header, rows.collect());
     lists::print_next(next_cursor.as_deref());

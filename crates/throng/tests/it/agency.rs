@@ -296,6 +296,12 @@ async fn check_isolation(agency: &Agency, http: &reqwest::Client, all: &[Vec<Seg
         assert_eq!(ask(http, format!("{url}{hidden}"), token).await.0, 404, "{hidden}");
     }
 
+    // Each client has a destination of this name.
+    let ambiguous = output(&["sync", "run", "--destination", "meta", "--url", url]);
+    let stderr = String::from_utf8_lossy(&ambiguous.stderr);
+    assert_eq!(ambiguous.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("acme:meta, globex:meta, initech:meta"), "{stderr}");
+
     let [acme, globex, initech] = [0, 1, 2].map(|at: usize| customers(&all[at]));
     let person = acme.iter().find(|one| globex.contains(*one) && initech.contains(*one));
     let person = person.expect("a customer of all three");

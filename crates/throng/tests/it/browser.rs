@@ -311,6 +311,38 @@ async fn the_forms_of_the_page_sign_in_and_out() {
     browser.client.clone().close().await.expect("closed");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fields_and_the_button_of_a_form_are_on_one_line() {
+    let Some(browser) = Browser::start().await else { return };
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let spec = dir.path().join("throng.yaml");
+    std::fs::write(&spec, "version: 1\n").expect("written");
+    let node = NodeProcess::start(&dir.path().join("node"), &spec, &dir.path().join("log"));
+    browser.sign_in(&dir.path().join("node")).await;
+    // With a search the link that ends it is there too.
+    let lists =
+        ["/audiences", "/activation/syncs", "/activation/runs", "/activation/tasks", "/alerts"];
+    let lists = lists.map(|list| format!("{list}?search=a"));
+    let others = ["/decide", "/budgets/report"].map(str::to_owned);
+    let script = "const parts = 'input:not([type=hidden]), select, button, form > a'; \
+                  const row = document.querySelector('main form.row'); \
+                  return [...row.querySelectorAll(parts)].map(part => { \
+                      const at = part.getBoundingClientRect(); \
+                      return [at.top, at.bottom]; \
+                  });";
+    for path in lists.iter().chain(&others) {
+        browser.open(&format!("{}{path}", node.url)).await;
+        let found = browser.client.execute(script, vec![]).await.expect("a form");
+        let places: Vec<(f64, f64)> = serde_json::from_value(found).expect("numbers");
+        assert!(places.len() > 2, "{path}: {places:?}");
+        for (top, bottom) in &places {
+            let is_aligned = (top - places[0].0).abs() < 0.5 && (bottom - places[0].1).abs() < 0.5;
+            assert!(is_aligned, "{path}: {places:?}");
+        }
+    }
+    browser.client.clone().close().await.expect("closed");
+}
+
 /// `throng demo` with its page left up.
 struct Demo {
     child: DemoProcess,

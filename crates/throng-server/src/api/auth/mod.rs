@@ -10,14 +10,14 @@ use std::sync::Arc;
 use axum::body::HttpBody as _;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use throng_access::{
     AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
     Site, ThrottleAction, rule_of,
 };
-use throng_http::content_type;
+use throng_http::{content_type, prefers_html};
 use throng_telemetry::metrics;
 
 use super::error::ApiError;
@@ -176,12 +176,8 @@ fn forbidden(parts: &Parts, name: &str, reason: &str, error: ApiError) -> Box<Re
 /// The path of the page, if a browser requests a page.
 fn browser_page(parts: &Parts) -> Option<&str> {
     let is_page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
-    let is_browser = parts
-        .headers
-        .get(header::ACCEPT)
-        .and_then(|kinds| kinds.to_str().ok())
-        .is_some_and(|kinds| kinds.contains("text/html"));
-    (is_page && is_browser).then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
+    (is_page && prefers_html(&parts.headers))
+        .then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
 }
 
 /// Refuses a content type that the route does not accept.
