@@ -22,6 +22,8 @@ use super::state::PartitionState;
 
 /// Events that are decoded before they are applied: few enough to stay in the processor's caches.
 const EVENTS_PER_BATCH: usize = 512;
+/// Few events are shorter in a record.
+const EVENT_BYTES: usize = 48;
 /// Before a follower reads the log again after an error.
 const TAIL_REOPEN_DELAY: Duration = Duration::from_secs(1);
 
@@ -52,8 +54,12 @@ struct DecodedEvents<'a> {
 }
 
 impl DecodedEvents<'_> {
-    fn new() -> Self {
-        Self { events: Vec::with_capacity(EVENTS_PER_BATCH), first: 0, places: Vec::new() }
+    /// None, and room for the events of these records, or for two batches. `is_wanted`: with their places.
+    fn for_records(records: &[Record], is_wanted: bool) -> Self {
+        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
+        let room = (bytes / EVENT_BYTES).min(2 * EVENTS_PER_BATCH);
+        let places = Vec::with_capacity(if is_wanted { room } else { 0 });
+        Self { events: Vec::with_capacity(room), first: 0, places }
     }
 
     fn truncate(&mut self, length: usize) {
@@ -189,7 +195,7 @@ impl Applying<'_> {
         settled: u64,
         mut outcomes: Option<&mut RecordOutcomes>,
     ) -> Result<(EventCounts, usize), BudgetsError> {
-        let mut decoded = DecodedEvents::new();
+        let mut decoded = DecodedEvents::for_records(records, outcomes.is_some());
         let (mut counts, mut refused, mut applied) = (EventCounts::default(), 0, 0);
         for record in records {
             if decoded.events.is_empty() {

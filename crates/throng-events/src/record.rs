@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AHEAD, MAX_ID_BYTES, is_missing_id, plausible};
+use crate::event::{EventProblem, MAX_AHEAD, MAX_ID_BYTES, check_time, is_missing_id, plausible};
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
@@ -21,6 +21,7 @@ impl<'a> Text<'a> {
     }
 
     /// As text. Verifies it again.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         std::str::from_utf8(self.0).unwrap_or_default()
     }
@@ -95,19 +96,37 @@ impl EventRef<'_> {
         plausible(self.inserted_at, self.at)
     }
 
-    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
-    /// [`Event::check_time`], without explanations.
+    /// Whether it is neither in the future nor older than ids are remembered: it could count twice.
     #[inline]
-    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
+    pub fn is_in_time(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let dedupe_window = i64::try_from(dedupe_window.as_micros()).unwrap_or(i64::MAX);
         let ages = -(MAX_AHEAD.as_micros() as i64)..=dedupe_window;
+        ages.contains(&now.0.saturating_sub(self.at.0))
+    }
+
+    /// As [`is_in_time`](Self::is_in_time), with an explanation.
+    ///
+    /// # Errors
+    /// The problem, without its line.
+    #[inline]
+    pub fn check_time(&self, now: Timestamp, dedupe_window: Duration) -> Result<(), EventProblem> {
+        match self.is_in_time(now, dedupe_window) {
+            true => Ok(()),
+            false => check_time(self.at, now, dedupe_window),
+        }
+    }
+
+    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
+    /// [`check_time`](Self::check_time), without explanations.
+    #[inline]
+    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
             && !is_missing_id(self.id.0)
             && self.insertion_id.0.len() <= MAX_ID_BYTES
-            && ages.contains(&now.0.saturating_sub(self.at.0))
+            && self.is_in_time(now, dedupe_window)
             && self.has_sound_money()
     }
 
