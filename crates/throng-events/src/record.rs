@@ -41,8 +41,8 @@ impl<'a> From<&'a str> for Text<'a> {
 }
 
 /// One event of a record, borrowed from its bytes. Whether it counts is checked by [`EventRef::is_sound`] and by
-/// the engine, which knows the ad groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// the engine, which knows the ad groups. By default it has no field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventRef<'a> {
     /// See [`crate::Event::id`].
     pub id: Text<'a>,
