@@ -219,20 +219,23 @@ impl Budgets {
     /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
     /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
-        let checked = self.check(events.iter().map(EventRef::from).enumerate());
+        let checked = self.check(events.len(), &mut events.iter().map(EventRef::from).enumerate());
         drop(events);
         self.accept_checked(checked, |_, _| std::future::ready(false)).await
     }
 
     /// Checks events against the applied spec and the clock, and writes those that can count as records of the log.
-    /// Each has a number, by which it is named if it is rejected. It does no I/O, and nothing of the events is kept
-    /// but the records: to be called at once before [`accept_checked`](Self::accept_checked).
+    /// Each has a number, by which it is named if it is rejected. `expected`: about how many there are. It does no I/O,
+    /// and nothing of the events is kept but the records: to be called at once before
+    /// [`accept_checked`](Self::accept_checked).
     pub fn check<'a>(
         &self,
-        events: impl ExactSizeIterator<Item = (usize, EventRef<'a>)> + Clone,
+        expected: usize,
+        events: &mut (impl Iterator<Item = (usize, EventRef<'a>)> + Clone),
     ) -> CheckedEvents {
+        let all = events.clone();
         // A quarter more than an even share, as no share is even.
-        let share = events.len() / self.count.max(1) * 5 / 4;
+        let share = expected / self.count.max(1) * 5 / 4;
         let mut partitions: Vec<PartitionEvents> =
             std::iter::repeat_with(|| PartitionEvents::with_capacity(share))
                 .take(self.count)
@@ -245,16 +248,16 @@ impl Budgets {
         // One time for all events, which is also the time of their records: replicas check events
         // against it. With a later time an event could be accepted here and rejected there.
         let now = self.clock.time_for(|now| {
-            events.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
+            all.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
         });
-        for (number, event) in events.clone() {
+        for (number, event) in events {
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
             match check(&event, &applied.zones, now, self.dedupe_window) {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
-                    let partition = partition_of(event.ad_group.as_str(), self.count);
+                    let partition = partition_of(event.ad_group.as_bytes(), self.count);
                     partitions[partition].push(number, &event);
                 }
                 Err(problem) => {
@@ -266,7 +269,7 @@ impl Budgets {
                 }
             }
         }
-        let in_time = events.map(|(_, event)| event);
+        let in_time = all.map(|(_, event)| event);
         let in_time = in_time.filter(|event| event.is_in_time(now, self.dedupe_window));
         let behind = self.partition_behind(&partitions, &applied, in_time);
         let catalog_version = applied.catalog.version;

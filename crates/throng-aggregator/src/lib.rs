@@ -158,9 +158,9 @@ impl std::fmt::Debug for Budgets {
     }
 }
 
-/// The partition of an ad group, the same on every node and in every client.
-fn partition_of(ad_group: &str, partitions: usize) -> usize {
-    (xxh3_64(ad_group.as_bytes()) % partitions.max(1) as u64) as usize
+/// The partition of an ad group by its name, the same on every node and in every client.
+fn partition_of(ad_group: impl AsRef<[u8]>, partitions: usize) -> usize {
+    (xxh3_64(ad_group.as_ref()) % partitions.max(1) as u64) as usize
 }
 
 impl Budgets {

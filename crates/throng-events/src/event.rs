@@ -126,7 +126,7 @@ pub(crate) const FIELDS: [&str; 11] = [
 
 /// The events of one request; `E`: an [`Event`], or an [`EventRef`](crate::EventRef) that borrows from the request.
 /// Memory: at most some 20 bytes for each byte of the request, and the first [`MAX_PROBLEMS`] problems.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedEvents<E = Event> {
     /// Valid events, each with its line in NDJSON or its index among protobuf events; from 1.
     pub events: Vec<(usize, E)>,

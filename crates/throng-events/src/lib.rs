@@ -1,5 +1,5 @@
 //! Events of ad servers: insertions, impressions and clicks ([`Event`]), as JSON ([`parse_ndjson`]) and as
-//! `throng.events.v1.Events` ([`parse_protobuf`], [`append_event`]), which is also a record of the event log
+//! `throng.events.v1.Events` ([`ProtobufEvents`], [`append_event`]), which is also a record of the event log
 //! ([`read_record`]). Each event is checked alone: an invalid one does not affect the others. Pure.
 
 mod encode;
@@ -19,5 +19,5 @@ pub use json::parse_ndjson;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
-pub use protobuf::parse_protobuf;
+pub use protobuf::{ProtobufEvents, parse_protobuf};
 pub use record::{EventRef, RecordError, Text, read_record};

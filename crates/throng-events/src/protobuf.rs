@@ -4,41 +4,88 @@ use crate::event::{
     EventProblem, ParsedEvents, ad_group, check, is_ignored, missing, unknown_kind,
 };
 use crate::money::is_name;
-use crate::record::{EventRef, read_record};
+use crate::record::{EventRef, RecordError, RecordEvents};
 
-/// Reads an `Events` message in place: events borrow from it, and nothing is allocated for a valid one.
+/// The valid events of an `Events` message, each with its index among all events of it, from 1. They are read in place:
+/// they borrow from the message, and nothing is allocated for them. A clone continues at the same event.
+#[derive(Debug, Clone)]
+pub struct ProtobufEvents<'a> {
+    body: &'a [u8],
+    rest: RecordEvents<'a>,
+    index: usize,
+    has_valid: bool,
+    error: Option<RecordError>,
+    /// Without the events.
+    parsed: ParsedEvents<EventRef<'a>>,
+}
+
+impl<'a> ProtobufEvents<'a> {
+    /// The events of a message.
+    pub fn new(body: &'a [u8]) -> Self {
+        let (rest, parsed) = (RecordEvents::new(body), ParsedEvents::default());
+        Self { body, rest, index: 0, has_valid: false, error: None, parsed }
+    }
+
+    /// What is wrong with others, after the iterator has ended. `events` is empty: they were returned.
+    ///
+    /// # Errors
+    /// One problem if the bytes are not such a message at all. The events that were returned are of no use then.
+    pub fn finish(self) -> Result<ParsedEvents<EventRef<'a>>, EventProblem> {
+        if (self.error.is_some() || !self.has_valid) && is_single_event(self.body) {
+            return Err(EventProblem::new(
+                "event",
+                "the body is one throng.events.v1.Event, not a throng.events.v1.Events message",
+                "send an Events message with the events in its field `events`, also for one event",
+            ));
+        }
+        match self.error {
+            None => Ok(self.parsed),
+            Some(error) => Err(EventProblem::new(
+                "event",
+                format!("the body is not a throng.events.v1.Events message: {error}"),
+                "use the schema of proto/throng/events/v1/events.proto",
+            )),
+        }
+    }
+}
+
+impl<'a> Iterator for ProtobufEvents<'a> {
+    type Item = (usize, EventRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.error.is_none() {
+            let event = match self.rest.next()? {
+                Ok(event) => event,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            };
+            self.index += 1;
+            match check_event(&event) {
+                Ok(()) => {
+                    self.has_valid = true;
+                    self.parsed.inserted_at_ignored +=
+                        u64::from(is_ignored(event.inserted_at, event.at));
+                    return Some((self.index, event));
+                }
+                Err(problem) => self.parsed.refuse(self.index, problem),
+            }
+        }
+        None
+    }
+}
+
+/// Reads a whole `Events` message: all of [`ProtobufEvents`] at once.
 ///
 /// # Errors
-/// One problem if the bytes are not such a message at all.
+/// As [`ProtobufEvents::finish`].
 pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents<EventRef<'_>>, EventProblem> {
-    let (mut parsed, mut index) = (ParsedEvents::default(), 0);
+    let mut events = ProtobufEvents::new(body);
     // Most events are about as long as that.
-    parsed.events.reserve(body.len() / 64);
-    let read = read_record(body, |event| {
-        index += 1;
-        match check_event(&event) {
-            Ok(()) => {
-                parsed.inserted_at_ignored += u64::from(is_ignored(event.inserted_at, event.at));
-                parsed.events.push((index, event));
-            }
-            Err(problem) => parsed.refuse(index, problem),
-        }
-    });
-    if (read.is_err() || parsed.events.is_empty()) && is_single_event(body) {
-        return Err(EventProblem::new(
-            "event",
-            "the body is one throng.events.v1.Event, not a throng.events.v1.Events message",
-            "send an Events message with the events in its field `events`, also for one event",
-        ));
-    }
-    read.map_err(|error| {
-        EventProblem::new(
-            "event",
-            format!("the body is not a throng.events.v1.Events message: {error}"),
-            "use the schema of proto/throng/events/v1/events.proto",
-        )
-    })?;
-    Ok(parsed)
+    let mut list = Vec::with_capacity(body.len() / 64);
+    list.extend(events.by_ref());
+    Ok(ParsedEvents { events: list, ..events.finish()? })
 }
 
 /// Whether a body has the fields of an event itself: `kind` and `ad_group`. A batch has none but field 1, which is the id of
@@ -80,6 +127,7 @@ mod tests {
     use crate::event::{MAX_INSERTION_AGE, MAX_PROBLEMS};
     use crate::{
         Event, EventKind, EventMoney, MAX_PRICE_NANOS, RATE_ONE, events_to_record, parse_ndjson,
+        read_record,
     };
 
     const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -105,6 +153,23 @@ mod tests {
         assert_eq!(parsed.events, [(1, EventRef::from(&event())), (2, EventRef::from(&plain))]);
         assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
         assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
+    }
+
+    #[test]
+    fn a_clone_continues_at_the_same_event_and_an_error_ends_both() {
+        let (one, two) = (event(), Event { id: "e2".into(), ..event() });
+        let mut body = events_to_record([&one, &two]);
+        // A third event that is cut.
+        body.push(0x0a);
+        let mut events = ProtobufEvents::new(&body);
+        assert_eq!(events.next(), Some((1, EventRef::from(&one))));
+        let mut again = events.clone();
+        for events in [&mut events, &mut again] {
+            assert_eq!(events.next(), Some((2, EventRef::from(&two))));
+            assert_eq!([events.next(), events.next()], [None, None]);
+        }
+        let problems = [events.finish(), again.finish()].map(Result::unwrap_err);
+        assert!(problems.iter().all(|it| it.message.ends_with("in the middle of a field")));
     }
 
     #[test]

@@ -177,6 +177,34 @@ pub fn read_record<'a>(
     Ok(())
 }
 
+/// The same, as an iterator: it ends before an error or with one, and is not used after that.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordEvents<'a> {
+    fields: Fields<'a>,
+}
+
+impl<'a> RecordEvents<'a> {
+    pub(crate) fn new(record: &'a [u8]) -> Self {
+        Self { fields: Fields { rest: record } }
+    }
+}
+
+impl<'a> Iterator for RecordEvents<'a> {
+    type Item = Result<EventRef<'a>, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.fields.next() {
+                Ok(None) => return None,
+                Ok(Some((1, value))) => return Some(value.bytes(1).and_then(read_event)),
+                Ok(Some(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
 #[inline]
 fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     let (mut id, mut ad_group, mut insertion_id) = <(Text, Text, Text)>::default();
@@ -244,6 +272,7 @@ impl<'a> Value<'a> {
 
 /// The fields of a message, one after the other
 /// (<https://protobuf.dev/programming-guides/encoding/>).
+#[derive(Debug, Clone)]
 struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -483,6 +512,8 @@ mod tests {
             bytes[place] = byte;
             let mut read = Vec::new();
             let ours = read_record(&bytes, |event| read.push(event));
+            let again: Result<Vec<EventRef<'_>>, RecordError> = RecordEvents::new(&bytes).collect();
+            prop_assert_eq!(again, ours.map(|()| read.clone()));
             match WireEvents::decode(&*bytes) {
                 Ok(theirs) if ours.is_ok() => {
                     prop_assert!(read.iter().zip(&theirs.events).all(|(a, b)| same(a, b)));

@@ -105,8 +105,8 @@ async fn events_of_an_ad_group_of_a_later_spec_are_refused_before_the_append() {
             std::future::ready(is_declared)
         };
         // As the lines of a request, of which others have no event.
-        let events = batch.iter().map(EventRef::from).zip([3, 7]);
-        let checked = budgets.check(events.map(|(event, line)| (line, event)));
+        let mut events = [3, 7].into_iter().zip(batch.iter().map(EventRef::from));
+        let checked = budgets.check(batch.len(), &mut events);
         budgets.accept_checked(checked, is_declared_later).await
     };
     let refused = accept(true).await;

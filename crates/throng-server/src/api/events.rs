@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use throng_aggregator::{Budgets, BudgetsError, CheckedEvents};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_apply::is_declared_later;
-use throng_budget::{EventProblem, MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_budget::{EventProblem, MAX_PROBLEMS, ParsedEvents, ProtobufEvents, parse_ndjson};
 use throng_http::{content_type, decoded, read_body};
 use throng_model::AdGroupName;
 use throng_operations::mapping::budgets as mapping;
@@ -45,13 +45,15 @@ fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Batch, ApiError> 
     match kind {
         "application/x-ndjson" | "application/ndjson" | "application/json" => {
             let parsed = parse_ndjson(body);
-            let events = parsed.events.iter().map(|(line, event)| (*line, event.into()));
-            Ok(Batch::new(budgets.check(events), parsed))
+            let mut events = parsed.events.iter().map(|(line, event)| (*line, event.into()));
+            Ok(Batch::new(budgets.check(parsed.events.len(), &mut events), parsed))
         }
         "application/x-protobuf" | "application/protobuf" => {
-            let parsed = parse_protobuf(body)
-                .map_err(|problem| ApiError::bad_request(problem.message).help(problem.help))?;
-            Ok(Batch::new(budgets.check(parsed.events.iter().copied()), parsed))
+            // Checked and written while it is read. Most events are about as long as that.
+            let mut events = ProtobufEvents::new(body);
+            let checked = budgets.check(body.len() / 64, &mut events);
+            let invalid = |it: EventProblem| ApiError::bad_request(it.message).help(it.help);
+            Ok(Batch::new(checked, events.finish().map_err(invalid)?))
         }
         other => {
             let shown: String = other.chars().take(60).collect();
