@@ -4,25 +4,29 @@
 //! of each event; the wait for that is bounded, and its end is never an error: the events are in the log, and
 //! are counted when they are applied.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use throng_budget::{Event, EventKind, EventProblem, MAX_AHEAD, MAX_PROBLEMS, events_to_record};
+use throng_budget::{
+    Event, EventKind, EventProblem, EventRef, MAX_AHEAD, MAX_PROBLEMS, append_event, read_record,
+};
 use throng_log::LogError;
-use throng_model::{AdGroupName, Clock as _, TimeZoneName, Timestamp};
+use throng_model::{AdGroupName, Clock as _, Timestamp};
 use throng_telemetry::metrics;
 use tokio::time::Instant;
 
-use super::applied_catalog::AppliedCatalog;
+use super::applied_catalog::{AppliedCatalog, Zones};
 use super::outcomes::{RecordOutcomes, Rejection};
 use super::replica::PartitionReplica;
 use super::{Budgets, BudgetsError, ProblemKind, catalog, partition_of};
 
 /// Events of one record: it stays far below the largest record that a log accepts.
 const RECORD_EVENTS: usize = 10_000;
+/// Most events are about as long as that in a record.
+const EVENT_BYTES: usize = 64;
 
 /// The result of a batch of events. They are in the log, except those that are rejected.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,7 +38,7 @@ pub struct Accepted {
     pub duplicates: u64,
     /// Impressions and clicks whose insertion already has one, under another id: they do not count.
     pub repeated: u64,
-    /// Events that do not count, by their index in the batch: the first 1,000 of them.
+    /// Events that do not count, by their number in the batch: the first 1,000 of them.
     pub rejected: Vec<(usize, EventProblem)>,
     /// By partition, the first offset of the log after the events: a frame with this log position, or a
     /// higher one, includes them.
@@ -45,13 +49,14 @@ pub struct Accepted {
 
 impl Accepted {
     /// The answer for events in the log whose effect is not known.
-    fn appended(events: &[(usize, Event)], position: (u32, u64)) -> Self {
-        Self { accepted: events.len() as u64, positions: vec![position], ..Self::default() }
+    fn appended(events: usize, position: (u32, u64)) -> Self {
+        Self { accepted: events as u64, positions: vec![position], ..Self::default() }
     }
 
-    /// The answer for events that are applied. `offsets`: those of their records.
+    /// The answer for events that are applied. `numbers`: those of the events; `offsets`: those of their records.
     fn applied(
-        events: &[(usize, Event)],
+        numbers: &[usize],
+        records: &[Bytes],
         offsets: &[u64],
         position: (u32, u64),
         outcomes: RecordOutcomes,
@@ -60,29 +65,38 @@ impl Accepted {
         for (offset, outcome) in outcomes {
             answer.duplicates += outcome.duplicates;
             answer.repeated += outcome.repeated;
-            // As `records` has cut them.
-            let Some(record) = offsets.iter().position(|own| *own == offset) else { continue };
-            let before = record.saturating_mul(RECORD_EVENTS);
+            if outcome.rejected.is_empty() {
+                continue;
+            }
+            // As `PartitionEvents` has cut them.
+            let mut written = offsets.iter().zip(records).zip(numbers.chunks(RECORD_EVENTS));
+            let own = written.find(|((own, _), _)| **own == offset);
+            let Some(((_, record), numbers)) = own else { continue };
+            // The events themselves are not kept: few are rejected here.
+            let mut events = Vec::with_capacity(numbers.len());
+            if let Err(error) = read_record(record, |event| events.push(event)) {
+                tracing::error!(%error, "failed to read a record that was just written");
+            }
             for (index, rejection) in outcome.rejected {
-                // The index in the record is not that in the batch, which has events of other
+                // The index in the record is not the number in the batch, which has events of other
                 // partitions in between. Without this the answer would name events that are not
                 // rejected.
-                if let Some((index, event)) = events.get(before.saturating_add(index)) {
-                    answer.reject(*index, problem(&rejection, event));
+                if let (Some(number), Some(event)) = (numbers.get(index), events.get(index)) {
+                    answer.reject(*number, problem(&rejection, event));
                 }
             }
         }
         let others = answer.duplicates + answer.repeated + answer.rejected_count;
-        answer.accepted = (events.len() as u64).saturating_sub(others);
+        answer.accepted = (numbers.len() as u64).saturating_sub(others);
         answer
     }
 
-    fn reject(&mut self, index: usize, problem: EventProblem) {
+    fn reject(&mut self, number: usize, problem: EventProblem) {
         // All are counted and only the first ones listed: a batch of invalid events must not make
         // an answer of the same size.
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((index, problem));
+            self.rejected.push((number, problem));
         }
     }
 
@@ -96,9 +110,11 @@ impl Accepted {
     }
 }
 
-fn problem(rejection: &Rejection, event: &Event) -> EventProblem {
+fn problem(rejection: &Rejection, event: &EventRef<'_>) -> EventProblem {
     let (field, message, help) = match rejection {
-        Rejection::UnknownAdGroup => return EventProblem::unknown_ad_group(&event.ad_group, None),
+        Rejection::UnknownAdGroup => {
+            return EventProblem::unknown_ad_group(event.ad_group.as_str(), None);
+        }
         Rejection::TooOld => (
             "at",
             format!("{} is before the time from which ids are remembered", event.at),
@@ -111,22 +127,75 @@ fn problem(rejection: &Rejection, event: &Event) -> EventProblem {
     EventProblem { line: 0, field: field.to_owned(), message, help: help.to_owned() }
 }
 
-/// Events as records of the log.
-fn records(events: &[(usize, Event)]) -> Vec<Bytes> {
-    let chunks = events.chunks(RECORD_EVENTS);
-    chunks.map(|chunk| events_to_record(chunk.iter().map(|(_, event)| event)).into()).collect()
+/// Events that [`Budgets::check`] has checked: those that can count, as records of the log, and why others cannot.
+#[derive(Debug)]
+pub struct CheckedEvents {
+    partitions: Vec<PartitionEvents>,
+    /// What is rejected so far.
+    answer: Accepted,
+    /// Ad groups that the applied catalog does not have.
+    unknown: HashSet<AdGroupName>,
+    catalog_version: u64,
+    /// A partition whose leader would drop some of the events.
+    behind: Option<u32>,
+    /// Some of the events confirm the clock.
+    confirms_clock: bool,
+    /// The time against which they were checked.
+    now: Timestamp,
+}
+
+/// Events of one partition, as records of the log.
+#[derive(Debug)]
+struct PartitionEvents {
+    /// The number of each event in its batch.
+    numbers: Vec<usize>,
+    /// Of [`RECORD_EVENTS`] each.
+    full: Vec<Bytes>,
+    /// The last record.
+    last: Vec<u8>,
+}
+
+impl PartitionEvents {
+    /// None, and room for so many.
+    fn with_capacity(events: usize) -> Self {
+        let bytes = events.min(RECORD_EVENTS) * EVENT_BYTES;
+        let (numbers, last) = (Vec::with_capacity(events), Vec::with_capacity(bytes));
+        Self { numbers, full: Vec::new(), last }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.numbers.is_empty()
+    }
+
+    fn push(&mut self, number: usize, event: &EventRef<'_>) {
+        if self.numbers.len() == (self.full.len() + 1) * RECORD_EVENTS {
+            let next = Vec::with_capacity(self.last.len());
+            self.full.push(std::mem::replace(&mut self.last, next).into());
+        }
+        self.numbers.push(number);
+        append_event(&mut self.last, event);
+    }
+
+    /// The numbers of the events, and their records.
+    fn into_records(mut self) -> (Vec<usize>, Vec<Bytes>) {
+        if !self.last.is_empty() {
+            self.full.push(self.last.into());
+        }
+        (self.numbers, self.full)
+    }
 }
 
 /// Whether an event can count.
 fn check(
-    event: &Event,
-    zones: &HashMap<AdGroupName, TimeZoneName>,
+    event: &EventRef<'_>,
+    zones: &Zones,
     now: Timestamp,
     dedupe_window: Duration,
 ) -> Result<(), EventProblem> {
-    if !zones.contains_key(&event.ad_group) {
-        let nearest = catalog::nearest(&event.ad_group, zones.keys());
-        return Err(EventProblem::unknown_ad_group(&event.ad_group, nearest));
+    let ad_group = event.ad_group.as_str();
+    if !zones.contains_key(ad_group) {
+        let nearest = catalog::nearest(ad_group, zones.keys());
+        return Err(EventProblem::unknown_ad_group(ad_group, nearest));
     }
     event.check_time(now, dedupe_window)
 }
@@ -150,18 +219,73 @@ impl Budgets {
     /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
     /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {
-        self.accept_unless(events, |_, _| std::future::ready(false)).await
+        let checked = self.check(events.len(), &mut events.iter().map(EventRef::from).enumerate());
+        drop(events);
+        self.accept_checked(checked, |_, _| std::future::ready(false)).await
     }
 
-    /// As [`accept`](Self::accept), for a process beside others that apply specs. If some events are of ad groups that
-    /// the applied catalog does not have, `is_declared_later` is asked, with the catalog's version and those ad
-    /// groups, whether a later spec has one of them: then the rejection would be wrong in a moment.
+    /// Checks events against the applied spec and the clock, and writes those that can count as records of the log.
+    /// Each has a number, by which it is named if it is rejected. `expected`: about how many there are. It does no I/O,
+    /// and nothing of the events is kept but the records: to be called at once before
+    /// [`accept_checked`](Self::accept_checked).
+    pub fn check<'a>(
+        &self,
+        expected: usize,
+        events: &mut (impl Iterator<Item = (usize, EventRef<'a>)> + Clone),
+    ) -> CheckedEvents {
+        let all = events.clone();
+        // A quarter more than an even share, as no share is even.
+        let share = expected / self.count.max(1) * 5 / 4;
+        let mut partitions: Vec<PartitionEvents> =
+            std::iter::repeat_with(|| PartitionEvents::with_capacity(share))
+                .take(self.count)
+                .collect();
+        let mut answer = Accepted::default();
+        let mut unknown = HashSet::new();
+        // Not by insertions, which decisions of this process record by its own clock.
+        let mut confirms_clock = false;
+        let applied = self.applied.load_full();
+        // One time for all events, which is also the time of their records: replicas check events
+        // against it. With a later time an event could be accepted here and rejected there.
+        let now = self.clock.time_for(|now| {
+            all.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
+        });
+        for (number, event) in events {
+            // Before the append: a record cannot be taken back, and each replica and each replay
+            // would have to decode and reject the event again.
+            match check(&event, &applied.zones, now, self.dedupe_window) {
+                Ok(()) => {
+                    confirms_clock |= event.kind() != Some(EventKind::Insertion)
+                        && now.since(event.at) <= MAX_AHEAD;
+                    let partition = partition_of(event.ad_group.as_bytes(), self.count);
+                    partitions[partition].push(number, &event);
+                }
+                Err(problem) => {
+                    let name = event.ad_group.as_str();
+                    if !applied.zones.contains_key(name) {
+                        unknown.extend(AdGroupName::new(name));
+                    }
+                    answer.reject(number, problem);
+                }
+            }
+        }
+        let in_time = all.map(|(_, event)| event);
+        let in_time = in_time.filter(|event| event.is_in_time(now, self.dedupe_window));
+        let behind = self.partition_behind(&partitions, &applied, in_time);
+        let catalog_version = applied.catalog.version;
+        CheckedEvents { partitions, answer, unknown, catalog_version, behind, confirms_clock, now }
+    }
+
+    /// As [`accept`](Self::accept), of events that are checked; for a process beside others that apply specs. If some
+    /// events are of ad groups that the applied catalog does not have, `is_declared_later` is asked, with the
+    /// catalog's version and those ad groups, whether a later spec has one of them: then the rejection would be wrong
+    /// in a moment.
     ///
     /// # Errors
     /// As [`accept`](Self::accept), and [`BudgetsError::SpecBehind`]: none of the events is in the log.
-    pub async fn accept_unless<A>(
+    pub async fn accept_checked<A>(
         &self,
-        events: Vec<Event>,
+        checked: CheckedEvents,
         is_declared_later: impl FnOnce(u64, HashSet<AdGroupName>) -> A,
     ) -> Result<Accepted, BudgetsError>
     where
@@ -172,56 +296,27 @@ impl Budgets {
         if self.closed.load(Ordering::Relaxed) {
             return Err(BudgetsError::Closed);
         }
-        // A quarter more than an even share, as no share is even.
-        let share = events.len() / self.count.max(1) * 5 / 4;
-        let mut by_partition: Vec<Vec<(usize, Event)>> =
-            std::iter::repeat_with(|| Vec::with_capacity(share)).take(self.count).collect();
-        let mut answer = Accepted::default();
-        let mut unknown = HashSet::new();
-        // Not by insertions, which decisions of this process record by its own clock.
-        let mut confirms_clock = false;
-        let applied = self.applied.load_full();
-        // One time for all events, which is also the time of their records: replicas check events
-        // against it. With a later time an event could be accepted here and rejected there.
-        let now = self
-            .clock
-            .time_for(|now| events.iter().all(|e| e.check_time(now, self.dedupe_window).is_ok()));
-        for (index, event) in events.into_iter().enumerate() {
-            let partition = partition_of(&event.ad_group, self.count);
-            // Before the append: a record cannot be taken back, and each replica and each replay
-            // would have to decode and reject the event again.
-            match check(&event, &applied.zones, now, self.dedupe_window) {
-                Ok(()) => {
-                    confirms_clock |=
-                        event.kind != EventKind::Insertion && now.since(event.at) <= MAX_AHEAD;
-                    by_partition[partition].push((index, event));
-                }
-                Err(problem) => {
-                    if !applied.zones.contains_key(&event.ad_group) {
-                        unknown.insert(event.ad_group);
-                    }
-                    answer.reject(index, problem);
-                }
-            }
-        }
-        if !unknown.is_empty() && is_declared_later(applied.catalog.version, unknown).await {
+        let CheckedEvents { partitions, mut answer, unknown, .. } = checked;
+        if !unknown.is_empty() && is_declared_later(checked.catalog_version, unknown).await {
             return Err(BudgetsError::SpecBehind);
         }
-        self.check_leaders(&by_partition, &applied)?;
-        drop(applied);
-        let appends = (0..).zip(by_partition).filter(|(_, events)| !events.is_empty());
+        if let Some(partition) = checked.behind {
+            return Err(BudgetsError::CatalogBehind { partition });
+        }
+        let appends = (0..).zip(partitions).filter(|(_, events)| !events.is_empty());
         // Concurrently: otherwise a batch over many partitions would wait for one sync after the
         // other.
-        let appends = appends.map(|(partition, events)| self.append(partition, events, now));
+        let appends =
+            appends.map(|(partition, events)| self.append(partition, events, checked.now));
         for part in futures::future::try_join_all(appends).await? {
             answer.add(part);
         }
-        if confirms_clock {
+        if checked.confirms_clock {
             self.confirm_clock();
         }
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
-        answer.rejected.sort_by_key(|(index, _)| *index);
+        answer.rejected.sort_by_key(|(number, _)| *number);
         answer.rejected.truncate(MAX_PROBLEMS);
         metrics::counter!(metrics::EVENTS_ACCEPTED_TOTAL).increment(answer.accepted);
         metrics::counter!(metrics::EVENTS_DUPLICATE_TOTAL).increment(answer.duplicates);
@@ -230,48 +325,50 @@ impl Budgets {
         Ok(answer)
     }
 
-    /// Refuses events that the leader of their partition would drop because it has not switched to the spec
-    /// that has their ad group. The leader cannot prevent that: before it switches, it applies all that is
+    /// The first partition whose leader would drop some of its events because it has not switched to the spec that has
+    /// their ad group: they are refused. The leader cannot prevent that: before it switches, it applies all that is
     /// in the log under its own spec. Partitions that this process leads are left out: it has their catalog,
-    /// and the answer says what became of their events.
-    fn check_leaders(
+    /// and the answer says what became of their events. `events`: those of all partitions.
+    fn partition_behind<'a>(
         &self,
-        by_partition: &[Vec<(usize, Event)>],
+        partitions: &[PartitionEvents],
         applied: &AppliedCatalog,
-    ) -> Result<(), BudgetsError> {
+        events: impl Iterator<Item = EventRef<'a>> + Clone,
+    ) -> Option<u32> {
         let (led, now) = (self.led.load(), Instant::now());
         let leads = |number: u32| led.iter().any(|p| p.number() == number && !p.is_fenced());
-        for ((partition, events), configs) in (0..).zip(by_partition).zip(&applied.configs) {
+        let mut numbered = (0..).zip(partitions).zip(&applied.configs);
+        let behind = numbered.find(|((partition, own), configs)| {
             // A leader that is silent for long has ended. The next one has the newest spec by then, and
             // meanwhile the log accepts events.
-            if events.is_empty() || leads(partition) || !self.liveness.is_recent(partition, now) {
-                continue;
+            if own.is_empty() || leads(*partition) || !self.liveness.is_recent(*partition, now) {
+                return false;
             }
-            let missing = self.feed_state.missing(partition, applied.catalog.version, configs);
-            if events.iter().any(|(_, event)| missing.contains(&event.ad_group)) {
-                return Err(BudgetsError::CatalogBehind { partition });
-            }
-        }
-        Ok(())
+            let missing = self.feed_state.missing(*partition, applied.catalog.version, configs);
+            let missing: HashSet<&str> = missing.into_iter().map(AdGroupName::as_str).collect();
+            let is_missing = |event: EventRef<'_>| missing.contains(event.ad_group.as_str());
+            !missing.is_empty() && events.clone().any(is_missing)
+        });
+        behind.map(|((partition, _), _)| partition)
     }
 
     /// Appends, then waits until the events are applied, if this process does that.
     async fn append(
         &self,
         partition: u32,
-        events: Vec<(usize, Event)>,
+        events: PartitionEvents,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
         // Begins before the append. A slow append leaves less time to wait: both are within the time limit
         // of the request.
         let limit = tokio::time::sleep(self.apply_timeout * 3 / 2);
         tokio::pin!(limit);
-        let records = records(&events);
+        let (numbers, records) = events.into_records();
         let leader: Option<Arc<PartitionReplica>> =
             self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
         // Before the append: the events may be applied before it returns.
         let waiting = leader.as_ref().map(|leader| leader.wait_for_outcomes());
-        let appended = self.append_in_time(partition, records, now).await;
+        let appended = self.append_in_time(partition, records.clone(), now).await;
         self.report_append(partition, appended.as_ref().err());
         let offsets = appended.map_err(|error| BudgetsError::Append(Arc::new(error)))?;
         let end = offsets.iter().max().map_or(0, |last| last.saturating_add(1));
@@ -291,8 +388,8 @@ impl Budgets {
         // An unknown outcome is not an error: the events are in the log, and the caller would send
         // all of them again without effect.
         Ok(match outcomes {
-            Some(outcomes) => Accepted::applied(&events, &offsets, position, outcomes),
-            None => Accepted::appended(&events, position),
+            Some(outcomes) => Accepted::applied(&numbers, &records, &offsets, position, outcomes),
+            None => Accepted::appended(numbers.len(), position),
         })
     }
 
@@ -397,7 +494,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_names_events_by_their_index_in_the_batch() {
+    fn an_answer_names_events_by_their_number_in_the_batch() {
         let event = |number: usize| Event {
             id: number.to_string(),
             kind: EventKind::Impression,
@@ -409,8 +506,19 @@ mod tests {
             placement: None,
         };
         // Every other event of the batch is of another partition.
-        let events: Vec<(usize, Event)> = (0..25_000).map(|n| (2 * n, event(n))).collect();
-        assert_eq!(records(&events).len(), 3);
+        let mut events = PartitionEvents::with_capacity(100);
+        assert!(events.is_empty());
+        (0..25_000).for_each(|n| events.push(2 * n, &EventRef::from(&event(n))));
+        assert!(!events.is_empty());
+        let (numbers, records) = events.into_records();
+        let ids = records.iter().map(|record| {
+            let mut ids = Vec::new();
+            read_record(record, |event| ids.push(event.id.as_str().parse::<usize>().unwrap()))
+                .unwrap();
+            ids
+        });
+        let wanted = [0..10_000, 10_000..20_000, 20_000..25_000].map(Vec::<usize>::from_iter);
+        assert_eq!(ids.collect::<Vec<_>>(), wanted);
         let rejected = |rejected: &[(usize, Rejection)]| RecordOutcome {
             duplicates: 1,
             repeated: 2,
@@ -421,11 +529,11 @@ mod tests {
             (7, rejected(&[(3, Rejection::TooOld)])),
             (9, rejected(&[(4_998, Rejection::UnknownAdGroup), (4_999, overflow)])),
         ]);
-        let answer = Accepted::applied(&events, &[7, 8, 9], (4, 10), outcomes);
+        let answer = Accepted::applied(&numbers, &records, &[7, 8, 9], (4, 10), outcomes);
         assert_eq!((answer.duplicates, answer.repeated, answer.rejected_count), (2, 4, 3));
         assert_eq!(answer.accepted, 25_000 - 9);
-        let indexes: Vec<usize> = answer.rejected.iter().map(|(index, _)| *index).collect();
-        assert_eq!(indexes, [6, 49_996, 49_998]);
+        let named: Vec<usize> = answer.rejected.iter().map(|(number, _)| *number).collect();
+        assert_eq!(named, [6, 49_996, 49_998]);
         let fields: Vec<&str> =
             answer.rejected.iter().map(|(_, problem)| problem.field.as_str()).collect();
         assert_eq!(fields, ["at", "ad_group", "event"]);

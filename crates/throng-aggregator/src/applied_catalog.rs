@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use throng_budget::AdGroupConfig;
 use throng_feed::Catalog;
 use throng_model::{AdGroupIndex, AdGroupName, TimeZoneName};
@@ -10,10 +11,14 @@ use throng_spec::Spec;
 
 use super::catalog;
 
+/// The time zones of ad groups. Every event is looked up in it, and only names of the spec are added: the hash need not
+/// resist chosen names.
+pub(super) type Zones = HashMap<AdGroupName, TimeZoneName, FixedState>;
+
 /// The ad groups of the applied spec.
 pub(super) struct AppliedCatalog {
     pub(super) catalog: Arc<Catalog>,
-    pub(super) zones: HashMap<AdGroupName, TimeZoneName>,
+    pub(super) zones: Zones,
     /// What the engine needs to know of the ad groups of each partition.
     pub(super) configs: Vec<Vec<AdGroupConfig>>,
 }
@@ -34,7 +39,7 @@ impl AppliedCatalog {
 }
 
 /// The time zone that the budget days of each ad group follow.
-fn zones(spec: &Spec) -> HashMap<AdGroupName, TimeZoneName> {
+fn zones(spec: &Spec) -> Zones {
     let advertisers = spec.advertisers_of_campaigns();
     spec.ad_groups.iter().map(|a| (a.name.clone(), catalog::zone(&advertisers, a))).collect()
 }

@@ -65,7 +65,7 @@ use tokio::sync::broadcast;
 use tracing::Instrument as _;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use accept::Accepted;
+pub use accept::{Accepted, CheckedEvents};
 pub use assignment::{follow_assignment, follow_feed};
 pub use catalog::ad_groups_of;
 pub use catalog_check::NewestSpec;
@@ -158,9 +158,9 @@ impl std::fmt::Debug for Budgets {
     }
 }
 
-/// The partition of an ad group, the same on every node and in every client.
-fn partition_of(ad_group: &AdGroupName, partitions: usize) -> usize {
-    (xxh3_64(ad_group.as_str().as_bytes()) % partitions.max(1) as u64) as usize
+/// The partition of an ad group by its name, the same on every node and in every client.
+fn partition_of(ad_group: impl AsRef<[u8]>, partitions: usize) -> usize {
+    (xxh3_64(ad_group.as_ref()) % partitions.max(1) as u64) as usize
 }
 
 impl Budgets {
@@ -397,7 +397,7 @@ impl Budgets {
         ad_group: &AdGroupName,
     ) -> Result<Option<SpendHistory>, BudgetsError> {
         let now = self.clock.now();
-        let number = partition_of(ad_group, self.count) as u32;
+        let number = partition_of(ad_group.as_str(), self.count) as u32;
         let led = self.led.load_full();
         if let Some(partition) = led.iter().find(|p| p.number() == number) {
             return Ok(partition.spend_history(ad_group, now));

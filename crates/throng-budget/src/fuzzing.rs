@@ -11,7 +11,8 @@ use throng_model::{
 
 use crate::{
     AdGroupConfig, BilledEvent, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind,
-    EventMoney, IdFile, IdRun, events_to_record, parse_ndjson, parse_protobuf, read_record,
+    EventMoney, EventRef, IdFile, IdRun, append_event, events_to_record, parse_ndjson,
+    parse_protobuf, read_record,
 };
 
 #[cfg(test)]
@@ -29,18 +30,23 @@ fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(sealed)
 }
 
-/// Every event that is accepted can be written to the log and read back.
-fn check_events<'a>(events: impl IntoIterator<Item = &'a Event>) {
-    let events: Vec<&Event> = events.into_iter().collect();
-    let mut read = 0;
-    let record = events_to_record(events.iter().copied());
-    assert_eq!(read_record(&record, |_| read += 1), Ok(()));
-    assert_eq!(read, events.len());
+/// Every event that is accepted can be written to the log, and is the same when it is read back.
+fn check_events<'a>(events: impl IntoIterator<Item = EventRef<'a>>) {
+    // A time of zero is none in a record.
+    let in_record = |event: EventRef<'a>| {
+        let inserted_at = event.inserted_at.filter(|at| at.0 != 0);
+        EventRef { inserted_at, ..event }
+    };
+    let events: Vec<EventRef<'a>> = events.into_iter().map(in_record).collect();
+    let (mut record, mut read) = (Vec::new(), Vec::new());
+    events.iter().for_each(|event| append_event(&mut record, event));
+    assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
+    assert_eq!(read, events);
 }
 
 /// Events as JSON lines, or as one JSON array.
 pub fn events_ndjson(bytes: &[u8]) {
-    check_events(parse_ndjson(bytes).events.iter().map(|(_, event)| event));
+    check_events(parse_ndjson(bytes).events.iter().map(|(_, event)| event.into()));
 }
 
 /// Events of each kind, and what may be around events.
@@ -66,7 +72,7 @@ pub fn events_ndjson_seeds() -> Vec<Vec<u8>> {
 /// The events of a request as protobuf.
 pub fn events_protobuf(bytes: &[u8]) {
     if let Ok(parsed) = parse_protobuf(bytes) {
-        check_events(parsed.events.iter().map(|(_, event)| event));
+        check_events(parsed.events.iter().map(|(_, event)| *event));
     }
 }
 

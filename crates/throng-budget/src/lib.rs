@@ -33,7 +33,7 @@ pub use engine::{
 pub use throng_events::{
     Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,
     MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS,
-    ParsedEvents, RATE_ONE, RecordError, Text, events_to_record, parse_ndjson, parse_protobuf,
-    read_record,
+    ParsedEvents, ProtobufEvents, RATE_ONE, RecordError, Text, append_event, events_to_record,
+    parse_ndjson, parse_protobuf, read_record,
 };
 pub use throng_rates::Rate;

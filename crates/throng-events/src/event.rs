@@ -96,12 +96,12 @@ impl EventProblem {
     }
 
     /// The ad group is not in the applied spec. `nearest`: a similar name in it, if there is one.
-    pub fn unknown_ad_group(name: &AdGroupName, nearest: Option<&AdGroupName>) -> Self {
+    pub fn unknown_ad_group(name: &str, nearest: Option<&AdGroupName>) -> Self {
         let help = match nearest {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => "declare it in the spec and apply that first".to_owned(),
         };
-        let message = match is_shown(name.as_str()) {
+        let message = match is_shown(name) {
             true => format!("there is no ad group `{name}` in the applied spec"),
             false => "there is no such ad group in the applied spec".to_owned(),
         };
@@ -124,12 +124,12 @@ pub(crate) const FIELDS: [&str; 11] = [
     "placement",
 ];
 
-/// The events of one request. Memory: at most some 20 bytes for each byte of the request, and the
-/// first [`MAX_PROBLEMS`] problems.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct ParsedEvents {
+/// The events of one request; `E`: an [`Event`], or an [`EventRef`](crate::EventRef) that borrows from the request.
+/// Memory: at most some 20 bytes for each byte of the request, and the first [`MAX_PROBLEMS`] problems.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedEvents<E = Event> {
     /// Valid events, each with its line in NDJSON or its index among protobuf events; from 1.
-    pub events: Vec<(usize, Event)>,
+    pub events: Vec<(usize, E)>,
     /// Why others are rejected: the first [`MAX_PROBLEMS`] of them.
     pub problems: Vec<EventProblem>,
     /// How many are rejected.
@@ -139,21 +139,29 @@ pub struct ParsedEvents {
     pub inserted_at_ignored: u64,
 }
 
+impl<E> Default for ParsedEvents<E> {
+    fn default() -> Self {
+        Self { events: Vec::new(), problems: Vec::new(), refused: 0, inserted_at_ignored: 0 }
+    }
+}
+
+impl<E> ParsedEvents<E> {
+    pub(crate) fn refuse(&mut self, line: usize, problem: EventProblem) {
+        self.refused += 1;
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem.at_line(line));
+        }
+    }
+}
+
 impl ParsedEvents {
     pub(crate) fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
         match parsed {
             Ok(event) => {
-                let ignored =
-                    event.inserted_at.is_some() && event.plausible_inserted_at().is_none();
-                self.inserted_at_ignored += u64::from(ignored);
+                self.inserted_at_ignored += u64::from(is_ignored(event.inserted_at, event.at));
                 self.events.push((line, event));
             }
-            Err(problem) => {
-                self.refused += 1;
-                if self.problems.len() < MAX_PROBLEMS {
-                    self.problems.push(problem.at_line(line));
-                }
-            }
+            Err(problem) => self.refuse(line, problem),
         }
     }
 }
@@ -203,8 +211,24 @@ pub(crate) fn is_missing_id(id: &[u8]) -> bool {
     }
 }
 
+/// The event, if it is valid.
 pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
-    let length = |field: &str, text: &str| {
+    let insertion_id = event.insertion_id.as_deref().map(str::as_bytes);
+    let placement = event.placement.as_deref().unwrap_or_default().as_bytes();
+    check(event.id.as_bytes(), insertion_id, event.kind, event.money, placement)?;
+    Ok(event)
+}
+
+/// Checks the fields of an event for what is the same in every form that it may have. `placement` is empty if it has
+/// none.
+pub(crate) fn check(
+    id: &[u8],
+    insertion_id: Option<&[u8]>,
+    kind: EventKind,
+    money: EventMoney,
+    placement: &[u8],
+) -> Result<(), EventProblem> {
+    let length = |field: &str, text: &[u8]| {
         if text.is_empty() {
             Err(EventProblem::new(field, "is empty", "send a text that no other event has"))
         } else if text.len() > MAX_ID_BYTES {
@@ -217,21 +241,24 @@ pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
             Ok(())
         }
     };
-    length("id", &event.id)?;
-    if is_missing_id(event.id.as_bytes()) {
+    length("id", id)?;
+    if is_missing_id(id) {
         let message = "is a text that stands for a missing value, or the nil UUID";
         let help = "send an id that no other event has: of events with the same id only the first one counts";
         return Err(EventProblem::new("id", message, help));
     }
-    if let Some(insertion) = &event.insertion_id {
-        length("insertion_id", insertion)?;
+    if let Some(insertion_id) = insertion_id {
+        length("insertion_id", insertion_id)?;
     }
-    let is_insertion = event.kind == EventKind::Insertion;
-    let placement = event.placement.as_deref().unwrap_or_default();
-    let placement = || placement_problem(placement.as_bytes(), is_insertion);
-    match event.money.problem(is_insertion).or_else(placement) {
+    // Most events carry neither.
+    if money.is_none() && placement.is_empty() {
+        return Ok(());
+    }
+    let is_insertion = kind == EventKind::Insertion;
+    let placement = || placement_problem(placement, is_insertion);
+    match money.problem(is_insertion).or_else(placement) {
         Some(problem) => Err(EventProblem::of_money(problem)),
-        None => Ok(event),
+        None => Ok(()),
     }
 }
 
@@ -242,41 +269,47 @@ pub fn plausible(inserted_at: Option<Timestamp>, at: Timestamp) -> Option<Timest
     inserted_at.filter(|inserted| (0..=OLDEST).contains(&at.0.saturating_sub(inserted.0)))
 }
 
+/// Whether `inserted_at` of an event that happened `at` is out of bounds.
+#[inline]
+pub(crate) fn is_ignored(inserted_at: Option<Timestamp>, at: Timestamp) -> bool {
+    inserted_at.is_some() && plausible(inserted_at, at).is_none()
+}
+
+/// Checks that an event that happened `at` is neither in the future nor older than ids are remembered: it could count
+/// twice.
+pub(crate) fn check_time(
+    at: Timestamp,
+    now: Timestamp,
+    dedupe_window: Duration,
+) -> Result<(), EventProblem> {
+    if now.since(at) > dedupe_window {
+        let hours = dedupe_window.as_secs() / 3_600;
+        return Err(EventProblem::new(
+            "at",
+            format!("{at} is more than {hours} hours ago"),
+            match unit_of(at.0) {
+                Some(0 | 1) => "send microseconds since 1970",
+                _ => "send events sooner, or raise node.dedupe_hours: later ones could count twice",
+            },
+        ));
+    }
+    if at.since(now) > MAX_AHEAD {
+        return Err(EventProblem::new(
+            "at",
+            format!("{at} is more than 5 minutes in the future"),
+            match unit_of(at.0) {
+                Some(3) => "send microseconds since 1970",
+                _ => "set the ad server's clock",
+            },
+        ));
+    }
+    Ok(())
+}
+
 impl Event {
     /// When the insertion was made, if that is plausible: not after the event and at most
     /// [`MAX_INSERTION_AGE`] before it. Otherwise the event counts as one without `inserted_at`.
     pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
         plausible(self.inserted_at, self.at)
-    }
-
-    /// Checks that the event is neither in the future nor older than ids are remembered: it could count twice.
-    ///
-    /// # Errors
-    /// The problem, without its line.
-    pub fn check_time(&self, now: Timestamp, dedupe_window: Duration) -> Result<(), EventProblem> {
-        if now.since(self.at) > dedupe_window {
-            let hours = dedupe_window.as_secs() / 3_600;
-            return Err(EventProblem::new(
-                "at",
-                format!("{} is more than {hours} hours ago", self.at),
-                match unit_of(self.at.0) {
-                    Some(0 | 1) => "send microseconds since 1970",
-                    _ => {
-                        "send events sooner, or raise node.dedupe_hours: later ones could count twice"
-                    }
-                },
-            ));
-        }
-        if self.at.since(now) > MAX_AHEAD {
-            return Err(EventProblem::new(
-                "at",
-                format!("{} is more than 5 minutes in the future", self.at),
-                match unit_of(self.at.0) {
-                    Some(3) => "send microseconds since 1970",
-                    _ => "set the ad server's clock",
-                },
-            ));
-        }
-        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Events of ad servers: insertions, impressions and clicks ([`Event`]), as JSON ([`parse_ndjson`]) and as
-//! `throng.events.v1.Events` ([`parse_protobuf`], [`events_to_record`]), which is also a record of the event log
+//! `throng.events.v1.Events` ([`ProtobufEvents`], [`append_event`]), which is also a record of the event log
 //! ([`read_record`]). Each event is checked alone: an invalid one does not affect the others. Pure.
 
+mod encode;
 mod event;
 mod json;
 mod money;
@@ -9,6 +10,7 @@ mod protobuf;
 mod record;
 mod time_unit;
 
+pub use encode::{append_event, events_to_record};
 pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
     MAX_PROBLEMS, ParsedEvents, plausible,
@@ -17,5 +19,5 @@ pub use json::parse_ndjson;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
-pub use protobuf::{events_to_record, parse_protobuf};
+pub use protobuf::{ProtobufEvents, parse_protobuf};
 pub use record::{EventRef, RecordError, Text, read_record};

@@ -135,19 +135,26 @@ fn not_of_an_outcome(field: &'static str) -> MoneyProblem {
 
 /// Why a placement is refused; an empty text is none.
 pub(crate) fn placement_problem(placement: &[u8], is_insertion: bool) -> Option<MoneyProblem> {
-    let (first, rest) = placement.split_first()?;
+    if placement.is_empty() {
+        return None;
+    }
     if !is_insertion {
         return Some(not_of_an_outcome("placement"));
     }
-    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_name = is_plain(first)
-        && rest.iter().all(|byte| is_plain(byte) || matches!(byte, b'-' | b'_' | b'.'))
-        && placement.len() <= MAX_PLACEMENT_BYTES;
-    (!is_name).then_some(MoneyProblem {
+    (!is_name(placement)).then_some(MoneyProblem {
         field: "placement",
         message: "is not the name of a placement",
         help: "use 1 to 128 of a-z, 0-9, `-`, `_` and `.`, starting with a letter or a digit",
     })
+}
+
+/// Whether bytes are a name, as of ad groups and of placements: what [`throng_model::AdGroupName`] accepts, without a
+/// copy.
+pub(crate) fn is_name(bytes: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    bytes.first().is_some_and(is_plain)
+        && bytes.iter().all(|byte| is_plain(byte) || matches!(byte, b'-' | b'_' | b'.'))
+        && bytes.len() <= MAX_PLACEMENT_BYTES
 }
 
 /// A rate in billionths, whatever its size: one that is out of range is refused later.
@@ -209,7 +216,17 @@ pub fn expected_micros(price_nanos: i64, impression_rate: u32, action_rate: u32)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use throng_model::AdGroupName;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_name_of_an_ad_group_is_a_name(text in "[a-c0-2A._:\\- ä-]{0,5}|[a-z]{126,130}") {
+            prop_assert_eq!(is_name(text.as_bytes()), AdGroupName::new(&*text).is_ok());
+        }
+    }
 
     #[test]
     fn decimals_are_exact_or_refused() {

@@ -1,36 +1,91 @@
-//! Events as `throng.events.v1.Events` messages: the body of a request, and a record of the log. Pure.
+//! Events as `throng.events.v1.Events` messages: the body of a request. Pure.
 
-use crate::Event;
-use crate::event::{EventProblem, ParsedEvents, ad_group, checked, missing, unknown_kind};
-use crate::record::{EventRef, read_record};
+use crate::event::{
+    EventProblem, ParsedEvents, ad_group, check, is_ignored, missing, unknown_kind,
+};
+use crate::money::is_name;
+use crate::record::{EventRef, RecordError, RecordEvents};
 
-/// Reads an `Events` message.
+/// The valid events of an `Events` message, each with its index among all events of it, from 1. They are read in place:
+/// they borrow from the message, and nothing is allocated for them. A clone continues at the same event.
+#[derive(Debug, Clone)]
+pub struct ProtobufEvents<'a> {
+    body: &'a [u8],
+    rest: RecordEvents<'a>,
+    index: usize,
+    has_valid: bool,
+    error: Option<RecordError>,
+    /// Without the events.
+    parsed: ParsedEvents<EventRef<'a>>,
+}
+
+impl<'a> ProtobufEvents<'a> {
+    /// The events of a message.
+    pub fn new(body: &'a [u8]) -> Self {
+        let (rest, parsed) = (RecordEvents::new(body), ParsedEvents::default());
+        Self { body, rest, index: 0, has_valid: false, error: None, parsed }
+    }
+
+    /// What is wrong with others, after the iterator has ended. `events` is empty: they were returned.
+    ///
+    /// # Errors
+    /// One problem if the bytes are not such a message at all. The events that were returned are of no use then.
+    pub fn finish(self) -> Result<ParsedEvents<EventRef<'a>>, EventProblem> {
+        if (self.error.is_some() || !self.has_valid) && is_single_event(self.body) {
+            return Err(EventProblem::new(
+                "event",
+                "the body is one throng.events.v1.Event, not a throng.events.v1.Events message",
+                "send an Events message with the events in its field `events`, also for one event",
+            ));
+        }
+        match self.error {
+            None => Ok(self.parsed),
+            Some(error) => Err(EventProblem::new(
+                "event",
+                format!("the body is not a throng.events.v1.Events message: {error}"),
+                "use the schema of proto/throng/events/v1/events.proto",
+            )),
+        }
+    }
+}
+
+impl<'a> Iterator for ProtobufEvents<'a> {
+    type Item = (usize, EventRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.error.is_none() {
+            let event = match self.rest.next()? {
+                Ok(event) => event,
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            };
+            self.index += 1;
+            match check_event(&event) {
+                Ok(()) => {
+                    self.has_valid = true;
+                    self.parsed.inserted_at_ignored +=
+                        u64::from(is_ignored(event.inserted_at, event.at));
+                    return Some((self.index, event));
+                }
+                Err(problem) => self.parsed.refuse(self.index, problem),
+            }
+        }
+        None
+    }
+}
+
+/// Reads a whole `Events` message: all of [`ProtobufEvents`] at once.
 ///
 /// # Errors
-/// One problem if the bytes are not such a message at all.
-pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents, EventProblem> {
-    let (mut parsed, mut index) = (ParsedEvents::default(), 0);
+/// As [`ProtobufEvents::finish`].
+pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents<EventRef<'_>>, EventProblem> {
+    let mut events = ProtobufEvents::new(body);
     // Most events are about as long as that.
-    parsed.events.reserve(body.len() / 64);
-    let read = read_record(body, |event| {
-        index += 1;
-        parsed.add(index, from_record(&event));
-    });
-    if (read.is_err() || parsed.events.is_empty()) && is_single_event(body) {
-        return Err(EventProblem::new(
-            "event",
-            "the body is one throng.events.v1.Event, not a throng.events.v1.Events message",
-            "send an Events message with the events in its field `events`, also for one event",
-        ));
-    }
-    read.map_err(|error| {
-        EventProblem::new(
-            "event",
-            format!("the body is not a throng.events.v1.Events message: {error}"),
-            "use the schema of proto/throng/events/v1/events.proto",
-        )
-    })?;
-    Ok(parsed)
+    let mut list = Vec::with_capacity(body.len() / 64);
+    list.extend(events.by_ref());
+    Ok(ParsedEvents { events: list, ..events.finish()? })
 }
 
 /// Whether a body has the fields of an event itself: `kind` and `ad_group`. A batch has none but field 1, which is the id of
@@ -49,92 +104,17 @@ fn is_single_event(mut body: &[u8]) -> bool {
     kind && ad_group
 }
 
-fn from_record(raw: &EventRef<'_>) -> Result<Event, EventProblem> {
-    let kind = raw.kind().ok_or_else(|| unknown_kind(Some(&raw.kind_number.to_string())))?;
-    if raw.at.0 == 0 {
+fn check_event(event: &EventRef<'_>) -> Result<(), EventProblem> {
+    let kind = event.kind().ok_or_else(|| unknown_kind(Some(&event.kind_number.to_string())))?;
+    if event.at.0 == 0 {
         return Err(missing("at_micros"));
     }
-    checked(Event {
-        id: raw.id.as_str().to_owned(),
-        kind,
-        ad_group: ad_group(raw.ad_group.as_str())?,
-        insertion_id: Some(raw.insertion_id.as_str().to_owned()).filter(|id| !id.is_empty()),
-        at: raw.at,
-        inserted_at: raw.inserted_at,
-        money: raw.money,
-        placement: Some(raw.placement.as_str().to_owned()).filter(|text| !text.is_empty()),
-    })
-}
-
-impl Event {
-    /// Appends the event as field 1 of an `Events` message, without a copy of its texts.
-    fn encode(&self, out: &mut Vec<u8>) {
-        use prost::encoding::{
-            WireType, encode_key, encode_varint, encoded_len_varint, int32, int64, uint32,
-        };
-        let kind = self.kind.number();
-        // Keys of the fields 1 to 15 take one byte.
-        let text = |text: &str| match text.len() {
-            0 => 0,
-            length => 1 + encoded_len_varint(length as u64) + length,
-        };
-        let number =
-            |tag: u32, value: i64| if value == 0 { 0 } else { int64::encoded_len(tag, &value) };
-        let insertion = self.insertion_id.as_deref().unwrap_or_default();
-        let inserted_at = self.inserted_at.map_or(0, |at| at.0);
-        let placement = self.placement.as_deref().unwrap_or_default();
-        // Those that the event does not carry are left out, so that the ad group's count; zero is written.
-        let price = self.money.price_nanos();
-        let rates = [(8, self.money.impression_rate()), (9, self.money.action_rate())];
-        let rate_length = |(tag, rate): &(u32, Option<u32>)| {
-            rate.as_ref().map_or(0, |rate| uint32::encoded_len(*tag, rate))
-        };
-        let length = text(&self.id)
-            + int32::encoded_len(2, &kind)
-            + text(self.ad_group.as_str())
-            + text(insertion)
-            + number(5, self.at.0)
-            + number(6, inserted_at)
-            + price.as_ref().map_or(0, |price| int64::encoded_len(7, price))
-            + rates.iter().map(rate_length).sum::<usize>()
-            + text(placement);
-        encode_key(1, WireType::LengthDelimited, out);
-        encode_varint(length as u64, out);
-        let mut put = |tag: u32, text: &str| {
-            if !text.is_empty() {
-                encode_key(tag, WireType::LengthDelimited, out);
-                encode_varint(text.len() as u64, out);
-                out.extend_from_slice(text.as_bytes());
-            }
-        };
-        put(1, &self.id);
-        put(3, self.ad_group.as_str());
-        put(4, insertion);
-        put(10, placement);
-        int32::encode(2, &kind, out);
-        for (tag, value) in [(5, self.at.0), (6, inserted_at)] {
-            if value != 0 {
-                int64::encode(tag, &value, out);
-            }
-        }
-        if let Some(price) = &price {
-            int64::encode(7, price, out);
-        }
-        for (tag, rate) in &rates {
-            if let Some(rate) = rate {
-                uint32::encode(*tag, rate, out);
-            }
-        }
+    if !is_name(event.ad_group.as_bytes()) {
+        // For the explanation.
+        ad_group(event.ad_group.as_str())?;
     }
-}
-
-/// Events as one record of the log: an `Events` message. [`parse_protobuf`] reads it back.
-pub fn events_to_record<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u8> {
-    let events = events.into_iter();
-    // Most events are about as long as that.
-    let mut out = Vec::with_capacity(events.size_hint().0.min(10_000) * 64);
-    events.for_each(|event| event.encode(&mut out));
-    out
+    let insertion_id = Some(event.insertion_id.as_bytes()).filter(|id| !id.is_empty());
+    check(event.id.as_bytes(), insertion_id, kind, event.money, event.placement.as_bytes())
 }
 
 #[cfg(test)]
@@ -145,7 +125,10 @@ mod tests {
 
     use super::*;
     use crate::event::{MAX_INSERTION_AGE, MAX_PROBLEMS};
-    use crate::{EventKind, EventMoney, MAX_PRICE_NANOS, RATE_ONE, parse_ndjson};
+    use crate::{
+        Event, EventKind, EventMoney, MAX_PRICE_NANOS, RATE_ONE, events_to_record, parse_ndjson,
+        read_record,
+    };
 
     const DAY: Duration = Duration::from_secs(24 * 3_600);
 
@@ -167,9 +150,26 @@ mod tests {
         let plain = Event { insertion_id: None, inserted_at: None, at: Timestamp(-5), ..event() };
         let record = events_to_record([&event(), &plain]);
         let parsed = parse_protobuf(&record).unwrap();
-        assert_eq!(parsed.events, [(1, event()), (2, plain)]);
+        assert_eq!(parsed.events, [(1, EventRef::from(&event())), (2, EventRef::from(&plain))]);
         assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
         assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
+    }
+
+    #[test]
+    fn a_clone_continues_at_the_same_event_and_an_error_ends_both() {
+        let (one, two) = (event(), Event { id: "e2".into(), ..event() });
+        let mut body = events_to_record([&one, &two]);
+        // A third event that is cut.
+        body.push(0x0a);
+        let mut events = ProtobufEvents::new(&body);
+        assert_eq!(events.next(), Some((1, EventRef::from(&one))));
+        let mut again = events.clone();
+        for events in [&mut events, &mut again] {
+            assert_eq!(events.next(), Some((2, EventRef::from(&two))));
+            assert_eq!([events.next(), events.next()], [None, None]);
+        }
+        let problems = [events.finish(), again.finish()].map(Result::unwrap_err);
+        assert!(problems.iter().all(|it| it.message.ends_with("in the middle of a field")));
     }
 
     #[test]
@@ -182,8 +182,8 @@ mod tests {
             assert!(problem.message.contains("one throng.events.v1.Event,"), "{problem:?}");
         }
         // Events that are refused in a batch are refused one by one.
-        let refused = parse_protobuf(&events_to_record([&Event { at: Timestamp(0), ..event() }]));
-        assert_eq!(refused.unwrap().refused, 1);
+        let refused = events_to_record([&Event { at: Timestamp(0), ..event() }]);
+        assert_eq!(parse_protobuf(&refused).unwrap().refused, 1);
     }
 
     #[test]
@@ -203,8 +203,10 @@ mod tests {
             insertion(none.with_action_rate(0)),
             Event { money: none.with_price_nanos(130_001_500), ..event() },
         ];
-        let parsed = parse_protobuf(&events_to_record(&events)).unwrap();
-        let numbered: Vec<(usize, Event)> = (1..).zip(events).collect();
+        let record = events_to_record(&events);
+        let parsed = parse_protobuf(&record).unwrap();
+        let numbered: Vec<(usize, EventRef<'_>)> =
+            (1..).zip(events.iter().map(EventRef::from)).collect();
         assert_eq!((parsed.events, parsed.refused), (numbered, 0));
         let wrong = [
             (Event { money: none.with_price_nanos(-1), ..event() }, "price"),
@@ -238,7 +240,9 @@ mod tests {
             assert_eq!(parsed.inserted_at_ignored, ignored, "{inserted_at}");
             let record = events_to_record(parsed.events.iter().map(|(_, event)| event));
             let again = parse_protobuf(&record).unwrap();
-            assert_eq!(again, parsed, "{inserted_at}");
+            let (line, event) = &parsed.events[0];
+            assert_eq!(again.events, [(*line, EventRef::from(event))], "{inserted_at}");
+            assert_eq!((again.refused, again.inserted_at_ignored), (0, ignored), "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
             assert!(read[0].is_sound(Timestamp(at), DAY), "{inserted_at}");
@@ -250,19 +254,16 @@ mod tests {
     /// What the parser keeps of a request is bounded by the request's length, whatever is in it.
     #[test]
     fn memory_is_bounded_by_the_length_of_the_request() {
-        let weight = |parsed: &ParsedEvents| {
-            let events: usize =
-                parsed.events.iter().map(|(_, e)| e.id.len() + e.ad_group.as_str().len()).sum();
+        fn weight<E>(parsed: &ParsedEvents<E>) -> usize {
             let problems: usize = parsed
                 .problems
                 .iter()
                 .map(|p| p.field.len() + p.message.len() + p.help.len())
                 .sum();
-            events
-                + problems
-                + parsed.events.capacity() * size_of::<(usize, Event)>()
+            problems
+                + parsed.events.capacity() * size_of::<(usize, E)>()
                 + parsed.problems.capacity() * size_of::<EventProblem>()
-        };
+        }
         let smallest = Event { insertion_id: None, inserted_at: None, at: Timestamp(1), ..event() };
         let smallest =
             Event { id: "a".into(), ad_group: AdGroupName::new("b").unwrap(), ..smallest };

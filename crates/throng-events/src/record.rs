@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{MAX_AHEAD, MAX_ID_BYTES, is_missing_id, plausible};
+use crate::event::{EventProblem, MAX_AHEAD, MAX_ID_BYTES, check_time, is_missing_id, plausible};
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
@@ -21,6 +21,7 @@ impl<'a> Text<'a> {
     }
 
     /// As text. Verifies it again.
+    #[inline]
     pub fn as_str(self) -> &'a str {
         std::str::from_utf8(self.0).unwrap_or_default()
     }
@@ -40,8 +41,8 @@ impl<'a> From<&'a str> for Text<'a> {
 }
 
 /// One event of a record, borrowed from its bytes. Whether it counts is checked by [`EventRef::is_sound`] and by
-/// the engine, which knows the ad groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// the engine, which knows the ad groups. By default it has no field.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventRef<'a> {
     /// See [`crate::Event::id`].
     pub id: Text<'a>,
@@ -95,19 +96,37 @@ impl EventRef<'_> {
         plausible(self.inserted_at, self.at)
     }
 
-    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
-    /// [`Event::check_time`], without explanations.
+    /// Whether it is neither in the future nor older than ids are remembered: it could count twice.
     #[inline]
-    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
+    pub fn is_in_time(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let dedupe_window = i64::try_from(dedupe_window.as_micros()).unwrap_or(i64::MAX);
         let ages = -(MAX_AHEAD.as_micros() as i64)..=dedupe_window;
+        ages.contains(&now.0.saturating_sub(self.at.0))
+    }
+
+    /// As [`is_in_time`](Self::is_in_time), with an explanation.
+    ///
+    /// # Errors
+    /// The problem, without its line.
+    #[inline]
+    pub fn check_time(&self, now: Timestamp, dedupe_window: Duration) -> Result<(), EventProblem> {
+        match self.is_in_time(now, dedupe_window) {
+            true => Ok(()),
+            false => check_time(self.at, now, dedupe_window),
+        }
+    }
+
+    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
+    /// [`check_time`](Self::check_time), without explanations.
+    #[inline]
+    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
             && !is_missing_id(self.id.0)
             && self.insertion_id.0.len() <= MAX_ID_BYTES
-            && ages.contains(&now.0.saturating_sub(self.at.0))
+            && self.is_in_time(now, dedupe_window)
             && self.has_sound_money()
     }
 
@@ -156,6 +175,34 @@ pub fn read_record<'a>(
         }
     }
     Ok(())
+}
+
+/// The same, as an iterator: it ends before an error or with one, and is not used after that.
+#[derive(Debug, Clone)]
+pub(crate) struct RecordEvents<'a> {
+    fields: Fields<'a>,
+}
+
+impl<'a> RecordEvents<'a> {
+    pub(crate) fn new(record: &'a [u8]) -> Self {
+        Self { fields: Fields { rest: record } }
+    }
+}
+
+impl<'a> Iterator for RecordEvents<'a> {
+    type Item = Result<EventRef<'a>, RecordError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.fields.next() {
+                Ok(None) => return None,
+                Ok(Some((1, value))) => return Some(value.bytes(1).and_then(read_event)),
+                Ok(Some(_)) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
 }
 
 #[inline]
@@ -225,6 +272,7 @@ impl<'a> Value<'a> {
 
 /// The fields of a message, one after the other
 /// (<https://protobuf.dev/programming-guides/encoding/>).
+#[derive(Debug, Clone)]
 struct Fields<'a> {
     rest: &'a [u8],
 }
@@ -464,6 +512,8 @@ mod tests {
             bytes[place] = byte;
             let mut read = Vec::new();
             let ours = read_record(&bytes, |event| read.push(event));
+            let again: Result<Vec<EventRef<'_>>, RecordError> = RecordEvents::new(&bytes).collect();
+            prop_assert_eq!(again, ours.map(|()| read.clone()));
             match WireEvents::decode(&*bytes) {
                 Ok(theirs) if ours.is_ok() => {
                     prop_assert!(read.iter().zip(&theirs.events).all(|(a, b)| same(a, b)));

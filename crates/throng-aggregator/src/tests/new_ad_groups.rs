@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use throng_budget::EventRef;
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry};
 use throng_spec::AdGroup;
 
@@ -103,7 +104,10 @@ async fn events_of_an_ad_group_of_a_later_spec_are_refused_before_the_append() {
             assert_eq!((of, names), (version, vec!["hats"]));
             std::future::ready(is_declared)
         };
-        budgets.accept_unless(batch.clone(), is_declared_later).await
+        // As the lines of a request, of which others have no event.
+        let mut events = [3, 7].into_iter().zip(batch.iter().map(EventRef::from));
+        let checked = budgets.check(batch.len(), &mut events);
+        budgets.accept_checked(checked, is_declared_later).await
     };
     let refused = accept(true).await;
     assert!(matches!(refused, Err(BudgetsError::SpecBehind)), "{refused:?}");
@@ -111,7 +115,7 @@ async fn events_of_an_ad_group_of_a_later_spec_are_refused_before_the_append() {
     // No spec has it: the other event counts.
     let answer = accept(false).await.unwrap();
     assert_eq!((answer.accepted, answer.rejected_count), (1, 1));
-    assert_eq!(answer.rejected[0].1.field, "ad_group");
+    assert_eq!((answer.rejected[0].0, &*answer.rejected[0].1.field), (7, "ad_group"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

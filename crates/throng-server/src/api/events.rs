@@ -7,10 +7,10 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use throng_aggregator::BudgetsError;
+use throng_aggregator::{Budgets, BudgetsError, CheckedEvents};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_apply::is_declared_later;
-use throng_budget::{MAX_PROBLEMS, ParsedEvents, parse_ndjson, parse_protobuf};
+use throng_budget::{EventProblem, MAX_PROBLEMS, ParsedEvents, ProtobufEvents, parse_ndjson};
 use throng_http::{content_type, decoded, read_body};
 use throng_model::AdGroupName;
 use throng_operations::mapping::budgets as mapping;
@@ -26,13 +26,35 @@ const RETRY_AFTER_SECS: u64 = 5;
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
-fn parse(kind: &str, body: &[u8]) -> Result<ParsedEvents, ApiError> {
+/// The events of a request. Those that can count are records of the log already, and nothing else is kept of them.
+struct Batch {
+    checked: CheckedEvents,
+    problems: Vec<EventProblem>,
+    refused: u64,
+    inserted_at_ignored: u64,
+}
+
+impl Batch {
+    fn new<E>(checked: CheckedEvents, parsed: ParsedEvents<E>) -> Self {
+        let ParsedEvents { problems, refused, inserted_at_ignored, .. } = parsed;
+        Self { checked, problems, refused, inserted_at_ignored }
+    }
+}
+
+fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Batch, ApiError> {
     match kind {
         "application/x-ndjson" | "application/ndjson" | "application/json" => {
-            Ok(parse_ndjson(body))
+            let parsed = parse_ndjson(body);
+            let mut events = parsed.events.iter().map(|(line, event)| (*line, event.into()));
+            Ok(Batch::new(budgets.check(parsed.events.len(), &mut events), parsed))
         }
-        "application/x-protobuf" | "application/protobuf" => parse_protobuf(body)
-            .map_err(|problem| ApiError::bad_request(problem.message).help(problem.help)),
+        "application/x-protobuf" | "application/protobuf" => {
+            // Checked and written while it is read. Most events are about as long as that.
+            let mut events = ProtobufEvents::new(body);
+            let checked = budgets.check(body.len() / 64, &mut events);
+            let invalid = |it: EventProblem| ApiError::bad_request(it.message).help(it.help);
+            Ok(Batch::new(checked, events.finish().map_err(invalid)?))
+        }
         other => {
             let shown: String = other.chars().take(60).collect();
             let message = format!("events cannot have the content type `{shown}`");
@@ -73,13 +95,12 @@ pub(crate) async fn accept(
     request: Request,
 ) -> Result<Response, Response> {
     let limit = usize::try_from(ctx.spec.load().node.max_request_bytes).unwrap_or(usize::MAX);
-    let parsed = read(request, limit).await.map_err(IntoResponse::into_response)?;
-    let ParsedEvents { events, mut problems, mut refused, inserted_at_ignored } = parsed;
-    let (lines, events): (Vec<usize>, Vec<_>) = events.into_iter().unzip();
+    let batch = read(request, limit, &ctx.budgets).await.map_err(IntoResponse::into_response)?;
+    let Batch { checked, mut problems, mut refused, inserted_at_ignored } = batch;
     let (budgets, ledger) = (Arc::clone(&ctx.budgets), Arc::clone(&ctx.ledger));
     let is_newer = move |version, unknown| has_newer_spec(ledger, version, unknown);
     // In a separate task: if the client disconnects, the batch is still counted as a whole.
-    let accepted = tokio::spawn(async move { budgets.accept_unless(events, is_newer).await })
+    let accepted = tokio::spawn(async move { budgets.accept_checked(checked, is_newer).await })
         .await
         .map_err(|_| refuse_batch(ApiError::unavailable("the events could not be accepted")))?
         .map_err(|error| {
@@ -96,10 +117,7 @@ pub(crate) async fn accept(
             refuse_batch(error.into())
         })?;
     refused += accepted.rejected_count;
-    let rejected = accepted.rejected.into_iter().map(|(place, problem)| {
-        let line = lines.get(place).copied().unwrap_or(0);
-        problem.at_line(line)
-    });
+    let rejected = accepted.rejected.into_iter().map(|(line, problem)| problem.at_line(line));
     problems.extend(rejected);
     problems.sort_by_key(|problem| problem.line);
     problems.truncate(MAX_PROBLEMS);
@@ -124,10 +142,10 @@ pub(crate) async fn accept(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(response)).into_response())
 }
 
-async fn read(request: Request, limit: usize) -> Result<ParsedEvents, ApiError> {
+async fn read(request: Request, limit: usize, budgets: &Budgets) -> Result<Batch, ApiError> {
     let headers = request.headers().clone();
     let body = read_body(request).await?;
-    parse(&content_type(&headers), &decoded(&headers, body, limit)?)
+    parse(&content_type(&headers), &decoded(&headers, body, limit)?, budgets)
 }
 
 /// Records of the event log that could not be applied. They are skipped, and stay in the log.
