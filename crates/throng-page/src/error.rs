@@ -3,7 +3,8 @@
 use askama::Template;
 use throng_model::WorkspaceName;
 
-use crate::{Rendered, in_workspace};
+use crate::Rendered;
+use crate::workspace::in_workspace;
 
 #[derive(Template)]
 #[template(path = "error.html")]
