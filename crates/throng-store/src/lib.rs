@@ -18,6 +18,7 @@ mod lists;
 mod maintenance;
 mod pauses;
 mod planning;
+mod refresh_groups;
 mod removals;
 mod sizes;
 mod store_writes;
@@ -44,6 +45,7 @@ pub use lists::{
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use planning::{NewRun, PlanBase, PlanOutcome};
+pub use refresh_groups::{NewSnapshot, RefreshGroupLedger, SnapshotBase};
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
@@ -69,6 +71,7 @@ pub type Result<T> = std::result::Result<T, LedgerError>;
 pub trait Ledger:
     SpecLedger
     + AudienceLedger
+    + RefreshGroupLedger
     + SyncLedger
     + PauseLedger
     + RemovalLedger
@@ -85,6 +88,7 @@ pub trait Ledger:
 impl<T> Ledger for T where
     T: SpecLedger
         + AudienceLedger
+        + RefreshGroupLedger
         + SyncLedger
         + PauseLedger
         + RemovalLedger
