@@ -29,6 +29,6 @@ pub use error::MembershipError;
 pub use index::{AudienceId, Located, MembershipIndex};
 pub use set::MemberSet;
 pub use snapshot::{
-    SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check,
-    write_snapshot,
+    SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter,
+    UnwrittenSnapshot, seed_check, write_snapshot, write_snapshots,
 };
