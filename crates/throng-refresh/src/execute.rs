@@ -90,6 +90,7 @@ pub(super) struct BuildOutput {
 }
 
 /// Where the bitmaps of a refresh are.
+#[derive(Clone)]
 pub(super) enum Built {
     /// The outputs of the shards parts, in the order of their shards.
     Parts(Vec<PartFile>),
@@ -98,6 +99,7 @@ pub(super) enum Built {
 }
 
 /// The output of a part on the local disk.
+#[derive(Clone)]
 pub(super) struct PartFile {
     pub(super) path: PathBuf,
     /// Its checksum as the ledger has it; `None` if an older version recorded none.

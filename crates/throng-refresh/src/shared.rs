@@ -47,6 +47,11 @@ impl SharedBuild {
         self.stats.rows_read.iter().sum()
     }
 
+    /// Bytes of the bitmaps of a member.
+    pub(super) fn bytes(&self, at: usize) -> u64 {
+        self.bits.bytes(at)
+    }
+
     /// What a refresh of this audience alone would have built; `at` is the member's number.
     pub(super) fn output(&self, at: usize, member: &Member) -> BuildOutput {
         let group = self.groups.get(at).map_or(usize::MAX, |group| *group as usize);

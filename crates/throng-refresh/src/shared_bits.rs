@@ -11,6 +11,9 @@ use super::bits::bitmap;
 use super::error::RefreshError;
 use super::files::write_file;
 
+/// The length of a shard's dictionary, and the bitmap of one member in the shard. Without users both are 0 and empty.
+pub(super) type ShardBitmap = (u32, Vec<u8>);
+
 /// The bitmaps of all members in one user shard.
 #[derive(Default)]
 pub(super) struct ShardBitmaps {
@@ -76,25 +79,50 @@ impl SharedBits {
         Self { shards }
     }
 
-    /// Dictionary length and bitmap of each shard, of one member.
-    pub(super) fn read(&self, member: usize) -> Result<Vec<(u32, Vec<u8>)>, RefreshError> {
-        self.shards.iter().map(|shard| shard.read(member)).collect()
+    /// Bytes of the bitmaps of one member.
+    pub(super) fn bytes(&self, member: usize) -> u64 {
+        let entries = self.shards.iter().filter_map(|shard| shard.entries.get(member));
+        entries.map(|entry| u64::from(entry.length)).sum()
+    }
+
+    /// Dictionary length and bitmap of each shard, of each of some members. Costs one read for each shard if the members
+    /// follow each other.
+    pub(super) fn read(&self, members: &[usize]) -> Result<Vec<Vec<ShardBitmap>>, RefreshError> {
+        let mut read = vec![Vec::new(); members.len()];
+        for shard in &self.shards {
+            for (of_member, bitmap) in read.iter_mut().zip(shard.read(members)?) {
+                of_member.push(bitmap);
+            }
+        }
+        Ok(read)
     }
 }
 
 impl ShardBitmaps {
-    fn read(&self, member: usize) -> Result<(u32, Vec<u8>), RefreshError> {
-        let entry = self.entries.get(member).copied().unwrap_or_default();
-        let Some((file, path)) = self.file.as_ref().filter(|_| entry.length > 0) else {
-            return Ok((0, Vec::new()));
+    fn read(&self, members: &[usize]) -> Result<Vec<ShardBitmap>, RefreshError> {
+        let entry = |member: &usize| self.entries.get(*member).copied().unwrap_or_default();
+        let entries: Vec<Entry> = members.iter().map(entry).collect();
+        let found = || entries.iter().filter(|entry| entry.length > 0);
+        let start = found().map(|entry| entry.offset).min();
+        let end = found().map(|entry| entry.offset + u64::from(entry.length)).max();
+        let (Some((file, path)), Some(start), Some(end)) = (&self.file, start, end) else {
+            return Ok(vec![(0, Vec::new()); members.len()]);
         };
-        let mut bytes = vec![0; entry.length as usize];
-        file.read_exact_at(&mut bytes, entry.offset).map_err(RefreshError::io("read", path))?;
-        if xxh3_64(&bytes) != entry.checksum {
-            let problem = "the checksum of a bitmap is wrong".to_owned();
-            return Err(RefreshError::Damaged { path: path.clone(), problem });
-        }
-        Ok((self.dictionary_len, bytes))
+        let mut all = vec![0; (end - start) as usize];
+        file.read_exact_at(&mut all, start).map_err(RefreshError::io("read", path))?;
+        let bitmap = |entry: &Entry| {
+            if entry.length == 0 {
+                return Ok((0, Vec::new()));
+            }
+            let at = (entry.offset - start) as usize;
+            let bytes = all[at..at + entry.length as usize].to_vec();
+            if xxh3_64(&bytes) != entry.checksum {
+                let problem = "the checksum of a bitmap is wrong".to_owned();
+                return Err(RefreshError::Damaged { path: path.clone(), problem });
+            }
+            Ok((self.dictionary_len, bytes))
+        };
+        entries.iter().map(bitmap).collect()
     }
 }
 
@@ -113,18 +141,27 @@ mod tests {
         let all = hashes(&[1, 5, 9]);
         let shard = write_bitmaps(&path, &members, &all, &[30, 10, 20], 31).unwrap();
         let bits = SharedBits::new(vec![shard, ShardBitmaps::default()]);
-        let ordinals = |member| {
-            let shards = bits.read(member).unwrap();
+        let ordinals = |shards: &[ShardBitmap]| {
             assert_eq!(shards[1], (0, Vec::new()));
             match shards[0].1.as_slice() {
                 [] => Vec::new(),
                 bytes => RoaringBitmap::deserialize_from(bytes).unwrap().iter().collect::<Vec<_>>(),
             }
         };
-        assert_eq!([ordinals(0), ordinals(1), ordinals(2)], [vec![10, 30], vec![], vec![10, 20]]);
+        let expected: [&[u32]; 3] = [&[10, 30], &[], &[10, 20]];
+        for members in [&[0, 1, 2][..], &[2], &[1], &[0, 2], &[1, 2], &[]] {
+            let read = bits.read(members).unwrap();
+            assert_eq!(read.len(), members.len());
+            for (member, shards) in members.iter().zip(read) {
+                assert_eq!(ordinals(&shards), expected[*member]);
+                let bytes: usize = shards.iter().map(|(_, bitmap)| bitmap.len()).sum();
+                assert_eq!(bits.bytes(*member), bytes as u64);
+            }
+        }
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[0] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(bits.read(0).is_err());
+        assert!(bits.read(&[0]).is_err() && bits.read(&[0, 2]).is_err());
+        assert!(bits.read(&[2]).is_ok(), "it is not damaged");
     }
 }

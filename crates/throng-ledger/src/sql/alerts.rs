@@ -225,6 +225,9 @@ impl<B: Backend> AlertLedger for SqlLedger<B> {
     }
 
     async fn resolve_alerts(&self, alerts: &[(AlertKind, &str)], now: Timestamp) -> Result<()> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
         let stored: Vec<(&str, String)> = alerts
             .iter()
             .map(|(kind, subject)| {
