@@ -20,7 +20,7 @@ use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::members::members;
+use super::members::{members_of_sorted, sort};
 use super::pool::blocking;
 use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
 use super::siblings::Member;
@@ -216,21 +216,42 @@ impl Layout {
         Self { groups, rules: plan.rules.clone(), width }
     }
 
-    /// The users of each member among the words of a shard: ascending, each once.
+    /// The users of each member among the words of a shard: ascending, each once. Two passes over the words, which are
+    /// put in the order of their groups and sorted once for all members of a group.
     fn members(&self, words: &[u64]) -> Vec<Vec<UserHash>> {
-        let mut by_group = vec![Vec::new(); self.groups.len()];
-        for key in words.chunks_exact(self.width) {
-            let Some((group, rest)) = key.split_last() else { continue };
-            if let Some(words) = by_group.get_mut(*group as usize) {
-                words.extend_from_slice(rest);
+        let (groups, width) = (self.groups.len(), self.width - 1);
+        let mut starts = vec![0; groups + 1];
+        let keys = || words.chunks_exact(self.width).filter_map(<[u64]>::split_last);
+        for (group, _) in keys() {
+            if let Some(after) = starts.get_mut(1..).and_then(|ends| ends.get_mut(*group as usize))
+            {
+                *after += width;
+            }
+        }
+        let mut total = 0;
+        starts.iter_mut().for_each(|start| {
+            total += *start;
+            *start = total;
+        });
+        let (mut next, mut ordered) = (starts.clone(), vec![0; total]);
+        next.truncate(groups);
+        for (group, rest) in keys() {
+            if let Some(place) = next.get_mut(*group as usize) {
+                ordered[*place..*place + width].copy_from_slice(rest);
+                *place += width;
             }
         }
         let mut found = vec![Vec::new(); self.rules.len()];
-        for (words, group) in by_group.into_iter().zip(&self.groups) {
-            for member in group {
-                if let (Some(found), Some(rule)) = (found.get_mut(*member), self.rules.get(*member))
-                {
-                    *found = members(words.clone(), *rule);
+        for (members, range) in self.groups.iter().zip(starts.windows(2)) {
+            let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
+            for (at, member) in members.iter().enumerate() {
+                let Some(rule) = self.rules.get(*member).copied() else { continue };
+                // All rules of a scan are of one kind.
+                if at == 0 {
+                    sort(words, rule);
+                }
+                if let Some(found) = found.get_mut(*member) {
+                    *found = members_of_sorted(words, rule);
                 }
             }
         }
@@ -277,6 +298,7 @@ mod tests {
     use throng_model::SplitMix64;
 
     use super::*;
+    use crate::members::members;
 
     /// The members of each audience, from the rows of its group alone.
     fn expected(rows: &[(u64, u64, u32)], layout: &Layout, at: usize) -> Vec<UserHash> {
