@@ -169,7 +169,7 @@ impl KeyFileWriter {
         if block.is_empty() {
             return Ok(());
         }
-        // Not a chain of iterators over bytes, which costs several times as much: this is done for every key.
+        // By words and not by bytes: this is done for every key.
         let mut bytes = vec![0; 8 * block.len()];
         for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(block.iter()) {
             *to = word.to_le_bytes();

@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn what_is_published_together_is_limited_in_number_and_bytes() {
-        assert_eq!(published_together(&[]), []);
+        assert!(published_together(&[]).is_empty());
         let small = vec![1; 2 * PUBLISHED_TOGETHER + 3];
         let (first, second) = (PUBLISHED_TOGETHER, 2 * PUBLISHED_TOGETHER);
         assert_eq!(published_together(&small), [0..first, first..second, second..second + 3]);
