@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use crate::{Refresh, Result, Snapshot};
+use crate::{Refresh, RefreshTrigger, Result, Snapshot};
 
 /// A snapshot to be recorded.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,23 @@ pub struct SnapshotBase {
 /// affect the others. An error of the whole call has changed nothing.
 #[async_trait]
 pub trait RefreshGroupLedger: Send + Sync {
+    /// [`schedule_refresh`](crate::AudienceLedger::schedule_refresh) for each of these audiences; those that are paused
+    /// or pinned are left out. Returns how many refreshes were queued, without those that were open.
+    async fn schedule_refreshes(
+        &self,
+        audiences: &[AudienceName],
+        trigger: RefreshTrigger,
+        now: Timestamp,
+    ) -> Result<u64>;
+
+    /// [`fire_schedule`](crate::AudienceLedger::fire_schedule) for each of these audiences and times, each audience
+    /// once. Returns how many have fired.
+    async fn fire_schedules(
+        &self,
+        firings: &[(AudienceName, Timestamp)],
+        now: Timestamp,
+    ) -> Result<u64>;
+
     /// [`claim_refresh_of`](crate::AudienceLedger::claim_refresh_of) for each of these audiences. Returns the refreshes
     /// that were claimed, in no order.
     async fn claim_refreshes_of(

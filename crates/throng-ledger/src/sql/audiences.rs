@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::refresh_groups::Recorded;
+use super::publishing::Recorded;
 use super::refreshes::{get_leased_by, refresh_columns, refresh_of, select_refreshes};
-use super::{dictionary, parts, pauses, refresh_groups, refreshes, snapshots};
+use super::{dictionary, parts, pauses, publishing, refreshes, snapshots};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
 use crate::conn::Conn;
 use crate::failure::DbResult;
@@ -410,7 +410,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "publishing a snapshot", |tx| {
             let new = Recorded { snapshot, held: None };
-            refresh_groups::record_one(tx, new, holder, now).await?
+            publishing::record_one(tx, new, holder, now).await?
         })
     }
 
@@ -422,7 +422,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
     ) -> Result<bool> {
         write_tx!(self, Full, "completing an unchanged refresh", |tx| {
-            refresh_groups::confirm_one(tx, id, holder, version, now).await?
+            publishing::confirm_one(tx, id, holder, version, now).await?
         })
     }
 
@@ -435,7 +435,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
     ) -> Result<()> {
         write_tx!(self, Full, "holding a snapshot", |tx| {
             let new = Recorded { snapshot, held: Some(reason) };
-            refresh_groups::record_one(tx, new, holder, now).await?
+            publishing::record_one(tx, new, holder, now).await?
         })
     }
 

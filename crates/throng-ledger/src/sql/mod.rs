@@ -13,6 +13,7 @@ mod lists;
 mod maintenance;
 mod parts;
 mod pauses;
+mod publishing;
 mod refresh_groups;
 mod refreshes;
 mod removals;

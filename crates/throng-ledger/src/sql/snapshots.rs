@@ -1,4 +1,4 @@
-//! Snapshots: read, approved, rejected, made current again, deleted. `refresh_groups` records them.
+//! Snapshots: read, approved, rejected, made current again, deleted. `publishing` records them.
 
 use std::collections::HashMap;
 

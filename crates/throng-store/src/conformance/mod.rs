@@ -115,6 +115,7 @@ cases! {
     refresh_groups {
         snapshots_of_a_group_are_recorded_as_one_by_one,
         unchanged_refreshes_of_a_group_are_confirmed_as_one_by_one,
+        refreshes_of_a_group_are_queued_as_one_by_one,
         refreshes_of_a_group_are_claimed_renewed_and_halted,
         snapshots_of_a_group_are_listed_and_deleted,
         a_group_is_as_large_as_a_template,

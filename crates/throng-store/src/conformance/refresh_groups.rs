@@ -160,6 +160,58 @@ pub(super) async fn unchanged_refreshes_of_a_group_are_confirmed_as_one_by_one(
     assert_same_effects(ledger, 5).await;
 }
 
+pub(super) async fn refreshes_of_a_group_are_queued_as_one_by_one(ledger: &dyn Ledger) {
+    let trigger = RefreshTrigger::SourceChanged;
+    let mut queued = 0;
+    for kind in [ALONE, TOGETHER] {
+        // New, with an open refresh, paused, pinned, fired already, with an ended refresh.
+        building(ledger, named(kind, 1).as_str(), "b", 1).await;
+        for number in 2..6 {
+            published(ledger, named(kind, number).as_str()).await;
+        }
+        ledger.pause_audience(&named(kind, 2), at(2)).await.unwrap();
+        ledger.rollback(&named(kind, 3), 1, at(2)).await.unwrap();
+        let firings: Vec<_> =
+            (0..6).map(|n| (named(kind, n), at(if n == 4 { 9 } else { 3 }))).collect();
+        let names: Vec<AudienceName> = (0..6).map(|number| named(kind, number)).collect();
+        ledger.fire_schedule(&names[4], at(9), at(9)).await.unwrap();
+        if kind == TOGETHER {
+            assert_eq!(ledger.fire_schedules(&firings, at(10)).await.unwrap(), 3);
+            assert_eq!(ledger.fire_schedules(&firings, at(11)).await.unwrap(), 0);
+            queued = ledger.schedule_refreshes(&names, trigger, at(12)).await.unwrap();
+            continue;
+        }
+        let mut fired = 0;
+        for (name, fire_at) in &firings {
+            fired += u64::from(ledger.fire_schedule(name, *fire_at, at(10)).await.unwrap());
+        }
+        assert_eq!(fired, 3);
+        for name in &names {
+            let _ = ledger.schedule_refresh(name, trigger, at(12)).await;
+        }
+    }
+    assert_eq!(queued, 0, "all that may be queued are open");
+    for number in 0..6 {
+        let mut rows = Vec::new();
+        for kind in [ALONE, TOGETHER] {
+            let row = ledger.audience(&named(kind, number)).await.unwrap().unwrap();
+            let newest = row.refresh.map(|refresh| {
+                (refresh.state, refresh.trigger, refresh.scheduled_at, refresh.not_before)
+            });
+            rows.push((row.last_fired, newest));
+        }
+        assert_eq!(rows[0], rows[1], "audience {number}");
+    }
+    let more: Vec<AudienceName> = (5..8).map(|number| named(TOGETHER, number)).collect();
+    assert_eq!(ledger.schedule_refreshes(&more, trigger, at(13)).await.unwrap(), 2);
+    let row = ledger.audience(&more[1]).await.unwrap().unwrap();
+    let queued = row.refresh.unwrap();
+    assert_eq!((queued.state, queued.trigger), (RefreshState::Scheduled, trigger));
+    assert_eq!((queued.scheduled_at, queued.not_before), (at(13), at(13)));
+    assert_eq!(ledger.schedule_refreshes(&[], trigger, at(14)).await.unwrap(), 0);
+    assert_eq!(ledger.fire_schedules(&[], at(14)).await.unwrap(), 0);
+}
+
 pub(super) async fn refreshes_of_a_group_are_claimed_renewed_and_halted(ledger: &dyn Ledger) {
     for number in 0..4 {
         let name = named(TOGETHER, number);
@@ -259,9 +311,11 @@ pub(super) async fn snapshots_of_a_group_are_listed_and_deleted(ledger: &dyn Led
 pub(super) async fn a_group_is_as_large_as_a_template(ledger: &dyn Ledger) {
     const COUNT: usize = 1_100;
     let names: Vec<AudienceName> = (0..COUNT).map(|number| named(TOGETHER, number)).collect();
-    for name in &names {
-        ledger.schedule_refresh(name, RefreshTrigger::Manual, at(1)).await.unwrap();
-    }
+    let manual = RefreshTrigger::Manual;
+    let queued = ledger.schedule_refreshes(&names, manual, at(1)).await.unwrap();
+    let firings: Vec<_> = names.iter().map(|name| (name.clone(), at(1))).collect();
+    let fired = ledger.fire_schedules(&firings, at(1)).await.unwrap();
+    assert_eq!((queued, fired), (COUNT as u64, COUNT as u64));
     let claimed = ledger.claim_refreshes_of(&names, "b", at(2), at(60)).await.unwrap();
     assert_eq!(claimed.len(), COUNT);
     let ids: Vec<RefreshId> = claimed.iter().map(|refresh| refresh.id).collect();
