@@ -144,6 +144,10 @@ impl<B: Backend> RefreshGroupLedger for SqlLedger<B> {
         trigger: RefreshTrigger,
         now: Timestamp,
     ) -> Result<u64> {
+        // Schedules are polled often, and mostly nothing is due.
+        if audiences.is_empty() {
+            return Ok(0);
+        }
         let names: Vec<&AudienceName> = audiences.iter().collect();
         write_tx!(self, Relaxed, "queueing refreshes", |tx| {
             let mut queued = 0;
@@ -164,6 +168,9 @@ impl<B: Backend> RefreshGroupLedger for SqlLedger<B> {
         firings: &[(AudienceName, Timestamp)],
         now: Timestamp,
     ) -> Result<u64> {
+        if firings.is_empty() {
+            return Ok(0);
+        }
         write_tx!(self, Relaxed, "firing schedules", |tx| {
             let mut fired = 0;
             for chunk in firings.chunks(ROWS_PER_STATEMENT) {
@@ -316,6 +323,9 @@ impl<B: Backend> RefreshGroupLedger for SqlLedger<B> {
         &self,
         versions: &[(AudienceName, u64)],
     ) -> Result<Vec<(AudienceName, u64)>> {
+        if versions.is_empty() {
+            return Ok(Vec::new());
+        }
         write_tx!(self, Full, "deleting snapshots", |tx| {
             let mut deleted = Vec::with_capacity(versions.len());
             for chunk in versions.chunks(ROWS_PER_STATEMENT) {
