@@ -62,11 +62,13 @@ struct TempFile {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
+    /// Whether it has to survive a loss of power.
+    durable: bool,
     finished: bool,
 }
 
 impl TempFile {
-    fn create(path: &Path) -> Result<Self, RefreshError> {
+    fn create(path: &Path, durable: bool) -> Result<Self, RefreshError> {
         // Two builders can run the same part after a lease has expired: they must not share a file.
         let number = NEXT_TEMP_FILE.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
@@ -76,7 +78,7 @@ impl TempFile {
             .truncate(true)
             .open(&temporary)
             .map_err(RefreshError::io("create", &temporary))?;
-        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
+        Ok(Self { file, temporary, path: path.to_owned(), durable, finished: false })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RefreshError> {
@@ -85,10 +87,15 @@ impl TempFile {
 
     fn finish(mut self) -> Result<(), RefreshError> {
         // Before the rename: after a loss of power the name could refer to a file without contents.
-        self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
+        if self.durable {
+            self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
+        }
         fs::rename(&self.temporary, &self.path)
             .map_err(RefreshError::io("rename to", &self.path))?;
         self.finished = true;
+        if !self.durable {
+            return Ok(());
+        }
         // The entry too: the ledger names the file next, and after a loss of power it must be
         // there.
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
@@ -106,7 +113,7 @@ impl Drop for TempFile {
 
 /// Writes a small file: it appears whole or not at all.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefreshError> {
-    let mut file = TempFile::create(path)?;
+    let mut file = TempFile::create(path, true)?;
     file.write(bytes)?;
     file.finish()
 }
@@ -123,8 +130,18 @@ pub(super) struct KeyFileWriter {
 }
 
 impl KeyFileWriter {
+    /// A file that is durable when it is finished.
     pub(super) fn create(path: &Path) -> Result<Self, RefreshError> {
-        let mut out = TempFile::create(path)?;
+        Self::open(path, true)
+    }
+
+    /// A file that this process reads, and none after it: it need not reach the disk.
+    pub(super) fn create_scratch(path: &Path) -> Result<Self, RefreshError> {
+        Self::open(path, false)
+    }
+
+    fn open(path: &Path, durable: bool) -> Result<Self, RefreshError> {
+        let mut out = TempFile::create(path, durable)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
         Ok(Self { out, offset: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
@@ -184,7 +201,7 @@ impl KeyFileWriter {
         self.out.write(&bytes)
     }
 
-    /// Makes the file durable. Blocks on the disk. Returns the checksum that identifies the file:
+    /// Completes the file. Blocks on the disk. Returns the checksum that identifies the file:
     /// that of the index, which has the checksums of all blocks.
     pub(super) fn finish(mut self) -> Result<u64, RefreshError> {
         for shard in 0..=u8::MAX {
@@ -361,6 +378,21 @@ mod tests {
         writer.push(&[UserHash(1)], None).unwrap();
         drop(writer);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_synced_is_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let write = |mut writer: KeyFileWriter| {
+            writer.push(&[UserHash(1), UserHash(u64::MAX)], Some(&[2, 3])).unwrap();
+            writer.finish().unwrap()
+        };
+        let durable = write(KeyFileWriter::create(&path("durable")).unwrap());
+        let scratch = write(KeyFileWriter::create_scratch(&path("scratch")).unwrap());
+        assert_eq!(durable, scratch);
+        assert_eq!(fs::read(path("durable")).unwrap(), fs::read(path("scratch")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

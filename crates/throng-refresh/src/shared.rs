@@ -2,7 +2,7 @@
 //! members of each audience in each shard, with one assignment of ordinals for all of them.
 //!
 //! Its outputs are local files in a folder of its own, and no parts of the ledger: after a crash the scan is repeated,
-//! for the refreshes that are not published. The folder is none of a refresh, because a refresh may end before the
+//! for the refreshes that are not published. So they are not synced, which would wait until all keys are on the disk. The folder is none of a refresh, because a refresh may end before the
 //! build does, by a cancellation for example, and its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
@@ -172,7 +172,7 @@ async fn scan(
 ) -> Result<Option<(SharedStats, KeyFile)>, RefreshError> {
     // Without overlaps there are not more keys than rows.
     let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
-    let mut writer = KeyFileWriter::create(&path)?;
+    let mut writer = KeyFileWriter::create_scratch(&path)?;
     let mut sink = |batch: SharedBatch| {
         *keys += batch.hashes.len() as u64;
         if *keys > limit {

@@ -9,7 +9,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::bits::bitmap;
 use super::error::RefreshError;
-use super::files::write_file;
 
 /// The length of a shard's dictionary, and the bitmap of one member in the shard. Without users both are 0 and empty.
 pub(super) type ShardBitmap = (u32, Vec<u8>);
@@ -57,7 +56,8 @@ pub(super) fn write_bitmaps(
         });
         out.extend(bytes);
     }
-    write_file(path, &out)?;
+    // Not synced: see `shared`.
+    std::fs::write(path, &out).map_err(RefreshError::io("write", path))?;
     let file = File::open(path).map_err(RefreshError::io("read", path))?;
     Ok(ShardBitmaps { file: Some((file, path.to_owned())), dictionary_len, entries })
 }
