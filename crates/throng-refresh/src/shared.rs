@@ -2,8 +2,9 @@
 //! members of each audience in each shard, with one assignment of ordinals for all of them.
 //!
 //! Its outputs are local files in a folder of its own, and no parts of the ledger: after a crash the scan is repeated,
-//! for the refreshes that are not published. So they are not synced, which would wait until all keys are on the disk. The folder is none of a refresh, because a refresh may end before the
-//! build does, by a cancellation for example, and its folder with it.
+//! for the refreshes that are not published. So they are not synced, which would wait until all keys are on the disk.
+//! The folder is none of a refresh, because a refresh may end before the build does, by a cancellation for example, and
+//! its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
