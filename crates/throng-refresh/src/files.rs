@@ -68,7 +68,7 @@ struct TempFile {
 }
 
 impl TempFile {
-    fn create(path: &Path, durable: bool) -> Result<Self, RefreshError> {
+    fn create(path: &Path) -> Result<Self, RefreshError> {
         // Two builders can run the same part after a lease has expired: they must not share a file.
         let number = NEXT_TEMP_FILE.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_added_extension(format!("{}-{number}.tmp", std::process::id()));
@@ -78,7 +78,7 @@ impl TempFile {
             .truncate(true)
             .open(&temporary)
             .map_err(RefreshError::io("create", &temporary))?;
-        Ok(Self { file, temporary, path: path.to_owned(), durable, finished: false })
+        Ok(Self { file, temporary, path: path.to_owned(), durable: true, finished: false })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RefreshError> {
@@ -113,7 +113,7 @@ impl Drop for TempFile {
 
 /// Writes a small file: it appears whole or not at all.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RefreshError> {
-    let mut file = TempFile::create(path, true)?;
+    let mut file = TempFile::create(path)?;
     file.write(bytes)?;
     file.finish()
 }
@@ -130,21 +130,17 @@ pub(super) struct KeyFileWriter {
 }
 
 impl KeyFileWriter {
-    /// A file that is durable when it is finished.
     pub(super) fn create(path: &Path) -> Result<Self, RefreshError> {
-        Self::open(path, true)
-    }
-
-    /// A file that this process reads, and none after it: it need not reach the disk.
-    pub(super) fn create_scratch(path: &Path) -> Result<Self, RefreshError> {
-        Self::open(path, false)
-    }
-
-    fn open(path: &Path, durable: bool) -> Result<Self, RefreshError> {
-        let mut out = TempFile::create(path, durable)?;
+        let mut out = TempFile::create(path)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
         Ok(Self { out, offset: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
+    }
+
+    /// The file need not reach the disk: this process reads it, and none after it.
+    pub(super) fn scratch(mut self) -> Self {
+        self.out.durable = false;
+        self
     }
 
     /// Adds hashes, each followed by its value if there are values.
@@ -389,7 +385,7 @@ mod tests {
             writer.finish().unwrap()
         };
         let durable = write(KeyFileWriter::create(&path("durable")).unwrap());
-        let scratch = write(KeyFileWriter::create_scratch(&path("scratch")).unwrap());
+        let scratch = write(KeyFileWriter::create(&path("scratch")).unwrap().scratch());
         assert_eq!(durable, scratch);
         assert_eq!(fs::read(path("durable")).unwrap(), fs::read(path("scratch")).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);

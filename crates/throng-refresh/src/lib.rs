@@ -8,7 +8,7 @@
 //!    warehouse runs, with a part for each page of its result, and `key_types` of such results;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
-//!    `builders`, `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
+//!    `builders`, `siblings`, `group` and `shared`: refreshes of one template, built in one scan;
 //! 4. `guard`, `publish`, `follow_up` and `retention`: whether the snapshot is published or held, the one ledger
 //!    update that does it, what follows, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
@@ -53,7 +53,6 @@ mod recovery;
 mod retention;
 mod schedule;
 mod shared;
-mod shared_bits;
 mod siblings;
 mod snapshots;
 mod source_changes;

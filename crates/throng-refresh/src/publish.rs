@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use throng_membership::{
-    SnapshotMeta, SnapshotSummary, UnwrittenSnapshot, seed_check, write_snapshots,
+    ShardBitmap, SnapshotMeta, SnapshotSummary, UnwrittenSnapshot, seed_check, write_snapshots,
 };
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy};
 use throng_spec::Audience;
@@ -18,7 +18,6 @@ use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
 use super::guard::{self, GuardDecision};
 use super::pool::blocking;
-use super::shared_bits::ShardBitmap;
 use crate::RefreshContext;
 
 /// Uploads of snapshots at the same time.

@@ -8,14 +8,13 @@ use std::time::Duration;
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Schedule};
 use throng_store::{
-    AudienceRow, HistoryEntry, HistoryEvent, LedgerError, RefreshState, RefreshTrigger,
-    SnapshotState,
+    AudienceRow, HistoryEvent, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, model_of, source_changes};
+use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, history, model_of, source_changes};
 
 /// The longest time between two polls, on the node's clock; a change of the spec ends it.
 const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -159,15 +158,7 @@ async fn skip(
         "the audience is {why}: the refresh of {fire_at} was not started, and later ones are not \
          started either"
     );
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Audience,
-        subject: name.to_string(),
-        what: HistoryEvent::Skipped,
-        why,
-        at: ctx.clock.now(),
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await
+    history::record(ctx, name, HistoryEvent::Skipped, why).await
 }
 
 /// After an audience was resumed or released: queues a refresh if the version that it serves was

@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use throng_lake::{
     Inputs, Lake, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
 };
+use throng_membership::{ShardBitmaps, SharedBits, write_bitmaps};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
 use throng_store::AudienceRow;
 
@@ -23,7 +24,6 @@ use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::{members_of_sorted, sort};
 use super::pool::blocking;
-use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
 use super::siblings::Member;
 use crate::RefreshContext;
 
@@ -173,7 +173,7 @@ async fn scan(
 ) -> Result<Option<(SharedStats, KeyFile)>, RefreshError> {
     // Without overlaps there are not more keys than rows.
     let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
-    let mut writer = KeyFileWriter::create_scratch(&path)?;
+    let mut writer = KeyFileWriter::create(&path)?.scratch();
     let mut sink = |batch: SharedBatch| {
         *keys += batch.hashes.len() as u64;
         if *keys > limit {
@@ -290,7 +290,7 @@ async fn build_shard(
     }
     let all = Arc::new(all);
     let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
-    blocking(move || write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)).await
+    blocking(move || Ok(write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)?)).await
 }
 
 #[cfg(test)]

@@ -1,53 +1,63 @@
-//! The bitmaps of several audiences, in one local file for each user shard.
+//! The bitmaps of several audiences, in one local file for each user shard, which only the process that writes it
+//! reads: it need not reach the disk.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use roaring::RoaringBitmap;
 use throng_model::UserHash;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::bits::bitmap;
-use super::error::RefreshError;
+use crate::MembershipError;
 
-/// The length of a shard's dictionary, and the bitmap of one member in the shard. Without users both are 0 and empty.
-pub(super) type ShardBitmap = (u32, Vec<u8>);
+/// The length of a shard's dictionary, and the portable Roaring bitmap of one audience in the shard. Without users both
+/// are 0 and empty.
+pub type ShardBitmap = (u32, Vec<u8>);
 
-/// The bitmaps of all members in one user shard.
-#[derive(Default)]
-pub(super) struct ShardBitmaps {
-    /// `None` if no member has a user in the shard.
+/// The bitmaps of several audiences in one user shard.
+#[derive(Debug, Default)]
+pub struct ShardBitmaps {
+    /// `None` if no audience has a user in the shard.
     file: Option<(File, PathBuf)>,
     dictionary_len: u32,
-    /// The bitmap of each member.
+    /// The bitmap of each audience.
     entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     offset: u64,
-    /// 0 if the member has no user in the shard.
+    /// 0 if the audience has no user in the shard.
     length: u32,
     checksum: u64,
 }
 
-/// Writes the bitmaps of some members, whose users are among `all`; `ordinals` has those of all.
-pub(super) fn write_bitmaps(
+fn io_error(doing: &'static str, path: &Path, source: Error) -> MembershipError {
+    MembershipError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Writes the bitmaps of some audiences to a file without syncing it. The users of each are among `all`, who are
+/// ascending, each once; `ordinals` has those of all.
+///
+/// # Errors
+/// [`MembershipError::Io`].
+pub fn write_bitmaps(
     path: &Path,
-    members: &[Vec<UserHash>],
+    audiences: &[Vec<UserHash>],
     all: &[UserHash],
     ordinals: &[u32],
     dictionary_len: u32,
-) -> Result<ShardBitmaps, RefreshError> {
-    let (mut out, mut entries) = (Vec::new(), Vec::with_capacity(members.len()));
-    for hashes in members {
+) -> Result<ShardBitmaps, MembershipError> {
+    let (mut out, mut entries) = (Vec::new(), Vec::with_capacity(audiences.len()));
+    for hashes in audiences {
         if hashes.is_empty() {
             entries.push(Entry::default());
             continue;
         }
-        let mut found = Vec::with_capacity(hashes.len());
-        found.extend(hashes.iter().filter_map(|hash| ordinals.get(place_of(all, *hash))));
-        let bytes = bitmap(found, dictionary_len).bytes;
+        let found = hashes.iter().filter_map(|hash| ordinals.get(place_of(all, *hash)));
+        let bytes = serialized(found.copied().collect());
         entries.push(Entry {
             offset: out.len() as u64,
             // A bitmap of 2^32 ordinals takes 512 MiB.
@@ -56,14 +66,23 @@ pub(super) fn write_bitmaps(
         });
         out.extend(bytes);
     }
-    // Not synced: see `shared`.
-    std::fs::write(path, &out).map_err(RefreshError::io("write", path))?;
-    let file = File::open(path).map_err(RefreshError::io("read", path))?;
+    fs::write(path, &out).map_err(|error| io_error("write", path, error))?;
+    let file = File::open(path).map_err(|error| io_error("read", path, error))?;
     Ok(ShardBitmaps { file: Some((file, path.to_owned())), dictionary_len, entries })
 }
 
+/// The bitmap of some ordinals.
+fn serialized(mut ordinals: Vec<u32>) -> Vec<u8> {
+    ordinals.sort_unstable();
+    let mut bitmap = RoaringBitmap::from_iter(ordinals);
+    bitmap.optimize();
+    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
+    bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
+    bytes
+}
+
 /// The place of a user among all of a shard, who are ascending. Hashes are uniform, so it is looked for where it is
-/// expected: a binary search among all would miss the cache at most of its steps, for every user of every member.
+/// expected: a binary search among all would miss the cache at most of its steps, for every user of every audience.
 fn place_of(all: &[UserHash], hash: UserHash) -> usize {
     // The first 8 bits are those of the shard.
     let expected = ((u128::from(hash.0 << 8) * all.len() as u128) >> 64) as usize;
@@ -79,31 +98,35 @@ fn place_of(all: &[UserHash], hash: UserHash) -> usize {
     }
 }
 
-/// The bitmaps of all members.
-pub(super) struct SharedBits {
+/// The bitmaps of several audiences.
+#[derive(Debug)]
+pub struct SharedBits {
     /// In the order of user shards.
     shards: Vec<ShardBitmaps>,
 }
 
 impl SharedBits {
     /// The bitmaps of all shards, in their order.
-    pub(super) fn new(shards: Vec<ShardBitmaps>) -> Self {
+    pub fn new(shards: Vec<ShardBitmaps>) -> Self {
         Self { shards }
     }
 
-    /// Bytes of the bitmaps of one member.
-    pub(super) fn bytes(&self, member: usize) -> u64 {
-        let entries = self.shards.iter().filter_map(|shard| shard.entries.get(member));
+    /// Bytes of the bitmaps of an audience, by its place in those of [`write_bitmaps`].
+    pub fn bytes(&self, audience: usize) -> u64 {
+        let entries = self.shards.iter().filter_map(|shard| shard.entries.get(audience));
         entries.map(|entry| u64::from(entry.length)).sum()
     }
 
-    /// Dictionary length and bitmap of each shard, of each of some members. Costs one read for each shard if the members
-    /// follow each other.
-    pub(super) fn read(&self, members: &[usize]) -> Result<Vec<Vec<ShardBitmap>>, RefreshError> {
-        let mut read = vec![Vec::new(); members.len()];
+    /// The bitmaps of each of some audiences, by shard. Costs one read for each shard, of all that is between the first
+    /// and the last audience.
+    ///
+    /// # Errors
+    /// [`MembershipError::Io`], also if the bytes are not those that were written.
+    pub fn read(&self, audiences: &[usize]) -> Result<Vec<Vec<ShardBitmap>>, MembershipError> {
+        let mut read = vec![Vec::new(); audiences.len()];
         for shard in &self.shards {
-            for (of_member, bitmap) in read.iter_mut().zip(shard.read(members)?) {
-                of_member.push(bitmap);
+            for (of_audience, bitmap) in read.iter_mut().zip(shard.read(audiences)?) {
+                of_audience.push(bitmap);
             }
         }
         Ok(read)
@@ -111,17 +134,17 @@ impl SharedBits {
 }
 
 impl ShardBitmaps {
-    fn read(&self, members: &[usize]) -> Result<Vec<ShardBitmap>, RefreshError> {
-        let entry = |member: &usize| self.entries.get(*member).copied().unwrap_or_default();
-        let entries: Vec<Entry> = members.iter().map(entry).collect();
+    fn read(&self, audiences: &[usize]) -> Result<Vec<ShardBitmap>, MembershipError> {
+        let entry = |audience: &usize| self.entries.get(*audience).copied().unwrap_or_default();
+        let entries: Vec<Entry> = audiences.iter().map(entry).collect();
         let found = || entries.iter().filter(|entry| entry.length > 0);
         let start = found().map(|entry| entry.offset).min();
         let end = found().map(|entry| entry.offset + u64::from(entry.length)).max();
         let (Some((file, path)), Some(start), Some(end)) = (&self.file, start, end) else {
-            return Ok(vec![(0, Vec::new()); members.len()]);
+            return Ok(vec![(0, Vec::new()); audiences.len()]);
         };
         let mut all = vec![0; (end - start) as usize];
-        file.read_exact_at(&mut all, start).map_err(RefreshError::io("read", path))?;
+        file.read_exact_at(&mut all, start).map_err(|error| io_error("read", path, error))?;
         let bitmap = |entry: &Entry| {
             if entry.length == 0 {
                 return Ok((0, Vec::new()));
@@ -129,8 +152,9 @@ impl ShardBitmaps {
             let at = (entry.offset - start) as usize;
             let bytes = all[at..at + entry.length as usize].to_vec();
             if xxh3_64(&bytes) != entry.checksum {
-                let problem = "the checksum of a bitmap is wrong".to_owned();
-                return Err(RefreshError::Damaged { path: path.clone(), problem });
+                // Nothing else has to be restored: another build writes another file.
+                let problem = "the checksum of a bitmap is wrong";
+                return Err(io_error("read", path, Error::new(ErrorKind::InvalidData, problem)));
             }
             Ok((self.dictionary_len, bytes))
         };
@@ -140,7 +164,6 @@ impl ShardBitmaps {
 
 #[cfg(test)]
 mod tests {
-    use roaring::RoaringBitmap;
     use throng_model::{Entropy as _, SplitMix64};
 
     use super::*;
@@ -148,8 +171,8 @@ mod tests {
     #[test]
     fn users_are_found_also_if_their_hashes_are_not_uniform() {
         let mut random = SplitMix64::new(3);
-        let uniform = |random: &mut SplitMix64| 7 << 56 | random.next_u64() >> 8;
-        let clustered = |random: &mut SplitMix64| 7 << 56 | random.next_u64() >> 44;
+        let uniform = |random: &mut SplitMix64| (7 << 56) | (random.next_u64() >> 8);
+        let clustered = |random: &mut SplitMix64| (7 << 56) | (random.next_u64() >> 44);
         for count in [1_usize, 2, 100, 20_000] {
             let mut all: Vec<u64> = (0..count).map(|_| uniform(&mut random)).collect();
             all.extend((0..count).map(|_| clustered(&mut random)));
