@@ -160,14 +160,9 @@ impl SpecApplier {
             .map(|a| a.name.clone())
             .collect();
         let changed = outdated(&applied.plan).filter_map(|name| AudienceName::new(name).ok());
-        for name in never_built.into_iter().chain(changed) {
-            match self.ledger.schedule_refresh(&name, RefreshTrigger::Apply, now).await {
-                Ok(_) => {}
-                // The audience is paused; resuming it refreshes it.
-                Err(error) if error.is_wrong_state() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let wanted: Vec<AudienceName> = never_built.into_iter().chain(changed).collect();
+        // Not those that are paused: resuming one refreshes it.
+        self.ledger.schedule_refreshes(&wanted, RefreshTrigger::Apply, now).await?;
         Ok(())
     }
 

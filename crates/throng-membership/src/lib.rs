@@ -19,6 +19,7 @@ mod index;
 mod portable;
 mod segment;
 mod set;
+mod shared_bits;
 mod snapshot;
 
 pub use dictionary::{
@@ -28,7 +29,8 @@ pub use durable::TEMPORARY_SUFFIX;
 pub use error::MembershipError;
 pub use index::{AudienceId, Located, MembershipIndex};
 pub use set::MemberSet;
+pub use shared_bits::{ShardBitmap, ShardBitmaps, SharedBits, write_bitmaps};
 pub use snapshot::{
-    SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter, seed_check,
-    write_snapshot,
+    SnapshotFile, SnapshotIdentity, SnapshotMeta, SnapshotSummary, SnapshotWriter,
+    UnwrittenSnapshot, seed_check, write_snapshot, write_snapshots,
 };

@@ -22,7 +22,7 @@
 //! shard has no section and all four are 0. A section is a Roaring bitmap of dictionary ordinals in
 //! the portable format.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use roaring::RoaringBitmap;
@@ -179,11 +179,17 @@ impl SnapshotWriter {
     /// # Errors
     /// [`MembershipError::Io`].
     pub fn write(self, root: &Path, relative: &Path) -> Result<SnapshotSummary, MembershipError> {
+        let (bytes, summary) = self.finish();
+        durable::write(&root.join(relative), &bytes)?;
+        Ok(summary)
+    }
+
+    fn finish(&self) -> (Vec<u8>, SnapshotSummary) {
         let members = self.sections.iter().map(|s| s.1).sum();
         let bytes = self.encode(members);
-        durable::write(&root.join(relative), &bytes)?;
         let checksum = file_checksum(&bytes);
-        Ok(SnapshotSummary { bytes: bytes.len() as u64, members, checksum })
+        let summary = SnapshotSummary { bytes: bytes.len() as u64, members, checksum };
+        (bytes, summary)
     }
 
     fn encode(&self, members: u64) -> Vec<u8> {
@@ -232,11 +238,45 @@ pub fn write_snapshot(
     meta: &SnapshotMeta,
     shards: impl IntoIterator<Item = Option<Vec<u8>>>,
 ) -> Result<SnapshotSummary, MembershipError> {
-    let mut writer = SnapshotWriter::new(meta.clone())?;
+    writer_of(meta.clone(), shards)?.write(root, relative)
+}
+
+fn writer_of(
+    meta: SnapshotMeta,
+    shards: impl IntoIterator<Item = Option<Vec<u8>>>,
+) -> Result<SnapshotWriter, MembershipError> {
+    let mut writer = SnapshotWriter::new(meta)?;
     for (shard, bytes) in (0..=u8::MAX).zip(shards) {
         writer.shard_bytes(shard, bytes.unwrap_or_default())?;
     }
-    writer.write(root, relative)
+    Ok(writer)
+}
+
+/// A snapshot that is written with others.
+#[derive(Debug)]
+pub struct UnwrittenSnapshot {
+    /// The file, relative to the folder of all.
+    pub file: PathBuf,
+    /// The metadata.
+    pub meta: SnapshotMeta,
+    /// The serialized bitmaps by shard; empty or missing: no members.
+    pub shards: Vec<Vec<u8>>,
+}
+
+/// Writes snapshots as [`write_snapshot`] does, several at a time, and syncs each folder once. All are complete and
+/// durable when this returns. After an error some may be, and none should be used.
+///
+/// # Errors
+/// As the methods of [`SnapshotWriter`]: the first error.
+pub fn write_snapshots(
+    root: &Path,
+    snapshots: Vec<UnwrittenSnapshot>,
+) -> Result<Vec<SnapshotSummary>, MembershipError> {
+    durable::write_all(snapshots, |UnwrittenSnapshot { file, meta, shards }| {
+        let writer = writer_of(meta, shards.into_iter().map(Some))?;
+        let (bytes, summary) = writer.finish();
+        Ok((root.join(file), bytes, summary))
+    })
 }
 
 #[derive(Debug, Clone, Copy, Default)]

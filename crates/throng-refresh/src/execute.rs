@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use throng_lake::{FileError, Inputs, KeyBatch, LakeError, Model, Rule, ScanStats, TableFacts};
-use throng_membership::manifest_files;
+use throng_membership::{SharedBits, manifest_files};
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy, UserHash};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
@@ -24,7 +24,6 @@ use super::files::{KeyFile, KeyFileWriter, create_folder};
 use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read, scan_outputs};
 use super::pool::blocking;
-use super::shared_bits::SharedBits;
 use super::warehouse::WarehouseError;
 use super::{HEARTBEAT_INTERVAL, LEASE, declared, dictionaries, key_types, model_of, pages};
 use crate::RefreshContext;
@@ -90,6 +89,7 @@ pub(super) struct BuildOutput {
 }
 
 /// Where the bitmaps of a refresh are.
+#[derive(Clone)]
 pub(super) enum Built {
     /// The outputs of the shards parts, in the order of their shards.
     Parts(Vec<PartFile>),
@@ -98,6 +98,7 @@ pub(super) enum Built {
 }
 
 /// The output of a part on the local disk.
+#[derive(Clone)]
 pub(super) struct PartFile {
     pub(super) path: PathBuf,
     /// Its checksum as the ledger has it; `None` if an older version recorded none.

@@ -62,6 +62,8 @@ struct TempFile {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
+    /// Whether it has to survive a loss of power.
+    durable: bool,
     finished: bool,
 }
 
@@ -76,7 +78,7 @@ impl TempFile {
             .truncate(true)
             .open(&temporary)
             .map_err(RefreshError::io("create", &temporary))?;
-        Ok(Self { file, temporary, path: path.to_owned(), finished: false })
+        Ok(Self { file, temporary, path: path.to_owned(), durable: true, finished: false })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), RefreshError> {
@@ -85,10 +87,15 @@ impl TempFile {
 
     fn finish(mut self) -> Result<(), RefreshError> {
         // Before the rename: after a loss of power the name could refer to a file without contents.
-        self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
+        if self.durable {
+            self.file.sync_all().map_err(RefreshError::io("write", &self.temporary))?;
+        }
         fs::rename(&self.temporary, &self.path)
             .map_err(RefreshError::io("rename to", &self.path))?;
         self.finished = true;
+        if !self.durable {
+            return Ok(());
+        }
         // The entry too: the ledger names the file next, and after a loss of power it must be
         // there.
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
@@ -130,6 +137,12 @@ impl KeyFileWriter {
         Ok(Self { out, offset: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
     }
 
+    /// The file need not reach the disk: this process reads it, and none after it.
+    pub(super) fn scratch(mut self) -> Self {
+        self.out.durable = false;
+        self
+    }
+
     /// Adds hashes, each followed by its value if there are values.
     pub(super) fn push(
         &mut self,
@@ -169,7 +182,11 @@ impl KeyFileWriter {
         if block.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = block.iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        // By words and not by bytes: this is done for every key.
+        let mut bytes = vec![0; 8 * block.len()];
+        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(block.iter()) {
+            *to = word.to_le_bytes();
+        }
         self.index.push(shard);
         self.index.extend((block.len() as u32).to_le_bytes());
         self.index.extend(self.offset.to_le_bytes());
@@ -180,7 +197,7 @@ impl KeyFileWriter {
         self.out.write(&bytes)
     }
 
-    /// Makes the file durable. Blocks on the disk. Returns the checksum that identifies the file:
+    /// Completes the file. Blocks on the disk. Returns the checksum that identifies the file:
     /// that of the index, which has the checksums of all blocks.
     pub(super) fn finish(mut self) -> Result<u64, RefreshError> {
         for shard in 0..=u8::MAX {
@@ -357,6 +374,21 @@ mod tests {
         writer.push(&[UserHash(1)], None).unwrap();
         drop(writer);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_not_synced_is_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let write = |mut writer: KeyFileWriter| {
+            writer.push(&[UserHash(1), UserHash(u64::MAX)], Some(&[2, 3])).unwrap();
+            writer.finish().unwrap()
+        };
+        let durable = write(KeyFileWriter::create(&path("durable")).unwrap());
+        let scratch = write(KeyFileWriter::create(&path("scratch")).unwrap().scratch());
+        assert_eq!(durable, scratch);
+        assert_eq!(fs::read(path("durable")).unwrap(), fs::read(path("scratch")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -1,29 +1,35 @@
 //! Refreshes of one template that a worker processes together: those that are unchanged are completed
-//! without a scan, the others are built in one scan, and each is published by itself.
+//! without a scan, the others are built in one scan. Many are published at a time, and each ends by itself.
 
 use std::convert::Infallible;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use throng_model::{Retry, Timestamp};
+use throng_model::{RefreshId, Retry, Timestamp};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Snapshot};
 use throng_telemetry::metrics;
 
 use super::error::RefreshError;
 use super::execute::BuildOutput;
+use super::follow_up::{Recorded, follow_up};
 use super::identifier_inputs::IdentifierInputs;
-use super::shared;
+use super::publish::{self, Publication};
 use super::siblings::{self, Member};
-use super::worker::{Outcome, Worker};
-use super::{declared, execute, membership, model_of, publish, unchanged};
+use super::worker::{Worker, count};
+use super::{LEASE, declared_by_name, execute, membership, model_of, shared, unchanged};
 
-/// How often the leases of refreshes that are built together are renewed; each needs a call of the ledger.
-const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
-/// Refreshes that were built together and are published at the same time: most of it is waiting for the disk.
-const PUBLISHED_AT_ONCE: usize = 8;
+/// How often the leases of refreshes that are built together are renewed: a write of up to 5,000 rows.
+const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// Refreshes that are published by one transaction of the ledger, at most.
+const PUBLISHED_TOGETHER: usize = 128;
+/// Bytes of the bitmaps of refreshes that are published together, at most, unless one has more: they are in memory.
+const MAX_BITMAP_BYTES: u64 = 32 << 20;
+/// Such groups at the same time: the files of one are written while the ledger records another.
+const GROUPS_AT_ONCE: usize = 2;
 
 impl Worker {
     /// Processes refreshes of one template together, and records how each ended.
@@ -74,13 +80,7 @@ impl Worker {
                 return Ok(group);
             }
         };
-        let completing = async {
-            let unchanged = found.into_iter().enumerate();
-            let unchanged = unchanged.filter_map(|(at, served)| Some((at, served?)));
-            let complete = |(at, served)| self.complete_member(&group, at, served, &ended, started);
-            let completed = futures::stream::iter(unchanged).map(complete);
-            completed.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await
-        };
+        let completing = self.complete_all(&group, found, &ended, started);
         tokio::select! {
             completed = completing => completed?,
             never = self.renew_all(&group, &ended, &progress) => match never {},
@@ -89,37 +89,68 @@ impl Worker {
         Ok(rest.map(|(member, _)| member).collect())
     }
 
-    /// Completes a refresh that would make the served version again.
-    async fn complete_member(
+    /// Completes the refreshes that would make the served versions again.
+    async fn complete_all(
         &self,
         group: &[Member],
-        at: usize,
-        served: Snapshot,
+        found: Vec<Option<Snapshot>>,
         ended: &[AtomicBool],
         started: Timestamp,
     ) -> Result<(), LedgerError> {
-        let (Some(member), Some(ended)) = (group.get(at), ended.get(at)) else { return Ok(()) };
-        let Member { audience, refresh } = member;
-        let spec = self.ctx.spec.load_full();
-        let is_current =
-            declared(&spec, &audience.name).is_some_and(|now| model_of(now) == model_of(audience));
-        // It is left to the build, which halts it or finds it superseded.
-        if self.shutdown.is_cancelled() || !is_current {
-            return Ok(());
-        }
-        let (id, version, now) = (refresh.id, served.version, self.ctx.clock.now());
-        let confirming = self.ctx.ledger.confirm_unchanged(id, &self.holder, version, now);
-        let completed = match confirming.await {
-            Ok(true) => Ok(Outcome::Unchanged(Box::new(served))),
-            // A person has forced it meanwhile, or has made another version current.
-            Ok(false) => return Ok(()),
-            Err(error) => Err(error.into()),
+        let (ctx, spec) = (&self.ctx, self.ctx.spec.load_full());
+        let declared = declared_by_name(&spec);
+        let is_current = |audience: &Audience| {
+            let now = declared.get(&audience.name);
+            now.is_some_and(|now| model_of(now) == model_of(audience))
         };
-        ended.store(true, Ordering::Relaxed);
-        self.record(audience, refresh, completed, started, false).await
+        let found = group.iter().zip(ended).zip(found);
+        let unchanged =
+            found.filter_map(|((member, ended), served)| Some((member, ended, served?)));
+        // The others are left to the build, which finds them superseded.
+        let unchanged: Vec<(&Member, &AtomicBool, Snapshot)> =
+            unchanged.filter(|(member, ..)| is_current(&member.audience)).collect();
+        for unchanged in unchanged.chunks(PUBLISHED_TOGETHER) {
+            // Left to the build too, which halts them.
+            if self.shutdown.is_cancelled() {
+                return Ok(());
+            }
+            let version =
+                |(member, _, served): &(&Member, _, Snapshot)| (member.refresh.id, served.version);
+            let (ids, now): (Vec<_>, _) =
+                (unchanged.iter().map(version).collect(), ctx.clock.now());
+            let confirming = ctx.ledger.confirm_unchanged_refreshes(&ids, &self.holder, now);
+            let results = match confirming.await {
+                Ok(results) => results,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "failed to complete unchanged refreshes of a template, building them"
+                    );
+                    return Ok(());
+                }
+            };
+            let mut completed = Vec::with_capacity(unchanged.len());
+            for ((Member { audience, refresh }, ended, served), result) in
+                unchanged.iter().zip(results)
+            {
+                match result {
+                    Ok(true) => completed.push((refresh, served)),
+                    // A person has forced it meanwhile, or has made another version current.
+                    Ok(false) => continue,
+                    Err(error) => {
+                        self.record(audience, refresh, Err(error.into()), started).await?
+                    }
+                }
+                ended.store(true, Ordering::Relaxed);
+            }
+            let took = ctx.clock.now().since(started);
+            unchanged::follow_up(ctx, &completed).await?;
+            completed.iter().for_each(|_| count("unchanged", took));
+        }
+        Ok(())
     }
 
-    /// Builds refreshes in one scan, and publishes each by itself.
+    /// Builds refreshes in one scan, and publishes each as a version of its own.
     async fn build_group(
         &self,
         group: &[Member],
@@ -165,10 +196,11 @@ impl Worker {
             output.inputs = output.inputs.map(|inputs| identifiers.add_to(name, inputs));
             output
         };
-        let publish_one = |at: usize| self.publish_member(group, at, &output, &ended, started);
+        let sizes: Vec<u64> = (0..group.len()).map(|at| built.bytes(at)).collect();
+        let publish = |range| self.publish_members(group, range, &output, &ended, started);
         let publishing = async {
-            let all = futures::stream::iter(0..group.len()).map(publish_one);
-            all.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await
+            let all = futures::stream::iter(published_together(&sizes)).map(publish);
+            all.buffer_unordered(GROUPS_AT_ONCE).try_collect::<Vec<()>>().await
         };
         let published = tokio::select! {
             published = publishing => published.map(|_| ()),
@@ -186,37 +218,61 @@ impl Worker {
         published
     }
 
-    /// Publishes one of the refreshes that were built together.
-    async fn publish_member(
+    /// Publishes some of the refreshes that were built together, and records how each ended.
+    async fn publish_members(
         &self,
         group: &[Member],
-        at: usize,
+        range: Range<usize>,
         output: &(impl Fn(usize, &Member) -> BuildOutput + Sync),
         ended: &[AtomicBool],
         started: Timestamp,
     ) -> Result<(), LedgerError> {
-        let (Some(member), Some(ended)) = (group.get(at), ended.get(at)) else { return Ok(()) };
-        let Member { audience, refresh } = member;
+        let members = group.get(range.clone()).unwrap_or_default();
         if self.shutdown.is_cancelled() {
-            return self.halt(refresh).await;
+            return self.halt_all(members).await;
         }
         let spec = self.ctx.spec.load_full();
-        let published = match declared(&spec, &audience.name) {
-            None => Err(RefreshError::NotDeclared(audience.name.clone())),
-            Some(current) if model_of(current) != model_of(audience) => {
-                Err(RefreshError::Superseded)
+        let declared = declared_by_name(&spec);
+        let (mut new, mut publishing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (at, member) in range.clone().zip(members) {
+            let Member { audience, refresh } = member;
+            match declared.get(&audience.name).copied() {
+                None => failed.push((member, RefreshError::NotDeclared(audience.name.clone()))),
+                Some(current) if model_of(current) != model_of(audience) => {
+                    failed.push((member, RefreshError::Superseded));
+                }
+                Some(audience) => {
+                    publishing.push((member, audience));
+                    new.push(Publication { audience, refresh, output: output(at, member) });
+                }
             }
-            Some(current) => {
-                let output = output(at, member);
-                let publishing =
-                    publish::publish(&self.ctx, current, refresh, &self.holder, output);
-                let published = AssertUnwindSafe(publishing).catch_unwind().await;
-                let published = published.unwrap_or(Err(RefreshError::Panicked));
-                published.map(|outcome| Outcome::Recorded(Box::new(outcome)))
-            }
+        }
+        let results = AssertUnwindSafe(publish::publish_all(&self.ctx, new, &self.holder));
+        let results = match results.catch_unwind().await {
+            Ok(results) => results,
+            Err(_) => publishing.iter().map(|_| Err(RefreshError::Panicked)).collect(),
         };
-        ended.store(true, Ordering::Relaxed);
-        self.record(audience, refresh, published, started, false).await
+        let mut published = Vec::with_capacity(publishing.len());
+        for ((member, audience), result) in publishing.into_iter().zip(results) {
+            match result {
+                Ok(outcome) => published.push((audience, &member.refresh, outcome)),
+                Err(error) => failed.push((member, error)),
+            }
+        }
+        let of_range = ended.get(range).unwrap_or_default();
+        of_range.iter().for_each(|ended| ended.store(true, Ordering::Relaxed));
+        let recorded: Vec<Recorded<'_>> = published
+            .iter()
+            .map(|(audience, refresh, outcome)| Recorded { audience, refresh, outcome })
+            .collect();
+        let took = self.ctx.clock.now().since(started);
+        // Lookups get the snapshots of all members at the end.
+        follow_up(&self.ctx, &recorded, false).await;
+        published.iter().for_each(|(.., outcome)| count(outcome.name(), took));
+        for (Member { audience, refresh }, error) in failed {
+            self.record(audience, refresh, Err(error), started).await?;
+        }
+        Ok(())
     }
 
     /// Leaves refreshes to builds of their own.
@@ -243,15 +299,8 @@ impl Worker {
     }
 
     async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {
-        let halt = |at: usize| async move {
-            match group.get(at) {
-                Some(member) => self.halt(&member.refresh).await,
-                None => Ok(()),
-            }
-        };
-        // Several at a time: at shutdown there is little time.
-        let halted = futures::stream::iter(0..group.len()).map(halt);
-        halted.buffer_unordered(PUBLISHED_AT_ONCE).try_collect::<Vec<()>>().await.map(|_| ())
+        let ids: Vec<RefreshId> = group.iter().map(|member| member.refresh.id).collect();
+        self.halt(&ids).await
     }
 
     /// Renews the leases of all refreshes that have not ended. Never returns: one that was lost is found by its
@@ -262,28 +311,61 @@ impl Worker {
         ended: &[AtomicBool],
         progress: &execute::Progress,
     ) -> Infallible {
-        let (ctx, lease) = (&self.ctx, siblings::lease(group.len()));
+        let ctx = &self.ctx;
         loop {
             tokio::time::sleep(ctx.poll_delay(GROUP_HEARTBEAT_INTERVAL)).await;
             let execute::RowCounts { read, null_keys, expected } = progress.counts();
-            for (member, ended) in group.iter().zip(ended) {
-                if ended.load(Ordering::Relaxed) {
-                    continue;
-                }
-                let (id, until) = (member.refresh.id, ctx.clock.now().plus(lease));
-                let renewed = ctx
-                    .ledger
-                    .record_refresh_progress(id, &self.holder, until, read, null_keys, expected)
-                    .await;
-                if let Err(error) = renewed {
-                    tracing::debug!(
-                        refresh = %id,
-                        error = &error as &dyn std::error::Error,
-                        "failed to renew the lease of a refresh of a template"
-                    );
-                }
+            let open = group.iter().zip(ended).filter(|(_, ended)| !ended.load(Ordering::Relaxed));
+            let ids: Vec<RefreshId> = open.map(|(member, _)| member.refresh.id).collect();
+            let until = ctx.clock.now().plus(LEASE);
+            let renewed = ctx
+                .ledger
+                .record_group_progress(&ids, &self.holder, until, read, null_keys, expected)
+                .await;
+            // Not the end, as of a refresh by itself: the leases last for several renewals.
+            if let Err(error) = renewed {
+                tracing::warn!(
+                    refreshes = ids.len(),
+                    error = &error as &dyn std::error::Error,
+                    "failed to renew the leases of the refreshes of a template"
+                );
             }
             ctx.observer.audiences_changed();
         }
+    }
+}
+
+/// The ranges of members that are published together, by the bytes of the bitmaps of each.
+fn published_together(sizes: &[u64]) -> Vec<Range<usize>> {
+    let (mut ranges, mut start, mut bytes) = (Vec::new(), 0, 0_u64);
+    for (at, size) in sizes.iter().enumerate() {
+        let with_this = bytes.saturating_add(*size);
+        let is_full = at - start >= PUBLISHED_TOGETHER || with_this > MAX_BITMAP_BYTES;
+        if is_full && at > start {
+            ranges.push(start..at);
+            (start, bytes) = (at, *size);
+        } else {
+            bytes = with_this;
+        }
+    }
+    if start < sizes.len() {
+        ranges.push(start..sizes.len());
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_together_is_limited_in_number_and_bytes() {
+        assert!(published_together(&[]).is_empty());
+        let small = vec![1; 2 * PUBLISHED_TOGETHER + 3];
+        let (first, second) = (PUBLISHED_TOGETHER, 2 * PUBLISHED_TOGETHER);
+        assert_eq!(published_together(&small), [0..first, first..second, second..second + 3]);
+        // One that is larger than the limit is published by itself.
+        let sizes = [MAX_BITMAP_BYTES / 2, MAX_BITMAP_BYTES / 2, 1, u64::MAX, 1, 0];
+        assert_eq!(published_together(&sizes), [0..2, 2..3, 3..4, 4..6]);
     }
 }

@@ -1,7 +1,7 @@
 //! Entries in the history of an audience.
 
-use throng_model::AudienceName;
-use throng_store::{HistoryEntry, HistoryEvent, LedgerError};
+use throng_model::{AudienceName, Timestamp};
+use throng_store::{HistoryEntry, HistoryEvent, LedgerError, SubjectKind};
 
 use crate::RefreshContext;
 
@@ -12,13 +12,16 @@ pub(super) async fn record(
     what: HistoryEvent,
     why: String,
 ) -> Result<(), LedgerError> {
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Audience,
-        subject: name.to_string(),
-        what,
-        why,
-        at: ctx.clock.now(),
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await
+    ctx.ledger.record_history(&[entry(name, what, why, ctx.clock.now())]).await
+}
+
+/// An entry for the history of an audience.
+pub(super) fn entry(
+    name: &AudienceName,
+    what: HistoryEvent,
+    why: String,
+    at: Timestamp,
+) -> HistoryEntry {
+    let (subject_kind, subject) = (SubjectKind::Audience, name.to_string());
+    HistoryEntry { subject_kind, subject, what, why, at, actor: None }
 }

@@ -8,9 +8,9 @@
 //!    warehouse runs, with a part for each page of its result, and `key_types` of such results;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
-//!    `builders`, `siblings`, `group`, `shared` and `shared_bits`: refreshes of one template, built in one scan;
-//! 4. `guard`, `publish` and `retention`: whether the snapshot is published or held, the one ledger
-//!    update that does it, and which versions are deleted;
+//!    `builders`, `siblings`, `group` and `shared`: refreshes of one template, built in one scan;
+//! 4. `guard`, `publish`, `follow_up` and `retention`: whether the snapshot is published or held, the one ledger
+//!    update that does it, what follows, and which versions are deleted;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
 //!    happens if a file is damaged;
 //! 6. `schedule` and `source_changes`: queue refreshes that are due, or whose source has changed;
@@ -35,6 +35,7 @@ mod faults;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod follow_up;
 mod freshness;
 mod group;
 mod guard;
@@ -52,7 +53,6 @@ mod recovery;
 mod retention;
 mod schedule;
 mod shared;
-mod shared_bits;
 mod siblings;
 mod snapshots;
 mod source_changes;
@@ -60,6 +60,7 @@ mod unchanged;
 mod warehouse;
 mod worker;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use throng_lake::Model;
@@ -99,4 +100,9 @@ fn model_of(audience: &Audience) -> Model {
 /// The audience of this name, if the spec has it.
 fn declared<'a>(spec: &'a Spec, name: &AudienceName) -> Option<&'a Audience> {
     spec.audiences.iter().find(|audience| audience.name == *name)
+}
+
+/// The audiences of a spec by name.
+fn declared_by_name(spec: &Spec) -> HashMap<&AudienceName, &Audience> {
+    spec.audiences.iter().map(|audience| (&audience.name, audience)).collect()
 }

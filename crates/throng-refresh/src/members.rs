@@ -6,26 +6,34 @@ use throng_model::UserHash;
 /// The members among the words of a shard's key files: hashes, or hashes each followed by its value
 /// where the rule is a sum. Ascending, each once.
 pub(super) fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
+    sort(&mut words, rule);
+    if rule == Rule::ANY {
+        words.dedup();
+        return words.into_iter().map(UserHash).collect();
+    }
+    members_of_sorted(&words, rule)
+}
+
+/// Sorts words, so that those of a user follow each other: the same order for all rules of a kind.
+pub(super) fn sort(words: &mut [u64], rule: Rule) {
     match rule {
-        Rule::ANY => {
-            words.sort_unstable();
-            words.dedup();
-            words.into_iter().map(UserHash).collect()
-        }
+        Rule::Rows(_) => words.sort_unstable(),
+        // By value too: a sum of floating-point numbers depends on the order, and a repeated
+        // part must have the same members.
+        Rule::Sum(_) => words.as_chunks_mut::<2>().0.sort_unstable(),
+    }
+}
+
+/// [`members`] of words that are sorted.
+pub(super) fn members_of_sorted(words: &[u64], rule: Rule) -> Vec<UserHash> {
+    match rule {
         Rule::Rows(occurs) => {
-            words.sort_unstable();
             let runs = words.chunk_by(|a, b| a == b);
             let kept = runs.filter(|run| occurs.allows(run.len() as u64));
             kept.filter_map(|run| run.first().copied().map(UserHash)).collect()
         }
         Rule::Sum(sum) => {
-            let (pairs, _) = words.as_chunks::<2>();
-            let mut pairs = pairs.to_vec();
-            drop(words);
-            // By value too: a sum of floating-point numbers depends on the order, and a repeated
-            // part must have the same members.
-            pairs.sort_unstable();
-            let runs = pairs.chunk_by(|a, b| a[0] == b[0]);
+            let runs = words.as_chunks::<2>().0.chunk_by(|a, b| a[0] == b[0]);
             let kept = runs.filter(|run| sum.allows(run.iter().map(|pair| pair[1])));
             kept.filter_map(|run| run.first().map(|pair| UserHash(pair[0]))).collect()
         }

@@ -8,14 +8,13 @@ use std::time::Duration;
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, Schedule};
 use throng_store::{
-    AudienceRow, HistoryEntry, HistoryEvent, LedgerError, RefreshState, RefreshTrigger,
-    SnapshotState,
+    AudienceRow, HistoryEvent, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, model_of, source_changes};
+use crate::{MAX_WALL_INTERVAL, RefreshContext, declared, history, model_of, source_changes};
 
 /// The longest time between two polls, on the node's clock; a change of the spec ends it.
 const SCHEDULE_POLL_INTERVAL: Duration = Duration::from_secs(30);
@@ -109,16 +108,15 @@ async fn poll_schedules(
         ctx.ledger.audiences().await?.into_iter().map(|row| (row.name.clone(), row)).collect();
     let spec = ctx.spec.load_full();
     let now = ctx.clock.now();
-    let (mut next, mut queued) = (None, false);
+    // Together, so that a builder finds all audiences of a template due and builds them in one scan.
+    let (mut next, mut wanted, mut firings) = (None, Vec::new(), Vec::new());
     for audience in &spec.audiences {
         let row = rows.get(&audience.name);
         let stopped = row.and_then(AudienceRow::stopped);
         if stopped.is_none()
             && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
         {
-            let apply = RefreshTrigger::Apply;
-            ctx.ledger.schedule_refresh(&audience.name, apply, now).await?;
-            queued = true;
+            wanted.push(audience.name.clone());
         }
         let Some(schedule) = &audience.schedule else { continue };
         let seen_at = *first_seen.entry(audience.name.clone()).or_insert(now);
@@ -128,7 +126,7 @@ async fn poll_schedules(
         if let Some(fire_at) = latest_due(schedule, since, now) {
             match &stopped {
                 Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
-                None => queued |= ctx.ledger.fire_schedule(&audience.name, fire_at, now).await?,
+                None => firings.push((audience.name.clone(), fire_at)),
             }
         }
         let following = schedule.next_after(now);
@@ -137,7 +135,8 @@ async fn poll_schedules(
             (a, b) => a.or(b),
         };
     }
-    if queued {
+    let queued = ctx.ledger.schedule_refreshes(&wanted, RefreshTrigger::Apply, now).await?;
+    if queued + ctx.ledger.fire_schedules(&firings, now).await? > 0 {
         ctx.wake.notify_waiters();
         ctx.observer.audiences_changed();
     }
@@ -159,15 +158,7 @@ async fn skip(
         "the audience is {why}: the refresh of {fire_at} was not started, and later ones are not \
          started either"
     );
-    let entry = HistoryEntry {
-        subject_kind: throng_store::SubjectKind::Audience,
-        subject: name.to_string(),
-        what: HistoryEvent::Skipped,
-        why,
-        at: ctx.clock.now(),
-        actor: None,
-    };
-    ctx.ledger.record_history(&[entry]).await
+    history::record(ctx, name, HistoryEvent::Skipped, why).await
 }
 
 /// After an audience was resumed or released: queues a refresh if the version that it serves was

@@ -2,8 +2,9 @@
 //! members of each audience in each shard, with one assignment of ordinals for all of them.
 //!
 //! Its outputs are local files in a folder of its own, and no parts of the ledger: after a crash the scan is repeated,
-//! for the refreshes that are not published. The folder is none of a refresh, because a refresh may end before the
-//! build does, by a cancellation for example, and its folder with it.
+//! for the refreshes that are not published. So they are not synced, which would wait until all keys are on the disk.
+//! The folder is none of a refresh, because a refresh may end before the build does, by a cancellation for example, and
+//! its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use throng_lake::{
     Inputs, Lake, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
 };
+use throng_membership::{ShardBitmaps, SharedBits, write_bitmaps};
 use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
 use throng_store::AudienceRow;
 
@@ -20,9 +22,8 @@ use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::members::members;
+use super::members::{members_of_sorted, sort};
 use super::pool::blocking;
-use super::shared_bits::{ShardBitmaps, SharedBits, write_bitmaps};
 use super::siblings::Member;
 use crate::RefreshContext;
 
@@ -45,6 +46,11 @@ impl SharedBuild {
     /// Rows of all groups.
     pub(super) fn rows_read(&self) -> u64 {
         self.stats.rows_read.iter().sum()
+    }
+
+    /// Bytes of the bitmaps of a member.
+    pub(super) fn bytes(&self, at: usize) -> u64 {
+        self.bits.bytes(at)
     }
 
     /// What a refresh of this audience alone would have built; `at` is the member's number.
@@ -167,7 +173,7 @@ async fn scan(
 ) -> Result<Option<(SharedStats, KeyFile)>, RefreshError> {
     // Without overlaps there are not more keys than rows.
     let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
-    let mut writer = KeyFileWriter::create(&path)?;
+    let mut writer = KeyFileWriter::create(&path)?.scratch();
     let mut sink = |batch: SharedBatch| {
         *keys += batch.hashes.len() as u64;
         if *keys > limit {
@@ -211,21 +217,42 @@ impl Layout {
         Self { groups, rules: plan.rules.clone(), width }
     }
 
-    /// The users of each member among the words of a shard: ascending, each once.
+    /// The users of each member among the words of a shard: ascending, each once. Two passes over the words, which are
+    /// put in the order of their groups and sorted once for all members of a group.
     fn members(&self, words: &[u64]) -> Vec<Vec<UserHash>> {
-        let mut by_group = vec![Vec::new(); self.groups.len()];
-        for key in words.chunks_exact(self.width) {
-            let Some((group, rest)) = key.split_last() else { continue };
-            if let Some(words) = by_group.get_mut(*group as usize) {
-                words.extend_from_slice(rest);
+        let (groups, width) = (self.groups.len(), self.width - 1);
+        let mut starts = vec![0; groups + 1];
+        let keys = || words.chunks_exact(self.width).filter_map(<[u64]>::split_last);
+        for (group, _) in keys() {
+            if let Some(after) = starts.get_mut(1..).and_then(|ends| ends.get_mut(*group as usize))
+            {
+                *after += width;
+            }
+        }
+        let mut total = 0;
+        starts.iter_mut().for_each(|start| {
+            total += *start;
+            *start = total;
+        });
+        let (mut next, mut ordered) = (starts.clone(), vec![0; total]);
+        next.truncate(groups);
+        for (group, rest) in keys() {
+            if let Some(place) = next.get_mut(*group as usize) {
+                ordered[*place..*place + width].copy_from_slice(rest);
+                *place += width;
             }
         }
         let mut found = vec![Vec::new(); self.rules.len()];
-        for (words, group) in by_group.into_iter().zip(&self.groups) {
-            for member in group {
-                if let (Some(found), Some(rule)) = (found.get_mut(*member), self.rules.get(*member))
-                {
-                    *found = members(words.clone(), *rule);
+        for (members, range) in self.groups.iter().zip(starts.windows(2)) {
+            let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
+            for (at, member) in members.iter().enumerate() {
+                let Some(rule) = self.rules.get(*member).copied() else { continue };
+                // All rules of a scan are of one kind.
+                if at == 0 {
+                    sort(words, rule);
+                }
+                if let Some(found) = found.get_mut(*member) {
+                    *found = members_of_sorted(words, rule);
                 }
             }
         }
@@ -263,7 +290,7 @@ async fn build_shard(
     }
     let all = Arc::new(all);
     let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
-    blocking(move || write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)).await
+    blocking(move || Ok(write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)?)).await
 }
 
 #[cfg(test)]
@@ -272,6 +299,7 @@ mod tests {
     use throng_model::SplitMix64;
 
     use super::*;
+    use crate::members::members;
 
     /// The members of each audience, from the rows of its group alone.
     fn expected(rows: &[(u64, u64, u32)], layout: &Layout, at: usize) -> Vec<UserHash> {

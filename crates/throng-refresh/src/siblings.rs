@@ -1,21 +1,19 @@
 //! Refreshes of one template that are built together. Whoever claims one of them claims the others that are due, if
 //! their models can be one scan.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use throng_lake::Model;
-use throng_model::{AudienceName, Timestamp};
+use throng_model::{AudienceName, RefreshId, Timestamp};
 use throng_spec::{Audience, Spec};
 use throng_store::{AudienceRow, LedgerError, Refresh, RefreshState};
 
 use super::{LEASE, declared};
 use crate::RefreshContext;
 
-/// Refreshes that are built together, at most: a builder renews the leases of all of them in time.
+/// Refreshes that are built together, at most: a builder holds the words of a user shard of all of them in memory.
 const MAX_MEMBERS: usize = 5_000;
-/// How much longer the leases of refreshes last for each of them: a renewal of all is a call of the ledger for each.
-const RENEWAL_TIME: Duration = Duration::from_millis(10);
 /// How long planning may take before a claim: the lease of the first refresh must not expire.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long models that cannot be one scan are built alone before it is tried again.
@@ -53,17 +51,10 @@ pub(super) async fn claim(ctx: &RefreshContext, holder: &str, first: Refresh) ->
             return Claimed::One(first);
         }
     };
-    let lease = lease(others.len() + 1);
     let mut members = vec![Member { audience: audience.clone(), refresh: first }];
-    for other in others {
-        match claim_of(ctx, holder, other, lease).await {
-            Ok(Some(refresh)) => members.push(Member { audience: other.clone(), refresh }),
-            Ok(None) => {}
-            Err(error) => {
-                log_failure(&error);
-                break;
-            }
-        }
+    match claim_all(ctx, holder, &others).await {
+        Ok(claimed) => members.extend(claimed),
+        Err(error) => log_failure(&error),
     }
     if members.len() == 1
         && let Some(only) = members.pop()
@@ -78,13 +69,6 @@ fn log_failure(error: &LedgerError) {
         error = error as &dyn std::error::Error,
         "failed to claim a refresh of a template, building those that are claimed"
     );
-}
-
-/// The lease of each of so many refreshes that are built together. The more there are, the longer it takes to claim
-/// them, and to renew their leases.
-pub(super) fn lease(members: usize) -> Duration {
-    let members = u32::try_from(members).unwrap_or(u32::MAX);
-    LEASE.saturating_add(RENEWAL_TIME.saturating_mul(members))
 }
 
 /// Those of the siblings that have a refresh which is due and may be built with others, and not more than fit. One
@@ -104,7 +88,7 @@ async fn due<'s>(
     let others = siblings.iter().copied().filter(|other| due.contains(&other.name));
     let others: Vec<&Audience> = others.take(MAX_MEMBERS - 1).collect();
     let Refresh { id, rows_read, null_keys, rows_expected, .. } = *first;
-    let until = now.plus(lease(others.len() + 1));
+    let until = now.plus(LEASE);
     ctx.ledger
         .record_refresh_progress(id, holder, until, rows_read, null_keys, rows_expected)
         .await?;
@@ -121,22 +105,30 @@ fn is_due(refresh: &Refresh, now: Timestamp) -> bool {
     is_free && may_share(refresh)
 }
 
-async fn claim_of(
+/// Claims the refreshes of some audiences, in the order in which they were queued.
+async fn claim_all(
     ctx: &RefreshContext,
     holder: &str,
-    audience: &Audience,
-    lease: Duration,
-) -> Result<Option<Refresh>, LedgerError> {
+    audiences: &[&Audience],
+) -> Result<Vec<Member>, LedgerError> {
+    let by_name: HashMap<&AudienceName, &Audience> =
+        audiences.iter().map(|audience| (&audience.name, *audience)).collect();
+    let names: Vec<AudienceName> = audiences.iter().map(|it| it.name.clone()).collect();
     let now = ctx.clock.now();
-    let claimed = ctx.ledger.claim_refresh_of(&audience.name, holder, now, now.plus(lease)).await?;
-    match claimed {
-        Some(refresh) if !may_share(&refresh) => {
-            // It is claimed again, and built alone.
-            ctx.ledger.halt_refresh(refresh.id, holder, now).await?;
-            Ok(None)
-        }
-        claimed => Ok(claimed),
+    let claimed = ctx.ledger.claim_refreshes_of(&names, holder, now, now.plus(LEASE)).await?;
+    let (mut shared, alone): (Vec<Refresh>, Vec<Refresh>) =
+        claimed.into_iter().partition(may_share);
+    if !alone.is_empty() {
+        // They are claimed again, and built alone.
+        let ids: Vec<RefreshId> = alone.iter().map(|refresh| refresh.id).collect();
+        ctx.ledger.halt_refreshes(&ids, holder, now).await?;
     }
+    shared.sort_unstable_by_key(|refresh| refresh.id);
+    let member = |refresh: Refresh| {
+        let audience = by_name.get(&refresh.audience)?;
+        Some(Member { audience: (*audience).clone(), refresh })
+    };
+    Ok(shared.into_iter().filter_map(member).collect())
 }
 
 /// Whether a refresh may be built with others. One that failed is built alone, so that its error is its own.
@@ -194,12 +186,6 @@ pub(super) fn build_alone(ctx: &RefreshContext, audience: &Audience) {
 mod tests {
     use super::*;
     use crate::fixture::audience_row;
-
-    #[test]
-    fn the_leases_of_many_refreshes_last_until_all_are_renewed() {
-        assert!(lease(2) < LEASE + Duration::from_secs(1));
-        assert!(lease(MAX_MEMBERS) >= LEASE + Duration::from_secs(50));
-    }
 
     #[test]
     fn refreshes_that_can_be_claimed_and_have_not_failed_are_due() {

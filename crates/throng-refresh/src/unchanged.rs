@@ -1,10 +1,10 @@
 //! Refreshes whose model, files and identifiers are those of the version that is served: they are
 //! completed without a scan and without a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use throng_lake::{InputQuery, InputState};
-use throng_model::AudienceName;
+use throng_model::{AudienceName, RefreshId};
 use throng_spec::Audience;
 use throng_store::{AlertKind, HistoryEvent, LedgerError, Refresh, Snapshot};
 
@@ -25,9 +25,12 @@ pub(super) async fn find(
     identifiers: &IdentifierInputs,
 ) -> Result<Option<Snapshot>, RefreshError> {
     let served = ctx.ledger.audience(&audience.name).await?.and_then(|row| row.current);
-    let Some((served, made_of)) = candidate(ctx, audience, refresh, served).await? else {
+    let Some((served, made_of)) = candidate(ctx, audience, refresh, served) else {
         return Ok(None);
     };
+    if !with_parts(ctx, &[refresh.id]).await?.is_empty() {
+        return Ok(None);
+    }
     let Some(model) = fingerprint_now(ctx, audience).await else { return Ok(None) };
     Ok(is_same(identifiers, &audience.name, &model, &made_of).then_some(served))
 }
@@ -41,10 +44,13 @@ pub(super) async fn find_among(
     let rows = ctx.ledger.audiences().await?.into_iter();
     let mut served: BTreeMap<AudienceName, Option<Snapshot>> =
         rows.map(|row| (row.name, row.current)).collect();
+    let ids: Vec<RefreshId> = group.iter().map(|member| member.refresh.id).collect();
+    let with_parts = with_parts(ctx, &ids).await?;
     let mut candidates = Vec::with_capacity(group.len());
     for Member { audience, refresh } in group {
         let served = served.remove(&audience.name).flatten();
-        candidates.push(candidate(ctx, audience, refresh, served).await?);
+        let served = served.filter(|_| !with_parts.contains(&refresh.id));
+        candidates.push(candidate(ctx, audience, refresh, served));
     }
     let now = match group.first() {
         Some(first) if candidates.iter().any(Option::is_some) => {
@@ -71,25 +77,28 @@ fn is_same(
     now.is_known && now.text == made_of
 }
 
+/// Those of the refreshes that have parts: an earlier try that has planned them has found a change.
+async fn with_parts(
+    ctx: &RefreshContext,
+    ids: &[RefreshId],
+) -> Result<HashSet<RefreshId>, LedgerError> {
+    Ok(ctx.ledger.refreshes_with_parts(ids).await?.into_iter().collect())
+}
+
 /// The served version, and the fingerprint of the files that it was made of, if a refresh would make the
 /// same again from these files.
-async fn candidate(
+fn candidate(
     ctx: &RefreshContext,
     audience: &Audience,
     refresh: &Refresh,
     served: Option<Snapshot>,
-) -> Result<Option<(Snapshot, String)>, RefreshError> {
-    let Some(served) = served.filter(|_| !refresh.forced) else { return Ok(None) };
+) -> Option<(Snapshot, String)> {
+    let served = served.filter(|_| !refresh.forced)?;
     let model = model_of(audience).fingerprint();
     let inputs = inputs_of(served.inputs.as_deref()).filter(|inputs| !inputs.time_dependent);
-    let Some(inputs) = inputs.filter(|_| served.model_fingerprint == model) else {
-        return Ok(None);
-    };
-    // An earlier try that has planned its parts has found a change.
-    if is_damaged(ctx, &served) || !ctx.ledger.parts(refresh.id).await?.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some((served, inputs.fingerprint)))
+    let inputs =
+        inputs.filter(|_| served.model_fingerprint == model && !is_damaged(ctx, &served))?;
+    Some((served, inputs.fingerprint))
 }
 
 /// The fingerprint of the files that a model reads. `None` if they cannot be inspected: planning the
@@ -113,24 +122,27 @@ fn is_damaged(ctx: &RefreshContext, served: &Snapshot) -> bool {
         && (!is_loaded || ctx.changed_files.contains(&file_problem(&served.audience)))
 }
 
-/// What follows once a refresh is completed as unchanged.
+/// What follows once refreshes are completed as unchanged, each with the version that is served.
 pub(super) async fn follow_up(
     ctx: &RefreshContext,
-    refresh: &Refresh,
-    served: &Snapshot,
+    all: &[(&Refresh, &Snapshot)],
 ) -> Result<(), LedgerError> {
-    let (name, now) = (&refresh.audience, ctx.clock.now());
-    // Both are about other files or another model: the served version is that of the present ones.
-    for kind in [AlertKind::RefreshFailed, AlertKind::SnapshotHeld] {
-        ctx.ledger.resolve_alert(kind, name.as_str(), now).await?;
+    let now = ctx.clock.now();
+    let (mut resolved, mut entries) = (Vec::new(), Vec::with_capacity(all.len()));
+    for (Refresh { audience: name, .. }, served) in all {
+        // Both are about other files or another model: the served version is that of the present ones.
+        let kinds = [AlertKind::RefreshFailed, AlertKind::SnapshotHeld];
+        resolved.extend(kinds.map(|kind| (kind, name.as_str())));
+        freshness::record_success(name, now);
+        let why = format!(
+            "version {} with {} members stays: the model, the files that it reads and those of the \
+             identifiers are those that the version was made of",
+            served.version, served.members
+        );
+        entries.push(history::entry(name, HistoryEvent::Unchanged, why, now));
     }
-    freshness::record_success(name, now);
-    let why = format!(
-        "version {} with {} members stays: the model, the files that it reads and those of the \
-         identifiers are those that the version was made of",
-        served.version, served.members
-    );
-    history::record(ctx, name, HistoryEvent::Unchanged, why).await?;
+    ctx.ledger.resolve_alerts(&resolved, now).await?;
+    ctx.ledger.record_history(&entries).await?;
     ctx.observer.audiences_changed();
     Ok(())
 }

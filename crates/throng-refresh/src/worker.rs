@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, Retry, Timestamp};
+use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, RefreshId, Retry, Timestamp};
 use throng_spec::{Audience, Spec, WarehouseSource};
 use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_telemetry::{metrics, spans};
@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::error::RefreshError;
+use super::follow_up::{Recorded, follow_up};
 use super::identifier_inputs::IdentifierInputs;
+use super::publish::{self, Publication};
 use super::siblings::{self, Claimed};
 use super::{
-    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, publish,
-    unchanged,
+    HEARTBEAT_INTERVAL, LEASE, alerts, cleanup, declared, execute, history, model_of, unchanged,
 };
 use crate::RefreshContext;
 
@@ -172,7 +173,7 @@ impl Worker {
         let built = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {
-                return self.halt(&refresh).await;
+                return self.halt(&[refresh.id]).await;
             }
             // A panic is a failure of this refresh: as a panic of the worker it would leave the
             // process with one worker less.
@@ -180,28 +181,27 @@ impl Worker {
                 built.unwrap_or(Err(RefreshError::Panicked))
             }
         };
-        self.record(&audience, &refresh, built, now, true).await
+        self.record(&audience, &refresh, built, now).await
     }
 
-    /// Records how a refresh ended that began at `started`; `reloads`: see [`publish::follow_up`].
+    /// Records how a refresh ended that began at `started`.
     pub(super) async fn record(
         &self,
         audience: &Audience,
         refresh: &Refresh,
         built: Result<Outcome, RefreshError>,
         started: Timestamp,
-        reloads: bool,
     ) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
-        let took = ctx.clock.now().since(started).as_secs_f64();
+        let took = ctx.clock.now().since(started);
         let outcome = match built {
             Ok(Outcome::Unchanged(served)) => {
-                unchanged::follow_up(ctx, refresh, &served).await?;
+                unchanged::follow_up(ctx, &[(refresh, &served)]).await?;
                 "unchanged"
             }
             Ok(Outcome::Recorded(outcome)) => {
-                publish::follow_up(ctx, audience, refresh, &outcome, reloads).await;
-                if outcome.held.is_some() { "held" } else { "published" }
+                follow_up(ctx, &[Recorded { audience, refresh, outcome: &outcome }], true).await;
+                outcome.name()
             }
             // Nothing is recorded: whoever holds the refresh now records how it ends.
             Err(error) if error.lease_lost() => "lost",
@@ -214,26 +214,24 @@ impl Worker {
                 "failed"
             }
         };
-        metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => outcome).increment(1);
-        metrics::histogram!(metrics::REFRESH_SECONDS, "outcome" => outcome).record(took);
+        count(outcome, took);
         Ok(())
     }
 
-    /// Releases a refresh, so that the next builder resumes it at once. Without it the refresh
-    /// would wait until the lease expires. The process is about to end, so a call that fails is
-    /// repeated here.
-    pub(super) async fn halt(&self, refresh: &Refresh) -> Result<(), LedgerError> {
+    /// Releases refreshes, so that the next builder resumes them at once. Without it they would wait
+    /// until their leases expire. The process is about to end, so a call that fails is repeated here.
+    /// Those that have ended, or that another builder holds, stay as they are.
+    pub(super) async fn halt(&self, ids: &[RefreshId]) -> Result<(), LedgerError> {
         let ctx = &self.ctx;
         let mut tries = 1;
         loop {
-            match ctx.ledger.halt_refresh(refresh.id, &self.holder, ctx.clock.now()).await {
-                // It has ended, or another builder holds it.
-                Ok(()) | Err(LedgerError::LeaseLost { .. }) => return Ok(()),
+            match ctx.ledger.halt_refreshes(ids, &self.holder, ctx.clock.now()).await {
+                Ok(()) => return Ok(()),
                 Err(error) if tries == MAX_HALT_TRIES => return Err(error),
                 Err(error) => tracing::warn!(
-                    refresh = %refresh.id,
+                    refreshes = ids.len(),
                     error = &error as &dyn std::error::Error,
-                    "failed to halt a refresh"
+                    "failed to halt refreshes"
                 ),
             }
             tries += 1;
@@ -261,7 +259,8 @@ impl Worker {
         metrics::counter!(metrics::REFRESH_ROWS_TOTAL).increment(output.rows_read);
         // Outside of the time limit: if it ended between the ledger's update and its answer, the
         // snapshot would be published without a reload, an entry in the history or retention.
-        let publishing = publish::publish(&self.ctx, audience, refresh, &self.holder, output);
+        let new = Publication { audience, refresh, output };
+        let publishing = publish::publish(&self.ctx, new, &self.holder);
         tokio::select! {
             outcome = publishing => outcome.map(|outcome| Outcome::Recorded(Box::new(outcome))),
             // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a
@@ -398,6 +397,12 @@ impl Worker {
         ctx.observer.audiences_changed();
         Ok(())
     }
+}
+
+/// Counts a refresh that has ended.
+pub(super) fn count(outcome: &'static str, took: Duration) {
+    metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => outcome).increment(1);
+    metrics::histogram!(metrics::REFRESH_SECONDS, "outcome" => outcome).record(took.as_secs_f64());
 }
 
 /// The longest time of a refresh, in seconds.

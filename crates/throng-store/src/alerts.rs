@@ -150,6 +150,9 @@ pub trait AlertLedger: Send + Sync {
     /// Resolves the open alert of this kind and subject, if there is one.
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
 
+    /// [`resolve_alert`](Self::resolve_alert) for each of these kinds and subjects, in one transaction.
+    async fn resolve_alerts(&self, alerts: &[(AlertKind, &str)], now: Timestamp) -> Result<()>;
+
     /// The message of the open alert of this kind and subject, if there is one.
     async fn open_alert(&self, kind: AlertKind, subject: &str) -> Result<Option<String>>;
 

@@ -20,6 +20,7 @@ mod lists;
 mod maintenance;
 mod pauses;
 mod planning;
+mod refresh_groups;
 mod removals;
 mod sizes;
 mod store_writes;
@@ -46,6 +47,7 @@ pub use lists::{
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;
 pub use planning::{NewRun, PlanBase, PlanOutcome};
+pub use refresh_groups::{NewSnapshot, RefreshGroupLedger, SnapshotBase};
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
@@ -71,6 +73,7 @@ pub type Result<T> = std::result::Result<T, LedgerError>;
 pub trait Ledger:
     SpecLedger
     + AudienceLedger
+    + RefreshGroupLedger
     + SyncLedger
     + PauseLedger
     + RemovalLedger
@@ -87,6 +90,7 @@ pub trait Ledger:
 impl<T> Ledger for T where
     T: SpecLedger
         + AudienceLedger
+        + RefreshGroupLedger
         + SyncLedger
         + PauseLedger
         + RemovalLedger

@@ -7,6 +7,7 @@ use throng_model::Timestamp;
 
 use crate::backend::{Backend, SqlLedger, read_one, write_one, write_tx};
 use crate::conn::Conn;
+use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow};
 use crate::{
@@ -220,6 +221,30 @@ impl<B: Backend> AlertLedger for SqlLedger<B> {
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {
         write_one!(self, Relaxed, "resolving an alert", |tx| {
             resolve(tx, kind, subject, now).await?
+        })
+    }
+
+    async fn resolve_alerts(&self, alerts: &[(AlertKind, &str)], now: Timestamp) -> Result<()> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let stored: Vec<(&str, String)> = alerts
+            .iter()
+            .map(|(kind, subject)| {
+                let (kind, _, subject) = stored(*kind, subject);
+                (kind, subject)
+            })
+            .collect();
+        write_tx!(self, Relaxed, "resolving alerts", |tx| {
+            for chunk in stored.chunks(ROWS_PER_STATEMENT) {
+                let update = tx
+                    .build("UPDATE alerts SET resolved_at = ")
+                    .values(now)
+                    .push(" WHERE resolved_at IS NULL AND (kind, subject) IN (VALUES ")
+                    .rows(chunk.iter().map(|(kind, subject)| (*kind, subject)))
+                    .push(")");
+                tx.execute_built(update.build(false)).await?;
+            }
         })
     }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
+use super::publishing::Recorded;
 use super::refreshes::{get_leased_by, refresh_columns, refresh_of, select_refreshes};
-use super::{dictionary, parts, pauses, refreshes, snapshots};
+use super::{dictionary, parts, pauses, publishing, refreshes, snapshots};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
 use crate::conn::Conn;
 use crate::failure::DbResult;
@@ -408,7 +409,8 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
 
     async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "publishing a snapshot", |tx| {
-            snapshots::insert(tx, snapshot, holder, None, now).await?
+            let new = Recorded { snapshot, held: None };
+            publishing::record_one(tx, new, holder, now).await?
         })
     }
 
@@ -420,7 +422,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
     ) -> Result<bool> {
         write_tx!(self, Full, "completing an unchanged refresh", |tx| {
-            snapshots::confirm(tx, id, holder, version, now).await?
+            publishing::confirm_one(tx, id, holder, version, now).await?
         })
     }
 
@@ -432,7 +434,8 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         now: Timestamp,
     ) -> Result<()> {
         write_tx!(self, Full, "holding a snapshot", |tx| {
-            snapshots::insert(tx, snapshot, holder, Some(reason), now).await?
+            let new = Recorded { snapshot, held: Some(reason) };
+            publishing::record_one(tx, new, holder, now).await?
         })
     }
 

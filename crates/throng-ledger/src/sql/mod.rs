@@ -13,6 +13,8 @@ mod lists;
 mod maintenance;
 mod parts;
 mod pauses;
+mod publishing;
+mod refresh_groups;
 mod refreshes;
 mod removals;
 mod runs;

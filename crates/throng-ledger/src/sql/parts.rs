@@ -56,6 +56,13 @@ pub(super) async fn delete_all(tx: &mut Conn, id: RefreshId) -> DbResult<()> {
     Ok(())
 }
 
+/// Deletes the parts of some refreshes.
+pub(super) async fn delete_of(tx: &mut Conn, ids: &[RefreshId]) -> DbResult<()> {
+    let delete = tx.build("DELETE FROM refresh_parts WHERE refresh IN (").values(ids).push(")");
+    tx.execute_built(delete.build(ids.len() == 1)).await?;
+    Ok(())
+}
+
 /// The parts of a refresh, by number.
 pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> DbResult<Vec<Part>> {
     let text = "SELECT number, kind, state, covers, output, holder FROM refresh_parts

@@ -49,8 +49,13 @@ pub(super) async fn check_not_stopped(tx: &mut Conn, audience: &AudienceName) ->
 /// Fails with `WrongState` if another version of an audience may not become current.
 pub(super) async fn check_not_pinned(tx: &mut Conn, audience: &AudienceName) -> DbResult<()> {
     let Some(version) = stopped(tx, audience).await?.pinned else { return Ok(()) };
+    Err(pinned_error(audience, version).into())
+}
+
+/// Another version of an audience may not become current, because it is pinned to this one.
+pub(super) fn pinned_error(audience: &AudienceName, version: u64) -> LedgerError {
     let (state, wanted) = (format!("pinned to version {version}"), "given another version");
-    Err(LedgerError::wrong_state("audience", audience, state, wanted).into())
+    LedgerError::wrong_state("audience", audience, state, wanted)
 }
 
 /// Pins the current version of an audience.

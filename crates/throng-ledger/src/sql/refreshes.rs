@@ -80,6 +80,15 @@ pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) ->
     }
 }
 
+/// The trigger to store, and whether it was the source. Earlier versions, which may share the ledger, know no other
+/// trigger than a schedule, a person and a new spec.
+pub(super) fn stored_trigger(trigger: RefreshTrigger) -> (RefreshTrigger, bool) {
+    match trigger {
+        RefreshTrigger::SourceChanged => (RefreshTrigger::Schedule, true),
+        other => (other, false),
+    }
+}
+
 /// Queues a refresh of an audience that has a row; returns the open one if there is one.
 pub(super) async fn queue(
     tx: &mut Conn,
@@ -87,9 +96,7 @@ pub(super) async fn queue(
     trigger: RefreshTrigger,
     now: Timestamp,
 ) -> DbResult<RefreshId> {
-    // Earlier versions, which may share the ledger, know no other trigger than these three.
-    let by_source = trigger == RefreshTrigger::SourceChanged;
-    let started_by = if by_source { RefreshTrigger::Schedule } else { trigger };
+    let (started_by, by_source) = stored_trigger(trigger);
     let queue = "INSERT INTO refreshes
             (audience, state, started_by, scheduled_at, not_before, by_source)
          VALUES ($1, 'scheduled', $2, $3, $3, $4)

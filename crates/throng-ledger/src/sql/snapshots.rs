@@ -1,22 +1,23 @@
-//! Changes of snapshots: published, held, approved, rejected, made current again, deleted.
+//! Snapshots: read, approved, rejected, made current again, deleted. `publishing` records them.
 
 use std::collections::HashMap;
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::refreshes::get_leased_by;
-use super::{parts, pauses};
+use super::pauses;
 use crate::conn::Conn;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow};
-use crate::{LedgerError, RefreshState, Result, Snapshot, SnapshotState, StoredEnum};
+use crate::{LedgerError, Result, Snapshot, SnapshotState, StoredEnum};
 
+/// The columns of a snapshot, for SELECT and INSERT.
 macro_rules! snapshot_columns {
     () => {
         "audience, version, state, path, members, rows_read, null_keys, bytes, model_fingerprint,
          refresh, created_at, checksum, tables, inputs"
     };
 }
+pub(super) use snapshot_columns;
 
 /// SELECT of snapshots, with these clauses.
 macro_rules! snapshots {
@@ -25,7 +26,8 @@ macro_rules! snapshots {
     };
 }
 
-fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
+/// The snapshot of a row.
+pub(super) fn snapshot_of(row: &DbRow) -> Result<Snapshot> {
     let cells = Cells::new(row, "snapshot");
     Ok(Snapshot {
         audience: cells.name("audience")?,
@@ -110,13 +112,9 @@ async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> DbResult<()> {
     Ok(())
 }
 
-/// Fails with `Refused` if this snapshot cannot be the next one of its audience.
-async fn check_consistent(
-    tx: &mut Conn,
-    snapshot: &Snapshot,
-    owner: &AudienceName,
-) -> DbResult<()> {
-    let last = last_version(tx, &snapshot.audience).await?;
+/// Fails with `Refused` if this snapshot cannot be the next one of its audience. `owner`: the audience of its refresh;
+/// `last`: see [`last_version`].
+pub(super) fn check_consistent(snapshot: &Snapshot, owner: &AudienceName, last: u64) -> Result<()> {
     let why = if snapshot.audience != *owner {
         format!("its refresh belongs to audience `{owner}`")
     } else if snapshot.version <= last {
@@ -127,88 +125,7 @@ async fn check_consistent(
         return Ok(());
     };
     let name = full_name(&snapshot.audience, snapshot.version);
-    Err(LedgerError::refused("snapshot", format!("{name}: {why}")).into())
-}
-
-/// Inserts the snapshot of a refresh: published and current, or held for the reason given.
-pub(super) async fn insert(
-    tx: &mut Conn,
-    snapshot: &Snapshot,
-    holder: &str,
-    held: Option<&str>,
-    now: Timestamp,
-) -> DbResult<()> {
-    let refresh = get_leased_by(tx, snapshot.refresh, holder).await?;
-    check_consistent(tx, snapshot, &refresh.audience).await?;
-    if held.is_none() {
-        pauses::check_not_pinned(tx, &snapshot.audience).await?;
-    }
-    let (snapshot_state, refresh_state) = match held {
-        Some(_) => (SnapshotState::Held, RefreshState::Held),
-        None => (SnapshotState::Published, RefreshState::Completed),
-    };
-    tx.execute(
-        concat!(
-            "INSERT INTO snapshots (",
-            snapshot_columns!(),
-            ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-        ),
-        (
-            &snapshot.audience,
-            snapshot.version,
-            snapshot_state,
-            &snapshot.path,
-            snapshot.members,
-            snapshot.rows_read,
-            snapshot.null_keys,
-            snapshot.bytes,
-            &snapshot.model_fingerprint,
-            snapshot.refresh,
-            snapshot.created_at,
-            snapshot.checksum.as_deref(),
-            snapshot.tables.as_deref(),
-            snapshot.inputs.as_deref(),
-        ),
-    )
-    .await?;
-    let text = "UPDATE audiences SET last_version = $2 WHERE name = $1";
-    tx.execute(text, (&snapshot.audience, snapshot.version)).await?;
-    let (rows_read, null_keys) = (snapshot.rows_read, snapshot.null_keys);
-    tx.execute(
-        "UPDATE refreshes SET state = $2, finished_at = $3, reason = $4, snapshot_version = $5,
-            rows_read = $6, null_keys = $7, holder = NULL, lease_until = NULL
-         WHERE id = $1",
-        (snapshot.refresh, refresh_state, now, held, snapshot.version, rows_read, null_keys),
-    )
-    .await?;
-    if held.is_none() {
-        make_current(tx, &snapshot.audience, snapshot.version).await?;
-        add_size(tx, snapshot).await?;
-    }
-    parts::delete_all(tx, snapshot.refresh).await
-}
-
-/// Completes a refresh whose inputs are those of the version that is served. `false` if another
-/// version is served, or if the refresh is forced.
-pub(super) async fn confirm(
-    tx: &mut Conn,
-    id: RefreshId,
-    holder: &str,
-    version: u64,
-    now: Timestamp,
-) -> DbResult<bool> {
-    get_leased_by(tx, id, holder).await?;
-    let confirmed = tx
-        .execute(
-            "UPDATE refreshes SET state = 'completed', finished_at = $3, reason = NULL,
-                snapshot_version = $2, unchanged = 1, holder = NULL, lease_until = NULL
-             WHERE id = $1 AND forced = 0 AND EXISTS
-                (SELECT 1 FROM audiences a
-                 WHERE a.name = refreshes.audience AND a.current_version = $2)",
-            (id, version, now),
-        )
-        .await?;
-    Ok(confirmed == 1)
+    Err(LedgerError::refused("snapshot", format!("{name}: {why}")))
 }
 
 /// One snapshot if it is in `state`, else `WrongState`.

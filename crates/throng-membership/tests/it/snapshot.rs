@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
-use throng_membership::{MembershipError, SnapshotFile, SnapshotWriter, write_snapshot};
+use throng_membership::{
+    MembershipError, SnapshotFile, SnapshotWriter, UnwrittenSnapshot, write_snapshot,
+    write_snapshots,
+};
 
 use crate::support::{meta, snapshot};
 
@@ -71,6 +74,38 @@ fn a_temporary_file_is_ignored_and_a_retry_replaces_a_complete_file() {
     let again = SnapshotFile::open(&root.join(relative)).unwrap();
     assert!(again.contains(0, 2) && !again.contains(0, 1));
     assert_eq!((first.members, first.bytes), (1, again.bytes()));
+}
+
+#[test]
+fn snapshots_that_are_written_together_are_the_files_of_each_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let shards = |n: u32| {
+        let mut bytes = Vec::new();
+        RoaringBitmap::from_iter(0..n).serialize_into(&mut bytes).unwrap();
+        // Shard 0 has no members, shards after the second are missing.
+        vec![Vec::new(), bytes]
+    };
+    let file = |kind: &str, n: u32| PathBuf::from(format!("snapshots/a{}/{kind}-{n}", n % 5));
+    let unwritten = |n: u32| UnwrittenSnapshot {
+        file: file("together", n),
+        meta: meta("a", vec![40; 256]),
+        shards: shards(n),
+    };
+    let together = write_snapshots(root, (1..40).map(unwritten).collect()).unwrap();
+    for (n, together) in (1..40).zip(together) {
+        let (meta, alone) = (meta("a", vec![40; 256]), file("alone", n));
+        let summary = write_snapshot(root, &alone, &meta, shards(n).into_iter().map(Some)).unwrap();
+        assert_eq!(summary, together);
+        assert_eq!(together.members, u64::from(n));
+        let read = |path| fs::read(root.join(path)).unwrap();
+        assert_eq!(read(file("together", n)), read(alone));
+    }
+    // One that is refused fails the call.
+    let mut refused = unwritten(3);
+    refused.shards[1] = vec![1, 2, 3];
+    let refused = write_snapshots(root, vec![unwritten(1), refused, unwritten(2)]);
+    assert!(matches!(refused, Err(MembershipError::Misuse(_))), "{refused:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use throng_server::Node;
-use throng_store::Refresh;
+use throng_store::{AlertKind, Refresh, RefreshState};
 
 use crate::{Client, noon, sent_file, until};
 
@@ -301,5 +301,68 @@ async fn unchanged_audiences_of_a_template_are_completed_without_a_scan() {
     }
     let expected = [(true, Some(2)), (true, Some(3)), (true, Some(2))];
     assert_eq!(ended(&node, &client).await, expected);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audiences_of_one_scan_are_held_published_and_retained_each_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    let text = SPEC.replace("    schedule:", "    keep_snapshots: 2\n    schedule:");
+    std::fs::write(&file, text).unwrap();
+    regions(dir, &["a,A", "b,B", "c,C"]);
+    let orders = |counts: [usize; 3]| {
+        let of_region = |(region, count): (&str, usize)| -> String {
+            (0..count).map(|n| format!("u{n},{region}\n")).collect()
+        };
+        let rows: String = ["A", "B", "C"].into_iter().zip(counts).map(of_region).collect();
+        write(&dir.join("data/orders.csv"), &format!("customer,region\n{rows}"));
+    };
+    orders([4; 3]);
+    let spec = throng_spec::load(&file).unwrap();
+    let node = crate::start(&dir.join("node"), spec, &noon()).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &THREE.map(|name| (name, 4))).await;
+    assert_eq!(ended(&node, &client).await, [(false, Some(1)); 3]);
+    for version in 2..=3 {
+        orders([version as usize + 3; 3]);
+        for name in THREE {
+            refresh(&client, name, "").await;
+        }
+        assert_eq!(ended(&node, &client).await, [(false, Some(version)); 3]);
+    }
+    let ledger = &node.context().ledger;
+    for name in THREE {
+        let audience = name.parse().unwrap();
+        until("the oldest version is deleted, with its file", async || {
+            let kept = ledger.snapshots(&audience).await.unwrap();
+            let versions: Vec<u64> = kept.iter().map(|snapshot| snapshot.version).collect();
+            let files = dir.join(format!("node/objects/snapshots/{name}"));
+            versions == [3, 2] && std::fs::read_dir(files).unwrap().count() == 2
+        })
+        .await;
+    }
+
+    // One of them loses most of its members.
+    orders([1, 7, 7]);
+    for name in THREE {
+        refresh(&client, name, "").await;
+    }
+    built(&client, &[("b-buyers", 7), ("c-buyers", 7)]).await;
+    until("the version of `a` is held", async || {
+        newest_refresh(&node, "a-buyers").await.state == RefreshState::Held
+    })
+    .await;
+    let held = AlertKind::SnapshotHeld;
+    until("its alert is raised", async || {
+        ledger.open_alert(held, "a-buyers").await.unwrap().is_some()
+    })
+    .await;
+    assert_eq!(ledger.open_alert(held, "b-buyers").await.unwrap(), None);
+    assert_eq!(members(&client, "a-buyers").await, Some(6));
+    let why = newest_refresh(&node, "a-buyers").await.reason.unwrap();
+    assert!(why.contains("1 members after 6"), "{why}");
     node.shutdown().await;
 }

@@ -218,3 +218,26 @@ pub(super) async fn old_events_are_deleted(ledger: &dyn Ledger) {
     assert_eq!(ledger.deliveries(10).await.unwrap().len(), 1);
     assert_eq!(ledger.alerts(10).await.unwrap().len(), 3, "alerts are kept");
 }
+
+pub(super) async fn several_alerts_are_resolved_together(ledger: &dyn Ledger) {
+    // Kinds that are stored under their own names, and one that is not.
+    let (failed, held) = (AlertKind::RefreshFailed, AlertKind::SnapshotHeld);
+    let raised = [(failed, "a"), (held, "a"), (failed, "b"), (AlertKind::NullKeys, "b")];
+    for (kind, subject) in raised {
+        ledger.raise_alert(&alert(kind, subject, "x"), at(1)).await.unwrap();
+    }
+    let resolved = [(failed, "a"), (held, "b"), (AlertKind::NullKeys, "b"), (failed, "c")];
+    ledger.resolve_alerts(&resolved, at(2)).await.unwrap();
+    ledger.resolve_alerts(&resolved, at(3)).await.unwrap();
+    ledger.resolve_alerts(&[], at(3)).await.unwrap();
+    let mut all = Vec::new();
+    for found in ledger.alerts(10).await.unwrap() {
+        all.push((found.kind, found.subject, found.resolved_at));
+    }
+    for (kind, subject) in raised {
+        let is_resolved = resolved.contains(&(kind, subject));
+        let expected = (kind, subject.to_owned(), is_resolved.then(|| at(2)));
+        assert!(all.contains(&expected), "{expected:?} in {all:?}");
+    }
+    assert_eq!(all.len(), raised.len());
+}

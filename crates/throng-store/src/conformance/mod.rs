@@ -14,6 +14,7 @@ mod lists;
 mod maintenance;
 mod pauses;
 mod planning;
+mod refresh_groups;
 mod removals;
 mod sizes;
 mod snapshots;
@@ -111,6 +112,14 @@ cases! {
         rolling_back_takes_published_snapshots_only,
         deleting_snapshots_keeps_the_current_one_and_the_sizes,
     }
+    refresh_groups {
+        snapshots_of_a_group_are_recorded_as_one_by_one,
+        unchanged_refreshes_of_a_group_are_confirmed_as_one_by_one,
+        refreshes_of_a_group_are_queued_as_one_by_one,
+        refreshes_of_a_group_are_claimed_renewed_and_halted,
+        snapshots_of_a_group_are_listed_and_deleted,
+        a_group_is_as_large_as_a_template,
+    }
     sync {
         a_sync_has_one_open_run,
         what_was_delivered_is_recorded_with_its_runs,
@@ -160,6 +169,7 @@ cases! {
         open_alerts_come_first,
         an_alert_counts_how_often_it_was_raised,
         alerts_of_each_kind_are_separate,
+        several_alerts_are_resolved_together,
         events_are_recorded_once_in_order_of_time,
         receivers_are_independent,
         a_new_receiver_gets_the_open_alerts,
