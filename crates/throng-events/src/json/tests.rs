@@ -286,7 +286,8 @@ fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused(
         // As another program writes it to Kafka.
         let written = Event { insertion_id: Some(missing.to_owned()), ..event.clone() };
         let record = crate::events_to_record([&written]);
-        assert_eq!(crate::parse_protobuf(&record).unwrap().events, [(1, event)], "{missing}");
+        let read = crate::parse_protobuf(&record).unwrap();
+        assert_eq!(read.events, [(1, crate::EventRef::from(&event))], "{missing}");
         let parsed = parse_ndjson(line(missing).as_bytes());
         assert_eq!((parsed.events.len(), &*parsed.problems[0].field), (0, "id"), "{missing}");
         let written = Event { id: missing.to_owned(), ..written };
