@@ -1,7 +1,7 @@
 //! Events as `throng.events.v1.Events` messages: the body of a request. Pure.
 
 use crate::event::{
-    EventProblem, ParsedEvents, ad_group, check, is_ignored, missing, unknown_kind,
+    EventProblem, ParsedEvents, RefusedEvents, ad_group, check, is_ignored, missing, unknown_kind,
 };
 use crate::money::is_name;
 use crate::record::{EventRef, RecordError, RecordEvents};
@@ -15,22 +15,26 @@ pub struct ProtobufEvents<'a> {
     index: usize,
     has_valid: bool,
     error: Option<RecordError>,
-    /// Without the events.
-    parsed: ParsedEvents<EventRef<'a>>,
+    refused: RefusedEvents,
 }
 
 impl<'a> ProtobufEvents<'a> {
     /// The events of a message.
     pub fn new(body: &'a [u8]) -> Self {
-        let (rest, parsed) = (RecordEvents::new(body), ParsedEvents::default());
-        Self { body, rest, index: 0, has_valid: false, error: None, parsed }
+        let (rest, refused) = (RecordEvents::new(body), RefusedEvents::default());
+        Self { body, rest, index: 0, has_valid: false, error: None, refused }
     }
 
-    /// What is wrong with others, after the iterator has ended. `events` is empty: they were returned.
+    /// About how many there are: most events are about 64 bytes long.
+    pub fn expected(&self) -> usize {
+        self.body.len() / 64
+    }
+
+    /// What is wrong with others, after the iterator has ended.
     ///
     /// # Errors
     /// One problem if the bytes are not such a message at all. The events that were returned are of no use then.
-    pub fn finish(self) -> Result<ParsedEvents<EventRef<'a>>, EventProblem> {
+    pub fn finish(self) -> Result<RefusedEvents, EventProblem> {
         if (self.error.is_some() || !self.has_valid) && is_single_event(self.body) {
             return Err(EventProblem::new(
                 "event",
@@ -39,7 +43,7 @@ impl<'a> ProtobufEvents<'a> {
             ));
         }
         match self.error {
-            None => Ok(self.parsed),
+            None => Ok(self.refused),
             Some(error) => Err(EventProblem::new(
                 "event",
                 format!("the body is not a throng.events.v1.Events message: {error}"),
@@ -65,11 +69,11 @@ impl<'a> Iterator for ProtobufEvents<'a> {
             match check_event(&event) {
                 Ok(()) => {
                     self.has_valid = true;
-                    self.parsed.inserted_at_ignored +=
+                    self.refused.inserted_at_ignored +=
                         u64::from(is_ignored(event.inserted_at, event.at));
                     return Some((self.index, event));
                 }
-                Err(problem) => self.parsed.refuse(self.index, problem),
+                Err(problem) => self.refused.add(self.index, problem),
             }
         }
         None
@@ -82,10 +86,9 @@ impl<'a> Iterator for ProtobufEvents<'a> {
 /// As [`ProtobufEvents::finish`].
 pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents<EventRef<'_>>, EventProblem> {
     let mut events = ProtobufEvents::new(body);
-    // Most events are about as long as that.
-    let mut list = Vec::with_capacity(body.len() / 64);
+    let mut list = Vec::with_capacity(events.expected());
     list.extend(events.by_ref());
-    Ok(ParsedEvents { events: list, ..events.finish()? })
+    Ok(ParsedEvents::new(list, events.finish()?))
 }
 
 /// Whether a body has the fields of an event itself: `kind` and `ad_group`. A batch has none but field 1, which is the id of

@@ -177,14 +177,15 @@ pub fn read_record<'a>(
     Ok(())
 }
 
-/// The same, as an iterator: it ends before an error or with one, and is not used after that.
+/// As [`read_record`], as an iterator. It is not used further after an error.
 #[derive(Debug, Clone)]
-pub(crate) struct RecordEvents<'a> {
+pub struct RecordEvents<'a> {
     fields: Fields<'a>,
 }
 
 impl<'a> RecordEvents<'a> {
-    pub(crate) fn new(record: &'a [u8]) -> Self {
+    /// The events of a record.
+    pub fn new(record: &'a [u8]) -> Self {
         Self { fields: Fields { rest: record } }
     }
 }

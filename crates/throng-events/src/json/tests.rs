@@ -314,7 +314,8 @@ fn a_problem_has_no_value_of_another_column() {
             };
             let parsed = parse_ndjson(wrong.as_bytes());
             for (_, event) in &parsed.events {
-                let problem = EventProblem::unknown_ad_group(event.ad_group.as_str(), None);
+                let problem =
+                    EventProblem::unknown_ad_group(event.ad_group.as_str(), std::iter::empty());
                 assert!(!problem.to_string().contains(value), "{problem}");
             }
             for problem in &parsed.problems {

@@ -1,0 +1,65 @@
+//! Memory of decoded events that is used again. Pure.
+
+use throng_model::Timestamp;
+
+use crate::record::EventRef;
+
+/// Few events are shorter in a record.
+const EVENT_BYTES: usize = 48;
+/// Room for more events than this is neither kept nor made in advance: a node may have 256 partitions.
+const MOST_EVENTS: usize = 1_024;
+
+/// The memory of decoded events, for the next ones: the allocator would return it to the system each time, and the
+/// system would clear it again.
+#[derive(Debug, Default)]
+pub struct EventBuffer {
+    /// Empty.
+    events: Vec<(EventRef<'static>, Timestamp)>,
+}
+
+impl EventBuffer {
+    /// No events, and room for those of records of so many bytes, 1,024 at most.
+    pub fn take<'a>(&mut self, bytes: usize) -> Vec<(EventRef<'a>, Timestamp)> {
+        let mut events = emptied(std::mem::take(&mut self.events));
+        events.reserve_exact((bytes / EVENT_BYTES).min(MOST_EVENTS));
+        events
+    }
+
+    /// Keeps the memory, unless it is that of a large record.
+    pub fn put(&mut self, events: Vec<(EventRef<'_>, Timestamp)>) {
+        if events.capacity() <= MOST_EVENTS {
+            self.events = emptied(events);
+        }
+    }
+}
+
+/// Removes the events, so that others may be stored that borrow from something else. The standard library collects into
+/// the memory that is iterated over.
+fn emptied<'a>(mut events: Vec<(EventRef<'_>, Timestamp)>) -> Vec<(EventRef<'a>, Timestamp)> {
+    events.clear();
+    events.into_iter().map(|(_, at)| (EventRef::default(), at)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_events_is_used_for_the_next_ones() {
+        let mut buffer = EventBuffer::default();
+        let mut events = buffer.take(100 * EVENT_BYTES);
+        assert!(events.is_empty() && events.capacity() >= 100);
+        let id = String::from("a");
+        events.push((EventRef { id: id.as_str().into(), ..EventRef::default() }, Timestamp(5)));
+        let memory = events.as_ptr().cast::<u8>();
+        buffer.put(events);
+        let mut events = buffer.take(100 * EVENT_BYTES);
+        assert!(events.is_empty());
+        assert_eq!(events.as_ptr().cast::<u8>(), memory);
+        // What a large record has needed is not kept, and not made in advance.
+        assert!(buffer.take(1 << 30).capacity() < 2 * MOST_EVENTS);
+        events.reserve(10_000);
+        buffer.put(events);
+        assert_eq!(buffer.events.capacity(), 0);
+    }
+}
