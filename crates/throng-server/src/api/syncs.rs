@@ -132,7 +132,7 @@ pub(crate) async fn task(
 }
 
 /// Puts a failed task back into the queue, and ends the backoff of its account.
-#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = ActivationTask, description = "the task"), (status = 404, description = "no such task"), (status = 409, description = "it has not failed, or its sync is paused")))]
+#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = ActivationTask, description = "the task"), (status = 404, description = "no such task"), (status = 409, description = "it has not failed, or its sync is paused or waits for members")))]
 pub(crate) async fn requeue(
     OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,
