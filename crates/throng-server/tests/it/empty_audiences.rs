@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use throng_model::SyncName;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
-use throng_store::{RunState, TaskState};
+use throng_store::{AlertKind, RunState, TaskState};
 
 use crate::activation::Shop;
 use crate::{Client, until};
@@ -113,6 +113,8 @@ async fn an_audience_that_is_empty_after_its_first_run_failed_gets_no_list() {
     .await;
     let failed = ledger.runs(Some(&late), 1).await.unwrap().remove(0);
     assert_eq!(waiting(&client).await, [false, false], "it has a member");
+    let alert = async || ledger.open_alert(AlertKind::TaskFailed, late.as_str()).await.unwrap();
+    until("an alert is raised", async || alert().await.is_some()).await;
 
     shop.buyers(2..14);
     refresh_late(&client).await;
@@ -129,6 +131,7 @@ async fn an_audience_that_is_empty_after_its_first_run_failed_gets_no_list() {
     refused(&client, &format!("/v1/tasks/{}/requeue", task.id)).await;
     assert_eq!(ledger.task(task.id).await.unwrap().state, TaskState::Failed);
     assert!(shop.holds(2..14), "the other audience has the only list");
+    until("the alert is resolved", async || alert().await.is_none()).await;
 
     shop.buyers(2..16);
     refresh_late(&client).await;
