@@ -64,7 +64,13 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             size: size.map(mapping::size),
         }
     });
-    Ok(SyncList { syncs: syncs.collect(), next_cursor: None, previous_cursor: None })
+    let declared = operations.spec.destinations.iter();
+    Ok(SyncList {
+        syncs: syncs.collect(),
+        destinations: declared.map(|destination| destination.name.clone()).collect(),
+        next_cursor: None,
+        previous_cursor: None,
+    })
 }
 
 /// The members of the version that an audience serves; `None` until it serves one.

@@ -71,6 +71,8 @@ async fn an_audience_gets_its_list_on_the_platform_with_its_first_member() {
     assert!(ledger.runs(Some(&late), 1).await.unwrap().is_empty());
     assert!(shop.holds(2..14), "the other audience has the only list");
     assert_eq!(waiting(&client).await, [false, true]);
+    assert_eq!(client.get("/v1/syncs").await["destinations"], json!(["account"]));
+    assert_eq!(client.get("/v1/syncs?workspace=acme").await["destinations"], json!([]));
     refused(&client, "/v1/syncs/late-on-meta/run").await;
     for path in ["/activation", "/activation/syncs", "/activation/syncs/late-on-meta"] {
         let page = client.request("GET", path).send().await.unwrap().text().await.unwrap();
