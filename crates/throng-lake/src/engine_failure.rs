@@ -38,7 +38,8 @@ const OF_FORMAT: [&str; 11] = [
 /// How the text of every function that has failed for a value begins.
 const COMPUTATION: &str = "a value cannot be computed";
 /// In the engine's errors about memory, which are of the kind of those of functions.
-const OF_MEMORY: [&str; 2] = ["failed to reserve ", "Disk spilling disabled"];
+const OF_MEMORY: [&str; 3] =
+    ["failed to reserve ", "failed to allocate ", "Disk spilling disabled"];
 /// The text of every failed reading of a date, a time or a number.
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
 /// The text of every failed reading of a date or a time by a function with formats.
@@ -87,7 +88,7 @@ impl EngineFailure {
             || self.is_formatted()
             || self.0 == DIVISION
             || self.0 == OVERFLOW
-            || self.0.starts_with(COMPUTATION)
+            || self.is_computation()
     }
 
     /// Whether a value was of another type than the query requires.
@@ -98,6 +99,11 @@ impl EngineFailure {
     /// Whether a text had not the format that the query names for dates or times.
     pub(crate) fn is_formatted(&self) -> bool {
         self.0 == FORMATTED
+    }
+
+    /// Whether a function could not be computed for a value.
+    pub(crate) fn is_computation(&self) -> bool {
+        self.0.starts_with(COMPUTATION)
     }
 
     /// Whether a text could not be read as a date, a time or a number.
@@ -217,8 +223,13 @@ mod tests {
         }
         let formatted = of("Error parsing timestamp from 'zoe' using format '%d'");
         assert!(formatted.is_formatted(), "{formatted}");
-        for text in ["failed to reserve 80 bytes: memory", "No memory. Disk spilling disabled."] {
-            assert!(!of(text).is_of_data(), "{text}");
+        for text in [
+            "failed to reserve 80 bytes: memory",
+            "Range too large to materialize: failed to allocate 80 elements: memory",
+            "No memory. Disk spilling disabled.",
+        ] {
+            let found = of(text);
+            assert!(!found.is_of_data() && !found.to_string().contains("80"), "{found}");
         }
         // What another process sends may be about a connection.
         let sent = DataFusionError::Execution("no connection".to_owned());
