@@ -17,6 +17,9 @@ const CONVERSION: &str =
 const DIVISION: &str = "division by zero";
 /// The text of every number that its type does not have.
 const OVERFLOW: &str = "a number overflows its type";
+/// In Arrow's errors of numbers with more digits than their type has, which are of the kind of those about arguments.
+const OF_DIGITS: [&str; 2] =
+    [" is too large to store in a Decimal", " is too small to store in a Decimal"];
 /// The text of every failed reading of rows that the engine itself has written.
 const INTERMEDIATE: &str =
     "rows that the engine has written aside, or those of another task, cannot be read";
@@ -149,6 +152,9 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
         ArrowError::DivideByZero => DIVISION.to_owned(),
         ArrowError::ArithmeticOverflow(_) => OVERFLOW.to_owned(),
+        ArrowError::InvalidArgumentError(text) if OF_DIGITS.iter().any(|of| text.contains(of)) => {
+            OVERFLOW.to_owned()
+        }
         ArrowError::ComputeError(_) => COMPUTATION.to_owned(),
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
@@ -248,6 +254,12 @@ mod tests {
         assert!(of(ArrowError::DivideByZero));
         assert!(of(ArrowError::ComputeError("x".into())));
         assert!(of(ArrowError::ArithmeticOverflow("x".into())));
+        let digits = "1234567 is too large to store in a Decimal32 of precision 6. Max is 999999";
+        assert!(of(ArrowError::InvalidArgumentError(digits.into())));
+        let digits = digits.replace("large", "small").replace("Max", "Min");
+        let digits = ArrowError::InvalidArgumentError(digits);
+        assert_eq!(describe_arrow(&digits), OVERFLOW, "without the value");
+        assert!(!of(ArrowError::InvalidArgumentError("x".into())));
         assert!(!of(ArrowError::ParseError("Unable to get root as message: InvalidUtf8".into())));
         assert!(!of(ArrowError::ParseError("Invalid metadata length: -7".into())));
         let io = || std::io::Error::other("input/output error");
