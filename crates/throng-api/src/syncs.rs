@@ -116,7 +116,7 @@ impl SyncSummary {
     /// try, or that the sync waits for members; empty if neither.
     pub fn remarks(&self, now: Timestamp) -> String {
         match self.removals_due {
-            0 if self.waits_for_members => NO_MEMBERS.to_owned(),
+            0 if self.waits_for_members => "waits for members".to_owned(),
             0 => String::new(),
             due => {
                 format!(
@@ -344,7 +344,7 @@ mod tests {
         let sync = summary("meta", None);
         assert_eq!(sync.remarks(now), "");
         let waiting = SyncSummary { waits_for_members: true, ..sync.clone() };
-        assert_eq!(waiting.remarks(now), NO_MEMBERS);
+        assert_eq!(waiting.remarks(now), "waits for members");
         let at = now.plus(std::time::Duration::from_secs(5));
         let due = SyncSummary { removals_due: 1_200, removals_retry_at: Some(at), ..sync };
         assert_eq!(due.remarks(now), "1,200 removals due; next try 2026-11-25T18:40:05Z");
