@@ -4,7 +4,7 @@ use crate::event::{
     EventProblem, ParsedEvents, RefusedEvents, ad_group, check, is_ignored, missing, unknown_kind,
 };
 use crate::money::is_name;
-use crate::record::{EventRef, RecordError, RecordEvents};
+use crate::record::{EVENT_BYTES, EventRef, RecordError, RecordEvents};
 
 /// The valid events of an `Events` message, each with its index among all events of it, from 1. They are read in place:
 /// they borrow from the message, and nothing is allocated for them. A clone continues at the same event.
@@ -25,9 +25,9 @@ impl<'a> ProtobufEvents<'a> {
         Self { body, rest, index: 0, has_valid: false, error: None, refused }
     }
 
-    /// About how many there are: most events are about 64 bytes long.
+    /// About how many there are.
     pub fn expected(&self) -> usize {
-        self.body.len() / 64
+        self.body.len() / EVENT_BYTES
     }
 
     /// What is wrong with others, after the iterator has ended.

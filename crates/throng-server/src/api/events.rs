@@ -18,7 +18,6 @@ use throng_store::Ledger;
 use throng_telemetry::metrics;
 
 use crate::api::state::EventsState;
-
 use super::error::ApiError;
 
 /// After how many seconds refused events may be sent again. A full disk is checked about every second.
@@ -27,6 +26,7 @@ const RETRY_AFTER_SECS: u64 = 5;
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
 type Checked = (CheckedEvents, RefusedEvents);
+
 fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Checked, ApiError> {
     match kind {
         "application/x-ndjson" | "application/ndjson" | "application/json" => {
