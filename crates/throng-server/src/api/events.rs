@@ -17,8 +17,8 @@ use throng_operations::mapping::budgets as mapping;
 use throng_store::Ledger;
 use throng_telemetry::metrics;
 
-use crate::api::state::EventsState;
 use super::error::ApiError;
+use crate::api::state::EventsState;
 
 /// After how many seconds refused events may be sent again. A full disk is checked about every second.
 const RETRY_AFTER_SECS: u64 = 5;
