@@ -23,11 +23,10 @@ impl EventBuffer {
         events
     }
 
-    /// Keeps the memory, unless it is that of a large record.
+    /// Keeps the memory, of 1,024 events at most.
     pub fn put(&mut self, events: Vec<(EventRef<'_>, Timestamp)>) {
-        if events.capacity() <= MAX_EVENTS {
-            self.events = emptied(events);
-        }
+        self.events = emptied(events);
+        self.events.shrink_to(MAX_EVENTS);
     }
 }
 
@@ -54,10 +53,14 @@ mod tests {
         let mut events = buffer.take(100 * EVENT_BYTES);
         assert!(events.is_empty());
         assert_eq!(events.as_ptr().cast::<u8>(), memory);
-        // What a large record has needed is not kept, and not made in advance.
+        // What a large record has needed is neither made in advance nor kept, but a part of it.
         assert!(buffer.take(1 << 30).capacity() < 2 * MAX_EVENTS);
-        events.reserve(10_000);
-        buffer.put(events);
-        assert_eq!(buffer.events.capacity(), 0);
+        for more in [MAX_EVENTS + 1, 10_000] {
+            events.reserve(more);
+            buffer.put(events);
+            let kept = buffer.events.capacity();
+            assert!((MAX_EVENTS..2 * MAX_EVENTS).contains(&kept), "{kept}");
+            events = buffer.take(0);
+        }
     }
 }
