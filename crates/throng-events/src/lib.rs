@@ -23,5 +23,5 @@ pub use json::parse_ndjson;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
-pub use protobuf::{ProtobufEvents, parse_protobuf};
+pub use protobuf::ProtobufEvents;
 pub use record::{EVENTS_PER_RECORD, EventRef, RecordError, RecordEvents, Text, read_record};
