@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use throng_budget::{
     EVENTS_PER_RECORD, Event, EventKind, EventProblem, EventRecords, EventRef, MAX_AHEAD,
-    MAX_PROBLEMS, RecordEvents,
+    MAX_PROBLEMS, RecordEvents, UnknownAdGroups,
 };
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, Timestamp};
@@ -71,7 +71,7 @@ impl Accepted {
                 // partitions in between. Without this the answer would name events that are not
                 // rejected.
                 if let (Some(number), Some(event)) = (numbers.get(index), events.get(index)) {
-                    answer.reject(*number, problem(&rejection, event));
+                    answer.reject(*number, || problem(&rejection, event));
                 }
             }
         }
@@ -80,12 +80,12 @@ impl Accepted {
         answer
     }
 
-    fn reject(&mut self, number: usize, problem: EventProblem) {
+    fn reject(&mut self, number: usize, problem: impl FnOnce() -> EventProblem) {
         // All are counted and only the first ones listed: a batch of invalid events must not make
         // an answer of the same size.
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((number, problem));
+            self.rejected.push((number, problem()));
         }
     }
 
@@ -171,7 +171,8 @@ impl Budgets {
         let share = expected / self.count.max(1) * 5 / 4;
         let mut partitions: Vec<EventRecords> =
             (0..self.count).map(|_| EventRecords::with_capacity(share)).collect();
-        let (mut answer, mut unknown, mut behind) = (Accepted::default(), HashSet::new(), None);
+        let (mut answer, mut problems) = (Accepted::default(), UnknownAdGroups::default());
+        let (mut unknown, mut behind) = (HashSet::<AdGroupName>::new(), None);
         // Not by insertions, which decisions of this process record by its own clock.
         let mut confirms_clock = false;
         let applied = self.applied.load_full();
@@ -185,21 +186,21 @@ impl Budgets {
             let name = event.ad_group.as_str();
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
-            let checked = match applied.zones.contains_key(name) {
-                true => event.check_time(now, self.dedupe_window),
-                false => {
+            if !applied.zones.contains_key(name) {
+                if !unknown.contains(name) {
                     unknown.extend(AdGroupName::new(name));
-                    Err(EventProblem::unknown_ad_group(name, applied.zones.keys()))
                 }
-            };
-            match checked {
+                answer.reject(number, || problems.problem(name, applied.zones.keys()));
+                continue;
+            }
+            match event.check_time(now, self.dedupe_window) {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
                     behind = behind.or_else(|| missing.get(name).copied());
                     partitions[partition_of(name, self.count)].push(number, &event);
                 }
-                Err(problem) => answer.reject(number, problem),
+                Err(problem) => answer.reject(number, || problem),
             }
         }
         let catalog_version = applied.catalog.version;

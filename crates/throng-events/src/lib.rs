@@ -11,6 +11,7 @@ mod money;
 mod protobuf;
 mod record;
 mod time_unit;
+mod unknown_ad_groups;
 
 pub use buffer::EventBuffer;
 pub use encode::{append_event, events_to_record};
@@ -25,3 +26,4 @@ pub use money::{
 };
 pub use protobuf::ProtobufEvents;
 pub use record::{EVENTS_PER_RECORD, EventRef, RecordError, RecordEvents, Text, read_record};
+pub use unknown_ad_groups::UnknownAdGroups;
