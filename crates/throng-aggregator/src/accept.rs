@@ -64,8 +64,7 @@ impl Accepted {
             let own = written.find(|((own, _), _)| **own == offset && !outcome.rejected.is_empty());
             let Some(((_, record), numbers)) = own else { continue };
             // Nothing else is kept of the events: few are rejected here.
-            let events: Vec<EventRef<'_>> =
-                RecordEvents::new(record).map_while(Result::ok).collect();
+            let events: Vec<_> = RecordEvents::new(record).map_while(Result::ok).collect();
             for (index, rejection) in outcome.rejected {
                 // The index in the record is not the number in the batch, which has events of other partitions in
                 // between. Without this the answer would name events that are not rejected.
@@ -239,6 +238,7 @@ impl Budgets {
         if checked.confirms_clock {
             self.confirm_clock();
         }
+        self.clock.confirm(checked.now);
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
         answer.rejected.sort_by_key(|(number, _)| *number);
