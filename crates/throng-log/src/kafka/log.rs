@@ -313,7 +313,8 @@ impl EventLog for KafkaLog {
 
 impl Drop for KafkaLog {
     fn drop(&mut self) {
-        // Only for appends whose callers stopped waiting: all others are delivered.
+        // For a process that exits at once: the thread of the producer, which delivers them too, would end with it. Only
+        // appends whose callers stopped waiting are not delivered yet.
         let _ = self.producer.flush(Duration::from_secs(2));
     }
 }
