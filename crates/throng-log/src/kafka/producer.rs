@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, FutureRecord, Producer as _, P
 use tokio::sync::oneshot;
 
 use crate::Result;
-use crate::retry::{QUEUE_FULL_RETRY_DELAY, TIMEOUT, retry};
+use crate::retry::{QUEUE_FULL_RETRY_DELAYS, TIMEOUT, retry};
 
 use super::client::failed;
 use super::threads;
@@ -104,7 +104,7 @@ impl<C: ClientContext + 'static> Producer<C> {
             headers: record.headers,
             delivery_opaque: Box::new(sender),
         };
-        retry(record, QUEUE_FULL_RETRY_DELAY, |record| {
+        retry(record, QUEUE_FULL_RETRY_DELAYS, |record| {
             std::future::ready(match self.0.base.send(record) {
                 Ok(()) => ControlFlow::Break(Ok(())),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
