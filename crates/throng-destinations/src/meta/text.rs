@@ -217,14 +217,15 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
 
 /// Lower case without spaces, digits and punctuation; letters of every script stay.
 pub(super) fn letters(raw: &str) -> String {
+    // The text as a whole: a capital sigma has another small letter at the end of a word.
     // Marks and joiners of scripts such as Devanagari are neither letters to `char` nor ASCII punctuation:
     // they are kept.
-    raw.chars()
+    raw.to_lowercase()
+        .chars()
         .filter(|c| {
             c.is_alphabetic()
                 || !(c.is_ascii() || c.is_whitespace() || c.is_numeric() || is_punctuation(*c))
         })
-        .flat_map(char::to_lowercase)
         .nfc()
         .collect()
 }

@@ -393,3 +393,17 @@ fn changed_and_refused_identifiers_are_noted_with_their_field() {
     assert_eq!(noted, [(1, text::MAILTO), (1, text::PUNCTUATION), (2, text::REFUSED)]);
     assert!(notes.iter().all(|n| NOTE_REASONS.contains(&n.reason)));
 }
+
+#[test]
+fn a_greek_word_ends_with_the_small_letter_of_its_end() {
+    for (key, raw, text) in [
+        ("LN", "\u{3a3}\u{399}\u{3a3}\u{3a5}\u{3a6}\u{39f}\u{3a3}", "σισυφος"),
+        ("LN", "σίσυφος", "σίσυφος"),
+        ("FN", "ΝΙΚΟΣ-ΑΛΕΞΗΣ", "νικοςαλεξης"),
+        ("FI", "ΣΟΦΙΑ", "σ"),
+        ("CT", "ΒΟΛΟΣ", "βολος"),
+    ] {
+        let wanted = HashedIdentifier::of_normalised(text).to_hex();
+        assert_eq!(sha(key, raw, None), wanted, "{key} {raw}");
+    }
+}
