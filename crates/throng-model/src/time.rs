@@ -64,6 +64,11 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The year in UTC.
+    pub fn year(self) -> i16 {
+        jiff::tz::Offset::UTC.to_datetime(self.to_jiff()).year()
+    }
+
     fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -273,6 +278,13 @@ mod tests {
     proptest! {
         /// What is parsed without jiff is what jiff says, and what it would refuse is not.
         #[test]
+    fn the_year_of_a_time_is_that_of_utc() {
+        for (time, year) in [("2026-12-31T23:59:59.9Z", 2026), ("2027-01-01T00:00:00Z", 2027)] {
+            assert_eq!(time.parse::<Timestamp>().unwrap().year(), year);
+        }
+    }
+
+    #[test]
         fn times_in_utc_are_parsed_as_jiff_does(
             year in 1960u32..2110, month in 0u32..14, day in 0u32..33,
             (hour, minute, second) in (0u32..26, 0u32..62, 0u32..62),
