@@ -94,8 +94,8 @@ impl HashedIdentifier {
         is_filled || *self == *HASH_OF_EMPTY
     }
 
-    /// Whether it is the hash of a text that stands for a missing value, such as `NULL` or `n/a`, also in another case, or
-    /// [`is_of_nothing`](Self::is_of_nothing). Tools that hash every cell of a column give it to all users without a
+    /// Whether it is the hash of a text that stands for a missing value, such as `NULL` or `n/a`, also in another case,
+    /// or [`is_of_nothing`](Self::is_of_nothing). Tools that hash every cell of a column give it to all users without a
     /// value: none of these texts is an e-mail address or a phone number, but some are names.
     ///
     /// ```
@@ -121,8 +121,8 @@ static HASH_OF_EMPTY: LazyLock<HashedIdentifier> =
 const OTHER_MISSING_VALUES: &[&str] =
     &[" ", "\"\"", "''", "\"null\"", "0", "n.a.", "na", "nil", "unknown", "none", "\0"];
 
-/// The hashes of the texts that stand for a missing value: as they are, in lower case, in upper case, and with a capital
-/// letter.
+/// The hashes of the texts that stand for a missing value: as they are, in lower case, in upper case, and with a
+/// capital letter.
 static HASHES_OF_MISSING_VALUES: LazyLock<HashSet<[u8; 32]>> = LazyLock::new(|| {
     let texts =
         MISSING_VALUES.iter().copied().chain(OTHER_MISSING_VALUES.iter().map(|s| s.as_bytes()));
