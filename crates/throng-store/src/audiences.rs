@@ -268,6 +268,19 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<RefreshId>;
 
+    /// Queues a refresh that reads everything that is in the source now, for a person. If one is scheduled that has not
+    /// started, returns that one. If the open one has started, it may have listed its files already: another refresh
+    /// is queued when it ends, at most one for each audience. Returns the id of that one: the ledger has no refresh
+    /// of this id before. If the open one is cancelled, so is the one that waits for it: it has failed with the same
+    /// reason. `force`: the refresh scans even if its inputs have not changed. `WrongState` if the audience is paused
+    /// or pinned.
+    async fn request_refresh(
+        &self,
+        audience: &AudienceName,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<RefreshId>;
+
     /// Records the newest state of the source's files that needs no other refresh, and with `refresh`
     /// queues the refresh for it, in one step. `false` (and nothing is changed) if it is recorded
     /// already, if a refresh is open, which may or may not read these files, or if the audience is

@@ -60,6 +60,7 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     damage::WRONG_ENCODING,
     damage::HTML,
     damage::FORMULA,
+    HASH_OF_MISSING,
 ];
 
 const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";
@@ -72,6 +73,8 @@ const LIMITED_TRACKING: &str = "ad_tracking_is_limited";
 const OTHER_HASH: &str = "refused_hash_other_than_sha256";
 /// Tools that hash empty cells give all users without an identifier this one.
 const HASH_OF_NOTHING: &str = "refused_hash_of_an_empty_text";
+/// The same of cells with `NULL`, `n/a` and the like.
+const HASH_OF_MISSING: &str = "refused_hash_of_a_missing_value";
 
 /// Normalises and hashes a row of a year, after which nobody is born. Notes are appended to `notes`.
 pub(super) fn prepare(
@@ -191,7 +194,7 @@ fn hashed(
     user: User<'_>,
     notes: &mut Vec<&'static str>,
 ) -> Result<HashedIdentifier, &'static str> {
-    if let Some(hash) = already_hashed(raw)? {
+    if let Some(hash) = already_hashed(key, raw)? {
         return Ok(hash);
     }
     let text = normalised(key, raw, user, notes)?;
@@ -203,10 +206,14 @@ fn hashed(
 
 /// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form, or that of another
 /// hash.
-fn already_hashed(raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
+fn already_hashed(key: &str, raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
     if let Some(hash) = from_hex(raw).map(HashedIdentifier) {
-        let is_of_nothing = hash == HashedIdentifier::of_normalised("");
-        return if is_of_nothing { Err(HASH_OF_NOTHING) } else { Ok(Some(hash)) };
+        if hash.is_of_nothing() {
+            return Err(HASH_OF_NOTHING);
+        }
+        // Of names and places some of the texts are values.
+        let is_missing = matches!(key, "EMAIL" | "PHONE") && hash.is_of_missing_value();
+        return if is_missing { Err(HASH_OF_MISSING) } else { Ok(Some(hash)) };
     }
     let is_other =
         matches!(raw.len(), 32 | 40 | 56 | 96 | 128) && raw.bytes().all(|b| b.is_ascii_hexdigit());

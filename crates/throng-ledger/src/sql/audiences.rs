@@ -8,7 +8,7 @@ use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::publishing::Recorded;
 use super::refreshes::{get_leased_by, refresh_columns, refresh_of, select_refreshes};
-use super::{dictionary, parts, pauses, publishing, refreshes, snapshots};
+use super::{dictionary, parts, pauses, publishing, refreshes, snapshots, waiting};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
 use crate::conn::Conn;
 use crate::failure::DbResult;
@@ -117,7 +117,10 @@ async fn record_failed_attempt(
     let values = (id, state, finished_at, retry_at.unwrap_or(now), reason);
     let refresh = tx.one(text, values, refresh_of).await?;
     match retry_at {
-        None => parts::delete_all(tx, id).await?,
+        None => {
+            parts::delete_all(tx, id).await?;
+            waiting::follow(tx, &[id], now).await?;
+        }
         // The next try need not wait for the leases of this one.
         Some(_) => {
             let text = "UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1";
@@ -171,6 +174,17 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             let id = queue_requested(tx, audience, trigger, now).await?;
             tx.execute("UPDATE refreshes SET forced = 1 WHERE id = $1", id).await?;
             id
+        })
+    }
+
+    async fn request_refresh(
+        &self,
+        audience: &AudienceName,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<RefreshId> {
+        write_tx!(self, Relaxed, "queueing a refresh", |tx| {
+            waiting::request(tx, audience, force, now).await?
         })
     }
 
@@ -382,6 +396,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             let cancelled = tx.optional(text, (audience, now, reason), refresh_of).await?;
             if let Some(refresh) = &cancelled {
                 parts::delete_all(tx, refresh.id).await?;
+                waiting::cancel(tx, audience, reason, now).await?;
             }
             cancelled
         })

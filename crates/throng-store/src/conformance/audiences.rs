@@ -57,6 +57,76 @@ pub(super) async fn refreshes_of_one_audience_do_not_run_concurrently(ledger: &d
     assert_eq!(names.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["buyers", "others"]);
 }
 
+pub(super) async fn a_request_while_a_refresh_runs_is_another_refresh(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let request = async |force, n| ledger.request_refresh(&name, force, at(n)).await.unwrap();
+    let first = request(false, 1).await;
+    assert_eq!(request(true, 2).await, first, "it has not started");
+    let claimed = ledger.claim_refresh("b", at(3), at(60)).await.unwrap().unwrap();
+    assert_eq!((claimed.id, claimed.trigger), (first, RefreshTrigger::Manual));
+    assert!(claimed.forced);
+    let second = request(false, 4).await;
+    assert!(second > first);
+    assert_eq!(request(true, 5).await, second, "one waits at most");
+    assert_not_found(ledger.refresh(second).await);
+    let newest = async || ledger.audience(&name).await.unwrap().unwrap().refresh.unwrap();
+    assert_eq!(newest().await.id, first);
+    assert_eq!(ledger.claim_refresh("c", at(6), at(60)).await.unwrap(), None);
+    // What it has listed is kept over a halt and over a failed try.
+    ledger.halt_refresh(first, "b", at(7)).await.unwrap();
+    assert_eq!(request(false, 8).await, second, "halted");
+    ledger.claim_refresh("b", at(9), at(60)).await.unwrap().unwrap();
+    let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
+    ledger.add_parts(first, &[part], None).await.unwrap();
+    ledger.fail_refresh(first, "b", "disk full", Some(at(10)), at(10)).await.unwrap();
+    assert_eq!(request(false, 11).await, second, "tried again");
+    ledger.claim_refresh("b", at(12), at(60)).await.unwrap().unwrap();
+    ledger.publish(&snapshot("buyers", 1, first), "b", at(13)).await.unwrap();
+    let queued = newest().await;
+    assert_eq!((queued.id, queued.state), (second, RefreshState::Scheduled));
+    assert_eq!((queued.scheduled_at, queued.not_before), (at(4), at(13)));
+    assert!(queued.forced);
+    assert_eq!(request(false, 14).await, second, "it has not started");
+    let claimed = ledger.claim_refresh("b", at(15), at(60)).await.unwrap().unwrap();
+    assert_eq!(claimed.id, second);
+    ledger.publish(&snapshot("buyers", 2, second), "b", at(16)).await.unwrap();
+    assert_eq!(newest().await.id, second, "none waits");
+}
+
+pub(super) async fn a_waiting_refresh_follows_every_end(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let request = async |n| ledger.request_refresh(&name, false, at(n)).await.unwrap();
+    let newest = async || ledger.audience(&name).await.unwrap().unwrap().refresh.unwrap();
+    let first = building(ledger, "buyers", "b", 1).await.id;
+    let second = request(2).await;
+    ledger.fail_refresh(first, "b", "no such table", None, at(3)).await.unwrap();
+    let queued = newest().await;
+    assert_eq!((queued.id, queued.state), (second, RefreshState::Scheduled));
+    ledger.claim_refresh("b", at(4), at(60)).await.unwrap().unwrap();
+    let third = request(5).await;
+    ledger.hold(&snapshot("buyers", 1, second), "b", "few members", at(6)).await.unwrap();
+    ledger.approve(&name, 1, at(7)).await.unwrap();
+    ledger.claim_refresh("b", at(8), at(60)).await.unwrap().unwrap();
+    let fourth = request(9).await;
+    assert!(ledger.confirm_unchanged(third, "b", 1, at(10)).await.unwrap());
+    // An open one continues when its audience is paused, and so does the one that waits.
+    ledger.claim_refresh("b", at(11), at(60)).await.unwrap().unwrap();
+    let fifth = request(12).await;
+    ledger.pause_audience(&name, at(13)).await.unwrap();
+    assert_wrong_state(ledger.request_refresh(&name, false, at(14)).await);
+    ledger.resume_audience(&name).await.unwrap();
+    // A person who cancels ends both.
+    let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(15)).await.unwrap();
+    assert_eq!(cancelled.unwrap().id, fourth);
+    let ended = newest().await;
+    assert_eq!((ended.id, ended.state), (fifth, RefreshState::Failed));
+    assert_eq!(ended.reason.as_deref(), Some("cancelled by ann"));
+    assert_eq!(ledger.claim_refresh("b", at(16), at(60)).await.unwrap(), None);
+    let sixth = request(17).await;
+    assert!(sixth > fifth);
+    assert_eq!(newest().await.state, RefreshState::Scheduled);
+}
+
 pub(super) async fn a_state_of_the_source_queues_one_refresh(ledger: &dyn Ledger) {
     let name = audience("buyers");
     let record = async |state: &str, refresh: bool, n: u64| {

@@ -173,8 +173,10 @@ fn a_state_code_of_iso_3166_2_is_that_of_the_us_and_canada_or_refused() {
 #[test]
 fn a_hash_that_the_platform_does_not_know_is_refused() {
     let of_nothing = HashedIdentifier::of_normalised("").to_hex();
+    let zeros = "0".repeat(64);
     for (raw, note) in [
         (of_nothing.as_str(), HASH_OF_NOTHING),
+        (zeros.as_str(), HASH_OF_NOTHING),
         ("098f6bcd0621d373cade4e832627b4f6", OTHER_HASH),
         ("A94A8FE5CCB19BA61C4C0873D391E987982FBBD3", OTHER_HASH),
     ] {
@@ -184,6 +186,18 @@ fn a_hash_that_the_platform_does_not_know_is_refused() {
     }
     let sha256 = HashedIdentifier::of_normalised("test").to_hex();
     assert_eq!(noted("EMAIL", &sha256), ("hashed".to_owned(), None));
+    for missing in ["NULL", "null", "None", "N/A", "undefined", "NaN", "Unknown"] {
+        let hash = HashedIdentifier::of_normalised(missing).to_hex();
+        for key in ["EMAIL", "PHONE"] {
+            assert_eq!(
+                noted(key, &hash),
+                (String::new(), Some(HASH_OF_MISSING)),
+                "{key} {missing}"
+            );
+        }
+        // Some of the texts are names.
+        assert_eq!(noted("LN", &hash), ("hashed".to_owned(), None), "{missing}");
+    }
 }
 
 fn schema(keys: &[&str]) -> Schema {
