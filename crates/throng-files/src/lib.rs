@@ -28,6 +28,7 @@ mod nested;
 mod node;
 mod options;
 mod plain_words;
+mod quotes;
 mod repeated;
 mod schema;
 mod stamp;

@@ -1,0 +1,176 @@
+//! Finds quotes of CSV files that their writer means otherwise than RFC 4180, by which the files are read: rows would
+//! become part of a value without an error. It inspects the bytes while they are read, in steps from quote to quote.
+//! Pure.
+
+use memchr::memchr;
+
+use crate::text::CTRL_Z;
+
+const AFTER_QUOTE: &str = "text follows the closing quote of a field";
+/// Spark and MySQL put a backslash before a quote, unless they are told otherwise.
+const DOUBLE_QUOTES: &str = "write a quote inside of a quoted field as two quotes, and not behind a backslash: \
+     `option(\"escape\", \"\\\"\")` in Spark, `ESCAPED BY '\"'` in MySQL";
+
+/// A quote with another meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuoteFault {
+    /// Where the field's first quote is, in bytes from the start of the text.
+    pub(crate) offset: u64,
+    /// What is wrong.
+    pub(crate) text: &'static str,
+    /// How to fix it.
+    pub(crate) help: &'static str,
+}
+
+/// What a field has before a place in it, if it does not begin with a quote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Text,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In a field that does not begin with a quote, or before a field.
+    Plain(Before),
+    Quoted,
+    /// Behind a quote in a quoted field: it ends the field, unless another one follows.
+    Quote,
+    /// Behind a quoted field, and white space or what is left over at the end of a file.
+    Closed,
+}
+
+/// Inspects the quotes of a text that arrives in pieces.
+#[derive(Debug)]
+pub(crate) struct QuoteCheck {
+    state: State,
+    /// Bytes of the pieces before.
+    read: u64,
+    /// Where the first quote of the field is.
+    opened: u64,
+    fault: Option<QuoteFault>,
+}
+
+impl Default for QuoteCheck {
+    fn default() -> Self {
+        Self { state: State::Plain(Before::Nothing), read: 0, opened: 0, fault: None }
+    }
+}
+
+impl QuoteCheck {
+    /// Inspects a piece, which follows the pieces before.
+    pub(crate) fn add(&mut self, piece: &[u8]) {
+        let mut at = 0;
+        while self.fault.is_none() && at < piece.len() {
+            at += match self.state {
+                State::Plain(before) => self.plain(&piece[at..], at, before),
+                State::Quoted => match memchr(b'"', &piece[at..]) {
+                    Some(found) => {
+                        self.state = State::Quote;
+                        found + 1
+                    }
+                    None => piece.len() - at,
+                },
+                State::Quote | State::Closed => {
+                    self.behind_quote(piece[at]);
+                    1
+                }
+            };
+        }
+        self.read += piece.len() as u64;
+    }
+
+    /// Goes on behind the next quote of `rest`, or to its end; returns the number of bytes.
+    fn plain(&mut self, rest: &[u8], at: usize, before: Before) -> usize {
+        let Some(found) = memchr(b'"', rest) else {
+            self.state = State::Plain(last(rest, before));
+            return rest.len();
+        };
+        self.state = match last(&rest[..found], before) {
+            Before::Nothing => {
+                self.opened = self.read + (at + found) as u64;
+                State::Quoted
+            }
+            // As in `5" x`: the quote is a character of the value.
+            Before::Text => State::Plain(Before::Text),
+        };
+        found + 1
+    }
+
+    fn behind_quote(&mut self, byte: u8) {
+        self.state = match byte {
+            b'"' if self.state == State::Quote => State::Quoted,
+            b',' | b'\n' | b'\r' => State::Plain(Before::Nothing),
+            // White space is part of the value, and refused or warned of as that of other values is.
+            b' ' | b'\t' | 0 | CTRL_Z => State::Closed,
+            _ => {
+                let (offset, text, help) = (self.opened, AFTER_QUOTE, DOUBLE_QUOTES);
+                self.fault = Some(QuoteFault { offset, text, help });
+                return;
+            }
+        };
+    }
+
+    /// The first fault of the text so far.
+    pub(crate) fn fault(&self) -> Option<QuoteFault> {
+        self.fault
+    }
+}
+
+/// What a field has before the end of `text`, with `before` it.
+fn last(text: &[u8], before: Before) -> Before {
+    match text.last() {
+        None => before,
+        Some(b',' | b'\n' | b'\r') => Before::Nothing,
+        Some(_) => Before::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fault of a text in pieces of some bytes, and where its field begins.
+    fn found(text: &str, size: usize) -> Option<(u64, &'static str)> {
+        let mut check = QuoteCheck::default();
+        text.as_bytes().chunks(size).for_each(|piece| check.add(piece));
+        check.fault().map(|fault| (fault.offset, fault.text))
+    }
+
+    #[test]
+    fn text_behind_a_closing_quote_is_a_fault_of_its_field() {
+        for (text, offset) in [
+            // Backslashes: the second field ends at the quote that begins the next one.
+            ("c,k\n\"26\\\"\",u1\n\"28\\\"\",u2\nx,u3\n", 4),
+            ("k,c\nu1,\"said \\\"no\\\" twice\"\n", 7),
+            ("\"a\"x,b\n", 0),
+            ("a,\"b\"c", 2),
+            ("\"a\" b\n", 0),
+            ("\"a\" \"b\"\n", 0),
+            ("a\r\"b\"\"\"c\n", 2),
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(found(text, size), Some((offset, AFTER_QUOTE)), "{text:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn quotes_as_in_rfc_4180_and_in_plain_fields_are_none() {
+        for text in [
+            "",
+            "\"a\",\"b\"\r\n\"c\"\"\",\"\"\n\"\"\"d\"\"\"\r\"e,\n\"",
+            "5\" x,b\"\n'\"a\"',b\n",
+            "\"a\" ,\"b\"\t\n\"c\" ",
+            "\"a\"\0\0",
+            "\"a\"\u{1a}",
+            "\u{feff}\"a\"b\n",
+            "\"not closed",
+            "a\\\"b\n",
+        ] {
+            for size in 1..=text.len().max(1) {
+                assert_eq!(found(text, size), None, "{text:?} {size}");
+            }
+        }
+    }
+}
