@@ -10,6 +10,10 @@ const AFTER_QUOTE: &str = "text follows the closing quote of a field";
 /// Spark and MySQL put a backslash before a quote, unless they are told otherwise.
 const DOUBLE_QUOTES: &str = "write a quote inside of a quoted field as two quotes, and not behind a backslash: \
      `option(\"escape\", \"\\\"\")` in Spark, `ESCAPED BY '\"'` in MySQL";
+const SPACED: &str =
+    "a field begins with white space and a quote, and the quotes would be part of its value";
+const NO_SPACE: &str = "remove the white space between the comma and the quote; or, if the quotes are part of the value, put \
+     quotes around it and write those in it twice";
 
 /// A quote with another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,7 @@ pub(crate) struct QuoteFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
+    WhiteSpace,
     Text,
 }
 
@@ -38,6 +43,13 @@ enum State {
     Quote,
     /// Behind a quoted field, and white space or what is left over at the end of a file.
     Closed,
+    /// In a field that begins with white space and a quote.
+    Spaced {
+        /// Whether the quotes in it are of an odd number.
+        is_odd: bool,
+        /// Whether only white space follows the last of them.
+        at_end: bool,
+    },
 }
 
 /// Inspects the quotes of a text that arrives in pieces.
@@ -75,6 +87,10 @@ impl QuoteCheck {
                     self.behind_quote(piece[at]);
                     1
                 }
+                State::Spaced { is_odd, at_end } => {
+                    self.spaced(piece[at], is_odd, at_end);
+                    1
+                }
             };
         }
         self.read += piece.len() as u64;
@@ -86,11 +102,13 @@ impl QuoteCheck {
             self.state = State::Plain(last(rest, before));
             return rest.len();
         };
-        self.state = match last(&rest[..found], before) {
-            Before::Nothing => {
-                self.opened = self.read + (at + found) as u64;
-                State::Quoted
-            }
+        let before = last(&rest[..found], before);
+        if before != Before::Text {
+            self.opened = self.read + (at + found) as u64;
+        }
+        self.state = match before {
+            Before::Nothing => State::Quoted,
+            Before::WhiteSpace => State::Spaced { is_odd: true, at_end: true },
             // As in `5" x`: the quote is a character of the value.
             Before::Text => State::Plain(Before::Text),
         };
@@ -111,19 +129,42 @@ impl QuoteCheck {
         };
     }
 
-    /// The first fault of the text so far.
+    fn spaced(&mut self, byte: u8, is_odd: bool, at_end: bool) {
+        self.state = match byte {
+            b',' | b'\n' | b'\r' => {
+                self.fault = self.spaced_fault();
+                State::Plain(Before::Nothing)
+            }
+            b'"' => State::Spaced { is_odd: !is_odd, at_end: true },
+            b' ' | b'\t' => return,
+            _ => State::Spaced { is_odd, at_end: false },
+        };
+    }
+
+    /// The fault of a field that begins with white space and a quote, and ends here. It is none if text follows the last
+    /// pair of quotes, as in ` "best" offer`: those are probably part of the value.
+    fn spaced_fault(&self) -> Option<QuoteFault> {
+        let State::Spaced { is_odd, at_end } = self.state else { return None };
+        let fault = QuoteFault { offset: self.opened, text: SPACED, help: NO_SPACE };
+        (is_odd || at_end).then_some(fault)
+    }
+
+    /// The first fault of the text so far, which may end here.
     pub(crate) fn fault(&self) -> Option<QuoteFault> {
-        self.fault
+        self.fault.or_else(|| self.spaced_fault())
     }
 }
 
 /// What a field has before the end of `text`, with `before` it.
 fn last(text: &[u8], before: Before) -> Before {
-    match text.last() {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let spaces = text.iter().rev().take_while(|byte| is_space(byte)).count();
+    let before = match text.iter().rev().nth(spaces) {
         None => before,
         Some(b',' | b'\n' | b'\r') => Before::Nothing,
         Some(_) => Before::Text,
-    }
+    };
+    if spaces > 0 && before == Before::Nothing { Before::WhiteSpace } else { before }
 }
 
 #[cfg(test)]
@@ -151,6 +192,29 @@ mod tests {
         ] {
             for size in 1..=text.len() {
                 assert_eq!(found(text, size), Some((offset, AFTER_QUOTE)), "{text:?} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn white_space_before_the_quotes_around_a_field_is_a_fault() {
+        for (text, offset) in [
+            ("a, \"1\"\n", 3),
+            (" \"a\",b\r\n", 1),
+            ("a\n\t \"b\" \n", 4),
+            ("a, \"b", 3),
+            ("a, \"b,c\"\n", 3),
+            ("\"a\", \"b\"", 5),
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(found(text, size), Some((offset, SPACED)), "{text:?} {size}");
+            }
+        }
+        for text in
+            ["a, \"best\" offer\n", "a, b \"c\"\n", "\"a\" ,\"b\"\n", " a\n\"b\"\n", " ,\"b\"\n"]
+        {
+            for size in 1..=text.len() {
+                assert_eq!(found(text, size), None, "{text:?} {size}");
             }
         }
     }
