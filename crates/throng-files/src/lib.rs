@@ -11,6 +11,7 @@
 
 mod batches;
 mod beneath;
+mod copy_names;
 pub mod csv;
 mod discover;
 mod error;
@@ -43,6 +44,7 @@ pub use batches::{
     parse_manifest,
 };
 pub use beneath::check_beneath;
+pub use copy_names::named_copies;
 pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;

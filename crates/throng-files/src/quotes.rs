@@ -7,7 +7,7 @@ use memchr::memchr;
 use crate::text::CTRL_Z;
 
 const AFTER_QUOTE: &str = "text follows the closing quote of a field";
-/// Spark and MySQL put a backslash before a quote, unless they are told otherwise.
+/// Spark and MySQL put a backslash before a quote, unless an option changes that.
 const DOUBLE_QUOTES: &str = "write a quote inside of a quoted field as two quotes, and not behind a backslash: \
      `option(\"escape\", \"\\\"\")` in Spark, `ESCAPED BY '\"'` in MySQL";
 const SPACED: &str =
