@@ -11,7 +11,9 @@ use throng_files::{
 };
 use throng_spec::ColumnType;
 
-use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
+use super::compare::{
+    Names, compare_columns, compare_headers, compare_spellings, refuse_hudi_files,
+};
 use super::declared;
 use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
@@ -30,6 +32,7 @@ pub fn union(
 ) -> Result<Layout, FileError> {
     let files: Vec<(&DataFile, &FileSchema)> =
         table.files.iter().zip(schemas.iter().map(AsRef::as_ref)).collect();
+    refuse_hudi_files(&files, options)?;
     compare_headers(&files)?;
     let names = Names::of(&files);
     compare_spellings(&files, &names)?;
