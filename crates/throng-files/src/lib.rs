@@ -37,6 +37,7 @@ mod state;
 mod table_format;
 mod table_header;
 mod text;
+mod text_forms;
 mod unread;
 
 pub use batches::{
@@ -66,4 +67,5 @@ pub use stamp::{FileStamp, ScannedFiles};
 pub use state::{Fingerprint, first_incomplete};
 pub use table_header::TableHeader;
 pub use text::{TextReader, git_lfs_pointer, open};
+pub use text_forms::{DoubtfulForm, TextForms};
 pub use unread::unread;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, named_copies, renamed};
-use throng_tables::{Layout, OpenTable};
+use throng_tables::{Layout, OpenTable, text_doubts};
 
 use crate::key_text::is_decimal;
 use crate::shown::shown_column;
@@ -88,7 +88,7 @@ fn of_texts(table: &str, layout: &Layout, texts: &BTreeSet<String>) -> Vec<Strin
              the text matters"
         )
     });
-    spreadsheet.chain(rewritten).collect()
+    spreadsheet.chain(rewritten).chain(text_doubts(table, layout, texts)).collect()
 }
 
 /// The names of columns from which a query may compute columns of its result, and of these columns.

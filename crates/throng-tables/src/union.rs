@@ -6,8 +6,8 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use throng_files::{
-    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, compare_fields,
-    compare_kinds, mixed, shown_name, shown_path,
+    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, TextForms,
+    compare_fields, compare_kinds, mixed, shown_name, shown_path,
 };
 use throng_spec::ColumnType;
 
@@ -17,7 +17,7 @@ use super::compare::{
 use super::declared;
 use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
-use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, shown};
+use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, is_text, shown};
 use super::nested::difference;
 use super::widen::{represents, widened};
 
@@ -77,6 +77,7 @@ pub fn union(
             }
             Err(error) => return Err(error),
         }
+        // The column is the last one of the layout.
         column.note_texts(options, &mut layout);
     }
     for (file, schema) in &files {
@@ -190,6 +191,14 @@ impl MergedColumn<'_> {
         }
         if options.declared(self.name).is_some_and(|declared| self.is_rewritten(declared)) {
             layout.rewritten.push(name());
+        }
+        if layout.columns.last().is_some_and(|column| is_text(&column.data_type)) {
+            let mut forms = TextForms::default();
+            self.values.iter().for_each(|(_, node)| forms.merge(&node.scalars.forms));
+            if self.typed.iter().any(|(_, of)| of.is_integer()) {
+                forms.add_integers();
+            }
+            layout.doubtful.extend(forms.doubts().map(|doubt| (name(), doubt)));
         }
     }
 
