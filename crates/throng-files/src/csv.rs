@@ -9,7 +9,7 @@ use throng_spec::ColumnType;
 use crate::discover::DataFile;
 use crate::fault::FileFault;
 use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
-use crate::joined::{COUNT, JOINED, JoinedHeader, is_count, without_mark};
+use crate::joined::{JOINED, JoinedHeader, footer, without_mark};
 use crate::kinds::SEPARATORS;
 use crate::names::shown_name;
 use crate::node::Node;
@@ -186,7 +186,7 @@ fn no_row(record: &ByteRecord, trim: bool) -> Option<(&'static str, &'static str
             "put the files into one folder instead of joining them, or remove the mark",
         ))
     } else {
-        is_count(record).then_some(COUNT)
+        footer(record)
     }
 }
 
