@@ -30,18 +30,20 @@ impl<'a> Names<'a> {
         let mut twice: Vec<(&str, &Path)> = Vec::new();
         for (file, schema) in files {
             let mut here: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-            let columns = schema.columns.iter().map(|c| (c.name.as_str(), c.twice));
-            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false));
+            let columns = schema.columns.iter().map(|c| (c.name.as_str(), c.twice, false));
+            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false, true));
             let mut seen = BTreeSet::new();
-            for (name, is_twice) in columns.chain(folders) {
-                if is_twice || !seen.insert(name) {
-                    twice.push((name, file.path()));
-                }
+            for (name, is_twice, of_folder) in columns.chain(folders) {
                 let lower = name.to_lowercase();
                 let others = here.entry(lower.clone()).or_default();
+                // Engines that write such folders do not distinguish case: `Region=1` is the column `region`.
+                let is_again = !seen.insert(name) || (of_folder && !others.is_empty());
+                if is_twice || is_again {
+                    twice.push((name, file.path()));
+                }
                 let together =
                     |other: &&str| *other != name && share_rows(file, schema, other, name);
-                if others.iter().any(together) {
+                if !of_folder && others.iter().any(together) {
                     distinct.insert(lower.clone());
                 }
                 others.push(name);
