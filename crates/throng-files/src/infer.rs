@@ -277,6 +277,8 @@ impl TimestampFormat {
 fn is_spreadsheet_text(text: &str) -> bool {
     match text.as_bytes() {
         [b'=', b'"', ..] => true,
+        // Apostrophes on both sides are another form.
+        [b'\'', .., b'\''] => false,
         [b'\'', next, ..] => next.is_ascii_digit() || b"+-=@".contains(next),
         _ => false,
     }
@@ -489,6 +491,7 @@ mod tests {
             ("=\"00042\"", false, true),
             ("'00042", false, true),
             ("'+15550100", false, true),
+            ("'42'", false, false),
             ("'s-Hertogenbosch", false, false),
             ("=", false, false),
         ] {

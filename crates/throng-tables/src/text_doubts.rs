@@ -16,6 +16,14 @@ pub fn text_doubts(table: &str, layout: &Layout, texts: &BTreeSet<String>) -> Ve
                 "{table}: whole numbers of the column {column} are written both as `1` and as `1.0`, which are different \
                  keys: write the files with one form; programs write `1.0` once a cell of the column is empty"
             ),
+            DoubtfulForm::Changed => format!(
+                "{table}: a spreadsheet has changed values of the column {column}, which are written as `1.23E+12`, \
+                 `########`, `1-Mar` or `#REF!`, and several may have become one: export the column as text"
+            ),
+            DoubtfulForm::Apostrophes => format!(
+                "{table}: values of the column {column} are between apostrophes, as `'42'`, which are part of the key: \
+                 remove them, or write quotes instead"
+            ),
         }
     })
     .collect()

@@ -191,6 +191,25 @@ async fn keys_in_the_form_of_spreadsheets_are_doubtful() {
         assert!(warnings.iter().all(|w| w.contains("user_id") && w.contains("spreadsheet")));
     }
     holds(&shop, "SELECT user_id FROM shop.u", &["'00012", "3"]).await;
+    let shop = Shop::new()
+        .file("t.csv", "user_id,note\n1.23457E+12,x\n3,y\n")
+        .file("u.csv", "user_id,note\n1-Mar,x\n3,y\n")
+        .file("v.csv", "user_id,note\n'a1',x\n'b2',y\n")
+        .file("w.csv", "user_id,note\n1,1-Mar\n2,########\n");
+    for (table, words) in [
+        ("t", Some("a spreadsheet")),
+        ("u", Some("a spreadsheet")),
+        ("v", Some("apostrophes")),
+        ("w", None),
+    ] {
+        let sql = format!("SELECT user_id FROM shop.{table}");
+        let warnings = shop.lake().check(model(&sql)).await.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(words.is_some()), "{table}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|w| words.is_some_and(|words| w.contains(words))),
+            "{warnings:?}"
+        );
+    }
 }
 
 #[tokio::test]
