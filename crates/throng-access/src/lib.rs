@@ -26,6 +26,6 @@ pub use credentials::{Authentication, Credentials, SessionCookie, bearer_token};
 pub use hosts::{HostNames, HostRefusal};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 pub use origin::{Site, is_opened_by_hand, own_path};
-pub use routes::{AcceptedBody, Needs, ROUTES, Rule, rule_of};
+pub use routes::{AcceptedBody, Needs, ROUTES, Rule, is_api_path, rule_of};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use throttle::ThrottleAction;

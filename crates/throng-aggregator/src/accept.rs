@@ -4,14 +4,14 @@
 //! of each event; the wait for that is bounded, and its end is never an error: the events are in the log, and
 //! are counted when they are applied.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use throng_budget::{
     EVENTS_PER_RECORD, Event, EventKind, EventProblem, EventRecords, EventRef, MAX_AHEAD,
-    MAX_PROBLEMS, RecordEvents,
+    MAX_PROBLEMS, RecordEvents, UnknownAdGroups,
 };
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, Timestamp};
@@ -64,14 +64,12 @@ impl Accepted {
             let own = written.find(|((own, _), _)| **own == offset && !outcome.rejected.is_empty());
             let Some(((_, record), numbers)) = own else { continue };
             // Nothing else is kept of the events: few are rejected here.
-            let events: Vec<EventRef<'_>> =
-                RecordEvents::new(record).map_while(Result::ok).collect();
+            let events: Vec<_> = RecordEvents::new(record).map_while(Result::ok).collect();
             for (index, rejection) in outcome.rejected {
-                // The index in the record is not the number in the batch, which has events of other
-                // partitions in between. Without this the answer would name events that are not
-                // rejected.
+                // The index in the record is not the number in the batch, which has events of other partitions in
+                // between. Without this the answer would name events that are not rejected.
                 if let (Some(number), Some(event)) = (numbers.get(index), events.get(index)) {
-                    answer.reject(*number, problem(&rejection, event));
+                    answer.reject(*number, || problem(&rejection, event));
                 }
             }
         }
@@ -80,12 +78,12 @@ impl Accepted {
         answer
     }
 
-    fn reject(&mut self, number: usize, problem: EventProblem) {
+    fn reject(&mut self, number: usize, problem: impl FnOnce() -> EventProblem) {
         // All are counted and only the first ones listed: a batch of invalid events must not make
         // an answer of the same size.
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((number, problem));
+            self.rejected.push((number, problem()));
         }
     }
 
@@ -125,9 +123,8 @@ pub struct CheckedEvents {
     answer: Accepted,
     /// Ad groups that the applied catalog does not have.
     unknown: HashSet<AdGroupName>,
-    catalog_version: u64,
-    /// A partition whose leader would drop some of the events.
-    behind: Option<u32>,
+    /// The catalog against which they were checked.
+    applied: Arc<AppliedCatalog>,
     /// Some of the events confirm the clock.
     confirms_clock: bool,
     /// The time against which they were checked.
@@ -171,11 +168,11 @@ impl Budgets {
         let share = expected / self.count.max(1) * 5 / 4;
         let mut partitions: Vec<EventRecords> =
             (0..self.count).map(|_| EventRecords::with_capacity(share)).collect();
-        let (mut answer, mut unknown, mut behind) = (Accepted::default(), HashSet::new(), None);
+        let (mut answer, mut problems) = (Accepted::default(), UnknownAdGroups::default());
+        let mut unknown = HashSet::<AdGroupName>::new();
         // Not by insertions, which decisions of this process record by its own clock.
         let mut confirms_clock = false;
         let applied = self.applied.load_full();
-        let missing = self.missing(&applied);
         // One time for all events, which is also the time of their records: replicas check events
         // against it. With a later time an event could be accepted here and rejected there.
         let now = self.clock.time_for(|now| {
@@ -185,25 +182,23 @@ impl Budgets {
             let name = event.ad_group.as_str();
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
-            let checked = match applied.zones.contains_key(name) {
-                true => event.check_time(now, self.dedupe_window),
-                false => {
+            if !applied.zones.contains_key(name) {
+                if !unknown.contains(name) {
                     unknown.extend(AdGroupName::new(name));
-                    Err(EventProblem::unknown_ad_group(name, applied.zones.keys()))
                 }
-            };
-            match checked {
+                answer.reject(number, || problems.problem(name, applied.zones.keys()));
+                continue;
+            }
+            match event.check_time(now, self.dedupe_window) {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
-                    behind = behind.or_else(|| missing.get(name).copied());
                     partitions[partition_of(name, self.count)].push(number, &event);
                 }
-                Err(problem) => answer.reject(number, problem),
+                Err(problem) => answer.reject(number, || problem),
             }
         }
-        let catalog_version = applied.catalog.version;
-        CheckedEvents { partitions, answer, unknown, catalog_version, behind, confirms_clock, now }
+        CheckedEvents { partitions, answer, unknown, applied, confirms_clock, now }
     }
 
     /// As [`accept`](Self::accept), of events that are checked; for a process beside others that apply specs. If some
@@ -215,27 +210,26 @@ impl Budgets {
     /// As [`accept`](Self::accept), and [`BudgetsError::SpecBehind`]: none of the events is in the log.
     pub async fn accept_checked<A>(
         &self,
-        checked: CheckedEvents,
+        mut checked: CheckedEvents,
         is_declared_later: impl FnOnce(u64, HashSet<AdGroupName>) -> A,
     ) -> Result<Accepted, BudgetsError>
     where
         A: Future<Output = bool>,
     {
-        // The partitions of this process are stopped: the events would count only when they are led
-        // again.
+        // The partitions of this process are stopped: the events would count only when they are led again.
         if self.closed.load(Ordering::Relaxed) {
             return Err(BudgetsError::Closed);
         }
-        let CheckedEvents { partitions, mut answer, unknown, .. } = checked;
-        if !unknown.is_empty() && is_declared_later(checked.catalog_version, unknown).await {
+        let unknown = std::mem::take(&mut checked.unknown);
+        let version = checked.applied.catalog.version;
+        if !unknown.is_empty() && is_declared_later(version, unknown).await {
             return Err(BudgetsError::SpecBehind);
         }
-        if let Some(partition) = checked.behind {
-            return Err(BudgetsError::CatalogBehind { partition });
-        }
+        // After the wait for the ledger, in which a partition may have got another leader.
+        self.check_leaders(&checked)?;
+        let CheckedEvents { partitions, mut answer, .. } = checked;
         let appends = (0..).zip(partitions).filter(|(_, events)| !events.is_empty());
-        // Concurrently: otherwise a batch over many partitions would wait for one sync after the
-        // other.
+        // Concurrently: otherwise a batch over many partitions would wait for one sync after the other.
         let appends =
             appends.map(|(partition, events)| self.append(partition, events, checked.now));
         for part in futures::future::try_join_all(appends).await? {
@@ -244,6 +238,7 @@ impl Budgets {
         if checked.confirms_clock {
             self.confirm_clock();
         }
+        self.clock.confirm(checked.now);
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
         answer.rejected.sort_by_key(|(number, _)| *number);
@@ -255,23 +250,26 @@ impl Budgets {
         Ok(answer)
     }
 
-    /// Ad groups that the leader of their partition, another process, does not have yet, each with the partition. Their
-    /// events are refused: it would drop them. It cannot prevent that: before it switches to the spec that has them, it
-    /// applies all that is in the log under its own. Of partitions that this process leads, the answer says what became
-    /// of the events.
-    fn missing<'a>(&self, applied: &'a AppliedCatalog) -> HashMap<&'a str, u32> {
+    /// Refuses events that the leader of their partition would drop because it has not switched to the spec that has
+    /// their ad group. The leader cannot prevent that: before it switches, it applies all that is in the log under its
+    /// own spec. Of partitions that this process leads, the answer says what became of the events.
+    fn check_leaders(&self, checked: &CheckedEvents) -> Result<(), BudgetsError> {
+        let CheckedEvents { partitions, applied, .. } = checked;
         let (led, now) = (self.led.load(), Instant::now());
         let leads = |number: u32| led.iter().any(|p| p.number() == number && !p.is_fenced());
-        // A leader that is silent for long has ended. The next one has the newest spec by then, and
-        // meanwhile the log accepts events.
-        let others = (0..).zip(&applied.configs).filter(|(partition, _)| {
-            !leads(*partition) && self.liveness.is_recent(*partition, now)
-        });
-        let missing = others.flat_map(|(partition, configs)| {
+        for ((partition, events), configs) in (0..).zip(partitions).zip(&applied.configs) {
+            // A leader that is silent for long has ended. The next one has the newest spec by then, and
+            // meanwhile the log accepts events.
+            if events.is_empty() || leads(partition) || !self.liveness.is_recent(partition, now) {
+                continue;
+            }
             let missing = self.feed_state.missing(partition, applied.catalog.version, configs);
-            missing.into_iter().map(move |name| (name.as_str(), partition))
-        });
-        missing.collect()
+            let is_missing = |event: EventRef<'_>| missing.contains(event.ad_group.as_str());
+            if !missing.is_empty() && events.events().any(is_missing) {
+                return Err(BudgetsError::CatalogBehind { partition });
+            }
+        }
+        Ok(())
     }
 
     /// Appends, then waits until the events are applied, if this process does that.

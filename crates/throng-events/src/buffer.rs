@@ -2,12 +2,10 @@
 
 use throng_model::Timestamp;
 
-use crate::record::EventRef;
+use crate::record::{EVENT_BYTES, EventRef};
 
-/// Few events are shorter in a record.
-const EVENT_BYTES: usize = 48;
 /// Room for more events than this is neither kept nor made in advance: a node may have 256 partitions.
-const MOST_EVENTS: usize = 1_024;
+const MAX_EVENTS: usize = 1_024;
 
 /// The memory of decoded events, for the next ones: the allocator would return it to the system each time, and the
 /// system would clear it again.
@@ -21,15 +19,14 @@ impl EventBuffer {
     /// No events, and room for those of records of so many bytes, 1,024 at most.
     pub fn take<'a>(&mut self, bytes: usize) -> Vec<(EventRef<'a>, Timestamp)> {
         let mut events = emptied(std::mem::take(&mut self.events));
-        events.reserve_exact((bytes / EVENT_BYTES).min(MOST_EVENTS));
+        events.reserve_exact((bytes / EVENT_BYTES).min(MAX_EVENTS));
         events
     }
 
-    /// Keeps the memory, unless it is that of a large record.
+    /// Keeps the memory, of 1,024 events at most.
     pub fn put(&mut self, events: Vec<(EventRef<'_>, Timestamp)>) {
-        if events.capacity() <= MOST_EVENTS {
-            self.events = emptied(events);
-        }
+        self.events = emptied(events);
+        self.events.shrink_to(MAX_EVENTS);
     }
 }
 
@@ -56,10 +53,14 @@ mod tests {
         let mut events = buffer.take(100 * EVENT_BYTES);
         assert!(events.is_empty());
         assert_eq!(events.as_ptr().cast::<u8>(), memory);
-        // What a large record has needed is not kept, and not made in advance.
-        assert!(buffer.take(1 << 30).capacity() < 2 * MOST_EVENTS);
-        events.reserve(10_000);
-        buffer.put(events);
-        assert_eq!(buffer.events.capacity(), 0);
+        // What a large record has needed is neither made in advance nor kept, but a part of it.
+        assert!(buffer.take(1 << 30).capacity() < 2 * MAX_EVENTS);
+        for more in [MAX_EVENTS + 1, 10_000] {
+            events.reserve(more);
+            buffer.put(events);
+            let kept = buffer.events.capacity();
+            assert!((MAX_EVENTS..2 * MAX_EVENTS).contains(&kept), "{kept}");
+            events = buffer.take(0);
+        }
     }
 }

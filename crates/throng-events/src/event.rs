@@ -137,73 +137,46 @@ pub(crate) const FIELDS: [&str; 11] = [
     "placement",
 ];
 
-/// What is wrong with the events of one request.
+/// What is wrong with the events of one request. Memory: that of the first [`MAX_PROBLEMS`] problems.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RefusedEvents {
-    /// See [`ParsedEvents::problems`].
+    /// Why events are rejected: the first [`MAX_PROBLEMS`] of them.
     pub problems: Vec<EventProblem>,
-    /// See [`ParsedEvents::refused`].
-    pub refused: u64,
-    /// See [`ParsedEvents::inserted_at_ignored`].
+    /// How many are rejected.
+    pub count: u64,
+    /// How many of the valid events have an `inserted_at` that is out of bounds
+    /// ([`Event::plausible_inserted_at`]).
     pub inserted_at_ignored: u64,
 }
 
 impl RefusedEvents {
     pub(crate) fn add(&mut self, line: usize, problem: EventProblem) {
-        refuse(&mut self.problems, &mut self.refused, problem.at_line(line));
+        self.count += 1;
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem.at_line(line));
+        }
     }
 }
 
-/// The events of one request; `E`: an [`Event`], or an [`EventRef`](crate::EventRef) that borrows from the request.
-/// Memory: at most some 20 bytes for each byte of the request, and the first [`MAX_PROBLEMS`] problems.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ParsedEvents<E = Event> {
-    /// Valid events, each with its line in NDJSON or its index among protobuf events; from 1.
-    pub events: Vec<(usize, E)>,
-    /// Why others are rejected: the first [`MAX_PROBLEMS`] of them.
-    pub problems: Vec<EventProblem>,
-    /// How many are rejected.
-    pub refused: u64,
-    /// How many of `events` have an `inserted_at` that is out of bounds
-    /// ([`Event::plausible_inserted_at`]).
-    pub inserted_at_ignored: u64,
-}
-
-impl<E> ParsedEvents<E> {
-    pub(crate) fn new(events: Vec<(usize, E)>, refused: RefusedEvents) -> Self {
-        let RefusedEvents { problems, refused, inserted_at_ignored } = refused;
-        Self { events, problems, refused, inserted_at_ignored }
-    }
-
-    /// All but the events.
-    pub fn into_refused(self) -> RefusedEvents {
-        let Self { problems, refused, inserted_at_ignored, .. } = self;
-        RefusedEvents { problems, refused, inserted_at_ignored }
-    }
-}
-
-impl<E> Default for ParsedEvents<E> {
-    fn default() -> Self {
-        Self::new(Vec::new(), RefusedEvents::default())
-    }
+/// The events of one request. Memory: at most some 20 bytes for each byte of the request, and that of the problems.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ParsedEvents {
+    /// Valid events, each with its line or its index in an array; from 1.
+    pub events: Vec<(usize, Event)>,
+    /// What is wrong with others.
+    pub refused: RefusedEvents,
 }
 
 impl ParsedEvents {
     pub(crate) fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
         match parsed {
             Ok(event) => {
-                self.inserted_at_ignored += u64::from(is_ignored(event.inserted_at, event.at));
+                self.refused.inserted_at_ignored +=
+                    u64::from(is_ignored(event.inserted_at, event.at));
                 self.events.push((line, event));
             }
-            Err(problem) => refuse(&mut self.problems, &mut self.refused, problem.at_line(line)),
+            Err(problem) => self.refused.add(line, problem),
         }
-    }
-}
-
-fn refuse(problems: &mut Vec<EventProblem>, refused: &mut u64, problem: EventProblem) {
-    *refused += 1;
-    if problems.len() < MAX_PROBLEMS {
-        problems.push(problem);
     }
 }
 

@@ -5,12 +5,13 @@
 mod buffer;
 mod encode;
 mod event;
+mod event_records;
 mod json;
 mod money;
 mod protobuf;
 mod record;
-mod records;
 mod time_unit;
+mod unknown_ad_groups;
 
 pub use buffer::EventBuffer;
 pub use encode::{append_event, events_to_record};
@@ -18,10 +19,11 @@ pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
     MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
 };
+pub use event_records::EventRecords;
 pub use json::parse_ndjson;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
-pub use protobuf::{ProtobufEvents, parse_protobuf};
-pub use record::{EventRef, RecordError, RecordEvents, Text, read_record};
-pub use records::{EVENTS_PER_RECORD, EventRecords};
+pub use protobuf::ProtobufEvents;
+pub use record::{EVENTS_PER_RECORD, EventRef, RecordError, RecordEvents, Text, read_record};
+pub use unknown_ad_groups::UnknownAdGroups;

@@ -9,6 +9,11 @@ use crate::event::{EventProblem, MAX_AHEAD, MAX_ID_BYTES, check_time, is_missing
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
+/// Events of one record: it stays far below the largest record that a log accepts.
+pub const EVENTS_PER_RECORD: usize = 10_000;
+/// The length of most events in a record, by which memory is reserved.
+pub(crate) const EVENT_BYTES: usize = 64;
+
 /// Text in a record: UTF-8, which was verified when it was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Text<'a>(&'a [u8]);
@@ -116,7 +121,7 @@ impl EventRef<'_> {
         }
     }
 
-    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
+    /// Whether it may count if its ad group is known: the same checks as of [`crate::ProtobufEvents`] and
     /// [`check_time`](Self::check_time), without explanations.
     #[inline]
     pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {

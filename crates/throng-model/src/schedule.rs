@@ -1,6 +1,7 @@
 //! When an audience is refreshed.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -85,6 +86,35 @@ impl Schedule {
         let next =
             pattern.find_next_occurrence(&start.to_zoned(self.time_zone.rules()), false).ok()?;
         Some(Timestamp(next.timestamp().as_microsecond()))
+    }
+
+    /// The last match after `since` that is not after `until`. Of a frequent pattern and a `since` of long ago not every
+    /// match is computed.
+    pub fn latest_between(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        // Short windows first.
+        for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
+            let from = until.minus(window);
+            if from <= since {
+                break;
+            }
+            if let Some(latest) = self.last_of(from, until) {
+                return Some(latest);
+            }
+        }
+        self.last_of(since, until)
+    }
+
+    /// [`latest_between`](Self::latest_between), by every match.
+    fn last_of(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let mut last = None;
+        let mut at = since;
+        // Only forward: a schedule that returned the same time again would never end the loop.
+        while let Some(next) = self.next_after(at).filter(|next| *next <= until && *next > at) {
+            last = Some(next);
+            at = next;
+        }
+        last
     }
 }
 
@@ -238,6 +268,35 @@ mod tests {
     #[test]
     fn a_time_is_not_its_own_successor() {
         assert_eq!(times("0 3 * * *", "2026-06-01T07:00:00Z", 1), ["2026-06-02T07:00:00Z"]);
+    }
+
+    #[test]
+    fn the_latest_match_replaces_all_before_it() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let latest = |cron: &str, since: &str, until: &str| {
+            let schedule = Schedule::new(cron, "America/New_York".parse().unwrap()).unwrap();
+            schedule.latest_between(at(since), at(until))
+        };
+        let now = "2026-11-23T12:00:30Z";
+        assert_eq!(
+            latest("* * * * *", "2020-01-01T00:00:00Z", now),
+            Some(at("2026-11-23T12:00:00Z"))
+        );
+        assert_eq!(latest("* * * * *", "2026-11-23T12:00:00Z", now), None);
+        // Three in the morning in New York is eight o'clock UTC in winter.
+        let (nightly, since) = ("0 3 * * *", "2026-11-20T09:00:00Z");
+        assert_eq!(
+            latest(nightly, since, "2026-11-23T07:59:59Z"),
+            Some(at("2026-11-22T08:00:00Z"))
+        );
+        assert_eq!(
+            latest(nightly, since, "2026-11-23T08:00:00Z"),
+            Some(at("2026-11-23T08:00:00Z"))
+        );
+        assert_eq!(
+            latest("0 0 1 1 *", "2024-06-01T00:00:00Z", "2026-11-23T00:00:00Z"),
+            Some(at("2026-01-01T05:00:00Z"))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::{AudienceName, Timestamp};
-use throng_spec::{Audience, Schedule};
+use throng_spec::Audience;
 use throng_store::{
     AudienceRow, HistoryEvent, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
 };
@@ -123,7 +123,7 @@ async fn poll_schedules(
         let since = row
             .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
             .unwrap_or(seen_at);
-        if let Some(fire_at) = latest_due(schedule, since, now) {
+        if let Some(fire_at) = schedule.latest_between(since, now) {
             match &stopped {
                 Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
                 None => firings.push((audience.name.clone(), fire_at)),
@@ -225,78 +225,12 @@ fn needs_refresh(
         && newest_fingerprint.is_some_and(|made_by| made_by != model_of(audience).fingerprint())
 }
 
-/// The last firing after `since` that is not in the future. Many may have been missed while the
-/// node was down; one refresh replaces all of them.
-fn latest_due(schedule: &Schedule, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    const HOUR: Duration = Duration::from_secs(3_600);
-    // Short windows first, so that not every firing of a frequent schedule since long ago is
-    // computed.
-    for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
-        let from = now.minus(window);
-        if from <= since {
-            break;
-        }
-        if let Some(due) = last_between(schedule, from, now) {
-            return Some(due);
-        }
-    }
-    last_between(schedule, since, now)
-}
-
-fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let mut last = None;
-    let mut at = from;
-    // Only forward: a schedule that returned the same time again would never end the loop.
-    while let Some(next) = schedule.next_after(at).filter(|next| *next <= now && *next > at) {
-        last = Some(next);
-        at = next;
-    }
-    last
-}
-
 #[cfg(test)]
 mod tests {
     use throng_spec::{Guard, Location};
 
     use super::*;
     use crate::fixture::audience_row;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn schedule(cron: &str) -> Schedule {
-        Schedule::new(cron, "America/New_York".parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn one_firing_replaces_all_that_were_missed() {
-        let every_minute = schedule("* * * * *");
-        let now = at("2026-11-23T12:00:30Z");
-        let due = latest_due(&every_minute, at("2020-01-01T00:00:00Z"), now);
-        assert_eq!(due, Some(at("2026-11-23T12:00:00Z")));
-        assert_eq!(latest_due(&every_minute, at("2026-11-23T12:00:00Z"), now), None);
-    }
-
-    #[test]
-    fn schedules_run_in_their_time_zone() {
-        // Three in the morning in New York is eight o'clock UTC in winter.
-        let nightly = schedule("0 3 * * *");
-        let since = at("2026-11-20T09:00:00Z");
-        assert_eq!(
-            latest_due(&nightly, since, at("2026-11-23T07:59:59Z")),
-            Some(at("2026-11-22T08:00:00Z"))
-        );
-        assert_eq!(
-            latest_due(&nightly, since, at("2026-11-23T08:00:00Z")),
-            Some(at("2026-11-23T08:00:00Z"))
-        );
-        let yearly = schedule("0 0 1 1 *");
-        assert_eq!(
-            latest_due(&yearly, at("2024-06-01T00:00:00Z"), at("2026-11-23T00:00:00Z")),
-            Some(at("2026-01-01T05:00:00Z"))
-        );
-    }
 
     fn audience(sql: &str) -> Audience {
         Audience {

@@ -17,9 +17,8 @@ use throng_operations::mapping::budgets as mapping;
 use throng_store::Ledger;
 use throng_telemetry::metrics;
 
-use crate::api::state::EventsState;
-
 use super::error::ApiError;
+use crate::api::state::EventsState;
 
 /// After how many seconds refused events may be sent again. A full disk is checked about every second.
 const RETRY_AFTER_SECS: u64 = 5;
@@ -27,12 +26,13 @@ const RETRY_AFTER_SECS: u64 = 5;
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
 type Checked = (CheckedEvents, RefusedEvents);
+
 fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Checked, ApiError> {
     match kind {
         "application/x-ndjson" | "application/ndjson" | "application/json" => {
             let parsed = parse_ndjson(body);
             let mut events = parsed.events.iter().map(|(line, event)| (*line, event.into()));
-            Ok((budgets.check(parsed.events.len(), &mut events), parsed.into_refused()))
+            Ok((budgets.check(parsed.events.len(), &mut events), parsed.refused))
         }
         "application/x-protobuf" | "application/protobuf" => {
             let mut events = ProtobufEvents::new(body);
@@ -81,7 +81,7 @@ pub(crate) async fn accept(
 ) -> Result<Response, Response> {
     let limit = usize::try_from(ctx.spec.load().node.max_request_bytes).unwrap_or(usize::MAX);
     let read = read(request, limit, &ctx.budgets).await.map_err(IntoResponse::into_response)?;
-    let (checked, RefusedEvents { mut problems, mut refused, inserted_at_ignored }) = read;
+    let (checked, RefusedEvents { mut problems, count: mut refused, inserted_at_ignored }) = read;
     let (budgets, ledger) = (Arc::clone(&ctx.budgets), Arc::clone(&ctx.ledger));
     let is_newer = move |version, unknown| has_newer_spec(ledger, version, unknown);
     // In a separate task: if the client disconnects, the batch is still counted as a whole.

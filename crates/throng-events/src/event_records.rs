@@ -1,12 +1,7 @@
 //! Events as records of the log, by which they are named when they are rejected later. Pure.
 
 use crate::encode::append_event;
-use crate::record::EventRef;
-
-/// Events of one record: it stays far below the largest record that a log accepts.
-pub const EVENTS_PER_RECORD: usize = 10_000;
-/// Most events are about as long as that in a record.
-const EVENT_BYTES: usize = 64;
+use crate::record::{EVENT_BYTES, EVENTS_PER_RECORD, EventRef, RecordEvents};
 
 /// Events of one partition, as records of the log. Nothing else is kept of them but their numbers.
 #[derive(Debug)]
@@ -40,6 +35,12 @@ impl EventRecords {
         append_event(&mut self.last, event);
     }
 
+    /// The events, as they are read back from the records.
+    pub fn events(&self) -> impl Iterator<Item = EventRef<'_>> {
+        let records = self.full.iter().chain(std::iter::once(&self.last));
+        records.flat_map(|record| RecordEvents::new(record).map_while(Result::ok))
+    }
+
     /// The numbers of the events, and their records: of [`EVENTS_PER_RECORD`] each, except the last one.
     pub fn finish(mut self) -> (Vec<usize>, Vec<Vec<u8>>) {
         if !self.last.is_empty() {
@@ -64,6 +65,8 @@ mod tests {
             events.push(2 * number, &event);
         }
         assert!(!events.is_empty());
+        let ids = events.events().map(|event| event.id.as_str().to_owned());
+        assert!(ids.eq((0..25_000).map(|number| number.to_string())));
         let (numbers, records) = events.finish();
         assert_eq!(records.len(), 3);
         for (numbers, record) in numbers.chunks(EVENTS_PER_RECORD).zip(&records) {
