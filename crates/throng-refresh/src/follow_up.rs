@@ -10,11 +10,12 @@ use throng_model::{AudienceName, SyncName};
 use throng_spec::{Audience, Spec};
 use throng_store::{
     AlertKind, HistoryEvent, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
+    expired_versions,
 };
 use throng_telemetry::metrics;
 
 use super::publish::PublishOutcome;
-use super::{alerts, cleanup, freshness, history, membership, retention};
+use super::{alerts, cleanup, freshness, history, membership};
 use crate::RefreshContext;
 
 /// Newest runs of a sync that are read for the snapshots that they still need.
@@ -213,7 +214,7 @@ async fn apply_retention(ctx: &RefreshContext, all: &[Recorded<'_>]) -> Result<(
     let mut expired = Vec::new();
     for ((audience, kept), pinned) in candidates.into_iter().zip(&pinned) {
         let served = served.get(&audience.name).copied();
-        let versions = retention::expired_versions(&kept, served, audience.keep_snapshots, pinned);
+        let versions = expired_versions(&kept, served, audience.keep_snapshots, pinned);
         expired.extend(kept.into_iter().filter(|old| versions.contains(&old.version)));
     }
     delete(ctx, &expired).await
