@@ -27,8 +27,9 @@ pub struct SnapshotBase {
 }
 
 /// Calls for many refreshes, some of which [`AudienceLedger`](crate::AudienceLedger) has for one. Each is one
-/// transaction, and has the same effects as a call for each of them, one after the other. What one of them has lost, its lease for example, does not
-/// affect the others. An error of the whole call has changed nothing.
+/// transaction, and has the same effects as a call for each of them, one after the other. What one of them has lost, its
+/// lease for example, does not affect the others. An error of the whole call has changed nothing, unless the answer of the
+/// database was lost.
 #[async_trait]
 pub trait RefreshGroupLedger: Send + Sync {
     /// [`schedule_refresh`](crate::AudienceLedger::schedule_refresh) for each of these audiences; those that are paused
