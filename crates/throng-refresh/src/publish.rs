@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::bits;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
-use super::guard::{self, GuardDecision};
 use super::pool::blocking;
 use crate::RefreshContext;
 
@@ -173,10 +172,7 @@ async fn upload_and_evaluate(
     let outcome = |(new, snapshot): (&Publication<'_>, &Snapshot)| {
         let previous = served.remove(&new.audience.name).and_then(|base| base.current);
         let members = previous.as_ref().map(|previous| previous.members);
-        let held = match guard::evaluate(&new.audience.guard, members, snapshot.members) {
-            GuardDecision::Publish => None,
-            GuardDecision::Hold(reason) => Some(reason),
-        };
+        let held = new.audience.guard.reason_to_hold(members, snapshot.members);
         let had_parts = with_parts.contains(&new.refresh.id);
         let padded_keys = new.output.padded_keys;
         PublishOutcome { snapshot: snapshot.clone(), held, previous, padded_keys, had_parts }

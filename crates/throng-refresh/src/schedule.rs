@@ -109,27 +109,21 @@ async fn poll_schedules(
     let spec = ctx.spec.load_full();
     let now = ctx.clock.now();
     // Together, so that a builder finds all audiences of a template due and builds them in one scan.
-    let (mut next, mut wanted, mut firings) = (None, Vec::new(), Vec::new());
+    let (mut next, mut wanted, mut firings, mut failed) = (None, Vec::new(), Vec::new(), None);
     for audience in &spec.audiences {
         let row = rows.get(&audience.name);
-        let stopped = row.and_then(AudienceRow::stopped);
-        if stopped.is_none()
-            && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
-        {
-            wanted.push(audience.name.clone());
-        }
-        let Some(schedule) = &audience.schedule else { continue };
-        let seen_at = *first_seen.entry(audience.name.clone()).or_insert(now);
-        let since = row
-            .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
-            .unwrap_or(seen_at);
-        if let Some(fire_at) = schedule.latest_between(since, now) {
-            match &stopped {
-                Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
-                None => firings.push((audience.name.clone(), fire_at)),
+        let first = |_| *first_seen.entry(audience.name.clone()).or_insert(now);
+        let seen_at = audience.schedule.as_ref().map_or(now, first);
+        match due(ctx, audience, row, seen_at, now).await {
+            Ok((needs_refresh, fire_at)) => {
+                wanted.extend(needs_refresh.then(|| audience.name.clone()));
+                firings.extend(fire_at.map(|at| (audience.name.clone(), at)));
             }
+            // Each of the others would wait for the database too.
+            Err(error) if error.problem().is_some() => return Err(error),
+            Err(error) => failed = failed.or(Some(error)),
         }
-        let following = schedule.next_after(now);
+        let following = audience.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
         next = match (next, following) {
             (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
             (a, b) => a.or(b),
@@ -140,7 +134,31 @@ async fn poll_schedules(
         ctx.wake.notify_waiters();
         ctx.observer.audiences_changed();
     }
-    Ok(next)
+    failed.map_or(Ok(next), Err)
+}
+
+/// Whether an audience needs a refresh because of its model, and for which time its schedule fires.
+async fn due(
+    ctx: &RefreshContext,
+    audience: &Audience,
+    row: Option<&AudienceRow>,
+    seen_at: Timestamp,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), LedgerError> {
+    let stopped = row.and_then(AudienceRow::stopped);
+    let needs_refresh = stopped.is_none()
+        && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref());
+    let since = row
+        .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
+        .unwrap_or(seen_at);
+    // Many may have been missed while the node was down; one refresh replaces all of them.
+    let schedule = audience.schedule.as_ref();
+    let fire_at = schedule.and_then(|schedule| schedule.latest_between(since, now));
+    if let (Some(why), Some(fire_at)) = (stopped, fire_at) {
+        skip(ctx, &audience.name, fire_at, &why).await?;
+        return Ok((false, None));
+    }
+    Ok((needs_refresh, fire_at))
 }
 
 /// The schedule of a paused or pinned audience has fired: nothing is queued. The history has the

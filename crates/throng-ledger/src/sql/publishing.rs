@@ -140,17 +140,6 @@ pub(super) async fn record(
     Ok(results)
 }
 
-/// [`record`] for one snapshot.
-pub(super) async fn record_one(
-    tx: &mut Conn,
-    new: Recorded<'_>,
-    holder: &str,
-    now: Timestamp,
-) -> DbResult<()> {
-    let results = record(tx, &[new], holder, now).await?;
-    Ok(results.into_iter().collect::<Result<()>>()?)
-}
-
 /// Inserts snapshots, and makes those that are published current.
 async fn insert(tx: &mut Conn, all: &[Recorded<'_>]) -> DbResult<()> {
     let text = concat!("INSERT INTO snapshots (", snapshot_columns!(), ") VALUES ");

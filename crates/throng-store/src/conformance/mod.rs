@@ -172,6 +172,7 @@ cases! {
         an_alert_counts_how_often_it_was_raised,
         alerts_of_each_kind_are_separate,
         several_alerts_are_resolved_together,
+        several_alerts_are_raised_together,
         events_are_recorded_once_in_order_of_time,
         receivers_are_independent,
         a_new_receiver_gets_the_open_alerts,
