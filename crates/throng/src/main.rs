@@ -11,7 +11,6 @@ mod commands;
 #[cfg(test)]
 mod deploy_tests;
 mod failure;
-mod local;
 mod out;
 mod secret_input;
 
