@@ -79,8 +79,8 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// Removes an object and its local copy. Succeeds if there is none.
     async fn remove(&self, name: &str) -> Result<()>;
 
-    /// [`upload`](Self::upload) for several files, some at a time. After an error some are stored, and none is being
-    /// stored any more.
+    /// [`upload`](Self::upload) for several files, some at a time. After an error some are stored, and no upload is
+    /// running.
     async fn upload_all(&self, names: &[&str]) -> Result<()> {
         let has_failed = &AtomicBool::new(false);
         let uploads = names.iter().copied().map(|name| async move {
