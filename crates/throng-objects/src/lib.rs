@@ -80,7 +80,7 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     async fn remove(&self, name: &str) -> Result<()>;
 
     /// [`upload`](Self::upload) for several files, some at a time. After an error some are stored, and no upload is
-    /// running.
+    /// in progress.
     async fn upload_all(&self, names: &[&str]) -> Result<()> {
         let has_failed = &AtomicBool::new(false);
         let uploads = names.iter().copied().map(|name| async move {
