@@ -44,6 +44,19 @@ pub(crate) fn decompose(plan: &LogicalPlan, key: usize) -> Option<DecomposedMode
     Some(DecomposedModel { rows, key: group.clone(), value, rule })
 }
 
+/// The rule of a condition on groups, and the kind of what it adds up, if anything; `None` if it is not a rule.
+pub(crate) fn rule_of(
+    condition: &Expr,
+    aggregate: &Aggregate,
+) -> Option<(Rule, Option<NumberKind>)> {
+    let Predicate { rule, measure } = parse_predicate(condition, aggregate)?;
+    let kind = match measure {
+        Measure::Rows => None,
+        Measure::Sum(_, kind) => Some(kind),
+    };
+    Some((rule, kind))
+}
+
 /// What the condition of a group compares.
 #[derive(Debug, Clone, PartialEq)]
 enum Measure {

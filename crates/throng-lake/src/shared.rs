@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::common::Column;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    Aggregate, Between, BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator,
+    lit,
 };
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ use throng_spec::ParameterValue;
 use crate::amount::{NumberKind, values};
 use crate::bind::{Parameters, is_named};
 use crate::cluster::OnCluster;
-use crate::decompose::{DecomposedModel, decompose, without_alias};
+use crate::decompose::{DecomposedModel, decompose, rule_of, without_alias};
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::keys::for_each_key;
@@ -97,10 +98,8 @@ struct Rows {
     comparisons: Vec<Comparison>,
     /// The compared columns, by their names in the frame.
     columns: Vec<Expr>,
-    /// The parameters in the condition of groups.
-    thresholds: Vec<String>,
-    /// Whether users are grouped.
-    grouped: bool,
+    /// The condition of groups, with its parameters, and the groups.
+    having: Option<(Expr, Aggregate)>,
 }
 
 impl Engine {
@@ -128,9 +127,7 @@ impl Engine {
             });
             groups.push(group);
         }
-        let Some(rules) = self.rules(&model, &rows, sets, &planned).await? else {
-            return Ok(None);
-        };
+        let Some(rules) = rules(&rows, sets) else { return Ok(None) };
         if tuples(&rows.comparisons, &values).is_none() {
             return Ok(None);
         }
@@ -198,42 +195,36 @@ impl Engine {
         let key = &planned.info.key_column;
         Ok(rows(without_distinct_and_order(unbound), bound, key, &model.parameters, opened))
     }
+}
 
-    /// The rule of each set; `None` if the build cannot evaluate one of them.
-    async fn rules(
-        &self,
-        model: &Model,
-        rows: &Rows,
-        sets: &[Vec<(String, ParameterValue)>],
-        planned: &Planned,
-    ) -> Result<Option<Vec<Rule>>, LakeError> {
-        if !rows.grouped {
-            return Ok(Some(vec![Rule::ANY; sets.len()]));
-        }
-        let mut known: BTreeMap<Vec<&ParameterValue>, Rule> = BTreeMap::new();
-        let mut rules = Vec::with_capacity(sets.len());
-        for set in sets {
-            let thresholds = rows.thresholds.iter().map(|name| value_of(set, name));
-            let Some(thresholds) = thresholds.collect::<Option<Vec<_>>>() else { return Ok(None) };
-            let rule = match known.get(&thresholds).copied() {
-                Some(rule) => rule,
-                None => {
-                    let bound =
-                        self.plan_of(&model.sql, Some(set.as_slice()), &planned.opened).await?;
-                    let Some(found) = decomposed(bound, &planned.info.key_column) else {
-                        return Ok(None);
-                    };
-                    if found.value.map(|(_, kind)| kind) != rows.values {
-                        return Ok(None);
-                    }
-                    known.insert(thresholds, found.rule);
-                    found.rule
-                }
-            };
-            rules.push(rule);
-        }
-        Ok(Some(rules))
-    }
+/// The rule of each set; `None` if the build cannot evaluate one of them. No set is planned for it: the statement of each
+/// would take longer than the scan where thousands have thresholds of their own.
+fn rules(rows: &Rows, sets: &[Vec<(String, ParameterValue)>]) -> Option<Vec<Rule>> {
+    let Some((condition, aggregate)) = &rows.having else {
+        return Some(vec![Rule::ANY; sets.len()]);
+    };
+    let rule = |set: &Vec<(String, ParameterValue)>| {
+        let (rule, values) = rule_of(&with_values(condition, set)?, aggregate)?;
+        (values == rows.values).then_some(rule)
+    };
+    sets.iter().map(rule).collect()
+}
+
+/// A condition with the values of its parameters; `None` if one is not a whole number, which no rule has as a threshold.
+fn with_values(condition: &Expr, set: &Parameters) -> Option<Expr> {
+    let mut are_whole = true;
+    let bound = condition.clone().transform_up(|expr| {
+        let value = match &expr {
+            Expr::Placeholder(parameter) => value_of(set, &parameter.id),
+            _ => return Ok(Transformed::no(expr)),
+        };
+        let Some(ParameterValue::Integer(number)) = value else {
+            are_whole = false;
+            return Ok(Transformed::no(expr));
+        };
+        Ok(Transformed::yes(lit(*number)))
+    });
+    bound.ok().filter(|_| are_whole).map(|bound| bound.data)
 }
 
 fn value_of<'s>(set: &'s Parameters, placeholder: &str) -> Option<&'s ParameterValue> {
@@ -319,24 +310,25 @@ fn rows(
 ) -> Option<Rows> {
     let LogicalPlan::Projection(projection) = &unbound else { return None };
     let having = match projection.input.as_ref() {
-        LogicalPlan::Filter(filter) if matches!(*filter.input, LogicalPlan::Aggregate(_)) => {
-            Some(filter)
-        }
+        LogicalPlan::Filter(filter) => match filter.input.as_ref() {
+            LogicalPlan::Aggregate(aggregate) => Some((filter, aggregate)),
+            _ => None,
+        },
         _ => None,
     };
-    let grouped = having.map_or(projection.input.as_ref(), |filter| filter.input.as_ref());
-    let (source, key, value, is_grouped) = match grouped {
+    let grouped = having.map_or(projection.input.as_ref(), |(filter, _)| filter.input.as_ref());
+    let (source, key, value) = match grouped {
         LogicalPlan::Aggregate(aggregate) => {
             let DecomposedModel { key, value, .. } = decomposed(bound, key)?;
             let mut all = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
             if all.any(has_parameter) {
                 return None;
             }
-            (aggregate.input.as_ref(), key, value, true)
+            (aggregate.input.as_ref(), key, value)
         }
         source => {
             let at = key_index(&unbound, key)?;
-            (source, without_alias(projection.expr.get(at)?).clone(), None, false)
+            (source, without_alias(projection.expr.get(at)?).clone(), None)
         }
     };
     let (input, conditions) = match source {
@@ -362,8 +354,8 @@ fn rows(
     if plan_has_parameter(frame.logical_plan()) {
         return None;
     }
-    let thresholds = having.map(|filter| parameters_of(&filter.predicate)).unwrap_or_default();
-    Some(Rows { frame, values, comparisons, columns, thresholds, grouped: is_grouped })
+    let having = having.map(|(filter, groups)| (filter.predicate.clone(), groups.clone()));
+    Some(Rows { frame, values, comparisons, columns, having })
 }
 
 /// Conditions on rows, taken apart.

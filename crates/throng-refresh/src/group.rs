@@ -131,7 +131,7 @@ impl Worker {
                     return Ok(());
                 }
             };
-            let mut completed = Vec::with_capacity(unchanged.len());
+            let (mut completed, mut recorded) = (Vec::with_capacity(unchanged.len()), Ok(()));
             for ((Member { audience, refresh }, ended, served), result) in
                 unchanged.iter().zip(results)
             {
@@ -140,7 +140,8 @@ impl Worker {
                     // A person has forced it meanwhile, or has made another version current.
                     Ok(false) => continue,
                     Err(error) => {
-                        self.record(audience, refresh, Err(error.into()), started).await?
+                        let failure = self.record(audience, refresh, Err(error.into()), started);
+                        recorded = recorded.and(failure.await);
                     }
                 }
                 ended.store(true, Ordering::Relaxed);
@@ -148,6 +149,7 @@ impl Worker {
             let took = ctx.clock.now().since(started);
             unchanged::follow_up(ctx, &completed).await?;
             completed.iter().for_each(|_| count("unchanged", took));
+            recorded?;
         }
         Ok(())
     }

@@ -167,6 +167,19 @@ async fn every_model_has_the_members_of_its_own_scan() {
         ),
         ("SELECT id FROM shop.orders GROUP BY id HAVING count(*) >= $least", 1, 2),
         (
+            "SELECT id FROM shop.orders WHERE region = $region GROUP BY id \
+             HAVING count(*) BETWEEN $tier AND $least",
+            8,
+            2,
+        ),
+        (
+            "SELECT id FROM shop.orders WHERE region = $region GROUP BY id \
+             HAVING $tier < count(*) AND count(*) < 4",
+            8,
+            2,
+        ),
+        ("SELECT id FROM shop.orders WHERE region = $region GROUP BY id", 8, 2),
+        (
             "SELECT o.id FROM shop.orders o JOIN (SELECT DISTINCT region AS r FROM shop.orders) \
              ON o.region = r WHERE r = $region",
             8,
@@ -212,6 +225,9 @@ async fn models_whose_parameters_are_used_otherwise_are_scanned_alone() {
          WHERE n > 1",
         "SELECT id FROM shop.orders WHERE region = $region GROUP BY id HAVING count(amount) > 1",
         "SELECT id FROM shop.orders GROUP BY id HAVING sum(amount + $least) > 1",
+        "SELECT id FROM shop.orders GROUP BY id HAVING count(*) > $region",
+        "SELECT id FROM shop.orders GROUP BY id HAVING count(*) > $least OR count(*) > $tier",
+        "SELECT id FROM shop.orders GROUP BY id HAVING count(*) > $least + 1",
     ] {
         let first = vec![sets().swap_remove(4)];
         let planned = lake.plan_shared(&model(sql), first, Vec::new()).await;
