@@ -98,6 +98,35 @@ impl Schedule {
         };
         Some(Timestamp(next?.as_microsecond()))
     }
+
+    /// The last match after `since` that is not after `until`. Of a frequent pattern and a `since` of long ago not every
+    /// match is computed.
+    pub fn latest_between(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        // Short windows first.
+        for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
+            let from = until.minus(window);
+            if from <= since {
+                break;
+            }
+            if let Some(latest) = self.last_of(from, until) {
+                return Some(latest);
+            }
+        }
+        self.last_of(since, until)
+    }
+
+    /// [`latest_between`](Self::latest_between), by every match.
+    fn last_of(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let mut last = None;
+        let mut at = since;
+        // Only forward: a schedule that returned the same time again would never end the loop.
+        while let Some(next) = self.next_after(at).filter(|next| *next <= until && *next > at) {
+            last = Some(next);
+            at = next;
+        }
+        last
+    }
 }
 
 /// The number of hours of a pattern that has them all.
@@ -158,35 +187,6 @@ fn next_of_interval(
             return Some(change);
         }
         (from, is_after_change) = (change, true);
-    }
-
-    /// The last match after `since` that is not after `until`. Of a frequent pattern and a `since` of long ago not every
-    /// match is computed.
-    pub fn latest_between(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
-        const HOUR: Duration = Duration::from_secs(3_600);
-        // Short windows first.
-        for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
-            let from = until.minus(window);
-            if from <= since {
-                break;
-            }
-            if let Some(latest) = self.last_of(from, until) {
-                return Some(latest);
-            }
-        }
-        self.last_of(since, until)
-    }
-
-    /// [`latest_between`](Self::latest_between), by every match.
-    fn last_of(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
-        let mut last = None;
-        let mut at = since;
-        // Only forward: a schedule that returned the same time again would never end the loop.
-        while let Some(next) = self.next_after(at).filter(|next| *next <= until && *next > at) {
-            last = Some(next);
-            at = next;
-        }
-        last
     }
 }
 
