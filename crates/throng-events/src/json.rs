@@ -511,16 +511,18 @@ impl<'de> Visitor<'de> for OfScalar {
     }
 }
 
-/// RFC 3339 text, or a number since 1970 in a unit that follows from its size: seconds, milliseconds,
-/// microseconds or nanoseconds.
+/// RFC 3339 text, or a number since 1970, also as text, in a unit that follows from its size: seconds,
+/// milliseconds, microseconds or nanoseconds.
 fn time(field: &str, value: &Scalar<'_>) -> Result<Timestamp, EventProblem> {
     match value {
         Scalar::Text(text) => match text.parse::<i64>() {
             Ok(number) => in_micros(number).ok_or_else(|| invalid_time(field)),
             // The parser's message has the text, which may be a value of another column.
-            Err(_) => {
-                text.parse().map_err(|_| EventProblem::new(field, "is not a time", TIME_HELP))
-            }
+            Err(_) => text
+                .parse()
+                .ok()
+                .or_else(|| float_in_micros(text.parse().ok()?))
+                .ok_or_else(|| EventProblem::new(field, "is not a time", TIME_HELP)),
         },
         Scalar::Whole(number) => in_micros(*number).ok_or_else(|| invalid_time(field)),
         Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| invalid_time(field)),
