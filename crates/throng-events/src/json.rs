@@ -9,9 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use throng_model::Timestamp;
 
 use crate::event::{
-    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, is_missing_id, is_shown,
-    missing, unknown_kind,
+    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, is_shown, missing,
+    unknown_kind,
 };
+use crate::missing_id::is_missing_id;
 use crate::money::{CPM_PER_UNIT, EventMoney, MAX_PRICE_NANOS, PER_UNIT, rate_of, scaled};
 use crate::time_unit::{float_in_micros, in_micros};
 use crate::{Event, EventKind};

@@ -5,6 +5,7 @@
 mod encode;
 mod event;
 mod json;
+mod missing_id;
 mod money;
 mod protobuf;
 mod record;

@@ -290,7 +290,15 @@ fn the_help_fits_what_is_not_json() {
 
 #[test]
 fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused() {
-    for missing in ["undefined", "null", "-", "00000000-0000-0000-0000-000000000000"] {
+    for missing in [
+        "undefined",
+        "null",
+        "-",
+        "00000000-0000-0000-0000-000000000000",
+        "${AUCTION_ID}",
+        "<nil>",
+        "   ",
+    ] {
         let event = with(&format!(r#""insertion_id":"{missing}""#)).unwrap();
         assert_eq!(event.insertion_id, None, "{missing}");
         // As another program writes it to Kafka.
