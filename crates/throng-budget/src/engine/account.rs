@@ -11,7 +11,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Timeline, Trials};
+use throng_rates::{
+    ApartRates, Breakdown, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials,
+};
 
 pub(super) use forecast::Figures;
 use past::{add_sums, interval_start};
@@ -140,33 +142,6 @@ pub(super) struct Outcome {
     pub(super) placement: u16,
     /// [`Pooled::is_observed`] of its insertion.
     pub(super) is_observed: bool,
-}
-
-/// How many outcomes have settled their own insertion, and how many could not; each is halved when the sum
-/// reaches [`MAX_LINKS`], so that older ones count less.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Links {
-    pub(super) settled: u32,
-    pub(super) other: u32,
-}
-
-/// The sum at which [`Links`] are halved.
-pub(super) const MAX_LINKS: u32 = 1_024;
-
-impl Links {
-    fn add(&mut self, settles: bool) {
-        let count = if settles { &mut self.settled } else { &mut self.other };
-        *count = count.saturating_add(1);
-        if self.settled.saturating_add(self.other) >= MAX_LINKS {
-            (self.settled, self.other) = (self.settled / 2, self.other / 2);
-        }
-    }
-
-    /// The share of outcomes that settle their own insertion.
-    fn share(self) -> f64 {
-        let all = f64::from(self.settled) + f64::from(self.other);
-        if all > 0.0 { f64::from(self.settled) / all } else { 0.0 }
-    }
 }
 
 /// What ads that were inserted within three minutes were expected to earn, and what they have earned.

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use prost::Message;
 use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
-use throng_rates::{ApartRates, Learned, Trials};
+use throng_rates::{ApartRates, Learned, Links, Trials};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
-use super::account::{Account, Links, MAX_LINKS, Window, price_of};
+use super::account::{Account, Window, price_of};
 use super::causes::Causes;
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
@@ -494,7 +494,7 @@ fn without_settled(mut saved: wire::AdGroup) -> wire::AdGroup {
         window.settled = 0;
     }
     if saved.settles {
-        saved.settled_outcomes = MAX_LINKS / 2;
+        saved.settled_outcomes = Links::MAX / 2;
     }
     wire::AdGroup { settles: false, ..saved }
 }
