@@ -4,6 +4,7 @@
 //! [`Clock`] and [`Entropy`].
 
 mod alert_kind;
+mod amount;
 mod checksum;
 mod clock;
 mod column;
@@ -34,6 +35,7 @@ mod time;
 mod transport;
 
 pub use alert_kind::AlertKind;
+pub use amount::Amount;
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use column::{ColumnType, NotAColumnType};

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
-use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
+use throng_model::{Amount, BudgetDay, Micros, MoneyError, Timestamp};
 use throng_rates::{
     ApartRates, Breakdown, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials,
 };
@@ -24,7 +24,7 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 use super::causes::Causes;
 use super::memory::prefetch_value;
 use super::prices::Prices;
-use super::spend::{Amount, Spend, slice_of};
+use super::spend::{Spend, slice_of};
 use throng_rates::survival::{Delays, Survival, covered_micros};
 use throng_rates::{Pooled, WINDOW_MICROS, age_of};
 
@@ -101,6 +101,8 @@ impl Terms {
 pub(super) struct Insertion {
     pub(super) at: Timestamp,
     pub(super) terms: Terms,
+    /// What it is expected to earn in billionths: many cheap ones are predicted exactly.
+    pub(super) nanos: f64,
     /// Its outcome has come before it.
     pub(super) is_settled: bool,
     pub(super) placement: u16,
@@ -213,9 +215,10 @@ pub(super) struct Account {
     pub(super) links: Links,
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
+    /// Predicted and earned, in billionths.
     pub(super) intervals: Timeline<(i64, i64)>,
     /// The sums of intervals that were dropped, by the day on which they began.
-    pub(super) predicted_days: BTreeMap<BudgetDay, (i64, i64)>,
+    pub(super) predicted_days: BTreeMap<BudgetDay, (i128, i128)>,
     pub(super) points: VecDeque<SpendPoint>,
     pub(super) learned: Learned,
     pub(super) apart: ApartRates,
@@ -326,13 +329,17 @@ impl Account {
     }
 
     /// What an insertion is expected to earn: by the price and the rates that it carries, and those of the ad
-    /// group for what it does not carry.
-    pub(super) fn terms(&self, at: Timestamp, money: EventMoney) -> Terms {
-        let price = self.prices.at(at).amount;
+    /// group for what it does not carry. Also in billionths.
+    pub(super) fn terms(&self, at: Timestamp, money: EventMoney) -> (Terms, f64) {
+        let (price, config) = (self.prices.at(at).amount, &self.config);
+        let of_ad_group = || {
+            let nanos = price.micros as f64 * 1_000.0 + f64::from(price.nanos);
+            let terms = Terms { expected: self.expected_at(price), price_nanos: None };
+            (terms, nanos * rate_of(config))
+        };
         if money.is_none() {
-            return Terms { expected: self.expected_at(price), price_nanos: None };
+            return of_ad_group();
         }
-        let config = &self.config;
         let impression_rate = money.impression_rate();
         // Where impressions are billed, no action is needed to earn the price.
         let action_rate = money.action_rate().filter(|_| config.billed == BilledEvent::Click);
@@ -340,13 +347,15 @@ impl Account {
         let is_own = own.is_some() || impression_rate.is_some() || action_rate.is_some();
         // A price of the ad group that does not fit is far above that of any event.
         let Some(price_nanos) = own.or_else(|| price.in_nanos()).filter(|_| is_own) else {
-            return Terms { expected: self.expected_at(price), price_nanos: None };
+            return of_ad_group();
         };
         let impression_rate =
             impression_rate.unwrap_or_else(|| rate_in_billionths(config.impression_rate));
         let action_rate = action_rate.unwrap_or_else(|| rate_in_billionths(config.action_rate));
         let expected = expected_micros(price_nanos, impression_rate, action_rate);
-        Terms { expected, price_nanos: Some(price_nanos) }
+        let [seen, acted] = [impression_rate, action_rate].map(|rate| f64::from(rate) / 1e9);
+        let nanos = price_nanos as f64 * seen.min(1.0) * acted.min(1.0);
+        (Terms { expected, price_nanos: Some(price_nanos) }, nanos)
     }
 
     /// What insertions of the ad group's own terms are expected to earn, times the probability that they have an
@@ -379,7 +388,7 @@ impl Account {
 
     /// An insertion: one window changes.
     pub(super) fn insertion(&mut self, insertion: Insertion) -> Result<(), MoneyError> {
-        let Insertion { at, terms, is_settled, placement, impression_rate } = insertion;
+        let Insertion { at, terms, nanos, is_settled, placement, impression_rate } = insertion;
         let Terms { expected, .. } = terms;
         let (weighted, chance) = (self.weighted(terms), self.chance(terms));
         let (is_by_click, impression_chance) = (self.is_by_click(), self.impression_chance);
@@ -407,7 +416,7 @@ impl Account {
             NO_PLACEMENT => self.rates.factor(),
             placement => self.rates.factor_in(placement),
         };
-        let predicted = (expected as f64 * factor).round() as i64;
+        let predicted = (nanos * factor).round() as i64;
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(predicted);
         Ok(())
@@ -430,7 +439,7 @@ impl Account {
         let Outcome { at, inserted_at, logged_at, price, .. } = *outcome;
         self.add_spend(outcome)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
-        interval.1 = interval.1.saturating_add(price.rounded());
+        interval.1 = interval.1.saturating_add(price.in_nanos().unwrap_or(i64::MAX));
         self.settle(outcome);
         // What matters is when the spend is known, so the delay ends with the record in the log.
         let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prost::Message;
-use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
+use throng_model::{
+    AdGroupIndex, Amount, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum,
+};
 use throng_rates::{ApartRates, Learned, Links, Trials};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
@@ -22,7 +24,7 @@ use super::ids::Id;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
-use super::spend::{Amount, NO_FILE, Spend};
+use super::spend::{NO_FILE, Spend};
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 use throng_rates::survival::Delays;
@@ -415,8 +417,10 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
         nanos: price.amount.nanos.into(),
         billed: price.billed.kind().number(),
     };
-    let interval = |number, (predicted, actual)| wire::Interval { number, predicted, actual };
     let predicted = account.predicted_days.iter();
+    let intervals = account.intervals.iter().map(|(number, (predicted, earned))| {
+        wire::Interval::of(number, ((*predicted).into(), (*earned).into()))
+    });
     let apart = match with_placements {
         true => account.apart.stored(),
         false => account.apart.without_placements().stored(),
@@ -449,8 +453,10 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             })
             .collect(),
         delays: account.delays.counts().to_vec(),
-        intervals: account.intervals.iter().map(|(number, sums)| interval(number, *sums)).collect(),
-        predicted_days: predicted.map(|(day, sums)| interval(day.0.into(), *sums)).collect(),
+        intervals: intervals.collect(),
+        predicted_days: predicted
+            .map(|(day, sums)| wire::Interval::of(day.0.into(), *sums))
+            .collect(),
         over_days: account.causes.save(),
         currency: account.config.currency.to_string(),
         points: account
@@ -542,11 +548,12 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
     account.apart = ApartRates::of_stored(&saved.apart)?;
     account.delays = Delays::from_counts(saved.delays)?;
     for interval in saved.intervals {
-        *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);
+        let (predicted, earned) = interval.nanos();
+        *account.intervals.entry(interval.number) = (saturated(predicted), saturated(earned));
     }
     for sums in saved.predicted_days {
         let day = BudgetDay(i32::try_from(sums.number).ok()?);
-        account.predicted_days.insert(day, (sums.predicted, sums.actual));
+        account.predicted_days.insert(day, sums.nanos());
     }
     account.causes = Causes::load(saved.over_days)?;
     let points = saved.points.into_iter().map(|p| SpendPoint {
@@ -569,6 +576,10 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         account.forget_rates();
     }
     Some(())
+}
+
+fn saturated(nanos: i128) -> i64 {
+    nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 #[cfg(test)]
