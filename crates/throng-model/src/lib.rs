@@ -29,6 +29,7 @@ mod retry;
 mod role;
 mod schedule;
 mod secret;
+pub mod series;
 mod storage;
 mod template;
 mod time;

@@ -24,6 +24,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassThroughRate};
+use throng_model::series::{DayPrediction, Series};
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
@@ -31,9 +32,7 @@ use throng_rates::{Placements, Pooled};
 
 use crate::{AdGroupConfig, BilledEvent};
 
-pub use account::{
-    AdGroupRates, DayPrediction, Interval, PlacementFigures, RateFigures, Series, SpendPoint,
-};
+pub use account::{AdGroupRates, PlacementFigures, RateFigures};
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};

@@ -1,10 +1,11 @@
 //! What an ad group was predicted to earn, and earned: by day, and as series.
 
+use throng_model::series::{DayPrediction, Interval, Series};
 use throng_model::{BudgetDay, Micros, Timestamp};
 
 use throng_rates::survival::covered_micros;
 
-use super::{Account, DayPrediction, INTERVAL_MICROS, Interval, REPORTED_DAYS, Series};
+use super::{Account, INTERVAL_MICROS, REPORTED_DAYS};
 
 impl Account {
     /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals
