@@ -25,8 +25,7 @@ pub(super) struct DayRows {
     pub(super) earlier: Vec<BudgetDayRow>,
 }
 
-/// The earlier days that this process has written. Not what the ledger holds: after a start every day is
-/// written once.
+/// The days that this process has written. Not what the ledger holds: after a start every day is written once.
 #[derive(Debug, Default)]
 pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), WrittenDay>);
 
@@ -136,6 +135,11 @@ impl Budgets {
                 let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
                 let mut of_days = predicted.remove(&state.name).unwrap_or_default();
+                // Of an ad group that has never spent anything there are predictions alone.
+                let mut days: BTreeMap<BudgetDay, Micros> =
+                    of_days.keys().map(|day| (*day, Micros::ZERO)).collect();
+                days.extend(earlier.remove(&state.name).unwrap_or_default());
+                days.remove(&today);
                 let of_causes = causes.get(&state.name).map(Vec::as_slice).unwrap_or_default();
                 let causes_of = |day: BudgetDay| {
                     let known = of_causes.iter().find(|(of_day, _)| *of_day == day);
@@ -152,23 +156,12 @@ impl Budgets {
                 };
                 // At every call, without a comparison: the budget can change while the spend does
                 // not.
-                rows.today.push(row(today, actual));
-                let spent = earlier.remove(&state.name).unwrap_or_default();
-                let spent = spent.into_iter().filter(|(day, _)| *day != today);
-                let mut of_earlier: Vec<BudgetDayRow> =
-                    spent.map(|(day, actual)| row(day, actual)).collect();
-                // Of an ad group that has never spent anything. Otherwise `spent` has every day that has a
-                // prediction.
-                of_earlier.extend(of_days.into_iter().map(|(day, prediction)| BudgetDayRow {
-                    ad_group: state.name.clone(),
-                    day,
-                    budget,
-                    actual: Micros::ZERO,
-                    prediction: Some(prediction),
-                    currency: Some(state.currency),
-                    causes: causes_of(day),
-                }));
-                rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
+                let of_today = row(today, actual);
+                // By another time zone it may become a day to come: what it has then is to be written.
+                written.changes(&of_today);
+                rows.today.push(of_today);
+                let days = days.into_iter().map(|(day, actual)| row(day, actual));
+                rows.earlier.extend(days.filter(|row| written.changes(row)));
             }
         }
         let mut removed = self.removed_days.lock();

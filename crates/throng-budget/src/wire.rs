@@ -234,6 +234,14 @@ pub(crate) struct AdGroup {
     /// The currency of its amounts; empty in checkpoints of earlier versions.
     #[prost(string, tag = "27")]
     pub(crate) currency: String,
+    /// The time zone of its days; empty in checkpoints of earlier versions, as are the next two.
+    #[prost(string, tag = "28")]
+    pub(crate) zone: String,
+    /// `FirstDay`, if the zone was changed.
+    #[prost(sint32, optional, tag = "29")]
+    pub(crate) first_day: Option<i32>,
+    #[prost(sint64, optional, tag = "30")]
+    pub(crate) first_day_start: Option<i64>,
 }
 
 impl AdGroup {

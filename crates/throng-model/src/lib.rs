@@ -13,6 +13,7 @@ mod declared;
 mod duration;
 mod edit_distance;
 mod entropy;
+mod first_day;
 mod hex;
 mod history;
 mod host;
@@ -45,6 +46,7 @@ pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStal
 pub use duration::parse_seconds;
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use first_day::FirstDay;
 pub use hex::{from_hex, from_hex_of_any_length, push_hex, to_hex};
 pub use history::{HistoryEvent, SubjectKind};
 pub use host::{HostPort, NotAHost};

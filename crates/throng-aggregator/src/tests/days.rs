@@ -72,3 +72,30 @@ async fn the_last_days_of_a_removed_ad_group_are_written() {
     assert_eq!(rows.today[0].currency, Some("USD".parse().unwrap()));
     assert!(rows.earlier.iter().all(|row| row.actual == Micros::ZERO));
 }
+
+/// Also that of the day that was the current one, which is tomorrow by the other zone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sum_of_the_days_is_the_spend_after_another_time_zone() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let shoes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
+    let (mut written, mut stored) = (WrittenDays::default(), BTreeMap::new());
+    let mut write = || -> Vec<Micros> {
+        let rows = budgets.budget_days(&mut written);
+        let rows = rows.today.into_iter().chain(rows.earlier);
+        stored.extend(rows.map(|row| (row.day, row.actual)));
+        stored.values().copied().filter(|actual| *actual != Micros::ZERO).collect()
+    };
+    for (version, zone) in [(2, "Asia/Tokyo"), (3, "America/New_York"), (4, "Asia/Tokyo")] {
+        let mut changed = spec();
+        changed.advertisers[0].time_zone = zone.parse().unwrap();
+        budgets.apply_spec(&changed, &shoes, version);
+        write();
+        if version == 2 {
+            // Tomorrow in Tokyo.
+            fixture.clock.advance(Duration::from_secs(4 * 3_600));
+            fixture.impressions(&budgets, 0..3).await;
+        }
+        assert_eq!(write(), [Micros(300_000)], "{zone}");
+    }
+}

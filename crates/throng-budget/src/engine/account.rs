@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::tz::TimeZone;
 use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::series::SpendPoint;
-use throng_model::{Amount, BudgetDay, Micros, MoneyError, Timestamp};
+use throng_model::{Amount, BudgetDay, FirstDay, Micros, MoneyError, Timestamp};
 use throng_rates::{
     ApartRates, Breakdown, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials,
 };
@@ -160,6 +160,8 @@ pub(super) struct Account {
     /// A number that ad groups of the same campaign have.
     pub(super) campaign: u32,
     zone: TimeZone,
+    /// If the zone was changed.
+    pub(super) first_day: Option<FirstDay>,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
     /// That of the last outcome of another day.
@@ -196,6 +198,7 @@ impl Account {
             survival: Survival::step(config.horizon),
             prices: Prices::new(price_of(&config), config.billed),
             config,
+            first_day: None,
             day: None,
             outcome_day: None,
             causes: Causes::default(),
@@ -216,6 +219,7 @@ impl Account {
     /// that is billed.
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
+            self.leave_zone(&self.config.zone.rules(), at);
             self.zone = config.zone.rules();
             (self.day, self.outcome_day) = (None, None);
             self.causes.clear();
@@ -234,6 +238,13 @@ impl Account {
         }
         (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
+    }
+
+    /// Days were counted by this zone until a moment.
+    pub(super) fn leave_zone(&mut self, zone: &TimeZone, at: Timestamp) {
+        let today = BudgetDay::of(at, zone);
+        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
+        self.first_day = Some(FirstDay::after_change(self.first_day, oldest, zone));
     }
 
     /// Loads the ad group into the processor's caches, for an event that is applied soon.
@@ -453,21 +464,30 @@ impl Account {
         Micros(self.spend.known_day(start, end))
     }
 
+    /// The first day of which figures are reported.
+    fn oldest_day(&self, now: Timestamp) -> BudgetDay {
+        FirstDay::oldest(self.first_day, self.day_at(now).0, REPORTED_DAYS)
+    }
+
     /// Actual spend of the last days and of the next one, by the current zone, oldest first. Also of days
-    /// without spend: they may have had some by another zone. Empty if there is no spend at all.
+    /// without spend: they may have had some by another zone. Empty if there is no spend at all. Without a day of
+    /// which only a part is known.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
         if self.spend.slices().next().is_none() {
             return Vec::new();
         }
-        let (today, ..) = self.day_at(now);
-        let oldest = today.0.saturating_sub(REPORTED_DAYS - 1);
-        (oldest..=today.0.saturating_add(1))
-            .map(BudgetDay)
-            .map(|day| {
-                let (start, end) = (day.start(&self.zone), day.end(&self.zone));
-                (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
-            })
-            .collect()
+        let days = self.oldest_day(now).0..=self.day_at(now).0.0.saturating_add(1);
+        let days = days.map(BudgetDay).filter(|day| self.has_all_of(*day));
+        let of_day = |day| {
+            let (start, end) = FirstDay::range(self.first_day, day, &self.zone);
+            (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
+        };
+        days.map(of_day).collect()
+    }
+
+    fn has_all_of(&self, day: BudgetDay) -> bool {
+        let (start, _) = FirstDay::range(self.first_day, day, &self.zone);
+        self.spend.has_all_from(slice_of(start))
     }
 
     /// Removes windows that can have no more outcomes, and learns from those that came.

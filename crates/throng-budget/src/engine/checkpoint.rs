@@ -2,6 +2,7 @@
 //! files that it names.
 
 mod causes;
+mod days;
 pub(super) mod format;
 mod open;
 mod rates;
@@ -29,6 +30,7 @@ use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 use throng_rates::survival::Delays;
 
+use days::{days_as_slices, load_days};
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
 use rates::{load_breakdown, load_placements, save_breakdown, save_placements, without_placements};
@@ -459,6 +461,9 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             .collect(),
         over_days: account.causes.save(),
         currency: account.config.currency.to_string(),
+        zone: account.config.zone.as_str().to_owned(),
+        first_day: account.first_day.map(|first| first.day.0),
+        first_day_start: account.first_day.map(|first| first.start.0),
         points: account
             .points
             .iter()
@@ -466,14 +471,6 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             .collect(),
         ..wire::AdGroup::default()
     }
-}
-
-/// Spend by budget day, of formats before slices: each in the first slice of its day.
-fn days_as_slices(account: &Account, saved: &wire::AdGroup) -> Option<Vec<(i64, Amount)>> {
-    let days = saved.days.iter().zip(&saved.actual);
-    let first = |day: i32| account.first_slice(BudgetDay(day));
-    let slices = days.map(|(day, micros)| (first(*day), Amount::of_saved(*micros, 0)));
-    (saved.days.len() == saved.actual.len()).then(|| slices.collect())
 }
 
 /// The spend in a checkpoint and its files.
@@ -521,6 +518,7 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
 }
 
 fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
+    load_days(account, &saved, at);
     load_prices(account, &saved.prices, at)?;
     account.links = Links { settled: saved.settled_outcomes, other: saved.other_outcomes };
     for window in saved.windows {

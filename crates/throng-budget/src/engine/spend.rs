@@ -180,6 +180,11 @@ impl Spend {
         self.slices.keys().next().copied()
     }
 
+    /// Whether all spend from a slice on is in slices.
+    pub(super) fn has_all_from(&self, slice: i64) -> bool {
+        self.folded == Amount::default() || self.kept_from().is_none_or(|kept| kept <= slice)
+    }
+
     /// The number of the first slice file that may have slices of it.
     pub(super) fn first_file(&self) -> u64 {
         self.first_file

@@ -5,7 +5,7 @@ use throng_model::{BudgetDay, Micros, Timestamp};
 
 use throng_rates::survival::covered_micros;
 
-use super::{Account, INTERVAL_MICROS, REPORTED_DAYS};
+use super::{Account, INTERVAL_MICROS};
 
 impl Account {
     /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals
@@ -31,9 +31,8 @@ impl Account {
             add_sums(days.entry(day.0).or_default(), *sums);
         }
         // The days of which `days` has the spend: of others it is not known here.
-        let (today, ..) = self.day_at(now);
-        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
-        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
+        let oldest = self.oldest_day(now);
+        let days = days.into_iter().filter(|(day, _)| *day >= oldest && self.has_all_of(*day));
         let days = days.map(|(day, (predicted, earned))| DayPrediction {
             day,
             predicted: micros_of(predicted),
