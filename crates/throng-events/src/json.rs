@@ -195,6 +195,10 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         ));
     }
     read.map_err(|error| {
+        if text.contains(&0) {
+            let help = "remove the NUL characters, also those at the end of a line";
+            return EventProblem::new("event", format!("the {what} has a NUL character"), help);
+        }
         let help = help_of(&error.to_string(), fields.is_object, what);
         EventProblem::new("event", format!("the {what} is not JSON: {error}"), help)
     })?;

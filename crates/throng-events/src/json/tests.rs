@@ -284,6 +284,9 @@ fn the_help_fits_what_is_not_json() {
     assert!(help(r#""price":-Infinity"#).contains("Infinity"));
     assert!(help(r#""price":1e400"#).contains("1e308"));
     assert!(help(r#""placement":"\ud800""#).contains("UTF-8"));
+    let parsed = parse_ndjson(format!("{}\0\n{}\n", line("a"), line("b")).as_bytes());
+    assert_eq!(ids(&parsed), [(2, "b")]);
+    assert!(parsed.problems[0].help.contains("NUL"), "{parsed:?}");
     let parsed = parse_ndjson(br#"[{"id":"a"} {"id":"b"}]"#);
     assert!(parsed.problems[0].help.contains("comma"), "{parsed:?}");
 }
