@@ -28,6 +28,7 @@ mod rates;
 pub mod survival;
 mod timeline;
 mod traffic;
+mod window;
 
 pub use apart::{ApartEvidence, ApartRates};
 pub use breakdown::{Breakdown, Impressions, PlacementTrials};
@@ -45,3 +46,4 @@ pub use pooled::{DelayCounts, Pooled};
 pub use rates::{Prior, Rate, RateCounts};
 pub use timeline::{Timeline, WINDOW_MICROS, WINDOW_SECS, age_of};
 pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};
+pub use window::Window;

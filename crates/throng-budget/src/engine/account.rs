@@ -12,7 +12,7 @@ use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::series::SpendPoint;
 use throng_model::{Amount, BudgetDay, FirstDay, Micros, MoneyError, Timestamp};
 use throng_rates::{
-    ApartRates, Breakdown, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials,
+    ApartRates, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials, Window,
 };
 
 pub(super) use forecast::Figures;
@@ -35,50 +35,6 @@ const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
-
-/// Expected spend of the ads inserted in ten seconds.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Window {
-    /// That of insertions that are not known to have an outcome.
-    pub(super) expected: i64,
-    /// The same, each insertion times the probability that it has an outcome.
-    pub(super) weighted: i64,
-    /// The part of `expected` whose outcomes name insertions that are not among the open ones: an earlier
-    /// version has counted them.
-    pub(super) earlier: i64,
-    /// Outcomes so far as (delay bucket, count).
-    pub(super) outcomes: Vec<(u32, u32)>,
-    /// All its insertions, and how many outcomes they have had.
-    pub(super) trials: Trials,
-    /// What all its insertions were expected to earn.
-    pub(super) declared: i64,
-    /// Impressions where clicks are billed, and what is of placements.
-    pub(super) breakdown: Option<Box<Breakdown>>,
-    /// `Account::factor_of`; `None` if insertions or learned rates have changed since it was computed.
-    pub(super) factor: Option<f64>,
-}
-
-impl Window {
-    /// Takes an insertion out that has an outcome.
-    fn settle(&mut self, expected: i64, weighted: i64) {
-        self.expected = self.expected.saturating_sub(expected).max(0);
-        self.weighted = self.weighted.saturating_sub(weighted).clamp(0, self.expected);
-    }
-
-    /// The mean probability that its insertions have an outcome, weighted by what they earn.
-    fn rate(&self) -> f64 {
-        if self.expected <= 0 {
-            return 0.0;
-        }
-        (self.weighted as f64 / self.expected as f64).clamp(0.0, 1.0)
-    }
-
-    /// The mean price of its insertions in micros; `None` in windows of earlier versions.
-    fn price(&self) -> Option<f64> {
-        let outcomes = self.trials.expected();
-        (outcomes > 0.0).then(|| self.declared as f64 / outcomes)
-    }
-}
 
 /// What an insertion is expected to earn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

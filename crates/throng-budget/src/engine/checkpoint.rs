@@ -14,11 +14,11 @@ use prost::Message;
 use throng_model::{
     AdGroupIndex, Amount, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum,
 };
-use throng_rates::{ApartRates, Learned, Links, Trials};
+use throng_rates::{ApartRates, Learned, Links, Trials, Window};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
-use super::account::{Account, Window, price_of};
+use super::account::{Account, price_of};
 use super::causes::Causes;
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
