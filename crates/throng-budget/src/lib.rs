@@ -35,5 +35,5 @@ pub use throng_events::{
     ParsedEvents, ProtobufEvents, RATE_ONE, RecordError, Text, append_event, events_to_record,
     parse_ndjson, parse_protobuf, read_record,
 };
-pub use throng_model::series::{DayPrediction, Interval, Series, SpendPoint};
+pub use throng_model::series::{DayPrediction, DaySpend, Interval, Series, SpendPoint};
 pub use throng_rates::Rate;

@@ -242,6 +242,17 @@ pub(crate) struct AdGroup {
     pub(crate) first_day: Option<i32>,
     #[prost(sint64, optional, tag = "30")]
     pub(crate) first_day_start: Option<i64>,
+    /// `FormerCurrencies`; none in checkpoints of earlier versions.
+    #[prost(message, repeated, tag = "31")]
+    pub(crate) former_currencies: Vec<FormerCurrency>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FormerCurrency {
+    #[prost(sint64, tag = "1")]
+    pub(crate) until: i64,
+    #[prost(string, tag = "2")]
+    pub(crate) currency: String,
 }
 
 impl AdGroup {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BudgetDay, Micros, Timestamp};
+use crate::{BudgetDay, Currency, Micros, Timestamp};
+
+/// A budget day, what was spent on it, and the currency of that.
+pub type DaySpend = (BudgetDay, Micros, Currency);
 
 /// What ads that were inserted within three minutes were expected to earn, and what they have earned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

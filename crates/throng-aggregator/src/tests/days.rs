@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::budget_days::WrittenDays;
+use throng_model::Currency;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_of_a_failed_partition_are_not_written() {
@@ -98,4 +99,35 @@ async fn the_sum_of_the_days_is_the_spend_after_another_time_zone() {
         }
         assert_eq!(write(), [Micros(300_000)], "{zone}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spend_of_an_ad_group_that_is_added_again_in_another_currency_is_of_another_row() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let shoes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
+    let mut written = WrittenDays::default();
+    fixture.impressions(&budgets, 0..3).await;
+    let mut rows = || -> Vec<(Micros, Option<Currency>)> {
+        let rows = budgets.budget_days(&mut written);
+        let rows = rows.today.into_iter().chain(rows.earlier);
+        let rows = rows.filter(|row| row.actual != Micros::ZERO);
+        rows.map(|row| (row.actual, row.currency)).collect()
+    };
+    let (usd, eur): (Option<Currency>, Option<Currency>) =
+        (Some("USD".parse().unwrap()), Some("EUR".parse().unwrap()));
+    assert_eq!(rows(), [(Micros(300_000), usd)]);
+    let mut changed = spec();
+    changed.ad_groups.clear();
+    budgets.apply_spec(&changed, &[], 2);
+    rows();
+    let mut euros = spec();
+    euros.advertisers[0].currency = "EUR".parse().unwrap();
+    budgets.apply_spec(&euros, &shoes, 3);
+    fixture.impressions(&budgets, 3..4).await;
+    // Nothing is written of the row in dollars, which stays.
+    assert_eq!(rows(), [(Micros(100_000), eur)]);
+    // Here its amounts are continued: they are those of dollars from now on.
+    budgets.apply_spec(&spec(), &shoes, 4);
+    assert_eq!(rows(), [(Micros(400_000), usd)]);
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::tz::TimeZone;
 use throng_events::{expected_micros, rate_in_billionths};
-use throng_model::series::SpendPoint;
-use throng_model::{Amount, BudgetDay, FirstDay, Micros, MoneyError, Timestamp};
+use throng_model::series::{DaySpend, SpendPoint};
+use throng_model::{Amount, BudgetDay, FirstDay, FormerCurrencies, Micros, MoneyError, Timestamp};
 use throng_rates::{
     ApartRates, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials, Window,
 };
@@ -118,6 +118,7 @@ pub(super) struct Account {
     zone: TimeZone,
     /// If the zone was changed.
     pub(super) first_day: Option<FirstDay>,
+    pub(super) currencies: FormerCurrencies,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
     /// That of the last outcome of another day.
@@ -155,6 +156,7 @@ impl Account {
             prices: Prices::new(price_of(&config), config.billed),
             config,
             first_day: None,
+            currencies: FormerCurrencies::default(),
             day: None,
             outcome_day: None,
             causes: Causes::default(),
@@ -179,6 +181,9 @@ impl Account {
             self.zone = config.zone.rules();
             (self.day, self.outcome_day) = (None, None);
             self.causes.clear();
+        }
+        if config.currency != self.config.currency {
+            self.currencies.leave(self.config.currency, at);
         }
         self.prices.change(price_of(&config), config.billed, at);
         self.expected = config.expected().0;
@@ -439,6 +444,18 @@ impl Account {
             (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
         };
         days.map(of_day).collect()
+    }
+
+    /// [`days`](Self::days) with their currencies, and without spend those in which a day no longer counts.
+    pub(super) fn days_in_currencies(&self, now: Timestamp) -> Vec<DaySpend> {
+        let (former, zone, current) = (&self.currencies, &self.zone, self.config.currency);
+        let in_currency = |(day, actual)| (day, actual, former.of_day(day, zone, current));
+        let mut days: Vec<_> = self.days(now).into_iter().map(in_currency).collect();
+        if !days.is_empty() {
+            let replaced = former.replaced(zone, current).into_iter();
+            days.extend(replaced.map(|(day, currency)| (day, Micros::ZERO, currency)));
+        }
+        days
     }
 
     fn has_all_of(&self, day: BudgetDay) -> bool {

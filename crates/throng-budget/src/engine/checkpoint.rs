@@ -30,7 +30,7 @@ use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 use throng_rates::survival::Delays;
 
-use days::{days_as_slices, load_days};
+use days::{days_as_slices, load_days, save_currencies};
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
 use rates::{load_breakdown, load_placements, save_breakdown, save_placements, without_placements};
@@ -462,6 +462,7 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
         over_days: account.causes.save(),
         currency: account.config.currency.to_string(),
         zone: account.config.zone.as_str().to_owned(),
+        former_currencies: save_currencies(account),
         first_day: account.first_day.map(|first| first.day.0),
         first_day_start: account.first_day.map(|first| first.start.0),
         points: account

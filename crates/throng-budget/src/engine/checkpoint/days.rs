@@ -1,11 +1,20 @@
 //! What a checkpoint has of the budget days of an ad group.
 
-use throng_model::{Amount, BudgetDay, FirstDay, TimeZoneName, Timestamp};
+use throng_model::{
+    Amount, BudgetDay, Currency, FirstDay, FormerCurrencies, TimeZoneName, Timestamp,
+};
 
 use crate::engine::account::Account;
 use crate::wire;
 
-/// Loads what is known of days by earlier time zones; nothing of it is in checkpoints of earlier versions.
+pub(super) fn save_currencies(account: &Account) -> Vec<wire::FormerCurrency> {
+    let all = account.currencies.all().iter();
+    all.map(|(until, currency)| (until.0, currency.to_string()))
+        .map(|(until, currency)| wire::FormerCurrency { until, currency })
+        .collect()
+}
+
+/// Loads what is known of days by earlier time zones and currencies; nothing of it is in checkpoints of earlier versions.
 pub(super) fn load_days(account: &mut Account, saved: &wire::AdGroup, at: Timestamp) {
     let first = saved.first_day.zip(saved.first_day_start);
     account.first_day =
@@ -15,6 +24,15 @@ pub(super) fn load_days(account: &mut Account, saved: &wire::AdGroup, at: Timest
         && zone != account.config.zone
     {
         account.leave_zone(&zone.rules(), at);
+    }
+    let former = saved.former_currencies.iter().filter_map(|former| {
+        Some((Timestamp(former.until), former.currency.parse::<Currency>().ok()?))
+    });
+    account.currencies = FormerCurrencies::of(former);
+    if let Ok(currency) = saved.currency.parse::<Currency>()
+        && currency != account.config.currency
+    {
+        account.currencies.leave(currency, at);
     }
 }
 
