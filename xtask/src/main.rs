@@ -9,7 +9,7 @@ mod services;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
@@ -111,9 +111,11 @@ fn test(rest: &[String]) -> Result<()> {
     let root = root()?;
     // Without a selection, as CI runs it. What the tests need is downloaded and started meanwhile: most of that is
     // waiting.
-    let compilation = if rest.is_empty() { Some(Compilation::start(&root)?) } else { None };
+    let mut compilation = if rest.is_empty() { Some(Compilation::start(&root)?) } else { None };
     let needs = needs::provide(&root)?;
+    compilation.as_mut().map_or(Ok(()), Compilation::check)?;
     let services = services::Services::start()?;
+    compilation.as_mut().map_or(Ok(()), Compilation::check)?;
     // A selected test needs no chart.
     let chart = if rest.is_empty() { Some(chart::check(&root)?) } else { None };
     if let Some(compilation) = compilation {
@@ -137,8 +139,8 @@ fn cargo_test(root: &Path, workspace: bool) -> Command {
     cargo
 }
 
-/// The compilation of all tests by another process. It is ended when this is dropped, after an error of what runs
-/// beside it.
+/// The compilation of all tests by another process. Dropping it, after an error of what runs beside it, waits for its end:
+/// the compilers that cargo has started would go on without it.
 struct Compilation(Child);
 
 impl Compilation {
@@ -148,22 +150,35 @@ impl Compilation {
         Ok(Self(cargo.spawn().with_context(|| format!("cannot start {cargo:?}"))?))
     }
 
+    /// Does not wait.
+    ///
+    /// # Errors
+    /// If it has ended because a test does not compile.
+    fn check(&mut self) -> Result<()> {
+        let ended = self.0.try_wait().context("cannot wait for cargo")?;
+        ended.map_or(Ok(()), compiled)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
     /// If a test does not compile.
     fn wait(mut self) -> Result<()> {
-        let status = self.0.wait().context("cannot wait for cargo")?;
-        ensure!(status.success(), "the tests do not compile: cargo ended with {status}");
-        Ok(())
+        compiled(self.0.wait().context("cannot wait for cargo")?)
     }
+}
+
+fn compiled(status: ExitStatus) -> Result<()> {
+    ensure!(status.success(), "the tests do not compile: cargo ended with {status}");
+    Ok(())
 }
 
 impl Drop for Compilation {
     fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if matches!(self.0.try_wait(), Ok(None)) {
+            eprintln!("waiting for the end of the compilation");
+            let _ = self.0.wait();
+        }
     }
 }
 
@@ -199,4 +214,37 @@ fn run(command: &mut Command) -> Result<()> {
         bail!("{command:?} ended with {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    fn shell(script: &str) -> Compilation {
+        let mut shell = Command::new("sh");
+        Compilation(shell.args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    #[test]
+    fn a_failed_compilation_is_reported_before_it_is_waited_for() {
+        let mut failed = shell("exit 101");
+        failed.0.wait().unwrap();
+        assert!(failed.check().unwrap_err().to_string().contains("do not compile"));
+        let mut ended = shell("exit 0");
+        ended.0.wait().unwrap();
+        ended.check().unwrap();
+    }
+
+    #[test]
+    fn a_compilation_that_is_dropped_runs_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("compiled");
+        // It reads until the pipe is closed, which waiting for it does.
+        let mut running = shell(&format!("cat; echo done > '{}'", file.display()));
+        running.check().unwrap();
+        drop(running);
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "done\n");
+    }
 }

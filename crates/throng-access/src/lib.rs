@@ -6,13 +6,15 @@
 //! route accepts the content type ([`rule_of`]). [`NodeLimits`] has the folders, secrets and servers that a spec over
 //! HTTP may name.
 //!
-//! Decides only: the server counts and logs what is refused, and responds.
+//! Decides only: the server counts and logs what is refused, and responds. Commands on the same machine find a node and
+//! its admin token by [`url_of`], [`token_of`] and [`token_at`].
 
 mod access;
 mod credentials;
 mod headers;
 mod hosts;
 mod limits;
+mod local_nodes;
 mod origin;
 mod routes;
 mod scope;
@@ -25,7 +27,8 @@ pub use access::{
 pub use credentials::{Authentication, Credentials, SessionCookie, bearer_token};
 pub use hosts::{HostNames, HostRefusal};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
+pub use local_nodes::{LocalNodeError, Registration, is_loopback, token_at, token_of, url_of};
 pub use origin::{Site, is_opened_by_hand, own_path};
-pub use routes::{AcceptedBody, Needs, ROUTES, Rule, rule_of};
+pub use routes::{AcceptedBody, Needs, ROUTES, Rule, is_api_path, rule_of};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use throttle::ThrottleAction;

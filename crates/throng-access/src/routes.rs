@@ -271,9 +271,24 @@ pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     Rule { needs, accepts: AcceptedBody::Json, in_workspaces: known }
 }
 
+/// Whether the path of a request is one of the API, existing or not: its errors are JSON for browsers too.
+pub fn is_api_path(path: &str) -> bool {
+    path.split('/').nth(1) == Some("v1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_the_api_are_below_its_version() {
+        for path in ["/v1", "/v1/", "/v1/runs", "/v1/none"] {
+            assert!(is_api_path(path), "{path}");
+        }
+        for path in ["/", "", "/v10", "/activation/v1", "/openapi.json", "*"] {
+            assert!(!is_api_path(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_route_without_a_rule_needs_admin() {

@@ -38,7 +38,7 @@ pub use runtime::{
     Activation, DeliveredError, Destinations, EnqueueError, IdentifierQueries, MAX_KEPT_SIZES,
     NodeState, RemovalDefinition, RemovedSync, RunScope, TaskQueues, account_alert_subject,
     enqueue_due_tasks, failed_checks_reason, moved_syncs, removed_syncs, request_run, run_leader,
-    run_workers, size_series, users_of, users_text, waits_for_members,
+    run_workers, size_series, users_of, users_text,
 };
 pub use size_evaluation::{SizeFinding, evaluate_sizes, has_enough_sizes};
 pub use sizes::SizePoint;

@@ -41,7 +41,6 @@ pub use context::{Activation, Destinations, IdentifierQueries, NodeState, TaskQu
 pub use enqueue::enqueue_due_tasks;
 pub use errors::{DeliveredError, EnqueueError};
 pub use leader::run_leader;
-pub use planned_run::waits_for_members;
 pub use removed_sync::{
     RemovalDefinition, RemovedSync, moved_syncs, removed_syncs, users_of, users_text,
 };

@@ -7,26 +7,21 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use throng_budget::{
-    Event, EventKind, EventProblem, EventRef, MAX_AHEAD, MAX_PROBLEMS, append_event, read_record,
+    EVENTS_PER_RECORD, Event, EventKind, EventProblem, EventRecords, EventRef, MAX_AHEAD,
+    MAX_PROBLEMS, RecordEvents, UnknownAdGroups,
 };
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, Timestamp};
 use throng_telemetry::metrics;
 use tokio::time::Instant;
 
-use super::applied_catalog::{AppliedCatalog, Zones};
+use super::applied_catalog::AppliedCatalog;
 use super::outcomes::{RecordOutcomes, Rejection};
 use super::replica::PartitionReplica;
-use super::{Budgets, BudgetsError, ProblemKind, catalog, partition_of};
-
-/// Events of one record: it stays far below the largest record that a log accepts.
-const RECORD_EVENTS: usize = 10_000;
-/// Most events are about as long as that in a record.
-const EVENT_BYTES: usize = 64;
+use super::{Budgets, BudgetsError, ProblemKind, partition_of};
 
 /// The result of a batch of events. They are in the log, except those that are rejected.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,24 +60,16 @@ impl Accepted {
         for (offset, outcome) in outcomes {
             answer.duplicates += outcome.duplicates;
             answer.repeated += outcome.repeated;
-            if outcome.rejected.is_empty() {
-                continue;
-            }
-            // As `PartitionEvents` has cut them.
-            let mut written = offsets.iter().zip(records).zip(numbers.chunks(RECORD_EVENTS));
-            let own = written.find(|((own, _), _)| **own == offset);
+            let mut written = offsets.iter().zip(records).zip(numbers.chunks(EVENTS_PER_RECORD));
+            let own = written.find(|((own, _), _)| **own == offset && !outcome.rejected.is_empty());
             let Some(((_, record), numbers)) = own else { continue };
-            // The events themselves are not kept: few are rejected here.
-            let mut events = Vec::with_capacity(numbers.len());
-            if let Err(error) = read_record(record, |event| events.push(event)) {
-                tracing::error!(%error, "failed to read a record that was just written");
-            }
+            // Nothing else is kept of the events: few are rejected here.
+            let events: Vec<_> = RecordEvents::new(record).map_while(Result::ok).collect();
             for (index, rejection) in outcome.rejected {
-                // The index in the record is not the number in the batch, which has events of other
-                // partitions in between. Without this the answer would name events that are not
-                // rejected.
+                // The index in the record is not the number in the batch, which has events of other partitions in
+                // between. Without this the answer would name events that are not rejected.
                 if let (Some(number), Some(event)) = (numbers.get(index), events.get(index)) {
-                    answer.reject(*number, problem(&rejection, event));
+                    answer.reject(*number, || problem(&rejection, event));
                 }
             }
         }
@@ -91,12 +78,12 @@ impl Accepted {
         answer
     }
 
-    fn reject(&mut self, number: usize, problem: EventProblem) {
+    fn reject(&mut self, number: usize, problem: impl FnOnce() -> EventProblem) {
         // All are counted and only the first ones listed: a batch of invalid events must not make
         // an answer of the same size.
         self.rejected_count += 1;
         if self.rejected.len() < MAX_PROBLEMS {
-            self.rejected.push((number, problem));
+            self.rejected.push((number, problem()));
         }
     }
 
@@ -113,7 +100,8 @@ impl Accepted {
 fn problem(rejection: &Rejection, event: &EventRef<'_>) -> EventProblem {
     let (field, message, help) = match rejection {
         Rejection::UnknownAdGroup => {
-            return EventProblem::unknown_ad_group(event.ad_group.as_str(), None);
+            let name = event.ad_group.as_str();
+            return EventProblem::unknown_ad_group(name, std::iter::empty());
         }
         Rejection::TooOld => (
             "at",
@@ -130,74 +118,17 @@ fn problem(rejection: &Rejection, event: &EventRef<'_>) -> EventProblem {
 /// Events that [`Budgets::check`] has checked: those that can count, as records of the log, and why others cannot.
 #[derive(Debug)]
 pub struct CheckedEvents {
-    partitions: Vec<PartitionEvents>,
+    partitions: Vec<EventRecords>,
     /// What is rejected so far.
     answer: Accepted,
     /// Ad groups that the applied catalog does not have.
     unknown: HashSet<AdGroupName>,
-    catalog_version: u64,
-    /// A partition whose leader would drop some of the events.
-    behind: Option<u32>,
+    /// The catalog against which they were checked.
+    applied: Arc<AppliedCatalog>,
     /// Some of the events confirm the clock.
     confirms_clock: bool,
     /// The time against which they were checked.
     now: Timestamp,
-}
-
-/// Events of one partition, as records of the log.
-#[derive(Debug)]
-struct PartitionEvents {
-    /// The number of each event in its batch.
-    numbers: Vec<usize>,
-    /// Of [`RECORD_EVENTS`] each.
-    full: Vec<Bytes>,
-    /// The last record.
-    last: Vec<u8>,
-}
-
-impl PartitionEvents {
-    /// None, and room for so many.
-    fn with_capacity(events: usize) -> Self {
-        let bytes = events.min(RECORD_EVENTS) * EVENT_BYTES;
-        let (numbers, last) = (Vec::with_capacity(events), Vec::with_capacity(bytes));
-        Self { numbers, full: Vec::new(), last }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.numbers.is_empty()
-    }
-
-    fn push(&mut self, number: usize, event: &EventRef<'_>) {
-        if self.numbers.len() == (self.full.len() + 1) * RECORD_EVENTS {
-            let next = Vec::with_capacity(self.last.len());
-            self.full.push(std::mem::replace(&mut self.last, next).into());
-        }
-        self.numbers.push(number);
-        append_event(&mut self.last, event);
-    }
-
-    /// The numbers of the events, and their records.
-    fn into_records(mut self) -> (Vec<usize>, Vec<Bytes>) {
-        if !self.last.is_empty() {
-            self.full.push(self.last.into());
-        }
-        (self.numbers, self.full)
-    }
-}
-
-/// Whether an event can count.
-fn check(
-    event: &EventRef<'_>,
-    zones: &Zones,
-    now: Timestamp,
-    dedupe_window: Duration,
-) -> Result<(), EventProblem> {
-    let ad_group = event.ad_group.as_str();
-    if !zones.contains_key(ad_group) {
-        let nearest = catalog::nearest(ad_group, zones.keys());
-        return Err(EventProblem::unknown_ad_group(ad_group, nearest));
-    }
-    event.check_time(now, dedupe_window)
 }
 
 impl Budgets {
@@ -233,47 +164,41 @@ impl Budgets {
         expected: usize,
         events: &mut (impl Iterator<Item = (usize, EventRef<'a>)> + Clone),
     ) -> CheckedEvents {
-        let all = events.clone();
         // A quarter more than an even share, as no share is even.
         let share = expected / self.count.max(1) * 5 / 4;
-        let mut partitions: Vec<PartitionEvents> =
-            std::iter::repeat_with(|| PartitionEvents::with_capacity(share))
-                .take(self.count)
-                .collect();
-        let mut answer = Accepted::default();
-        let mut unknown = HashSet::new();
+        let mut partitions: Vec<EventRecords> =
+            (0..self.count).map(|_| EventRecords::with_capacity(share)).collect();
+        let (mut answer, mut problems) = (Accepted::default(), UnknownAdGroups::default());
+        let mut unknown = HashSet::<AdGroupName>::new();
         // Not by insertions, which decisions of this process record by its own clock.
         let mut confirms_clock = false;
         let applied = self.applied.load_full();
         // One time for all events, which is also the time of their records: replicas check events
         // against it. With a later time an event could be accepted here and rejected there.
         let now = self.clock.time_for(|now| {
-            all.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
+            events.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
         });
         for (number, event) in events {
+            let name = event.ad_group.as_str();
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
-            match check(&event, &applied.zones, now, self.dedupe_window) {
+            if !applied.zones.contains_key(name) {
+                if !unknown.contains(name) {
+                    unknown.extend(AdGroupName::new(name));
+                }
+                answer.reject(number, || problems.problem(name, applied.zones.keys()));
+                continue;
+            }
+            match event.check_time(now, self.dedupe_window) {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
-                    let partition = partition_of(event.ad_group.as_bytes(), self.count);
-                    partitions[partition].push(number, &event);
+                    partitions[partition_of(name, self.count)].push(number, &event);
                 }
-                Err(problem) => {
-                    let name = event.ad_group.as_str();
-                    if !applied.zones.contains_key(name) {
-                        unknown.extend(AdGroupName::new(name));
-                    }
-                    answer.reject(number, problem);
-                }
+                Err(problem) => answer.reject(number, || problem),
             }
         }
-        let in_time = all.map(|(_, event)| event);
-        let in_time = in_time.filter(|event| event.is_in_time(now, self.dedupe_window));
-        let behind = self.partition_behind(&partitions, &applied, in_time);
-        let catalog_version = applied.catalog.version;
-        CheckedEvents { partitions, answer, unknown, catalog_version, behind, confirms_clock, now }
+        CheckedEvents { partitions, answer, unknown, applied, confirms_clock, now }
     }
 
     /// As [`accept`](Self::accept), of events that are checked; for a process beside others that apply specs. If some
@@ -285,27 +210,26 @@ impl Budgets {
     /// As [`accept`](Self::accept), and [`BudgetsError::SpecBehind`]: none of the events is in the log.
     pub async fn accept_checked<A>(
         &self,
-        checked: CheckedEvents,
+        mut checked: CheckedEvents,
         is_declared_later: impl FnOnce(u64, HashSet<AdGroupName>) -> A,
     ) -> Result<Accepted, BudgetsError>
     where
         A: Future<Output = bool>,
     {
-        // The partitions of this process are stopped: the events would count only when they are led
-        // again.
+        // The partitions of this process are stopped: the events would count only when they are led again.
         if self.closed.load(Ordering::Relaxed) {
             return Err(BudgetsError::Closed);
         }
-        let CheckedEvents { partitions, mut answer, unknown, .. } = checked;
-        if !unknown.is_empty() && is_declared_later(checked.catalog_version, unknown).await {
+        let unknown = std::mem::take(&mut checked.unknown);
+        let version = checked.applied.catalog.version;
+        if !unknown.is_empty() && is_declared_later(version, unknown).await {
             return Err(BudgetsError::SpecBehind);
         }
-        if let Some(partition) = checked.behind {
-            return Err(BudgetsError::CatalogBehind { partition });
-        }
+        // After the wait for the ledger, in which a partition may have got another leader.
+        self.check_leaders(&checked)?;
+        let CheckedEvents { partitions, mut answer, .. } = checked;
         let appends = (0..).zip(partitions).filter(|(_, events)| !events.is_empty());
-        // Concurrently: otherwise a batch over many partitions would wait for one sync after the
-        // other.
+        // Concurrently: otherwise a batch over many partitions would wait for one sync after the other.
         let appends =
             appends.map(|(partition, events)| self.append(partition, events, checked.now));
         for part in futures::future::try_join_all(appends).await? {
@@ -314,6 +238,7 @@ impl Budgets {
         if checked.confirms_clock {
             self.confirm_clock();
         }
+        self.clock.confirm(checked.now);
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
         answer.rejected.sort_by_key(|(number, _)| *number);
@@ -325,45 +250,41 @@ impl Budgets {
         Ok(answer)
     }
 
-    /// The first partition whose leader would drop some of its events because it has not switched to the spec that has
-    /// their ad group: they are refused. The leader cannot prevent that: before it switches, it applies all that is
-    /// in the log under its own spec. Partitions that this process leads are left out: it has their catalog,
-    /// and the answer says what became of their events. `events`: those of all partitions.
-    fn partition_behind<'a>(
-        &self,
-        partitions: &[PartitionEvents],
-        applied: &AppliedCatalog,
-        events: impl Iterator<Item = EventRef<'a>> + Clone,
-    ) -> Option<u32> {
+    /// Refuses events that the leader of their partition would drop because it has not switched to the spec that has
+    /// their ad group. The leader cannot prevent that: before it switches, it applies all that is in the log under its
+    /// own spec. Of partitions that this process leads, the answer says what became of the events.
+    fn check_leaders(&self, checked: &CheckedEvents) -> Result<(), BudgetsError> {
+        let CheckedEvents { partitions, applied, .. } = checked;
         let (led, now) = (self.led.load(), Instant::now());
         let leads = |number: u32| led.iter().any(|p| p.number() == number && !p.is_fenced());
-        let mut numbered = (0..).zip(partitions).zip(&applied.configs);
-        let behind = numbered.find(|((partition, own), configs)| {
+        for ((partition, events), configs) in (0..).zip(partitions).zip(&applied.configs) {
             // A leader that is silent for long has ended. The next one has the newest spec by then, and
             // meanwhile the log accepts events.
-            if own.is_empty() || leads(*partition) || !self.liveness.is_recent(*partition, now) {
-                return false;
+            if events.is_empty() || leads(partition) || !self.liveness.is_recent(partition, now) {
+                continue;
             }
-            let missing = self.feed_state.missing(*partition, applied.catalog.version, configs);
-            let missing: HashSet<&str> = missing.into_iter().map(AdGroupName::as_str).collect();
+            let missing = self.feed_state.missing(partition, applied.catalog.version, configs);
             let is_missing = |event: EventRef<'_>| missing.contains(event.ad_group.as_str());
-            !missing.is_empty() && events.clone().any(is_missing)
-        });
-        behind.map(|((partition, _), _)| partition)
+            if !missing.is_empty() && events.events().any(is_missing) {
+                return Err(BudgetsError::CatalogBehind { partition });
+            }
+        }
+        Ok(())
     }
 
     /// Appends, then waits until the events are applied, if this process does that.
     async fn append(
         &self,
         partition: u32,
-        events: PartitionEvents,
+        events: EventRecords,
         now: Timestamp,
     ) -> Result<Accepted, BudgetsError> {
         // Begins before the append. A slow append leaves less time to wait: both are within the time limit
         // of the request.
         let limit = tokio::time::sleep(self.apply_timeout * 3 / 2);
         tokio::pin!(limit);
-        let (numbers, records) = events.into_records();
+        let (numbers, records) = events.finish();
+        let records: Vec<Bytes> = records.into_iter().map(Bytes::from).collect();
         let leader: Option<Arc<PartitionReplica>> =
             self.led.load().iter().find(|led| led.number() == partition).map(Arc::clone);
         // Before the append: the events may be applied before it returns.
@@ -506,19 +427,10 @@ mod tests {
             placement: None,
         };
         // Every other event of the batch is of another partition.
-        let mut events = PartitionEvents::with_capacity(100);
-        assert!(events.is_empty());
+        let mut events = EventRecords::with_capacity(100);
         (0..25_000).for_each(|n| events.push(2 * n, &EventRef::from(&event(n))));
-        assert!(!events.is_empty());
-        let (numbers, records) = events.into_records();
-        let ids = records.iter().map(|record| {
-            let mut ids = Vec::new();
-            read_record(record, |event| ids.push(event.id.as_str().parse::<usize>().unwrap()))
-                .unwrap();
-            ids
-        });
-        let wanted = [0..10_000, 10_000..20_000, 20_000..25_000].map(Vec::<usize>::from_iter);
-        assert_eq!(ids.collect::<Vec<_>>(), wanted);
+        let (numbers, records) = events.finish();
+        let records: Vec<Bytes> = records.into_iter().map(Bytes::from).collect();
         let rejected = |rejected: &[(usize, Rejection)]| RecordOutcome {
             duplicates: 1,
             repeated: 2,

@@ -16,6 +16,7 @@ use super::catalog;
 pub(super) type Zones = HashMap<AdGroupName, TimeZoneName, FixedState>;
 
 /// The ad groups of the applied spec.
+#[derive(Debug)]
 pub(super) struct AppliedCatalog {
     pub(super) catalog: Arc<Catalog>,
     pub(super) zones: Zones,

@@ -22,8 +22,6 @@ use super::state::PartitionState;
 
 /// Events that are decoded before they are applied: few enough to stay in the processor's caches.
 const EVENTS_PER_BATCH: usize = 512;
-/// Few events are shorter in a record.
-const EVENT_BYTES: usize = 48;
 /// Before a follower reads the log again after an error.
 const TAIL_REOPEN_DELAY: Duration = Duration::from_secs(1);
 
@@ -60,45 +58,6 @@ impl DecodedEvents<'_> {
     }
 }
 
-/// The memory of decoded events, for the next ones: the allocator would return it to the system each time, and the
-/// system would clear it again.
-#[derive(Default)]
-struct EventBuffer {
-    /// Empty.
-    events: Vec<(EventRef<'static>, Timestamp)>,
-    /// Empty.
-    places: Vec<(u64, usize)>,
-}
-
-impl EventBuffer {
-    /// No events, and room for those of these records, or for two batches. `is_wanted`: with their places.
-    fn take<'a>(&mut self, records: &[Record], is_wanted: bool) -> DecodedEvents<'a> {
-        let bytes: usize = records.iter().map(|record| record.value.len()).sum();
-        let room = (bytes / EVENT_BYTES).min(2 * EVENTS_PER_BATCH);
-        let mut events = emptied(std::mem::take(&mut self.events));
-        let mut places = std::mem::take(&mut self.places);
-        events.reserve_exact(room);
-        places.reserve_exact(if is_wanted { room } else { 0 });
-        DecodedEvents { events, first: 0, places }
-    }
-
-    /// Keeps the memory, unless a large record has needed more than two batches: there are 256 partitions.
-    fn put(&mut self, decoded: DecodedEvents<'_>) {
-        if decoded.events.capacity() <= 2 * EVENTS_PER_BATCH {
-            let DecodedEvents { events, mut places, .. } = decoded;
-            places.clear();
-            *self = Self { events: emptied(events), places };
-        }
-    }
-}
-
-/// Removes the events, so that others may be stored that borrow from something else. The standard library collects into
-/// the memory that is iterated over.
-fn emptied<'a>(mut events: Vec<(EventRef<'_>, Timestamp)>) -> Vec<(EventRef<'a>, Timestamp)> {
-    events.clear();
-    events.into_iter().map(|(_, at)| (EventRef::default(), at)).collect()
-}
-
 /// What a replay has done.
 pub(super) struct Replayed {
     pub(super) counts: EventCounts,
@@ -118,7 +77,6 @@ async fn replay(
 ) -> Result<Replayed, BudgetsError> {
     let number = applying.number;
     let (mut counts, mut unapplied_end) = (EventCounts::default(), 0);
-    let mut buffer = EventBuffer::default();
     let begin = state.offset;
     let mut tail = log.tail(number, begin).await?;
     // Until nothing is left: events are appended while a long replay lasts.
@@ -135,7 +93,7 @@ async fn replay(
                 // By the tail and not by the last record: the last offsets of a topic may have no
                 // record, and the loop would wait for one.
                 let (more, applied) =
-                    applying.advance(state, rest, tail.position(), settled, None, &mut buffer)?;
+                    applying.advance(state, rest, tail.position(), settled, None)?;
                 counts += more;
                 rest = &rest[applied..];
                 let Some(next) = rest.first() else { break };
@@ -205,9 +163,8 @@ impl Applying<'_> {
         position: u64,
         settled: u64,
         outcomes: Option<&mut RecordOutcomes>,
-        buffer: &mut EventBuffer,
     ) -> Result<(EventCounts, usize), BudgetsError> {
-        let (counts, applied) = self.apply(state, records, settled, outcomes, buffer)?;
+        let (counts, applied) = self.apply(state, records, settled, outcomes)?;
         let position = records.get(applied).map_or(position, |next| next.offset);
         // Also over offsets without records.
         state.advance(position, &records[..applied]);
@@ -227,9 +184,11 @@ impl Applying<'_> {
         records: &[Record],
         settled: u64,
         mut outcomes: Option<&mut RecordOutcomes>,
-        buffer: &mut EventBuffer,
     ) -> Result<(EventCounts, usize), BudgetsError> {
-        let mut decoded = buffer.take(records, outcomes.is_some());
+        let bytes = records.iter().map(|record| record.value.len()).sum();
+        let events = state.buffer.take(bytes);
+        let places = Vec::with_capacity(outcomes.as_ref().map_or(0, |_| events.capacity()));
+        let mut decoded = DecodedEvents { events, first: 0, places };
         let (mut counts, mut refused, mut applied) = (EventCounts::default(), 0, 0);
         for record in records {
             if decoded.events.is_empty() {
@@ -270,7 +229,7 @@ impl Applying<'_> {
             }
         }
         counts += self.apply_events(state, &decoded, outcomes)?;
-        buffer.put(decoded);
+        state.buffer.put(decoded.events);
         counts.rejected += refused;
         if counts.rejected > 0 {
             let of = &records[..applied];
@@ -396,10 +355,9 @@ impl Follower {
     /// Runs until it is aborted, or marks the replica as failed: it is reopened from its checkpoint then.
     pub(super) async fn run(mut self, mut tail: Box<dyn Tail>) {
         let mut read_errors = 0_u32;
-        let mut buffer = EventBuffer::default();
         loop {
             let error = match tail.next().await {
-                Ok(records) => match self.apply_all(&records, tail.position(), &mut buffer).await {
+                Ok(records) => match self.apply_all(&records, tail.position()).await {
                     Ok(()) => {
                         read_errors = 0;
                         continue;
@@ -442,15 +400,10 @@ impl Follower {
 
     /// Applies records, up to an offset. Waits at one that may have an ad group of a spec to which this process has
     /// not switched yet.
-    async fn apply_all(
-        &mut self,
-        records: &[Record],
-        position: u64,
-        buffer: &mut EventBuffer,
-    ) -> Result<(), BudgetsError> {
+    async fn apply_all(&mut self, records: &[Record], position: u64) -> Result<(), BudgetsError> {
         let mut rest = records;
         loop {
-            let applied = self.apply(rest, position, buffer)?;
+            let applied = self.apply(rest, position)?;
             rest = &rest[applied..];
             let Some(next) = rest.first() else { return Ok(()) };
             let state = Arc::clone(&self.state);
@@ -460,12 +413,7 @@ impl Follower {
     }
 
     /// Applies records, up to an offset, and returns the number of those that are applied.
-    fn apply(
-        &self,
-        records: &[Record],
-        position: u64,
-        buffer: &mut EventBuffer,
-    ) -> Result<usize, BudgetsError> {
+    fn apply(&self, records: &[Record], position: u64) -> Result<usize, BudgetsError> {
         let applying = Applying {
             number: self.number,
             quarantine: &self.quarantine,
@@ -475,7 +423,6 @@ impl Follower {
             one_by_one: false,
         };
         let mut outcomes = self.outcomes.is_wanted().then(RecordOutcomes::new);
-        let settled = self.check.settled();
         let (counts, applied, position) = {
             // Figures and offset change under one lock: a checkpoint in between would have events
             // after its offset, and a replay would apply them again.
@@ -483,7 +430,7 @@ impl Follower {
             // Under the lock: a checkpoint that waits for it must not write a state that has an event's id and
             // not its spend.
             let (counts, applied) = applying
-                .advance(&mut state, records, position, settled, outcomes.as_mut(), buffer)
+                .advance(&mut state, records, position, self.check.settled(), outcomes.as_mut())
                 .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
             (counts, applied, state.offset)
         };
@@ -521,36 +468,5 @@ impl Follower {
                 ),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    #[test]
-    fn the_memory_of_decoded_events_is_used_for_the_next_ones() {
-        let record = |bytes: usize| Record {
-            offset: 7,
-            at: Timestamp(5),
-            value: Bytes::from(vec![0; bytes]),
-        };
-        let mut buffer = EventBuffer::default();
-        let mut decoded = buffer.take(&[record(100 * EVENT_BYTES)], true);
-        decoded.events.push((EventRef { id: "a".into(), ..EventRef::default() }, Timestamp(5)));
-        decoded.places.push((7, 0));
-        let memory = (decoded.events.as_ptr().cast::<u8>(), decoded.places.as_ptr());
-        assert!(decoded.events.capacity() >= 100 && decoded.places.capacity() >= 100);
-        buffer.put(decoded);
-        let mut decoded = buffer.take(&[record(100 * EVENT_BYTES)], false);
-        assert!(decoded.events.is_empty() && decoded.places.is_empty());
-        assert_eq!((decoded.events.as_ptr().cast::<u8>(), decoded.places.as_ptr()), memory);
-        // What a large record has needed is not kept, and not asked for in advance.
-        assert!(buffer.take(&[record(1 << 20)], false).events.capacity() < 4 * EVENTS_PER_BATCH);
-        decoded.events.reserve(10_000);
-        buffer.put(decoded);
-        assert_eq!(buffer.events.capacity(), 0);
     }
 }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use throng_budget::{AdGroupConfig, BilledEvent};
 use throng_feed::{Catalog, CatalogEntry};
-use throng_model::{
-    AdGroupIndex, AdGroupName, CampaignName, Currency, Micros, TimeZoneName, edit_distance,
-};
+use throng_model::{AdGroupIndex, AdGroupName, CampaignName, Currency, Micros, TimeZoneName};
 use throng_spec::{AdGroup, Advertiser, Prediction, Pricing, Spec};
 
 use super::partition_of;
@@ -118,33 +116,4 @@ pub(super) fn for_gates(
         })
         .collect();
     Catalog { version, ad_groups }
-}
-
-/// The existing name that `wrong` is probably a typo of: it differs by one or two letters.
-pub(super) fn nearest<'a>(
-    wrong: &str,
-    names: impl Iterator<Item = &'a AdGroupName>,
-) -> Option<&'a AdGroupName> {
-    names
-        .filter(|name| name.as_str().len().abs_diff(wrong.len()) <= 2)
-        .map(|name| (edit_distance(name.as_str(), wrong), name))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, _)| *distance <= 2 && *distance < wrong.len())
-        .map(|(_, name)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn typos_are_recognized() {
-        let names = ["summer-shoes", "winter-shoes", "hat"].map(|n| AdGroupName::new(n).unwrap());
-        let near = |wrong: &str| nearest(wrong, names.iter()).map(|n| n.as_str().to_owned());
-        assert_eq!(near("sumer-shoes").as_deref(), Some("summer-shoes"));
-        assert_eq!(near("winter-shoe").as_deref(), Some("winter-shoes"));
-        assert_eq!(near("hat1").as_deref(), Some("hat"));
-        assert_eq!(near("gloves"), None);
-        assert_eq!(near("x"), None);
-    }
 }

@@ -18,10 +18,9 @@ const ACCEPT_CONFIRMED_STEP_AFTER: Duration = Duration::from_secs(60);
 
 /// Filters steps out of the system's clock. Pure.
 ///
-/// It follows the system's clock as long as that advances like the monotonic timer. A step back is followed
-/// at once: nothing is closed by it. After a step forward it advances with the timer, until the clock is
-/// back, or the step has lasted for ten minutes, or for one minute in which events came that are valid by
-/// the clock's time and not by this one.
+/// It follows the system's clock as long as that advances like the monotonic timer. A step back is followed at once:
+/// nothing is closed by it. After a step forward it advances with the timer, until the clock is back, or the step has
+/// lasted for ten minutes, or for one minute in which events came that are valid by the clock's time and not by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ClockFilter {
     at: Timestamp,
@@ -77,12 +76,15 @@ impl SteadyClock {
         let (steady, wall) = (self.now(), self.clock.now());
         // Only events that are valid by the system's clock alone are evidence for it. Events that
         // are valid by both, or by neither, say nothing about a step.
-        if wall.since(steady) <= TOLERANCE || is_valid(steady) || !is_valid(wall) {
-            return steady;
-        }
-        // Two clocks agree: this machine's and the sender's.
-        self.filter.lock().confirmed = true;
-        wall
+        let is_evidence = wall.since(steady) > TOLERANCE && !is_valid(steady) && is_valid(wall);
+        if is_evidence { wall } else { steady }
+    }
+
+    /// Events were accepted that were checked against this [time](Self::time_for). If that is the system's clock's, two
+    /// clocks agree: this machine's and the sender's.
+    pub(super) fn confirm(&self, checked: Timestamp) {
+        let mut filter = self.filter.lock();
+        filter.confirmed |= filter.ahead_since.is_some() && checked.since(filter.at) > TOLERANCE;
     }
 
     /// Whether the system's clock has stepped forward and the step is not accepted yet.
@@ -160,11 +162,29 @@ mod tests {
         let by_the_clock = |now: Timestamp| now >= START.plus(HOUR);
         assert_eq!(steady.time_for(|_| true), START, "events that are valid anyway prove nothing");
         assert_eq!(steady.time_for(|_| false), START, "neither do events that are never valid");
+        steady.confirm(START);
+        assert!(!steady.filter.lock().confirmed);
         assert_eq!(steady.time_for(by_the_clock), START.plus(HOUR));
+        steady.confirm(START.plus(HOUR));
         manual.advance(secs(59));
         assert_eq!(steady.now(), START.plus(secs(59)));
         manual.advance(secs(1));
         assert_eq!(steady.now(), manual.now());
+    }
+
+    #[test]
+    fn a_step_that_is_over_is_not_confirmed() {
+        let (manual, steady) = clocks();
+        manual.step(START.plus(HOUR));
+        let checked = steady.time_for(|now| now >= START.plus(HOUR));
+        manual.step(START);
+        assert_eq!((checked, steady.now()), (START.plus(HOUR), START));
+        steady.confirm(checked);
+        // Another step is not confirmed by events of the one before.
+        manual.step(START.plus(HOUR));
+        assert_eq!(steady.now(), START);
+        manual.advance(secs(60));
+        assert_eq!(steady.now(), START.plus(secs(60)));
     }
 
     #[test]

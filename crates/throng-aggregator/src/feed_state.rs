@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use throng_budget::AdGroupConfig;
 use throng_feed::{FLAG_REMOVED, FeedEntry, Frame, FrameKind};
-use throng_model::{AdGroupIndex, AdGroupName, Timestamp};
+use throng_model::{AdGroupIndex, Timestamp};
 
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,15 +127,14 @@ impl FeedState {
         partitions.get(&partition).and_then(|feed| feed.entries.get(&index.0)).copied()
     }
 
-    /// Those of a partition's ad groups that its leader does not have: its newest frame is from before
-    /// `version` of the spec, and has no entry of them, or one of a removed ad group. Cheap once the frame
-    /// is of that version.
+    /// Those of a partition's ad groups that its leader does not have: its newest frame is from before `version` of the
+    /// spec, and has no entry of them, or one of a removed ad group. Cheap once the frame is of that version.
     pub(super) fn missing<'a>(
         &self,
         partition: u32,
         version: u64,
         ad_groups: &'a [AdGroupConfig],
-    ) -> HashSet<&'a AdGroupName> {
+    ) -> HashSet<&'a str> {
         let partitions = self.partitions();
         let feed = partitions.get(&partition).filter(|feed| feed.catalog_version < version);
         let Some(feed) = feed else { return HashSet::new() };
@@ -143,7 +142,7 @@ impl FeedState {
             let entry = feed.entries.get(&ad_group.index.0);
             entry.is_none_or(|entry| entry.flags & FLAG_REMOVED != 0)
         };
-        ad_groups.iter().filter(is_missing).map(|ad_group| &ad_group.name).collect()
+        ad_groups.iter().filter(is_missing).map(|ad_group| ad_group.name.as_str()).collect()
     }
 
     /// The newest frame of each partition.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_budget::{
-    AdGroupConfig, AdGroupRates, CheckpointFiles, Engine, LogPosition, NamedFiles, Series,
+    AdGroupConfig, AdGroupRates, CheckpointFiles, Engine, EventBuffer, LogPosition, NamedFiles,
+    Series,
 };
 use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
 use throng_objects::Objects;
@@ -125,6 +126,6 @@ impl RestoreSource {
         // longer now, ids are missing, and events of that time could count twice.
         engine.set_dedupe_window(self.dedupe_window, self.now);
         let LogPosition { next_offset: offset, last_record } = position;
-        Ok(PartitionState { engine, offset, last_record, epoch })
+        Ok(PartitionState { engine, offset, last_record, epoch, buffer: EventBuffer::default() })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use throng_budget::{AdGroupConfig, DaySpend, Engine, LogPosition};
+use throng_budget::{AdGroupConfig, DaySpend, Engine, EventBuffer, LogPosition};
 use throng_feed::Frame;
 use throng_log::Record;
 use throng_model::{AdGroupName, Timestamp};
@@ -17,6 +17,8 @@ pub(super) struct PartitionState {
     /// The checksum of the record before it: see [`LogPosition`].
     pub(super) last_record: Option<u64>,
     pub(super) epoch: u64,
+    /// For the events that are applied next.
+    pub(super) buffer: EventBuffer,
 }
 
 impl PartitionState {

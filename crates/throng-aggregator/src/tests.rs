@@ -73,6 +73,7 @@ impl HealthReporter for TestHealth {
 struct Fixture {
     clock: Arc<ManualClock>,
     health: Arc<TestHealth>,
+    partitions: u32,
     segment_bytes: u64,
     append_timeout: Duration,
     apply_timeout: Duration,
@@ -85,10 +86,18 @@ impl Fixture {
         // Longer than any test: an answer always has what became of the events.
         let (append_timeout, apply_timeout) = (Duration::from_secs(600), Duration::from_secs(600));
         let (health, segment_bytes, newest_spec) = (Arc::default(), 200, None);
-        Self { clock, health, segment_bytes, append_timeout, apply_timeout, newest_spec }
+        Self {
+            clock,
+            health,
+            partitions: 1,
+            segment_bytes,
+            append_timeout,
+            apply_timeout,
+            newest_spec,
+        }
     }
 
-    /// Budgets on one partition in `dir`.
+    /// Budgets in `dir` that lead the first partition.
     async fn open(
         &self,
         dir: &Path,
@@ -99,8 +108,8 @@ impl Fixture {
     }
 
     fn log(&self, dir: &Path) -> throng_log::Result<FileLog> {
-        let options =
-            FileLogOptions { segment_bytes: self.segment_bytes, ..FileLogOptions::new(1) };
+        let new = FileLogOptions::new(self.partitions);
+        let options = FileLogOptions { segment_bytes: self.segment_bytes, ..new };
         FileLog::open_with(&dir.join("log"), options)
     }
 
@@ -114,7 +123,7 @@ impl Fixture {
         let parts = BudgetsParts {
             objects,
             log,
-            feed: Arc::new(LocalFeed::new(1)),
+            feed: Arc::new(LocalFeed::new(self.partitions)),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             retention: Retention { bytes: 1 << 30, age: Duration::from_secs(1 << 30) },
             accept_log_loss: accept_log_loss.to_vec(),

@@ -14,6 +14,13 @@ pub struct PageQuery {
     pub offset: u32,
 }
 
+impl PageQuery {
+    /// The number of rows of the answer.
+    pub fn rows(self) -> u32 {
+        self.limit.unwrap_or(200).min(1_000)
+    }
+}
+
 /// Alerts, open ones first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({

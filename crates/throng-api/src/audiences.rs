@@ -328,7 +328,7 @@ pub struct SnapshotVersion {
     pub version: u64,
 }
 
-/// The refresh that was queued, or the one that was already open.
+/// The refresh that was queued, or the one that was already scheduled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({ "refresh": 17 }))]
 pub struct RefreshQueued {

@@ -38,7 +38,11 @@ fn operation_id(method: &str, path: &str) -> String {
 }
 
 /// The codes that an operation can respond with, besides those that it declares, each with its meaning.
-fn common_errors(method: &str, operation: &Operation) -> Vec<(ErrorCode, &'static str)> {
+fn common_errors(
+    method: &str,
+    path: &str,
+    operation: &Operation,
+) -> Vec<(ErrorCode, &'static str)> {
     use ErrorCode::{
         BadRequest, Forbidden, ForeignOrigin, Internal, Timeout, TooLarge, TooManyWrongTokens,
         Unauthorized, Unavailable, UnknownHost, UnsupportedMediaType, WrongToken,
@@ -58,7 +62,8 @@ fn common_errors(method: &str, operation: &Operation) -> Vec<(ErrorCode, &'stati
         (Unavailable, "a component is unavailable; with `Retry-After` if a retry may succeed"),
     ]);
     let has_parameters = operation.parameters.as_ref().is_some_and(|all| !all.is_empty());
-    if has_parameters || operation.request_body.is_some() {
+    // Every route of the API refuses parameters that it does not have.
+    if path.starts_with("/v1/") || has_parameters || operation.request_body.is_some() {
         errors.push((BadRequest, "a parameter or the body is invalid"));
     }
     if method == "post" {
@@ -112,7 +117,7 @@ impl Modify for CommonErrors {
                 operation.operation_id = Some(operation_id(method, path));
                 operation.tags = Some(vec![resource(path).to_owned()]);
                 let mut errors: BTreeMap<u16, Vec<(ErrorCode, &str)>> = BTreeMap::new();
-                for (code, meaning) in common_errors(method, operation) {
+                for (code, meaning) in common_errors(method, path, operation) {
                     errors.entry(code.status()).or_default().push((code, meaning));
                 }
                 let responses = &mut operation.responses.responses;

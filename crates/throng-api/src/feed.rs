@@ -12,7 +12,7 @@ pub struct FeedQuery {
     /// The id of the gate, for the list of gates.
     pub gate: Option<String>,
     /// The format of the frames: 1 (default), 2 with log positions, or 3 with pass-through rates too.
-    pub format: Option<u8>,
+    pub format: Option<u32>,
 }
 
 /// The header that says, in responses with the feed and the catalog, of which deployment they are: 16 hexadecimal

@@ -2,7 +2,7 @@
 //! benchmarks and simulators share them, so that a field exists once.
 //!
 //! Times are microseconds since 1970-01-01T00:00:00Z, amounts of money are micros of a currency unit. A
-//! request with a field that is not known is refused. A response may get more fields in a later version, so
+//! request with a field or a parameter that is not known is refused. A response may get more fields in a later version, so
 //! a client ignores those that it does not know.
 
 mod access;
@@ -21,6 +21,7 @@ mod lists;
 mod membership;
 mod names;
 mod node;
+mod query;
 mod rates;
 mod runs;
 mod sources;
@@ -73,6 +74,7 @@ pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot
 pub use node::{
     Description, NodeHealth, NodeImpact, NodeList, NodeProblem, NodeSummary, Readiness,
 };
+pub use query::{QueryParameters, QueryProblem};
 pub use rates::{BudgetPlacementRates, BudgetRate, BudgetRates};
 pub use runs::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,

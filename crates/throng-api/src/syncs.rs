@@ -28,11 +28,16 @@ pub const NO_MEMBERS: &str = "the audience has no members, so there is nothing t
                 "settling": false
             }
         }
-    ]
+    ],
+    "destinations": ["meta"]
 }))]
 pub struct SyncList {
     /// The syncs, in the order of the spec.
     pub syncs: Vec<SyncSummary>,
+    /// The names of all destinations, or of those of the workspace, also without a sync, in the order of the spec.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub destinations: Vec<DestinationName>,
     /// The cursor of the next page; left out if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -81,15 +86,16 @@ pub struct SyncSummary {
 }
 
 impl SyncList {
-    /// The syncs that deliver to a destination, none if there is none. Its name may be without the workspace, if only one
-    /// workspace has a destination of this name with syncs; without one it names first that of the default workspace.
+    /// The syncs that deliver to a destination, none if there is none. Its name may be without the workspace if the default
+    /// workspace has no destination of this name, also without syncs, and only one other workspace has one with syncs.
     ///
     /// # Errors
     /// A text for people with the full names, if several workspaces have such a destination.
     pub fn for_destination(self, name: &str) -> Result<Vec<SyncSummary>, String> {
         let names: BTreeSet<&DestinationName> =
             self.syncs.iter().map(|sync| &sync.destination).collect();
-        let is_full = names.iter().any(|full| full.as_str() == name);
+        let mut declared = self.destinations.iter().chain(names.iter().copied());
+        let is_full = declared.any(|full| full.as_str() == name);
         let is_meant = |full: &DestinationName| match is_full {
             true => full.as_str() == name,
             false => full.local() == name,
@@ -110,7 +116,7 @@ impl SyncSummary {
     /// try, or that the sync waits for members; empty if neither.
     pub fn remarks(&self, now: Timestamp) -> String {
         match self.removals_due {
-            0 if self.waits_for_members => NO_MEMBERS.to_owned(),
+            0 if self.waits_for_members => "waits for members".to_owned(),
             0 => String::new(),
             due => {
                 format!(
@@ -338,7 +344,7 @@ mod tests {
         let sync = summary("meta", None);
         assert_eq!(sync.remarks(now), "");
         let waiting = SyncSummary { waits_for_members: true, ..sync.clone() };
-        assert_eq!(waiting.remarks(now), NO_MEMBERS);
+        assert_eq!(waiting.remarks(now), "waits for members");
         let at = now.plus(std::time::Duration::from_secs(5));
         let due = SyncSummary { removals_due: 1_200, removals_retry_at: Some(at), ..sync };
         assert_eq!(due.remarks(now), "1,200 removals due; next try 2026-11-25T18:40:05Z");
@@ -363,10 +369,15 @@ mod tests {
         assert_eq!(summary("meta", None).recreate_text(), None, "nothing is there");
     }
 
+    /// A list with a sync for each of these destinations.
+    fn list_of(destinations: &[&str]) -> SyncList {
+        let syncs = destinations.iter().map(|destination| summary(destination, None)).collect();
+        SyncList { syncs, destinations: Vec::new(), next_cursor: None, previous_cursor: None }
+    }
+
     /// The destinations of the syncs that a name stands for.
     fn found(destinations: &[&str], name: &str) -> Result<Vec<String>, String> {
-        let syncs = destinations.iter().map(|destination| summary(destination, None)).collect();
-        let list = SyncList { syncs, next_cursor: None, previous_cursor: None };
+        let list = list_of(destinations);
         let syncs = list.for_destination(name)?;
         Ok(syncs.iter().map(|sync| sync.destination.to_string()).collect())
     }
@@ -386,5 +397,16 @@ mod tests {
         }
         let with_default = ["acme:meta", "globex:meta", "meta"];
         assert_eq!(found(&with_default, "meta").unwrap(), ["meta"]);
+    }
+
+    #[test]
+    fn a_destination_without_syncs_does_not_stand_for_one_of_another_workspace() {
+        let list = |destination: &str| SyncList {
+            destinations: vec!["acme:meta".parse().unwrap(), destination.parse().unwrap()],
+            ..list_of(&["acme:meta"])
+        };
+        assert!(list("meta").for_destination("meta").unwrap().is_empty());
+        assert_eq!(list("meta").for_destination("acme:meta").unwrap().len(), 1);
+        assert_eq!(list("globex:meta").for_destination("meta").unwrap().len(), 1);
     }
 }

@@ -11,8 +11,8 @@ use throng_model::{
 
 use crate::{
     AdGroupConfig, BilledEvent, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, Event, EventKind,
-    EventMoney, EventRef, IdFile, IdRun, append_event, events_to_record, parse_ndjson,
-    parse_protobuf, read_record,
+    EventMoney, EventRecords, EventRef, IdFile, IdRun, ProtobufEvents, RecordError, RecordEvents,
+    events_to_record, parse_ndjson, read_record,
 };
 
 #[cfg(test)]
@@ -31,22 +31,26 @@ fn with_checksum(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Every event that is accepted can be written to the log, and is the same when it is read back.
-fn check_events<'a>(events: impl IntoIterator<Item = EventRef<'a>>) {
-    // A time of zero is none in a record.
-    let in_record = |event: EventRef<'a>| {
+fn check_events<'a>(events: impl Iterator<Item = (usize, EventRef<'a>)>) {
+    let (mut records, mut written) = (EventRecords::with_capacity(0), Vec::new());
+    for (number, event) in events {
+        records.push(number, &event);
+        // A time of zero is none in a record.
         let inserted_at = event.inserted_at.filter(|at| at.0 != 0);
-        EventRef { inserted_at, ..event }
-    };
-    let events: Vec<EventRef<'a>> = events.into_iter().map(in_record).collect();
-    let (mut record, mut read) = (Vec::new(), Vec::new());
-    events.iter().for_each(|event| append_event(&mut record, event));
-    assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
-    assert_eq!(read, events);
+        written.push((number, EventRef { inserted_at, ..event }));
+    }
+    assert!(records.events().eq(written.iter().map(|(_, event)| *event)));
+    let (numbers, records) = records.finish();
+    assert!(numbers.into_iter().eq(written.iter().map(|(number, _)| *number)));
+    let read = records.iter().flat_map(|record| RecordEvents::new(record));
+    let written: Vec<EventRef<'_>> = written.into_iter().map(|(_, event)| event).collect();
+    assert_eq!(read.collect::<Result<Vec<EventRef<'_>>, RecordError>>(), Ok(written));
 }
 
 /// Events as JSON lines, or as one JSON array.
 pub fn events_ndjson(bytes: &[u8]) {
-    check_events(parse_ndjson(bytes).events.iter().map(|(_, event)| event.into()));
+    let parsed = parse_ndjson(bytes);
+    check_events(parsed.events.iter().map(|(line, event)| (*line, event.into())));
 }
 
 /// Events of each kind, and what may be around events.
@@ -71,9 +75,10 @@ pub fn events_ndjson_seeds() -> Vec<Vec<u8>> {
 
 /// The events of a request as protobuf.
 pub fn events_protobuf(bytes: &[u8]) {
-    if let Ok(parsed) = parse_protobuf(bytes) {
-        check_events(parsed.events.iter().map(|(_, event)| *event));
-    }
+    let mut events = ProtobufEvents::new(bytes);
+    // Those before damage too: they are written before it is noticed.
+    check_events(events.by_ref());
+    let _ = events.finish();
 }
 
 /// A record of the event log, which is also a record of the Kafka topic of events.

@@ -30,10 +30,11 @@ pub use engine::{
     REMOVED_RETENTION, RateFigures, SLICE_SECS, SliceFile, Survival, WINDOW_SECS,
 };
 pub use throng_events::{
-    Event, EventKind, EventMoney, EventProblem, EventRef, MAX_AHEAD, MAX_ID_BYTES,
-    MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS,
-    ParsedEvents, ProtobufEvents, RATE_ONE, RecordError, Text, append_event, events_to_record,
-    parse_ndjson, parse_protobuf, read_record,
+    EVENTS_PER_RECORD, Event, EventBuffer, EventKind, EventMoney, EventProblem, EventRecords,
+    EventRef, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES,
+    MAX_PRICE_NANOS, MAX_PROBLEMS, ParsedEvents, ProtobufEvents, RATE_ONE, RecordError,
+    RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event, events_to_record,
+    parse_ndjson, read_record,
 };
 pub use throng_model::series::{DayPrediction, DaySpend, Interval, Series, SpendPoint};
 pub use throng_rates::Rate;

@@ -16,9 +16,12 @@ pub enum RegistryError {
     },
 }
 
-/// Normalises and hashes one row for a platform: [`throng_activation::Destination::prepare`] without an account. Appends notes
-/// about identifiers that were changed or refused.
-type Prepare = fn(&Schema, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
+/// The last year that is one, and not another number in its column. Where no clock is at hand it is the current year.
+pub(crate) const LATEST_YEAR: u32 = 2100;
+
+/// Normalises and hashes one row for a platform: [`throng_activation::Destination::prepare`] without an account. Takes the
+/// current year: later years of birth are refused. Appends notes about identifiers that were changed or refused.
+type Prepare = fn(&Schema, u32, &[Option<Personal>], &mut Vec<Note>) -> Prepared;
 
 /// The preparation of a platform's rows. Needs no account and makes no call.
 #[derive(Clone, Copy)]

@@ -2,13 +2,12 @@
 //! that a node accepts is written once, as a part of a record of the log. Pure.
 
 use crate::Event;
-use crate::record::{EventRef, Text};
+use crate::record::{EVENT_BYTES, EVENTS_PER_RECORD, EventRef, Text};
 
 /// Events as one record of the log: an `Events` message. [`crate::read_record`] reads it back.
 pub fn events_to_record<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u8> {
     let events = events.into_iter();
-    // Most events are about as long as that.
-    let mut out = Vec::with_capacity(events.size_hint().0.min(10_000) * 64);
+    let mut out = Vec::with_capacity(events.size_hint().0.min(EVENTS_PER_RECORD) * EVENT_BYTES);
     events.for_each(|event| append_event(&mut out, &event.into()));
     out
 }

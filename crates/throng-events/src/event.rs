@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupName, Timestamp};
+use throng_model::{AdGroupName, Timestamp, edit_distance};
 
 use crate::missing_id::is_missing_id;
 use crate::money::{EventMoney, MoneyProblem, placement_problem};
@@ -96,9 +96,9 @@ impl EventProblem {
         Self::new(problem.field, problem.message, problem.help)
     }
 
-    /// The ad group is not in the applied spec. `nearest`: a similar name in it, if there is one.
-    pub fn unknown_ad_group(name: &str, nearest: Option<&AdGroupName>) -> Self {
-        let help = match nearest {
+    /// The ad group is not in the applied spec. `known`: the names in it, of which a similar one is shown.
+    pub fn unknown_ad_group<'a>(name: &str, known: impl Iterator<Item = &'a AdGroupName>) -> Self {
+        let help = match nearest(name, known) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => "declare it in the spec and apply that first".to_owned(),
         };
@@ -108,6 +108,19 @@ impl EventProblem {
         };
         Self::new("ad_group", message, help)
     }
+}
+
+/// The existing name that `wrong` is probably a typo of: it differs by one or two letters.
+fn nearest<'a>(
+    wrong: &str,
+    names: impl Iterator<Item = &'a AdGroupName>,
+) -> Option<&'a AdGroupName> {
+    names
+        .filter(|name| name.as_str().len().abs_diff(wrong.len()) <= 2)
+        .map(|name| (edit_distance(name.as_str(), wrong), name))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= 2 && *distance < wrong.len())
+        .map(|(_, name)| name)
 }
 
 /// The fields of an event in JSON.
@@ -125,44 +138,45 @@ pub(crate) const FIELDS: [&str; 11] = [
     "placement",
 ];
 
-/// The events of one request; `E`: an [`Event`], or an [`EventRef`](crate::EventRef) that borrows from the request.
-/// Memory: at most some 20 bytes for each byte of the request, and the first [`MAX_PROBLEMS`] problems.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParsedEvents<E = Event> {
-    /// Valid events, each with its line in NDJSON or its index among protobuf events; from 1.
-    pub events: Vec<(usize, E)>,
-    /// Why others are rejected: the first [`MAX_PROBLEMS`] of them.
+/// What is wrong with the events of one request. Memory: that of the first [`MAX_PROBLEMS`] problems.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefusedEvents {
+    /// Why events are rejected: the first [`MAX_PROBLEMS`] of them.
     pub problems: Vec<EventProblem>,
     /// How many are rejected.
-    pub refused: u64,
-    /// How many of `events` have an `inserted_at` that is out of bounds
+    pub count: u64,
+    /// How many of the valid events have an `inserted_at` that is out of bounds
     /// ([`Event::plausible_inserted_at`]).
     pub inserted_at_ignored: u64,
 }
 
-impl<E> Default for ParsedEvents<E> {
-    fn default() -> Self {
-        Self { events: Vec::new(), problems: Vec::new(), refused: 0, inserted_at_ignored: 0 }
-    }
-}
-
-impl<E> ParsedEvents<E> {
-    pub(crate) fn refuse(&mut self, line: usize, problem: EventProblem) {
-        self.refused += 1;
+impl RefusedEvents {
+    pub(crate) fn add(&mut self, line: usize, problem: EventProblem) {
+        self.count += 1;
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push(problem.at_line(line));
         }
     }
 }
 
+/// The events of one request. Memory: at most some 20 bytes for each byte of the request, and that of the problems.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ParsedEvents {
+    /// Valid events, each with its line or its index in an array; from 1.
+    pub events: Vec<(usize, Event)>,
+    /// What is wrong with others.
+    pub refused: RefusedEvents,
+}
+
 impl ParsedEvents {
     pub(crate) fn add(&mut self, line: usize, parsed: Result<Event, EventProblem>) {
         match parsed {
             Ok(event) => {
-                self.inserted_at_ignored += u64::from(is_ignored(event.inserted_at, event.at));
+                self.refused.inserted_at_ignored +=
+                    u64::from(is_ignored(event.inserted_at, event.at));
                 self.events.push((line, event));
             }
-            Err(problem) => self.refuse(line, problem),
+            Err(problem) => self.refused.add(line, problem),
         }
     }
 }
@@ -301,5 +315,21 @@ impl Event {
     /// [`MAX_INSERTION_AGE`] before it. Otherwise the event counts as one without `inserted_at`.
     pub fn plausible_inserted_at(&self) -> Option<Timestamp> {
         plausible(self.inserted_at, self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typos_are_recognized() {
+        let names = ["summer-shoes", "winter-shoes", "hat"].map(|n| AdGroupName::new(n).unwrap());
+        let near = |wrong: &str| nearest(wrong, names.iter()).map(|n| n.as_str().to_owned());
+        assert_eq!(near("sumer-shoes").as_deref(), Some("summer-shoes"));
+        assert_eq!(near("winter-shoe").as_deref(), Some("winter-shoes"));
+        assert_eq!(near("hat1").as_deref(), Some("hat"));
+        assert_eq!(near("gloves"), None);
+        assert_eq!(near("x"), None);
     }
 }

@@ -25,7 +25,7 @@ const TIME_HELP: &str = "write RFC 3339, like 2026-11-23T15:04:05.123Z, or micro
 /// marks before a line or an array, as files have them that were joined. Lines end with LF, CR LF or CR. An invalid
 /// event does not affect the others.
 pub fn parse_ndjson(body: &[u8]) -> ParsedEvents {
-    let mut parsed = ParsedEvents::default();
+    let mut parsed: ParsedEvents = ParsedEvents::default();
     let mut rest = without_marks(body);
     if let Some((message, help)) = encoding_problem(rest) {
         parsed.add(1, Err(EventProblem::new("event", message, help)));

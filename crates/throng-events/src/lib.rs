@@ -2,23 +2,29 @@
 //! `throng.events.v1.Events` ([`ProtobufEvents`], [`append_event`]), which is also a record of the event log
 //! ([`read_record`]). Each event is checked alone: an invalid one does not affect the others. Pure.
 
+mod buffer;
 mod encode;
 mod event;
+mod event_records;
 mod json;
 mod missing_id;
 mod money;
 mod protobuf;
 mod record;
 mod time_unit;
+mod unknown_ad_groups;
 
+pub use buffer::EventBuffer;
 pub use encode::{append_event, events_to_record};
 pub use event::{
     Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents, plausible,
+    MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
 };
+pub use event_records::EventRecords;
 pub use json::parse_ndjson;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
-pub use protobuf::{ProtobufEvents, parse_protobuf};
-pub use record::{EventRef, RecordError, Text, read_record};
+pub use protobuf::ProtobufEvents;
+pub use record::{EVENTS_PER_RECORD, EventRef, RecordError, RecordEvents, Text, read_record};
+pub use unknown_ad_groups::UnknownAdGroups;

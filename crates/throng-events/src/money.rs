@@ -17,7 +17,7 @@ const NO_RATE: u32 = u32::MAX;
 const INVALID_RATE: u32 = u32::MAX - 1;
 
 /// The price and the rates that an event carries itself. What it does not carry is that of its ad group. Has
-/// whatever a sender wrote; `parse_ndjson` and `parse_protobuf` refuse what is out of range.
+/// whatever a sender wrote; `parse_ndjson` and `ProtobufEvents` refuse what is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventMoney {
     price_nanos: i64,

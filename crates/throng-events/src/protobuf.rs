@@ -1,10 +1,10 @@
 //! Events as `throng.events.v1.Events` messages: the body of a request. Pure.
 
 use crate::event::{
-    EventProblem, ParsedEvents, ad_group, check, is_ignored, missing, unknown_kind,
+    EventProblem, RefusedEvents, ad_group, check, is_ignored, missing, unknown_kind,
 };
 use crate::money::is_name;
-use crate::record::{EventRef, RecordError, RecordEvents};
+use crate::record::{EVENT_BYTES, EventRef, RecordError, RecordEvents};
 
 /// The valid events of an `Events` message, each with its index among all events of it, from 1. They are read in place:
 /// they borrow from the message, and nothing is allocated for them. A clone continues at the same event.
@@ -15,22 +15,26 @@ pub struct ProtobufEvents<'a> {
     index: usize,
     has_valid: bool,
     error: Option<RecordError>,
-    /// Without the events.
-    parsed: ParsedEvents<EventRef<'a>>,
+    refused: RefusedEvents,
 }
 
 impl<'a> ProtobufEvents<'a> {
     /// The events of a message.
     pub fn new(body: &'a [u8]) -> Self {
-        let (rest, parsed) = (RecordEvents::new(body), ParsedEvents::default());
-        Self { body, rest, index: 0, has_valid: false, error: None, parsed }
+        let (rest, refused) = (RecordEvents::new(body), RefusedEvents::default());
+        Self { body, rest, index: 0, has_valid: false, error: None, refused }
     }
 
-    /// What is wrong with others, after the iterator has ended. `events` is empty: they were returned.
+    /// About how many there are.
+    pub fn expected(&self) -> usize {
+        self.body.len() / EVENT_BYTES
+    }
+
+    /// What is wrong with others, after the iterator has ended.
     ///
     /// # Errors
     /// One problem if the bytes are not such a message at all. The events that were returned are of no use then.
-    pub fn finish(self) -> Result<ParsedEvents<EventRef<'a>>, EventProblem> {
+    pub fn finish(self) -> Result<RefusedEvents, EventProblem> {
         if (self.error.is_some() || !self.has_valid) && is_single_event(self.body) {
             return Err(EventProblem::new(
                 "event",
@@ -39,7 +43,7 @@ impl<'a> ProtobufEvents<'a> {
             ));
         }
         match self.error {
-            None => Ok(self.parsed),
+            None => Ok(self.refused),
             Some(error) => Err(EventProblem::new(
                 "event",
                 format!("the body is not a throng.events.v1.Events message: {error}"),
@@ -65,27 +69,25 @@ impl<'a> Iterator for ProtobufEvents<'a> {
             match check_event(&event) {
                 Ok(()) => {
                     self.has_valid = true;
-                    self.parsed.inserted_at_ignored +=
+                    self.refused.inserted_at_ignored +=
                         u64::from(is_ignored(event.inserted_at, event.at));
                     return Some((self.index, event));
                 }
-                Err(problem) => self.parsed.refuse(self.index, problem),
+                Err(problem) => self.refused.add(self.index, problem),
             }
         }
         None
     }
 }
 
-/// Reads a whole `Events` message: all of [`ProtobufEvents`] at once.
-///
-/// # Errors
-/// As [`ProtobufEvents::finish`].
-pub fn parse_protobuf(body: &[u8]) -> Result<ParsedEvents<EventRef<'_>>, EventProblem> {
+/// All of [`ProtobufEvents`] at once.
+#[cfg(test)]
+pub(crate) fn read_all(
+    body: &[u8],
+) -> Result<(Vec<(usize, EventRef<'_>)>, RefusedEvents), EventProblem> {
     let mut events = ProtobufEvents::new(body);
-    // Most events are about as long as that.
-    let mut list = Vec::with_capacity(body.len() / 64);
-    list.extend(events.by_ref());
-    Ok(ParsedEvents { events: list, ..events.finish()? })
+    let list = events.by_ref().collect();
+    Ok((list, events.finish()?))
 }
 
 /// Whether a body has the fields of an event itself: `kind` and `ad_group`. A batch has none but field 1, which is the id of
@@ -149,10 +151,10 @@ mod tests {
     fn records_are_read_back() {
         let plain = Event { insertion_id: None, inserted_at: None, at: Timestamp(-5), ..event() };
         let record = events_to_record([&event(), &plain]);
-        let parsed = parse_protobuf(&record).unwrap();
-        assert_eq!(parsed.events, [(1, EventRef::from(&event())), (2, EventRef::from(&plain))]);
-        assert_eq!((parsed.refused, parsed.inserted_at_ignored), (0, 0));
-        assert_eq!(parse_protobuf(&events_to_record([])), Ok(ParsedEvents::default()));
+        let (events, refused) = read_all(&record).unwrap();
+        assert_eq!(events, [(1, EventRef::from(&event())), (2, EventRef::from(&plain))]);
+        assert_eq!(refused, RefusedEvents::default());
+        assert_eq!(read_all(&events_to_record([])), Ok((Vec::new(), RefusedEvents::default())));
     }
 
     #[test]
@@ -177,13 +179,13 @@ mod tests {
         for id in ["e1", "", "0b1f4c52-8a7e-4d0c-9f6f-3f1b2c3d4e5f"] {
             let batch = events_to_record([&Event { id: id.into(), ..event() }]);
             // The key and the length of the only event take two bytes.
-            let problem = parse_protobuf(&batch[2..]).unwrap_err();
+            let problem = read_all(&batch[2..]).unwrap_err();
             assert!(problem.message.contains("not a throng.events.v1.Events message"), "{id}");
             assert!(problem.message.contains("one throng.events.v1.Event,"), "{problem:?}");
         }
         // Events that are refused in a batch are refused one by one.
         let refused = events_to_record([&Event { at: Timestamp(0), ..event() }]);
-        assert_eq!(parse_protobuf(&refused).unwrap().refused, 1);
+        assert_eq!(read_all(&refused).unwrap().1.count, 1);
     }
 
     #[test]
@@ -204,10 +206,10 @@ mod tests {
             Event { money: none.with_price_nanos(130_001_500), ..event() },
         ];
         let record = events_to_record(&events);
-        let parsed = parse_protobuf(&record).unwrap();
+        let (read, refused) = read_all(&record).unwrap();
         let numbered: Vec<(usize, EventRef<'_>)> =
             (1..).zip(events.iter().map(EventRef::from)).collect();
-        assert_eq!((parsed.events, parsed.refused), (numbered, 0));
+        assert_eq!((read, refused.count), (numbered, 0));
         let wrong = [
             (Event { money: none.with_price_nanos(-1), ..event() }, "price"),
             (Event { money: all, ..event() }, "impression_rate"),
@@ -217,8 +219,8 @@ mod tests {
         ];
         for (event, field) in wrong {
             let record = events_to_record([&event]);
-            let parsed = parse_protobuf(&record).unwrap();
-            assert_eq!((parsed.refused, &*parsed.problems[0].field), (1, field));
+            let (_, refused) = read_all(&record).unwrap();
+            assert_eq!((refused.count, &*refused.problems[0].field), (1, field));
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
             assert!(!read[0].is_sound(event.at, DAY), "{field}");
@@ -236,13 +238,13 @@ mod tests {
                 r#"{{"id":"a","kind":"click","ad_group":"shoes","at":{at},"inserted_at":{inserted_at}}}"#
             );
             let parsed = parse_ndjson(line.as_bytes());
-            assert_eq!((parsed.events.len(), parsed.refused), (1, 0), "{inserted_at}");
-            assert_eq!(parsed.inserted_at_ignored, ignored, "{inserted_at}");
+            assert_eq!((parsed.events.len(), parsed.refused.count), (1, 0), "{inserted_at}");
+            assert_eq!(parsed.refused.inserted_at_ignored, ignored, "{inserted_at}");
             let record = events_to_record(parsed.events.iter().map(|(_, event)| event));
-            let again = parse_protobuf(&record).unwrap();
+            let (again, refused) = read_all(&record).unwrap();
             let (line, event) = &parsed.events[0];
-            assert_eq!(again.events, [(*line, EventRef::from(event))], "{inserted_at}");
-            assert_eq!((again.refused, again.inserted_at_ignored), (0, ignored), "{inserted_at}");
+            assert_eq!(again, [(*line, EventRef::from(event))], "{inserted_at}");
+            assert_eq!(refused, parsed.refused, "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
             assert!(read[0].is_sound(Timestamp(at), DAY), "{inserted_at}");
@@ -254,15 +256,10 @@ mod tests {
     /// What the parser keeps of a request is bounded by the request's length, whatever is in it.
     #[test]
     fn memory_is_bounded_by_the_length_of_the_request() {
-        fn weight<E>(parsed: &ParsedEvents<E>) -> usize {
-            let problems: usize = parsed
-                .problems
-                .iter()
-                .map(|p| p.field.len() + p.message.len() + p.help.len())
-                .sum();
-            problems
-                + parsed.events.capacity() * size_of::<(usize, E)>()
-                + parsed.problems.capacity() * size_of::<EventProblem>()
+        fn weight(refused: &RefusedEvents) -> usize {
+            let length = |p: &EventProblem| p.field.len() + p.message.len() + p.help.len();
+            refused.problems.iter().map(length).sum::<usize>()
+                + refused.problems.capacity() * size_of::<EventProblem>()
         }
         let smallest = Event { insertion_id: None, inserted_at: None, at: Timestamp(1), ..event() };
         let smallest =
@@ -273,13 +270,18 @@ mod tests {
             events_to_record(std::iter::repeat_n(&smallest, 100_000)),
         ];
         for body in bodies {
-            let parsed = parse_protobuf(&body).unwrap();
-            assert!(weight(&parsed) < 24 * body.len() + 500_000, "{} bytes", body.len());
+            let mut events = ProtobufEvents::new(&body);
+            let valid = events.by_ref().count() as u64;
+            let refused = events.finish().unwrap();
+            assert!(valid + refused.count >= 100_000, "{} bytes", body.len());
+            assert!(weight(&refused) < 500_000, "{} bytes", body.len());
         }
         for body in [b"{}\n".repeat(300_000), b"7\n".repeat(300_000), b"[{},".repeat(1 << 18)] {
             let parsed = parse_ndjson(&body);
-            assert!(parsed.refused > 0 && parsed.problems.len() <= MAX_PROBLEMS);
-            assert!(weight(&parsed) < body.len() + 500_000, "{} bytes", body.len());
+            let refused = &parsed.refused;
+            assert!(refused.count > 0 && refused.problems.len() <= MAX_PROBLEMS);
+            let kept = parsed.events.capacity() * size_of::<(usize, Event)>() + weight(refused);
+            assert!(kept < body.len() + 500_000, "{} bytes", body.len());
         }
     }
 
@@ -287,7 +289,7 @@ mod tests {
     fn truncated_bytes_never_panic() {
         let good = events_to_record([&event()]);
         for cut in 0..good.len() {
-            let _ = parse_protobuf(&good[..cut]);
+            let _ = read_all(&good[..cut]);
             let _ = parse_ndjson(&good[..cut]);
         }
     }

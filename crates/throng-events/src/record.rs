@@ -10,6 +10,11 @@ use crate::missing_id::is_missing_id;
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 
+/// Events of one record: it stays far below the largest record that a log accepts.
+pub const EVENTS_PER_RECORD: usize = 10_000;
+/// The length of most events in a record, by which memory is reserved.
+pub(crate) const EVENT_BYTES: usize = 64;
+
 /// Text in a record: UTF-8, which was verified when it was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Text<'a>(&'a [u8]);
@@ -117,7 +122,7 @@ impl EventRef<'_> {
         }
     }
 
-    /// Whether it may count if its ad group is known: the same checks as of [`crate::parse_protobuf`] and
+    /// Whether it may count if its ad group is known: the same checks as of [`crate::ProtobufEvents`] and
     /// [`check_time`](Self::check_time), without explanations.
     #[inline]
     pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
@@ -178,14 +183,15 @@ pub fn read_record<'a>(
     Ok(())
 }
 
-/// The same, as an iterator: it ends before an error or with one, and is not used after that.
+/// As [`read_record`], as an iterator. It is not used further after an error.
 #[derive(Debug, Clone)]
-pub(crate) struct RecordEvents<'a> {
+pub struct RecordEvents<'a> {
     fields: Fields<'a>,
 }
 
 impl<'a> RecordEvents<'a> {
-    pub(crate) fn new(record: &'a [u8]) -> Self {
+    /// The events of a record.
+    pub fn new(record: &'a [u8]) -> Self {
         Self { fields: Fields { rest: record } }
     }
 }

@@ -1,6 +1,6 @@
 //! CSV files: checking their headers, and inferring their schema.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Chain, Read};
 use std::path::Path;
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
@@ -9,14 +9,15 @@ use throng_spec::ColumnType;
 use crate::discover::DataFile;
 use crate::fault::FileFault;
 use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
-use crate::joined::{COUNT, JOINED, JoinedHeader, is_count, without_mark};
+use crate::joined::{JOINED, JoinedHeader, footer, without_mark};
 use crate::kinds::SEPARATORS;
 use crate::names::shown_name;
 use crate::node::Node;
 use crate::options::{IsValue, ReadOptions};
 use crate::plain_words::{HeaderEvidence, PlainWords, may_be_row};
+use crate::quotes::QuoteCheck;
 use crate::schema::{TextColumn, TextSchema};
-use crate::text::{BYTE_ORDER_MARK, CTRL_Z, NOT_UTF8, left_over, open};
+use crate::text::{BYTE_ORDER_MARK, CTRL_Z, NOT_UTF8, TextReader, left_over, open};
 
 /// The most fields of a first line.
 const MAX_COLUMNS: usize = 10_000;
@@ -75,19 +76,25 @@ fn fault_at(file: &DataFile, offset: u64, text: impl Into<String>) -> FileFault 
     FileFault::new(file.path(), line_at(file, offset), text)
 }
 
-/// A reader that keeps the last byte.
-struct LastByte<R> {
-    reader: R,
+/// A reader that keeps the last byte, and inspects the quotes.
+struct Inspected {
+    reader: TextReader,
     last: Option<u8>,
+    quotes: QuoteCheck,
 }
 
-impl<R: Read> Read for LastByte<R> {
+impl Read for Inspected {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.last = buffer.get(..count).and_then(<[u8]>::last).copied().or(self.last);
+        let piece = buffer.get(..count).unwrap_or_default();
+        self.last = piece.last().copied().or(self.last);
+        self.quotes.add(piece);
         Ok(count)
     }
 }
+
+/// The records of a text, and the row that is appended to it.
+type Records<'e> = Reader<Chain<Inspected, &'e [u8]>>;
 
 /// The names of the columns in the first line; `None` for an empty file.
 ///
@@ -179,7 +186,7 @@ fn no_row(record: &ByteRecord, trim: bool) -> Option<(&'static str, &'static str
             "put the files into one folder instead of joining them, or remove the mark",
         ))
     } else {
-        is_count(record).then_some(COUNT)
+        footer(record)
     }
 }
 
@@ -198,20 +205,38 @@ fn separated(line: &[u8]) -> Option<usize> {
 ///
 /// # Errors
 /// If the first line is probably a row of values; if a row has another number of fields than the
-/// header, repeats the header, also in another order or case, or has a quote that does not end; if
-/// the file ends with NUL bytes, Ctrl-Z or a count of its rows; if a value is not UTF-8, or does not
-/// have the declared type of its column.
+/// header, repeats the header, also in another order or case, has a quote that does not end, or text
+/// behind the closing quote of a field; if the file ends with NUL bytes, Ctrl-Z or a count of its
+/// rows; if a value is not UTF-8, or does not have the declared type of its column.
 pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
     is_value: IsValue,
 ) -> Result<TextSchema, FileFault> {
-    let path = file.path();
     let end = format!("\n{END_ROW}");
-    let text = LastByte { reader: open(file)?, last: None };
+    let text = Inspected { reader: open(file)?, last: None, quotes: QuoteCheck::default() };
     let mut reader = records(text.chain(end.as_bytes()));
+    let found = infer_records(&mut reader, file, options, is_value);
+    let (text, _) = reader.get_ref().get_ref();
+    match text.quotes.fault() {
+        // What is wrong with the row of the quote, or with a later one, comes from it.
+        Some(fault) if found.is_ok() || fault.offset < reader.position().byte() => {
+            Err(fault_at(file, fault.offset, fault.text).with_help(fault.help))
+        }
+        _ => found,
+    }
+}
+
+/// Infers the schema from all records.
+fn infer_records(
+    reader: &mut Records<'_>,
+    file: &DataFile,
+    options: &ReadOptions,
+    is_value: IsValue,
+) -> Result<TextSchema, FileFault> {
+    let path = file.path();
     let mut record = ByteRecord::new();
-    let mut more = next(&mut reader, &mut record, path)? && !is_end(&record);
+    let mut more = next(reader, &mut record, path)? && !is_end(&record);
     if !more {
         return Ok(TextSchema { columns: Vec::new(), rows: 0, header: HeaderEvidence::Certain });
     }
@@ -229,14 +254,14 @@ pub fn infer_schema(
                 return Err(fault_at(file, first, OPEN_QUOTE));
             }
             check_header(&names, first, file, options)?;
-            more = next(&mut reader, &mut record, path)? && !is_end(&record);
+            more = next(reader, &mut record, path)? && !is_end(&record);
             names
         }
     };
     let mut columns = Columns::new(file, options, is_value, &names, by_position);
     while more {
         columns.add(&record)?;
-        more = next(&mut reader, &mut record, path)? && !is_end(&record);
+        more = next(reader, &mut record, path)? && !is_end(&record);
     }
     let (text, _) = reader.get_ref().get_ref();
     if let Some((text, help)) = text.last.and_then(left_over) {
@@ -444,6 +469,15 @@ mod tests {
                 &["user_id,n", "1,2", "3,\"4", "5,6"],
                 "line 3: a quote starts in this row and does not end",
             ),
+            (&["user_id,n", "u1,\"a\\\"", "u2,3"], "line 2: a quote starts in this row"),
+            (
+                &["n,user_id", "\"26\\\"\",u1", "\"28\\\"\",u2", "3,u3"],
+                "line 2: text follows the closing quote of a field",
+            ),
+            (&["user_id,\"n\\\"\"", "1,2", "3,4"], "line 1: a quote starts in this row"),
+            (&["user_id,\"n\"m", "1,2"], "line 1: text follows the closing quote of a field"),
+            // The fault of an earlier row is named first.
+            (&["user_id,n", "1", "2,\"a\"b"], "line 2: 1 fields, where the header has 2"),
             (&["", "a@example.com,2", "3,4"], "line 2: the first line holds values"),
             (&["", "user_id,n", "1"], "line 3: 1 fields"),
             (&["  ", "1"], "line 1: the first line is blank"),

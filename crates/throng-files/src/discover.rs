@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::{BATCHES_FOLDER, STAGING_FOLDER, finished_files, read_settled};
+use crate::copy_names::refuse_named_copies;
 use crate::error::FileError;
 use crate::file_names::{check_path, differ_in_ending, refuse_copies};
 use crate::format::{FileKind, Format, file_kind, passed_over_by_name, sql_name};
@@ -280,6 +281,7 @@ fn read_table(
     }
     pass_over_repeated(&mut table)?;
     refuse_copies(table.files.iter().map(DataFile::path))?;
+    refuse_named_copies(table.files.iter().map(|file| &file.stamp))?;
     Ok(table)
 }
 

@@ -7,7 +7,7 @@ use crate::error::FileError;
 use crate::format::{FileKind, file_kind};
 
 /// A file's name without its ending; `None` if it has no ending of files with rows.
-fn stem(path: &Path) -> Option<&str> {
+pub(crate) fn stem(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     match file_kind(name) {
         FileKind::Data { ending, .. } | FileKind::Unreadable { ending, .. } => {

@@ -7,6 +7,8 @@
 use throng_model::trim_invisible;
 use throng_spec::ColumnType;
 
+use crate::text_forms::TextForms;
+
 /// The form of numbers that are written as short as possible, such as `5` and `6.5` in one column.
 pub const SHORTEST: &str = "shortest";
 
@@ -106,6 +108,8 @@ pub struct InferredType {
     pub spreadsheet: bool,
     /// A number of a declared type has another text than the type gives it, such as `007` or `+7` of an integer.
     pub rewritten: bool,
+    /// The forms of its values.
+    pub forms: TextForms,
 }
 
 /// The value that all have in common, if there is one.
@@ -134,12 +138,14 @@ impl InferredType {
             Class::Integer { exact } => {
                 self.integers = true;
                 self.inexact |= !exact;
+                self.forms.add_integers();
             }
             Class::Decimal { digits, scale, exact } => {
                 self.decimals = true;
                 self.inexact |= !exact;
                 self.digits = self.digits.max(digits);
                 self.scale = self.scale.with(Common::One(scale));
+                self.forms.add_number(text);
             }
             Class::Boolean => self.booleans = true,
             Class::Date => self.dates = true,
@@ -156,6 +162,7 @@ impl InferredType {
         self.texts = true;
         self.padded |= trim_invisible(text) != text;
         self.spreadsheet |= is_spreadsheet_text(text);
+        self.forms.add(text);
     }
 
     /// Adds a value of a declared type.
@@ -183,6 +190,7 @@ impl InferredType {
         self.padded |= other.padded;
         self.spreadsheet |= other.spreadsheet;
         self.rewritten |= other.rewritten;
+        self.forms.merge(&other.forms);
     }
 
     /// The type of the column, and the form in which its values are written if the type has
@@ -269,6 +277,8 @@ impl TimestampFormat {
 fn is_spreadsheet_text(text: &str) -> bool {
     match text.as_bytes() {
         [b'=', b'"', ..] => true,
+        // Apostrophes on both sides are another form.
+        [b'\'', .., b'\''] => false,
         [b'\'', next, ..] => next.is_ascii_digit() || b"+-=@".contains(next),
         _ => false,
     }
@@ -481,6 +491,7 @@ mod tests {
             ("=\"00042\"", false, true),
             ("'00042", false, true),
             ("'+15550100", false, true),
+            ("'42'", false, false),
             ("'s-Hertogenbosch", false, false),
             ("=", false, false),
         ] {

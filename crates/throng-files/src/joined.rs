@@ -1,5 +1,5 @@
-//! Recognizes rows of a CSV file that are not values: the header of a file that was joined with it, and the count of
-//! rows that database clients write. Pure.
+//! Recognizes rows of a CSV file that are not values: the header of a file that was joined with it, and what database
+//! clients and programs write below a result: a count of rows, a comment, an error. Pure.
 
 use csv::ByteRecord;
 
@@ -14,6 +14,41 @@ pub(crate) const COUNT: (&str, &str) = (
     "this line is a count of rows, as psql writes it below a result",
     "remove it: `psql --csv` and `COPY` write no count",
 );
+
+/// The same of other clients.
+const OTHER_COUNT: (&str, &str) = (
+    "this line is a count of rows, as database clients write it below a result",
+    "remove it; `mysql --batch` and, in SQL*Plus, `SET FEEDBACK OFF` write no count",
+);
+const COMMENT: (&str, &str) = ("this line is a comment", "remove it");
+const ERROR: (&str, &str) = (
+    "this line is an error of the program that wrote the file, or a part of a web page",
+    "export the file again: rows may be missing",
+);
+
+/// Words that follow a number of rows, at the start of the rest of a line.
+const COUNTED: [&str; 8] = [
+    "row in set",
+    "rows in set",
+    "row selected",
+    "rows selected",
+    "row affected",
+    "rows affected",
+    "row returned",
+    "rows returned",
+];
+/// Beginnings of errors, and of web pages with which servers answer instead of rows.
+const ERRORS: [&str; 9] = [
+    "error:",
+    "fatal:",
+    "fatal error:",
+    "traceback (most recent call last)",
+    "exception in thread",
+    "<html",
+    "</html",
+    "<!doctype",
+    "<?xml",
+];
 
 /// A cell without the byte order mark of a file that was appended to another.
 pub(crate) fn without_mark(cell: &[u8]) -> &[u8] {
@@ -116,12 +151,29 @@ fn counted(line: &str) -> Option<&str> {
     (is_number && are_words).then_some(words)
 }
 
-/// Whether a row is a count of rows, also in a file with one column: `(2 rows)` of psql, `(2 rows affected)` of
-/// SQL Server.
-pub(crate) fn is_count(record: &ByteRecord) -> bool {
-    let line = record.get(0).filter(|_| record.len() == 1).and_then(text);
-    let words = line.and_then(counted);
-    words.is_some_and(|words| ["row", "rows", "row affected", "rows affected"].contains(&words))
+/// The fault and the hint of a row with one field that is not a value, also in a file with one column: a count of rows,
+/// as `(2 rows)` of psql, `(2 rows affected)` of SQL Server and `2 rows in set (0.01 sec)` of MySQL, a comment, an error.
+pub(crate) fn footer(record: &ByteRecord) -> Option<(&'static str, &'static str)> {
+    let line = record.get(0).filter(|_| record.len() == 1).and_then(text)?;
+    let starts = |starts: &[&str], line: &str| {
+        let is_start = |start: &&str| {
+            line.get(..start.len()).is_some_and(|there| there.eq_ignore_ascii_case(start))
+        };
+        starts.iter().any(is_start)
+    };
+    match line.as_bytes().first()? {
+        b'(' => ["row", "rows", "row affected", "rows affected"]
+            .contains(&counted(line)?)
+            .then_some(COUNT),
+        b'0'..=b'9' => {
+            let (count, words) = line.split_once(' ')?;
+            let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+            (is_number && starts(&COUNTED, words)).then_some(OTHER_COUNT)
+        }
+        b'#' => line[1..].starts_with(char::is_whitespace).then_some(COMMENT),
+        b'<' | b'A'..=b'Z' | b'a'..=b'z' => starts(&ERRORS, line).then_some(ERROR),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -181,14 +233,42 @@ mod tests {
     #[test]
     fn a_count_of_rows_is_recognized() {
         for line in ["(2 rows)", "(1 row)", "(20 rows affected)"] {
-            assert!(is_count(&ByteRecord::from(vec![line])), "{line}");
+            assert_eq!(footer(&ByteRecord::from(vec![line])), Some(COUNT), "{line}");
         }
-        for line in ["2 rows", "(rows)", "(2 pieces)", "( rows)", "(2)", ""] {
-            assert!(!is_count(&ByteRecord::from(vec![line])), "{line}");
+        for line in
+            ["2 rows in set (0.01 sec)", "1 row selected.", "20 rows affected", "3 Rows Returned"]
+        {
+            assert_eq!(footer(&ByteRecord::from(vec![line])), Some(OTHER_COUNT), "{line}");
         }
-        assert!(!is_count(&ByteRecord::from(vec!["(2 rows)", ""])));
+        for line in
+            ["2 rows", "(rows)", "(2 pieces)", "( rows)", "(2)", "", "2a rows in set", "in set"]
+        {
+            assert_eq!(footer(&ByteRecord::from(vec![line])), None, "{line}");
+        }
+        assert_eq!(footer(&ByteRecord::from(vec!["(2 rows)", ""])), None);
         // In another language, where the number of fields is wrong too.
         let people = header(&["user_id", "email"]);
         assert_eq!(people.other_fault(&ByteRecord::from(vec!["(2 Zeilen)"])), Some(COUNT));
+    }
+
+    #[test]
+    fn comments_and_errors_below_a_column_are_recognized() {
+        for (line, fault) in [
+            ("# exported 2026-11-25", Some(COMMENT)),
+            ("#\texported", Some(COMMENT)),
+            ("ERROR: canceling statement due to timeout", Some(ERROR)),
+            ("Traceback (most recent call last):", Some(ERROR)),
+            ("<html><body>504 Gateway Time-out</body></html>", Some(ERROR)),
+            ("</HTML>", Some(ERROR)),
+            ("#42", None),
+            ("#", None),
+            ("error", None),
+            ("errors:1", None),
+            ("<a>", None),
+            ("ü", None),
+        ] {
+            assert_eq!(footer(&ByteRecord::from(vec![line])), fault, "{line}");
+        }
+        assert_eq!(footer(&ByteRecord::from(vec!["# offer", "u1"])), None);
     }
 }

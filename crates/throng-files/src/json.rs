@@ -1,7 +1,7 @@
 //! JSON files: inferring their schema.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::de::IgnoredAny;
 use throng_spec::ColumnType;
@@ -20,12 +20,46 @@ use crate::text::open;
 const MAX_DEPTH: usize = 64;
 /// Fields of all objects of a file.
 const MAX_COLUMNS: usize = 10_000;
+/// Names of types in descriptions of tables, without the size of one such as `decimal(9, 2)`.
+const TYPES: [&str; 31] = [
+    "bigint",
+    "binary",
+    "bool",
+    "boolean",
+    "bytes",
+    "char",
+    "date",
+    "datetime",
+    "decimal",
+    "double",
+    "float",
+    "float32",
+    "float64",
+    "int",
+    "int16",
+    "int32",
+    "int64",
+    "integer",
+    "long",
+    "number",
+    "numeric",
+    "real",
+    "smallint",
+    "str",
+    "string",
+    "text",
+    "time",
+    "timestamp",
+    "tinyint",
+    "uuid",
+    "varchar",
+];
 
 /// Infers the schema of a file from all of its values.
 ///
 /// # Errors
 /// If something in it is not a JSON object, or a value does not have the declared type of its
-/// column.
+/// column; if the only object names a type for each column.
 pub fn infer_schema(
     file: &DataFile,
     options: &ReadOptions,
@@ -35,6 +69,7 @@ pub fn infer_schema(
     let mut objects = JsonObjects::new(open(file)?, path);
     let mut columns = Columns::new(options, is_value);
     let mut rows = 0;
+    let mut description = None;
     while let Some((object, line)) = objects.next_object()? {
         let valid: Result<IgnoredAny, _> = serde_json::from_slice(object);
         let text = match (valid, std::str::from_utf8(object)) {
@@ -45,6 +80,9 @@ pub fn infer_schema(
             }
             (_, Err(_)) => return Err(FileFault::new(path, Some(line), "it is not UTF-8")),
         };
+        if rows == 0 && names_types(text) {
+            description = Some(line);
+        }
         columns.add(text, rows).map_err(|fault| {
             FileFault::new(path, Some(line), fault).with_help(
                 "correct the value, or declare the column as text; objects and arrays have no \
@@ -52,6 +90,11 @@ pub fn infer_schema(
             )
         })?;
         rows += 1;
+    }
+    if let Some(line) = description.filter(|_| rows == 1) {
+        let text = "it describes the columns of a table: each value is the name of a type";
+        return Err(FileFault::new(path, Some(line), text)
+            .with_help("move it out of the folder, or give it a name that begins with _"));
     }
     let names: Vec<String> = columns.found.iter().map(|column| column.name.clone()).collect();
     let columns = columns.found.into_iter().map(|column| TextColumn {
@@ -61,6 +104,16 @@ pub fn infer_schema(
         beside: column.beside.iter().map(|at| names[*at].clone()).collect(),
     });
     Ok(TextSchema { columns: columns.collect(), rows, header: HeaderEvidence::Certain })
+}
+
+/// Whether an object has the name of a type for each field, as `{"user_id": "string", "total": "decimal(9, 2)"}`.
+fn names_types(object: &str) -> bool {
+    let Ok(fields) = serde_json::from_str::<BTreeMap<String, String>>(object) else { return false };
+    let is_type = |value: &String| {
+        let name = value.split('(').next().unwrap_or_default().trim().to_ascii_lowercase();
+        TYPES.contains(&name.as_str())
+    };
+    !fields.is_empty() && fields.values().all(is_type)
 }
 
 struct Columns<'a> {
@@ -285,6 +338,38 @@ mod tests {
     /// No column is declared.
     fn no_value(_: ColumnType, _: &str) -> bool {
         false
+    }
+
+    #[test]
+    fn a_description_of_columns_is_refused() {
+        use crate::format::Format;
+        use crate::stamp::FileStamp;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("schema.json");
+        let fault = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let stamp = FileStamp::of(&path).unwrap();
+            let file =
+                DataFile { stamp, format: Format::Json, gzipped: false, folders: Vec::new() };
+            let fault = infer_schema(&file, &ReadOptions::default(), no_value).err()?;
+            Some(format!("{fault}; {}", fault.help()))
+        };
+        for text in [
+            "{\"user_id\":\"string\",\"c\":\"string\"}",
+            "\n[{\"user_id\": \"BIGINT\", \"total\": \"decimal(9, 2)\"}]\n",
+        ] {
+            let fault = fault(text).unwrap();
+            assert!(fault.contains("it describes the columns of a table"), "{fault}");
+            assert!(fault.contains("begins with _"), "{fault}");
+        }
+        for text in [
+            "{\"user_id\":\"string\",\"c\":\"a\"}",
+            "{\"user_id\":\"string\",\"c\":1}",
+            "{\"user_id\":\"string\"}\n{\"user_id\":\"date\"}",
+            "{}",
+        ] {
+            assert_eq!(fault(text), None, "{text}");
+        }
     }
 
     fn types(objects: &[&str]) -> Vec<String> {

@@ -11,6 +11,7 @@
 
 mod batches;
 mod beneath;
+mod copy_names;
 pub mod csv;
 mod discover;
 mod error;
@@ -28,6 +29,7 @@ mod nested;
 mod node;
 mod options;
 mod plain_words;
+mod quotes;
 mod repeated;
 mod schema;
 mod stamp;
@@ -35,6 +37,7 @@ mod state;
 mod table_format;
 mod table_header;
 mod text;
+mod text_forms;
 mod unread;
 
 pub use batches::{
@@ -42,6 +45,7 @@ pub use batches::{
     parse_manifest,
 };
 pub use beneath::check_beneath;
+pub use copy_names::named_copies;
 pub use discover::{DataFile, Folder, PassedOver, Table, of_folder};
 pub use error::FileError;
 pub use fault::FileFault;
@@ -63,4 +67,5 @@ pub use stamp::{FileStamp, ScannedFiles};
 pub use state::{Fingerprint, first_incomplete};
 pub use table_header::TableHeader;
 pub use text::{TextReader, git_lfs_pointer, open};
+pub use text_forms::{DoubtfulForm, TextForms};
 pub use unread::unread;

@@ -8,6 +8,9 @@ use crate::format::{ICEBERG_FOLDER, is_iceberg_metadata};
 
 /// Folders above a source that are inspected, at most.
 const MAX_ABOVE: usize = 64;
+/// Files in each folder of a Hudi table that has files with rows.
+const HUDI_PARTITION: [&str; 2] =
+    [".hoodie_partition_metadata", ".hoodie_partition_metadata.parquet"];
 
 /// Refuses the folder of such a table.
 pub(crate) fn refuse_table_format(folder: &Path) -> Result<(), FileError> {
@@ -43,6 +46,9 @@ fn format_of(folder: &Path) -> Option<&'static str> {
         Some("a Delta table")
     } else if folder.join(".hoodie").is_dir() {
         Some("a Hudi table")
+    } else if HUDI_PARTITION.iter().any(|name| folder.join(name).is_file()) {
+        // The table may have been copied without its folder `.hoodie`.
+        Some("a folder of a Hudi table")
     } else if is_iceberg(&folder.join(ICEBERG_FOLDER)) {
         Some("an Iceberg table")
     } else {
@@ -95,6 +101,16 @@ mod tests {
         assert_eq!(said("h/x", "h/x").as_deref(), Some(hudi));
         let iceberg = "/i/data is in /i, which is an Iceberg table and is not supported";
         assert_eq!(said("i/data", "i/data").as_deref(), Some(iceberg));
+        // A Hudi table without its folder `.hoodie`.
+        for name in [".hoodie_partition_metadata", ".hoodie_partition_metadata.parquet"] {
+            std::fs::create_dir_all(at("p/t/day=1")).unwrap();
+            std::fs::write(at("p/t/day=1/1.csv"), "id\n1\n").unwrap();
+            assert_eq!(said("p", "."), None);
+            std::fs::write(at("p/t/day=1").join(name), "").unwrap();
+            let hudi = "/p/t/day=1 is a folder of a Hudi table, which is not supported";
+            assert_eq!(said("p", ".").as_deref(), Some(hudi));
+            std::fs::remove_dir_all(at("p")).unwrap();
+        }
         // A table that is a link to a partition.
         std::os::unix::fs::symlink("../d/region=1/day=2", at("s/t")).unwrap();
         assert_eq!(said("s", ".").as_deref(), Some(delta));

@@ -20,13 +20,13 @@ pub fn prefers_html(headers: &HeaderMap) -> bool {
     quality(HTML) > quality(JSON)
 }
 
-/// A range of media types in lower case, with its quality from 0 to 1. `None` if the quality is not a number.
+/// A range of media types in lower case, with its quality from 0 to 1. `None` if the quality is not such a number.
 fn range(text: &str) -> Option<(String, f32)> {
     let mut parts = text.split(';').map(|part| part.trim().to_ascii_lowercase());
     let range = parts.next()?;
     let quality = parts.find_map(|part| part.strip_prefix("q=").map(str::to_owned));
     let quality = quality.map_or(Ok(1.0), |quality| quality.parse());
-    quality.ok().map(|quality| (range, quality))
+    quality.ok().filter(|quality| (0.0..=1.0).contains(quality)).map(|quality| (range, quality))
 }
 
 #[cfg(test)]
@@ -49,6 +49,10 @@ mod tests {
             ("application/json, text/html;q=0.9", false),
             ("text/html;q=0, */*;q=0.1", false),
             ("text/html;q=much", false),
+            ("text/html;q=NaN", false),
+            ("text/html;q=inf", false),
+            ("text/html;q=1.5, application/json;q=0.1", false),
+            ("application/json;q=-1, text/html;q=0.1", true),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));

@@ -94,11 +94,27 @@ pub(crate) fn record(block: &[u8], start: usize, cells: &mut Cells) -> Parsed {
     }
 }
 
-/// Behind the last byte of a cell that ends at `stop`: without the carriage return of a line end.
+/// Behind the last byte of a cell that ends at `stop`: without the carriage returns of a line end. A program that
+/// writes CR LF to a file that turns LF into CR LF, as Python does on Windows, ends lines with CR CR LF.
 fn cell_end(block: &[u8], start: usize, stop: usize) -> usize {
-    let is_line_end = block.get(stop).is_none_or(|byte| *byte == b'\n');
-    let has_return = stop > start && block[stop - 1] == b'\r';
-    if is_line_end && has_return { stop - 1 } else { stop }
+    let mut end = stop;
+    if block.get(stop).is_none_or(|byte| *byte == b'\n') {
+        while end > start && block[end - 1] == b'\r' {
+            end -= 1;
+        }
+    }
+    end
+}
+
+/// The length of the line end that `rest` begins with: a line feed or the end of the content, with carriage returns
+/// before it. 0 if it begins with something else.
+pub(crate) fn line_end(rest: &[u8]) -> usize {
+    let returns = rest.iter().take_while(|byte| **byte == b'\r').count();
+    match rest.get(returns) {
+        Some(b'\n') => returns + 1,
+        Some(_) => 0,
+        None => returns,
+    }
 }
 
 /// Parses an unquoted cell; returns the position of the comma or line feed behind it.
@@ -168,6 +184,9 @@ mod tests {
             ("a,b\nc", &["a", "b"][..], None, 4),
             ("a,b\r\nc", &["a", "b"], None, 5),
             ("a,\r", &["a", ""], None, 3),
+            ("a,b\r\r\nc", &["a", "b"], None, 6),
+            ("a,\"b\"\r\r\nc", &["a", "b"], None, 8),
+            ("a\r\r,b\n", &["a\r\r", "b"], None, 6),
             ("\"a,\"\"b\"\"\nc\",d", &["a,\"b\"\nc", "d"], None, 13),
             ("\"\",\"\"\r\n", &["", ""], None, 7),
             ("5\" x,b\n", &["5\" x", "b"], wrong, 7),
@@ -181,6 +200,15 @@ mod tests {
                 (&cells.iter().map(|c| c.to_string()).collect::<Vec<_>>()[..], fault, end),
                 "{block:?}"
             );
+        }
+    }
+
+    #[test]
+    fn line_ends_have_carriage_returns() {
+        for (rest, length) in
+            [("\na", 1), ("\r\na", 2), ("\r\r\na", 3), ("\r", 1), ("", 0), ("\ra", 0), ("a\n", 0)]
+        {
+            assert_eq!(line_end(rest.as_bytes()), length, "{rest:?}");
         }
     }
 

@@ -3,12 +3,9 @@
 
 use sha2::{Digest, Sha256};
 use throng_destinations::{normalised_email, normalised_phone, phone_has_calling_code};
-use throng_model::push_hex;
+use throng_model::{HashedIdentifier, from_hex, push_hex};
 
 use crate::reason::Reason;
-
-/// The SHA-256 of an empty text.
-const HASH_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Appends an e-mail address in its normal form; `false` if it is none.
 pub(crate) fn email(text: &str, out: &mut String) -> bool {
@@ -50,10 +47,10 @@ pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a hash is that of an empty text. Tools that hash empty cells give it to everybody without an identifier: as
-/// a key it would be one user.
-pub(crate) fn is_hash_of_nothing(hash: &str) -> bool {
-    hash.eq_ignore_ascii_case(HASH_OF_NOTHING)
+/// Whether a hash is that of a text for a missing value, such as an empty one or `NULL`. Tools that hash every cell give
+/// it to all users without a value.
+pub(crate) fn is_hash_of_missing(hash: &str) -> bool {
+    from_hex(hash).map(HashedIdentifier).is_some_and(|hash| hash.is_of_missing_value())
 }
 
 /// Whether an address is of the common form, whose normal form is its lower case. Others take the slower way.
@@ -100,10 +97,12 @@ mod tests {
         hash_since(6, &mut out);
         let hash = "f1904cf1a9d73a55fa5de0ac823c4403ded71afd4c3248d00bdcd0866552bb79";
         assert_eq!(out, format!("before{hash}"));
-        assert!(is_hash(hash) && !is_hash("mary@example.com") && !is_hash_of_nothing(hash));
-        let mut nothing = String::new();
-        hash_since(0, &mut nothing);
-        assert!(is_hash_of_nothing(&nothing) && is_hash_of_nothing(&nothing.to_uppercase()));
+        assert!(is_hash(hash) && !is_hash("mary@example.com") && !is_hash_of_missing(hash));
+        for text in ["", "NULL", "n/a"] {
+            let mut missing = text.to_owned();
+            hash_since(0, &mut missing);
+            assert!(is_hash_of_missing(&missing) && is_hash_of_missing(&missing.to_uppercase()));
+        }
         let mut out = String::new();
         assert_eq!(phone("(706) 767-5127", Some("US"), &mut out), Ok(()));
         assert_eq!(out, "17067675127");

@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     NestedValue,
     UnknownField,
     DuplicateField,
+    RepeatedHeader,
+    ByteOrderMark,
 }
 
 impl Reason {
@@ -47,6 +49,8 @@ impl Reason {
             Self::NestedValue => "nested_value",
             Self::UnknownField => "unknown_field",
             Self::DuplicateField => "duplicate_field",
+            Self::RepeatedHeader => "repeated_header",
+            Self::ByteOrderMark => "byte_order_mark",
         }
     }
 }

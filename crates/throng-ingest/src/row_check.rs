@@ -1,6 +1,6 @@
 //! Checks the cells of a row against the schema, and makes the values that are stored.
 
-use throng_model::is_missing_value;
+use throng_model::{is_missing_value, trim_invisible};
 use throng_schema::value::{self, MICROS_PER_DAY};
 use throng_schema::{Anonymise, Field, FieldType, Schema};
 
@@ -83,8 +83,7 @@ impl RowChecks {
             let cell = place.and_then(|place| cells.get(place, block)).unwrap_or_default();
             let value = if rule.anonymise == Some(Anonymise::Drop) {
                 Value::Null
-            } else if is_blank(cell) || (rule.has_markers() && is_missing_value(cell.trim_ascii()))
-            {
+            } else if is_blank(cell) || (rule.has_markers() && is_missing(cell)) {
                 if rule.required {
                     return Err(RowFault::of_field(at, Reason::Missing));
                 }
@@ -144,10 +143,10 @@ impl RowChecks {
 
     fn text(&self, rule: &FieldRule, text: &str, out: &mut String) -> Result<Value, Reason> {
         let start = out.len();
-        let bare = text.trim();
+        let bare = trim_invisible(text);
         let is_hashed = rule.anonymise == Some(Anonymise::Hash);
         if is_hashed && rule.of != FieldType::Text && normalise::is_hash(bare) {
-            if normalise::is_hash_of_nothing(bare) {
+            if normalise::is_hash_of_missing(bare) {
                 return if rule.required { Err(Reason::Missing) } else { Ok(Value::Null) };
             }
             out.extend(bare.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
@@ -197,6 +196,17 @@ fn is_blank(cell: &[u8]) -> bool {
     }
 }
 
+/// Whether a cell has a text for a missing value, also with white space and invisible characters around it.
+fn is_missing(cell: &[u8]) -> bool {
+    let bare = cell.trim_ascii();
+    let is_plain = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_graphic);
+    match is_plain(bare.first()) && is_plain(bare.last()) {
+        true => is_missing_value(bare),
+        false => std::str::from_utf8(bare)
+            .is_ok_and(|text| is_missing_value(trim_invisible(text).as_bytes())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +247,14 @@ mod tests {
         assert_eq!(row.values[2..], [Value::Null; 3]);
     }
 
+    fn hash_of(schema: &Schema, text: &str) -> String {
+        let (mut cells, mut values) = (Cells::default(), RowValues::default());
+        csv::record(text.as_bytes(), 0, &mut cells);
+        let checks = RowChecks::new(schema, 7);
+        checks.check(&cells, text.as_bytes(), &[Some(0), None], &mut values).unwrap();
+        values.text
+    }
+
     #[test]
     fn white_space_and_texts_for_missing_values_have_no_hash() {
         let schema: Schema = serde_json::from_str(
@@ -253,16 +271,31 @@ mod tests {
                 RowChecks::new(&schema, 7).check(&cells, line.as_bytes(), &places, &mut values);
             checked.map(|()| values.values.clone())
         };
-        for blank in ["\u{a0}", "\u{b}", "\t\u{3000}\u{a0}", "NULL", "\\N", " nan "] {
+        for blank in [
+            "\u{a0}",
+            "\u{b}",
+            "\t\u{3000}\u{a0}",
+            "NULL",
+            "\\N",
+            " nan ",
+            "\u{a0}NULL",
+            "NULL\u{a0}",
+            "\u{feff}n/a",
+            "\u{200b}",
+            " \u{200b}None\u{a0} ",
+        ] {
             let fault = RowFault::of_field(0, Reason::Missing);
             assert_eq!(check(&format!("{blank},a")), Err(fault), "{blank:?}");
             let row = check(&format!("a,{blank}")).unwrap();
             assert_eq!(row[1], Value::Null, "{blank:?}");
         }
+        // Characters that show nothing change no hash.
+        let shown = ["abc", "\u{feff}abc", "abc\u{200b} "].map(|text| hash_of(&schema, text));
+        assert!(shown.iter().all(|hash| *hash == shown[0]), "{shown:?}");
     }
 
     #[test]
-    fn the_hash_of_an_empty_text_is_no_value() {
+    fn the_hash_of_a_missing_value_is_no_value() {
         let schema: Schema = serde_json::from_str(
             r#"{"name": "s", "description": null, "key": "id", "fields": [
                 {"name": "id", "type": "email", "required": true, "anonymise": "hash"},
@@ -278,7 +311,13 @@ mod tests {
             checked.map(|()| values.values.clone())
         };
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        for nothing in [nothing.to_owned(), nothing.to_uppercase(), format!(" {nothing}\u{a0}")] {
+        let null = {
+            let mut text = "NULL".to_owned();
+            normalise::hash_since(0, &mut text);
+            text
+        };
+        let around = format!(" {nothing}\u{a0}");
+        for nothing in [nothing.to_owned(), nothing.to_uppercase(), around, null, "0".repeat(64)] {
             let fault = RowFault::of_field(0, Reason::Missing);
             assert_eq!(check(&format!("{nothing},")), Err(fault), "{nothing:?}");
             let row = check(&format!("mary@example.com,{nothing}")).unwrap();

@@ -26,6 +26,29 @@ pub enum Encoding {
     Zstd,
 }
 
+impl Encoding {
+    /// The encoding of the values of the header `content-encoding`.
+    ///
+    /// # Errors
+    /// Why it is not supported.
+    pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'static str> {
+        let mut found = Self::Identity;
+        for name in names {
+            let next = match &*name.trim().to_ascii_lowercase() {
+                "" | "identity" => continue,
+                "gzip" | "x-gzip" => Self::Gzip,
+                "zstd" => Self::Zstd,
+                _ => return Err("the content encoding is not supported"),
+            };
+            if found != Self::Identity {
+                return Err("several content encodings at once are not supported");
+            }
+            found = next;
+        }
+        Ok(found)
+    }
+}
+
 /// A piece of a body. A body without an end was cut off.
 #[derive(Debug)]
 pub enum BodyPart {
@@ -198,6 +221,16 @@ mod tests {
             let error = read(&text, encoding).unwrap_err();
             assert!(error.to_string().contains("encoding"), "{encoding:?} {error}");
         }
+    }
+
+    #[test]
+    fn one_known_encoding_is_supported() {
+        let of = |names: &[&'static str]| Encoding::of_names(names.iter().copied());
+        assert_eq!(of(&[]), Ok(Encoding::Identity));
+        assert_eq!(of(&["identity", " GZIP "]), Ok(Encoding::Gzip));
+        assert_eq!(of(&["zstd"]), Ok(Encoding::Zstd));
+        assert!(of(&["br"]).unwrap_err().contains("not supported"));
+        assert!(of(&["gzip", "zstd"]).unwrap_err().contains("several"));
     }
 
     #[test]

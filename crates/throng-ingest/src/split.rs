@@ -10,6 +10,10 @@ use crate::source::Content;
 const READ_BYTES: usize = 2 << 20;
 /// A longer record goes to quarantine.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 20;
+/// What some programs begin a file with.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Ctrl-Z, with which programs for DOS end a file.
+const CTRL_Z: u8 = 0x1a;
 
 /// Whole records.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +90,9 @@ impl<'c, 'b> Splitter<'c, 'b> {
             }
             if count < self.read_bytes {
                 self.ended = true;
+                while self.carry.last() == Some(&CTRL_Z) {
+                    self.carry.pop();
+                }
             }
             start = start.min(self.carry.len());
             let (first, mut last) = self.scan(start);
@@ -159,8 +166,8 @@ impl<'c, 'b> Splitter<'c, 'b> {
     }
 
     fn skip_byte_order_mark(&mut self) -> Result<(), IngestError> {
-        if self.carry.starts_with(&[0xef, 0xbb, 0xbf]) {
-            self.carry.drain(..3);
+        if self.carry.starts_with(BYTE_ORDER_MARK) {
+            self.carry.drain(..BYTE_ORDER_MARK.len());
         } else if self.carry.starts_with(&[0xff, 0xfe]) || self.carry.starts_with(&[0xfe, 0xff]) {
             let help = "write the file as UTF-8";
             return Err(IngestError::refused("the content is UTF-16", help));
@@ -198,6 +205,14 @@ mod tests {
             assert_eq!(joined, text[3..], "{size}");
         }
         assert_eq!(pieces(b"", true, 8).unwrap(), []);
+        for size in [2, 3, 4, 8] {
+            let found = pieces(b"a\n1\n\x1a\x1a", true, size).unwrap();
+            let joined = found.iter().flat_map(|piece| match piece {
+                Piece::Block(block) => block.bytes.clone(),
+                Piece::TooLong { .. } => panic!(),
+            });
+            assert_eq!(joined.collect::<Vec<u8>>(), b"a\n1\n", "{size}");
+        }
         let error = pieces(b"a\n1\n\"x\n2\n", true, 4).unwrap_err();
         assert_eq!(error.to_string(), "a quote that opens in line 3 or later is not closed");
         assert!(pieces(b"\xff\xfea\0", true, 8).is_err());

@@ -35,6 +35,13 @@ pub(crate) fn check(
             let help = "write a cell with quotes in it as `\"a \"\"cell\"\"\"`";
             ("a quote of the row is misplaced", help.to_owned())
         }
+        Reason::RepeatedHeader => (
+            "the row repeats the header",
+            "send files one by one instead of joining them".to_owned(),
+        ),
+        Reason::ByteOrderMark => {
+            ("the row begins with a byte order mark", "send the file without it".to_owned())
+        }
         Reason::RowTooLong => {
             ("the row is longer than 1 MiB", "end each row with a line feed".to_owned())
         }

@@ -18,7 +18,7 @@ use crate::json::{self, FieldNames};
 use crate::quarantine::Quarantine;
 use crate::reason::{Reason, RowFault};
 use crate::row_check::{RowChecks, RowValues};
-use crate::split::{MAX_RECORD_BYTES, TextBlock};
+use crate::split::{BYTE_ORDER_MARK, MAX_RECORD_BYTES, TextBlock};
 use crate::tally::Tally;
 use crate::write::write_parquet;
 
@@ -153,10 +153,10 @@ impl<'w> Worker<'w> {
     ) -> Result<(), IngestError> {
         let bytes = block.bytes.as_slice();
         let (mut at, mut line) = (start, block.first_line);
-        while let Some(byte) = bytes.get(at) {
-            let is_blank = *byte == b'\n' || bytes[at..].starts_with(b"\r\n");
-            if is_blank {
-                at += if *byte == b'\n' { 1 } else { 2 };
+        while at < bytes.len() {
+            let blank = csv::line_end(&bytes[at..]);
+            if blank > 0 {
+                at += blank;
                 line += 1;
                 continue;
             }
@@ -164,6 +164,9 @@ impl<'w> Worker<'w> {
             let row = &bytes[at..parsed.end];
             let fault = match parsed.fault {
                 _ if row.len() > MAX_RECORD_BYTES => Some(Reason::RowTooLong),
+                _ if self.repeats_header(bytes, places, width) => Some(Reason::RepeatedHeader),
+                // The quotes behind it are text, and an unquoted value would have it.
+                _ if row.starts_with(BYTE_ORDER_MARK) => Some(Reason::ByteOrderMark),
                 None if self.cells.len() != width => Some(Reason::WrongWidth),
                 fault => fault,
             };
@@ -179,12 +182,32 @@ impl<'w> Worker<'w> {
         Ok(())
     }
 
+    /// Whether the cells are the names of the columns, as where a file was appended to another one.
+    fn repeats_header(&self, block: &[u8], places: &[Option<usize>], width: usize) -> bool {
+        let is_name = |(name, place): (&str, &Option<usize>)| {
+            let Some(place) = place else { return true };
+            let cell = self.cells.get(*place, block).unwrap_or_default();
+            let cell = cell.strip_prefix(BYTE_ORDER_MARK).unwrap_or(cell).trim_ascii();
+            match name.len() {
+                // A letter in another case may be a value.
+                1 => cell == name.as_bytes(),
+                _ => cell.eq_ignore_ascii_case(name.as_bytes()),
+            }
+        };
+        let names = self.job.schema.fields.iter().map(|field| field.name.as_str());
+        self.cells.len() == width && names.zip(places).all(is_name)
+    }
+
     fn json(&mut self, block: &TextBlock) -> Result<(), IngestError> {
         let bytes = block.bytes.as_slice();
         let places = Arc::clone(&self.in_order);
         let (mut at, mut line) = (0, block.first_line);
         while at < bytes.len() {
             let end = memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |found| at + found);
+            // Before the first object of each file that was joined.
+            while bytes[at..end].starts_with(BYTE_ORDER_MARK) {
+                at += BYTE_ORDER_MARK.len();
+            }
             let row = &bytes[at..end];
             if !row.trim_ascii().is_empty() {
                 let parsed = if row.len() > MAX_RECORD_BYTES {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use throng_files::{doubt, renamed};
-use throng_tables::{Layout, OpenTable};
+use throng_files::{doubt, named_copies, renamed};
+use throng_tables::{Layout, OpenTable, text_doubts};
 
 use crate::key_text::is_decimal;
 use crate::shown::shown_column;
@@ -14,7 +14,8 @@ use crate::shown::shown_column;
 pub(crate) fn of_table(layout: &Layout) -> Vec<String> {
     let shown = |name: &str| layout.header.shown(name).into_owned();
     let unlike = doubt(&layout.file_columns(), &shown);
-    layout.header.warning().into_iter().chain(unlike).collect()
+    let copies = named_copies(layout.files.iter().map(|plan| &plan.file.stamp));
+    layout.header.warning().into_iter().chain(unlike).chain(copies).collect()
 }
 
 /// Doubts about these columns of a table, which a query uses to find users.
@@ -87,7 +88,7 @@ fn of_texts(table: &str, layout: &Layout, texts: &BTreeSet<String>) -> Vec<Strin
              the text matters"
         )
     });
-    spreadsheet.chain(rewritten).collect()
+    spreadsheet.chain(rewritten).chain(text_doubts(table, layout, texts)).collect()
 }
 
 /// The names of columns from which a query may compute columns of its result, and of these columns.

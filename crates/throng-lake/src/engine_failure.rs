@@ -17,6 +17,9 @@ const CONVERSION: &str =
 const DIVISION: &str = "division by zero";
 /// The text of every number that its type does not have.
 const OVERFLOW: &str = "a number overflows its type";
+/// In Arrow's errors of numbers with more digits than their type has, which are of the kind of those about arguments.
+const OF_DIGITS: [&str; 2] =
+    [" is too large to store in a Decimal", " is too small to store in a Decimal"];
 /// The text of every failed reading of rows that the engine itself has written.
 const INTERMEDIATE: &str =
     "rows that the engine has written aside, or those of another task, cannot be read";
@@ -38,7 +41,8 @@ const OF_FORMAT: [&str; 11] = [
 /// How the text of every function that has failed for a value begins.
 const COMPUTATION: &str = "a value cannot be computed";
 /// In the engine's errors about memory, which are of the kind of those of functions.
-const OF_MEMORY: [&str; 2] = ["failed to reserve ", "Disk spilling disabled"];
+const OF_MEMORY: [&str; 3] =
+    ["failed to reserve ", "failed to allocate ", "Disk spilling disabled"];
 /// The text of every failed reading of a date, a time or a number.
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
 /// The text of every failed reading of a date or a time by a function with formats.
@@ -87,7 +91,7 @@ impl EngineFailure {
             || self.is_formatted()
             || self.0 == DIVISION
             || self.0 == OVERFLOW
-            || self.0.starts_with(COMPUTATION)
+            || self.is_computation()
     }
 
     /// Whether a value was of another type than the query requires.
@@ -98,6 +102,11 @@ impl EngineFailure {
     /// Whether a text had not the format that the query names for dates or times.
     pub(crate) fn is_formatted(&self) -> bool {
         self.0 == FORMATTED
+    }
+
+    /// Whether a function could not be computed for a value.
+    pub(crate) fn is_computation(&self) -> bool {
+        self.0.starts_with(COMPUTATION)
     }
 
     /// Whether a text could not be read as a date, a time or a number.
@@ -143,6 +152,9 @@ fn describe_arrow(error: &ArrowError) -> String {
         ArrowError::JsonError(_) => "a JSON file is malformed".to_owned(),
         ArrowError::DivideByZero => DIVISION.to_owned(),
         ArrowError::ArithmeticOverflow(_) => OVERFLOW.to_owned(),
+        ArrowError::InvalidArgumentError(text) if OF_DIGITS.iter().any(|of| text.contains(of)) => {
+            OVERFLOW.to_owned()
+        }
         ArrowError::ComputeError(_) => COMPUTATION.to_owned(),
         ArrowError::IoError(_, error) => format!("a file cannot be read: {}", error.kind()),
         ArrowError::ExternalError(error) => without_values(&error.to_string()),
@@ -217,8 +229,13 @@ mod tests {
         }
         let formatted = of("Error parsing timestamp from 'zoe' using format '%d'");
         assert!(formatted.is_formatted(), "{formatted}");
-        for text in ["failed to reserve 80 bytes: memory", "No memory. Disk spilling disabled."] {
-            assert!(!of(text).is_of_data(), "{text}");
+        for text in [
+            "failed to reserve 80 bytes: memory",
+            "Range too large to materialize: failed to allocate 80 elements: memory",
+            "No memory. Disk spilling disabled.",
+        ] {
+            let found = of(text);
+            assert!(!found.is_of_data() && !found.to_string().contains("80"), "{found}");
         }
         // What another process sends may be about a connection.
         let sent = DataFusionError::Execution("no connection".to_owned());
@@ -237,6 +254,12 @@ mod tests {
         assert!(of(ArrowError::DivideByZero));
         assert!(of(ArrowError::ComputeError("x".into())));
         assert!(of(ArrowError::ArithmeticOverflow("x".into())));
+        let digits = "1234567 is too large to store in a Decimal32 of precision 6. Max is 999999";
+        assert!(of(ArrowError::InvalidArgumentError(digits.into())));
+        let digits = digits.replace("large", "small").replace("Max", "Min");
+        let digits = ArrowError::InvalidArgumentError(digits);
+        assert_eq!(describe_arrow(&digits), OVERFLOW, "without the value");
+        assert!(!of(ArrowError::InvalidArgumentError("x".into())));
         assert!(!of(ArrowError::ParseError("Unable to get root as message: InvalidUtf8".into())));
         assert!(!of(ArrowError::ParseError("Invalid metadata length: -7".into())));
         let io = || std::io::Error::other("input/output error");

@@ -15,6 +15,9 @@ const CONVERT: &str = "the query compares text with numbers or dates, or convert
 /// The hint for a text that cannot be read as a date, a time or a number.
 pub(crate) const PARSE: &str = "dates are written as 2026-11-25 and times as 2026-11-25T20:54:00; TRY_CAST is NULL for other texts, and \
      to_date and to_timestamp read those of a format, such as to_date(day, '%d.%m.%Y')";
+/// The hint for a function that cannot be computed for a value.
+const COMPUTE: &str = "compute it only for values that it accepts, such as CASE WHEN m BETWEEN 1 AND 12 THEN \
+     make_date(y, m, 1) END, which is NULL for others, or leave their rows out in WHERE if the function is not there";
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +136,7 @@ impl LakeError {
             Self::Data { source, .. } if source.is_parsing() || source.is_formatted() => {
                 Some(PARSE.to_owned())
             }
+            Self::Data { source, .. } if source.is_computation() => Some(COMPUTE.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,
         }

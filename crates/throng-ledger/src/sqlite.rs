@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     (28, include_str!("../migrations/sqlite/0028_currencies_of_days.sql")),
     (29, include_str!("../migrations/sqlite/0029_identifier_tables.sql")),
     (30, include_str!("../migrations/sqlite/0030_completed_refreshes.sql")),
+    (31, include_str!("../migrations/sqlite/0031_waiting_refreshes.sql")),
     (32, include_str!("../migrations/sqlite/0032_days_in_other_currencies.sql")),
 ];
 

@@ -23,7 +23,7 @@ pub use file::{
 };
 pub use kafka::{
     GroupTiming, KafkaLog, KafkaOptions, KafkaQueue, KafkaTable, PartitionAssignment, Sasl, Tls,
-    TopicDifferences, TopicReport, TopicUse, check_brokers, check_topics,
+    TopicDifferences, TopicReport, TopicUse, check_brokers, check_topics, wait_until_clients_close,
 };
 pub use queue::{MemoryQueue, Message, Queue};
 

@@ -108,10 +108,9 @@ fn write_contents(path: &Path, bytes: &[u8]) -> Result<(), MembershipError> {
         let _ = fs::remove_file(&temporary);
         return Err(MembershipError::Io { doing: "write", path: temporary, source });
     }
-    fs::rename(&temporary, path).map_err(|source| MembershipError::Io {
-        doing: "rename to",
-        path: path.to_owned(),
-        source,
+    fs::rename(&temporary, path).map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        MembershipError::Io { doing: "rename to", path: path.to_owned(), source }
     })
 }
 
@@ -207,6 +206,9 @@ mod tests {
         let written =
             write_all((0..20).collect(), |number: usize| Ok((path(number), Vec::new(), ())));
         assert!(matches!(written, Err(MembershipError::Io { .. })), "{written:?}");
+        fs::create_dir_all(dir.path().join("full/name")).unwrap();
+        assert!(write(&dir.path().join("full/name"), b"a folder has this name").is_err());
+        assert_eq!(fs::read_dir(dir.path().join("full")).unwrap().count(), 1, "no temporary file");
         let refused: Result<Vec<()>, _> =
             write_all(vec![1, 2], |_: u8| Err(MembershipError::Misuse("no".to_owned())));
         assert!(matches!(refused, Err(MembershipError::Misuse(_))), "{refused:?}");

@@ -2,6 +2,24 @@
 
 use crate::invisible::shows_nothing;
 
+/// Defines [`MISSING_VALUES`] and a comparison with them that needs no loop.
+macro_rules! missing_values {
+    ($($text:literal),+ $(,)?) => {
+        /// What exports write where a value is missing, besides nothing: see [`is_missing_value`].
+        pub(crate) const MISSING_VALUES: &[&[u8]] = &[$($text),+];
+
+        fn is_listed(text: &[u8]) -> bool {
+            matches!(text, $($text)|+)
+        }
+    };
+}
+
+missing_values! {
+    b"-", b"NULL", b"null", b"(null)", b"<null>", b"[NULL]", b"\\N", b"None", b"nan",
+    b"NaN", b"NaT", b"<NA>", b"n/a", b"N/A", b"undefined",
+    b"#N/A", b"#NULL!", b"#REF!", b"#VALUE!", b"#NAME?", b"#NUM!", b"#DIV/0!",
+}
+
 /// Whether a text stands for a missing value: it is empty, or exactly what exports write for one. MySQL and database
 /// tools write `NULL` and `(null)`, `COPY` of PostgreSQL `\N`, pandas and NumPy `nan`, `NaN`, `NaT` and `<NA>`, Python
 /// `None`, JavaScript `null` and `undefined`, spreadsheets `#N/A` and their errors, and logs `-`. So does a text of
@@ -17,31 +35,7 @@ use crate::invisible::shows_nothing;
 /// assert!(!is_missing_value(b"Null") && !is_missing_value(b" NULL") && !is_missing_value(b"NA"));
 /// ```
 pub fn is_missing_value(text: &[u8]) -> bool {
-    matches!(
-        text,
-        b"" | b"-"
-            | b"NULL"
-            | b"null"
-            | b"(null)"
-            | b"<null>"
-            | b"[NULL]"
-            | b"\\N"
-            | b"None"
-            | b"nan"
-            | b"NaN"
-            | b"NaT"
-            | b"<NA>"
-            | b"n/a"
-            | b"N/A"
-            | b"undefined"
-            | b"#N/A"
-            | b"#NULL!"
-            | b"#REF!"
-            | b"#VALUE!"
-            | b"#NAME?"
-            | b"#NUM!"
-            | b"#DIV/0!"
-    ) || shows_nothing(text)
+    text.is_empty() || is_listed(text) || shows_nothing(text)
 }
 
 #[cfg(test)]
@@ -50,6 +44,7 @@ mod tests {
 
     #[test]
     fn only_the_exact_texts_are_missing_values() {
+        assert!(MISSING_VALUES.iter().all(|text| is_missing_value(text)));
         for text in
             ["", "NULL", "null", "\\N", "None", "nan", "NaN", "<NA>", "#N/A", "undefined", "-"]
         {

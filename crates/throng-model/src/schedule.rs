@@ -1,9 +1,11 @@
 //! When an audience is refreshed.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::{Deserialize, Serialize};
 
 use crate::{TimeZoneName, Timestamp};
@@ -76,15 +78,115 @@ impl Schedule {
         }
     }
 
-    /// The first match after `at` (never `at` itself), or `None` if there is none. A time that the
-    /// local clock skips matches right after the gap; a fixed time that it shows twice matches
-    /// once.
+    /// The first match after `at` (never `at` itself), or `None` if there is none.
+    ///
+    /// On the days when the local clock changes:
+    ///
+    /// * Times that the clock skips match once, together, right after the gap. A pattern of every hour does not make them
+    ///   up: its next hour follows.
+    /// * Times that the clock shows twice match the first time only. A pattern of every hour, or of every nth hour of the
+    ///   whole day (`*/2`, `0-23/2`), matches both times.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         let pattern = parse(&self.cron).ok()?;
         let start = jiff::Timestamp::from_microsecond(at.0).ok()?;
-        let next =
-            pattern.find_next_occurrence(&start.to_zoned(self.time_zone.rules()), false).ok()?;
-        Some(Timestamp(next.timestamp().as_microsecond()))
+        let zone = self.time_zone.rules();
+        let hours = pattern.pattern.hours.values().len();
+        let next = if hours == EVERY_HOUR || (hours > 1 && has_step_of_the_day(&self.cron)) {
+            next_of_interval(&pattern, &zone, start, hours < EVERY_HOUR)
+        } else {
+            next_of_fixed(&pattern, &zone, start)
+        };
+        Some(Timestamp(next?.as_microsecond()))
+    }
+}
+
+/// The number of hours of a pattern that has them all.
+const EVERY_HOUR: usize = 24;
+
+/// Whether the hours of a pattern have a step over the whole day, such as `*/2`.
+fn has_step_of_the_day(cron: &str) -> bool {
+    let hours = cron.split_whitespace().nth(1).unwrap_or_default();
+    let mut steps = hours.split(',').filter_map(|part| part.split_once('/'));
+    steps.any(|(start, _)| matches!(start, "*" | "0-23"))
+}
+
+/// The next match of a pattern of certain times of the day. The parser searches local times without a time zone: with one
+/// it takes a pattern with lists or ranges for one of every hour.
+fn next_of_fixed(
+    pattern: &Cron,
+    zone: &TimeZone,
+    start: jiff::Timestamp,
+) -> Option<jiff::Timestamp> {
+    let mut local = zone.to_datetime(start);
+    loop {
+        local = pattern.find_next_occurrence(&local, false).ok()?;
+        let times = zone.to_ambiguous_timestamp(local);
+        let at = match times.offset() {
+            AmbiguousOffset::Gap { .. } => {
+                // With the offset after the gap, a skipped time is a moment before the change.
+                zone.following(times.earlier().ok()?).next()?.timestamp()
+            }
+            // The first of two.
+            AmbiguousOffset::Fold { .. } | AmbiguousOffset::Unambiguous { .. } => {
+                times.compatible().ok()?
+            }
+        };
+        // Not so for a time that is shown again, and for further times of a gap that has passed.
+        if at > start {
+            return Some(at);
+        }
+    }
+}
+
+/// The next match of a pattern that runs by elapsed time: between two changes of the clock the offset is constant.
+/// `makes_up`: whether times that the clock skips match right after the gap.
+fn next_of_interval(
+    pattern: &Cron,
+    zone: &TimeZone,
+    start: jiff::Timestamp,
+    makes_up: bool,
+) -> Option<jiff::Timestamp> {
+    let (mut from, mut is_after_change) = (start, false);
+    loop {
+        let offset = zone.to_offset(from);
+        let local =
+            pattern.find_next_occurrence(&offset.to_datetime(from), is_after_change).ok()?;
+        let at = offset.to_timestamp(local).ok()?;
+        let change = zone.following(from).next().map(|change| change.timestamp());
+        let Some(change) = change.filter(|change| *change <= at) else { return Some(at) };
+        if makes_up && local < zone.to_datetime(change) {
+            return Some(change);
+        }
+        (from, is_after_change) = (change, true);
+    }
+
+    /// The last match after `since` that is not after `until`. Of a frequent pattern and a `since` of long ago not every
+    /// match is computed.
+    pub fn latest_between(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        // Short windows first.
+        for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
+            let from = until.minus(window);
+            if from <= since {
+                break;
+            }
+            if let Some(latest) = self.last_of(from, until) {
+                return Some(latest);
+            }
+        }
+        self.last_of(since, until)
+    }
+
+    /// [`latest_between`](Self::latest_between), by every match.
+    fn last_of(&self, since: Timestamp, until: Timestamp) -> Option<Timestamp> {
+        let mut last = None;
+        let mut at = since;
+        // Only forward: a schedule that returned the same time again would never end the loop.
+        while let Some(next) = self.next_after(at).filter(|next| *next <= until && *next > at) {
+            last = Some(next);
+            at = next;
+        }
+        last
     }
 }
 
@@ -126,6 +228,9 @@ fn parse(cron: &str) -> Result<Cron, String> {
             reason.to_lowercase()
         })
 }
+
+#[cfg(test)]
+mod clock_changes;
 
 #[cfg(test)]
 mod tests {
@@ -238,6 +343,35 @@ mod tests {
     #[test]
     fn a_time_is_not_its_own_successor() {
         assert_eq!(times("0 3 * * *", "2026-06-01T07:00:00Z", 1), ["2026-06-02T07:00:00Z"]);
+    }
+
+    #[test]
+    fn the_latest_match_replaces_all_before_it() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let latest = |cron: &str, since: &str, until: &str| {
+            let schedule = Schedule::new(cron, "America/New_York".parse().unwrap()).unwrap();
+            schedule.latest_between(at(since), at(until))
+        };
+        let now = "2026-11-23T12:00:30Z";
+        assert_eq!(
+            latest("* * * * *", "2020-01-01T00:00:00Z", now),
+            Some(at("2026-11-23T12:00:00Z"))
+        );
+        assert_eq!(latest("* * * * *", "2026-11-23T12:00:00Z", now), None);
+        // Three in the morning in New York is eight o'clock UTC in winter.
+        let (nightly, since) = ("0 3 * * *", "2026-11-20T09:00:00Z");
+        assert_eq!(
+            latest(nightly, since, "2026-11-23T07:59:59Z"),
+            Some(at("2026-11-22T08:00:00Z"))
+        );
+        assert_eq!(
+            latest(nightly, since, "2026-11-23T08:00:00Z"),
+            Some(at("2026-11-23T08:00:00Z"))
+        );
+        assert_eq!(
+            latest("0 0 1 1 *", "2024-06-01T00:00:00Z", "2026-11-23T00:00:00Z"),
+            Some(at("2026-01-01T05:00:00Z"))
+        );
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// The year in UTC.
+    pub fn year(self) -> i16 {
+        jiff::tz::Offset::UTC.to_datetime(self.to_jiff()).year()
+    }
+
     fn to_jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_microsecond(self.0).unwrap_or(if self.0 < 0 {
             jiff::Timestamp::MIN
@@ -339,6 +344,13 @@ mod tests {
         fn times_are_read_as_they_are_written(micros in 0i64..250_000_000_000_000_000) {
             let text = Timestamp(micros).to_string();
             prop_assert_eq!(utc_micros(text.as_bytes()), Some(micros), "{}", text);
+        }
+    }
+
+    #[test]
+    fn the_year_of_a_time_is_that_of_utc() {
+        for (time, year) in [("2026-12-31T23:59:59.9Z", 2026), ("2027-01-01T00:00:00Z", 2027)] {
+            assert_eq!(time.parse::<Timestamp>().unwrap().year(), year);
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{BucketOptions, LIST, READ, REPLACE, UPLOAD, failed, store_of};
 use crate::name;
-use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject};
+use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject, remove_local};
 
 /// A file up to this size is uploaded in one request, a larger one in parts of this size.
 const PART_BYTES: usize = 8 << 20;
@@ -257,14 +257,8 @@ impl Objects for BucketObjects {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        let path = name::file(&self.root, name)?;
         // Before the request: it takes no space of the disk while the bucket does not answer.
-        match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(ObjectsError::io("remove", &path)(error));
-            }
-            _ => {}
-        }
+        remove_local(&self.root, name).await?;
         match self.store.delete(&self.key(name)).await {
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("remove", name)(error)),

@@ -27,6 +27,7 @@ pub async fn suite(backend: &dyn ObjectsBackend) {
     an_upload_does_not_replace_an_object(backend).await;
     large_objects_are_complete(backend).await;
     removed_objects_are_missing(backend).await;
+    several_objects_are_uploaded_and_removed(backend).await;
     listings_are_complete(backend).await;
     one_concurrent_swap_succeeds(backend).await;
     bad_names_are_refused(&*backend.node("names").await).await;
@@ -87,6 +88,28 @@ async fn removed_objects_are_missing(backend: &dyn ObjectsBackend) {
     one.remove("r").await.unwrap();
     assert!(missing(&*one, "r").await);
     assert!(missing(&*two, "r").await);
+}
+
+async fn several_objects_are_uploaded_and_removed(backend: &dyn ObjectsBackend) {
+    let (one, two) = (backend.node("several").await, backend.node("several").await);
+    let names: Vec<String> = (0..20).map(|number| format!("s/{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.iter().for_each(|name| write(&*one, name, name.as_bytes()));
+    one.upload_all(&names).await.unwrap();
+    for name in &names {
+        assert_eq!(read(&*two, name).await, name.as_bytes());
+    }
+    // One whose file was never written is an error.
+    assert!(one.upload_all(&["s/0", "s/none"]).await.is_err());
+    // One that was never uploaded is not.
+    let (removed, kept) = names.split_at(19);
+    one.remove_all(removed).await.unwrap();
+    one.remove_all(&["s/0", "s/none", "s/19/none"]).await.unwrap();
+    one.remove_all(&[]).await.unwrap();
+    for name in removed {
+        assert!(missing(&*one, name).await && !one.root().join(name).exists());
+    }
+    assert_eq!(read(&*one, kept[0]).await, kept[0].as_bytes());
 }
 
 async fn listings_are_complete(backend: &dyn ObjectsBackend) {

@@ -10,7 +10,7 @@ use throng_model::Timestamp;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::name;
-use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject};
+use crate::{ObjectMeta, Objects, ObjectsError, Result, VersionedObject, remove_local};
 
 /// The lock file of compare-and-swap. Its name is not a valid name of an object.
 const LOCK: &str = ".swap";
@@ -123,13 +123,7 @@ impl Objects for DirectoryObjects {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
-        let path = name::file(&self.root, name)?;
-        match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ObjectsError::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_local(&self.root, name).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>> {

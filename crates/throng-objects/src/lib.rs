@@ -24,10 +24,16 @@ pub use error::{ObjectsError, Result};
 pub use source_bucket::{SourceBucket, SourceObject};
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
 use throng_model::Timestamp;
+
+/// Objects that are uploaded or removed by one call at the same time.
+const AT_ONCE: usize = 8;
 
 /// An object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +79,40 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// Removes an object and its local copy. Succeeds if there is none.
     async fn remove(&self, name: &str) -> Result<()>;
 
+    /// [`upload`](Self::upload) for several files, some at a time. After an error some are stored, and no upload is
+    /// in progress.
+    async fn upload_all(&self, names: &[&str]) -> Result<()> {
+        let has_failed = &AtomicBool::new(false);
+        let uploads = names.iter().copied().map(|name| async move {
+            if has_failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let uploaded = self.upload(name).await;
+            has_failed.fetch_or(uploaded.is_err(), Ordering::Relaxed);
+            uploaded
+        });
+        let uploads: Vec<_> = uploads.collect();
+        // Those that run are not dropped for the error of another: the caller may remove what is stored.
+        let results: Vec<Result<()>> =
+            futures::stream::iter(uploads).buffer_unordered(AT_ONCE).collect().await;
+        results.into_iter().collect()
+    }
+
+    /// [`remove`](Self::remove) for several objects, some at a time. The local copies of all of them go first, also if
+    /// the store does not answer. Ends with the first error of the store.
+    async fn remove_all(&self, names: &[&str]) -> Result<()> {
+        let mut local = Ok(());
+        for name in names {
+            local = local.and(remove_local(self.root(), name).await);
+        }
+        if self.has_copies() {
+            let removals: Vec<_> = names.iter().map(|name| self.remove(name)).collect();
+            let removals = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
+            removals.try_collect::<Vec<()>>().await?;
+        }
+        local
+    }
+
     /// The objects whose names begin with `prefix` and a `/`. Slow: for cleanups.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>>;
 
@@ -92,4 +132,16 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     /// Evicts local copies that are not in `needed`, the least recently used first, until the others
     /// fit the cache. Does nothing where the local file is the object.
     async fn evict(&self, needed: &HashSet<String>) -> Result<()>;
+}
+
+/// Removes the local file of an object. Succeeds if there is none.
+async fn remove_local(root: &Path, name: &str) -> Result<()> {
+    let path = name::file(root, name)?;
+    match tokio::fs::remove_file(&path).await {
+        // Also where a file has the name of its folder.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(())
+        }
+        removed => removed.map_err(ObjectsError::io("remove", &path)),
+    }
 }

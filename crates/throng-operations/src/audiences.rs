@@ -7,7 +7,7 @@ use throng_api::{
 };
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::{open_snapshot, refresh_if_stale};
-use throng_store::{AlertKind, HistoryEvent, LedgerError, RefreshTrigger, Snapshot, SubjectKind};
+use throng_store::{AlertKind, HistoryEvent, LedgerError, Snapshot, SubjectKind};
 
 use crate::Operations;
 use crate::error::{OperationError, Result};
@@ -71,8 +71,9 @@ pub fn declared(operations: &Operations, name: &str) -> Result<AudienceName> {
     })
 }
 
-/// Queues a refresh; returns the one that is open already, if there is one. `force`: it scans even if
-/// neither the model nor its files have changed.
+/// Queues a refresh; returns the one that is scheduled already, if there is one. If one is being processed, which may have
+/// listed its files, the new one starts when that one has ended. `force`: it scans even if neither the model nor its
+/// files have changed.
 ///
 /// # Errors
 /// [`OperationError`].
@@ -82,11 +83,7 @@ pub async fn refresh(
     force: bool,
     actor: &str,
 ) -> Result<RefreshId> {
-    let (now, trigger) = (operations.clock.now(), RefreshTrigger::Manual);
-    let queued = match force {
-        true => operations.ledger.force_refresh(name, trigger, now).await,
-        false => operations.ledger.schedule_refresh(name, trigger, now).await,
-    };
+    let queued = operations.ledger.request_refresh(name, force, operations.clock.now()).await;
     let id = queued.map_err(|error| with_state_help(name, error))?;
     let why = format!("refresh {id}{}", if force { ", forced" } else { "" });
     record(operations, name, actor, HistoryEvent::RefreshRequested, why).await?;

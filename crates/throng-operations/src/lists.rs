@@ -127,6 +127,7 @@ pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncLis
     let listing = Listing::of(query, &fields)?;
     let wanted = workspace_of(operations, query)?;
     let mut list = syncs::list(operations).await?;
+    list.destinations.retain(|name| is_in(wanted.as_ref(), name.workspace()));
     list.syncs.retain(|sync| {
         let names = [sync.name.as_str(), sync.audience.as_str(), sync.destination.as_str()];
         let is_paused = sync.paused_at.is_some();
@@ -148,6 +149,7 @@ pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncLis
     });
     Ok(SyncList {
         syncs: page.rows,
+        destinations: list.destinations,
         next_cursor: page.next_cursor,
         previous_cursor: page.previous_cursor,
     })

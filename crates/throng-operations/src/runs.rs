@@ -253,13 +253,21 @@ async fn held_syncs(operations: &Operations) -> Result<Vec<SyncName>> {
     Ok(syncs.into_iter().map(|(sync, _)| sync).collect())
 }
 
-/// Puts a failed task back into the queue, and ends the backoff of its account.
+/// Puts a failed task back into the queue, and ends the backoff of its account. While the sync waits for members it is
+/// refused: the task would create the list on the platform, with users who have left the audience since.
 ///
 /// # Errors
 /// [`OperationError`].
 pub async fn requeue(operations: &Operations, id: TaskId, actor: &str) -> Result<ActivationTask> {
+    let sync = visible_task(operations, id).await?.sync;
+    syncs::refuse_paused(operations, &sync).await?;
+    syncs::refuse_without_members(operations, &sync).await?;
+    queue_again(operations, id, actor).await
+}
+
+/// Puts a failed task that is not refused back into the queue.
+async fn queue_again(operations: &Operations, id: TaskId, actor: &str) -> Result<ActivationTask> {
     let now = operations.clock.now();
-    syncs::refuse_paused(operations, &visible_task(operations, id).await?.sync).await?;
     operations.ledger.requeue_task(id, now).await?;
     let task = operations.ledger.task(id).await?;
     operations.ledger.end_backoff(&task.destination, now).await?;
@@ -279,11 +287,12 @@ pub async fn request(
     scope: RunScope,
     actor: &str,
 ) -> Result<RunRequested> {
+    syncs::refuse_paused(operations, sync).await?;
     syncs::refuse_removal(operations, sync).await?;
     syncs::refuse_without_members(operations, sync).await?;
     match failed_first_task(operations, sync).await? {
         Some(task) => {
-            requeue(operations, task, actor).await?;
+            queue_again(operations, task, actor).await?;
             Ok(RunRequested { sync: sync.clone(), blocked: None })
         }
         None => syncs::run(operations, sync, scope, actor).await,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use throng_activation::{
     MAX_KEPT_SIZES, RunScope, SizeLimits, account_alert_subject, evaluate_sizes, has_enough_sizes,
-    size_series, waits_for_members,
+    size_series,
 };
 use throng_api::{ActivationVerdict, NO_MEMBERS, RunRequested, SyncList, SyncSizes, SyncSummary};
 use throng_model::SyncName;
@@ -47,7 +47,7 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             platform.as_ref().is_some_and(|platform| platform.platform_id == size.platform_id)
         });
         let members = members.get(&sync.audience).copied().flatten();
-        let waits = members.is_some_and(|it| waits_for_members(sync, platform.is_some(), it));
+        let waits = members.is_some_and(|it| sync.waits_for_members(platform.is_some(), it));
         SyncSummary {
             name: sync.name.clone(),
             audience: sync.audience.clone(),
@@ -64,7 +64,13 @@ pub async fn list(operations: &Operations) -> Result<SyncList, LedgerError> {
             size: size.map(mapping::size),
         }
     });
-    Ok(SyncList { syncs: syncs.collect(), next_cursor: None, previous_cursor: None })
+    let declared = operations.spec.destinations.iter();
+    Ok(SyncList {
+        syncs: syncs.collect(),
+        destinations: declared.map(|destination| destination.name.clone()).collect(),
+        next_cursor: None,
+        previous_cursor: None,
+    })
 }
 
 /// The members of the version that an audience serves; `None` until it serves one.
@@ -258,7 +264,7 @@ pub(crate) async fn refuse_without_members(operations: &Operations, sync: &SyncN
     let has_list = ledger.platform_audience(sync).await?.is_some();
     let newest = ledger.runs(Some(sync), 1).await?;
     // One with an open run is refused because of that.
-    if !waits_for_members(declared, has_list, members)
+    if !declared.waits_for_members(has_list, members)
         || newest.first().is_some_and(|run| is_open(run.state))
     {
         return Ok(());

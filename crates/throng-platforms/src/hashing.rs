@@ -9,7 +9,7 @@ use throng_activation::{
 };
 use throng_destinations::{Preparation, preparation};
 use throng_lake::{HashedRow, Hashers, RowHasher};
-use throng_model::Personal;
+use throng_model::{Clock, Personal, SystemClock};
 
 /// All reasons of a platform; `None` if the platform is not known.
 pub(super) fn reasons(platform: &str) -> Option<Reasons> {
@@ -56,7 +56,8 @@ impl Hashers for Platforms {
         let preparation = preparation(&settings.platform)
             .ok_or_else(|| format!("unknown platform {}", settings.platform))?;
         let schema = Schema { keys: settings.keys, default_country: settings.default_country };
-        Ok(Box::new(Hasher { preparation, schema }))
+        let this_year = u32::from(SystemClock.now().year().unsigned_abs());
+        Ok(Box::new(Hasher { preparation, schema, this_year }))
     }
 }
 
@@ -70,12 +71,14 @@ impl RowHasher for KeysOnly {
 struct Hasher {
     preparation: Preparation,
     schema: Schema,
+    /// In UTC, when the query began.
+    this_year: u32,
 }
 
 impl RowHasher for Hasher {
     fn hash(&mut self, cells: &[Option<Personal>], out: &mut Vec<u8>) {
         let mut notes = Vec::new();
-        let row = (self.preparation.prepare)(&self.schema, cells, &mut notes);
+        let row = (self.preparation.prepare)(&self.schema, self.this_year, cells, &mut notes);
         let Preparation { skip_reasons, note_reasons, .. } = self.preparation;
         let reasons = Reasons { skips: skip_reasons, notes: note_reasons };
         // A row that cannot be encoded is sent as invalid bytes, which the parent process reports.
@@ -102,6 +105,24 @@ mod tests {
     use throng_model::{HashedIdentifier, UserHash};
 
     use super::*;
+
+    #[test]
+    fn a_year_of_birth_in_the_future_is_refused() {
+        let settings = HashingSettings {
+            platform: "meta".into(),
+            keys: vec!["EMAIL".into(), "DOBY".into()],
+            default_country: None,
+        };
+        let mut hasher = Platforms.open(&serde_json::to_value(&settings).unwrap()).unwrap();
+        for (years_ahead, is_sent) in [(-30, true), (2, false)] {
+            let year = (SystemClock.now().year() + years_ahead).to_string();
+            let mut bytes = Vec::new();
+            let cells = [Personal::new("ann@example.com"), Personal::new(year)].map(Some);
+            hasher.hash(&cells, &mut bytes);
+            let rows = settings.read(vec![(UserHash(1), bytes.into())]).unwrap();
+            assert_eq!(rows[0].row.as_ref().unwrap()[1] != Cell::Empty, is_sent);
+        }
+    }
 
     #[test]
     fn decoded_rows_equal_the_prepared_ones() {

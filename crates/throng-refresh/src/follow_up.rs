@@ -4,17 +4,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use throng_lake::TableFacts;
 use throng_model::{AudienceName, SyncName};
 use throng_spec::{Audience, Spec};
 use throng_store::{
     AlertKind, HistoryEvent, LedgerError, NewAlert, Refresh, RunState, Snapshot, SnapshotState,
+    expired_versions,
 };
 use throng_telemetry::metrics;
 
 use super::publish::PublishOutcome;
-use super::{alerts, cleanup, freshness, history, membership, retention};
+use super::{alerts, cleanup, freshness, history, membership};
 use crate::RefreshContext;
 
 /// Newest runs of a sync that are read for the snapshots that they still need.
@@ -107,9 +108,7 @@ async fn report(ctx: &RefreshContext, all: &[Recorded<'_>]) -> Result<(), Ledger
         entries.push(history::entry(name, HistoryEvent::Published, counts(outcome), now));
     }
     let mut reported = ctx.ledger.resolve_alerts(&resolved, now).await;
-    for alert in &raised {
-        reported = reported.and(ctx.ledger.raise_alert(alert, now).await.map(|_| ()));
-    }
+    reported = reported.and(ctx.ledger.raise_alerts(&raised, now).await);
     reported.and(ctx.ledger.record_history(&entries).await)
 }
 
@@ -204,16 +203,24 @@ async fn apply_retention(ctx: &RefreshContext, all: &[Recorded<'_>]) -> Result<(
             pinned(ctx, &spec, &audience.name, syncs)
         })
         .collect();
-    let pinned: Vec<BTreeSet<u64>> =
-        futures::stream::iter(reads).buffered(AT_ONCE).try_collect().await?;
+    let pinned: Vec<Result<BTreeSet<u64>, LedgerError>> =
+        futures::stream::iter(reads).buffered(AT_ONCE).collect().await;
     let names: Vec<AudienceName> = candidates.iter().map(|(it, _)| it.name.clone()).collect();
     let bases = ctx.ledger.snapshot_bases(&names).await?;
     let served: HashMap<AudienceName, u64> =
         bases.into_iter().filter_map(|base| Some((base.audience, base.current?.version))).collect();
     let mut expired = Vec::new();
-    for ((audience, kept), pinned) in candidates.into_iter().zip(&pinned) {
+    for ((audience, kept), pinned) in candidates.into_iter().zip(pinned) {
+        let pinned = match pinned {
+            Ok(pinned) => pinned,
+            // The others need not keep their old versions for it.
+            Err(error) => {
+                tracing::error!(audience = %audience.name, error = &error as &dyn std::error::Error, "failed to find the snapshots to keep, deleting none");
+                continue;
+            }
+        };
         let served = served.get(&audience.name).copied();
-        let versions = retention::expired_versions(&kept, served, audience.keep_snapshots, pinned);
+        let versions = expired_versions(&kept, served, audience.keep_snapshots, &pinned);
         expired.extend(kept.into_iter().filter(|old| versions.contains(&old.version)));
     }
     delete(ctx, &expired).await

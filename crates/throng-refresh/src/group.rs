@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt};
 use throng_model::{RefreshId, Retry, Timestamp};
 use throng_spec::Audience;
 use throng_store::{LedgerError, Snapshot};
@@ -28,8 +28,10 @@ const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 const PUBLISHED_TOGETHER: usize = 128;
 /// Bytes of the bitmaps of refreshes that are published together, at most, unless one has more: they are in memory.
 const MAX_BITMAP_BYTES: u64 = 32 << 20;
-/// Such groups at the same time: the files of one are written while the ledger records another.
-const GROUPS_AT_ONCE: usize = 2;
+/// Such ranges at the same time: the files of one are written while the ledger records another.
+const RANGES_AT_ONCE: usize = 2;
+/// Failures that are recorded at the same time.
+const FAILURES_AT_ONCE: usize = 8;
 
 impl Worker {
     /// Processes refreshes of one template together, and records how each ended.
@@ -197,13 +199,9 @@ impl Worker {
             output
         };
         let sizes: Vec<u64> = (0..group.len()).map(|at| built.bytes(at)).collect();
-        let publish = |range| self.publish_members(group, range, &output, &ended, started);
-        let publishing = async {
-            let all = futures::stream::iter(published_together(&sizes)).map(publish);
-            all.buffer_unordered(GROUPS_AT_ONCE).try_collect::<Vec<()>>().await
-        };
+        let publishing = self.publish_group(group, &sizes, &output, &ended, started);
         let published = tokio::select! {
-            published = publishing => published.map(|_| ()),
+            published = publishing => published,
             never = self.renew_all(group, &ended, &progress) => match never {},
         };
         if ctx.serves_membership
@@ -218,7 +216,38 @@ impl Worker {
         published
     }
 
-    /// Publishes some of the refreshes that were built together, and records how each ended.
+    /// Publishes refreshes that were built together, and records how each ended. Those that are not tried, at shutdown or
+    /// after an error, are halted.
+    async fn publish_group(
+        &self,
+        group: &[Member],
+        sizes: &[u64],
+        output: &(impl Fn(usize, &Member) -> BuildOutput + Sync),
+        ended: &[AtomicBool],
+        started: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let has_failed = &AtomicBool::new(false);
+        let publish = |range: Range<usize>| async move {
+            if self.shutdown.is_cancelled() || has_failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let published = self.publish_members(group, range, output, ended, started).await;
+            has_failed.fetch_or(published.is_err(), Ordering::Relaxed);
+            published
+        };
+        // A range that runs is not dropped for the error of another: its snapshots may be in the ledger by now, and
+        // what follows for them would be lost.
+        let ranges = futures::stream::iter(published_together(sizes)).map(publish);
+        let results: Vec<Result<(), LedgerError>> =
+            ranges.buffer_unordered(RANGES_AT_ONCE).collect().await;
+        let published: Result<(), LedgerError> = results.into_iter().collect();
+        let open = open_refreshes(group, ended);
+        let halted = if open.is_empty() { Ok(()) } else { self.halt(&open).await };
+        published.and(halted)
+    }
+
+    /// Publishes some of the refreshes that were built together, and records how each ended; those that are not tried are
+    /// left open.
     async fn publish_members(
         &self,
         group: &[Member],
@@ -228,39 +257,48 @@ impl Worker {
         started: Timestamp,
     ) -> Result<(), LedgerError> {
         let members = group.get(range.clone()).unwrap_or_default();
-        if self.shutdown.is_cancelled() {
-            return self.halt_all(members).await;
-        }
+        let ended = ended.get(range.clone()).unwrap_or_default();
         let spec = self.ctx.spec.load_full();
         let declared = declared_by_name(&spec);
         let (mut new, mut publishing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, member) in range.clone().zip(members) {
+        for ((at, member), ended) in range.zip(members).zip(ended) {
             let Member { audience, refresh } = member;
             match declared.get(&audience.name).copied() {
-                None => failed.push((member, RefreshError::NotDeclared(audience.name.clone()))),
+                None => {
+                    failed.push((member, ended, RefreshError::NotDeclared(audience.name.clone())));
+                }
                 Some(current) if model_of(current) != model_of(audience) => {
-                    failed.push((member, RefreshError::Superseded));
+                    failed.push((member, ended, RefreshError::Superseded));
                 }
                 Some(audience) => {
-                    publishing.push((member, audience));
+                    publishing.push((member, ended));
                     new.push(Publication { audience, refresh, output: output(at, member) });
                 }
             }
         }
-        let results = AssertUnwindSafe(publish::publish_all(&self.ctx, new, &self.holder));
-        let results = match results.catch_unwind().await {
+        let publish_all = publish::publish_all(&self.ctx, &new, &self.holder, &self.shutdown);
+        let results = match AssertUnwindSafe(publish_all).catch_unwind().await {
             Ok(results) => results,
-            Err(_) => publishing.iter().map(|_| Err(RefreshError::Panicked)).collect(),
+            Err(_) => new.iter().map(|_| Some(Err(RefreshError::Panicked))).collect(),
         };
-        let mut published = Vec::with_capacity(publishing.len());
-        for ((member, audience), result) in publishing.into_iter().zip(results) {
+        let mut published = Vec::with_capacity(new.len());
+        for ((new, (member, ended)), result) in new.iter().zip(publishing).zip(results) {
             match result {
-                Ok(outcome) => published.push((audience, &member.refresh, outcome)),
-                Err(error) => failed.push((member, error)),
+                Some(Ok(outcome)) => {
+                    ended.store(true, Ordering::Relaxed);
+                    published.push((new.audience, new.refresh, outcome));
+                }
+                Some(Err(error)) => failed.push((member, ended, error)),
+                None => {}
             }
         }
-        let of_range = ended.get(range).unwrap_or_default();
-        of_range.iter().for_each(|ended| ended.store(true, Ordering::Relaxed));
+        // Before what follows for the others, which takes long: the leases of these must not expire until then.
+        let recording: Vec<_> = failed
+            .into_iter()
+            .map(|(member, ended, error)| self.record_failure(member, ended, error, started))
+            .collect();
+        let failures: Vec<Result<(), LedgerError>> =
+            futures::stream::iter(recording).buffer_unordered(FAILURES_AT_ONCE).collect().await;
         let recorded: Vec<Recorded<'_>> = published
             .iter()
             .map(|(audience, refresh, outcome)| Recorded { audience, refresh, outcome })
@@ -269,10 +307,21 @@ impl Worker {
         // Lookups get the snapshots of all members at the end.
         follow_up(&self.ctx, &recorded, false).await;
         published.iter().for_each(|(.., outcome)| count(outcome.name(), took));
-        for (Member { audience, refresh }, error) in failed {
-            self.record(audience, refresh, Err(error), started).await?;
-        }
-        Ok(())
+        failures.into_iter().collect()
+    }
+
+    /// Records the failure of one of several refreshes.
+    async fn record_failure(
+        &self,
+        Member { audience, refresh }: &Member,
+        ended: &AtomicBool,
+        error: RefreshError,
+        started: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let recorded = self.record(audience, refresh, Err(error), started).await;
+        // Also if it could not be recorded: when its lease expires, the try counts as a crash, and is not repeated for ever.
+        ended.store(true, Ordering::Relaxed);
+        recorded
     }
 
     /// Leaves refreshes to builds of their own.
@@ -315,8 +364,7 @@ impl Worker {
         loop {
             tokio::time::sleep(ctx.poll_delay(GROUP_HEARTBEAT_INTERVAL)).await;
             let execute::RowCounts { read, null_keys, expected } = progress.counts();
-            let open = group.iter().zip(ended).filter(|(_, ended)| !ended.load(Ordering::Relaxed));
-            let ids: Vec<RefreshId> = open.map(|(member, _)| member.refresh.id).collect();
+            let ids = open_refreshes(group, ended);
             let until = ctx.clock.now().plus(LEASE);
             let renewed = ctx
                 .ledger
@@ -333,6 +381,12 @@ impl Worker {
             ctx.observer.audiences_changed();
         }
     }
+}
+
+/// The refreshes that have not ended.
+fn open_refreshes(group: &[Member], ended: &[AtomicBool]) -> Vec<RefreshId> {
+    let open = group.iter().zip(ended).filter(|(_, ended)| !ended.load(Ordering::Relaxed));
+    open.map(|(member, _)| member.refresh.id).collect()
 }
 
 /// The ranges of members that are published together, by the bytes of the bitmaps of each.
@@ -356,7 +410,35 @@ fn published_together(sizes: &[u64]) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use throng_store::RefreshState;
+
     use super::*;
+    use crate::fixture::{HOLDER, Rig};
+
+    #[tokio::test]
+    async fn at_shutdown_ranges_that_run_are_published_and_the_others_are_halted() {
+        let rig = Rig::new(&["a", "b", "c", "d", "e"]).await;
+        let (ctx, holder) = (Arc::clone(&rig.ctx), HOLDER.to_owned());
+        let worker = Worker { ctx, holder, shutdown: rig.recorded.clone() };
+        let ended: Vec<AtomicBool> = rig.members.iter().map(|_| AtomicBool::new(false)).collect();
+        let output = |_: usize, member: &Member| rig.output(member);
+        // Each is a range.
+        let sizes = [MAX_BITMAP_BYTES; 5];
+        let publishing = worker.publish_group(&rig.members, &sizes, &output, &ended, Timestamp(0));
+        publishing.await.unwrap();
+        let mut states = Vec::new();
+        for member in &rig.members {
+            let refresh = rig.ctx.ledger.refresh(member.refresh.id).await.unwrap();
+            states.push((refresh.state, refresh.crashes));
+        }
+        let (published, halted) = states.split_at(RANGES_AT_ONCE);
+        assert!(published.iter().all(|it| *it == (RefreshState::Completed, 0)), "{states:?}");
+        assert!(halted.iter().all(|it| *it == (RefreshState::Halted, 0)), "{states:?}");
+        let (files, named) = rig.snapshot_files().await;
+        assert_eq!((files.len(), files), (RANGES_AT_ONCE, named));
+    }
 
     #[test]
     fn what_is_published_together_is_limited_in_number_and_bytes() {

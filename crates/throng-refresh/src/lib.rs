@@ -9,8 +9,7 @@
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
 //!    `builders`, `siblings`, `group` and `shared`: refreshes of one template, built in one scan;
-//! 4. `guard`, `publish`, `follow_up` and `retention`: whether the snapshot is published or held, the one ledger
-//!    update that does it, what follows, and which versions are deleted;
+//! 4. `publish` and `follow_up`: the one ledger update that publishes or holds the snapshot, and what follows;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
 //!    happens if a file is damaged;
 //! 6. `schedule` and `source_changes`: queue refreshes that are due, or whose source has changed;
@@ -38,7 +37,6 @@ mod fixture;
 mod follow_up;
 mod freshness;
 mod group;
-mod guard;
 mod history;
 mod identifier_inputs;
 mod job;
@@ -50,7 +48,6 @@ mod parts;
 mod pool;
 mod publish;
 mod recovery;
-mod retention;
 mod schedule;
 mod shared;
 mod siblings;

@@ -4,24 +4,25 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use throng_membership::{
     ShardBitmap, SnapshotMeta, SnapshotSummary, UnwrittenSnapshot, seed_check, write_snapshots,
 };
 use throng_model::{AudienceName, Entropy as _, RefreshId, SystemEntropy};
 use throng_spec::Audience;
-use throng_store::{NewSnapshot, Refresh, Snapshot, SnapshotBase, SnapshotState};
+use throng_store::{LedgerError, NewSnapshot, Refresh, Snapshot, SnapshotBase, SnapshotState};
+use tokio_util::sync::CancellationToken;
 
 use super::bits;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built};
-use super::guard::{self, GuardDecision};
 use super::pool::blocking;
 use crate::RefreshContext;
 
-/// Uploads of snapshots at the same time.
-const UPLOADS: usize = 8;
+/// Publications of one snapshot each at the same time.
+const PUBLICATIONS_AT_ONCE: usize = 8;
 
 /// A refresh whose members are known.
 pub(super) struct Publication<'a> {
@@ -57,25 +58,39 @@ fn snapshot_object(audience: &AudienceName, version: u64, unique: u64) -> String
     format!("snapshots/{audience}/{version}-{unique:016x}.throng")
 }
 
-/// Publishes or holds the snapshot of one refresh: see [`together`].
+/// Publishes or holds the snapshot of one refresh.
+///
+/// The order matters. The file is durable before the ledger names it, so no node can serve a file that a crash has
+/// truncated; a crash before the ledger's update leaves only a file that nothing names, and the next try writes another
+/// one.
 pub(super) async fn publish(
     ctx: &RefreshContext,
-    new: Publication<'_>,
+    new: &Publication<'_>,
     holder: &str,
 ) -> Result<PublishOutcome, RefreshError> {
-    let results = together(ctx, std::slice::from_ref(&new), holder).await?;
-    results.into_iter().next().unwrap_or(Err(RefreshError::Panicked))
+    let prepared = prepare(ctx, std::slice::from_ref(new)).await?.pop();
+    record_one(ctx, prepared.ok_or(RefreshError::Panicked)?, holder).await
 }
 
-/// Publishes or holds the snapshots of refreshes that were built together, with the result of each in their order.
+/// [`publish`] for refreshes that were built together. Returns the result of each in their order; `None` for those that
+/// were not tried, because of `shutdown` or because the ledger fails.
 pub(super) async fn publish_all(
     ctx: &RefreshContext,
-    all: Vec<Publication<'_>>,
+    all: &[Publication<'_>],
     holder: &str,
-) -> Vec<Result<PublishOutcome, RefreshError>> {
-    let error = match together(ctx, &all, holder).await {
-        Ok(results) => return results,
-        Err(error) => error,
+    shutdown: &CancellationToken,
+) -> Vec<Option<Result<PublishOutcome, RefreshError>>> {
+    let (error, prepared) = match prepare(ctx, all).await {
+        Ok(prepared) => match record(ctx, &prepared, holder).await {
+            Ok(results) => {
+                let recorded = prepared.into_iter().zip(results);
+                let recorded = recorded.map(|(outcome, result)| result.map(|()| outcome));
+                return recorded.map(|result| Some(result.map_err(Into::into))).collect();
+            }
+            // Their files stay: the ledger may have recorded them although its answer was lost.
+            Err(error) => (RefreshError::from(error), prepared),
+        },
+        Err(error) => (error, Vec::new()),
     };
     // It may be the error of one of them, which must not fail the others.
     tracing::warn!(
@@ -83,60 +98,157 @@ pub(super) async fn publish_all(
         error = &error as &dyn std::error::Error,
         "failed to publish the audiences of a template together, publishing each alone"
     );
-    let mut results = Vec::with_capacity(all.len());
-    for new in all {
-        results.push(publish(ctx, new, holder).await);
-    }
-    results
+    let (mut prepared, is_failing) = (prepared.into_iter(), AtomicBool::new(false));
+    let tries: Vec<_> = all
+        .iter()
+        .map(|new| try_one(ctx, new, prepared.next(), holder, shutdown, &is_failing))
+        .collect();
+    futures::stream::iter(tries).buffered(PUBLICATIONS_AT_ONCE).collect().await
 }
 
-/// Writes the snapshots, then publishes or holds each with one ledger update, which checks the lease of each.
-///
-/// The order matters. The files are durable before the ledger names them, so no node can serve a file
-/// that a crash has truncated; a crash before the update leaves only files that nothing names, and
-/// the next try writes other ones.
-async fn together(
+/// Publishes one of several refreshes, with its file if that is written already. `None` if it is not tried: at shutdown,
+/// or if the ledger is failing, where each call may last until its timeout.
+async fn try_one(
+    ctx: &RefreshContext,
+    new: &Publication<'_>,
+    prepared: Option<PublishOutcome>,
+    holder: &str,
+    shutdown: &CancellationToken,
+    is_failing: &AtomicBool,
+) -> Option<Result<PublishOutcome, RefreshError>> {
+    if shutdown.is_cancelled() || is_failing.load(Ordering::Relaxed) {
+        return None;
+    }
+    let published = match prepared {
+        Some(prepared) => record_one(ctx, prepared, holder).await,
+        None => publish(ctx, new, holder).await,
+    };
+    if let Err(RefreshError::Ledger(error)) = &published
+        && !error.is_refusal()
+    {
+        is_failing.store(true, Ordering::Relaxed);
+    }
+    Some(published)
+}
+
+/// Writes the snapshots and evaluates the guard. The ledger has none of them yet. After an error no file is left.
+async fn prepare(
     ctx: &RefreshContext,
     all: &[Publication<'_>],
-    holder: &str,
-) -> Result<Vec<Result<PublishOutcome, RefreshError>>, RefreshError> {
+) -> Result<Vec<PublishOutcome>, RefreshError> {
     let names: Vec<AudienceName> = all.iter().map(|new| new.audience.name.clone()).collect();
-    let ids: Vec<RefreshId> = all.iter().map(|new| new.refresh.id).collect();
-    let last = bases(ctx, &names).await?;
+    let last = read_bases(ctx, &names).await?;
     let mut snapshots = Vec::with_capacity(all.len());
     for new in all {
         let last = last.get(&new.audience.name).map_or(0, |base| base.last_version);
-        snapshots.push(unwritten(ctx, new, last + 1)?);
+        snapshots.push(unwritten_snapshot(ctx, new, last + 1)?);
     }
-    write(ctx, all, &mut snapshots).await?;
-    let uploads: Vec<_> =
-        snapshots.iter().map(|snapshot| ctx.objects.upload(&snapshot.path)).collect();
-    futures::stream::iter(uploads).buffer_unordered(UPLOADS).try_collect::<Vec<()>>().await?;
+    let prepared = match write(ctx, all, &mut snapshots).await {
+        Ok(()) => upload_and_evaluate(ctx, all, &names, &snapshots).await,
+        Err(error) => Err(error),
+    };
+    if prepared.is_err() {
+        let paths: Vec<&str> = snapshots.iter().map(|it| it.path.as_str()).collect();
+        remove_files(ctx, &paths).await;
+    }
+    prepared
+}
+
+/// Uploads the files of snapshots, and evaluates the guard of each.
+async fn upload_and_evaluate(
+    ctx: &RefreshContext,
+    all: &[Publication<'_>],
+    names: &[AudienceName],
+    snapshots: &[Snapshot],
+) -> Result<Vec<PublishOutcome>, RefreshError> {
+    let paths: Vec<&str> = snapshots.iter().map(|it| it.path.as_str()).collect();
+    ctx.objects.upload_all(&paths).await?;
+    let ids: Vec<RefreshId> = all.iter().map(|new| new.refresh.id).collect();
     let with_parts: HashSet<RefreshId> =
         ctx.ledger.refreshes_with_parts(&ids).await?.into_iter().collect();
     // Read after the build: the guard has to compare with what is served now, which an approval or
     // a rollback may have changed.
-    let mut served = bases(ctx, &names).await?;
-    let (mut records, mut outcomes) = (Vec::new(), Vec::new());
-    for (new, snapshot) in all.iter().zip(snapshots) {
+    let mut served = read_bases(ctx, names).await?;
+    let outcome = |(new, snapshot): (&Publication<'_>, &Snapshot)| {
         let previous = served.remove(&new.audience.name).and_then(|base| base.current);
         let members = previous.as_ref().map(|previous| previous.members);
-        let held = match guard::evaluate(&new.audience.guard, members, snapshot.members) {
-            GuardDecision::Publish => None,
-            GuardDecision::Hold(reason) => Some(reason),
-        };
-        records.push(NewSnapshot { snapshot: snapshot.clone(), held: held.clone() });
+        let held = new.audience.guard.reason_to_hold(members, snapshot.members);
         let had_parts = with_parts.contains(&new.refresh.id);
         let padded_keys = new.output.padded_keys;
-        outcomes.push(PublishOutcome { snapshot, held, previous, padded_keys, had_parts });
+        PublishOutcome { snapshot: snapshot.clone(), held, previous, padded_keys, had_parts }
+    };
+    Ok(all.iter().zip(snapshots).map(outcome).collect())
+}
+
+/// Publishes or holds a snapshot whose file is durable.
+async fn record_one(
+    ctx: &RefreshContext,
+    prepared: PublishOutcome,
+    holder: &str,
+) -> Result<PublishOutcome, RefreshError> {
+    let mut results = record(ctx, std::slice::from_ref(&prepared), holder).await?;
+    results.pop().ok_or(RefreshError::Panicked)??;
+    Ok(prepared)
+}
+
+/// Publishes or holds snapshots whose files are durable with one ledger update, which checks the lease of each. Returns
+/// the result of each, and removes the files of those that are refused. After an error of the whole call all files stay:
+/// the ledger may have recorded the snapshots although its answer was lost.
+async fn record(
+    ctx: &RefreshContext,
+    prepared: &[PublishOutcome],
+    holder: &str,
+) -> Result<Vec<Result<(), LedgerError>>, LedgerError> {
+    let new = |outcome: &PublishOutcome| NewSnapshot {
+        snapshot: outcome.snapshot.clone(),
+        held: outcome.held.clone(),
+    };
+    let records: Vec<NewSnapshot> = prepared.iter().map(new).collect();
+    let mut results = ctx.ledger.record_snapshots(&records, holder, ctx.clock.now()).await?;
+    let refused = prepared.iter().zip(&results).filter(|(_, result)| result.is_err());
+    let names: Vec<AudienceName> =
+        refused.map(|(outcome, _)| outcome.snapshot.audience.clone()).collect();
+    if names.is_empty() {
+        return Ok(results);
     }
-    let results = ctx.ledger.record_snapshots(&records, holder, ctx.clock.now()).await?;
-    let recorded = results.into_iter().zip(outcomes);
-    Ok(recorded.map(|(result, outcome)| result.map(|()| outcome).map_err(Into::into)).collect())
+    let named = match ctx.ledger.snapshots_of(&names).await {
+        Ok(named) => named,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to find the files of refused snapshots, keeping them"
+            );
+            return Ok(results);
+        }
+    };
+    let named: HashSet<String> = named.into_iter().map(|snapshot| snapshot.path).collect();
+    let mut unnamed = Vec::new();
+    for (outcome, result) in prepared.iter().zip(&mut results) {
+        let path = outcome.snapshot.path.as_str();
+        if result.is_err() && named.contains(path) {
+            // An earlier call has recorded it, although its answer was lost, and has so ended the lease.
+            *result = Ok(());
+        } else if result.is_err() {
+            unnamed.push(path);
+        }
+    }
+    remove_files(ctx, &unnamed).await;
+    Ok(results)
+}
+
+/// Removes the files of snapshots that the ledger does not name.
+async fn remove_files(ctx: &RefreshContext, paths: &[&str]) {
+    if let Err(error) = ctx.objects.remove_all(paths).await {
+        tracing::warn!(
+            snapshots = paths.len(),
+            error = &error as &dyn std::error::Error,
+            "failed to remove the files of snapshots that are not published"
+        );
+    }
 }
 
 /// What the next versions of audiences follow.
-async fn bases(
+async fn read_bases(
     ctx: &RefreshContext,
     names: &[AudienceName],
 ) -> Result<HashMap<AudienceName, SnapshotBase>, RefreshError> {
@@ -145,7 +257,7 @@ async fn bases(
 }
 
 /// The snapshot of a refresh, without what is known once its file is written.
-fn unwritten(
+fn unwritten_snapshot(
     ctx: &RefreshContext,
     new: &Publication<'_>,
     version: u64,
@@ -236,3 +348,6 @@ fn read(built: &[Built]) -> Result<Vec<Vec<ShardBitmap>>, RefreshError> {
 fn is_one_build(a: &Built, b: &Built) -> bool {
     matches!((a, b), (Built::Shared(a, _), Built::Shared(b, _)) if Arc::ptr_eq(a, b))
 }
+
+#[cfg(test)]
+mod tests;

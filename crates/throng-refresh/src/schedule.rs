@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use throng_model::{AudienceName, Timestamp};
-use throng_spec::{Audience, Schedule};
+use throng_spec::Audience;
 use throng_store::{
     AudienceRow, HistoryEvent, LedgerError, RefreshState, RefreshTrigger, SnapshotState,
 };
@@ -109,27 +109,21 @@ async fn poll_schedules(
     let spec = ctx.spec.load_full();
     let now = ctx.clock.now();
     // Together, so that a builder finds all audiences of a template due and builds them in one scan.
-    let (mut next, mut wanted, mut firings) = (None, Vec::new(), Vec::new());
+    let (mut next, mut wanted, mut firings, mut failed) = (None, Vec::new(), Vec::new(), None);
     for audience in &spec.audiences {
         let row = rows.get(&audience.name);
-        let stopped = row.and_then(AudienceRow::stopped);
-        if stopped.is_none()
-            && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref())
-        {
-            wanted.push(audience.name.clone());
-        }
-        let Some(schedule) = &audience.schedule else { continue };
-        let seen_at = *first_seen.entry(audience.name.clone()).or_insert(now);
-        let since = row
-            .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
-            .unwrap_or(seen_at);
-        if let Some(fire_at) = latest_due(schedule, since, now) {
-            match &stopped {
-                Some(why) => skip(ctx, &audience.name, fire_at, why).await?,
-                None => firings.push((audience.name.clone(), fire_at)),
+        let first = |_| *first_seen.entry(audience.name.clone()).or_insert(now);
+        let seen_at = audience.schedule.as_ref().map_or(now, first);
+        match due(ctx, audience, row, seen_at, now).await {
+            Ok((needs_refresh, fire_at)) => {
+                wanted.extend(needs_refresh.then(|| audience.name.clone()));
+                firings.extend(fire_at.map(|at| (audience.name.clone(), at)));
             }
+            // Each of the others would wait for the database too.
+            Err(error) if error.problem().is_some() => return Err(error),
+            Err(error) => failed = failed.or(Some(error)),
         }
-        let following = schedule.next_after(now);
+        let following = audience.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
         next = match (next, following) {
             (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
             (a, b) => a.or(b),
@@ -140,7 +134,31 @@ async fn poll_schedules(
         ctx.wake.notify_waiters();
         ctx.observer.audiences_changed();
     }
-    Ok(next)
+    failed.map_or(Ok(next), Err)
+}
+
+/// Whether an audience needs a refresh because of its model, and for which time its schedule fires.
+async fn due(
+    ctx: &RefreshContext,
+    audience: &Audience,
+    row: Option<&AudienceRow>,
+    seen_at: Timestamp,
+    now: Timestamp,
+) -> Result<(bool, Option<Timestamp>), LedgerError> {
+    let stopped = row.and_then(AudienceRow::stopped);
+    let needs_refresh = stopped.is_none()
+        && needs_refresh(audience, row, newest_fingerprint(ctx, row).await?.as_deref());
+    let since = row
+        .and_then(|row| row.last_fired.or(row.refresh.as_ref().map(|r| r.scheduled_at)))
+        .unwrap_or(seen_at);
+    // Many may have been missed while the node was down; one refresh replaces all of them.
+    let schedule = audience.schedule.as_ref();
+    let fire_at = schedule.and_then(|schedule| schedule.latest_between(since, now));
+    if let (Some(why), Some(fire_at)) = (stopped, fire_at) {
+        skip(ctx, &audience.name, fire_at, &why).await?;
+        return Ok((false, None));
+    }
+    Ok((needs_refresh, fire_at))
 }
 
 /// The schedule of a paused or pinned audience has fired: nothing is queued. The history has the
@@ -225,78 +243,12 @@ fn needs_refresh(
         && newest_fingerprint.is_some_and(|made_by| made_by != model_of(audience).fingerprint())
 }
 
-/// The last firing after `since` that is not in the future. Many may have been missed while the
-/// node was down; one refresh replaces all of them.
-fn latest_due(schedule: &Schedule, since: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    const HOUR: Duration = Duration::from_secs(3_600);
-    // Short windows first, so that not every firing of a frequent schedule since long ago is
-    // computed.
-    for window in [HOUR, HOUR * 24, HOUR * 24 * 32] {
-        let from = now.minus(window);
-        if from <= since {
-            break;
-        }
-        if let Some(due) = last_between(schedule, from, now) {
-            return Some(due);
-        }
-    }
-    last_between(schedule, since, now)
-}
-
-fn last_between(schedule: &Schedule, from: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    let mut last = None;
-    let mut at = from;
-    // Only forward: a schedule that returned the same time again would never end the loop.
-    while let Some(next) = schedule.next_after(at).filter(|next| *next <= now && *next > at) {
-        last = Some(next);
-        at = next;
-    }
-    last
-}
-
 #[cfg(test)]
 mod tests {
     use throng_spec::{Guard, Location};
 
     use super::*;
     use crate::fixture::audience_row;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn schedule(cron: &str) -> Schedule {
-        Schedule::new(cron, "America/New_York".parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn one_firing_replaces_all_that_were_missed() {
-        let every_minute = schedule("* * * * *");
-        let now = at("2026-11-23T12:00:30Z");
-        let due = latest_due(&every_minute, at("2020-01-01T00:00:00Z"), now);
-        assert_eq!(due, Some(at("2026-11-23T12:00:00Z")));
-        assert_eq!(latest_due(&every_minute, at("2026-11-23T12:00:00Z"), now), None);
-    }
-
-    #[test]
-    fn schedules_run_in_their_time_zone() {
-        // Three in the morning in New York is eight o'clock UTC in winter.
-        let nightly = schedule("0 3 * * *");
-        let since = at("2026-11-20T09:00:00Z");
-        assert_eq!(
-            latest_due(&nightly, since, at("2026-11-23T07:59:59Z")),
-            Some(at("2026-11-22T08:00:00Z"))
-        );
-        assert_eq!(
-            latest_due(&nightly, since, at("2026-11-23T08:00:00Z")),
-            Some(at("2026-11-23T08:00:00Z"))
-        );
-        let yearly = schedule("0 0 1 1 *");
-        assert_eq!(
-            latest_due(&yearly, at("2024-06-01T00:00:00Z"), at("2026-11-23T00:00:00Z")),
-            Some(at("2026-01-01T05:00:00Z"))
-        );
-    }
 
     fn audience(sql: &str) -> Audience {
         Audience {

@@ -47,14 +47,14 @@ pub(super) async fn claim(ctx: &RefreshContext, holder: &str, first: Refresh) ->
         Ok(others) if !others.is_empty() => others,
         Ok(_) => return Claimed::One(first),
         Err(error) => {
-            log_failure(&error);
+            log_claim_failure(&error);
             return Claimed::One(first);
         }
     };
     let mut members = vec![Member { audience: audience.clone(), refresh: first }];
     match claim_all(ctx, holder, &others).await {
         Ok(claimed) => members.extend(claimed),
-        Err(error) => log_failure(&error),
+        Err(error) => log_claim_failure(&error),
     }
     if members.len() == 1
         && let Some(only) = members.pop()
@@ -64,7 +64,7 @@ pub(super) async fn claim(ctx: &RefreshContext, holder: &str, first: Refresh) ->
     Claimed::Several(members)
 }
 
-fn log_failure(error: &LedgerError) {
+fn log_claim_failure(error: &LedgerError) {
     tracing::warn!(
         error = error as &dyn std::error::Error,
         "failed to claim a refresh of a template, building those that are claimed"
@@ -121,7 +121,14 @@ async fn claim_all(
     if !alone.is_empty() {
         // They are claimed again, and built alone.
         let ids: Vec<RefreshId> = alone.iter().map(|refresh| refresh.id).collect();
-        ctx.ledger.halt_refreshes(&ids, holder, now).await?;
+        // Not the error of the others, which are claimed: without it these wait until their leases expire.
+        if let Err(error) = ctx.ledger.halt_refreshes(&ids, holder, now).await {
+            tracing::warn!(
+                refreshes = ids.len(),
+                error = &error as &dyn std::error::Error,
+                "failed to halt refreshes"
+            );
+        }
     }
     shared.sort_unstable_by_key(|refresh| refresh.id);
     let member = |refresh: Refresh| {

@@ -260,7 +260,7 @@ impl Worker {
         // Outside of the time limit: if it ended between the ledger's update and its answer, the
         // snapshot would be published without a reload, an entry in the history or retention.
         let new = Publication { audience, refresh, output };
-        let publishing = publish::publish(&self.ctx, new, &self.holder);
+        let publishing = publish::publish(&self.ctx, &new, &self.holder);
         tokio::select! {
             outcome = publishing => outcome.map(|outcome| Outcome::Recorded(Box::new(outcome))),
             // The heartbeat goes on, but its result is ignored. Publishing ends the lease, so a

@@ -336,6 +336,12 @@ impl Sync {
             None => format!("throng: {audience}"),
         }
     }
+
+    /// Whether it gets no run until its audience has a member, because it has no list on the platform yet: an account may
+    /// have only so many lists (Meta: 500). With `adopt: replace` the list may be there, with users of somebody else.
+    pub fn waits_for_members(&self, has_list: bool, members: u64) -> bool {
+        members == 0 && !has_list && self.adopt != Adopt::Replace
+    }
 }
 
 /// What happens to the platform's audience of a sync that is removed from the spec.
@@ -502,4 +508,37 @@ pub enum Prediction {
     InFlight,
     /// Only billed spend counts.
     Off,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_audience_without_a_list_waits_for_members() {
+        let of = |adopt: Adopt| Sync {
+            name: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            mode: SyncMode::Mirror,
+            identifiers: Identifiers {
+                sql: "SELECT id, email FROM shop.users".to_owned(),
+                key: "id".to_owned(),
+                columns: vec![("email".to_owned(), "EMAIL".to_owned())],
+                default_country: None,
+                sql_at: Location { file: "throng.yaml".into(), line: 1 },
+            },
+            max_removed_percent: 50,
+            batch_rows: 1,
+            priority: 0,
+            platform_name: None,
+            adopt,
+            on_remove: OnRemove::Keep,
+            made_from: None,
+        };
+        assert!(of(Adopt::Fail).waits_for_members(false, 0));
+        assert!(!of(Adopt::Fail).waits_for_members(false, 1));
+        assert!(!of(Adopt::Fail).waits_for_members(true, 0), "its members are removed");
+        assert!(!of(Adopt::Replace).waits_for_members(false, 0), "the list may be there");
+    }
 }

@@ -6,6 +6,7 @@
 mod bigtable;
 mod bucket;
 mod checked;
+mod guard;
 mod node;
 mod object_kind;
 mod recheck;

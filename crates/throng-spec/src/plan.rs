@@ -20,7 +20,7 @@ pub struct Plan {
 }
 
 /// Warnings about settings that are allowed but probably not intended: prices above the daily
-/// budget, and rates of 0.
+/// budget, rates of 0, and parameters of templates in quotes.
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let above = |ad_group: &&AdGroup| match ad_group.pricing {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
@@ -52,7 +52,29 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
             ad_group.name
         )
     });
-    spec.ad_groups.iter().filter(above).map(warning).chain(unpredicted).collect()
+    let warnings = spec.ad_groups.iter().filter(above).map(warning).chain(unpredicted);
+    warnings.chain(quoted_parameters(spec)).collect()
+}
+
+/// Warnings about SQL of templates with a parameter in quotes: it is a text there, which no row of the data has.
+fn quoted_parameters(spec: &Spec) -> impl Iterator<Item = String> + '_ {
+    spec.audience_templates.iter().filter_map(|template| {
+        let name = quoted_parameter(&template.audience.sql)?;
+        Some(format!(
+            "audience `{}`: its SQL has '${name}' in quotes, which is that text, and not the value of the column \
+             `{name}` of a row; write ${name} without quotes",
+            template.name
+        ))
+    })
+}
+
+/// The name in the first `'$name'` of SQL.
+fn quoted_parameter(sql: &str) -> Option<&str> {
+    sql.split("'$").skip(1).find_map(|rest| {
+        let (name, behind) = rest.split_at(rest.find(|c: char| !c.is_alphanumeric() && c != '_')?);
+        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        (is_name && behind.starts_with('\'')).then_some(name)
+    })
 }
 
 fn money(amount: Micros, currency: Option<Currency>) -> String {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Rows of one statement: with up to 12 columns, below the limits of 32,766 values in SQLite and of 65,535
+/// Rows of one statement: with up to 14 columns, below the limits of 32,766 values in SQLite and of 65,535
 /// in PostgreSQL's protocol.
 pub const ROWS_PER_STATEMENT: usize = 1_000;
 

@@ -147,6 +147,10 @@ pub trait AlertLedger: Send + Sync {
     /// goes up by one and it gets the new message.
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64>;
 
+    /// [`raise_alert`](Self::raise_alert) for each of these alerts, of which no two have the same kind and subject, in one
+    /// transaction.
+    async fn raise_alerts(&self, alerts: &[NewAlert], now: Timestamp) -> Result<()>;
+
     /// Resolves the open alert of this kind and subject, if there is one.
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()>;
 

@@ -268,6 +268,19 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<RefreshId>;
 
+    /// Queues a refresh that reads everything that is in the source now, for a person. If one is scheduled that has not
+    /// started, returns that one. If the open one has started, it may have listed its files already: another refresh
+    /// is queued when it ends, at most one for each audience. Returns the id of that one: the ledger has no refresh
+    /// of this id before. If the open one is cancelled, so is the one that waits for it: it has failed with the same
+    /// reason. `force`: the refresh scans even if its inputs have not changed. `WrongState` if the audience is paused
+    /// or pinned.
+    async fn request_refresh(
+        &self,
+        audience: &AudienceName,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<RefreshId>;
+
     /// Records the newest state of the source's files that needs no other refresh, and with `refresh`
     /// queues the refresh for it, in one step. `false` (and nothing is changed) if it is recorded
     /// already, if a refresh is open, which may or may not read these files, or if the audience is
@@ -277,16 +290,6 @@ pub trait AudienceLedger: Send + Sync {
         audience: &AudienceName,
         state: &str,
         refresh: bool,
-        now: Timestamp,
-    ) -> Result<bool>;
-
-    /// Records that the schedule fired for the time `fire_at`, and queues a refresh, in one step.
-    /// `false` (and nothing is changed) if `fire_at` is not after the last recorded firing, because
-    /// another process was first, or if the audience is paused or pinned.
-    async fn fire_schedule(
-        &self,
-        audience: &AudienceName,
-        fire_at: Timestamp,
         now: Timestamp,
     ) -> Result<bool>;
 
@@ -369,10 +372,8 @@ pub trait AudienceLedger: Send + Sync {
         output: &serde_json::Value,
     ) -> Result<()>;
 
-    /// `processing → halted`: another builder can immediately claim it and its unfinished parts.
-    async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
-
-    /// [`halt_refresh`](Self::halt_refresh) for a holder that died: its try counts as a crash.
+    /// `processing → halted` for a holder that died: its try counts as a crash. Another builder can immediately claim the
+    /// refresh and its unfinished parts. `LeaseLost` if another process has the refresh, or no process.
     async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()>;
 
     /// Ends the open refresh of an audience as `failed`, whichever process has it, and deletes its
@@ -396,17 +397,6 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Refresh>;
 
-    /// The next snapshot version of an audience; the numbers of deleted snapshots are not used
-    /// again. Not reserved: refreshes of one audience do not run concurrently.
-    async fn next_version(&self, audience: &AudienceName) -> Result<u64>;
-
-    /// Publishes: inserts the snapshot, makes it current, completes the refresh, deletes its parts,
-    /// all in one transaction. Together with rollback and approval the only way to change the
-    /// version that an audience serves. `LeaseLost` if another process has the refresh, `Refused`
-    /// if the version exists, `WrongState` if the audience is pinned. Survives a power failure once
-    /// it has returned.
-    async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()>;
-
     /// Completes a refresh as `unchanged`, with the version that is served. `false` (and nothing is
     /// changed) if another version is served by now, or if the refresh is forced. `LeaseLost` if
     /// another process has the refresh.
@@ -417,15 +407,6 @@ pub trait AudienceLedger: Send + Sync {
         version: u64,
         now: Timestamp,
     ) -> Result<bool>;
-
-    /// Like `publish`, but the snapshot becomes `held` and the audience still serves its version.
-    async fn hold(
-        &self,
-        snapshot: &Snapshot,
-        holder: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<()>;
 
     /// `held → published` and current, and its refresh is `completed`. `WrongState` if it is not
     /// held, if a newer version is served, or if the audience is pinned.
@@ -458,10 +439,6 @@ pub trait AudienceLedger: Send + Sync {
 
     /// One snapshot.
     async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot>;
-
-    /// Deletes the row of a snapshot; the caller then deletes its file. `WrongState` if it is
-    /// current.
-    async fn delete_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()>;
 
     /// Sizes over time for charts: of all published snapshots, also deleted ones, oldest first, at
     /// most the newest `limit`.

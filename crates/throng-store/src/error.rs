@@ -129,6 +129,17 @@ impl LedgerError {
         matches!(self, Self::WrongState { .. })
     }
 
+    /// Whether the ledger works and has refused this call: the same call for another object may succeed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound { .. }
+            | Self::WrongState { .. }
+            | Self::LeaseLost { .. }
+            | Self::Refused { .. } => true,
+            Self::Unreadable { .. } | Self::Damaged { .. } | Self::Database { .. } => false,
+        }
+    }
+
     /// Who has to act.
     pub fn fault(&self) -> Fault {
         match self {
@@ -176,6 +187,8 @@ mod tests {
         assert_eq!((denied.retry(), denied.problem()), (Retry::Never, None));
         let other = of_class(DatabaseErrorClass::Other);
         assert_eq!((other.retry(), other.problem()), (Retry::Backoff, None));
+        assert!(![lost, denied, other].iter().any(LedgerError::is_refusal));
+        assert!(LedgerError::lease_lost("refresh", 1).is_refusal());
     }
 
     #[test]

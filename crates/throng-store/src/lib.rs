@@ -22,6 +22,7 @@ mod pauses;
 mod planning;
 mod refresh_groups;
 mod removals;
+mod retention;
 mod sizes;
 mod store_writes;
 mod stored;
@@ -51,6 +52,7 @@ pub use refresh_groups::{NewSnapshot, RefreshGroupLedger, SnapshotBase};
 pub use removals::{
     NewRemoval, Removal, RemovalLedger, RemovalRule, SpecApplied, SpecUpdate, removal_subject,
 };
+pub use retention::expired_versions;
 pub use sizes::{SizeLedger, SizeRecord, SizeRetention};
 pub use store_writes::{
     NewStoreWrite, StoreCheck, StoreLease, StoreProgress, StoreWrite, StoreWriteLedger,

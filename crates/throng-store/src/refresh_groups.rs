@@ -26,9 +26,10 @@ pub struct SnapshotBase {
     pub current: Option<Snapshot>,
 }
 
-/// Calls of [`AudienceLedger`](crate::AudienceLedger) for many refreshes. Each is one transaction, and has the same
-/// effects as a call for each of them, one after the other. What one of them has lost, its lease for example, does not
-/// affect the others. An error of the whole call has changed nothing.
+/// Calls for many refreshes, some of which [`AudienceLedger`](crate::AudienceLedger) has for one. Each is one
+/// transaction, and has the same effects as a call for each of them, one after the other. What one of them has lost, its
+/// lease for example, does not affect the others. An error of the whole call has changed nothing, unless the answer of the
+/// database was lost.
 #[async_trait]
 pub trait RefreshGroupLedger: Send + Sync {
     /// [`schedule_refresh`](crate::AudienceLedger::schedule_refresh) for each of these audiences; those that are paused
@@ -40,13 +41,24 @@ pub trait RefreshGroupLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<u64>;
 
-    /// [`fire_schedule`](crate::AudienceLedger::fire_schedule) for each of these audiences and times, each audience
-    /// once. Returns how many have fired.
+    /// Records that the schedules of these audiences, each named once, fired for these times, and queues refreshes. A
+    /// time that is not after the last recorded firing changes nothing, because another process was first, nor does one
+    /// of an audience that is paused or pinned. Returns how many have fired.
     async fn fire_schedules(
         &self,
         firings: &[(AudienceName, Timestamp)],
         now: Timestamp,
     ) -> Result<u64>;
+
+    /// [`fire_schedules`](Self::fire_schedules) for one audience: whether it has fired.
+    async fn fire_schedule(
+        &self,
+        audience: &AudienceName,
+        fire_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool> {
+        Ok(self.fire_schedules(&[(audience.clone(), fire_at)], now).await? == 1)
+    }
 
     /// [`claim_refresh_of`](crate::AudienceLedger::claim_refresh_of) for each of these audiences. Returns the refreshes
     /// that were claimed, in no order.
@@ -70,25 +82,53 @@ pub trait RefreshGroupLedger: Send + Sync {
         rows_expected: Option<u64>,
     ) -> Result<()>;
 
-    /// [`halt_refresh`](crate::AudienceLedger::halt_refresh) for each of these refreshes. Those that `holder` does not
-    /// have stay as they are.
+    /// `processing → halted` for each of these refreshes: another builder can immediately claim it and its unfinished
+    /// parts. Those that `holder` does not have stay as they are.
     async fn halt_refreshes(&self, ids: &[RefreshId], holder: &str, now: Timestamp) -> Result<()>;
 
     /// Those of the refreshes that have parts, in no order.
     async fn refreshes_with_parts(&self, ids: &[RefreshId]) -> Result<Vec<RefreshId>>;
 
     /// What the next snapshots of these audiences follow, in no order; audiences that never had a refresh are left out.
-    /// The versions are not reserved: see [`next_version`](crate::AudienceLedger::next_version).
+    /// The numbers of deleted snapshots are not used again. Versions are not reserved: refreshes of one audience do not
+    /// run concurrently.
     async fn snapshot_bases(&self, audiences: &[AudienceName]) -> Result<Vec<SnapshotBase>>;
 
-    /// [`publish`](crate::AudienceLedger::publish) or [`hold`](crate::AudienceLedger::hold) for each of these snapshots,
-    /// with the result of each in their order. Survives a power failure once it has returned.
+    /// The next snapshot version of one audience, by [`snapshot_bases`](Self::snapshot_bases).
+    async fn next_version(&self, audience: &AudienceName) -> Result<u64> {
+        let bases = self.snapshot_bases(std::slice::from_ref(audience)).await?;
+        Ok(bases.first().map_or(0, |base| base.last_version) + 1)
+    }
+
+    /// Publishes these snapshots: inserts each, makes it current, completes its refresh, and deletes the parts of the
+    /// refresh. Together with rollback and approval the only way to change the version that an audience serves. One that
+    /// is held is inserted as `held`, with its refresh, and the audience still serves its version. Returns the result of
+    /// each in their order: `LeaseLost` if another process has the refresh, `Refused` if the version exists, `WrongState`
+    /// if it is to be published and the audience is pinned. Survives a power failure once it has returned.
     async fn record_snapshots(
         &self,
         snapshots: &[NewSnapshot],
         holder: &str,
         now: Timestamp,
     ) -> Result<Vec<Result<()>>>;
+
+    /// [`record_snapshots`](Self::record_snapshots) for one that is published.
+    async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
+        let new = NewSnapshot { snapshot: snapshot.clone(), held: None };
+        self.record_snapshots(&[new], holder, now).await?.into_iter().collect()
+    }
+
+    /// [`record_snapshots`](Self::record_snapshots) for one that is held for this reason.
+    async fn hold(
+        &self,
+        snapshot: &Snapshot,
+        holder: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let new = NewSnapshot { snapshot: snapshot.clone(), held: Some(reason.to_owned()) };
+        self.record_snapshots(&[new], holder, now).await?.into_iter().collect()
+    }
 
     /// [`confirm_unchanged`](crate::AudienceLedger::confirm_unchanged) for each of these refreshes and served versions,
     /// with the result of each in their order.
@@ -102,8 +142,8 @@ pub trait RefreshGroupLedger: Send + Sync {
     /// [`snapshots`](crate::AudienceLedger::snapshots) of all these audiences: of each the newest first.
     async fn snapshots_of(&self, audiences: &[AudienceName]) -> Result<Vec<Snapshot>>;
 
-    /// [`delete_snapshot`](crate::AudienceLedger::delete_snapshot) for each of these versions. Returns those that were
-    /// deleted, in no order: the others are served, or are deleted already.
+    /// Deletes the rows of these snapshots; the caller then deletes their files. Returns the versions that were deleted,
+    /// in no order: the others are served, or are deleted already.
     async fn delete_snapshots(
         &self,
         versions: &[(AudienceName, u64)],

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use throng_files::{DataFile, FileError, Format, shown_name, spelling};
+use throng_files::{DataFile, FileError, Format, ReadOptions, shown_name, spelling};
 
 use super::file_schema::FileSchema;
+
+/// Columns that all files of a Hudi table have.
+const HUDI_COLUMNS: [&str; 2] = ["_hoodie_commit_time", "_hoodie_record_key"];
 
 /// A file with its schema.
 type FileWithSchema<'a> = (&'a DataFile, &'a FileSchema);
@@ -27,18 +30,20 @@ impl<'a> Names<'a> {
         let mut twice: Vec<(&str, &Path)> = Vec::new();
         for (file, schema) in files {
             let mut here: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-            let columns = schema.columns.iter().map(|c| (c.name.as_str(), c.twice));
-            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false));
+            let columns = schema.columns.iter().map(|c| (c.name.as_str(), c.twice, false));
+            let folders = file.folders.iter().map(|(name, _)| (name.as_str(), false, true));
             let mut seen = BTreeSet::new();
-            for (name, is_twice) in columns.chain(folders) {
-                if is_twice || !seen.insert(name) {
-                    twice.push((name, file.path()));
-                }
+            for (name, is_twice, of_folder) in columns.chain(folders) {
                 let lower = name.to_lowercase();
                 let others = here.entry(lower.clone()).or_default();
+                // Engines that write such folders do not distinguish case: `Region=1` is the column `region`.
+                let is_again = !seen.insert(name) || (of_folder && !others.is_empty());
+                if is_twice || is_again {
+                    twice.push((name, file.path()));
+                }
                 let together =
                     |other: &&str| *other != name && share_rows(file, schema, other, name);
-                if others.iter().any(together) {
+                if !of_folder && others.iter().any(together) {
                     distinct.insert(lower.clone());
                 }
                 others.push(name);
@@ -129,6 +134,33 @@ pub(super) fn compare_spellings(
         });
     }
     Ok(())
+}
+
+/// Refuses Parquet files of a Hudi table, which may have been copied without the folder that says so: they also have
+/// earlier versions of its rows. Who declares one of the columns that Hudi adds says that they are an export.
+pub(super) fn refuse_hudi_files(
+    files: &[FileWithSchema<'_>],
+    options: &ReadOptions,
+) -> Result<(), FileError> {
+    if HUDI_COLUMNS.iter().any(|name| options.declared(name).is_some()) {
+        return Ok(());
+    }
+    let of_hudi = |(file, schema): &&FileWithSchema<'_>| {
+        let has = |name: &&str| schema.columns.iter().any(|column| column.name == **name);
+        file.format == Format::Parquet && HUDI_COLUMNS.iter().all(has)
+    };
+    let Some((file, _)) = files.iter().find(of_hudi) else { return Ok(()) };
+    let [time, key] = HUDI_COLUMNS;
+    Err(FileError::Table {
+        message: format!(
+            "{} is a file of a Hudi table, which is not supported: it has the columns {time} and {key}",
+            file.path().display()
+        ),
+        help: format!(
+            "write the current rows of the table to Parquet files in a separate folder, without these columns; if the \
+             files are such an export, declare `columns: {{ {key}: text }}` in the source"
+        ),
+    })
 }
 
 /// The files with the lower-case names of their columns.

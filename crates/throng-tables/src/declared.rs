@@ -32,7 +32,10 @@ pub(super) fn is_value(declared: ColumnType, text: &str) -> bool {
                 && !text.contains(['e', 'E'])
                 && parse_decimal::<Decimal128Type>(text, digits, scale.cast_signed()).is_ok()
         }
-        ColumnType::Double => Float64Type::parse(text).is_some(),
+        // A number that no double has would be infinite.
+        ColumnType::Double => Float64Type::parse(text).is_some_and(|number| {
+            number.is_finite() || !text.contains(|c: char| c.is_ascii_digit())
+        }),
         ColumnType::Boolean => {
             text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false")
         }
@@ -59,6 +62,10 @@ mod tests {
             (decimal, "1e2", false),
             (ColumnType::Double, "1e3", true),
             (ColumnType::Double, "x", false),
+            (ColumnType::Double, "1e308", true),
+            (ColumnType::Double, "1e400", false),
+            (ColumnType::Double, "-1e400", false),
+            (ColumnType::Double, "inf", true),
             (ColumnType::Boolean, "TRUE", true),
             (ColumnType::Boolean, "1", false),
             (ColumnType::Date, "2026-11-25", true),

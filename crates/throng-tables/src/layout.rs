@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use throng_files::{DataFile, FileColumns, Format, PassedOver, TableHeader, shown_name};
+use throng_files::{
+    DataFile, DoubtfulForm, FileColumns, Format, PassedOver, TableHeader, shown_name,
+};
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
 /// them differently.
@@ -108,6 +110,8 @@ pub struct Layout {
     pub spreadsheet: Vec<String>,
     /// Columns whose declared type gives some of their numbers another text than the files do.
     pub rewritten: Vec<String>,
+    /// Text columns whose values have doubtful forms.
+    pub doubtful: Vec<(String, DoubtfulForm)>,
     /// Whether the CSV files begin with a header.
     pub header: TableHeader,
     /// Text is read without the white space and invisible characters around it.

@@ -19,6 +19,7 @@ mod parquet;
 mod provider;
 mod read_schema;
 mod scanned_file;
+mod text_doubts;
 mod text_source;
 mod union;
 mod widen;
@@ -31,6 +32,7 @@ pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_t
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
+pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
 pub use union::union;
 pub use written::{as_written, is_written};

@@ -6,16 +6,18 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use throng_files::{
-    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, compare_fields,
-    compare_kinds, mixed, shown_name, shown_path,
+    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, TextForms,
+    compare_fields, compare_kinds, mixed, shown_name, shown_path,
 };
 use throng_spec::ColumnType;
 
-use super::compare::{Names, compare_columns, compare_headers, compare_spellings};
+use super::compare::{
+    Names, compare_columns, compare_headers, compare_spellings, refuse_hudi_files,
+};
 use super::declared;
 use super::file_schema::{ColumnContents, FileSchema};
 use super::inferred::node_type;
-use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, shown};
+use super::layout::{Column, FilePlan, Layout, Origin, TypeConflict, is_text, shown};
 use super::nested::difference;
 use super::widen::{represents, widened};
 
@@ -30,6 +32,7 @@ pub fn union(
 ) -> Result<Layout, FileError> {
     let files: Vec<(&DataFile, &FileSchema)> =
         table.files.iter().zip(schemas.iter().map(AsRef::as_ref)).collect();
+    refuse_hudi_files(&files, options)?;
     compare_headers(&files)?;
     let names = Names::of(&files);
     compare_spellings(&files, &names)?;
@@ -74,6 +77,7 @@ pub fn union(
             }
             Err(error) => return Err(error),
         }
+        // The column is the last one of the layout.
         column.note_texts(options, &mut layout);
     }
     for (file, schema) in &files {
@@ -187,6 +191,14 @@ impl MergedColumn<'_> {
         }
         if options.declared(self.name).is_some_and(|declared| self.is_rewritten(declared)) {
             layout.rewritten.push(name());
+        }
+        if layout.columns.last().is_some_and(|column| is_text(&column.data_type)) {
+            let mut forms = TextForms::default();
+            self.values.iter().for_each(|(_, node)| forms.merge(&node.scalars.forms));
+            if self.typed.iter().any(|(_, of)| of.is_integer()) {
+                forms.add_integers();
+            }
+            layout.doubtful.extend(forms.doubts().map(|doubt| (name(), doubt)));
         }
     }
 

@@ -161,7 +161,7 @@ metrics! {
     EVENTS_APPLIED_NOT_JOINED_TOTAL = Counter, Count, "throng_events_applied_not_joined_total", "",
         "Billed events of the log that name an insertion which is no longer open.";
     EVENTS_APPLIED_NOT_LEARNED_TOTAL = Counter, Count, "throng_events_applied_not_learned_total", "",
-        "Insertions and outcomes of the log from which no rates and delays are learned, because insertions of their time came late.";
+        "Insertions and outcomes of the log from which no rates and delays are learned, because most insertions of their time came late, or none had come in time before.";
     EVENTS_APPLIED_REJECTED_TOTAL = Counter, Count, "throng_events_applied_rejected_total", "",
         "Events of the log that do not count because their ad group or their time is invalid.";
     EVENTS_APPLIED_REPEATED_TOTAL = Counter, Count, "throng_events_applied_repeated_total", "",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use throng_spec::{ForEach, Pattern, Problem, Spec, Sync, TemplateRows};
 
-use crate::make::{Template, Unmade, name_columns};
+use crate::make::{Template, Unmade};
 use crate::removed::removed;
 
 /// Copies of the SQL of templates in an expanded spec, together. It is one row of the ledger.
@@ -37,8 +37,8 @@ pub struct Expanded {
 #[derive(Debug, Clone)]
 enum Owner {
     Written,
-    /// A row of this template, with [`name_columns`].
-    Row(Pattern, String),
+    /// A row of this template, with its number in the result of the query if it was queried now.
+    Row(Pattern, Option<usize>),
 }
 
 /// The objects of one kind.
@@ -172,7 +172,7 @@ impl<'a, T: Template> Kind<'a, T> {
                     continue;
                 }
             };
-            match self.claim(kind, &object, template) {
+            match self.claim(kind, &object, template, Some(at + 1)) {
                 Ok(()) => made.push(object),
                 Err(problem) if collisions < MAX_PROBLEMS => {
                     collisions += 1;
@@ -202,7 +202,7 @@ impl<'a, T: Template> Kind<'a, T> {
         let kept: Vec<T::Object> = self.of_template(template).filter(of_rows).cloned().collect();
         let mut made = Vec::with_capacity(kept.len());
         for object in kept {
-            match self.claim(kind, &object, template) {
+            match self.claim(kind, &object, template, None) {
                 Ok(()) => made.push(object),
                 Err(problem) => problems.push(problem),
             }
@@ -210,15 +210,16 @@ impl<'a, T: Template> Kind<'a, T> {
         made
     }
 
-    /// Takes the name of an object for its row.
+    /// Takes the name of an object for its row, which has this number. Messages have the name and the numbers of rows, and
+    /// no value of them.
     fn claim(
         &mut self,
         kind: &'static str,
         object: &T::Object,
         template: &T,
+        row: Option<usize>,
     ) -> Result<(), Problem> {
         let (name, pattern) = (T::name_of(object), template.name());
-        let row = T::made_from(object).map(name_columns).unwrap_or_default();
         let (message, help) = match self.owners.get(name) {
             None => {
                 self.owners.insert(name.to_owned(), Owner::Row(pattern.clone(), row));
@@ -226,23 +227,22 @@ impl<'a, T: Template> Kind<'a, T> {
             }
             Some(Owner::Written) => (
                 format!(
-                    "the row of `{pattern}` with {row} makes the {kind} `{name}`, which is also written in the spec"
+                    "a row of `{pattern}` makes the {kind} `{name}`, which is also written in the spec{}",
+                    numbered(&[row])
                 ),
                 "rename one of them, or leave the row out",
             ),
             Some(Owner::Row(other, other_row)) if other == pattern => (
-                match *other_row == row {
-                    true => format!("two rows of `{pattern}` with {row} make the {kind} `{name}`"),
-                    false => format!(
-                        "two rows of `{pattern}` make the {kind} `{name}`: one with {other_row}, one with {row}"
-                    ),
-                },
+                format!(
+                    "two rows of `{pattern}` make the {kind} `{name}`{}",
+                    numbered(&[*other_row, row])
+                ),
                 "return each row once with DISTINCT, or name a column that differs",
             ),
-            Some(Owner::Row(other, other_row)) => (
+            Some(Owner::Row(other, _)) => (
                 format!(
-                    "the row of `{other}` with {other_row} and the row of `{pattern}` with {row} both make the {kind} \
-                     `{name}`"
+                    "a row of `{other}` and a row of `{pattern}` both make the {kind} `{name}`{}",
+                    numbered(&[row])
                 ),
                 "give one of the templates another name",
             ),
@@ -276,6 +276,15 @@ impl<'a, T: Template> Kind<'a, T> {
             }
         }
         warnings
+    }
+}
+
+/// The numbers of rows that are known, in parentheses, with a space before them.
+fn numbered(rows: &[Option<usize>]) -> String {
+    let known: Vec<usize> = rows.iter().copied().flatten().collect();
+    match known.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", TemplateRows::shown(&known)),
     }
 }
 
@@ -351,12 +360,10 @@ fn located(spec: &Spec, sync: &Sync, message: String, help: String) -> Problem {
     }
 }
 
-/// A sync, with the row that made it.
+/// A sync, with the template that made it.
 fn described(sync: &Sync) -> String {
     match &sync.made_from {
-        Some(from) => {
-            format!("`{}` (the row of `{}` with {})", sync.name, from.template, name_columns(from))
-        }
+        Some(from) => format!("`{}` (a row of `{}`)", sync.name, from.template),
         None => format!("`{}`", sync.name),
     }
 }

@@ -129,20 +129,6 @@ pub(crate) fn value<'r>(row: &'r Row, column: &str) -> Option<&'r ParameterValue
     row.iter().find(same).map(|(_, value)| value)
 }
 
-/// The columns of a row that are in the name of its object, with their values: what finds the row, and nothing that the
-/// name does not have.
-pub(crate) fn name_columns(from: &MadeFrom) -> String {
-    let mut columns: Vec<&str> = Vec::new();
-    for column in from.template.columns() {
-        if !columns.contains(&column) {
-            columns.push(column);
-        }
-    }
-    let value_of =
-        |column| value(&from.values, column).map(|value| format!("{column} = `{value}`"));
-    columns.into_iter().filter_map(value_of).collect::<Vec<_>>().join(", ")
-}
-
 fn fill(pattern: &Pattern, row: &Row) -> Result<String, Unmade> {
     let filled = pattern.fill(|column| value(row, column).map(ToString::to_string));
     filled.map_err(|column| Unmade {

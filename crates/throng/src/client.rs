@@ -14,7 +14,7 @@ use crate::answers::{error_of, problems_of};
 use crate::args::NodeArgs;
 use crate::failure::Failure;
 use crate::out::{self, Output};
-use crate::{local, secret_input};
+use crate::secret_input;
 
 /// The URL of a node unless --url or --dir is given.
 const DEFAULT_URL: &str = "http://127.0.0.1:7077";
@@ -45,7 +45,7 @@ impl Client {
     fn with_timeout(node: &NodeArgs, timeout: Duration) -> Result<Self> {
         let url = match (&node.url, &node.dir) {
             (Some(url), _) => url.clone(),
-            (None, Some(dir)) => local::url_of(dir)?,
+            (None, Some(dir)) => throng_access::url_of(dir)?,
             (None, None) => DEFAULT_URL.to_owned(),
         };
         let url = url.trim_end_matches('/').to_owned();
@@ -59,8 +59,8 @@ impl Client {
             Some(token) => Some(token),
             // A token that is found is sent only to a node on this machine.
             None => match &node.dir {
-                Some(dir) => local::token_of(dir, &url)?,
-                None => local::token_at(&url),
+                Some(dir) => throng_access::token_of(dir, &url)?,
+                None => throng_access::token_at(&url),
             },
         };
         let mut builder = reqwest::Client::builder()
@@ -68,7 +68,7 @@ impl Client {
             .timeout(timeout)
             // The token is for the node that was named. A redirect would send it elsewhere.
             .redirect(reqwest::redirect::Policy::none());
-        if local::is_loopback(&url) {
+        if throng_access::is_loopback(&url) {
             builder = builder.no_proxy();
         }
         if let Some(path) = &node.ca_file {

@@ -11,7 +11,6 @@ mod commands;
 #[cfg(test)]
 mod deploy_tests;
 mod failure;
-mod local;
 mod out;
 mod secret_input;
 
@@ -57,6 +56,8 @@ fn main() -> ExitCode {
     };
     let output = Output::of(arguments.json);
     let code = run_all(arguments).unwrap_or_else(|error| failure::report(&error, output));
+    // All of the command is dropped with its runtime.
+    throng_log::wait_until_clients_close();
     match out::stdout_error() {
         Some(error) => {
             out::message(format!("error: cannot write to the standard output: {error}"));

@@ -1,7 +1,6 @@
 //! Records planned runs, and failures of planning.
 
 use throng_model::{SyncName, Timestamp};
-use throng_spec::{Adopt, Sync};
 use throng_store::{
     AlertKind, HistoryEntry, HistoryEvent, HoldCause, LedgerError, NewAlert, NewRun, PlanBase,
     PlanOutcome,
@@ -10,12 +9,6 @@ use throng_store::{
 use super::context::Activation;
 use super::errors::InputError;
 use crate::{SendClass, SendError};
-
-/// Whether a sync gets no run until its audience has a member, because it has no list on the platform yet: an account may
-/// have only so many lists (Meta: 500). With `adopt: replace` the list may be there, with users of somebody else.
-pub fn waits_for_members(sync: &Sync, has_list: bool, members: u64) -> bool {
-    members == 0 && !has_list && sync.adopt != Adopt::Replace
-}
 
 /// Records a run in ledger and history, with an alert if it is held. `base`: what it was planned from. `false` if the
 /// ledger does not accept it: the next round plans the sync again.
@@ -75,6 +68,15 @@ pub(super) async fn report_plan_failure(
     Ok(true)
 }
 
+/// Resolves the alert of a sync that waits for members: what has failed is not tried again. It writes only if there is one.
+pub(super) async fn end_failure(ctx: &Activation, sync: &SyncName) -> Result<(), LedgerError> {
+    let (kind, subject) = (AlertKind::TaskFailed, sync.as_str());
+    if ctx.ledger.open_alert(kind, subject).await?.is_some() {
+        ctx.ledger.resolve_alert(kind, subject, ctx.clock.now()).await?;
+    }
+    Ok(())
+}
+
 /// The error of a list that has to be replaced as a whole, and for which there is no row. `has_several`: it has rows of
 /// several column sets; otherwise it is not known.
 pub(super) fn no_rows_error(sync: &SyncName, is_empty: bool, has_several: bool) -> SendError {
@@ -94,28 +96,4 @@ pub(super) fn no_rows_error(sync: &SyncName, is_empty: bool, has_several: bool) 
          {sync}` creates a new audience there{hint}"
     );
     SendError::local(SendClass::Stop, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_empty_audience_without_a_list_waits_for_members() {
-        let of = |adopt: &str| -> Sync {
-            let text = format!(
-                r#"{{"name": "s", "audience": "a", "destination": "d", "mode": "mirror",
-                    "identifiers": {{"sql": "SELECT id, email FROM shop.users", "key": "id",
-                        "columns": [["email", "EMAIL"]], "default_country": null,
-                        "sql_at": {{"file": "throng.yaml", "line": 1}}}},
-                    "max_removed_percent": 50, "batch_rows": 1, "priority": 0, "platform_name": null,
-                    "adopt": "{adopt}"}}"#
-            );
-            serde_json::from_str(&text).unwrap()
-        };
-        assert!(waits_for_members(&of("fail"), false, 0));
-        assert!(!waits_for_members(&of("fail"), false, 1));
-        assert!(!waits_for_members(&of("fail"), true, 0), "its members are removed");
-        assert!(!waits_for_members(&of("replace"), false, 0), "the list may be there");
-    }
 }

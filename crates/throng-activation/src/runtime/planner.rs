@@ -21,7 +21,7 @@ use super::declaration::keys_of;
 use super::delivered_objects::{self, DifferenceInputs, new_object};
 use super::errors::{DeliveredError, InputError};
 use super::identifier_scan;
-use super::planned_run::{no_rows_error, record_run, report_plan_failure, waits_for_members};
+use super::planned_run::{end_failure, no_rows_error, record_run, report_plan_failure};
 use super::results::is_due;
 use super::snapshots::{MAX_RUNS, covers, snapshot};
 use super::user_counts::{self, UserCounts};
@@ -144,9 +144,6 @@ async fn plan_requests<'s>(
                 && !record.requested
                 && record.identifiers == declaration(sync, declared.platform.name())
         });
-        if waits_for_members(sync, audience.is_some(), members) {
-            continue;
-        }
         let settled = at == Some(version)
             && is_same
             && !is_due(record.as_ref(), now)
@@ -157,6 +154,10 @@ async fn plan_requests<'s>(
             Some(RunState::Failed) => {}
             Some(RunState::Completed) | None if settled => continue,
             Some(RunState::Completed) | None => {}
+        }
+        if sync.waits_for_members(audience.is_some(), members) {
+            end_failure(ctx, &sync.name).await?;
+            continue;
         }
         if backoff.is_waiting(&sync.name, now) {
             continue;
@@ -471,8 +472,7 @@ async fn record_up_to_date(
 ) -> Result<bool, LedgerError> {
     let now = ctx.clock.now();
     if let Some(before) = &request.base.record {
-        let (due, retry_at, tries) = (0, None, 0);
-        let requested = false;
+        let (due, retry_at, tries, requested) = (0, None, 0, false);
         let tables = tables.map(str::to_owned).or_else(|| before.tables.clone());
         let record = DeliveredRecord {
             identifiers,

@@ -1,5 +1,7 @@
 //! The clock of a process is wrong for a while.
 
+use throng_budget::EventRef;
+
 use super::*;
 
 /// Actual and in-flight spend are those of the real time.
@@ -71,4 +73,22 @@ async fn a_clock_that_is_behind_the_log_at_the_start_is_a_problem_until_it_is_ri
     fixture.clock.advance(Duration::from_secs(600));
     budgets.recheck_clock();
     assert!(fixture.health.kinds().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_checked_and_not_accepted_do_not_confirm_a_step_of_the_clock() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let real = fixture.clock.now();
+    fixture.clock.step(real.plus(Duration::from_secs(3_600)));
+    let event = fixture.event("a", EventKind::Impression);
+    let check = || budgets.check(1, &mut std::iter::once((1, EventRef::from(&event))));
+    // As of a body whose end is damaged.
+    drop(check());
+    let minute = Duration::from_secs(60);
+    fixture.clock.advance(minute);
+    assert_eq!(budgets.now(), real.plus(minute));
+    let accept = budgets.accept_checked(check(), |_, _| std::future::ready(false));
+    assert_eq!(accept.await.unwrap().accepted, 1);
+    assert_eq!(budgets.now(), fixture.clock.now());
 }

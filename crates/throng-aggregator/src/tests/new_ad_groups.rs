@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use throng_budget::EventRef;
-use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry};
+use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, PassThroughRate};
 use throng_spec::AdGroup;
 
 use super::*;
@@ -34,8 +34,10 @@ fn hats(fixture: &Fixture, id: &str) -> Event {
 fn lead_elsewhere(budgets: &Budgets, last: &Frame, catalog_version: u64, flags: &[u8]) -> Frame {
     let entry = |(index, flags): (u32, &u8)| FeedEntry {
         index: AdGroupIndex(index),
+        actual: Micros(0),
+        in_flight: Micros(0),
         flags: *flags,
-        ..last.entries[0]
+        pass_through_rate: PassThroughRate::ALL,
     };
     let entries = (0..).zip(flags).map(entry).collect();
     let frame = Frame { version: last.version + 1, catalog_version, entries, ..last.clone() };
@@ -69,6 +71,63 @@ async fn events_of_an_ad_group_that_the_leader_lacks_are_refused_before_the_appe
     lead_elsewhere(&budgets, &last, 1, &[0, 0]);
     let answer = budgets.accept(batch).await.unwrap();
     assert_eq!((answer.accepted, answer.positions), (2, vec![(0, 2)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_lacks_an_ad_group_does_not_affect_events_of_other_partitions() {
+    let (fixture, dir) =
+        (Fixture { partitions: 2, ..Fixture::new() }, tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let last = budgets.led.load()[0].keyframe();
+    budgets.set_assignment(&[]).await.unwrap();
+    // A new ad group in each partition.
+    let mut names = (0..).map(|n| AdGroupName::new(format!("hats-{n}")).unwrap());
+    let new = [0, 1]
+        .map(|partition| names.find(|name| partition_of(name.as_str(), 2) == partition).unwrap());
+    let (mut spec, shoes) = (spec(), AdGroupName::new("shoes").unwrap());
+    for name in &new {
+        spec.ad_groups.push(AdGroup { name: name.clone(), ..spec.ad_groups[0].clone() });
+    }
+    let names = [&shoes, &new[0], &new[1]].map(AdGroupName::clone);
+    let indexes: Vec<(AdGroupName, AdGroupIndex)> =
+        names.into_iter().zip((0..).map(AdGroupIndex)).collect();
+    budgets.apply_spec(&spec, &indexes, 2);
+    // The leader of the first partition has switched to the spec, and that of the second one has not.
+    lead_elsewhere(&budgets, &last, 2, &[0, 0]);
+    lead_elsewhere(&budgets, &Frame { partition: 1, ..last }, 1, &[0]);
+
+    let event = |ad_group: &AdGroupName| {
+        let event = fixture.event(ad_group.as_str(), EventKind::Impression);
+        Event { ad_group: ad_group.clone(), ..event }
+    };
+    let answer = budgets.accept(vec![event(&new[0])]).await.unwrap();
+    assert_eq!((answer.accepted, answer.positions), (1, vec![(0, 1)]));
+    let refused = budgets.accept(vec![event(&new[0]), event(&new[1])]).await;
+    assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 1 })), "{refused:?}");
+    assert_eq!(budgets.log.end(0).await.unwrap(), 1, "nothing of the batch is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_moves_while_the_ledger_is_read_is_checked_under_its_new_leader() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let last = budgets.led.load()[0].keyframe();
+    let (spec, indexes) = spec_with_hats();
+    budgets.apply_spec(&spec, &indexes, 2);
+    let gloves = AdGroupName::new("gloves").unwrap();
+    let unknown = Event { ad_group: gloves, ..fixture.event("b", EventKind::Impression) };
+    let batch = [hats(&fixture, "a"), unknown];
+    let mut events = (1..).zip(batch.iter().map(EventRef::from));
+    let checked = budgets.check(batch.len(), &mut events);
+    let next = Frame { epoch: last.epoch + 1, ..last };
+    let is_declared_later = |_: u64, _: HashSet<AdGroupName>| async {
+        budgets.set_assignment(&[]).await.unwrap();
+        lead_elsewhere(&budgets, &next, 1, &[0]);
+        false
+    };
+    let refused = budgets.accept_checked(checked, is_declared_later).await;
+    assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 0 })), "{refused:?}");
+    assert_eq!(budgets.log.end(0).await.unwrap(), 0, "nothing of the batch is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]

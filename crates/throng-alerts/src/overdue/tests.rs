@@ -2,8 +2,8 @@
 
 use throng_ledger::SqliteLedger;
 use throng_store::{
-    AlertLedger as _, AudienceLedger as _, NewAlert, PauseLedger as _, RefreshTrigger, Snapshot,
-    SnapshotState, fixture,
+    AlertLedger as _, AudienceLedger as _, NewAlert, PauseLedger as _, RefreshGroupLedger as _,
+    RefreshTrigger, Snapshot, SnapshotState, fixture,
 };
 
 use super::*;

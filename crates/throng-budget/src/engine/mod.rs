@@ -80,7 +80,7 @@ pub struct EventCounts {
     /// Of those that count: billed events that name an insertion which counted and is no longer open. Unless
     /// they carry a price, they are billed at the ad group's.
     pub not_joined: u64,
-    /// Of those that count: insertions of their time came late, so rates and delays are not learned from them.
+    /// Of those that count: most insertions of their time had come late, or none in time before, so nothing is learned.
     pub not_learned: u64,
     /// Insertions that are no longer open because there were too many. What they were expected to earn stays
     /// in flight by the survival curve.

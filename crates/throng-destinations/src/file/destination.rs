@@ -17,6 +17,7 @@ use super::request::batch_file;
 use super::response::{Failure, error_of};
 use super::{PREPARATION, SIZES, audience};
 use crate::RegistryError;
+use crate::platform::LATEST_YEAR;
 
 /// A batch's file has a few megabytes. A network file system may hang.
 const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -90,7 +91,7 @@ impl Destination for FileDestination {
     }
 
     fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
-        (PREPARATION.prepare)(schema, cells, &mut Vec::new())
+        (PREPARATION.prepare)(schema, LATEST_YEAR, cells, &mut Vec::new())
     }
 
     async fn send(&self, request: &SendRequest<'_>) -> Result<SendResponse, SendError> {

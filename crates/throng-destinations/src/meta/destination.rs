@@ -18,6 +18,7 @@ use super::config::{Config, MetaAccount, check};
 use super::response::{RawResponse, is_not_found, json_of, response_of, size_of, usage_of};
 use super::{SIZES, normalise, request};
 use crate::calls::paced;
+use crate::platform::LATEST_YEAR;
 use crate::{AccountCalls, CallKind, CallPermit, Permission, RegistryError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -299,7 +300,7 @@ impl Destination for MetaDestination {
     }
 
     fn prepare(&self, schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
-        normalise::prepare(schema, cells, &mut Vec::new())
+        normalise::prepare(schema, LATEST_YEAR, cells, &mut Vec::new())
     }
 
     async fn send(&self, request: &SendRequest<'_>) -> Result<SendResponse, SendError> {

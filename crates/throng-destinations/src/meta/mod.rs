@@ -2,6 +2,7 @@
 
 mod config;
 mod countries;
+mod damage;
 mod destination;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

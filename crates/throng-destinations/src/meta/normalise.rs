@@ -8,8 +8,10 @@ use throng_activation::{Cell, Note, PreparedRow, Schema, Skip};
 use throng_model::{HashedIdentifier, Personal, from_hex};
 
 use super::places::{city, country, state, zip};
-use super::text::{clean, email, has_address, is_missing, letters, number, person};
-use super::{phone, text};
+use super::text::{
+    clean, email, has_address, is_missing, letters, number, person, without_presentation_forms,
+};
+use super::{damage, phone, text};
 
 const NOTHING_USABLE: Skip = Skip("no_usable_identifier");
 const NO_EXTERN_ID: Skip = Skip("no_extern_id");
@@ -53,6 +55,12 @@ pub(super) const NOTE_REASONS: &[&str] = &[
     HASH_OF_NOTHING,
     text::MISSING,
     PHONE_IN_THE_CLEAR,
+    text::SHAPES,
+    text::FUTURE,
+    damage::WRONG_ENCODING,
+    damage::HTML,
+    damage::FORMULA,
+    HASH_OF_MISSING,
 ];
 
 const EMAIL_IN_THE_CLEAR: &str = "refused_email_in_the_clear";
@@ -65,10 +73,13 @@ const LIMITED_TRACKING: &str = "ad_tracking_is_limited";
 const OTHER_HASH: &str = "refused_hash_other_than_sha256";
 /// Tools that hash empty cells give all users without an identifier this one.
 const HASH_OF_NOTHING: &str = "refused_hash_of_an_empty_text";
+/// The same of cells with `NULL`, `n/a` and the like.
+const HASH_OF_MISSING: &str = "refused_hash_of_a_missing_value";
 
-/// Normalises and hashes a row. Notes are appended to `notes`.
+/// Normalises and hashes a row of a year, after which nobody is born. Notes are appended to `notes`.
 pub(super) fn prepare(
     schema: &Schema,
+    this_year: u32,
     cells: &[Option<Personal>],
     notes: &mut Vec<Note>,
 ) -> Result<PreparedRow, Skip> {
@@ -77,13 +88,13 @@ pub(super) fn prepare(
         .keys
         .iter()
         .position(|key| key == "COUNTRY")
-        .and_then(|at| country(&clean(raw(at), false, &mut Vec::new()), &mut Vec::new()))
+        .and_then(|at| country_of(raw(at)))
         .map(|c| c.to_ascii_uppercase());
     let home = own_country.as_deref().or(schema.default_country.as_deref());
     let mut row: Vec<Cell> = Vec::with_capacity(schema.keys.len());
     let mut reasons = Vec::new();
     for (at, key) in schema.keys.iter().enumerate() {
-        let cell = cell(key, raw(at), home, &mut reasons);
+        let cell = cell(key, raw(at), User { home, this_year }, &mut reasons);
         for reason in reasons.drain(..) {
             notes.push(Note { cell: u8::try_from(at).unwrap_or(u8::MAX), reason });
         }
@@ -106,6 +117,22 @@ pub(super) fn prepare(
     Ok(row.into())
 }
 
+/// The country of a cell.
+fn country_of(raw: &str) -> Option<String> {
+    let notes = &mut Vec::new();
+    let text = clean(raw, false, notes);
+    country(&without_presentation_forms(&text, notes), notes)
+}
+
+/// What the form of an identifier depends on.
+#[derive(Clone, Copy)]
+struct User<'a> {
+    /// The user's country in capital letters, if known.
+    home: Option<&'a str>,
+    /// The last year in which somebody is born.
+    this_year: u32,
+}
+
 /// Checks that a row identifies one person: by an identifier, or by first and last name together with a birth
 /// year or a postal code. With less the platform would match everybody of a name or a town.
 fn check_identifies_one_person(keys: &[String], row: &[Cell]) -> Result<(), Skip> {
@@ -120,8 +147,8 @@ fn check_identifies_one_person(keys: &[String], row: &[Cell]) -> Result<(), Skip
     Err(if none || country_only { NOTHING_USABLE } else { TOO_WEAK })
 }
 
-/// One cell. `home` is the user's country in capital letters, if known.
-fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Cell {
+/// One cell.
+fn cell(key: &str, raw: &str, user: User<'_>, notes: &mut Vec<&'static str>) -> Cell {
     let text = clean(raw, matches!(key, "FN" | "LN" | "FI"), notes);
     if text.is_empty() {
         return Cell::Empty;
@@ -144,10 +171,15 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
         }
         return Cell::Plain(text.into());
     }
+    let is_name = matches!(key, "FN" | "LN" | "FI" | "CT" | "ST");
+    if let Some(reason) = is_name.then(|| damage::damage_of_name(raw)).flatten() {
+        notes.push(reason);
+        return Cell::Empty;
+    }
     let cell = if key == "MADID" {
         advertising_id(&text, notes).map(|id| Cell::Plain(id.into()))
     } else {
-        hashed(key, &text, home, notes).map(Cell::Hashed)
+        hashed(key, &text, user, notes).map(Cell::Hashed)
     };
     cell.unwrap_or_else(|reason| {
         notes.push(reason);
@@ -159,13 +191,13 @@ fn cell(key: &str, raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>)
 fn hashed(
     key: &str,
     raw: &str,
-    home: Option<&str>,
+    user: User<'_>,
     notes: &mut Vec<&'static str>,
 ) -> Result<HashedIdentifier, &'static str> {
-    if let Some(hash) = already_hashed(raw)? {
+    if let Some(hash) = already_hashed(key, raw)? {
         return Ok(hash);
     }
-    let text = normalised(key, raw, home, notes)?;
+    let text = normalised(key, raw, user, notes)?;
     if text.is_empty() {
         return Err(text::REFUSED);
     }
@@ -174,10 +206,14 @@ fn hashed(
 
 /// 64 hexadecimal digits are a hash that the lake contains already. No identifier has this form, or that of another
 /// hash.
-fn already_hashed(raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
+fn already_hashed(key: &str, raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
     if let Some(hash) = from_hex(raw).map(HashedIdentifier) {
-        let is_of_nothing = hash == HashedIdentifier::of_normalised("");
-        return if is_of_nothing { Err(HASH_OF_NOTHING) } else { Ok(Some(hash)) };
+        if hash.is_of_nothing() {
+            return Err(HASH_OF_NOTHING);
+        }
+        // Of names and places some of the texts are values.
+        let is_missing = matches!(key, "EMAIL" | "PHONE") && hash.is_of_missing_value();
+        return if is_missing { Err(HASH_OF_MISSING) } else { Ok(Some(hash)) };
     }
     let is_other =
         matches!(raw.len(), 32 | 40 | 56 | 96 | 128) && raw.bytes().all(|b| b.is_ascii_hexdigit());
@@ -188,22 +224,27 @@ fn already_hashed(raw: &str) -> Result<Option<HashedIdentifier>, &'static str> {
 fn normalised(
     key: &str,
     raw: &str,
-    home: Option<&str>,
+    user: User<'_>,
     notes: &mut Vec<&'static str>,
 ) -> Result<String, &'static str> {
-    let found = match key {
+    match key {
         "EMAIL" => return email(raw, notes),
-        "PHONE" => return phone::normalised(raw, home, notes),
-        "GEN" => gender(raw),
-        "DOBY" => number(raw, text::Part::Year, notes).map(|n| n.to_string()),
-        "DOBM" => number(raw, text::Part::Month, notes).map(|n| format!("{n:02}")),
-        "DOBD" => number(raw, text::Part::Day, notes).map(|n| format!("{n:02}")),
-        "FN" | "LN" => Some(person(raw)),
-        "FI" => person(raw).chars().next().map(String::from),
-        "CT" => Some(city(&letters(raw), notes)),
-        "ST" => return state(raw, home, notes),
-        "ZIP" => zip(raw, home, notes),
-        "COUNTRY" => country(raw, notes),
+        "PHONE" => return phone::normalised(raw, user.home, notes),
+        _ => {}
+    }
+    let text = without_presentation_forms(raw, notes);
+    let mut of_date = |part| number(&text, part, user.this_year, notes);
+    let found = match key {
+        "DOBY" => return of_date(text::Part::Year).map(|n| n.to_string()),
+        "DOBM" => return of_date(text::Part::Month).map(|n| format!("{n:02}")),
+        "DOBD" => return of_date(text::Part::Day).map(|n| format!("{n:02}")),
+        "GEN" => gender(&text),
+        "FN" | "LN" => Some(person(&text)),
+        "FI" => person(&text).chars().next().map(String::from),
+        "CT" => Some(city(&letters(&text), notes)),
+        "ST" => return state(&text, user.home, notes),
+        "ZIP" => zip(&text, user.home, notes),
+        "COUNTRY" => country(&text, notes),
         _ => None,
     };
     found.ok_or(text::REFUSED)

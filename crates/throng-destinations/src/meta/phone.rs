@@ -39,17 +39,11 @@ pub(super) fn normalised(
     }
     // Often written for the United Kingdom, and no code of ISO 3166.
     let home = home.map(|home| if home == "UK" { "GB" } else { home });
-    let country = home.map(str::parse::<country::Id>);
-    let (candidates, reliable) = match (is_signed(text), country) {
-        (true, _) => (after_plus(text), usize::MAX),
-        (false, Some(Ok(country))) => of_home(country, text, &digits),
-        (false, unknown) => match digits.strip_prefix("00") {
-            Some(rest) => (international(rest), usize::MAX),
-            // The number belongs to a country whose calling code is not known: its digits begin with none.
-            None if unknown.is_some() || digits.starts_with('0') => return Err(NO_COUNTRY),
-            None => (international(&tail(text)), usize::MAX),
-        },
-    };
+    let country = home.map(|home| home.parse::<country::Id>().ok());
+    if has_other_ending(text, country) {
+        return Err(SEVERAL);
+    }
+    let (candidates, reliable) = readings(text, country)?;
     // A valid number, otherwise a possible one: see `isValidNumber` and `isPossibleNumber` of libphonenumber.
     let known = candidates.iter().find(|number| number.valid);
     let found =
@@ -61,6 +55,37 @@ pub(super) fn normalised(
         notes.push(NOT_IN_PLAN);
     }
     Ok(number.digits())
+}
+
+/// The readings of a text, and how many of them are not guesses. `country`: `Some(None)` is one that does not exist.
+fn readings(
+    text: &str,
+    country: Option<Option<country::Id>>,
+) -> Result<(Vec<Number>, usize), &'static str> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    Ok(match (is_signed(text), country) {
+        (true, _) => (after_plus(text), usize::MAX),
+        (false, Some(Some(country))) => of_home(country, text, &digits),
+        (false, unknown) => match digits.strip_prefix("00") {
+            Some(rest) => (international(rest), usize::MAX),
+            // The number belongs to a country whose calling code is not known: its digits begin with none.
+            None if unknown.is_some() || digits.starts_with('0') => return Err(NO_COUNTRY),
+            None => (international(&tail(text)), usize::MAX),
+        },
+    })
+}
+
+/// Whether a text is a whole number with digits behind a separator, as in `+49 170 1234567 / 8`: another last digit, an
+/// extension or another number. All digits together are a number of somebody else, if they are one. A separator behind
+/// the digits of an area, as in `0170/1234567`, has no whole number before it.
+fn has_other_ending(text: &str, country: Option<Option<country::Id>>) -> bool {
+    text.match_indices(['/', ';', '~', '\n']).any(|(at, separator)| {
+        let (before, behind) = (&text[..at], &text[at + separator.len()..]);
+        let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || c == '-');
+        behind.starts_with(|c: char| c.is_ascii_digit())
+            && before.bytes().filter(u8::is_ascii_digit).count() >= 7
+            && readings(before, country).is_ok_and(|(readings, _)| readings.iter().any(|n| n.valid))
+    })
 }
 
 /// Whether a number says that it begins with a calling code: by `+`, or by `00`.
@@ -318,6 +343,13 @@ mod tests {
             ("8 612 34567", "LT", "37061234567"),
             ("+46 (0)73-682 92 91", "SE", "46736829291"),
             ("tel:+1-202-555-0143", "US", "12025550143"),
+            // A slash behind the digits of an area.
+            ("0170/1234567", "DE", "491701234567"),
+            ("0049 (0)170/1234567", "DE", "491701234567"),
+            ("+49 170 / 1234567", "DE", "491701234567"),
+            ("+49 33201/12345", "DE", "493320112345"),
+            ("+49 170 1234567 /", "DE", "491701234567"),
+            ("tel:+49-170-1234567;ext=5", "DE", "491701234567"),
             ("0091 98765 43210", "IN", "919876543210"),
             ("098765 43210", "IN", "919876543210"),
             // The zero of Gabon is a part of the number, that of Germany is not.
@@ -410,6 +442,14 @@ mod tests {
             ("0", Some("US"), REFUSED),
             ("202-555-0143, 202-555-0199", Some("US"), SEVERAL),
             ("+12025550143 +12025550199", Some("US"), SEVERAL),
+            ("+49 170 1234567 / 8", None, SEVERAL),
+            ("+49 170 1234567/8", Some("DE"), SEVERAL),
+            ("0170 1234567 / -68", Some("DE"), SEVERAL),
+            ("0049 170 1234567/89/90", Some("US"), SEVERAL),
+            ("+49 170 1234567\n8", Some("DE"), SEVERAL),
+            ("+49 170 1234567; 8", Some("DE"), SEVERAL),
+            ("+49 170 1234567 or 8", Some("DE"), REFUSED),
+            ("+49 170 1234567 oder 0171 1234567", Some("DE"), REFUSED),
             ("020 7183 8750", None, NO_COUNTRY),
             ("ann@example.com", Some("US"), REFUSED),
         ] {

@@ -335,8 +335,15 @@ fn digits_of_zip(home: Option<&str>) -> Option<usize> {
     }
 }
 
-/// A postal code without spaces and dashes, as the Conversions API documents `zp`; five digits in the US.
+/// A postal code without spaces and dashes, as the Conversions API documents `zp`; five digits in the US. Zeros alone are
+/// no code: exports write them for a missing one.
 pub(super) fn zip(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
+    let code = zip_of_form(raw, home, notes)?;
+    code.contains(|c: char| c != '0').then_some(code)
+}
+
+/// As [`zip`], with codes of zeros.
+fn zip_of_form(raw: &str, home: Option<&str>, notes: &mut Vec<&'static str>) -> Option<String> {
     let raw = without_decimal_zero(raw, notes);
     let text: String =
         raw.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();

@@ -6,9 +6,13 @@ use throng_model::is_missing_value;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+use super::damage::{FORMULA, WRONG_ENCODING, is_wrongly_decoded};
+use crate::platform::LATEST_YEAR;
+
 pub(super) const INVISIBLE: &str = "invisible_characters_removed";
 pub(super) const COMPOSED: &str = "composed_to_unicode_nfc";
 pub(super) const WIDTH: &str = "full_width_letters_replaced";
+pub(super) const SHAPES: &str = "presentation_forms_replaced";
 pub(super) const MAILTO: &str = "mailto_removed";
 pub(super) const DISPLAY_NAME: &str = "display_name_removed";
 pub(super) const PUNCTUATION: &str = "outer_punctuation_removed";
@@ -19,6 +23,8 @@ pub(super) const MONTH_NAME: &str = "month_name_replaced";
 pub(super) const MISSING: &str = "missing_value";
 pub(super) const REFUSED: &str = "refused_invalid";
 pub(super) const SEVERAL: &str = "refused_several_values";
+/// Nobody is born in the future.
+pub(super) const FUTURE: &str = "refused_year_in_the_future";
 /// The hash of such a text is that of no address.
 pub(super) const ENCODED: &str = "refused_percent_encoded";
 
@@ -194,6 +200,13 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
     if has_percent_code(bare) {
         return Err(ENCODED);
     }
+    if bare.starts_with('=') {
+        return Err(FORMULA);
+    }
+    // Of the address alone: the display name is not sent.
+    if is_wrongly_decoded(raw.rsplit('<').next().unwrap_or(raw)) {
+        return Err(WRONG_ENCODING);
+    }
     let (name, domain) = bare.split_once('@').ok_or(REFUSED)?;
     let is_forbidden = |c: char| c.is_whitespace() || "@\"(),:;<>[]\\".contains(c);
     let label = |l: &str| {
@@ -215,16 +228,48 @@ pub(super) fn email(raw: &str, notes: &mut Vec<&'static str>) -> Result<String, 
     if is_valid { Ok(bare.to_owned()) } else { Err(REFUSED) }
 }
 
-/// Lower case without spaces, digits and punctuation; letters of every script stay.
+/// A text with the usual letters and digits in place of their presentation forms (Unicode NFKC): ligatures such as `ﬁ`,
+/// forms of Arabic letters in a word, full-width letters and digits, letters of mathematics. Other characters stay: NFKC
+/// would change the spelling of Thai words, and take apart the accents that stand for apostrophes.
+pub(super) fn without_presentation_forms<'a>(
+    text: &'a str,
+    notes: &mut Vec<&'static str>,
+) -> Cow<'a, str> {
+    let is_form = |c: char| {
+        matches!(c, '\u{fb00}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' | '\u{ff01}'..='\u{ffee}')
+            || ('\u{1d400}'..='\u{1d7ff}').contains(&c)
+    };
+    if !text.contains(is_form) {
+        return Cow::Borrowed(text);
+    }
+    notes.push(SHAPES);
+    let mut usual = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_form(c) {
+            usual.extend(std::iter::once(c).nfkc());
+        } else {
+            usual.push(c);
+        }
+    }
+    // A mark of voicing is a character of its own beside a half-width letter.
+    Cow::Owned(usual.nfc().collect())
+}
+
+/// Lower case without spaces, digits, punctuation and symbols; letters of every script stay. Empty without a letter.
 pub(super) fn letters(raw: &str) -> String {
+    // The text as a whole: a capital sigma has another small letter at the end of a word.
+    let lower = raw.to_lowercase();
+    if !lower.contains(char::is_alphabetic) {
+        return String::new();
+    }
     // Marks and joiners of scripts such as Devanagari are neither letters to `char` nor ASCII punctuation:
     // they are kept.
-    raw.chars()
+    lower
+        .chars()
         .filter(|c| {
-            c.is_alphabetic()
-                || !(c.is_ascii() || c.is_whitespace() || c.is_numeric() || is_punctuation(*c))
+            let is_other = c.is_ascii() || c.is_whitespace() || c.is_numeric();
+            c.is_alphabetic() || !(is_other || is_punctuation(*c) || is_symbol(*c))
         })
-        .flat_map(char::to_lowercase)
         .nfc()
         .collect()
 }
@@ -232,6 +277,11 @@ pub(super) fn letters(raw: &str) -> String {
 /// A person's name.
 pub(super) fn person(raw: &str) -> String {
     letters(raw)
+}
+
+/// Arrows, dingbats, emoji and the like.
+fn is_symbol(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
 }
 
 fn is_punctuation(c: char) -> bool {
@@ -258,38 +308,62 @@ pub(super) fn without_decimal_zero<'a>(raw: &'a str, notes: &mut Vec<&'static st
     }
 }
 
-/// Year, month or day: a number, a number with `.0`, the part of an ISO date, or an English name of a
-/// month.
-pub(super) fn number(raw: &str, part: Part, notes: &mut Vec<&'static str>) -> Option<u32> {
-    let (least, most) = match part {
-        Part::Year => (1900, 2100),
-        Part::Month => (1, 12),
-        Part::Day => (1, 31),
-    };
-    let bytes = raw.as_bytes();
-    let is_date = bytes.len() >= 10
-        && bytes[..10].iter().enumerate().all(|(at, byte)| match at {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
-        && bytes.get(10).is_none_or(|b| b"T ".contains(b));
-    let text = if is_date {
-        notes.push(DATE_PART);
-        match part {
-            Part::Year => raw.get(..4)?,
-            Part::Month => raw.get(5..7)?,
-            Part::Day => raw.get(8..10)?,
-        }
-    } else {
-        without_decimal_zero(raw, notes)
-    };
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if let Some(number) = digits.then(|| text.parse::<u32>().ok()).flatten() {
-        return (least..=most).contains(&number).then_some(number);
-    }
-    if part != Part::Month {
+/// Year, month and day of a text that begins with a date in the form of ISO 8601. `Err` if there is no such day, such as
+/// `1900-01-00`, which spreadsheets write for an empty cell.
+fn iso_date(raw: &str) -> Option<Result<[u32; 3], &'static str>> {
+    let (date, rest) = raw.as_bytes().split_first_chunk::<10>()?;
+    let is_date = date.iter().enumerate().all(|(at, byte)| match at {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    });
+    if !is_date || rest.first().is_some_and(|b| !b"T ".contains(b)) {
         return None;
     }
+    let number = |digits: &[u8]| digits.iter().fold(0, |n, digit| n * 10 + u32::from(digit - b'0'));
+    let [year, month, day] = [number(&date[..4]), number(&date[5..7]), number(&date[8..])];
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 29,
+        _ => 0,
+    };
+    Some(if (1..=days).contains(&day) { Ok([year, month, day]) } else { Err(REFUSED) })
+}
+
+/// Year, month or day: a number, a number with `.0`, the part of an ISO date, or an English name of a
+/// month. `this_year`: later years are refused.
+pub(super) fn number(
+    raw: &str,
+    part: Part,
+    this_year: u32,
+    notes: &mut Vec<&'static str>,
+) -> Result<u32, &'static str> {
+    let is_valid = |number: u32| match part {
+        Part::Year if (1900..=this_year).contains(&number) => Ok(number),
+        Part::Year if (1900..=LATEST_YEAR).contains(&number) => Err(FUTURE),
+        Part::Month if (1..=12).contains(&number) => Ok(number),
+        Part::Day if (1..=31).contains(&number) => Ok(number),
+        Part::Year | Part::Month | Part::Day => Err(REFUSED),
+    };
+    if let Some(date) = iso_date(raw) {
+        let [year, month, day] = date?;
+        notes.push(DATE_PART);
+        return is_valid(match part {
+            Part::Year => year,
+            Part::Month => month,
+            Part::Day => day,
+        });
+    }
+    let text = without_decimal_zero(raw, notes);
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if let Some(number) = digits.then(|| text.parse::<u32>().ok()).flatten() {
+        return is_valid(number);
+    }
+    if part == Part::Month { month_of_name(text, notes).ok_or(REFUSED) } else { Err(REFUSED) }
+}
+
+/// The number of a month by its English name, also cut to three letters.
+fn month_of_name(text: &str, notes: &mut Vec<&'static str>) -> Option<u32> {
     const MONTHS: [&str; 12] = [
         "january",
         "february",

@@ -149,7 +149,7 @@ async fn rows_are_prepared_without_an_account_and_skipped_with_a_known_reason() 
         for texts in [["x1", "Ann@Example.com "], ["x1", "nobody"], ["", "a@example.com"], ["", ""]]
         {
             let row = subject.destination.prepare(&schema(), &cells(texts));
-            assert_eq!(row, (known.prepare)(&schema(), &cells(texts), &mut Vec::new()));
+            assert_eq!(row, (known.prepare)(&schema(), 2026, &cells(texts), &mut Vec::new()));
             match row {
                 Ok(row) => assert_eq!(row.len(), 2, "a cell for each key"),
                 Err(Skip(reason)) => assert!(known.skip_reasons.contains(&reason), "{reason}"),

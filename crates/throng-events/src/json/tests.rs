@@ -9,10 +9,10 @@ const AT: i64 = 1_795_600_000_123_456;
 fn one(at: &str) -> Result<Timestamp, EventProblem> {
     let line = format!(r#"{{"id":"a","kind":"click","ad_group":"shoes","at":{at}}}"#);
     let parsed = parse_ndjson(line.as_bytes());
-    assert_eq!(parsed.events.len() as u64 + parsed.refused, 1, "{at}");
+    assert_eq!(parsed.events.len() as u64 + parsed.refused.count, 1, "{at}");
     match parsed.events.into_iter().next() {
         Some((_, event)) => Ok(event.at),
-        None => Err(parsed.problems[0].clone()),
+        None => Err(parsed.refused.problems[0].clone()),
     }
 }
 
@@ -85,8 +85,8 @@ fn a_line_that_is_not_utf8_does_not_affect_the_others() {
     let mut body = format!("{}\n{}\n", line("a"), line("b")).into_bytes();
     body[7] = 0xff;
     let parsed = parse_ndjson(&body);
-    assert_eq!((ids(&parsed), parsed.refused), (vec![(2, "b")], 1));
-    assert!(parsed.problems[0].message.starts_with("the line is not JSON"), "{parsed:?}");
+    assert_eq!((ids(&parsed), parsed.refused.count), (vec![(2, "b")], 1));
+    assert!(parsed.refused.problems[0].message.starts_with("the line is not JSON"), "{parsed:?}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn lines_arrays_and_byte_order_marks() {
         (format!("\u{feff}[\n  {a} ,\n  {b}\n]"), [(1, "a"), (2, "b")]),
     ] {
         let parsed = parse_ndjson(body.as_bytes());
-        assert_eq!((ids(&parsed), parsed.refused), (wanted.to_vec(), 0), "{body}");
+        assert_eq!((ids(&parsed), parsed.refused.count), (wanted.to_vec(), 0), "{body}");
     }
     let brackets = r#"[{"id":"]},{\"[","kind":"click","ad_group":"shoes","at":1795600000}]"#;
     assert_eq!(ids(&parse_ndjson(brackets.as_bytes())), [(1, "]},{\"[")]);
@@ -115,7 +115,7 @@ invalid
 {"id":"b","kind":"impression","ad_group":"shoes","at":"2026-01-01T00:00:02Z"}"#;
     let parsed = parse_ndjson(body);
     assert_eq!(parsed.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 4]);
-    assert_eq!((parsed.problems[0].line, parsed.refused), (3, 1));
+    assert_eq!((parsed.refused.problems[0].line, parsed.refused.count), (3, 1));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_problem_in_an_array_has_its_index() {
     ] {
         let parsed = parse_ndjson(body.as_bytes());
         let shown: String = body.chars().take(200).collect();
-        assert_eq!((parsed.events.len(), parsed.refused), (counted, refused), "{shown}");
+        assert_eq!((parsed.events.len(), parsed.refused.count), (counted, refused), "{shown}");
     }
 }
 
@@ -143,15 +143,15 @@ fn a_problem_in_an_array_has_its_index() {
 fn a_field_that_occurs_twice_is_rejected() {
     let twice = line("a").replacen('{', r#"{"kind":"insertion","#, 1);
     let parsed = parse_ndjson(twice.as_bytes());
-    assert_eq!((parsed.events.len(), parsed.refused), (0, 1));
-    let problem = &parsed.problems[0];
+    assert_eq!((parsed.events.len(), parsed.refused.count), (0, 1));
+    let problem = &parsed.refused.problems[0];
     assert_eq!((&*problem.field, &*problem.message), ("kind", "occurs twice"));
 }
 
 fn with(fields: &str) -> Result<Event, EventProblem> {
     let line = line("a").replace("click", "insertion").replacen('{', &format!("{{{fields},"), 1);
     let mut parsed = parse_ndjson(line.as_bytes());
-    parsed.events.pop().map(|(_, event)| event).ok_or_else(|| parsed.problems.remove(0))
+    parsed.events.pop().map(|(_, event)| event).ok_or_else(|| parsed.refused.problems.remove(0))
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn wrong_prices_and_rates_are_refused_with_their_field() {
     for field in [r#""impression_rate":0.5"#, r#""action_rate":0.5"#, r#""placement":"home""#] {
         let click = line("a").replacen('{', &format!("{{{field},"), 1);
         let parsed = parse_ndjson(click.as_bytes());
-        assert_eq!(parsed.problems[0].message, "is a field of insertions", "{field}");
+        assert_eq!(parsed.refused.problems[0].message, "is a field of insertions", "{field}");
     }
 }
 
@@ -220,11 +220,11 @@ fn an_invalid_insertion_time_never_rejects_an_event() {
     for odd in ["0", "-1", "\"\"", "\"just now\"", "true", "{}", "1e300", "99999999999999999999"] {
         let odd = line("a").replacen('{', &format!(r#"{{"inserted_at":{odd},"#), 1);
         let parsed = parse_ndjson(odd.as_bytes());
-        assert_eq!((parsed.events.len(), parsed.inserted_at_ignored), (1, 1), "{odd}");
+        assert_eq!((parsed.events.len(), parsed.refused.inserted_at_ignored), (1, 1), "{odd}");
     }
     let millis = line("a").replacen('{', r#"{"inserted_at":1795600000000,"#, 1);
     let parsed = parse_ndjson(millis.as_bytes());
-    assert_eq!(parsed.inserted_at_ignored, 0);
+    assert_eq!(parsed.refused.inserted_at_ignored, 0);
     assert_eq!(parsed.events[0].1.inserted_at, Some(Timestamp(1_795_600_000_000_000)));
 }
 
@@ -244,13 +244,13 @@ fn arrays_and_lines_that_are_joined_are_all_read() {
     ] {
         let parsed = parse_ndjson(body.as_bytes());
         let found: Vec<&str> = ids(&parsed).into_iter().map(|(_, id)| id).collect();
-        assert_eq!((found, parsed.refused), (wanted.to_vec(), 0), "{body}");
+        assert_eq!((found, parsed.refused.count), (wanted.to_vec(), 0), "{body}");
     }
     // What is not an event is counted event by event.
     let parsed = parse_ndjson(format!("[{a}]\nx\ny\n{b}\n").as_bytes());
-    assert_eq!((ids(&parsed), parsed.refused), (vec![(1, "a"), (4, "b")], 2));
+    assert_eq!((ids(&parsed), parsed.refused.count), (vec![(1, "a"), (4, "b")], 2));
     let parsed = parse_ndjson(format!("{a}\n[{b}\n{c}\n").as_bytes());
-    assert_eq!((ids(&parsed), parsed.refused), (vec![(1, "a"), (3, "c")], 1));
+    assert_eq!((ids(&parsed), parsed.refused.count), (vec![(1, "a"), (3, "c")], 1));
 }
 
 #[test]
@@ -272,8 +272,8 @@ fn a_body_in_another_encoding_is_refused_as_such() {
         (vec![0x28, 0xb5, 0x2f, 0xfd, 4, 0], "zstd"),
     ] {
         let parsed = parse_ndjson(&body);
-        assert_eq!((parsed.events.len(), parsed.refused), (0, 1), "{words}");
-        assert!(parsed.problems[0].message.contains(words), "{words}: {parsed:?}");
+        assert_eq!((parsed.events.len(), parsed.refused.count), (0, 1), "{words}");
+        assert!(parsed.refused.problems[0].message.contains(words), "{words}: {parsed:?}");
     }
 }
 
@@ -286,9 +286,9 @@ fn the_help_fits_what_is_not_json() {
     assert!(help(r#""placement":"\ud800""#).contains("UTF-8"));
     let parsed = parse_ndjson(format!("{}\0\n{}\n", line("a"), line("b")).as_bytes());
     assert_eq!(ids(&parsed), [(2, "b")]);
-    assert!(parsed.problems[0].help.contains("NUL"), "{parsed:?}");
+    assert!(parsed.refused.problems[0].help.contains("NUL"), "{parsed:?}");
     let parsed = parse_ndjson(br#"[{"id":"a"} {"id":"b"}]"#);
-    assert!(parsed.problems[0].help.contains("comma"), "{parsed:?}");
+    assert!(parsed.refused.problems[0].help.contains("comma"), "{parsed:?}");
 }
 
 #[test]
@@ -307,13 +307,18 @@ fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused(
         // As another program writes it to Kafka.
         let written = Event { insertion_id: Some(missing.to_owned()), ..event.clone() };
         let record = crate::events_to_record([&written]);
-        let read = crate::parse_protobuf(&record).unwrap();
-        assert_eq!(read.events, [(1, crate::EventRef::from(&event))], "{missing}");
+        let (read, _) = crate::protobuf::read_all(&record).unwrap();
+        assert_eq!(read, [(1, crate::EventRef::from(&event))], "{missing}");
         let parsed = parse_ndjson(line(missing).as_bytes());
-        assert_eq!((parsed.events.len(), &*parsed.problems[0].field), (0, "id"), "{missing}");
+        assert_eq!(
+            (parsed.events.len(), &*parsed.refused.problems[0].field),
+            (0, "id"),
+            "{missing}"
+        );
         let written = Event { id: missing.to_owned(), ..written };
         let record = crate::events_to_record([&written]);
-        assert_eq!(crate::parse_protobuf(&record).unwrap().problems[0].field, "id", "{missing}");
+        let (_, refused) = crate::protobuf::read_all(&record).unwrap();
+        assert_eq!(refused.problems[0].field, "id", "{missing}");
         let mut sound = Vec::new();
         let day = std::time::Duration::from_secs(24 * 3_600);
         crate::read_record(&record, |event| sound.push(event.is_sound(written.at, day))).unwrap();
@@ -335,10 +340,11 @@ fn a_problem_has_no_value_of_another_column() {
             };
             let parsed = parse_ndjson(wrong.as_bytes());
             for (_, event) in &parsed.events {
-                let problem = EventProblem::unknown_ad_group(event.ad_group.as_str(), None);
+                let problem =
+                    EventProblem::unknown_ad_group(event.ad_group.as_str(), std::iter::empty());
                 assert!(!problem.to_string().contains(value), "{problem}");
             }
-            for problem in &parsed.problems {
+            for problem in &parsed.refused.problems {
                 assert!(!problem.to_string().contains(value), "{problem}");
                 assert_eq!(problem.field, field);
             }
@@ -347,5 +353,5 @@ fn a_problem_has_no_value_of_another_column() {
         assert!(!unknown.to_string().contains(value), "{unknown}");
     }
     let view = parse_ndjson(line("a").replace("click", "view").as_bytes());
-    assert_eq!(view.problems[0].message, "`view` is not a kind of event");
+    assert_eq!(view.refused.problems[0].message, "`view` is not a kind of event");
 }

@@ -196,6 +196,31 @@ fn rows_that_fail_are_quarantined_with_reason_and_line() {
 }
 
 #[test]
+fn files_that_were_joined_and_line_ends_of_windows_make_no_values() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rig::new(dir.path());
+    let faults = |report: &throng_api::IngestReport| -> Vec<(String, u64, u64)> {
+        report.faults.iter().map(|f| (f.reason.clone(), f.rows, f.first_line)).collect()
+    };
+    let returns = "age,seen,email\r\r\n40,2026-11-25,mary@example.com\r\r\n\r\r\n\
+                   41,2026-11-25,\"ann@example.com\"\r\r\n\x1a";
+    let report = rig.csv("returns", returns).unwrap();
+    assert_eq!((report.rows, report.accepted), (2, 2), "{:?}", report.faults);
+    let joined = "email,seen,age\nmary@example.com,2026-11-25,40\n email,Seen,AGE\n\
+                  ann@example.com,2026-11-25,40\n\u{feff}email,seen,age\n\u{feff}\"email\",seen,age\n\
+                  bob@example.com,2026-11-25,40\n";
+    let report = rig.csv("joined", joined).unwrap();
+    assert_eq!((report.rows, report.accepted), (6, 3));
+    let expected = [("repeated_header", 2, 3), ("byte_order_mark", 1, 6)];
+    assert_eq!(faults(&report), expected.map(|(why, rows, line)| (why.to_owned(), rows, line)));
+    let objects = "\u{feff}{\"email\":\"mary@example.com\",\"seen\":\"2026-11-25\"}\n\
+                   \u{feff}{\"email\":\"ann@example.com\",\"seen\":\"2026-11-25\"}\n\u{feff}\n\x1a";
+    let request = IngestRequest { format: RecordFormat::Ndjson, ..csv("objects") };
+    let report = rig.ingest.run(&schema(), &request, objects.as_bytes()).unwrap();
+    assert_eq!((report.rows, report.accepted), (2, 2), "{:?}", report.faults);
+}
+
+#[test]
 fn lines_behind_a_quote_that_is_not_closed_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::new(dir.path());

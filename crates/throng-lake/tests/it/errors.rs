@@ -119,7 +119,11 @@ async fn a_function_that_fails_for_a_value_is_not_tried_again() {
         assert!(text.contains(words), "{sql}: {text}");
         assert!(!text.contains("1114112") && !text.contains("77"), "{sql}: {text}");
         assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+        assert!(error.help().unwrap().contains("CASE WHEN m BETWEEN 1 AND 12"), "{sql}");
     }
+    let hint = "CASE WHEN m BETWEEN 1 AND 12 THEN make_date(2026, m, 1) END";
+    let sql = format!("SELECT user_id FROM shop.p WHERE {hint} >= '2026-01-01'");
+    assert_eq!(lake.check_model(&sql, None).await.unwrap().key_column, "user_id");
 }
 
 #[tokio::test]

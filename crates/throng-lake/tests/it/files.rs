@@ -332,6 +332,10 @@ async fn a_column_that_a_file_has_twice_is_an_error_where_it_is_used() {
     let both = ["the column region is both in", "1.csv and in the name of its folder"];
     refused(&shop, "SELECT user_id FROM shop.r WHERE region = '1'", &both).await;
     holds(&shop, "SELECT user_id FROM shop.r", &["1"]).await;
+    // The name of the folder has it in another case.
+    let shop = shop.file("rc/Region=1/1.csv", "user_id,region\n1,2\n");
+    refused(&shop, "SELECT user_id FROM shop.rc WHERE region = '1'", &both).await;
+    holds(&shop, "SELECT user_id FROM shop.rc", &["1"]).await;
     holds(&shop, "SELECT user_id FROM shop.dup", &["1", "2"]).await;
     holds(&shop, "SELECT user_id FROM shop.dupj", &["1"]).await;
 }

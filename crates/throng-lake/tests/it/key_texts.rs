@@ -191,4 +191,52 @@ async fn keys_in_the_form_of_spreadsheets_are_doubtful() {
         assert!(warnings.iter().all(|w| w.contains("user_id") && w.contains("spreadsheet")));
     }
     holds(&shop, "SELECT user_id FROM shop.u", &["'00012", "3"]).await;
+    let shop = Shop::new()
+        .file("t.csv", "user_id,note\n1.23457E+12,x\n3,y\n")
+        .file("u.csv", "user_id,note\n1-Mar,x\n3,y\n")
+        .file("v.csv", "user_id,note\n'a1',x\n'b2',y\n")
+        .file("w.csv", "user_id,note\n1,1-Mar\n2,########\n");
+    for (table, words) in [
+        ("t", Some("a spreadsheet")),
+        ("u", Some("a spreadsheet")),
+        ("v", Some("apostrophes")),
+        ("w", None),
+    ] {
+        let sql = format!("SELECT user_id FROM shop.{table}");
+        let warnings = shop.lake().check(model(&sql)).await.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(words.is_some()), "{table}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|w| words.is_some_and(|words| w.contains(words))),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whole_numbers_in_two_forms_are_doubtful_as_keys() {
+    let shop = Shop::new()
+        .file("t/1.csv", "user_id,n\n1,1\n2,2.0\n")
+        .file("t/2.csv", "user_id,n\n1.0,3\n3.0,4\n")
+        .file("j.jsonl", "{\"user_id\":1,\"n\":1}\n{\"user_id\":\"2.0\",\"n\":2.0}\n")
+        .file("u.csv", "user_id,n\n1,1\n2,2.0\n");
+    let declared = Shop::new()
+        .file("t/1.csv", "user_id,n\n1,1\n2,2.0\n")
+        .file("t/2.csv", "user_id,n\n1.0,3\n3.0,4\n")
+        .file("p/1.csv", "user_id,n\n1.0,3\n3.0,4\n")
+        .parquet("p/2.parquet", "SELECT 2 AS user_id, 'x' AS n")
+        .await
+        .declare("user_id", "text");
+    for (shop, table, is_doubtful) in [
+        (&shop, "t", true),
+        (&shop, "j", true),
+        (&shop, "u", false),
+        (&declared, "t", true),
+        (&declared, "p", true),
+    ] {
+        let sql = format!("SELECT user_id FROM shop.{table}");
+        let warnings = shop.lake().check(model(&sql)).await.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(is_doubtful), "{table}: {warnings:?}");
+        assert!(warnings.iter().all(|w| w.contains("`1.0`")), "{table}: {warnings:?}");
+    }
+    holds(&shop, "SELECT user_id FROM shop.t", &["1", "2", "1.0", "3.0"]).await;
 }

@@ -2,6 +2,7 @@
 
 use throng_lake::Model;
 
+use crate::files::{holds, refused};
 use crate::{Shop, model, scan};
 
 #[tokio::test]
@@ -125,4 +126,24 @@ async fn the_hint_for_parquet_files_of_different_types_fits_them() {
         let sql = format!("SELECT {column} FROM shop.t");
         crate::files::refused(&shop, &sql, &[hint, "1.parquet", "2.parquet"]).await;
     }
+}
+
+#[tokio::test]
+async fn parquet_files_of_a_hudi_table_are_refused_by_their_columns() {
+    let row = |time: u32| {
+        format!("SELECT 'a' AS user_id, '{time}' AS _hoodie_commit_time, 'a' AS _hoodie_record_key")
+    };
+    let shop = async || {
+        let shop =
+            Shop::new().file("c.csv", "user_id,_hoodie_commit_time,_hoodie_record_key\na,1,a\n");
+        let shop = shop.parquet("t/1.parquet", &row(1)).await;
+        shop.parquet("t/2.parquet", &row(2)).await
+    };
+    let plain = shop().await;
+    let words = ["1.parquet is a file of a Hudi table", "{ _hoodie_record_key: text }"];
+    refused(&plain, "SELECT user_id FROM shop.t", &words).await;
+    // An export of a query.
+    holds(&plain, "SELECT user_id FROM shop.c", &["a"]).await;
+    let declared = shop().await.declare("_hoodie_record_key", "text");
+    holds(&declared, "SELECT user_id FROM shop.t", &["a"]).await;
 }

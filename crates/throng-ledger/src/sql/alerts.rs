@@ -173,16 +173,43 @@ async fn unrecorded(tx: &mut Conn, since: Timestamp) -> DbResult<Vec<Unrecorded>
     tx.all(text, MAX_ALERTS_PER_CALL, |row| unrecorded_of(row, since)).await
 }
 
+/// Up to the values of alerts that are raised.
+macro_rules! insert_alerts {
+    () => {
+        "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at) VALUES "
+    };
+}
+
+/// After these values: the count of an open alert goes up.
+macro_rules! count_open_alerts {
+    () => {
+        " ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
+         DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
+            occurrences = alerts.occurrences + 1"
+    };
+}
+
 /// Raises an alert, or increments the count of an open one. Returns its number.
 pub(super) async fn raise(tx: &mut Conn, alert: &NewAlert, now: Timestamp) -> DbResult<i64> {
     let (kind, cause, subject) = stored(alert.kind, &alert.subject);
-    let text = "INSERT INTO alerts (kind, cause, subject, message, raised_at, last_at)
-         VALUES ($1, $2, $3, $4, $5, $5)
-         ON CONFLICT (kind, subject) WHERE resolved_at IS NULL
-         DO UPDATE SET message = excluded.message, last_at = excluded.last_at,
-            occurrences = alerts.occurrences + 1
-         RETURNING id";
+    let text = concat!(
+        insert_alerts!(),
+        "($1, $2, $3, $4, $5, $5)",
+        count_open_alerts!(),
+        " RETURNING id"
+    );
     tx.scalar(text, (kind, cause, subject, &alert.message, now)).await
+}
+
+/// [`raise`] for at most [`ROWS_PER_STATEMENT`] alerts.
+async fn raise_all(tx: &mut Conn, alerts: &[NewAlert], now: Timestamp) -> DbResult<()> {
+    let rows = alerts.iter().map(|alert| {
+        let (kind, cause, subject) = stored(alert.kind, &alert.subject);
+        (kind, cause, subject, &alert.message, now, now)
+    });
+    let insert = tx.build(insert_alerts!()).rows(rows).push(count_open_alerts!());
+    tx.execute_built(insert.build(false)).await?;
+    Ok(())
 }
 
 /// Resolves the open alert of this kind and subject, if there is one.
@@ -216,6 +243,17 @@ fn count_of(row: &DbRow) -> Result<(AlertKind, u64)> {
 impl<B: Backend> AlertLedger for SqlLedger<B> {
     async fn raise_alert(&self, alert: &NewAlert, now: Timestamp) -> Result<i64> {
         write_tx!(self, Relaxed, "raising an alert", |tx| raise(tx, alert, now).await?)
+    }
+
+    async fn raise_alerts(&self, alerts: &[NewAlert], now: Timestamp) -> Result<()> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        write_tx!(self, Relaxed, "raising alerts", |tx| {
+            for chunk in alerts.chunks(ROWS_PER_STATEMENT) {
+                raise_all(tx, chunk, now).await?;
+            }
+        })
     }
 
     async fn resolve_alert(&self, kind: AlertKind, subject: &str, now: Timestamp) -> Result<()> {

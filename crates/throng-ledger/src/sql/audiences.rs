@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
-use super::publishing::Recorded;
 use super::refreshes::{get_leased_by, refresh_columns, refresh_of, select_refreshes};
-use super::{dictionary, parts, pauses, publishing, refreshes, snapshots};
+use super::{dictionary, parts, pauses, publishing, refresh_groups, refreshes, snapshots, waiting};
 use crate::backend::{Backend, SqlLedger, read_one, read_tx, write_one, write_tx};
 use crate::conn::Conn;
 use crate::failure::DbResult;
@@ -70,31 +69,6 @@ async fn queue_requested(
     refreshes::queue(tx, audience, trigger, now).await
 }
 
-/// `processing → halted`, with `claims` less. Parts that are claimed as `HOLDER#…` become free.
-async fn release_refresh(
-    tx: &mut Conn,
-    id: RefreshId,
-    holder: &str,
-    claims: i64,
-    now: Timestamp,
-) -> DbResult<()> {
-    get_leased_by(tx, id, holder).await?;
-    tx.execute(
-        "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL, not_before = $2,
-            claims = CASE WHEN claims > $3 THEN claims - $3 ELSE 0 END
-         WHERE id = $1",
-        (id, now, claims),
-    )
-    .await?;
-    tx.execute(
-        "UPDATE refresh_parts SET lease_until = NULL
-         WHERE refresh = $1 AND (holder = $2 OR holder LIKE $2 || '#%') AND state = 'pending'",
-        (id, holder),
-    )
-    .await?;
-    Ok(())
-}
-
 /// The try of a refresh has failed: it is scheduled again at `retry_at`, or has failed for good.
 async fn record_failed_attempt(
     tx: &mut Conn,
@@ -117,7 +91,10 @@ async fn record_failed_attempt(
     let values = (id, state, finished_at, retry_at.unwrap_or(now), reason);
     let refresh = tx.one(text, values, refresh_of).await?;
     match retry_at {
-        None => parts::delete_all(tx, id).await?,
+        None => {
+            parts::delete_all(tx, id).await?;
+            waiting::follow(tx, &[id], now).await?;
+        }
         // The next try need not wait for the leases of this one.
         Some(_) => {
             let text = "UPDATE refresh_parts SET lease_until = NULL WHERE refresh = $1";
@@ -174,6 +151,17 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         })
     }
 
+    async fn request_refresh(
+        &self,
+        audience: &AudienceName,
+        force: bool,
+        now: Timestamp,
+    ) -> Result<RefreshId> {
+        write_tx!(self, Relaxed, "queueing a refresh", |tx| {
+            waiting::request(tx, audience, force, now).await?
+        })
+    }
+
     async fn record_source_state(
         &self,
         audience: &AudienceName,
@@ -190,25 +178,6 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             let first = tx.execute(text, (audience, state)).await? == 1;
             if first && refresh {
                 refreshes::queue(tx, audience, RefreshTrigger::SourceChanged, now).await?;
-            }
-            first
-        })
-    }
-
-    async fn fire_schedule(
-        &self,
-        audience: &AudienceName,
-        fire_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<bool> {
-        write_tx!(self, Relaxed, "firing a schedule", |tx| {
-            let text = "INSERT INTO audiences (name, last_fired) VALUES ($1, $2)
-                 ON CONFLICT (name) DO UPDATE SET last_fired = excluded.last_fired
-                 WHERE audiences.paused_at IS NULL AND audiences.pinned_at IS NULL
-                   AND (audiences.last_fired IS NULL OR audiences.last_fired < excluded.last_fired)";
-            let first = tx.execute(text, (audience, fire_at)).await? == 1;
-            if first {
-                refreshes::queue(tx, audience, RefreshTrigger::Schedule, now).await?;
             }
             first
         })
@@ -353,15 +322,10 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         })
     }
 
-    async fn halt_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
-        write_tx!(self, Relaxed, "halting a refresh", |tx| {
-            release_refresh(tx, id, holder, 1, now).await?
-        })
-    }
-
     async fn recover_refresh(&self, id: RefreshId, holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "recovering a refresh", |tx| {
-            release_refresh(tx, id, holder, 0, now).await?
+            get_leased_by(tx, id, holder).await?;
+            refresh_groups::halt(tx, &[id], holder, 0, now).await?
         })
     }
 
@@ -382,6 +346,7 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
             let cancelled = tx.optional(text, (audience, now, reason), refresh_of).await?;
             if let Some(refresh) = &cancelled {
                 parts::delete_all(tx, refresh.id).await?;
+                waiting::cancel(tx, audience, reason, now).await?;
             }
             cancelled
         })
@@ -401,19 +366,6 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         })
     }
 
-    async fn next_version(&self, audience: &AudienceName) -> Result<u64> {
-        read_one!(self, "reading an audience's version", |tx| {
-            snapshots::last_version(tx, audience).await? + 1
-        })
-    }
-
-    async fn publish(&self, snapshot: &Snapshot, holder: &str, now: Timestamp) -> Result<()> {
-        write_tx!(self, Full, "publishing a snapshot", |tx| {
-            let new = Recorded { snapshot, held: None };
-            publishing::record_one(tx, new, holder, now).await?
-        })
-    }
-
     async fn confirm_unchanged(
         &self,
         id: RefreshId,
@@ -423,19 +375,6 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
     ) -> Result<bool> {
         write_tx!(self, Full, "completing an unchanged refresh", |tx| {
             publishing::confirm_one(tx, id, holder, version, now).await?
-        })
-    }
-
-    async fn hold(
-        &self,
-        snapshot: &Snapshot,
-        holder: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<()> {
-        write_tx!(self, Full, "holding a snapshot", |tx| {
-            let new = Recorded { snapshot, held: Some(reason) };
-            publishing::record_one(tx, new, holder, now).await?
         })
     }
 
@@ -478,12 +417,6 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
 
     async fn snapshot(&self, audience: &AudienceName, version: u64) -> Result<Snapshot> {
         read_one!(self, "reading a snapshot", |tx| { snapshots::get(tx, audience, version).await? })
-    }
-
-    async fn delete_snapshot(&self, audience: &AudienceName, version: u64) -> Result<()> {
-        write_tx!(self, Full, "deleting a snapshot", |tx| {
-            snapshots::delete(tx, audience, version).await?
-        })
     }
 
     async fn size_history(

@@ -24,3 +24,4 @@ mod spec;
 mod store_writes;
 mod sync;
 mod tasks;
+mod waiting;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use throng_model::{AudienceName, RefreshId, Timestamp};
 
 use super::snapshots::{self, snapshot_columns};
-use super::{parts, pauses};
+use super::{parts, pauses, waiting};
 use crate::conn::Conn;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow};
@@ -140,17 +140,6 @@ pub(super) async fn record(
     Ok(results)
 }
 
-/// [`record`] for one snapshot.
-pub(super) async fn record_one(
-    tx: &mut Conn,
-    new: Recorded<'_>,
-    holder: &str,
-    now: Timestamp,
-) -> DbResult<()> {
-    let results = record(tx, &[new], holder, now).await?;
-    Ok(results.into_iter().collect::<Result<()>>()?)
-}
-
 /// Inserts snapshots, and makes those that are published current.
 async fn insert(tx: &mut Conn, all: &[Recorded<'_>]) -> DbResult<()> {
     let text = concat!("INSERT INTO snapshots (", snapshot_columns!(), ") VALUES ");
@@ -221,7 +210,8 @@ async fn complete(tx: &mut Conn, all: &[Recorded<'_>], now: Timestamp) -> DbResu
         );
     tx.execute_built(update.build(all.len() == 1)).await?;
     let ids: Vec<RefreshId> = all.iter().map(|new| new.snapshot.refresh).collect();
-    parts::delete_of(tx, &ids).await
+    parts::delete_of(tx, &ids).await?;
+    waiting::follow(tx, &ids, now).await
 }
 
 /// Completes at most `ROWS_PER_STATEMENT` refreshes whose inputs are those of the versions that are served, with the
@@ -254,7 +244,9 @@ pub(super) async fn confirm(
              RETURNING id",
         );
     let confirmed = tx.rows(update.build(served.len() == 1)).await?;
-    let confirmed: HashSet<RefreshId> = confirmed.iter().map(id_of).collect::<Result<_>>()?;
+    let confirmed: Vec<RefreshId> = confirmed.iter().map(id_of).collect::<Result<_>>()?;
+    waiting::follow(tx, &confirmed, now).await?;
+    let confirmed: HashSet<RefreshId> = confirmed.into_iter().collect();
     let result = |id: RefreshId| -> Result<bool> {
         let lease = held_by(&mut leases, id, holder)?;
         let is_confirmed = confirmed.contains(&id);

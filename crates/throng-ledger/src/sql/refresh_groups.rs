@@ -106,13 +106,24 @@ async fn claim(
     Ok(claimed.iter().map(refresh_of).collect::<Result<_>>()?)
 }
 
-/// Halts those of the refreshes that `holder` has. Parts that it has claimed as `HOLDER#…` become free.
-async fn halt(tx: &mut Conn, ids: &[RefreshId], holder: &str, now: Timestamp) -> DbResult<()> {
+/// `processing → halted`, with `claims` less, for those of the refreshes that `holder` has. Parts that it has claimed as
+/// `HOLDER#…` become free.
+pub(super) async fn halt(
+    tx: &mut Conn,
+    ids: &[RefreshId],
+    holder: &str,
+    claims: i64,
+    now: Timestamp,
+) -> DbResult<()> {
     let update = tx
         .build(
             "UPDATE refreshes SET state = 'halted', holder = NULL, lease_until = NULL,
-                claims = CASE WHEN claims > 1 THEN claims - 1 ELSE 0 END, not_before = ",
+                claims = CASE WHEN claims > ",
         )
+        .values(claims)
+        .push(" THEN claims - ")
+        .values(claims)
+        .push(" ELSE 0 END, not_before = ")
         .values(now)
         .push(" WHERE holder = ")
         .values(holder)
@@ -227,7 +238,7 @@ impl<B: Backend> RefreshGroupLedger for SqlLedger<B> {
     async fn halt_refreshes(&self, ids: &[RefreshId], holder: &str, now: Timestamp) -> Result<()> {
         write_tx!(self, Relaxed, "halting refreshes", |tx| {
             for chunk in ids.chunks(ROWS_PER_STATEMENT) {
-                halt(tx, chunk, holder, now).await?;
+                halt(tx, chunk, holder, 1, now).await?;
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Snapshots: read, approved, rejected, made current again, deleted. `publishing` records them.
+//! Snapshots: read, approved, rejected, made current again. `publishing` records them.
 
 use std::collections::HashMap;
 
@@ -81,14 +81,6 @@ pub(super) async fn list(tx: &mut Conn, audience: &AudienceName) -> DbResult<Vec
     tx.all(text, audience, snapshot_of).await
 }
 
-/// The highest version that the audience ever had, 0 if none. The numbers of deleted snapshots are
-/// not used again: nodes and caches identify a snapshot by its version.
-pub(super) async fn last_version(tx: &mut Conn, audience: &AudienceName) -> DbResult<u64> {
-    let text = "SELECT last_version FROM audiences WHERE name = $1";
-    let version_of = |row: &DbRow| Cells::new(row, "audience").number("last_version");
-    Ok(tx.optional(text, audience, version_of).await?.unwrap_or(0))
-}
-
 async fn make_current(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
     let text = "UPDATE audiences SET current_version = $2 WHERE name = $1";
     tx.execute(text, (audience, version)).await?;
@@ -113,7 +105,8 @@ async fn add_size(tx: &mut Conn, snapshot: &Snapshot) -> DbResult<()> {
 }
 
 /// Fails with `Refused` if this snapshot cannot be the next one of its audience. `owner`: the audience of its refresh;
-/// `last`: see [`last_version`].
+/// `last`: the highest version that the audience ever had, 0 if none. The numbers of deleted snapshots are not used again:
+/// nodes and caches identify a snapshot by its version.
 pub(super) fn check_consistent(snapshot: &Snapshot, owner: &AudienceName, last: u64) -> Result<()> {
     let why = if snapshot.audience != *owner {
         format!("its refresh belongs to audience `{owner}`")
@@ -203,21 +196,6 @@ pub(super) async fn roll_back(
     make_current(tx, audience, version).await?;
     pauses::pin(tx, audience, now).await?;
     Ok(snapshot)
-}
-
-pub(super) async fn delete(tx: &mut Conn, audience: &AudienceName, version: u64) -> DbResult<()> {
-    let snapshot = get(tx, audience, version).await?;
-    let deleted = tx
-        .execute(
-            "DELETE FROM snapshots WHERE audience = $1 AND version = $2 AND NOT EXISTS
-                (SELECT 1 FROM audiences WHERE name = $1 AND current_version = $2)",
-            (audience, version),
-        )
-        .await?;
-    if deleted == 0 {
-        return Err(wrong_state(&snapshot, "current", "deleted").into());
-    }
-    Ok(())
 }
 
 fn size_of(row: &DbRow) -> Result<(Timestamp, u64)> {

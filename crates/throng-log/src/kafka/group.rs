@@ -9,10 +9,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
+use crate::Result;
 use crate::retry::POLL_INTERVAL;
-use crate::{LogError, Result};
 
 use super::client::{KafkaOptions, failed};
+use super::threads;
 
 /// How soon a group detects a dead member.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +63,7 @@ impl PartitionAssignment {
     /// Joins the group `<prefix>.<group>` of the topic `<prefix>.<topic>`.
     ///
     /// # Errors
-    /// [`LogError::Kafka`].
+    /// [`LogError::Kafka`](crate::LogError::Kafka).
     pub fn join(
         options: &KafkaOptions,
         topic: &str,
@@ -89,24 +90,17 @@ impl PartitionAssignment {
         consumer.subscribe(&[&topic]).map_err(failed("join the group of", &topic))?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        std::thread::Builder::new()
-            .name("kafka-assign".to_owned())
-            .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    // Polls serve rebalances, and without them the member leaves the group after
-                    // `max.poll.interval.ms` (KIP-62). No records arrive, because all partitions are paused.
-                    if let Some(Err(error)) = consumer.poll(POLL_INTERVAL) {
-                        tracing::debug!(%error, "failed to poll the consumer group");
-                    }
+        threads::start("kafka-assign", &topic, move || {
+            while !stopped.load(Ordering::Relaxed) {
+                // Polls serve rebalances, and without them the member leaves the group after
+                // `max.poll.interval.ms` (KIP-62). No records arrive, because all partitions are paused.
+                if let Some(Err(error)) = consumer.poll(POLL_INTERVAL) {
+                    tracing::debug!(%error, "failed to poll the consumer group");
                 }
-                // Leaves the group. Otherwise nobody would have these partitions until the session timeout.
-                consumer.unsubscribe();
-            })
-            .map_err(|source| LogError::Io {
-                doing: "start a thread for",
-                path: topic.into(),
-                source,
-            })?;
+            }
+            // Leaves the group. Otherwise nobody would have these partitions until the session timeout.
+            consumer.unsubscribe();
+        })?;
         Ok(Self { partitions, stop })
     }
 

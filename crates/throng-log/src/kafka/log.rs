@@ -16,7 +16,7 @@ use throng_model::Timestamp;
 use tokio::sync::watch;
 
 use crate::file::MAX_RECORD_BYTES;
-use crate::retry::{RETRY_DELAY, TIMEOUT, retry};
+use crate::retry::{RETRY_DELAYS, TIMEOUT, retry};
 use crate::{EventLog, LogError, Record, Result, Tail};
 
 use super::client::{self, KafkaOptions, failed};
@@ -129,7 +129,7 @@ impl KafkaLog {
     /// The offsets of the oldest and of the next record.
     async fn watermarks(&self, partition: u32) -> Result<(u64, u64)> {
         let number = self.partition_number(partition)?;
-        let fetch = retry((), RETRY_DELAY, |()| async move {
+        let fetch = retry((), RETRY_DELAYS, |()| async move {
             let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
             let fetched = tokio::task::spawn_blocking(move || {
                 consumer.fetch_watermarks(&topic, number, TIMEOUT)
@@ -313,7 +313,8 @@ impl EventLog for KafkaLog {
 
 impl Drop for KafkaLog {
     fn drop(&mut self) {
-        // Only for appends whose callers stopped waiting: all others are delivered.
+        // For a process that exits at once: the thread of the producer, which delivers messages too, would end with it.
+        // Only those of appends whose callers stopped waiting are in flight.
         let _ = self.producer.flush(Duration::from_secs(2));
     }
 }

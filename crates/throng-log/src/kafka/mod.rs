@@ -11,6 +11,7 @@ mod reader;
 mod settings;
 mod table;
 mod tail;
+mod threads;
 mod topic;
 
 pub use client::{KafkaOptions, Sasl, Tls};
@@ -21,4 +22,5 @@ pub use queue::KafkaQueue;
 pub(crate) use reader::{fuzz as fuzz_batches, fuzz_seeds as batch_seeds};
 pub use settings::{TopicDifferences, TopicUse};
 pub use table::KafkaTable;
+pub use threads::wait_until_clients_close;
 pub use topic::{TopicReport, check_brokers, check_topics};

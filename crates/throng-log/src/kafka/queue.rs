@@ -22,7 +22,7 @@ use super::client::{KafkaOptions, failed};
 use super::group::GroupTiming;
 use super::producer::Producer;
 use super::settings::{TopicSettings, TopicUse};
-use super::topic;
+use super::{threads, topic};
 
 /// The largest number of prefetched messages; the partitions are paused before there are more.
 const MAX_PREFETCHED: usize = 256;
@@ -161,14 +161,7 @@ impl KafkaQueue {
             stop: Arc::clone(&stop),
             is_paused: false,
         };
-        std::thread::Builder::new()
-            .name("kafka-queue".to_owned())
-            .spawn(move || thread.run(&sender))
-            .map_err(|source| LogError::Io {
-                doing: "start a thread for",
-                path: topic.into(),
-                source,
-            })?;
+        threads::start("kafka-queue", &topic, move || thread.run(&sender))?;
         let messages = tokio::sync::Mutex::new(messages);
         queue.consumer = Some(ConsumerHandle { messages, offsets, stop });
         Ok(queue)

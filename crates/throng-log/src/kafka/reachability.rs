@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::retry::{RETRY_DELAY, TIMEOUT, retry};
+use crate::retry::{RETRY_DELAYS, TIMEOUT, retry};
 
 use super::producer::Producer;
 
@@ -106,7 +106,7 @@ impl Drop for Reachability {
 
 /// Waits until a broker answers a request.
 async fn answer(producer: &LogProducer, topic: &str) {
-    retry((), RETRY_DELAY, |()| async move {
+    retry((), RETRY_DELAYS, |()| async move {
         let (producer, topic) = (producer.clone(), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
             producer.fetch_metadata(&topic, REQUEST_TIMEOUT).is_ok()

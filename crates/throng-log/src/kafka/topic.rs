@@ -11,7 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
-use crate::retry::{POLL_INTERVAL, RETRY_DELAY, TIMEOUT, retry};
+use crate::retry::{POLL_INTERVAL, RETRY_DELAYS, TIMEOUT, retry};
 use crate::{LogError, Result};
 
 use super::client::{KafkaOptions, failed};
@@ -265,7 +265,7 @@ async fn create(admin: &Admin, topic: &str, wanted: TopicSettings) -> Result<boo
 
 /// The number of partitions of a topic that was just created: its metadata reaches the other brokers asynchronously.
 async fn wait_until_visible(probe: &Probe, topic: &str, wanted: TopicSettings) -> Result<u32> {
-    let visible = retry((), RETRY_DELAY, |()| async move {
+    let visible = retry((), RETRY_DELAYS, |()| async move {
         match probe.partitions(topic).await {
             Ok(Some(found)) => ControlFlow::Break(Ok(found)),
             Ok(None) => ControlFlow::Continue(()),

@@ -16,11 +16,6 @@ use super::operations::OperationsOf;
 
 type Ctx = State<Arc<NodeContext>>;
 
-/// Rows of one response if the request does not say how many.
-const DEFAULT_ROWS: u32 = 200;
-/// The most rows of one response.
-const MAX_ROWS: u32 = 1_000;
-
 /// Alerts, open ones first by default.
 #[utoipa::path(get, path = "/v1/alerts", params(("search" = Option<String>, Query, description = "only rows whose kind, subject or message contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: open or resolved"), ("sort" = Option<String>, Query, description = "the field to sort by: id or last_at; with `-` in front in descending order; by default open ones come first, with a search, state or cursor `-id`"), ("limit" = Option<u32>, Query, description = "the number of rows: 200 by default, at most 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace"), ("offset" = Option<u32>, Query, description = "the number of rows to skip first; only without search, state, sort and cursor")), responses((status = 200, body = AlertList, description = "`alerts`: kind, severity, subject, message, count, raised_at, last_at, resolved_at, ended deliveries; `open` and `total`: the number of alerts; `receivers`: name, pending, failures, next_try_at, last_error, last_ok_at; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
@@ -37,8 +32,7 @@ pub(crate) async fn deliveries(
     OperationsOf(node): OperationsOf,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<AlertDeliveryList>, ApiError> {
-    let limit = page.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS);
-    Ok(Json(AlertDeliveryList { deliveries: operations::deliveries(&node, limit).await? }))
+    Ok(Json(AlertDeliveryList { deliveries: operations::deliveries(&node, page.rows()).await? }))
 }
 
 /// Sends a test alert to the receivers of this node's settings, and waits for their responses.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use throng_access::Caller;
+use throng_access::{Caller, is_api_path};
 use throng_api::{ErrorBody, ErrorCode, ErrorDetail, SpecProblem};
 use throng_http::{SlowBody, prefers_html};
 use throng_model::{StorageProblem, WorkspaceName};
@@ -254,8 +254,7 @@ pub(super) async fn no_such_route(roles: Arc<[Role]>, request: Request) -> Respo
         let help = "use a node with the role api, or see /openapi.json";
         return error.help(format!("this node has only the role {roles}: {help}")).into_response();
     }
-    let is_of_api = request.uri().path().split('/').nth(1) == Some("v1");
-    if !is_of_api && prefers_html(request.headers()) {
+    if !is_api_path(request.uri().path()) && prefers_html(request.headers()) {
         let caller = request.extensions().get::<Caller>();
         if let Ok(html) = throng_page::error::no_such_page(caller.and_then(Caller::workspace)) {
             return (StatusCode::NOT_FOUND, Html(html)).into_response();

@@ -10,50 +10,35 @@ use axum::response::{IntoResponse, Response};
 use throng_aggregator::{Budgets, BudgetsError, CheckedEvents};
 use throng_api::{EventsAccepted, QuarantineByPartition};
 use throng_apply::is_declared_later;
-use throng_budget::{EventProblem, MAX_PROBLEMS, ParsedEvents, ProtobufEvents, parse_ndjson};
+use throng_budget::{EventProblem, MAX_PROBLEMS, ProtobufEvents, RefusedEvents, parse_ndjson};
 use throng_http::{content_type, decoded, read_body};
 use throng_model::AdGroupName;
 use throng_operations::mapping::budgets as mapping;
 use throng_store::Ledger;
 use throng_telemetry::metrics;
 
-use crate::api::state::EventsState;
-
 use super::error::ApiError;
+use crate::api::state::EventsState;
 
 /// After how many seconds refused events may be sent again. A full disk is checked about every second.
 const RETRY_AFTER_SECS: u64 = 5;
 
 const KINDS: &str = "send application/x-ndjson (one JSON object a line) or application/x-protobuf";
 
-/// The events of a request. Those that can count are records of the log already, and nothing else is kept of them.
-struct Batch {
-    checked: CheckedEvents,
-    problems: Vec<EventProblem>,
-    refused: u64,
-    inserted_at_ignored: u64,
-}
+type Checked = (CheckedEvents, RefusedEvents);
 
-impl Batch {
-    fn new<E>(checked: CheckedEvents, parsed: ParsedEvents<E>) -> Self {
-        let ParsedEvents { problems, refused, inserted_at_ignored, .. } = parsed;
-        Self { checked, problems, refused, inserted_at_ignored }
-    }
-}
-
-fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Batch, ApiError> {
+fn parse(kind: &str, body: &[u8], budgets: &Budgets) -> Result<Checked, ApiError> {
     match kind {
         "application/x-ndjson" | "application/ndjson" | "application/json" => {
             let parsed = parse_ndjson(body);
             let mut events = parsed.events.iter().map(|(line, event)| (*line, event.into()));
-            Ok(Batch::new(budgets.check(parsed.events.len(), &mut events), parsed))
+            Ok((budgets.check(parsed.events.len(), &mut events), parsed.refused))
         }
         "application/x-protobuf" | "application/protobuf" => {
-            // Checked and written while it is read. Most events are about as long as that.
             let mut events = ProtobufEvents::new(body);
-            let checked = budgets.check(body.len() / 64, &mut events);
+            let checked = budgets.check(events.expected(), &mut events);
             let invalid = |it: EventProblem| ApiError::bad_request(it.message).help(it.help);
-            Ok(Batch::new(checked, events.finish().map_err(invalid)?))
+            Ok((checked, events.finish().map_err(invalid)?))
         }
         other => {
             let shown: String = other.chars().take(60).collect();
@@ -95,8 +80,8 @@ pub(crate) async fn accept(
     request: Request,
 ) -> Result<Response, Response> {
     let limit = usize::try_from(ctx.spec.load().node.max_request_bytes).unwrap_or(usize::MAX);
-    let batch = read(request, limit, &ctx.budgets).await.map_err(IntoResponse::into_response)?;
-    let Batch { checked, mut problems, mut refused, inserted_at_ignored } = batch;
+    let read = read(request, limit, &ctx.budgets).await.map_err(IntoResponse::into_response)?;
+    let (checked, RefusedEvents { mut problems, count: mut refused, inserted_at_ignored }) = read;
     let (budgets, ledger) = (Arc::clone(&ctx.budgets), Arc::clone(&ctx.ledger));
     let is_newer = move |version, unknown| has_newer_spec(ledger, version, unknown);
     // In a separate task: if the client disconnects, the batch is still counted as a whole.
@@ -117,8 +102,7 @@ pub(crate) async fn accept(
             refuse_batch(error.into())
         })?;
     refused += accepted.rejected_count;
-    let rejected = accepted.rejected.into_iter().map(|(line, problem)| problem.at_line(line));
-    problems.extend(rejected);
+    problems.extend(accepted.rejected.into_iter().map(|(line, problem)| problem.at_line(line)));
     problems.sort_by_key(|problem| problem.line);
     problems.truncate(MAX_PROBLEMS);
     metrics::counter!(metrics::EVENTS_INSERTED_AT_IGNORED_TOTAL).increment(inserted_at_ignored);
@@ -142,7 +126,7 @@ pub(crate) async fn accept(
     Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(response)).into_response())
 }
 
-async fn read(request: Request, limit: usize, budgets: &Budgets) -> Result<Batch, ApiError> {
+async fn read(request: Request, limit: usize, budgets: &Budgets) -> Result<Checked, ApiError> {
     let headers = request.headers().clone();
     let body = read_body(request).await?;
     parse(&content_type(&headers), &decoded(&headers, body, limit)?, budgets)

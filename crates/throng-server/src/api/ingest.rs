@@ -41,25 +41,9 @@ fn schema_of(node: &Operations, name: &str) -> Result<Schema, ApiError> {
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
-    let mut found = Encoding::Identity;
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        let name = value.to_str().unwrap_or("?").trim().to_ascii_lowercase();
-        let next = match &*name {
-            "" | "identity" => continue,
-            "gzip" | "x-gzip" => Encoding::Gzip,
-            "zstd" => Encoding::Zstd,
-            _ => {
-                let message = "the content encoding is not supported";
-                return Err(ApiError::unsupported(message).help("send gzip, zstd, or none"));
-            }
-        };
-        if found != Encoding::Identity {
-            let message = "several content encodings at once are not supported";
-            return Err(ApiError::unsupported(message).help("send gzip, zstd, or none"));
-        }
-        found = next;
-    }
-    Ok(found)
+    let values = headers.get_all(header::CONTENT_ENCODING).iter();
+    Encoding::of_names(values.map(|value| value.to_str().unwrap_or("?")))
+        .map_err(|why| ApiError::unsupported(why).help("send gzip, zstd, or none"))
 }
 
 /// The id of the batch, from the query or the header. If both have one, it is the same.

@@ -32,16 +32,18 @@ mod why;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use throng_api::QueryParameters;
 use throng_http::within;
 use throng_spec::{NodeSettings, Role};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
+use utoipa::OpenApi as _;
 
 pub(crate) use auth::Guard;
 pub(crate) use error::ApiError;
@@ -111,8 +113,10 @@ pub(crate) fn router(
     let streams = streams.layer(Extension(stop));
     let roles: Arc<[Role]> = ctx.roles.as_slice().into();
     let data_directory_lost = ctx.data_directory_lost.clone();
+    let known = Arc::new(QueryParameters::of(&openapi::Api::openapi()));
     // The bodies of batches have any length: they are read as they arrive.
     let large = large
+        .layer(from_fn_with_state(Arc::clone(&known), check_query))
         .layer(from_fn_with_state(data_directory_lost.clone(), require_data_directory))
         .layer(from_fn_with_state(Arc::clone(&guard), auth::check))
         .layer(DefaultBodyLimit::disable());
@@ -125,6 +129,7 @@ pub(crate) fn router(
         .merge(page.assets)
         .fallback(move |request: Request| error::no_such_route(Arc::clone(&roles), request))
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(known, check_query))
         .layer(from_fn_with_state(data_directory_lost, require_data_directory))
         .layer(from_fn_with_state(guard, auth::check))
         .layer(DefaultBodyLimit::disable())
@@ -150,6 +155,22 @@ async fn require_data_directory(
         return data_directory_lost().into_response();
     }
     next.run(request).await
+}
+
+/// Refuses parameters of the query that the route does not have: they would have no effect.
+async fn check_query(
+    State(known): State<Arc<QueryParameters>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let query = Query::<Vec<(String, String)>>::try_from_uri(request.uri());
+    match query.map_or(Ok(()), |Query(query)| known.check(route, &query)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            error::ApiError::bad_request(problem.message).help(problem.help).into_response()
+        }
+    }
 }
 
 fn data_directory_lost() -> error::ApiError {

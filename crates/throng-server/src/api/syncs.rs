@@ -18,7 +18,7 @@ use super::operations::OperationsOf;
 type NamedResult = Result<Json<SyncNamed>, ApiError>;
 
 /// The syncs of the applied spec, each with the state of its audience on the platform.
-#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, waits_for_members, size; `next_cursor`, `previous_cursor`")))]
+#[utoipa::path(get, path = "/v1/syncs", params(("search" = Option<String>, Query, description = "only rows whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only rows in this state: active or paused"), ("sort" = Option<String>, Query, description = "the field to sort by: name, audience, destination or delivered_users; with `-` in front in descending order; by default the order of the spec, with a limit or cursor `name`"), ("limit" = Option<u32>, Query, description = "the number of rows, at most 1,000; all by default, with a sort or cursor 1,000"), ("cursor" = Option<String>, Query, description = "`next_cursor` or `previous_cursor` of another page, with the same search and state"), ("workspace" = Option<String>, Query, description = "only rows of objects of this workspace")), responses((status = 200, body = SyncList, description = "`syncs`: name, audience, destination, paused_at, platform_id, delivered_version, delivered_users, removals_due, removals_retry_at, waits_for_members, size; `destinations`; `next_cursor`, `previous_cursor`")))]
 pub(crate) async fn list(
     OperationsOf(node): OperationsOf,
     Query(query): Query<ListQuery>,
@@ -132,7 +132,7 @@ pub(crate) async fn task(
 }
 
 /// Puts a failed task back into the queue, and ends the backoff of its account.
-#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = ActivationTask, description = "the task"), (status = 404, description = "no such task"), (status = 409, description = "it has not failed, or its sync is paused")))]
+#[utoipa::path(post, path = "/v1/tasks/{id}/requeue", params(("id" = i64, Path)), responses((status = 200, body = ActivationTask, description = "the task"), (status = 404, description = "no such task"), (status = 409, description = "it has not failed, or its sync is paused or waits for members")))]
 pub(crate) async fn requeue(
     OperationsOf(node): OperationsOf,
     Extension(caller): Extension<Caller>,

@@ -74,7 +74,7 @@ impl IdentifierRows for Rows {
         let row = |user: u32| {
             let email = Personal::new(format!("{}@example.com", key(user)));
             let cells = [Some(Personal::new(key(user))), Some(email)];
-            let row = (meta.prepare)(&schema(), &cells, &mut Vec::new());
+            let row = (meta.prepare)(&schema(), 2026, &cells, &mut Vec::new());
             IdentifierRow { user: UserKey::text(key(user)).hash(SEED), row, notes: Vec::new() }
         };
         Ok(Some((from..self.0).map(row).collect()))

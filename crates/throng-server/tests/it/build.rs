@@ -130,15 +130,15 @@ async fn a_part_that_is_done_is_not_run_again() {
     shop.file("1.json", 0..500);
     shop.file("2.json", 300..900);
     shop.file("4.json", 2_000..2_100);
-    // The wrong value is beyond the sample of the check: planning succeeds and the third scan fails. The engine does not
-    // say of a number that has too many digits that a value is the cause, so it is tried again.
-    let digits = "CAST(CAST(CAST(n AS BIGINT) AS DECIMAL(6, 0)) AS TEXT)";
-    shop.spec(&format!("SELECT customer FROM shop.visits WHERE {digits} <> customer"), "");
+    // The wrong value is beyond the sample of the check: planning succeeds and the third scan fails. It needs more
+    // memory than there is, which may be another time, so it is tried again.
+    let numbers = "cardinality(range(0, CAST(n AS BIGINT)))";
+    shop.spec(&format!("SELECT customer FROM shop.visits WHERE {numbers} < 7"), "");
     shop.file("3.json", 1_000..90_000);
     let third = shop.visits().join("3.json");
     let rows = std::fs::read_to_string(&third).unwrap();
     let last = |n| format!("{rows}{{\"customer\":\"c00000\",\"n\":\"{n}\"}}\n");
-    std::fs::write(&third, last("9999999")).unwrap();
+    std::fs::write(&third, last("99999999999999")).unwrap();
     let clock = noon();
     let node = shop.start(&clock).await;
     let ctx = Arc::clone(node.context());
@@ -158,7 +158,7 @@ async fn a_part_that_is_done_is_not_run_again() {
     let others: String =
         (95_000..95_500).map(|c| format!("{{\"customer\":\"c{c:05}\",\"n\":1}}\n")).collect();
     replace_content(&shop.visits().join("1.json"), &others);
-    replace_content(&third, &last("-999999"));
+    replace_content(&third, &last("-9999999999999"));
     clock.advance(Duration::from_secs(60));
     let node = shop.start(&clock).await;
     let ctx = node.context();

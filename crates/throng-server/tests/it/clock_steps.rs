@@ -110,7 +110,7 @@ async fn a_lease_ends_although_the_clock_steps_back_while_it_is_held() {
         ledger.refresh(id).await.unwrap().state == RefreshState::Completed
     })
     .await;
-    let late = ledger.halt_refresh(id, "dead", clock.now()).await;
+    let late = ledger.recover_refresh(id, "dead", clock.now()).await;
     assert!(matches!(late, Err(LedgerError::LeaseLost { .. })), "{late:?}");
     let all = ledger.refreshes(Some(&name), 9).await.unwrap();
     let by_hand = all.iter().filter(|refresh| refresh.trigger == RefreshTrigger::Manual);

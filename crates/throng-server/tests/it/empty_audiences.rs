@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use throng_model::SyncName;
 use throng_sim::meta::{FaultKind, FaultRule, FaultScript};
-use throng_store::RunState;
+use throng_store::{AlertKind, RunState, TaskState};
 
 use crate::activation::Shop;
 use crate::{Client, until};
@@ -28,9 +28,9 @@ async fn serves(client: &Client, versions: Value) {
     .await;
 }
 
-/// A run of the sync of customer 15 is refused because there is no member.
-async fn refused(client: &Client) {
-    let (status, body) = client.post("/v1/syncs/late-on-meta/run", &json!({})).await;
+/// What would send something for the sync of customer 15 is refused because there is no member.
+async fn refused(client: &Client, path: &str) {
+    let (status, body) = client.post(path, &json!({})).await;
     assert_eq!(status, 409, "{body}");
     let message = body["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("sync `late-on-meta`: the audience has no members"), "{body}");
@@ -71,7 +71,9 @@ async fn an_audience_gets_its_list_on_the_platform_with_its_first_member() {
     assert!(ledger.runs(Some(&late), 1).await.unwrap().is_empty());
     assert!(shop.holds(2..14), "the other audience has the only list");
     assert_eq!(waiting(&client).await, [false, true]);
-    refused(&client).await;
+    assert_eq!(client.get("/v1/syncs").await["destinations"], json!(["account"]));
+    assert_eq!(client.get("/v1/syncs?workspace=acme").await["destinations"], json!([]));
+    refused(&client, "/v1/syncs/late-on-meta/run").await;
     for path in ["/activation", "/activation/syncs", "/activation/syncs/late-on-meta"] {
         let page = client.request("GET", path).send().await.unwrap().text().await.unwrap();
         assert_eq!(page.matches("the audience has no members").count(), 1, "{path}");
@@ -113,6 +115,8 @@ async fn an_audience_that_is_empty_after_its_first_run_failed_gets_no_list() {
     .await;
     let failed = ledger.runs(Some(&late), 1).await.unwrap().remove(0);
     assert_eq!(waiting(&client).await, [false, false], "it has a member");
+    let alert = async || ledger.open_alert(AlertKind::TaskFailed, late.as_str()).await.unwrap();
+    until("an alert is raised", async || alert().await.is_some()).await;
 
     shop.buyers(2..14);
     refresh_late(&client).await;
@@ -123,8 +127,13 @@ async fn an_audience_that_is_empty_after_its_first_run_failed_gets_no_list() {
     let newest = ledger.runs(Some(&late), 1).await.unwrap().remove(0);
     assert_eq!((newest.id, newest.state), (failed.id, RunState::Failed));
     assert_eq!(waiting(&client).await, [false, true]);
-    refused(&client).await;
+    refused(&client, "/v1/syncs/late-on-meta/run").await;
+    // Its task has a user who has left.
+    let task = ledger.task_of_run(failed.id).await.unwrap();
+    refused(&client, &format!("/v1/tasks/{}/requeue", task.id)).await;
+    assert_eq!(ledger.task(task.id).await.unwrap().state, TaskState::Failed);
     assert!(shop.holds(2..14), "the other audience has the only list");
+    until("the alert is resolved", async || alert().await.is_none()).await;
 
     shop.buyers(2..16);
     refresh_late(&client).await;

@@ -106,6 +106,31 @@ async fn check_api(client: &Client) -> Vec<String> {
             assert_eq!(body["error"]["code"], "bad_request", "{path}");
         }
     }
+    for (method, path, name) in [
+        ("GET", "audiences?worksapce=acme", "worksapce"),
+        ("GET", "alerts?limit=1&limit=2", "limit"),
+        ("GET", "alerts/deliveries?limit=ten", "limit"),
+        ("GET", "budgets?advertiser=shop", "advertiser"),
+        ("GET", "budgets/report?advertisers=shop", "advertisers"),
+        ("GET", "budgets/report?format=xlsx", "format"),
+        ("GET", "feed?formats=3", "formats"),
+        ("GET", "feed?format=abc", "format"),
+        ("POST", "audiences/big/refresh?force=yes", "force"),
+        ("POST", "events?ad_group=shoes", "ad_group"),
+        ("POST", "ingest/customers?batch=1&workspce=acme", "workspce"),
+    ] {
+        let request = client.request(method, &format!("/v1/{path}"));
+        let request = match method {
+            "GET" => request,
+            _ if path.starts_with("ingest/") => request.header("content-type", "text/csv"),
+            _ => request.json(&json!({})),
+        };
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("`{name}`")), "{path}: {message}");
+    }
     sorted
 }
 

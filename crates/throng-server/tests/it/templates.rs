@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use throng_model::ManualClock;
 use throng_server::Node;
 use throng_store::{AlertKind, Refresh, RefreshState};
 
@@ -255,6 +256,17 @@ async fn ended(node: &Node, client: &Client) -> Vec<(bool, Option<u64>)> {
     ended
 }
 
+/// Lets the schedule fire, which queues the refreshes of all audiences together, and waits for this version of some.
+async fn fire(node: &Node, clock: &ManualClock, names: &[&str], version: u64) {
+    clock.advance(Duration::from_secs(3_600));
+    for name in names {
+        until("the version is made", async || {
+            newest_refresh(node, name).await.snapshot_version == Some(version)
+        })
+        .await;
+    }
+}
+
 async fn refresh(client: &Client, name: &str, query: &str) {
     let path = format!("/v1/audiences/{name}/refresh{query}");
     let (status, answer) = client.post(&path, &json!({})).await;
@@ -322,15 +334,14 @@ async fn audiences_of_one_scan_are_held_published_and_retained_each_by_itself() 
     };
     orders([4; 3]);
     let spec = throng_spec::load(&file).unwrap();
-    let node = crate::start(&dir.join("node"), spec, &noon()).await.unwrap();
+    let clock = noon();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
     let client = Client::of(&node);
     built(&client, &THREE.map(|name| (name, 4))).await;
     assert_eq!(ended(&node, &client).await, [(false, Some(1)); 3]);
     for version in 2..=3 {
         orders([version as usize + 3; 3]);
-        for name in THREE {
-            refresh(&client, name, "").await;
-        }
+        fire(&node, &clock, &THREE, version).await;
         assert_eq!(ended(&node, &client).await, [(false, Some(version)); 3]);
     }
     let ledger = &node.context().ledger;
@@ -347,9 +358,7 @@ async fn audiences_of_one_scan_are_held_published_and_retained_each_by_itself() 
 
     // One of them loses most of its members.
     orders([1, 7, 7]);
-    for name in THREE {
-        refresh(&client, name, "").await;
-    }
+    fire(&node, &clock, &THREE[1..], 4).await;
     built(&client, &[("b-buyers", 7), ("c-buyers", 7)]).await;
     until("the version of `a` is held", async || {
         newest_refresh(&node, "a-buyers").await.state == RefreshState::Held
@@ -364,5 +373,40 @@ async fn audiences_of_one_scan_are_held_published_and_retained_each_by_itself() 
     assert_eq!(members(&client, "a-buyers").await, Some(6));
     let why = newest_refresh(&node, "a-buyers").await.reason.unwrap();
     assert!(why.contains("1 members after 6"), "{why}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audience_that_cannot_be_published_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    std::fs::create_dir(dir.join("data")).unwrap();
+    let file = dir.join("throng.yaml");
+    std::fs::write(&file, SPEC).unwrap();
+    regions(dir, &["a,A", "b,B", "c,C"]);
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu1,B\nu1,C\n");
+    let spec = throng_spec::load(&file).unwrap();
+    let clock = noon();
+    let node = crate::start(&dir.join("node"), spec, &clock).await.unwrap();
+    let client = Client::of(&node);
+    built(&client, &THREE.map(|name| (name, 1))).await;
+    assert_eq!(ended(&node, &client).await, [(false, Some(1)); 3]);
+
+    // A file is in the place of the folder of one audience.
+    let folder = |name: &str| dir.join("node/objects/snapshots").join(name);
+    std::fs::rename(folder("b-buyers"), dir.join("b-buyers")).unwrap();
+    std::fs::write(folder("b-buyers"), "").unwrap();
+    write(&dir.join("data/orders.csv"), "customer,region\nu1,A\nu1,B\nu1,C\nu2,A\nu2,B\nu2,C\n");
+    fire(&node, &clock, &["a-buyers", "c-buyers"], 2).await;
+    built(&client, &[("a-buyers", 2), ("c-buyers", 2)]).await;
+    until("the refresh of `b` has failed", async || {
+        newest_refresh(&node, "b-buyers").await.failures > 0
+    })
+    .await;
+    assert_eq!(members(&client, "b-buyers").await, Some(1));
+    for name in ["a-buyers", "c-buyers"] {
+        let files = std::fs::read_dir(folder(name)).unwrap().count();
+        assert_eq!(files, 2, "one for each version of {name}");
+    }
     node.shutdown().await;
 }

@@ -17,8 +17,8 @@ use throng_objects::DirectoryObjects;
 use throng_serving_stores::{StoreConnector, StoresDeps, run_pass};
 use throng_spec::{ServingStore, Spec, StoreEngine};
 use throng_store::{
-    AudienceLedger as _, Ledger, NewStoreWrite, RefreshTrigger, Snapshot, SnapshotState,
-    StoreWrite, StoreWriteLedger as _, StoreWriteState, SyncLedger as _,
+    AudienceLedger as _, Ledger, NewStoreWrite, RefreshGroupLedger as _, RefreshTrigger, Snapshot,
+    SnapshotState, StoreWrite, StoreWriteLedger as _, StoreWriteState, SyncLedger as _,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -267,7 +267,7 @@ impl Rig {
 
     /// Deletes a version of an audience, as the retention does.
     pub(crate) async fn ledger_delete(&self, name: &str, version: u64) {
-        self.ledger.delete_snapshot(&audience(name), version).await.unwrap();
+        self.ledger.delete_snapshots(&[(audience(name), version)]).await.unwrap();
     }
 
     pub(crate) async fn newest(&self, name: &str) -> StoreWrite {

@@ -26,6 +26,26 @@ fn load_text(text: &str) -> Spec {
 }
 
 #[test]
+fn a_parameter_of_a_template_in_quotes_is_a_warning() {
+    let warnings = |condition: &str| {
+        let text = std::fs::read_to_string(here("good/workspaces.yaml")).unwrap();
+        let text = text.replacen("region = $region", condition, 1);
+        let mut warnings = throng_spec::warnings(&load_text(&text));
+        warnings.retain(|warning| warning.contains("in quotes"));
+        warnings
+    };
+    for right in
+        ["region = $region", "region = $region AND note = '$5'", "note = 'a$' AND 'b' = $region"]
+    {
+        assert_eq!(warnings(right), Vec::<String>::new(), "{right}");
+    }
+    let warned = warnings("region = '$region'");
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("'$region' in quotes"), "{warned:?}");
+    assert!(warned[0].ends_with("write $region without quotes"), "{warned:?}");
+}
+
+#[test]
 fn a_source_in_a_bucket_has_the_url_as_its_path() {
     let spec = load_valid(&here("good/gcs.yaml"));
     let [exports, shop] = spec.sources.as_slice() else { panic!() };

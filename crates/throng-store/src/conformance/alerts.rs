@@ -241,3 +241,38 @@ pub(super) async fn several_alerts_are_resolved_together(ledger: &dyn Ledger) {
     }
     assert_eq!(all.len(), raised.len());
 }
+
+pub(super) async fn several_alerts_are_raised_together(ledger: &dyn Ledger) {
+    // Kinds that are stored under their own names, and one that is not.
+    let (failed, null_keys) = (AlertKind::RefreshFailed, AlertKind::NullKeys);
+    ledger.raise_alert(&alert(failed, "a", "old"), at(1)).await.unwrap();
+    ledger.raise_alert(&alert(null_keys, "b", "old"), at(1)).await.unwrap();
+    ledger.resolve_alert(null_keys, "b", at(2)).await.unwrap();
+    let raised = [(failed, "a"), (failed, "b"), (null_keys, "a"), (null_keys, "b")];
+    let raised = raised.map(|(kind, subject)| alert(kind, subject, "new"));
+    ledger.raise_alerts(&raised, at(3)).await.unwrap();
+    ledger.raise_alerts(&[], at(4)).await.unwrap();
+    let mut all = Vec::new();
+    for found in ledger.alerts(10).await.unwrap() {
+        let times = (found.raised_at, found.resolved_at);
+        all.push((found.kind, found.subject, found.message, found.count, times));
+    }
+    let expected = |kind, subject: &str, message: &str, count, times| {
+        (kind, subject.to_owned(), message.to_owned(), count, times)
+    };
+    for found in [
+        expected(failed, "a", "new", 2, (at(1), None)),
+        expected(failed, "b", "new", 1, (at(3), None)),
+        expected(null_keys, "a", "new", 1, (at(3), None)),
+        expected(null_keys, "b", "new", 1, (at(3), None)),
+        expected(null_keys, "b", "old", 1, (at(1), Some(at(2)))),
+    ] {
+        assert!(all.contains(&found), "{found:?} in {all:?}");
+    }
+    assert_eq!(all.len(), 5);
+    // More than one statement has rows.
+    let many: Vec<NewAlert> =
+        (0..1_001).map(|number| alert(failed, &format!("many-{number}"), "x")).collect();
+    ledger.raise_alerts(&many, at(5)).await.unwrap();
+    assert_eq!(ledger.alert_totals().await.unwrap().total, 5 + 1_001);
+}

@@ -17,8 +17,8 @@ pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
     assert_not_found(ledger.approve(&name, 1, at(0)).await);
     assert_not_found(ledger.reject(&name, 1, at(0)).await);
     assert_not_found(ledger.rollback(&name, 1, at(0)).await);
-    assert_not_found(ledger.delete_snapshot(&name, 1).await);
-    assert_not_found(ledger.halt_refresh(RefreshId(99), "b", at(0)).await);
+    assert!(ledger.delete_snapshots(&[(name.clone(), 1)]).await.unwrap().is_empty());
+    assert_not_found(ledger.recover_refresh(RefreshId(99), "b", at(0)).await);
     assert_not_found(ledger.finish_part(RefreshId(99), 0, &json!({})).await);
     assert_not_found(ledger.run(SyncRunId(99)).await);
     assert_not_found(ledger.approve_run(SyncRunId(99), false, at(0)).await);
@@ -39,7 +39,7 @@ pub(super) async fn refreshes_of_one_audience_do_not_run_concurrently(ledger: &d
     assert_eq!(queue(2).await, first, "scheduled");
     ledger.claim_refresh("b", at(3), at(60)).await.unwrap();
     assert_eq!(queue(4).await, first, "processing");
-    ledger.halt_refresh(first, "b", at(5)).await.unwrap();
+    ledger.halt_refreshes(&[first], "b", at(5)).await.unwrap();
     assert_eq!(queue(6).await, first, "halted");
     let refresh = ledger.refresh(first).await.unwrap();
     assert_eq!(refresh.state, RefreshState::Halted);
@@ -55,6 +55,76 @@ pub(super) async fn refreshes_of_one_audience_do_not_run_concurrently(ledger: &d
     assert_eq!(ledger.refreshes(None, 1).await.unwrap().len(), 1);
     let names: Vec<_> = ledger.audiences().await.unwrap();
     assert_eq!(names.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["buyers", "others"]);
+}
+
+pub(super) async fn a_request_while_a_refresh_runs_is_another_refresh(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let request = async |force, n| ledger.request_refresh(&name, force, at(n)).await.unwrap();
+    let first = request(false, 1).await;
+    assert_eq!(request(true, 2).await, first, "it has not started");
+    let claimed = ledger.claim_refresh("b", at(3), at(60)).await.unwrap().unwrap();
+    assert_eq!((claimed.id, claimed.trigger), (first, RefreshTrigger::Manual));
+    assert!(claimed.forced);
+    let second = request(false, 4).await;
+    assert!(second > first);
+    assert_eq!(request(true, 5).await, second, "one waits at most");
+    assert_not_found(ledger.refresh(second).await);
+    let newest = async || ledger.audience(&name).await.unwrap().unwrap().refresh.unwrap();
+    assert_eq!(newest().await.id, first);
+    assert_eq!(ledger.claim_refresh("c", at(6), at(60)).await.unwrap(), None);
+    // What it has listed is kept over a halt and over a failed try.
+    ledger.halt_refresh(first, "b", at(7)).await.unwrap();
+    assert_eq!(request(false, 8).await, second, "halted");
+    ledger.claim_refresh("b", at(9), at(60)).await.unwrap().unwrap();
+    let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
+    ledger.add_parts(first, &[part], None).await.unwrap();
+    ledger.fail_refresh(first, "b", "disk full", Some(at(10)), at(10)).await.unwrap();
+    assert_eq!(request(false, 11).await, second, "tried again");
+    ledger.claim_refresh("b", at(12), at(60)).await.unwrap().unwrap();
+    ledger.publish(&snapshot("buyers", 1, first), "b", at(13)).await.unwrap();
+    let queued = newest().await;
+    assert_eq!((queued.id, queued.state), (second, RefreshState::Scheduled));
+    assert_eq!((queued.scheduled_at, queued.not_before), (at(4), at(13)));
+    assert!(queued.forced);
+    assert_eq!(request(false, 14).await, second, "it has not started");
+    let claimed = ledger.claim_refresh("b", at(15), at(60)).await.unwrap().unwrap();
+    assert_eq!(claimed.id, second);
+    ledger.publish(&snapshot("buyers", 2, second), "b", at(16)).await.unwrap();
+    assert_eq!(newest().await.id, second, "none waits");
+}
+
+pub(super) async fn a_waiting_refresh_follows_every_end(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let request = async |n| ledger.request_refresh(&name, false, at(n)).await.unwrap();
+    let newest = async || ledger.audience(&name).await.unwrap().unwrap().refresh.unwrap();
+    let first = building(ledger, "buyers", "b", 1).await.id;
+    let second = request(2).await;
+    ledger.fail_refresh(first, "b", "no such table", None, at(3)).await.unwrap();
+    let queued = newest().await;
+    assert_eq!((queued.id, queued.state), (second, RefreshState::Scheduled));
+    ledger.claim_refresh("b", at(4), at(60)).await.unwrap().unwrap();
+    let third = request(5).await;
+    ledger.hold(&snapshot("buyers", 1, second), "b", "few members", at(6)).await.unwrap();
+    ledger.approve(&name, 1, at(7)).await.unwrap();
+    ledger.claim_refresh("b", at(8), at(60)).await.unwrap().unwrap();
+    let fourth = request(9).await;
+    assert!(ledger.confirm_unchanged(third, "b", 1, at(10)).await.unwrap());
+    // An open one continues when its audience is paused, and so does the one that waits.
+    ledger.claim_refresh("b", at(11), at(60)).await.unwrap().unwrap();
+    let fifth = request(12).await;
+    ledger.pause_audience(&name, at(13)).await.unwrap();
+    assert_wrong_state(ledger.request_refresh(&name, false, at(14)).await);
+    ledger.resume_audience(&name).await.unwrap();
+    // A person who cancels ends both.
+    let cancelled = ledger.cancel_refresh(&name, "cancelled by ann", at(15)).await.unwrap();
+    assert_eq!(cancelled.unwrap().id, fourth);
+    let ended = newest().await;
+    assert_eq!((ended.id, ended.state), (fifth, RefreshState::Failed));
+    assert_eq!(ended.reason.as_deref(), Some("cancelled by ann"));
+    assert_eq!(ledger.claim_refresh("b", at(16), at(60)).await.unwrap(), None);
+    let sixth = request(17).await;
+    assert!(sixth > fifth);
+    assert_eq!(newest().await.state, RefreshState::Scheduled);
 }
 
 pub(super) async fn a_state_of_the_source_queues_one_refresh(ledger: &dyn Ledger) {
@@ -164,7 +234,7 @@ pub(super) async fn tries_that_end_without_a_result_are_counted(ledger: &dyn Led
     assert_eq!(ledger.refresh(id).await.unwrap().crashes, 2);
     // Halted, and failed with a reason: no crashes.
     ledger.claim_refresh("d", at(112), at(120)).await.unwrap();
-    ledger.halt_refresh(id, "d", at(113)).await.unwrap();
+    ledger.halt_refreshes(&[id], "d", at(113)).await.unwrap();
     ledger.claim_refresh("e", at(114), at(120)).await.unwrap();
     let failed = ledger.fail_refresh(id, "e", "x", Some(at(115)), at(115)).await.unwrap();
     assert_eq!((failed.crashes, failed.failures), (2, 1));
@@ -207,7 +277,8 @@ pub(super) async fn a_lost_refresh_lease_is_reported(ledger: &dyn Ledger) {
     let taken = ledger.claim_refresh("new", at(70), at(200)).await.unwrap();
     assert_eq!(taken.unwrap().holder.as_deref(), Some("new"));
     assert_lease_lost(ledger.record_refresh_progress(id, "old", at(300), 5, 0, None).await);
-    assert_lease_lost(ledger.halt_refresh(id, "old", at(71)).await);
+    assert_lease_lost(ledger.recover_refresh(id, "old", at(71)).await);
+    ledger.halt_refreshes(&[id], "old", at(71)).await.unwrap();
     let failed = ledger.fail_refresh(id, "old", "x", None, at(71)).await;
     assert_lease_lost(failed);
     let kept = ledger.refresh(id).await.unwrap();
@@ -240,7 +311,7 @@ pub(super) async fn parts_survive_a_halt_and_a_retry(ledger: &dyn Ledger) {
     ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     let output = json!({"rows": 5});
     ledger.finish_part(id, 1, &output).await.unwrap();
-    ledger.halt_refresh(id, "b", at(1)).await.unwrap();
+    ledger.halt_refreshes(&[id], "b", at(1)).await.unwrap();
     ledger.claim_refresh("c", at(1), at(60)).await.unwrap();
     ledger.fail_refresh(id, "c", "lake away", Some(at(2)), at(2)).await.unwrap();
     ledger.claim_refresh("d", at(2), at(60)).await.unwrap();
@@ -278,7 +349,7 @@ pub(super) async fn a_part_is_claimed_by_one_builder_and_scans_come_first(ledger
     assert_eq!(claim(Some(RefreshId(id.0 + 1)), "x", 32, 40).await, None, "of another refresh");
     assert_eq!(claim(None, "x", 32, 40).await, Some(1));
     ledger.release_part(id, 1, "x").await.unwrap();
-    ledger.halt_refresh(id, "b", at(33)).await.unwrap();
+    ledger.halt_refreshes(&[id], "b", at(33)).await.unwrap();
     assert_eq!(claim(None, "x", 34, 40).await, None, "the refresh has no holder");
     ledger.claim_refresh("c", at(34), at(60)).await.unwrap();
     assert_eq!(claim(None, "x", 35, 90).await, Some(1));
@@ -325,7 +396,7 @@ pub(super) async fn the_next_refresh_can_start_after_a_failed_one(ledger: &dyn L
     assert_eq!(failed.finished_at, Some(at(3)));
     assert_eq!((failed.failures, failed.holder), (1, None));
     assert_wrong_state(ledger.add_parts(id, &parts(0..1), None).await);
-    assert_lease_lost(ledger.halt_refresh(id, "b", at(4)).await);
+    assert_lease_lost(ledger.recover_refresh(id, "b", at(4)).await);
     let next = building(ledger, "buyers", "b", 5).await;
     assert_ne!(next.id, id);
     let row = ledger.audience(&audience("buyers")).await.unwrap().unwrap();

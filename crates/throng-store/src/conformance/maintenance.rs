@@ -44,7 +44,7 @@ pub(super) async fn objects_are_referenced_as_long_as_they_are_needed(ledger: &d
     // The parts of a refresh that has ended are not needed.
     let second = super::snapshot("buyers", 2, refresh.id);
     ledger.publish(&second, "b", at(30)).await.unwrap();
-    ledger.delete_snapshot(&first.audience, 1).await.unwrap();
+    ledger.delete_snapshots(&[(first.audience.clone(), 1)]).await.unwrap();
     let named = ledger.referenced_objects().await.unwrap();
     let names: Vec<&str> = named.objects.iter().map(|object| object.name.as_str()).collect();
     assert_eq!(names, [second.path.as_str()]);

@@ -84,6 +84,8 @@ cases! {
     audiences {
         unknown_objects_are_not_found,
         refreshes_of_one_audience_do_not_run_concurrently,
+        a_request_while_a_refresh_runs_is_another_refresh,
+        a_waiting_refresh_follows_every_end,
         a_schedule_fires_exactly_once,
         a_state_of_the_source_queues_one_refresh,
         the_last_success_outlives_later_refreshes,
@@ -170,6 +172,7 @@ cases! {
         an_alert_counts_how_often_it_was_raised,
         alerts_of_each_kind_are_separate,
         several_alerts_are_resolved_together,
+        several_alerts_are_raised_together,
         events_are_recorded_once_in_order_of_time,
         receivers_are_independent,
         a_new_receiver_gets_the_open_alerts,

@@ -8,7 +8,8 @@ use super::NodeArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct IngestArgs {
-    /// CSV, JSON lines or Parquet, also compressed: names that end in .gz or .zst. Each file is a batch
+    /// CSV, JSON lines or Parquet, also compressed: names that end in .gz or .zst. Each file is a batch. `-` is the
+    /// standard input
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
     /// The schema of the records, from the applied spec

@@ -1,6 +1,7 @@
 //! `throng ingest`: sends files of records to a node.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +20,10 @@ use crate::out::{self, Output};
 
 /// Bytes of a file that are read and sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
+/// The name of the standard input in place of a file.
+const STDIN: &str = "-";
+/// Files that a message names, at most.
+const MAX_NAMED: usize = 10;
 
 /// A file with what its name says.
 struct Input<'a> {
@@ -42,7 +47,8 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
     let client = Client::without_timeout(&args.node)?;
     let (mut documents, mut totals) = (Vec::new(), IngestTotals::default());
     let mut failure = None;
-    for input in &inputs {
+    let mut left = inputs.iter();
+    for input in left.by_ref() {
         match ingest(&client, args, input, &mut documents).await {
             Ok(report) => {
                 totals.add(&report);
@@ -57,6 +63,8 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
         }
     }
     totals.note().into_iter().for_each(out::message);
+    let left: Vec<&Path> = left.map(|input| input.path).collect();
+    not_sent(&left).into_iter().for_each(out::message);
     let failure = failure.or_else(|| totals.is_refused().then(|| Failure::none_accepted().into()));
     let ingested = serde_json::json!({ "batches": documents });
     match failure {
@@ -66,6 +74,19 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
         None => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to say of the files behind one that was refused; `None` without any.
+fn not_sent(files: &[&Path]) -> Option<String> {
+    let named = files.iter().take(MAX_NAMED).map(|path| path.display().to_string());
+    let named = named.collect::<Vec<_>>().join(", ");
+    match files.len() {
+        0 => None,
+        count if count > MAX_NAMED => {
+            Some(format!("not sent: {named} and {} more", count - MAX_NAMED))
+        }
+        _ => Some(format!("not sent: {named}")),
+    }
 }
 
 /// Sends a file. Adds the report to the others as the node has sent it.
@@ -83,6 +104,13 @@ async fn ingest(
 
 /// The format and encoding of a file, by its name or by --format.
 fn input_of(path: &Path, format: Option<RecordFormat>) -> Result<Input<'_>> {
+    if path == Path::new(STDIN) {
+        let format = format.ok_or_else(|| {
+            Failure::wrong_input("the standard input does not say its format")
+                .help("name it with --format csv, ndjson or parquet")
+        })?;
+        return Ok(Input { path, format, encoding: None });
+    }
     // Before anything is sent. A pipe is as good as a file.
     let found = std::fs::metadata(path);
     if found.with_context(|| format!("cannot read {}", path.display()))?.is_dir() {
@@ -115,8 +143,8 @@ async fn send(
     args: &IngestArgs,
     input: &Input<'_>,
 ) -> Result<crate::client::Answer> {
-    let file = tokio::fs::File::open(input.path);
-    let file = file.await.with_context(|| format!("cannot read {}", input.path.display()))?;
+    let file = opened(input.path).await;
+    let file = file.with_context(|| format!("cannot read {}", input.path.display()))?;
     let bytes = file.metadata().await.map_or(0, |metadata| metadata.len());
     let bar = out::byte_bar(&input.path.file_name().unwrap_or_default().to_string_lossy());
     bar.set_length(bytes);
@@ -125,6 +153,15 @@ async fn send(
     let answer = client.post_body(&path, input.format.content_type(), input.encoding, body).await;
     bar.finish_and_clear();
     answer
+}
+
+/// A file, or the standard input.
+async fn opened(path: &Path) -> io::Result<tokio::fs::File> {
+    if path == Path::new(STDIN) {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        return Ok(tokio::fs::File::from_std(input.into()));
+    }
+    tokio::fs::File::open(path).await
 }
 
 /// The path of the request, with its query.
@@ -228,5 +265,18 @@ mod tests {
         let message = |path: &Path| input_of(path, None).err().unwrap().to_string();
         assert!(message(&folder).ends_with("folder.csv is a folder"));
         assert!(message(&dir.path().join("none.csv")).starts_with("cannot read"));
+        let stdin = input_of(Path::new("-"), Some(RecordFormat::Ndjson)).unwrap();
+        assert_eq!((stdin.format, stdin.encoding), (RecordFormat::Ndjson, None));
+        assert_eq!(message(Path::new("-")), "the standard input does not say its format");
+    }
+
+    #[test]
+    fn files_behind_one_that_was_refused_are_named() {
+        let files: Vec<String> = (0..12).map(|number| format!("{number}.csv")).collect();
+        let files: Vec<&Path> = files.iter().map(Path::new).collect();
+        assert_eq!(not_sent(&[]), None);
+        assert_eq!(not_sent(&files[..2]).unwrap(), "not sent: 0.csv, 1.csv");
+        let many = not_sent(&files).unwrap();
+        assert!(many.starts_with("not sent: 0.csv, ") && many.ends_with(", 9.csv and 2 more"));
     }
 }

@@ -42,6 +42,9 @@ async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) ->
             .help("`throng sync list` shows the destinations")
             .into());
     }
+    // All of them are of one destination, whose name may have been given without its workspace.
+    let named = syncs.first().filter(|_| destination.is_some());
+    let named = named.map(|sync| format!(" to {}", sync.destination)).unwrap_or_default();
     let (mut requested, mut refused) = (Vec::new(), Vec::new());
     for sync in syncs.into_iter().filter(|sync| sync.paused_at.is_none()).map(|sync| sync.name) {
         let path = format!("/v1/syncs/{}/run", segment(sync.as_str()));
@@ -64,7 +67,7 @@ async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) ->
         out::message(format!("{sync} is left out: {error}"));
     }
     let runs = out::counted(requested.len() as u64, "run");
-    out::line(format!("requested: {runs}, of what differs; see `throng sync runs`"));
+    out::line(format!("requested: {runs}{named}, of what differs; see `throng sync runs`"));
     Ok(ExitCode::SUCCESS)
 }
 

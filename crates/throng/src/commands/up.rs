@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use throng_access::LimitsChange;
+use throng_access::{LimitsChange, Registration};
 use throng_ledger::SqliteLedger;
 use throng_model::SystemClock;
 use throng_server::{Node, NodeConfig, WorkerCommand};
@@ -16,7 +16,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::UpArgs;
 use crate::failure::report_problems;
-use crate::local::Registration;
 use crate::out::{self, Output};
 
 /// What a node that is ready prints with `--json`.

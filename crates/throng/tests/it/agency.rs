@@ -301,6 +301,13 @@ async fn check_isolation(agency: &Agency, http: &reqwest::Client, all: &[Vec<Seg
     let stderr = String::from_utf8_lossy(&ambiguous.stderr);
     assert_eq!(ambiguous.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("acme:meta, globex:meta, initech:meta"), "{stderr}");
+    // Refused until what was delivered is recorded.
+    wait_for("runs of one client are requested", async || {
+        let run = output(&["sync", "run", "--destination", "acme:meta", "--url", url]);
+        let stdout = String::from_utf8_lossy(&run.stdout).into_owned();
+        if stdout.contains(" to acme:meta, of what differs") { Ok(()) } else { Err(stdout) }
+    })
+    .await;
 
     let [acme, globex, initech] = [0, 1, 2].map(|at: usize| customers(&all[at]));
     let person = acme.iter().find(|one| globex.contains(*one) && initech.contains(*one));

@@ -8,7 +8,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use crate::process::{HEAVY, NodeProcess, get, http, post, remember_token, wait_for};
+use crate::process::{HEAVY, NodeProcess, TIMED, get, http, post, remember_token, wait_for};
 
 /// Chromium and its driver; both are killed when this is dropped.
 pub(crate) struct Browser {
@@ -160,7 +160,7 @@ fn grouped(number: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_show_the_numbers_of_the_demo_and_are_updated() {
     // Before the browser, which would take its memory while it waits.
-    let _turn = HEAVY.lock().await;
+    let (_timed, _turn) = (TIMED.lock().await, HEAVY.lock().await);
     let browser = Browser::start().await;
     let dir = tempfile::tempdir().expect("temporary folder");
     let demo = Demo::start(dir.path());

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::process::{HEAVY, throng};
+use crate::process::{HEAVY, TIMED, throng};
 
 /// Thirteen processes on real engines: the same audiences, and the same members on the platform.
 #[test]
 fn the_demo_has_the_same_results_on_shared_engines() {
-    let _turn = HEAVY.blocking_lock();
+    let (_timed, _turn) = (TIMED.blocking_lock(), HEAVY.blocking_lock());
     let dir = tempfile::tempdir().expect("temporary folder");
     // Half of the default speed, so that thirteen processes on a small machine have fewer frames in a second. The
     // demo's clock waits for them where that is too fast still.

@@ -2,7 +2,9 @@
 //! results.
 //!
 //! Tests start in the order of their names, and one that waits for `process::HEAVY` keeps its thread. So the tests of
-//! the modules between `demo` and `sharded_builds` run while the demo on shared engines holds it.
+//! the modules between `demo` and `sharded_builds` run while the demo on shared engines holds it. The two hundred kills of
+//! `chaos` wait for `process::TIMED` instead, which the demos hold: they run beside the faults of `chaos_shared`, which begin
+//! at the same time, and have to do a minimum of work there.
 
 mod access;
 mod ad_network;

@@ -13,6 +13,10 @@ use serde_json::Value;
 /// through an hour in a minute, and an overloaded machine cannot keep up.
 pub(crate) static HEAVY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Held by the demos too, and by the test that runs beside others of [`HEAVY`] but not beside a demo. It is taken first: who
+/// waits for it keeps no other test from [`HEAVY`].
+pub(crate) static TIMED: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The `throng` binary.
 pub(crate) fn throng() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));

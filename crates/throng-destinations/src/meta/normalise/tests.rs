@@ -3,7 +3,7 @@
 use super::*;
 
 fn sha(key: &str, raw: &str, home: Option<&str>) -> String {
-    match cell(key, raw, home, &mut Vec::new()) {
+    match cell(key, raw, User { home, this_year: 2026 }, &mut Vec::new()) {
         Cell::Hashed(hash) => hash.to_hex(),
         Cell::Plain(text) => format!("plain {text}"),
         Cell::Empty => String::new(),
@@ -106,7 +106,8 @@ fn some_identifiers_are_not_hashed_and_invalid_ones_are_empty() {
 /// The cell as text, and the last note.
 fn noted(key: &str, raw: &str) -> (String, Option<&'static str>) {
     let mut notes = Vec::new();
-    let cell = match cell(key, raw, None, &mut notes) {
+    let user = User { home: None, this_year: 2026 };
+    let cell = match cell(key, raw, user, &mut notes) {
         Cell::Hashed(_) => "hashed".to_owned(),
         Cell::Plain(text) => text.to_string(),
         Cell::Empty => String::new(),
@@ -159,7 +160,7 @@ fn a_state_code_of_iso_3166_2_is_that_of_the_us_and_canada_or_refused() {
         ("FR-75", Some("FR"), Err(STATE_CODE)),
     ] {
         let mut notes = Vec::new();
-        let found = cell("ST", raw, home, &mut notes);
+        let found = cell("ST", raw, User { home, this_year: 2026 }, &mut notes);
         let (wanted, note) = match expected {
             Ok(note) => (Cell::Hashed(ca), note),
             Err(reason) => (Cell::Empty, reason),
@@ -172,8 +173,10 @@ fn a_state_code_of_iso_3166_2_is_that_of_the_us_and_canada_or_refused() {
 #[test]
 fn a_hash_that_the_platform_does_not_know_is_refused() {
     let of_nothing = HashedIdentifier::of_normalised("").to_hex();
+    let zeros = "0".repeat(64);
     for (raw, note) in [
         (of_nothing.as_str(), HASH_OF_NOTHING),
+        (zeros.as_str(), HASH_OF_NOTHING),
         ("098f6bcd0621d373cade4e832627b4f6", OTHER_HASH),
         ("A94A8FE5CCB19BA61C4C0873D391E987982FBBD3", OTHER_HASH),
     ] {
@@ -183,6 +186,18 @@ fn a_hash_that_the_platform_does_not_know_is_refused() {
     }
     let sha256 = HashedIdentifier::of_normalised("test").to_hex();
     assert_eq!(noted("EMAIL", &sha256), ("hashed".to_owned(), None));
+    for missing in ["NULL", "null", "None", "N/A", "undefined", "NaN", "Unknown"] {
+        let hash = HashedIdentifier::of_normalised(missing).to_hex();
+        for key in ["EMAIL", "PHONE"] {
+            assert_eq!(
+                noted(key, &hash),
+                (String::new(), Some(HASH_OF_MISSING)),
+                "{key} {missing}"
+            );
+        }
+        // Some of the texts are names.
+        assert_eq!(noted("LN", &hash), ("hashed".to_owned(), None), "{missing}");
+    }
 }
 
 fn schema(keys: &[&str]) -> Schema {
@@ -193,7 +208,7 @@ fn schema(keys: &[&str]) -> Schema {
 }
 
 fn prepared(schema: &Schema, cells: &[Option<Personal>]) -> Result<PreparedRow, Skip> {
-    prepare(schema, cells, &mut Vec::new())
+    prepare(schema, 2026, cells, &mut Vec::new())
 }
 
 fn row(cells: &[&str]) -> Vec<Option<Personal>> {
@@ -388,8 +403,92 @@ fn personal_data_is_not_sent_as_an_external_id() {
 fn changed_and_refused_identifiers_are_noted_with_their_field() {
     let keys = schema(&["EXTERN_ID", "EMAIL", "PHONE"]);
     let mut notes = Vec::new();
-    prepare(&keys, &row(&["7", "mailto:a@example.com.", "12"]), &mut notes).unwrap();
+    prepare(&keys, 2026, &row(&["7", "mailto:a@example.com.", "12"]), &mut notes).unwrap();
     let noted: Vec<(u8, &str)> = notes.iter().map(|n| (n.cell, n.reason)).collect();
     assert_eq!(noted, [(1, text::MAILTO), (1, text::PUNCTUATION), (2, text::REFUSED)]);
     assert!(notes.iter().all(|n| NOTE_REASONS.contains(&n.reason)));
+}
+
+#[test]
+fn a_greek_word_ends_with_the_small_letter_of_its_end() {
+    for (key, raw, text) in [
+        ("LN", "\u{3a3}\u{399}\u{3a3}\u{3a5}\u{3a6}\u{39f}\u{3a3}", "σισυφος"),
+        ("LN", "σίσυφος", "σίσυφος"),
+        ("FN", "ΝΙΚΟΣ-ΑΛΕΞΗΣ", "νικοςαλεξης"),
+        ("FI", "ΣΟΦΙΑ", "σ"),
+        ("CT", "ΒΟΛΟΣ", "βολος"),
+    ] {
+        let wanted = HashedIdentifier::of_normalised(text).to_hex();
+        assert_eq!(sha(key, raw, None), wanted, "{key} {raw}");
+    }
+}
+
+#[test]
+fn presentation_forms_are_the_letters_and_digits_that_they_show() {
+    for (key, raw, home, text) in [
+        ("LN", "ﬁsher", None, "fisher"),
+        ("FN", "Ａｎｎａ", None, "anna"),
+        ("FN", "\u{1d4d0}nna", None, "anna"),
+        ("FN", "ｶﾞｸ", None, "ガク"),
+        ("FN", "\u{fe8d}\u{fee1}", None, "\u{627}\u{645}"),
+        ("ZIP", "１２３－４５６７", Some("JP"), "1234567"),
+        ("ZIP", "９４１０５", Some("US"), "94105"),
+        ("COUNTRY", "ＪＰ", None, "jp"),
+        ("DOBY", "１９９０", None, "1990"),
+        ("DOBM", "５", None, "05"),
+        ("GEN", "Ｆ", None, "f"),
+        // A vowel of Thai, and an accent for an apostrophe.
+        ("FN", "น\u{e49}\u{e33}", None, "น\u{e49}\u{e33}"),
+        ("LN", "D\u{b4}Arcy", None, "darcy"),
+    ] {
+        let wanted = HashedIdentifier::of_normalised(text).to_hex();
+        assert_eq!(sha(key, raw, home), wanted, "{key} {raw}");
+    }
+    assert_eq!(noted("LN", "ﬁsher"), ("hashed".to_owned(), Some(text::SHAPES)));
+}
+
+#[test]
+fn damaged_identifiers_are_refused_with_the_kind_of_damage() {
+    for (key, raw, reason) in [
+        ("LN", "M\u{fffd}ller", damage::WRONG_ENCODING),
+        ("LN", "MÃ¼ller", damage::WRONG_ENCODING),
+        ("FN", "MartÃ\u{ad}n", damage::WRONG_ENCODING),
+        ("FI", "Ã–zil", damage::WRONG_ENCODING),
+        ("CT", "KÃ¶ln", damage::WRONG_ENCODING),
+        ("ST", "QuÃ©bec", damage::WRONG_ENCODING),
+        ("LN", "M?ller", damage::WRONG_ENCODING),
+        ("EMAIL", "m\u{fffd}ller@example.com", damage::WRONG_ENCODING),
+        ("LN", "M&uuml;ller", damage::HTML),
+        ("EMAIL", "=a@example.com", damage::FORMULA),
+        ("FN", "\u{1f642}", text::REFUSED),
+        ("FN", "\u{2764}\u{fe0f}", text::REFUSED),
+        ("DOBY", "1900-01-00", text::REFUSED),
+        ("DOBM", "1900-01-00", text::REFUSED),
+        ("DOBD", "1990-02-30", text::REFUSED),
+        ("DOBY", "2027", text::FUTURE),
+        ("DOBY", "2030-01-01", text::FUTURE),
+        ("DOBY", "33000", text::REFUSED),
+        ("ZIP", "00000", text::REFUSED),
+        ("ZIP", "00000-0000", text::REFUSED),
+    ] {
+        assert_eq!(noted(key, raw), (String::new(), Some(reason)), "{key} {raw}");
+    }
+    for (key, raw, text) in [
+        ("FN", "Anna \u{1f642}", "anna"),
+        ("FN", "O", "o"),
+        ("LN", "O\u{2019}Brien-Smith", "obriensmith"),
+        ("LN", "\u{c5}", "\u{e5}"),
+        ("LN", "IRM\u{c3}", "irm\u{e3}"),
+        ("LN", "Tom & Ann", "tomann"),
+        ("EMAIL", "+a@example.com", "+a@example.com"),
+        ("EMAIL", "a=b@example.com", "a=b@example.com"),
+        ("EMAIL", "MÃ¼ller <a@example.com>", "a@example.com"),
+        ("EMAIL", "a?b@example.com", "a?b@example.com"),
+        ("DOBY", "2026", "2026"),
+        ("DOBD", "1992-02-29", "29"),
+        ("ZIP", "00501", "00501"),
+    ] {
+        let wanted = HashedIdentifier::of_normalised(text).to_hex();
+        assert_eq!(sha(key, raw, None), wanted, "{key} {raw}");
+    }
 }

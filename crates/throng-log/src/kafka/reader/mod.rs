@@ -24,7 +24,7 @@ use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use throng_model::with_causes;
 
-use crate::retry::{RETRY_DELAY, retry};
+use crate::retry::{RETRY_DELAYS, retry};
 use crate::{Record, Result};
 
 use super::client::KafkaOptions;
@@ -96,7 +96,7 @@ impl Reader {
     /// # Errors
     /// [`crate::LogError::Kafka`] for errors that are not retryable. A later call fetches again.
     pub(super) async fn next(&mut self) -> Result<Vec<Record>> {
-        retry(self, RETRY_DELAY, |reader| async move {
+        retry(self, RETRY_DELAYS, |reader| async move {
             match reader.fetch().await {
                 Ok(fetched) => {
                     reader.next = fetched.next;

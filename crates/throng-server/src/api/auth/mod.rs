@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use throng_access::{
     AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
-    Site, ThrottleAction, rule_of,
+    Site, ThrottleAction, is_api_path, rule_of,
 };
 use throng_http::{content_type, prefers_html};
 use throng_telemetry::metrics;
@@ -175,7 +175,7 @@ fn forbidden(parts: &Parts, name: &str, reason: &str, error: ApiError) -> Box<Re
 
 /// The path of the page, if a browser requests a page.
 fn browser_page(parts: &Parts) -> Option<&str> {
-    let is_page = parts.method == Method::GET && !parts.uri.path().starts_with("/v1/");
+    let is_page = parts.method == Method::GET && !is_api_path(parts.uri.path());
     (is_page && prefers_html(&parts.headers))
         .then(|| parts.uri.path_and_query().map_or("/", |p| p.as_str()))
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use throng_access::Scope;
+use throng_access::{Registration, Scope};
 use throng_demo::example::TOKEN;
 use throng_demo::{example, privacy, start_time};
 use throng_model::{AdGroupName, AdjustableClock, Clock as _, Secret, SystemClock, Timestamp};
@@ -24,7 +24,6 @@ use throng_spec::{Prediction, Pricing, Role, Spec};
 
 use crate::args::{DemoArgs, Engine};
 use crate::failure::{Failure, Success};
-use crate::local::Registration;
 use crate::out::{self, Output};
 
 /// The folder with the demo's files; removed at the end unless `--data-dir` was given.

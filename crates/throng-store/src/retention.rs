@@ -1,13 +1,13 @@
-//! The retention rule of snapshots. Pure.
+//! Which snapshots of an audience are kept. Pure.
 
 use std::collections::BTreeSet;
 
-use throng_store::{Snapshot, SnapshotState};
+use crate::{Snapshot, SnapshotState};
 
-/// The versions to delete. Kept are: the served one, the newest `keep` published ones, every pinned
-/// one (a sync has delivered it, or a run uses it), and held ones that are newer than the oldest of
-/// the newest `keep`. Rejected ones are not kept.
-pub(super) fn expired_versions(
+/// The versions of an audience to delete. Kept are: the served one, the newest `keep` published ones, at least one, every
+/// pinned one (a sync has delivered it, or a run uses it), and held ones that are newer than the oldest of the newest
+/// `keep`. Rejected ones are not kept.
+pub fn expired_versions(
     snapshots: &[Snapshot],
     served: Option<u64>,
     keep: u32,

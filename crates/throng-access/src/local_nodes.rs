@@ -7,10 +7,44 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use throng_access::{ADDRESS_FILE, admin_token};
 use throng_model::Secret;
+
+use crate::access::{ADDRESS_FILE, AccessError, admin_token};
+
+/// A node on this machine cannot be found or registered.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalNodeError {
+    /// No node holds the lock of the data directory.
+    #[error("no node runs on {}: start one with `throng up --dir`, or use --url", dir.display())]
+    NotRunning {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The admin token belongs to another user.
+    #[error("only the user who started the node can read its token in {}", dir.display())]
+    Token {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why it cannot be read.
+        source: AccessError,
+    },
+    /// A file or folder of the registration.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was being done, such as `write`.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// The path of the data directory is not UTF-8.
+    #[error("the path of the data directory is not UTF-8")]
+    Path(#[source] serde_json::Error),
+}
+
+type Result<T> = std::result::Result<T, LocalNodeError>;
 
 /// Scheme, host and port of a URL.
 fn parse_url(url: &str) -> Option<(&str, &str, u16)> {
@@ -35,7 +69,7 @@ fn address(host: &str) -> Option<IpAddr> {
 }
 
 /// Whether the host of a URL is a loopback address.
-pub(crate) fn is_loopback(url: &str) -> bool {
+pub fn is_loopback(url: &str) -> bool {
     parse_url(url).and_then(|(_, host, _)| address(host)).is_some_and(|ip| ip.is_loopback())
 }
 
@@ -64,17 +98,17 @@ struct RegisteredNode {
 
 /// The registration file of a running node; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Registration(Option<PathBuf>);
+pub struct Registration(Option<PathBuf>);
 
 impl Registration {
     /// Records the data directory of the node that listens at a URL. A failure does not end the node:
     /// commands still find it by `--dir`.
-    pub(crate) fn new(url: &str, data_dir: &Path) -> Self {
+    pub fn new(url: &str, data_dir: &Path) -> Self {
         match write(url, data_dir) {
             Ok(path) => Self(path),
             Err(error) => {
                 tracing::warn!(
-                    error = &*error as &dyn std::error::Error,
+                    error = &error as &dyn std::error::Error,
                     "failed to register the node for commands on this machine"
                 );
                 Self(None)
@@ -92,16 +126,21 @@ fn write(url: &str, data_dir: &Path) -> Result<Option<PathBuf>> {
         other => other,
     };
     let Some(path) = file_of(ip, port).filter(|_| ip.is_loopback()) else { return Ok(None) };
-    let folder = path.parent().context("no folder")?;
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
-    let node = RegisteredNode { data_dir: std::fs::canonicalize(data_dir)? };
-    let text = serde_json::to_string(&node).context("the data directory has no name in UTF-8")?;
+    let failed = |doing, path: &Path| {
+        let path = path.to_owned();
+        move |source| LocalNodeError::Io { doing, path, source }
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed("create the folder", folder))?;
+    }
+    let data_dir = std::fs::canonicalize(data_dir).map_err(failed("find", data_dir))?;
+    let node = RegisteredNode { data_dir };
+    let text = serde_json::to_string(&node).map_err(LocalNodeError::Path)?;
     let temporary = path.with_extension("new");
-    // The umask of the process (see `main`) keeps other users from reading it.
+    // The umask of the process keeps other users from reading it.
     std::fs::write(&temporary, text)
         .and_then(|()| std::fs::rename(&temporary, &path))
-        .with_context(|| format!("cannot write {}", path.display()))?;
+        .map_err(failed("write", &path))?;
     Ok(Some(path))
 }
 
@@ -117,13 +156,11 @@ impl Drop for Registration {
 /// The URL of the node that runs on a data directory.
 ///
 /// # Errors
-/// If no node runs on it.
-pub(crate) fn url_of(dir: &Path) -> Result<String> {
+/// [`LocalNodeError::NotRunning`] if no node runs on it.
+pub fn url_of(dir: &Path) -> Result<String> {
     let path = dir.join(ADDRESS_FILE);
     let read = std::fs::read_to_string(&path).ok().filter(|_| is_running(dir));
-    let url = read.with_context(|| {
-        format!("no node runs on {}: start one with `throng up --dir`, or use --url", dir.display())
-    })?;
+    let url = read.ok_or_else(|| LocalNodeError::NotRunning { dir: dir.to_owned() })?;
     Ok(url.trim().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"))
 }
 
@@ -151,18 +188,16 @@ fn listens_at(dir: &Path, url: &str) -> bool {
 /// The admin token of a data directory, if its node listens at the URL.
 ///
 /// # Errors
-/// If the token cannot be read.
-pub(crate) fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
+/// [`LocalNodeError::Token`] if the token cannot be read.
+pub fn token_of(dir: &Path, url: &str) -> Result<Option<Secret>> {
     if !listens_at(dir, url) {
         return Ok(None);
     }
-    admin_token(dir).with_context(|| {
-        format!("only the user who started the node can read its token in {}", dir.display())
-    })
+    admin_token(dir).map_err(|source| LocalNodeError::Token { dir: dir.to_owned(), source })
 }
 
 /// The admin token of the node that listens at a loopback URL, if this user started it.
-pub(crate) fn token_at(url: &str) -> Option<Secret> {
+pub fn token_at(url: &str) -> Option<Secret> {
     let (_, host, port) = parse_url(url)?;
     let ip = address(host).filter(IpAddr::is_loopback)?;
     let text = std::fs::read_to_string(file_of(ip, port)?).ok()?;
