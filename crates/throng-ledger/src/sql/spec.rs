@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, HashSeed, Micros, OverdeliveryCauses, Timestamp,
 };
+use throng_sql::statement::StatementBuilder;
 
 use crate::backend::{Backend, SqlLedger, read_one, write_tx};
 use crate::conn::Conn;
