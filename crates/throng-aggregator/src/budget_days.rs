@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use throng_budget::DayPrediction;
+use throng_budget::{DayPrediction, DaySpend};
 use throng_model::{
     AdGroupName, BudgetDay, Clock as _, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
@@ -25,21 +25,20 @@ pub(super) struct DayRows {
     pub(super) earlier: Vec<BudgetDayRow>,
 }
 
-/// The earlier days that this process has written. Not what the ledger holds: after a start every day is
-/// written once.
+/// The days that this process has written. Not what the ledger holds: after a start every day is written once.
 #[derive(Debug, Default)]
-pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName), WrittenDay>);
+pub(super) struct WrittenDays(BTreeMap<(BudgetDay, AdGroupName, Option<Currency>), WrittenDay>);
 
-/// Actual spend, what was predicted, why more was spent than the budget, and the currency of all that.
-type WrittenDay = (Micros, Option<PredictedSpend>, Option<OverdeliveryCauses>, Option<Currency>);
+/// Actual spend, what was predicted, and why more was spent than the budget.
+type WrittenDay = (Micros, Option<PredictedSpend>, Option<OverdeliveryCauses>);
 
 impl WrittenDays {
     /// Whether the day has to be written; from then on it counts as written.
     fn changes(&mut self, row: &BudgetDayRow) -> bool {
         // Before the write is known to succeed. If it fails, `clear` has to be called: otherwise
         // the ledger would not get this figure.
-        let figures = (row.actual, row.prediction, row.causes, row.currency);
-        self.0.insert((row.day, row.ad_group.clone()), figures) != Some(figures)
+        let figures = (row.actual, row.prediction, row.causes);
+        self.0.insert((row.day, row.ad_group.clone(), row.currency), figures) != Some(figures)
     }
 
     /// Forgets all days, so that everything is written again: the last write failed.
@@ -50,7 +49,7 @@ impl WrittenDays {
     /// Forgets days that are no longer reported.
     pub(super) fn forget_old(&mut self, now: Timestamp) {
         let oldest = oldest_remembered(now);
-        self.0.retain(|(day, _), _| *day >= oldest);
+        self.0.retain(|(day, ..), _| *day >= oldest);
     }
 }
 
@@ -126,7 +125,7 @@ impl Budgets {
             // First: of spend that is added meanwhile the cause is not known until the next call.
             let causes: HashMap<AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>> =
                 partition.overdelivery_causes(now).into_iter().collect();
-            let mut earlier: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
+            let mut earlier: HashMap<AdGroupName, Vec<DaySpend>> =
                 partition.days(now).into_iter().collect();
             let mut predicted = predicted_days(partition.predictions(now));
             for state in partition.states(now) {
@@ -136,39 +135,36 @@ impl Budgets {
                 let today = BudgetDay::of(now, &zone.rules());
                 let (budget, actual) = (state.budget, state.actual);
                 let mut of_days = predicted.remove(&state.name).unwrap_or_default();
+                let current = state.currency;
+                let mut days = earlier.remove(&state.name).unwrap_or_default();
+                // Of an ad group that has never spent anything there are predictions alone.
+                if days.is_empty() {
+                    days.extend(of_days.keys().map(|day| (*day, Micros::ZERO, current)));
+                }
+                days.retain(|(day, _, currency)| (*day, *currency) != (today, current));
                 let of_causes = causes.get(&state.name).map(Vec::as_slice).unwrap_or_default();
                 let causes_of = |day: BudgetDay| {
                     let known = of_causes.iter().find(|(of_day, _)| *of_day == day);
                     Some(known.map(|(_, causes)| *causes).unwrap_or_default())
                 };
-                let mut row = |day, actual| BudgetDayRow {
+                let mut row = |day, actual, currency| BudgetDayRow {
                     ad_group: state.name.clone(),
                     day,
                     budget,
                     actual,
                     prediction: of_days.remove(&day),
-                    currency: Some(state.currency),
+                    currency: Some(currency),
                     causes: causes_of(day),
                 };
                 // At every call, without a comparison: the budget can change while the spend does
                 // not.
-                rows.today.push(row(today, actual));
-                let spent = earlier.remove(&state.name).unwrap_or_default();
-                let spent = spent.into_iter().filter(|(day, _)| *day != today);
-                let mut of_earlier: Vec<BudgetDayRow> =
-                    spent.map(|(day, actual)| row(day, actual)).collect();
-                // Of an ad group that has never spent anything. Otherwise `spent` has every day that has a
-                // prediction.
-                of_earlier.extend(of_days.into_iter().map(|(day, prediction)| BudgetDayRow {
-                    ad_group: state.name.clone(),
-                    day,
-                    budget,
-                    actual: Micros::ZERO,
-                    prediction: Some(prediction),
-                    currency: Some(state.currency),
-                    causes: causes_of(day),
-                }));
-                rows.earlier.extend(of_earlier.into_iter().filter(|row| written.changes(row)));
+                let of_today = row(today, actual, current);
+                // By another time zone it may become a day to come: what it has then is to be written.
+                written.changes(&of_today);
+                rows.today.push(of_today);
+                let days =
+                    days.into_iter().map(|(day, actual, currency)| row(day, actual, currency));
+                rows.earlier.extend(days.filter(|row| written.changes(row)));
             }
         }
         let mut removed = self.removed_days.lock();

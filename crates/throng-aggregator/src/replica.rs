@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use throng_budget::{AdGroupConfig, AdGroupState, DayPrediction};
+use throng_budget::{AdGroupConfig, AdGroupState, DayPrediction, DaySpend};
 use throng_feed::Frame;
 use throng_log::{EventLog, Retention};
 use throng_model::{
-    AdGroupName, BudgetDay, Clock, Entropy as _, Micros, OverdeliveryCauses, SystemEntropy,
-    Timestamp,
+    AdGroupName, BudgetDay, Clock, Entropy as _, OverdeliveryCauses, SystemEntropy, Timestamp,
 };
 use throng_objects::Objects;
 use throng_store::BudgetDayRow;
@@ -481,8 +480,8 @@ impl PartitionReplica {
         SpendHistory::of(&self.state.lock().engine, ad_group, now)
     }
 
-    /// The spend of every ad group's last days.
-    pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
+    /// The spend of every ad group's last days, in the currencies that they had.
+    pub(super) fn days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DaySpend>)> {
         self.state.lock().engine.all_days(now)
     }
 

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use throng_budget::{AdGroupConfig, Engine, EventBuffer, LogPosition};
+use throng_budget::{AdGroupConfig, DaySpend, Engine, EventBuffer, LogPosition};
 use throng_feed::Frame;
 use throng_log::Record;
-use throng_model::{AdGroupName, BudgetDay, Micros, Timestamp};
+use throng_model::{AdGroupName, Timestamp};
 use throng_store::BudgetDayRow;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -42,7 +42,7 @@ impl PartitionState {
     /// The spend of the last days of the ad groups that are not among `kept`.
     pub(super) fn days_without(&self, kept: &[AdGroupConfig], now: Timestamp) -> Vec<BudgetDayRow> {
         let kept: HashSet<&AdGroupName> = kept.iter().map(|config| &config.name).collect();
-        let mut days: HashMap<AdGroupName, Vec<(BudgetDay, Micros)>> =
+        let mut days: HashMap<AdGroupName, Vec<DaySpend>> =
             self.engine.all_days(now).into_iter().collect();
         days.retain(|name, _| !kept.contains(name));
         if days.is_empty() {
@@ -51,13 +51,13 @@ impl PartitionState {
         let mut rows = Vec::new();
         for state in self.engine.states(now) {
             let spent = days.remove(&state.name).unwrap_or_default();
-            rows.extend(spent.into_iter().map(|(day, actual)| BudgetDayRow {
+            rows.extend(spent.into_iter().map(|(day, actual, currency)| BudgetDayRow {
                 ad_group: state.name.clone(),
                 day,
                 budget: state.budget,
                 actual,
                 prediction: None,
-                currency: Some(state.currency),
+                currency: Some(currency),
                 causes: None,
             }));
         }

@@ -25,10 +25,9 @@ mod wire;
 
 pub use config::{AdGroupConfig, BilledEvent};
 pub use engine::{
-    AdGroupRates, AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, DayPrediction, Engine,
-    EventCounts, EventEffect, IdFile, IdRun, Interval, InvalidCheckpoint, LogPosition, NamedFiles,
-    PlacementFigures, REMOVED_RETENTION, RateFigures, SLICE_SECS, Series, SliceFile, SpendPoint,
-    Survival, WINDOW_SECS,
+    AdGroupRates, AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts,
+    EventEffect, IdFile, IdRun, InvalidCheckpoint, LogPosition, NamedFiles, PlacementFigures,
+    REMOVED_RETENTION, RateFigures, SLICE_SECS, SliceFile, Survival, WINDOW_SECS,
 };
 pub use throng_events::{
     EVENTS_PER_RECORD, Event, EventBuffer, EventKind, EventMoney, EventProblem, EventRecords,
@@ -37,4 +36,5 @@ pub use throng_events::{
     RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event, events_to_record,
     parse_ndjson, read_record,
 };
+pub use throng_model::series::{DayPrediction, DaySpend, Interval, Series, SpendPoint};
 pub use throng_rates::Rate;

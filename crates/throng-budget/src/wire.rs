@@ -234,6 +234,25 @@ pub(crate) struct AdGroup {
     /// The currency of its amounts; empty in checkpoints of earlier versions.
     #[prost(string, tag = "27")]
     pub(crate) currency: String,
+    /// The time zone of its days; empty in checkpoints of earlier versions, as are the next two.
+    #[prost(string, tag = "28")]
+    pub(crate) zone: String,
+    /// `FirstDay`, if the zone was changed.
+    #[prost(sint32, optional, tag = "29")]
+    pub(crate) first_day: Option<i32>,
+    #[prost(sint64, optional, tag = "30")]
+    pub(crate) first_day_start: Option<i64>,
+    /// `FormerCurrencies`; none in checkpoints of earlier versions.
+    #[prost(message, repeated, tag = "31")]
+    pub(crate) former_currencies: Vec<FormerCurrency>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FormerCurrency {
+    #[prost(sint64, tag = "1")]
+    pub(crate) until: i64,
+    #[prost(string, tag = "2")]
+    pub(crate) currency: String,
 }
 
 impl AdGroup {
@@ -309,9 +328,31 @@ pub(crate) struct Interval {
     #[prost(sint64, tag = "1")]
     pub(crate) number: i64,
     #[prost(sint64, tag = "2")]
-    pub(crate) predicted: i64,
+    predicted: i64,
     #[prost(sint64, tag = "3")]
-    pub(crate) actual: i64,
+    actual: i64,
+    /// Billionths of both; 0 in checkpoints of earlier versions, which ignore them.
+    #[prost(uint32, tag = "4")]
+    predicted_nanos: u32,
+    #[prost(uint32, tag = "5")]
+    actual_nanos: u32,
+}
+
+impl Interval {
+    /// With amounts in billionths.
+    pub(crate) fn of(number: i64, (predicted, earned): (i128, i128)) -> Self {
+        let micros = |nanos: i128| i64::try_from(nanos.div_euclid(1_000)).unwrap_or(i64::MAX);
+        let [predicted_nanos, actual_nanos] =
+            [predicted, earned].map(|nanos| nanos.rem_euclid(1_000) as u32);
+        let (predicted, actual) = (micros(predicted), micros(earned));
+        Self { number, predicted, actual, predicted_nanos, actual_nanos }
+    }
+
+    /// Its amounts in billionths.
+    pub(crate) fn nanos(&self) -> (i128, i128) {
+        let nanos = |micros: i64, rest: u32| i128::from(micros) * 1_000 + i128::from(rest.min(999));
+        (nanos(self.predicted, self.predicted_nanos), nanos(self.actual, self.actual_nanos))
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -245,7 +245,7 @@ mod tests {
             prop_assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
             // A reader takes an id that stands for a missing value as none.
             for event in &mut written {
-                if crate::event::is_missing_id(event.insertion_id.as_bytes()) {
+                if crate::missing_id::is_missing_id(event.insertion_id.as_bytes()) {
                     event.insertion_id = Text::default();
                 }
             }

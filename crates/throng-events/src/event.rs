@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AdGroupName, Timestamp, edit_distance, is_missing_value};
+use throng_model::{AdGroupName, Timestamp, edit_distance};
 
+use crate::missing_id::is_missing_id;
 use crate::money::{EventMoney, MoneyProblem, placement_problem};
 use crate::time_unit::unit_of;
 
@@ -214,17 +215,6 @@ pub(crate) fn ad_group(text: &str) -> Result<AdGroupName, EventProblem> {
     })
 }
 
-/// Whether an id is one that senders write where they have none: a text that stands for a missing value, or the nil
-/// UUID. Many events have it.
-pub(crate) fn is_missing_id(id: &[u8]) -> bool {
-    match id.len() {
-        // The longest of these texts is `undefined`.
-        0..=9 => is_missing_value(id),
-        32 | 36 => id.iter().all(|byte| matches!(byte, b'0' | b'-')),
-        _ => false,
-    }
-}
-
 /// The event, if it is valid.
 pub(crate) fn checked(event: Event) -> Result<Event, EventProblem> {
     let insertion_id = event.insertion_id.as_deref().map(str::as_bytes);
@@ -257,7 +247,7 @@ pub(crate) fn check(
     };
     length("id", id)?;
     if is_missing_id(id) {
-        let message = "is a text that stands for a missing value, or the nil UUID";
+        let message = "is a text that senders write where they have no id";
         let help = "send an id that no other event has: of events with the same id only the first one counts";
         return Err(EventProblem::new("id", message, help));
     }

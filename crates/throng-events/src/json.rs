@@ -9,9 +9,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use throng_model::Timestamp;
 
 use crate::event::{
-    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, is_missing_id, is_shown,
-    missing, unknown_kind,
+    EventProblem, FIELDS, MAX_LINE_BYTES, ParsedEvents, ad_group, checked, is_shown, missing,
+    unknown_kind,
 };
+use crate::missing_id::is_missing_id;
 use crate::money::{CPM_PER_UNIT, EventMoney, MAX_PRICE_NANOS, PER_UNIT, rate_of, scaled};
 use crate::time_unit::{float_in_micros, in_micros};
 use crate::{Event, EventKind};
@@ -194,6 +195,10 @@ fn parse_object(text: &[u8], what: &str) -> Result<Event, EventProblem> {
         ));
     }
     read.map_err(|error| {
+        if text.contains(&0) {
+            let help = "remove the NUL characters, also those at the end of a line";
+            return EventProblem::new("event", format!("the {what} has a NUL character"), help);
+        }
         let help = help_of(&error.to_string(), fields.is_object, what);
         EventProblem::new("event", format!("the {what} is not JSON: {error}"), help)
     })?;
@@ -511,16 +516,18 @@ impl<'de> Visitor<'de> for OfScalar {
     }
 }
 
-/// RFC 3339 text, or a number since 1970 in a unit that follows from its size: seconds, milliseconds,
-/// microseconds or nanoseconds.
+/// RFC 3339 text, or a number since 1970, also as text, in a unit that follows from its size: seconds,
+/// milliseconds, microseconds or nanoseconds.
 fn time(field: &str, value: &Scalar<'_>) -> Result<Timestamp, EventProblem> {
     match value {
         Scalar::Text(text) => match text.parse::<i64>() {
             Ok(number) => in_micros(number).ok_or_else(|| invalid_time(field)),
             // The parser's message has the text, which may be a value of another column.
-            Err(_) => {
-                text.parse().map_err(|_| EventProblem::new(field, "is not a time", TIME_HELP))
-            }
+            Err(_) => text
+                .parse()
+                .ok()
+                .or_else(|| float_in_micros(text.parse().ok()?))
+                .ok_or_else(|| EventProblem::new(field, "is not a time", TIME_HELP)),
         },
         Scalar::Whole(number) => in_micros(*number).ok_or_else(|| invalid_time(field)),
         Scalar::Float(number) => float_in_micros(*number).ok_or_else(|| invalid_time(field)),

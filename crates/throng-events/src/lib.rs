@@ -7,6 +7,7 @@ mod encode;
 mod event;
 mod event_records;
 mod json;
+mod missing_id;
 mod money;
 mod protobuf;
 mod record;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
-use crate::event::{EventProblem, MAX_AHEAD, MAX_ID_BYTES, check_time, is_missing_id, plausible};
+use crate::event::{EventProblem, MAX_AHEAD, MAX_ID_BYTES, check_time, plausible};
+use crate::missing_id::is_missing_id;
 use crate::money::{EventMoney, placement_problem};
 use crate::{Event, EventKind};
 

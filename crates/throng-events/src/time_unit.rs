@@ -27,17 +27,16 @@ pub(crate) fn in_micros(number: i64) -> Option<Timestamp> {
     }))
 }
 
-/// Whole numbers in any unit, and fractions of seconds and milliseconds, to the nearest microsecond.
+/// Whole numbers and numbers with a fraction, in any unit, to the nearest microsecond.
 pub(crate) fn float_in_micros(number: f64) -> Option<Timestamp> {
     let whole = number.abs() < EXACT && number.fract() == 0.0;
     let unit = unit_of(number as i64)?;
     match (whole, unit) {
         (true, _) => in_micros(number as i64),
-        (false, 0 | 1) => {
-            Some(Timestamp((number * (1_000_000 / UNITS[unit]) as f64).round() as i64))
-        }
         // Nanoseconds are beyond what a float holds exactly; the microsecond is not.
         (false, NANOS) => Some(Timestamp((number / 1_000.0).round() as i64)),
-        (false, _) => None,
+        (false, unit) => {
+            Some(Timestamp((number * (1_000_000 / UNITS[unit]) as f64).round() as i64))
+        }
     }
 }

@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     (29, include_str!("../migrations/postgres/0029_identifier_tables.sql")),
     (30, include_str!("../migrations/postgres/0030_completed_refreshes.sql")),
     (31, include_str!("../migrations/postgres/0031_waiting_refreshes.sql")),
+    (32, include_str!("../migrations/postgres/0032_days_in_other_currencies.sql")),
 ];
 
 /// A ledger in a PostgreSQL database that any number of processes share.

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     (29, include_str!("../migrations/sqlite/0029_identifier_tables.sql")),
     (30, include_str!("../migrations/sqlite/0030_completed_refreshes.sql")),
     (31, include_str!("../migrations/sqlite/0031_waiting_refreshes.sql")),
+    (32, include_str!("../migrations/sqlite/0032_days_in_other_currencies.sql")),
 ];
 
 /// A ledger in a SQLite file. Several processes may open the same file.

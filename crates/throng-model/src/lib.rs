@@ -4,6 +4,7 @@
 //! [`Clock`] and [`Entropy`].
 
 mod alert_kind;
+mod amount;
 mod checksum;
 mod clock;
 mod column;
@@ -12,6 +13,8 @@ mod declared;
 mod duration;
 mod edit_distance;
 mod entropy;
+mod first_day;
+mod former_currencies;
 mod hex;
 mod history;
 mod host;
@@ -28,12 +31,14 @@ mod retry;
 mod role;
 mod schedule;
 mod secret;
+pub mod series;
 mod storage;
 mod template;
 mod time;
 mod transport;
 
 pub use alert_kind::AlertKind;
+pub use amount::Amount;
 pub use checksum::{ChecksumError, append_checksum, verify_checksum};
 pub use clock::{AdjustableClock, Adjustment, Clock, ManualClock, SystemClock};
 pub use column::{ColumnType, NotAColumnType};
@@ -42,6 +47,8 @@ pub use declared::{FileFormat, Pacing, Severity, StoreLayout, SyncMode, WhenStal
 pub use duration::parse_seconds;
 pub use edit_distance::edit_distance;
 pub use entropy::{Entropy, SplitMix64, SystemEntropy};
+pub use first_day::FirstDay;
+pub use former_currencies::FormerCurrencies;
 pub use hex::{from_hex, from_hex_of_any_length, push_hex, to_hex};
 pub use history::{HistoryEvent, SubjectKind};
 pub use host::{HostPort, NotAHost};

@@ -117,7 +117,11 @@ impl FromStr for Micros {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let (units, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let (units, fraction) = match digits.split_once('.') {
+            Some((_, "")) => return Err(bad()),
+            Some(parts) => parts,
+            None => (digits, ""),
+        };
         let all_digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         if units.is_empty() || !all_digits(units) || !all_digits(fraction) || fraction.len() > 6 {
             return Err(bad());
@@ -209,7 +213,7 @@ mod tests {
         assert_eq!("0.10".parse(), Ok(Micros(100_000)));
         assert_eq!("2".parse(), Ok(Micros(2_000_000)));
         assert_eq!("-1.000001".parse(), Ok(Micros(-1_000_001)));
-        for bad in ["", ".5", "1e3", "1,5", "0.1234567", "+1", "1.-5", "٣"] {
+        for bad in ["", ".5", "100.", ".", "1e3", "1,5", "0.1234567", "+1", "1.-5", "٣"] {
             assert!(bad.parse::<Micros>().is_err(), "{bad}");
         }
         let fine = ["0.0012345", "1.0000000"];

@@ -1,6 +1,7 @@
 //! Points in time, and budget days.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,6 +18,12 @@ pub enum TimestampError {
     /// Not in the IANA database.
     #[error("`{0}` is not a time zone: write an IANA name such as America/New_York")]
     NotATimeZone(String),
+    /// In the database of a machine, and not a name of a zone: it stands for another zone on another machine, or for
+    /// none.
+    #[error(
+        "`{0}` is not the same time zone on every machine: write an IANA name such as America/New_York"
+    )]
+    DependsOnMachine(String),
     /// Not a date of the calendar.
     #[error("`{0}` is not a day: write it like 2026-11-23")]
     NotADay(String),
@@ -144,35 +151,77 @@ fn utc_micros(text: &[u8]) -> Option<i64> {
     Some(seconds * 1_000_000 + micros)
 }
 
-/// The name of a time zone in the IANA database, such as `America/New_York`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// Names in the database of a machine that are not those of a time zone.
+const NOT_ZONES: [&str; 5] = ["localtime", "posixrules", "Factory", "leapseconds", "Etc/Unknown"];
+/// Folders of other forms of the database. Not every machine has them.
+const OTHER_FORMS: [&str; 2] = ["posix/", "right/"];
+
+/// The name of a time zone in the IANA database, such as `America/New_York`, with its rules at the time when it was
+/// parsed. It is compared by name.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub struct TimeZoneName(String);
+pub struct TimeZoneName {
+    name: String,
+    rules: TimeZone,
+}
 
 impl TimeZoneName {
     /// Universal time.
     pub fn utc() -> Self {
-        Self("UTC".to_owned())
+        Self { name: "UTC".to_owned(), rules: TimeZone::UTC }
     }
 
     /// The IANA name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
-    /// The zone's rules. Looked up in jiff's cache: tens of nanoseconds after the first call.
+    /// The zone's rules.
     pub fn rules(&self) -> TimeZone {
-        TimeZone::get(&self.0).unwrap_or(TimeZone::UTC)
+        self.rules.clone()
     }
+}
+
+impl PartialEq for TimeZoneName {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TimeZoneName {}
+
+impl Hash for TimeZoneName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for TimeZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.name, f)
+    }
+}
+
+/// Whether a name stands for different zones on different machines. The database ignores case.
+fn depends_on_machine(name: &str) -> bool {
+    let is_below = |folder: &&str| {
+        name.get(..folder.len()).is_some_and(|start| start.eq_ignore_ascii_case(folder))
+    };
+    NOT_ZONES.iter().any(|other| name.eq_ignore_ascii_case(other))
+        || OTHER_FORMS.iter().any(is_below)
 }
 
 impl TryFrom<String> for TimeZoneName {
     type Error = TimestampError;
-    fn try_from(text: String) -> Result<Self, TimestampError> {
-        match TimeZone::get(&text) {
-            Ok(_) => Ok(Self(text)),
-            Err(_) => Err(TimestampError::NotATimeZone(text.chars().take(60).collect())),
+    fn try_from(name: String) -> Result<Self, TimestampError> {
+        let shown = || name.chars().take(60).collect();
+        if depends_on_machine(&name) {
+            return Err(TimestampError::DependsOnMachine(shown()));
+        }
+        match TimeZone::get(&name) {
+            Ok(rules) => Ok(Self { name, rules }),
+            Err(_) => Err(TimestampError::NotATimeZone(shown())),
         }
     }
 }
@@ -186,7 +235,7 @@ impl FromStr for TimeZoneName {
 
 impl From<TimeZoneName> for String {
     fn from(zone: TimeZoneName) -> String {
-        zone.0
+        zone.name
     }
 }
 
@@ -278,13 +327,6 @@ mod tests {
     proptest! {
         /// What is parsed without jiff is what jiff says, and what it would refuse is not.
         #[test]
-    fn the_year_of_a_time_is_that_of_utc() {
-        for (time, year) in [("2026-12-31T23:59:59.9Z", 2026), ("2027-01-01T00:00:00Z", 2027)] {
-            assert_eq!(time.parse::<Timestamp>().unwrap().year(), year);
-        }
-    }
-
-    #[test]
         fn times_in_utc_are_parsed_as_jiff_does(
             year in 1960u32..2110, month in 0u32..14, day in 0u32..33,
             (hour, minute, second) in (0u32..26, 0u32..62, 0u32..62),
@@ -303,6 +345,35 @@ mod tests {
             let text = Timestamp(micros).to_string();
             prop_assert_eq!(utc_micros(text.as_bytes()), Some(micros), "{}", text);
         }
+    }
+
+    #[test]
+    fn the_year_of_a_time_is_that_of_utc() {
+        for (time, year) in [("2026-12-31T23:59:59.9Z", 2026), ("2027-01-01T00:00:00Z", 2027)] {
+            assert_eq!(time.parse::<Timestamp>().unwrap().year(), year);
+        }
+    }
+
+    #[test]
+    fn a_zone_that_depends_on_the_machine_is_none() {
+        let parsed = |name: &str| name.parse::<TimeZoneName>();
+        for name in [
+            "localtime",
+            "LocalTime",
+            "posixrules",
+            "Factory",
+            "leapseconds",
+            "posix/UTC",
+            "right/UTC",
+        ] {
+            assert_eq!(parsed(name), Err(TimestampError::DependsOnMachine(name.to_owned())));
+        }
+        assert_eq!(parsed("Middle"), Err(TimestampError::NotATimeZone("Middle".to_owned())));
+        for name in ["UTC", "Europe/Berlin", "EST5EDT", "Etc/GMT+5"] {
+            assert_eq!(parsed(name).unwrap().as_str(), name);
+        }
+        let zone = parsed("Asia/Tokyo").unwrap();
+        assert_eq!(zone.rules(), TimeZone::get("Asia/Tokyo").unwrap());
     }
 
     #[test]

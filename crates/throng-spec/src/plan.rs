@@ -39,13 +39,16 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     };
     let unpredicted = spec.ad_groups.iter().filter(|ad_group| {
         let by_click = matches!(ad_group.pricing, Pricing::PerClick);
-        let is_zero = ad_group.impression_rate <= 0.0 || (by_click && ad_group.action_rate <= 0.0);
+        // Rates are kept in billionths.
+        let is_zero = |rate: f64| rate < 0.5e-9;
+        let is_zero =
+            is_zero(ad_group.impression_rate) || (by_click && is_zero(ad_group.action_rate));
         is_zero && ad_group.prediction == Prediction::InFlight
     });
     let unpredicted = unpredicted.map(|ad_group| {
         format!(
-            "ad group `{}`: with a rate of 0 nothing is ever in flight, so that its spend is not predicted; \
-             give the rate that is expected before one is learned",
+            "ad group `{}`: with a rate of 0, or one below a billionth, nothing is ever in flight, so that its \
+             spend is not predicted; give the rate that is expected before one is learned",
             ad_group.name
         )
     });

@@ -83,12 +83,13 @@ pub trait SpecLedger: Send + Sync {
         names: &[AdGroupName],
     ) -> Result<Vec<(AdGroupName, AdGroupIndex)>>;
 
-    /// Stores the figures of budget days; later figures replace earlier ones, those in another currency too.
+    /// Stores the figures of budget days; later figures replace earlier ones of the same currency. A stored day in
+    /// another currency is kept beside the new one, if it has spend or a prediction.
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// As [`SpecLedger::put_budget_days`], for days that are over: existing rows keep their
-    /// budgets, those in another currency stay as they are, and days with neither spend nor a prediction get no new
-    /// row.
+    /// budgets, those in another currency stay as they are, with the new ones beside them, and days with neither spend nor
+    /// a prediction get no new row: they remove one that is beside a row in another currency.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.

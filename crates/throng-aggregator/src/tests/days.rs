@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::budget_days::WrittenDays;
+use throng_model::Currency;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_of_a_failed_partition_are_not_written() {
@@ -71,4 +72,62 @@ async fn the_last_days_of_a_removed_ad_group_are_written() {
     assert_eq!(rows.today[0].actual, Micros(600_000));
     assert_eq!(rows.today[0].currency, Some("USD".parse().unwrap()));
     assert!(rows.earlier.iter().all(|row| row.actual == Micros::ZERO));
+}
+
+/// Also that of the day that was the current one, which is tomorrow by the other zone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sum_of_the_days_is_the_spend_after_another_time_zone() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let shoes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
+    let (mut written, mut stored) = (WrittenDays::default(), BTreeMap::new());
+    let mut write = || -> Vec<Micros> {
+        let rows = budgets.budget_days(&mut written);
+        let rows = rows.today.into_iter().chain(rows.earlier);
+        stored.extend(rows.map(|row| (row.day, row.actual)));
+        stored.values().copied().filter(|actual| *actual != Micros::ZERO).collect()
+    };
+    for (version, zone) in [(2, "Asia/Tokyo"), (3, "America/New_York"), (4, "Asia/Tokyo")] {
+        let mut changed = spec();
+        changed.advertisers[0].time_zone = zone.parse().unwrap();
+        budgets.apply_spec(&changed, &shoes, version);
+        write();
+        if version == 2 {
+            // Tomorrow in Tokyo.
+            fixture.clock.advance(Duration::from_secs(4 * 3_600));
+            fixture.impressions(&budgets, 0..3).await;
+        }
+        assert_eq!(write(), [Micros(300_000)], "{zone}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spend_of_an_ad_group_that_is_added_again_in_another_currency_is_of_another_row() {
+    let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
+    let budgets = fixture.open(dir.path(), &[]).await.unwrap();
+    let shoes = [(AdGroupName::new("shoes").unwrap(), AdGroupIndex(0))];
+    let mut written = WrittenDays::default();
+    fixture.impressions(&budgets, 0..3).await;
+    let mut rows = || -> Vec<(Micros, Option<Currency>)> {
+        let rows = budgets.budget_days(&mut written);
+        let rows = rows.today.into_iter().chain(rows.earlier);
+        let rows = rows.filter(|row| row.actual != Micros::ZERO);
+        rows.map(|row| (row.actual, row.currency)).collect()
+    };
+    let (usd, eur): (Option<Currency>, Option<Currency>) =
+        (Some("USD".parse().unwrap()), Some("EUR".parse().unwrap()));
+    assert_eq!(rows(), [(Micros(300_000), usd)]);
+    let mut changed = spec();
+    changed.ad_groups.clear();
+    budgets.apply_spec(&changed, &[], 2);
+    rows();
+    let mut euros = spec();
+    euros.advertisers[0].currency = "EUR".parse().unwrap();
+    budgets.apply_spec(&euros, &shoes, 3);
+    fixture.impressions(&budgets, 3..4).await;
+    // Nothing is written of the row in dollars, which stays.
+    assert_eq!(rows(), [(Micros(100_000), eur)]);
+    // Here its amounts are continued: they are those of dollars from now on.
+    budgets.apply_spec(&spec(), &shoes, 4);
+    assert_eq!(rows(), [(Micros(400_000), usd)]);
 }

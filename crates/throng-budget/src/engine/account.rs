@@ -8,10 +8,12 @@ mod rates;
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
 use throng_events::{expected_micros, rate_in_billionths};
-use throng_model::{BudgetDay, Micros, MoneyError, Timestamp};
-use throng_rates::{ApartRates, Breakdown, Learned, LearnedRates, NO_PLACEMENT, Timeline, Trials};
+use throng_model::series::{DaySpend, SpendPoint};
+use throng_model::{Amount, BudgetDay, FirstDay, FormerCurrencies, Micros, MoneyError, Timestamp};
+use throng_rates::{
+    ApartRates, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials, Window,
+};
 
 pub(super) use forecast::Figures;
 use past::{add_sums, interval_start};
@@ -22,7 +24,7 @@ use crate::{AdGroupConfig, BilledEvent, EventMoney, MAX_PRICE_NANOS};
 use super::causes::Causes;
 use super::memory::prefetch_value;
 use super::prices::Prices;
-use super::spend::{Amount, Spend, slice_of};
+use super::spend::{Spend, slice_of};
 use throng_rates::survival::{Delays, Survival, covered_micros};
 use throng_rates::{Pooled, WINDOW_MICROS, age_of};
 
@@ -33,50 +35,6 @@ const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
-
-/// Expected spend of the ads inserted in ten seconds.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Window {
-    /// That of insertions that are not known to have an outcome.
-    pub(super) expected: i64,
-    /// The same, each insertion times the probability that it has an outcome.
-    pub(super) weighted: i64,
-    /// The part of `expected` whose outcomes name insertions that are not among the open ones: an earlier
-    /// version has counted them.
-    pub(super) earlier: i64,
-    /// Outcomes so far as (delay bucket, count).
-    pub(super) outcomes: Vec<(u32, u32)>,
-    /// All its insertions, and how many outcomes they have had.
-    pub(super) trials: Trials,
-    /// What all its insertions were expected to earn.
-    pub(super) declared: i64,
-    /// Impressions where clicks are billed, and what is of placements.
-    pub(super) breakdown: Option<Box<Breakdown>>,
-    /// `Account::factor_of`; `None` if insertions or learned rates have changed since it was computed.
-    pub(super) factor: Option<f64>,
-}
-
-impl Window {
-    /// Takes an insertion out that has an outcome.
-    fn settle(&mut self, expected: i64, weighted: i64) {
-        self.expected = self.expected.saturating_sub(expected).max(0);
-        self.weighted = self.weighted.saturating_sub(weighted).clamp(0, self.expected);
-    }
-
-    /// The mean probability that its insertions have an outcome, weighted by what they earn.
-    fn rate(&self) -> f64 {
-        if self.expected <= 0 {
-            return 0.0;
-        }
-        (self.weighted as f64 / self.expected as f64).clamp(0.0, 1.0)
-    }
-
-    /// The mean price of its insertions in micros; `None` in windows of earlier versions.
-    fn price(&self) -> Option<f64> {
-        let outcomes = self.trials.expected();
-        (outcomes > 0.0).then(|| self.declared as f64 / outcomes)
-    }
-}
 
 /// What an insertion is expected to earn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +57,8 @@ impl Terms {
 pub(super) struct Insertion {
     pub(super) at: Timestamp,
     pub(super) terms: Terms,
+    /// What it is expected to earn in billionths: many cheap ones are predicted exactly.
+    pub(super) nanos: f64,
     /// Its outcome has come before it.
     pub(super) is_settled: bool,
     pub(super) placement: u16,
@@ -142,76 +102,6 @@ pub(super) struct Outcome {
     pub(super) is_observed: bool,
 }
 
-/// How many outcomes have settled their own insertion, and how many could not; each is halved when the sum
-/// reaches [`MAX_LINKS`], so that older ones count less.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Links {
-    pub(super) settled: u32,
-    pub(super) other: u32,
-}
-
-/// The sum at which [`Links`] are halved.
-pub(super) const MAX_LINKS: u32 = 1_024;
-
-impl Links {
-    fn add(&mut self, settles: bool) {
-        let count = if settles { &mut self.settled } else { &mut self.other };
-        *count = count.saturating_add(1);
-        if self.settled.saturating_add(self.other) >= MAX_LINKS {
-            (self.settled, self.other) = (self.settled / 2, self.other / 2);
-        }
-    }
-
-    /// The share of outcomes that settle their own insertion.
-    fn share(self) -> f64 {
-        let all = f64::from(self.settled) + f64::from(self.other);
-        if all > 0.0 { f64::from(self.settled) / all } else { 0.0 }
-    }
-}
-
-/// What ads that were inserted within three minutes were expected to earn, and what they have earned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interval {
-    /// When it begins.
-    pub start: Timestamp,
-    /// Expected at the insertions.
-    pub predicted: Micros,
-    /// Earned so far by the same insertions.
-    pub actual: Micros,
-}
-
-/// What ads that were inserted on one budget day were expected to earn, and what they have earned: of those
-/// whose outcomes are due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DayPrediction {
-    /// The day.
-    pub day: BudgetDay,
-    /// Expected at the insertions.
-    pub predicted: Micros,
-    /// Earned by the same insertions.
-    pub earned: Micros,
-}
-
-/// Spend at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpendPoint {
-    /// The moment.
-    pub at: Timestamp,
-    /// Actual spend of the day.
-    pub actual: Micros,
-    /// In-flight spend.
-    pub in_flight: Micros,
-}
-
-/// The recent past of an ad group, for charts; oldest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Series {
-    /// About every ten seconds, for two hours.
-    pub points: Vec<SpendPoint>,
-    /// Every three minutes, for a day.
-    pub intervals: Vec<Interval>,
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     pub(super) config: AdGroupConfig,
@@ -226,6 +116,9 @@ pub(super) struct Account {
     /// A number that ad groups of the same campaign have.
     pub(super) campaign: u32,
     zone: TimeZone,
+    /// If the zone was changed.
+    pub(super) first_day: Option<FirstDay>,
+    pub(super) currencies: FormerCurrencies,
     /// The budget day of the newest event, with its slices: computing a day costs more than all the rest.
     day: Option<(BudgetDay, i64, i64)>,
     /// That of the last outcome of another day.
@@ -238,9 +131,10 @@ pub(super) struct Account {
     pub(super) links: Links,
     pub(super) windows: Timeline<Window>,
     pub(super) delays: Delays,
+    /// Predicted and earned, in billionths.
     pub(super) intervals: Timeline<(i64, i64)>,
     /// The sums of intervals that were dropped, by the day on which they began.
-    pub(super) predicted_days: BTreeMap<BudgetDay, (i64, i64)>,
+    pub(super) predicted_days: BTreeMap<BudgetDay, (i128, i128)>,
     pub(super) points: VecDeque<SpendPoint>,
     pub(super) learned: Learned,
     pub(super) apart: ApartRates,
@@ -261,6 +155,8 @@ impl Account {
             survival: Survival::step(config.horizon),
             prices: Prices::new(price_of(&config), config.billed),
             config,
+            first_day: None,
+            currencies: FormerCurrencies::default(),
             day: None,
             outcome_day: None,
             causes: Causes::default(),
@@ -281,9 +177,13 @@ impl Account {
     /// that is billed.
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
+            self.leave_zone(&self.config.zone.rules(), at);
             self.zone = config.zone.rules();
             (self.day, self.outcome_day) = (None, None);
             self.causes.clear();
+        }
+        if config.currency != self.config.currency {
+            self.currencies.leave(self.config.currency, at);
         }
         self.prices.change(price_of(&config), config.billed, at);
         self.expected = config.expected().0;
@@ -299,6 +199,13 @@ impl Account {
         }
         (self.chance, self.impression_chance) = (chance, impression_chance);
         self.config = config;
+    }
+
+    /// Days were counted by this zone until a moment.
+    pub(super) fn leave_zone(&mut self, zone: &TimeZone, at: Timestamp) {
+        let today = BudgetDay::of(at, zone);
+        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
+        self.first_day = Some(FirstDay::after_change(self.first_day, oldest, zone));
     }
 
     /// Loads the ad group into the processor's caches, for an event that is applied soon.
@@ -351,13 +258,17 @@ impl Account {
     }
 
     /// What an insertion is expected to earn: by the price and the rates that it carries, and those of the ad
-    /// group for what it does not carry.
-    pub(super) fn terms(&self, at: Timestamp, money: EventMoney) -> Terms {
-        let price = self.prices.at(at).amount;
+    /// group for what it does not carry. Also in billionths.
+    pub(super) fn terms(&self, at: Timestamp, money: EventMoney) -> (Terms, f64) {
+        let (price, config) = (self.prices.at(at).amount, &self.config);
+        let of_ad_group = || {
+            let nanos = price.micros as f64 * 1_000.0 + f64::from(price.nanos);
+            let terms = Terms { expected: self.expected_at(price), price_nanos: None };
+            (terms, nanos * rate_of(config))
+        };
         if money.is_none() {
-            return Terms { expected: self.expected_at(price), price_nanos: None };
+            return of_ad_group();
         }
-        let config = &self.config;
         let impression_rate = money.impression_rate();
         // Where impressions are billed, no action is needed to earn the price.
         let action_rate = money.action_rate().filter(|_| config.billed == BilledEvent::Click);
@@ -365,13 +276,15 @@ impl Account {
         let is_own = own.is_some() || impression_rate.is_some() || action_rate.is_some();
         // A price of the ad group that does not fit is far above that of any event.
         let Some(price_nanos) = own.or_else(|| price.in_nanos()).filter(|_| is_own) else {
-            return Terms { expected: self.expected_at(price), price_nanos: None };
+            return of_ad_group();
         };
         let impression_rate =
             impression_rate.unwrap_or_else(|| rate_in_billionths(config.impression_rate));
         let action_rate = action_rate.unwrap_or_else(|| rate_in_billionths(config.action_rate));
         let expected = expected_micros(price_nanos, impression_rate, action_rate);
-        Terms { expected, price_nanos: Some(price_nanos) }
+        let [seen, acted] = [impression_rate, action_rate].map(|rate| f64::from(rate) / 1e9);
+        let nanos = price_nanos as f64 * seen.min(1.0) * acted.min(1.0);
+        (Terms { expected, price_nanos: Some(price_nanos) }, nanos)
     }
 
     /// What insertions of the ad group's own terms are expected to earn, times the probability that they have an
@@ -404,7 +317,7 @@ impl Account {
 
     /// An insertion: one window changes.
     pub(super) fn insertion(&mut self, insertion: Insertion) -> Result<(), MoneyError> {
-        let Insertion { at, terms, is_settled, placement, impression_rate } = insertion;
+        let Insertion { at, terms, nanos, is_settled, placement, impression_rate } = insertion;
         let Terms { expected, .. } = terms;
         let (weighted, chance) = (self.weighted(terms), self.chance(terms));
         let (is_by_click, impression_chance) = (self.is_by_click(), self.impression_chance);
@@ -432,7 +345,7 @@ impl Account {
             NO_PLACEMENT => self.rates.factor(),
             placement => self.rates.factor_in(placement),
         };
-        let predicted = (expected as f64 * factor).round() as i64;
+        let predicted = (nanos * factor).round() as i64;
         let interval = self.interval(at);
         interval.0 = interval.0.saturating_add(predicted);
         Ok(())
@@ -455,7 +368,7 @@ impl Account {
         let Outcome { at, inserted_at, logged_at, price, .. } = *outcome;
         self.add_spend(outcome)?;
         let interval = self.interval(inserted_at.unwrap_or(at));
-        interval.1 = interval.1.saturating_add(price.rounded());
+        interval.1 = interval.1.saturating_add(price.in_nanos().unwrap_or(i64::MAX));
         self.settle(outcome);
         // What matters is when the spend is known, so the delay ends with the record in the log.
         let delay = inserted_at.map(|inserted_at| logged_at.0.saturating_sub(inserted_at.0));
@@ -512,21 +425,42 @@ impl Account {
         Micros(self.spend.known_day(start, end))
     }
 
+    /// The first day of which figures are reported.
+    fn oldest_day(&self, now: Timestamp) -> BudgetDay {
+        FirstDay::oldest(self.first_day, self.day_at(now).0, REPORTED_DAYS)
+    }
+
     /// Actual spend of the last days and of the next one, by the current zone, oldest first. Also of days
-    /// without spend: they may have had some by another zone. Empty if there is no spend at all.
+    /// without spend: they may have had some by another zone. Empty if there is no spend at all. Without a day of
+    /// which only a part is known.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
         if self.spend.slices().next().is_none() {
             return Vec::new();
         }
-        let (today, ..) = self.day_at(now);
-        let oldest = today.0.saturating_sub(REPORTED_DAYS - 1);
-        (oldest..=today.0.saturating_add(1))
-            .map(BudgetDay)
-            .map(|day| {
-                let (start, end) = (day.start(&self.zone), day.end(&self.zone));
-                (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
-            })
-            .collect()
+        let days = self.oldest_day(now).0..=self.day_at(now).0.0.saturating_add(1);
+        let days = days.map(BudgetDay).filter(|day| self.has_all_of(*day));
+        let of_day = |day| {
+            let (start, end) = FirstDay::range(self.first_day, day, &self.zone);
+            (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
+        };
+        days.map(of_day).collect()
+    }
+
+    /// [`days`](Self::days) with their currencies, and without spend those in which a day no longer counts.
+    pub(super) fn days_in_currencies(&self, now: Timestamp) -> Vec<DaySpend> {
+        let (former, zone, current) = (&self.currencies, &self.zone, self.config.currency);
+        let in_currency = |(day, actual)| (day, actual, former.of_day(day, zone, current));
+        let mut days: Vec<_> = self.days(now).into_iter().map(in_currency).collect();
+        if !days.is_empty() {
+            let replaced = former.replaced(zone, current).into_iter();
+            days.extend(replaced.map(|(day, currency)| (day, Micros::ZERO, currency)));
+        }
+        days
+    }
+
+    fn has_all_of(&self, day: BudgetDay) -> bool {
+        let (start, _) = FirstDay::range(self.first_day, day, &self.zone);
+        self.spend.has_all_from(slice_of(start))
     }
 
     /// Removes windows that can have no more outcomes, and learns from those that came.

@@ -1,7 +1,7 @@
 //! Applies events: whether an event is new, whether it is the first of its insertion, and what it costs.
 
 use throng_events::plausible;
-use throng_model::{MoneyError, Timestamp};
+use throng_model::{Amount, MoneyError, Timestamp};
 use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS, survival::bucket_of};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
@@ -11,7 +11,6 @@ use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
 use super::prices::Price;
-use super::spend::Amount;
 use super::{AccountKey, Engine, EventCounts, EventEffect};
 
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
@@ -244,7 +243,7 @@ impl Engine {
             return Ok(EventEffect::Duplicate);
         }
         let account = &mut self.accounts[key.account];
-        let terms = account.terms(event.at, event.money);
+        let (terms, nanos) = account.terms(event.at, event.money);
         if !account.insertion_fits(event.at, terms) {
             // Its id is not remembered: it may fit when it is sent again.
             return Err(MoneyError::Overflow);
@@ -259,6 +258,7 @@ impl Engine {
         self.accounts[key.account].insertion(Insertion {
             at: event.at,
             terms,
+            nanos,
             is_settled,
             placement,
             impression_rate: event.money.impression_rate(),

@@ -2,6 +2,7 @@
 //! files that it names.
 
 mod causes;
+mod days;
 pub(super) mod format;
 mod open;
 mod rates;
@@ -10,23 +11,26 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prost::Message;
-use throng_model::{AdGroupIndex, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum};
-use throng_rates::{ApartRates, Learned, Trials};
+use throng_model::{
+    AdGroupIndex, Amount, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum,
+};
+use throng_rates::{ApartRates, Learned, Links, Trials, Window};
 
 use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
-use super::account::{Account, Links, MAX_LINKS, Window, price_of};
+use super::account::{Account, price_of};
 use super::causes::Causes;
 use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
 use super::ids::Id;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
 use super::slices::{Packed, ReadSlices, SliceFile, SliceFiles, unpack};
-use super::spend::{Amount, NO_FILE, Spend};
+use super::spend::{NO_FILE, Spend};
 use super::timed_run::TimedRun;
 use super::{Engine, LogPosition};
 use throng_rates::survival::Delays;
 
+use days::{days_as_slices, load_days, save_currencies};
 pub use format::InvalidCheckpoint;
 use format::{FORMAT, INLINE_SLICES, LEGACY_IDS, LONG_IDS, ONE_RATE, SETTLED_PARTS};
 use rates::{load_breakdown, load_placements, save_breakdown, save_placements, without_placements};
@@ -415,8 +419,10 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
         nanos: price.amount.nanos.into(),
         billed: price.billed.kind().number(),
     };
-    let interval = |number, (predicted, actual)| wire::Interval { number, predicted, actual };
     let predicted = account.predicted_days.iter();
+    let intervals = account.intervals.iter().map(|(number, (predicted, earned))| {
+        wire::Interval::of(number, ((*predicted).into(), (*earned).into()))
+    });
     let apart = match with_placements {
         true => account.apart.stored(),
         false => account.apart.without_placements().stored(),
@@ -449,10 +455,16 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             })
             .collect(),
         delays: account.delays.counts().to_vec(),
-        intervals: account.intervals.iter().map(|(number, sums)| interval(number, *sums)).collect(),
-        predicted_days: predicted.map(|(day, sums)| interval(day.0.into(), *sums)).collect(),
+        intervals: intervals.collect(),
+        predicted_days: predicted
+            .map(|(day, sums)| wire::Interval::of(day.0.into(), *sums))
+            .collect(),
         over_days: account.causes.save(),
         currency: account.config.currency.to_string(),
+        zone: account.config.zone.as_str().to_owned(),
+        former_currencies: save_currencies(account),
+        first_day: account.first_day.map(|first| first.day.0),
+        first_day_start: account.first_day.map(|first| first.start.0),
         points: account
             .points
             .iter()
@@ -460,14 +472,6 @@ fn save_rest(account: &Account, with_placements: bool) -> wire::AdGroup {
             .collect(),
         ..wire::AdGroup::default()
     }
-}
-
-/// Spend by budget day, of formats before slices: each in the first slice of its day.
-fn days_as_slices(account: &Account, saved: &wire::AdGroup) -> Option<Vec<(i64, Amount)>> {
-    let days = saved.days.iter().zip(&saved.actual);
-    let first = |day: i32| account.first_slice(BudgetDay(day));
-    let slices = days.map(|(day, micros)| (first(*day), Amount::of_saved(*micros, 0)));
-    (saved.days.len() == saved.actual.len()).then(|| slices.collect())
 }
 
 /// The spend in a checkpoint and its files.
@@ -494,7 +498,7 @@ fn without_settled(mut saved: wire::AdGroup) -> wire::AdGroup {
         window.settled = 0;
     }
     if saved.settles {
-        saved.settled_outcomes = MAX_LINKS / 2;
+        saved.settled_outcomes = Links::MAX / 2;
     }
     wire::AdGroup { settles: false, ..saved }
 }
@@ -515,6 +519,7 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
 }
 
 fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
+    load_days(account, &saved, at);
     load_prices(account, &saved.prices, at)?;
     account.links = Links { settled: saved.settled_outcomes, other: saved.other_outcomes };
     for window in saved.windows {
@@ -542,11 +547,12 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
     account.apart = ApartRates::of_stored(&saved.apart)?;
     account.delays = Delays::from_counts(saved.delays)?;
     for interval in saved.intervals {
-        *account.intervals.entry(interval.number) = (interval.predicted, interval.actual);
+        let (predicted, earned) = interval.nanos();
+        *account.intervals.entry(interval.number) = (saturated(predicted), saturated(earned));
     }
     for sums in saved.predicted_days {
         let day = BudgetDay(i32::try_from(sums.number).ok()?);
-        account.predicted_days.insert(day, (sums.predicted, sums.actual));
+        account.predicted_days.insert(day, sums.nanos());
     }
     account.causes = Causes::load(saved.over_days)?;
     let points = saved.points.into_iter().map(|p| SpendPoint {
@@ -569,6 +575,10 @@ fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()
         account.forget_rates();
     }
     Some(())
+}
+
+fn saturated(nanos: i128) -> i64 {
+    nanos.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use throng_feed::{FLAG_CLOSED, FLAG_REMOVED, FeedEntry, Frame, FrameKind, PassThroughRate};
+use throng_model::series::{DayPrediction, DaySpend, Series};
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, OverdeliveryCauses, Timestamp,
 };
@@ -31,9 +32,7 @@ use throng_rates::{Placements, Pooled};
 
 use crate::{AdGroupConfig, BilledEvent};
 
-pub use account::{
-    AdGroupRates, DayPrediction, Interval, PlacementFigures, RateFigures, Series, SpendPoint,
-};
+pub use account::{AdGroupRates, PlacementFigures, RateFigures};
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
 pub use dedupe::DEFAULT_DEDUPE_WINDOW;
 pub use runs::{IdFile, IdRun};
@@ -416,9 +415,11 @@ impl Engine {
         self.account(ad_group).map(|account| account.days(now))
     }
 
-    /// [`days`](Self::days) of every ad group that has spent anything.
-    pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<(BudgetDay, Micros)>)> {
-        let days = |account: &Account| (account.config.name.clone(), account.days(now));
+    /// [`days`](Self::days) of every ad group that has spent anything, with the currencies that they had. A day on which
+    /// the currency was changed counts in the new one, and is there with zero in the other one.
+    pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DaySpend>)> {
+        let days =
+            |account: &Account| (account.config.name.clone(), account.days_in_currencies(now));
         self.accounts.iter().map(days).filter(|(_, days)| !days.is_empty()).collect()
     }
 

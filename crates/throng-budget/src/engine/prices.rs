@@ -1,8 +1,7 @@
 //! The prices of an ad group, each with the event that is billed and the time from which it counts.
 
-use throng_model::Timestamp;
+use throng_model::{Amount, Timestamp};
 
-use super::spend::Amount;
 use crate::BilledEvent;
 
 /// Prices that stopped counting longer ago than this are removed: no event is that late.

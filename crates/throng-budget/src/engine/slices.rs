@@ -16,14 +16,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use prost::Message;
-use throng_model::{ChecksumError, Timestamp, append_checksum, verify_checksum};
+use throng_model::{Amount, ChecksumError, Timestamp, append_checksum, verify_checksum};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::wire;
 
 use super::Engine;
 use super::checkpoint::format::InvalidCheckpoint;
-use super::spend::{Amount, SLICE_MICROS, SLICES_PER_DAY, SliceCount, Spend};
+use super::spend::{SLICE_MICROS, SLICES_PER_DAY, SliceCount, Spend};
 
 const MAGIC: &[u8; 8] = b"THRNGSLC";
 const DAY_MICROS: i64 = SLICES_PER_DAY * SLICE_MICROS;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use throng_model::{MoneyError, Timestamp};
+use throng_model::{Amount, MoneyError, Timestamp};
 
 /// The width of a slice: every time zone's offset is a multiple of it.
 pub const SLICE_SECS: i64 = 15 * 60;
@@ -15,49 +15,6 @@ pub(super) const SLICES_PER_DAY: i64 = 24 * 3600 / SLICE_SECS;
 const KEPT_SLICES: usize = (9 * 24 * 3600 / SLICE_SECS) as usize;
 /// The number of the first slice file of spend that no slice file has.
 pub(super) const NO_FILE: u64 = u64::MAX;
-
-/// An amount of money to the billionth of the currency's unit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) micros: i64,
-    /// 0 to 999.
-    pub(super) nanos: u16,
-}
-
-impl Amount {
-    /// An amount of a checkpoint or a slice file.
-    pub(super) fn of_saved(micros: i64, nanos: u32) -> Self {
-        Self { micros, nanos: nanos.min(999) as u16 }
-    }
-
-    /// An amount in billionths.
-    pub(super) fn of_nanos(nanos: i64) -> Self {
-        Self { micros: nanos.div_euclid(1_000), nanos: nanos.rem_euclid(1_000) as u16 }
-    }
-
-    /// In billionths, if that fits.
-    pub(super) fn in_nanos(self) -> Option<i64> {
-        self.micros.checked_mul(1_000)?.checked_add(self.nanos.into())
-    }
-
-    #[inline]
-    fn plus(self, other: Self) -> Option<Self> {
-        let nanos = self.nanos + other.nanos;
-        let micros = self.micros.checked_add(other.micros)?;
-        let micros = if nanos < 1_000 { micros } else { micros.checked_add(1)? };
-        Some(Self { micros, nanos: nanos % 1_000 })
-    }
-
-    /// Adds to a part of a sum that fits, so that it cannot overflow.
-    fn add_part(&mut self, other: Self) {
-        *self = self.plus(other).unwrap_or(Self { micros: i64::MAX, nanos: 999 });
-    }
-
-    /// To the nearest micro.
-    pub(super) fn rounded(self) -> i64 {
-        self.micros.saturating_add(i64::from(self.nanos >= 500))
-    }
-}
 
 /// The spend of one slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -221,6 +178,11 @@ impl Spend {
     /// The oldest slice. Earlier ones that are in files are also in [`folded`](Self::folded).
     pub(super) fn kept_from(&self) -> Option<i64> {
         self.slices.keys().next().copied()
+    }
+
+    /// Whether all spend from a slice on is in slices.
+    pub(super) fn has_all_from(&self, slice: i64) -> bool {
+        self.folded == Amount::default() || self.kept_from().is_none_or(|kept| kept <= slice)
     }
 
     /// The number of the first slice file that may have slices of it.

@@ -237,3 +237,33 @@ fn predictions_are_summed_by_the_day_of_the_insertions() {
     // Nothing is reported of days whose spend is not reported either.
     assert!(restored.predictions(end.plus(Duration::from_secs(12 * 86_400))).is_empty());
 }
+
+#[test]
+fn prices_below_a_micro_are_predicted_and_earned_exactly() {
+    for (own, rate, wanted) in [(None, 1.0, (400, 400)), (Some(300), 0.5, (150, 300))] {
+        let cheap = AdGroupConfig {
+            price: Micros(0),
+            price_nanos: 400,
+            learns_rates: false,
+            ..config(rate, 1 << 40, Pacing::Asap)
+        };
+        let mut engine = Engine::new(3, 1, 1, vec![cheap.clone()]);
+        let money = own.map_or(EventMoney::NONE, |nanos| EventMoney::NONE.with_price_nanos(nanos));
+        for id in 0..1_000 {
+            let insertion = event(EventKind::Insertion, id, 0, None);
+            let seen = event(EventKind::Impression, id, 20, Some(0));
+            for event in [insertion, seen] {
+                let event = Event { money, ..event };
+                engine.apply(&event, event.at).expect("it fits");
+            }
+        }
+        let end = at(3_600);
+        let restored = restored(&engine, (2, 1), vec![cheap], end);
+        for engine in [engine, restored] {
+            let days = engine.predictions(end).remove(0).1;
+            let sums = days.iter().map(|day| (day.predicted.0, day.earned.0));
+            assert_eq!(sums.collect::<Vec<_>>(), [wanted]);
+            assert_eq!(engine.states(end)[0].actual, Micros(wanted.1));
+        }
+    }
+}

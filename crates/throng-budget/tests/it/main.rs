@@ -10,6 +10,7 @@ mod money;
 mod overdelivery;
 mod rates;
 mod switches;
+mod zones;
 
 use std::time::Duration;
 

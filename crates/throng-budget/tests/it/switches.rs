@@ -3,7 +3,7 @@
 use throng_budget::{
     AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney,
 };
-use throng_model::{AdGroupIndex, AdGroupName, Micros};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName};
 
 use crate::{ad_group, at};
 
@@ -168,6 +168,33 @@ fn an_ad_group_has_its_spend_again_after_it_was_added_in_another_currency() {
             back.configure(6, Vec::new(), at(64 * HOUR));
             back.configure(7, vec![euros.clone()], at(65 * HOUR));
             assert_eq!(spent(&back), 500_000);
+        }
+    }
+}
+
+#[test]
+fn days_before_another_currency_stay_in_theirs() {
+    const HOUR: u64 = 3_600;
+    let dollars = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..dollars.clone() };
+    let mut engine = Engine::new(3, 1, 1, vec![dollars.clone()]);
+    apply(&mut engine, "v1", EventKind::Impression, "i1", 20 * HOUR);
+    let while_down = restored(&engine, euros.clone(), 30 * HOUR);
+    engine.configure(2, vec![euros.clone()], at(30 * HOUR));
+    for mut engine in [while_down, engine] {
+        // Late, and of today.
+        apply(&mut engine, "v2", EventKind::Impression, "i2", 23 * HOUR);
+        apply(&mut engine, "v3", EventKind::Impression, "i3", 31 * HOUR);
+        let again = restored(&engine, euros.clone(), 32 * HOUR);
+        for engine in [engine, again] {
+            let today = BudgetDay::of(at(32 * HOUR), &TimeZoneName::utc().rules()).0;
+            let (_, days) = engine.all_days(at(32 * HOUR)).remove(0);
+            let days =
+                days.into_iter().map(|(day, actual, currency)| (day.0 - today, actual.0, currency));
+            let days: Vec<_> = days.filter(|(day, ..)| (-1..1).contains(day)).collect();
+            let (usd, eur) = (dollars.currency, euros.currency);
+            // Today has no more of the earlier one.
+            assert_eq!(days, [(-1, 1_000_000, usd), (0, 500_000, eur), (0, 0, usd)]);
         }
     }
 }

@@ -25,6 +25,12 @@ fn the_unit_of_a_time_follows_from_its_size() {
         ("1.7956e+15", 1_795_600_000_000_000),
         ("1795600000", 1_795_600_000_000_000),
         ("1795600000.25", 1_795_600_000_250_000),
+        ("\"1795600000.25\"", 1_795_600_000_250_000),
+        ("\"1795600000123.456\"", AT),
+        ("1795600000123455.75", AT),
+        ("1795600000123456.25", AT),
+        ("\"1795600000123456.25\"", AT),
+        ("1795600000123456.5", AT + 1),
         ("1795600000123", 1_795_600_000_123_000),
         ("1795600000123456789", AT),
         ("\"2026-11-25T09:46:40.123456Z\"", AT),
@@ -36,7 +42,11 @@ fn the_unit_of_a_time_follows_from_its_size() {
         "-5",
         "0",
         "99999999999999999999",
-        "1795600000123456.5",
+        "1.5",
+        "\"5.5\"",
+        "\"inf\"",
+        "\"nan\"",
+        "\"1795600000 .5\"",
         "null",
         "true",
         "\"\"",
@@ -274,13 +284,24 @@ fn the_help_fits_what_is_not_json() {
     assert!(help(r#""price":-Infinity"#).contains("Infinity"));
     assert!(help(r#""price":1e400"#).contains("1e308"));
     assert!(help(r#""placement":"\ud800""#).contains("UTF-8"));
+    let parsed = parse_ndjson(format!("{}\0\n{}\n", line("a"), line("b")).as_bytes());
+    assert_eq!(ids(&parsed), [(2, "b")]);
+    assert!(parsed.refused.problems[0].help.contains("NUL"), "{parsed:?}");
     let parsed = parse_ndjson(br#"[{"id":"a"} {"id":"b"}]"#);
     assert!(parsed.refused.problems[0].help.contains("comma"), "{parsed:?}");
 }
 
 #[test]
 fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused() {
-    for missing in ["undefined", "null", "-", "00000000-0000-0000-0000-000000000000"] {
+    for missing in [
+        "undefined",
+        "null",
+        "-",
+        "00000000-0000-0000-0000-000000000000",
+        "${AUCTION_ID}",
+        "<nil>",
+        "   ",
+    ] {
         let event = with(&format!(r#""insertion_id":"{missing}""#)).unwrap();
         assert_eq!(event.insertion_id, None, "{missing}");
         // As another program writes it to Kafka.

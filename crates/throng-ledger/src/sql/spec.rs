@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use throng_model::{
     AdGroupIndex, AdGroupName, BudgetDay, Currency, HashSeed, Micros, OverdeliveryCauses, Timestamp,
 };
+use throng_sql::statement::StatementBuilder;
 
 use crate::backend::{Backend, SqlLedger, read_one, write_tx};
 use crate::conn::Conn;
@@ -46,6 +47,13 @@ pub(super) async fn put_spec(
     Ok(version)
 }
 
+/// The columns of a budget day.
+const COLUMNS: &str = "ad_group, day, budget, actual, currency, predicted, earned, over_events, over_feed, \
+    over_prediction, over_burst, over_price_change";
+
+/// What was spent on a day in a currency other than that of its row in `budget_days`.
+const OTHER_DAYS: &str = "budget_days_in_other_currencies";
+
 /// Whether a new budget day and the stored one may be of the same currency.
 const SAME_CURRENCY: &str = "(excluded.currency IS NULL OR budget_days.currency IS NULL
     OR budget_days.currency = excluded.currency)";
@@ -60,6 +68,86 @@ const KEPT: [&str; 7] = [
     "over_burst",
     "over_price_change",
 ];
+
+/// An INSERT of budget days into a table.
+fn insert_of(tx: &Conn, table: &str, rows: &[&BudgetDayRow]) -> StatementBuilder {
+    let insert = tx.build("INSERT INTO ").push(table).push(" (").push(COLUMNS).push(") VALUES ");
+    insert.rows(rows.iter().map(|row| {
+        let predicted = row.prediction.map(|prediction| prediction.predicted);
+        let earned = row.prediction.map(|prediction| prediction.earned);
+        let causes = row.causes.map(|causes| causes.amounts());
+        let [events, feed, over, burst, price] =
+            std::array::from_fn(|place| causes.map(|amounts| amounts[place]));
+        let currency = row.currency.as_ref().map(Currency::as_str);
+        let (name, day, budget, actual) = (&row.ad_group, row.day, row.budget, row.actual);
+        (name, day, budget, actual, currency, predicted, earned, events, feed, over, burst, price)
+    }))
+}
+
+fn by_currency(rows: &[BudgetDayRow]) -> BTreeMap<Option<Currency>, Vec<&BudgetDayRow>> {
+    let mut by_currency: BTreeMap<Option<Currency>, Vec<&BudgetDayRow>> = BTreeMap::new();
+    for row in rows {
+        by_currency.entry(row.currency).or_default().push(row);
+    }
+    by_currency
+}
+
+/// Keeps the stored rows of these days that are in another currency: their ad groups were removed and added again in it.
+async fn keep_other_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
+    let update = COLUMNS.split(", ").map(|column| format!("{column} = excluded.{column}"));
+    let update = update.collect::<Vec<_>>().join(", ");
+    for (currency, rows) in by_currency(rows) {
+        let Some(currency) = currency else { continue };
+        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+            let days = chunk.iter().map(|row| (&row.ad_group, row.day));
+            let insert = tx.build("INSERT INTO ").push(OTHER_DAYS).push(" (").push(COLUMNS);
+            let insert = insert.push(") SELECT ").push(COLUMNS).push(" FROM budget_days");
+            let insert = insert.push(" WHERE (ad_group, day) IN (VALUES ").rows(days);
+            let insert = insert.push(") AND currency <> ").values(currency.as_str());
+            let insert = insert.push(" AND (actual <> 0 OR predicted <> 0)");
+            let insert = insert.push(" ON CONFLICT (ad_group, day, currency) DO UPDATE SET ");
+            tx.execute_built(insert.push(&update).build(false)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores days beside their rows, if these are in another currency.
+async fn put_other_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
+    let mut last = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.currency.is_some()) {
+        last.insert((&row.ad_group, row.day, row.currency), row);
+    }
+    let rows: Vec<&BudgetDayRow> = last.into_values().collect();
+    let kept = KEPT
+        .map(|column| format!(", {column} = coalesce(excluded.{column}, {OTHER_DAYS}.{column})"));
+    let kept = kept.concat();
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let insert = insert_of(tx, OTHER_DAYS, chunk);
+        let insert = insert.push(" ON CONFLICT (ad_group, day, currency) DO UPDATE SET ");
+        let insert = insert.push("actual = excluded.actual").push(&kept);
+        tx.execute_built(insert.build(false)).await?;
+    }
+    remove_doubles(tx).await
+}
+
+/// A day is in its row, or beside it.
+async fn remove_doubles(tx: &mut Conn) -> DbResult<()> {
+    let text = "DELETE FROM budget_days_in_other_currencies WHERE EXISTS (
+            SELECT 1 FROM budget_days d
+            WHERE d.ad_group = budget_days_in_other_currencies.ad_group
+                AND d.day = budget_days_in_other_currencies.day
+                AND d.currency = budget_days_in_other_currencies.currency)";
+    tx.execute(text, ()).await?;
+    Ok(())
+}
+
+/// Budget days in every currency, for `FROM`.
+fn all_days() -> String {
+    format!(
+        "(SELECT {COLUMNS} FROM budget_days UNION ALL SELECT {COLUMNS} FROM {OTHER_DAYS}) AS days"
+    )
+}
 
 /// Writes budget days. `update`: the assignments for existing rows. `condition`: which of these are changed.
 async fn put_days(
@@ -84,24 +172,8 @@ async fn put_days(
     }
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-        let insert = tx.build(
-            "INSERT INTO budget_days (ad_group, day, budget, actual, currency, predicted, earned,
-                over_events, over_feed, over_prediction, over_burst, over_price_change) VALUES ",
-        );
-        let rows = chunk.iter().map(|row| {
-            let predicted = row.prediction.map(|prediction| prediction.predicted);
-            let earned = row.prediction.map(|prediction| prediction.earned);
-            let causes = row.causes.map(|causes| causes.amounts());
-            let [events, feed, over, burst, price] =
-                std::array::from_fn(|place| causes.map(|amounts| amounts[place]));
-            let currency = row.currency.as_ref().map(Currency::as_str);
-            let (name, day, budget, actual) = (&row.ad_group, row.day, row.budget, row.actual);
-            (
-                name, day, budget, actual, currency, predicted, earned, events, feed, over, burst,
-                price,
-            )
-        });
-        let insert = insert.rows(rows).push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
+        let insert = insert_of(tx, "budget_days", chunk);
+        let insert = insert.push(" ON CONFLICT (ad_group, day) DO UPDATE SET ");
         let currency = ", currency = coalesce(excluded.currency, budget_days.currency)";
         let insert = insert.push(update).push(currency).push(&kept).push(condition);
         tx.execute_built(insert.build(false)).await?;
@@ -111,12 +183,15 @@ async fn put_days(
 
 /// Sets the spend of stored days to 0. Those in another currency stay as they are.
 async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
-    let mut by_currency: BTreeMap<Option<Currency>, Vec<&BudgetDayRow>> = BTreeMap::new();
-    for row in rows {
-        by_currency.entry(row.currency).or_default().push(row);
-    }
-    for (currency, rows) in by_currency {
+    for (currency, rows) in by_currency(rows) {
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+            if let Some(currency) = &currency {
+                let days = chunk.iter().map(|row| (&row.ad_group, row.day));
+                let delete = tx.build("DELETE FROM ").push(OTHER_DAYS);
+                let delete = delete.push(" WHERE (ad_group, day) IN (VALUES ").rows(days);
+                let delete = delete.push(") AND currency = ").values(currency.as_str());
+                tx.execute_built(delete.build(false)).await?;
+            }
             let update = tx.build(
                 "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
             );
@@ -239,7 +314,9 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
     async fn put_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
         let update = "budget = excluded.budget, actual = excluded.actual";
         write_tx!(self, Full, "storing budget days", |tx| {
+            keep_other_days(&mut *tx, rows).await?;
             put_days(&mut *tx, rows, update, "").await?;
+            remove_doubles(tx).await?;
         })
     }
 
@@ -249,16 +326,15 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
             rows.iter().cloned().partition(|row| row.actual.0 == 0 && row.prediction.is_none());
         write_tx!(self, Full, "storing past budget days", |tx| {
             put_days(&mut *tx, &some, update, &condition).await?;
+            put_other_days(&mut *tx, &some).await?;
             clear_days(tx, &none).await?;
         })
     }
 
     async fn budget_days(&self, ad_group: &AdGroupName, limit: u32) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading budget days", |tx| {
-            let text =
-                "SELECT ad_group, day, budget, actual, currency, predicted, earned, over_events,
-                    over_feed, over_prediction, over_burst, over_price_change
-                 FROM budget_days WHERE ad_group = $1 ORDER BY day DESC LIMIT $2";
+            let (days, order) = (all_days(), "ORDER BY day DESC, currency LIMIT $2");
+            let text = format!("SELECT {COLUMNS} FROM {days} WHERE ad_group = $1 {order}");
             tx.all(text, (ad_group, limit), day_of).await?
         })
     }
@@ -270,18 +346,19 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
         limit: u32,
     ) -> Result<Vec<BudgetDayRow>> {
         read_one!(self, "reading the budget days of all ad groups", |tx| {
-            let text =
-                "SELECT ad_group, day, budget, actual, currency, predicted, earned, over_events,
-                    over_feed, over_prediction, over_burst, over_price_change
-                 FROM budget_days WHERE day BETWEEN $1 AND $2 ORDER BY day, ad_group LIMIT $3";
+            let (days, order) = (all_days(), "ORDER BY day, ad_group, currency LIMIT $3");
+            let text = format!("SELECT {COLUMNS} FROM {days} WHERE day BETWEEN $1 AND $2 {order}");
             tx.all(text, (from, to, limit), day_of).await?
         })
     }
 
     async fn budget_day_currencies(&self) -> Result<Vec<(AdGroupName, Currency)>> {
         read_one!(self, "reading the currencies of budget days", |tx| {
-            let text = "SELECT DISTINCT ad_group, currency FROM budget_days
-                 WHERE currency IS NOT NULL ORDER BY ad_group, currency";
+            let text = format!(
+                "SELECT DISTINCT ad_group, currency FROM {}
+                 WHERE currency IS NOT NULL ORDER BY ad_group, currency",
+                all_days()
+            );
             tx.all(text, (), currency_of).await?
         })
     }

@@ -8,7 +8,7 @@ use throng_api::{
     BudgetState, EventRejected, GateApplied, QuarantineOfPartition, QuarantineRecord,
 };
 use throng_budget::{AdGroupRates, EventProblem, Interval, RateFigures, SpendPoint};
-use throng_model::{BudgetDay, Micros, Timestamp};
+use throng_model::{BudgetDay, Currency, Micros, Timestamp};
 use throng_store::BudgetDayRow;
 
 /// The state of an ad group.
@@ -78,9 +78,10 @@ pub fn days(
             actual: row.actual,
             currency: row.currency.filter(|currency| *currency != state.currency),
         };
-        (day.day, day)
+        ((day.day, day.currency), day)
     });
-    let mut days: BTreeMap<BudgetDay, BudgetOfDay> = stored.collect();
+    // A day may have several currencies. `None`: the current one.
+    let mut days: BTreeMap<(BudgetDay, Option<Currency>), BudgetOfDay> = stored.collect();
     for (day, actual) in counted {
         let new = || BudgetOfDay {
             ad_group: state.name.clone(),
@@ -89,12 +90,14 @@ pub fn days(
             actual: *actual,
             currency: None,
         };
-        if days.get(day).is_some_and(|stored| stored.currency.is_some()) {
+        let of_day = (*day, None::<Currency>)..(BudgetDay(day.0.saturating_add(1)), None);
+        let is_stored = days.contains_key(&(*day, None));
+        if !is_stored && days.range(of_day).next().is_some() {
             continue;
         }
         // A stored day without spend stays: it may have had spend in the time zone of that time.
-        if actual.0 != 0 || days.contains_key(day) {
-            days.entry(*day).or_insert_with(new).actual = *actual;
+        if actual.0 != 0 || is_stored {
+            days.entry((*day, None)).or_insert_with(new).actual = *actual;
         }
     }
     days.into_values().rev().collect()
@@ -159,7 +162,9 @@ mod tests {
             currency: currency.map(|code| code.parse().unwrap()),
             causes: None,
         };
-        let stored = vec![row(10, Some("EUR")), row(11, Some("USD")), row(12, None)];
+        let of_12 = [row(12, None), row(12, Some("EUR"))];
+        let stored = [row(10, Some("EUR")), row(11, Some("USD"))].into_iter().chain(of_12);
+        let stored = stored.collect();
         let counted = [(10, 0), (11, 5), (12, 6), (13, 7)];
         let counted = counted.map(|(day, actual)| (BudgetDay(day), Micros(actual)));
         let days = days(&state, stored, &counted);
@@ -168,6 +173,8 @@ mod tests {
             .map(|day| (day.day.0, day.actual.0, day.currency.map(String::from)))
             .collect();
         let eur = Some("EUR".to_owned());
-        assert_eq!(shown, [(13, 7, None), (12, 6, None), (11, 5, None), (10, 20, eur)]);
+        let of_12 = [(12, 20, eur.clone()), (12, 6, None)];
+        let [first, second] = of_12;
+        assert_eq!(shown, [(13, 7, None), first, second, (11, 5, None), (10, 20, eur)]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use throng_model::TimeZoneName;
+use throng_model::{TimeZoneName, TimestampError};
 use throng_spec_types::{SqlFault, one_query};
 
 use super::Reader;
@@ -310,11 +310,16 @@ impl Reader {
 
     pub(super) fn time_zone(&mut self, node: &Node, at: &At) -> Option<TimeZoneName> {
         let text = self.text(node, at)?;
-        if let Ok(zone) = text.parse() {
-            return Some(zone);
-        }
+        let error = match text.parse::<TimeZoneName>() {
+            Ok(zone) => return Some(zone),
+            Err(error) => error,
+        };
         let near = super::suggest::nearest(text, COMMON_ZONES);
         let help = match near {
+            _ if matches!(error, TimestampError::DependsOnMachine(_)) => {
+                "it is not the same zone on every machine: write an IANA name such as America/New_York"
+                    .to_owned()
+            }
             Some(near) => format!("did you mean {near}?"),
             None => "write an IANA name such as America/New_York".to_owned(),
         };

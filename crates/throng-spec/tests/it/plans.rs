@@ -106,6 +106,8 @@ fn a_rate_of_zero_is_a_warning() {
         ("prediction: off", "prediction: in_flight"),
     );
     assert_eq!(warned(&[zero, predicted]), 1);
+    let rounded = ("impression_rate: 0.95", "impression_rate: 1e-12");
+    assert_eq!(warned(&[rounded, predicted]), 1);
     let no_clicks = ("action_rate: 0.01", "action_rate: 0");
     assert_eq!(warned(&[no_clicks, predicted]), 1);
     // Spend in flight is not used.

@@ -168,15 +168,36 @@ pub(super) async fn budget_days_keep_their_currencies(ledger: &dyn Ledger) {
     assert!(ledger.budget_day_currencies().await.unwrap().is_empty());
     ledger.put_past_budget_days(&[row(10, 2, Some(usd))]).await.unwrap();
     ledger.put_budget_days(&[row(11, 3, Some(usd)), row(12, 4, Some(usd))]).await.unwrap();
-    // Days that are over stay in their currency, with or without spend in the other one.
-    let without = BudgetDayRow { prediction: None, ..row(10, 0, Some(eur)) };
-    ledger.put_past_budget_days(&[without, row(11, 9, Some(eur))]).await.unwrap();
-    // The current day is counted in the new one, and keeps nothing of the other one.
+    let without = |day, currency| BudgetDayRow { prediction: None, ..row(day, 0, Some(currency)) };
+    // Days that are over stay in their currency, and have spend in the other one beside it.
+    ledger.put_past_budget_days(&[without(10, eur), row(11, 9, Some(eur))]).await.unwrap();
+    // So has the current day, also after a row without a prediction.
     let today = BudgetDayRow { prediction: None, ..row(12, 5, Some(eur)) };
-    ledger.put_budget_days(std::slice::from_ref(&today)).await.unwrap();
+    for _ in 0..2 {
+        ledger.put_budget_days(std::slice::from_ref(&today)).await.unwrap();
+    }
     // A row without a currency, as a process of an earlier version writes it, keeps the stored one.
     ledger.put_budget_days(&[row(11, 6, None)]).await.unwrap();
-    let stored = [today, row(11, 6, Some(usd)), row(10, 2, Some(usd)), row(9, 1, None)];
+    let in_usd = [row(11, 6, Some(usd)), row(10, 2, Some(usd)), row(9, 1, None)];
+    let [eleven, ten, nine] = in_usd.clone();
+    let both = [today.clone(), row(12, 4, Some(usd)), row(11, 9, Some(eur)), eleven, ten, nine];
+    assert_eq!(ledger.budget_days(&name, 10).await.unwrap(), both);
+    let between = ledger.budget_days_between(BudgetDay(12), BudgetDay(12), 9).await.unwrap();
+    assert_eq!(between, both[..2]);
+    // Late spend in the currency that the day had before, and in the one that it has now.
+    let late = [row(12, 8, Some(usd)), row(11, 10, Some(eur)), row(11, 7, Some(usd))];
+    ledger.put_past_budget_days(&late).await.unwrap();
+    let days = ledger.budget_days(&name, 4).await.unwrap();
+    assert_eq!(days[1..], [late[0].clone(), late[1].clone(), late[2].clone()]);
+    // A day that is counted in one of them alone.
+    ledger.put_past_budget_days(&[without(12, usd), without(11, eur)]).await.unwrap();
+    ledger.put_budget_days(&[row(11, 6, Some(usd))]).await.unwrap();
+    let stored: Vec<_> = std::iter::once(today).chain(in_usd).collect();
+    assert_eq!(ledger.budget_days(&name, 10).await.unwrap(), stored);
+    // Back in the first one: the row that was beside the other one is in its place.
+    ledger.put_budget_days(&[row(12, 1, Some(usd))]).await.unwrap();
+    ledger.put_budget_days(&stored[..1]).await.unwrap();
+    ledger.put_past_budget_days(&[without(12, usd)]).await.unwrap();
     assert_eq!(ledger.budget_days(&name, 10).await.unwrap(), stored);
     let between = ledger.budget_days_between(BudgetDay(11), BudgetDay(12), 9).await.unwrap();
     assert!(between.iter().eq(stored[..2].iter().rev()), "{between:?}");

@@ -1,10 +1,11 @@
 //! What an ad group was predicted to earn, and earned: by day, and as series.
 
+use throng_model::series::{DayPrediction, Interval, Series};
 use throng_model::{BudgetDay, Micros, Timestamp};
 
 use throng_rates::survival::covered_micros;
 
-use super::{Account, DayPrediction, INTERVAL_MICROS, Interval, REPORTED_DAYS, Series};
+use super::{Account, INTERVAL_MICROS};
 
 impl Account {
     /// What was predicted and earned on the last days, by the day of the insertions, oldest first. Intervals
@@ -30,13 +31,12 @@ impl Account {
             add_sums(days.entry(day.0).or_default(), *sums);
         }
         // The days of which `days` has the spend: of others it is not known here.
-        let (today, ..) = self.day_at(now);
-        let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
-        let days = days.into_iter().filter(|(day, _)| *day >= oldest);
+        let oldest = self.oldest_day(now);
+        let days = days.into_iter().filter(|(day, _)| *day >= oldest && self.has_all_of(*day));
         let days = days.map(|(day, (predicted, earned))| DayPrediction {
             day,
-            predicted: Micros(predicted),
-            earned: Micros(earned),
+            predicted: micros_of(predicted),
+            earned: micros_of(earned),
         });
         days.collect()
     }
@@ -49,8 +49,8 @@ impl Account {
                 .iter()
                 .map(|(number, (predicted, actual))| Interval {
                     start: interval_start(number),
-                    predicted: Micros(*predicted),
-                    actual: Micros(*actual),
+                    predicted: micros_of((*predicted).into()),
+                    actual: micros_of((*actual).into()),
                 })
                 .collect(),
         }
@@ -61,6 +61,11 @@ pub(super) fn interval_start(number: i64) -> Timestamp {
     Timestamp(number.saturating_mul(INTERVAL_MICROS))
 }
 
-pub(super) fn add_sums(to: &mut (i64, i64), (predicted, earned): (i64, i64)) {
-    *to = (to.0.saturating_add(predicted), to.1.saturating_add(earned));
+/// An amount in billionths, to the nearest micro.
+fn micros_of(nanos: i128) -> Micros {
+    Micros(i64::try_from((nanos + 500).div_euclid(1_000)).unwrap_or(i64::MAX))
+}
+
+pub(super) fn add_sums(to: &mut (i128, i128), (predicted, earned): (i64, i64)) {
+    *to = (to.0 + i128::from(predicted), to.1 + i128::from(earned));
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use throng_model::Timestamp;
 use throng_rates::{
     ApartRates, Calibration, Dispersion, LearnedRate, LearnedRates, NO_PLACEMENT, Observed, Pooled,
-    Rate, Trials, action_rate,
+    Rate, Trials, Window, action_rate,
 };
 
 use crate::BilledEvent;
 use throng_rates::survival::{Delays, Survival, bucket_of};
 
-use super::{Account, Outcome, WINDOW_MICROS, Window, age_of, count, rate_of};
+use super::{Account, Outcome, WINDOW_MICROS, age_of, count, rate_of};
 
 /// A rate of an ad group.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -1,9 +1,8 @@
 //! Placements, and the delays of all ad groups, in a checkpoint.
 
 use throng_rates::survival::Delays;
-use throng_rates::{ApartRates, Breakdown, NamedPlacement, Placements, Pooled};
+use throng_rates::{ApartRates, Breakdown, NamedPlacement, Placements, Pooled, Window};
 
-use crate::engine::account::Window;
 use crate::wire;
 
 pub(super) fn save_placements(placements: &Placements) -> (Vec<wire::Placement>, i64) {
