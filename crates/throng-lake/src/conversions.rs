@@ -8,13 +8,12 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
-use throng_tables::{OpenTable, is_text};
+use throng_tables::{OpenTable, is_text, shown_column};
 
 use crate::LakeError;
 use crate::engine_failure::EngineFailure;
 use crate::error::PARSE;
 use crate::session::Opened;
-use crate::shown::shown_column;
 use crate::type_fault::type_name;
 
 /// The columns of text that a plan converts to another type, each with the type. Of a computed text the name is empty.

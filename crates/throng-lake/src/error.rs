@@ -4,7 +4,8 @@ use datafusion::error::DataFusionError;
 use throng_files::FileError;
 use throng_model::{Fault, Retry};
 use throng_query::copies::CopyFailure;
-use throng_query::position::Position;
+use throng_query::position::{self, Position};
+use throng_tables::{Misread, Refusal};
 use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::{EngineFailure, file_fault};
@@ -92,7 +93,22 @@ impl From<WorkerError> for LakeError {
     }
 }
 
+impl From<Refusal> for LakeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Key { message: refusal.message, help: refusal.help }
+    }
+}
+
 impl LakeError {
+    /// A form of SQL that the engine would run otherwise than standard SQL says.
+    pub(crate) fn misread(sql: &str, found: Misread) -> Self {
+        Self::Sql {
+            message: found.message.to_owned(),
+            position: position::of_word(sql, found.word),
+            help: Some(found.help.to_owned()),
+        }
+    }
+
     /// Classifies an error of a query that runs in this process.
     pub(crate) fn engine(doing: &'static str, error: DataFusionError) -> Self {
         Self::classified(doing, &error, EngineFailure::of_execution(&error))

@@ -10,17 +10,15 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
-use throng_tables::is_written;
+use throng_tables::{is_written, listed_column, refuse_other_texts};
 
 use crate::conversions::explained;
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
-use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::select::run_sample;
 use crate::session::Opened;
-use crate::shown::listed_column;
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.

@@ -8,7 +8,7 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use throng_query::inputs::Inputs;
 use throng_query::model::{KeyKind, Model, ModelInfo, Shape, column_index};
 use throng_query::rule::Rule;
-use throng_tables::is_written;
+use throng_tables::{is_written, listed_column, refuse_other_texts};
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
@@ -16,12 +16,10 @@ use crate::doubts;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
-use crate::key_text::refuse_other_texts;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::select::run_sample;
 use crate::session::Opened;
-use crate::shown::listed_column;
 use crate::sql_error::sql_error;
 use crate::volatility::is_time_dependent;
 

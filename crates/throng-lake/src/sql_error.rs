@@ -4,11 +4,10 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use throng_files::{shown_name, unusual_character};
 use throng_query::position;
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, shown_column};
 
 use crate::LakeError;
 use crate::engine_failure::{file_fault, without_report};
-use crate::shown::shown_column;
 use crate::type_fault::type_fault;
 
 /// The hint for an unknown column of a table whose header was assumed.

@@ -9,10 +9,9 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, visit_expressions,
 };
 use throng_query::position;
-use throng_tables::{OpenTable, is_text};
+use throng_tables::{OpenTable, is_text, shown_column};
 
 use crate::LakeError;
-use crate::shown::shown_column;
 
 /// Operators that compare text with a pattern, as the engine names them.
 const PATTERNS: [&str; 3] = ["LIKE", "ILIKE", "SIMILAR TO"];

@@ -1,6 +1,6 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
-//! have too.
+//! have too, and which queries the engine would run otherwise than they are meant (`misread`, `key_text`).
 
 mod checked_integers;
 mod checked_sum;
@@ -12,13 +12,17 @@ mod fault;
 mod file_schema;
 mod inferred;
 mod json_rows;
+mod key_text;
 mod layout;
+mod misread;
 mod nested;
 mod object;
 mod parquet;
 mod provider;
 mod read_schema;
+mod refusal;
 mod scanned_file;
+mod shown_column;
 mod text_doubts;
 mod text_source;
 mod union;
@@ -28,10 +32,14 @@ mod written;
 
 pub use checked_integers::{checked_function, checked_sum, with_checked_integers};
 pub use file_schema::FileSchema;
+pub use key_text::{is_decimal, refuse_other_texts};
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};
+pub use misread::misread;
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
+pub use refusal::{Misread, Refusal};
+pub use shown_column::{listed_column, shown_column};
 pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
 pub use union::union;

@@ -7,19 +7,22 @@ use datafusion::common::JoinType;
 use datafusion::logical_expr::{
     Distinct, Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition,
 };
-use throng_tables::{Layout, OpenTable, is_text, shown};
 
-use crate::LakeError;
-use crate::shown::shown_column;
+use super::layout::{Layout, OpenTable, is_text, shown};
+use super::refusal::Refusal;
+use super::shown_column::shown_column;
 
 /// Refuses the column `at` of keys or identifiers of a plan if an integer and a decimal, or two decimals, meet in it: by
 /// UNION, COALESCE or CASE `1` would become `1.0`. So is one that reads a declared decimal whose files write some values
 /// otherwise. What the SQL converts with CAST has the text of that type.
-pub(crate) fn refuse_other_texts(
+///
+/// # Errors
+/// Why the column is refused.
+pub fn refuse_other_texts(
     plan: &LogicalPlan,
     at: usize,
     tables: &[OpenTable],
-) -> Result<(), LakeError> {
+) -> Result<(), Refusal> {
     let mut origins = Origins::default();
     origins.of_output(plan, at);
     let column = shown_column(plan.schema().field(at).name(), tables);
@@ -27,7 +30,7 @@ pub(crate) fn refuse_other_texts(
         let name = a.column.as_ref().map_or(&*column, |(_, name)| name.as_str());
         let name = shown_column(name, tables);
         let (a, b) = (a.shown(tables), b.shown(tables));
-        return Err(LakeError::Key {
+        return Err(Refusal {
             message: format!(
                 "in the column {column} {a} meets {b}: as keys or identifiers, numbers would have another text than in \
                  their files, as `1` and `1.0` differ, and be other users"
@@ -45,7 +48,7 @@ pub(crate) fn refuse_other_texts(
             found.filter(|&column| is_decimal(layout, column)).find(|&column| is_read(column));
         if let Some(found) = found {
             let found = layout.header.shown(found);
-            return Err(LakeError::Key {
+            return Err(Refusal {
                 message: format!(
                     "the column {found} of {name} is declared as a decimal, which would give keys or identifiers another \
                      text than its files: `1` would become `1.00`"
@@ -61,7 +64,7 @@ pub(crate) fn refuse_other_texts(
 }
 
 /// Whether a column has numbers with digits after the point.
-pub(crate) fn is_decimal(layout: &Layout, name: &str) -> bool {
+pub fn is_decimal(layout: &Layout, name: &str) -> bool {
     let column = layout.columns.iter().find(|column| column.name == name);
     column.is_some_and(|column| scale(&column.data_type).is_some_and(|scale| scale > 0))
 }

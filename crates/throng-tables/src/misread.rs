@@ -11,18 +11,17 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
 };
-use throng_query::position;
 
-use crate::LakeError;
+use super::refusal::Misread;
 
-/// Refuses a statement that the engine would run differently.
-pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), LakeError> {
-    let Statement::Statement(statement) = statement else { return Ok(()) };
+/// What of a statement the engine would run differently, if anything.
+pub fn misread(statement: &Statement) -> Option<Misread> {
+    let Statement::Statement(statement) = statement else { return None };
     let mut finder = Finder::default();
     let problem = match statement.visit(&mut finder) {
         ControlFlow::Break(problem) => problem,
         ControlFlow::Continue(()) if finder.negated > finder.plain => Problem::NotIn,
-        ControlFlow::Continue(()) => return Ok(()),
+        ControlFlow::Continue(()) => return None,
     };
     let (message, word, help) = match problem {
         Problem::NotIn => (
@@ -37,8 +36,7 @@ pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), Lak
             "put it in parentheses: (a IS DISTINCT FROM b) AND …",
         ),
     };
-    let position = position::of_word(sql, word);
-    Err(LakeError::Sql { message: message.to_owned(), position, help: Some(help.to_owned()) })
+    Some(Misread { message, word, help })
 }
 
 enum Problem {
@@ -152,7 +150,7 @@ mod tests {
     fn refused(condition: &str) -> Option<String> {
         let sql = format!("SELECT id FROM s.t WHERE {condition}");
         let statement = DFParser::parse_sql(&sql).unwrap().pop_front().unwrap();
-        refuse_misread(&sql, &statement).err().map(|error| error.to_string())
+        misread(&statement).map(|found| found.message.to_owned())
     }
 
     #[test]
