@@ -14,6 +14,7 @@ mod inferred;
 mod json_rows;
 mod key_text;
 mod layout;
+mod merged_columns;
 mod misread;
 mod nested;
 mod object;

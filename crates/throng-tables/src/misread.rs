@@ -4,6 +4,7 @@
 //! * `a IS DISTINCT FROM b AND c` is parsed as `a IS DISTINCT FROM (b AND c)`.
 //! * `x NOT IN (SELECT y …)` is true for rows that standard SQL leaves out where `x` or a `y` is NULL,
 //!   unless it stands alone or beside AND in WHERE or HAVING.
+//! * `FULL JOIN … USING (x)` and `RIGHT JOIN … USING (x)`: see [`merged_columns`](super::merged_columns).
 
 use std::ops::ControlFlow;
 
@@ -12,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
 };
 
+use super::merged_columns::loses_rows;
 use super::refusal::Misread;
 
 /// What of a statement the engine would run differently, if anything.
@@ -35,6 +37,12 @@ pub fn misread(statement: &Statement) -> Option<Misread> {
             "DISTINCT",
             "put it in parentheses: (a IS DISTINCT FROM b) AND …",
         ),
+        Problem::Merged => (
+            "FULL JOIN or RIGHT JOIN stands with USING or NATURAL, whose column the engine takes from the left side only: \
+             rows of the right side alone would have no value",
+            "JOIN",
+            "write the condition with ON, and name the columns: coalesce(a.x, b.x) … FULL JOIN … ON a.x = b.x",
+        ),
     };
     Some(Misread { message, word, help })
 }
@@ -42,6 +50,7 @@ pub fn misread(statement: &Statement) -> Option<Misread> {
 enum Problem {
     NotIn,
     Distinct,
+    Merged,
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -70,7 +79,10 @@ impl Visitor for Finder {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Problem> {
         let conditions = select.selection.iter().chain(select.having.iter());
         self.plain += conditions.map(supported_not_in).sum::<usize>();
-        ControlFlow::Continue(())
+        match loses_rows(select) {
+            true => ControlFlow::Break(Problem::Merged),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
@@ -147,10 +159,44 @@ mod tests {
 
     use super::*;
 
-    fn refused(condition: &str) -> Option<String> {
-        let sql = format!("SELECT id FROM s.t WHERE {condition}");
-        let statement = DFParser::parse_sql(&sql).unwrap().pop_front().unwrap();
+    fn refused_query(sql: &str) -> Option<String> {
+        let statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
         misread(&statement).map(|found| found.message.to_owned())
+    }
+
+    fn refused(condition: &str) -> Option<String> {
+        refused_query(&format!("SELECT id FROM s.t WHERE {condition}"))
+    }
+
+    #[test]
+    fn a_merged_column_of_a_full_or_right_join_is_refused() {
+        for sql in [
+            "SELECT id FROM s.a FULL JOIN s.b USING (id)",
+            "SELECT Id AS x FROM s.a RIGHT JOIN s.b USING (id)",
+            "SELECT * FROM s.a FULL OUTER JOIN s.b USING (id)",
+            "SELECT id FROM s.a NATURAL FULL JOIN s.b",
+            "SELECT a.id FROM s.a NATURAL RIGHT JOIN s.b",
+            "SELECT c.id FROM s.a FULL JOIN s.b USING (id) JOIN s.c USING (id)",
+            "SELECT c.id FROM s.a RIGHT JOIN s.b USING (id) JOIN s.c ON id = c.id",
+            "SELECT b.id FROM s.a FULL JOIN s.b USING (id) WHERE id > 1",
+            "WITH t AS (SELECT id FROM s.a FULL JOIN s.b USING (id)) SELECT id FROM t",
+        ] {
+            assert!(refused_query(sql).unwrap().contains("FULL JOIN or RIGHT JOIN"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_with_their_tables_and_other_joins_are_accepted() {
+        for sql in [
+            "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b USING (id)",
+            "SELECT b.id FROM s.a RIGHT JOIN s.b USING (id)",
+            "SELECT coalesce(a.id, b.id) FROM (SELECT id FROM s.a) a FULL JOIN s.b USING (id)",
+            "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b ON a.id = b.id",
+            "SELECT id FROM s.a LEFT JOIN s.b USING (id) JOIN s.c USING (id)",
+            "SELECT id FROM s.a NATURAL JOIN s.b",
+        ] {
+            assert_eq!(refused_query(sql), None, "{sql}");
+        }
     }
 
     #[test]
