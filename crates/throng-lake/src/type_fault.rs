@@ -14,7 +14,7 @@ use throng_tables::{OpenTable, is_text, shown_column};
 use crate::LakeError;
 
 /// Operators that compare text with a pattern, as the engine names them.
-const PATTERNS: [&str; 3] = ["LIKE", "ILIKE", "SIMILAR TO"];
+const PATTERNS: [&str; 2] = ["LIKE", "ILIKE"];
 
 /// What is used with operands of other types than it takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,9 +64,7 @@ impl<'t> Misuse<'t> {
     /// The operands, if the expression is a use of it.
     fn operands_of<'e>(&self, expr: &'e Expr) -> Vec<&'e Expr> {
         match expr {
-            Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::SimilarTo { expr, .. }
-                if self.is_pattern() =>
-            {
+            Expr::Like { expr, .. } | Expr::ILike { expr, .. } if self.is_pattern() => {
                 vec![expr.as_ref()]
             }
             Expr::Substring { expr, .. } if self.name == "substr" => vec![expr.as_ref()],

@@ -1,6 +1,7 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
-//! have too, and which queries the engine would run otherwise than they are meant (`misread`, `key_text`).
+//! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
+//! `key_text`).
 
 mod checked_integers;
 mod checked_sum;
@@ -24,6 +25,7 @@ mod read_schema;
 mod refusal;
 mod scanned_file;
 mod shown_column;
+mod subqueries;
 mod text_doubts;
 mod text_source;
 mod union;
@@ -41,6 +43,7 @@ pub use provider::LakeTable;
 pub use read_schema::infer_schema;
 pub use refusal::{Misread, Refusal};
 pub use shown_column::{listed_column, shown_column};
+pub use subqueries::misread_subquery;
 pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
 pub use union::union;

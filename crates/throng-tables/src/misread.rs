@@ -5,12 +5,15 @@
 //! * `x NOT IN (SELECT y …)` is true for rows that standard SQL leaves out where `x` or a `y` is NULL,
 //!   unless it stands alone or beside AND in WHERE or HAVING.
 //! * `FULL JOIN … USING (x)` and `RIGHT JOIN … USING (x)`: see [`merged_columns`](super::merged_columns).
+//! * `x SIMILAR TO 'a_c%'` searches for the pattern as a regular expression.
+//! * `EXCEPT ALL` and `INTERSECT ALL` do not count how often a row is there.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
+    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Visit,
+    Visitor,
 };
 
 use super::merged_columns::loses_rows;
@@ -37,6 +40,18 @@ pub fn misread(statement: &Statement) -> Option<Misread> {
             "DISTINCT",
             "put it in parentheses: (a IS DISTINCT FROM b) AND …",
         ),
+        Problem::Similar => (
+            "SIMILAR TO is run as a search for a regular expression, in which % and _ stand for themselves",
+            "SIMILAR",
+            "write LIKE, where % and _ are enough: x LIKE 'abc%' OR x LIKE 'xyz%'; or a regular expression: \
+             x ~ '^(abc|xyz)'",
+        ),
+        Problem::CountedSets(word) => (
+            "EXCEPT ALL and INTERSECT ALL do not count how often a row is there, as standard SQL does",
+            word,
+            "write EXCEPT or INTERSECT: an audience has each user once; or number the rows of each user with \
+             row_number() OVER (PARTITION BY …), and compare the number too",
+        ),
         Problem::Merged => (
             "FULL JOIN or RIGHT JOIN stands with USING or NATURAL, whose column the engine takes from the left side only: \
              rows of the right side alone would have no value",
@@ -51,6 +66,9 @@ enum Problem {
     NotIn,
     Distinct,
     Merged,
+    Similar,
+    /// With the word of the SQL.
+    CountedSets(&'static str),
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -66,9 +84,12 @@ struct Finder {
 impl Visitor for Finder {
     type Break = Problem;
 
-    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Problem> {
         self.nots.push(0);
-        ControlFlow::Continue(())
+        match counted_set(&query.body) {
+            Some(word) => ControlFlow::Break(Problem::CountedSets(word)),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
@@ -92,6 +113,7 @@ impl Visitor for Finder {
             {
                 return ControlFlow::Break(Problem::Distinct);
             }
+            Expr::SimilarTo { .. } => return ControlFlow::Break(Problem::Similar),
             _ if is_not_in(expr) => self.negated += 1,
             Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
                 if let Some(nots) = self.nots.last_mut() {
@@ -115,6 +137,23 @@ impl Visitor for Finder {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The word of an EXCEPT ALL or INTERSECT ALL of a query. Those in parentheses are queries of their own.
+fn counted_set(body: &SetExpr) -> Option<&'static str> {
+    let mut open = vec![body];
+    // Thousands of them would need as many stack frames.
+    while let Some(set) = open.pop() {
+        let SetExpr::SetOperation { left, op, set_quantifier, right } = set else { continue };
+        let is_counted = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        match op {
+            SetOperator::Except if is_counted => return Some("EXCEPT"),
+            SetOperator::Minus if is_counted => return Some("MINUS"),
+            SetOperator::Intersect if is_counted => return Some("INTERSECT"),
+            _ => open.extend([left.as_ref(), right.as_ref()]),
+        }
+    }
+    None
 }
 
 /// `x NOT IN (SELECT …)` or `NOT (x IN (SELECT …))`.
@@ -182,6 +221,28 @@ mod tests {
             "WITH t AS (SELECT id FROM s.a FULL JOIN s.b USING (id)) SELECT id FROM t",
         ] {
             assert!(refused_query(sql).unwrap().contains("FULL JOIN or RIGHT JOIN"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn forms_that_the_engine_has_in_name_only_are_refused() {
+        for (sql, word) in [
+            ("SELECT id FROM s.t WHERE a SIMILAR TO '(abc|xyz)%'", "SIMILAR TO"),
+            ("SELECT id FROM s.t WHERE b OR a NOT SIMILAR TO 'a_c'", "SIMILAR TO"),
+            ("SELECT id FROM s.t EXCEPT ALL SELECT id FROM s.u", "EXCEPT ALL"),
+            (
+                "SELECT id FROM s.t UNION (SELECT id FROM s.t INTERSECT ALL SELECT id FROM s.u)",
+                "ALL",
+            ),
+            ("SELECT id FROM (SELECT id FROM s.t EXCEPT ALL SELECT id FROM s.u) AS x", "ALL"),
+        ] {
+            assert!(refused_query(sql).unwrap().contains(word), "{sql}");
+        }
+        for sql in [
+            "SELECT id FROM s.t EXCEPT SELECT id FROM s.u UNION ALL SELECT id FROM s.w",
+            "SELECT id FROM s.t WHERE a ~ '^(abc|xyz)'",
+        ] {
+            assert_eq!(refused_query(sql), None, "{sql}");
         }
     }
 

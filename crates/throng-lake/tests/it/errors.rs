@@ -3,6 +3,7 @@
 use throng_lake::{FileError, LakeError};
 
 use crate::Shop;
+use crate::files::{holds, refused};
 
 /// The SQL, the position of the error, and parts of message and help.
 type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
@@ -43,7 +44,7 @@ async fn errors_about_types_name_the_column_and_are_not_tried_again() {
     let of_zip = "takes text, and the column zip is integer";
     for (sql, message, help) in [
         ("SELECT user_id FROM shop.p WHERE zip LIKE '1%'", of_zip, "`columns: { zip: text }`"),
-        ("SELECT user_id FROM shop.p WHERE zip SIMILAR TO '1%'", of_zip, "CAST(zip AS TEXT)"),
+        ("SELECT user_id FROM shop.p WHERE zip ILIKE '1%'", of_zip, "CAST(zip AS TEXT)"),
         ("SELECT user_id FROM shop.p WHERE substr(zip, 1, 2) = '10'", of_zip, "{ zip: text }"),
         ("SELECT user_id FROM shop.p WHERE starts_with(zip, '10')", of_zip, "{ zip: text }"),
         ("SELECT upper(user_id) FROM shop.p", "column USER_ID is integer", "{ USER_ID: text }"),
@@ -62,6 +63,43 @@ async fn errors_about_types_name_the_column_and_are_not_tried_again() {
         assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
         assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
+    let shop = Shop::new().file("a.csv", "user_id,g\nu1,1\nu2,2\nu3,3\n");
+    let shop = shop.file("b.csv", "user_id,v\nu1,5\nu1,6\nu2,7\n");
+    let of = |condition: &str, rest: &str| {
+        format!(
+            "SELECT user_id FROM shop.a a WHERE {condition} FROM shop.b b WHERE b.user_id = a.user_id{rest})"
+        )
+    };
+    for (condition, rest, word) in [
+        ("NOT EXISTS (SELECT count(*)", "", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT max(v)", "", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING count(*) < 2", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT count(*)", " HAVING count(*) = 0", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING coalesce(sum(v), 0) < 9", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " OFFSET 1", "OFFSET"),
+        ("NOT EXISTS (SELECT 1", " LIMIT 0", "LIMIT 0"),
+        ("0 IN (SELECT count(*)", "", "IN has a subquery"),
+        ("6 NOT IN (SELECT max(v)", "", "IN has a subquery"),
+    ] {
+        refused(&shop, &of(condition, rest), &[word, "compare"]).await;
+    }
+    for (condition, rest, keys) in [
+        ("EXISTS (SELECT 1", " HAVING count(*) > 1", &["u1"][..]),
+        ("EXISTS (SELECT 1", " HAVING count(*) > 0 AND max(v) = 7", &["u2"]),
+        ("EXISTS (SELECT v", " GROUP BY v HAVING count(*) < 2", &["u1", "u2"]),
+        ("EXISTS (SELECT 1", " LIMIT 1", &["u1", "u2"]),
+        ("6 IN (SELECT max(v)", "", &["u1"]),
+        ("0 = (SELECT count(*)", "", &["u3"]),
+    ] {
+        holds(&shop, &of(condition, rest), keys).await;
+    }
+    let uncorrelated =
+        "SELECT user_id FROM shop.a WHERE EXISTS (SELECT count(*) FROM shop.b WHERE v > 9)";
+    holds(&shop, uncorrelated, &["u1", "u2", "u3"]).await;
 }
 
 #[tokio::test]
