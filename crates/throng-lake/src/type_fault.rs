@@ -153,6 +153,13 @@ pub(crate) fn type_fault(sql: &str, text: &str, tables: &[OpenTable]) -> Option<
                 "integer" => {
                     format!("declare `columns: {{ {column}: text }}` in the source, or {cast}")
                 }
+                // By a cast `5` would become `5.0`, and a space between date and time `T`.
+                "double" | "timestamp" => {
+                    format!(
+                        "declare `columns: {{ {column}: text }}` in the source: the text of a CAST differs from that of \
+                         the file, as `5.0` from `5`"
+                    )
+                }
                 _ => cast,
             };
             (format!("{what} takes text, and the column {column} is {of}"), Some(help))

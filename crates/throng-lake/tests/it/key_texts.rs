@@ -80,6 +80,76 @@ async fn numbers_of_one_form_or_with_a_cast_are_keys() {
 }
 
 #[tokio::test]
+async fn a_text_that_would_be_read_as_a_number_is_refused() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id,alt\n1,00001\n2,00002\n,00777\n")
+        .file("c.csv", "user_id\n1\n2\n")
+        .file("d.csv", "user_id\n007\n2\n");
+    let cures =
+        ["`007` would become `7`", "columns: { user_id: text }", "CAST(user_id AS VARCHAR)"];
+    for sql in [
+        "SELECT coalesce(user_id, alt) AS user_id FROM shop.a",
+        "SELECT coalesce(alt, user_id) AS user_id FROM shop.a",
+        "SELECT greatest(user_id, alt) AS user_id FROM shop.a",
+        "SELECT coalesce(user_id, '000') AS user_id FROM shop.a",
+        "SELECT coalesce(user_id, trim(alt)) AS user_id FROM shop.a",
+        "SELECT unnest([user_id, alt]) AS user_id FROM shop.a",
+        "SELECT unnest(make_array(alt, user_id)) AS user_id FROM shop.a",
+        "SELECT coalesce(c.user_id, d.user_id) AS user_id FROM shop.c FULL JOIN shop.d ON c.user_id = d.user_id",
+    ] {
+        refused(&shop, sql, &cures).await;
+    }
+    refused(&shop, "SELECT user_id FROM (VALUES (1), ('007')) AS v (user_id)", &cures[..1]).await;
+    for (sql, keys) in [
+        ("SELECT alt AS user_id FROM shop.a", &["00001", "00002", "00777"][..]),
+        ("SELECT user_id FROM shop.c UNION SELECT user_id FROM shop.d", &["1", "2", "007"]),
+        (
+            "SELECT CASE WHEN user_id IS NULL THEN alt ELSE user_id END AS user_id FROM shop.a",
+            &["1", "2", "00777"],
+        ),
+        (
+            "SELECT coalesce(CAST(user_id AS VARCHAR), alt) AS user_id FROM shop.a",
+            &["1", "2", "00777"],
+        ),
+        ("SELECT coalesce(user_id, '5') AS user_id FROM shop.a", &["1", "2", "5"]),
+        ("SELECT unnest([alt, '7']) AS user_id FROM shop.a", &["00001", "00002", "00777", "7"]),
+        ("SELECT user_id FROM (VALUES (1), (2)) AS v (user_id)", &["1", "2"]),
+    ] {
+        holds(&shop, sql, keys).await;
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_several_forms_or_a_timestamp_in_a_text_is_refused() {
+    let files = || {
+        Shop::new()
+            .file("a.csv", "user_id,at\n5,2026-11-25 10:00:00\n6.5,2026-11-26 10:00:00\n")
+            .file("b.csv", "user_id\nq7\n")
+    };
+    let shop = files();
+    let cure = "columns: { user_id: text }";
+    for sql in [
+        "SELECT user_id FROM shop.a UNION ALL SELECT user_id FROM shop.b",
+        "SELECT concat('u', user_id) AS user_id FROM shop.a",
+        "SELECT 'u' || user_id AS user_id FROM shop.a",
+        "SELECT lower(concat('u', user_id)) AS user_id FROM shop.a",
+        "SELECT concat_ws('-', 'u', user_id) AS user_id FROM shop.a",
+    ] {
+        refused(&shop, sql, &["`5` would become `5.0`", cure]).await;
+    }
+    let moment = "SELECT 'u' || at AS user_id FROM shop.a";
+    refused(&shop, moment, &["a space would become `T`", "columns: { at: text }"]).await;
+    refused(&shop, "SELECT trim(user_id) AS user_id FROM shop.a", &[cure]).await;
+    let as_text = files().declare("user_id", "text");
+    let union = "SELECT user_id FROM shop.a UNION ALL SELECT user_id FROM shop.b";
+    holds(&as_text, union, &["5", "6.5", "q7"]).await;
+    holds(&as_text, "SELECT 'u' || user_id AS user_id FROM shop.a", &["u5", "u6.5"]).await;
+    holds(&shop, "SELECT user_id FROM shop.a", &["5", "6.5"]).await;
+    let whole = "SELECT concat('u', CAST(user_id AS BIGINT)) AS user_id FROM shop.a";
+    holds(&shop, whole, &["u5", "u6"]).await;
+}
+
+#[tokio::test]
 async fn numbers_of_two_forms_that_meet_in_an_identifier_are_refused() {
     let shop = two_forms();
     let sql = "SELECT CAST(user_id AS BIGINT) AS user_id, code FROM shop.a
