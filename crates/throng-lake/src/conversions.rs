@@ -56,6 +56,12 @@ fn types_of<'t>(name: &str, tables: &'t [OpenTable], is: fn(&DataType) -> bool) 
     tables.iter().filter(has).map(|table| table.name.as_str()).collect()
 }
 
+/// Whether whole numbers of a text column of this name have two forms in the files.
+fn has_two_forms(name: &str, tables: &[OpenTable]) -> bool {
+    let mut forms = tables.iter().filter_map(|table| table.layout.number_forms_of(name));
+    forms.any(|forms| forms.has_two_forms())
+}
+
 /// An error of a running query as [`Opened::unless_changed`], with the column if it is a failed conversion of one.
 pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) -> LakeError {
     match opened.unless_changed(error) {
@@ -95,6 +101,13 @@ fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, Strin
             "the query compares it with values that are {of}: declare amounts, as in \
              `columns: {{ {column}: decimal(12, 2) }}`, put quotes around numbers that are compared as text, or write \
              TRY_CAST({column} AS {of}), which is NULL for other texts"
+        ),
+        (false, others) if has_two_forms(name, tables) => format!(
+            "{column} is {of} in {}, and whole numbers are written in two forms in {texts}, such as `1` and `1.0`, which \
+             differ as text: write them with one form, declare `columns: {{ {column}: integer }}` in the source, which \
+             refuses each file and line with another form, or write CAST(CAST({column} AS DECIMAL(38, 1)) AS BIGINT) \
+             where they are compared",
+            others.join(" and ")
         ),
         (false, others) => format!(
             "{column} is {of} in {}: declare `columns: {{ {column}: text }}` in the source, so that both are compared \

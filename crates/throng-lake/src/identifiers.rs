@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
-use throng_tables::{is_written, listed_column, refuse_other_texts};
+use throng_tables::{compared_columns, is_written, listed_column, refuse_other_texts};
 
 use crate::conversions::explained;
 use crate::doubts;
@@ -84,6 +84,9 @@ impl Engine {
         let used = std::iter::once(&user).chain(&cells);
         used.map(|cell| cell.at)
             .try_for_each(|at| refuse_other_texts(frame.logical_plan(), at, &opened.tables))?;
+        if let Some(refusal) = compared_columns(frame.logical_plan(), &opened.tables).refusal {
+            return Err(refusal.into());
+        }
         Ok(Columns { frame, opened, user, cells })
     }
 

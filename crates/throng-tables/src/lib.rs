@@ -1,12 +1,13 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
 //! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
-//! `key_text`).
+//! `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;
 mod column_mapping;
 mod compare;
+mod comparisons;
 mod csv_rows;
 mod declared;
 mod fault;
@@ -34,6 +35,7 @@ mod wire;
 mod written;
 
 pub use checked_integers::{checked_function, checked_sum, with_checked_integers};
+pub use comparisons::{Compared, compared_columns};
 pub use file_schema::FileSchema;
 pub use key_text::{is_decimal, refuse_other_texts};
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};

@@ -120,6 +120,93 @@ async fn a_text_that_would_be_read_as_a_number_is_refused() {
 }
 
 #[tokio::test]
+async fn an_integer_and_a_text_with_other_spellings_are_not_compared() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id,n\n42,1\n7,1\n")
+        .file("b.csv", "user_id,n\n042,1\n7,1\n")
+        .file("plain.csv", "user_id,n\n42,1\n7,1\nx,1\n");
+    let words = [
+        "shop.a.user_id (Int64) is compared with shop.b.user_id (text)",
+        "columns: { user_id: text }",
+        "CAST(user_id AS VARCHAR)",
+    ];
+    for sql in [
+        "SELECT user_id FROM shop.a EXCEPT SELECT user_id FROM shop.b",
+        "SELECT user_id FROM shop.b EXCEPT SELECT user_id FROM shop.a",
+        "SELECT user_id FROM shop.a INTERSECT SELECT user_id FROM shop.b",
+        "SELECT a.user_id FROM shop.a JOIN shop.b ON a.user_id = b.user_id",
+        "SELECT b.user_id FROM shop.a JOIN shop.b USING (user_id)",
+        "SELECT user_id FROM shop.a WHERE user_id IN (SELECT user_id FROM shop.b)",
+        "SELECT user_id FROM shop.a WHERE user_id NOT IN (SELECT user_id FROM shop.b)",
+        "SELECT user_id FROM shop.a a WHERE NOT EXISTS (SELECT 1 FROM shop.b b WHERE b.user_id = a.user_id)",
+        "WITH t AS (SELECT user_id AS k FROM shop.b) SELECT a.user_id FROM shop.a, t WHERE t.k = a.user_id",
+    ] {
+        refused(&shop, sql, &words).await;
+    }
+    let cast = "SELECT user_id FROM shop.b EXCEPT SELECT CAST(user_id AS VARCHAR) FROM shop.a";
+    holds(&shop, cast, &["042"]).await;
+    let other = "SELECT a.user_id FROM shop.a JOIN shop.b ON a.n = b.n AND b.user_id <> 'x'";
+    holds(&shop, other, &["42", "7"]).await;
+    // Each text is the number, or fails the query.
+    let plain = "SELECT a.user_id FROM shop.a JOIN shop.plain p ON a.user_id = p.user_id";
+    assert!(shop.lake().plan_scan(&model(plain), &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn comparisons_with_values_that_are_not_read_are_doubtful() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id\n42\n7\n")
+        .parquet("p.parquet", "SELECT '7' AS user_id")
+        .await
+        .parquet("d.parquet", "SELECT CAST(7 AS DOUBLE) AS user_id")
+        .await
+        .file("d2.csv", "user_id\n7\n7.5\n");
+    let warnings = async |table: &str| {
+        let sql =
+            format!("SELECT a.user_id FROM shop.a JOIN shop.{table} t ON a.user_id = t.user_id");
+        shop.lake().check(model(&sql)).await.unwrap().warnings
+    };
+    let text = warnings("p").await;
+    assert!(text.len() == 1 && text[0].contains("shop.p.user_id (text) as a number"), "{text:?}");
+    let double = warnings("d").await;
+    assert!(double.len() == 1 && double[0].contains("9007199254740992"), "{double:?}");
+    assert_eq!(warnings("d2").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn help_does_not_make_two_keys_of_the_forms_of_a_number() {
+    let files = || {
+        Shop::new()
+            .file("a.csv", "user_id\n1\n2\n3\n")
+            .file("b/1.csv", "user_id,x\n1.0,1\n,1\n")
+            .file("b/2.csv", "user_id,x\n2,1\n")
+            .file("c.csv", "user_id\n1.0\n2.0\n")
+    };
+    let kept = |table: &str| {
+        format!(
+            "SELECT user_id FROM shop.a a WHERE NOT EXISTS \
+             (SELECT 1 FROM shop.{table} b WHERE b.user_id = a.user_id)"
+        )
+    };
+    let error = files().lake().check_model(&kept("b"), None).await.unwrap_err();
+    let help = error.help().unwrap();
+    assert!(help.contains("`1` and `1.0`") && help.contains("user_id: integer"), "{help}");
+    assert!(!help.contains("user_id: text"), "{help}");
+    // Who declares text is warned, also where each table has one form.
+    let text = files().declare("user_id", "text");
+    let of_keys = text.lake().check(model("SELECT user_id FROM shop.b")).await.unwrap().warnings;
+    assert!(of_keys.len() == 1 && of_keys[0].contains("different keys"), "{of_keys:?}");
+    for table in ["b", "c"] {
+        let warnings = text.lake().check(model(&kept(table))).await.unwrap().warnings;
+        let found = warnings.iter().any(|warning| warning.contains("which are not equal"));
+        assert!(found, "{table}: {warnings:?}");
+    }
+    let cast = "SELECT user_id FROM shop.a EXCEPT \
+                SELECT CAST(CAST(user_id AS DECIMAL(38, 1)) AS BIGINT) FROM shop.b";
+    holds(&files(), cast, &["3"]).await;
+}
+
+#[tokio::test]
 async fn a_number_of_several_forms_or_a_timestamp_in_a_text_is_refused() {
     let files = || {
         Shop::new()
