@@ -30,6 +30,7 @@ mod subqueries;
 mod text_doubts;
 mod text_source;
 mod union;
+mod wide_dates;
 mod widen;
 mod wire;
 mod written;

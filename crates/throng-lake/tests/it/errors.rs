@@ -142,6 +142,29 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
 }
 
 #[tokio::test]
+async fn a_date_for_never_is_compared_with_the_time_and_else_an_error_with_a_hint() {
+    let shop = Shop::new().file("u.csv", "user_id,until\nu1,9999-12-31\nu2,2020-01-01\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.u WHERE {condition}");
+    for (condition, keys) in [
+        ("until > now()", &["u1"][..]),
+        ("now() >= until", &["u2"]),
+        ("until > now() - INTERVAL '1 day'", &["u1"]),
+        ("until < TIMESTAMP '9999-12-31 00:00:00'", &["u2"]),
+        ("until = TIMESTAMP '9999-12-31 00:00:00'", &["u1"]),
+        ("until > TIMESTAMP '2019-12-31 23:59:59.999'", &["u1", "u2"]),
+        ("coalesce(until, DATE '9999-12-31') > now()", &["u1"]),
+    ] {
+        holds(&shop, &of(condition), keys).await;
+    }
+    for condition in ["until BETWEEN now() AND now()", "CAST(until AS TIMESTAMP) > now()"] {
+        let error = shop.lake().check_model(&of(condition), None).await.unwrap_err();
+        let said = format!("{}; {}", throng_model::with_causes(&error), error.help().unwrap());
+        assert!(said.contains("after 2261") && said.contains("TIMESTAMP(6)"), "{said}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{condition}");
+    }
+}
+
+#[tokio::test]
 async fn a_function_that_fails_for_a_value_is_not_tried_again() {
     let shop = Shop::new().file("p.csv", "user_id,n,m\nu,1114112,77\nv,65,1\n");
     let lake = shop.lake();
