@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
@@ -49,10 +50,25 @@ impl Engine {
         let found = self.identifier_columns(sql, key, columns).await?;
         let (plan, names) = (found.frame.logical_plan(), found.names());
         let user = plan.schema().fields()[found.user.at].name();
-        let found = doubts::of_query(&found.opened.tables, plan, &names, user);
+        let mut doubts = doubts::of_query(&found.opened.tables, plan, &names, user);
+        doubts.extend(found.cells.iter().filter_map(|cell| {
+            let field = plan.schema().field(cell.at);
+            let is_bytes = matches!(
+                field.data_type(),
+                DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+            );
+            let name = listed_column(field.name(), &found.opened.tables);
+            is_bytes.then(|| {
+                format!(
+                    "the column {name} has bytes, which are used as text, and are missing where they are none, while keys \
+                     of bytes are hexadecimal: write encode({name}, 'hex') to use them as keys are, or \
+                     CAST({name} AS VARCHAR) if they are text"
+                )
+            })
+        }));
         let (frame, opened) = self.sample(sql, &[]).await?;
         run_sample(&frame, &opened).await?;
-        Ok(found)
+        Ok(doubts)
     }
 
     async fn identifier_columns(
