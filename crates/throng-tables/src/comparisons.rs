@@ -1,5 +1,6 @@
 //! Columns of files that a query compares although their types or their texts differ: an integer and a text are compared
-//! as numbers, by which `042` is `42`, and two texts are compared as they are, by which `1.0` is not `1`.
+//! as numbers, by which `042` is `42`, and two texts are compared as they are, by which `1.0` is not `1` and `9` is more
+//! than `10`.
 
 use std::collections::BTreeSet;
 
@@ -64,6 +65,11 @@ impl<'p> Finder<'p> {
                 }
                 join.filter.iter().collect()
             }
+            LogicalPlan::Window(window) => window.window_expr.iter().collect(),
+            LogicalPlan::Limit(limit) => {
+                self.add_limited(&limit.input, scope);
+                Vec::new()
+            }
             _ => Vec::new(),
         };
         for expr in expressions {
@@ -82,6 +88,24 @@ impl<'p> Finder<'p> {
                 let right = self.origin(right, node, scope);
                 self.compare(&left, &right);
             }
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_order(*op) => {
+                self.add_order([left, right], node, scope);
+            }
+            Expr::Between(between) => {
+                self.add_order([&between.expr, &between.low], node, scope);
+            }
+            Expr::AggregateFunction(function) if matches!(function.func.name(), "min" | "max") => {
+                for of in &function.params.args {
+                    let of = self.origin(of, node, scope);
+                    self.ordered(&of);
+                }
+            }
+            Expr::WindowFunction(window) => {
+                for by in &window.params.order_by {
+                    let by = self.origin(&by.expr, node, scope);
+                    self.ordered(&by);
+                }
+            }
             Expr::InSubquery(of) => {
                 let left = self.origin(&of.expr, node, scope);
                 let right = self.origins.of_output(&of.subquery.subquery, 0);
@@ -91,6 +115,32 @@ impl<'p> Finder<'p> {
             Expr::Exists(of) => self.add_subquery(&of.subquery, node, scope),
             Expr::ScalarSubquery(of) => self.add_subquery(of, node, scope),
             _ => {}
+        }
+    }
+
+    /// Adds operands of which one is to be more than the other.
+    fn add_order(&mut self, sides: [&Expr; 2], node: &LogicalPlan, scope: Option<usize>) {
+        let found = sides.map(|side| self.origin(side, node, scope));
+        let is_text = |side: &Expr, found: &Texts| match side {
+            Expr::Literal(value, _) => value.try_as_str().is_some(),
+            _ => found.text.is_some(),
+        };
+        // A text that is compared with a number is read as one.
+        if sides.iter().zip(&found).all(|(side, found)| is_text(side, found)) {
+            found.iter().for_each(|side| self.ordered(side));
+        }
+    }
+
+    /// Adds the order of rows of which some are left out.
+    fn add_limited(&mut self, mut plan: &'p LogicalPlan, scope: Option<usize>) {
+        while let LogicalPlan::Projection(projection) = plan {
+            plan = projection.input.as_ref();
+        }
+        if let LogicalPlan::Sort(sort) = plan {
+            for by in &sort.expr {
+                let by = self.origin(&by.expr, plan, scope);
+                self.ordered(&by);
+            }
         }
     }
 
@@ -159,6 +209,24 @@ impl<'p> Finder<'p> {
         }
     }
 
+    /// Notes a column whose values are compared or sorted as text, although nearly all are numbers or dates.
+    fn ordered(&mut self, of: &Texts) {
+        let Some(text) = &of.text else { return };
+        let (Some((table, name)), Some(forms)) = (&text.column, self.forms(text)) else { return };
+        let tables = self.tables.iter().filter(|of| of.name == *table);
+        let mut columns = tables.flat_map(|of| &of.layout.columns);
+        let is_declared = columns.any(|of| of.name == *name && of.converted);
+        let Some(what) = forms.mostly().filter(|_| !is_declared) else { return };
+        let column = shown_column(name, self.tables);
+        let of = if what == "dates" { "DATE" } else { "DOUBLE" };
+        self.found.doubts.insert(format!(
+            "{} is text, since a few of its values are no {what}, and is compared or sorted as text, by which `9` is more \
+             than `10`: correct these values, write TRY_CAST({column} AS {of}), which is NULL for them, or declare \
+             `columns: {{ {column}: text }}` in the source if text is meant",
+            text.shown(self.tables)
+        ));
+    }
+
     /// Doubles of CSV and JSON files have a form only if they represent all numbers of their files exactly.
     fn number_and_double(&mut self, number: &Origin, double: &Origin) {
         let is_wide = matches!(number.of, DataType::Int64 | DataType::UInt64);
@@ -199,6 +267,11 @@ impl<'p> Finder<'p> {
         let table = self.tables.iter().find(|open| open.name == *table)?;
         table.layout.number_forms_of(name)
     }
+}
+
+/// Whether an operator compares two values for being more or less.
+fn is_order(op: Operator) -> bool {
+    matches!(op, Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq)
 }
 
 /// Whether an operator compares two values for being equal.

@@ -174,6 +174,33 @@ async fn comparisons_with_values_that_are_not_read_are_doubtful() {
 }
 
 #[tokio::test]
+async fn an_order_of_texts_that_are_nearly_all_numbers_or_dates_is_doubtful() {
+    let rows = "u1,9,2026-01-02,a\nu2,10,2026-01-10,b\nu3,n.a.,never,c\nu4,11,2026-01-11,d\n";
+    let files = || Shop::new().file("t.csv", &format!("user_id,n,day,word\n{rows}"));
+    let shop = files();
+    let warnings = async |shop: &Shop, sql: &str| {
+        let sql = format!("SELECT user_id FROM shop.t {sql}");
+        shop.lake().check(model(&sql)).await.unwrap().warnings
+    };
+    for (sql, word) in [
+        ("GROUP BY user_id HAVING max(n) > '9'", "TRY_CAST(n AS DOUBLE)"),
+        ("WHERE n >= '10'", "TRY_CAST(n AS DOUBLE)"),
+        ("WHERE day > '2026-01-05'", "TRY_CAST(day AS DATE)"),
+        ("WHERE day BETWEEN '2026-01-05' AND '2026-01-31'", "TRY_CAST(day AS DATE)"),
+        ("ORDER BY n DESC LIMIT 1", "TRY_CAST(n AS DOUBLE)"),
+    ] {
+        let found = warnings(&shop, sql).await;
+        assert!(found.len() == 1 && found[0].contains(word), "{sql}: {found:?}");
+    }
+    for sql in ["WHERE n = '10'", "WHERE word > 'b'", "ORDER BY n", "WHERE TRY_CAST(n AS INT) > 9"]
+    {
+        assert_eq!(warnings(&shop, sql).await, Vec::<String>::new(), "{sql}");
+    }
+    let declared = files().declare("n", "text");
+    assert_eq!(warnings(&declared, "WHERE n >= '10'").await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn help_does_not_make_two_keys_of_the_forms_of_a_number() {
     let files = || {
         Shop::new()

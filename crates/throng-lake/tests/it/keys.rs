@@ -130,7 +130,8 @@ async fn uuids_are_identifiers_as_they_are_keys_and_bytes_are_doubtful() {
     let stream = lake.identifiers(&query(sql, &columns), SEED).await.unwrap();
     let batches: Vec<Vec<HashedRow>> = stream.try_collect().await.unwrap();
     let uuid = HashedIdentifier::of_normalised("30313233-3435-3637-3839-616263646566").0;
-    assert_eq!(batches.concat(), [(UserKey::text("Ann").hash(SEED), [uuid].concat().into())]);
+    let wanted: HashedRow = (UserKey::text("Ann").hash(SEED), [uuid].concat().into());
+    assert_eq!(batches.concat(), [wanted]);
     let doubts = lake.check_identifiers(sql, "id", &["bytes".to_owned()]).await.unwrap();
     assert!(doubts.len() == 1 && doubts[0].contains("encode(bytes, 'hex')"), "{doubts:?}");
 }
