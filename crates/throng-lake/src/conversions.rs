@@ -12,6 +12,7 @@ use throng_tables::{OpenTable, is_text, shown_column};
 
 use crate::LakeError;
 use crate::engine_failure::EngineFailure;
+use crate::engine_help::engine_help;
 use crate::error::PARSE;
 use crate::session::Opened;
 use crate::type_fault::type_name;
@@ -75,6 +76,14 @@ pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) ->
                 None => LakeError::Data { doing, source, help },
             }
         }
+        LakeError::Engine { doing, source } => match engine_help(&source.to_string()) {
+            Some((message, help)) => LakeError::Sql {
+                message: message.to_owned(),
+                position: None,
+                help: Some(help.to_owned()),
+            },
+            None => LakeError::Engine { doing, source },
+        },
         error => error,
     }
 }
@@ -96,6 +105,11 @@ fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, Strin
         (true, _) if matches!(of.as_str(), "date" | "timestamp") => PARSE.to_owned(),
         (true, _) => format!(
             "correct the values, or write TRY_CAST, which is NULL for those that are not {of}"
+        ),
+        (false, []) if matches!(of.as_str(), "date" | "timestamp") => format!(
+            "the query compares it with values that are {of}: read texts of another form by it, as in \
+             to_date({column}, '%m/%d/%Y') or to_timestamp({column}, '%d.%m.%Y %H:%M'), or write \
+             TRY_CAST({column} AS {of}), which is NULL for other texts"
         ),
         (false, []) => format!(
             "the query compares it with values that are {of}: declare amounts, as in \

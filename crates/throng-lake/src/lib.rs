@@ -14,6 +14,7 @@ mod decompose;
 mod doubts;
 mod engine;
 mod engine_failure;
+mod engine_help;
 mod error;
 mod facts;
 mod failure;

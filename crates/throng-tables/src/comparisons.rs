@@ -121,12 +121,8 @@ impl<'p> Finder<'p> {
     /// Adds operands of which one is to be more than the other.
     fn add_order(&mut self, sides: [&Expr; 2], node: &LogicalPlan, scope: Option<usize>) {
         let found = sides.map(|side| self.origin(side, node, scope));
-        let is_text = |side: &Expr, found: &Texts| match side {
-            Expr::Literal(value, _) => value.try_as_str().is_some(),
-            _ => found.text.is_some(),
-        };
         // A text that is compared with a number is read as one.
-        if sides.iter().zip(&found).all(|(side, found)| is_text(side, found)) {
+        if sides.iter().zip(&found).all(|(side, found)| is_text_side(side, found)) {
             found.iter().for_each(|side| self.ordered(side));
         }
     }
@@ -266,6 +262,14 @@ impl<'p> Finder<'p> {
         let (table, name) = of.column.as_ref()?;
         let table = self.tables.iter().find(|open| open.name == *table)?;
         table.layout.number_forms_of(name)
+    }
+}
+
+/// Whether an operand is a text, also if the text is that of a number.
+fn is_text_side(side: &Expr, found: &Texts) -> bool {
+    match side {
+        Expr::Literal(value, _) => value.try_as_str().is_some(),
+        _ => found.text.is_some(),
     }
 }
 

@@ -142,6 +142,41 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
 }
 
 #[tokio::test]
+async fn errors_of_the_engine_have_a_hint_of_how_to_write_it() {
+    let shop = Shop::new()
+        .file("d.csv", "user_id,opted,seen,n,g\nu1,True,11/25/2026,1,1\nu2,False,01/02/2025,2,2\n")
+        .file("o.jsonl", "{\"user\":{\"id\":7}}\n{\"user\":\"8\"}\n");
+    let lake = shop.lake();
+    for (sql, help) in [
+        ("SELECT user_id FROM shop.d WHERE opted = false", "opted = 'False'"),
+        ("SELECT user_id FROM shop.d WHERE NOT opted", "opted = 'False'"),
+        ("SELECT user_id FROM shop.d WHERE n = true", "opted = 0"),
+        ("SELECT user_id FROM shop.d WHERE seen >= DATE '2026-01-01'", "to_date(seen, '%m/%d/%Y')"),
+        (
+            "SELECT user_id FROM shop.d a WHERE user_id NOT IN (SELECT user_id FROM shop.d b WHERE b.g = a.g)",
+            "NOT EXISTS",
+        ),
+        ("SELECT user_id FROM shop.d WHERE seen LIKE 'a!_%' ESCAPE '!'", "without ESCAPE"),
+        (
+            "SELECT user_id FROM shop.d WHERE (user_id, g) IN (SELECT user_id, g FROM shop.d)",
+            "EXISTS",
+        ),
+    ] {
+        let error = lake.check_model(sql, None).await.unwrap_err();
+        let found = error.help().unwrap_or_default();
+        assert!(found.contains(help), "{sql}: {error}: {found}");
+        assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+    }
+    let error = lake.check_model("SELECT \"user\".id FROM shop.o", None).await.unwrap_err();
+    assert!(error.to_string().contains("user"), "{error}");
+    assert!(!error.help().unwrap().contains("are empty"), "{error:?}");
+    let declared = Shop::new().file("d.csv", "user_id,opted\nu1,True\nu2,False\n");
+    let declared = declared.declare("opted", "boolean");
+    holds(&declared, "SELECT user_id FROM shop.d WHERE opted = false", &["u2"]).await;
+}
+
+#[tokio::test]
 async fn a_date_for_never_is_compared_with_the_time_and_else_an_error_with_a_hint() {
     let shop = Shop::new().file("u.csv", "user_id,until\nu1,9999-12-31\nu2,2020-01-01\n");
     let of = |condition: &str| format!("SELECT user_id FROM shop.u WHERE {condition}");
