@@ -118,7 +118,8 @@ impl<'p> Top<'p> {
 
 /// Whether an aggregate of no rows is a number, and not NULL.
 fn is_count(aggregate: &Expr) -> bool {
-    aggregate.qualified_name().1.to_lowercase().contains("count(")
+    let name = aggregate.qualified_name().1.to_lowercase();
+    name.contains("count(") || name.contains("approx_distinct(")
 }
 
 /// Whether a condition on aggregates is not true if no row is aggregated: counts are 0 then, all others NULL.
