@@ -76,16 +76,18 @@ pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) ->
                 None => LakeError::Data { doing, source, help },
             }
         }
-        LakeError::Engine { doing, source } => match engine_help(&source.to_string()) {
-            Some((message, help)) => LakeError::Sql {
-                message: message.to_owned(),
-                position: None,
-                help: Some(help.to_owned()),
-            },
-            None => LakeError::Engine { doing, source },
-        },
-        error => error,
+        error => of_statement(&error).unwrap_or(error),
     }
+}
+
+/// The error of a statement that the engine refuses only when it runs it.
+fn of_statement(error: &LakeError) -> Option<LakeError> {
+    let (LakeError::Data { source, .. } | LakeError::Engine { source, .. }) = error else {
+        return None;
+    };
+    let (message, help) = engine_help(&source.to_string())?;
+    let (message, help) = (message.to_owned(), Some(help.to_owned()));
+    Some(LakeError::Sql { message, position: None, help })
 }
 
 /// What failed, and how to fix it, if the query converts only one column.
