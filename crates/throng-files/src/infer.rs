@@ -7,6 +7,7 @@
 use throng_model::trim_invisible;
 use throng_spec::ColumnType;
 
+use crate::number_forms::{Form, NumberForms};
 use crate::text_forms::TextForms;
 
 /// The form of numbers that are written as short as possible, such as `5` and `6.5` in one column.
@@ -110,6 +111,8 @@ pub struct InferredType {
     pub rewritten: bool,
     /// The forms of its values.
     pub forms: TextForms,
+    /// Those by which they are numbers or dates, also of a declared type.
+    pub number_forms: NumberForms,
 }
 
 /// The value that all have in common, if there is one.
@@ -134,7 +137,9 @@ impl<T: Copy + PartialEq> Common<T> {
 impl InferredType {
     /// Adds a value as it is written.
     pub fn add(&mut self, text: &str) {
-        match classify(text.as_bytes()) {
+        let class = classify(text.as_bytes());
+        self.number_forms.add(form(class, text));
+        match class {
             Class::Integer { exact } => {
                 self.integers = true;
                 self.inexact |= !exact;
@@ -153,12 +158,17 @@ impl InferredType {
                 self.timestamps = true;
                 self.format = self.format.with(Common::One(format));
             }
-            Class::Other => self.add_text(text),
+            Class::Other => self.add_other(text),
         }
     }
 
     /// Adds a value that is text whatever it looks like.
     pub fn add_text(&mut self, text: &str) {
+        self.number_forms.add(form(classify(text.as_bytes()), text));
+        self.add_other(text);
+    }
+
+    fn add_other(&mut self, text: &str) {
         self.texts = true;
         self.padded |= trim_invisible(text) != text;
         self.spreadsheet |= is_spreadsheet_text(text);
@@ -191,6 +201,7 @@ impl InferredType {
         self.spreadsheet |= other.spreadsheet;
         self.rewritten |= other.rewritten;
         self.forms.merge(&other.forms);
+        self.number_forms.merge(&other.number_forms);
     }
 
     /// The type of the column, and the form in which its values are written if the type has
@@ -299,6 +310,29 @@ fn is_plain(text: &str, scale: u8) -> bool {
         && fraction.is_none_or(all_digits)
         && fraction.map_or(0, str::len) == usize::from(scale)
         && !(zero && digits.len() < text.len())
+}
+
+/// The form of a value of a class.
+fn form(class: Class, text: &str) -> Form {
+    match class {
+        Class::Integer { .. } => Form::Whole,
+        Class::Decimal { .. } => {
+            let is_zeros = |(_, fraction): (&str, &str)| fraction.bytes().all(|b| b == b'0');
+            if text.split_once('.').is_some_and(is_zeros) { Form::Pointed } else { Form::Number }
+        }
+        Class::Date | Class::Timestamp(_) => Form::Moment,
+        Class::Boolean => Form::Other,
+        Class::Other => {
+            let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+            match text.parse::<i64>() {
+                Ok(_) => Form::Respelled,
+                _ if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    Form::Number
+                }
+                _ => Form::Other,
+            }
+        }
+    }
 }
 
 fn classify(text: &[u8]) -> Class {

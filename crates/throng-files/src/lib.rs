@@ -27,6 +27,7 @@ mod kinds;
 mod names;
 mod nested;
 mod node;
+mod number_forms;
 mod options;
 mod plain_words;
 mod quotes;
@@ -60,6 +61,7 @@ pub use kinds::{
 pub use names::{is_personal, shown_name, shown_path, spelling, unusual_character};
 pub use nested::{compare_fields, mixed};
 pub use node::{Node, Step};
+pub use number_forms::NumberForms;
 pub use options::{IsValue, ReadOptions, WHITE_SPACE};
 pub use plain_words::HeaderEvidence;
 pub use schema::{TextColumn, TextSchema};

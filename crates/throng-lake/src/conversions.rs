@@ -8,13 +8,13 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan};
-use throng_tables::{OpenTable, is_text};
+use throng_tables::{OpenTable, is_text, shown_column};
 
 use crate::LakeError;
 use crate::engine_failure::EngineFailure;
+use crate::engine_help::engine_help;
 use crate::error::PARSE;
 use crate::session::Opened;
-use crate::shown::shown_column;
 use crate::type_fault::type_name;
 
 /// The columns of text that a plan converts to another type, each with the type. Of a computed text the name is empty.
@@ -57,6 +57,12 @@ fn types_of<'t>(name: &str, tables: &'t [OpenTable], is: fn(&DataType) -> bool) 
     tables.iter().filter(has).map(|table| table.name.as_str()).collect()
 }
 
+/// Whether whole numbers of a text column of this name have two forms in the files.
+fn has_two_forms(name: &str, tables: &[OpenTable]) -> bool {
+    let mut forms = tables.iter().filter_map(|table| table.layout.number_forms_of(name));
+    forms.any(|forms| forms.has_two_forms())
+}
+
 /// An error of a running query as [`Opened::unless_changed`], with the column if it is a failed conversion of one.
 pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) -> LakeError {
     match opened.unless_changed(error) {
@@ -70,8 +76,18 @@ pub(crate) fn explained(error: LakeError, frame: &DataFrame, opened: &Opened) ->
                 None => LakeError::Data { doing, source, help },
             }
         }
-        error => error,
+        error => of_statement(&error).unwrap_or(error),
     }
+}
+
+/// The error of a statement that the engine refuses only when it runs it.
+fn of_statement(error: &LakeError) -> Option<LakeError> {
+    let (LakeError::Data { source, .. } | LakeError::Engine { source, .. }) = error else {
+        return None;
+    };
+    let (message, help) = engine_help(&source.to_string())?;
+    let (message, help) = (message.to_owned(), Some(help.to_owned()));
+    Some(LakeError::Sql { message, position: None, help })
 }
 
 /// What failed, and how to fix it, if the query converts only one column.
@@ -92,10 +108,22 @@ fn explanation(frame: &DataFrame, tables: &[OpenTable]) -> Option<(String, Strin
         (true, _) => format!(
             "correct the values, or write TRY_CAST, which is NULL for those that are not {of}"
         ),
+        (false, []) if matches!(of.as_str(), "date" | "timestamp") => format!(
+            "the query compares it with values that are {of}: read texts of another form by it, as in \
+             to_date({column}, '%m/%d/%Y') or to_timestamp({column}, '%d.%m.%Y %H:%M'), or write \
+             TRY_CAST({column} AS {of}), which is NULL for other texts"
+        ),
         (false, []) => format!(
             "the query compares it with values that are {of}: declare amounts, as in \
              `columns: {{ {column}: decimal(12, 2) }}`, put quotes around numbers that are compared as text, or write \
              TRY_CAST({column} AS {of}), which is NULL for other texts"
+        ),
+        (false, others) if has_two_forms(name, tables) => format!(
+            "{column} is {of} in {}, and whole numbers are written in two forms in {texts}, such as `1` and `1.0`, which \
+             differ as text: write them with one form, declare `columns: {{ {column}: integer }}` in the source, which \
+             refuses each file and line with another form, or write CAST(CAST({column} AS DECIMAL(38, 1)) AS BIGINT) \
+             where they are compared",
+            others.join(" and ")
         ),
         (false, others) => format!(
             "{column} is {of} in {}: declare `columns: {{ {column}: text }}` in the source, so that both are compared \

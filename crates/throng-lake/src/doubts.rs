@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use throng_files::{doubt, named_copies, renamed};
-use throng_tables::{Layout, OpenTable, text_doubts};
-
-use crate::key_text::is_decimal;
-use crate::shown::shown_column;
+use throng_tables::{Layout, OpenTable, compared_columns, is_decimal, shown_column, text_doubts};
 
 /// Doubts about the files of a table, whatever a query reads of it.
 pub(crate) fn of_table(layout: &Layout) -> Vec<String> {
@@ -49,6 +46,7 @@ pub(crate) fn of_query(
             )
         })
         .collect();
+    doubts.extend(compared_columns(plan, tables).doubts);
     for OpenTable { name, layout } in tables {
         let padded = layout.padded.iter().filter(|column| !layout.trim && of_key.contains(*column));
         let padded = padded.map(|column| {

@@ -47,6 +47,10 @@ const OF_MEMORY: [&str; 3] =
 const PARSING: &str = "a text cannot be read as a date, a time or a number";
 /// The text of every failed reading of a date or a time by a function with formats.
 const FORMATTED: &str = "a text cannot be read as a date or a time of the format that is named";
+/// The text of every date that a timestamp of nanoseconds does not have.
+const RANGE: &str = "a date is before 1678 or after 2261, which a TIMESTAMP does not have";
+/// In the engine's errors about such dates.
+const OF_RANGE: &str = "converted value exceeds the representable";
 /// How the engine's errors of those functions begin. A value that follows may have quotes itself, which end it too early
 /// for a mask.
 const OF_DATES: [&str; 2] = ["Error parsing timestamp from '", "Error parsing '"];
@@ -67,7 +71,9 @@ impl EngineFailure {
     pub(crate) fn of_execution(error: &DataFusionError) -> Self {
         match error.find_root() {
             DataFusionError::Execution(text)
-                if !is_of_dates(text) && !OF_MEMORY.iter().any(|of| text.contains(of)) =>
+                if !is_of_dates(text)
+                    && !text.contains(OF_RANGE)
+                    && !OF_MEMORY.iter().any(|of| text.contains(of)) =>
             {
                 Self::of_text(computation(text))
             }
@@ -77,6 +83,9 @@ impl EngineFailure {
 
     /// An error of the system on the way to an engine.
     pub(crate) fn of_text(text: String) -> Self {
+        if text.contains(OF_RANGE) {
+            return Self(RANGE.to_owned());
+        }
         Self(text.chars().take(MAX_TEXT).collect())
     }
 
@@ -89,6 +98,7 @@ impl EngineFailure {
     pub(crate) fn is_of_data(&self) -> bool {
         self.is_of_values()
             || self.is_formatted()
+            || self.is_of_range()
             || self.0 == DIVISION
             || self.0 == OVERFLOW
             || self.is_computation()
@@ -107,6 +117,11 @@ impl EngineFailure {
     /// Whether a function could not be computed for a value.
     pub(crate) fn is_computation(&self) -> bool {
         self.0.starts_with(COMPUTATION)
+    }
+
+    /// Whether a timestamp does not have the year of a date.
+    pub(crate) fn is_of_range(&self) -> bool {
+        self.0 == RANGE
     }
 
     /// Whether a text could not be read as a date, a time or a number.
@@ -242,6 +257,14 @@ mod tests {
         assert!(!EngineFailure::of(&sent).is_of_data());
         let file = DataFusionError::IoError(std::io::Error::other("input/output error"));
         assert!(!EngineFailure::of_execution(&file).is_of_data());
+    }
+
+    #[test]
+    fn a_date_beyond_the_years_of_timestamps_is_of_the_data() {
+        let text = "Cannot cast Date32 value 2932896 to Timestamp(ns): converted value exceeds the representable i64 range";
+        let found = EngineFailure::of_execution(&DataFusionError::Execution(text.to_owned()));
+        assert!(found.is_of_range() && found.is_of_data(), "{found}");
+        assert!(!found.to_string().contains("2932896"), "{found}");
     }
 
     #[test]

@@ -4,20 +4,26 @@ use datafusion::error::DataFusionError;
 use throng_files::FileError;
 use throng_model::{Fault, Retry};
 use throng_query::copies::CopyFailure;
-use throng_query::position::Position;
+use throng_query::position::{self, Position};
+use throng_tables::{Misread, Refusal};
 use throng_worker::{WorkerError, WorkerExit};
 
 use crate::engine_failure::{EngineFailure, file_fault};
 
 /// The hint for a value that cannot be converted, if its column is not known.
 const CONVERT: &str = "the query compares text with numbers or dates, or converts it by CAST: if the values are keys, declare \
-     the columns that are compared as text in the source, such as `columns: { user_id: text }`; else use TRY_CAST";
+     the columns that are compared as text in the source, such as `columns: { user_id: text }`; else use TRY_CAST; a \
+     TIMESTAMP has the years 1678 to 2261: compare dates after them with DATE '9999-12-31'";
 /// The hint for a text that cannot be read as a date, a time or a number.
 pub(crate) const PARSE: &str = "dates are written as 2026-11-25 and times as 2026-11-25T20:54:00; TRY_CAST is NULL for other texts, and \
      to_date and to_timestamp read those of a format, such as to_date(day, '%d.%m.%Y')";
 /// The hint for a function that cannot be computed for a value.
 const COMPUTE: &str = "compute it only for values that it accepts, such as CASE WHEN m BETWEEN 1 AND 12 THEN \
      make_date(y, m, 1) END, which is NULL for others, or leave their rows out in WHERE if the function is not there";
+
+/// The hint for a date that a timestamp does not have.
+const RANGE: &str = "compare dates with dates, as in CAST(now() AS DATE) and DATE '9999-12-31', or write \
+     CAST(… AS TIMESTAMP(6)), which has all years";
 
 /// Why a query, or another call of the lake, failed.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +98,22 @@ impl From<WorkerError> for LakeError {
     }
 }
 
+impl From<Refusal> for LakeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Key { message: refusal.message, help: refusal.help }
+    }
+}
+
 impl LakeError {
+    /// A form of SQL that the engine would run otherwise than standard SQL says.
+    pub(crate) fn misread(sql: &str, found: Misread) -> Self {
+        Self::Sql {
+            message: found.message.to_owned(),
+            position: position::of_word(sql, found.word),
+            help: Some(found.help.to_owned()),
+        }
+    }
+
     /// Classifies an error of a query that runs in this process.
     pub(crate) fn engine(doing: &'static str, error: DataFusionError) -> Self {
         Self::classified(doing, &error, EngineFailure::of_execution(&error))
@@ -137,6 +158,7 @@ impl LakeError {
                 Some(PARSE.to_owned())
             }
             Self::Data { source, .. } if source.is_computation() => Some(COMPUTE.to_owned()),
+            Self::Data { source, .. } if source.is_of_range() => Some(RANGE.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,
         }

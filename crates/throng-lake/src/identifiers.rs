@@ -3,6 +3,7 @@
 use std::pin::Pin;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::dataframe::DataFrame;
 use futures::{Stream, StreamExt};
@@ -10,17 +11,15 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
-use throng_tables::is_written;
+use throng_tables::{compared_columns, is_written, listed_column, refuse_other_texts};
 
 use crate::conversions::explained;
 use crate::doubts;
 use crate::engine::Engine;
 use crate::facts::facts;
-use crate::key_text::refuse_other_texts;
 use crate::keys::{as_text, for_each_key, key_column, kind_of};
 use crate::select::run_sample;
 use crate::session::Opened;
-use crate::shown::listed_column;
 use crate::{HashedRow, LakeError, RowHasher};
 
 /// An identifier query.
@@ -51,10 +50,25 @@ impl Engine {
         let found = self.identifier_columns(sql, key, columns).await?;
         let (plan, names) = (found.frame.logical_plan(), found.names());
         let user = plan.schema().fields()[found.user.at].name();
-        let found = doubts::of_query(&found.opened.tables, plan, &names, user);
+        let mut doubts = doubts::of_query(&found.opened.tables, plan, &names, user);
+        doubts.extend(found.cells.iter().filter_map(|cell| {
+            let field = plan.schema().field(cell.at);
+            let is_bytes = matches!(
+                field.data_type(),
+                DataType::Binary | DataType::LargeBinary | DataType::BinaryView
+            );
+            let name = listed_column(field.name(), &found.opened.tables);
+            is_bytes.then(|| {
+                format!(
+                    "the column {name} has bytes, which are used as text, and are missing where they are none, while keys \
+                     of bytes are hexadecimal: write encode({name}, 'hex') to use them as keys are, or \
+                     CAST({name} AS VARCHAR) if they are text"
+                )
+            })
+        }));
         let (frame, opened) = self.sample(sql, &[]).await?;
         run_sample(&frame, &opened).await?;
-        Ok(found)
+        Ok(doubts)
     }
 
     async fn identifier_columns(
@@ -86,6 +100,9 @@ impl Engine {
         let used = std::iter::once(&user).chain(&cells);
         used.map(|cell| cell.at)
             .try_for_each(|at| refuse_other_texts(frame.logical_plan(), at, &opened.tables))?;
+        if let Some(refusal) = compared_columns(frame.logical_plan(), &opened.tables).refusal {
+            return Err(refusal.into());
+        }
         Ok(Columns { frame, opened, user, cells })
     }
 

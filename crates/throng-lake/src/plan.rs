@@ -8,7 +8,7 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use throng_query::inputs::Inputs;
 use throng_query::model::{KeyKind, Model, ModelInfo, Shape, column_index};
 use throng_query::rule::Rule;
-use throng_tables::is_written;
+use throng_tables::{compared_columns, is_written, listed_column, refuse_other_texts};
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
@@ -16,12 +16,10 @@ use crate::doubts;
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::facts::facts;
-use crate::key_text::refuse_other_texts;
 use crate::keys::{key_column, kind_of};
 use crate::part::ScanPart;
 use crate::select::run_sample;
 use crate::session::Opened;
-use crate::shown::listed_column;
 use crate::sql_error::sql_error;
 use crate::volatility::is_time_dependent;
 
@@ -82,6 +80,9 @@ impl Engine {
             None => kind_of(&columns[at].0, fields[at].data_type())?,
         };
         refuse_other_texts(frame.logical_plan(), at, &opened.tables)?;
+        if let Some(refusal) = compared_columns(frame.logical_plan(), &opened.tables).refusal {
+            return Err(refusal.into());
+        }
         let tables = facts(frame.logical_plan(), &opened.tables, &[columns[at].0.as_str()]);
         let name = columns[at].0.as_str();
         let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[name], name);

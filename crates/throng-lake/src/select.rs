@@ -9,7 +9,7 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, visit_expressions_mut};
 use futures::StreamExt;
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, misread_subquery};
 
 use crate::bind::{Parameters, bind};
 use crate::conversions::explained;
@@ -111,6 +111,9 @@ impl Engine {
             .with_allow_dml(false)
             .with_allow_statements(false);
         options.verify_plan(&plan).map_err(wrong)?;
+        if let Some(found) = misread_subquery(&plan) {
+            return Err(LakeError::misread(sql, found));
+        }
         Ok(plan)
     }
 }

@@ -24,12 +24,11 @@ use throng_query::position;
 use throng_query::retyped::is_retyped;
 use throng_spec::Source;
 use throng_tables::{
-    Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, shown, union,
+    Column, FileSchema, LakeTable, Layout, OpenTable, infer_schema, misread, shown, union,
     with_checked_integers,
 };
 
 use crate::LakeError;
-use crate::misread::refuse_misread;
 use crate::part::ScanPart;
 use crate::rewrites::optimizer_rules;
 use crate::sql_error::sql_error;
@@ -228,7 +227,9 @@ impl Session {
         let dialect = state.config_options().sql_parser.dialect;
         let wrong = |e| sql_error(sql, &e, &[]);
         let statement = state.sql_to_statement(sql, &dialect).map_err(wrong)?;
-        refuse_misread(sql, &statement)?;
+        if let Some(found) = misread(&statement) {
+            return Err(LakeError::misread(sql, found));
+        }
         let references = state.resolve_table_references(&statement).map_err(wrong)?;
         Ok((references, statement))
     }

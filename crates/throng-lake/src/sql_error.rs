@@ -4,11 +4,11 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use throng_files::{shown_name, unusual_character};
 use throng_query::position;
-use throng_tables::OpenTable;
+use throng_tables::{OpenTable, shown_column};
 
 use crate::LakeError;
 use crate::engine_failure::{file_fault, without_report};
-use crate::shown::shown_column;
+use crate::engine_help::engine_help;
 use crate::type_fault::type_fault;
 
 /// The hint for an unknown column of a table whose header was assumed.
@@ -30,6 +30,12 @@ pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]
         return LakeError::File(fault.clone().into());
     }
     if let Some((name, there)) = missing_column(error) {
+        // Before the point stands a table, or a column with the field.
+        if let Some(of) = missing_table(error)
+            && let Some(fault) = conflict(sql, of, tables)
+        {
+            return fault;
+        }
         return no_column(sql, name, &there, tables);
     }
     let text = error.find_root().strip_backtrace();
@@ -43,6 +49,10 @@ pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]
     if let Some(fault) = type_fault(sql, &text, tables) {
         return fault;
     }
+    if let Some((message, help)) = engine_help(&text) {
+        let (message, help) = (message.to_owned(), Some(help.to_owned()));
+        return LakeError::Sql { message, position: None, help };
+    }
     let text = without_report(&text)
         .trim_start_matches("Error during planning: ")
         .trim_start_matches("Internal error: ")
@@ -53,16 +63,32 @@ pub(crate) fn sql_error(sql: &str, error: &DataFusionError, tables: &[OpenTable]
     LakeError::Sql { message, position, help: None }
 }
 
+/// What stands before the column that planning did not find.
+fn missing_table(error: &DataFusionError) -> Option<&str> {
+    let DataFusionError::SchemaError(schema_error, _) = error.find_root() else { return None };
+    match schema_error.as_ref() {
+        SchemaError::FieldNotFound { field, .. } => field.relation.as_ref().map(|of| of.table()),
+        _ => None,
+    }
+}
+
+/// The error of a column whose types in the files do not agree.
+fn conflict(sql: &str, column: &str, tables: &[OpenTable]) -> Option<LakeError> {
+    let lower = column.to_lowercase();
+    let mut conflicts = tables.iter().flat_map(|table| &table.layout.conflicts);
+    let found = conflicts.find(|conflict| conflict.column.to_lowercase() == lower)?;
+    let (message, help) = (found.message.clone(), Some(found.help.clone()));
+    Some(LakeError::Sql { message, position: position::of_word(sql, column), help })
+}
+
 fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> LakeError {
     let position = position::of_word(sql, name);
     let lower = name.to_lowercase();
     if let Some((message, help)) = tables.iter().find_map(|table| table.layout.twice_fault(name)) {
         return LakeError::Sql { message, position, help: Some(help.to_owned()) };
     }
-    let mut conflicts = tables.iter().flat_map(|table| &table.layout.conflicts);
-    if let Some(conflict) = conflicts.find(|conflict| conflict.column.to_lowercase() == lower) {
-        let (message, help) = (conflict.message.clone(), Some(conflict.help.clone()));
-        return LakeError::Sql { message, position, help };
+    if let Some(fault) = conflict(sql, name, tables) {
+        return fault;
     }
     let alike: Vec<&str> =
         there.iter().copied().filter(|other| other.to_lowercase() == lower).collect();

@@ -7,11 +7,11 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::Field;
 use futures::StreamExt;
 use throng_spec::{ParameterValue, TemplateRows};
+use throng_tables::shown_column;
 
 use crate::engine::Engine;
 use crate::error::LakeError;
 use crate::session::Opened;
-use crate::shown::shown_column;
 use crate::tuples::Kind;
 
 /// The longest text of a value, in bytes.

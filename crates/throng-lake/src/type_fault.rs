@@ -9,13 +9,12 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, visit_expressions,
 };
 use throng_query::position;
-use throng_tables::{OpenTable, is_text};
+use throng_tables::{OpenTable, is_text, shown_column};
 
 use crate::LakeError;
-use crate::shown::shown_column;
 
 /// Operators that compare text with a pattern, as the engine names them.
-const PATTERNS: [&str; 3] = ["LIKE", "ILIKE", "SIMILAR TO"];
+const PATTERNS: [&str; 2] = ["LIKE", "ILIKE"];
 
 /// What is used with operands of other types than it takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,9 +64,7 @@ impl<'t> Misuse<'t> {
     /// The operands, if the expression is a use of it.
     fn operands_of<'e>(&self, expr: &'e Expr) -> Vec<&'e Expr> {
         match expr {
-            Expr::Like { expr, .. } | Expr::ILike { expr, .. } | Expr::SimilarTo { expr, .. }
-                if self.is_pattern() =>
-            {
+            Expr::Like { expr, .. } | Expr::ILike { expr, .. } if self.is_pattern() => {
                 vec![expr.as_ref()]
             }
             Expr::Substring { expr, .. } if self.name == "substr" => vec![expr.as_ref()],
@@ -155,6 +152,13 @@ pub(crate) fn type_fault(sql: &str, text: &str, tables: &[OpenTable]) -> Option<
             let help = match of {
                 "integer" => {
                     format!("declare `columns: {{ {column}: text }}` in the source, or {cast}")
+                }
+                // By a cast `5` would become `5.0`, and a space between date and time `T`.
+                "double" | "timestamp" => {
+                    format!(
+                        "declare `columns: {{ {column}: text }}` in the source: the text of a CAST differs from that of \
+                         the file, as `5.0` from `5`"
+                    )
                 }
                 _ => cast,
             };

@@ -24,6 +24,7 @@ use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::checked_sum::CheckedSum;
+use crate::wide_dates::WideDates;
 
 /// Types of the operands of the functions.
 const INTEGERS: [DataType; 8] = [
@@ -39,12 +40,15 @@ const INTEGERS: [DataType; 8] = [
 /// Has every integer of 64 bits, with and without a sign.
 const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
-/// Makes a session in which integers do not wrap around, and which knows the functions for it.
+/// Makes a session in which integers do not wrap around, and which knows the functions for it. Dates are compared with
+/// timestamps over all years.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
     session.scalar_functions().get_or_insert_default().extend(functions);
-    session.expr_planners().get_or_insert_default().push(Arc::new(WideIntegers));
+    let planners = session.expr_planners().get_or_insert_default();
+    planners.push(Arc::new(WideIntegers));
+    planners.push(Arc::new(WideDates));
     // After the rules of the engine, which decide the types.
     let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers)]);
     session.with_analyzer_rule(Arc::new(rule))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use throng_files::{
-    DataFile, DoubtfulForm, FileColumns, Format, PassedOver, TableHeader, shown_name,
+    DataFile, DoubtfulForm, FileColumns, Format, NumberForms, PassedOver, TableHeader, shown_name,
 };
 
 /// Key in the metadata of a column's field: how its values are written, if the engine would write
@@ -112,6 +112,8 @@ pub struct Layout {
     pub rewritten: Vec<String>,
     /// Text columns whose values have doubtful forms.
     pub doubtful: Vec<(String, DoubtfulForm)>,
+    /// Text columns with the forms by which their values are numbers or dates.
+    pub number_forms: Vec<(String, NumberForms)>,
     /// Whether the CSV files begin with a header.
     pub header: TableHeader,
     /// Text is read without the white space and invisible characters around it.
@@ -165,6 +167,11 @@ impl Layout {
                 "give the columns of the folders names that differ",
             ),
         })
+    }
+
+    /// The forms by which the values of a text column are numbers or dates.
+    pub fn number_forms_of(&self, column: &str) -> Option<NumberForms> {
+        self.number_forms.iter().find(|(name, _)| name == column).map(|(_, forms)| *forms)
     }
 
     /// Rows of all files, if they are known.

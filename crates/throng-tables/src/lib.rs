@@ -1,37 +1,52 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
 //! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
-//! have too.
+//! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
+//! `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;
 mod column_mapping;
 mod compare;
+mod comparisons;
 mod csv_rows;
 mod declared;
 mod fault;
 mod file_schema;
 mod inferred;
 mod json_rows;
+mod key_text;
 mod layout;
+mod merged_columns;
+mod misread;
 mod nested;
 mod object;
 mod parquet;
 mod provider;
 mod read_schema;
+mod refusal;
 mod scanned_file;
+mod shown_column;
+mod subqueries;
 mod text_doubts;
 mod text_source;
 mod union;
+mod wide_dates;
 mod widen;
 mod wire;
 mod written;
 
 pub use checked_integers::{checked_function, checked_sum, with_checked_integers};
+pub use comparisons::{Compared, compared_columns};
 pub use file_schema::FileSchema;
+pub use key_text::{is_decimal, refuse_other_texts};
 pub use layout::{Column, FilePlan, Layout, OpenTable, Origin, TypeConflict, is_text, shown};
+pub use misread::misread;
 pub use object::{ScannedObject, as_scanned, relocated, stamps};
 pub use provider::LakeTable;
 pub use read_schema::infer_schema;
+pub use refusal::{Misread, Refusal};
+pub use shown_column::{listed_column, shown_column};
+pub use subqueries::misread_subquery;
 pub use text_doubts::text_doubts;
 pub use text_source::TextSource;
 pub use union::union;

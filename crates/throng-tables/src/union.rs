@@ -6,8 +6,8 @@ use std::path::Path;
 
 use datafusion::arrow::datatypes::DataType;
 use throng_files::{
-    DataFile, FileError, HeaderEvidence, Node, ReadOptions, Table, TableHeader, TextForms,
-    compare_fields, compare_kinds, mixed, shown_name, shown_path,
+    DataFile, FileError, HeaderEvidence, Node, NumberForms, ReadOptions, Table, TableHeader,
+    TextForms, compare_fields, compare_kinds, mixed, shown_name, shown_path,
 };
 use throng_spec::ColumnType;
 
@@ -66,6 +66,9 @@ pub fn union(
     for column in &merged {
         match column.resolve(options) {
             Ok(resolved) => {
+                if is_text(&resolved.data_type) {
+                    layout.number_forms.push((resolved.name.clone(), column.number_forms()));
+                }
                 places.insert(column.name, layout.columns.len());
                 layout.columns.push(resolved);
             }
@@ -200,6 +203,14 @@ impl MergedColumn<'_> {
             }
             layout.doubtful.extend(forms.doubts().map(|doubt| (name(), doubt)));
         }
+    }
+
+    /// The forms by which the values of all files are numbers or dates.
+    fn number_forms(&self) -> NumberForms {
+        let unread = self.typed.iter().any(|(_, of)| is_text(of));
+        let mut all = NumberForms::of(unread);
+        self.values.iter().for_each(|(_, node)| all.merge(&node.scalars.number_forms));
+        all
     }
 
     /// Whether the declared type gives a number another text than its file does.

@@ -5,10 +5,13 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray, StringViewBuilder};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, StringViewArray, StringViewBuilder,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
 use datafusion::arrow::error::ArrowError;
+use throng_model::UserKey;
 
 use super::layout::WRITTEN;
 
@@ -25,6 +28,7 @@ pub fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, 
     match (written, column.data_type()) {
         (_, DataType::Float64) => Ok(shortest(column.as_primitive::<Float64Type>().iter())),
         (_, DataType::Float32) => Ok(shortest(column.as_primitive::<Float32Type>().iter())),
+        (_, DataType::FixedSizeBinary(_)) => Ok(as_keys(column.as_fixed_size_binary())),
         (Some(form), DataType::Timestamp(..)) => {
             let plain = cast(column, &DataType::Utf8View)?;
             let mut texts = StringViewBuilder::with_capacity(column.len());
@@ -38,6 +42,16 @@ pub fn as_written(column: &ArrayRef, written: Option<&str>) -> Result<ArrayRef, 
         }
         _ => cast(column, &DataType::Utf8View),
     }
+}
+
+/// UUIDs and other bytes of one length as keys are written: the engine has no text of them.
+fn as_keys(column: &FixedSizeBinaryArray) -> ArrayRef {
+    let key = |bytes: &[u8]| match <[u8; 16]>::try_from(bytes) {
+        Ok(uuid) => UserKey::uuid(uuid),
+        Err(_) => UserKey::binary(bytes),
+    };
+    let texts = column.iter().map(|bytes| bytes.map(|bytes| key(bytes).as_str().to_owned()));
+    Arc::new(texts.collect::<StringViewArray>())
 }
 
 /// Numbers in their shortest form, whole ones as columns of integers have them. NaN is NULL.
@@ -106,6 +120,16 @@ mod tests {
         ] {
             assert_eq!(round_trip(texts), texts);
         }
+    }
+
+    #[test]
+    fn uuids_are_in_lower_case_with_hyphens() {
+        let uuids = [Some([0xAB_u8; 16]), None];
+        let uuids = FixedSizeBinaryArray::try_from_sparse_iter_with_size(uuids.into_iter(), 16);
+        let uuids: ArrayRef = Arc::new(uuids.unwrap());
+        let written = as_written(&uuids, None).unwrap();
+        assert_eq!(written.as_string_view().value(0), "abababab-abab-abab-abab-abababababab");
+        assert!(written.is_null(1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use throng_lake::{FileError, LakeError};
 
 use crate::Shop;
+use crate::files::{holds, refused};
 
 /// The SQL, the position of the error, and parts of message and help.
 type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
@@ -43,7 +44,7 @@ async fn errors_about_types_name_the_column_and_are_not_tried_again() {
     let of_zip = "takes text, and the column zip is integer";
     for (sql, message, help) in [
         ("SELECT user_id FROM shop.p WHERE zip LIKE '1%'", of_zip, "`columns: { zip: text }`"),
-        ("SELECT user_id FROM shop.p WHERE zip SIMILAR TO '1%'", of_zip, "CAST(zip AS TEXT)"),
+        ("SELECT user_id FROM shop.p WHERE zip ILIKE '1%'", of_zip, "CAST(zip AS TEXT)"),
         ("SELECT user_id FROM shop.p WHERE substr(zip, 1, 2) = '10'", of_zip, "{ zip: text }"),
         ("SELECT user_id FROM shop.p WHERE starts_with(zip, '10')", of_zip, "{ zip: text }"),
         ("SELECT upper(user_id) FROM shop.p", "column USER_ID is integer", "{ USER_ID: text }"),
@@ -62,6 +63,43 @@ async fn errors_about_types_name_the_column_and_are_not_tried_again() {
         assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
         assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
     }
+}
+
+#[tokio::test]
+async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
+    let shop = Shop::new().file("a.csv", "user_id,g\nu1,1\nu2,2\nu3,3\n");
+    let shop = shop.file("b.csv", "user_id,v\nu1,5\nu1,6\nu2,7\n");
+    let of = |condition: &str, rest: &str| {
+        format!(
+            "SELECT user_id FROM shop.a a WHERE {condition} FROM shop.b b WHERE b.user_id = a.user_id{rest})"
+        )
+    };
+    for (condition, rest, word) in [
+        ("NOT EXISTS (SELECT count(*)", "", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT max(v)", "", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING count(*) < 2", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT count(*)", " HAVING count(*) = 0", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING coalesce(sum(v), 0) < 9", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " OFFSET 1", "OFFSET"),
+        ("NOT EXISTS (SELECT 1", " LIMIT 0", "LIMIT 0"),
+        ("0 IN (SELECT count(*)", "", "IN has a subquery"),
+        ("6 NOT IN (SELECT max(v)", "", "IN has a subquery"),
+    ] {
+        refused(&shop, &of(condition, rest), &[word, "compare"]).await;
+    }
+    for (condition, rest, keys) in [
+        ("EXISTS (SELECT 1", " HAVING count(*) > 1", &["u1"][..]),
+        ("EXISTS (SELECT 1", " HAVING count(*) > 0 AND max(v) = 7", &["u2"]),
+        ("EXISTS (SELECT v", " GROUP BY v HAVING count(*) < 2", &["u1", "u2"]),
+        ("EXISTS (SELECT 1", " LIMIT 1", &["u1", "u2"]),
+        ("6 IN (SELECT max(v)", "", &["u1"]),
+        ("0 = (SELECT count(*)", "", &["u3"]),
+    ] {
+        holds(&shop, &of(condition, rest), keys).await;
+    }
+    let uncorrelated =
+        "SELECT user_id FROM shop.a WHERE EXISTS (SELECT count(*) FROM shop.b WHERE v > 9)";
+    holds(&shop, uncorrelated, &["u1", "u2", "u3"]).await;
 }
 
 #[tokio::test]
@@ -101,6 +139,64 @@ async fn a_failed_conversion_names_the_column_and_no_value() {
     let error = shop.lake().check_model(sql, None).await.unwrap_err();
     let text = throng_model::with_causes(&error);
     assert!(!text.contains("the column m") && !text.contains("absent"), "{text}");
+}
+
+#[tokio::test]
+async fn errors_of_the_engine_have_a_hint_of_how_to_write_it() {
+    let shop = Shop::new()
+        .file("d.csv", "user_id,opted,seen,n,g\nu1,True,11/25/2026,1,1\nu2,False,01/02/2025,2,2\n")
+        .file("o.jsonl", "{\"user\":{\"id\":7}}\n{\"user\":\"8\"}\n");
+    let lake = shop.lake();
+    for (sql, help) in [
+        ("SELECT user_id FROM shop.d WHERE opted = false", "opted = 'False'"),
+        ("SELECT user_id FROM shop.d WHERE NOT opted", "opted = 'False'"),
+        ("SELECT user_id FROM shop.d WHERE n = true", "opted = 0"),
+        ("SELECT user_id FROM shop.d WHERE seen >= DATE '2026-01-01'", "to_date(seen, '%m/%d/%Y')"),
+        (
+            "SELECT user_id FROM shop.d a WHERE user_id NOT IN (SELECT user_id FROM shop.d b WHERE b.g = a.g)",
+            "NOT EXISTS",
+        ),
+        ("SELECT user_id FROM shop.d WHERE seen LIKE 'a!_%' ESCAPE '!'", "without ESCAPE"),
+        (
+            "SELECT user_id FROM shop.d WHERE (user_id, g) IN (SELECT user_id, g FROM shop.d)",
+            "EXISTS",
+        ),
+    ] {
+        let error = lake.check_model(sql, None).await.unwrap_err();
+        let found = error.help().unwrap_or_default();
+        assert!(found.contains(help), "{sql}: {error}: {found}");
+        assert_eq!(error.fault(), throng_model::Fault::User, "{sql}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{sql}");
+    }
+    let error = lake.check_model("SELECT \"user\".id FROM shop.o", None).await.unwrap_err();
+    assert!(error.to_string().contains("user"), "{error}");
+    assert!(!error.help().unwrap().contains("are empty"), "{error:?}");
+    let declared = Shop::new().file("d.csv", "user_id,opted\nu1,True\nu2,False\n");
+    let declared = declared.declare("opted", "boolean");
+    holds(&declared, "SELECT user_id FROM shop.d WHERE opted = false", &["u2"]).await;
+}
+
+#[tokio::test]
+async fn a_date_for_never_is_compared_with_the_time_and_else_an_error_with_a_hint() {
+    let shop = Shop::new().file("u.csv", "user_id,until\nu1,9999-12-31\nu2,2020-01-01\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.u WHERE {condition}");
+    for (condition, keys) in [
+        ("until > now()", &["u1"][..]),
+        ("now() >= until", &["u2"]),
+        ("until > now() - INTERVAL '1 day'", &["u1"]),
+        ("until < TIMESTAMP '9999-12-31 00:00:00'", &["u2"]),
+        ("until = TIMESTAMP '9999-12-31 00:00:00'", &["u1"]),
+        ("until > TIMESTAMP '2019-12-31 23:59:59.999'", &["u1", "u2"]),
+        ("coalesce(until, DATE '9999-12-31') > now()", &["u1"]),
+    ] {
+        holds(&shop, &of(condition), keys).await;
+    }
+    for condition in ["until BETWEEN now() AND now()", "CAST(until AS TIMESTAMP) > now()"] {
+        let error = shop.lake().check_model(&of(condition), None).await.unwrap_err();
+        let said = format!("{}; {}", throng_model::with_causes(&error), error.help().unwrap());
+        assert!(said.contains("after 2261") && said.contains("TIMESTAMP(6)"), "{said}");
+        assert_eq!(error.retry(), throng_model::Retry::Never, "{condition}");
+    }
 }
 
 #[tokio::test]

@@ -80,6 +80,190 @@ async fn numbers_of_one_form_or_with_a_cast_are_keys() {
 }
 
 #[tokio::test]
+async fn a_text_that_would_be_read_as_a_number_is_refused() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id,alt\n1,00001\n2,00002\n,00777\n")
+        .file("c.csv", "user_id\n1\n2\n")
+        .file("d.csv", "user_id\n007\n2\n");
+    let cures =
+        ["`007` would become `7`", "columns: { user_id: text }", "CAST(user_id AS VARCHAR)"];
+    for sql in [
+        "SELECT coalesce(user_id, alt) AS user_id FROM shop.a",
+        "SELECT coalesce(alt, user_id) AS user_id FROM shop.a",
+        "SELECT greatest(user_id, alt) AS user_id FROM shop.a",
+        "SELECT coalesce(user_id, '000') AS user_id FROM shop.a",
+        "SELECT coalesce(user_id, trim(alt)) AS user_id FROM shop.a",
+        "SELECT unnest([user_id, alt]) AS user_id FROM shop.a",
+        "SELECT unnest(make_array(alt, user_id)) AS user_id FROM shop.a",
+        "SELECT coalesce(c.user_id, d.user_id) AS user_id FROM shop.c FULL JOIN shop.d ON c.user_id = d.user_id",
+    ] {
+        refused(&shop, sql, &cures).await;
+    }
+    refused(&shop, "SELECT user_id FROM (VALUES (1), ('007')) AS v (user_id)", &cures[..1]).await;
+    for (sql, keys) in [
+        ("SELECT alt AS user_id FROM shop.a", &["00001", "00002", "00777"][..]),
+        ("SELECT user_id FROM shop.c UNION SELECT user_id FROM shop.d", &["1", "2", "007"]),
+        (
+            "SELECT CASE WHEN user_id IS NULL THEN alt ELSE user_id END AS user_id FROM shop.a",
+            &["1", "2", "00777"],
+        ),
+        (
+            "SELECT coalesce(CAST(user_id AS VARCHAR), alt) AS user_id FROM shop.a",
+            &["1", "2", "00777"],
+        ),
+        ("SELECT coalesce(user_id, '5') AS user_id FROM shop.a", &["1", "2", "5"]),
+        ("SELECT unnest([alt, '7']) AS user_id FROM shop.a", &["00001", "00002", "00777", "7"]),
+        ("SELECT user_id FROM (VALUES (1), (2)) AS v (user_id)", &["1", "2"]),
+    ] {
+        holds(&shop, sql, keys).await;
+    }
+}
+
+#[tokio::test]
+async fn an_integer_and_a_text_with_other_spellings_are_not_compared() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id,n\n42,1\n7,1\n")
+        .file("b.csv", "user_id,n\n042,1\n7,1\n")
+        .file("plain.csv", "user_id,n\n42,1\n7,1\nx,1\n");
+    let words = [
+        "shop.a.user_id (Int64) is compared with shop.b.user_id (text)",
+        "columns: { user_id: text }",
+        "CAST(user_id AS VARCHAR)",
+    ];
+    for sql in [
+        "SELECT user_id FROM shop.a EXCEPT SELECT user_id FROM shop.b",
+        "SELECT user_id FROM shop.b EXCEPT SELECT user_id FROM shop.a",
+        "SELECT user_id FROM shop.a INTERSECT SELECT user_id FROM shop.b",
+        "SELECT a.user_id FROM shop.a JOIN shop.b ON a.user_id = b.user_id",
+        "SELECT b.user_id FROM shop.a JOIN shop.b USING (user_id)",
+        "SELECT user_id FROM shop.a WHERE user_id IN (SELECT user_id FROM shop.b)",
+        "SELECT user_id FROM shop.a WHERE user_id NOT IN (SELECT user_id FROM shop.b)",
+        "SELECT user_id FROM shop.a a WHERE NOT EXISTS (SELECT 1 FROM shop.b b WHERE b.user_id = a.user_id)",
+        "WITH t AS (SELECT user_id AS k FROM shop.b) SELECT a.user_id FROM shop.a, t WHERE t.k = a.user_id",
+    ] {
+        refused(&shop, sql, &words).await;
+    }
+    let cast = "SELECT user_id FROM shop.b EXCEPT SELECT CAST(user_id AS VARCHAR) FROM shop.a";
+    holds(&shop, cast, &["042"]).await;
+    let other = "SELECT a.user_id FROM shop.a JOIN shop.b ON a.n = b.n AND b.user_id <> 'x'";
+    holds(&shop, other, &["42", "7"]).await;
+    // Each text is the number, or fails the query.
+    let plain = "SELECT a.user_id FROM shop.a JOIN shop.plain p ON a.user_id = p.user_id";
+    assert!(shop.lake().plan_scan(&model(plain), &[]).await.is_ok());
+}
+
+#[tokio::test]
+async fn comparisons_with_values_that_are_not_read_are_doubtful() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id\n42\n7\n")
+        .parquet("p.parquet", "SELECT '7' AS user_id")
+        .await
+        .parquet("d.parquet", "SELECT CAST(7 AS DOUBLE) AS user_id")
+        .await
+        .file("d2.csv", "user_id\n7\n7.5\n");
+    let warnings = async |table: &str| {
+        let sql =
+            format!("SELECT a.user_id FROM shop.a JOIN shop.{table} t ON a.user_id = t.user_id");
+        shop.lake().check(model(&sql)).await.unwrap().warnings
+    };
+    let text = warnings("p").await;
+    assert!(text.len() == 1 && text[0].contains("shop.p.user_id (text) as a number"), "{text:?}");
+    let double = warnings("d").await;
+    assert!(double.len() == 1 && double[0].contains("9007199254740992"), "{double:?}");
+    assert_eq!(warnings("d2").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_order_of_texts_that_are_nearly_all_numbers_or_dates_is_doubtful() {
+    let rows = "u1,9,2026-01-02,a\nu2,10,2026-01-10,b\nu3,n.a.,never,c\nu4,11,2026-01-11,d\n";
+    let files = || Shop::new().file("t.csv", &format!("user_id,n,day,word\n{rows}"));
+    let shop = files();
+    let warnings = async |shop: &Shop, sql: &str| {
+        let sql = format!("SELECT user_id FROM shop.t {sql}");
+        shop.lake().check(model(&sql)).await.unwrap().warnings
+    };
+    for (sql, word) in [
+        ("GROUP BY user_id HAVING max(n) > '9'", "TRY_CAST(n AS DOUBLE)"),
+        ("WHERE n >= '10'", "TRY_CAST(n AS DOUBLE)"),
+        ("WHERE day > '2026-01-05'", "TRY_CAST(day AS DATE)"),
+        ("WHERE day BETWEEN '2026-01-05' AND '2026-01-31'", "TRY_CAST(day AS DATE)"),
+        ("ORDER BY n DESC LIMIT 1", "TRY_CAST(n AS DOUBLE)"),
+    ] {
+        let found = warnings(&shop, sql).await;
+        assert!(found.len() == 1 && found[0].contains(word), "{sql}: {found:?}");
+    }
+    for sql in ["WHERE n = '10'", "WHERE word > 'b'", "ORDER BY n", "WHERE TRY_CAST(n AS INT) > 9"]
+    {
+        assert_eq!(warnings(&shop, sql).await, Vec::<String>::new(), "{sql}");
+    }
+    let declared = files().declare("n", "text");
+    assert_eq!(warnings(&declared, "WHERE n >= '10'").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn help_does_not_make_two_keys_of_the_forms_of_a_number() {
+    let files = || {
+        Shop::new()
+            .file("a.csv", "user_id\n1\n2\n3\n")
+            .file("b/1.csv", "user_id,x\n1.0,1\n,1\n")
+            .file("b/2.csv", "user_id,x\n2,1\n")
+            .file("c.csv", "user_id\n1.0\n2.0\n")
+    };
+    let kept = |table: &str| {
+        format!(
+            "SELECT user_id FROM shop.a a WHERE NOT EXISTS \
+             (SELECT 1 FROM shop.{table} b WHERE b.user_id = a.user_id)"
+        )
+    };
+    let error = files().lake().check_model(&kept("b"), None).await.unwrap_err();
+    let help = error.help().unwrap();
+    assert!(help.contains("`1` and `1.0`") && help.contains("user_id: integer"), "{help}");
+    assert!(!help.contains("user_id: text"), "{help}");
+    // Who declares text is warned, also where each table has one form.
+    let text = files().declare("user_id", "text");
+    let of_keys = text.lake().check(model("SELECT user_id FROM shop.b")).await.unwrap().warnings;
+    assert!(of_keys.len() == 1 && of_keys[0].contains("different keys"), "{of_keys:?}");
+    for table in ["b", "c"] {
+        let warnings = text.lake().check(model(&kept(table))).await.unwrap().warnings;
+        let found = warnings.iter().any(|warning| warning.contains("which are not equal"));
+        assert!(found, "{table}: {warnings:?}");
+    }
+    let cast = "SELECT user_id FROM shop.a EXCEPT \
+                SELECT CAST(CAST(user_id AS DECIMAL(38, 1)) AS BIGINT) FROM shop.b";
+    holds(&files(), cast, &["3"]).await;
+}
+
+#[tokio::test]
+async fn a_number_of_several_forms_or_a_timestamp_in_a_text_is_refused() {
+    let files = || {
+        Shop::new()
+            .file("a.csv", "user_id,at\n5,2026-11-25 10:00:00\n6.5,2026-11-26 10:00:00\n")
+            .file("b.csv", "user_id\nq7\n")
+    };
+    let shop = files();
+    let cure = "columns: { user_id: text }";
+    for sql in [
+        "SELECT user_id FROM shop.a UNION ALL SELECT user_id FROM shop.b",
+        "SELECT concat('u', user_id) AS user_id FROM shop.a",
+        "SELECT 'u' || user_id AS user_id FROM shop.a",
+        "SELECT lower(concat('u', user_id)) AS user_id FROM shop.a",
+        "SELECT concat_ws('-', 'u', user_id) AS user_id FROM shop.a",
+    ] {
+        refused(&shop, sql, &["`5` would become `5.0`", cure]).await;
+    }
+    let moment = "SELECT 'u' || at AS user_id FROM shop.a";
+    refused(&shop, moment, &["a space would become `T`", "columns: { at: text }"]).await;
+    refused(&shop, "SELECT trim(user_id) AS user_id FROM shop.a", &[cure]).await;
+    let as_text = files().declare("user_id", "text");
+    let union = "SELECT user_id FROM shop.a UNION ALL SELECT user_id FROM shop.b";
+    holds(&as_text, union, &["5", "6.5", "q7"]).await;
+    holds(&as_text, "SELECT 'u' || user_id AS user_id FROM shop.a", &["u5", "u6.5"]).await;
+    holds(&shop, "SELECT user_id FROM shop.a", &["5", "6.5"]).await;
+    let whole = "SELECT concat('u', CAST(user_id AS BIGINT)) AS user_id FROM shop.a";
+    holds(&shop, whole, &["u5", "u6"]).await;
+}
+
+#[tokio::test]
 async fn numbers_of_two_forms_that_meet_in_an_identifier_are_refused() {
     let shop = two_forms();
     let sql = "SELECT CAST(user_id AS BIGINT) AS user_id, code FROM shop.a

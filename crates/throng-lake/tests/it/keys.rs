@@ -119,6 +119,23 @@ async fn identifiers_come_with_their_keys() {
     assert_eq!(error.help().unwrap(), "the columns are: id, email, age");
 }
 
+#[tokio::test]
+async fn uuids_are_identifiers_as_they_are_keys_and_bytes_are_doubtful() {
+    use futures::TryStreamExt;
+    let shop = shop().await;
+    let lake = shop.lake();
+    let sql = "SELECT utf8 AS id, uuid, bytes FROM shop.t";
+    let columns = ["uuid".to_owned()];
+    assert_eq!(lake.check_identifiers(sql, "id", &columns).await.unwrap(), Vec::<String>::new());
+    let stream = lake.identifiers(&query(sql, &columns), SEED).await.unwrap();
+    let batches: Vec<Vec<HashedRow>> = stream.try_collect().await.unwrap();
+    let uuid = HashedIdentifier::of_normalised("30313233-3435-3637-3839-616263646566").0;
+    let wanted: HashedRow = (UserKey::text("Ann").hash(SEED), [uuid].concat().into());
+    assert_eq!(batches.concat(), [wanted]);
+    let doubts = lake.check_identifiers(sql, "id", &["bytes".to_owned()]).await.unwrap();
+    assert!(doubts.len() == 1 && doubts[0].contains("encode(bytes, 'hex')"), "{doubts:?}");
+}
+
 fn query(sql: &str, columns: &[String]) -> IdentifierQuery {
     let (sql, key, columns) = (sql.to_owned(), "id".to_owned(), columns.to_vec());
     IdentifierQuery { sql, key, columns, hasher: serde_json::Value::Null }

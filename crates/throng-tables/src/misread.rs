@@ -4,25 +4,29 @@
 //! * `a IS DISTINCT FROM b AND c` is parsed as `a IS DISTINCT FROM (b AND c)`.
 //! * `x NOT IN (SELECT y …)` is true for rows that standard SQL leaves out where `x` or a `y` is NULL,
 //!   unless it stands alone or beside AND in WHERE or HAVING.
+//! * `FULL JOIN … USING (x)` and `RIGHT JOIN … USING (x)`: see [`merged_columns`](super::merged_columns).
+//! * `x SIMILAR TO 'a_c%'` searches for the pattern as a regular expression.
+//! * `EXCEPT ALL` and `INTERSECT ALL` do not count how often a row is there.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, Select, UnaryOperator, Visit, Visitor,
+    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Visit,
+    Visitor,
 };
-use throng_query::position;
 
-use crate::LakeError;
+use super::merged_columns::loses_rows;
+use super::refusal::Misread;
 
-/// Refuses a statement that the engine would run differently.
-pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), LakeError> {
-    let Statement::Statement(statement) = statement else { return Ok(()) };
+/// What of a statement the engine would run differently, if anything.
+pub fn misread(statement: &Statement) -> Option<Misread> {
+    let Statement::Statement(statement) = statement else { return None };
     let mut finder = Finder::default();
     let problem = match statement.visit(&mut finder) {
         ControlFlow::Break(problem) => problem,
         ControlFlow::Continue(()) if finder.negated > finder.plain => Problem::NotIn,
-        ControlFlow::Continue(()) => return Ok(()),
+        ControlFlow::Continue(()) => return None,
     };
     let (message, word, help) = match problem {
         Problem::NotIn => (
@@ -36,14 +40,35 @@ pub(crate) fn refuse_misread(sql: &str, statement: &Statement) -> Result<(), Lak
             "DISTINCT",
             "put it in parentheses: (a IS DISTINCT FROM b) AND …",
         ),
+        Problem::Similar => (
+            "SIMILAR TO is run as a search for a regular expression, in which % and _ stand for themselves",
+            "SIMILAR",
+            "write LIKE, where % and _ are enough: x LIKE 'abc%' OR x LIKE 'xyz%'; or a regular expression: \
+             x ~ '^(abc|xyz)'",
+        ),
+        Problem::CountedSets(word) => (
+            "EXCEPT ALL and INTERSECT ALL do not count how often a row is there, as standard SQL does",
+            word,
+            "write EXCEPT or INTERSECT: an audience has each user once; or number the rows of each user with \
+             row_number() OVER (PARTITION BY …), and compare the number too",
+        ),
+        Problem::Merged => (
+            "FULL JOIN or RIGHT JOIN stands with USING or NATURAL, whose column the engine takes from the left side only: \
+             rows of the right side alone would have no value",
+            "JOIN",
+            "write the condition with ON, and name the columns: coalesce(a.x, b.x) … FULL JOIN … ON a.x = b.x",
+        ),
     };
-    let position = position::of_word(sql, word);
-    Err(LakeError::Sql { message: message.to_owned(), position, help: Some(help.to_owned()) })
+    Some(Misread { message, word, help })
 }
 
 enum Problem {
     NotIn,
     Distinct,
+    Merged,
+    Similar,
+    /// With the word of the SQL.
+    CountedSets(&'static str),
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -59,9 +84,12 @@ struct Finder {
 impl Visitor for Finder {
     type Break = Problem;
 
-    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Problem> {
         self.nots.push(0);
-        ControlFlow::Continue(())
+        match counted_set(&query.body) {
+            Some(word) => ControlFlow::Break(Problem::CountedSets(word)),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<Problem> {
@@ -72,7 +100,10 @@ impl Visitor for Finder {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Problem> {
         let conditions = select.selection.iter().chain(select.having.iter());
         self.plain += conditions.map(supported_not_in).sum::<usize>();
-        ControlFlow::Continue(())
+        match loses_rows(select) {
+            true => ControlFlow::Break(Problem::Merged),
+            false => ControlFlow::Continue(()),
+        }
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
@@ -82,6 +113,7 @@ impl Visitor for Finder {
             {
                 return ControlFlow::Break(Problem::Distinct);
             }
+            Expr::SimilarTo { .. } => return ControlFlow::Break(Problem::Similar),
             _ if is_not_in(expr) => self.negated += 1,
             Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
                 if let Some(nots) = self.nots.last_mut() {
@@ -105,6 +137,23 @@ impl Visitor for Finder {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The word of an EXCEPT ALL or INTERSECT ALL of a query. Those in parentheses are queries of their own.
+fn counted_set(body: &SetExpr) -> Option<&'static str> {
+    let mut open = vec![body];
+    // Thousands of them would need as many stack frames.
+    while let Some(set) = open.pop() {
+        let SetExpr::SetOperation { left, op, set_quantifier, right } = set else { continue };
+        let is_counted = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+        match op {
+            SetOperator::Except if is_counted => return Some("EXCEPT"),
+            SetOperator::Minus if is_counted => return Some("MINUS"),
+            SetOperator::Intersect if is_counted => return Some("INTERSECT"),
+            _ => open.extend([left.as_ref(), right.as_ref()]),
+        }
+    }
+    None
 }
 
 /// `x NOT IN (SELECT …)` or `NOT (x IN (SELECT …))`.
@@ -149,10 +198,66 @@ mod tests {
 
     use super::*;
 
+    fn refused_query(sql: &str) -> Option<String> {
+        let statement = DFParser::parse_sql(sql).unwrap().pop_front().unwrap();
+        misread(&statement).map(|found| found.message.to_owned())
+    }
+
     fn refused(condition: &str) -> Option<String> {
-        let sql = format!("SELECT id FROM s.t WHERE {condition}");
-        let statement = DFParser::parse_sql(&sql).unwrap().pop_front().unwrap();
-        refuse_misread(&sql, &statement).err().map(|error| error.to_string())
+        refused_query(&format!("SELECT id FROM s.t WHERE {condition}"))
+    }
+
+    #[test]
+    fn a_merged_column_of_a_full_or_right_join_is_refused() {
+        for sql in [
+            "SELECT id FROM s.a FULL JOIN s.b USING (id)",
+            "SELECT Id AS x FROM s.a RIGHT JOIN s.b USING (id)",
+            "SELECT * FROM s.a FULL OUTER JOIN s.b USING (id)",
+            "SELECT id FROM s.a NATURAL FULL JOIN s.b",
+            "SELECT a.id FROM s.a NATURAL RIGHT JOIN s.b",
+            "SELECT c.id FROM s.a FULL JOIN s.b USING (id) JOIN s.c USING (id)",
+            "SELECT c.id FROM s.a RIGHT JOIN s.b USING (id) JOIN s.c ON id = c.id",
+            "SELECT b.id FROM s.a FULL JOIN s.b USING (id) WHERE id > 1",
+            "WITH t AS (SELECT id FROM s.a FULL JOIN s.b USING (id)) SELECT id FROM t",
+        ] {
+            assert!(refused_query(sql).unwrap().contains("FULL JOIN or RIGHT JOIN"), "{sql}");
+        }
+    }
+
+    #[test]
+    fn forms_that_the_engine_has_in_name_only_are_refused() {
+        for (sql, word) in [
+            ("SELECT id FROM s.t WHERE a SIMILAR TO '(abc|xyz)%'", "SIMILAR TO"),
+            ("SELECT id FROM s.t WHERE b OR a NOT SIMILAR TO 'a_c'", "SIMILAR TO"),
+            ("SELECT id FROM s.t EXCEPT ALL SELECT id FROM s.u", "EXCEPT ALL"),
+            (
+                "SELECT id FROM s.t UNION (SELECT id FROM s.t INTERSECT ALL SELECT id FROM s.u)",
+                "ALL",
+            ),
+            ("SELECT id FROM (SELECT id FROM s.t EXCEPT ALL SELECT id FROM s.u) AS x", "ALL"),
+        ] {
+            assert!(refused_query(sql).unwrap().contains(word), "{sql}");
+        }
+        for sql in [
+            "SELECT id FROM s.t EXCEPT SELECT id FROM s.u UNION ALL SELECT id FROM s.w",
+            "SELECT id FROM s.t WHERE a ~ '^(abc|xyz)'",
+        ] {
+            assert_eq!(refused_query(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn columns_with_their_tables_and_other_joins_are_accepted() {
+        for sql in [
+            "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b USING (id)",
+            "SELECT b.id FROM s.a RIGHT JOIN s.b USING (id)",
+            "SELECT coalesce(a.id, b.id) FROM (SELECT id FROM s.a) a FULL JOIN s.b USING (id)",
+            "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b ON a.id = b.id",
+            "SELECT id FROM s.a LEFT JOIN s.b USING (id) JOIN s.c USING (id)",
+            "SELECT id FROM s.a NATURAL JOIN s.b",
+        ] {
+            assert_eq!(refused_query(sql), None, "{sql}");
+        }
     }
 
     #[test]

@@ -1,42 +1,36 @@
-//! The texts of keys and identifiers: queries that would write numbers otherwise than their files do are refused.
+//! The texts of keys and identifiers: queries that would write numbers and timestamps otherwise than their files do are
+//! refused.
 
 use std::collections::{BTreeSet, HashMap};
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::JoinType;
+use datafusion::common::{JoinType, ScalarValue};
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, WindowFunctionDefinition,
+    BinaryExpr, Cast, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Values,
+    WindowFunctionDefinition,
 };
-use throng_tables::{Layout, OpenTable, is_text, shown};
 
-use crate::LakeError;
-use crate::shown::shown_column;
+use super::layout::{Layout, OpenTable, is_text, shown};
+use super::refusal::Refusal;
+use super::shown_column::shown_column;
 
 /// Refuses the column `at` of keys or identifiers of a plan if an integer and a decimal, or two decimals, meet in it: by
-/// UNION, COALESCE or CASE `1` would become `1.0`. So is one that reads a declared decimal whose files write some values
-/// otherwise. What the SQL converts with CAST has the text of that type.
-pub(crate) fn refuse_other_texts(
+/// UNION, COALESCE or CASE `1` would become `1.0`. So is one in which a number and a text meet and the engine reads the
+/// text as a number, one in which a number of several forms or a timestamp becomes a part of a text, and one that reads a
+/// declared decimal whose files write some values otherwise. What the SQL converts with CAST has the text of that type.
+///
+/// # Errors
+/// Why the column is refused.
+pub fn refuse_other_texts(
     plan: &LogicalPlan,
     at: usize,
     tables: &[OpenTable],
-) -> Result<(), LakeError> {
+) -> Result<(), Refusal> {
     let mut origins = Origins::default();
     origins.of_output(plan, at);
     let column = shown_column(plan.schema().field(at).name(), tables);
-    if let Some([a, b]) = &origins.unlike {
-        let name = a.column.as_ref().map_or(&*column, |(_, name)| name.as_str());
-        let name = shown_column(name, tables);
-        let (a, b) = (a.shown(tables), b.shown(tables));
-        return Err(LakeError::Key {
-            message: format!(
-                "in the column {column} {a} meets {b}: as keys or identifiers, numbers would have another text than in \
-                 their files, as `1` and `1.0` differ, and be other users"
-            ),
-            help: format!(
-                "to use the text of the files, declare `columns: {{ {name}: text }}` in the source; for whole numbers \
-                 write CAST({name} AS BIGINT) in each place"
-            ),
-        });
+    if let Some(unlike) = &origins.unlike {
+        return Err(unlike.refusal(&column, tables));
     }
     for OpenTable { name, layout } in tables {
         let is_read = |column: &String| origins.read.contains(&(name.clone(), column.clone()));
@@ -45,7 +39,7 @@ pub(crate) fn refuse_other_texts(
             found.filter(|&column| is_decimal(layout, column)).find(|&column| is_read(column));
         if let Some(found) = found {
             let found = layout.header.shown(found);
-            return Err(LakeError::Key {
+            return Err(Refusal {
                 message: format!(
                     "the column {found} of {name} is declared as a decimal, which would give keys or identifiers another \
                      text than its files: `1` would become `1.00`"
@@ -61,7 +55,7 @@ pub(crate) fn refuse_other_texts(
 }
 
 /// Whether a column has numbers with digits after the point.
-pub(crate) fn is_decimal(layout: &Layout, name: &str) -> bool {
+pub fn is_decimal(layout: &Layout, name: &str) -> bool {
     let column = layout.columns.iter().find(|column| column.name == name);
     column.is_some_and(|column| scale(&column.data_type).is_some_and(|scale| scale > 0))
 }
@@ -79,14 +73,14 @@ fn scale(of: &DataType) -> Option<i8> {
 
 /// Where a value comes from.
 #[derive(Debug, Clone)]
-struct Origin {
-    of: DataType,
+pub(super) struct Origin {
+    pub(super) of: DataType,
     /// The table and the name, if it is a column of files.
-    column: Option<(String, String)>,
+    pub(super) column: Option<(String, String)>,
 }
 
 impl Origin {
-    fn shown(&self, tables: &[OpenTable]) -> String {
+    pub(super) fn shown(&self, tables: &[OpenTable]) -> String {
         let of = shown(&self.of);
         match &self.column {
             Some((table, column)) => format!("{table}.{} ({of})", shown_column(column, tables)),
@@ -95,17 +89,87 @@ impl Origin {
     }
 }
 
+/// Values whose text would not be that of their files.
+#[derive(Debug)]
+enum Unlike {
+    /// Two numbers that meet.
+    Numbers(Origin, Origin),
+    /// A text that is read as a number, because it meets one.
+    ReadAsNumber { text: Origin, number: Origin },
+    /// A number of several forms, or a timestamp, that becomes a text or a part of one.
+    WrittenAsText(Origin),
+}
+
+impl Unlike {
+    fn refusal(&self, column: &str, tables: &[OpenTable]) -> Refusal {
+        let name_of = |origin: &Origin| {
+            let name = origin.column.as_ref().map_or(column, |(_, name)| name.as_str());
+            shown_column(name, tables).into_owned()
+        };
+        match self {
+            Self::Numbers(a, b) => {
+                let (name, a, b) = (name_of(a), a.shown(tables), b.shown(tables));
+                Refusal {
+                    message: format!(
+                        "in the column {column} {a} meets {b}: as keys or identifiers, numbers would have another text \
+                         than in their files, as `1` and `1.0` differ, and be other users"
+                    ),
+                    help: format!(
+                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source; for whole \
+                         numbers write CAST({name} AS BIGINT) in each place"
+                    ),
+                }
+            }
+            Self::ReadAsNumber { text, number } => {
+                let (name, text) = (name_of(number), text.shown(tables));
+                let number = number.shown(tables);
+                Refusal {
+                    message: format!(
+                        "in the column {column} {number} meets {text}, which the engine reads as a number: as keys or \
+                         identifiers, `007` would become `7`, and be another user"
+                    ),
+                    help: format!(
+                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source, or write \
+                         CAST({name} AS VARCHAR) where they meet"
+                    ),
+                }
+            }
+            Self::WrittenAsText(origin) => {
+                let (name, shown) = (name_of(origin), origin.shown(tables));
+                let (form, cast) = match origin.of.is_floating() {
+                    true => (
+                        "`5` would become `5.0`",
+                        format!("; for whole numbers write CAST({name} AS BIGINT)"),
+                    ),
+                    false => ("a space would become `T`", String::new()),
+                };
+                Refusal {
+                    message: format!(
+                        "in the column {column} {shown} becomes text, or a part of it: as keys or identifiers, values \
+                         would have another text than in their files, as {form}, and be other users"
+                    ),
+                    help: format!(
+                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source{cast}"
+                    ),
+                }
+            }
+        }
+    }
+}
+
 /// Of the origins that meet in a column, those that decide whether their texts differ.
 #[derive(Debug, Clone, Default)]
-struct Texts {
-    /// A text. A number that meets it is written as text, in its own form.
-    text: Option<Origin>,
+pub(super) struct Texts {
+    /// A text. A number that meets it is written as text, in its own form, or the text is read as a number.
+    pub(super) text: Option<Origin>,
     /// The number with the most digits after the point, and their count.
-    most: Option<(i8, Origin)>,
+    pub(super) most: Option<(i8, Origin)>,
     /// That with the fewest. Not a number in the SQL, which is not a user.
     fewest: Option<(i8, Origin)>,
     /// A floating-point number.
-    double: Option<Origin>,
+    pub(super) double: Option<Origin>,
+    /// A timestamp.
+    moment: Option<Origin>,
 }
 
 impl Texts {
@@ -115,12 +179,33 @@ impl Texts {
             fewest: number.clone().filter(|_| !is_literal),
             most: number,
             text: is_text(&origin.of).then(|| origin.clone()),
+            moment: matches!(origin.of, DataType::Timestamp(..)).then(|| origin.clone()),
             double: origin.of.is_floating().then_some(origin),
         }
     }
 
     fn computed(of: DataType) -> Self {
         Self::of(Origin { of, column: None }, false)
+    }
+
+    fn of_literal(value: &ScalarValue) -> Self {
+        // Such a text is the number that it is read as.
+        let is_number = |text: &str| text.parse::<i64>().is_ok_and(|n| n.to_string() == text);
+        let of = match value.try_as_str() {
+            Some(Some(text)) if is_number(text) => DataType::Int64,
+            _ => value.data_type(),
+        };
+        Self::of(Origin { of, column: None }, true)
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.text.is_none() && self.most.is_none() && self.double.is_none() && self.moment.is_none()
+    }
+
+    /// A column of files whose values are written otherwise in a text.
+    fn rewritten(&self) -> Option<&Origin> {
+        let both = [&self.double, &self.moment];
+        both.into_iter().flatten().find(|origin| origin.column.is_some())
     }
 }
 
@@ -129,9 +214,9 @@ type OutputColumn = (*const LogicalPlan, usize);
 
 /// Follows the values of a column to their origins.
 #[derive(Debug, Default)]
-struct Origins {
-    /// The first two origins found that meet and whose texts differ.
-    unlike: Option<[Origin; 2]>,
+pub(super) struct Origins {
+    /// The first origins found whose texts are not those of their files.
+    unlike: Option<Unlike>,
     /// The columns of files that are read as they are: table and name.
     read: BTreeSet<(String, String)>,
     /// Each column is followed once: the steps would double where an expression names one twice.
@@ -140,7 +225,7 @@ struct Origins {
 
 impl Origins {
     /// The origins of an output column of a plan.
-    fn of_output(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
+    pub(super) fn of_output(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
         let column = (std::ptr::from_ref(plan), at);
         if let Some(known) = self.known.get(&column) {
             return known.clone();
@@ -183,8 +268,14 @@ impl Origins {
             LogicalPlan::RecursiveQuery(query) => {
                 let inputs = [&query.static_term, &query.recursive_term];
                 let inputs = inputs.map(|input| self.of_output(input, at));
-                self.meet(inputs.into())
+                self.meet(inputs.into(), Some(field.data_type()))
             }
+            LogicalPlan::Unnest(unnest) => {
+                let found = unnest.dependency_indices.get(at);
+                let found = found.map(|at| self.of_output(&unnest.input, *at)).unwrap_or_default();
+                if found.is_unknown() { Texts::computed(field.data_type().clone()) } else { found }
+            }
+            LogicalPlan::Values(values) => self.of_values(values, at, field.data_type()),
             LogicalPlan::Filter(_)
             | LogicalPlan::Sort(_)
             | LogicalPlan::Limit(_)
@@ -230,7 +321,8 @@ impl Origins {
             for input in rest {
                 values.push(self.of_output(input, at));
             }
-            found = self.meet(values);
+            // A number that meets a text becomes text.
+            found = self.meet(values, None);
             self.known.insert((std::ptr::from_ref(union), at), found.clone());
         }
         found
@@ -246,16 +338,14 @@ impl Origins {
     }
 
     /// The origins of an expression over the rows of a plan.
-    fn of_expr(&mut self, expr: &Expr, input: &LogicalPlan) -> Texts {
+    pub(super) fn of_expr(&mut self, expr: &Expr, input: &LogicalPlan) -> Texts {
         match expr {
             Expr::Alias(alias) => self.of_expr(&alias.expr, input),
             Expr::Column(column) => match input.schema().maybe_index_of_column(column) {
                 Some(at) => self.of_output(input, at),
                 None => Texts::default(),
             },
-            Expr::Literal(value, _) => {
-                Texts::of(Origin { of: value.data_type(), column: None }, true)
-            }
+            Expr::Literal(value, _) => Texts::of_literal(value),
             Expr::Cast(cast) => Texts::computed(cast.field.data_type().clone()),
             Expr::TryCast(cast) => Texts::computed(cast.field.data_type().clone()),
             Expr::ScalarSubquery(subquery) => self.of_output(&subquery.subquery, 0),
@@ -263,22 +353,76 @@ impl Origins {
                 Some(values) => {
                     let values = values.into_iter().map(|value| self.of_expr(value, input));
                     let values = values.collect();
-                    self.meet(values)
+                    // By CASE a number that meets a text becomes text.
+                    let of = match expr {
+                        Expr::Case(_) => None,
+                        _ => expr.get_type(input.schema()).ok(),
+                    };
+                    self.meet(values, of.as_ref().map(value_type))
                 }
                 None => {
                     let of = expr.get_type(input.schema()).ok();
+                    if of.as_ref().is_some_and(is_text) {
+                        self.note_parts(expr, input);
+                    }
                     of.map(Texts::computed).unwrap_or_default()
                 }
             },
         }
     }
 
-    /// The origins of a column in which values of several ones meet, whose type is that of all of them.
-    fn meet(&mut self, values: Vec<Texts>) -> Texts {
+    /// The origins of a column of rows that the SQL states.
+    fn of_values(&mut self, values: &Values, at: usize, of: &DataType) -> Texts {
+        let cells = values.values.iter().filter_map(|row| row.get(at));
+        // The engine converts values to the type of all rows.
+        let found = cells.filter_map(|cell| match cell {
+            Expr::Literal(value, _) => Some(Texts::of_literal(value)),
+            Expr::Cast(Cast { expr, .. }) => match expr.as_ref() {
+                Expr::Literal(value, _) => Some(Texts::of_literal(value)),
+                _ => None,
+            },
+            _ => None,
+        });
+        let found: Vec<Texts> = found.collect();
+        let is_written =
+            |cell: &Expr| matches!(cell, Expr::Literal(value, _) if value.data_type().is_numeric());
+        if values.values.iter().filter_map(|row| row.get(at)).any(is_written) {
+            self.meet(found, Some(of));
+        }
+        Texts::computed(of.clone())
+    }
+
+    /// Notes a column of files that becomes a part of a text in another form than in its files.
+    fn note_parts(&mut self, expr: &Expr, input: &LogicalPlan) {
+        let (is_joined, parts): (bool, Vec<&Expr>) = match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
+                (true, vec![left.as_ref(), right.as_ref()])
+            }
+            Expr::ScalarFunction(function) => match function.name() {
+                "concat" | "concat_ws" => (true, function.args.iter().collect()),
+                "upper" | "lower" | "btrim" | "ltrim" | "rtrim" => {
+                    (false, function.args.iter().collect())
+                }
+                _ => return,
+            },
+            _ => return,
+        };
+        for part in parts {
+            let part = self.of_expr(part, input);
+            if let Some(origin) = part.rewritten().filter(|_| is_joined) {
+                self.unlike.get_or_insert_with(|| Unlike::WrittenAsText(origin.clone()));
+            }
+        }
+    }
+
+    /// The origins of a column in which values of several ones meet, whose type is that of all of them. `of`: this type, if
+    /// a text may be read as a number.
+    fn meet(&mut self, values: Vec<Texts>, of: Option<&DataType>) -> Texts {
         let mut all = Texts::default();
         for value in values {
             all.text = all.text.or(value.text);
             all.double = all.double.or(value.double);
+            all.moment = all.moment.or(value.moment);
             if let Some((scale, _)) = &value.most
                 && all.most.as_ref().is_none_or(|(most, _)| scale > most)
             {
@@ -291,6 +435,19 @@ impl Origins {
             }
         }
         if let Some(text) = &all.text {
+            if let Some(of) = of.filter(|of| of.is_numeric()) {
+                let number = all.most.as_ref().map(|(_, origin)| origin).or(all.double.as_ref());
+                if let Some(number) = number {
+                    self.unlike.get_or_insert_with(|| Unlike::ReadAsNumber {
+                        text: text.clone(),
+                        number: number.clone(),
+                    });
+                }
+                return Texts::computed(of.clone());
+            }
+            if let Some(origin) = all.rewritten() {
+                self.unlike.get_or_insert_with(|| Unlike::WrittenAsText(origin.clone()));
+            }
             return Texts::computed(text.of.clone());
         }
         // A decimal that meets a double loses its zeros.
@@ -301,9 +458,21 @@ impl Origins {
         if let (Some((most, a)), Some((fewest, b))) = (&all.most, fewest)
             && *most > fewest
         {
-            self.unlike.get_or_insert_with(|| [b.clone(), a.clone()]);
+            self.unlike.get_or_insert_with(|| Unlike::Numbers(b.clone(), a.clone()));
         }
         all
+    }
+}
+
+/// The type of a value, or of the values of a list.
+fn value_type(of: &DataType) -> &DataType {
+    match of {
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field) => field.data_type(),
+        other => other,
     }
 }
 
@@ -316,9 +485,8 @@ fn passed_on(expr: &Expr) -> Option<Vec<&Expr>> {
         }
         Expr::ScalarFunction(function) => match function.name() {
             // All of them decide the type.
-            "coalesce" | "nvl" | "nvl2" | "nullif" | "greatest" | "least" => {
-                Some(function.args.iter().collect())
-            }
+            "coalesce" | "nvl" | "nvl2" | "nullif" | "greatest" | "least" | "make_array"
+            | "array_append" | "array_prepend" => Some(function.args.iter().collect()),
             _ => None,
         },
         Expr::AggregateFunction(function) => {
@@ -345,5 +513,5 @@ fn passed_on(expr: &Expr) -> Option<Vec<&Expr>> {
 
 /// Whether an aggregate or window function returns one of the values of its first argument.
 fn returns_an_argument(function: &str) -> bool {
-    matches!(function, "min" | "max" | "first_value" | "last_value" | "nth_value")
+    matches!(function, "min" | "max" | "first_value" | "last_value" | "nth_value" | "array_agg")
 }
