@@ -73,7 +73,7 @@ pub(super) async fn a_request_while_a_refresh_runs_is_another_refresh(ledger: &d
     assert_eq!(newest().await.id, first);
     assert_eq!(ledger.claim_refresh("c", at(6), at(60)).await.unwrap(), None);
     // What it has listed is kept over a halt and over a failed try.
-    ledger.halt_refresh(first, "b", at(7)).await.unwrap();
+    ledger.halt_refreshes(&[first], "b", at(7)).await.unwrap();
     assert_eq!(request(false, 8).await, second, "halted");
     ledger.claim_refresh("b", at(9), at(60)).await.unwrap().unwrap();
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
