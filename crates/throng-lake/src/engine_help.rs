@@ -16,7 +16,7 @@ pub(crate) fn engine_help(text: &str) -> Option<(&'static str, &'static str)> {
         || has("non-boolean predicate");
     if is_of_boolean {
         return Some((
-            "a value that is no boolean is used as one",
+            "a value that is not a boolean is used as one",
             "only `true` and `false` in lower case are booleans in files: compare others as they are written, as in \
              opted = 'False', opted = 'no' or opted = 0, or declare `columns: { opted: boolean }` in the source, which \
              takes true and false in any case",

@@ -216,7 +216,7 @@ impl<'p> Finder<'p> {
         let column = shown_column(name, self.tables);
         let of = if what == "dates" { "DATE" } else { "DOUBLE" };
         self.found.doubts.insert(format!(
-            "{} is text, since a few of its values are no {what}, and is compared or sorted as text, by which `9` is more \
+            "{} is text, since a few of its values are not {what}, and is compared or sorted as text, by which `9` is more \
              than `10`: correct these values, write TRY_CAST({column} AS {of}), which is NULL for them, or declare \
              `columns: {{ {column}: text }}` in the source if text is meant",
             text.shown(self.tables)
