@@ -228,6 +228,7 @@ impl Budgets {
         // After the wait for the ledger, in which a partition may have got another leader.
         self.check_leaders(&checked)?;
         let CheckedEvents { partitions, mut answer, .. } = checked;
+        let is_empty = partitions.iter().all(|events| events.is_empty());
         let appends = (0..).zip(partitions).filter(|(_, events)| !events.is_empty());
         // Concurrently: otherwise a batch over many partitions would wait for one sync after the other.
         let appends =
@@ -238,7 +239,10 @@ impl Budgets {
         if checked.confirms_clock {
             self.confirm_clock();
         }
-        self.clock.confirm(checked.now);
+        // Events that are all rejected are no evidence of a step of the clock.
+        if !is_empty {
+            self.clock.confirm(checked.now);
+        }
         // Each part is in the order of its partition and has the limit for itself: together they
         // can have more than the limit, and an order that depends on the number of partitions.
         answer.rejected.sort_by_key(|(number, _)| *number);

@@ -2,8 +2,8 @@
 //! benchmarks and simulators share them, so that a field exists once.
 //!
 //! Times are microseconds since 1970-01-01T00:00:00Z, amounts of money are micros of a currency unit. A
-//! request with a field or a parameter that is not known is refused. A response may get more fields in a later version, so
-//! a client ignores those that it does not know.
+//! request with a field or a parameter that is not known is refused. A response may get more fields in a later
+//! version, so a client ignores those that it does not know.
 
 mod access;
 mod alerts;

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use throng_model::Timestamp;
 
 /// Objects that are uploaded or removed by one call at the same time.
@@ -99,7 +99,7 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
     }
 
     /// [`remove`](Self::remove) for several objects, some at a time. The local copies of all of them go first, also if
-    /// the store does not answer. Ends with the first error of the store.
+    /// the store does not answer. All are tried; the error is the first one.
     async fn remove_all(&self, names: &[&str]) -> Result<()> {
         let mut local = Ok(());
         for name in names {
@@ -108,7 +108,9 @@ pub trait Objects: Send + Sync + std::fmt::Debug {
         if self.has_copies() {
             let removals: Vec<_> = names.iter().map(|name| self.remove(name)).collect();
             let removals = futures::stream::iter(removals).buffer_unordered(AT_ONCE);
-            removals.try_collect::<Vec<()>>().await?;
+            // All are tried: one that fails does not keep the others.
+            let removed: Vec<Result<()>> = removals.collect().await;
+            removed.into_iter().collect::<Result<()>>()?;
         }
         local
     }

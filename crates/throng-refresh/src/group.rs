@@ -147,7 +147,13 @@ impl Worker {
                 ended.store(true, Ordering::Relaxed);
             }
             let took = ctx.clock.now().since(started);
-            unchanged::follow_up(ctx, &completed).await?;
+            // They are completed: an error of what follows must not keep the others from their build.
+            if let Err(error) = unchanged::follow_up(ctx, &completed).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "failed to record unchanged refreshes of a template in the history"
+                );
+            }
             completed.iter().for_each(|_| count("unchanged", took));
             recorded?;
         }
@@ -341,12 +347,16 @@ impl Worker {
         error: &RefreshError,
         ended: &[AtomicBool],
     ) -> Result<(), LedgerError> {
+        let mut recorded_all = Ok(());
         for (Member { audience, refresh }, ended) in group.iter().zip(ended) {
-            self.failed(refresh, Some(audience), error).await?;
-            ended.store(true, Ordering::Relaxed);
-            metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
+            let recorded = self.failed(refresh, Some(audience), error).await;
+            if recorded.is_ok() {
+                ended.store(true, Ordering::Relaxed);
+                metrics::counter!(metrics::REFRESHES_TOTAL, "outcome" => "failed").increment(1);
+            }
+            recorded_all = recorded_all.and(recorded);
         }
-        Ok(())
+        recorded_all
     }
 
     async fn halt_all(&self, group: &[Member]) -> Result<(), LedgerError> {

@@ -49,9 +49,15 @@ fn is_utf8_as_single_bytes(chars: &[char], at: usize) -> bool {
     let is_first = at == 0 || !chars[at - 1].is_alphanumeric();
     let small_after = chars[at + length..].iter().take_while(|c| c.is_lowercase()).count();
     match length {
-        2 => is_after_small || (is_first && small_after > 1),
+        // `Úštěk` begins so; of the letters that begin a pair, `Â` to `Å` are the bytes of most letters of Europe.
+        2 => is_after_small || (is_first && small_after > 1 && !begins_words(sequence)),
         _ => small_after > 0,
     }
+}
+
+/// Whether a word can begin with a pair of letters.
+fn begins_words(pair: &[char]) -> bool {
+    matches!(pair, [first, second] if second.is_alphabetic() && !('\u{c2}'..='\u{c5}').contains(first))
 }
 
 /// Characters between U+0080 and U+00BF, in Windows-1252, that follow letters in proper texts.
@@ -148,6 +154,9 @@ mod tests {
     fn names_of_all_scripts_are_not_damaged() {
         for raw in [
             "Müller",
+            "Úštěk",
+            "Úžice",
+            "Íšek",
             "João",
             "IRMÃ",
             "IRMÃ\u{a0}MARIA",
