@@ -27,7 +27,7 @@ pub struct Compared {
 pub fn compared_columns(plan: &LogicalPlan, tables: &[OpenTable]) -> Compared {
     let mut finder = Finder {
         tables,
-        origins: Origins::default(),
+        origins: Origins::over(tables),
         scopes: Vec::new(),
         open: vec![(plan, None)],
         found: Compared::default(),
@@ -43,7 +43,7 @@ type Scope<'p> = (Option<usize>, &'p LogicalPlan);
 
 struct Finder<'p> {
     tables: &'p [OpenTable],
-    origins: Origins,
+    origins: Origins<'p>,
     scopes: Vec<Scope<'p>>,
     /// Nodes that are still to be visited, each with the innermost of its scopes.
     open: Vec<(&'p LogicalPlan, Option<usize>)>,

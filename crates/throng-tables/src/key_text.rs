@@ -26,7 +26,7 @@ pub fn refuse_other_texts(
     at: usize,
     tables: &[OpenTable],
 ) -> Result<(), Refusal> {
-    let mut origins = Origins::default();
+    let mut origins = Origins::over(tables);
     origins.of_output(plan, at);
     let column = shown_column(plan.schema().field(at).name(), tables);
     if let Some(unlike) = &origins.unlike {
@@ -77,6 +77,8 @@ pub(super) struct Origin {
     pub(super) of: DataType,
     /// The table and the name, if it is a column of files.
     pub(super) column: Option<(String, String)>,
+    /// No file has a value of it, and its type is that of a text only for want of another.
+    is_empty: bool,
 }
 
 impl Origin {
@@ -185,7 +187,7 @@ impl Texts {
     }
 
     fn computed(of: DataType) -> Self {
-        Self::of(Origin { of, column: None }, false)
+        Self::of(Origin { of, column: None, is_empty: false }, false)
     }
 
     fn of_literal(value: &ScalarValue) -> Self {
@@ -195,11 +197,16 @@ impl Texts {
             Some(Some(text)) if is_number(text) => DataType::Int64,
             _ => value.data_type(),
         };
-        Self::of(Origin { of, column: None }, true)
+        Self::of(Origin { of, column: None, is_empty: false }, true)
     }
 
     fn is_unknown(&self) -> bool {
-        self.text.is_none() && self.most.is_none() && self.double.is_none() && self.moment.is_none()
+        self.text.is_none() && self.is_text_only()
+    }
+
+    /// Whether no number and no timestamp is among them.
+    fn is_text_only(&self) -> bool {
+        self.most.is_none() && self.double.is_none() && self.moment.is_none()
     }
 
     /// A column of files whose values are written otherwise in a text.
@@ -214,7 +221,8 @@ type OutputColumn = (*const LogicalPlan, usize);
 
 /// Follows the values of a column to their origins.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
+pub(super) struct Origins<'t> {
+    tables: &'t [OpenTable],
     /// The first origins found whose texts are not those of their files.
     unlike: Option<Unlike>,
     /// The columns of files that are read as they are: table and name.
@@ -223,7 +231,12 @@ pub(super) struct Origins {
     known: HashMap<OutputColumn, Texts>,
 }
 
-impl Origins {
+impl<'t> Origins<'t> {
+    /// Of queries over these tables.
+    pub(super) fn over(tables: &'t [OpenTable]) -> Self {
+        Self { tables, ..Self::default() }
+    }
+
     /// The origins of an output column of a plan.
     pub(super) fn of_output(&mut self, plan: &LogicalPlan, at: usize) -> Texts {
         let column = (std::ptr::from_ref(plan), at);
@@ -288,13 +301,20 @@ impl Origins {
             LogicalPlan::TableScan(scan) => {
                 let name = &scan.table_name;
                 let table = format!("{}.{}", name.schema().unwrap_or_default(), name.table());
-                let column = (table, field.name().clone());
-                self.read.insert(column.clone());
-                let (of, column) = (field.data_type().clone(), Some(column));
-                Texts::of(Origin { of, column }, false)
+                self.of_file_column(table, field.name(), field.data_type())
             }
             _ => Texts::computed(field.data_type().clone()),
         }
+    }
+
+    fn of_file_column(&mut self, table: String, name: &str, of: &DataType) -> Texts {
+        let tables = self.tables;
+        let open = tables.iter().find(|open| open.name == table);
+        let found = open.and_then(|open| open.layout.columns.iter().find(|c| c.name == name));
+        let is_empty = found.is_some_and(|column| column.empty);
+        let column = (table, name.to_owned());
+        self.read.insert(column.clone());
+        Texts::of(Origin { of: of.clone(), column: Some(column), is_empty }, false)
     }
 
     /// The origins of an output column of a chain of unions, each of which has the one before as its first input.
@@ -420,7 +440,9 @@ impl Origins {
     fn meet(&mut self, values: Vec<Texts>, of: Option<&DataType>) -> Texts {
         let mut all = Texts::default();
         for value in values {
-            all.text = all.text.or(value.text);
+            let before = all.text.clone();
+            // Of the texts, one that has values.
+            all.text = all.text.filter(|text| !text.is_empty).or(value.text).or(before);
             all.double = all.double.or(value.double);
             all.moment = all.moment.or(value.moment);
             if let Some((scale, _)) = &value.most
@@ -434,6 +456,9 @@ impl Origins {
                 all.fewest = value.fewest;
             }
         }
+        let is_numeric = of.is_some_and(DataType::is_numeric);
+        // No value of it is read as a number.
+        all.text = all.text.filter(|text| !(text.is_empty && is_numeric));
         if let Some(text) = &all.text {
             if let Some(of) = of.filter(|of| of.is_numeric()) {
                 let number = all.most.as_ref().map(|(_, origin)| origin).or(all.double.as_ref());
@@ -448,7 +473,9 @@ impl Origins {
             if let Some(origin) = all.rewritten() {
                 self.unlike.get_or_insert_with(|| Unlike::WrittenAsText(origin.clone()));
             }
-            return Texts::computed(text.of.clone());
+            let is_empty = text.is_empty && all.is_text_only();
+            let of = text.of.clone();
+            return Texts::of(Origin { of, column: None, is_empty }, false);
         }
         // A decimal that meets a double loses its zeros.
         let fewest = match &all.double {

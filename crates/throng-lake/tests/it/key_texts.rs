@@ -120,6 +120,29 @@ async fn a_text_that_would_be_read_as_a_number_is_refused() {
 }
 
 #[tokio::test]
+async fn a_column_without_a_value_is_not_a_text_that_is_read_as_a_number() {
+    let shop = Shop::new()
+        .file("a.csv", "user_id\n1\n2\n")
+        .file("b.csv", "user_id\n")
+        .file("c.csv", "user_id\n007\nx\n")
+        .file("d.csv", "user_id\n1.0\n3.0\n");
+    let of = |table: &str, columns: &str| {
+        format!(
+            "SELECT coalesce({columns}) AS user_id FROM shop.a FULL JOIN shop.b ON a.user_id = b.user_id \
+             FULL JOIN shop.{table} t ON a.user_id = t.user_id"
+        )
+    };
+    for columns in ["a.user_id, b.user_id", "b.user_id, a.user_id"] {
+        holds(&shop, &of("a", columns), &["1", "2"]).await;
+    }
+    refused(&shop, &of("c", "b.user_id, a.user_id, t.user_id"), &["`007` would become `7`"]).await;
+    refused(&shop, &of("d", "b.user_id, a.user_id, t.user_id"), &["meets", "`1` and `1.0`"]).await;
+    // Numbers become text here, and keep their form.
+    let union = "SELECT user_id FROM shop.a UNION SELECT user_id FROM shop.b";
+    holds(&shop, union, &["1", "2"]).await;
+}
+
+#[tokio::test]
 async fn an_integer_and_a_text_with_other_spellings_are_not_compared() {
     let shop = Shop::new()
         .file("a.csv", "user_id,n\n42,1\n7,1\n")
