@@ -124,48 +124,76 @@ fn is_count(aggregate: &Expr) -> bool {
 
 /// Whether a condition on aggregates is not true if no row is aggregated: counts are 0 then, all others NULL.
 fn is_not_true_without_rows(condition: &Expr) -> bool {
+    if is_null_without_rows(condition) {
+        return true;
+    }
     match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            is_not_true_without_rows(left) || is_not_true_without_rows(right)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            is_not_true_without_rows(left) && is_not_true_without_rows(right)
+        }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
-            (Expr::Column(_), Expr::Literal(value, _)) => is_false_of(left, *op, value),
-            (Expr::Literal(value, _), Expr::Column(_)) => {
-                op.swap().is_some_and(|op| is_false_of(right, op, value))
+            (count, Expr::Literal(value, _)) => is_false_of_none(count, *op, value),
+            (Expr::Literal(value, _), count) => {
+                op.swap().is_some_and(|op| is_false_of_none(count, op, value))
             }
             _ => false,
         },
+        Expr::IsNotNull(value) => is_null_without_rows(value),
         Expr::Between(between) if !between.negated => match between.low.as_ref() {
-            Expr::Literal(low, _) => is_false_of(&between.expr, Operator::GtEq, low),
+            Expr::Literal(low, _) => is_false_of_none(&between.expr, Operator::GtEq, low),
             _ => false,
         },
+        Expr::InList(list) if !list.negated => list.list.iter().all(|value| match value {
+            Expr::Literal(value, _) => is_false_of_none(&list.expr, Operator::Eq, value),
+            _ => false,
+        }),
         _ => false,
     }
 }
 
-/// Whether `aggregate op value` is not true of no rows.
-fn is_false_of(aggregate: &Expr, op: Operator, value: &ScalarValue) -> bool {
-    let number = match value {
-        _ if !matches!(aggregate, Expr::Column(_)) => return false,
-        _ if !is_count(aggregate) => 0,
-        ScalarValue::Int64(Some(number)) => *number,
-        _ => return false,
-    };
-    match op {
-        // A comparison with NULL.
-        Operator::Gt
-        | Operator::GtEq
-        | Operator::Eq
-        | Operator::NotEq
-        | Operator::Lt
-        | Operator::LtEq
-            if !is_count(aggregate) =>
-        {
-            true
+/// Whether an expression is NULL if no row is aggregated: an aggregate other than a count, or what is compared with one.
+fn is_null_without_rows(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) => !is_count(expr),
+        Expr::Cast(cast) => is_null_without_rows(&cast.expr),
+        Expr::TryCast(cast) => is_null_without_rows(&cast.expr),
+        Expr::Not(of) => is_null_without_rows(of),
+        Expr::Between(between) => is_null_without_rows(&between.expr),
+        Expr::InList(list) => is_null_without_rows(&list.expr),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            is_plain_comparison(*op) && (is_null_without_rows(left) || is_null_without_rows(right))
         }
-        Operator::Gt => number >= 0,
-        Operator::GtEq => number > 0,
-        Operator::Eq => number != 0,
-        Operator::NotEq => number == 0,
-        Operator::Lt => number <= 0,
-        Operator::LtEq => number < 0,
+        _ => false,
+    }
+}
+
+/// Whether an operator compares two values, and is NULL if one of them is.
+fn is_plain_comparison(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+    )
+}
+
+/// Whether `count op value` is false of no rows.
+fn is_false_of_none(count: &Expr, op: Operator, value: &ScalarValue) -> bool {
+    let is_of_count = matches!(count, Expr::Column(_)) && is_count(count);
+    let (true, ScalarValue::Int64(Some(number))) = (is_of_count, value) else { return false };
+    match op {
+        Operator::Gt => *number >= 0,
+        Operator::GtEq => *number > 0,
+        Operator::Eq => *number != 0,
+        Operator::NotEq => *number == 0,
+        Operator::Lt => *number <= 0,
+        Operator::LtEq => *number < 0,
         _ => false,
     }
 }

@@ -68,7 +68,8 @@ async fn errors_about_types_name_the_column_and_are_not_tried_again() {
 #[tokio::test]
 async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
     let shop = Shop::new().file("a.csv", "user_id,g\nu1,1\nu2,2\nu3,3\n");
-    let shop = shop.file("b.csv", "user_id,v\nu1,5\nu1,6\nu2,7\n");
+    let rows = "u1,5,2026-11-01,true\nu1,6,2026-11-02,true\nu2,7,2025-11-01,false\n";
+    let shop = shop.file("b.csv", &format!("user_id,v,day,won\n{rows}"));
     let of = |condition: &str, rest: &str| {
         format!(
             "SELECT user_id FROM shop.a a WHERE {condition} FROM shop.b b WHERE b.user_id = a.user_id{rest})"
@@ -80,6 +81,10 @@ async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
         ("EXISTS (SELECT 1", " HAVING count(*) < 2", "EXISTS has an aggregate"),
         ("EXISTS (SELECT count(*)", " HAVING count(*) = 0", "EXISTS has an aggregate"),
         ("EXISTS (SELECT 1", " HAVING coalesce(sum(v), 0) < 9", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING count(*) < 2 OR sum(v) > 9", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING min(v) IS NULL", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING count(*) IN (0, 1)", "EXISTS has an aggregate"),
+        ("EXISTS (SELECT 1", " HAVING count(*) IS NOT NULL", "EXISTS has an aggregate"),
         ("EXISTS (SELECT 1", " OFFSET 1", "OFFSET"),
         ("NOT EXISTS (SELECT 1", " LIMIT 0", "LIMIT 0"),
         ("0 IN (SELECT count(*)", "", "IN has a subquery"),
@@ -90,6 +95,15 @@ async fn correlated_subqueries_that_the_engine_runs_otherwise_are_refused() {
     for (condition, rest, keys) in [
         ("EXISTS (SELECT 1", " HAVING count(*) > 1", &["u1"][..]),
         ("EXISTS (SELECT 1", " HAVING count(*) > 0 AND max(v) = 7", &["u2"]),
+        ("EXISTS (SELECT 1", " HAVING max(day) >= DATE '2026-01-01'", &["u1"]),
+        ("EXISTS (SELECT 1", " HAVING max(day) > now() - INTERVAL '36500 days'", &["u1", "u2"]),
+        ("EXISTS (SELECT 1", " HAVING sum(v) >= CAST('11' AS BIGINT)", &["u1"]),
+        ("EXISTS (SELECT 1", " HAVING count(*) >= 2 OR sum(v) > 100", &["u1"]),
+        ("EXISTS (SELECT 1", " HAVING min(v) IS NOT NULL", &["u1", "u2"]),
+        ("EXISTS (SELECT 1", " HAVING bool_or(won)", &["u1"]),
+        ("EXISTS (SELECT 1", " HAVING NOT bool_or(won)", &["u2"]),
+        ("EXISTS (SELECT 1", " HAVING count(*) IN (1, 3)", &["u2"]),
+        ("NOT EXISTS (SELECT 1", " HAVING max(day) >= DATE '2026-01-01'", &["u2", "u3"]),
         ("EXISTS (SELECT v", " GROUP BY v HAVING count(*) < 2", &["u1", "u2"]),
         ("EXISTS (SELECT 1", " LIMIT 1", &["u1", "u2"]),
         ("6 IN (SELECT max(v)", "", &["u1"]),
