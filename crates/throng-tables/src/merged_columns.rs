@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Join, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem, TableFactor,
-    TableWithJoins, Visit, visit_expressions,
+    Expr, Join, JoinConstraint, JoinOperator, ObjectName, Query, Select, SelectItem, TableFactor,
+    TableWithJoins, Visit, Visitor,
 };
 
 /// Whether the columns of a select depend on a merged column that the engine takes from the left side only.
@@ -85,13 +85,38 @@ fn column_name(name: &ObjectName) -> String {
     last.map(|ident| ident.value.to_lowercase()).unwrap_or_default()
 }
 
-/// Whether a column of one of these names is used without its table.
+/// Whether a column of one of these names is used without its table. Subqueries have columns of their own.
 fn names_any(within: &impl Visit, names: &BTreeSet<String>) -> bool {
-    let found = visit_expressions(within, |expr| match expr {
-        Expr::Identifier(ident) if names.contains(&ident.value.to_lowercase()) => {
-            ControlFlow::Break(())
+    within.visit(&mut NameFinder { names, depth: 0 }).is_break()
+}
+
+struct NameFinder<'n> {
+    names: &'n BTreeSet<String>,
+    /// Subqueries around the current expression.
+    depth: usize,
+}
+
+impl Visitor for NameFinder<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Identifier(ident)
+                if self.depth == 0 && self.names.contains(&ident.value.to_lowercase()) =>
+            {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
         }
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
+    }
 }

@@ -251,6 +251,9 @@ mod tests {
         for sql in [
             "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b USING (id)",
             "SELECT b.id FROM s.a RIGHT JOIN s.b USING (id)",
+            "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b USING (id) \
+             WHERE coalesce(a.id, b.id) NOT IN (SELECT id FROM s.optout)",
+            "SELECT a.id, (SELECT max(id) FROM s.u) AS n FROM s.a RIGHT JOIN s.b USING (id)",
             "SELECT coalesce(a.id, b.id) FROM (SELECT id FROM s.a) a FULL JOIN s.b USING (id)",
             "SELECT coalesce(a.id, b.id) AS id FROM s.a FULL JOIN s.b ON a.id = b.id",
             "SELECT id FROM s.a LEFT JOIN s.b USING (id) JOIN s.c USING (id)",
