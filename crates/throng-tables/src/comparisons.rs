@@ -183,11 +183,16 @@ impl<'p> Finder<'p> {
     }
 
     fn number_and_text(&mut self, number: &Origin, text: &Origin) {
-        let (Some((_, column)), Some(forms)) = (&number.column, self.forms(text)) else { return };
+        let (Some((_, column)), Some((_, other)), Some(forms)) =
+            (&number.column, &text.column, self.forms(text))
+        else {
+            return;
+        };
         if !forms.respelled && !forms.unread {
             return;
         }
         let column = shown_column(column, self.tables);
+        let other = shown_column(other, self.tables);
         let what = format!(
             "{} is compared with {} as a number, by which `042` is `42`",
             number.shown(self.tables),
@@ -195,7 +200,7 @@ impl<'p> Finder<'p> {
         );
         let help = format!(
             "to compare the texts of the files, declare `columns: {{ {column}: text }}` in the source, or write \
-             CAST({column} AS VARCHAR)"
+             CAST({column} AS VARCHAR); or, to compare them as numbers, CAST({other} AS BIGINT)"
         );
         if forms.respelled {
             let message = format!("{what}: as keys they are other users");

@@ -152,6 +152,7 @@ async fn an_integer_and_a_text_with_other_spellings_are_not_compared() {
         "shop.a.user_id (Int64) is compared with shop.b.user_id (text)",
         "columns: { user_id: text }",
         "CAST(user_id AS VARCHAR)",
+        "to compare them as numbers, CAST(user_id AS BIGINT)",
     ];
     for sql in [
         "SELECT user_id FROM shop.a EXCEPT SELECT user_id FROM shop.b",
@@ -168,6 +169,9 @@ async fn an_integer_and_a_text_with_other_spellings_are_not_compared() {
     }
     let cast = "SELECT user_id FROM shop.b EXCEPT SELECT CAST(user_id AS VARCHAR) FROM shop.a";
     holds(&shop, cast, &["042"]).await;
+    let numbers =
+        "SELECT a.user_id FROM shop.a JOIN shop.b ON a.user_id = CAST(b.user_id AS BIGINT)";
+    holds(&shop, numbers, &["42", "7"]).await;
     let other = "SELECT a.user_id FROM shop.a JOIN shop.b ON a.n = b.n AND b.user_id <> 'x'";
     holds(&shop, other, &["42", "7"]).await;
     // Each text is the number, or fails the query.
