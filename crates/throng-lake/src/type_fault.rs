@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, visit_expressions,
 };
 use throng_query::position;
-use throng_tables::{OpenTable, is_text, shown_column};
+use throng_tables::{Layout, OpenTable, is_text, shown_column};
 
 use crate::LakeError;
 
@@ -139,17 +139,25 @@ pub(crate) fn type_fault(sql: &str, text: &str, tables: &[OpenTable]) -> Option<
     let operands = misuse.operands(sql);
     let columns = operands.iter().flat_map(|operand| {
         let lower = operand.to_lowercase();
-        let all = tables.iter().flat_map(|table| &table.layout.columns);
-        all.filter(move |column| column.name.to_lowercase() == lower)
+        let all = tables.iter().flat_map(|table| {
+            let layout: &Layout = &table.layout;
+            layout.columns.iter().map(move |column| (layout, column))
+        });
+        all.filter(move |(_, column)| column.name.to_lowercase() == lower)
     });
-    let mut named = columns.map(|column| (column.name.as_str(), type_name(&column.data_type)));
-    let named = named.find(|(_, of)| (of == "text") != misuse.takes_text);
+    let mut named = columns.map(|(layout, column)| {
+        (column.name.as_str(), type_name(&column.data_type), layout.is_stated(&column.name))
+    });
+    let named = named.find(|(_, of, _)| (of == "text") != misuse.takes_text);
     let what = misuse.shown();
-    let shown = named.as_ref().map(|(name, of)| (shown_column(name, tables), of.as_str()));
+    let shown = named.as_ref();
+    let shown = shown.map(|(name, of, stated)| (shown_column(name, tables), of.as_str(), *stated));
     let (message, help) = match (shown, misuse.takes_text) {
-        (Some((column, of)), true) => {
+        (Some((column, of, is_stated)), true) => {
             let cast = format!("write CAST({column} AS TEXT) in the SQL");
             let help = match of {
+                // No declared type changes that of a Parquet file.
+                _ if is_stated => cast,
                 "integer" => {
                     format!("declare `columns: {{ {column}: text }}` in the source, or {cast}")
                 }
@@ -164,7 +172,7 @@ pub(crate) fn type_fault(sql: &str, text: &str, tables: &[OpenTable]) -> Option<
             };
             (format!("{what} takes text, and the column {column} is {of}"), Some(help))
         }
-        (Some((column, of)), false) => (
+        (Some((column, of, _)), false) => (
             format!("{what} does not take the column {column}, which is {of}"),
             Some(format!(
                 "write TRY_CAST({column} AS DOUBLE) if its values are numbers: it is NULL for other values"
@@ -176,7 +184,7 @@ pub(crate) fn type_fault(sql: &str, text: &str, tables: &[OpenTable]) -> Option<
         ),
         (None, false) => (format!("{what} does not take: {}", type_names(misuse.types)), None),
     };
-    let word = named.as_ref().map_or(misuse.name, |(name, _)| *name);
+    let word = named.as_ref().map_or(misuse.name, |(name, ..)| *name);
     Some(LakeError::Sql { message, position: position::of_word(sql, word), help })
 }
 

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{JoinType, ScalarValue};
 use datafusion::logical_expr::{
     BinaryExpr, Cast, Distinct, Expr, ExprSchemable, LogicalPlan, Operator, Values,
     WindowFunctionDefinition,
 };
 
-use super::layout::{Layout, OpenTable, is_text, shown};
+use super::layout::{Column, Layout, OpenTable, is_text, shown};
 use super::refusal::Refusal;
 use super::shown_column::shown_column;
 
@@ -79,6 +79,8 @@ pub(super) struct Origin {
     pub(super) column: Option<(String, String)>,
     /// No file has a value of it, and its type is that of a text only for want of another.
     is_empty: bool,
+    /// It is a column of timestamps, and no file has another text of them than the engine.
+    is_kept: bool,
 }
 
 impl Origin {
@@ -88,6 +90,32 @@ impl Origin {
             Some((table, column)) => format!("{table}.{} ({of})", shown_column(column, tables)),
             None => format!("a value of type {of}"),
         }
+    }
+
+    /// Whether a Parquet file states its type.
+    fn is_stated(&self, tables: &[OpenTable]) -> bool {
+        let Some((table, name)) = &self.column else { return false };
+        tables.iter().any(|open| open.name == *table && open.layout.is_stated(name))
+    }
+
+    /// How the column `name` becomes text: by its declared type, if that decides, or by `cast`.
+    fn as_text(&self, name: &str, cast: &str, tables: &[OpenTable]) -> String {
+        if self.is_stated(tables) {
+            return cast.to_owned();
+        }
+        format!(
+            "to use the text of the files, declare `columns: {{ {name}: text }}` in the source, or {cast}"
+        )
+    }
+}
+
+/// Whether the engine writes the timestamps of a column as its files do, or no file has a text of them.
+fn is_kept(column: &Column) -> bool {
+    match (&column.data_type, column.written.as_deref()) {
+        (DataType::Timestamp(..), None) => !column.converted,
+        // The engine leaves zeros of fractions out.
+        (DataType::Timestamp(TimeUnit::Second, _), Some(form)) => form == "T",
+        _ => false,
     }
 }
 
@@ -110,49 +138,47 @@ impl Unlike {
         };
         match self {
             Self::Numbers(a, b) => {
+                let stated = if b.is_stated(tables) { b } else { a };
                 let (name, a, b) = (name_of(a), a.shown(tables), b.shown(tables));
+                let cast = format!("for whole numbers write CAST({name} AS BIGINT) in each place");
                 Refusal {
                     message: format!(
                         "in the column {column} {a} meets {b}: as keys or identifiers, numbers would have another text \
                          than in their files, as `1` and `1.0` differ, and be other users"
                     ),
-                    help: format!(
-                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source; for whole \
-                         numbers write CAST({name} AS BIGINT) in each place"
-                    ),
+                    help: stated.as_text(&name, &cast, tables),
                 }
             }
             Self::ReadAsNumber { text, number } => {
                 let (name, text) = (name_of(number), text.shown(tables));
+                let cast = format!("write CAST({name} AS VARCHAR) where they meet");
+                let help = number.as_text(&name, &cast, tables);
                 let number = number.shown(tables);
                 Refusal {
                     message: format!(
                         "in the column {column} {number} meets {text}, which the engine reads as a number: as keys or \
                          identifiers, `007` would become `7`, and be another user"
                     ),
-                    help: format!(
-                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source, or write \
-                         CAST({name} AS VARCHAR) where they meet"
-                    ),
+                    help,
                 }
             }
             Self::WrittenAsText(origin) => {
                 let (name, shown) = (name_of(origin), origin.shown(tables));
-                let (form, cast) = match origin.of.is_floating() {
+                let (form, whole) = match origin.of.is_floating() {
                     true => (
                         "`5` would become `5.0`",
-                        format!("; for whole numbers write CAST({name} AS BIGINT)"),
+                        format!(", or CAST({name} AS BIGINT) for whole numbers"),
                     ),
                     false => ("a space would become `T`", String::new()),
                 };
+                let cast =
+                    format!("write CAST({name} AS VARCHAR) to use the text of the type{whole}");
                 Refusal {
                     message: format!(
                         "in the column {column} {shown} becomes text, or a part of it: as keys or identifiers, values \
                          would have another text than in their files, as {form}, and be other users"
                     ),
-                    help: format!(
-                        "to use the text of the files, declare `columns: {{ {name}: text }}` in the source{cast}"
-                    ),
+                    help: origin.as_text(&name, &cast, tables),
                 }
             }
         }
@@ -170,24 +196,25 @@ pub(super) struct Texts {
     fewest: Option<(i8, Origin)>,
     /// A floating-point number.
     pub(super) double: Option<Origin>,
-    /// A timestamp.
+    /// A timestamp that files may write otherwise than the engine.
     moment: Option<Origin>,
 }
 
 impl Texts {
     fn of(origin: Origin, is_literal: bool) -> Self {
         let number = scale(&origin.of).map(|scale| (scale, origin.clone()));
+        let is_moment = matches!(origin.of, DataType::Timestamp(..)) && !origin.is_kept;
         Self {
             fewest: number.clone().filter(|_| !is_literal),
             most: number,
             text: is_text(&origin.of).then(|| origin.clone()),
-            moment: matches!(origin.of, DataType::Timestamp(..)).then(|| origin.clone()),
+            moment: is_moment.then(|| origin.clone()),
             double: origin.of.is_floating().then_some(origin),
         }
     }
 
     fn computed(of: DataType) -> Self {
-        Self::of(Origin { of, column: None, is_empty: false }, false)
+        Self::of(Origin { of, column: None, is_empty: false, is_kept: false }, false)
     }
 
     fn of_literal(value: &ScalarValue) -> Self {
@@ -197,7 +224,7 @@ impl Texts {
             Some(Some(text)) if is_number(text) => DataType::Int64,
             _ => value.data_type(),
         };
-        Self::of(Origin { of, column: None, is_empty: false }, true)
+        Self::of(Origin { of, column: None, is_empty: false, is_kept: false }, true)
     }
 
     fn is_unknown(&self) -> bool {
@@ -312,9 +339,10 @@ impl<'t> Origins<'t> {
         let open = tables.iter().find(|open| open.name == table);
         let found = open.and_then(|open| open.layout.columns.iter().find(|c| c.name == name));
         let is_empty = found.is_some_and(|column| column.empty);
+        let is_kept = found.is_some_and(is_kept);
         let column = (table, name.to_owned());
         self.read.insert(column.clone());
-        Texts::of(Origin { of: of.clone(), column: Some(column), is_empty }, false)
+        Texts::of(Origin { of: of.clone(), column: Some(column), is_empty, is_kept }, false)
     }
 
     /// The origins of an output column of a chain of unions, each of which has the one before as its first input.
@@ -475,7 +503,7 @@ impl<'t> Origins<'t> {
             }
             let is_empty = text.is_empty && all.is_text_only();
             let of = text.of.clone();
-            return Texts::of(Origin { of, column: None, is_empty }, false);
+            return Texts::of(Origin { of, column: None, is_empty, is_kept: false }, false);
         }
         // A decimal that meets a double loses its zeros.
         let fewest = match &all.double {

@@ -174,6 +174,16 @@ impl Layout {
         self.number_forms.iter().find(|(name, _)| name == column).map(|(_, forms)| *forms)
     }
 
+    /// Whether a Parquet file states the type of a column: a declared type does not change it.
+    pub fn is_stated(&self, column: &str) -> bool {
+        let at = self.columns.iter().position(|of| of.name == column);
+        let has_it = |plan: &FilePlan| {
+            let origin = at.and_then(|at| plan.origins.get(at));
+            matches!(origin, Some(Origin::Column(_) | Origin::Spelled(_)))
+        };
+        self.files.iter().any(|plan| plan.file.format == Format::Parquet && has_it(plan))
+    }
+
     /// Rows of all files, if they are known.
     pub fn rows(&self) -> Option<u64> {
         self.files.iter().map(|file| file.rows).sum()

@@ -291,6 +291,35 @@ async fn a_number_of_several_forms_or_a_timestamp_in_a_text_is_refused() {
 }
 
 #[tokio::test]
+async fn timestamps_that_no_file_writes_otherwise_are_parts_of_texts() {
+    let moment = "SELECT CAST('2026-11-25 10:00:00' AS TIMESTAMP) AS at";
+    let shop = Shop::new().file("t.csv", "at\n2026-11-25T10:00:00\n2026-11-26T10:00:00\n");
+    let shop = shop.parquet("p.parquet", moment).await;
+    let of = |table: &str| format!("SELECT 'u' || at AS user_id FROM shop.{table}");
+    holds(&shop, &of("t"), &["u2026-11-25T10:00:00", "u2026-11-26T10:00:00"]).await;
+    holds(&shop, &of("p"), &["u2026-11-25T10:00:00"]).await;
+}
+
+#[tokio::test]
+async fn the_help_for_columns_of_parquet_files_is_a_cast() {
+    let row = "SELECT CAST(5 AS DOUBLE) AS user_id, CAST(5 AS DOUBLE) AS score, \
+               CAST('2026-11-25 10:00:00' AS TIMESTAMP) AS at, 5 AS n, '007' AS alt";
+    let shop = Shop::new().parquet("p.parquet", row).await;
+    for (sql, cast) in [
+        ("SELECT 'u' || user_id AS user_id FROM shop.p", "CAST(user_id AS VARCHAR)"),
+        ("SELECT coalesce(n, alt) AS user_id FROM shop.p", "CAST(n AS VARCHAR)"),
+        ("SELECT user_id FROM shop.p WHERE lower(score) = '5'", "CAST(score AS TEXT)"),
+        ("SELECT user_id FROM shop.p WHERE at LIKE '2026-11%'", "CAST(at AS TEXT)"),
+    ] {
+        let error = shop.lake().plan_scan(&model(sql), &[]).await.unwrap_err();
+        let help = error.help().unwrap();
+        assert!(help.contains(cast) && !help.contains("columns:"), "{sql}: {error}: {help}");
+    }
+    let cast = "SELECT 'u' || CAST(user_id AS VARCHAR) AS user_id FROM shop.p";
+    holds(&shop, cast, &["u5.0"]).await;
+}
+
+#[tokio::test]
 async fn numbers_of_two_forms_that_meet_in_an_identifier_are_refused() {
     let shop = two_forms();
     let sql = "SELECT CAST(user_id AS BIGINT) AS user_id, code FROM shop.a
