@@ -3,17 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
 
 use crate::error::FileError;
 use crate::file_names::stem;
 use crate::stamp::FileStamp;
+use crate::text::{BYTE_ORDER_MARK, GZIP};
 
 /// Bytes at the start and at the end of files that are compared.
 const COMPARED: u64 = 64 << 10;
 /// Digits of the number of a copy, at most: `2026` is a year.
 const MAX_DIGITS: usize = 3;
+/// The first bytes of a Parquet file.
+const PARQUET: &[u8] = b"PAR1";
 const STARTS: [&str; 2] = ["copy of ", "kopie von "];
 const ENDS: [&str; 4] = [" - copy", " - kopie", " copy", ".tmp"];
 /// Before the time of a conflict in names of Syncthing.
@@ -89,7 +95,8 @@ fn families<'f>(
     found
 }
 
-/// Refuses a file that is named as a copy of another one, and has its size and its bytes at the start and at the end.
+/// Refuses a file with rows that is named as a copy of another one, and has its size and its bytes at the start and at
+/// the end.
 ///
 /// # Errors
 /// [`FileError::Table`] naming both.
@@ -97,11 +104,12 @@ pub(crate) fn refuse_named_copies<'f>(
     files: impl Iterator<Item = &'f FileStamp> + Clone,
 ) -> Result<(), FileError> {
     for family in families(files).into_values() {
-        let all: Vec<&FileStamp> = family.original.into_iter().chain(family.copies).collect();
-        for (at, file) in all.iter().enumerate() {
-            let Some(first) = all[..at].iter().find(|first| are_alike(first, file)) else {
-                continue;
-            };
+        let mut sizes: BTreeMap<u64, Vec<&FileStamp>> = BTreeMap::new();
+        for file in family.original.into_iter().chain(family.copies) {
+            sizes.entry(file.bytes).or_default().push(file);
+        }
+        for files in sizes.into_values().filter(|files| files.len() > 1) {
+            let Some((first, file)) = alike(&files) else { continue };
             return Err(FileError::Table {
                 message: format!(
                     "{} is a copy of {}, by its name, its size, and its first and last bytes: their rows would count \
@@ -117,24 +125,70 @@ pub(crate) fn refuse_named_copies<'f>(
     Ok(())
 }
 
-/// Whether files have one size, and the same bytes at the start and at the end. A file that cannot be read is refused
-/// where it is read.
-fn are_alike(one: &FileStamp, other: &FileStamp) -> bool {
-    one.bytes == other.bytes
-        && match (ends(one), ends(other)) {
-            // A copy of an object of a bucket that is not needed has no content, only its size.
-            (Ok(a), Ok(b)) => a == b && a.first().is_some_and(|byte| *byte != 0),
-            _ => false,
+/// The first two of files of one size with rows that have the same bytes at the start and at the end. A file that cannot
+/// be read is refused where it is read.
+fn alike<'f>(files: &[&'f FileStamp]) -> Option<(&'f FileStamp, &'f FileStamp)> {
+    // Hashes, since the bytes of thousands of files need much memory.
+    let mut seen: BTreeMap<u64, &FileStamp> = BTreeMap::new();
+    for &file in files {
+        let Some(ends) = Ends::of(file).ok().filter(Ends::has_rows) else { continue };
+        match seen.get(&ends.hash()).copied() {
+            None => {
+                seen.insert(ends.hash(), file);
+            }
+            Some(first) if Ends::of(first).is_ok_and(|of| of == ends) => {
+                return Some((first, file));
+            }
+            Some(_) => {}
         }
+    }
+    None
 }
 
-fn ends(file: &FileStamp) -> std::io::Result<Vec<u8>> {
-    let mut opened = File::open(&file.path)?;
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut opened).take(COMPARED).read_to_end(&mut bytes)?;
-    opened.seek(SeekFrom::Start(file.bytes.saturating_sub(COMPARED)))?;
-    opened.take(COMPARED).read_to_end(&mut bytes)?;
-    Ok(bytes)
+/// The first and the last bytes of a file, which overlap if it is short.
+#[derive(PartialEq, Eq)]
+struct Ends {
+    start: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl Ends {
+    fn of(file: &FileStamp) -> std::io::Result<Self> {
+        let mut opened = File::open(&file.path)?;
+        let (mut start, mut end) = (Vec::new(), Vec::new());
+        Read::by_ref(&mut opened).take(COMPARED).read_to_end(&mut start)?;
+        opened.seek(SeekFrom::Start(file.bytes.saturating_sub(COMPARED)))?;
+        opened.take(COMPARED).read_to_end(&mut end)?;
+        Ok(Self { start, end })
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.start);
+        hasher.write(&self.end);
+        hasher.finish()
+    }
+
+    /// Whether the file has rows, as far as its start says: files with a header alone are equal, and none is a copy.
+    fn has_rows(&self) -> bool {
+        let mut unpacked = Vec::new();
+        let start = if self.start.starts_with(GZIP) {
+            // What is cut off is an error behind the bytes that are needed.
+            let _ = MultiGzDecoder::new(self.start.as_slice())
+                .take(COMPARED)
+                .read_to_end(&mut unpacked);
+            unpacked.as_slice()
+        } else {
+            self.start.as_slice()
+        };
+        match start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start).trim_ascii() {
+            // A copy of an object of a bucket that is not needed has no content, only its size.
+            [0, ..] => false,
+            [b'[', rest @ ..] => !rest.trim_ascii_start().starts_with(b"]"),
+            [b'{', ..] => true,
+            text => text.starts_with(PARQUET) || text.iter().any(|b| matches!(b, b'\n' | b'\r')),
+        }
+    }
 }
 
 /// A warning about files of a table that are named as copies of another one of their folder; `None` if there is none.
@@ -215,10 +269,29 @@ mod tests {
         // Copies whose original was removed.
         let refusal = said(&[("x (1).csv", "id\n1\n"), ("x (2).csv", "id\n1\n")]).unwrap_err();
         assert!(refusal.starts_with("x (2).csv is a copy of x (1).csv, "), "{refusal}");
+        for line in ["[{\"id\":1}]", "{\"id\":1}\n"] {
+            assert!(said(&[("x.json", line), ("x (1).json", line)]).is_err(), "{line}");
+        }
+        // Among files without rows and other ones.
+        let files = [("x (1).csv", "id\n1\n"), ("x (2).csv", "id\n2\n"), ("x (3).csv", "id\n")];
+        let again = [("x (4).csv", "id\n"), ("x (5).csv", "id\n2\n")];
+        let refusal = said(&[&files[..], &again].concat()).unwrap_err();
+        assert!(refusal.starts_with("x (5).csv is a copy of x (2).csv, "), "{refusal}");
         // Files of which more is equal than what is compared are distinguished at their ends.
         let long = |end: &str| format!("id\n{}{end}\n", "12345\n".repeat(40_000));
         assert!(said(&[("x.csv", &long("1")), ("x (1).csv", &long("2"))]).is_ok());
         assert!(said(&[("x.csv", &long("1")), ("x (1).csv", &long("1"))]).is_err());
+    }
+
+    #[test]
+    fn rows_are_found_in_compressed_files() {
+        use std::io::Write;
+        for (text, has_rows) in [("id,n\n", false), ("id,n\n1,2\n", true), ("{\"id\":1}", true)] {
+            let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packed.write_all(text.as_bytes()).unwrap();
+            let ends = Ends { start: packed.finish().unwrap(), end: Vec::new() };
+            assert_eq!(ends.has_rows(), has_rows, "{text}");
+        }
     }
 
     #[test]
@@ -236,6 +309,10 @@ mod tests {
             // Without content.
             &[("a (1).csv", "\0\0\0"), ("a (2).csv", "\0\0\0")],
             &[("a (1).csv", ""), ("a (2).csv", "")],
+            // Without rows.
+            &[("a (1).csv", "id,n\n"), ("a (2).csv", "id,n\n")],
+            &[("a (1).csv", "\u{feff}id\r\n\r\n"), ("a (2).csv", "\u{feff}id\r\n\r\n")],
+            &[("a (1).json", "[ ]\n"), ("a (2).json", "[ ]\n")],
         ] {
             assert_eq!(said(files), Ok(None), "{files:?}");
         }
