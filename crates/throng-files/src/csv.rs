@@ -216,23 +216,25 @@ pub fn infer_schema(
     let end = format!("\n{END_ROW}");
     let text = Inspected { reader: open(file)?, last: None, quotes: QuoteCheck::default() };
     let mut reader = records(text.chain(end.as_bytes()));
-    let found = infer_records(&mut reader, file, options, is_value);
+    let mut in_header = false;
+    let found = infer_records(&mut reader, file, options, is_value, &mut in_header);
     let (text, _) = reader.get_ref().get_ref();
     match text.quotes.fault() {
-        // What is wrong with the row of the quote, or with a later one, comes from it.
-        Some(fault) if found.is_ok() || fault.offset < reader.position().byte() => {
+        // What is wrong with the row of the quote, or with a later one, comes from it, unless the file is no CSV.
+        Some(fault) if !in_header && (found.is_ok() || fault.offset < reader.position().byte()) => {
             Err(fault_at(file, fault.offset, fault.text).with_help(fault.help))
         }
         _ => found,
     }
 }
 
-/// Infers the schema from all records.
+/// Infers the schema from all records; `in_header`: whether the first line is no header.
 fn infer_records(
     reader: &mut Records<'_>,
     file: &DataFile,
     options: &ReadOptions,
     is_value: IsValue,
+    in_header: &mut bool,
 ) -> Result<TextSchema, FileFault> {
     let path = file.path();
     let mut record = ByteRecord::new();
@@ -253,7 +255,7 @@ fn infer_records(
             if names.last().is_some_and(|name| name.ends_with(END_ROW)) {
                 return Err(fault_at(file, first, OPEN_QUOTE));
             }
-            check_header(&names, first, file, options)?;
+            check_header(&names, first, file, options).inspect_err(|_| *in_header = true)?;
             more = next(reader, &mut record, path)? && !is_end(&record);
             names
         }
@@ -476,6 +478,7 @@ mod tests {
             ),
             (&["user_id,\"n\\\"\"", "1,2", "3,4"], "line 1: a quote starts in this row"),
             (&["user_id,\"n\"m", "1,2"], "line 1: text follows the closing quote of a field"),
+            (&["{\"user_id\":\"1\",\"n\":2}"], "line 1: it is JSON"),
             // The fault of an earlier row is named first.
             (&["user_id,n", "1", "2,\"a\"b"], "line 2: 1 fields, where the header has 2"),
             (&["", "a@example.com,2", "3,4"], "line 2: the first line holds values"),

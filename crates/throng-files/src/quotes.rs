@@ -10,6 +10,8 @@ const AFTER_QUOTE: &str = "text follows the closing quote of a field";
 /// Spark and MySQL put a backslash before a quote, unless an option changes that.
 const DOUBLE_QUOTES: &str = "write a quote inside of a quoted field as two quotes, and not behind a backslash: \
      `option(\"escape\", \"\\\"\")` in Spark, `ESCAPED BY '\"'` in MySQL";
+const COMMAS: &str = "separate columns by commas; or, if the quotes are part of a value, put quotes around it and write those \
+     in it twice";
 const SPACED: &str =
     "a field begins with white space and a quote, and the quotes would be part of its value";
 const NO_SPACE: &str = "remove the white space between the comma and the quote; or, if the quotes are part of the value, put \
@@ -122,7 +124,12 @@ impl QuoteCheck {
             // White space is part of the value, and refused or warned of as that of other values is.
             b' ' | b'\t' | 0 | CTRL_Z => State::Closed,
             _ => {
-                let (offset, text, help) = (self.opened, AFTER_QUOTE, DOUBLE_QUOTES);
+                let help = match byte {
+                    // A quote is that of the next field, behind a tab or a space.
+                    b';' | b'|' | b'"' => COMMAS,
+                    _ => DOUBLE_QUOTES,
+                };
+                let (offset, text) = (self.opened, AFTER_QUOTE);
                 self.fault = Some(QuoteFault { offset, text, help });
                 return;
             }
@@ -193,6 +200,21 @@ mod tests {
             for size in 1..=text.len() {
                 assert_eq!(found(text, size), Some((offset, AFTER_QUOTE)), "{text:?} {size}");
             }
+        }
+    }
+
+    #[test]
+    fn another_separator_behind_a_closing_quote_has_a_hint_of_its_own() {
+        for (text, help) in [
+            ("\"user_id\";\"email\"\n", COMMAS),
+            ("user_id;n\n\"u1\";\"5\"\n", COMMAS),
+            ("\"u1\"\t\"5\"\n", COMMAS),
+            ("\"u1\"|5\n", COMMAS),
+            ("\"26\\\"x\",u1\n", DOUBLE_QUOTES),
+        ] {
+            let mut check = QuoteCheck::default();
+            check.add(text.as_bytes());
+            assert_eq!(check.fault().unwrap().help, help, "{text:?}");
         }
     }
 
