@@ -44,13 +44,32 @@ fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
     if !is_comparison {
         return None;
     }
-    match (expr.left.get_type(schema).ok()?, expr.right.get_type(schema).ok()?) {
-        (DataType::Date32 | DataType::Date64, DataType::Timestamp(TimeUnit::Nanosecond, zone))
-        | (DataType::Timestamp(TimeUnit::Nanosecond, zone), DataType::Date32 | DataType::Date64) => {
-            Some(DataType::Timestamp(TimeUnit::Microsecond, zone))
+    let types = (expr.left.get_type(schema).ok()?, expr.right.get_type(schema).ok()?);
+    let (date, zone) = match types {
+        (DataType::Date32 | DataType::Date64, DataType::Timestamp(TimeUnit::Nanosecond, zone)) => {
+            (&expr.left, zone)
         }
+        (DataType::Timestamp(TimeUnit::Nanosecond, zone), DataType::Date32 | DataType::Date64) => {
+            (&expr.right, zone)
+        }
+        _ => return None,
+    };
+    // A cast of the timestamp would hide the column from the filters of Parquet files.
+    (!fits_nanoseconds(date)).then_some(DataType::Timestamp(TimeUnit::Microsecond, zone))
+}
+
+/// Whether a date is in the years that nanoseconds have: the current one, or one that the SQL states.
+fn fits_nanoseconds(date: &Expr) -> bool {
+    let stated = match date {
+        Expr::ScalarFunction(function) => return function.name() == "current_date",
+        Expr::Cast(Cast { expr, .. }) => match expr.as_ref() {
+            Expr::Literal(value, _) => value.try_as_str().flatten(),
+            _ => None,
+        },
         _ => None,
-    }
+    };
+    let year = stated.and_then(|text| text.split_once('-')?.0.parse::<i32>().ok());
+    year.is_some_and(|year| (1678..=2261).contains(&year))
 }
 
 /// An operand of another type. A timestamp that the SQL states is read as one of this type: `TIMESTAMP '9999-12-31'`.
@@ -63,5 +82,30 @@ fn converted(operand: Expr, to: &DataType) -> Expr {
             cast(*expr, to.clone())
         }
         other => cast(other, to.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::{col, lit};
+
+    use super::*;
+
+    #[test]
+    fn dates_of_the_years_of_nanoseconds_are_known_by_their_text() {
+        for (text, fits) in [
+            ("2026-01-01", true),
+            ("1678-01-01", true),
+            ("2261-12-31", true),
+            ("1677-12-31", false),
+            ("2262-01-01", false),
+            ("9999-12-31", false),
+            ("20260101", false),
+            ("-2026-01-01", false),
+        ] {
+            assert_eq!(fits_nanoseconds(&cast(lit(text), DataType::Date32)), fits, "{text}");
+        }
+        assert!(!fits_nanoseconds(&cast(col("until"), DataType::Date32)));
+        assert!(!fits_nanoseconds(&col("until")));
     }
 }

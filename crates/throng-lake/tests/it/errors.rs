@@ -202,6 +202,8 @@ async fn a_date_for_never_is_compared_with_the_time_and_else_an_error_with_a_hin
         ("until = TIMESTAMP '9999-12-31 00:00:00'", &["u1"]),
         ("until > TIMESTAMP '2019-12-31 23:59:59.999'", &["u1", "u2"]),
         ("coalesce(until, DATE '9999-12-31') > now()", &["u1"]),
+        ("now() > DATE '2020-01-01' AND now() < DATE '9999-12-31'", &["u1", "u2"]),
+        ("now() >= current_date", &["u1", "u2"]),
     ] {
         holds(&shop, &of(condition), keys).await;
     }
