@@ -239,7 +239,7 @@ impl Budgets {
         if checked.confirms_clock {
             self.confirm_clock();
         }
-        // Events that are all rejected are no evidence of a step of the clock.
+        // Events that are all rejected do not prove a step of the clock.
         if !is_empty {
             self.clock.confirm(checked.now);
         }

@@ -11,8 +11,8 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::FileError;
 use crate::file_names::stem;
+use crate::format::{BYTE_ORDER_MARK, GZIP};
 use crate::stamp::FileStamp;
-use crate::text::{BYTE_ORDER_MARK, GZIP};
 
 /// Bytes at the start and at the end of files that are compared.
 const COMPARED: u64 = 64 << 10;

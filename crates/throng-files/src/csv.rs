@@ -8,6 +8,7 @@ use throng_spec::ColumnType;
 
 use crate::discover::DataFile;
 use crate::fault::FileFault;
+use crate::format::BYTE_ORDER_MARK;
 use crate::header::{FirstLine, LINES_BEFORE, line_fault, names_separator};
 use crate::joined::{JOINED, JoinedHeader, footer, without_mark};
 use crate::kinds::SEPARATORS;
@@ -17,7 +18,7 @@ use crate::options::{IsValue, ReadOptions};
 use crate::plain_words::{HeaderEvidence, PlainWords, may_be_row};
 use crate::quotes::QuoteCheck;
 use crate::schema::{TextColumn, TextSchema};
-use crate::text::{BYTE_ORDER_MARK, CTRL_Z, NOT_UTF8, TextReader, left_over, open};
+use crate::text::{CTRL_Z, NOT_UTF8, TextReader, left_over, open};
 
 /// The most fields of a first line.
 const MAX_COLUMNS: usize = 10_000;
@@ -220,7 +221,7 @@ pub fn infer_schema(
     let found = infer_records(&mut reader, file, options, is_value, &mut in_header);
     let (text, _) = reader.get_ref().get_ref();
     match text.quotes.fault() {
-        // What is wrong with the row of the quote, or with a later one, comes from it, unless the file is no CSV.
+        // What is wrong with the row of the quote, or with a later one, comes from it, unless the file is not CSV.
         Some(fault) if !in_header && (found.is_ok() || fault.offset < reader.position().byte()) => {
             Err(fault_at(file, fault.offset, fault.text).with_help(fault.help))
         }
@@ -228,7 +229,7 @@ pub fn infer_schema(
     }
 }
 
-/// Infers the schema from all records; `in_header`: whether the first line is no header.
+/// Infers the schema from all records; `in_header`: whether the first line is not a header.
 fn infer_records(
     reader: &mut Records<'_>,
     file: &DataFile,
@@ -471,7 +472,7 @@ mod tests {
                 &["user_id,n", "1,2", "3,\"4", "5,6"],
                 "line 3: a quote starts in this row and does not end",
             ),
-            (&["user_id,n", "u1,\"a\\\"", "u2,3"], "line 2: a quote starts in this row"),
+            (&["user_id,n", "u1,\"a\\\"\"", "u2,3"], "line 2: a quote starts in this row"),
             (
                 &["n,user_id", "\"26\\\"\",u1", "\"28\\\"\",u2", "3,u3"],
                 "line 2: text follows the closing quote of a field",

@@ -1,5 +1,10 @@
 //! The format of a file, by its name. Pure.
 
+/// The first bytes of text that marks its encoding as UTF-8.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
+/// The first bytes of a gzip file.
+pub(crate) const GZIP: &[u8] = &[0x1F, 0x8B];
+
 /// The format of a file's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Format {

@@ -4,7 +4,7 @@
 use csv::ByteRecord;
 
 use crate::kinds::SEPARATORS;
-use crate::text::BYTE_ORDER_MARK;
+use crate::format::BYTE_ORDER_MARK;
 
 /// The hint for a repeated header.
 pub(crate) const JOINED: &str = "put the files into one folder instead of joining them; files without a header need \

@@ -4,7 +4,8 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use crate::fault::FileFault;
-use crate::text::{BYTE_ORDER_MARK, NOT_UTF8, TextReader, left_over};
+use crate::format::BYTE_ORDER_MARK;
+use crate::text::{NOT_UTF8, TextReader, left_over};
 
 /// The longest object, in bytes.
 const MAX_OBJECT: usize = 64 << 20;

@@ -89,8 +89,8 @@ impl QuoteCheck {
                     self.behind_quote(piece[at]);
                     1
                 }
-                State::Spaced { is_odd, at_end } => {
-                    self.spaced(piece[at], is_odd, at_end);
+                State::Spaced { is_odd, .. } => {
+                    self.spaced(piece[at], is_odd);
                     1
                 }
             };
@@ -136,7 +136,7 @@ impl QuoteCheck {
         };
     }
 
-    fn spaced(&mut self, byte: u8, is_odd: bool, at_end: bool) {
+    fn spaced(&mut self, byte: u8, is_odd: bool) {
         self.state = match byte {
             b',' | b'\n' | b'\r' => {
                 self.fault = self.spaced_fault();

@@ -8,13 +8,12 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::discover::DataFile;
 use crate::fault::FileFault;
+use crate::format::{BYTE_ORDER_MARK, GZIP};
 
 /// Size of the read buffer, in bytes.
 const BUFFER: usize = 256 << 10;
 /// Bytes at the start of a file that are inspected.
 const START: u64 = 512;
-pub(crate) const BYTE_ORDER_MARK: &[u8] = &[0xEF, 0xBB, 0xBF];
-pub(crate) const GZIP: &[u8] = &[0x1F, 0x8B];
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// The character by which DOS ends a text.
 pub(crate) const CTRL_Z: u8 = 0x1A;

@@ -15,6 +15,8 @@ pub(super) const NO_COUNTRY: &str = "refused_no_calling_code";
 
 /// E.164 allows 15 digits; with its country code no subscriber number is shorter than 7.
 const DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
+/// More than a calling code and the longest area code have, such as `49` and `33201`.
+const MIN_WHOLE_DIGITS: usize = 8;
 
 /// The digits with the calling code, without `+`. `home` is the user's country in capital letters: numbers
 /// without a calling code belong to it, and are refused if there is no such country. Without `home` a number is assumed
@@ -75,6 +77,11 @@ fn readings(
     })
 }
 
+/// Whether a number has more digits than the calling code and an area, of which some are numbers too.
+fn is_whole(number: &Number) -> bool {
+    number.valid && number.digits().len() >= MIN_WHOLE_DIGITS
+}
+
 /// Whether a text is a whole number with digits behind a separator, as in `+49 170 1234567 / 8`: another last digit, an
 /// extension or another number. All digits together are a number of somebody else, if they are one. A separator behind
 /// the digits of an area, as in `0170/1234567`, has no whole number before it.
@@ -84,7 +91,7 @@ fn has_other_ending(text: &str, country: Option<Option<country::Id>>) -> bool {
         let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || c == '-');
         behind.starts_with(|c: char| c.is_ascii_digit())
             && before.bytes().filter(u8::is_ascii_digit).count() >= 7
-            && readings(before, country).is_ok_and(|(readings, _)| readings.iter().any(|n| n.valid))
+            && readings(before, country).is_ok_and(|(readings, _)| readings.iter().any(is_whole))
     })
 }
 
