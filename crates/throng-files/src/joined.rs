@@ -3,8 +3,8 @@
 
 use csv::ByteRecord;
 
-use crate::kinds::SEPARATORS;
 use crate::format::BYTE_ORDER_MARK;
+use crate::kinds::SEPARATORS;
 
 /// The hint for a repeated header.
 pub(crate) const JOINED: &str = "put the files into one folder instead of joining them; files without a header need \
