@@ -182,7 +182,9 @@ impl Spend {
 
     /// Whether all spend from a slice on is in slices.
     pub(super) fn has_all_from(&self, slice: i64) -> bool {
-        self.folded == Amount::default() || self.kept_from().is_none_or(|kept| kept <= slice)
+        // Only what is beyond the limit is folded. Earlier formats have folded by age, and fewer slices.
+        let is_cut = self.folded != Amount::default() && self.slices.len() >= KEPT_SLICES;
+        !is_cut || self.kept_from().is_none_or(|kept| kept <= slice)
     }
 
     /// The number of the first slice file that may have slices of it.
