@@ -201,6 +201,13 @@ impl Account {
         self.config = config;
     }
 
+    /// Adds spend that was set aside in the currency that the ad group has now. Earlier days are reported in another
+    /// one: theirs is in the ledger already, and would be there in both.
+    pub(super) fn merge_aside(&mut self, aside: &Spend, now: Timestamp) {
+        let from = self.first_slice(BudgetDay::of(now, &self.zone));
+        self.spend.merge(aside, from);
+    }
+
     /// Days were counted by this zone until a moment.
     pub(super) fn leave_zone(&mut self, zone: &TimeZone, at: Timestamp) {
         let today = BudgetDay::of(at, zone);
