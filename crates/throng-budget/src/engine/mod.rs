@@ -410,7 +410,7 @@ impl Engine {
         self.accounts.get(key.account)
     }
 
-    /// Actual spend of an ad group's last 8 budget days and of the next one, oldest first, by its current time
+    /// Actual spend of an ad group's last 8 budget days and of the next two, oldest first, by its current time
     /// zone, days without spend too. Empty if it has never spent anything.
     pub fn days(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Vec<(BudgetDay, Micros)>> {
         self.account(ad_group).map(|account| account.days(now))

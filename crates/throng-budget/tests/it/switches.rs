@@ -1,5 +1,7 @@
 //! Ad groups that get another billed event, or come back in another currency.
 
+use std::collections::BTreeMap;
+
 use throng_budget::{
     AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney,
 };
@@ -230,6 +232,51 @@ fn days_before_another_currency_stay_in_theirs() {
             assert_eq!(days, [(-1, 1_000_000, usd), (0, 500_000, eur), (0, 0, usd)]);
         }
     }
+}
+
+#[test]
+fn days_keep_their_currencies_after_another_time_zone() {
+    const HOUR: u64 = 3_600;
+    let dollars = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..dollars.clone() };
+    let (usd, eur) = (dollars.currency, euros.currency);
+    // When the currency is changed, and when the zone.
+    let cases = [
+        // By this zone the currency was changed on the next day.
+        ("Asia/Tokyo", 44, 60, vec![(0, 500_000, usd), (1, 500_000, eur), (2, 500_000, eur)]),
+        // The day before is the current one again.
+        ("America/New_York", 48, 49, vec![(0, 500_000, usd), (1, 1_000_000, eur)]),
+    ];
+    for (zone, currency_hour, zone_hour, expected) in cases {
+        let moved = AdGroupConfig { zone: zone.parse().expect("a zone"), ..euros.clone() };
+        let mut rows = BTreeMap::new();
+        let mut engine = Engine::new(3, 1, 1, vec![dollars.clone()]);
+        apply(&mut engine, "v1", EventKind::Impression, "i1", 10 * HOUR);
+        apply(&mut engine, "v2", EventKind::Impression, "i2", 30 * HOUR);
+        write(&engine, &mut rows, currency_hour * HOUR);
+        engine.configure(2, vec![euros.clone()], at(currency_hour * HOUR));
+        apply(&mut engine, "v3", EventKind::Impression, "i3", currency_hour * HOUR);
+        write(&engine, &mut rows, currency_hour * HOUR);
+        let while_down = restored(&engine, moved.clone(), zone_hour * HOUR);
+        engine.configure(3, vec![moved], at(zone_hour * HOUR));
+        for engine in [while_down, engine] {
+            let mut rows = rows.clone();
+            // Also when the day is over.
+            for hour in [zone_hour, zone_hour + 24] {
+                write(&engine, &mut rows, hour * HOUR);
+                let spent = rows.iter().filter(|(_, actual)| **actual != 0);
+                let spent: Vec<_> = spent.map(|((day, of), actual)| (*day, *actual, *of)).collect();
+                assert_eq!(spent, expected, "{zone}");
+            }
+        }
+    }
+}
+
+/// What the rows of a ledger have, by the number of the day in a test: each is replaced by later figures.
+fn write(engine: &Engine, rows: &mut BTreeMap<(i32, Currency), i64>, second: u64) {
+    let first = BudgetDay::of(at(0), &TimeZoneName::utc().rules()).0;
+    let days = engine.all_days(at(second)).into_iter().flat_map(|(_, days)| days);
+    rows.extend(days.map(|(day, actual, currency)| ((day.0 - first, currency), actual.0)));
 }
 
 /// Besides, an ad group that is paid by click.
