@@ -68,9 +68,11 @@ pub(super) struct RemovedDays {
 }
 
 impl RemovedDays {
-    /// Keeps the rows for which `is_kept` holds.
-    pub(super) fn retain(&mut self, is_kept: impl Fn(&BudgetDayRow) -> bool) {
-        self.rows.retain(is_kept);
+    /// Forgets those of ad groups that are declared in the same currency: their partitions have newer ones.
+    pub(super) fn forget_declared(&mut self, applied: &AppliedCatalog) {
+        let declared = applied.configs.iter().flatten().map(|it| (&it.name, it.currency));
+        let declared: HashMap<&AdGroupName, Currency> = declared.collect();
+        self.rows.retain(|row| declared.get(&row.ad_group).copied() != row.currency);
     }
 
     fn add(&mut self, rows: Vec<BudgetDayRow>) {
@@ -129,13 +131,15 @@ impl Budgets {
                 partition.days(now).into_iter().collect();
             let mut predicted = predicted_days(partition.predictions(now));
             for state in partition.states(now) {
-                // A replica has the previous ad groups for a moment while a spec is applied. A
-                // removed one has no budget to write.
+                // A replica has removed ad groups for a moment while a spec is applied: they have no budget to write.
                 let Some(zone) = applied.zones.get(&state.name) else { continue };
                 let today = BudgetDay::of(now, &zone.rules());
-                let (budget, actual) = (state.budget, state.actual);
+                let (budget, actual, current) = (state.budget, state.actual, state.currency);
                 let mut of_days = predicted.remove(&state.name).unwrap_or_default();
-                let current = state.currency;
+                // What days to come have was written by another time zone, and is of other days now.
+                for ahead in [1, 2] {
+                    of_days.entry(BudgetDay(today.0.saturating_add(ahead))).or_default();
+                }
                 let mut days = earlier.remove(&state.name).unwrap_or_default();
                 // Of an ad group that has never spent anything there are predictions alone.
                 if days.is_empty() {
@@ -156,14 +160,12 @@ impl Budgets {
                     currency: Some(currency),
                     causes: causes_of(day),
                 };
-                // At every call, without a comparison: the budget can change while the spend does
-                // not.
+                // At every call, without a comparison: the budget can change while the spend does not.
                 let of_today = row(today, actual, current);
                 // By another time zone it may become a day to come: what it has then is to be written.
                 written.changes(&of_today);
                 rows.today.push(of_today);
-                let days =
-                    days.into_iter().map(|(day, actual, currency)| row(day, actual, currency));
+                let days = days.into_iter().map(|(day, actual, of)| row(day, actual, of));
                 rows.earlier.extend(days.filter(|row| written.changes(row)));
             }
         }

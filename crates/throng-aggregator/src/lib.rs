@@ -422,7 +422,7 @@ impl Budgets {
         // would give events in between another price. They start again from the leader's checkpoint.
         self.standbys.clear();
         // Before the partitions have them again: older rows would replace newer ones.
-        self.removed_days.lock().retain(|row| !applied.zones.contains_key(&row.ad_group));
+        self.removed_days.lock().forget_declared(&applied);
         for partition in self.led.load().iter() {
             self.set_catalog(partition, &applied, now);
         }

@@ -21,7 +21,7 @@ use super::{BudgetsError, files, ids, slices};
 pub struct SpendHistory {
     /// Its recent figures.
     pub series: Series,
-    /// Actual spend of its last 8 budget days and of the next one, oldest first, days without spend too.
+    /// Actual spend of its last 8 budget days and of the next two, oldest first, days without spend too.
     pub days: Vec<(BudgetDay, Micros)>,
     /// Actual spend by quarters of an hour, each with its start; those without spend are left out.
     pub slices: Vec<(Timestamp, Micros)>,

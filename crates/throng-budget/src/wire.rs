@@ -249,8 +249,8 @@ pub(crate) struct AdGroup {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FormerCurrency {
-    #[prost(sint64, tag = "1")]
-    pub(crate) until: i64,
+    #[prost(sint32, tag = "1")]
+    pub(crate) changed_on: i32,
     #[prost(string, tag = "2")]
     pub(crate) currency: String,
 }

@@ -43,7 +43,7 @@ pub(crate) fn is_missing_id(id: &[u8]) -> bool {
     if let [first, .., last] = id
         && first.is_ascii_alphanumeric()
         && last.is_ascii_graphic()
-        && !matches!(first, b'0' | b'A' | b'F' | b'N' | b'U' | b'f' | b'n' | b'u')
+        && !matches!(first, b'0' | b'A' | b'F' | b'N' | b'O' | b'U' | b'f' | b'n' | b'o' | b'u')
     {
         return false;
     }
@@ -62,7 +62,9 @@ fn is_missing_text(id: &[u8]) -> bool {
     let Some(first) = id.first() else { return true };
     match first {
         b'0' | b'A' | b'F' | b'f' | 0xff => is_one_digit(id),
-        b'N' | b'U' | b'n' | b'u' => is_word(id) || is_missing_urn(id),
+        b'N' | b'O' | b'U' | b'n' | b'o' | b'u' => {
+            is_word(id) || is_missing_value(id) || is_missing_urn(id)
+        }
         first if first.is_ascii_alphanumeric() => false,
         _ => is_missing_value(id) || is_missing_inside(id) || is_placeholder(id),
     }
@@ -137,6 +139,7 @@ fn is_variable(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use throng_model::MISSING_VALUES;
 
     use super::*;
 
@@ -155,6 +158,7 @@ mod tests {
         {
             assert!(is_missing_id(id.as_bytes()), "{id:?}");
         }
+        assert!(is_missing_id(b"object Object") && is_missing_id(b"OBJECT OBJECT"));
         for id in [
             "${AUCTION_ID}",
             "$(id)",
@@ -171,6 +175,14 @@ mod tests {
             "{}",
         ] {
             assert!(is_missing_id(id.as_bytes()), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_no_id() {
+        for id in MISSING_VALUES {
+            assert!(is_missing_id(id), "{}", id.escape_ascii());
+            assert!(is_missing_id(&[&b" "[..], *id, &b"\n"[..]].concat()), "{}", id.escape_ascii());
         }
     }
 
@@ -203,6 +215,9 @@ mod tests {
             "u-1",
             "null-1",
             "nilsson",
+            "object-1",
+            "O1",
+            "NaT1",
             "unknown7",
             "_",
             "__a__",

@@ -1,50 +1,75 @@
 //! Budget days of an ad group whose currency was changed. Pure.
 
-use std::time::Duration;
+use crate::series::DaySpend;
+use crate::{BudgetDay, Currency, Micros};
 
-use jiff::tz::TimeZone;
-
-use crate::{BudgetDay, Currency, Timestamp};
-
-/// Longer than the days of which figures are still computed, in any time zone.
-const KEPT: Duration = Duration::from_secs(12 * 24 * 3_600);
+/// More than the days of which figures are still computed, in any time zone.
+const KEPT_DAYS: i32 = 12;
 
 /// The currencies that the amounts of an ad group had before. Amounts are not converted: the day on which its currency is
 /// changed counts in the new one, and days before it stay in the one that they had.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FormerCurrencies(Vec<(Timestamp, Currency)>);
+pub struct FormerCurrencies(Vec<(BudgetDay, Currency)>);
 
 impl FormerCurrencies {
     /// Those of [`all`](Self::all).
-    pub fn of(all: impl IntoIterator<Item = (Timestamp, Currency)>) -> Self {
+    pub fn of(all: impl IntoIterator<Item = (BudgetDay, Currency)>) -> Self {
         Self(all.into_iter().collect())
     }
 
-    /// Each with the moment until which it counted, oldest first.
-    pub fn all(&self) -> &[(Timestamp, Currency)] {
+    /// Each with the day on which it was changed, oldest first. Days and not moments: by another time zone a moment may be
+    /// of another day, whose spend is stored in its currency already.
+    pub fn all(&self) -> &[(BudgetDay, Currency)] {
         &self.0
     }
 
-    /// The currency is another one from a moment on.
-    pub fn leave(&mut self, currency: Currency, at: Timestamp) {
+    /// The currency was changed on a day.
+    pub fn leave(&mut self, currency: Currency, day: BudgetDay) {
         // If the clock was set back, later changes are replaced.
-        self.0.retain(|(until, _)| *until < at && at.since(*until) <= KEPT);
-        self.0.push((at, currency));
+        let kept = day.0.saturating_sub(KEPT_DAYS)..=day.0;
+        self.0.retain(|(changed_on, _)| kept.contains(&changed_on.0));
+        if !self.0.contains(&(day, currency)) {
+            self.0.push((day, currency));
+        }
+    }
+
+    /// `today` is the current day by another time zone from now on: it counts in the current currency, as always.
+    pub fn change_zone(&mut self, today: BudgetDay) {
+        for (changed_on, _) in &mut self.0 {
+            *changed_on = today.min(*changed_on);
+        }
     }
 
     /// The currency of a day. `current`: that of now.
-    pub fn of_day(&self, day: BudgetDay, zone: &TimeZone, current: Currency) -> Currency {
-        if self.0.is_empty() {
-            return current;
-        }
-        let end = day.end(zone);
-        self.0.iter().find(|(until, _)| end <= *until).map_or(current, |(_, currency)| *currency)
+    pub fn of_day(&self, day: BudgetDay, current: Currency) -> Currency {
+        let former = self.0.iter().find(|(changed_on, _)| day < *changed_on);
+        former.map_or(current, |(_, currency)| *currency)
     }
 
-    /// Days on which the currency was changed, each with the one in which it no longer counts.
-    pub fn replaced(&self, zone: &TimeZone, current: Currency) -> Vec<(BudgetDay, Currency)> {
-        let days = self.0.iter().map(|(until, currency)| (BudgetDay::of(*until, zone), *currency));
-        days.filter(|(day, currency)| self.of_day(*day, zone, current) != *currency).collect()
+    /// Days with their currencies, and without spend those in which they no longer count. `today`: the current day, by the
+    /// current time zone.
+    pub fn of_days(
+        &self,
+        days: &[(BudgetDay, Micros)],
+        today: BudgetDay,
+        current: Currency,
+    ) -> Vec<DaySpend> {
+        let counted = days.iter().map(|(day, actual)| (*day, *actual, self.of_day(*day, current)));
+        let mut all: Vec<DaySpend> = counted.collect();
+        for (day, _) in days {
+            let replaced = self.replaced(*day, today, current).into_iter();
+            all.extend(replaced.map(|currency| (*day, Micros::ZERO, currency)));
+        }
+        all
+    }
+
+    /// Those in which a day no longer counts: they were changed on it, or it is a day to come, which may have been the
+    /// current one by another time zone.
+    fn replaced(&self, day: BudgetDay, today: BudgetDay, current: Currency) -> Vec<Currency> {
+        let is_replaced = |changed_on: BudgetDay| changed_on == day || changed_on.max(today) < day;
+        let replaced = self.0.iter().filter(|(changed_on, _)| is_replaced(*changed_on));
+        let counts_in = self.of_day(day, current);
+        replaced.map(|(_, currency)| *currency).filter(|former| *former != counts_in).collect()
     }
 }
 
@@ -55,24 +80,46 @@ mod tests {
     #[test]
     fn a_day_counts_in_the_currency_that_it_had_in_the_end() {
         let [usd, eur, gbp] = ["USD", "EUR", "GBP"].map(|code| code.parse::<Currency>().unwrap());
-        let hour = |hours: i64| Timestamp(hours * 3_600_000_000);
         let mut former = FormerCurrencies::default();
-        let zone = TimeZone::UTC;
-        assert_eq!(former.of_day(BudgetDay(3), &zone, usd), usd);
-        former.leave(usd, hour(30));
-        former.leave(eur, hour(50));
-        former.leave(usd, hour(52));
-        let days = [0, 1, 2, 3].map(|day| former.of_day(BudgetDay(day), &zone, gbp));
+        assert_eq!(former.of_day(BudgetDay(3), usd), usd);
+        former.leave(usd, BudgetDay(1));
+        former.leave(eur, BudgetDay(2));
+        former.leave(usd, BudgetDay(2));
+        let days = [0, 1, 2, 3].map(|day| former.of_day(BudgetDay(day), gbp));
         assert_eq!(days, [usd, eur, gbp, gbp]);
-        let replaced = [(1, usd), (2, eur), (2, usd)].map(|(day, of)| (BudgetDay(day), of));
-        assert_eq!(former.replaced(&zone, gbp), replaced);
+        let replaced = |former: &FormerCurrencies, current| {
+            [0, 1, 2, 3].map(|day| former.replaced(BudgetDay(day), BudgetDay(3), current))
+        };
+        assert_eq!(replaced(&former, gbp), [vec![], vec![usd], vec![eur, usd], vec![]]);
         // Back in the one that the day began with.
-        assert_eq!(former.replaced(&zone, usd)[..], replaced[..2]);
+        assert_eq!(replaced(&former, usd), [vec![], vec![usd], vec![eur], vec![]]);
+        // A day to come.
+        assert_eq!(former.replaced(BudgetDay(4), BudgetDay(3), gbp), [usd, eur, usd]);
+        // Only of days that are asked for.
+        let days = [2, 3].map(|day| (BudgetDay(day), Micros(7)));
+        let of_days = [(2, 7, gbp), (3, 7, gbp), (2, 0, eur), (2, 0, usd)];
+        let of_days = of_days.map(|(day, actual, of)| (BudgetDay(day), Micros(actual), of));
+        assert_eq!(former.of_days(&days, BudgetDay(3), gbp), of_days);
         // The clock was set back.
-        former.leave(eur, hour(40));
-        assert_eq!(former.all(), [(hour(30), usd), (hour(40), eur)]);
+        former.leave(eur, BudgetDay(1));
+        assert_eq!(former.all(), [(BudgetDay(1), usd), (BudgetDay(1), eur)]);
         assert_eq!(FormerCurrencies::of(former.all().to_vec()), former);
-        former.leave(eur, hour(30 * 24));
-        assert_eq!(former.all().len(), 1);
+        former.leave(eur, BudgetDay(30));
+        assert_eq!(former.all(), [(BudgetDay(30), eur)]);
+    }
+
+    #[test]
+    fn the_current_day_by_another_zone_counts_in_the_current_currency() {
+        let [usd, eur] = ["USD", "EUR"].map(|code| code.parse::<Currency>().unwrap());
+        let mut former = FormerCurrencies::default();
+        former.leave(usd, BudgetDay(5));
+        former.change_zone(BudgetDay(6));
+        assert_eq!(former.all(), [(BudgetDay(5), usd)]);
+        former.change_zone(BudgetDay(4));
+        let days = [3, 4, 5].map(|day| former.of_day(BudgetDay(day), eur));
+        assert_eq!(days, [usd, eur, eur]);
+        let replaced =
+            [3, 4, 5].map(|day| former.replaced(BudgetDay(day), BudgetDay(4), eur).len());
+        assert_eq!(replaced, [0, 1, 1]);
     }
 }

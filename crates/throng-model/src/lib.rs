@@ -59,7 +59,7 @@ pub use ids::{
 };
 pub use invisible::{INVISIBLE, trim_invisible};
 pub use key::{HashSeed, SHARD_COUNT, UserHash, UserKey};
-pub use missing::is_missing_value;
+pub use missing::{MISSING_VALUES, is_missing_value};
 pub use money::{Currency, Micros, MoneyError};
 pub use overdelivery::OverdeliveryCauses;
 pub use people::people_text;

@@ -6,7 +6,7 @@ use crate::invisible::shows_nothing;
 macro_rules! missing_values {
     ($($text:literal),+ $(,)?) => {
         /// What exports write where a value is missing, besides nothing: see [`is_missing_value`].
-        pub(crate) const MISSING_VALUES: &[&[u8]] = &[$($text),+];
+        pub const MISSING_VALUES: &[&[u8]] = &[$($text),+];
 
         fn is_listed(text: &[u8]) -> bool {
             matches!(text, $($text)|+)

@@ -21,7 +21,7 @@ pub struct AppliedSpec {
 
 /// What the ads that an ad group inserted on a day were expected to earn, and what they have earned; without those
 /// whose outcomes were not due yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PredictedSpend {
     /// Expected at the insertions.
     pub predicted: Micros,
@@ -89,7 +89,8 @@ pub trait SpecLedger: Send + Sync {
 
     /// As [`SpecLedger::put_budget_days`], for days that are over: existing rows keep their
     /// budgets, those in another currency stay as they are, with the new ones beside them, and days with neither spend nor
-    /// a prediction get no new row: they remove one that is beside a row in another currency.
+    /// a prediction get no new row: they remove one that is beside a row in another currency. If they have a prediction, of
+    /// 0, a stored one is removed too, with the causes.
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()>;
 
     /// The budget days of one ad group, newest first.

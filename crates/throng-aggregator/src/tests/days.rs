@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::budget_days::WrittenDays;
-use throng_model::Currency;
+use throng_model::{BudgetDay, Currency};
+use throng_store::PredictedSpend;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_of_a_failed_partition_are_not_written() {
@@ -83,9 +84,15 @@ async fn the_sum_of_the_days_is_the_spend_after_another_time_zone() {
     let (mut written, mut stored) = (WrittenDays::default(), BTreeMap::new());
     let mut write = || -> Vec<Micros> {
         let rows = budgets.budget_days(&mut written);
+        let today = rows.today[0].day;
         let rows = rows.today.into_iter().chain(rows.earlier);
-        stored.extend(rows.map(|row| (row.day, row.actual)));
-        stored.values().copied().filter(|actual| *actual != Micros::ZERO).collect()
+        stored.extend(rows.map(|row| (row.day, (row.actual, row.prediction))));
+        // Nothing is predicted of days to come: what they had is of other days.
+        for (day, (_, prediction)) in stored.range(BudgetDay(today.0 + 1)..) {
+            assert_eq!(*prediction, Some(PredictedSpend::default()), "{day}");
+        }
+        let spent = stored.values().map(|(actual, _)| *actual);
+        spent.filter(|actual| *actual != Micros::ZERO).collect()
     };
     for (version, zone) in [(2, "Asia/Tokyo"), (3, "America/New_York"), (4, "Asia/Tokyo")] {
         let mut changed = spec();
@@ -127,7 +134,15 @@ async fn spend_of_an_ad_group_that_is_added_again_in_another_currency_is_of_anot
     fixture.impressions(&budgets, 3..4).await;
     // Nothing is written of the row in dollars, which stays.
     assert_eq!(rows(), [(Micros(100_000), eur)]);
+    // Also what it had spent since the last write: nobody has its figures later.
+    fixture.impressions(&budgets, 4..6).await;
+    budgets.apply_spec(&changed, &[], 4);
+    budgets.apply_spec(&spec(), &shoes, 5);
+    assert_eq!(rows(), [(Micros(300_000), usd), (Micros(300_000), eur)]);
+    budgets.apply_spec(&changed, &[], 6);
+    budgets.apply_spec(&euros, &shoes, 7);
+    assert_eq!(rows(), [(Micros(300_000), eur), (Micros(300_000), usd)]);
     // Here its amounts are continued: they are those of dollars from now on.
-    budgets.apply_spec(&spec(), &shoes, 4);
-    assert_eq!(rows(), [(Micros(400_000), usd)]);
+    budgets.apply_spec(&spec(), &shoes, 8);
+    assert_eq!(rows(), [(Micros(600_000), usd)]);
 }

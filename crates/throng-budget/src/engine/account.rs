@@ -177,13 +177,13 @@ impl Account {
     /// that is billed.
     pub(super) fn configure(&mut self, config: AdGroupConfig, at: Timestamp) {
         if config.zone != self.config.zone {
-            self.leave_zone(&self.config.zone.rules(), at);
             self.zone = config.zone.rules();
+            self.leave_zone(&self.config.zone.rules(), at);
             (self.day, self.outcome_day) = (None, None);
             self.causes.clear();
         }
         if config.currency != self.config.currency {
-            self.currencies.leave(self.config.currency, at);
+            self.currencies.leave(self.config.currency, BudgetDay::of(at, &self.zone));
         }
         self.prices.change(price_of(&config), config.billed, at);
         self.expected = config.expected().0;
@@ -201,11 +201,19 @@ impl Account {
         self.config = config;
     }
 
-    /// Days were counted by this zone until a moment.
+    /// Adds spend that was set aside in the currency that the ad group has now. Earlier days are reported in another
+    /// one: theirs is in the ledger already, and would be there in both.
+    pub(super) fn merge_aside(&mut self, aside: &Spend, now: Timestamp) {
+        let from = self.first_slice(BudgetDay::of(now, &self.zone));
+        self.spend.merge(aside, from);
+    }
+
+    /// Days were counted by this zone, which is not the current one, until a moment.
     pub(super) fn leave_zone(&mut self, zone: &TimeZone, at: Timestamp) {
         let today = BudgetDay::of(at, zone);
         let oldest = BudgetDay(today.0.saturating_sub(REPORTED_DAYS - 1));
         self.first_day = Some(FirstDay::after_change(self.first_day, oldest, zone));
+        self.currencies.change_zone(BudgetDay::of(at, &self.zone));
     }
 
     /// Loads the ad group into the processor's caches, for an event that is applied soon.
@@ -430,37 +438,32 @@ impl Account {
         FirstDay::oldest(self.first_day, self.day_at(now).0, REPORTED_DAYS)
     }
 
-    /// Actual spend of the last days and of the next one, by the current zone, oldest first. Also of days
-    /// without spend: they may have had some by another zone. Empty if there is no spend at all. Without a day of
-    /// which only a part is known.
+    /// Actual spend of the last days and of the next two, by the current zone, oldest first. Also of days
+    /// without spend: they may have had some by another zone, which may be two dates ahead. Empty if there is no
+    /// spend at all. Without a day of which only a part is known.
     pub(super) fn days(&self, now: Timestamp) -> Vec<(BudgetDay, Micros)> {
         if self.spend.slices().next().is_none() {
             return Vec::new();
         }
-        let days = self.oldest_day(now).0..=self.day_at(now).0.0.saturating_add(1);
-        let days = days.map(BudgetDay).filter(|day| self.has_all_of(*day));
+        let days = self.oldest_day(now).0..=self.day_at(now).0.0.saturating_add(2);
         let of_day = |day| {
-            let (start, end) = FirstDay::range(self.first_day, day, &self.zone);
-            (day, Micros(self.spend.between(slice_of(start), slice_of(end))))
+            let (start, end) = self.slices_of(day)?;
+            Some((day, Micros(self.spend.between(start, end))))
         };
-        days.map(of_day).collect()
+        days.map(BudgetDay).filter_map(of_day).collect()
     }
 
     /// [`days`](Self::days) with their currencies, and without spend those in which a day no longer counts.
     pub(super) fn days_in_currencies(&self, now: Timestamp) -> Vec<DaySpend> {
-        let (former, zone, current) = (&self.currencies, &self.zone, self.config.currency);
-        let in_currency = |(day, actual)| (day, actual, former.of_day(day, zone, current));
-        let mut days: Vec<_> = self.days(now).into_iter().map(in_currency).collect();
-        if !days.is_empty() {
-            let replaced = former.replaced(zone, current).into_iter();
-            days.extend(replaced.map(|(day, currency)| (day, Micros::ZERO, currency)));
-        }
-        days
+        let (days, today) = (self.days(now), self.day_at(now).0);
+        self.currencies.of_days(&days, today, self.config.currency)
     }
 
-    fn has_all_of(&self, day: BudgetDay) -> bool {
-        let (start, _) = FirstDay::range(self.first_day, day, &self.zone);
-        self.spend.has_all_from(slice_of(start))
+    /// The slices of a day, if all of them are kept.
+    fn slices_of(&self, day: BudgetDay) -> Option<(i64, i64)> {
+        let (start, end) = FirstDay::range(self.first_day, day, &self.zone);
+        let (start, end) = (slice_of(start), slice_of(end));
+        self.spend.has_all_from(start).then_some((start, end))
     }
 
     /// Removes windows that can have no more outcomes, and learns from those that came.

@@ -225,7 +225,7 @@ impl Engine {
                     let mut spend = spend.ok_or(invalid.clone())?;
                     if !loaded.insert(account.config.name.clone()) {
                         // Its currency became that of earlier spend while no process ran.
-                        account.spend.merge(&spend);
+                        account.merge_aside(&spend, at);
                         continue;
                     }
                     if is_aside {

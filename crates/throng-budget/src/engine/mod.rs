@@ -220,8 +220,8 @@ impl Engine {
 
     /// Replaces the ad groups by those of another spec, from a moment on: what happened before it keeps its
     /// price. Ad groups that stay keep their spend. That of removed ones is kept for
-    /// [`REMOVED_RETENTION`], and they get it back if they are added again in the same currency, or get that currency
-    /// after they were added in another one.
+    /// [`REMOVED_RETENTION`], and they get it back if they are added again in the same currency. If they get that
+    /// currency after they were added in another one, they get what they had spent in it on the current day.
     pub fn configure(
         &mut self,
         catalog_version: u64,
@@ -237,10 +237,11 @@ impl Engine {
             .into_iter()
             .map(|config| match before.remove(&config.name) {
                 Some(mut account) => {
-                    if let Some(aside) = self.take_aside(&config) {
-                        account.spend.merge(&aside.spend);
-                    }
+                    let aside = self.take_aside(&config);
                     account.configure(config, at);
+                    if let Some(aside) = aside {
+                        account.merge_aside(&aside.spend, at);
+                    }
                     account
                 }
                 None => self.added(config, at),
@@ -409,7 +410,7 @@ impl Engine {
         self.accounts.get(key.account)
     }
 
-    /// Actual spend of an ad group's last 8 budget days and of the next one, oldest first, by its current time
+    /// Actual spend of an ad group's last 8 budget days and of the next two, oldest first, by its current time
     /// zone, days without spend too. Empty if it has never spent anything.
     pub fn days(&self, ad_group: &AdGroupName, now: Timestamp) -> Option<Vec<(BudgetDay, Micros)>> {
         self.account(ad_group).map(|account| account.days(now))

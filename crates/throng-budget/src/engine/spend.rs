@@ -229,15 +229,11 @@ impl Spend {
         self.first_file = first_file;
     }
 
-    /// Adds the spend of another one, except amounts that do not fit.
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (number, amount) in other.slices() {
+    /// Adds the spend of another one from a slice on, except amounts that do not fit.
+    pub(super) fn merge(&mut self, other: &Self, from: i64) {
+        for (number, amount) in other.slices().filter(|(number, _)| *number >= from) {
             // The sum of this one stays as it is.
             let _ = self.add(Timestamp(number.saturating_mul(SLICE_MICROS)), amount);
-        }
-        if let Some(total) = self.total.plus(other.folded) {
-            self.total = total;
-            self.folded.add_part(other.folded);
         }
     }
 

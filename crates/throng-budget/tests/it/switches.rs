@@ -1,9 +1,11 @@
 //! Ad groups that get another billed event, or come back in another currency.
 
+use std::collections::BTreeMap;
+
 use throng_budget::{
     AdGroupConfig, BilledEvent, Engine, Event, EventEffect, EventKind, EventMoney,
 };
-use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Micros, TimeZoneName};
+use throng_model::{AdGroupIndex, AdGroupName, BudgetDay, Currency, Micros, TimeZoneName};
 
 use crate::{ad_group, at};
 
@@ -126,6 +128,32 @@ fn an_ad_group_that_comes_back_in_another_currency_starts_from_zero() {
     }
 }
 
+/// The reported days with spend, counted from the first one of a test.
+fn spent_days(engine: &Engine, second: u64) -> Vec<(i32, i64, Currency)> {
+    let first = BudgetDay::of(at(0), &TimeZoneName::utc().rules()).0;
+    let days = engine.all_days(at(second)).into_iter().flat_map(|(_, days)| days);
+    let days = days.filter(|(_, actual, _)| *actual != Micros::ZERO);
+    days.map(|(day, actual, currency)| (day.0 - first, actual.0, currency)).collect()
+}
+
+#[test]
+fn spend_of_the_current_day_is_added_up_after_another_currency() {
+    const HOUR: u64 = 3_600;
+    let dollars = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..dollars.clone() };
+    let mut engine = Engine::new(3, 1, 1, vec![dollars.clone()]);
+    apply(&mut engine, "v1", EventKind::Impression, "i1", 23 * HOUR);
+    apply(&mut engine, "v2", EventKind::Impression, "i2", 24 * HOUR);
+    engine.configure(2, Vec::new(), at(25 * HOUR));
+    engine.configure(3, vec![euros], at(26 * HOUR));
+    apply(&mut engine, "v3", EventKind::Impression, "i3", 27 * HOUR);
+    let while_down = restored(&engine, dollars.clone(), 28 * HOUR);
+    engine.configure(4, vec![dollars.clone()], at(28 * HOUR));
+    for engine in [while_down, engine] {
+        assert_eq!(spent_days(&engine, 28 * HOUR), [(1, 1_000_000, dollars.currency)]);
+    }
+}
+
 #[test]
 fn an_ad_group_has_its_spend_again_after_it_was_added_in_another_currency() {
     const HOUR: u64 = 3_600;
@@ -145,13 +173,20 @@ fn an_ad_group_has_its_spend_again_after_it_was_added_in_another_currency() {
     engine.pack_closed_slices(at(60 * HOUR));
     for engine in [restored(&engine, euros.clone(), 60 * HOUR), engine] {
         assert_eq!(spent(&engine), 500_000);
-        // Corrected at once: what it has spent counts in the new currency, beside what it had spent in that before.
+        // Corrected at once: what it has spent today counts in the new currency. That of earlier days is in the ledger, in
+        // either currency, and is not reported again in the other one.
         let mut corrected = engine.clone();
         corrected.configure(4, vec![dollars.clone()], at(61 * HOUR));
         let after_restart = restored(&corrected, dollars.clone(), 62 * HOUR);
         let while_down = restored(&engine, dollars.clone(), 61 * HOUR);
-        for corrected in [corrected, after_restart, while_down] {
-            assert_eq!(spent(&corrected), 1_000_000);
+        for mut corrected in [corrected, after_restart, while_down] {
+            assert_eq!(spent_days(&corrected, 62 * HOUR), [(1, 500_000, euros.currency)]);
+            apply(&mut corrected, "v4", EventKind::Impression, "i4", 62 * HOUR);
+            let expected = [(1, 500_000, euros.currency), (2, 500_000, dollars.currency)];
+            let again = restored(&corrected, dollars.clone(), 63 * HOUR);
+            for corrected in [corrected, again] {
+                assert_eq!(spent_days(&corrected, 63 * HOUR), expected);
+            }
         }
         // Removed in between.
         let mut back = engine.clone();
@@ -197,6 +232,51 @@ fn days_before_another_currency_stay_in_theirs() {
             assert_eq!(days, [(-1, 1_000_000, usd), (0, 500_000, eur), (0, 0, usd)]);
         }
     }
+}
+
+#[test]
+fn days_keep_their_currencies_after_another_time_zone() {
+    const HOUR: u64 = 3_600;
+    let dollars = config(BilledEvent::Impression, 500_000);
+    let euros = AdGroupConfig { currency: "EUR".parse().expect("a currency"), ..dollars.clone() };
+    let (usd, eur) = (dollars.currency, euros.currency);
+    // When the currency is changed, and when the zone.
+    let cases = [
+        // By this zone the currency was changed on the next day.
+        ("Asia/Tokyo", 44, 60, vec![(0, 500_000, usd), (1, 500_000, eur), (2, 500_000, eur)]),
+        // The day before is the current one again.
+        ("America/New_York", 48, 49, vec![(0, 500_000, usd), (1, 1_000_000, eur)]),
+    ];
+    for (zone, currency_hour, zone_hour, expected) in cases {
+        let moved = AdGroupConfig { zone: zone.parse().expect("a zone"), ..euros.clone() };
+        let mut rows = BTreeMap::new();
+        let mut engine = Engine::new(3, 1, 1, vec![dollars.clone()]);
+        apply(&mut engine, "v1", EventKind::Impression, "i1", 10 * HOUR);
+        apply(&mut engine, "v2", EventKind::Impression, "i2", 30 * HOUR);
+        write(&engine, &mut rows, currency_hour * HOUR);
+        engine.configure(2, vec![euros.clone()], at(currency_hour * HOUR));
+        apply(&mut engine, "v3", EventKind::Impression, "i3", currency_hour * HOUR);
+        write(&engine, &mut rows, currency_hour * HOUR);
+        let while_down = restored(&engine, moved.clone(), zone_hour * HOUR);
+        engine.configure(3, vec![moved], at(zone_hour * HOUR));
+        for engine in [while_down, engine] {
+            let mut rows = rows.clone();
+            // Also when the day is over.
+            for hour in [zone_hour, zone_hour + 24] {
+                write(&engine, &mut rows, hour * HOUR);
+                let spent = rows.iter().filter(|(_, actual)| **actual != 0);
+                let spent: Vec<_> = spent.map(|((day, of), actual)| (*day, *actual, *of)).collect();
+                assert_eq!(spent, expected, "{zone}");
+            }
+        }
+    }
+}
+
+/// What the rows of a ledger have, by the number of the day in a test: each is replaced by later figures.
+fn write(engine: &Engine, rows: &mut BTreeMap<(i32, Currency), i64>, second: u64) {
+    let first = BudgetDay::of(at(0), &TimeZoneName::utc().rules()).0;
+    let days = engine.all_days(at(second)).into_iter().flat_map(|(_, days)| days);
+    rows.extend(days.map(|(day, actual, currency)| ((day.0 - first, currency), actual.0)));
 }
 
 /// Besides, an ad group that is paid by click.

@@ -41,9 +41,42 @@ fn config(zone: usize) -> AdGroupConfig {
     }
 }
 
+fn impression(number: i64, at: Timestamp) -> Event {
+    Event {
+        id: number.to_string(),
+        kind: EventKind::Impression,
+        ad_group: config(0).name,
+        insertion_id: None,
+        at,
+        inserted_at: None,
+        money: EventMoney::NONE,
+        placement: None,
+    }
+}
+
 /// What the rows of a ledger have: each is replaced by later figures of its day.
 fn write(engine: &Engine, rows: &mut BTreeMap<BudgetDay, Micros>, now: Timestamp) {
     rows.extend(engine.days(&config(0).name, now).expect("it is there"));
+}
+
+#[test]
+fn a_current_day_that_is_two_dates_ahead_by_another_zone_is_written_again() {
+    // The third in Kiritimati, and the first behind the date line.
+    let now = Timestamp(START.0 + 35 * HOUR);
+    let [ahead, behind] = [3, 4].map(config);
+    let mut engine = Engine::new(3, 1, 1, vec![ahead]);
+    engine.apply(&impression(1, now), now).expect("it fits");
+    let mut rows = BTreeMap::new();
+    write(&engine, &mut rows, now);
+    let before = spent(&rows)[0];
+    engine.configure(2, vec![behind], now);
+    write(&engine, &mut rows, now);
+    assert_eq!(spent(&rows), [BudgetDay(before.0 - 2)]);
+}
+
+/// The days with spend.
+fn spent(rows: &BTreeMap<BudgetDay, Micros>) -> Vec<BudgetDay> {
+    rows.iter().filter(|(_, actual)| **actual != Micros::ZERO).map(|(day, _)| *day).collect()
 }
 
 proptest! {
@@ -55,16 +88,7 @@ proptest! {
             match step {
                 Step::Impression(hours) => {
                     count += 1;
-                    let impression = Event {
-                        id: count.to_string(),
-                        kind: EventKind::Impression,
-                        ad_group: config(0).name,
-                        insertion_id: None,
-                        at: Timestamp(now.0 - hours * HOUR),
-                        inserted_at: None,
-                        money: EventMoney::NONE,
-                        placement: None,
-                    };
+                    let impression = impression(count, Timestamp(now.0 - hours * HOUR));
                     engine.apply(&impression, now).expect("it fits");
                 }
                 Step::Wait(hours) => now = Timestamp(now.0 + hours * HOUR),

@@ -1,6 +1,6 @@
 //! The applied spec, the hash seed, ad group numbers and budget days in SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use throng_model::{
@@ -115,8 +115,19 @@ async fn keep_other_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
 /// Stores days beside their rows, if these are in another currency.
 async fn put_other_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
     let mut last = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.currency.is_some()) {
-        last.insert((&row.ad_group, row.day, row.currency), row);
+    for (currency, rows) in by_currency(rows) {
+        let Some(currency) = currency else { continue };
+        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+            let days = chunk.iter().map(|row| (&row.ad_group, row.day));
+            let select = tx.build("SELECT ad_group, day FROM budget_days");
+            let select = select.push(" WHERE (ad_group, day) IN (VALUES ").rows(days);
+            let select = select.push(") AND currency <> ").values(currency.as_str());
+            let found = tx.rows(select.build(false)).await?;
+            let found = found.iter().map(key_of).collect::<Result<BTreeSet<_>>>()?;
+            let others = chunk.iter().copied();
+            let others = others.filter(|row| found.contains(&(row.ad_group.clone(), row.day)));
+            last.extend(others.map(|row| ((&row.ad_group, row.day, row.currency), row)));
+        }
     }
     let rows: Vec<&BudgetDayRow> = last.into_values().collect();
     let kept = KEPT
@@ -181,30 +192,64 @@ async fn put_days(
     Ok(())
 }
 
-/// Sets the spend of stored days to 0. Those in another currency stay as they are.
+/// Sets the spend of stored days to 0, and removes the rest of their figures if the new ones have a prediction, which is
+/// 0. Days in another currency stay as they are.
 async fn clear_days(tx: &mut Conn, rows: &[BudgetDayRow]) -> DbResult<()> {
+    let figures = KEPT.map(|column| format!("{column} = NULL")).join(", ");
+    let figures = format!("{figures} WHERE (predicted IS NOT NULL OR over_events IS NOT NULL)");
     for (currency, rows) in by_currency(rows) {
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
             if let Some(currency) = &currency {
-                let days = chunk.iter().map(|row| (&row.ad_group, row.day));
-                let delete = tx.build("DELETE FROM ").push(OTHER_DAYS);
-                let delete = delete.push(" WHERE (ad_group, day) IN (VALUES ").rows(days);
-                let delete = delete.push(") AND currency = ").values(currency.as_str());
-                tx.execute_built(delete.build(false)).await?;
+                remove_days(&mut *tx, *currency, chunk).await?;
             }
-            let update = tx.build(
-                "UPDATE budget_days SET actual = 0 WHERE actual <> 0 AND (ad_group, day) IN (VALUES ",
-            );
-            let days = chunk.iter().map(|row| (&row.ad_group, row.day));
-            let mut update = update.rows(days).push(")");
-            if let Some(currency) = &currency {
-                let text = " AND (currency IS NULL OR currency = ";
-                update = update.push(text).values(currency.as_str()).push(")");
+            update_days(&mut *tx, currency, chunk, "actual = 0 WHERE actual <> 0").await?;
+            let with_prediction = chunk.iter().copied().filter(|row| row.prediction.is_some());
+            let with_prediction: Vec<&BudgetDayRow> = with_prediction.collect();
+            if !with_prediction.is_empty() {
+                update_days(&mut *tx, currency, &with_prediction, &figures).await?;
             }
-            tx.execute_built(update.build(false)).await?;
         }
     }
     Ok(())
+}
+
+/// Removes days in a currency that have a row in another one.
+async fn remove_days(tx: &mut Conn, currency: Currency, rows: &[&BudgetDayRow]) -> DbResult<()> {
+    let days = || rows.iter().map(|row| (&row.ad_group, row.day));
+    let delete = tx.build("DELETE FROM ").push(OTHER_DAYS);
+    let delete = delete.push(" WHERE (ad_group, day) IN (VALUES ").rows(days());
+    let delete = delete.push(") AND currency = ").values(currency.as_str());
+    tx.execute_built(delete.build(false)).await?;
+    let delete = tx.build("DELETE FROM budget_days WHERE (ad_group, day) IN (VALUES ");
+    let delete = delete.rows(days()).push(") AND currency = ").values(currency.as_str());
+    let delete = delete.push(" AND EXISTS (SELECT 1 FROM ").push(OTHER_DAYS);
+    let delete =
+        delete.push(" o WHERE o.ad_group = budget_days.ad_group AND o.day = budget_days.day)");
+    tx.execute_built(delete.build(false)).await?;
+    Ok(())
+}
+
+/// Changes stored days that are not in another currency. `change`: the assignments, and a condition after WHERE.
+async fn update_days(
+    tx: &mut Conn,
+    currency: Option<Currency>,
+    rows: &[&BudgetDayRow],
+    change: &str,
+) -> DbResult<()> {
+    let days = rows.iter().map(|row| (&row.ad_group, row.day));
+    let update = tx.build("UPDATE budget_days SET ").push(change);
+    let mut update = update.push(" AND (ad_group, day) IN (VALUES ").rows(days).push(")");
+    if let Some(currency) = &currency {
+        let text = " AND (currency IS NULL OR currency = ";
+        update = update.push(text).values(currency.as_str()).push(")");
+    }
+    tx.execute_built(update.build(false)).await?;
+    Ok(())
+}
+
+fn key_of(row: &DbRow) -> Result<(AdGroupName, BudgetDay)> {
+    let cells = Cells::new(row, "budget day");
+    Ok((cells.name("ad_group")?, BudgetDay(cells.number("day")?)))
 }
 
 fn currency_of(row: &DbRow) -> Result<(AdGroupName, Currency)> {
@@ -322,8 +367,10 @@ impl<B: Backend> SpecLedger for SqlLedger<B> {
 
     async fn put_past_budget_days(&self, rows: &[BudgetDayRow]) -> Result<()> {
         let (update, condition) = ("actual = excluded.actual", format!(" WHERE {SAME_CURRENCY}"));
-        let (none, some): (Vec<_>, Vec<_>) =
-            rows.iter().cloned().partition(|row| row.actual.0 == 0 && row.prediction.is_none());
+        let is_none = |row: &BudgetDayRow| {
+            row.actual.0 == 0 && row.prediction.unwrap_or_default() == PredictedSpend::default()
+        };
+        let (none, some): (Vec<_>, Vec<_>) = rows.iter().cloned().partition(is_none);
         write_tx!(self, Full, "storing past budget days", |tx| {
             put_days(&mut *tx, &some, update, &condition).await?;
             put_other_days(&mut *tx, &some).await?;

@@ -148,6 +148,11 @@ pub(super) async fn budget_days_are_read_by_day(ledger: &dyn Ledger) {
     ledger.put_budget_days(&[with_causes(4)]).await.unwrap();
     ledger.put_past_budget_days(&[row("b", 12, 5, None)]).await.unwrap();
     assert_eq!(between(12, 12, 9).await, [with_causes(5)]);
+    // A day that was the current one by another time zone, and one that has no row.
+    ledger.put_budget_days(&[row("b", 12, 5, Some((7, 5)))]).await.unwrap();
+    let to_come = [12, 14].map(|day| row("b", day, 0, Some((0, 0))));
+    ledger.put_past_budget_days(&to_come).await.unwrap();
+    assert_eq!(between(12, 14, 9).await, [row("b", 12, 0, None)]);
 }
 
 pub(super) async fn budget_days_keep_their_currencies(ledger: &dyn Ledger) {
@@ -207,6 +212,14 @@ pub(super) async fn budget_days_keep_their_currencies(ledger: &dyn Ledger) {
     let cleared = BudgetDayRow { prediction: None, ..row(10, 0, Some(usd)) };
     ledger.put_past_budget_days(&[cleared]).await.unwrap();
     assert_eq!(ledger.budget_days(&name, 3).await.unwrap()[2], row(10, 0, Some(usd)));
+    // The currency was changed after the last write of a day: it has no line in the earlier one.
+    ledger.put_budget_days(&[row(13, 4, Some(usd))]).await.unwrap();
+    ledger.put_past_budget_days(&[row(13, 6, Some(eur)), without(13, usd)]).await.unwrap();
+    let newest = [row(13, 6, Some(eur)), stored[0].clone()];
+    assert_eq!(ledger.budget_days(&name, 2).await.unwrap(), newest);
+    ledger.put_past_budget_days(&[row(13, 8, Some(eur)), without(13, usd)]).await.unwrap();
+    let newest = [row(13, 8, Some(eur)), stored[0].clone()];
+    assert_eq!(ledger.budget_days(&name, 2).await.unwrap(), newest);
 }
 
 pub(super) async fn the_only_process_is_the_leader(ledger: &dyn Ledger) {

@@ -32,7 +32,8 @@ impl Account {
         }
         // The days of which `days` has the spend: of others it is not known here.
         let oldest = self.oldest_day(now);
-        let days = days.into_iter().filter(|(day, _)| *day >= oldest && self.has_all_of(*day));
+        let days =
+            days.into_iter().filter(|(day, _)| *day >= oldest && self.slices_of(*day).is_some());
         let days = days.map(|(day, (predicted, earned))| DayPrediction {
             day,
             predicted: micros_of(predicted),

@@ -9,8 +9,8 @@ use crate::wire;
 
 pub(super) fn save_currencies(account: &Account) -> Vec<wire::FormerCurrency> {
     let all = account.currencies.all().iter();
-    all.map(|(until, currency)| (until.0, currency.to_string()))
-        .map(|(until, currency)| wire::FormerCurrency { until, currency })
+    all.map(|(changed_on, currency)| (changed_on.0, currency.to_string()))
+        .map(|(changed_on, currency)| wire::FormerCurrency { changed_on, currency })
         .collect()
 }
 
@@ -19,20 +19,21 @@ pub(super) fn load_days(account: &mut Account, saved: &wire::AdGroup, at: Timest
     let first = saved.first_day.zip(saved.first_day_start);
     account.first_day =
         first.map(|(day, start)| FirstDay { day: BudgetDay(day), start: Timestamp(start) });
+    let former = saved.former_currencies.iter().filter_map(|former| {
+        Some((BudgetDay(former.changed_on), former.currency.parse::<Currency>().ok()?))
+    });
+    account.currencies = FormerCurrencies::of(former);
     // Another zone was declared while no process ran, or the ad group was not configured.
     if let Ok(zone) = saved.zone.parse::<TimeZoneName>()
         && zone != account.config.zone
     {
         account.leave_zone(&zone.rules(), at);
     }
-    let former = saved.former_currencies.iter().filter_map(|former| {
-        Some((Timestamp(former.until), former.currency.parse::<Currency>().ok()?))
-    });
-    account.currencies = FormerCurrencies::of(former);
     if let Ok(currency) = saved.currency.parse::<Currency>()
         && currency != account.config.currency
     {
-        account.currencies.leave(currency, at);
+        let day = BudgetDay::of(at, &account.config.zone.rules());
+        account.currencies.leave(currency, day);
     }
 }
 
