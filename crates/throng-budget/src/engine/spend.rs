@@ -64,8 +64,7 @@ pub(super) struct Spend {
     day: Option<Day>,
     /// That of the day of the last outcome, if it is another one.
     outcome_day: Option<Day>,
-    /// Slice files with a lower number have none of its spend: they may have that of an earlier ad group with
-    /// the same name.
+    /// Slice files with a lower number have none of its spend, but may have that of an earlier ad group of this name.
     first_file: u64,
 }
 
@@ -180,9 +179,8 @@ impl Spend {
         self.slices.keys().next().copied()
     }
 
-    /// Whether all spend from a slice on is in slices.
+    /// Whether all spend from a slice on is in slices: earlier formats have folded by age what is before fewer slices.
     pub(super) fn has_all_from(&self, slice: i64) -> bool {
-        // Only what is beyond the limit is folded. Earlier formats have folded by age, and fewer slices.
         let is_cut = self.folded != Amount::default() && self.slices.len() >= KEPT_SLICES;
         !is_cut || self.kept_from().is_none_or(|kept| kept <= slice)
     }
