@@ -56,7 +56,7 @@ async fn events_of_an_ad_group_that_the_leader_lacks_are_refused_before_the_appe
     let (spec, indexes) = spec_with_hats();
     budgets.apply_spec(&spec, &indexes, 2);
 
-    let batch = vec![fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
+    let batch = [fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
     let refused = budgets.accept(batch.clone()).await;
     assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 0 })), "{refused:?}");
     assert_eq!(budgets.log.end(0).await.unwrap(), 0, "nothing of the batch is in the log");
@@ -156,7 +156,7 @@ async fn events_of_an_ad_group_of_a_later_spec_are_refused_before_the_append() {
     let (fixture, dir) = (Fixture::new(), tempfile::tempdir().unwrap());
     let budgets = fixture.open(dir.path(), &[]).await.unwrap();
     let version = budgets.catalog().version;
-    let batch = vec![fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
+    let batch = [fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
     let accept = async |is_declared| {
         let is_declared_later = |of: u64, unknown: HashSet<AdGroupName>| {
             let names: Vec<&str> = unknown.iter().map(AdGroupName::as_str).collect();
