@@ -56,7 +56,7 @@ async fn events_of_an_ad_group_that_the_leader_lacks_are_refused_before_the_appe
     let (spec, indexes) = spec_with_hats();
     budgets.apply_spec(&spec, &indexes, 2);
 
-    let batch = [fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
+    let batch = vec![fixture.event("a", EventKind::Impression), hats(&fixture, "b")];
     let refused = budgets.accept(batch.clone()).await;
     assert!(matches!(refused, Err(BudgetsError::CatalogBehind { partition: 0 })), "{refused:?}");
     assert_eq!(budgets.log.end(0).await.unwrap(), 0, "nothing of the batch is in the log");
