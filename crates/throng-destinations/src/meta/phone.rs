@@ -89,7 +89,9 @@ fn has_other_ending(text: &str, country: Option<Option<country::Id>>) -> bool {
     text.match_indices(['/', ';', '~', '\n']).any(|(at, separator)| {
         let (before, behind) = (&text[..at], &text[at + separator.len()..]);
         let behind = behind.trim_start_matches(|c: char| c.is_whitespace() || c == '-');
-        behind.starts_with(|c: char| c.is_ascii_digit())
+        let ending = behind.bytes().take_while(u8::is_ascii_digit).count();
+        // Behind an area there are more digits, and no zero of another area.
+        ((1..=3).contains(&ending) || behind.starts_with('0'))
             && before.bytes().filter(u8::is_ascii_digit).count() >= 7
             && readings(before, country).is_ok_and(|(readings, _)| readings.iter().any(is_whole))
     })
