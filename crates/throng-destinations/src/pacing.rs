@@ -17,6 +17,8 @@ const HOUR_SECS: u32 = 3_600;
 const WINDOW_SECS: u32 = HOUR_SECS + 1;
 /// Uploads go below this percentage. The rest is for reads, and for what other programs do between two meters.
 const UPLOAD_PERCENT: f64 = 98.0;
+/// The same if the meter shows more than own calls: what others do until the next meter varies.
+const UPLOAD_PERCENT_SHARED: f64 = 97.5;
 /// Reads go below this percentage: they are few, and a check must not wait until all uploads are done.
 const READ_PERCENT: f64 = 99.0;
 /// A meter is read again after own calls of this percentage of the quota, if it is what stops uploads.
@@ -29,6 +31,9 @@ const READ_AFTER_PERCENT_SHARED: f64 = 5.0;
 const WELL_KNOWN_PERCENT: f64 = 90.0;
 /// A meter that shows calls of others is read again after this, and a call goes if only the meter is against it.
 const METER_SECS: u32 = 60;
+/// The same from [`READ_PERCENT`] on. Reads count too: at one per minute they alone would use up the rest within the
+/// hour, if what fills the account was called before a restart.
+const FULL_METER_SECS: u32 = 180;
 /// From this percentage on, a meter that shows calls of others must be that new.
 const FRESH_FROM_PERCENT: f64 = 85.0;
 /// The account is ours alone if a meter shows no more calls of others than this percentage: it is rounded down by up to 1.
@@ -42,6 +47,8 @@ const MAX_SEEN_FACTOR: f64 = 100.0;
 const APP_PERCENT: f64 = 99.0;
 /// The time between two calls then.
 const APP_PAUSE_SECS: u32 = 10;
+/// Before the first meter, this share of the lowest quota goes. A process before this one may have used all but 1 %.
+const UNKNOWN_SHARE: u64 = 500;
 /// How long others wait for a read of the meter that is under way. A lost response must not stop the account.
 const READ_TIMEOUT_SECS: u32 = 150;
 
@@ -95,6 +102,8 @@ struct Meter {
     at: u32,
     /// Calls that it has counted for sure.
     ended: u64,
+    /// Calls that had left the hour, with those that the platform may have dropped before it counted: they are no
+    /// longer in this meter, and must not be taken from it once more when they leave the hour here.
     left: u64,
     started: u64,
     is_alone: bool,
@@ -205,13 +214,15 @@ impl CallPacer {
             self.bound = Some((bound, self.second));
         }
         let used = (percent + 1.0) / 100.0 * self.limit();
-        let is_alone = used - own <= self.limit() * ALONE_PERCENT / 100.0;
+        // Calls that the platform has dropped already explain nothing of its meter.
+        let leaving = self.leaving();
+        let is_alone = used - (own - leaving as f64) <= self.limit() * ALONE_PERCENT / 100.0;
         let factor = if is_alone { 1.0 } else { self.factor(percent, used / own.max(1.0)) };
         self.meter = Some(Meter {
             percent,
             at: self.second,
             ended: call.ended,
-            left: self.left,
+            left: self.left + leaving,
             started: self.started,
             is_alone,
             factor,
@@ -284,6 +295,12 @@ impl CallPacer {
         self.bound.map_or(lowest, |(bound, _)| bound.max(lowest))
     }
 
+    /// The age at which a meter that stops calls is read again.
+    fn meter_secs(&self) -> u32 {
+        let is_full = self.meter.is_some_and(|meter| meter.percent >= READ_PERCENT);
+        if is_full { FULL_METER_SECS } else { METER_SECS }
+    }
+
     fn was_unanswered(&self) -> bool {
         self.unanswered.is_some_and(|at| self.second - at < METER_SECS)
     }
@@ -294,14 +311,14 @@ impl CallPacer {
             // Calls before a restart are not known: a few go, then the meter is read.
             let limit = self.limits.assumed as f64;
             let own_percent = own * 100.0 / limit;
-            let few = (self.limits.lowest / 100).max(1);
+            let few = (self.limits.lowest / UNKNOWN_SHARE).max(1);
             let is_known = self.started - self.started_without_meter < few || self.was_unanswered();
             let percent = if is_known { own_percent } else { own_percent.max(100.0) };
             return Estimate { percent, own_percent, limit };
         };
         let limit = self.limit();
         let started = self.started as f64 - (meter.ended + 1) as f64;
-        let since = started - (self.left - meter.left) as f64;
+        let since = started - self.left.saturating_sub(meter.left) as f64;
         let own_percent = own * 100.0 / limit;
         // What others did may have been a minute before the meter: only own calls leave the hour for sure.
         let since = if since > 0.0 { since * meter.factor } else { since };
@@ -317,10 +334,12 @@ impl CallPacer {
 
     fn upload(&self) -> Turn {
         let used = self.estimate();
-        let is_blocked = used.percent >= UPLOAD_PERCENT;
         let is_alone = self.meter.is_some_and(|meter| meter.is_alone);
+        let is_shared = self.meter.is_some_and(|meter| !meter.is_alone);
+        let most = if is_shared { UPLOAD_PERCENT_SHARED } else { UPLOAD_PERCENT };
+        let is_blocked = used.percent >= most;
         let age = self.meter.map_or(HOUR_SECS, |meter| self.second - meter.at);
-        let is_old = !is_alone && age >= METER_SECS;
+        let is_old = !is_alone && age >= self.meter_secs();
         let since = self.meter.map_or(f64::INFINITY, |meter| {
             (self.started - meter.started) as f64 * meter.factor * 100.0 / used.limit
         });
@@ -341,11 +360,11 @@ impl CallPacer {
                 other => other,
             };
         }
-        let exact = self.wait_for(used, UPLOAD_PERCENT);
-        Turn::Wait(if is_alone || used.own_percent >= UPLOAD_PERCENT {
+        let exact = self.wait_for(used, most);
+        Turn::Wait(if is_alone || used.own_percent >= most {
             exact
         } else {
-            exact.min(Duration::from_secs(u64::from(METER_SECS)))
+            exact.min(Duration::from_secs(u64::from(self.meter_secs())))
         })
     }
 
@@ -356,7 +375,8 @@ impl CallPacer {
         if percent < READ_PERCENT {
             return self.go(CallKind::Read);
         }
-        let most = self.last_start.map_or(0, |at| METER_SECS.saturating_sub(self.second - at));
+        let pause = self.meter_secs();
+        let most = self.last_start.map_or(0, |at| pause.saturating_sub(self.second - at));
         if used.own_percent < READ_PERCENT && most == 0 {
             return self.go(CallKind::Read);
         }
@@ -460,7 +480,7 @@ mod tests {
     #[test]
     fn without_a_meter_a_few_uploads_go_and_then_a_read() {
         let mut pacer = CallPacer::new(LIMITS);
-        for _ in 0..50 {
+        for _ in 0..10 {
             call(&mut pacer, CallKind::Upload, Usage::default(), 0);
         }
         let Turn::ReadMeter(read) = pacer.reserve(CallKind::Upload, at(0)) else { panic!() };
@@ -490,6 +510,38 @@ mod tests {
         pacer.observe(&mut read, used(40.0), at(300));
         pacer.end(read, at(300));
         call(&mut pacer, CallKind::Upload, Usage::default(), 300);
+    }
+
+    #[test]
+    fn reads_of_a_full_meter_do_not_use_up_the_rest_of_the_quota() {
+        let mut pacer = CallPacer::new(LIMITS);
+        call(&mut pacer, CallKind::Read, used(99.0), 0);
+        let mut calls = 0;
+        for secs in 1..3_600 {
+            for kind in [CallKind::Upload, CallKind::Read] {
+                let (Turn::Go(mut call) | Turn::ReadMeter(mut call)) =
+                    pacer.reserve(kind, at(secs))
+                else {
+                    continue;
+                };
+                calls += 1;
+                pacer.observe(&mut call, used(99.0), at(secs));
+                pacer.end(call, at(secs));
+            }
+        }
+        assert!((15..=20).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn a_call_that_leaves_the_hour_is_taken_from_a_meter_once() {
+        let mut pacer = CallPacer::new(LIMITS);
+        for _ in 0..4_000 {
+            call(&mut pacer, CallKind::Upload, used(80.0), 0);
+        }
+        // The platform has dropped them a second before they leave the hour here. Others fill what they leave.
+        call(&mut pacer, CallKind::Read, used(97.0), 3_600);
+        let turn = pacer.reserve(CallKind::Upload, at(3_602));
+        assert!(!matches!(turn, Turn::Go(_)), "97 % are used, and none of them is ours: {turn:?}");
     }
 
     #[test]

@@ -276,10 +276,58 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn no_call_is_refused_and_a_quota_of_our_own_is_used(case in case()) {
+        assert_paced(case);
+    }
+}
+
+/// Cases that were refused: a restart when the quota was used up, so that only reads of the meter went; and bursts of
+/// calls that leave the hour at the platform seconds before they leave it here.
+#[test]
+fn full_accounts_after_a_restart_and_bursts_are_not_refused() {
+    let millis = Duration::from_millis;
+    let secs = |secs| Some(Duration::from_secs(secs));
+    let fast = Case { max_latency: millis(100), ..ALONE };
+    for case in [
+        Case {
+            seed: 4_348_709_917_397_622_839,
+            quota: 5_000,
+            tasks: 14,
+            restart: secs(155),
+            ..fast
+        },
+        Case {
+            seed: 3_522_700_167_841_505_168,
+            quota: 5_000,
+            tasks: 9,
+            max_latency: millis(500),
+            meter_every: 500,
+            others_percent: 30,
+            restart: secs(501),
+            ..ALONE
+        },
+        Case { seed: 2_372_373_810_897_765_519, tasks: 10, others_percent: 30, ..fast },
+        Case {
+            seed: 10_737_990_333_254_532_721,
+            quota: 5_400,
+            tasks: 14,
+            meter_every: 500,
+            others_percent: 10,
+            restart: secs(5_841),
+            ..fast
+        },
+        Case {
+            seed: 10_754_270,
+            quota: 5_400,
+            tasks: 15,
+            others_percent: 10,
+            restart: secs(269),
+            ..fast
+        },
+    ] {
         assert_paced(case);
     }
 }
