@@ -36,7 +36,7 @@ use crate::plan::{Planned, shape_of, without_distinct_and_order};
 use crate::scan::parts;
 use crate::session::Opened;
 use crate::stage_error::query_error;
-use crate::tuples::{Comparison, RowGroups, hull, tuples};
+use crate::tuples::{Comparison, KnownGroups, RowGroups, hull, tuples};
 
 /// Keys in one batch, at least, before it goes to the sink: a row may be in every group.
 const MAX_KEYS: usize = 1 << 16;
@@ -168,11 +168,12 @@ impl Engine {
         let mut stats = SharedStats::of(scan.tuples.len());
         let shape = shape_of(frame.logical_plan(), Rule::ANY);
         let mut stream = self.execute(doing, frame, shape, on).await?;
+        let mut known = KnownGroups::default();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| planned.opened.unless_changed(query_error(doing, e)))?;
             let keys = planned.key_column(batch.column(0))?;
             let columns = &batch.columns()[first_compared..];
-            let groups = RowGroups::new(&tuples, &rows.comparisons, columns)?;
+            let groups = RowGroups::new(&tuples, &mut known, &rows.comparisons, columns)?;
             let values = rows.values.map(|kind| values(batch.column(1), kind)).transpose()?;
             push_rows(&keys, values.as_deref(), groups, seed, &mut stats, sink)?;
             // Lets other tasks of the runtime run between batches.
@@ -244,6 +245,15 @@ fn count(counts: &mut [u64], groups: &[u32]) {
     groups.iter().for_each(|group| counts[*group as usize] += 1);
 }
 
+/// Appends a value so many times: mostly once, for which a loop would take longer than the rest of the row.
+fn push<T: Copy>(to: &mut Vec<T>, value: T, times: usize) {
+    if times == 1 {
+        to.push(value);
+    } else {
+        to.extend(std::iter::repeat_n(value, times));
+    }
+}
+
 /// Passes the keys of a batch to the sink: for each row, one for every group that it is in.
 fn push_rows(
     keys: &ArrayRef,
@@ -271,14 +281,14 @@ fn push_rows(
         match values.map(|values| values[at]) {
             // SQL leaves a NULL out of a sum.
             Some(None) => return,
-            Some(Some(value)) => out.values.extend(std::iter::repeat_n(value, found.len())),
+            Some(Some(value)) => push(&mut out.values, value, found.len()),
             None => {}
         }
         if is_padded(key) {
             count(&mut stats.padded_keys, found);
         }
         let hash = UserHash::of_canonical(key, seed);
-        out.hashes.extend(std::iter::repeat_n(hash, found.len()));
+        push(&mut out.hashes, hash, found.len());
         out.groups.extend_from_slice(found);
         if out.hashes.len() >= MAX_KEYS {
             passed = sink(std::mem::take(&mut out));

@@ -1,5 +1,9 @@
 //! Columns of parameters: their values, and the groups of rows by their comparisons with parameters.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
+
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::compute::kernels::cast_utils::Parser;
@@ -95,6 +99,24 @@ impl Kind {
             Self::Boolean => bytes.push(u8::from(column.as_boolean().value(row))),
             Self::Decimal { .. } => {
                 bytes.extend(column.as_primitive::<Decimal128Type>().value(row).to_le_bytes());
+            }
+        }
+    }
+
+    /// Bits that only equal values of such a column have; `None` if a value has more than 128.
+    fn bits(self, column: &ArrayRef, row: usize) -> Option<u128> {
+        match self {
+            // The length of a text, and the text or, of a longer one, the place of its bytes.
+            Self::Text | Self::Date => {
+                let view = column.as_string_view().views().get(row).copied()?;
+                (view as u32 <= MAX_TEXT_IN_VIEW).then_some(view)
+            }
+            Self::Integer => {
+                Some(column.as_primitive::<Int64Type>().value(row).cast_unsigned().into())
+            }
+            Self::Boolean => Some(column.as_boolean().value(row).into()),
+            Self::Decimal { .. } => {
+                Some(column.as_primitive::<Decimal128Type>().value(row).cast_unsigned())
             }
         }
     }
@@ -266,9 +288,50 @@ pub(crate) fn hull(tuples: &Tuples, comparisons: &[Comparison], columns: &[Expr]
     bounds.flatten().reduce(Expr::and)
 }
 
+/// Bytes of the longest text that a string view has in itself, followed by zeros.
+const MAX_TEXT_IN_VIEW: u32 = 12;
+
+/// Mixes the bits of a value, of which texts differ in the upper ones.
+#[derive(Debug, Default)]
+struct BitsHasher(u64);
+
+impl Hasher for BitsHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u128((*byte).into()));
+    }
+
+    fn write_u128(&mut self, bits: u128) {
+        let folded = self.0 ^ bits as u64 ^ ((bits >> 64) as u64).rotate_left(32);
+        let product = u128::from(folded) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+/// The groups of values that rows had, where groups differ in the values of one column only. Values that are in no group
+/// are not remembered, so there are at most as many as groups.
+#[derive(Debug, Default)]
+pub(crate) struct KnownGroups {
+    /// Where the groups of a value are, by its bits.
+    places: HashMap<u128, Range<usize>, BuildHasherDefault<BitsHasher>>,
+    groups: Vec<u32>,
+}
+
+impl KnownGroups {
+    fn add(&mut self, bits: u128, groups: &[u32]) {
+        let start = self.groups.len();
+        self.groups.extend_from_slice(groups);
+        self.places.insert(bits, start..self.groups.len());
+    }
+}
+
 /// Finds the groups of the rows of a batch.
 pub(crate) struct RowGroups<'t> {
     tuples: &'t Tuples,
+    known: &'t mut KnownGroups,
     /// The columns that are compared for equality, in the order of the values of tuples.
     equal: Vec<(Kind, ArrayRef)>,
     /// The numbers of the columns that are compared by order, in the order of the ranges of tuples.
@@ -280,9 +343,10 @@ pub(crate) struct RowGroups<'t> {
 }
 
 impl<'t> RowGroups<'t> {
-    /// `columns`: those that are compared.
+    /// `columns`: those that are compared. `known` is kept from batch to batch of one scan.
     pub(crate) fn new(
         tuples: &'t Tuples,
+        known: &'t mut KnownGroups,
         comparisons: &[Comparison],
         columns: &[ArrayRef],
     ) -> Result<Self, LakeError> {
@@ -295,11 +359,19 @@ impl<'t> RowGroups<'t> {
         let ordered = ordered.map(|found| found.kind.numbers(&columns[found.column]));
         let ordered = ordered.collect::<Result<Vec<_>, LakeError>>()?;
         let (bytes, numbers, groups) = Default::default();
-        Ok(Self { tuples, equal, ordered, bytes, numbers, groups })
+        Ok(Self { tuples, known, equal, ordered, bytes, numbers, groups })
     }
 
     /// The groups of a row; none for rows with a NULL, to which nothing compares.
     pub(crate) fn of(&mut self, row: usize) -> &[u32] {
+        let bits = match self.equal.as_slice() {
+            [(_, column)] if column.is_null(row) => return &[],
+            [(kind, column)] if self.ordered.is_empty() => kind.bits(column, row),
+            _ => None,
+        };
+        if let Some(known) = bits.and_then(|bits| self.known.places.get(&bits)) {
+            return &self.known.groups[known.clone()];
+        }
         self.bytes.clear();
         self.numbers.clear();
         self.groups.clear();
@@ -314,13 +386,55 @@ impl<'t> RowGroups<'t> {
             self.numbers.push(number);
         }
         self.tuples.append_groups(&self.bytes, &self.numbers, &mut self.groups);
+        if let Some(bits) = bits.filter(|_| !self.groups.is_empty()) {
+            self.known.add(bits, &self.groups);
+        }
         &self.groups
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::StringArray;
+
     use super::*;
+
+    #[test]
+    fn values_that_rows_had_before_have_the_same_groups() {
+        let long = "a name of more than twelve bytes";
+        let names = ["a", "b", "", "abcdefghijkl", "abcdefghijklm", long, "a", "b"];
+        let comparisons = [Comparison::new(0, &DataType::Utf8, Operator::Eq, "$name").unwrap()];
+        let groups: Vec<Vec<ParameterValue>> =
+            names.iter().map(|name| vec![ParameterValue::Text((*name).to_owned())]).collect();
+        let tuples = tuples(&comparisons, &groups).unwrap();
+        let column: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("b"),
+            Some("z"),
+            None,
+            Some(long),
+            Some("abcdefghijklm"),
+            Some("abcdefghijkl"),
+            Some(""),
+            Some("a"),
+            Some("b\0"),
+            Some("b"),
+        ]));
+        let b = vec![1, 7];
+        let (none, a) = (Vec::new(), vec![0, 6]);
+        let expected = [b.clone(), none.clone(), none.clone(), vec![5], vec![4], vec![3], vec![2]];
+        let expected: Vec<Vec<u32>> = expected.into_iter().chain([a, none, b]).collect();
+        let mut known = KnownGroups::default();
+        for _ in 0..2 {
+            let columns = [Arc::clone(&column)];
+            let mut rows = RowGroups::new(&tuples, &mut known, &comparisons, &columns).unwrap();
+            let found: Vec<Vec<u32>> = (0..column.len()).map(|row| rows.of(row).to_vec()).collect();
+            assert_eq!(found, expected);
+        }
+        // Neither values of no group nor long ones.
+        assert_eq!(known.places.len(), 4);
+    }
 
     #[test]
     fn bounds_are_those_of_the_numbers_that_a_column_has() {

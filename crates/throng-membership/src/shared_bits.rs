@@ -45,56 +45,78 @@ fn io_error(doing: &'static str, path: &Path, source: Error) -> MembershipError 
 /// [`MembershipError::Io`].
 pub fn write_bitmaps(
     path: &Path,
-    audiences: &[Vec<UserHash>],
+    audiences: &[&[UserHash]],
     all: &[UserHash],
     ordinals: &[u32],
     dictionary_len: u32,
 ) -> Result<ShardBitmaps, MembershipError> {
     let (mut out, mut entries) = (Vec::new(), Vec::with_capacity(audiences.len()));
+    let (places, mut found) = (Places::new(all), Vec::new());
     for hashes in audiences {
         if hashes.is_empty() {
             entries.push(Entry::default());
             continue;
         }
-        let found = hashes.iter().filter_map(|hash| ordinals.get(place_of(all, *hash)));
-        let bytes = serialized(found.copied().collect());
-        entries.push(Entry {
-            offset: out.len() as u64,
-            // A bitmap of 2^32 ordinals takes 512 MiB.
-            length: bytes.len() as u32,
-            checksum: xxh3_64(&bytes),
-        });
-        out.extend(bytes);
+        found.clear();
+        found.extend(hashes.iter().filter_map(|hash| ordinals.get(places.of(*hash)).copied()));
+        let offset = out.len();
+        serialize(&mut found, &mut out);
+        let bytes = &out[offset..];
+        // A bitmap of 2^32 ordinals takes 512 MiB.
+        let (length, checksum) = (bytes.len() as u32, xxh3_64(bytes));
+        entries.push(Entry { offset: offset as u64, length, checksum });
     }
     fs::write(path, &out).map_err(|error| io_error("write", path, error))?;
     let file = File::open(path).map_err(|error| io_error("read", path, error))?;
     Ok(ShardBitmaps { file: Some((file, path.to_owned())), dictionary_len, entries })
 }
 
-/// The bitmap of some ordinals.
-fn serialized(mut ordinals: Vec<u32>) -> Vec<u8> {
+/// Appends the bitmap of some ordinals, and sorts them.
+fn serialize(ordinals: &mut [u32], to: &mut Vec<u8>) {
     ordinals.sort_unstable();
-    let mut bitmap = RoaringBitmap::from_iter(ordinals);
+    let sorted = RoaringBitmap::from_sorted_iter(ordinals.iter().copied());
+    let mut bitmap = sorted.unwrap_or_else(|_| ordinals.iter().copied().collect());
     bitmap.optimize();
-    let mut bytes = Vec::with_capacity(bitmap.serialized_size());
-    bitmap.serialize_into(&mut bytes).expect("a Vec takes every write");
-    bytes
+    bitmap.serialize_into(to).expect("a Vec takes every write");
 }
 
-/// The place of a user among all of a shard, who are ascending. Hashes are uniform, so it is looked for where it is
-/// expected: a binary search among all would miss the cache at most of its steps, for every user of every audience.
-fn place_of(all: &[UserHash], hash: UserHash) -> usize {
-    // The first 8 bits are those of the shard.
-    let expected = ((u128::from(hash.0 << 8) * all.len() as u128) >> 64) as usize;
-    let mut reach = 64;
-    loop {
-        let (low, high) = (expected.saturating_sub(reach), all.len().min(expected + reach));
-        let is_after = low == 0 || all[low] <= hash;
-        let is_before = high == all.len() || hash < all[high];
-        if is_after && is_before {
-            return low + all[low..high].partition_point(|other| *other < hash);
+/// Users of one bucket of [`Places`], on average.
+const BUCKET: usize = 4;
+
+/// The places of users among all of a shard, who are ascending. Hashes are uniform, so those with the same top bits are
+/// few: a binary search among all would miss the cache at most of its steps, for every user of every audience.
+struct Places<'a> {
+    all: &'a [UserHash],
+    /// Bits that number a bucket.
+    bits: u32,
+    /// The first place of each bucket, and the end of the last one.
+    starts: Vec<u32>,
+}
+
+impl<'a> Places<'a> {
+    fn new(all: &'a [UserHash]) -> Self {
+        let bits = (all.len() / BUCKET).max(2).next_power_of_two().trailing_zeros();
+        let mut starts = vec![0; (1 << bits) + 1];
+        for hash in all {
+            starts[Self::bucket(bits, *hash) + 1] += 1;
         }
-        reach *= 8;
+        let mut total = 0;
+        for start in &mut starts {
+            total += *start;
+            *start = total;
+        }
+        Self { all, bits, starts }
+    }
+
+    /// The first 8 bits of a hash are those of the shard.
+    fn bucket(bits: u32, hash: UserHash) -> usize {
+        ((hash.0 << 8) >> (u64::BITS - bits)) as usize
+    }
+
+    fn of(&self, hash: UserHash) -> usize {
+        let bucket = Self::bucket(self.bits, hash);
+        let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
+        start + self.all[start..end].partition_point(|other| *other < hash)
     }
 }
 
@@ -180,7 +202,8 @@ mod tests {
             all.sort_unstable();
             all.dedup();
             let all: Vec<UserHash> = all.into_iter().map(UserHash).collect();
-            assert!(all.iter().enumerate().all(|(at, hash)| place_of(&all, *hash) == at));
+            let places = Places::new(&all);
+            assert!(all.iter().enumerate().all(|(at, hash)| places.of(*hash) == at));
         }
     }
 
@@ -190,6 +213,7 @@ mod tests {
         let path = dir.path().join("shared.bits");
         let hashes = |all: &[u64]| all.iter().copied().map(UserHash).collect::<Vec<_>>();
         let members = [hashes(&[1, 5]), Vec::new(), hashes(&[5, 9])];
+        let members: Vec<&[UserHash]> = members.iter().map(Vec::as_slice).collect();
         let all = hashes(&[1, 5, 9]);
         let shard = write_bitmaps(&path, &members, &all, &[30, 10, 20], 31).unwrap();
         let bits = SharedBits::new(vec![shard, ShardBitmaps::default()]);

@@ -125,6 +125,8 @@ pub(super) struct KeyFileWriter {
     offset: u64,
     /// The block of each shard that is not written yet.
     open: Vec<Vec<u64>>,
+    /// The bytes of the block that is written; empty before and after.
+    bytes: Vec<u8>,
     index: Vec<u8>,
     entries: u64,
 }
@@ -134,7 +136,8 @@ impl KeyFileWriter {
         let mut out = TempFile::create(path)?;
         out.write(MAGIC)?;
         let open = vec![Vec::new(); SHARD_COUNT];
-        Ok(Self { out, offset: MAGIC.len() as u64, open, index: Vec::new(), entries: 0 })
+        let (bytes, index) = (Vec::new(), Vec::new());
+        Ok(Self { out, offset: MAGIC.len() as u64, open, bytes, index, entries: 0 })
     }
 
     /// The file need not reach the disk: this process reads it, and none after it.
@@ -163,16 +166,30 @@ impl KeyFileWriter {
 
     /// Adds the keys of several models: hash, value if there are values, and group.
     pub(super) fn push_shared(&mut self, batch: &SharedBatch) -> Result<(), RefreshError> {
-        for (place, (hash, group)) in batch.hashes.iter().zip(&batch.groups).enumerate() {
-            let shard = hash.shard();
-            let block = &mut self.open[usize::from(shard)];
-            block.push(hash.0);
-            block.extend(batch.values.get(place));
-            block.push(u64::from(*group));
-            // After a complete key, so that a block ends between two keys.
-            if block.len() >= BLOCK_WORDS {
-                self.flush(shard)?;
+        let keys = batch.hashes.iter().zip(&batch.groups);
+        if batch.values.is_empty() {
+            for (hash, group) in keys {
+                self.push_words(hash.shard(), [hash.0, u64::from(*group)])?;
             }
+        } else {
+            for ((hash, group), value) in keys.zip(&batch.values) {
+                self.push_words(hash.shard(), [hash.0, *value, u64::from(*group)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the words of one key.
+    fn push_words<const WIDTH: usize>(
+        &mut self,
+        shard: u8,
+        words: [u64; WIDTH],
+    ) -> Result<(), RefreshError> {
+        let block = &mut self.open[usize::from(shard)];
+        block.extend_from_slice(&words);
+        // After a complete key, so that a block ends between two keys.
+        if block.len() >= BLOCK_WORDS {
+            self.flush(shard)?;
         }
         Ok(())
     }
@@ -183,18 +200,20 @@ impl KeyFileWriter {
             return Ok(());
         }
         // By words and not by bytes: this is done for every key.
-        let mut bytes = vec![0; 8 * block.len()];
-        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(block.iter()) {
+        self.bytes.resize(8 * block.len(), 0);
+        for (to, word) in self.bytes.as_chunks_mut::<8>().0.iter_mut().zip(block.iter()) {
             *to = word.to_le_bytes();
         }
         self.index.push(shard);
         self.index.extend((block.len() as u32).to_le_bytes());
         self.index.extend(self.offset.to_le_bytes());
-        self.index.extend(xxh3_64(&bytes).to_le_bytes());
+        self.index.extend(xxh3_64(&self.bytes).to_le_bytes());
         self.entries += 1;
-        self.offset += bytes.len() as u64;
+        self.offset += self.bytes.len() as u64;
         block.clear();
-        self.out.write(&bytes)
+        let written = self.out.write(&self.bytes);
+        self.bytes.clear();
+        written
     }
 
     /// Completes the file. Blocks on the disk. Returns the checksum that identifies the file:

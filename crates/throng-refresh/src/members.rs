@@ -11,7 +11,9 @@ pub(super) fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
         words.dedup();
         return words.into_iter().map(UserHash).collect();
     }
-    members_of_sorted(&words, rule)
+    let mut members = Vec::new();
+    append_members(&words, rule, &mut members);
+    members
 }
 
 /// Sorts words, so that those of a user follow each other: the same order for all rules of a kind.
@@ -24,18 +26,18 @@ pub(super) fn sort(words: &mut [u64], rule: Rule) {
     }
 }
 
-/// [`members`] of words that are sorted.
-pub(super) fn members_of_sorted(words: &[u64], rule: Rule) -> Vec<UserHash> {
+/// Appends the [`members`] of words that are sorted.
+pub(super) fn append_members(words: &[u64], rule: Rule, to: &mut Vec<UserHash>) {
     match rule {
         Rule::Rows(occurs) => {
             let runs = words.chunk_by(|a, b| a == b);
             let kept = runs.filter(|run| occurs.allows(run.len() as u64));
-            kept.filter_map(|run| run.first().copied().map(UserHash)).collect()
+            to.extend(kept.filter_map(|run| run.first().copied().map(UserHash)));
         }
         Rule::Sum(sum) => {
             let runs = words.as_chunks::<2>().0.chunk_by(|a, b| a[0] == b[0]);
             let kept = runs.filter(|run| sum.allows(run.iter().map(|pair| pair[1])));
-            kept.filter_map(|run| run.first().map(|pair| UserHash(pair[0]))).collect()
+            to.extend(kept.filter_map(|run| run.first().map(|pair| UserHash(pair[0]))));
         }
     }
 }

@@ -7,10 +7,12 @@
 //! its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use throng_lake::{
     Inputs, Lake, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
 };
@@ -22,7 +24,7 @@ use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::members::{members_of_sorted, sort};
+use super::members::{append_members, sort};
 use super::pool::blocking;
 use super::siblings::Member;
 use crate::RefreshContext;
@@ -105,10 +107,11 @@ pub(super) async fn build(
     }
     let files = Arc::new(files);
     let layout = Arc::new(Layout::of(&plan));
+    let unused = Mutex::default();
     let shards: Vec<ShardBitmaps> = futures::stream::iter(0..=u8::MAX)
         .map(|shard| {
             let path = folder.0.join(format!("{shard}.bits"));
-            build_shard(ctx, Arc::clone(&files), shard, Arc::clone(&layout), path)
+            build_shard(ctx, Arc::clone(&files), shard, Arc::clone(&layout), path, &unused)
         })
         .buffered(std::thread::available_parallelism().map_or(2, usize::from))
         .try_collect()
@@ -217,55 +220,98 @@ impl Layout {
         Self { groups, rules: plan.rules.clone(), width }
     }
 
-    /// The users of each member among the words of a shard: ascending, each once. Two passes over the words, which are
-    /// put in the order of their groups and sorted once for all members of a group.
-    fn members(&self, words: &[u64]) -> Vec<Vec<UserHash>> {
-        let (groups, width) = (self.groups.len(), self.width - 1);
-        let mut starts = vec![0; groups + 1];
-        let keys = || words.chunks_exact(self.width).filter_map(<[u64]>::split_last);
-        for (group, _) in keys() {
-            if let Some(after) = starts.get_mut(1..).and_then(|ends| ends.get_mut(*group as usize))
-            {
-                *after += width;
-            }
+    /// Finds the users of each member among the words of a shard: ascending, each once. Two passes over the words, which
+    /// are put in the order of their groups and sorted once for all members of a group.
+    fn find_members(&self, buffers: &mut Buffers) {
+        if self.width == 3 {
+            self.order::<3>(buffers);
+        } else {
+            self.order::<2>(buffers);
         }
-        let mut total = 0;
-        starts.iter_mut().for_each(|start| {
-            total += *start;
-            *start = total;
-        });
-        let (mut next, mut ordered) = (starts.clone(), vec![0; total]);
-        next.truncate(groups);
-        for (group, rest) in keys() {
-            if let Some(place) = next.get_mut(*group as usize) {
-                ordered[*place..*place + width].copy_from_slice(rest);
-                *place += width;
-            }
-        }
-        let mut found = vec![Vec::new(); self.rules.len()];
-        for (members, range) in self.groups.iter().zip(starts.windows(2)) {
+        let Buffers { ordered, starts, users, members, .. } = buffers;
+        users.clear();
+        members.clear();
+        members.resize(self.rules.len(), 0..0);
+        for (group, range) in self.groups.iter().zip(starts.windows(2)) {
             let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
-            for (at, member) in members.iter().enumerate() {
+            for (at, member) in group.iter().enumerate() {
                 let Some(rule) = self.rules.get(*member).copied() else { continue };
                 // All rules of a scan are of one kind.
                 if at == 0 {
                     sort(words, rule);
                 }
-                if let Some(found) = found.get_mut(*member) {
-                    *found = members_of_sorted(words, rule);
+                let start = users.len();
+                append_members(words, rule, users);
+                if let Some(found) = members.get_mut(*member) {
+                    *found = start..users.len();
                 }
             }
         }
-        found
+    }
+
+    /// Puts keys of so many words in the order of their groups, which they are without then. The number of words is a
+    /// constant, because this is done for every row of the scan.
+    fn order<const WIDTH: usize>(&self, buffers: &mut Buffers) {
+        let Buffers { words, ordered, starts, next, .. } = buffers;
+        let keys = words.as_chunks::<WIDTH>().0;
+        let (groups, width) = (self.groups.len(), WIDTH - 1);
+        next.clear();
+        next.resize(groups, 0);
+        for key in keys {
+            if let Some(words) = next.get_mut(key[width] as usize) {
+                *words += width;
+            }
+        }
+        let mut total = 0;
+        starts.clear();
+        for words in next.iter_mut() {
+            starts.push(total);
+            total += std::mem::replace(words, total);
+        }
+        starts.push(total);
+        ordered.clear();
+        ordered.resize(total, 0);
+        for key in keys {
+            if let Some(place) = next.get_mut(key[width] as usize) {
+                ordered[*place..*place + width].copy_from_slice(&key[..width]);
+                *place += width;
+            }
+        }
     }
 }
 
-/// All users of some members: ascending, each once.
-fn union(members: &[Vec<UserHash>]) -> Vec<UserHash> {
-    let mut all: Vec<u64> = members.iter().flatten().map(|hash| hash.0).collect();
-    all.sort_unstable();
-    all.dedup();
-    all.into_iter().map(UserHash).collect()
+/// The memory of a shard, which is used again for the next one: the allocator returns what is freed to the system, and
+/// the system would clear it for each shard anew.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// The words of key files.
+    words: Vec<u64>,
+    /// The same without their groups, in the order of these.
+    ordered: Vec<u64>,
+    /// Where the words of each group begin, and where the last ones end.
+    starts: Vec<usize>,
+    /// Where the next word of each group is put.
+    next: Vec<usize>,
+    /// The users of one member after another.
+    users: Vec<UserHash>,
+    /// Which of them are those of each member.
+    members: Vec<Range<usize>>,
+}
+
+impl Buffers {
+    /// The users of each member.
+    fn members(&self) -> Vec<&[UserHash]> {
+        let users = |range: &Range<usize>| self.users.get(range.clone()).unwrap_or_default();
+        self.members.iter().map(users).collect()
+    }
+
+    /// All users of some members: ascending, each once.
+    fn union(&self) -> Vec<UserHash> {
+        let mut all = self.users.clone();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }
 
 async fn build_shard(
@@ -274,23 +320,32 @@ async fn build_shard(
     shard: u8,
     layout: Arc<Layout>,
     path: PathBuf,
+    unused: &Mutex<Vec<Buffers>>,
 ) -> Result<ShardBitmaps, RefreshError> {
-    let (members, all) = blocking(move || {
-        let mut words = Vec::new();
+    let mut buffers = unused.lock().pop().unwrap_or_default();
+    let (buffers, all) = blocking(move || {
+        buffers.words.clear();
         for file in files.iter() {
-            file.read(shard, &mut words)?;
+            file.read(shard, &mut buffers.words)?;
         }
-        let members = layout.members(&words);
-        let all = union(&members);
-        Ok((members, all))
+        layout.find_members(&mut buffers);
+        let all = buffers.union();
+        Ok((buffers, all))
     })
     .await?;
     if all.is_empty() {
+        unused.lock().push(buffers);
         return Ok(ShardBitmaps::default());
     }
     let all = Arc::new(all);
     let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
-    blocking(move || Ok(write_bitmaps(&path, &members, &all, &ordinals, dictionary_len)?)).await
+    let (buffers, bitmaps) = blocking(move || {
+        let bitmaps = write_bitmaps(&path, &buffers.members(), &all, &ordinals, dictionary_len)?;
+        Ok((buffers, bitmaps))
+    })
+    .await?;
+    unused.lock().push(buffers);
+    Ok(bitmaps)
 }
 
 #[cfg(test)]
@@ -348,11 +403,19 @@ mod tests {
                     _ => vec![*hash, *value, u64::from(*group)],
                 })
                 .collect();
-            let found = layout.members(&words);
+            // Of another shard.
+            let mut buffers = Buffers { words: vec![1; 60], ..Buffers::default() };
+            layout.find_members(&mut buffers);
+            buffers.words = words;
+            layout.find_members(&mut buffers);
+            let found = buffers.members();
             assert!(found.iter().any(|members| !members.is_empty()));
             for (at, found) in found.iter().enumerate() {
                 assert_eq!(*found, expected(&rows, &layout, at), "width {width}, member {at}");
             }
+            let all: std::collections::BTreeSet<UserHash> =
+                found.iter().copied().flatten().copied().collect();
+            assert!(buffers.union().into_iter().eq(all));
         }
     }
 }
