@@ -73,6 +73,10 @@ pub struct AudienceSummary {
     pub current: Option<AudienceSnapshot>,
     /// The newest refresh; null if there was none.
     pub refresh: Option<AudienceRefreshProgress>,
+    /// The id of the refresh that is queued when that one has ended; absent if none was requested while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>)]
+    pub waiting_refresh: Option<RefreshId>,
     /// When the newest refresh that succeeded was completed; null if none was.
     #[schema(value_type = Option<i64>)]
     pub refreshed_at: Option<Timestamp>,

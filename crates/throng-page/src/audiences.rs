@@ -44,6 +44,7 @@ struct Row {
     tone: &'static str,
     /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
+    waiting: String,
     version: String,
     built: String,
     refreshed: String,
@@ -84,6 +85,7 @@ fn row(summary: &AudienceSummary, description: &str, now: Timestamp) -> Row {
         state,
         tone,
         stopped: stopped(summary),
+        waiting: waiting(summary),
         version: current.map_or_else(|| "–".to_owned(), |s| s.version.to_string()),
         built: current.map_or_else(|| "never".to_owned(), |s| show::when(s.created_at)),
         refreshed: refreshed(summary),
@@ -106,6 +108,11 @@ fn state_of(summary: &AudienceSummary) -> (&'static str, &'static str) {
         Some(newest) if newest.refresh.unchanged => ("unchanged", "good"),
         Some(newest) => show::refresh(newest.refresh.state),
     }
+}
+
+/// The refresh that follows the open one; empty if there is none.
+fn waiting(summary: &AudienceSummary) -> String {
+    summary.waiting_refresh.map(|id| format!("refresh {id} waits")).unwrap_or_default()
 }
 
 /// Why no refresh of the audience starts; empty if one can start.
@@ -152,6 +159,7 @@ struct One {
     tone: &'static str,
     /// Why it is not refreshed (paused or pinned); empty if it is.
     stopped: String,
+    waiting: String,
     reason: Option<String>,
     /// What to confirm before the open refresh is cancelled; `None` if none is open.
     cancel: Option<String>,
@@ -210,6 +218,7 @@ pub fn one(view: AudienceView) -> Rendered {
         state,
         tone,
         stopped,
+        waiting: waiting(&audience),
         reason: refresh
             .filter(|refresh| refresh.state != AudienceRefreshState::Completed)
             .and_then(|refresh| refresh.reason.clone()),
@@ -291,6 +300,7 @@ mod tests {
             name: "buyers".parse().unwrap(),
             current: None,
             refresh: refresh.map(|refresh| AudienceRefreshProgress { refresh, eta_seconds: None }),
+            waiting_refresh: None,
             refreshed_at: None,
             last_fired: None,
             paused_at: None,
@@ -343,6 +353,28 @@ mod tests {
         let unchanged = AudienceRefresh { unchanged: true, ..completed.clone() };
         assert_eq!(state_of(&summary(Some(completed))), ("completed", "good"));
         assert_eq!(state_of(&summary(Some(unchanged))), ("unchanged", "good"));
+    }
+
+    #[test]
+    fn a_refresh_that_waits_for_the_open_one_is_shown() {
+        let mut summary = summary(Some(processing()));
+        assert_eq!(waiting(&summary), "");
+        summary.waiting_refresh = Some(RefreshId(2));
+        assert_eq!(waiting(&summary), "refresh 2 waits");
+        let audiences = vec![summary.clone()];
+        let list_of = AudienceList { audiences, next_cursor: None, previous_cursor: None };
+        let query = ListQuery::default();
+        let page = list(list_of, &HashMap::new(), query, Timestamp(0)).unwrap();
+        assert!(page.contains("refresh 2 waits"), "{page}");
+        let view = AudienceView {
+            detail: AudienceDetail { audience: summary, snapshots: Vec::new(), sizes: Vec::new() },
+            description: None,
+            sql: "SELECT 1".to_owned(),
+            schedule: None,
+            history: Vec::new(),
+        };
+        let page = one(view).unwrap();
+        assert!(page.contains("refresh 2 waits"), "{page}");
     }
 
     #[test]

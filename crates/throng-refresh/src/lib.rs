@@ -72,7 +72,7 @@ pub use error::RefreshError;
 pub use faults::ServingFault;
 pub use job::{RefreshOutcome, refresh_audiences};
 pub use membership::{Loaded, declared_audiences, load_membership, reload_membership};
-pub use recovery::recover;
+pub use recovery::{recover, remove_left_builds};
 pub use schedule::{refresh_if_stale, run_schedules};
 pub use snapshots::open_snapshot;
 pub use warehouse::{

@@ -69,6 +69,15 @@ pub async fn recover(ctx: &Arc<RefreshContext>) -> Result<(), RefreshError> {
     Ok(())
 }
 
+/// Removes the folders of builds of several audiences that this process left when it died, whose names are no numbers of
+/// refreshes. For a node that shares its ledger, for which there is no [`recover`], before its builders start.
+pub fn remove_left_builds(ctx: &RefreshContext) {
+    let refreshes = ctx.objects.root().join("refreshes");
+    for name in names(&refreshes).into_iter().filter(|name| name.parse::<i64>().is_err()) {
+        log_failure(&refreshes.join(&name), std::fs::remove_dir_all(refreshes.join(name)));
+    }
+}
+
 fn remove_files(paths: impl Iterator<Item = PathBuf>) {
     for path in paths {
         log_failure(&path, std::fs::remove_file(&path));
@@ -137,7 +146,20 @@ async fn reconcile_alerts(ctx: &RefreshContext, row: &AudienceRow) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::audience_row as row;
+    use crate::fixture::{Rig, audience_row as row};
+
+    #[tokio::test]
+    async fn folders_of_unfinished_builds_are_removed_and_those_of_refreshes_stay() {
+        let rig = Rig::new(&["a"]).await;
+        let refreshes = rig.ctx.objects.root().join("refreshes");
+        for name in ["7", "shared-00000000000000ff"] {
+            std::fs::create_dir_all(refreshes.join(name)).unwrap();
+            // A file of keys that was being written.
+            std::fs::write(refreshes.join(name).join("0.keys.1-0.tmp"), "keys").unwrap();
+        }
+        remove_left_builds(&rig.ctx);
+        assert_eq!(names(&refreshes), ["7"]);
+    }
 
     #[test]
     fn alerts_follow_the_newest_refresh() {

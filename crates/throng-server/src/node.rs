@@ -139,7 +139,9 @@ impl Node {
         let _ = ctx.alert_place.set(place);
         let _ = ctx.url.set(url.clone());
         let stop = CancellationToken::new();
-        if !shared && let Err(error) = throng_refresh::recover(&ctx.refresh).await {
+        if shared {
+            throng_refresh::remove_left_builds(&ctx.refresh);
+        } else if let Err(error) = throng_refresh::recover(&ctx.refresh).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "failed to recover refreshes of the previous process"

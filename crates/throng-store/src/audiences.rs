@@ -195,6 +195,10 @@ pub struct AudienceRow {
     pub current: Option<Snapshot>,
     /// Its newest refresh, if any.
     pub refresh: Option<Refresh>,
+    /// The id of the refresh that was requested while that one runs, and is queued when it has ended: see
+    /// [`AudienceLedger::request_refresh`].
+    #[serde(default)]
+    pub waiting_refresh: Option<RefreshId>,
     /// When its newest completed refresh ended: its snapshot was published or approved, or it is `unchanged`.
     #[serde(default)]
     pub refreshed_at: Option<Timestamp>,

@@ -37,6 +37,7 @@ pub fn audience_row(newest: Refresh) -> AudienceRow {
         name: newest.audience.clone(),
         current: None,
         refresh: Some(newest),
+        waiting_refresh: None,
         refreshed_at: None,
         last_fired: None,
         paused_at: None,

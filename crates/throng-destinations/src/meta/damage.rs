@@ -55,9 +55,10 @@ fn is_utf8_as_single_bytes(chars: &[char], at: usize) -> bool {
     }
 }
 
-/// Whether a word can begin with a pair of letters.
+/// Whether a word can begin with a pair of letters, or with a particle such as `Ó’`.
 fn begins_words(pair: &[char]) -> bool {
-    matches!(pair, [first, second] if second.is_alphabetic() && !('\u{c2}'..='\u{c5}').contains(first))
+    let follows_first = |c: char| c.is_alphabetic() || c == '’';
+    matches!(pair, [first, second] if follows_first(*second) && !('\u{c2}'..='\u{c5}').contains(first))
 }
 
 /// Characters between U+0080 and U+00BF, in Windows-1252, that follow letters in proper texts.
@@ -170,6 +171,7 @@ mod tests {
             "D\u{b4}Arcy",
             "Mª José",
             "O’Brien",
+            "Ó’brien",
             "René “le Roi”",
             "café’–",
             "«Olá»…",

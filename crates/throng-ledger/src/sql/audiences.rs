@@ -24,6 +24,7 @@ fn audience_of(row: &DbRow) -> Result<AudienceRow> {
         name: cells.name("name")?,
         current: None,
         refresh: None,
+        waiting_refresh: cells.maybe_int("waiting_refresh")?.map(RefreshId),
         refreshed_at: cells.maybe_time("refreshed_at")?,
         last_fired: cells.maybe_time("last_fired")?,
         paused_at: cells.maybe_time("paused_at")?,
@@ -37,7 +38,8 @@ async fn list(tx: &mut Conn, only: Option<&str>) -> DbResult<Vec<AudienceRow>> {
     let text = "SELECT a.name, a.last_fired, a.paused_at, a.pinned_at, a.source_state,
             (SELECT r.finished_at FROM refreshes r
              WHERE r.audience = a.name AND r.state = 'completed'
-             ORDER BY r.id DESC LIMIT 1) AS refreshed_at
+             ORDER BY r.id DESC LIMIT 1) AS refreshed_at,
+            (SELECT w.refresh FROM waiting_refreshes w WHERE w.audience = a.name) AS waiting_refresh
          FROM audiences a WHERE CAST($1 AS TEXT) IS NULL OR a.name = $1 ORDER BY a.name";
     let mut audiences = tx.all(text, only, audience_of).await?;
     let mut current = snapshots::current(tx, only).await?;

@@ -37,16 +37,22 @@ pub(super) async fn request(
     let text = "INSERT INTO audiences (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
     tx.execute(text, audience).await?;
     pauses::check_not_stopped(tx, audience).await?;
-    // Files are listed before the parts are recorded, and those parts are kept over a halt and a retry.
+    // An earlier version, which knows no waiting refreshes, has ended the one that was waited for.
+    let left = "DELETE FROM waiting_refreshes WHERE audience = $1 AND NOT EXISTS
+            (SELECT 1 FROM refreshes r
+             WHERE r.audience = $1 AND r.state IN ('scheduled', 'processing', 'halted')
+               AND r.id < waiting_refreshes.refresh)";
+    tx.execute(left, audience).await?;
+    // Files are listed before the parts are recorded, and those parts are kept over a halt and a retry. Refreshes of a
+    // template that are built together have no parts: one that is tried again and is waited for has started too.
     let started = "SELECT id FROM refreshes
          WHERE audience = $1 AND state IN ('scheduled', 'processing', 'halted')
            AND (state <> 'scheduled'
-                OR EXISTS (SELECT 1 FROM refresh_parts p WHERE p.refresh = refreshes.id))";
+                OR EXISTS (SELECT 1 FROM refresh_parts p WHERE p.refresh = refreshes.id)
+                OR EXISTS (SELECT 1 FROM waiting_refreshes w WHERE w.audience = $1))";
     if tx.maybe_scalar::<i64>(started, audience).await?.is_some() {
         return wait(tx, audience, force, now).await;
     }
-    // An earlier version, which knows no waiting refreshes, has ended the one that was open.
-    tx.execute("DELETE FROM waiting_refreshes WHERE audience = $1", audience).await?;
     let id = refreshes::queue(tx, audience, RefreshTrigger::Manual, now).await?;
     if force {
         tx.execute("UPDATE refreshes SET forced = 1 WHERE id = $1", id).await?;

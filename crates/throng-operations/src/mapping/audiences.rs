@@ -16,6 +16,7 @@ pub fn summary(name: AudienceName, row: Option<AudienceRow>, now: Timestamp) -> 
             name,
             current: None,
             refresh: None,
+            waiting_refresh: None,
             refreshed_at: None,
             last_fired: None,
             paused_at: None,
@@ -30,6 +31,7 @@ pub fn summary(name: AudienceName, row: Option<AudienceRow>, now: Timestamp) -> 
             let eta_seconds = refresh.remaining_time(now).map(|left| left.as_secs());
             AudienceRefreshProgress { refresh, eta_seconds }
         }),
+        waiting_refresh: row.waiting_refresh,
         refreshed_at: row.refreshed_at,
         last_fired: row.last_fired,
         paused_at: row.paused_at,

@@ -93,6 +93,29 @@ pub(super) async fn a_request_while_a_refresh_runs_is_another_refresh(ledger: &d
     assert_eq!(newest().await.id, second, "none waits");
 }
 
+pub(super) async fn a_refresh_that_waits_for_one_without_parts_is_kept(ledger: &dyn Ledger) {
+    let name = audience("buyers");
+    let request = async |force, n| ledger.request_refresh(&name, force, at(n)).await.unwrap();
+    let row = async || ledger.audience(&name).await.unwrap().unwrap();
+    let queued = request(false, 1).await;
+    assert_eq!(row().await.waiting_refresh, None);
+    let first = ledger.claim_refresh("b", at(2), at(60)).await.unwrap().unwrap().id;
+    assert_eq!(first, queued);
+    let second = request(false, 3).await;
+    assert_eq!(row().await.waiting_refresh, Some(second));
+    let all = ledger.audiences().await.unwrap();
+    assert_eq!(all.iter().map(|a| a.waiting_refresh).collect::<Vec<_>>(), [Some(second)]);
+    // As refreshes of a template, which are built together and have no parts.
+    ledger.fail_refresh(first, "b", "disk full", Some(at(5)), at(4)).await.unwrap();
+    assert_eq!(request(true, 6).await, second, "somebody waits for it");
+    assert!(!ledger.refresh(first).await.unwrap().forced);
+    ledger.claim_refresh("b", at(7), at(60)).await.unwrap().unwrap();
+    ledger.publish(&snapshot("buyers", 1, first), "b", at(8)).await.unwrap();
+    let queued = ledger.refresh(second).await.unwrap();
+    assert_eq!((queued.state, queued.forced), (RefreshState::Scheduled, true));
+    assert_eq!(row().await.waiting_refresh, None);
+}
+
 pub(super) async fn a_waiting_refresh_follows_every_end(ledger: &dyn Ledger) {
     let name = audience("buyers");
     let request = async |n| ledger.request_refresh(&name, false, at(n)).await.unwrap();

@@ -85,6 +85,7 @@ cases! {
         unknown_objects_are_not_found,
         refreshes_of_one_audience_do_not_run_concurrently,
         a_request_while_a_refresh_runs_is_another_refresh,
+        a_refresh_that_waits_for_one_without_parts_is_kept,
         a_waiting_refresh_follows_every_end,
         a_schedule_fires_exactly_once,
         a_state_of_the_source_queues_one_refresh,

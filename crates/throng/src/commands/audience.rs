@@ -94,7 +94,7 @@ async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The state of the newest refresh, and whether the audience is paused or pinned.
+/// The state of the newest refresh, whether the audience is paused or pinned, and the refresh that waits.
 fn state(audience: &AudienceSummary) -> String {
     let newest = audience.refresh.as_ref();
     let mut state = or_dash(newest.map(|newest| match newest.refresh.unchanged {
@@ -105,6 +105,9 @@ fn state(audience: &AudienceSummary) -> String {
         if since.is_some() {
             state.push_str(word);
         }
+    }
+    if let Some(id) = audience.waiting_refresh {
+        state.push_str(&format!(", refresh {id} waits"));
     }
     state
 }
@@ -303,7 +306,7 @@ fn version_set(name: &str, verb: &str, version: u64) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use throng_api::AudienceRefreshTrigger;
+    use throng_api::{AudienceRefreshProgress, AudienceRefreshTrigger};
 
     use super::*;
 
@@ -376,6 +379,21 @@ mod tests {
     }
 
     #[test]
+    fn the_state_names_the_refresh_that_waits() {
+        let audience = |waiting: Option<i64>| -> AudienceSummary {
+            let newest = AudienceRefreshProgress {
+                refresh: refresh(AudienceRefreshState::Processing),
+                eta_seconds: None,
+            };
+            let row =
+                serde_json::json!({ "name": "a", "refresh": newest, "waiting_refresh": waiting });
+            serde_json::from_value(row).unwrap()
+        };
+        assert_eq!(state(&audience(None)), "processing");
+        assert_eq!(state(&audience(Some(2))), "processing, refresh 2 waits");
+    }
+
+    #[test]
     fn a_rollback_goes_to_the_version_before_the_current_one() {
         use AudienceSnapshotState::{Held, Published, Rejected};
         let snapshots = [(4, Held), (3, Published), (2, Rejected), (1, Published)];
@@ -383,6 +401,7 @@ mod tests {
             name: "a".parse().unwrap(),
             current: None,
             refresh: None,
+            waiting_refresh: None,
             refreshed_at: None,
             last_fired: None,
             paused_at: None,
