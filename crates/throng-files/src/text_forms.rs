@@ -36,6 +36,7 @@ impl TextForms {
                 self.add_number(text);
                 self.changed |= is_rounded(text) || is_day(text);
             }
+            [b'-', b'0'..=b'9', ..] => self.add_number(text),
             [b'#', rest @ ..] => {
                 self.changed |= (rest.len() > 1 && rest.iter().all(|byte| *byte == b'#'))
                     || ERRORS.contains(&text);
@@ -46,11 +47,12 @@ impl TextForms {
         }
     }
 
-    /// Adds a value that begins with a digit.
+    /// Adds a value that begins with a digit, or with a minus and a digit.
     pub(crate) fn add_number(&mut self, text: &str) {
         if self.whole && self.pointed {
             return;
         }
+        let text = text.strip_prefix('-').unwrap_or(text);
         let all_digits =
             |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         match text.split_once('.') {
@@ -157,10 +159,18 @@ mod tests {
 
     #[test]
     fn whole_numbers_in_two_forms_are_doubtful() {
-        for texts in [["1", "2.0"], ["3.00", "42"], ["00042", "42.0"]] {
+        for texts in [["1", "2.0"], ["3.00", "42"], ["00042", "42.0"], ["-1.0", "7"], ["-7", "1.0"]]
+        {
             assert_eq!(doubts(&texts), [DoubtfulForm::TwoForms], "{texts:?}");
         }
-        for texts in [["1", "2.5"], ["1.0", "2.0"], ["1", "2."], ["1", "v1.0"], ["1", "1.0.0"]] {
+        for texts in [
+            ["1", "2.5"],
+            ["1.0", "2.0"],
+            ["1", "2."],
+            ["1", "v1.0"],
+            ["1", "1.0.0"],
+            ["1", "--1.0"],
+        ] {
             assert!(doubts(&texts).is_empty(), "{texts:?}");
         }
     }

@@ -109,7 +109,7 @@ impl LakeError {
     pub(crate) fn misread(sql: &str, found: Misread) -> Self {
         Self::Sql {
             message: found.message.to_owned(),
-            position: position::of_word(sql, found.word),
+            position: position::of_only_word(sql, found.word),
             help: Some(found.help.to_owned()),
         }
     }

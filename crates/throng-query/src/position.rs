@@ -24,7 +24,21 @@ pub fn from_parser(message: &str) -> (String, Option<Position>) {
 
 /// The first position of `word` as a whole word in the SQL, outside of quotes and comments.
 pub fn of_word(sql: &str, word: &str) -> Option<Position> {
+    of_words(sql, word).first().copied()
+}
+
+/// The position of `word` as [`of_word`] finds it, if the SQL has it once: of several ones, another may be meant than the
+/// first.
+pub fn of_only_word(sql: &str, word: &str) -> Option<Position> {
+    match of_words(sql, word).as_slice() {
+        [only] => Some(*only),
+        _ => None,
+    }
+}
+
+fn of_words(sql: &str, word: &str) -> Vec<Position> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
     for (number, line) in sql.lines().enumerate() {
         let code = line.split("--").next().unwrap_or(line);
         for (at, _) in code.to_lowercase().match_indices(&word.to_lowercase()) {
@@ -34,15 +48,16 @@ pub fn of_word(sql: &str, word: &str) -> Option<Position> {
             };
             let quoted = before.matches('\'').count() % 2 == 1;
             let whole = !before.ends_with(is_word) && !after.starts_with(is_word);
-            if whole && !quoted {
-                return Some(Position {
-                    line: u32::try_from(number + 1).ok()?,
-                    column: u32::try_from(before.chars().count() + 1).ok()?,
-                });
+            if !whole || quoted {
+                continue;
+            }
+            let (line, column) = (number + 1, before.chars().count() + 1);
+            if let (Ok(line), Ok(column)) = (u32::try_from(line), u32::try_from(column)) {
+                found.push(Position { line, column });
             }
         }
     }
-    None
+    found
 }
 
 /// The candidate nearest to `word`, if it is near enough for a typing error.
@@ -71,6 +86,15 @@ mod tests {
         let sql = "SELECT 'totl'\nFROM subtotl -- totl\nWHERE a.totl > 1";
         assert_eq!(of_word(sql, "totl"), Some(Position { line: 3, column: 9 }));
         assert_eq!(of_word(sql, "nothing"), None);
+    }
+
+    #[test]
+    fn of_several_words_none_is_the_only_one() {
+        let sql = "SELECT id FROM a JOIN b USING (id)\nFULL JOIN c USING (id) -- FULL";
+        assert_eq!(of_word(sql, "JOIN"), Some(Position { line: 1, column: 18 }));
+        assert_eq!(of_only_word(sql, "JOIN"), None);
+        assert_eq!(of_only_word(sql, "full"), Some(Position { line: 2, column: 1 }));
+        assert_eq!(of_only_word(sql, "RIGHT"), None);
     }
 
     #[test]

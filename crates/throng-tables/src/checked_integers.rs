@@ -24,6 +24,7 @@ use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use crate::checked_sum::CheckedSum;
+use crate::durations::Durations;
 use crate::wide_dates::WideDates;
 
 /// Types of the operands of the functions.
@@ -41,7 +42,7 @@ const INTEGERS: [DataType; 8] = [
 const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
 /// Makes a session in which integers do not wrap around, and which knows the functions for it. Dates are compared with
-/// timestamps over all years.
+/// timestamps over all years, and differences of timestamps with intervals by their length.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
@@ -49,6 +50,7 @@ pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBu
     let planners = session.expr_planners().get_or_insert_default();
     planners.push(Arc::new(WideIntegers));
     planners.push(Arc::new(WideDates));
+    planners.push(Arc::new(Durations));
     // After the rules of the engine, which decide the types.
     let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers)]);
     session.with_analyzer_rule(Arc::new(rule))

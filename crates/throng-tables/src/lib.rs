@@ -10,6 +10,7 @@ mod compare;
 mod comparisons;
 mod csv_rows;
 mod declared;
+mod durations;
 mod fault;
 mod file_schema;
 mod inferred;

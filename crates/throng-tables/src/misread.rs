@@ -7,13 +7,16 @@
 //! * `FULL JOIN … USING (x)` and `RIGHT JOIN … USING (x)`: see [`merged_columns`](super::merged_columns).
 //! * `x SIMILAR TO 'a_c%'` searches for the pattern as a regular expression.
 //! * `EXCEPT ALL` and `INTERSECT ALL` do not count how often a row is there.
+//! * `x BETWEEN INTERVAL …` compares days before hours: see [`durations`](super::durations).
+//! * `FROM t TABLESAMPLE …` reads all rows.
+//! * `to_char(x, 'YYYY-MM')` is the text `YYYY-MM`.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, Select, SetExpr, SetOperator, SetQuantifier, UnaryOperator, Visit,
-    Visitor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select,
+    SetExpr, SetOperator, SetQuantifier, TableFactor, UnaryOperator, Value, Visit, Visitor,
 };
 
 use super::merged_columns::loses_rows;
@@ -23,11 +26,15 @@ use super::refusal::Misread;
 pub fn misread(statement: &Statement) -> Option<Misread> {
     let Statement::Statement(statement) = statement else { return None };
     let mut finder = Finder::default();
-    let problem = match statement.visit(&mut finder) {
-        ControlFlow::Break(problem) => problem,
-        ControlFlow::Continue(()) if finder.negated > finder.plain => Problem::NotIn,
-        ControlFlow::Continue(()) => return None,
-    };
+    match statement.visit(&mut finder) {
+        ControlFlow::Break(problem) => Some(explained(problem)),
+        ControlFlow::Continue(()) => {
+            (finder.negated > finder.plain).then(|| explained(Problem::NotIn))
+        }
+    }
+}
+
+fn explained(problem: Problem) -> Misread {
     let (message, word, help) = match problem {
         Problem::NotIn => (
             "NOT IN with a subquery stands beside OR, in CASE or under NOT, where the engine does \
@@ -58,8 +65,25 @@ pub fn misread(statement: &Statement) -> Option<Misread> {
             "JOIN",
             "write the condition with ON, and name the columns: coalesce(a.x, b.x) … FULL JOIN … ON a.x = b.x",
         ),
+        Problem::Lengths => (
+            "BETWEEN has intervals, of which the engine compares the days before the hours: a difference of timestamps \
+             has no days",
+            "BETWEEN",
+            "write two comparisons, as in now() - seen >= INTERVAL '7 days' AND now() - seen < INTERVAL '30 days', or \
+             compare the timestamps: seen BETWEEN now() - INTERVAL '30 days' AND now() - INTERVAL '7 days'",
+        ),
+        Problem::Sample => (
+            "TABLESAMPLE is not applied: the engine reads all rows",
+            "TABLESAMPLE",
+            "leave rows out by a condition, such as user_id % 10 = 0 for a tenth of keys that are integers",
+        ),
+        Problem::Format(function) => (
+            "a format without % is returned as it is, not filled in: the engine has the formats of strftime",
+            function,
+            "write the format with %, as in to_char(day, '%Y-%m-%d')",
+        ),
     };
-    Some(Misread { message, word, help })
+    Misread { message, word, help }
 }
 
 enum Problem {
@@ -69,6 +93,11 @@ enum Problem {
     Similar,
     /// With the word of the SQL.
     CountedSets(&'static str),
+    /// An interval in BETWEEN.
+    Lengths,
+    Sample,
+    /// With the name of the function.
+    Format(&'static str),
 }
 
 /// Counts the negated subqueries of IN, and those of them that the engine runs correctly.
@@ -106,6 +135,14 @@ impl Visitor for Finder {
         }
     }
 
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> ControlFlow<Problem> {
+        match table {
+            TableFactor::Table { sample: Some(_), .. }
+            | TableFactor::Derived { sample: Some(_), .. } => ControlFlow::Break(Problem::Sample),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
         match expr {
             Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)
@@ -114,6 +151,14 @@ impl Visitor for Finder {
                 return ControlFlow::Break(Problem::Distinct);
             }
             Expr::SimilarTo { .. } => return ControlFlow::Break(Problem::Similar),
+            Expr::Between { low, high, .. } if is_interval(low) || is_interval(high) => {
+                return ControlFlow::Break(Problem::Lengths);
+            }
+            Expr::Function(call) => {
+                if let Some(name) = formats_nothing(call) {
+                    return ControlFlow::Break(Problem::Format(name));
+                }
+            }
             _ if is_not_in(expr) => self.negated += 1,
             Expr::UnaryOp { op: UnaryOperator::Not, .. } => {
                 if let Some(nots) = self.nots.last_mut() {
@@ -185,6 +230,29 @@ fn without_parentheses(mut expr: &Expr) -> &Expr {
     expr
 }
 
+/// `INTERVAL '1 day'`, also negated.
+fn is_interval(expr: &Expr) -> bool {
+    match without_parentheses(expr) {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => is_interval(expr),
+        other => matches!(other, Expr::Interval(_)),
+    }
+}
+
+/// The name of a function that writes dates, if the SQL states a format in which nothing would be filled in.
+fn formats_nothing(call: &Function) -> Option<&'static str> {
+    let called = call.name.to_string().replace('"', "").to_lowercase();
+    let name = ["to_char", "date_format"].into_iter().find(|name| *name == called)?;
+    let FunctionArguments::List(list) = &call.args else { return None };
+    let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(format)))) = list.args.get(1)
+    else {
+        return None;
+    };
+    let Value::SingleQuotedString(text) = &format.value else { return None };
+    // The formats of differences of timestamps.
+    let is_of_duration = ["pretty", "iso8601"].contains(&text.to_lowercase().as_str());
+    (!text.contains('%') && !is_of_duration).then_some(name)
+}
+
 fn is_logical(expr: &Expr) -> bool {
     matches!(
         expr,
@@ -243,6 +311,30 @@ mod tests {
             "SELECT id FROM s.t WHERE a ~ '^(abc|xyz)'",
         ] {
             assert_eq!(refused_query(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn clauses_that_the_engine_does_not_apply_are_refused() {
+        for (sql, word) in [
+            ("SELECT id FROM s.t TABLESAMPLE BERNOULLI (10)", "TABLESAMPLE"),
+            ("SELECT id FROM s.a JOIN s.t AS t TABLESAMPLE SYSTEM (10) USING (id)", "TABLESAMPLE"),
+            ("SELECT id FROM s.t WHERE a BETWEEN INTERVAL '1 day' AND INTERVAL '7 days'", "days"),
+            ("SELECT id FROM s.t WHERE a - b NOT BETWEEN -INTERVAL '1 day' AND c", "BETWEEN"),
+            ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
+            ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
+        ] {
+            assert!(refused_query(sql).unwrap().contains(word), "{sql}");
+        }
+        for condition in [
+            "day BETWEEN now() - INTERVAL '30 days' AND now()",
+            "a - b > INTERVAL '7 days'",
+            "to_char(day, '%Y-%m') = '2026-06'",
+            "to_char(day, pattern) = '2026-06'",
+            "to_char(now() - seen, 'pretty') = 'x'",
+            "to_char(day) = 'YYYY-MM'",
+        ] {
+            assert_eq!(refused(condition), None, "{condition}");
         }
     }
 

@@ -1,13 +1,21 @@
 //! Comparisons of dates with timestamps of nanoseconds, such as `until > now()`. The engine would convert the date to
 //! nanoseconds, which have the years 1677 to 2262 only: `9999-12-31`, which files have for "never", would fail the query.
 //! Both are compared in microseconds.
+//!
+//! Dates are not compared with timestamps of a time zone other than UTC, such as `seen AT TIME ZONE 'Europe/Berlin'`: the
+//! engine would take midnight UTC for a date that the SQL states, and midnight of the time zone for that of a column.
+
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::DFSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, cast};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+
+/// How UTC is written.
+const UTC: [&str; 6] = ["UTC", "Etc/UTC", "GMT", "Z", "+00", "+00:00"];
 
 /// Plans these comparisons.
 #[derive(Debug)]
@@ -19,6 +27,13 @@ impl ExprPlanner for WideDates {
         expr: RawBinaryExpr,
         schema: &DFSchema,
     ) -> Result<PlannerResult<RawBinaryExpr>> {
+        if let Some(zone) = local_zone(&expr, schema) {
+            return Err(DataFusionError::Plan(format!(
+                "a date is compared with a timestamp of the time zone {zone}, which the engine does not do as SQL does: \
+                 compare dates, as in CAST(seen AT TIME ZONE '{zone}' AS DATE) >= DATE '2026-11-25', or timestamps, as in \
+                 TIMESTAMP '2026-11-25 00:00:00'"
+            )));
+        }
         Ok(PlannerResult::Original(match wide(&expr, schema) {
             Some(wide) => {
                 let RawBinaryExpr { op, left, right } = expr;
@@ -29,19 +44,37 @@ impl ExprPlanner for WideDates {
     }
 }
 
-/// The type in which a date and a timestamp are compared, if the engine would take nanoseconds.
-fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
-    let is_comparison = matches!(
-        expr.op,
+/// The time zone of a timestamp that is compared with a date, if it is not UTC.
+fn local_zone(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<Arc<str>> {
+    // Of a long chain of AND or OR, each type would take as long as the chain.
+    if !is_comparison(&expr.op) {
+        return None;
+    }
+    let zone = match (expr.left.get_type(schema).ok()?, expr.right.get_type(schema).ok()?) {
+        (DataType::Date32 | DataType::Date64, DataType::Timestamp(_, zone))
+        | (DataType::Timestamp(_, zone), DataType::Date32 | DataType::Date64) => zone?,
+        _ => return None,
+    };
+    (!UTC.contains(&zone.as_ref())).then_some(zone)
+}
+
+/// Whether an operator compares two values.
+pub(super) fn is_comparison(op: &BinaryOperator) -> bool {
+    matches!(
+        op,
         BinaryOperator::Gt
             | BinaryOperator::GtEq
             | BinaryOperator::Lt
             | BinaryOperator::LtEq
             | BinaryOperator::Eq
             | BinaryOperator::NotEq
-    );
+    )
+}
+
+/// The type in which a date and a timestamp are compared, if the engine would take nanoseconds.
+fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
     // Of a long chain of AND or OR, each type would take as long as the chain.
-    if !is_comparison {
+    if !is_comparison(&expr.op) {
         return None;
     }
     let types = (expr.left.get_type(schema).ok()?, expr.right.get_type(schema).ok()?);

@@ -216,6 +216,65 @@ async fn a_date_for_never_is_compared_with_the_time_and_else_an_error_with_a_hin
 }
 
 #[tokio::test]
+async fn differences_of_timestamps_are_compared_with_intervals_by_their_length() {
+    // 58.5 days, and one.
+    let rows =
+        "u1,2021-03-01T00:00:00,2021-01-01T12:00:00\nu2,2021-03-01T00:00:00,2021-02-28T00:00:00\n";
+    let shop = Shop::new().file("v.csv", &format!("user_id,seen,prev\n{rows}"));
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for (condition, keys) in [
+        ("seen - prev > INTERVAL '30 days'", &["u1"][..]),
+        ("seen - prev <= INTERVAL '1 day'", &["u2"]),
+        ("seen - prev = INTERVAL '24 hours'", &["u2"]),
+        ("seen - prev <> INTERVAL '1' DAY", &["u1"]),
+        ("INTERVAL '1 month' > seen - prev", &["u2"]),
+        ("prev - seen < INTERVAL '-58 days'", &["u1"]),
+        ("seen - prev > INTERVAL '58 days' AND seen - prev < INTERVAL '59 days'", &["u1"]),
+        ("seen - prev > INTERVAL '86400.5 seconds'", &["u1"]),
+        ("seen - prev < INTERVAL '1000 years'", &["u1", "u2"]),
+        ("now() - seen > INTERVAL '30 days'", &["u1", "u2"]),
+        ("now() - seen < INTERVAL '30 days'", &[]),
+        ("EXISTS (SELECT 1 FROM shop.v o WHERE o.seen - v.prev > INTERVAL '30 days')", &["u1"]),
+    ] {
+        holds(&shop, &of(condition), keys).await;
+    }
+    let computed = of("seen - prev > INTERVAL '1 day' + INTERVAL '1 day'");
+    refused(&shop, &computed, &["by its length", "compare the timestamps"]).await;
+    let between = of("seen - prev BETWEEN INTERVAL '1 day' AND INTERVAL '7 days'");
+    refused(&shop, &between, &["BETWEEN has intervals", "two comparisons"]).await;
+}
+
+#[tokio::test]
+async fn dates_are_not_compared_with_timestamps_of_another_time_zone_than_utc() {
+    let shop = Shop::new().file("v.csv", "user_id,seen\nu1,2021-03-01T10:00:00\n");
+    let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");
+    for condition in [
+        "seen AT TIME ZONE 'Europe/Berlin' >= DATE '2021-03-01'",
+        "DATE '2021-03-01' = date_trunc('day', seen AT TIME ZONE 'Europe/Berlin')",
+    ] {
+        refused(&shop, &of(condition), &["time zone Europe/Berlin", "AS DATE"]).await;
+    }
+    for condition in [
+        "CAST(seen AT TIME ZONE 'Europe/Berlin' AS DATE) = DATE '2021-03-01'",
+        "seen AT TIME ZONE 'Europe/Berlin' >= TIMESTAMP '2021-03-01 00:00:00'",
+        "seen AT TIME ZONE 'UTC' >= DATE '2021-03-01'",
+    ] {
+        holds(&shop, &of(condition), &["u1"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_misread_form_has_a_position_only_if_its_word_is_there_once() {
+    let shop = Shop::new().file("a.csv", "id\n1\n").file("b.csv", "id\n1\n");
+    let position =
+        async |sql: &str| shop.lake().check_model(sql, None).await.unwrap_err().position();
+    let one = "SELECT id FROM shop.a\nFULL JOIN shop.b USING (id)";
+    assert_eq!(position(one).await, Some((2, 6)));
+    let second = "SELECT id FROM shop.a JOIN shop.b c USING (id)\nFULL JOIN shop.b USING (id)";
+    assert_eq!(position(second).await, None);
+}
+
+#[tokio::test]
 async fn a_function_that_fails_for_a_value_is_not_tried_again() {
     let shop = Shop::new().file("p.csv", "user_id,n,m\nu,1114112,77\nv,65,1\n");
     let lake = shop.lake();
