@@ -298,10 +298,10 @@ impl<'a> Fields<'a> {
             id: self.required("id")?.to_owned(),
             kind,
             ad_group: ad_group(self.required("ad_group")?)?,
-            // An empty one is refused.
+            // An empty one too, as in protobuf: that has no other way to leave a field out.
             insertion_id: self
                 .text("insertion_id")?
-                .filter(|id| id.is_empty() || !is_missing_id(id.as_bytes()))
+                .filter(|id| !is_missing_id(id.as_bytes()))
                 .map(str::to_owned),
             at: time("at", at)?,
             inserted_at,
