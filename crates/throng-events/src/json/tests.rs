@@ -179,6 +179,7 @@ fn prices_and_rates_are_exact() {
     let none = with(r#""price":null,"cpm":null,"impression_rate":null,"placement":null"#);
     let none = none.unwrap();
     assert!(none.money.is_none() && none.placement.is_none());
+    assert_eq!(with(r#""placement":"""#).unwrap().placement, None, "as in protobuf");
 }
 
 #[test]
@@ -200,7 +201,6 @@ fn wrong_prices_and_rates_are_refused_with_their_field() {
         (r#""impression_rate":80"#, "impression_rate"),
         (r#""action_rate":-1e-10"#, "action_rate"),
         (r#""action_rate":"2%""#, "action_rate"),
-        ("\"placement\":\"\"", "placement"),
         (r#""placement":"Home feed""#, "placement"),
         (r#""placement":7"#, "placement"),
     ] {
