@@ -79,7 +79,8 @@ pub struct BudgetReportLine {
     /// currencies. Neither is an ad group that the spec no longer has.
     #[schema(value_type = Option<String>)]
     pub currency: Option<Currency>,
-    /// The budget: the last one that was in force on the day.
+    /// The budget: the last one that was in force on the day. A sum that does not fit is the largest amount,
+    /// 9223372036854775807.
     #[schema(value_type = i64)]
     pub budget_micros: Micros,
     /// The actual spend.
@@ -94,7 +95,7 @@ pub struct BudgetReportLine {
     /// The same by cause. Nodes of earlier versions do not send it.
     #[serde(default)]
     pub given_away_by_cause: GivenAwayByCause,
-    /// The budget that was not spent: underdelivery.
+    /// The budget that was not spent: underdelivery. A sum that does not fit is the largest amount.
     #[schema(value_type = i64)]
     pub left_over_micros: Micros,
     /// What the ads that were inserted on the day were expected to earn; null if that is not known. Without ads

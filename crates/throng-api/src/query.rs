@@ -175,7 +175,24 @@ fn of_operation(path: &str, operation: &Operation) -> Vec<Parameter> {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize as _;
+    use serde::de::value::{Error, StrDeserializer};
+
     use super::*;
+    use crate::BudgetReportFormat;
+
+    /// The description has a text there, without its values.
+    #[test]
+    fn the_formats_of_the_budget_report_are_those_that_the_handler_reads() {
+        let of_report =
+            CHOICES.iter().find(|choice| (choice.0, choice.1) == ("/v1/budgets/report", "format"));
+        let (_, _, accepted) = of_report.unwrap();
+        // The message names every value: "unknown variant `-`, expected `json` or `csv`".
+        let unknown = BudgetReportFormat::deserialize(StrDeserializer::<Error>::new("-"));
+        let message = unknown.unwrap_err().to_string();
+        let read: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        assert_eq!(read, *accepted, "{message}");
+    }
 
     fn known() -> QueryParameters {
         let parameter = |name: &str, values| Parameter {

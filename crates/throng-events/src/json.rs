@@ -298,24 +298,16 @@ impl<'a> Fields<'a> {
             id: self.required("id")?.to_owned(),
             kind,
             ad_group: ad_group(self.required("ad_group")?)?,
-            // An empty one is refused.
+            // An empty text is none, as in protobuf, which has no other way to leave a field out.
             insertion_id: self
                 .text("insertion_id")?
-                .filter(|id| id.is_empty() || !is_missing_id(id.as_bytes()))
+                .filter(|id| !is_missing_id(id.as_bytes()))
                 .map(str::to_owned),
             at: time("at", at)?,
             inserted_at,
             money: self.money()?,
-            placement: self.placement()?,
+            placement: self.text("placement")?.filter(|it| !it.is_empty()).map(str::to_owned),
         })
-    }
-
-    fn placement(&self) -> Result<Option<String>, EventProblem> {
-        match self.text("placement")? {
-            // In a record it would be no placement.
-            Some("") => Err(EventProblem::new("placement", "is empty", "leave it out")),
-            placement => Ok(placement.map(str::to_owned)),
-        }
     }
 
     fn money(&self) -> Result<EventMoney, EventProblem> {

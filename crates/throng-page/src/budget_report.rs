@@ -6,7 +6,7 @@ use askama::Template;
 use throng_api::{BudgetReport, BudgetReportLine};
 use throng_model::{Currency, Micros};
 
-use crate::show::{Card, card, count, money, text_card};
+use crate::show::{Card, card, count, sum_of_money, text_card};
 use crate::{Rendered, chart};
 
 /// The most days of ad groups that are shown; the CSV has all.
@@ -109,8 +109,8 @@ fn with(of: fn(&BudgetReportLine) -> Micros) -> impl Fn(&BudgetReportLine) -> St
 
 fn amount(line: &BudgetReportLine, amount: Micros) -> String {
     match line.currency {
-        Some(currency) => format!("{} {currency}", money(amount)),
-        None => format!("{} (currency unknown)", money(amount)),
+        Some(currency) => format!("{} {currency}", sum_of_money(amount)),
+        None => format!("{} (currency unknown)", sum_of_money(amount)),
     }
 }
 
@@ -162,7 +162,7 @@ fn charts(report: &BudgetReport) -> Vec<CurrencyCharts> {
         }
     }
     let of_currency = |(currency, days): (Currency, BTreeMap<&str, DaySums>)| {
-        let label = |micros: f64| format!("{} {currency}", money(Micros(micros as i64)));
+        let label = |micros: f64| format!("{} {currency}", sum_of_money(Micros(micros as i64)));
         let pairs = |first: usize| -> Vec<(String, f64, f64)> {
             let pair = |(day, sums): (&&str, &DaySums)| {
                 // Month and day.
@@ -255,6 +255,13 @@ mod tests {
         assert!(html.contains("101.00 EUR") && html.contains("format=csv"), "{html}");
         assert!(html.contains(r#"<div class="card" id="given-away-total"><b>1.00 EUR"#), "{html}");
         assert!(html.contains(r#"<div class="card text" id="causes-total"><b>feed"#), "{html}");
+    }
+
+    #[test]
+    fn a_sum_of_budgets_that_does_not_fit_is_shown_as_such() {
+        let row = row(&line(Some("USD"), i64::MAX, 0));
+        assert_eq!(row.budget, "at least 9223372036854.78 USD");
+        assert_eq!((&*row.left_over, &*row.actual), (&*row.budget, "0.00 USD"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use throng_api::{
 };
 use throng_model::{Currency, Micros, Timestamp};
 
-use crate::show::{self, Card, Entry, card, money};
+use crate::show::{self, Card, Entry, card, money, sum_of_money};
 use crate::{Rendered, chart};
 
 /// One ad group with its spend of today.
@@ -80,14 +80,16 @@ fn with_currency(state: &BudgetState, amount: Micros) -> String {
     format!("{} {}", money(amount), state.currency)
 }
 
-/// Sums of amounts by currency. Amounts of different currencies are never added.
+/// Sums of amounts by currency. Amounts of different currencies are never added. A sum that does not fit is shown as at
+/// least the largest amount.
 pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> String {
     let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
     for state in states {
         let sum = sums.entry(state.currency).or_default();
         *sum = sum.saturating_add(of(state));
     }
-    let shown = |(currency, sum): (&Currency, &i64)| format!("{} {currency}", money(Micros(*sum)));
+    let shown =
+        |(currency, sum): (&Currency, &i64)| format!("{} {currency}", sum_of_money(Micros(*sum)));
     sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
 }
 
@@ -272,6 +274,8 @@ mod tests {
         ];
         assert_eq!(sums(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
         assert_eq!(sums(&[], &|s| s.actual_micros.0), "");
+        let largest = [state("a", "USD", i64::MAX), state("b", "USD", 1)];
+        assert_eq!(sums(&largest, &|s| s.actual_micros.0), "at least 9223372036854.78 USD");
         assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);
         assert_eq!(share_of_budgets(&[], &|s| s.actual_micros.0), 0.0);
     }

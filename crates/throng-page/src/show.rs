@@ -70,6 +70,12 @@ pub(crate) fn money(amount: Micros) -> String {
     format!("{sign}{}.{:02}", cents / 100, cents % 100)
 }
 
+/// As [`money`], of a sum. One that does not fit is the largest amount.
+pub(crate) fn sum_of_money(sum: Micros) -> String {
+    let at_least = if sum == Micros(i64::MAX) { "at least " } else { "" };
+    format!("{at_least}{}", money(sum))
+}
+
 /// `2026-11-23 15:04:05`, in UTC.
 pub(crate) fn when(at: Timestamp) -> String {
     let text = at.to_string();

@@ -9,7 +9,7 @@ use throng_activation::{
 };
 use throng_destinations::{Preparation, preparation};
 use throng_lake::{HashedRow, Hashers, RowHasher};
-use throng_model::{Clock, Personal, SystemClock};
+use throng_model::{Clock, Personal};
 
 /// All reasons of a platform; `None` if the platform is not known.
 pub(super) fn reasons(platform: &str) -> Option<Reasons> {
@@ -44,9 +44,11 @@ impl HashingSettings {
 }
 
 /// The hashers of all platforms, for the query worker.
-struct Platforms;
+struct Platforms<'a> {
+    clock: &'a dyn Clock,
+}
 
-impl Hashers for Platforms {
+impl Hashers for Platforms<'_> {
     fn open(&self, settings: &serde_json::Value) -> Result<Box<dyn RowHasher>, String> {
         if settings.is_null() {
             return Ok(Box::new(KeysOnly));
@@ -56,7 +58,7 @@ impl Hashers for Platforms {
         let preparation = preparation(&settings.platform)
             .ok_or_else(|| format!("unknown platform {}", settings.platform))?;
         let schema = Schema { keys: settings.keys, default_country: settings.default_country };
-        let this_year = u32::from(SystemClock.now().year().unsigned_abs());
+        let this_year = u32::from(self.clock.now().year().unsigned_abs());
         Ok(Box::new(Hasher { preparation, schema, this_year }))
     }
 }
@@ -89,20 +91,30 @@ impl RowHasher for Hasher {
 }
 
 /// Runs this process as a query worker until its standard input ends. Programs that start nodes call it at
-/// the start of `main` if their first argument is `throng_worker::SUBCOMMAND`.
-pub fn query_worker() -> ExitCode {
-    throng_lake::worker::main(&Platforms)
+/// the start of `main` if their first argument is `throng_worker::SUBCOMMAND`. `clock`: by it a year of birth is in the
+/// future.
+pub fn query_worker(clock: &'static dyn Clock) -> ExitCode {
+    throng_lake::worker::main(platforms(clock))
 }
 
 /// As [`query_worker`], for a program that can run queries on a cluster.
-pub fn query_worker_with_cluster(cluster: &'static dyn throng_lake::Cluster) -> ExitCode {
-    throng_lake::worker::main_with_cluster(&Platforms, cluster)
+pub fn query_worker_with_cluster(
+    clock: &'static dyn Clock,
+    cluster: &'static dyn throng_lake::Cluster,
+) -> ExitCode {
+    throng_lake::worker::main_with_cluster(platforms(clock), cluster)
+}
+
+/// For the rest of the process, which is a query worker.
+fn platforms(clock: &'static dyn Clock) -> &'static dyn Hashers {
+    let platforms: &'static Platforms<'static> = Box::leak(Box::new(Platforms { clock }));
+    platforms
 }
 
 #[cfg(test)]
 mod tests {
     use throng_activation::{Cell, Skip};
-    use throng_model::{HashedIdentifier, UserHash};
+    use throng_model::{HashedIdentifier, ManualClock, Timestamp, UserHash};
 
     use super::*;
 
@@ -113,9 +125,10 @@ mod tests {
             keys: vec!["EMAIL".into(), "DOBY".into()],
             default_country: None,
         };
-        let mut hasher = Platforms.open(&serde_json::to_value(&settings).unwrap()).unwrap();
-        for (years_ahead, is_sent) in [(-30, true), (2, false)] {
-            let year = (SystemClock.now().year() + years_ahead).to_string();
+        let value = serde_json::to_value(&settings).unwrap();
+        let clock = ManualClock::new("2026-12-31T23:59:59Z".parse::<Timestamp>().unwrap());
+        let mut hasher = Platforms { clock: &clock }.open(&value).unwrap();
+        for (year, is_sent) in [("1996", true), ("2026", true), ("2027", false)] {
             let mut bytes = Vec::new();
             let cells = [Personal::new("ann@example.com"), Personal::new(year)].map(Some);
             hasher.hash(&cells, &mut bytes);
@@ -132,7 +145,9 @@ mod tests {
             default_country: None,
         };
         let value = serde_json::to_value(&settings).unwrap();
-        let mut hasher = Platforms.open(&value).unwrap();
+        let clock = ManualClock::default();
+        let platforms = Platforms { clock: &clock };
+        let mut hasher = platforms.open(&value).unwrap();
         let mut row = |text: &str| {
             let mut bytes = Vec::new();
             hasher.hash(&[Some(Personal::new(text))], &mut bytes);
@@ -143,6 +158,6 @@ mod tests {
         assert_eq!(rows[0].row, Ok(vec![Cell::Hashed(ann)].into()));
         assert_eq!(rows[1].row, Err(Skip("no_usable_identifier")));
         assert!(settings.read(vec![(UserHash(1), [9].into())]).is_err());
-        assert!(Platforms.open(&serde_json::json!({ "platform": "metta" })).is_err());
+        assert!(platforms.open(&serde_json::json!({ "platform": "metta" })).is_err());
     }
 }

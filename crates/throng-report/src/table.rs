@@ -22,7 +22,11 @@ pub const COLUMNS: [&str; 12] = [
 /// The texts of a line, one for each of [`COLUMNS`].
 pub fn row(line: &BudgetReportLine) -> Vec<String> {
     let currency = line.currency.as_ref().map_or("(currency unknown)", Currency::as_str);
-    let amount = |micros: Micros| format!("{micros} {currency}");
+    let amount = |micros: Micros| {
+        // A sum of budgets that does not fit is the largest amount.
+        let at_least = if micros == Micros(i64::MAX) { "at least " } else { "" };
+        format!("{at_least}{micros} {currency}")
+    };
     let known = |micros: Option<Micros>| micros.map_or_else(|| "-".to_owned(), amount);
     let error = line.prediction_error_percent;
     let day = line.day.as_deref().unwrap_or("all days");
@@ -69,5 +73,8 @@ mod tests {
         assert_eq!(texts[0], "1970-01-01 (not over)");
         assert_eq!(texts[3], "1.00 (currency unknown)");
         assert_eq!((texts[1].as_str(), texts[8].as_str()), ("-", "0.60 (currency unknown)"));
+        let largest = BudgetDayRow { budget: Micros(i64::MAX), ..day };
+        let texts = row(&Sums::of(&largest, true).line(Subject::default()).unwrap());
+        assert_eq!(texts[3], "at least 9223372036854.775807 (currency unknown)");
     }
 }

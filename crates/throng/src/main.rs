@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use throng_api::DecideRequest;
+use throng_model::SystemClock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,11 +38,13 @@ fn main() -> ExitCode {
     // A query worker reads nothing from the command line. It sets its limits first: a file that is opened
     // before, or a thread that is started before, would not be subject to them.
     #[cfg(feature = "ballista")]
-    if let Some(code) = throng_ballista::process(throng_platforms::query_worker_with_cluster) {
+    let worker = |cluster| throng_platforms::query_worker_with_cluster(&SystemClock, cluster);
+    #[cfg(feature = "ballista")]
+    if let Some(code) = throng_ballista::process(worker) {
         return code;
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == throng_worker::SUBCOMMAND) {
-        return throng_platforms::query_worker();
+        return throng_platforms::query_worker(&SystemClock);
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == commands::sim::BIGQUERY_WORKER) {
         return throng_sim_bigquery::row_worker();

@@ -518,8 +518,8 @@ fn load_prices(account: &mut Account, saved: &[wire::Price], at: Timestamp) -> O
     Some(())
 }
 
-fn load(account: &mut Account, saved: wire::AdGroup, at: Timestamp) -> Option<()> {
-    load_days(account, &saved, at);
+fn load(account: &mut Account, mut saved: wire::AdGroup, at: Timestamp) -> Option<()> {
+    load_days(account, &mut saved, at);
     load_prices(account, &saved.prices, at)?;
     account.links = Links { settled: saved.settled_outcomes, other: saved.other_outcomes };
     for window in saved.windows {

@@ -213,3 +213,26 @@ fn a_standby_replica_that_becomes_the_leader_has_what_was_attributed() {
     assert_eq!(sums(&standby, budget, 4_000), expected);
     assert!(standby.merge_causes(&bytes[1..]).is_err());
 }
+
+#[test]
+fn causes_of_the_days_of_another_time_zone_are_forgotten_whenever_it_is_changed() {
+    let budget = 100 * CENTS;
+    let mut engine = Engine::new(3, 1, 1, configs(budget));
+    (0..=5).for_each(|second| tick(&mut engine, second * 1_000));
+    for n in 0..12 {
+        let id = format!("burst-{n}");
+        apply(&mut engine, &event(EventKind::Insertion, &id, 5_100, EventMoney::NONE));
+        apply(&mut engine, &event(EventKind::Impression, &id, 5_200, EventMoney::NONE));
+    }
+    assert_eq!(sums(&engine, budget, 5_300), ([0, 0, 0, 20 * CENTS, 0], 20 * CENTS));
+    let bytes = engine.checkpoint(1);
+    let mut moved = configs(budget);
+    // An hour ahead: the same date, of other hours.
+    moved[0].zone = "Etc/GMT-1".parse().expect("a zone");
+    let none = CheckpointFiles::default();
+    let restored = Engine::restore(&bytes, 3, 2, 2, moved.clone(), at(7_000), &none);
+    let (restored, _) = restored.expect("restored");
+    engine.configure(2, moved, at(7_000));
+    assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 20 * CENTS));
+    assert_eq!(sums(&restored, budget, 7_000), ([0; 5], 20 * CENTS));
+}

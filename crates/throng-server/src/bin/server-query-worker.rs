@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    throng_platforms::query_worker()
+    throng_platforms::query_worker(&throng_model::SystemClock)
 }

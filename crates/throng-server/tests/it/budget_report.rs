@@ -53,7 +53,9 @@ async fn the_report_has_what_was_given_away_and_alerts_say_so() {
     let shoes =
         "2026-11-23,false,shop,shoes,USD,1.00,1.20,1.00,0.20,0.00,,,,0.00,0.00,0.00,0.00,0.00,0.20";
     assert!(csv.lines().any(|line| line == shoes), "{csv}");
-    let html = client.request("GET", "/budgets/report").send().await.unwrap();
+    // Links get such parameters on their way. Only the API refuses those that it does not know.
+    let page = "/budgets/report?utm_source=mail";
+    let html = client.request("GET", page).send().await.unwrap();
     let html = html.text().await.unwrap();
     assert!(html.contains("0.20 USD (20.00 %)"), "{html}");
     assert!(html.contains("unknown 0.20 USD"), "{html}");

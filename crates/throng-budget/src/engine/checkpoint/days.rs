@@ -15,7 +15,7 @@ pub(super) fn save_currencies(account: &Account) -> Vec<wire::FormerCurrency> {
 }
 
 /// Loads what is known of days by earlier time zones and currencies; nothing of it is in checkpoints of earlier versions.
-pub(super) fn load_days(account: &mut Account, saved: &wire::AdGroup, at: Timestamp) {
+pub(super) fn load_days(account: &mut Account, saved: &mut wire::AdGroup, at: Timestamp) {
     let first = saved.first_day.zip(saved.first_day_start);
     account.first_day =
         first.map(|(day, start)| FirstDay { day: BudgetDay(day), start: Timestamp(start) });
@@ -23,17 +23,17 @@ pub(super) fn load_days(account: &mut Account, saved: &wire::AdGroup, at: Timest
         Some((BudgetDay(former.changed_on), former.currency.parse::<Currency>().ok()?))
     });
     account.currencies = FormerCurrencies::of(former);
-    // Another zone was declared while no process ran, or the ad group was not configured.
+    // Another zone was declared while no process ran, or the ad group was not configured. The causes are of its days.
     if let Ok(zone) = saved.zone.parse::<TimeZoneName>()
         && zone != account.config.zone
     {
         account.leave_zone(&zone.rules(), at);
+        saved.over_days.clear();
     }
     if let Ok(currency) = saved.currency.parse::<Currency>()
         && currency != account.config.currency
     {
-        let day = BudgetDay::of(at, &account.config.zone.rules());
-        account.currencies.leave(currency, day);
+        account.currencies.leave(currency, BudgetDay::of(at, &account.config.zone.rules()));
     }
 }
 
