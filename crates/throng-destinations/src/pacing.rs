@@ -102,8 +102,8 @@ struct Meter {
     at: u32,
     /// Calls that it has counted for sure.
     ended: u64,
-    /// Calls that had left the hour, with those that the platform may have dropped before it counted: they are no
-    /// longer in this meter, and must not be taken from it once more when they leave the hour here.
+    /// Calls that had left the hour, with those that the platform may have dropped before it counted: this meter
+    /// does not have them any longer, and they must not be taken from it again when they leave the hour here.
     left: u64,
     started: u64,
     is_alone: bool,

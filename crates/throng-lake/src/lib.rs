@@ -57,6 +57,7 @@ pub use throng_query::keys::{HashedRow, KeyBatch, ScanStats, SharedBatch, Shared
 pub use throng_query::limits::LakeLimits;
 pub use throng_query::listing::{ColumnListing, FileListing, Refused, SourceListing, TableListing};
 pub use throng_query::mask::without_values;
+pub use throng_query::members::{MemberBuffers, MemberLayout, members};
 pub use throng_query::model::{
     ColumnFacts, KeyKind, Model, ModelInfo, Shape, TableFacts, column_index,
 };

@@ -21,7 +21,6 @@ use throng_store::{LedgerError, Part, PartKind, PartState, Refresh};
 use super::bits::{self, ShardBits, bitmap};
 use super::error::RefreshError;
 use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::members::members;
 use super::parts::{self, ScanCovers, ScanOutput, ShardsCovers, ShardsOutput, read, scan_outputs};
 use super::pool::blocking;
 use super::warehouse::WarehouseError;
@@ -477,7 +476,7 @@ async fn build_shard(
         for file in files.iter() {
             file.read(shard, &mut words)?;
         }
-        Ok(members(words, rule))
+        Ok(throng_lake::members(words, rule))
     })
     .await?;
     // Without members the shard needs no dictionary: a length of 0 is never too long for the one

@@ -41,7 +41,6 @@ mod history;
 mod identifier_inputs;
 mod job;
 mod key_types;
-mod members;
 mod membership;
 mod pages;
 mod parts;

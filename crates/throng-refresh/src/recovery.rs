@@ -69,7 +69,7 @@ pub async fn recover(ctx: &Arc<RefreshContext>) -> Result<(), RefreshError> {
     Ok(())
 }
 
-/// Removes the folders of builds of several audiences that this process left when it died, whose names are no numbers of
+/// Removes the folders of builds of several audiences that this process left when it died, whose names are not numbers of
 /// refreshes. For a node that shares its ledger, for which there is no [`recover`], before its builders start.
 pub fn remove_left_builds(ctx: &RefreshContext) {
     let refreshes = ctx.objects.root().join("refreshes");

@@ -7,24 +7,23 @@
 //! its folder with it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use throng_lake::{
-    Inputs, Lake, Model, Rule, ScanPart, SharedBatch, SharedPlan, SharedStats, TableFacts,
+    Inputs, Lake, MemberBuffers, MemberLayout, Model, ScanPart, SharedBatch, SharedPlan,
+    SharedStats, TableFacts,
 };
 use throng_membership::{ShardBitmaps, SharedBits, write_bitmaps};
-use throng_model::{AudienceName, Entropy as _, SystemEntropy, UserHash};
+use throng_model::{AudienceName, Entropy as _, SystemEntropy};
 use throng_store::AudienceRow;
 
 use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
-use super::members::{append_members, sort};
 use super::pool::blocking;
 use super::siblings::Member;
 use crate::RefreshContext;
@@ -106,7 +105,8 @@ pub(super) async fn build(
         files.push(file);
     }
     let files = Arc::new(files);
-    let layout = Arc::new(Layout::of(&plan));
+    let layout = MemberLayout::new(plan.scan.groups(), &plan.groups, plan.rules.clone());
+    let layout = Arc::new(layout);
     let unused = Mutex::default();
     let shards: Vec<ShardBitmaps> = futures::stream::iter(0..=u8::MAX)
         .map(|shard| {
@@ -197,130 +197,13 @@ async fn scan(
     Ok(Some((stats, file.await?)))
 }
 
-/// How the words of key files belong to members.
-struct Layout {
-    /// The members of each group.
-    groups: Vec<Vec<usize>>,
-    /// The rule of each member.
-    rules: Vec<Rule>,
-    /// Words of a key: hash, value if the rule is a sum, group.
-    width: usize,
-}
-
-impl Layout {
-    fn of(plan: &SharedPlan) -> Self {
-        let mut groups = vec![Vec::new(); plan.scan.groups()];
-        for (member, group) in plan.groups.iter().enumerate() {
-            if let Some(members) = groups.get_mut(*group as usize) {
-                members.push(member);
-            }
-        }
-        let with_values = plan.rules.iter().any(|rule| matches!(rule, Rule::Sum(_)));
-        let width = if with_values { 3 } else { 2 };
-        Self { groups, rules: plan.rules.clone(), width }
-    }
-
-    /// Finds the users of each member among the words of a shard: ascending, each once. Two passes over the words, which
-    /// are put in the order of their groups and sorted once for all members of a group.
-    fn find_members(&self, buffers: &mut Buffers) {
-        if self.width == 3 {
-            self.order::<3>(buffers);
-        } else {
-            self.order::<2>(buffers);
-        }
-        let Buffers { ordered, starts, users, members, .. } = buffers;
-        users.clear();
-        members.clear();
-        members.resize(self.rules.len(), 0..0);
-        for (group, range) in self.groups.iter().zip(starts.windows(2)) {
-            let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
-            for (at, member) in group.iter().enumerate() {
-                let Some(rule) = self.rules.get(*member).copied() else { continue };
-                // All rules of a scan are of one kind.
-                if at == 0 {
-                    sort(words, rule);
-                }
-                let start = users.len();
-                append_members(words, rule, users);
-                if let Some(found) = members.get_mut(*member) {
-                    *found = start..users.len();
-                }
-            }
-        }
-    }
-
-    /// Puts keys of so many words in the order of their groups, which they are without then. The number of words is a
-    /// constant, because this is done for every row of the scan.
-    fn order<const WIDTH: usize>(&self, buffers: &mut Buffers) {
-        let Buffers { words, ordered, starts, next, .. } = buffers;
-        let keys = words.as_chunks::<WIDTH>().0;
-        let (groups, width) = (self.groups.len(), WIDTH - 1);
-        next.clear();
-        next.resize(groups, 0);
-        for key in keys {
-            if let Some(words) = next.get_mut(key[width] as usize) {
-                *words += width;
-            }
-        }
-        let mut total = 0;
-        starts.clear();
-        for words in next.iter_mut() {
-            starts.push(total);
-            total += std::mem::replace(words, total);
-        }
-        starts.push(total);
-        ordered.clear();
-        ordered.resize(total, 0);
-        for key in keys {
-            if let Some(place) = next.get_mut(key[width] as usize) {
-                ordered[*place..*place + width].copy_from_slice(&key[..width]);
-                *place += width;
-            }
-        }
-    }
-}
-
-/// The memory of a shard, which is used again for the next one: the allocator returns what is freed to the system, and
-/// the system would clear it for each shard anew.
-#[derive(Debug, Default)]
-struct Buffers {
-    /// The words of key files.
-    words: Vec<u64>,
-    /// The same without their groups, in the order of these.
-    ordered: Vec<u64>,
-    /// Where the words of each group begin, and where the last ones end.
-    starts: Vec<usize>,
-    /// Where the next word of each group is put.
-    next: Vec<usize>,
-    /// The users of one member after another.
-    users: Vec<UserHash>,
-    /// Which of them are those of each member.
-    members: Vec<Range<usize>>,
-}
-
-impl Buffers {
-    /// The users of each member.
-    fn members(&self) -> Vec<&[UserHash]> {
-        let users = |range: &Range<usize>| self.users.get(range.clone()).unwrap_or_default();
-        self.members.iter().map(users).collect()
-    }
-
-    /// All users of some members: ascending, each once.
-    fn union(&self) -> Vec<UserHash> {
-        let mut all = self.users.clone();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-}
-
 async fn build_shard(
     ctx: &Arc<RefreshContext>,
     files: Arc<Vec<KeyFile>>,
     shard: u8,
-    layout: Arc<Layout>,
+    layout: Arc<MemberLayout>,
     path: PathBuf,
-    unused: &Mutex<Vec<Buffers>>,
+    unused: &Mutex<Vec<MemberBuffers>>,
 ) -> Result<ShardBitmaps, RefreshError> {
     let mut buffers = unused.lock().pop().unwrap_or_default();
     let (buffers, all) = blocking(move || {
@@ -328,7 +211,7 @@ async fn build_shard(
         for file in files.iter() {
             file.read(shard, &mut buffers.words)?;
         }
-        layout.find_members(&mut buffers);
+        layout.find(&mut buffers);
         let all = buffers.union();
         Ok((buffers, all))
     })
@@ -350,22 +233,7 @@ async fn build_shard(
 
 #[cfg(test)]
 mod tests {
-    use throng_lake::{RowCountRange, SumRange};
-    use throng_model::SplitMix64;
-
     use super::*;
-    use crate::members::members;
-
-    /// The members of each audience, from the rows of its group alone.
-    fn expected(rows: &[(u64, u64, u32)], layout: &Layout, at: usize) -> Vec<UserHash> {
-        let group = layout.groups.iter().position(|members| members.contains(&at)).unwrap();
-        let rows = rows.iter().filter(|(_, _, of)| *of as usize == group);
-        let words = rows.flat_map(|(hash, value, _)| match layout.width {
-            2 => vec![*hash],
-            _ => vec![*hash, *value],
-        });
-        members(words.collect(), layout.rules[at])
-    }
 
     #[test]
     fn the_folder_of_a_build_is_that_of_no_refresh_and_is_removed() {
@@ -379,43 +247,5 @@ mod tests {
         std::fs::write(path.join("0.keys"), "keys").unwrap();
         drop(folder);
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn every_audience_has_the_members_of_its_own_rows() {
-        let mut random = SplitMix64::new(7);
-        let rows: Vec<(u64, u64, u32)> = (0..20_000)
-            .map(|_| {
-                (random.next_u64() % 900, random.next_u64() % 9, (random.next_u64() % 40) as u32)
-            })
-            .collect();
-        let at_least = |min| Rule::Rows(RowCountRange { min, max: None });
-        let above = |min| Rule::Sum(SumRange::Whole { min, max: i64::MAX });
-        for (width, rules) in [(2, [at_least(1), at_least(2)]), (3, [above(20), above(60)])] {
-            // Two audiences of each group, with another threshold each.
-            let groups: Vec<Vec<usize>> = (0..40).map(|group| vec![group, group + 40]).collect();
-            let rules = (0..80).map(|member| rules[member / 40]).collect();
-            let layout = Layout { groups, rules, width };
-            let words: Vec<u64> = rows
-                .iter()
-                .flat_map(|(hash, value, group)| match width {
-                    2 => vec![*hash, u64::from(*group)],
-                    _ => vec![*hash, *value, u64::from(*group)],
-                })
-                .collect();
-            // Of another shard.
-            let mut buffers = Buffers { words: vec![1; 60], ..Buffers::default() };
-            layout.find_members(&mut buffers);
-            buffers.words = words;
-            layout.find_members(&mut buffers);
-            let found = buffers.members();
-            assert!(found.iter().any(|members| !members.is_empty()));
-            for (at, found) in found.iter().enumerate() {
-                assert_eq!(*found, expected(&rows, &layout, at), "width {width}, member {at}");
-            }
-            let all: std::collections::BTreeSet<UserHash> =
-                found.iter().copied().flatten().copied().collect();
-            assert!(buffers.union().into_iter().eq(all));
-        }
     }
 }
