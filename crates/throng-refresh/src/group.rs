@@ -340,7 +340,7 @@ impl Worker {
         self.halt_all(group).await
     }
 
-    /// Records the failure of a build with each of its refreshes. Each is tried again alone.
+    /// Records the failure of a build with each of its refreshes. They are tried again together, and then each alone.
     async fn fail_all(
         &self,
         group: &[Member],

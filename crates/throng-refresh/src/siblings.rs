@@ -20,6 +20,9 @@ const PLAN_TIMEOUT: Duration = Duration::from_secs(8);
 const ALONE_FOR: Duration = Duration::from_secs(600);
 /// After this many processes that died, a refresh is built alone: it may be the cause.
 const MAX_CRASHES: u32 = 1;
+/// After this many failed tries, a refresh is built alone: the last of three tries. A failure that is worth another try,
+/// such as a full disk, is mostly that of the whole group, and thousands of scans would be the next one.
+const MAX_FAILURES: u32 = 1;
 
 /// A refresh of a template's audience.
 pub(super) struct Member {
@@ -138,9 +141,9 @@ async fn claim_all(
     Ok(shared.into_iter().filter_map(member).collect())
 }
 
-/// Whether a refresh may be built with others. One that failed is built alone, so that its error is its own.
+/// Whether a refresh may be built with others. One that failed often is built alone, so that its error is its own.
 fn may_share(refresh: &Refresh) -> bool {
-    refresh.failures == 0 && refresh.crashes <= MAX_CRASHES
+    refresh.failures <= MAX_FAILURES && refresh.crashes <= MAX_CRASHES
 }
 
 /// The other audiences whose models differ from that of an audience in parameters only.
@@ -195,7 +198,7 @@ mod tests {
     use crate::fixture::audience_row;
 
     #[test]
-    fn refreshes_that_can_be_claimed_and_have_not_failed_are_due() {
+    fn refreshes_that_can_be_claimed_and_have_not_failed_twice_are_due() {
         let now = Timestamp(10);
         let due = |state, change: &dyn Fn(&mut Refresh)| {
             let mut refresh = audience_row(state, None).refresh.unwrap();
@@ -207,7 +210,8 @@ mod tests {
         assert!(!due(RefreshState::Completed, &nothing) && !due(RefreshState::Held, &nothing));
         assert!(!due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.not_before =
             Timestamp(11)));
-        assert!(!due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.failures = 1));
+        assert!(due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.failures = 1));
+        assert!(!due(RefreshState::Scheduled, &|refresh: &mut Refresh| refresh.failures = 2));
         let until = |at| move |refresh: &mut Refresh| refresh.lease_until = Some(Timestamp(at));
         assert!(!due(RefreshState::Processing, &until(11)));
         assert!(due(RefreshState::Processing, &until(10)));
