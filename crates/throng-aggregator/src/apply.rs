@@ -232,15 +232,9 @@ impl Applying<'_> {
         state.buffer.put(decoded.events);
         counts.rejected += refused;
         if counts.rejected > 0 {
-            let of = &records[..applied];
-            let (from, to) = (of.first().map(|r| r.offset), of.last().map(|r| r.offset));
-            tracing::debug!(
-                partition = self.number,
-                from,
-                to,
-                rejected = counts.rejected,
-                "events rejected: unknown ad group, too old, or invalid"
-            );
+            let (partition, rejected) = (self.number, counts.rejected);
+            let from = records.first().map(|record| record.offset);
+            tracing::debug!(partition, from, records = applied, rejected, "events are rejected");
         }
         Ok((counts, applied))
     }
@@ -280,6 +274,13 @@ impl Applying<'_> {
             partition: self.number,
             offset: decoded.first,
         })?;
+        if counts.rejected > 0 {
+            let (partition, quarantine) = (self.number, self.quarantine);
+            let names = decoded.events.iter().map(|(event, _)| event.ad_group.as_str());
+            if let Some((ad_group, wanted)) = quarantine.misplaced.find(names, self.now) {
+                tracing::warn!(partition, %ad_group, wanted, "events are in a wrong partition");
+            }
+        }
         // An id whose run cannot be read counts as seen, so events would be left out as duplicates.
         // The state is dropped, and the runs are read again.
         match state.engine.has_failed() {

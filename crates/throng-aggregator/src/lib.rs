@@ -56,14 +56,13 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use throng_feed::{Catalog, Frame};
 use throng_log::{EventLog, Retention};
-use throng_model::{AdGroupIndex, AdGroupName, Clock, Timestamp};
+use throng_model::{AdGroupIndex, AdGroupName, Clock, Timestamp, partition_of};
 use throng_objects::Objects;
 use throng_spec::Spec;
 use throng_store::HistoryEntry;
 use throng_telemetry::{metrics, spans};
 use tokio::sync::broadcast;
 use tracing::Instrument as _;
-use xxhash_rust::xxh3::xxh3_64;
 
 pub use accept::{Accepted, CheckedEvents};
 pub use assignment::{follow_assignment, follow_feed};
@@ -156,11 +155,6 @@ impl std::fmt::Debug for Budgets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Budgets").field("partitions", &self.count).finish_non_exhaustive()
     }
-}
-
-/// The partition of an ad group by its name, the same on every node and in every client.
-fn partition_of(ad_group: impl AsRef<[u8]>, partitions: usize) -> usize {
-    (xxh3_64(ad_group.as_ref()) % partitions.max(1) as u64) as usize
 }
 
 impl Budgets {

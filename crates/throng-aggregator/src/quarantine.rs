@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use throng_model::Timestamp;
+use throng_model::{MisplacedAdGroups, Timestamp};
 use throng_objects::Objects;
 use throng_telemetry::metrics;
 
@@ -43,6 +43,7 @@ pub(super) struct Quarantine {
     objects: Arc<dyn Objects>,
     partition: u32,
     entries: Mutex<Entries>,
+    pub(super) misplaced: MisplacedAdGroups,
 }
 
 #[derive(Debug, Default)]
@@ -71,12 +72,14 @@ impl Quarantine {
     pub(super) async fn open(
         objects: Arc<dyn Objects>,
         partition: u32,
+        partitions: u32,
     ) -> Result<Self, BudgetsError> {
         let list = load(&*objects, partition).await;
         let list = list.map_err(|source| BudgetsError::Quarantine { partition, source })?;
         let records = list.records.into_iter().map(|record| (record.offset, record)).collect();
         let entries = Mutex::new(Entries { total: list.total, records, changed: false });
-        Ok(Self { objects, partition, entries })
+        let misplaced = MisplacedAdGroups::new(partition, partitions);
+        Ok(Self { objects, partition, entries, misplaced })
     }
 
     /// Whether a record is skipped.

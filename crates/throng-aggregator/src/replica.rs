@@ -137,7 +137,7 @@ impl PartitionReplica {
     pub(super) async fn open(config: ReplicaConfig) -> Result<Arc<Self>, BudgetsError> {
         let ReplicaConfig { number, ad_groups, objects, log, clock, catalog_version, .. } = config;
         let (role, dedupe_window) = (config.role, config.dedupe_window);
-        let quarantine = Quarantine::open(Arc::clone(&objects), number).await?;
+        let quarantine = Quarantine::open(Arc::clone(&objects), number, log.partitions()).await?;
         let (mut store, found) = CheckpointStore::open(Arc::clone(&objects), number).await?;
         let now = clock.now();
         let stored_epoch = found.as_ref().map_or(0, |c| c.epoch);

@@ -16,6 +16,7 @@ use throng_budget::{Event, EventKind, EventMoney};
 use throng_log::{FileLog, FileLogOptions};
 use throng_model::{ManualClock, Micros};
 use throng_objects::DirectoryObjects;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
 use test_log::TestLog;

@@ -163,7 +163,7 @@ metrics! {
     EVENTS_APPLIED_NOT_LEARNED_TOTAL = Counter, Count, "throng_events_applied_not_learned_total", "",
         "Insertions and outcomes of the log from which no rates and delays are learned, because most insertions of their time came late, or none had come in time before.";
     EVENTS_APPLIED_REJECTED_TOTAL = Counter, Count, "throng_events_applied_rejected_total", "",
-        "Events of the log that do not count because their ad group or their time is invalid.";
+        "Events of the log that do not count: their ad group is unknown, they are in another partition than that of their ad group, or their time is invalid.";
     EVENTS_APPLIED_REPEATED_TOTAL = Counter, Count, "throng_events_applied_repeated_total", "",
         "Impressions and clicks of the log whose insertion already has one.";
     EVENTS_APPLIED_TOTAL = Counter, Count, "throng_events_applied_total", "",
