@@ -91,7 +91,7 @@ pub struct DecisionMade {
 pub struct DecisionRefusal {
     /// The ad group, as in the request; of a text that is not a name the first 128 characters.
     pub ad_group: String,
-    /// A stable code, such as `not_in_audience`.
+    /// A stable code, such as `not_in_audience`; docs/gate-sidecar.md lists all of them.
     pub code: String,
     /// The reason, for people.
     pub why: String,
