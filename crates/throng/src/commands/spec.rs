@@ -280,11 +280,17 @@ pub(crate) async fn plan(
     });
     out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
     reads.into_iter().for_each(out::line);
-    out::line(format!(
-        "to apply exactly this: throng apply --base-version {version} {}",
-        arguments.spec.display()
-    ));
+    out::line(format!("to apply exactly this: {}", apply_command(arguments, version)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command that applies to the same node what was planned against a version.
+fn apply_command(arguments: &ApplyArgs, version: u64) -> String {
+    let ApplyArgs { spec, node } = arguments;
+    let dir = node.dir.as_ref().map(|dir| format!(" --dir {}", dir.display()));
+    let url = node.url.as_ref().map(|url| format!(" --url {url}"));
+    let (dir, url) = (dir.unwrap_or_default(), url.unwrap_or_default());
+    format!("throng apply --base-version {version} {}{dir}{url}", spec.display())
 }
 
 pub(crate) async fn apply(
@@ -321,5 +327,20 @@ mod tests {
         assert_eq!(names, ["acme:a"]);
         let error = only_workspace(spec, "acne").unwrap_err();
         assert_eq!(error.to_string(), "the spec has no workspace `acne`");
+    }
+
+    #[test]
+    fn the_command_that_applies_a_plan_names_the_same_node() {
+        let command = |dir: Option<&str>, url: Option<&str>| {
+            let (dir, url) = (dir.map(PathBuf::from), url.map(str::to_owned));
+            let (ca_file, token_file, insecure) = (None, None, false);
+            let node = crate::args::NodeArgs { url, ca_file, token_file, insecure, dir };
+            apply_command(&ApplyArgs { spec: PathBuf::from("throng.yaml"), node }, 3)
+        };
+        let plain = "throng apply --base-version 3 throng.yaml";
+        assert_eq!(command(None, None), plain);
+        assert_eq!(command(Some("data"), None), format!("{plain} --dir data"));
+        let url = "http://127.0.0.1:7177";
+        assert_eq!(command(None, Some(url)), format!("{plain} --url {url}"));
     }
 }
