@@ -16,7 +16,7 @@ pub(crate) struct Line<'a> {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Lines over one x axis. `x_label` and `y_label` turn values into text.
+/// Lines over the time in UTC, which is said left of the labels. `x_label` and `y_label` turn values into text.
 pub(crate) fn lines(
     lines: &[Line<'_>],
     x_label: &dyn Fn(f64) -> String,
@@ -36,16 +36,28 @@ pub(crate) fn lines(
     };
     let mut svg = open();
     y_axis(&mut svg, left, top, y_label);
+    let _ = write!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">UTC</text>",
+        left - 8.0,
+        HEIGHT - 8.0
+    );
+    let mut last = None;
     for step in 0..=4 {
         let value = low + (high - low) * f64::from(step) / 4.0;
+        let text = x_label(value);
+        // Once: a short time has the same minute at several steps.
+        if last.as_ref() == Some(&text) {
+            continue;
+        }
         let anchor = ["start", "middle", "middle", "middle", "end"][step as usize];
         let _ = write!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{text}</text>",
             x(value),
-            HEIGHT - 8.0,
-            x_label(value)
+            HEIGHT - 8.0
         );
+        last = Some(text);
         if high <= low {
             break;
         }
@@ -238,6 +250,17 @@ mod tests {
         let svg = lines(&[line], &|_| String::new(), &count);
         for (value, times) in [(0, 1), (1, 1), (2, 1)] {
             assert_eq!(svg.matches(&format!(">{value}</text>")).count(), times, "{svg}");
+        }
+    }
+
+    #[test]
+    fn the_time_axis_names_each_minute_once_and_its_zone() {
+        let line = Line { class: "a", points: vec![(0.0, 0.0), (90.0, 2.0)] };
+        let minute = |seconds: f64| format!("01:5{}", (seconds / 60.0) as u64);
+        let svg = lines(&[line], &minute, &|_| String::new());
+        assert_eq!(svg.matches(">UTC</text>").count(), 1, "{svg}");
+        for label in [">01:50</text>", ">01:51</text>"] {
+            assert_eq!(svg.matches(label).count(), 1, "{svg}");
         }
     }
 
