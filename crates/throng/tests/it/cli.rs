@@ -251,6 +251,15 @@ fn a_failed_ingest_prints_the_reports_of_the_files_before() {
     let stderr = String::from_utf8_lossy(&both.stderr);
     assert_eq!(both.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("2 rows in quarantine"), "{stderr}");
+    let header = at("header.csv");
+    std::fs::write(&header, "id,age\n").expect("written");
+    let header = header.display().to_string();
+    let mut empty = throng();
+    let empty = empty.args(["ingest", "--schema", "people", "--url", &node.url, &header, "--json"]);
+    let empty = empty.output().expect("throng starts");
+    let stderr = String::from_utf8_lossy(&empty.stderr);
+    assert_eq!(empty.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("header.csv has a header and no rows"), "{stderr}");
 }
 
 #[test]
