@@ -5,9 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use throng_model::{Currency, Micros, ServingStoreName};
+use throng_model::{Currency, Micros, ServingStoreName, counted};
 
-use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
+use crate::{AdGroup, ObjectKind, Platform, Prediction, Pricing, Spec, Sync};
+
+/// Custom audiences that an ad account of Meta can have, whoever made them.
+const MAX_META_AUDIENCES: u64 = 500;
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,7 +23,7 @@ pub struct Plan {
 }
 
 /// Warnings about settings that are allowed but probably not intended: prices above the daily
-/// budget, rates of 0, and parameters of templates in quotes.
+/// budget, rates of 0, parameters of templates in quotes, and more syncs than an account can have audiences.
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let above = |ad_group: &&AdGroup| match ad_group.pricing {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
@@ -53,7 +56,26 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         )
     });
     let warnings = spec.ad_groups.iter().filter(above).map(warning).chain(unpredicted);
-    warnings.chain(quoted_parameters(spec)).collect()
+    warnings.chain(quoted_parameters(spec)).chain(too_many_audiences(spec)).collect()
+}
+
+/// Warnings about accounts of Meta with more syncs than audiences that such an account can have.
+fn too_many_audiences(spec: &Spec) -> Vec<String> {
+    let of_meta = spec.destinations.iter().filter(|of| matches!(of.platform, Platform::Meta(_)));
+    let accounts: HashMap<_, _> = of_meta.map(|of| (&of.name, of.account())).collect();
+    let mut syncs: BTreeMap<&str, u64> = BTreeMap::new();
+    for account in spec.syncs.iter().filter_map(|sync| accounts.get(&sync.destination)) {
+        *syncs.entry(account.as_str()).or_default() += 1;
+    }
+    let too_many = syncs.into_iter().filter(|(_, count)| *count > MAX_META_AUDIENCES);
+    let warning = |(account, count): (&str, u64)| {
+        format!(
+            "account `{account}`: {} send to it, and an ad account of Meta has at most {MAX_META_AUDIENCES} \
+             audiences: Meta refuses to create the others. Divide the syncs between several accounts",
+            counted(count, "sync")
+        )
+    };
+    too_many.map(warning).collect()
 }
 
 /// Warnings about SQL of templates with a parameter in quotes: it is a text there, which no row of the data has.

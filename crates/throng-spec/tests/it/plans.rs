@@ -125,3 +125,18 @@ fn a_sync_whose_audience_gets_another_name_on_the_platform_is_a_warning() {
     assert!(renamed("audience: staff", "audience: buyers"));
     assert!(!renamed("audience: buyers", "audience: staff"));
 }
+
+#[test]
+fn more_syncs_than_a_meta_account_has_audiences_are_a_warning() {
+    let mut spec = with(&[]);
+    let mut warned = |syncs: usize| {
+        spec.syncs = vec![spec.syncs[0].clone(); syncs];
+        let mut warnings = throng_spec::warnings(&spec);
+        warnings.retain(|warning| warning.starts_with("account `meta/"));
+        warnings
+    };
+    assert_eq!(warned(500), Vec::<String>::new());
+    let warnings = warned(1_186);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("1,186 syncs send to it"), "{warnings:?}");
+}
