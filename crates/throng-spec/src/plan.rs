@@ -5,12 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use throng_model::{Currency, Micros, ServingStoreName, counted};
+use throng_model::{Currency, Micros, ServingStoreName};
 
-use crate::{AdGroup, ObjectKind, Platform, Prediction, Pricing, Spec, Sync};
-
-/// Custom audiences that an ad account of Meta can have, whoever made them.
-const MAX_META_AUDIENCES: u64 = 500;
+use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -59,9 +56,13 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
     warnings.chain(quoted_parameters(spec)).chain(too_many_audiences(spec)).collect()
 }
 
+/// Custom audiences that an ad account of Meta can have, whoever made them.
+const MAX_META_AUDIENCES: u64 = 500;
+
 /// Warnings about accounts of Meta with more syncs than audiences that such an account can have.
 fn too_many_audiences(spec: &Spec) -> Vec<String> {
-    let of_meta = spec.destinations.iter().filter(|of| matches!(of.platform, Platform::Meta(_)));
+    let of_meta =
+        spec.destinations.iter().filter(|of| matches!(of.platform, crate::Platform::Meta(_)));
     let accounts: HashMap<_, _> = of_meta.map(|of| (&of.name, of.account())).collect();
     let mut syncs: BTreeMap<&str, u64> = BTreeMap::new();
     for account in spec.syncs.iter().filter_map(|sync| accounts.get(&sync.destination)) {
@@ -72,7 +73,7 @@ fn too_many_audiences(spec: &Spec) -> Vec<String> {
         format!(
             "account `{account}`: {} send to it, and an ad account of Meta has at most {MAX_META_AUDIENCES} \
              audiences: Meta refuses to create the others. Divide the syncs between several accounts",
-            counted(count, "sync")
+            throng_model::counted(count, "sync")
         )
     };
     too_many.map(warning).collect()
