@@ -32,8 +32,8 @@ impl SpecApplier {
         self.queue_refreshes(applied, None).await
     }
 
-    /// What the spec with which this process was started has changed of the spec that was applied before it: the
-    /// objects, without node settings, and the warnings. `None` if nothing, if there was none, and after the first call.
+    /// What the spec with which this process was started has changed of the spec that was applied before it: the objects,
+    /// without node settings, and the warnings. `None` if nothing, if there was none, and after the first call.
     pub fn take_replaced(&self) -> Option<Arc<Plan>> {
         self.running.replaced.swap(None)
     }
