@@ -248,7 +248,8 @@ pub async fn reject(
     version: u64,
     actor: &str,
 ) -> Result<AudienceSnapshot> {
-    let snapshot = operations.ledger.reject(name, version, operations.clock.now()).await?;
+    let (reason, now) = (format!("rejected by {actor}"), operations.clock.now());
+    let snapshot = operations.ledger.reject(name, version, &reason, now).await?;
     resolve_held(operations, name).await?;
     record_snapshot(
         operations,

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{Currency, Micros, ServingStoreName};
 
+use crate::limits::without_dots;
 use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
@@ -384,7 +386,7 @@ fn fields_of(object: &impl Serialize) -> Map<String, Value> {
 
 fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
     let Value::Object(object) = value else {
-        fields.insert(path.to_owned(), value);
+        fields.insert(path.to_owned(), comparable(path, value));
         return;
     };
     for (field, value) in object {
@@ -395,6 +397,18 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
             let path = if path.is_empty() { field } else { format!("{path}.{field}") };
             flatten(&path, value, fields);
         }
+    }
+}
+
+/// A value as it is compared: the folder of a source is the same with `.` and `..` in its path, which it has where the
+/// spec names it by a relative path. The source keeps them: behind a symbolic link, `..` leads to another folder.
+fn comparable(path: &str, value: Value) -> Value {
+    match value {
+        // Not the URL of a bucket.
+        Value::String(text) if path == "path" && text.starts_with('/') => {
+            without_dots(Path::new(&text)).to_string_lossy().into()
+        }
+        other => other,
     }
 }
 

@@ -49,6 +49,16 @@ fn a_moved_text_is_not_a_change() {
 }
 
 #[test]
+fn a_folder_that_is_named_in_another_way_is_not_a_change() {
+    let (old, mut new) = (with(&[]), with(&[]));
+    new.sources[0].path = "/spec/./../data".into();
+    let same = plan(Some(&old), &new);
+    assert!(same.is_empty(), "{same}");
+    new.sources[0].path = "/spec/data".into();
+    assert_eq!(plan(Some(&old), &new).changes.len(), 1);
+}
+
+#[test]
 fn the_first_plan_adds_everything() {
     check("first.txt", &plan(None, &with(&[])));
 }
