@@ -57,6 +57,7 @@ async fn plan(ctx: &Activation, backoff: &PlanBackoff) -> Result<bool, LedgerErr
     changed |= emptying::advance(ctx, backoff).await?;
     let index = ctx.node.membership();
     let served = index.snapshots().map(|(name, it)| (name.clone(), it.meta().version)).collect();
+    drop(index);
     for run in ctx.ledger.discard_outdated_runs(&served, now).await? {
         changed = true;
         if let Some(plan) = run.plan {
