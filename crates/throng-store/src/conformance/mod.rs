@@ -128,6 +128,7 @@ cases! {
         what_was_delivered_is_recorded_with_its_runs,
         what_was_delivered_is_forgotten,
         what_an_account_held_is_planned_again,
+        held_runs_to_versions_that_are_no_longer_served_are_discarded,
         a_sync_is_incomplete_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,
