@@ -128,7 +128,6 @@ cases! {
         what_was_delivered_is_recorded_with_its_runs,
         what_was_delivered_is_forgotten,
         what_an_account_held_is_planned_again,
-        held_runs_to_versions_that_are_no_longer_served_are_discarded,
         a_sync_is_incomplete_until_its_newest_run_completes,
         batches_are_ranked_per_operation,
         hundreds_of_batches_are_planned,
@@ -152,6 +151,7 @@ cases! {
         foreign_audiences_are_recorded_until_the_sync_has_its_own,
     }
     planning {
+        held_runs_to_versions_that_are_no_longer_served_are_discarded,
         a_run_is_recorded_only_if_its_base_is_current,
         of_two_runs_from_one_base_one_is_recorded,
     }
