@@ -43,13 +43,13 @@ impl Worker {
                         Advice::None,
                     )
                 } else {
-                    let help = "delete it there, give the sync another platform_name, or set adopt: \
+                    let help = "delete or rename it there, give the sync another platform_name, or set adopt: \
                                 replace at the sync, which replaces its list after an approval";
                     (help, Advice::Requeue)
                 };
                 let message = format!(
                     "the account already has an audience `{name}` ({id}), with users that this sync did \
-                     not add: {help}"
+                     not add, or added before `throng sync recreate` or a move to another account: {help}"
                 );
                 return Err(SendError::local(SendClass::Stop, message).with_advice(advice).into());
             }

@@ -102,10 +102,11 @@ impl Quotas {
         })
     }
 
-    /// Whether any account is suspended after a failure.
-    pub fn any_suspended(&self, now: Timestamp) -> bool {
+    /// The accounts that are suspended after a failure, each with the end.
+    pub fn suspended(&self, now: Timestamp) -> Vec<(DestinationName, Timestamp)> {
         let all = self.0.lock();
-        all.values().any(|quota| quota.suspended.is_some_and(|(_, until)| until > now))
+        let until = |quota: &Quota| quota.suspended.map(|(_, until)| until).filter(|at| *at > now);
+        all.iter().filter_map(|(name, quota)| Some((name.clone(), until(quota)?))).collect()
     }
 
     /// See [`Quota::wait`].
@@ -166,6 +167,17 @@ mod tests {
         quota.pause(Duration::from_secs(60), NOW);
         quota.resume(NOW);
         assert_eq!(quota.wait(NOW).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_suspended_account_is_named_until_the_end() {
+        let quotas = Quotas::default();
+        let a: DestinationName = "a".parse().unwrap();
+        quotas.pause(&"b".parse().unwrap(), Duration::from_secs(900), NOW);
+        quotas.suspend(&a, Duration::from_secs(300), NOW);
+        let end = NOW.plus(Duration::from_secs(300));
+        assert_eq!(quotas.suspended(NOW), [(a, end)]);
+        assert_eq!(quotas.suspended(end), []);
     }
 
     #[test]

@@ -250,6 +250,18 @@ pub struct RefreshQuery {
 }
 
 impl AudienceRefresh {
+    /// `rejected` or `cancelled` if it is `failed` because a person has rejected its snapshot or cancelled it.
+    pub fn ended_by_person(&self) -> Option<&'static str> {
+        if self.state != AudienceRefreshState::Failed {
+            return None;
+        }
+        let reason = self.reason.as_deref().unwrap_or_default();
+        match self.snapshot_version {
+            Some(_) => Some("rejected"),
+            None => reason.starts_with("cancelled by ").then_some("cancelled"),
+        }
+    }
+
     /// The estimated remaining time, at its speed so far; `None` while there is no estimate.
     pub fn remaining_time(&self, now: Timestamp) -> Option<Duration> {
         let (expected, started) = self.rows_expected.zip(self.started_at)?;

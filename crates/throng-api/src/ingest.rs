@@ -54,6 +54,15 @@ pub struct IngestReport {
     pub repeated: bool,
 }
 
+impl IngestReport {
+    /// What is said about a batch without rows, such as the export of a table that was empty when it was read; `None`
+    /// if it has some. `file`: the name of what was sent.
+    pub fn warning(&self, file: &str) -> Option<String> {
+        let has = if self.format == "csv" { "has a header and no rows" } else { "has no rows" };
+        (self.rows == 0).then(|| format!("warning: {file} {has}"))
+    }
+}
+
 /// The rows of several batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IngestTotals {
@@ -99,6 +108,23 @@ pub struct IngestFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_without_rows_is_warned_of() {
+        let report = |format: &str, rows: u64| -> IngestReport {
+            serde_json::from_value(serde_json::json!({
+                "schema": "visits", "batch": "b", "digest": "d", "format": format, "rows": rows,
+                "accepted": rows, "quarantined": 0, "quarantine_kept": 0, "faults": [], "days": 0,
+                "files": 0, "bytes": 0, "seconds": 0.0, "repeated": false
+            }))
+            .unwrap()
+        };
+        let csv = report("csv", 0).warning("a.csv");
+        assert_eq!(csv.unwrap(), "warning: a.csv has a header and no rows");
+        let parquet = report("parquet", 0).warning("a.parquet");
+        assert_eq!(parquet.unwrap(), "warning: a.parquet has no rows");
+        assert_eq!(report("csv", 1).warning("a.csv"), None);
+    }
 
     #[test]
     fn a_batch_is_refused_if_all_of_its_rows_are_in_quarantine() {

@@ -139,7 +139,9 @@ impl SyncSummary {
         };
         Some(format!(
             "{name} gets another audience on {destination}, and its next run sends every row of {audience} again; \
-             {id} stays there with {users}, and is no longer updated"
+             {id} stays there with {users}, and is no longer updated. Unless it was deleted there, delete or rename it \
+             there first, or give the sync another platform_name: the run fails while {destination} has an audience \
+             of that name"
         ))
     }
 }
@@ -364,7 +366,9 @@ mod tests {
         assert_eq!(
             text,
             "s gets another audience on meta, and its next run sends every row of buyers again; \
-             120 stays there with 1,200,345 users, and is no longer updated"
+             120 stays there with 1,200,345 users, and is no longer updated. Unless it was deleted there, delete or \
+             rename it there first, or give the sync another platform_name: the run fails while meta has an audience \
+             of that name"
         );
         assert_eq!(summary("meta", None).recreate_text(), None, "nothing is there");
     }

@@ -25,6 +25,9 @@ use crate::stored::{self, LoadedSpec, WrittenSpec, load_applied};
 /// After an error of a poll.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
+/// The fields of an audience that say who its members are.
+const MODEL_FIELDS: [&str; 3] = ["sql", "key", "source"];
+
 /// Audiences whose members may differ from their last snapshot: new ones, and those whose SQL,
 /// key, source or row of a template changed.
 fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
@@ -32,8 +35,8 @@ fn outdated(plan: &Plan) -> impl Iterator<Item = &str> {
         let is_outdated = match &change.action {
             Action::Added => true,
             Action::Changed(fields) => {
-                let of_model = ["sql", "key", "source", "made_from.values"];
-                fields.iter().any(|f| of_model.contains(&f.field.as_str()))
+                let is_of_model = |f: &str| MODEL_FIELDS.contains(&f) || f == "made_from.values";
+                fields.iter().any(|changed| is_of_model(&changed.field))
             }
             Action::Removed => false,
         };
@@ -68,6 +71,32 @@ fn removal_entries(
         entry(sync, HistoryEvent::RemovalCancelled, why)
     });
     removed.chain(cancelled).collect()
+}
+
+/// History entries of the audiences whose members may differ, because the spec has another model for them.
+fn model_entries(
+    applied: &WrittenSpec,
+    actor: Option<&str>,
+    now: Timestamp,
+) -> impl Iterator<Item = HistoryEntry> {
+    let audiences = applied.plan.changes.iter().filter(|c| c.kind == ObjectKind::Audience);
+    audiences.filter_map(move |change| {
+        let Action::Changed(fields) = &change.action else { return None };
+        let fields = fields.iter().map(|changed| changed.field.as_str());
+        let fields: Vec<&str> = fields.filter(|field| MODEL_FIELDS.contains(field)).collect();
+        (!fields.is_empty()).then(|| HistoryEntry {
+            subject_kind: SubjectKind::Audience,
+            subject: change.name.clone(),
+            what: HistoryEvent::Applied,
+            why: format!(
+                "version {} of the spec changed its {}",
+                applied.version,
+                fields.join(", ")
+            ),
+            at: now,
+            actor: actor.map(str::to_owned),
+        })
+    })
 }
 
 /// A spec that was sent and has no problems by itself.
@@ -181,7 +210,9 @@ impl SpecApplier {
             };
             self.ledger.record_history(&[entry]).await?;
         }
-        Ok(self.ledger.record_history(&removal_entries(applied, actor, now)).await?)
+        let mut entries = removal_entries(applied, actor, now);
+        entries.extend(model_entries(applied, actor, now));
+        Ok(self.ledger.record_history(&entries).await?)
     }
 
     /// Checks the files of a spec, also against the limits of this node, and expands its templates. Its other
@@ -441,5 +472,12 @@ mod tests {
         ];
         let plan = Plan { changes, warnings: Vec::new() };
         assert_eq!(outdated(&plan).collect::<Vec<_>>(), ["values", "sql"]);
+        let (removed, cancelled, indexes) = (Vec::new(), Vec::new(), Vec::new());
+        let applied =
+            WrittenSpec { version: 3, previous: Some(2), plan, indexes, removed, cancelled };
+        let entries: Vec<_> = model_entries(&applied, Some("ann"), Timestamp(0)).collect();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        assert_eq!((&*entries[0].subject, entries[0].actor.as_deref()), ("sql", Some("ann")));
+        assert_eq!(entries[0].why, "version 3 of the spec changed its sql");
     }
 }

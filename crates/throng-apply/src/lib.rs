@@ -12,6 +12,7 @@ mod error;
 mod gate;
 mod lake;
 mod running;
+mod start;
 mod stored;
 mod templates;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use throng_model::{Clock, poll_delay};
-use throng_spec::Spec;
+use throng_spec::{Plan, Spec};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// The applied spec of this process.
@@ -20,13 +20,15 @@ pub struct RunningSpec {
     swapping: Mutex<()>,
     /// The shortest time between two polls of a role.
     min_poll_interval: Duration,
+    /// See [`crate::SpecApplier::take_replaced`].
+    pub(crate) replaced: ArcSwapOption<Plan>,
 }
 
 impl RunningSpec {
     /// The spec with which a process starts, and its version. `min_poll_interval`: see [`Self::poll_delay`].
     pub fn new(spec: Arc<ArcSwap<Spec>>, version: u64, min_poll_interval: Duration) -> Self {
-        let version = AtomicU64::new(version);
-        Self { spec, version, swapping: Mutex::default(), min_poll_interval }
+        let (version, replaced) = (AtomicU64::new(version), ArcSwapOption::empty());
+        Self { spec, version, swapping: Mutex::default(), min_poll_interval, replaced }
     }
 
     /// Held while the spec is swapped, and while what depends on it follows.

@@ -17,6 +17,8 @@ const SUPPORTED_SPEC_VERSION: u64 = 1;
 pub struct WrittenSpec {
     /// The spec's version in the ledger.
     pub version: u64,
+    /// The version that it was compared with; `None` if there was none that can be used.
+    pub(crate) previous: Option<u64>,
     /// The differences from the previous spec.
     pub(crate) plan: Plan,
     /// The feed's indexes of all its ad groups.
@@ -205,6 +207,7 @@ async fn write_over(
         Some(applied) => parse_usable(applied.spec)?,
         None => None,
     };
+    let previous = before.is_some().then_some(base);
     let (plan, gone) = compare(ledger, before.as_ref(), &stored).await?;
     let mut removals = Vec::new();
     for gone in &gone {
@@ -216,7 +219,7 @@ async fn write_over(
     let Some(applied) = ledger.apply_spec_update(update, now).await? else { return Ok(None) };
     let removed = gone.iter().map(|gone| (gone.sync().clone(), gone.description())).collect();
     let SpecApplied { version, cancelled, .. } = applied;
-    Ok(Some(WrittenSpec { version, plan, indexes, removed, cancelled }))
+    Ok(Some(WrittenSpec { version, previous, plan, indexes, removed, cancelled }))
 }
 
 /// What changes from one spec to another one in the form that the ledger stores, with the syncs that

@@ -40,7 +40,7 @@ impl SpecApplier {
             return Ok(None);
         }
         for warning in warnings {
-            tracing::warn!(warning, "a template keeps objects");
+            tracing::warn!(warning, "warning of a template");
         }
         let now = self.clock.now();
         let Some(written) = stored::write(&*self.ledger, &expanded, Some(version), now).await?
@@ -86,7 +86,7 @@ pub async fn expand_at_start(
     match throng_templates::expand(&lake, spec.clone(), before.as_ref(), queries).await {
         Ok(Expanded { spec: expanded, warnings }) => {
             for warning in warnings {
-                tracing::warn!(warning, "a template keeps objects");
+                tracing::warn!(warning, "warning of a template");
             }
             *spec = expanded;
             Ok(())

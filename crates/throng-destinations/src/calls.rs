@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_permit_counts_until_it_is_dropped_and_an_hour_longer() {
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
-        let limits = CallLimits { lowest: 1_000, assumed: 1_000 };
+        let limits = CallLimits { lowest: 5_000, assumed: 5_000 };
         let calls = AccountCalls::new(limits, Arc::<ManualClock>::clone(&clock));
         let reserve = || match calls.reserve(CallKind::Upload) {
             Permission::Go(permit) => Some(permit),

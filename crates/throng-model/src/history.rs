@@ -77,7 +77,7 @@ named_values! {
     Applied = "applied",
     /// A held snapshot or run, or the held runs of a destination, were approved.
     Approved = "approved",
-    /// A refresh was cancelled.
+    /// A refresh was cancelled, or a held run to a version that is no longer served.
     Cancelled = "cancelled",
     /// A check of a delivery failed.
     CheckFailed = "check_failed",

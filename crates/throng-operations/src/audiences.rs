@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use throng_api::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceSnapshot, AudienceSummary,
 };
+use throng_lake::Model;
 use throng_model::{AudienceName, RefreshId, Retry, with_causes};
 use throng_refresh::{open_snapshot, refresh_if_stale};
-use throng_store::{AlertKind, HistoryEvent, LedgerError, Snapshot, SubjectKind};
+use throng_spec::Audience;
+use throng_store::{AlertKind, HistoryEvent, LedgerError, Snapshot, SnapshotState, SubjectKind};
 
 use crate::Operations;
 use crate::error::{OperationError, Result};
@@ -212,7 +214,41 @@ async fn check_can_be_served(
     }
 }
 
-/// Publishes a held snapshot.
+/// Refuses a held version of another query than the spec has now, such as one that was applied and taken back: its members
+/// would be served, and sent to platforms, though no spec asks for them. A rollback to such a version is a choice.
+async fn check_has_query_of_spec(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+) -> Result<()> {
+    let declared = operations.spec.audiences.iter().find(|audience| audience.name == *name);
+    let Some(audience) = declared else { return Ok(()) };
+    match operations.ledger.snapshot(name, version).await {
+        Ok(row) => other_query(audience, &row).map_or(Ok(()), Err),
+        // The write that follows fails with the right error.
+        Err(LedgerError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The refusal of a held version that was built from another query than that of `audience`. A version in another state
+/// is refused because of its state.
+fn other_query(audience: &Audience, row: &Snapshot) -> Option<OperationError> {
+    if row.state != SnapshotState::Held
+        || row.model_fingerprint == Model::of(audience).fingerprint()
+    {
+        return None;
+    }
+    let (name, version) = (&row.audience, row.version);
+    let message =
+        format!("version {version} of `{name}` was built from another query than the spec has now");
+    Some(OperationError::wrong_state(message).help(format!(
+        "`throng audience refresh {name}` refreshes the audience; `throng audience reject {name} \
+         --version {version}` rejects the version"
+    )))
+}
+
+/// Publishes a held snapshot. One of another query than that of the applied spec is refused.
 ///
 /// # Errors
 /// [`OperationError`].
@@ -222,6 +258,7 @@ pub async fn approve(
     version: u64,
     actor: &str,
 ) -> Result<AudienceSnapshot> {
+    check_has_query_of_spec(operations, name, version).await?;
     check_can_be_served(operations, name, version).await?;
     let approved = operations.ledger.approve(name, version, operations.clock.now()).await;
     let snapshot = approved.map_err(|error| with_state_help(name, error))?;
@@ -248,7 +285,8 @@ pub async fn reject(
     version: u64,
     actor: &str,
 ) -> Result<AudienceSnapshot> {
-    let snapshot = operations.ledger.reject(name, version, operations.clock.now()).await?;
+    let (reason, now) = (format!("rejected by {actor}"), operations.clock.now());
+    let snapshot = operations.ledger.reject(name, version, &reason, now).await?;
     resolve_held(operations, name).await?;
     record_snapshot(
         operations,
@@ -307,4 +345,62 @@ async fn serve_current(operations: &Operations) -> Result<()> {
     operations.observer.wake_activation();
     operations.observer.audiences_changed();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use throng_model::Timestamp;
+    use throng_spec::{SpecFile, SpecFiles, SpecOrigin};
+
+    use super::*;
+
+    fn audience(sql: &str) -> Audience {
+        let text = format!(
+            "version: 1\nsources: [{{ name: shop, path: . }}]\naudiences: [{{ name: buyers, sql: {sql} }}]\n"
+        );
+        let base = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let files = vec![SpecFile { path: base.join("throng.yaml"), text }];
+        let spec = throng_spec::check(SpecFiles { base, files }, SpecOrigin::Operator).unwrap();
+        spec.audiences[0].clone()
+    }
+
+    fn version_3(of: &Audience, state: SnapshotState) -> Snapshot {
+        Snapshot {
+            audience: of.name.clone(),
+            version: 3,
+            state,
+            path: "snapshots/buyers/3".to_owned(),
+            members: 1,
+            rows_read: 1,
+            null_keys: 0,
+            bytes: 1,
+            checksum: None,
+            tables: None,
+            inputs: None,
+            model_fingerprint: Model::of(of).fingerprint(),
+            refresh: RefreshId(3),
+            created_at: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn a_held_version_of_another_query_is_not_approved() {
+        let applied = audience("SELECT id FROM shop.orders");
+        let taken_back = audience("SELECT id FROM shop.orders WHERE amount > 9");
+        let held = version_3(&taken_back, SnapshotState::Held);
+        let Some(OperationError::WrongState { message, help }) = other_query(&applied, &held)
+        else {
+            panic!("it is refused because of its query");
+        };
+        assert!(
+            message.contains("version 3 of `buyers` was built from another query"),
+            "{message}"
+        );
+        assert!(help.unwrap().contains("throng audience reject buyers --version 3"));
+        assert!(other_query(&taken_back, &held).is_none(), "it is the applied query");
+        let published = version_3(&taken_back, SnapshotState::Published);
+        assert!(other_query(&applied, &published).is_none(), "the ledger refuses its state");
+    }
 }

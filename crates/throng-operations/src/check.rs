@@ -1,12 +1,16 @@
 //! The SQL of a spec compared with the tables of its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 use serde::Serialize;
 use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape, SourceListing};
 use throng_model::{AudienceName, Retry};
 use throng_refresh::{WarehouseError, Warehouses};
 use throng_spec::{Audience, Location, MadeFrom, Pattern, Problem, Spec};
+
+/// Why the SQL of a warehouse is not checked if none is asked.
+const NOT_ASKED: &str = "`throng check --connect` and `throng plan` ask the warehouse";
 
 /// An audience's SQL that can be run.
 #[derive(Debug, Clone, Serialize)]
@@ -37,6 +41,8 @@ pub struct CheckedSql {
     pub models: Vec<CheckedModel>,
     /// What was not, one line each: a warehouse did not answer, or is not asked.
     pub unchecked: Vec<String>,
+    /// How many audiences have SQL that was not checked because their warehouse did not answer.
+    pub unanswered: usize,
     /// Doubts about the files of syncs' identifiers, one line each.
     pub identifier_doubts: Vec<String>,
     /// Doubts about the files of sources, whether SQL reads them or not, one line each.
@@ -82,6 +88,7 @@ pub async fn check_sql(
     applied: Option<&Spec>,
 ) -> Result<CheckedSql, CheckError> {
     let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
+    let mut unanswered = 0;
     let of_rows = checked_of_templates(spec.audiences.iter().map(|one| one.made_from.as_ref()));
     for (at, audience) in spec.audiences.iter().enumerate() {
         if audience.made_from.is_some() && !of_rows.contains(&at) {
@@ -90,14 +97,12 @@ pub async fn check_sql(
         if audience.source.is_some() {
             match dry_run(warehouses, spec, audience).await {
                 Ok(Some(model)) => models.push(model),
-                Ok(None) => unchecked.push(format!(
-                    "audience {}: its SQL is not checked: `throng check --connect` and `throng plan` \
-                     ask the warehouse",
-                    audience.name
-                )),
+                Ok(None) => unchecked.push(not_checked(audience, NOT_ASKED)),
                 // The spec may be right: a warehouse that does not answer prevents no change of it.
-                Err(error) if error.retry() != Retry::Never => unchecked
-                    .push(format!("audience {}: its SQL is not checked: {error}", audience.name)),
+                Err(error) if error.retry() != Retry::Never => {
+                    unanswered += with_sql_of(spec, audience);
+                    unchecked.push(not_checked(audience, error));
+                }
                 Err(error) if is_applied(applied, spec, audience) => unchecked.push(format!(
                     "audience {}: a refresh would fail: {error}. This does not prevent other changes: the applied \
                      spec has the same SQL",
@@ -152,7 +157,19 @@ pub async fn check_sql(
             Vec::new()
         }
     };
-    Ok(CheckedSql { models, unchecked, identifier_doubts, source_doubts })
+    Ok(CheckedSql { models, unchecked, unanswered, identifier_doubts, source_doubts })
+}
+
+/// Why the SQL of an audience is not checked.
+fn not_checked(audience: &Audience, why: impl Display) -> String {
+    format!("audience {}: its SQL is not checked: {why}", audience.name)
+}
+
+/// How many audiences have the SQL of this one: those of its template.
+fn with_sql_of(spec: &Spec, audience: &Audience) -> usize {
+    let Some(MadeFrom { template, .. }) = &audience.made_from else { return 1 };
+    let others = spec.audiences.iter().filter_map(|one| one.made_from.as_ref());
+    others.filter(|made_from| made_from.template == *template).count()
 }
 
 /// Adds the problem of an SQL text. A bucket that cannot be read is one problem, whatever reads it.
@@ -263,10 +280,53 @@ fn problem(at: &Location, path: String, error: &LakeError) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use throng_lake::CopyFailure;
+    use std::sync::Arc;
+
+    use throng_lake::{CopyFailure, LakeLimits, WorkerCommand};
     use throng_model::Fault;
+    use throng_refresh::Warehouse;
+    use throng_spec::WarehouseSource;
 
     use super::*;
+
+    /// Warehouses that cannot be reached.
+    struct Unreachable;
+
+    impl Warehouses for Unreachable {
+        fn open(&self, _source: &WarehouseSource) -> Result<Arc<dyn Warehouse>, WarehouseError> {
+            let message = "the connection failed".to_owned();
+            Err(WarehouseError::Unavailable { message, after: None })
+        }
+    }
+
+    #[tokio::test]
+    async fn audiences_whose_warehouse_does_not_answer_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("throng.yaml");
+        let text = "version: 1\nsources: [{ name: bq, type: bigquery, project: p, location: US, \
+                    metadata_url: \"http://127.0.0.1:1\" }]\naudiences:\n  - { name: a, source: bq, sql: SELECT id \
+                    FROM t }\n  - { name: b, source: bq, sql: SELECT id FROM u }\n";
+        std::fs::write(&file, text).unwrap();
+        let mut spec = throng_spec::load(&file).unwrap();
+        let spill = dir.path().to_owned();
+        let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::of("/none"));
+        let lake = Lake::new(&spec.sources, limits, None).unwrap();
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        assert_eq!((checked.unanswered, checked.models.len()), (2, 0));
+        let expected = "audience a: its SQL is not checked: the connection failed";
+        assert_eq!(checked.unchecked[0], expected);
+        // Without `--connect` nothing is asked.
+        let checked = check_sql(&lake, None, &spec, None).await.unwrap();
+        assert_eq!((checked.unanswered, checked.unchecked.len()), (0, 2));
+        // The SQL of a template is asked for once, for all of its audiences.
+        let template = Pattern::try_from("{a}".to_owned()).unwrap();
+        for audience in &mut spec.audiences {
+            let template = template.clone();
+            audience.made_from = Some(MadeFrom { template, values: Vec::new(), held: false });
+        }
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        assert_eq!((checked.unanswered, checked.unchecked.len()), (2, 1));
+    }
 
     #[test]
     fn the_sql_of_a_template_is_checked_with_a_row_that_is_not_held() {

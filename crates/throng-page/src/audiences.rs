@@ -106,7 +106,10 @@ fn state_of(summary: &AudienceSummary) -> (&'static str, &'static str) {
     match &summary.refresh {
         None => ("waiting", ""),
         Some(newest) if newest.refresh.unchanged => ("unchanged", "good"),
-        Some(newest) => show::refresh(newest.refresh.state),
+        Some(newest) => match newest.refresh.ended_by_person() {
+            Some(word) => (word, "warn"),
+            None => show::refresh(newest.refresh.state),
+        },
     }
 }
 
@@ -353,6 +356,22 @@ mod tests {
         let unchanged = AudienceRefresh { unchanged: true, ..completed.clone() };
         assert_eq!(state_of(&summary(Some(completed))), ("completed", "good"));
         assert_eq!(state_of(&summary(Some(unchanged))), ("unchanged", "good"));
+    }
+
+    #[test]
+    fn a_refresh_that_a_person_has_ended_is_shown_as_such() {
+        let state = AudienceRefreshState::Failed;
+        let failed = |reason: &str, snapshot_version| {
+            let reason = Some(reason.to_owned());
+            let refresh = AudienceRefresh { state, reason, snapshot_version, ..processing() };
+            state_of(&summary(Some(refresh)))
+        };
+        assert_eq!(failed("no such column", None), ("failed", "bad"));
+        assert_eq!(failed("cancelled by ann", None), ("cancelled", "warn"));
+        assert_eq!(failed("rejected by ann; held: 80% fewer", Some(2)), ("rejected", "warn"));
+        let held = AudienceRefreshState::Held;
+        let held = AudienceRefresh { state: held, snapshot_version: Some(2), ..processing() };
+        assert_eq!(state_of(&summary(Some(held))), ("held", "warn"));
     }
 
     #[test]

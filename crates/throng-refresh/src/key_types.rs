@@ -20,10 +20,11 @@ pub(super) fn tables(source: &str, outputs: &[(u32, ScanOutput)]) -> Vec<TableFa
 }
 
 /// Refuses a key column whose type is not that of the served version: its keys may be other users. `served`: what is
-/// recorded with that version, if the same SQL made it.
+/// recorded with that version, if the same SQL made it. `rows`: of the whole result.
 pub(super) fn check(
     served: &[TableFacts],
     now: &ColumnFacts,
+    rows: u64,
     source: &str,
 ) -> Result<(), WarehouseError> {
     let before = served.iter().flat_map(|table| &table.columns).find(|column| column.is_key);
@@ -36,11 +37,19 @@ pub(super) fn check(
             "the key column {name} is {of} in the source {source}, and was {} when the served version was made",
             before.of
         ),
-        help: Some(format!(
-            "its keys may be other users: correct the table, or write CAST({name} AS {}) AS {name} in the SQL; or \
-             accept its keys: write CAST({name} AS {of}) AS {name} in the SQL",
-            before.of
-        )),
+        help: Some(match rows {
+            // Not to accept the type: the table has it because it is empty, and gets the other one with its rows.
+            0 => format!(
+                "the result has no rows: refresh again when the table has some; if they have the type {of} too, \
+                 correct the table, or write CAST({name} AS {}) AS {name} in the SQL",
+                before.of
+            ),
+            _ => format!(
+                "its keys may be other users: correct the table, or write CAST({name} AS {}) AS {name} in the SQL; or \
+                 accept its keys: write CAST({name} AS {of}) AS {name} in the SQL",
+                before.of
+            ),
+        }),
     })
 }
 
@@ -88,7 +97,9 @@ mod tests {
             ("TEXT", "VARCHAR", true),
             ("UUID", "UUID", true),
         ] {
-            let checked = check(&recorded(Some(key(before))), &key(now), "app");
+            let checked = |rows| check(&recorded(Some(key(before))), &key(now), rows, "app");
+            let (checked, empty) = (checked(3), checked(0));
+            assert_eq!(empty.is_ok(), is_accepted, "{before} {now}");
             let Err(error) = checked else {
                 assert!(is_accepted, "{before} {now}");
                 continue;
@@ -99,13 +110,17 @@ mod tests {
             assert!(message.contains(&format!("was {before} when")), "{message}");
             let help = error.help().unwrap();
             assert!(help.contains(&format!("CAST(user_id AS {before}) AS user_id")), "{help}");
+            assert!(help.contains("accept its keys"), "{help}");
+            let empty = empty.unwrap_err();
+            let help = empty.help().unwrap();
+            assert!(help.contains("has no rows") && !help.contains("accept"), "{help}");
         }
     }
 
     #[test]
     fn a_version_without_a_record_is_accepted() {
         for served in [Vec::new(), recorded(None)] {
-            assert_eq!(check(&served, &key("STRING"), "app"), Ok(()));
+            assert_eq!(check(&served, &key("STRING"), 3, "app"), Ok(()));
         }
         // A page as an older version has recorded it.
         let page: PageOutput = serde_json::from_str(r#"{"next":null,"total_rows":3}"#).unwrap();

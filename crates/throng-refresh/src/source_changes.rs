@@ -8,7 +8,7 @@ use std::time::Duration;
 use throng_lake::{InputQuery, InputState, Inputs};
 use throng_model::{AudienceName, Timestamp};
 use throng_spec::{Audience, SourceTrigger};
-use throng_store::{AudienceRow, LedgerError};
+use throng_store::{AudienceRow, LedgerError, RefreshState};
 use tokio_util::sync::CancellationToken;
 
 use super::identifier_inputs::IdentifierQueries;
@@ -35,7 +35,7 @@ type Due<'a> = (&'a Audience, &'a SourceTrigger);
 /// What follows from an inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// The files may still be changing.
+    /// The files may still be changing, or a refresh is open.
     Wait,
     /// They have had their refresh.
     Nothing,
@@ -46,12 +46,13 @@ enum Decision {
 }
 
 /// Decides by the fingerprints of this inspection, of the one before, of the served version, and of the
-/// newest one that needs no other refresh.
+/// newest one that needs no other refresh, and by the state of the newest refresh.
 fn decide(
     now: &str,
     before: Option<&str>,
     served: Option<&str>,
     handled: Option<&str>,
+    newest: Option<RefreshState>,
 ) -> Decision {
     if before != Some(now) {
         Decision::Wait
@@ -60,8 +61,15 @@ fn decide(
         // same end.
         Decision::Nothing
     } else if served == Some(now) {
-        // Recorded, so that an earlier state which comes back later gets its refresh again.
-        Decision::Record
+        use RefreshState::{Completed, Failed, Halted, Held, Processing, Scheduled};
+        match newest {
+            // Of other files, which are replaced: a refresh ends as `unchanged`, and the alert is resolved.
+            Some(Failed) => Decision::Refresh,
+            // It may fail.
+            Some(Scheduled | Processing | Halted) => Decision::Wait,
+            // Recorded, so that an earlier state which comes back later gets its refresh again.
+            Some(Completed | Held) | None => Decision::Record,
+        }
     } else {
         Decision::Refresh
     }
@@ -213,7 +221,8 @@ async fn follow(
 ) -> Result<bool, LedgerError> {
     let served = row.current.as_ref().and_then(|current| inputs_of(current.inputs.as_deref()));
     let served = served.map(|inputs| inputs.fingerprint);
-    let decision = decide(now, before, served.as_deref(), row.source_state.as_deref());
+    let newest = row.refresh.as_ref().map(|refresh| refresh.state);
+    let decision = decide(now, before, served.as_deref(), row.source_state.as_deref(), newest);
     let refresh = match decision {
         Decision::Wait | Decision::Nothing => return Ok(false),
         Decision::Record => false,
@@ -233,20 +242,41 @@ pub(super) fn inputs_of(recorded: Option<&str>) -> Option<Inputs> {
 mod tests {
     use super::*;
 
+    /// [`decide`] where `a` is served, and the newest refresh has this state.
+    fn decide_beside(now: &str, before: &str, handled: &str, newest: RefreshState) -> Decision {
+        decide(now, Some(before), Some("a"), Some(handled), Some(newest))
+    }
+
     #[test]
     fn a_change_must_stay_the_same_over_two_polls() {
-        assert_eq!(decide("b", None, Some("a"), Some("a")), Decision::Wait);
-        assert_eq!(decide("b", Some("a"), Some("a"), Some("a")), Decision::Wait);
-        assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+        let done = RefreshState::Completed;
+        assert_eq!(decide("b", None, Some("a"), Some("a"), Some(done)), Decision::Wait);
+        assert_eq!(decide_beside("b", "a", "a", done), Decision::Wait);
+        assert_eq!(decide_beside("b", "b", "a", done), Decision::Refresh);
     }
 
     #[test]
     fn a_state_has_one_refresh_until_another_one_was_served() {
-        assert_eq!(decide("b", Some("b"), Some("a"), Some("b")), Decision::Nothing);
-        // Back to what is served, and to the state that had failed before.
-        assert_eq!(decide("a", Some("a"), Some("a"), Some("b")), Decision::Record);
-        assert_eq!(decide("a", Some("a"), Some("a"), Some("a")), Decision::Nothing);
-        assert_eq!(decide("b", Some("b"), Some("a"), Some("a")), Decision::Refresh);
+        let done = RefreshState::Completed;
+        assert_eq!(decide_beside("b", "b", "b", RefreshState::Failed), Decision::Nothing);
+        // Back to what is served, and to the state that had its refresh before.
+        assert_eq!(decide_beside("a", "a", "b", done), Decision::Record);
+        assert_eq!(decide_beside("a", "a", "a", done), Decision::Nothing);
+        assert_eq!(decide_beside("b", "b", "a", done), Decision::Refresh);
+    }
+
+    #[test]
+    fn files_that_are_those_of_the_served_version_again_end_the_failure_of_others() {
+        use RefreshState::{Failed, Halted, Held, Processing, Scheduled};
+        assert_eq!(decide_beside("a", "b", "b", Failed), Decision::Wait);
+        assert_eq!(decide_beside("a", "a", "b", Failed), Decision::Refresh);
+        // That refresh was queued: if it fails too, the files are not the cause.
+        assert_eq!(decide_beside("a", "a", "a", Failed), Decision::Nothing);
+        // A snapshot that is held waits for a person.
+        assert_eq!(decide_beside("a", "a", "b", Held), Decision::Record);
+        for open in [Scheduled, Processing, Halted] {
+            assert_eq!(decide_beside("a", "a", "b", open), Decision::Wait);
+        }
     }
 
     #[test]
@@ -285,6 +315,6 @@ mod tests {
     fn a_snapshot_of_an_earlier_version_is_made_again() {
         assert_eq!(inputs_of(None), None);
         assert_eq!(inputs_of(Some("[]")), None);
-        assert_eq!(decide("a", Some("a"), None, None), Decision::Refresh);
+        assert_eq!(decide("a", Some("a"), None, None, None), Decision::Refresh);
     }
 }

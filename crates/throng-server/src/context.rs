@@ -83,7 +83,7 @@ pub struct NodeContext {
     /// What specs that arrive over HTTP may name.
     pub(crate) limits: Arc<NodeLimits>,
     /// Applies other specs.
-    pub(crate) applier: Arc<SpecApplier>,
+    pub applier: Arc<SpecApplier>,
     /// Metrics that are read at a scrape, with those of the last scrape.
     pub(crate) collector: Arc<Collector>,
     /// Cancelled when the data directory is no longer the one that was opened. Files that are

@@ -414,7 +414,7 @@ async fn assemble(
         Opened { access, log, queues, health, budgets, gate, observer, refresh, opener, key_file };
     let ctx = Arc::new(connect(config, roles, limits, opened));
     if let Some(applied) = applied {
-        ctx.applier.queue_refreshes(&applied, None).await?;
+        ctx.applier.queue_refreshes_at_start(&applied).await?;
     }
     throng_refresh::report_faults(&ctx.refresh, &faults).await;
     Ok((ctx, share))

@@ -58,6 +58,27 @@ impl Table {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlError(pub String);
 
+impl SqlError {
+    /// How the message of an error begins that is one of the simulator, and not of SQL that BigQuery would refuse.
+    pub(crate) const SIMULATOR: &str = "the simulator ";
+    /// What the message about a table that is not there contains.
+    pub(crate) const NO_TABLE: &str = "there is no table ";
+
+    /// An error of the engine for folders. Its SQL is not that of BigQuery, and its files are not in BigQuery: the
+    /// message says so, because the SQL may be right.
+    fn of_engine(error: &LakeError) -> Self {
+        let (simulator, message) = (Self::SIMULATOR, throng_model::with_causes(error));
+        match error {
+            LakeError::Sql { .. } if message.contains(Self::NO_TABLE) => Self(message),
+            LakeError::Sql { help, .. } => {
+                let help = help.as_deref().map_or_else(String::new, |help| format!("; {help}"));
+                Self(format!("{simulator}runs the SQL of throng's engine: {message}{help}"))
+            }
+            _ => Self(format!("{simulator}cannot run the query over its files: {message}")),
+        }
+    }
+}
+
 /// Runs SQL.
 #[async_trait]
 pub trait Engine: Send + Sync {
@@ -228,7 +249,7 @@ fn column(name: &str, of: &str) -> Column {
 impl Engine for FolderEngine {
     async fn query(&self, sql: &str, dataset: Option<&str>) -> Result<Table, SqlError> {
         let bytes = self.bytes(sql, dataset);
-        let failed = |error: LakeError| SqlError(throng_model::with_causes(&error));
+        let failed = |error: LakeError| SqlError::of_engine(&error);
         let sql = match dataset {
             Some(dataset) => with_keys(sql, dataset, &self.tables(dataset).await.map_err(failed)?),
             None => with_keys(sql, "", &[]),
@@ -237,7 +258,8 @@ impl Engine for FolderEngine {
         let found = info.columns.iter().filter(|(name, _)| name != ROW);
         let columns: Vec<Column> = found.map(|(name, of)| column(name, of)).collect();
         if let Some((name, _)) = info.columns.iter().find(|(_, of)| of.contains("Binary")) {
-            return Err(SqlError(format!("the simulator does not serve BYTES: column {name}")));
+            let simulator = SqlError::SIMULATOR;
+            return Err(SqlError(format!("{simulator}does not serve BYTES: column {name}")));
         }
         let query = IdentifierQuery {
             sql,
@@ -334,6 +356,25 @@ mod tests {
         }
         let found = with_keys("WITH e_cricket AS (SELECT 1) SELECT id FROM cricket", "d", &tables);
         assert!(found.starts_with("WITH \"cricket\" AS"), "{found}");
+    }
+
+    #[test]
+    fn an_error_of_the_engine_says_that_it_is_the_simulator() {
+        let sql = |message: &str| LakeError::Sql {
+            message: message.to_owned(),
+            position: None,
+            help: Some("write it otherwise".to_owned()),
+        };
+        let SqlError(message) = SqlError::of_engine(&sql("Invalid function 'date_sub'"));
+        assert_eq!(
+            message,
+            "the simulator runs the SQL of throng's engine: Invalid function 'date_sub'; write it otherwise"
+        );
+        let SqlError(message) = SqlError::of_engine(&sql("there is no table events.views"));
+        assert_eq!(message, "there is no table events.views");
+        let SqlError(message) = SqlError::of_engine(&LakeError::Sink("clicks.csv, line 3".into()));
+        assert!(message.starts_with("the simulator cannot run the query over its files: "));
+        assert!(message.contains("clicks.csv, line 3"), "{message}");
     }
 
     #[test]

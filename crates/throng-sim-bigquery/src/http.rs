@@ -137,11 +137,7 @@ async fn insert_job(
         shared.oracle.lock().duplicates += 1;
         return Err(ApiError::new(409, "duplicate", format!("Already Exists: Job {}", job.id)));
     }
-    let table = shared.config.engine.query(&job.sql, job.dataset.as_deref()).await;
-    let table = table.map_err(|error| match error.0.contains("there is no table ") {
-        true => ApiError::not_found(&error.0),
-        false => ApiError::new(400, "invalidQuery", error.0),
-    })?;
+    let table = shared.config.engine.query(&job.sql, job.dataset.as_deref()).await?;
     job.check_bytes(&table)?;
     if job.dry_run {
         shared.oracle.lock().dry_runs += 1;

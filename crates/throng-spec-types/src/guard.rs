@@ -2,6 +2,9 @@
 
 use crate::Guard;
 
+/// Digits of a percentage behind the point, at most. Those of the largest change fit into 128 bits.
+const MAX_DIGITS: u32 = 15;
+
 impl Guard {
     /// Why a new snapshot with this many members waits for approval, after one that is served with `served` members;
     /// `None` if it is published. A first snapshot, and one that follows an empty one, is published: there is nothing to
@@ -23,7 +26,7 @@ impl Guard {
             return Some(format!(
                 "{members} members after {before}, a loss of {}% and more than \
                  guard.max_shrink_percent, {}",
-                percent(lost) / u128::from(before),
+                shown(lost, before, self.max_shrink_percent),
                 self.max_shrink_percent
             ));
         }
@@ -32,8 +35,26 @@ impl Guard {
         Some(format!(
             "{members} members after {before}, a growth of {}% and more than \
              guard.max_growth_percent, {most}",
-            percent(gained) / u128::from(before)
+            shown(gained, before, most)
         ))
+    }
+}
+
+/// A change in percent of what was there before, which is not 0, with the digits that show that it is above the limit.
+fn shown(change: u64, before: u64, limit: u32) -> String {
+    let scaled = |digits: u32| {
+        let scale = 10_u128.pow(digits);
+        (u128::from(change) * 100 * scale / u128::from(before), scale)
+    };
+    let is_above = |digits: &u32| {
+        let (percent, scale) = scaled(*digits);
+        percent > u128::from(limit) * scale
+    };
+    let digits = (0..MAX_DIGITS).find(is_above).unwrap_or(MAX_DIGITS);
+    let (percent, scale) = scaled(digits);
+    match digits {
+        0 => percent.to_string(),
+        _ => format!("{}.{:0width$}", percent / scale, percent % scale, width = digits as usize),
     }
 }
 
@@ -69,6 +90,21 @@ mod tests {
         assert_eq!(reason.as_deref(), Some(expected));
         assert_eq!(guard.reason_to_hold(Some(7), 1), None);
         assert_eq!(guard.reason_to_hold(Some(1), u64::MAX), None);
+    }
+
+    #[test]
+    fn a_change_just_above_the_limit_is_shown_above_it() {
+        let reason = |served, members| Guard::default().reason_to_hold(Some(served), members);
+        let loss = reason(10_000, 4_999).unwrap();
+        assert!(loss.contains("a loss of 50.01% and more than"), "{loss}");
+        let loss = reason(1_000_000_000, 499_999_999).unwrap();
+        assert!(loss.contains("a loss of 50.0000001% and more than"), "{loss}");
+        let growth = reason(1_000, 5_001).unwrap();
+        assert!(growth.contains("a growth of 400.1% and more than"), "{growth}");
+        let largest = reason(u64::MAX, u64::MAX / 2).unwrap();
+        assert!(largest.contains("a loss of 50.000000000000000% and more than"), "{largest}");
+        let most = reason(1, u64::MAX).unwrap();
+        assert!(most.contains("a growth of 1844674407370955161400% and more"), "{most}");
     }
 
     #[test]

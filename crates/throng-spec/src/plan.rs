@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use throng_model::{Currency, Micros, ServingStoreName};
 
+use crate::limits::without_dots;
 use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
@@ -20,7 +22,7 @@ pub struct Plan {
 }
 
 /// Warnings about settings that are allowed but probably not intended: prices above the daily
-/// budget, rates of 0, and parameters of templates in quotes.
+/// budget, rates of 0, parameters of templates in quotes, and more syncs than an account can have audiences.
 pub fn warnings(spec: &Spec) -> Vec<String> {
     let above = |ad_group: &&AdGroup| match ad_group.pricing {
         Pricing::PerThousand => ad_group.price.0 / 1_000 > ad_group.daily_budget.0,
@@ -53,7 +55,30 @@ pub fn warnings(spec: &Spec) -> Vec<String> {
         )
     });
     let warnings = spec.ad_groups.iter().filter(above).map(warning).chain(unpredicted);
-    warnings.chain(quoted_parameters(spec)).collect()
+    warnings.chain(quoted_parameters(spec)).chain(too_many_audiences(spec)).collect()
+}
+
+/// Custom audiences that an ad account of Meta can have, whoever made them.
+const MAX_META_AUDIENCES: u64 = 500;
+
+/// Warnings about accounts of Meta with more syncs than audiences that such an account can have.
+fn too_many_audiences(spec: &Spec) -> Vec<String> {
+    let of_meta =
+        spec.destinations.iter().filter(|of| matches!(of.platform, crate::Platform::Meta(_)));
+    let accounts: HashMap<_, _> = of_meta.map(|of| (&of.name, of.account())).collect();
+    let mut syncs: BTreeMap<&str, u64> = BTreeMap::new();
+    for account in spec.syncs.iter().filter_map(|sync| accounts.get(&sync.destination)) {
+        *syncs.entry(account.as_str()).or_default() += 1;
+    }
+    let too_many = syncs.into_iter().filter(|(_, count)| *count > MAX_META_AUDIENCES);
+    let warning = |(account, count): (&str, u64)| {
+        format!(
+            "account `{account}`: {} send to it, and an ad account of Meta has at most {MAX_META_AUDIENCES} \
+             audiences: Meta refuses to create the others. Divide the syncs between several accounts",
+            throng_model::counted(count, "sync")
+        )
+    };
+    too_many.map(warning).collect()
 }
 
 /// Warnings about SQL of templates with a parameter in quotes: it is a text there, which no row of the data has.
@@ -361,7 +386,7 @@ fn fields_of(object: &impl Serialize) -> Map<String, Value> {
 
 fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
     let Value::Object(object) = value else {
-        fields.insert(path.to_owned(), value);
+        fields.insert(path.to_owned(), comparable(path, value));
         return;
     };
     for (field, value) in object {
@@ -372,6 +397,18 @@ fn flatten(path: &str, value: Value, fields: &mut Map<String, Value>) {
             let path = if path.is_empty() { field } else { format!("{path}.{field}") };
             flatten(&path, value, fields);
         }
+    }
+}
+
+/// A value as it is compared: the folder of a source is the same with `.` and `..` in its path, which it has where the
+/// spec names it by a relative path. The source keeps them: behind a symbolic link, `..` leads to another folder.
+fn comparable(path: &str, value: Value) -> Value {
+    match value {
+        // Not the URL of a bucket.
+        Value::String(text) if path == "path" && text.starts_with('/') => {
+            without_dots(Path::new(&text)).to_string_lossy().into()
+        }
+        other => other,
     }
 }
 

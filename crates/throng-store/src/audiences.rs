@@ -421,11 +421,13 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<Snapshot>;
 
-    /// `held → rejected`, and its refresh is `failed`. `WrongState` if it is not held.
+    /// `held → rejected`, and its refresh is `failed`, with this reason before that of the hold. `WrongState` if it is
+    /// not held.
     async fn reject(
         &self,
         audience: &AudienceName,
         version: u64,
+        reason: &str,
         now: Timestamp,
     ) -> Result<Snapshot>;
 

@@ -1,7 +1,9 @@
 //! The trait of runs, tasks, batches, receipts and checks.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
 use crate::{
     Batch, BatchOutcome, Check, DeliveredRecord, ForeignAudience, NewRun, PlanBase, PlanOutcome,
@@ -39,6 +41,16 @@ pub trait SyncLedger: Send + Sync {
     /// `held → active`. While its account is held too, `account_held`, a run that is held for another cause is refused
     /// with `WrongState`: an approval is for one cause.
     async fn approve_run(&self, id: SyncRunId, account_held: bool, now: Timestamp) -> Result<()>;
+
+    /// Deletes the held runs whose audience serves another version than theirs, so that they are planned again, and resolves
+    /// their alerts; returns them, the oldest first. An entry in the history of each sync says so. Runs of paused syncs stay,
+    /// and those that an account holds, which may have sent something. `served`: the versions that the caller plans; runs of
+    /// audiences that serve another one by the ledger stay, because they would be planned to the same version again.
+    async fn discard_outdated_runs(
+        &self,
+        served: &HashMap<AudienceName, u64>,
+        now: Timestamp,
+    ) -> Result<Vec<SyncRun>>;
 
     /// Claims this task if it is due and fewer than `at_most` tasks of its destination are running,
     /// counted over all workers. `None` if it is not due, if there are too many, or if its sync is

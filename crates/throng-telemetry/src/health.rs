@@ -44,11 +44,13 @@ pub enum ProblemClass {
     Alert,
     /// The clock of this machine contradicts the event log.
     Clock,
+    /// No task of an account on a platform starts here for some minutes, after a failure of the whole account.
+    Account,
 }
 
 impl ProblemClass {
     /// Every class.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ledger,
         Self::Disk,
         Self::DataDirectory,
@@ -61,6 +63,7 @@ impl ProblemClass {
         Self::Config,
         Self::Alert,
         Self::Clock,
+        Self::Account,
     ];
 
     /// Its name in answers, metrics and logs.
@@ -78,6 +81,7 @@ impl ProblemClass {
             Self::Config => "config",
             Self::Alert => "alert",
             Self::Clock => "clock",
+            Self::Account => "account",
         }
     }
 
@@ -95,7 +99,8 @@ impl ProblemClass {
             | Self::Certificate
             | Self::Config
             | Self::Alert
-            | Self::Clock => Impact::Degraded,
+            | Self::Clock
+            | Self::Account => Impact::Degraded,
         }
     }
 }
@@ -184,6 +189,18 @@ impl Health {
         if open.remove(&(class, key.to_owned())).is_some() {
             tracing::info!(class = class.name(), key, "problem resolved");
             gauge(class, count(&open, class));
+        }
+    }
+
+    /// Makes these, by their keys, the open problems of a class: others of the class are resolved.
+    pub fn replace(&self, class: ProblemClass, problems: BTreeMap<String, String>) {
+        for open in self.problems() {
+            if open.class == class && !problems.contains_key(&open.key) {
+                self.clear(class, &open.key);
+            }
+        }
+        for (key, detail) in problems {
+            self.report(class, &key, detail);
         }
     }
 
@@ -278,6 +295,20 @@ mod tests {
 
         health.report_as(ProblemClass::Disk, Impact::Degraded, "", "nearly full");
         assert_eq!(health.impact(), Some(Impact::Degraded));
+    }
+
+    #[test]
+    fn the_problems_of_a_class_are_replaced_and_others_stay() {
+        let health = Health::new(Arc::new(ManualClock::new(Timestamp(0))));
+        health.report(ProblemClass::Alert, "old", "not sent");
+        let account = |name: &str| BTreeMap::from([(name.to_owned(), "suspended".to_owned())]);
+        let keys = || health.problems().into_iter().map(|p| p.key).collect::<Vec<_>>();
+        health.replace(ProblemClass::Account, account("old"));
+        health.replace(ProblemClass::Account, account("shop"));
+        assert_eq!(keys(), ["old", "shop"]);
+        assert_eq!(health.classes(), [ProblemClass::Alert, ProblemClass::Account]);
+        health.replace(ProblemClass::Account, BTreeMap::new());
+        assert_eq!(keys(), ["old"]);
     }
 
     #[test]

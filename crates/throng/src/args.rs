@@ -498,7 +498,7 @@ pub(crate) enum AudienceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// End the pin of a rollback: the next refresh is served again
+    /// End the pin of a rollback: the next refresh is served again; it starts at once if the model has changed
     Release(OneAudience),
 }
 

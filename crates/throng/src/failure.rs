@@ -129,15 +129,15 @@ fn object(error: &anyhow::Error) -> FailureObject {
 pub(crate) struct Success {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'static str>,
 }
 
 impl Success {
     /// `error` and `help` are those of a result that is not a success.
-    pub(crate) fn new(ok: bool, error: &'static str, help: &'static str) -> Self {
-        Self { ok, error: (!ok).then_some(error), help: (!ok).then_some(help) }
+    pub(crate) fn new(ok: bool, error: &str, help: &'static str) -> Self {
+        Self { ok, error: (!ok).then(|| error.to_owned()), help: (!ok).then_some(help) }
     }
 }
 

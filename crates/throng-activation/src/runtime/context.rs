@@ -11,6 +11,7 @@ use throng_model::{Clock, DestinationName, HashSeed};
 use throng_objects::{Objects, ObjectsError};
 use throng_spec::Spec;
 use throng_store::{Ledger, Snapshot};
+use throng_telemetry::Health;
 use tokio::sync::Notify;
 
 use super::errors::DeliveredError;
@@ -38,6 +39,8 @@ pub struct Activation {
     pub destinations: Arc<dyn Destinations>,
     /// The identifier queries.
     pub identifiers: Arc<dyn IdentifierQueries>,
+    /// The open problems of this node.
+    pub health: Arc<Health>,
 }
 
 /// The queues of task messages.

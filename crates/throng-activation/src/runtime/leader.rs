@@ -55,6 +55,16 @@ async fn plan(ctx: &Activation, backoff: &PlanBackoff) -> Result<bool, LedgerErr
         changed |= report_plan_failure(ctx, &sync, &error.into(), now).await?;
     }
     changed |= emptying::advance(ctx, backoff).await?;
+    let index = ctx.node.membership();
+    let served = index.snapshots().map(|(name, it)| (name.clone(), it.meta().version)).collect();
+    drop(index);
+    for run in ctx.ledger.discard_outdated_runs(&served, now).await? {
+        changed = true;
+        if let Some(plan) = run.plan {
+            // One that remains is removed when the next process leads.
+            let _ = ctx.objects.remove(&plan).await;
+        }
+    }
     changed |= planner::plan_all(ctx, backoff).await?;
     Ok(changed)
 }

@@ -1,7 +1,8 @@
-//! Resumes suspended accounts: a person resumes an account on any process, and the other processes read that from
-//! the ledger.
+//! Reports suspended accounts as problems of this node, and resumes them: a person resumes an account on any
+//! process, and the other processes read that from the ledger.
 
-use throng_model::POLL_INTERVAL;
+use throng_model::{DestinationName, POLL_INTERVAL, Timestamp};
+use throng_telemetry::ProblemClass;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Activation;
@@ -12,7 +13,13 @@ use crate::Quotas;
 /// while an account is suspended.
 pub(super) async fn run(ctx: &Activation, quotas: &Quotas, shutdown: &CancellationToken) {
     while wait(ctx, shutdown, POLL_INTERVAL).await {
-        if !quotas.any_suspended(ctx.clock.now()) {
+        let suspended = quotas.suspended(ctx.clock.now());
+        let problem = |(name, until): &(DestinationName, Timestamp)| {
+            let why = "a failure of the whole account. Fix it, then `throng sync requeue` the task";
+            (name.to_string(), format!("no task of the account starts until {until}: {why}"))
+        };
+        ctx.health.replace(ProblemClass::Account, suspended.iter().map(problem).collect());
+        if suspended.is_empty() {
             continue;
         }
         match ctx.ledger.ended_backoffs().await {

@@ -238,9 +238,9 @@ async fn an_invalid_token_fails_one_task_and_suspends_the_account() {
     assert_eq!(rig.ledger.alerts(1).await.unwrap().len(), 1);
     let destination = "d".parse().unwrap();
     let (quotas, now) = (&rig.worker.quotas, rig.clock.now());
-    assert!(quotas.any_suspended(now) && !quotas.wait(&destination, now).is_zero());
+    assert!(!quotas.suspended(now).is_empty() && !quotas.wait(&destination, now).is_zero());
     assert!(quotas.resume(&destination, now) && quotas.wait(&destination, now).is_zero());
-    assert!(!quotas.any_suspended(now) && !quotas.resume(&destination, now));
+    assert!(quotas.suspended(now).is_empty() && !quotas.resume(&destination, now));
 }
 
 #[tokio::test]
@@ -482,7 +482,9 @@ async fn an_earlier_audience_of_the_sync_is_a_foreign_one_also_after_another_one
     let requests = rig.platform.requests();
     let id = rig.plan(1..6).await;
     assert_eq!(rig.step().await, Some(TaskOutcome::Failed));
-    assert!(rig.run(id).await.reason.unwrap().contains("users that this sync did not add"));
+    let reason = rig.run(id).await.reason.unwrap();
+    assert!(reason.contains("or added before `throng sync recreate`"), "{reason}");
+    assert!(reason.contains("delete or rename it there"), "{reason}");
     assert_eq!((rig.platform.members(), rig.platform.requests()), (ids(0..5), requests));
     assert_eq!(rig.ledger.platform_audience(&sync).await.unwrap(), None);
 }

@@ -395,10 +395,11 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         &self,
         audience: &AudienceName,
         version: u64,
+        reason: &str,
         now: Timestamp,
     ) -> Result<Snapshot> {
         write_tx!(self, Full, "rejecting a snapshot", |tx| {
-            snapshots::reject(tx, audience, version, now).await?
+            snapshots::reject(tx, audience, version, reason, now).await?
         })
     }
 

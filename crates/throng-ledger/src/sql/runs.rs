@@ -1,16 +1,19 @@
 //! Runs: planning, counts, ends. `read = sent + skipped + rejected + pending` is a CHECK constraint
 //! of the table, so that no statement here can break it.
 
-use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+use std::collections::HashMap;
 
-use super::{delivered, pauses};
+use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+
+use super::{alerts, delivered, pauses};
 use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
 use crate::{
-    BatchOutcome, HoldCause, LedgerError, NewRun, Operation, PlanBase, PlanOutcome, ReasonCounts,
-    Result, RunState, StoredEnum, SyncRun, TaskState, add_reasons, sum_reasons,
+    AlertKind, BatchOutcome, HistoryEvent, HoldCause, LedgerError, NewRun, Operation, PlanBase,
+    PlanOutcome, ReasonCounts, Result, RunState, StoredEnum, SyncRun, TaskState, add_reasons,
+    sum_reasons,
 };
 
 macro_rules! run_columns {
@@ -273,6 +276,58 @@ async fn delete(tx: &mut Conn, id: SyncRunId) -> DbResult<bool> {
     }
     tx.execute("DELETE FROM sync_runs WHERE id = $1", id).await?;
     Ok(true)
+}
+
+/// Held runs whose audience serves another version than theirs, each with that version. Without those that an account
+/// holds, which may have sent something, and those of paused syncs, which are not planned again.
+pub(super) async fn outdated(tx: &mut Conn) -> DbResult<Vec<(SyncRun, u64)>> {
+    let text = concat!(
+        "SELECT ",
+        run_columns!(),
+        ", (SELECT current_version FROM audiences WHERE audiences.name = sync_runs.audience)
+            AS served
+         FROM sync_runs
+         WHERE state = 'held' AND hold_cause IN ('guard', 'adoption')
+            AND plan IS NOT NULL AND pending = read
+            AND NOT EXISTS (SELECT 1 FROM paused_syncs WHERE paused_syncs.sync = sync_runs.sync)
+            AND EXISTS (SELECT 1 FROM audiences WHERE audiences.name = sync_runs.audience
+                AND audiences.current_version <> sync_runs.to_version)
+         ORDER BY id"
+    );
+    tx.all(text, (), outdated_of).await
+}
+
+fn outdated_of(row: &DbRow) -> Result<(SyncRun, u64)> {
+    Ok((run_of(row)?, Cells::new(row, "run").number("served")?))
+}
+
+/// Deletes the outdated runs of audiences that serve one of these versions, and returns them.
+pub(super) async fn discard_outdated(
+    tx: &mut Conn,
+    served: &HashMap<AudienceName, u64>,
+    now: Timestamp,
+) -> DbResult<Vec<SyncRun>> {
+    let mut discarded = Vec::new();
+    for (run, version) in outdated(tx).await? {
+        if served.get(&run.audience) != Some(&version) || !delete(tx, run.id).await? {
+            continue;
+        }
+        // It may have been planned for a request, and the run before it may have failed.
+        delivered::set_requested(tx, &run.sync, true).await?;
+        alerts::resolve(tx, AlertKind::RunHeld, run.sync.as_str(), now).await?;
+        let why = format!(
+            "run {} to version {} was held; version {version} is served now, to which a run is planned",
+            run.id, run.to_version
+        );
+        tx.execute(
+            "INSERT INTO history (subject_kind, subject, what, why, at)
+             VALUES ('sync', $1, $2, $3, $4)",
+            (&run.sync, HistoryEvent::Cancelled.name(), why, now),
+        )
+        .await?;
+        discarded.push(run);
+    }
+    Ok(discarded)
 }
 
 /// Ended runs whose plans are not in a delivered state.

@@ -172,14 +172,17 @@ pub(super) async fn reject(
     tx: &mut Conn,
     audience: &AudienceName,
     version: u64,
+    reason: &str,
     now: Timestamp,
 ) -> DbResult<Snapshot> {
     let mut snapshot = get_in(tx, audience, version, SnapshotState::Held, "rejected").await?;
     set_state(tx, &mut snapshot, SnapshotState::Rejected).await?;
     // The refresh keeps the reason why its snapshot was held.
     tx.execute(
-        "UPDATE refreshes SET state = 'failed', finished_at = $2 WHERE id = $1 AND state = 'held'",
-        (snapshot.refresh, now),
+        "UPDATE refreshes SET state = 'failed', finished_at = $2,
+            reason = CAST($3 AS TEXT) || coalesce('; held: ' || reason, '')
+         WHERE id = $1 AND state = 'held'",
+        (snapshot.refresh, now, reason),
     )
     .await?;
     Ok(snapshot)

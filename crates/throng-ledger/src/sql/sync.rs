@@ -1,8 +1,10 @@
 //! Runs, tasks, batches, receipts and checks in SQL. Changes of tasks are in `tasks`, the planning
 //! and the counts of runs in `runs`.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
-use throng_model::{DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
 
 use super::delivered::platform_audiences;
 use super::{delivered, runs, tasks};
@@ -130,6 +132,21 @@ impl<B: Backend> SyncLedger for SqlLedger<B> {
     async fn approve_run(&self, id: SyncRunId, account_held: bool, now: Timestamp) -> Result<()> {
         write_tx!(self, Full, "approving a run", |tx| {
             runs::approve(tx, id, account_held, now).await?
+        })
+    }
+
+    async fn discard_outdated_runs(
+        &self,
+        served: &HashMap<AudienceName, u64>,
+        now: Timestamp,
+    ) -> Result<Vec<SyncRun>> {
+        let outdated = read_one!(self, "reading outdated runs", |tx| runs::outdated(tx).await?)?;
+        // Nearly always: a writing transaction would wait for others.
+        if outdated.is_empty() {
+            return Ok(Vec::new());
+        }
+        write_tx!(self, Full, "discarding outdated runs", |tx| {
+            runs::discard_outdated(tx, served, now).await?
         })
     }
 

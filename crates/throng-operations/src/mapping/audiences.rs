@@ -69,7 +69,13 @@ pub fn refresh(row: Refresh) -> AudienceRefresh {
         rows_read: row.rows_read,
         null_keys: row.null_keys,
         rows_expected: row.rows_expected,
-        reason: row.reason,
+        reason: match row.state {
+            // Of an earlier try: nothing is known of this one yet.
+            RefreshState::Processing | RefreshState::Halted => {
+                row.reason.map(|reason| format!("last try: {reason}"))
+            }
+            _ => row.reason,
+        },
         snapshot_version: row.snapshot_version,
         forced: row.forced,
         unchanged: row.unchanged,
@@ -108,5 +114,46 @@ pub fn history_item(entry: HistoryEntry) -> HistoryItem {
         why: entry.why,
         at: entry.at,
         actor: entry.actor,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_model::RefreshId;
+
+    use super::*;
+
+    #[test]
+    fn the_reason_of_an_earlier_try_is_shown_as_that() {
+        let reason = |state| {
+            let row = Refresh {
+                id: RefreshId(1),
+                audience: "buyers".parse().unwrap(),
+                state,
+                trigger: RefreshTrigger::Manual,
+                scheduled_at: Timestamp(0),
+                started_at: None,
+                finished_at: None,
+                not_before: Timestamp(0),
+                failures: 1,
+                crashes: 0,
+                holder: None,
+                lease_until: None,
+                rows_read: 0,
+                null_keys: 0,
+                rows_expected: None,
+                reason: Some("disk full".to_owned()),
+                snapshot_version: None,
+                forced: false,
+                unchanged: false,
+            };
+            refresh(row).reason.unwrap()
+        };
+        for open in [RefreshState::Processing, RefreshState::Halted] {
+            assert_eq!(reason(open), "last try: disk full");
+        }
+        for other in [RefreshState::Scheduled, RefreshState::Failed, RefreshState::Held] {
+            assert_eq!(reason(other), "disk full");
+        }
     }
 }

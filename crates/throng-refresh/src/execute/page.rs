@@ -63,7 +63,7 @@ impl PartWorker<'_> {
             return Err(error);
         }
         let page = page?;
-        key_types::check(&served, &page.key, source.name.as_str())?;
+        key_types::check(&served, &page.key, page.total_rows, source.name.as_str())?;
         progress.expect(Some(page.total_rows));
         let checksum = Some(blocking(move || writer.finish()).await?);
         ctx.objects.upload(&object).await?;

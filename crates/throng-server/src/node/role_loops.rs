@@ -44,6 +44,7 @@ fn activation(ctx: &NodeContext) -> Activation {
         destinations: Arc::new(OpenDestinations::new(Arc::clone(&ctx.env), Arc::clone(&ctx.clock))),
         identifiers: Arc::new(LakeQueries { lake: Arc::clone(&ctx.lake), seed: ctx.seed }),
         node: Arc::new(node),
+        health: Arc::clone(&ctx.health),
     }
 }
 

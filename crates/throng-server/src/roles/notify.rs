@@ -80,7 +80,7 @@ impl Host for NodeContext {
     }
 }
 
-/// The kind of the alerts of a class; `None` for problems of the alerting itself.
+/// The kind of the alerts of a class; `None` for the alerting itself, and for accounts: their tasks raise alerts.
 fn alert_kind(class: ProblemClass) -> Option<AlertKind> {
     match class {
         ProblemClass::Disk => Some(AlertKind::DiskFull),
@@ -94,7 +94,7 @@ fn alert_kind(class: ProblemClass) -> Option<AlertKind> {
         | ProblemClass::Certificate
         | ProblemClass::Config
         | ProblemClass::Clock => Some(AlertKind::NodeProblem),
-        ProblemClass::Alert => None,
+        ProblemClass::Alert | ProblemClass::Account => None,
     }
 }
 
@@ -103,9 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_but_that_of_alerts_raises_alerts() {
+    fn every_class_but_those_of_alerts_and_accounts_raises_alerts() {
         for class in ProblemClass::ALL {
-            assert_eq!(alert_kind(class).is_none(), class == ProblemClass::Alert);
+            let raises_none = [ProblemClass::Alert, ProblemClass::Account].contains(&class);
+            assert_eq!(alert_kind(class).is_none(), raises_none);
         }
     }
 }

@@ -467,13 +467,24 @@ async fn a_requeue_resumes_the_suspended_account() {
     deny(&shop.sim, 1);
     let node = shop.node().await;
     settled(&node, "failure", |r| r.state == RunState::Failed).await;
+    let client = Client::of(&node);
+    until("a suspended account", async || {
+        let health = client.get("/v1/node/health").await;
+        health["problems"][0]["class"] == "account" && health["problems"][0]["key"] == "account"
+    })
+    .await;
     // Without it the account would be suspended longer than this test waits.
     let task = node.context().ledger.tasks(1).await.unwrap().remove(0);
     let path = format!("/v1/tasks/{}/requeue", task.id);
-    let (status, body) = Client::of(&node).post(&path, &json!({})).await;
+    let (status, body) = client.post(&path, &json!({})).await;
     assert_eq!(status, 200, "{body}");
     settled(&node, "completed", |r| r.state == RunState::Completed).await;
     assert!(shop.holds(2..6));
+    until("the account resumed", async || {
+        let problems = client.get("/v1/node/health").await["problems"].clone();
+        problems.as_array().unwrap().iter().all(|problem| problem["class"] != "account")
+    })
+    .await;
     node.shutdown().await;
 }
 

@@ -104,3 +104,38 @@ async fn approving_a_held_account_does_not_release_removals() {
     assert!(shop.holds(12..20));
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_version_replaces_a_held_run() {
+    let shop = Shop::new().await;
+    shop.buyers(2..12);
+    let node = shop.node().await;
+    let client = Client::of(&node);
+    settled(&node, "first", |r| r.state == RunState::Completed).await;
+    recorded(&node).await;
+    shop.buyers(12..20);
+    refresh(&client).await;
+    settled(&node, "held", |r| r.to_version == 2 && r.state == RunState::Held).await;
+
+    // It is held as well, with its own figures.
+    shop.buyers((2..4).chain(12..20));
+    refresh(&client).await;
+    let held = settled(&node, "again", |r| r.to_version == 3 && r.state == RunState::Held).await;
+    let reason = held.reason.unwrap();
+    assert!(reason.starts_with("8 of the 10 users delivered so far"), "{reason}");
+    assert!(shop.holds(2..12));
+
+    // Within the limit.
+    shop.buyers(2..10);
+    refresh(&client).await;
+    let run = settled(&node, "sent", |r| r.to_version == 4 && r.state == RunState::Completed).await;
+    assert_eq!((run.adds, run.removes), (0, 2));
+    assert!(shop.holds(2..10));
+    let ledger = &node.context().ledger;
+    let alert = ledger.open_alert(AlertKind::RunHeld, "buyers-on-meta").await.unwrap();
+    assert_eq!(alert, None);
+    let runs = ledger.runs(None, 9).await.unwrap();
+    let versions: Vec<u64> = runs.iter().map(|run| run.to_version).collect();
+    assert_eq!(versions, [4, 1], "the held runs are discarded");
+    node.shutdown().await;
+}

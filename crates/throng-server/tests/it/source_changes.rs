@@ -209,6 +209,39 @@ async fn a_change_that_two_polls_find_the_same_starts_one_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn files_as_before_end_the_failure_of_a_change() {
+    let shop = Shop::new(BUYERS, ", schedule: { on: source_changed, poll_secs: 60 }");
+    let clock = noon();
+    let node = shop.start(&clock).await;
+    let client = Client::of(&node);
+    ended(&node, 1).await;
+    served(&client, 1).await;
+    let is_alerted = async || {
+        let alerts = client.get("/v1/alerts").await["alerts"].as_array().unwrap().clone();
+        let mut open = alerts.iter().filter(|alert| alert["resolved_at"].is_null());
+        open.any(|alert| alert["kind"] == json!("refresh_failed"))
+    };
+    let found = async |count: usize| {
+        clock.advance(STEP);
+        refreshes(&node).await.len() == count
+    };
+
+    let other = shop.path("data/visits/2.csv");
+    std::fs::write(&other, "article,price\nx1,2\n").unwrap();
+    until("the change is found", async || found(2).await).await;
+    assert_eq!(ended(&node, 2).await.state, RefreshState::Failed);
+    until("the alert is open", async || is_alerted().await).await;
+
+    std::fs::remove_file(&other).unwrap();
+    until("the files are as before", async || found(3).await).await;
+    let refresh = ended(&node, 3).await;
+    assert_eq!((refresh.state, refresh.unchanged), (RefreshState::Completed, true));
+    assert_eq!(refresh.trigger, RefreshTrigger::SourceChanged);
+    until("the alert is resolved", async || !is_alerted().await).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_without_a_newer_success_file_start_nothing() {
     let trigger = ", schedule: { on: source_changed, poll_secs: 60, success_file: _SUCCESS }";
     let shop = Shop::new(BUYERS, trigger);

@@ -49,6 +49,16 @@ fn a_moved_text_is_not_a_change() {
 }
 
 #[test]
+fn a_folder_that_is_named_in_another_way_is_not_a_change() {
+    let (old, mut new) = (with(&[]), with(&[]));
+    new.sources[0].path = "/spec/./../data".into();
+    let same = plan(Some(&old), &new);
+    assert!(same.is_empty(), "{same}");
+    new.sources[0].path = "/spec/data".into();
+    assert_eq!(plan(Some(&old), &new).changes.len(), 1);
+}
+
+#[test]
 fn the_first_plan_adds_everything() {
     check("first.txt", &plan(None, &with(&[])));
 }
@@ -124,4 +134,19 @@ fn a_sync_whose_audience_gets_another_name_on_the_platform_is_a_warning() {
     // Without a `platform_name` the name is that of the audience.
     assert!(renamed("audience: staff", "audience: buyers"));
     assert!(!renamed("audience: buyers", "audience: staff"));
+}
+
+#[test]
+fn more_syncs_than_a_meta_account_has_audiences_are_a_warning() {
+    let mut spec = with(&[]);
+    let mut warned = |syncs: usize| {
+        spec.syncs = vec![spec.syncs[0].clone(); syncs];
+        let mut warnings = throng_spec::warnings(&spec);
+        warnings.retain(|warning| warning.starts_with("account `meta/"));
+        warnings
+    };
+    assert_eq!(warned(500), Vec::<String>::new());
+    let warnings = warned(1_186);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("1,186 syncs send to it"), "{warnings:?}");
 }

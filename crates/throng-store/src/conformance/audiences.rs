@@ -15,7 +15,7 @@ pub(super) async fn unknown_objects_are_not_found(ledger: &dyn Ledger) {
     assert_not_found(ledger.refresh(RefreshId(99)).await);
     assert_not_found(ledger.snapshot(&name, 1).await);
     assert_not_found(ledger.approve(&name, 1, at(0)).await);
-    assert_not_found(ledger.reject(&name, 1, at(0)).await);
+    assert_not_found(ledger.reject(&name, 1, "no", at(0)).await);
     assert_not_found(ledger.rollback(&name, 1, at(0)).await);
     assert!(ledger.delete_snapshots(&[(name.clone(), 1)]).await.unwrap().is_empty());
     assert_not_found(ledger.recover_refresh(RefreshId(99), "b", at(0)).await);

@@ -151,6 +151,7 @@ cases! {
         foreign_audiences_are_recorded_until_the_sync_has_its_own,
     }
     planning {
+        held_runs_to_versions_that_are_no_longer_served_are_discarded,
         a_run_is_recorded_only_if_its_base_is_current,
         of_two_runs_from_one_base_one_is_recorded,
     }

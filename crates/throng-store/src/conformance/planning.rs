@@ -1,7 +1,12 @@
 //! Runs are recorded only if what they were planned from is current.
 
+use std::collections::HashMap;
+
 use super::*;
-use crate::{BatchOutcome, DeliveredRecord, PlanBase, PlanOutcome, RunState};
+use crate::{
+    AlertKind, BatchOutcome, DeliveredRecord, HistoryEvent, Hold, HoldCause, NewAlert, PlanBase,
+    PlanOutcome, RunState, SubjectKind,
+};
 
 /// What a planner reads of a sync.
 async fn base_of(ledger: &dyn Ledger, sync: &SyncName) -> PlanBase {
@@ -112,4 +117,56 @@ pub(super) async fn of_two_runs_from_one_base_one_is_recorded(ledger: &dyn Ledge
     assert_eq!(outcomes.iter().filter(is_planned).count(), 1, "{outcomes:?}");
     assert!(outcomes.contains(&PlanOutcome::Superseded), "{outcomes:?}");
     assert_eq!(ledger.runs(None, 9).await.unwrap().len(), 1);
+}
+
+pub(super) async fn held_runs_to_versions_that_are_no_longer_served_are_discarded(
+    ledger: &dyn Ledger,
+) {
+    let run = |name: &str, to: u64, cause: Option<HoldCause>| NewRun {
+        held: cause.map(|cause| Hold::new(cause, "because")),
+        plan: Some(format!("plans/{name}")),
+        ..new_run(name, to, &[10])
+    };
+    let discarded = async |version: u64, n: u64| {
+        let served = HashMap::from([(audience("buyers"), version)]);
+        let runs = ledger.discard_outdated_runs(&served, at(n)).await.unwrap();
+        runs.iter().map(|run| run.sync.to_string()).collect::<Vec<_>>()
+    };
+    published(ledger, "buyers").await;
+    for (name, cause) in [
+        ("guarded", Some(HoldCause::Guard)),
+        ("adopts", Some(HoldCause::Adoption)),
+        ("paused", Some(HoldCause::Guard)),
+        ("account", Some(HoldCause::Account)),
+        ("queued", None),
+    ] {
+        ledger.plan_run(&run(name, 1, cause), at(1)).await.unwrap().unwrap();
+    }
+    ledger.pause_sync(&sync_name("paused"), at(2)).await.unwrap();
+    let (kind, subject) = (AlertKind::RunHeld, "guarded".to_owned());
+    let alert = NewAlert { kind, subject, message: "because".to_owned() };
+    ledger.raise_alert(&alert, at(2)).await.unwrap();
+    assert!(discarded(1, 3).await.is_empty(), "their version is served");
+    assert_eq!(published(ledger, "buyers").await.version, 2);
+    assert!(discarded(1, 4).await.is_empty(), "the planner has an earlier version");
+    assert_eq!(ledger.open_alert(kind, "guarded").await.unwrap().as_deref(), Some("because"));
+    assert_eq!(discarded(2, 5).await, ["guarded", "adopts"]);
+    assert_eq!(ledger.open_alert(kind, "guarded").await.unwrap(), None);
+    let history = ledger.history(Some((&SubjectKind::Sync, "guarded")), 9).await.unwrap();
+    assert_eq!((history.len(), &history[0].what), (1, &HistoryEvent::Cancelled));
+    assert!(history[0].why.contains("version 2 is served now"), "{}", history[0].why);
+    let newest = async |name| ledger.runs(Some(&sync_name(name)), 1).await.unwrap().pop();
+    for name in ["guarded", "adopts"] {
+        assert_eq!(newest(name).await, None, "{name}");
+    }
+    for name in ["paused", "account"] {
+        assert_eq!(newest(name).await.unwrap().state, RunState::Held, "{name}");
+    }
+    assert_eq!(newest("queued").await.unwrap().state, RunState::Active);
+    // The run to the served version stays held.
+    let again = run("guarded", 2, Some(HoldCause::Guard));
+    assert!(ledger.plan_run(&again, at(6)).await.unwrap().is_some());
+    assert!(discarded(2, 7).await.is_empty());
+    ledger.resume_sync(&sync_name("paused")).await.unwrap();
+    assert_eq!(discarded(2, 8).await, ["paused"]);
 }

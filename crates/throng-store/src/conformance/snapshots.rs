@@ -139,14 +139,17 @@ pub(super) async fn a_held_snapshot_waits_for_approval(ledger: &dyn Ledger) {
 pub(super) async fn a_rejected_snapshot_never_becomes_current(ledger: &dyn Ledger) {
     let (first, mut held) = with_held(ledger).await;
     let name = first.audience.clone();
-    assert_wrong_state(ledger.reject(&name, 1, at(22)).await);
+    assert_wrong_state(ledger.reject(&name, 1, "no", at(22)).await);
     held.state = SnapshotState::Rejected;
-    assert_eq!(ledger.reject(&name, 2, at(23)).await.unwrap(), held);
+    let rejected = ledger.reject(&name, 2, "rejected by ann", at(23)).await;
+    assert_eq!(rejected.unwrap(), held);
     assert_wrong_state(ledger.approve(&name, 2, at(24)).await);
     assert_wrong_state(ledger.rollback(&name, 2, at(24)).await);
     let row = ledger.audience(&name).await.unwrap().unwrap();
     assert_eq!(row.current, Some(first));
-    assert_eq!(row.refresh.unwrap().state, RefreshState::Failed);
+    let refresh = row.refresh.unwrap();
+    assert_eq!(refresh.state, RefreshState::Failed);
+    assert_eq!(refresh.reason.as_deref(), Some("rejected by ann; held: 80% fewer"));
     assert_eq!(ledger.next_version(&name).await.unwrap(), 3);
     assert!(deleted(ledger, &name, 2).await);
 }

@@ -61,7 +61,7 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Create a new audience on the platform in place of one that was deleted there
+    /// Create a new audience on the platform in place of one that was deleted or renamed there
     Recreate {
         /// The sync
         name: String,

@@ -97,9 +97,10 @@ async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
 /// The state of the newest refresh, whether the audience is paused or pinned, and the refresh that waits.
 fn state(audience: &AudienceSummary) -> String {
     let newest = audience.refresh.as_ref();
-    let mut state = or_dash(newest.map(|newest| match newest.refresh.unchanged {
-        true => "unchanged".to_owned(),
-        false => newest.refresh.state.to_string(),
+    let mut state = or_dash(newest.map(|newest| match newest.refresh.ended_by_person() {
+        Some(word) => word.to_owned(),
+        None if newest.refresh.unchanged => "unchanged".to_owned(),
+        None => newest.refresh.state.to_string(),
     }));
     for (since, word) in [(audience.paused_at, ", paused"), (audience.pinned_at, ", pinned")] {
         if since.is_some() {
@@ -391,6 +392,22 @@ mod tests {
         };
         assert_eq!(state(&audience(None)), "processing");
         assert_eq!(state(&audience(Some(2))), "processing, refresh 2 waits");
+    }
+
+    #[test]
+    fn the_state_of_a_refresh_that_a_person_has_ended_says_so() {
+        let of = |reason: &str, snapshot_version: Option<u64>| {
+            let reason = Some(reason.to_owned());
+            let failed = refresh(AudienceRefreshState::Failed);
+            let refresh = AudienceRefresh { reason, snapshot_version, ..failed };
+            let newest = AudienceRefreshProgress { refresh, eta_seconds: None };
+            let row = serde_json::json!({ "name": "a", "refresh": newest });
+            let audience: AudienceSummary = serde_json::from_value(row).unwrap();
+            state(&audience)
+        };
+        assert_eq!(of("disk full", None), "failed");
+        assert_eq!(of("cancelled by ann", None), "cancelled");
+        assert_eq!(of("rejected by ann; held: 80% fewer", Some(2)), "rejected");
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) async fn run(args: &IngestArgs, output: Output) -> Result<ExitCode> {
                 if !output.is_json() {
                     print(input.path, &report);
                 }
+                let file = input.path.display().to_string();
+                report.warning(&file).into_iter().for_each(out::message);
             }
             Err(error) => {
                 failure = Some(error);

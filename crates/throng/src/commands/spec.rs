@@ -146,13 +146,20 @@ pub(crate) async fn check(
     let mut warnings = throng_spec::warnings(&spec);
     warnings.extend(sql.warnings());
     warnings.extend(unchecked);
+    let not_checked = not_checked(sql.unanswered);
     let models = sql.models;
     let landlock = Landlock::of_kernel();
-    let ok = findings.iter().all(|finding| finding.ok);
+    let works = findings.iter().all(|finding| finding.ok);
+    let ok = works && not_checked.is_none();
     let code = if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if output.is_json() {
-        let help = "`backends` has what is wrong with each and what to do";
-        let success = Success::new(ok, "a backend does not work", help);
+        let success = match &not_checked {
+            Some(error) if works => Success::new(ok, error, "`warnings` has each audience and why"),
+            _ => {
+                let help = "`backends` has what is wrong with each and what to do";
+                Success::new(ok, "a backend does not work", help)
+            }
+        };
         let landlock = landlock.name();
         out::json(&CheckReport { success, models, backends: findings, warnings, landlock });
         return Ok(code);
@@ -170,6 +177,9 @@ pub(crate) async fn check(
             out::line(format!("  help: {help}"));
         }
     }
+    if let Some(not_checked) = not_checked {
+        out::line(not_checked);
+    }
     if ok {
         out::line(format!(
             "ok: {}, {}, {}",
@@ -179,6 +189,13 @@ pub(crate) async fn check(
         ));
     }
     Ok(code)
+}
+
+/// What is not checked if the warehouses of so many audiences did not answer; `None` if all did.
+fn not_checked(unanswered: usize) -> Option<String> {
+    let audiences = out::counted(unanswered as u64, "audience");
+    let text = || format!("the SQL of {audiences} is not checked: the warehouse did not answer");
+    (unanswered > 0).then(text)
 }
 
 /// What `throng migrate` prints with `--json`.
@@ -312,6 +329,13 @@ pub(crate) async fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audiences_whose_warehouse_did_not_answer_are_not_checked() {
+        assert_eq!(not_checked(0), None);
+        let expected = "the SQL of 2 audiences is not checked: the warehouse did not answer";
+        assert_eq!(not_checked(2).as_deref(), Some(expected));
+    }
 
     #[test]
     fn a_check_of_a_workspace_leaves_out_the_sql_of_others() {

@@ -67,6 +67,11 @@ pub(crate) async fn run(arguments: UpArgs, output: Output) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     };
+    if let Some(plan) = node.context().applier.take_replaced() {
+        out::message(format_args!(
+            "warning: this spec replaces the one that was applied last:\n{plan}"
+        ));
+    }
     let _registration = Registration::new(&node.url(), &arguments.dir);
     let has_pages = node.context().roles.contains(&Role::Api);
     let sign_in = if has_pages { sign_in_link(&node).await } else { None };

@@ -251,6 +251,15 @@ fn a_failed_ingest_prints_the_reports_of_the_files_before() {
     let stderr = String::from_utf8_lossy(&both.stderr);
     assert_eq!(both.status.code(), Some(0), "{stderr}");
     assert!(stderr.contains("2 rows in quarantine"), "{stderr}");
+    let header = at("header.csv");
+    std::fs::write(&header, "id,age\n").expect("written");
+    let header = header.display().to_string();
+    let mut empty = throng();
+    let empty = empty.args(["ingest", "--schema", "people", "--url", &node.url, &header, "--json"]);
+    let empty = empty.output().expect("throng starts");
+    let stderr = String::from_utf8_lossy(&empty.stderr);
+    assert_eq!(empty.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("header.csv has a header and no rows"), "{stderr}");
 }
 
 #[test]
@@ -296,4 +305,49 @@ fn output_that_cannot_be_written_is_a_failure() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("standard output"), "{stderr}");
+}
+
+#[test]
+fn a_start_that_replaces_an_applied_spec_says_what_it_undoes() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let at = |name: &str| dir.path().join(name);
+    let ad_group = |name: &str, budget: u32| {
+        format!(
+            "  - {{ name: {name}, campaign: autumn, per: impression, price: \"0.10\", \
+             daily_budget: \"{budget}.00\", impression_rate: 0.5 }}\n"
+        )
+    };
+    let spec = |ad_groups: &[String]| {
+        format!(
+            "version: 1\nadvertisers:\n  - {{ name: shop, currency: USD, time_zone: UTC }}\ncampaigns:\n  \
+             - {{ name: autumn, advertiser: shop }}\nad_groups:\n{}",
+            ad_groups.concat()
+        )
+    };
+    let (old, new) = ([ad_group("shoes", 1)], [ad_group("shoes", 2), ad_group("hats", 1)]);
+    std::fs::write(at("old.yaml"), spec(&old)).expect("written");
+    std::fs::write(at("new.yaml"), spec(&new)).expect("written");
+    let start = || NodeProcess::start(&at("node"), &at("old.yaml"), &at("log"));
+    let logged = || std::fs::read_to_string(at("log")).expect("log");
+
+    let node = start();
+    let replaces = "replaces the one that was applied last";
+    assert!(!logged().contains(replaces), "a first start: {}", logged());
+    let mut apply = throng();
+    apply.arg("apply").arg(at("new.yaml")).args(["--url", &node.url]);
+    let applied = apply.output().expect("throng starts");
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(node.terminate(), "a clean end");
+
+    let node = start();
+    let log = logged();
+    for part in [
+        "warning: this spec replaces the one that was applied last:\n",
+        "\n~ ad group shoes\n    daily_budget: ",
+        "\n- ad group hats\n",
+        "changed=\"ad group shoes\" removed=\"ad group hats\"",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(node.terminate(), "a clean end");
 }
