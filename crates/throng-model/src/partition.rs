@@ -31,7 +31,7 @@ impl MisplacedAdGroups {
     }
 
     /// The first of these ad groups that belongs to another partition, and the number of that one. `None` within a
-    /// minute after one was found. Texts that are no names of ad groups are passed over.
+    /// minute after one was found. Texts that are not names of ad groups are passed over.
     pub fn find<'a>(
         &self,
         ad_groups: impl IntoIterator<Item = &'a str>,
