@@ -110,6 +110,8 @@ impl Learned {
                 insertions,
                 ticked: is_ticked.then_some(ticked),
                 rate,
+                known: 0,
+                missed: 0,
             },
         })
     }

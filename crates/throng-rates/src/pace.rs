@@ -15,6 +15,17 @@ const MAX_TICK: Duration = Duration::from_secs(120);
 /// With a plan the pass-through rate grows at most by a factor of `e` in this time: insertions at a rate come back some
 /// seconds later, and until then a traffic that is not known yet looks like none.
 const GROWTH: Duration = Duration::from_secs(5);
+/// With a plan, a time in which so many insertions were expected and none came is a gap in the traffic: an ad server
+/// is down. By chance one interval in three thousand is one.
+const GAP_INSERTIONS: u64 = 8;
+/// In a gap the traffic counts as so many times what it was before: it may be back at any time, and be higher.
+const GAP_TRAFFIC: f64 = 2.0;
+/// In a gap the day's curve learns at most of so many insertions a slice that did not come: of all of them, minutes
+/// without traffic would make the requests after them look few.
+const GAP_SLICE_INSERTIONS: f64 = 20.0;
+/// The traffic before a gap is divided by this when an insertion ends the gap: if it has fallen for good, each
+/// insertion ends a gap.
+const GAP_FALL: u64 = 4;
 
 /// A moment of a budget day.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,6 +57,12 @@ pub struct Pace {
     /// Nothing is learned from before this time.
     pub(crate) ticked: Option<Timestamp>,
     pub(crate) rate: PassThroughRate,
+    /// With a plan: requests a second at a pass-through rate of one, as they were known at the last insertion that
+    /// ended no gap, in parts of [`UNIT`]; zero: not known. Not stored: it is learned again.
+    pub(crate) known: u64,
+    /// How many insertions of that traffic were expected since the last one, in parts of [`UNIT`]; not zero if that
+    /// one ended a gap. Not stored.
+    pub(crate) missed: u64,
 }
 
 impl Pace {
@@ -65,8 +82,19 @@ impl Pace {
     /// of the clock.
     pub fn tick(&mut self, now: Timestamp, moment: DayMoment, pacing: Pacing) -> Duration {
         let requests = std::mem::take(&mut self.insertions);
+        if requests > 0 {
+            if self.is_gap() {
+                self.known = (self.known / GAP_FALL).max(1);
+                self.missed = 1;
+            } else {
+                self.missed = 0;
+            }
+        }
         match pacing {
-            Pacing::Asap => self.curve = None,
+            Pacing::Asap => {
+                self.curve = None;
+                (self.known, self.missed) = (0, 0);
+            }
             Pacing::Even if self.curve.is_none() => {
                 // Gates have the first pass-through rate some seconds later. What they insert until then, at every
                 // request, would count as the traffic of the small share that passes from now on.
@@ -89,8 +117,7 @@ impl Pace {
         if time > MAX_TICK {
             return time;
         }
-        let share = self.rate.share();
-        self.recent.add(now, requests, time, share);
+        let share = self.exposed_share(now, requests, time, moment);
         if let Some(curve) = &mut self.curve {
             let slices = time.as_secs_f64() * SLICES as f64 / moment.length.as_secs_f64();
             let exposure = (slices * share * EXPOSURE_UNIT as f64) as u64;
@@ -98,6 +125,36 @@ impl Pace {
             curve.add(moment.day, moment.part, SliceTraffic { requests, exposure });
         }
         time
+    }
+
+    /// Adds a time to the recent traffic. Returns the pass-through rate with which it counts for the day's curve.
+    fn exposed_share(
+        &mut self,
+        now: Timestamp,
+        requests: u64,
+        time: Duration,
+        moment: DayMoment,
+    ) -> f64 {
+        let share = self.rate.share();
+        if requests == 0 {
+            let expected = self.known as f64 * time.as_secs_f64() * share;
+            self.missed = self.missed.saturating_add(expected as u64);
+        }
+        if self.is_gap() {
+            // That nothing came says that there is no traffic now, and nothing of how much there will be.
+            self.recent = TrafficRate::default();
+            let slice_secs = moment.length.as_secs_f64() / SLICES as f64;
+            let in_slice = self.known as f64 / UNIT as f64 * slice_secs;
+            share.min(GAP_SLICE_INSERTIONS / in_slice)
+        } else {
+            self.recent.add(now, requests, time, share);
+            share
+        }
+    }
+
+    /// Whether there is no traffic, though there was some before.
+    fn is_gap(&self) -> bool {
+        self.missed > GAP_INSERTIONS * UNIT
     }
 
     /// Sets the pass-through rate. `since`: the time that [`tick`](Self::tick) returned; `situation`: without the
@@ -120,10 +177,19 @@ impl Pace {
                 // No request was ever seen: that the traffic is less than half a request in the time that was
                 // exposed would be no reason to expose less.
                 let unseen = self.recent.secs_without_requests(now).filter(|_| usual.is_none());
-                let per_sec = match unseen {
+                let requests = match unseen {
                     Some(_) => None,
-                    None => self.recent.per_sec(now, usual).map(|requests| requests * earns),
+                    None if self.is_gap() => Some(GAP_TRAFFIC * self.known as f64 / UNIT as f64),
+                    None => self.recent.per_sec(now, usual),
                 };
+                if self.missed == 0 {
+                    // The lower one: by chance two requests of a small traffic come within seconds, and a minute
+                    // without any would be a gap.
+                    let both = requests.zip(usual);
+                    let lower = both.map_or(0.0, |(recent, usual)| recent.min(usual));
+                    self.known = (lower * UNIT as f64) as u64;
+                }
+                let per_sec = requests.map(|requests| requests * earns);
                 let ahead = HORIZON.as_secs_f64() / moment.length.as_secs_f64();
                 let [now, ahead] = curve.shares_before([moment.part, moment.part + ahead]);
                 let plan = PlannedShares { now, ahead };
@@ -202,15 +268,25 @@ mod tests {
         pace: &mut Pace,
         secs: std::ops::Range<i64>,
         requests: impl Fn(i64) -> f64,
-        (budget, earns, lag): (f64, f64, usize),
+        money: (f64, f64, usize),
     ) -> u64 {
-        let (mut left, mut committed, mut all) = (0.0, 0.0, 0);
+        in_each_second(pace, secs, requests, money).iter().sum()
+    }
+
+    /// The same for each second.
+    fn in_each_second(
+        pace: &mut Pace,
+        secs: std::ops::Range<i64>,
+        requests: impl Fn(i64) -> f64,
+        (budget, earns, lag): (f64, f64, usize),
+    ) -> Vec<u64> {
+        let (mut left, mut committed, mut all) = (0.0, 0.0, Vec::new());
         let mut reported = std::collections::VecDeque::from(vec![0; lag]);
         for secs in secs {
             left += requests(secs) * pace.rate().share();
             let inserted = left as u64;
             left -= inserted as f64;
-            all += inserted;
+            all.push(inserted);
             reported.push_back(inserted);
             let inserted = reported.pop_front().unwrap();
             (0..inserted).for_each(|_| pace.insertion());
@@ -220,6 +296,54 @@ mod tests {
             pace.decide(at(secs), since, moment(secs), situation, earns);
         }
         all
+    }
+
+    /// An ad group that is added with six hours left, for 6,250 insertions a day: it is behind its plan.
+    const ADDED: i64 = 64_800;
+    const BEHIND: (f64, f64, usize) = (50e6, 8e3, 3);
+
+    /// When traffic fails and when it is back, in seconds, and requests a second from then on.
+    type Gap = (usize, usize, f64);
+
+    #[test]
+    fn requests_after_a_gap_do_not_meet_a_high_pass_through_rate() {
+        let cases: [&[Gap]; 4] = [
+            &[(900, 910, 30.0)],
+            &[(900, 1_080, 60.0)],
+            &[(900, 4_500, 60.0)],
+            &[(900, 1_080, 30.0), (1_200, 1_260, 30.0), (1_380, 1_980, 30.0)],
+        ];
+        for gaps in cases {
+            let requests = |secs: i64| {
+                let secs = (secs - ADDED) as usize;
+                let last = gaps.iter().rfind(|(begin, ..)| *begin <= secs);
+                last.map_or(30.0, |(_, end, after)| if secs < *end { 0.0 } else { *after })
+            };
+            let secs = ADDED..ADDED + 4_560;
+            let inserted = in_each_second(&mut Pace::default(), secs, requests, BEHIND);
+            for (_, end, _) in gaps {
+                let before: u64 = inserted[..*end].iter().sum();
+                let minute: u64 = inserted[*end..*end + 60].iter().sum();
+                // Twice what would bring it to its budget by the end of the day, in a second, and a quarter more until
+                // it is seen that the traffic is higher than before.
+                let most = 2.5 * (6_250 - before) as f64 / (86_400 - ADDED - *end as i64) as f64;
+                // And what is inserted until it is seen how much traffic there is.
+                let most = most * (60.0 + FEEDBACK.as_secs_f64()) + 1.0;
+                let minute = minute as f64;
+                let is_in = (most / 4.0..=most).contains(&minute);
+                assert!(is_in, "{gaps:?} {end}: {minute} of {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rate_rises_when_traffic_has_fallen_for_good() {
+        // To a hundredth, of which the budget needs every request.
+        let requests = |secs: i64| if secs < ADDED + 600 { 30.0 } else { 0.3 };
+        let secs = ADDED..ADDED + 3_600;
+        let inserted = in_each_second(&mut Pace::default(), secs, requests, BEHIND);
+        let shown: u64 = inserted[1_800..].iter().sum();
+        assert!(shown >= 400, "{shown} of 540");
     }
 
     #[test]
