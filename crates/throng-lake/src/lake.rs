@@ -318,7 +318,7 @@ impl Lake {
     ) -> Result<SharedStats, LakeError> {
         let cluster = self.cluster_for(scan.sql(), part).await?;
         let request = Request::ScanShared { scan: scan.clone(), part: part.clone(), seed, cluster };
-        match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput(sink)).await? {
+        match self.execute(WorkerClass::Spilling, &request, &mut SharedOutput::new(sink)).await? {
             Reply::SharedScanned(stats) => Ok(stats),
             _ => Err(protocol_error()),
         }

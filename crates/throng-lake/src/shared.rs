@@ -38,8 +38,9 @@ use crate::session::Opened;
 use crate::stage_error::query_error;
 use crate::tuples::{Comparison, KnownGroups, RowGroups, hull, tuples};
 
-/// Keys in one batch, at least, before it goes to the sink: a row may be in every group.
-const MAX_KEYS: usize = 1 << 16;
+/// Keys in one batch, at least, before it goes to the sink, and hardly more: a row may be in every group. The process at
+/// the other end of the pipe is woken for each.
+const MAX_KEYS: usize = 1 << 15;
 
 /// The models of some sets of parameters, as one scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,22 @@ impl SharedScan {
 
 /// Receives the keys of a scan for several models.
 pub type SharedSink<'a> =
-    dyn FnMut(SharedBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
+    dyn FnMut(&SharedBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
+
+/// Keys that are not in the sink yet.
+struct Unsent<'s> {
+    batch: SharedBatch,
+    sink: &'s mut (dyn FnMut(&SharedBatch) -> std::io::Result<()> + Send),
+}
+
+impl Unsent<'_> {
+    /// Keeps the memory of the batch.
+    fn send(&mut self) -> std::io::Result<()> {
+        let sent = (self.sink)(&self.batch);
+        self.batch.clear();
+        sent
+    }
+}
 
 /// The rows of all models.
 struct Rows {
@@ -147,7 +163,7 @@ impl Engine {
         part: &ScanPart,
         seed: HashSeed,
         on: Option<OnCluster<'_>>,
-        sink: &mut (dyn FnMut(SharedBatch) -> std::io::Result<()> + Send),
+        sink: &mut (dyn FnMut(&SharedBatch) -> std::io::Result<()> + Send),
     ) -> Result<SharedStats, LakeError> {
         let planned = self.planned(&scan.model, Some(part)).await?;
         let rows = self.shared_rows(&scan.model, &planned).await?;
@@ -169,15 +185,19 @@ impl Engine {
         let shape = shape_of(frame.logical_plan(), Rule::ANY);
         let mut stream = self.execute(doing, frame, shape, on).await?;
         let mut known = KnownGroups::default();
+        let mut unsent = Unsent { batch: SharedBatch::default(), sink };
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|e| planned.opened.unless_changed(query_error(doing, e)))?;
             let keys = planned.key_column(batch.column(0))?;
             let columns = &batch.columns()[first_compared..];
             let groups = RowGroups::new(&tuples, &mut known, &rows.comparisons, columns)?;
             let values = rows.values.map(|kind| values(batch.column(1), kind)).transpose()?;
-            push_rows(&keys, values.as_deref(), groups, seed, &mut stats, sink)?;
+            push_rows(&keys, values.as_deref(), groups, seed, &mut stats, &mut unsent)?;
             // Lets other tasks of the runtime run between batches.
             tokio::task::yield_now().await;
+        }
+        if !unsent.batch.hashes.is_empty() {
+            unsent.send().map_err(|e| LakeError::Sink(e.into()))?;
         }
         planned.opened.compare_files()?;
         Ok(stats)
@@ -254,16 +274,15 @@ fn push<T: Copy>(to: &mut Vec<T>, value: T, times: usize) {
     }
 }
 
-/// Passes the keys of a batch to the sink: for each row, one for every group that it is in.
+/// Adds the keys of a batch to those that go to the sink: for each row, one for every group that it is in.
 fn push_rows(
     keys: &ArrayRef,
     values: Option<&[Option<u64>]>,
     mut groups: RowGroups<'_>,
     seed: HashSeed,
     stats: &mut SharedStats,
-    sink: &mut (dyn FnMut(SharedBatch) -> std::io::Result<()> + Send),
+    unsent: &mut Unsent<'_>,
 ) -> Result<(), LakeError> {
-    let mut out = SharedBatch::default();
     let mut passed = Ok(());
     let mut row = 0;
     for_each_key(keys, &mut |key| {
@@ -281,22 +300,19 @@ fn push_rows(
         match values.map(|values| values[at]) {
             // SQL leaves a NULL out of a sum.
             Some(None) => return,
-            Some(Some(value)) => push(&mut out.values, value, found.len()),
+            Some(Some(value)) => push(&mut unsent.batch.values, value, found.len()),
             None => {}
         }
         if is_padded(key) {
             count(&mut stats.padded_keys, found);
         }
         let hash = UserHash::of_canonical(key, seed);
-        push(&mut out.hashes, hash, found.len());
-        out.groups.extend_from_slice(found);
-        if out.hashes.len() >= MAX_KEYS {
-            passed = sink(std::mem::take(&mut out));
+        push(&mut unsent.batch.hashes, hash, found.len());
+        unsent.batch.groups.extend_from_slice(found);
+        if unsent.batch.hashes.len() >= MAX_KEYS {
+            passed = unsent.send();
         }
     })?;
-    if passed.is_ok() && !out.hashes.is_empty() {
-        passed = sink(out);
-    }
     passed.map_err(|e| LakeError::Sink(e.into()))
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ops::Range;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
@@ -108,8 +107,7 @@ impl Kind {
         match self {
             // The length of a text, and the text or, of a longer one, the place of its bytes.
             Self::Text | Self::Date => {
-                let view = column.as_string_view().views().get(row).copied()?;
-                (view as u32 <= MAX_TEXT_IN_VIEW).then_some(view)
+                column.as_string_view().views().get(row).copied().and_then(text_bits)
             }
             Self::Integer => {
                 Some(column.as_primitive::<Int64Type>().value(row).cast_unsigned().into())
@@ -291,6 +289,10 @@ pub(crate) fn hull(tuples: &Tuples, comparisons: &[Comparison], columns: &[Expr]
 /// Bytes of the longest text that a string view has in itself, followed by zeros.
 const MAX_TEXT_IN_VIEW: u32 = 12;
 
+fn text_bits(view: u128) -> Option<u128> {
+    (view as u32 <= MAX_TEXT_IN_VIEW).then_some(view)
+}
+
 /// Mixes the bits of a value, of which texts differ in the upper ones.
 #[derive(Debug, Default)]
 struct BitsHasher(u64);
@@ -316,15 +318,62 @@ impl Hasher for BitsHasher {
 #[derive(Debug, Default)]
 pub(crate) struct KnownGroups {
     /// Where the groups of a value are, by its bits.
-    places: HashMap<u128, Range<usize>, BuildHasherDefault<BitsHasher>>,
+    places: HashMap<u128, Place, BuildHasherDefault<BitsHasher>>,
     groups: Vec<u32>,
+}
+
+/// Where the groups of a value are among those that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    const NONE: Self = Self { start: 0, end: 0 };
+    const UNKNOWN: Self = Self { start: u32::MAX, end: 0 };
 }
 
 impl KnownGroups {
     fn add(&mut self, bits: u128, groups: &[u32]) {
         let start = self.groups.len();
+        // A group has one value, so there are not more than groups.
+        let Ok(end) = u32::try_from(start + groups.len()) else { return };
         self.groups.extend_from_slice(groups);
-        self.places.insert(bits, start..self.groups.len());
+        self.places.insert(bits, Place { start: start as u32, end });
+    }
+
+    fn at(&self, place: Place) -> &[u32] {
+        self.groups.get(place.start as usize..place.end as usize).unwrap_or_default()
+    }
+
+    /// The places of all rows of a column, in one loop that does nothing else: row by row, each would wait for the
+    /// memory of the one before it.
+    fn places_of(&self, kind: Kind, column: &ArrayRef) -> Vec<Place> {
+        let place = |bits: u128| self.places.get(&bits).copied().unwrap_or(Place::UNKNOWN);
+        let mut places: Vec<Place> = match kind {
+            Kind::Text | Kind::Date => {
+                let views = column.as_string_view().views().iter();
+                views.map(|view| text_bits(*view).map_or(Place::UNKNOWN, place)).collect()
+            }
+            Kind::Integer => {
+                let numbers = column.as_primitive::<Int64Type>().values().iter();
+                numbers.map(|number| place(number.cast_unsigned().into())).collect()
+            }
+            Kind::Decimal { .. } => {
+                let numbers = column.as_primitive::<Decimal128Type>().values().iter();
+                numbers.map(|number| place(number.cast_unsigned())).collect()
+            }
+            Kind::Boolean => {
+                let values = column.as_boolean().values().iter();
+                values.map(|value| place(value.into())).collect()
+            }
+        };
+        if let Some(nulls) = column.nulls() {
+            let rows = places.iter_mut().zip(nulls.iter());
+            rows.filter(|(_, is_valid)| !is_valid).for_each(|(place, _)| *place = Place::NONE);
+        }
+        places
     }
 }
 
@@ -336,6 +385,8 @@ pub(crate) struct RowGroups<'t> {
     equal: Vec<(Kind, ArrayRef)>,
     /// The numbers of the columns that are compared by order, in the order of the ranges of tuples.
     ordered: Vec<Vec<Option<i128>>>,
+    /// Where the groups of each row are, if one column alone is compared.
+    places: Vec<Place>,
     /// The last row's.
     bytes: Vec<u8>,
     numbers: Vec<i128>,
@@ -358,19 +409,24 @@ impl<'t> RowGroups<'t> {
         let ordered = ordered(comparisons).into_iter();
         let ordered = ordered.map(|found| found.kind.numbers(&columns[found.column]));
         let ordered = ordered.collect::<Result<Vec<_>, LakeError>>()?;
+        let places = match equal.as_slice() {
+            [(kind, column)] if ordered.is_empty() => known.places_of(*kind, column),
+            _ => Vec::new(),
+        };
         let (bytes, numbers, groups) = Default::default();
-        Ok(Self { tuples, known, equal, ordered, bytes, numbers, groups })
+        Ok(Self { tuples, known, equal, ordered, places, bytes, numbers, groups })
     }
 
     /// The groups of a row; none for rows with a NULL, to which nothing compares.
     pub(crate) fn of(&mut self, row: usize) -> &[u32] {
-        let bits = match self.equal.as_slice() {
-            [(_, column)] if column.is_null(row) => return &[],
-            [(kind, column)] if self.ordered.is_empty() => kind.bits(column, row),
+        let bits = match (self.places.get(row), self.equal.first()) {
+            (Some(place), _) if *place != Place::UNKNOWN => return self.known.at(*place),
+            (Some(_), Some((kind, column))) => kind.bits(column, row),
             _ => None,
         };
+        // An earlier row of the batch may have had the value.
         if let Some(known) = bits.and_then(|bits| self.known.places.get(&bits)) {
-            return &self.known.groups[known.clone()];
+            return self.known.at(*known);
         }
         self.bytes.clear();
         self.numbers.clear();
@@ -397,7 +453,7 @@ impl<'t> RowGroups<'t> {
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::StringArray;
+    use datafusion::arrow::array::{BooleanArray, Decimal128Array, Int64Array, StringArray};
 
     use super::*;
 
@@ -434,6 +490,51 @@ mod tests {
         }
         // Neither values of no group nor long ones.
         assert_eq!(known.places.len(), 4);
+    }
+
+    #[test]
+    fn values_of_every_type_have_their_groups_in_each_batch() {
+        let decimals = Decimal128Array::from(vec![Some(150), None, Some(-7), Some(150)]);
+        let columns: [(ArrayRef, [ParameterValue; 2]); 3] = [
+            (
+                Arc::new(Int64Array::from(vec![Some(5), None, Some(-1), Some(5)])),
+                [5, -1].map(ParameterValue::Integer),
+            ),
+            (
+                Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), Some(true)])),
+                [true, false].map(ParameterValue::Boolean),
+            ),
+            (
+                Arc::new(StringArray::from(vec![Some("x"), None, Some("y"), Some("x")])),
+                ["x", "y"].map(|text| ParameterValue::Text(text.to_owned())),
+            ),
+        ];
+        for (column, values) in columns {
+            let of = column.data_type();
+            let comparisons = [Comparison::new(0, of, Operator::Eq, "$value").unwrap()];
+            let groups: Vec<Vec<ParameterValue>> = values.into_iter().map(|v| vec![v]).collect();
+            let tuples = tuples(&comparisons, &groups).unwrap();
+            let mut known = KnownGroups::default();
+            for _ in 0..2 {
+                let columns = [Arc::clone(&column)];
+                let mut rows = RowGroups::new(&tuples, &mut known, &comparisons, &columns).unwrap();
+                let found: Vec<Vec<u32>> = (0..4).map(|row| rows.of(row).to_vec()).collect();
+                assert_eq!(found, [vec![0], vec![], vec![1], vec![0]], "{of}");
+            }
+            assert_eq!(known.places.len(), 2, "{of}");
+        }
+        // Decimals are compared as ranges only; their places are found alike.
+        let kind = Kind::Decimal { scale: 2 };
+        let column: ArrayRef = Arc::new(decimals);
+        let mut known = KnownGroups::default();
+        known.add(150, &[3]);
+        let places = known.places_of(kind, &column);
+        let groups = |place: &Place| known.at(*place).to_vec();
+        assert_eq!(
+            places.iter().map(groups).collect::<Vec<_>>(),
+            [vec![3], vec![], vec![], vec![3]]
+        );
+        assert_eq!((places[1], places[2]), (Place::NONE, Place::UNKNOWN));
     }
 
     #[test]

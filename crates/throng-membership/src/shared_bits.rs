@@ -38,19 +38,21 @@ fn io_error(doing: &'static str, path: &Path, source: Error) -> MembershipError 
     MembershipError::Io { doing, path: path.to_owned(), source }
 }
 
-/// Writes the bitmaps of some audiences to a file without syncing it. The users of each are among `all`, who are
-/// ascending, each once; `ordinals` has those of all.
+/// Writes the bitmaps of some audiences to a file without syncing it. `all`: the users of a shard, who are ascending, each
+/// once, and their ordinals; the users of each audience are among them. `out` is memory that is used again for the next
+/// shard: what it has is replaced.
 ///
 /// # Errors
 /// [`MembershipError::Io`].
 pub fn write_bitmaps(
     path: &Path,
     audiences: &[&[UserHash]],
-    all: &[UserHash],
-    ordinals: &[u32],
+    (all, ordinals): (&[UserHash], &[u32]),
     dictionary_len: u32,
+    out: &mut Vec<u8>,
 ) -> Result<ShardBitmaps, MembershipError> {
-    let (mut out, mut entries) = (Vec::new(), Vec::with_capacity(audiences.len()));
+    out.clear();
+    let mut entries = Vec::with_capacity(audiences.len());
     let (places, mut found) = (Places::new(all), Vec::new());
     for hashes in audiences {
         if hashes.is_empty() {
@@ -60,13 +62,13 @@ pub fn write_bitmaps(
         found.clear();
         found.extend(hashes.iter().filter_map(|hash| ordinals.get(places.of(*hash)).copied()));
         let offset = out.len();
-        serialize(&mut found, &mut out);
+        serialize(&mut found, out);
         let bytes = &out[offset..];
         // A bitmap of 2^32 ordinals takes 512 MiB.
         let (length, checksum) = (bytes.len() as u32, xxh3_64(bytes));
         entries.push(Entry { offset: offset as u64, length, checksum });
     }
-    fs::write(path, &out).map_err(|error| io_error("write", path, error))?;
+    fs::write(path, &*out).map_err(|error| io_error("write", path, error))?;
     let file = File::open(path).map_err(|error| io_error("read", path, error))?;
     Ok(ShardBitmaps { file: Some((file, path.to_owned())), dictionary_len, entries })
 }
@@ -215,7 +217,8 @@ mod tests {
         let members = [hashes(&[1, 5]), Vec::new(), hashes(&[5, 9])];
         let members: Vec<&[UserHash]> = members.iter().map(Vec::as_slice).collect();
         let all = hashes(&[1, 5, 9]);
-        let shard = write_bitmaps(&path, &members, &all, &[30, 10, 20], 31).unwrap();
+        let (ordinals, mut out) = ([30, 10, 20], vec![1; 999]);
+        let shard = write_bitmaps(&path, &members, (&all, &ordinals), 31, &mut out).unwrap();
         let bits = SharedBits::new(vec![shard, ShardBitmaps::default()]);
         let ordinals = |shards: &[ShardBitmap]| {
             assert_eq!(shards[1], (0, Vec::new()));

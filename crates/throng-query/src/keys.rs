@@ -13,7 +13,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 use throng_model::{UserHash, trim_invisible};
-use throng_worker::frame::{frame, invalid};
+use throng_worker::frame::{frame, frame_into, invalid};
 
 use crate::model::TableFacts;
 
@@ -103,6 +103,15 @@ pub struct SharedBatch {
     pub values: Vec<u64>,
     /// The group of each hash.
     pub groups: Vec<u32>,
+}
+
+impl SharedBatch {
+    /// Removes the keys, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.hashes.clear();
+        self.values.clear();
+        self.groups.clear();
+    }
 }
 
 /// What a scan for several models read, by group.
@@ -221,26 +230,40 @@ pub fn read_keys(payload: &[u8]) -> io::Result<KeyBatch> {
     Ok(KeyBatch { rows: word(0), hashes, values, null_keys: word(8) })
 }
 
-/// Keys of a scan for several models as a frame.
+/// Writes keys of a scan for several models as a frame, in place of what the buffer has: one buffer serves all frames of
+/// a scan.
 ///
 /// # Errors
 /// If they do not fit one frame.
-pub fn shared(batch: &SharedBatch) -> io::Result<Vec<u8>> {
-    frame(SHARED, |bytes| {
-        bytes.reserve_exact(8 + batch.hashes.len() * 12 + batch.values.len() * 8);
+pub fn write_shared(frame: &mut Vec<u8>, batch: &SharedBatch) -> io::Result<()> {
+    frame_into(frame, SHARED, |bytes| {
+        bytes.reserve(8 + batch.hashes.len() * 12 + batch.values.len() * 8);
         bytes.extend_from_slice(&(batch.hashes.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&u32::from(!batch.values.is_empty()).to_le_bytes());
-        batch.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0.to_le_bytes()));
-        batch.values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-        batch.groups.iter().for_each(|group| bytes.extend_from_slice(&group.to_le_bytes()));
+        append(bytes, batch.hashes.iter().map(|hash| hash.0.to_le_bytes()));
+        append(bytes, batch.values.iter().map(|value| value.to_le_bytes()));
+        append(bytes, batch.groups.iter().map(|group| group.to_le_bytes()));
     })
 }
 
-/// The keys of such a frame.
+/// Appends numbers without a check of the capacity for each of them.
+fn append<const SIZE: usize>(
+    bytes: &mut Vec<u8>,
+    numbers: impl ExactSizeIterator<Item = [u8; SIZE]>,
+) {
+    let start = bytes.len();
+    bytes.resize(start + SIZE * numbers.len(), 0);
+    for (to, number) in bytes[start..].as_chunks_mut::<SIZE>().0.iter_mut().zip(numbers) {
+        *to = number;
+    }
+}
+
+/// Reads the keys of such a frame, in place of what the batch has: one batch serves all frames of a scan.
 ///
 /// # Errors
-/// If the payload is not one.
-pub fn read_shared(payload: &[u8]) -> io::Result<SharedBatch> {
+/// If the payload is not one; the batch has no keys then.
+pub fn read_shared(payload: &[u8], batch: &mut SharedBatch) -> io::Result<()> {
+    batch.clear();
     let truncated = || invalid("a frame of shared keys is truncated");
     let (count, rest) = payload.split_first_chunk::<4>().ok_or_else(truncated)?;
     let (with_values, rest) = rest.split_first_chunk::<4>().ok_or_else(truncated)?;
@@ -253,11 +276,10 @@ pub fn read_shared(payload: &[u8]) -> io::Result<SharedBatch> {
     let (hashes, rest) = rest.split_at(count * 8);
     let (values, groups) = rest.split_at(values * 8);
     let (groups, _) = groups.as_chunks::<4>();
-    Ok(SharedBatch {
-        hashes: numbers(hashes).map(UserHash).collect(),
-        values: numbers(values).collect(),
-        groups: groups.iter().map(|group| u32::from_le_bytes(*group)).collect(),
-    })
+    batch.hashes.extend(numbers(hashes).map(UserHash));
+    batch.values.extend(numbers(values));
+    batch.groups.extend(groups.iter().map(|group| u32::from_le_bytes(*group)));
+    Ok(())
 }
 
 /// The reason why a scan is not run on the cluster, as a frame. It must not have a value of the data.
@@ -309,11 +331,7 @@ pub fn read_rows(mut payload: &[u8]) -> io::Result<Vec<HashedRow>> {
 }
 
 fn numbers(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    bytes.chunks_exact(8).map(|chunk| {
-        let mut word = [0; 8];
-        word.copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    })
+    bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word))
 }
 
 #[cfg(test)]
@@ -364,13 +382,19 @@ mod tests {
         for values in [Vec::new(), vec![u64::MAX, 0]] {
             let hashes = vec![UserHash(7), UserHash(u64::MAX)];
             let batch = SharedBatch { hashes, values, groups: vec![3, u32::MAX] };
-            let frame = shared(&batch).unwrap();
+            // What the buffers have is that of an earlier frame.
+            let mut frame = vec![1; 200];
+            write_shared(&mut frame, &batch).unwrap();
             let (kind, bytes) = payload(&frame);
-            assert_eq!(kind, SHARED);
-            assert_eq!(read_shared(bytes).unwrap(), batch);
-            assert!(read_shared(&bytes[..bytes.len() - 1]).is_err());
+            assert_eq!((kind, HEAD + bytes.len()), (SHARED, frame.len()));
+            let (hashes, groups) = (vec![UserHash(1); 9], vec![1; 9]);
+            let mut read = SharedBatch { hashes, values: vec![1; 9], groups };
+            read_shared(bytes, &mut read).unwrap();
+            assert_eq!(read, batch);
+            assert!(read_shared(&bytes[..bytes.len() - 1], &mut read).is_err());
+            assert_eq!(read, SharedBatch::default());
         }
-        assert!(read_shared(&[0xFF; 8]).is_err());
+        assert!(read_shared(&[0xFF; 8], &mut SharedBatch::default()).is_err());
     }
 
     #[test]

@@ -177,13 +177,13 @@ async fn scan(
     // Without overlaps there are not more keys than rows.
     let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
     let mut writer = KeyFileWriter::create(&path)?.scratch();
-    let mut sink = |batch: SharedBatch| {
+    let mut sink = |batch: &SharedBatch| {
         *keys += batch.hashes.len() as u64;
         if *keys > limit {
             return Err("there are too many keys for one build".into());
         }
         progress.add(batch.hashes.len() as u64, 0);
-        writer.push_shared(&batch).map_err(Into::into)
+        writer.push_shared(batch).map_err(Into::into)
     };
     let scanned = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await;
     if *keys > limit {
@@ -206,7 +206,7 @@ async fn build_shard(
     unused: &Mutex<Vec<MemberBuffers>>,
 ) -> Result<ShardBitmaps, RefreshError> {
     let mut buffers = unused.lock().pop().unwrap_or_default();
-    let (buffers, all) = blocking(move || {
+    let (mut buffers, all) = blocking(move || {
         buffers.words.clear();
         for file in files.iter() {
             file.read(shard, &mut buffers.words)?;
@@ -223,8 +223,11 @@ async fn build_shard(
     let all = Arc::new(all);
     let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
     let (buffers, bitmaps) = blocking(move || {
-        let bitmaps = write_bitmaps(&path, &buffers.members(), &all, &ordinals, dictionary_len)?;
-        Ok((buffers, bitmaps))
+        let mut bytes = std::mem::take(&mut buffers.bytes);
+        let (members, users) = (buffers.members(), (all.as_slice(), ordinals.as_slice()));
+        let bitmaps = write_bitmaps(&path, &members, users, dictionary_len, &mut bytes);
+        buffers.bytes = bytes;
+        Ok((buffers, bitmaps?))
     })
     .await?;
     unused.lock().push(buffers);

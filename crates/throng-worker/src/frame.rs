@@ -28,15 +28,30 @@ pub fn invalid(what: &'static str) -> io::Error {
 /// # Errors
 /// If the payload is longer than [`MAX_FRAME`].
 pub fn frame(kind: u8, write_payload: impl FnOnce(&mut Vec<u8>)) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; HEAD];
-    write_payload(&mut bytes);
+    let mut bytes = Vec::new();
+    frame_into(&mut bytes, kind, write_payload)?;
+    Ok(bytes)
+}
+
+/// As [`frame`], in place of what the buffer has: its memory is used again.
+///
+/// # Errors
+/// As [`frame`].
+pub fn frame_into(
+    bytes: &mut Vec<u8>,
+    kind: u8,
+    write_payload: impl FnOnce(&mut Vec<u8>),
+) -> io::Result<()> {
+    bytes.clear();
+    bytes.resize(HEAD, 0);
+    write_payload(bytes);
     let length = bytes.len() - HEAD;
     if length > MAX_FRAME {
         return Err(invalid("a frame is too long"));
     }
     bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
     bytes[4] = kind;
-    Ok(bytes)
+    Ok(())
 }
 
 /// A message as a frame.

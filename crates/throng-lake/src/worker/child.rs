@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use throng_files::FileError;
-use throng_query::keys::{IdentifierBatch, not_on_cluster, shared, write_keys};
+use throng_query::keys::{IdentifierBatch, not_on_cluster, write_keys, write_shared};
 use throng_spec::Source;
 use throng_worker::{Handler, Setup, UnopenedFolder};
 
@@ -81,7 +81,11 @@ impl QueryHandler {
                 let (pipe, mut out) = (&*out, &*out);
                 let report = |reason: &str| report_reason(pipe, reason);
                 let on = cluster.as_ref().map(|found| OnCluster { found, report: &report });
-                let mut sink = |batch: SharedBatch| out.write_all(&shared(&batch)?);
+                let mut frame = Vec::new();
+                let mut sink = |batch: &SharedBatch| {
+                    write_shared(&mut frame, batch)?;
+                    out.write_all(&frame)
+                };
                 let scanned = self.engine.scan_shared(&scan, &part, seed, on, &mut sink).await;
                 scanned.map(Reply::SharedScanned)
             }

@@ -5,7 +5,7 @@
 use throng_model::UserHash;
 use throng_query::keys::{
     KEYS, KeyBatch, NOT_ON_CLUSTER, ROWS, SHARED, SharedBatch, not_on_cluster, read_keys,
-    read_not_on_cluster, read_rows, read_shared, rows, shared, write_keys,
+    read_not_on_cluster, read_rows, read_shared, rows, write_keys, write_shared,
 };
 use throng_spec::Source;
 use throng_worker::frame::{self, CONTROL, HEAD};
@@ -36,7 +36,8 @@ pub fn pipe_frame(bytes: &[u8]) {
             }
         }
         SHARED => {
-            if let Ok(batch) = read_shared(payload) {
+            let mut batch = SharedBatch::default();
+            if read_shared(payload, &mut batch).is_ok() {
                 let words = batch.hashes.len() + batch.values.len();
                 assert_eq!(8 + words * 8 + batch.groups.len() * 4, payload.len());
             }
@@ -79,6 +80,11 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         let batch = KeyBatch { rows: 7, hashes, values, null_keys: 2 };
         write_keys(&mut out, &batch).map(|()| out)
     };
+    let shared = {
+        let mut out = Vec::new();
+        let batch = SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] };
+        write_shared(&mut out, &batch).map(|()| out)
+    };
     [
         frame::control(&setup),
         frame::control(&check),
@@ -86,7 +92,7 @@ pub fn pipe_frame_seeds() -> Vec<Vec<u8>> {
         frame::control(&Reply::Failed(failure)),
         keys(None),
         keys(Some(vec![9, 8, 7, 6, u64::MAX])),
-        shared(&SharedBatch { hashes: vec![UserHash(7)], values: vec![8], groups: vec![9] }),
+        shared,
         not_on_cluster("no operator"),
         rows(&[(UserHash(7), [1, 2, 3].into()), (UserHash(u64::MAX), [].into())]),
     ]

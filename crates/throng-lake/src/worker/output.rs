@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use throng_query::keys::{
-    IdentifierBatch, KEYS, NOT_ON_CLUSTER, ROWS, SHARED, TABLES, read_keys, read_not_on_cluster,
-    read_shared,
+    IdentifierBatch, KEYS, NOT_ON_CLUSTER, ROWS, SHARED, SharedBatch, TABLES, read_keys,
+    read_not_on_cluster, read_shared,
 };
 use throng_worker::{ExchangeError, Output};
 use tokio::sync::mpsc;
@@ -34,7 +34,17 @@ impl Output for KeyOutput<'_, '_> {
 }
 
 /// Passes the keys of a scan for several models to its sink.
-pub(crate) struct SharedOutput<'a, 'b>(pub(crate) &'a mut SharedSink<'b>);
+pub(crate) struct SharedOutput<'a, 'b> {
+    sink: &'a mut SharedSink<'b>,
+    /// The last frame's.
+    batch: SharedBatch,
+}
+
+impl<'a, 'b> SharedOutput<'a, 'b> {
+    pub(crate) fn new(sink: &'a mut SharedSink<'b>) -> Self {
+        Self { sink, batch: SharedBatch::default() }
+    }
+}
 
 #[async_trait]
 impl Output for SharedOutput<'_, '_> {
@@ -47,7 +57,8 @@ impl Output for SharedOutput<'_, '_> {
             report_in_worker(read_not_on_cluster(payload)?);
             return Ok(());
         }
-        (self.0)(read_shared(payload)?).map_err(ExchangeError::Receiver)
+        read_shared(payload, &mut self.batch)?;
+        (self.sink)(&self.batch).map_err(ExchangeError::Receiver)
     }
 }
 
