@@ -71,7 +71,18 @@ pub enum Reason {
         /// The currency of the amounts, if the catalog says it.
         currency: Option<Currency>,
     },
-    /// The server has closed it.
+    /// The server has closed it before its budget is reached: what is in flight may come to more than its mean.
+    NearBudget {
+        /// Spent today.
+        actual: Micros,
+        /// Expected to be spent by ads already shown.
+        in_flight: Micros,
+        /// The day's budget.
+        budget: Micros,
+        /// The currency of the amounts, if the catalog says it.
+        currency: Option<Currency>,
+    },
+    /// The server has closed it for another reason: it was removed from the spec, say.
     Closed,
     /// It is shown at a share of requests for now, and this is not one of them.
     Throttled {
@@ -92,7 +103,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// A fixed code for counting: `not_in_audience`, `out_of_budget`, …
+    /// A fixed code for counting: `not_in_audience`, `out_of_budget`, … Both [`Closed`](Self::Closed) and
+    /// [`NearBudget`](Self::NearBudget) are `closed`.
     ///
     /// ```
     /// use std::collections::BTreeMap;
@@ -114,7 +126,7 @@ impl Reason {
             Self::Excluded { .. } => "excluded",
             Self::ExclusionUnknown { .. } => "exclusion_unknown",
             Self::OutOfBudget { .. } => "out_of_budget",
-            Self::Closed => "closed",
+            Self::NearBudget { .. } | Self::Closed => "closed",
             Self::Throttled { .. } => "throttled",
             Self::Stale { .. } => "stale",
             Self::ClockBehind { .. } => "clock_behind",
@@ -157,6 +169,13 @@ impl fmt::Display for Reason {
                     }
                     None => write!(f, "{actual} spent reach the budget of {budget}"),
                 }?;
+                currency.map_or(Ok(()), |currency| write!(f, " {currency}"))
+            }
+            Self::NearBudget { actual, in_flight, budget, currency } => {
+                write!(
+                    f,
+                    "the server has closed the ad group: {actual} spent and {in_flight} in flight leave too little of the budget of {budget}"
+                )?;
                 currency.map_or(Ok(()), |currency| write!(f, " {currency}"))
             }
             Self::Closed => f.write_str("the server has closed the ad group"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use throng_feed::{CatalogEntry, FLAG_CLOSED, PassThroughRate};
+use throng_feed::{CatalogEntry, FLAG_CLOSED, FLAG_REMOVED, PassThroughRate};
 use throng_membership::{AudienceId, Located, MembershipIndex};
 use throng_model::{
     AdGroupIndex, AdGroupName, AudienceName, Entropy, Micros, SplitMix64, Timestamp, UserHash,
@@ -128,13 +128,23 @@ pub(crate) fn out_of_budget(entry: &CatalogEntry, spend: Spend, own: i64) -> Opt
     let in_flight = entry.prediction.then_some(coming);
     // A sum past 2^63 is past any budget: saturating is right here.
     let projected = spend.actual.0.saturating_add(in_flight.map_or(0, |m| m.0));
-    if projected >= entry.daily_budget.0 {
-        let (actual, budget) = (spend.actual, entry.daily_budget);
-        return Some(Reason::OutOfBudget { actual, in_flight, budget, currency: entry.currency });
+    let (actual, budget, currency) = (spend.actual, entry.daily_budget, entry.currency);
+    if projected >= budget.0 {
+        return Some(Reason::OutOfBudget { actual, in_flight, budget, currency });
     }
     // Why after the figures: the server closes an ad group for reasons that the figures do not show (a
-    // safety margin, a removal). Where they do, the refusal with amounts says more.
-    (spend.flags & FLAG_CLOSED != 0).then_some(Reason::Closed)
+    // safety margin, a removal). Where they do, the refusal says that the budget is reached.
+    if spend.flags & FLAG_CLOSED == 0 {
+        return None;
+    }
+    // Without prediction there is no margin: the server has another budget.
+    let near = in_flight.filter(|_| spend.flags & FLAG_REMOVED == 0);
+    Some(near.map_or(Reason::Closed, |in_flight| Reason::NearBudget {
+        actual,
+        in_flight,
+        budget,
+        currency,
+    }))
 }
 
 /// How long a user gets the same answer from an ad group with a steady pass-through rate.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use throng_api::{BudgetReport, BudgetReportLine};
 use throng_model::{AdGroupName, AdvertiserName, BudgetDay, Currency, MoneyError};
-use throng_store::BudgetDayRow;
+use throng_store::{BudgetDayRow, PredictedSpend};
 
 use crate::query::DayRange;
 use crate::sums::{Subject, Sums};
@@ -65,6 +65,12 @@ pub fn report(
         if advertiser.is_some() && advertiser != name {
             continue;
         }
+        // It was the current day until the time zone was changed: its budget is not there to be spent yet.
+        let is_to_come = declared.is_some_and(|ad_group| row.day > ad_group.today);
+        let prediction = row.prediction.unwrap_or_default();
+        if is_to_come && row.actual.0 == 0 && prediction == PredictedSpend::default() {
+            continue;
+        }
         // An ad group that the spec does not have spends nothing any longer.
         let is_over = declared.is_none_or(|ad_group| row.day < ad_group.today);
         let currency = row.currency;
@@ -108,7 +114,6 @@ pub fn report(
 mod tests {
     use proptest::prelude::*;
     use throng_model::Micros;
-    use throng_store::PredictedSpend;
 
     use super::*;
 
@@ -301,6 +306,28 @@ mod tests {
         assert!(report.totals[0].is_over && !report.totals[1].is_over);
     }
 
+    /// After a change of the time zone, what was the current day may be tomorrow.
+    #[test]
+    fn a_day_to_come_has_a_line_once_it_has_figures() {
+        let tomorrow = TODAY + 1;
+        let of_day = |actual, prediction| {
+            let rows = [
+                row("shoes", TODAY, 100, 30, None),
+                row("shoes", tomorrow, 100, actual, prediction),
+                row("removed", tomorrow, 5, 0, None),
+            ];
+            let range = DayRange { from: BudgetDay(TODAY), to: BudgetDay(tomorrow) };
+            let currency = Some("USD".parse().unwrap());
+            let rows = rows.map(|row| BudgetDayRow { currency, ..row });
+            let report = report(range, &ad_groups(), &rows, None).unwrap();
+            (report.days.len(), report.totals[0].left_over_micros.0)
+        };
+        assert_eq!(of_day(0, None), (2, 70));
+        assert_eq!(of_day(0, Some((0, 0))), (2, 70));
+        assert_eq!(of_day(0, Some((4, 0))), (3, 170));
+        assert_eq!(of_day(1, None), (3, 169));
+    }
+
     /// The report of these budgets and amounts of two ad groups of one advertiser.
     fn of_two(amounts: [(i64, i64); 2]) -> Result<BudgetReport, MoneyError> {
         let [shoes, hats] = amounts;
@@ -332,6 +359,11 @@ mod tests {
         assert_eq!(amounts(&report.totals), [[MAX, 42, 42, 0, MAX]]);
     }
 
+    /// Whether a row without predictions has a line: not if it is of a day to come and has no spend.
+    fn has_line(row: &BudgetDayRow) -> bool {
+        row.day.0 <= TODAY || row.actual.0 != 0 || row.ad_group.as_str() == "removed"
+    }
+
     proptest! {
         /// Every sum is the plain sum over the rows.
         #[test]
@@ -348,7 +380,7 @@ mod tests {
                 .map(|((name, day), (budget, actual))| row(names[*name], *day, *budget, *actual, None))
                 .collect();
             let report = of(&rows, None);
-            let is_in = |row: &&BudgetDayRow| (90..=110).contains(&row.day.0);
+            let is_in = |row: &&BudgetDayRow| (90..=110).contains(&row.day.0) && has_line(row);
             let plain = |of_line: &dyn Fn(&BudgetDayRow) -> bool| {
                 let mut sums = [0i64; 5];
                 for row in rows.iter().filter(is_in).filter(|row| of_line(row)) {

@@ -259,8 +259,8 @@ impl Causes {
 
     /// Forgets everything: days are those of another time zone now.
     pub(super) fn clear(&mut self) {
-        *self =
-            Self { last: self.last, changes: std::mem::take(&mut self.changes), ..Self::default() };
+        self.spent.clear();
+        self.days.clear();
     }
 
     /// Takes over what another replica has attributed. Both have attributed the same outcomes, each as far as it knew why,

@@ -419,8 +419,7 @@ impl Engine {
     /// [`days`](Self::days) of every ad group that has spent anything, with the currencies that they had. A day on which
     /// the currency was changed counts in the new one, and is there with zero in the other one.
     pub fn all_days(&self, now: Timestamp) -> Vec<(AdGroupName, Vec<DaySpend>)> {
-        let days =
-            |account: &Account| (account.config.name.clone(), account.days_in_currencies(now));
+        let days = |it: &Account| (it.config.name.clone(), it.days_in_currencies(now));
         self.accounts.iter().map(days).filter(|(_, days)| !days.is_empty()).collect()
     }
 
@@ -437,8 +436,7 @@ impl Engine {
         &self,
         now: Timestamp,
     ) -> Vec<(AdGroupName, Vec<(BudgetDay, OverdeliveryCauses)>)> {
-        let of =
-            |account: &Account| (account.config.name.clone(), account.overdelivery_causes(now));
+        let of = |it: &Account| (it.config.name.clone(), it.overdelivery_causes(now));
         self.accounts.iter().map(of).filter(|(_, days)| !days.is_empty()).collect()
     }
 
@@ -489,8 +487,7 @@ impl Engine {
     /// and those that were removed recently as closed.
     pub fn keyframe(&self) -> Frame {
         let accounts = self.accounts.iter().zip(&self.published);
-        let mut entries: Vec<FeedEntry> =
-            accounts.map(|(account, published)| entry(account, *published)).collect();
+        let mut entries: Vec<_> = accounts.map(|(it, published)| entry(it, *published)).collect();
         entries.extend(self.removed.values().map(|removed| FeedEntry {
             index: removed.index,
             actual: Micros(0),

@@ -343,8 +343,7 @@ impl Engine {
     /// Files of closed slices that are not written yet, as name and content. A checkpoint has their contents
     /// until [`slice_file_saved`](Self::slice_file_saved), and their names from then on.
     pub fn unsaved_slice_files(&self) -> Vec<(String, Arc<Vec<u8>>)> {
-        let unsaved =
-            |file: &StateFile| Some((file.name.clone(), Arc::clone(file.unsaved.as_ref()?)));
+        let unsaved = |file: &StateFile| Some((file.name.clone(), file.unsaved.clone()?));
         self.slice_files.files.iter().filter_map(unsaved).collect()
     }
 

@@ -235,4 +235,7 @@ fn causes_of_the_days_of_another_time_zone_are_forgotten_whenever_it_is_changed(
     engine.configure(2, moved, at(7_000));
     assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 20 * CENTS));
     assert_eq!(sums(&restored, budget, 7_000), ([0; 5], 20 * CENTS));
+    // A standby replica that becomes the leader after the change finds a checkpoint from before it.
+    engine.merge_causes(&bytes).expect("a checkpoint");
+    assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 20 * CENTS));
 }

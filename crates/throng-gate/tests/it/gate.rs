@@ -191,8 +191,17 @@ fn an_ad_group_closes_when_spend_and_flight_reach_the_budget() {
         refusal(&gate, None, "on").unwrap().to_string(),
         "60.00 spent and 40.50 in flight reach the budget of 0.0001 USD"
     );
-    gate.apply(&keyframe(100, vec![FeedEntry { flags: FLAG_CLOSED, ..entry(0, 0, 0) }]));
-    assert_eq!(refusal(&gate, None, "on"), Some(Reason::Closed));
+    // Closed by the server with room left: for chance, or for a reason of its own.
+    let closed = |index| FeedEntry { flags: FLAG_CLOSED, ..entry(index, 50, 30) };
+    gate.apply(&keyframe(100, vec![closed(0), closed(1)]));
+    let near = refusal(&gate, None, "on").unwrap();
+    assert_eq!(near.code(), "closed");
+    assert_eq!(
+        near.to_string(),
+        "the server has closed the ad group: 0.00005 spent and 0.00003 in flight leave too little of the budget of 0.0001 USD"
+    );
+    assert_eq!(refusal(&gate, None, "off"), Some(Reason::Closed));
+    gate.apply(&keyframe(101, vec![entry(0, 0, 0)]));
     assert_eq!(refusal(&gate, None, "nowhere"), Some(Reason::UnknownAdGroup));
     let by_index = gate.decide_indexes(None, &[AdGroupIndex(1), AdGroupIndex(7)], NOW);
     assert_eq!(by_index.allowed, [AdGroupIndex(1)]);

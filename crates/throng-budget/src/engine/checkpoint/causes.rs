@@ -11,11 +11,15 @@ impl Engine {
     /// # Errors
     /// [`InvalidCheckpoint`].
     pub fn merge_causes(&mut self, bytes: &[u8]) -> Result<(), InvalidCheckpoint> {
-        for saved in decode_of(bytes, self.partition)?.ad_groups {
+        for mut saved in decode_of(bytes, self.partition)?.ad_groups {
             let Some(key) = self.account_keys.get(saved.name.as_bytes()).copied() else { continue };
+            let account = &mut self.accounts[key.account];
+            // Days of another time zone are other days. Earlier versions stored none.
+            let zones = ["", account.config.zone.as_str()];
+            saved.over_days.retain(|_| zones.contains(&saved.zone.as_str()));
             let of_other = Causes::load(saved.over_days);
             let of_other = of_other.ok_or(InvalidCheckpoint::Damaged("an ad group is invalid"))?;
-            self.accounts[key.account].causes.merge(&of_other);
+            account.causes.merge(&of_other);
         }
         Ok(())
     }
