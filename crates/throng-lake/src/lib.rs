@@ -64,4 +64,5 @@ pub use throng_query::model::{
 pub use throng_query::position::Position;
 pub use throng_query::rule::{RowCountRange, Rule};
 pub use throng_query::sum::SumRange;
+pub use throng_query::warehouse;
 pub use throng_worker::{WorkerCommand, WorkerError, WorkerExit};

@@ -2,8 +2,9 @@
 //! values of the data ([`mask`]), the keys of scans ([`keys`]), the groups of their rows ([`tuples`]), the rules by
 //! which the rows of a user decide whether the user is a member ([`rule`], [`sum`], [`members`]), what models read ([`inputs`]),
 //! columns whose types have changed ([`retyped`]), what queries may use ([`limits`]), lists of sources
-//! ([`listing`]), sources in buckets ([`copies`]), errors of files on their way from a worker ([`file_failure`]), and
-//! what the program that runs the engine supplies ([`hashers`]). Pure.
+//! ([`listing`]), sources in buckets ([`copies`]), errors of files on their way from a worker ([`file_failure`]), what
+//! the program that runs the engine supplies ([`hashers`]), and what warehouses promise that run SQL themselves
+//! ([`warehouse`]). Pure.
 
 pub mod canonical;
 pub mod copies;
@@ -21,3 +22,4 @@ pub mod retyped;
 pub mod rule;
 pub mod sum;
 pub mod tuples;
+pub mod warehouse;

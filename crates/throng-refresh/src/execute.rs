@@ -232,8 +232,7 @@ async fn run_parts(
         let (until, claim) = (now.plus(LEASE), new_claim(holder));
         // By a claim, although this builder leads: other builders run parts too, and each part
         // should run once.
-        if let Some((_, part)) = ctx.ledger.claim_part(Some(refresh.id), &claim, now, until).await?
-        {
+        if let Some(part) = ctx.ledger.claim_part(refresh.id, &claim, now, until).await? {
             tokio::select! {
                 done = worker.run(&part, progress) => done?,
                 never = renew_part_lease(ctx, &claim) => match never {},

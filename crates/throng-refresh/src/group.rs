@@ -427,13 +427,15 @@ mod tests {
     use throng_store::RefreshState;
 
     use super::*;
+    use crate::builders::BuilderKind;
     use crate::fixture::{HOLDER, Rig};
 
     #[tokio::test]
     async fn at_shutdown_ranges_that_run_are_published_and_the_others_are_halted() {
         let rig = Rig::new(&["a", "b", "c", "d", "e"]).await;
         let (ctx, holder) = (Arc::clone(&rig.ctx), HOLDER.to_owned());
-        let worker = Worker { ctx, holder, shutdown: rig.recorded.clone() };
+        let (kind, shutdown) = (BuilderKind::Lake, rig.recorded.clone());
+        let worker = Worker { ctx, kind, holder, shutdown };
         let ended: Vec<AtomicBool> = rig.members.iter().map(|_| AtomicBool::new(false)).collect();
         let output = |_: usize, member: &Member| rig.output(member);
         // Each is a range.

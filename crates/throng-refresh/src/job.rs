@@ -8,6 +8,7 @@ use throng_model::{AudienceName, POLL_INTERVAL, RETRY_DELAY, RefreshId};
 use throng_store::{LedgerError, Refresh, RefreshState, RefreshTrigger};
 use tokio_util::sync::CancellationToken;
 
+use super::builders::BuilderKind;
 use super::error::is_outage;
 use super::worker::Worker;
 use super::{LEASE, siblings};
@@ -31,9 +32,10 @@ pub struct RefreshOutcome {
 }
 
 /// Queues a refresh of each audience and processes them until all have ended, `node.build_workers`
-/// at a time; `ended` is called for each. An audience that is paused or pinned counts as failed. A
-/// refresh that another process has claimed is waited for. At `shutdown` the open refreshes are
-/// halted; whoever claims them next resumes them. `force`: they scan even if nothing has changed.
+/// at a time, and besides them `node.warehouse_workers` whose SQL a warehouse runs; `ended` is called
+/// for each. An audience that is paused or pinned counts as failed. A refresh that another process
+/// has claimed is waited for. At `shutdown` the open refreshes are halted; whoever claims them next
+/// resumes them. `force`: they scan even if nothing has changed.
 ///
 /// # Errors
 /// [`LedgerError`] if the refreshes cannot be queued.
@@ -72,22 +74,32 @@ pub async fn refresh_audiences(
             Err(error) => return Err(error),
         }
     }
-    let workers = ctx.spec.load().node.build_workers.max(1) as usize;
+    let spec = ctx.spec.load_full();
+    let (of_warehouses, of_lake): (Vec<_>, Vec<_>) = queued
+        .into_iter()
+        .partition(|(_, name, _)| BuilderKind::of(&spec, name) == BuilderKind::Warehouse);
     let ended = &ended;
-    let refreshes = futures::stream::iter(queued).map(|(number, name, id)| async move {
-        // A holder for each refresh: a lease belongs to its holder, so one of two with the same
-        // name could renew or end that of the other.
-        let worker = Worker {
-            ctx: Arc::clone(ctx),
-            holder: format!("{}/job-{number}", ctx.holder),
-            shutdown: shutdown.clone(),
-        };
-        let outcome = worker.run_refresh(name, id).await;
-        ended(&outcome);
-        outcome
-    });
-    let processed: Vec<RefreshOutcome> = refreshes.buffer_unordered(workers).collect().await;
-    outcomes.extend(processed);
+    let process = |kind: BuilderKind, queued: Vec<(usize, AudienceName, RefreshId)>| {
+        let refreshes = futures::stream::iter(queued).map(move |(number, name, id)| async move {
+            // A holder for each refresh: a lease belongs to its holder, so one of two with the same
+            // name could renew or end that of the other.
+            let worker = Worker {
+                ctx: Arc::clone(ctx),
+                kind,
+                holder: format!("{}/job-{number}", ctx.holder),
+                shutdown: shutdown.clone(),
+            };
+            let outcome = worker.run_refresh(name, id).await;
+            ended(&outcome);
+            outcome
+        });
+        refreshes.buffer_unordered(kind.count(&spec.node) as usize)
+    };
+    let processed = futures::stream::select(
+        process(BuilderKind::Lake, of_lake),
+        process(BuilderKind::Warehouse, of_warehouses),
+    );
+    outcomes.extend(processed.collect::<Vec<RefreshOutcome>>().await);
     Ok(outcomes)
 }
 

@@ -2,13 +2,14 @@
 //! parts that can be repeated, so that a crash costs at most the parts that were running. In
 //! reading order:
 //!
-//! 1. `worker`: claims refreshes, keeps their leases, records how they end;
+//! 1. `worker`: claims refreshes, keeps their leases, records how they end; `builders`: which refreshes
+//!    a worker claims;
 //! 2. `parts` and `execute`: the parts of a refresh (scans, then groups of user shards), and running
-//!    them, also in processes that do not lead the refresh; `warehouse` and `pages`: SQL that a
-//!    warehouse runs, with a part for each page of its result, and `key_types` of such results;
+//!    them, also in processes that do not lead the refresh; `pages`: SQL that a warehouse runs, with a
+//!    part for each page of its result, and `key_types` of such results;
 //! 3. `files`, `bits`, `members` and `dictionaries`: the keys of scans, the bitmaps of shards, who is a
 //!    member, and the ordinals of new users;
-//!    `builders`, `siblings`, `group` and `shared`: refreshes of one template, built in one scan;
+//!    `siblings`, `group` and `shared`: refreshes of one template, built in one scan;
 //! 4. `publish` and `follow_up`: the one ledger update that publishes or holds the snapshot, and what follows;
 //! 5. `membership`, `snapshots`, `faults` and `damage`: loading what is published for lookups, and what
 //!    happens if a file is damaged;
@@ -53,13 +54,12 @@ mod siblings;
 mod snapshots;
 mod source_changes;
 mod unchanged;
-mod warehouse;
 mod worker;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use throng_lake::Model;
+use throng_lake::{Model, warehouse};
 use throng_model::AudienceName;
 use throng_spec::{Audience, Spec};
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures::FutureExt;
 use throng_model::{Backoff, POLL_INTERVAL, RETRY_DELAY, RefreshId, Retry, Timestamp};
 use throng_spec::{Audience, Spec, WarehouseSource};
-use throng_store::{HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot};
+use throng_store::{ClaimFilter, HistoryEvent, LedgerError, Refresh, RefreshTrigger, Snapshot};
 use throng_telemetry::{metrics, spans};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::builders::BuilderKind;
 use super::error::RefreshError;
 use super::follow_up::{Recorded, follow_up};
 use super::identifier_inputs::IdentifierInputs;
@@ -38,15 +39,20 @@ const BACKOFF: Backoff = Backoff { longest: Duration::from_secs(300), ..Backoff:
 /// parts that are done.
 pub async fn run(ctx: Arc<RefreshContext>, shutdown: CancellationToken) {
     let mut workers = tokio::task::JoinSet::new();
-    for number in 0..ctx.spec.load().node.build_workers.max(1) {
-        let worker = Worker {
-            ctx: Arc::clone(&ctx),
-            // A lease belongs to its holder, and two workers must not share one: each has a name.
-            holder: format!("{}/build-{number}", ctx.holder),
-            shutdown: shutdown.clone(),
-        };
-        workers.spawn(async move { worker.run().await });
+    let spec = ctx.spec.load_full();
+    for (kind, name) in [(BuilderKind::Lake, "build"), (BuilderKind::Warehouse, "warehouse")] {
+        for number in 0..kind.count(&spec.node) {
+            let worker = Worker {
+                ctx: Arc::clone(&ctx),
+                kind,
+                // A lease belongs to its holder, and two workers must not share one: each has a name.
+                holder: format!("{}/{name}-{number}", ctx.holder),
+                shutdown: shutdown.clone(),
+            };
+            workers.spawn(async move { worker.run().await });
+        }
     }
+    drop(spec);
     while workers.join_next().await.is_some() {}
 }
 
@@ -61,6 +67,7 @@ pub(super) enum Outcome {
 /// A task that processes one refresh, or one part, at a time.
 pub(super) struct Worker {
     pub(super) ctx: Arc<RefreshContext>,
+    pub(super) kind: BuilderKind,
     pub(super) holder: String,
     pub(super) shutdown: CancellationToken,
 }
@@ -87,21 +94,30 @@ impl Worker {
         }
     }
 
-    /// Claims a refresh that is due and processes it; if none is due, runs a part of a refresh that
-    /// another process leads. `false` if there is nothing to do.
+    /// Claims a refresh of its kind that is due and processes it; if none is due, runs a part of one
+    /// that another process leads. `false` if there is nothing to do.
     async fn work_once(&self) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
+        let of_warehouses = ctx.builders.of_warehouses(ctx.spec.load_full());
+        let Some(filter) = self.kind.filter(&of_warehouses) else { return Ok(false) };
         let claimed = {
             let _claiming = ctx.builders.claiming().await;
-            let now = ctx.clock.now();
-            match ctx.ledger.claim_refresh(&self.holder, now, now.plus(LEASE)).await? {
-                Some(refresh) => Some(siblings::claim(ctx, &self.holder, refresh).await),
+            let (now, holder) = (ctx.clock.now(), &self.holder);
+            let until = now.plus(LEASE);
+            match ctx.ledger.claim_filtered_refresh(filter, holder, now, until).await? {
+                // The spec has changed since the filter was made: a builder of the other kind claims it.
+                Some(refresh)
+                    if self.kind != BuilderKind::of(&ctx.spec.load(), &refresh.audience) =>
+                {
+                    return self.halt(&[refresh.id]).await.map(|()| true);
+                }
+                Some(refresh) => Some(siblings::claim(ctx, holder, refresh).await),
                 None => None,
             }
         };
         match claimed {
             Some(claimed) => self.process_claimed(claimed).await.map(|()| true),
-            None => self.help_once().await,
+            None => self.help_once(filter).await,
         }
     }
 
@@ -121,14 +137,15 @@ impl Worker {
     /// A part that fails is released and its error is only logged: the leader claims the part
     /// itself, gets the same error, and records it with the refresh. Were it recorded here as well,
     /// one cause would count as two failures.
-    async fn help_once(&self) -> Result<bool, LedgerError> {
+    async fn help_once(&self, filter: ClaimFilter<'_>) -> Result<bool, LedgerError> {
         let ctx = &self.ctx;
         if !ctx.helps_others {
             return Ok(false);
         }
         let now = ctx.clock.now();
         let claim = execute::new_claim(&self.holder);
-        let claimed = ctx.ledger.claim_part(None, &claim, now, now.plus(LEASE)).await?;
+        let until = now.plus(LEASE);
+        let claimed = ctx.ledger.claim_filtered_part(filter, &claim, now, until).await?;
         let Some((refresh, part)) = claimed else { return Ok(false) };
         let helping = AssertUnwindSafe(execute::help(ctx, refresh, &part)).catch_unwind();
         let helped = tokio::select! {

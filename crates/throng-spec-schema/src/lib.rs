@@ -546,9 +546,12 @@ pub struct RawNode {
     /// The longest time of one query, and of the work on one refresh, in seconds (14,400).
     #[schemars(range(min = 1, max = 604800))]
     pub query_timeout_secs: Option<u32>,
-    /// Audiences built at the same time (2).
+    /// Audiences over folders and buckets that are built at the same time (2).
     #[schemars(range(min = 1, max = 256))]
     pub build_workers: Option<u32>,
+    /// Audiences whose SQL a warehouse runs that are built at the same time, besides those of `build_workers` (4).
+    #[schemars(range(min = 1, max = 256))]
+    pub warehouse_workers: Option<u32>,
     /// Tasks sent at the same time (4).
     #[schemars(range(min = 1, max = 256))]
     pub activation_workers: Option<u32>,

@@ -243,8 +243,12 @@ pub struct NodeSettings {
     /// unless set.
     #[serde(default = "query_timeout_secs")]
     pub query_timeout_secs: u32,
-    /// Audiences built at the same time; 2 unless set.
+    /// Audiences over folders and buckets that are built at the same time; 2 unless set.
     pub build_workers: u32,
+    /// Audiences whose SQL a warehouse runs that are built at the same time, besides those of `build_workers`; 4 unless
+    /// set. Most of their time they wait for the warehouse.
+    #[serde(default = "warehouse_workers", skip_serializing_if = "is_warehouse_workers")]
+    pub warehouse_workers: u32,
     /// Tasks sent at the same time; 4 unless set.
     pub activation_workers: u32,
     /// Partitions of the event log; 4 unless set.
@@ -337,6 +341,14 @@ fn is_dedupe_hours(hours: &u32) -> bool {
     *hours == dedupe_hours()
 }
 
+fn warehouse_workers() -> u32 {
+    4
+}
+
+fn is_warehouse_workers(workers: &u32) -> bool {
+    *workers == warehouse_workers()
+}
+
 fn gate_silent_minutes() -> u32 {
     5
 }
@@ -367,6 +379,7 @@ impl Default for NodeSettings {
             engine: EngineSettings::Process,
             query_timeout_secs: query_timeout_secs(),
             build_workers: 2,
+            warehouse_workers: warehouse_workers(),
             activation_workers: 4,
             log_partitions: 4,
             log_partitions_are_written: IsWritten(false),

@@ -360,6 +360,7 @@ fn ad_group(ad_group: &AdGroup) -> Result<(), &'static str> {
 
 fn node(node: &NodeSettings) -> Result<(), &'static str> {
     within(node.build_workers, 1..=256, "build_workers is not from 1 to 256")?;
+    within(node.warehouse_workers, 1..=256, "warehouse_workers is not from 1 to 256")?;
     within(node.activation_workers, 1..=256, "activation_workers is not from 1 to 256")?;
     within(node.log_partitions, 1..=256, "log_partitions is not from 1 to 256")?;
     within(node.dedupe_hours, 1..=168, "dedupe_hours is not from 1 to 168")?;

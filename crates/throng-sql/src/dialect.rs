@@ -34,6 +34,15 @@ impl Dialect {
         }
     }
 
+    /// A query of the texts in a JSON array: what is before and after the array. An array is one value, however many
+    /// texts it has.
+    pub fn texts_of_json(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Sqlite => ("SELECT value FROM json_each(", ")"),
+            Self::Postgres => ("SELECT json_array_elements_text(CAST(", " AS json))"),
+        }
+    }
+
     /// The place of a value, from 1, in a statement with many values. SQLite takes numbers too, but
     /// compares each of them with all earlier ones when it parses the statement.
     pub fn placeholder(self, number: usize) -> Cow<'static, str> {

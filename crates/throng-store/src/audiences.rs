@@ -240,6 +240,17 @@ pub struct DictionaryShard {
     pub manifest: String,
 }
 
+/// Whose refreshes a builder claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimFilter<'a> {
+    /// Those of all audiences.
+    All,
+    /// Those of these audiences.
+    Only(&'a [AudienceName]),
+    /// Those of all audiences except these.
+    Except(&'a [AudienceName]),
+}
+
 /// Audiences, refreshes, parts, snapshots, dictionary.
 #[async_trait]
 pub trait AudienceLedger: Send + Sync {
@@ -297,16 +308,27 @@ pub trait AudienceLedger: Send + Sync {
         now: Timestamp,
     ) -> Result<bool>;
 
-    /// Claims the oldest refresh that is due: scheduled or halted with `not_before <= now`, or
-    /// processing with an expired lease. Atomic: no two callers get the same one. The try counts
-    /// as a crash until it is halted, failed or finishes a part, because a process that dies cannot
-    /// report it.
+    /// Claims the oldest refresh of the filter's audiences that is due: scheduled or halted with
+    /// `not_before <= now`, or processing with an expired lease. Atomic: no two callers get the same
+    /// one. The try counts as a crash until it is halted, failed or finishes a part, because a
+    /// process that dies cannot report it.
+    async fn claim_filtered_refresh(
+        &self,
+        filter: ClaimFilter<'_>,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Refresh>>;
+
+    /// [`claim_filtered_refresh`](Self::claim_filtered_refresh) of all audiences.
     async fn claim_refresh(
         &self,
         holder: &str,
         now: Timestamp,
         lease_until: Timestamp,
-    ) -> Result<Option<Refresh>>;
+    ) -> Result<Option<Refresh>> {
+        self.claim_filtered_refresh(ClaimFilter::All, holder, now, lease_until).await
+    }
 
     /// [`claim_refresh`](Self::claim_refresh) for the open refresh of one audience.
     async fn claim_refresh_of(
@@ -350,13 +372,22 @@ pub trait AudienceLedger: Send + Sync {
     /// The parts of a refresh by number.
     async fn parts(&self, id: RefreshId) -> Result<Vec<Part>>;
 
-    /// Claims the next part that can be processed: of the refresh `of`, or of any refresh that is
-    /// processing. Such a part is pending and has no holder with a valid lease; parts of the kind
-    /// `shards` wait until every scan of their refresh is done. Two builders may still process one
-    /// part after a lease has expired: parts are safe to repeat.
+    /// Claims the next part of a refresh that can be processed, if the refresh is processing. Such a
+    /// part is pending and has no holder with a valid lease; parts of the kind `shards` wait until
+    /// every scan of their refresh is done. Two builders may still process one part after a lease
+    /// has expired: parts are safe to repeat.
     async fn claim_part(
         &self,
-        of: Option<RefreshId>,
+        of: RefreshId,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Part>>;
+
+    /// [`claim_part`](Self::claim_part) of the oldest refresh of the filter's audiences that has one.
+    async fn claim_filtered_part(
+        &self,
+        filter: ClaimFilter<'_>,
         holder: &str,
         now: Timestamp,
         lease_until: Timestamp,

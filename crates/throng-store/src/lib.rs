@@ -36,8 +36,8 @@ pub use alerts::{
     DeliveryState, NewAlert, Receiver,
 };
 pub use audiences::{
-    AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, PartKind, PartState, Refresh,
-    RefreshState, RefreshTrigger, Snapshot, SnapshotState,
+    AudienceLedger, AudienceRow, ClaimFilter, DictionaryShard, NewPart, Part, PartKind, PartState,
+    Refresh, RefreshState, RefreshTrigger, Snapshot, SnapshotState,
 };
 pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};

@@ -13,8 +13,8 @@ use crate::conn::Conn;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow};
 use crate::{
-    AudienceLedger, AudienceRow, DictionaryShard, NewPart, Part, Refresh, RefreshState,
-    RefreshTrigger, Result, Snapshot,
+    AudienceLedger, AudienceRow, ClaimFilter, DictionaryShard, NewPart, Part, Refresh,
+    RefreshState, RefreshTrigger, Result, Snapshot,
 };
 
 /// An audience, without its refresh and its snapshot.
@@ -185,23 +185,15 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
         })
     }
 
-    async fn claim_refresh(
+    async fn claim_filtered_refresh(
         &self,
+        filter: ClaimFilter<'_>,
         holder: &str,
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Refresh>> {
         write_one!(self, Relaxed, "claiming a refresh", |tx| {
-            let text = [
-                "UPDATE refreshes SET state = 'processing', holder = $1, lease_until = $3,
-                    claims = claims + 1, started_at = coalesce(started_at, $2)
-                 WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= $2
-                             ORDER BY scheduled_at, id LIMIT 1",
-                tx.dialect().lock_rows(),
-                concat!(") RETURNING ", refresh_columns!()),
-            ];
-            // All rows are fetched: only then is it certain that the statement was committed.
-            tx.all(text.concat(), (holder, now, lease_until), refresh_of).await?.pop()
+            refreshes::claim(tx, filter, holder, now, lease_until).await?
         })
     }
 
@@ -278,23 +270,29 @@ impl<B: Backend> AudienceLedger for SqlLedger<B> {
 
     async fn claim_part(
         &self,
-        of: Option<RefreshId>,
+        of: RefreshId,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<Part>> {
+        write_one!(self, Relaxed, "claiming a part", |tx| {
+            parts::claim(tx, of, holder, now, lease_until).await?
+        })
+    }
+
+    async fn claim_filtered_part(
+        &self,
+        filter: ClaimFilter<'_>,
         holder: &str,
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<(RefreshId, Part)>> {
-        let refreshes = match of {
-            Some(id) => vec![id],
-            None => read_one!(self, "finding a part to claim", |tx| {
-                parts::refreshes_with_claimable(tx, now).await?
-            })?,
-        };
+        let refreshes = read_one!(self, "finding a part to claim", |tx| {
+            parts::refreshes_with_claimable(tx, filter, now).await?
+        })?;
         for id in refreshes {
             // By one statement with all conditions: others may have claimed the part that was found.
-            let claimed = write_one!(self, Relaxed, "claiming a part", |tx| {
-                parts::claim(tx, id, holder, now, lease_until).await?
-            })?;
-            if let Some(part) = claimed {
+            if let Some(part) = self.claim_part(id, holder, now, lease_until).await? {
                 return Ok(Some((id, part)));
             }
         }

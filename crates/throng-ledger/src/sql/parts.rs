@@ -7,7 +7,7 @@ use crate::conn::Conn;
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::failure::DbResult;
 use crate::rows::{Cells, DbRow, json};
-use crate::{LedgerError, NewPart, Part, Result, StoredEnum};
+use crate::{ClaimFilter, LedgerError, NewPart, Part, Result, StoredEnum};
 
 fn part_of(row: &DbRow) -> Result<Part> {
     let cells = Cells::new(row, "part");
@@ -70,12 +70,13 @@ pub(super) async fn all(tx: &mut Conn, id: RefreshId) -> DbResult<Vec<Part>> {
     tx.all(text, id, part_of).await
 }
 
-/// SELECT of the parts of a refresh that can be claimed, without the order. They are of the first kind that has pending
-/// parts, `scan` before `shards`, because each of the kind `shards` reads the output of every scan. Both databases find
-/// the kind and the parts in `refresh_parts_pending`, so that a claim reads no part that is done; of the others, it
-/// reads those that builders have claimed before the one that it finds.
+/// SELECT of the parts of a refresh that can be claimed, up to the present time, which the caller appends with `)` and
+/// the order. They are of the first kind that has pending parts, `scan` before `shards`, because each of the kind
+/// `shards` reads the output of every scan. Both databases find the kind and the parts in `refresh_parts_pending`, so
+/// that a claim reads no part that is done; of the others, it reads those that builders have claimed before the one that
+/// it finds.
 macro_rules! select_claimable {
-    (of $refresh:literal, at $now:literal) => {
+    (of $refresh:literal) => {
         concat!(
             "SELECT p.number FROM refresh_parts p
              WHERE p.refresh = ",
@@ -85,25 +86,26 @@ macro_rules! select_claimable {
                               WHERE s.refresh = ",
             $refresh,
             " AND s.state = 'pending' ORDER BY s.kind LIMIT 1)
-                AND (p.lease_until IS NULL OR p.lease_until <= ",
-            $now,
-            ")"
+                AND (p.lease_until IS NULL OR p.lease_until <= "
         )
     };
 }
 
-/// The refreshes that are processing and have a part that can be claimed, the oldest first.
+/// The refreshes of the filter's audiences that are processing and have a part that can be claimed, the oldest first.
 pub(super) async fn refreshes_with_claimable(
     tx: &mut Conn,
+    filter: ClaimFilter<'_>,
     now: Timestamp,
 ) -> DbResult<Vec<RefreshId>> {
-    let text = concat!(
+    let select = concat!(
         "SELECT r.id FROM refreshes r WHERE r.state = 'processing' AND (",
-        select_claimable!(of "r.id", at "$1"),
-        " ORDER BY p.number LIMIT 1) IS NOT NULL ORDER BY r.id"
+        select_claimable!(of "r.id")
     );
-    let ids: Vec<i64> = tx.scalars(text, now).await?;
-    Ok(ids.into_iter().map(RefreshId).collect())
+    let select = tx.build(select).values(now).push(") ORDER BY p.number LIMIT 1) IS NOT NULL");
+    let select = refreshes::filtered(select, filter)?.push(" ORDER BY r.id");
+    let found = tx.rows(select.build(true)).await?;
+    let id_of = |row: &DbRow| Cells::new(row, "refresh").int("id").map(RefreshId);
+    Ok(found.iter().map(id_of).collect::<Result<_>>()?)
 }
 
 /// Claims the first part of a refresh that can be claimed for `holder`; `None` if there is none, or the refresh is not
@@ -119,8 +121,8 @@ pub(super) async fn claim(
         concat!(
             "UPDATE refresh_parts SET holder = $1, lease_until = $3
              WHERE refresh = $4 AND number = (",
-            select_claimable!(of "$4", at "$2"),
-            " AND EXISTS (SELECT 1 FROM refreshes r WHERE r.id = $4 AND r.state = 'processing')
+            select_claimable!(of "$4"),
+            "$2) AND EXISTS (SELECT 1 FROM refreshes r WHERE r.id = $4 AND r.state = 'processing')
              ORDER BY p.number LIMIT 1"
         ),
         tx.dialect().lock_rows(),

@@ -1,11 +1,12 @@
 //! The rows of refreshes: read, queued.
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
+use throng_sql::statement::StatementBuilder;
 
 use crate::conn::Conn;
 use crate::failure::DbResult;
-use crate::rows::{Cells, DbRow};
-use crate::{LedgerError, Refresh, RefreshState, RefreshTrigger, Result};
+use crate::rows::{Cells, DbRow, json};
+use crate::{ClaimFilter, LedgerError, Refresh, RefreshState, RefreshTrigger, Result};
 
 /// The columns of a refresh, for SELECT and RETURNING.
 macro_rules! refresh_columns {
@@ -78,6 +79,51 @@ pub(super) async fn get_leased_by(tx: &mut Conn, id: RefreshId, holder: &str) ->
     } else {
         Err(LedgerError::lease_lost("refresh", id).into())
     }
+}
+
+/// Appends the condition of a WHERE clause that a refresh is of an audience of the filter.
+pub(super) fn filtered(
+    statement: StatementBuilder,
+    filter: ClaimFilter<'_>,
+) -> Result<StatementBuilder> {
+    let (condition, audiences) = match filter {
+        ClaimFilter::All => return Ok(statement),
+        // With the states, so that SQLite uses the index of open refreshes: that of audiences has all of them.
+        ClaimFilter::Only(audiences) => {
+            (" AND state IN ('scheduled', 'processing', 'halted') AND audience IN (", audiences)
+        }
+        ClaimFilter::Except(audiences) => (" AND audience NOT IN (", audiences),
+    };
+    let (before, after) = statement.dialect().texts_of_json();
+    let statement = statement.push(condition).push(before).values(json(&audiences)?);
+    Ok(statement.push(after).push(")"))
+}
+
+/// The oldest refresh of the filter's audiences that is due, claimed for `holder`.
+pub(super) async fn claim(
+    tx: &mut Conn,
+    filter: ClaimFilter<'_>,
+    holder: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> DbResult<Option<Refresh>> {
+    let lock = tx.dialect().lock_rows();
+    let update = tx
+        .build("UPDATE refreshes SET state = 'processing', holder = ")
+        .values(holder)
+        .push(", lease_until = ")
+        .values(lease_until)
+        .push(", claims = claims + 1, started_at = coalesce(started_at, ")
+        .values(now)
+        .push(") WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= ")
+        .values(now);
+    let update = filtered(update, filter)?
+        .push(" ORDER BY scheduled_at, id LIMIT 1")
+        .push(lock)
+        .push(concat!(") RETURNING ", refresh_columns!()));
+    // All rows are fetched: only then is it certain that the statement was committed.
+    let claimed = tx.rows(update.build(true)).await?;
+    Ok(claimed.first().map(refresh_of).transpose()?)
 }
 
 /// The trigger to store, and whether it was the source. Earlier versions, which may share the ledger, know no other

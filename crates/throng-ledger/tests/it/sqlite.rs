@@ -161,6 +161,12 @@ async fn due_work_is_found_by_an_index() {
             "refreshes_due",
         ),
         (
+            "EXPLAIN QUERY PLAN SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= 5
+             AND audience NOT IN (SELECT value FROM json_each('[]'))
+             ORDER BY scheduled_at, id LIMIT 1",
+            "refreshes_due",
+        ),
+        (
             "EXPLAIN QUERY PLAN SELECT id FROM tasks WHERE unchecked_since IS NOT NULL
              ORDER BY unchecked_since, id LIMIT 9",
             "tasks_unchecked",
@@ -180,6 +186,12 @@ async fn due_work_is_found_by_an_index() {
         let plan = plan_of(&mut connection, statement).await;
         assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{plan}");
     }
+    // Of some audiences: not by the index of audiences, which has all refreshes that they ever had.
+    let statement = "EXPLAIN QUERY PLAN SELECT id FROM refreshes WHERE due_at IS NOT NULL
+         AND due_at <= 5 AND state IN ('scheduled', 'processing', 'halted')
+         AND audience IN (SELECT value FROM json_each('[]')) ORDER BY scheduled_at, id LIMIT 1";
+    let plan = plan_of(&mut connection, statement).await;
+    assert!(plan.contains("INDEX refreshes_") && !plan.contains("of_audience"), "{plan}");
 }
 
 /// How SQLite runs a statement that begins with `EXPLAIN QUERY PLAN`.

@@ -46,6 +46,7 @@ impl Reader {
         let log_retention = self.log_retention(&mut fields, default.log_retention);
         let min_free_disk_bytes = self.min_free_disk_bytes(&mut fields);
         let alerts = self.alerts(&mut fields);
+        let silent = default.gate_silent_minutes;
         let settings = NodeSettings {
             listen,
             token,
@@ -71,6 +72,7 @@ impl Reader {
                 default.query_timeout_secs,
             ),
             build_workers: self.integer(&mut fields, "build_workers", 1..=256, 2),
+            warehouse_workers: self.integer(&mut fields, "warehouse_workers", 1..=256, 4),
             activation_workers: self.integer(&mut fields, "activation_workers", 1..=256, 4),
             log_partitions: self.integer(&mut fields, "log_partitions", 1..=256, 4),
             log_partitions_are_written: IsWritten(fields.get("log_partitions").is_some()),
@@ -87,12 +89,7 @@ impl Reader {
             request_timeout_secs: self.integer(&mut fields, "request_timeout_secs", 1..=3600, 30),
             alerts,
             budget_alerts: self.switch(&mut fields, "budget_alerts"),
-            gate_silent_minutes: self.integer(
-                &mut fields,
-                "gate_silent_minutes",
-                1..=30,
-                default.gate_silent_minutes,
-            ),
+            gate_silent_minutes: self.integer(&mut fields, "gate_silent_minutes", 1..=30, silent),
         };
         self.check_roles(&settings, &mut fields);
         let settings = self.admit_node(settings, &fields);

@@ -273,6 +273,7 @@ fn every_field_of_ad_groups_and_of_the_node_is_read() {
     let once: Vec<bool> = spec.ad_groups.iter().map(|a| a.once_per_insertion).collect();
     assert_eq!((once, spec.node.dedupe_hours), (vec![false, true], 36));
     assert_eq!((spec.node.budget_alerts, spec.node.gate_silent_minutes), (true, 7));
+    assert_eq!((spec.node.build_workers, spec.node.warehouse_workers), (3, 16));
     assert_eq!(spec.ad_groups[1].prediction, Prediction::InFlight);
     assert_eq!(spec.ad_groups[1].horizon_secs, 180);
     assert_eq!(spec.node.feed_interval_ms, 500);
@@ -442,6 +443,9 @@ fn backends_and_roles_are_read() {
     let stored: NodeSettings = serde_json::from_str(&stored).unwrap();
     assert_eq!(stored, node, "whether it was written makes no difference between settings");
     assert_eq!((stored.log_partitions, stored.written_log_partitions()), (2, None));
+    let default = serde_json::to_value(NodeSettings::default()).unwrap();
+    assert_eq!(default.get("warehouse_workers"), None, "as in specs of earlier versions");
+    assert_eq!(serde_json::from_value::<NodeSettings>(default).unwrap().warehouse_workers, 4);
     assert!(node.is_shared());
     assert_eq!(node.roles, [Role::Api, Role::Aggregate]);
     let LogSettings::Kafka(kafka) = node.log else { panic!() };

@@ -350,8 +350,7 @@ pub(super) async fn a_part_is_claimed_by_one_builder_and_scans_come_first(ledger
     let id = building(ledger, "buyers", "b", 0).await.id;
     ledger.add_parts(id, &parts(0..3), None).await.unwrap();
     let claim = async |of, holder: &str, now, until| {
-        let claimed = ledger.claim_part(of, holder, at(now), at(until)).await.unwrap();
-        claimed.map(|(refresh, part)| {
+        claim_part(ledger, of, holder, now, until).await.map(|(refresh, part)| {
             assert_eq!((refresh, part.holder.as_deref()), (id, Some(holder)));
             part.number
         })
@@ -381,6 +380,46 @@ pub(super) async fn a_part_is_claimed_by_one_builder_and_scans_come_first(ledger
     assert_eq!(claim(None, "d", 37, 60).await, Some(1), "a new try does not wait for old leases");
     ledger.finish_part(id, 1, &done).await.unwrap();
     assert_eq!(claim(None, "x", 99, 100).await, None);
+}
+
+pub(super) async fn refreshes_and_parts_of_some_audiences_are_claimed(ledger: &dyn Ledger) {
+    // `w1` and `w2` are listed, in another order, with one that has no refresh; `l` is not.
+    for (n, name) in [(1, "w1"), (2, "l:1"), (3, "w2"), (4, "l2")] {
+        ledger.schedule_refresh(&audience(name), RefreshTrigger::Manual, at(n)).await.unwrap();
+    }
+    let listed = ["none", "w2", "w1"].map(audience);
+    let (only, except) = (ClaimFilter::Only(&listed), ClaimFilter::Except(&listed));
+    let claim = async |filter, holder: &str, now| {
+        let claimed = ledger.claim_filtered_refresh(filter, holder, at(now), at(now + 60)).await;
+        claimed.unwrap().map(|refresh| refresh.audience.to_string())
+    };
+    assert_eq!(claim(ClaimFilter::Only(&[]), "w", 5).await, None);
+    assert_eq!(claim(only, "w", 0).await, None, "not due yet");
+    // The oldest of the filter's audiences, whichever is the oldest of all.
+    assert_eq!(claim(except, "b", 5).await.as_deref(), Some("l:1"));
+    assert_eq!(claim(only, "w", 5).await.as_deref(), Some("w1"));
+    assert_eq!(claim(only, "x", 5).await.as_deref(), Some("w2"));
+    assert_eq!(claim(only, "y", 6).await, None, "all are claimed");
+    assert_eq!(claim(ClaimFilter::Except(&[]), "c", 6).await.as_deref(), Some("l2"));
+    assert_eq!(claim(except, "d", 65).await.as_deref(), Some("l:1"), "its lease has expired");
+    let newest = async |name: &str| {
+        let row = ledger.audience(&audience(name)).await.unwrap().unwrap();
+        row.refresh.unwrap().id
+    };
+    let (w1, local) = (newest("w1").await, newest("l:1").await);
+    for id in [w1, local] {
+        ledger.add_parts(id, &parts(0..1), None).await.unwrap();
+    }
+    let part_of = async |filter, holder: &str, now| {
+        let claimed = ledger.claim_filtered_part(filter, holder, at(now), at(now + 60)).await;
+        claimed.unwrap().map(|(refresh, _)| refresh)
+    };
+    assert_eq!(part_of(ClaimFilter::Only(&[]), "h", 66).await, None);
+    // Of the older refresh, were it not for the filter.
+    assert_eq!(part_of(except, "h", 66).await, Some(local));
+    assert_eq!(part_of(except, "i", 67).await, None, "that of the other one is left out");
+    assert_eq!(part_of(only, "j", 67).await, Some(w1));
+    assert_eq!(part_of(only, "k", 68).await, None);
 }
 
 pub(super) async fn parts_are_recorded_once(ledger: &dyn Ledger) {

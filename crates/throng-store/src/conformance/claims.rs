@@ -121,7 +121,7 @@ pub(super) async fn each_part_is_claimed_by_one_of_many(ledger: &dyn Ledger) {
     let claimers = (0..CLAIMERS).map(|claimer| async move {
         let (mut mine, holder) = (Vec::new(), format!("b{claimer}"));
         let of = (claimer % 2 == 0).then_some(id);
-        while let Some(claimed) = ledger.claim_part(of, &holder, at(1), at(60)).await.unwrap() {
+        while let Some(claimed) = claim_part(ledger, of, &holder, 1, 60).await {
             assert_eq!((claimed.0, claimed.1.holder.as_deref()), (id, Some(holder.as_str())));
             ledger.finish_part(id, claimed.1.number, covers).await.unwrap();
             mine.push(claimed.1.number);
@@ -131,6 +131,32 @@ pub(super) async fn each_part_is_claimed_by_one_of_many(ledger: &dyn Ledger) {
     let mut claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
     claimed.sort_unstable();
     assert!(claimed.into_iter().eq(0..2_000), "each part is claimed once");
+}
+
+/// Half of the claimers leave out what the others claim.
+pub(super) async fn filtered_refreshes_are_claimed_by_one_of_many(ledger: &dyn Ledger) {
+    let (listed, others): (Vec<_>, Vec<_>) =
+        (0..40).map(|n| audience(&format!("a{n}"))).partition(|name| name.as_str().len() % 2 == 0);
+    for name in listed.iter().chain(&others) {
+        ledger.schedule_refresh(name, RefreshTrigger::Manual, at(0)).await.unwrap();
+    }
+    let listed = &listed;
+    let claimers = (0..16).map(|n| async move {
+        let (mut mine, holder) = (Vec::new(), format!("b{n}"));
+        let filter = match n % 2 {
+            0 => ClaimFilter::Only(listed),
+            _ => ClaimFilter::Except(listed),
+        };
+        let claim = || ledger.claim_filtered_refresh(filter, &holder, at(1), at(60));
+        while let Some(refresh) = claim().await.unwrap() {
+            assert_eq!(listed.contains(&refresh.audience), n % 2 == 0);
+            mine.push(refresh.id);
+        }
+        mine
+    });
+    let claimed: Vec<_> = join_all(claimers).await.into_iter().flatten().collect();
+    let distinct: HashSet<_> = claimed.iter().collect();
+    assert_eq!((claimed.len(), distinct.len()), (40, 40));
 }
 
 pub(super) async fn many_firings_queue_one_refresh(ledger: &dyn Ledger) {

@@ -35,7 +35,7 @@ pub(super) async fn objects_are_referenced_as_long_as_they_are_needed(ledger: &d
     assert_eq!(named.manifests, ["a manifest"]);
 
     let output = json!({ "object": "refreshes/2/scan-0.keys", "rows_read": 1, "null_keys": 0 });
-    ledger.claim_part(Some(refresh.id), "b", at(21), at(60)).await.unwrap();
+    ledger.claim_part(refresh.id, "b", at(21), at(60)).await.unwrap();
     ledger.finish_part(refresh.id, 0, &output).await.unwrap();
     let named = ledger.referenced_objects().await.unwrap();
     let part = ReferencedObject { name: "refreshes/2/scan-0.keys".to_owned(), bytes: None };

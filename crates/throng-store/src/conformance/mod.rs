@@ -31,8 +31,8 @@ use futures::stream::{self, StreamExt as _};
 use throng_model::{AudienceName, DestinationName, RefreshId, SyncMode, SyncName, Timestamp};
 
 use crate::{
-    Ledger, LedgerError, NewRun, Operation, ReasonCounts, Refresh, RefreshTrigger, Snapshot,
-    SnapshotState, Task,
+    ClaimFilter, Ledger, LedgerError, NewRun, Operation, Part, ReasonCounts, Refresh,
+    RefreshTrigger, Snapshot, SnapshotState, Task,
 };
 
 /// A backend under test.
@@ -98,6 +98,7 @@ cases! {
         progress_is_recorded,
         parts_survive_a_halt_and_a_retry,
         a_part_is_claimed_by_one_builder_and_scans_come_first,
+        refreshes_and_parts_of_some_audiences_are_claimed,
         parts_are_recorded_once,
         a_refresh_is_planned_again_by_its_holder,
         the_next_refresh_can_start_after_a_failed_one,
@@ -164,6 +165,7 @@ cases! {
         each_task_is_claimed_by_one_of_many,
         expired_leases_release_the_work,
         each_refresh_is_claimed_by_one_of_many,
+        filtered_refreshes_are_claimed_by_one_of_many,
         each_part_is_claimed_by_one_of_many,
         many_firings_queue_one_refresh,
         abandoned_calls_leave_the_ledger_usable,
@@ -326,6 +328,24 @@ async fn claim(ledger: &dyn Ledger, holder: &str, n: u64) -> Option<Task> {
     let due = ledger.tasks_to_enqueue(before, at(n), u32::MAX, u32::MAX).await.unwrap();
     let first = due.first()?;
     ledger.claim_task(first.id, holder, u32::MAX, at(n), at(n + 60)).await.unwrap()
+}
+
+/// Claims the next part of a refresh, or of any one, at second `n` until second `until`.
+async fn claim_part(
+    ledger: &dyn Ledger,
+    of: Option<RefreshId>,
+    holder: &str,
+    n: u64,
+    until: u64,
+) -> Option<(RefreshId, Part)> {
+    let (now, until) = (at(n), at(until));
+    match of {
+        Some(id) => {
+            let part = ledger.claim_part(id, holder, now, until).await.unwrap();
+            part.map(|part| (id, part))
+        }
+        None => ledger.claim_filtered_part(ClaimFilter::All, holder, now, until).await.unwrap(),
+    }
 }
 
 #[track_caller]

@@ -240,7 +240,7 @@ pub(super) async fn refreshes_of_a_group_are_claimed_renewed_and_halted(ledger: 
     let part = NewPart { kind: PartKind::Scan, number: 0, covers: json!({}) };
     ledger.add_parts(ids[1], &[part], None).await.unwrap();
     assert_eq!(ledger.refreshes_with_parts(&ids).await.unwrap(), [ids[1]]);
-    ledger.claim_part(Some(ids[1]), "b#1", at(5), at(70)).await.unwrap().unwrap();
+    ledger.claim_part(ids[1], "b#1", at(5), at(70)).await.unwrap().unwrap();
 
     ledger.record_group_progress(&ids, "b", at(80), 9, 2, Some(40)).await.unwrap();
     ledger.record_group_progress(&ids, "b", at(90), 10, 3, None).await.unwrap();
@@ -262,7 +262,7 @@ pub(super) async fn refreshes_of_a_group_are_claimed_renewed_and_halted(ledger: 
     }
     assert_eq!(claim("c", 8).await, first, "at once");
     assert!(
-        ledger.claim_part(Some(ids[1]), "c#1", at(8), at(70)).await.unwrap().is_some(),
+        ledger.claim_part(ids[1], "c#1", at(8), at(70)).await.unwrap().is_some(),
         "its part is free"
     );
     assert_eq!(claim("d", 61).await, BTreeSet::from([taken]), "the lease has expired");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests: a panic is how a case fails")]
 
+mod builders;
 mod dry_run;
 mod faults;
 mod key_types;

@@ -1,4 +1,4 @@
-//! What refreshes need of a warehouse: a program that runs an audience's SQL and returns the result
+//! What refreshes (`throng-refresh`) need of a warehouse: a program that runs an audience's SQL and returns the result
 //! in pages. `throng-warehouse` implements it.
 //!
 //! Reading is resumable. The *cursor* of the next page comes with each page; the refresh records both
@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use throng_lake::{ColumnFacts, KeyKind};
 use throng_model::{AudienceName, HashSeed, Micros, RefreshId, Retry, Timestamp, UserHash};
 use throng_spec::WarehouseSource;
+
+use crate::model::{ColumnFacts, KeyKind};
 
 /// One run of an audience's SQL. The same values name the same job in every process and after every
 /// crash, so that a job is never started twice.
