@@ -31,7 +31,7 @@ use throng_http::{Caps, CertificateFiles, Certificates, Server};
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Entropy, HashSeed, SystemEntropy, with_causes};
-use throng_refresh::{Observer, RefreshContext, RefreshParts};
+use throng_refresh::{Observer, RefreshContext, RefreshDeps};
 use throng_spec::{Role, Spec, TlsSettings};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -392,7 +392,7 @@ async fn assemble(
     let (budgets, applied) = budgets::open(config, joined, &backends, &health).await?;
     let gate = open_gate(&budgets, &spec, &membership);
     let observer = Arc::new(NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
-    let refresh = RefreshParts {
+    let refresh = RefreshDeps {
         clock: Arc::clone(clock),
         ledger,
         objects,
@@ -429,7 +429,7 @@ struct Opened {
     budgets: Budgets,
     gate: Arc<Gate>,
     observer: Arc<NodeObserver>,
-    refresh: RefreshParts,
+    refresh: RefreshDeps,
     opener: LakeOpener,
     key_file: Option<PathBuf>,
 }
