@@ -14,8 +14,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use throng_access::{
-    AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
-    Site, ThrottleAction, is_api_path, rule_of,
+    AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, RequestOrigin,
+    SessionCookie, ThrottleAction, is_api_path, rule_of,
 };
 use throng_http::{content_type, prefers_html};
 use throng_telemetry::metrics;
@@ -68,7 +68,7 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
     let probe = rule.needs == Needs::Probe;
     guard.hosts.check(parts, probe).map_err(|refusal| refuse(unknown_host(&refusal)))?;
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let site = Site::of(parts, &guard.hosts);
+    let site = RequestOrigin::of(parts, &guard.hosts);
     if changes && site.is_foreign() {
         metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "foreign_origin")
             .increment(1);
@@ -106,7 +106,7 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
 async fn caller(
     guard: &Guard,
     parts: &Parts,
-    site: Site,
+    site: RequestOrigin,
     changes: bool,
 ) -> Result<Option<Caller>, Box<Response>> {
     let credentials = guard.cookie.credentials(parts);
