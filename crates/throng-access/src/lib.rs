@@ -29,6 +29,6 @@ pub use hosts::{HostNames, HostRefusal};
 pub use limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 pub use local_nodes::{LocalNodeError, Registration, is_loopback, token_at, token_of, url_of};
 pub use origin::{RequestOrigin, is_opened_by_hand, own_path};
-pub use routes::{AcceptedBody, Needs, ROUTES, Rule, is_api_path, rule_of};
+pub use routes::{AcceptedBody, ROUTES, RouteRequirement, Rule, is_api_path, rule_of};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use throttle::ThrottleAction;
