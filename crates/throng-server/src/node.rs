@@ -27,7 +27,7 @@ use throng_backends::{
     check_log_partitions, create_data_dir, open_lake, probe_writes,
 };
 use throng_gate::Gate;
-use throng_http::{Caps, CertificateFiles, Certificates, Server};
+use throng_http::{CertificateFiles, Certificates, ConnectionLimits, Server};
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Entropy, HashSeed, SystemEntropy, with_causes};
@@ -160,7 +160,7 @@ impl Node {
         }
         let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
-        let caps = Caps {
+        let caps = ConnectionLimits {
             total: connections.total as usize,
             per_address: connections.per_address as usize,
         };
