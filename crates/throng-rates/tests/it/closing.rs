@@ -110,7 +110,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
     let price = advertiser.price;
     for now in 0..DAY_SECS {
         for _ in 0..poisson(&mut random, advertiser.requests_per_minute / 60.0) {
-            if !rates[0].passes(random.next_u64()) {
+            if !rates[0].is_admitted(random.next_u64()) {
                 continue;
             }
             coming.push(Reverse((now + 1, true, now)));

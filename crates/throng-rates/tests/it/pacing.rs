@@ -85,7 +85,7 @@ fn day(run: &Run, curve: &DayCurve, shape: &[f64; SLICES], random: &mut SplitMix
         let requests = requests * shape[second / SLICE_SECS] / SLICE_SECS as f64;
         let (mut insertions, mut impressions) = (0, 0);
         for _ in 0..poisson(random, requests) {
-            if rates[0].passes(random.next_u64()) {
+            if rates[0].is_admitted(random.next_u64()) {
                 insertions += 1;
                 impressions += u64::from(random.next_f64() < RATE);
             }
