@@ -192,7 +192,7 @@ impl Node {
         match &reloaded {
             Ok(_) => {
                 self.ctx.health.clear(ProblemClass::Config, KEY);
-                let beyond = self.ctx.limits.now().beyond(&self.ctx.spec.load());
+                let beyond = self.ctx.limits.now().disallowed(&self.ctx.spec.load());
                 if !beyond.is_empty() {
                     tracing::warn!(
                         ?beyond,
