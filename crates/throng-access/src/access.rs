@@ -106,8 +106,8 @@ impl Caller {
     }
 
     /// Whether the caller may know of an object of this workspace; `None`: of the default one.
-    pub fn sees(&self, workspace: Option<&str>) -> bool {
-        self.workspace().is_none_or(|own| workspace == Some(own.as_str()))
+    pub fn can_access(&self, workspace: Option<&str>) -> bool {
+        WorkspaceName::can_access(self.workspace(), workspace)
     }
 
     /// The id of the session, if the request has a cookie and not a token.

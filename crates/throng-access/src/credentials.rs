@@ -7,7 +7,7 @@ use throng_store::LedgerError;
 use crate::access::{Access, Caller};
 use crate::headers::text;
 use crate::hosts::HostNames;
-use crate::origin::Site;
+use crate::origin::RequestOrigin;
 
 /// The credentials that a request has.
 #[derive(Clone, Copy)]
@@ -99,7 +99,7 @@ impl Access {
     pub async fn authenticate(
         &self,
         credentials: Credentials<'_>,
-        site: Site,
+        site: RequestOrigin,
         changes: bool,
     ) -> Result<Authentication, LedgerError> {
         let (found, otherwise) = match credentials {

@@ -24,13 +24,13 @@ enum Sender {
 
 /// The origin of a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Site {
+pub struct RequestOrigin {
     sender: Sender,
     /// The browser navigates to a page, instead of fetching something for a page.
     navigates: bool,
 }
 
-impl Site {
+impl RequestOrigin {
     /// The origin of a request. If it has both headers, both must say that it is a page of this node.
     pub fn of(parts: &Parts, hosts: &HostNames) -> Self {
         let site = parts.headers.contains_key(SITE).then(|| {
@@ -87,13 +87,13 @@ pub fn own_path(back: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn site(headers: &[(&str, &str)]) -> Site {
+    fn site(headers: &[(&str, &str)]) -> RequestOrigin {
         let mut builder = http::Request::builder().uri("/").header("host", "127.0.0.1:7077");
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
         let hosts = HostNames::new(([127, 0, 0, 1], 7077).into(), false, None, &[]);
-        Site::of(&builder.body(()).unwrap().into_parts().0, &hosts)
+        RequestOrigin::of(&builder.body(()).unwrap().into_parts().0, &hosts)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::scope::{Scope, Scopes};
 
 /// What a route requires of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum RouteRequirement {
     /// Nothing: the response contains nothing about the cluster.
     Nothing,
     /// Nothing: for probes, which may use any address as the host name.
@@ -21,7 +21,7 @@ pub enum Needs {
     One(&'static [Scope]),
 }
 
-impl Needs {
+impl RouteRequirement {
     /// Whether a caller with these scopes may send the request.
     pub fn allow(self, scopes: Scopes) -> bool {
         match self {
@@ -32,7 +32,7 @@ impl Needs {
     }
 }
 
-impl fmt::Display for Needs {
+impl fmt::Display for RouteRequirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing | Self::Probe => f.write_str("nothing"),
@@ -107,7 +107,7 @@ impl AcceptedBody {
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     /// The scopes.
-    pub needs: Needs,
+    pub needs: RouteRequirement,
     /// The body.
     pub accepts: AcceptedBody,
     /// Whether a caller that is limited to a workspace may use it: its handler shows and changes objects of that
@@ -118,7 +118,7 @@ pub struct Rule {
 /// A method, a path and its rule.
 type Entry = (&'static str, &'static str, Rule);
 
-const fn rule(method: &'static str, path: &'static str, needs: Needs) -> Entry {
+const fn rule(method: &'static str, path: &'static str, needs: RouteRequirement) -> Entry {
     (method, path, Rule { needs, accepts: AcceptedBody::Json, in_workspaces: false })
 }
 
@@ -133,11 +133,11 @@ const fn in_workspace((method, path, rule): Entry) -> Entry {
 }
 
 const fn get(path: &'static str, scopes: &'static [Scope]) -> Entry {
-    rule("GET", path, Needs::One(scopes))
+    rule("GET", path, RouteRequirement::One(scopes))
 }
 
 const fn post(path: &'static str, scopes: &'static [Scope]) -> Entry {
-    rule("POST", path, Needs::One(scopes))
+    rule("POST", path, RouteRequirement::One(scopes))
 }
 
 const READ: &[Scope] = &[Scope::Read];
@@ -148,16 +148,16 @@ const FEED: &[Scope] = &[Scope::Feed];
 
 /// Every route.
 pub const ROUTES: &[Entry] = &[
-    in_workspace(rule("GET", "/healthz", Needs::Probe)),
-    in_workspace(rule("GET", "/readyz", Needs::Probe)),
+    in_workspace(rule("GET", "/healthz", RouteRequirement::Probe)),
+    in_workspace(rule("GET", "/readyz", RouteRequirement::Probe)),
     get("/metrics", &[Scope::Metrics, Scope::Read]),
-    in_workspace(rule("GET", "/openapi.json", Needs::Caller)),
+    in_workspace(rule("GET", "/openapi.json", RouteRequirement::Caller)),
     // Pages and their parts.
-    in_workspace(rule("GET", "/assets/throng.css", Needs::Nothing)),
-    in_workspace(rule("GET", "/assets/throng.js", Needs::Nothing)),
-    in_workspace(rule("GET", "/sign-in", Needs::Nothing)),
-    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-in", Needs::Nothing))),
-    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-out", Needs::Caller))),
+    in_workspace(rule("GET", "/assets/throng.css", RouteRequirement::Nothing)),
+    in_workspace(rule("GET", "/assets/throng.js", RouteRequirement::Nothing)),
+    in_workspace(rule("GET", "/sign-in", RouteRequirement::Nothing)),
+    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-in", RouteRequirement::Nothing))),
+    taking(AcceptedBody::Form, in_workspace(rule("POST", "/sign-out", RouteRequirement::Caller))),
     in_workspace(get("/", READ)),
     in_workspace(get("/audiences", READ)),
     in_workspace(get("/audiences/{name}", READ)),
@@ -249,7 +249,7 @@ pub const ROUTES: &[Entry] = &[
     post("/v1/tokens/{name}/revoke", ADMIN),
     get("/v1/sessions", ADMIN),
     post("/v1/sessions/{id}/end", ADMIN),
-    in_workspace(rule("POST", "/v1/sign-in-links", Needs::Caller)),
+    in_workspace(rule("POST", "/v1/sign-in-links", RouteRequirement::Caller)),
 ];
 
 /// The rule of a route. An unknown path requires a valid caller, so that strangers cannot find out which paths
@@ -257,7 +257,11 @@ pub const ROUTES: &[Entry] = &[
 pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     let Some(path) = path else {
         // There is nothing to see: the path does not exist.
-        return Rule { needs: Needs::Caller, accepts: AcceptedBody::Json, in_workspaces: true };
+        return Rule {
+            needs: RouteRequirement::Caller,
+            accepts: AcceptedBody::Json,
+            in_workspaces: true,
+        };
     };
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
     let found = ROUTES.iter().find(|(m, p, _)| *m == method && *p == path);
@@ -267,7 +271,7 @@ pub fn rule_of(method: &Method, path: Option<&str>) -> Rule {
     let known = ROUTES.iter().any(|(_, p, _)| *p == path);
     // The router refuses another method of a known path. A route that is missing here exists in the router, so it
     // needs the highest scope.
-    let needs = if known { Needs::Caller } else { Needs::One(ADMIN) };
+    let needs = if known { RouteRequirement::Caller } else { RouteRequirement::One(ADMIN) };
     Rule { needs, accepts: AcceptedBody::Json, in_workspaces: known }
 }
 
@@ -293,10 +297,10 @@ mod tests {
     #[test]
     fn a_route_without_a_rule_needs_admin() {
         let needs = |method: Method, path| rule_of(&method, path).needs;
-        assert_eq!(needs(Method::GET, Some("/v1/new")), Needs::One(ADMIN));
-        assert_eq!(needs(Method::GET, None), Needs::Caller);
-        assert_eq!(needs(Method::DELETE, Some("/healthz")), Needs::Caller);
-        assert_eq!(needs(Method::HEAD, Some("/v1/runs")), Needs::One(READ));
+        assert_eq!(needs(Method::GET, Some("/v1/new")), RouteRequirement::One(ADMIN));
+        assert_eq!(needs(Method::GET, None), RouteRequirement::Caller);
+        assert_eq!(needs(Method::DELETE, Some("/healthz")), RouteRequirement::Caller);
+        assert_eq!(needs(Method::HEAD, Some("/v1/runs")), RouteRequirement::One(READ));
     }
 
     /// What concerns a whole deployment, and what has no rule, is closed to callers of one workspace.

@@ -146,7 +146,7 @@ impl Budgets {
     ///
     /// # Errors
     /// [`BudgetsError::Append`] if the log failed, or did not confirm the events within
-    /// [`append_timeout`](crate::BudgetsParts::append_timeout): events of other partitions may be counted. The caller
+    /// [`append_timeout`](crate::BudgetsDeps::append_timeout): events of other partitions may be counted. The caller
     /// sends all of them again; those that were counted count once. [`BudgetsError::CatalogBehind`] and
     /// [`BudgetsError::Closed`]: none of them is in the log. Never for a partition whose events are in the log.
     pub async fn accept(&self, events: Vec<Event>) -> Result<Accepted, BudgetsError> {

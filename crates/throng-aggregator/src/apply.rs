@@ -248,7 +248,7 @@ impl Applying<'_> {
     ) -> Result<u64, RecordError> {
         let (mut index, mut unsound) = (0, 0);
         read_record(&record.value, |event| {
-            if self.is_checked || event.is_sound(record.at, self.dedupe_window) {
+            if self.is_checked || event.is_valid(record.at, self.dedupe_window) {
                 decoded.events.push((event, record.at));
                 if is_wanted {
                     decoded.places.push((record.offset, index));

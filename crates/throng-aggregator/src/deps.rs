@@ -67,7 +67,7 @@ pub trait FrameSink: Send + Sync {
 }
 
 /// What [`Budgets`] are opened with.
-pub struct BudgetsParts {
+pub struct BudgetsDeps {
     /// Checkpoints.
     pub objects: Arc<dyn Objects>,
     /// Events.

@@ -70,7 +70,7 @@ pub use catalog::ad_groups_of;
 pub use catalog_check::NewestSpec;
 pub use checkpoint::{checkpoint_objects, checkpoint_offset};
 pub use deps::{
-    AggregatorDeps, AggregatorMember, BudgetsParts, FrameSink, HealthReporter, Host, ProblemKind,
+    AggregatorDeps, AggregatorMember, BudgetsDeps, FrameSink, HealthReporter, Host, ProblemKind,
 };
 pub use error::{BudgetsError, CheckpointError};
 pub use feed::{Feed, FrameStream};
@@ -161,7 +161,7 @@ impl Budgets {
     /// Budget states without figures: [`set_assignment`](Self::set_assignment) opens the partitions that
     /// this process leads, and [`apply_frame`](Self::apply_frame) applies the frames of the others.
     pub fn new(
-        parts: BudgetsParts,
+        parts: BudgetsDeps,
         spec: &Spec,
         indexes: &[(AdGroupName, AdGroupIndex)],
         version: u64,

@@ -121,7 +121,7 @@ impl Fixture {
         accept_log_loss: &[u32],
     ) -> Result<Arc<Budgets>, BudgetsError> {
         let objects = Arc::new(DirectoryObjects::open(dir.join("objects")).unwrap());
-        let parts = BudgetsParts {
+        let parts = BudgetsDeps {
             objects,
             log,
             feed: Arc::new(LocalFeed::new(self.partitions)),

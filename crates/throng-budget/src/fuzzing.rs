@@ -86,7 +86,7 @@ pub fn event_record(bytes: &[u8]) {
     // Called for events that are not sound too: a reader of a record may call them for any event.
     let _ = read_record(bytes, |event| {
         let _ = (event.kind(), event.plausible_inserted_at());
-        let _ = event.is_sound(NOW, Duration::from_secs(24 * 3_600));
+        let _ = event.is_valid(NOW, Duration::from_secs(24 * 3_600));
         let _ = (event.id.as_str(), event.ad_group.as_str(), event.insertion_id.as_str());
         let _ = (event.money.price_nanos(), event.placement.as_str());
     });

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use throng_activation::{SendClass, SendError, Usage};
 use throng_model::Clock;
 
-use crate::pacing::{CallKind, CallLimits, CallPacer, CallStart, Turn};
+use crate::pacing::{CallAdmission, CallKind, CallLimits, CallPacer, CallStart};
 
 /// The calls of one account. All destinations of a process that call the account share it.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct AccountCalls {
     pacer: Mutex<CallPacer>,
 }
 
-/// Whether a call may be made. See [`Turn`].
+/// Whether a call may be made. See [`CallAdmission`].
 #[derive(Debug)]
 pub enum Permission {
     /// It may be made.
@@ -42,9 +42,9 @@ impl AccountCalls {
         };
         let permit = |start| CallPermit { reserved: Some((Arc::clone(self), start)) };
         match turn {
-            Turn::Go(start) => Permission::Go(permit(start)),
-            Turn::ReadMeter(start) => Permission::ReadMeter(permit(start)),
-            Turn::Wait(wait) => Permission::Wait(wait),
+            CallAdmission::Go(start) => Permission::Go(permit(start)),
+            CallAdmission::ReadMeter(start) => Permission::ReadMeter(permit(start)),
+            CallAdmission::Wait(wait) => Permission::Wait(wait),
         }
     }
 

@@ -16,6 +16,6 @@ mod registry;
 pub use calls::{AccountCalls, CallPermit, Permission};
 pub use file::FileAccount;
 pub use meta::{MetaAccount, normalised_email, normalised_phone, phone_has_calling_code};
-pub use pacing::{CallKind, CallLimits, CallPacer, CallStart, Turn};
+pub use pacing::{CallAdmission, CallKind, CallLimits, CallPacer, CallStart};
 pub use platform::{Preparation, RegistryError};
 pub use registry::{Account, call_limits, open, open_paced, platforms, preparation, size_limits};

@@ -75,13 +75,13 @@ pub enum CallKind {
 
 /// Whether a call may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum CallAdmission {
     /// It goes, and counts from now on: [`CallPacer::end`] must follow.
     Go(CallStart),
     /// It can be tried again after this, which is not zero.
     Wait(Duration),
     /// For uploads: how much of the quota is used is not known well enough. A read whose response has the meter goes
-    /// first, and counts from now on as with [`Turn::Go`]. One at a time.
+    /// first, and counts from now on as with [`CallAdmission::Go`]. One at a time.
     ReadMeter(CallStart),
 }
 
@@ -172,21 +172,23 @@ impl CallPacer {
     }
 
     /// Reserves a call if it may go now.
-    pub fn reserve(&mut self, kind: CallKind, now: Timestamp) -> Turn {
+    pub fn reserve(&mut self, kind: CallKind, now: Timestamp) -> CallAdmission {
         self.advance(now);
         let turn = match kind {
             CallKind::Upload => self.upload(),
             CallKind::Read => self.read(),
         };
         let turn = match (turn, self.app_wait()) {
-            (Turn::Go(_) | Turn::ReadMeter(_), Some(wait)) => Turn::Wait(wait),
+            (CallAdmission::Go(_) | CallAdmission::ReadMeter(_), Some(wait)) => {
+                CallAdmission::Wait(wait)
+            }
             (turn, _) => turn,
         };
-        if let Turn::Go(_) | Turn::ReadMeter(_) = turn {
+        if let CallAdmission::Go(_) | CallAdmission::ReadMeter(_) = turn {
             self.started += 1;
             self.last_start = Some(self.second);
         }
-        if let Turn::ReadMeter(_) = turn {
+        if let CallAdmission::ReadMeter(_) = turn {
             self.reading = Some(self.second);
         }
         turn
@@ -327,12 +329,12 @@ impl CallPacer {
         Estimate { percent, own_percent, limit }
     }
 
-    fn go(&self, kind: CallKind) -> Turn {
+    fn go(&self, kind: CallKind) -> CallAdmission {
         let (at, ended) = (self.second, self.ended);
-        Turn::Go(CallStart { kind, at, ended, has_meter: false })
+        CallAdmission::Go(CallStart { kind, at, ended, has_meter: false })
     }
 
-    fn upload(&self) -> Turn {
+    fn upload(&self) -> CallAdmission {
         let used = self.estimate();
         let is_alone = self.meter.is_some_and(|meter| meter.is_alone);
         let is_shared = self.meter.is_some_and(|meter| !meter.is_alone);
@@ -350,25 +352,25 @@ impl CallPacer {
             return self.go(CallKind::Upload);
         }
         if self.reading.is_some_and(|at| self.second - at < READ_TIMEOUT_SECS) {
-            return Turn::Wait(Duration::from_secs(1));
+            return CallAdmission::Wait(Duration::from_secs(1));
         }
         let is_well_known = is_alone && self.meter.is_some_and(|m| m.percent >= WELL_KNOWN_PERCENT);
         let read_after = if is_well_known { READ_AFTER_PERCENT_ALONE } else { READ_AFTER_PERCENT };
         if !self.was_unanswered() && (is_old || must_read || since >= read_after) {
             return match self.read() {
-                Turn::Go(call) => Turn::ReadMeter(call),
+                CallAdmission::Go(call) => CallAdmission::ReadMeter(call),
                 other => other,
             };
         }
         let exact = self.wait_for(used, most);
-        Turn::Wait(if is_alone || used.own_percent >= most {
+        CallAdmission::Wait(if is_alone || used.own_percent >= most {
             exact
         } else {
             exact.min(Duration::from_secs(u64::from(self.meter_secs())))
         })
     }
 
-    fn read(&self) -> Turn {
+    fn read(&self) -> CallAdmission {
         let used = self.estimate();
         // Without a meter, this call may be the one that shows it.
         let percent = if self.meter.is_some() { used.percent } else { used.own_percent };
@@ -382,9 +384,9 @@ impl CallPacer {
         }
         let exact = self.wait_for(used, READ_PERCENT);
         if used.own_percent >= READ_PERCENT {
-            return Turn::Wait(exact);
+            return CallAdmission::Wait(exact);
         }
-        Turn::Wait(exact.min(Duration::from_secs(u64::from(most.max(1)))))
+        CallAdmission::Wait(exact.min(Duration::from_secs(u64::from(most.max(1)))))
     }
 
     /// The time until so many own calls have left the hour that less than `percent` is used. A minute if there are not
@@ -413,6 +415,7 @@ impl CallPacer {
 
 #[cfg(test)]
 mod tests {
+    use super::CallAdmission::{Go, ReadMeter, Wait};
     use super::*;
 
     const LIMITS: CallLimits = CallLimits { lowest: 5_000, assumed: 190_000 };
@@ -427,7 +430,7 @@ mod tests {
 
     /// Reserves a call that must go, and ends it with this meter.
     fn call(pacer: &mut CallPacer, kind: CallKind, usage: Usage, secs: i64) {
-        let (Turn::Go(mut call) | Turn::ReadMeter(mut call)) = pacer.reserve(kind, at(secs)) else {
+        let (Go(mut call) | ReadMeter(mut call)) = pacer.reserve(kind, at(secs)) else {
             panic!("it has to wait at {secs}");
         };
         pacer.observe(&mut call, usage, at(secs));
@@ -442,8 +445,8 @@ mod tests {
             // The meter is rounded down, and is that of an account with 5,000 calls.
             let secs = uploads / 10;
             match pacer.reserve(CallKind::Upload, at(secs)) {
-                Turn::Wait(wait) => break wait,
-                Turn::Go(mut call) | Turn::ReadMeter(mut call) => {
+                Wait(wait) => break wait,
+                Go(mut call) | ReadMeter(mut call) => {
                     uploads += 1;
                     pacer.observe(&mut call, used((uploads / 50) as f64), at(secs));
                     pacer.end(call, at(secs));
@@ -453,11 +456,9 @@ mod tests {
         assert!((4_850..=4_900).contains(&uploads), "{uploads}");
         let end = uploads / 10 + wait.as_secs() as i64;
         assert!((3_600..3_610).contains(&end), "{end}");
-        assert_eq!(pacer.reserve(CallKind::Upload, at(3_600)), Turn::Wait(Duration::from_secs(1)));
+        assert_eq!(pacer.reserve(CallKind::Upload, at(3_600)), Wait(Duration::from_secs(1)));
         call(&mut pacer, CallKind::Upload, used(97.0), end);
-        let Turn::Go(_) = pacer.reserve(CallKind::Read, at(end)) else {
-            panic!("reads have a reserve")
-        };
+        let Go(_) = pacer.reserve(CallKind::Read, at(end)) else { panic!("reads have a reserve") };
     }
 
     #[test]
@@ -466,15 +467,15 @@ mod tests {
         call(&mut pacer, CallKind::Read, used(0.0), 0);
         let calls: Vec<CallStart> =
             std::iter::from_fn(|| match pacer.reserve(CallKind::Upload, at(1)) {
-                Turn::Go(call) => Some(call),
-                Turn::ReadMeter(_) | Turn::Wait(_) => None,
+                Go(call) => Some(call),
+                ReadMeter(_) | Wait(_) => None,
             })
             .take(300)
             .collect();
         assert_eq!(calls.len(), 195, "and the first read is 98 % of 200");
         assert_eq!(pacer.own(), 197, "with the read of the meter");
         let turn = pacer.reserve(CallKind::Upload, at(4_000));
-        assert!(!matches!(turn, Turn::Go(_)), "none has ended: {turn:?}");
+        assert!(!matches!(turn, Go(_)), "none has ended: {turn:?}");
     }
 
     #[test]
@@ -483,30 +484,30 @@ mod tests {
         for _ in 0..10 {
             call(&mut pacer, CallKind::Upload, Usage::default(), 0);
         }
-        let Turn::ReadMeter(read) = pacer.reserve(CallKind::Upload, at(0)) else { panic!() };
-        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Turn::Wait(Duration::from_secs(1)));
+        let ReadMeter(read) = pacer.reserve(CallKind::Upload, at(0)) else { panic!() };
+        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Wait(Duration::from_secs(1)));
         // No response has a meter: the documented quota counts, and a minute later the next read goes.
         pacer.end(read, at(0));
         for _ in 0..100 {
-            let Turn::Go(call) = pacer.reserve(CallKind::Upload, at(1)) else { panic!() };
+            let Go(call) = pacer.reserve(CallKind::Upload, at(1)) else { panic!() };
             pacer.end(call, at(1));
         }
-        let Turn::ReadMeter(_) = pacer.reserve(CallKind::Upload, at(61)) else { panic!() };
+        let ReadMeter(_) = pacer.reserve(CallKind::Upload, at(61)) else { panic!() };
     }
 
     #[test]
     fn after_a_restart_a_full_meter_is_read_every_minute_until_it_falls() {
         let mut pacer = CallPacer::new(LIMITS);
         call(&mut pacer, CallKind::Read, used(98.0), 0);
-        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Turn::Wait(Duration::from_secs(60)));
+        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Wait(Duration::from_secs(60)));
         for minute in 1..5 {
-            let Turn::ReadMeter(mut read) = pacer.reserve(CallKind::Upload, at(minute * 60)) else {
+            let ReadMeter(mut read) = pacer.reserve(CallKind::Upload, at(minute * 60)) else {
                 panic!("{minute}");
             };
             pacer.observe(&mut read, used(98.0), at(minute * 60));
             pacer.end(read, at(minute * 60));
         }
-        let Turn::ReadMeter(mut read) = pacer.reserve(CallKind::Upload, at(300)) else { panic!() };
+        let ReadMeter(mut read) = pacer.reserve(CallKind::Upload, at(300)) else { panic!() };
         pacer.observe(&mut read, used(40.0), at(300));
         pacer.end(read, at(300));
         call(&mut pacer, CallKind::Upload, Usage::default(), 300);
@@ -519,9 +520,7 @@ mod tests {
         let mut calls = 0;
         for secs in 1..3_600 {
             for kind in [CallKind::Upload, CallKind::Read] {
-                let (Turn::Go(mut call) | Turn::ReadMeter(mut call)) =
-                    pacer.reserve(kind, at(secs))
-                else {
+                let (Go(mut call) | ReadMeter(mut call)) = pacer.reserve(kind, at(secs)) else {
                     continue;
                 };
                 calls += 1;
@@ -541,7 +540,7 @@ mod tests {
         // The platform has dropped them a second before they leave the hour here. Others fill what they leave.
         call(&mut pacer, CallKind::Read, used(97.0), 3_600);
         let turn = pacer.reserve(CallKind::Upload, at(3_602));
-        assert!(!matches!(turn, Turn::Go(_)), "97 % are used, and none of them is ours: {turn:?}");
+        assert!(!matches!(turn, Go(_)), "97 % are used, and none of them is ours: {turn:?}");
     }
 
     #[test]
@@ -552,16 +551,16 @@ mod tests {
         let mut uploads = 0;
         let read = loop {
             match pacer.reserve(CallKind::Upload, at(1)) {
-                Turn::Go(call) => pacer.end(call, at(1)),
-                Turn::ReadMeter(read) => break read,
-                Turn::Wait(wait) => panic!("{wait:?}"),
+                Go(call) => pacer.end(call, at(1)),
+                ReadMeter(read) => break read,
+                Wait(wait) => panic!("{wait:?}"),
             }
             uploads += 1;
         };
         assert!((60..70).contains(&uploads), "{uploads}");
         pacer.end(read, at(2));
         call(&mut pacer, CallKind::Upload, Usage::default(), 2);
-        let Turn::ReadMeter(_) = pacer.reserve(CallKind::Upload, at(62)) else { panic!() };
+        let ReadMeter(_) = pacer.reserve(CallKind::Upload, at(62)) else { panic!() };
     }
 
     #[test]
@@ -570,8 +569,8 @@ mod tests {
         let app = |percent| Usage { app_percent: Some(percent), ..used(1.0) };
         call(&mut pacer, CallKind::Upload, app(98.0), 0);
         call(&mut pacer, CallKind::Upload, app(99.0), 0);
-        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Turn::Wait(Duration::from_secs(10)));
-        assert_eq!(pacer.reserve(CallKind::Read, at(4)), Turn::Wait(Duration::from_secs(6)));
+        assert_eq!(pacer.reserve(CallKind::Upload, at(0)), Wait(Duration::from_secs(10)));
+        assert_eq!(pacer.reserve(CallKind::Read, at(4)), Wait(Duration::from_secs(6)));
         call(&mut pacer, CallKind::Upload, app(50.0), 10);
         call(&mut pacer, CallKind::Upload, app(50.0), 10);
     }

@@ -223,7 +223,7 @@ mod tests {
             assert_eq!((refused.count, &*refused.problems[0].field), (1, field));
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(!read[0].is_sound(event.at, DAY), "{field}");
+            assert!(!read[0].is_valid(event.at, DAY), "{field}");
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(refused, parsed.refused, "{inserted_at}");
             let mut read = Vec::new();
             read_record(&record, |event| read.push(event)).unwrap();
-            assert!(read[0].is_sound(Timestamp(at), DAY), "{inserted_at}");
+            assert!(read[0].is_valid(Timestamp(at), DAY), "{inserted_at}");
             let plausible = read[0].plausible_inserted_at();
             assert_eq!(plausible.is_none(), ignored == 1, "{inserted_at}");
         }

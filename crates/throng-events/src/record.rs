@@ -46,7 +46,7 @@ impl<'a> From<&'a str> for Text<'a> {
     }
 }
 
-/// One event of a record, borrowed from its bytes. Whether it counts is checked by [`EventRef::is_sound`] and by
+/// One event of a record, borrowed from its bytes. Whether it counts is checked by [`EventRef::is_valid`] and by
 /// the engine, which knows the ad groups. By default it has no field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EventRef<'a> {
@@ -125,7 +125,7 @@ impl EventRef<'_> {
     /// Whether it may count if its ad group is known: the same checks as of [`crate::ProtobufEvents`] and
     /// [`check_time`](Self::check_time), without explanations.
     #[inline]
-    pub fn is_sound(&self, now: Timestamp, dedupe_window: Duration) -> bool {
+    pub fn is_valid(&self, now: Timestamp, dedupe_window: Duration) -> bool {
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
@@ -133,11 +133,11 @@ impl EventRef<'_> {
             && !is_missing_id(self.id.0)
             && self.insertion_id.0.len() <= MAX_ID_BYTES
             && self.is_in_time(now, dedupe_window)
-            && self.has_sound_money()
+            && self.has_valid_money()
     }
 
     #[inline]
-    fn has_sound_money(&self) -> bool {
+    fn has_valid_money(&self) -> bool {
         // Most events carry neither.
         if self.money.is_none() && self.placement.0.is_empty() {
             return true;
@@ -481,7 +481,7 @@ mod tests {
             placement: Text::default(),
         };
         assert_eq!(read, [event]);
-        assert!(event.is_sound(Timestamp(3_000_000), Duration::from_secs(24 * 3_600)));
+        assert!(event.is_valid(Timestamp(3_000_000), Duration::from_secs(24 * 3_600)));
     }
 
     #[test]

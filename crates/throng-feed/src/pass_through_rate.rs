@@ -8,7 +8,7 @@
 /// assert_eq!(PassThroughRate::default(), PassThroughRate::ALL);
 /// assert_eq!(PassThroughRate::of_share(0.5).share(), 32_768.0 / 65_535.0);
 /// // A hash of the request decides, so that every gate decides the same about it.
-/// assert!(PassThroughRate::of_share(0.5).passes(0) && !PassThroughRate::of_share(0.5).passes(u64::MAX));
+/// assert!(PassThroughRate::of_share(0.5).is_admitted(0) && !PassThroughRate::of_share(0.5).is_admitted(u64::MAX));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PassThroughRate(pub u16);
@@ -32,7 +32,7 @@ impl PassThroughRate {
 
     /// Whether a request passes whose hash is uniform in 64 bits.
     #[inline]
-    pub fn passes(self, hash: u64) -> bool {
+    pub fn is_admitted(self, hash: u64) -> bool {
         // The hash scaled to 0..65,535: exactly `self.0` of 65,535 equal ranges pass.
         ((u128::from(hash) * u128::from(u16::MAX)) >> 64) < u128::from(self.0)
     }
@@ -81,9 +81,11 @@ mod tests {
         for share in [0.0, 0.001, 0.25, 0.5, 0.999, 1.0] {
             let rate = PassThroughRate::of_share(share);
             let hashes = (0..1_000_000u64).map(|n| n * (u64::MAX / 1_000_000));
-            let passed = hashes.filter(|hash| rate.passes(*hash)).count() as f64;
+            let passed = hashes.filter(|hash| rate.is_admitted(*hash)).count() as f64;
             assert!((passed / 1e6 - share).abs() < 2e-5, "{share}: {passed}");
         }
-        assert!(PassThroughRate::ALL.passes(u64::MAX) && !PassThroughRate::NONE.passes(0));
+        assert!(
+            PassThroughRate::ALL.is_admitted(u64::MAX) && !PassThroughRate::NONE.is_admitted(0)
+        );
     }
 }

@@ -71,7 +71,7 @@ impl NumberForms {
     }
 
     /// What nearly all values are (`numbers`, `dates`), if a few others make the column one of texts.
-    pub fn mostly(&self) -> Option<&'static str> {
+    pub fn majority_kind(&self) -> Option<&'static str> {
         let nearly_all = |some: u64| some < self.values && some >= self.values - self.values / 10;
         match self {
             // Of so few, one other is not a few.
@@ -100,16 +100,16 @@ mod tests {
 
     #[test]
     fn a_few_others_among_numbers_or_dates_are_noticed() {
-        assert_eq!(of(&[Form::Whole, Form::Number, Form::Other]).mostly(), Some("numbers"));
-        assert_eq!(of(&[Form::Moment, Form::Moment, Form::Other]).mostly(), Some("dates"));
-        assert_eq!(of(&[Form::Whole, Form::Other, Form::Other]).mostly(), None);
-        assert_eq!(of(&[Form::Other]).mostly(), None);
-        assert_eq!(of(&[Form::Whole, Form::Whole]).mostly(), None);
+        assert_eq!(of(&[Form::Whole, Form::Number, Form::Other]).majority_kind(), Some("numbers"));
+        assert_eq!(of(&[Form::Moment, Form::Moment, Form::Other]).majority_kind(), Some("dates"));
+        assert_eq!(of(&[Form::Whole, Form::Other, Form::Other]).majority_kind(), None);
+        assert_eq!(of(&[Form::Other]).majority_kind(), None);
+        assert_eq!(of(&[Form::Whole, Form::Whole]).majority_kind(), None);
         let mut many = of(&[Form::Number; 18]);
         many.merge(&of(&[Form::Other; 2]));
-        assert_eq!(many.mostly(), Some("numbers"));
+        assert_eq!(many.majority_kind(), Some("numbers"));
         many.merge(&of(&[Form::Other]));
-        assert_eq!(many.mostly(), None);
+        assert_eq!(many.majority_kind(), None);
     }
 
     #[test]

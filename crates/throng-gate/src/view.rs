@@ -176,5 +176,5 @@ pub(crate) fn throttled(
     // Why mixed again: with the request's hash alone a request that passes in one ad group would pass in all
     // ad groups of a higher rate.
     let hash = SplitMix64::new(request ^ u64::from(entry.index.0)).next_u64();
-    (!rate.passes(hash)).then_some(Reason::Throttled { pass_through_rate: rate })
+    (!rate.is_admitted(hash)).then_some(Reason::Throttled { pass_through_rate: rate })
 }

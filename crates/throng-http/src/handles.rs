@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::table::Caps;
+use super::table::ConnectionLimits;
 
 /// At least this many handles are reserved for files and for connections to other services.
 const RESERVED: u64 = 256;
@@ -33,18 +33,21 @@ pub(super) fn raise() -> Option<u64> {
 
 /// Raises the process's limit of open files, and lowers caps so that some file handles are left for the rest of
 /// the process. For listeners other than a [`Server`](crate::Server), which does it itself.
-pub fn caps_within_open_files(configured: Caps) -> Caps {
+pub fn caps_within_open_files(configured: ConnectionLimits) -> ConnectionLimits {
     caps(configured, raise())
 }
 
 /// The caps of the settings, lowered if the limit of open files requires it.
-pub(super) fn caps(settings: Caps, open_files: Option<u64>) -> Caps {
+pub(super) fn caps(settings: ConnectionLimits, open_files: Option<u64>) -> ConnectionLimits {
     let Some(open_files) = open_files else { return settings };
     // Divided first: the largest limit times 20 does not fit into 64 bits.
     let reserved = RESERVED.max(open_files / 100 * RESERVED_PERCENT);
     let left = usize::try_from(open_files.saturating_sub(reserved).max(MIN_CONNECTIONS))
         .unwrap_or(usize::MAX);
-    Caps { total: settings.total.min(left), per_address: settings.per_address.min(left) }
+    ConnectionLimits {
+        total: settings.total.min(left),
+        per_address: settings.per_address.min(left),
+    }
 }
 
 #[cfg(test)]
@@ -53,7 +56,7 @@ mod tests {
 
     #[test]
     fn handles_are_reserved_for_the_rest_of_the_process() {
-        let settings = Caps { total: 8192, per_address: 2048 };
+        let settings = ConnectionLimits { total: 8192, per_address: 2048 };
         let total = |open_files| caps(settings, open_files).total;
         assert_eq!(total(None), 8192);
         assert_eq!(total(Some(1 << 20)), 8192);

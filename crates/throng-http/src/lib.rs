@@ -32,6 +32,6 @@ pub use encoding::{DecodeError, decoded, is_encoded};
 pub use handles::caps_within_open_files;
 pub use read::{BodyError, content_type, read_body, slow_body};
 pub use server::Server;
-pub use table::Caps;
+pub use table::ConnectionLimits;
 pub use timeout::within;
 pub use tls::{CertificateFiles, CertificateReporter, Certificates, TlsError};

@@ -24,7 +24,7 @@ use crate::activity::{CloseReason, ConnectionAction, Timeouts};
 use crate::handles;
 use crate::requests::Requests;
 use crate::stream::Observed;
-use crate::table::{Caps, ConnectionTable, Full};
+use crate::table::{ConnectionLimits, ConnectionTable, Full};
 use crate::tls::Certificates;
 
 /// The delay after an error of `accept` that concerns every connection: the process has no more
@@ -51,7 +51,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub struct Server {
     router: Router,
     certificates: Option<Arc<Certificates>>,
-    caps: Caps,
+    caps: ConnectionLimits,
     timeouts: Timeouts,
     stop: CancellationToken,
 }
@@ -72,13 +72,13 @@ impl Server {
     /// are left for the rest of the process.
     pub fn new(
         router: Router,
-        configured: Caps,
+        configured: ConnectionLimits,
         certificates: Option<Arc<Certificates>>,
         stop: CancellationToken,
     ) -> Self {
         let open_files = handles::raise();
         let caps = handles::caps(configured, open_files);
-        let Caps { total, per_address } = caps;
+        let ConnectionLimits { total, per_address } = caps;
         if caps == configured {
             tracing::info!(total, per_address, open_files, "connection caps set");
         } else {

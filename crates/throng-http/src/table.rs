@@ -14,7 +14,7 @@ use super::activity::Connection;
 
 /// How many connections may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caps {
+pub struct ConnectionLimits {
     /// In total.
     pub total: usize,
     /// From one address: an IPv4 address, or the /64 network of an IPv6 address. For loopback
@@ -27,7 +27,7 @@ const SEARCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The open connections.
 pub(super) struct ConnectionTable {
-    caps: Caps,
+    caps: ConnectionLimits,
     inner: Mutex<Inner>,
 }
 
@@ -67,7 +67,7 @@ impl Full {
 }
 
 impl ConnectionTable {
-    pub(super) fn new(caps: Caps) -> Self {
+    pub(super) fn new(caps: ConnectionLimits) -> Self {
         Self { caps, inner: Mutex::default() }
     }
 
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     fn table(total: usize, per_address: usize) -> Arc<ConnectionTable> {
-        Arc::new(ConnectionTable::new(Caps { total, per_address }))
+        Arc::new(ConnectionTable::new(ConnectionLimits { total, per_address }))
     }
 
     fn peer(text: &str) -> SocketAddr {

@@ -23,8 +23,8 @@ impl FormerCurrencies {
         &self.0
     }
 
-    /// The currency was changed on a day.
-    pub fn leave(&mut self, currency: Currency, day: BudgetDay) {
+    /// Records that the currency was changed on a day. `currency`: the one before.
+    pub fn record_change(&mut self, currency: Currency, day: BudgetDay) {
         // If the clock was set back, later changes are replaced.
         let kept = day.0.saturating_sub(KEPT_DAYS)..=day.0;
         self.0.retain(|(changed_on, _)| kept.contains(&changed_on.0));
@@ -82,9 +82,9 @@ mod tests {
         let [usd, eur, gbp] = ["USD", "EUR", "GBP"].map(|code| code.parse::<Currency>().unwrap());
         let mut former = FormerCurrencies::default();
         assert_eq!(former.of_day(BudgetDay(3), usd), usd);
-        former.leave(usd, BudgetDay(1));
-        former.leave(eur, BudgetDay(2));
-        former.leave(usd, BudgetDay(2));
+        former.record_change(usd, BudgetDay(1));
+        former.record_change(eur, BudgetDay(2));
+        former.record_change(usd, BudgetDay(2));
         let days = [0, 1, 2, 3].map(|day| former.of_day(BudgetDay(day), gbp));
         assert_eq!(days, [usd, eur, gbp, gbp]);
         let replaced = |former: &FormerCurrencies, current| {
@@ -101,10 +101,10 @@ mod tests {
         let of_days = of_days.map(|(day, actual, of)| (BudgetDay(day), Micros(actual), of));
         assert_eq!(former.of_days(&days, BudgetDay(3), gbp), of_days);
         // The clock was set back.
-        former.leave(eur, BudgetDay(1));
+        former.record_change(eur, BudgetDay(1));
         assert_eq!(former.all(), [(BudgetDay(1), usd), (BudgetDay(1), eur)]);
         assert_eq!(FormerCurrencies::of(former.all().to_vec()), former);
-        former.leave(eur, BudgetDay(30));
+        former.record_change(eur, BudgetDay(30));
         assert_eq!(former.all(), [(BudgetDay(30), eur)]);
     }
 
@@ -112,7 +112,7 @@ mod tests {
     fn the_current_day_by_another_zone_counts_in_the_current_currency() {
         let [usd, eur] = ["USD", "EUR"].map(|code| code.parse::<Currency>().unwrap());
         let mut former = FormerCurrencies::default();
-        former.leave(usd, BudgetDay(5));
+        former.record_change(usd, BudgetDay(5));
         former.change_zone(BudgetDay(6));
         assert_eq!(former.all(), [(BudgetDay(5), usd)]);
         former.change_zone(BudgetDay(4));

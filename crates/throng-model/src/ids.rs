@@ -163,6 +163,15 @@ name!(
     /// The name of a workspace: one client's part of a deployment.
     WorkspaceName
 );
+
+impl WorkspaceName {
+    /// Whether a caller may know of an object of a workspace. `limit`: the only workspace that the caller may use;
+    /// `None`: all. `workspace`: that of the object; `None`: the default one.
+    pub fn can_access(limit: Option<&Self>, workspace: Option<&str>) -> bool {
+        limit.is_none_or(|own| workspace == Some(own.as_str()))
+    }
+}
+
 scoped_name!(
     /// The name of a source of data: a folder of a lake, or a warehouse.
     SourceName
@@ -263,5 +272,15 @@ mod tests {
         }
         assert!(AdGroupName::new("acme:autumn").is_err());
         assert!(WorkspaceName::new("acme:autumn").is_err());
+    }
+
+    #[test]
+    fn a_caller_with_a_limit_knows_of_one_workspace() {
+        let acme = WorkspaceName::new("acme").unwrap();
+        assert!(WorkspaceName::can_access(Some(&acme), Some("acme")));
+        assert!(!WorkspaceName::can_access(Some(&acme), Some("globex")));
+        assert!(!WorkspaceName::can_access(Some(&acme), None), "the default one is not its own");
+        assert!(WorkspaceName::can_access(None, Some("globex")));
+        assert!(WorkspaceName::can_access(None, None));
     }
 }

@@ -56,7 +56,7 @@ impl Micros {
     pub const ZERO: Self = Self(0);
 
     /// Whether a text is an amount with more than six digits after the point.
-    pub fn is_too_fine(text: &str) -> bool {
+    pub fn has_too_many_decimals(text: &str) -> bool {
         let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         text.split_once('.').is_some_and(|(units, fraction)| {
             !units.is_empty() && is_digits(units) && is_digits(fraction) && fraction.len() > 6
@@ -217,9 +217,9 @@ mod tests {
             assert!(bad.parse::<Micros>().is_err(), "{bad}");
         }
         let fine = ["0.0012345", "1.0000000"];
-        assert!(fine.iter().all(|text| Micros::is_too_fine(text)));
+        assert!(fine.iter().all(|text| Micros::has_too_many_decimals(text)));
         let others = ["0.001234", ".0012345", "1e-7", "-0.0012345", "1"];
-        assert!(!others.iter().any(|text| Micros::is_too_fine(text)));
+        assert!(!others.iter().any(|text| Micros::has_too_many_decimals(text)));
         assert_eq!("9999999999999999".parse::<Micros>(), Err(MoneyError::Overflow));
     }
 

@@ -23,7 +23,7 @@ pub async fn newest(
 ) -> Result<Vec<HistoryItem>, LedgerError> {
     let ledger = &operations.ledger;
     let entries = match (&subject, &operations.workspace) {
-        (Some((_, name)), _) if !operations.sees_name(name) => Vec::new(),
+        (Some((_, name)), _) if !operations.can_access_name(name) => Vec::new(),
         (Some((kind, name)), _) => ledger.history(Some((kind, *name)), limit).await?,
         (None, Some(workspace)) => ledger.workspace_history(workspace, limit).await?,
         (None, None) => ledger.history(None, limit).await?,

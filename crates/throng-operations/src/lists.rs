@@ -50,7 +50,7 @@ fn workspace_of(operations: &Operations, query: &ListQuery) -> Result<Option<Wor
     let workspace = WorkspaceName::new(text).map_err(|_| {
         OperationError::invalid("`workspace` is not the name of a workspace".to_owned())
     })?;
-    match operations.sees(Some(workspace.as_str())) {
+    match operations.can_access(Some(workspace.as_str())) {
         true => Ok(Some(workspace)),
         false => Err(OperationError::not_found(format!("no workspace `{workspace}`"))),
     }

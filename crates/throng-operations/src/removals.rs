@@ -22,7 +22,7 @@ pub async fn list(
 ) -> Result<Vec<(SyncRemoval, Option<Timestamp>)>, LedgerError> {
     let ledger = &operations.ledger;
     let mut removals = ledger.removals().await?;
-    removals.retain(|removal| operations.sees(removal.sync.workspace()));
+    removals.retain(|removal| operations.can_access(removal.sync.workspace()));
     if removals.is_empty() {
         return Ok(Vec::new());
     }
@@ -85,7 +85,7 @@ async fn open_removal(operations: &Operations, name: &str) -> Result<Removal> {
     let removals = operations.ledger.removals().await?;
     let wanted = operations.qualified(name);
     let found = removals.into_iter().find(|removal| {
-        removal.sync.as_str() == wanted && operations.sees(removal.sync.workspace())
+        removal.sync.as_str() == wanted && operations.can_access(removal.sync.workspace())
     });
     found.ok_or_else(|| {
         OperationError::not_found(format!("no removal of a sync `{name}`"))

@@ -128,7 +128,7 @@ pub(crate) async fn task_counts_of(
 /// [`LedgerError`].
 pub async fn visible_task(operations: &Operations, id: TaskId) -> Result<Task, LedgerError> {
     let task = operations.ledger.task(id).await?;
-    match operations.sees(task.sync.workspace()) {
+    match operations.can_access(task.sync.workspace()) {
         true => Ok(task),
         false => Err(LedgerError::not_found("task", id)),
     }
@@ -137,7 +137,7 @@ pub async fn visible_task(operations: &Operations, id: TaskId) -> Result<Task, L
 /// A run of the caller's workspace, as [`visible_task`].
 async fn visible_run(operations: &Operations, id: SyncRunId) -> Result<SyncRun, LedgerError> {
     let run = operations.ledger.run(id).await?;
-    match operations.sees(run.sync.workspace()) {
+    match operations.can_access(run.sync.workspace()) {
         true => Ok(run),
         false => Err(LedgerError::not_found("run", id)),
     }

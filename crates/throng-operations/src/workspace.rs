@@ -66,13 +66,13 @@ impl Operations {
     }
 
     /// Whether the caller may know of an object of this workspace; `None`: of the default one.
-    pub fn sees(&self, workspace: Option<&str>) -> bool {
-        self.workspace.as_ref().is_none_or(|own| workspace == Some(own.as_str()))
+    pub fn can_access(&self, workspace: Option<&str>) -> bool {
+        WorkspaceName::can_access(self.workspace.as_ref(), workspace)
     }
 
     /// Whether the caller may know of an object of this qualified name.
-    pub fn sees_name(&self, name: &str) -> bool {
-        self.sees(workspace_of(name))
+    pub fn can_access_name(&self, name: &str) -> bool {
+        self.can_access(workspace_of(name))
     }
 
     /// The qualified name that a caller means. One that is limited to a workspace may leave it out.

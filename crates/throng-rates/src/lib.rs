@@ -40,7 +40,7 @@ pub use level::Level;
 pub use levels::{InPlacement, LearnedRates, Observed, PlacementRate, action_rate, learn};
 pub use links::Links;
 pub use pace::{DayMoment, Pace};
-pub use pacing::{FEEDBACK, HORIZON, PlannedShares, Situation, pass_through_rate};
+pub use pacing::{FEEDBACK, HORIZON, PacingInput, PlannedShares, pass_through_rate};
 pub use placements::{NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
 pub use pooled::{DelayCounts, Pooled};
 pub use rates::{Prior, Rate, RateCounts};

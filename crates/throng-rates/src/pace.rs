@@ -6,7 +6,7 @@ use throng_feed::PassThroughRate;
 use throng_model::{Pacing, Timestamp};
 
 use crate::fading::UNIT;
-use crate::pacing::{COLD_SHARE, FEEDBACK, HORIZON, PlannedShares, Situation, pass_through_rate};
+use crate::pacing::{COLD_SHARE, FEEDBACK, HORIZON, PacingInput, PlannedShares, pass_through_rate};
 use crate::traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};
 
 /// Insertions of a longer time are not learned from: after a restart they are those of the log, all at once.
@@ -164,13 +164,13 @@ impl Pace {
         now: Timestamp,
         since: Duration,
         moment: DayMoment,
-        situation: Situation,
+        situation: PacingInput,
         earns: f64,
     ) -> PassThroughRate {
         self.rate = match &self.curve {
             None => {
                 let per_sec = Some(self.recent.at_least(now) * earns);
-                pass_through_rate(&Situation { per_sec, ..situation }, None)
+                pass_through_rate(&PacingInput { per_sec, ..situation }, None)
             }
             Some(curve) => {
                 let usual = curve.per_sec(moment.part, moment.length);
@@ -193,7 +193,7 @@ impl Pace {
                 let ahead = HORIZON.as_secs_f64() / moment.length.as_secs_f64();
                 let [now, ahead] = curve.shares_before([moment.part, moment.part + ahead]);
                 let plan = PlannedShares { now, ahead };
-                let wanted = pass_through_rate(&Situation { per_sec, ..situation }, Some(plan));
+                let wanted = pass_through_rate(&PacingInput { per_sec, ..situation }, Some(plan));
                 let wanted = match unseen {
                     // At most one request is expected within the horizon.
                     Some(secs) if wanted != PassThroughRate::NONE => {
@@ -235,8 +235,8 @@ mod tests {
         Timestamp(secs * 1_000_000)
     }
 
-    const SITUATION: Situation =
-        Situation { budget: 86.4e6, committed: 0.0, margin: 0.0, per_sec: None };
+    const SITUATION: PacingInput =
+        PacingInput { budget: 86.4e6, committed: 0.0, margin: 0.0, per_sec: None };
 
     #[test]
     fn an_even_pace_settles_at_what_the_day_needs() {
@@ -255,7 +255,7 @@ mod tests {
                 // Of what came before the first tick nothing is known.
                 committed = 0.0;
             }
-            let situation = Situation { committed, ..SITUATION };
+            let situation = PacingInput { committed, ..SITUATION };
             pace.decide(at(secs), since, moment(secs), situation, 1e4);
         }
         let plan = 86.4e6 * 7_200.0 / 86_400.0;
@@ -292,7 +292,7 @@ mod tests {
             (0..inserted).for_each(|_| pace.insertion());
             committed += inserted as f64 * earns;
             let since = pace.tick(at(secs), moment(secs), Pacing::Even);
-            let situation = Situation { budget, committed, ..SITUATION };
+            let situation = PacingInput { budget, committed, ..SITUATION };
             pace.decide(at(secs), since, moment(secs), situation, earns);
         }
         all
@@ -418,7 +418,7 @@ mod tests {
         pace.tick(at(0), moment(0), Pacing::Asap);
         (0..10_000).for_each(|_| pace.insertion());
         let since = pace.tick(at(300), moment(300), Pacing::Asap);
-        let near = Situation { committed: 86.3e6, ..SITUATION };
+        let near = PacingInput { committed: 86.3e6, ..SITUATION };
         assert_eq!(pace.decide(at(300), since, moment(300), near, 1e4), PassThroughRate::ALL);
         (0..10_000).for_each(|_| pace.insertion());
         let since = pace.tick(at(301), moment(301), Pacing::Asap);

@@ -22,7 +22,7 @@ const CATCH_UP: f64 = 2.0;
 
 /// The figures of an ad group, in micros.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Situation {
+pub struct PacingInput {
     /// What it may spend in the day.
     pub budget: f64,
     /// Spent in the day, and expected of insertions that are out.
@@ -43,7 +43,7 @@ pub struct PlannedShares {
 }
 
 /// The pass-through rate of an ad group; `plan` only with `pacing: even`. Zero: it is closed for now.
-pub fn pass_through_rate(situation: &Situation, plan: Option<PlannedShares>) -> PassThroughRate {
+pub fn pass_through_rate(situation: &PacingInput, plan: Option<PlannedShares>) -> PassThroughRate {
     let free = situation.budget - situation.committed - situation.margin;
     if free.is_nan() || free <= 0.0 {
         return PassThroughRate::NONE;
@@ -64,7 +64,7 @@ fn share(amount: f64, per_sec: f64, time: Duration) -> f64 {
     if all > amount { (amount / all).max(0.0) } else { 1.0 }
 }
 
-fn even(situation: &Situation, plan: PlannedShares) -> f64 {
+fn even(situation: &PacingInput, plan: PlannedShares) -> f64 {
     let behind = situation.budget * plan.ahead - situation.committed;
     // What the rest of the budget is over the rest of the day's traffic.
     let rest = (1.0 - plan.now).max(f64::MIN_POSITIVE);
@@ -88,8 +88,8 @@ pub(crate) const COLD_SHARE: f64 = 1.0 / 1_024.0;
 mod tests {
     use super::*;
 
-    fn situation(committed: f64, per_sec: f64) -> Situation {
-        Situation { budget: 100e6, committed, margin: 1e6, per_sec: Some(per_sec) }
+    fn situation(committed: f64, per_sec: f64) -> PacingInput {
+        PacingInput { budget: 100e6, committed, margin: 1e6, per_sec: Some(per_sec) }
     }
 
     fn rate(committed: f64, per_sec: f64) -> f64 {
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn without_knowledge_of_the_traffic_an_even_pace_begins_slowly() {
-        let unknown = Situation { per_sec: None, ..situation(0.0, 0.0) };
+        let unknown = PacingInput { per_sec: None, ..situation(0.0, 0.0) };
         assert_eq!(pass_through_rate(&unknown, None), PassThroughRate::ALL);
         let plan = Some(PlannedShares { now: 0.0, ahead: 0.001 });
         assert!((0.0005..0.002).contains(&pass_through_rate(&unknown, plan).share()));
@@ -151,7 +151,7 @@ mod tests {
             for committed in values {
                 for other in values {
                     let situation =
-                        Situation { budget, committed, margin: other, per_sec: Some(other) };
+                        PacingInput { budget, committed, margin: other, per_sec: Some(other) };
                     let plan = PlannedShares { now: other, ahead: committed };
                     for plan in [None, Some(plan)] {
                         let rate = pass_through_rate(&situation, plan);

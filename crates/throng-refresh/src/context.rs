@@ -42,7 +42,7 @@ pub trait Observer: Send + Sync {
 
 /// What refreshes need of their process. What is in an `ArcSwap` is shared with the process, which
 /// swaps spec and lake when another spec is applied.
-pub struct RefreshParts {
+pub struct RefreshDeps {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Durable state.
@@ -113,7 +113,7 @@ impl std::fmt::Debug for RefreshContext {
 
 impl RefreshContext {
     /// A runtime that does nothing yet: see [`crate::run`].
-    pub fn new(parts: RefreshParts) -> Self {
+    pub fn new(parts: RefreshDeps) -> Self {
         Self {
             clock: parts.clock,
             ledger: parts.ledger,

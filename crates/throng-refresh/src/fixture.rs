@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bits::{self, ShardBits};
 use crate::execute::{BuildOutput, Built, PartFile};
 use crate::siblings::Member;
-use crate::{LEASE, Observer, RefreshContext, RefreshParts, Warehouse, WarehouseError, Warehouses};
+use crate::{LEASE, Observer, RefreshContext, RefreshDeps, Warehouse, WarehouseError, Warehouses};
 
 /// An audience whose newest refresh has this state, and has made this version. No version is served.
 pub(crate) fn audience_row(state: RefreshState, snapshot_version: Option<u64>) -> AudienceRow {
@@ -90,7 +90,7 @@ impl Rig {
             let refresh = claimed.unwrap().unwrap();
             members.push(Member { audience: audience.clone(), refresh });
         }
-        let ctx = Arc::new(RefreshContext::new(RefreshParts {
+        let ctx = Arc::new(RefreshContext::new(RefreshDeps {
             clock: Arc::new(ManualClock::new(now)) as Arc<dyn Clock>,
             ledger,
             objects,

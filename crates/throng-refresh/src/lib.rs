@@ -18,7 +18,7 @@
 //! 7. `recovery`, `cleanup` and `cancel`: refreshes that a crash interrupted, files of refreshes that
 //!    have ended, and refreshes that a person ends.
 //!
-//! The process that runs refreshes gives what they need in [`RefreshParts`], and gets what they
+//! The process that runs refreshes gives what they need in [`RefreshDeps`], and gets what they
 //! report through [`Observer`]. This crate knows neither HTTP nor the other roles of a node.
 
 mod alerts;
@@ -64,7 +64,7 @@ use throng_model::AudienceName;
 use throng_spec::{Audience, Spec};
 
 pub use cancel::cancel;
-pub use context::{Observer, RefreshContext, RefreshParts};
+pub use context::{Observer, RefreshContext, RefreshDeps};
 pub use damage::{inspect_files, report_faults};
 pub use dictionaries::open as open_dictionary;
 pub use error::RefreshError;

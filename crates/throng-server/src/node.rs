@@ -27,11 +27,11 @@ use throng_backends::{
     check_log_partitions, create_data_dir, open_lake, probe_writes,
 };
 use throng_gate::Gate;
-use throng_http::{Caps, CertificateFiles, Certificates, Server};
+use throng_http::{CertificateFiles, Certificates, ConnectionLimits, Server};
 use throng_log::{EventLog, PartitionAssignment};
 use throng_membership::MembershipIndex;
 use throng_model::{Entropy, HashSeed, SystemEntropy, with_causes};
-use throng_refresh::{Observer, RefreshContext, RefreshParts};
+use throng_refresh::{Observer, RefreshContext, RefreshDeps};
 use throng_spec::{Role, Spec, TlsSettings};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -160,7 +160,7 @@ impl Node {
         }
         let router = guarded_router(&ctx, address, certificates.is_some(), &stop);
         let connections = ctx.spec.load().node.connections;
-        let caps = Caps {
+        let caps = ConnectionLimits {
             total: connections.total as usize,
             per_address: connections.per_address as usize,
         };
@@ -192,7 +192,7 @@ impl Node {
         match &reloaded {
             Ok(_) => {
                 self.ctx.health.clear(ProblemClass::Config, KEY);
-                let beyond = self.ctx.limits.now().beyond(&self.ctx.spec.load());
+                let beyond = self.ctx.limits.now().disallowed(&self.ctx.spec.load());
                 if !beyond.is_empty() {
                     tracing::warn!(
                         ?beyond,
@@ -392,7 +392,7 @@ async fn assemble(
     let (budgets, applied) = budgets::open(config, joined, &backends, &health).await?;
     let gate = open_gate(&budgets, &spec, &membership);
     let observer = Arc::new(NodeObserver::new(&health, &gate, CHANGES_CAPACITY));
-    let refresh = RefreshParts {
+    let refresh = RefreshDeps {
         clock: Arc::clone(clock),
         ledger,
         objects,
@@ -429,7 +429,7 @@ struct Opened {
     budgets: Budgets,
     gate: Arc<Gate>,
     observer: Arc<NodeObserver>,
-    refresh: RefreshParts,
+    refresh: RefreshDeps,
     opener: LakeOpener,
     key_file: Option<PathBuf>,
 }

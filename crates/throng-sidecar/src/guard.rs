@@ -9,7 +9,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use throng_access::{HostNames, Site, bearer_token};
+use throng_access::{HostNames, RequestOrigin, bearer_token};
 use throng_api::ErrorCode;
 use throng_model::{Secret, SecretHash};
 
@@ -43,7 +43,7 @@ impl Guard {
         }
         // No page belongs to a sidecar.
         let has_origin = parts.headers.contains_key(header::ORIGIN);
-        if has_origin || Site::of(parts, &self.hosts).is_foreign() {
+        if has_origin || RequestOrigin::of(parts, &self.hosts).is_foreign() {
             let error = ApiError::new(ErrorCode::ForeignOrigin, "a web page sent this request");
             return Some(error.help("send it from a program"));
         }

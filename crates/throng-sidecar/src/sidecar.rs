@@ -9,7 +9,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use throng_api::{GATE_ID_RULE, is_gate_id};
 use throng_gate::{Catalog, Gate};
-use throng_http::{Caps, Server, caps_within_open_files};
+use throng_http::{ConnectionLimits, Server, caps_within_open_files};
 use throng_membership::seed_check;
 use throng_model::{Clock, Retry, Secret};
 use tokio::net::TcpListener;
@@ -33,7 +33,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long open requests may take when a sidecar stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limits of connections, as a node has them by default.
-const CAPS: Caps = Caps { total: 8_192, per_address: 2_048 };
+const CAPS: ConnectionLimits = ConnectionLimits { total: 8_192, per_address: 2_048 };
 /// Connections to the socket at a time; further ones wait until one of them ends.
 const MAX_SOCKET_CONNECTIONS: usize = 2_048;
 /// How long a start waits for the node. Until then nobody is answered, and probes must not fail.
@@ -101,8 +101,10 @@ impl Sidecar {
         };
         let unix = match &options.socket {
             Some(path) => {
-                let caps =
-                    Caps { total: MAX_SOCKET_CONNECTIONS, per_address: MAX_SOCKET_CONNECTIONS };
+                let caps = ConnectionLimits {
+                    total: MAX_SOCKET_CONNECTIONS,
+                    per_address: MAX_SOCKET_CONNECTIONS,
+                };
                 let most = caps_within_open_files(caps).total;
                 Some(socket::listen(path, options.socket_mode, most)?)
             }

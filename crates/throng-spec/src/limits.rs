@@ -188,7 +188,7 @@ impl Limits {
 
     /// What a spec names and these limits do not allow, one line each. Does not read the file
     /// system.
-    pub fn beyond(&self, spec: &Spec) -> Vec<String> {
+    pub fn disallowed(&self, spec: &Spec) -> Vec<String> {
         let mut named = Self::default();
         named.allow_spec(spec);
         named.folders.retain(|folder| containing(&self.folders, &folder.path).next().is_none());

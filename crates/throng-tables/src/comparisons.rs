@@ -217,7 +217,7 @@ impl<'p> Finder<'p> {
         let tables = self.tables.iter().filter(|of| of.name == *table);
         let mut columns = tables.flat_map(|of| &of.layout.columns);
         let is_declared = columns.any(|of| of.name == *name && of.converted);
-        let Some(what) = forms.mostly().filter(|_| !is_declared) else { return };
+        let Some(what) = forms.majority_kind().filter(|_| !is_declared) else { return };
         let column = shown_column(name, self.tables);
         let of = if what == "dates" { "DATE" } else { "DOUBLE" };
         self.found.doubts.insert(format!(

@@ -183,7 +183,7 @@ impl Account {
             self.causes.clear();
         }
         if config.currency != self.config.currency {
-            self.currencies.leave(self.config.currency, BudgetDay::of(at, &self.zone));
+            self.currencies.record_change(self.config.currency, BudgetDay::of(at, &self.zone));
         }
         self.prices.change(price_of(&config), config.billed, at);
         self.expected = config.expected().0;

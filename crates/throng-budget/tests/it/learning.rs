@@ -141,7 +141,7 @@ fn spend(engine: &mut Engine, seconds: std::ops::Range<u64>) -> (i64, PassThroug
     let (mut id, mut spent) = (10_000_000, 0);
     for second in seconds {
         for _ in 0..10 {
-            if closed || !rate.passes(random.next_u64()) {
+            if closed || !rate.is_admitted(random.next_u64()) {
                 continue;
             }
             id += 1;

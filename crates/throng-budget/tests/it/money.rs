@@ -258,7 +258,7 @@ fn apply(engine: &mut Engine, event: &Event) -> EventEffect {
     let record = events_to_record([event]);
     let mut effect = None;
     let read = read_record(&record, |read| {
-        assert!(read.is_sound(event.at, throng_budget::DEFAULT_DEDUPE_WINDOW));
+        assert!(read.is_valid(event.at, throng_budget::DEFAULT_DEDUPE_WINDOW));
         let logged_at = event.at.plus(Duration::from_secs(2));
         effect = Some(engine.apply(read, logged_at).expect("no overflow"));
     });

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use throng_activation::Usage;
-use throng_destinations::{CallKind, CallLimits, CallPacer, CallStart, Turn};
+use throng_destinations::{CallAdmission, CallKind, CallLimits, CallPacer, CallStart};
 use throng_model::{Entropy, SplitMix64, Timestamp};
 
 const LIMITS: CallLimits = CallLimits { lowest: 5_000, assumed: 190_000 };
@@ -175,9 +175,9 @@ impl Simulation {
     fn ask(&mut self, task: Option<usize>, now: i64) {
         let kind = if task.is_some() { CallKind::Upload } else { CallKind::Read };
         let (start, is_upload) = match self.pacer.reserve(kind, Timestamp(now)) {
-            Turn::Go(start) => (start, task.is_some()),
-            Turn::ReadMeter(start) => (start, false),
-            Turn::Wait(wait) => {
+            CallAdmission::Go(start) => (start, task.is_some()),
+            CallAdmission::ReadMeter(start) => (start, false),
+            CallAdmission::Wait(wait) => {
                 assert!(!wait.is_zero());
                 if let Some(task) = task {
                     let process = self.process;

@@ -322,7 +322,7 @@ fn an_insertion_id_that_stands_for_a_missing_value_is_none_and_an_id_is_refused(
         assert_eq!(refused.problems[0].field, "id", "{missing}");
         let mut sound = Vec::new();
         let day = std::time::Duration::from_secs(24 * 3_600);
-        crate::read_record(&record, |event| sound.push(event.is_sound(written.at, day))).unwrap();
+        crate::read_record(&record, |event| sound.push(event.is_valid(written.at, day))).unwrap();
         assert_eq!(sound, [false], "{missing}");
     }
     let named = with(r#""insertion_id":"00000000-0000-0000-0000-000000000001""#).unwrap();

@@ -45,7 +45,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(timeouts: Timeouts, caps: Caps) -> Self {
+    async fn start(timeouts: Timeouts, caps: ConnectionLimits) -> Self {
         let router = Router::new()
             .route("/hello", get(async || "hello"))
             .route("/read", post(read))
@@ -53,7 +53,7 @@ impl Running {
         Self::with(router, timeouts, caps).await
     }
 
-    async fn with(router: Router, timeouts: Timeouts, caps: Caps) -> Self {
+    async fn with(router: Router, timeouts: Timeouts, caps: ConnectionLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -99,7 +99,7 @@ async fn rest(mut stream: TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-const CAPS: Caps = Caps { total: 100, per_address: 100 };
+const CAPS: ConnectionLimits = ConnectionLimits { total: 100, per_address: 100 };
 
 #[tokio::test]
 async fn silent_half_open_and_idle_connections_are_closed() {
@@ -311,7 +311,7 @@ async fn an_http2_stream_without_a_window_is_closed() {
 
 #[tokio::test]
 async fn clients_that_hold_connections_do_not_shut_out_others() {
-    let caps = Caps { total: 4, per_address: 4 };
+    let caps = ConnectionLimits { total: 4, per_address: 4 };
     // Its streams are not read, and have to be open until the last connection is refused.
     let slow = Timeouts { head: TIMEOUT, write: TIMEOUT, idle: TIMEOUT, ..short() };
     let server = Running::start(slow, caps).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
-    Outstanding, Prior, Rate, RateCounts, Situation, closing_deviations, pass_through_rate,
+    Outstanding, PacingInput, Prior, Rate, RateCounts, closing_deviations, pass_through_rate,
 };
 
 use super::{at, binomial, log_normal, poisson};
@@ -110,7 +110,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
     let price = advertiser.price;
     for now in 0..DAY_SECS {
         for _ in 0..poisson(&mut random, advertiser.requests_per_minute / 60.0) {
-            if !rates[0].passes(random.next_u64()) {
+            if !rates[0].is_admitted(random.next_u64()) {
                 continue;
             }
             coming.push(Reverse((now + 1, true, now)));
@@ -133,7 +133,7 @@ fn day(advertiser: &Advertiser, seed: u64, deviations: fn(u64) -> f64, slows: bo
         let out = outstanding(&windows, now, rate.mean(), price, &survival);
         let margin = deviations(DAY_SECS - now) * out.deviation(Some(&rate), 1.0);
         let per_sec = advertiser.requests_per_minute / 60.0 * rate.mean() * price;
-        let situation = Situation {
+        let situation = PacingInput {
             budget: BUDGET,
             committed: actual + out.mean,
             margin,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use throng_feed::PassThroughRate;
 use throng_model::{Entropy, SplitMix64};
 use throng_rates::{
-    DayCurve, EXPOSURE_UNIT, HORIZON, PlannedShares, SLICES, Situation, SliceTraffic, TrafficRate,
-    UNIT, pass_through_rate,
+    DayCurve, EXPOSURE_UNIT, HORIZON, PacingInput, PlannedShares, SLICES, SliceTraffic,
+    TrafficRate, UNIT, pass_through_rate,
 };
 
 use super::{at, poisson};
@@ -85,7 +85,7 @@ fn day(run: &Run, curve: &DayCurve, shape: &[f64; SLICES], random: &mut SplitMix
         let requests = requests * shape[second / SLICE_SECS] / SLICE_SECS as f64;
         let (mut insertions, mut impressions) = (0, 0);
         for _ in 0..poisson(random, requests) {
-            if rates[0].passes(random.next_u64()) {
+            if rates[0].is_admitted(random.next_u64()) {
                 insertions += 1;
                 impressions += u64::from(random.next_f64() < RATE);
             }
@@ -104,7 +104,7 @@ fn day(run: &Run, curve: &DayCurve, shape: &[f64; SLICES], random: &mut SplitMix
         actual += known as f64 * price;
         let usual = curve.per_sec(part(second), DAY);
         let per_insertion = RATE * price;
-        let situation = Situation {
+        let situation = PacingInput {
             budget,
             committed: actual + in_flight as f64 * per_insertion,
             margin: 0.0,

@@ -19,7 +19,7 @@ const MAX_KEYS: usize = 10_000;
 /// The audiences of a user that the caller may know of.
 fn look_up(index: &MembershipIndex, key: String, caller: &Caller) -> UserAudiences {
     let hash = UserKey::text(key.as_str()).hash(index.seed());
-    let visible = |audience: &&AudienceName| caller.sees(audience.workspace());
+    let visible = |audience: &&AudienceName| caller.can_access(audience.workspace());
     let found = index.audiences_of(hash).into_iter().filter(visible);
     let mut audiences: Vec<AudienceName> = found.cloned().collect();
     audiences.sort_unstable();

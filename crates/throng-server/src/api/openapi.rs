@@ -154,7 +154,7 @@ mod tests {
     /// No route without a scope, and no scope without a route.
     #[test]
     fn every_route_has_a_scope() {
-        use throng_access::{Needs, ROUTES};
+        use throng_access::{ROUTES, RouteRequirement};
         let described: BTreeSet<(String, String)> = Api::openapi()
             .paths
             .paths
@@ -182,7 +182,7 @@ mod tests {
             let page = pages.contains(path) || sign_in.contains(path);
             assert!(page || described.contains(&key), "no route {method} {path}");
             assert!(ruled.insert(key), "{method} {path} twice");
-            let open = matches!(rule.needs, Needs::Nothing | Needs::Probe);
+            let open = matches!(rule.needs, RouteRequirement::Nothing | RouteRequirement::Probe);
             let may =
                 path.starts_with("/assets/") || ["/sign-in", "/healthz", "/readyz"].contains(path);
             assert_eq!(open, may, "{method} {path}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_aggregator::{APPLY_TIMEOUT, Budgets, BudgetsParts};
+use throng_aggregator::{APPLY_TIMEOUT, Budgets, BudgetsDeps};
 use throng_apply::WrittenSpec;
 use throng_backends::Backends;
 use throng_log::Retention;
@@ -57,10 +57,10 @@ pub(super) async fn open(
     Ok((budgets, Some(applied)))
 }
 
-fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> BudgetsParts {
+fn parts(config: &NodeConfig, backends: &Backends, health: &Arc<Health>) -> BudgetsDeps {
     let settings = &config.spec.node;
     let request_timeout = Duration::from_secs(u64::from(settings.request_timeout_secs));
-    BudgetsParts {
+    BudgetsDeps {
         objects: Arc::clone(&backends.objects),
         log: Arc::clone(&backends.log),
         feed: Arc::clone(&backends.feed),

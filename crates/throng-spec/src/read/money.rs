@@ -126,7 +126,8 @@ impl Reader {
             self.problem(&at, message, Some(help));
             return Micros::ZERO;
         }
-        let fine = text_of(&node.value).filter(|text| is_fine && Micros::is_too_fine(text));
+        let fine =
+            text_of(&node.value).filter(|text| is_fine && Micros::has_too_many_decimals(text));
         if let Some(text) = fine {
             let message = format!("`{text}` has more than six digits after the point");
             let help = "write the price of a thousand impressions with `per: thousand`".to_owned();

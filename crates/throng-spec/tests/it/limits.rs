@@ -186,9 +186,9 @@ fn a_flag_that_can_allow_no_source_is_refused() {
 fn limits_allow_the_buckets_of_the_spec_of_the_operator() {
     let spec = throng_spec::load(&here("good/gcs.yaml")).unwrap();
     let mut limits = Limits::default();
-    assert!(limits.beyond(&spec).contains(&"source gs://ads-exports/users".to_owned()));
+    assert!(limits.disallowed(&spec).contains(&"source gs://ads-exports/users".to_owned()));
     limits.allow_spec(&spec);
-    assert_eq!(limits.beyond(&spec), Vec::<String>::new());
+    assert_eq!(limits.disallowed(&spec), Vec::<String>::new());
     let file = std::path::Path::new("/etc/throng/limits.yaml");
     let from_file = check_limits(file, "version: 1\nsources: [\"s3://shop/users/\"]\n").unwrap();
     assert_eq!(from_file.lines(), ["source s3://shop/users"]);

@@ -23,7 +23,7 @@ use throng_membership::MembershipIndex;
 use throng_model::{AudienceName, Backoff, Clock, HashSeed, ManualClock, UserKey};
 use throng_objects::{DirectoryObjects, Objects};
 use throng_refresh::{
-    Observer, RefreshContext, RefreshOutcome, RefreshParts, load_membership, recover,
+    Observer, RefreshContext, RefreshDeps, RefreshOutcome, load_membership, recover,
     refresh_audiences,
 };
 use throng_sim_bigquery::{
@@ -147,7 +147,7 @@ impl Site {
         let limits = LakeLimits::of(&self.spec.node, spill, WorkerCommand::of("/none"));
         let lake = Lake::new(&self.spec.sources, limits, None).unwrap();
         let loaded = load_membership(&objects, &*ledger, SEED, &self.spec).await.unwrap();
-        let ctx = Arc::new(RefreshContext::new(RefreshParts {
+        let ctx = Arc::new(RefreshContext::new(RefreshDeps {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             ledger,
             objects,

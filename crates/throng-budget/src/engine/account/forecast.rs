@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use throng_feed::PassThroughRate;
 use throng_model::{Micros, Pacing, Timestamp};
-use throng_rates::{DayMoment, Outstanding, Situation, closing_deviations};
+use throng_rates::{DayMoment, Outstanding, PacingInput, closing_deviations};
 
 use crate::engine::spend::SLICE_MICROS;
 
@@ -82,7 +82,7 @@ impl Account {
         // known.
         let is_counted = self.config.prediction || self.config.pacing == Pacing::Even;
         let in_flight = if is_counted { figures.in_flight.0 } else { 0 };
-        let situation = Situation {
+        let situation = PacingInput {
             budget: self.config.daily_budget.0 as f64,
             committed: figures.actual.0 as f64 + in_flight as f64,
             margin: figures.margin.map_or(0.0, |margin| margin.0 as f64),

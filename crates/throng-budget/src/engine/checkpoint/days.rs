@@ -33,7 +33,7 @@ pub(super) fn load_days(account: &mut Account, saved: &mut wire::AdGroup, at: Ti
     if let Ok(currency) = saved.currency.parse::<Currency>()
         && currency != account.config.currency
     {
-        account.currencies.leave(currency, BudgetDay::of(at, &account.config.zone.rules()));
+        account.currencies.record_change(currency, BudgetDay::of(at, &account.config.zone.rules()));
     }
 }
 

@@ -14,8 +14,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use throng_access::{
-    AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, Needs, SessionCookie,
-    Site, ThrottleAction, is_api_path, rule_of,
+    AcceptedBody, Access, Authentication, Caller, HostNames, HostRefusal, RequestOrigin,
+    RouteRequirement, SessionCookie, ThrottleAction, is_api_path, rule_of,
 };
 use throng_http::{content_type, prefers_html};
 use throng_telemetry::metrics;
@@ -65,16 +65,16 @@ fn refuse(error: ApiError) -> Box<Response> {
 async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResult {
     let matched = parts.extensions.get::<MatchedPath>().map(|p| p.as_str().to_owned());
     let rule = rule_of(&parts.method, matched.as_deref());
-    let probe = rule.needs == Needs::Probe;
+    let probe = rule.needs == RouteRequirement::Probe;
     guard.hosts.check(parts, probe).map_err(|refusal| refuse(unknown_host(&refusal)))?;
     let changes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let site = Site::of(parts, &guard.hosts);
+    let site = RequestOrigin::of(parts, &guard.hosts);
     if changes && site.is_foreign() {
         metrics::counter!(metrics::REQUESTS_REFUSED_TOTAL, "reason" => "foreign_origin")
             .increment(1);
         return Err(refuse(ApiError::foreign_origin()));
     }
-    let open = matches!(rule.needs, Needs::Nothing | Needs::Probe);
+    let open = matches!(rule.needs, RouteRequirement::Nothing | RouteRequirement::Probe);
     let caller = match caller(guard, parts, site, changes).await {
         // An expired cookie does not block what is open to everybody.
         Err(_) if open => None,
@@ -106,7 +106,7 @@ async fn run_checks(guard: &Guard, parts: &mut Parts, empty: bool) -> CheckResul
 async fn caller(
     guard: &Guard,
     parts: &Parts,
-    site: Site,
+    site: RequestOrigin,
     changes: bool,
 ) -> Result<Option<Caller>, Box<Response>> {
     let credentials = guard.cookie.credentials(parts);
