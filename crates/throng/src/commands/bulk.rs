@@ -69,7 +69,39 @@ pub(super) fn confirmed(what: &str, answer: Option<&str>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[test]
+    fn all_takes_a_filter_and_no_object() {
+        let parses = |line: &str| crate::args::Arguments::try_parse_from(line.split(' ')).is_ok();
+        for line in [
+            "throng sync requeue 7",
+            "throng sync requeue --all --search meta --yes",
+            "throng sync approve 7",
+            "throng sync approve --all --workspace acme",
+            "throng audience approve buyers --version 3",
+            "throng audience reject --all",
+            "throng sync tasks --summary --state failed --search meta",
+        ] {
+            assert!(parses(line), "{line}");
+        }
+        for line in [
+            "throng sync requeue",
+            "throng sync requeue 7 --all",
+            "throng sync requeue 7 --search meta",
+            "throng sync approve",
+            "throng sync approve 7 --yes",
+            "throng sync approve --all --destination meta",
+            "throng audience approve",
+            "throng audience approve buyers --all",
+            "throng audience reject --all --version 3",
+            "throng sync tasks --summary --sort id",
+        ] {
+            assert!(!parses(line), "{line}");
+        }
+    }
 
     #[test]
     fn only_yes_confirms() {
