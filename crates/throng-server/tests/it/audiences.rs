@@ -193,16 +193,13 @@ async fn all_held_snapshots_that_match_are_rejected_or_approved() {
     let client = Client::of(&node);
     served(&client, json!({ "big": 1, "buyers": 1 })).await;
     purchases(dir.path(), 0..2);
-    for (operation, version, state, audiences) in [
-        ("reject-snapshots", 2, "failed", json!(["buyers"])),
-        ("approve-snapshots", 3, "completed", json!([])),
+    for (operation, state, audiences) in [
+        ("reject-snapshots", "failed", json!(["buyers"])),
+        ("approve-snapshots", "completed", json!([])),
     ] {
         let (status, queued) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
         assert_eq!(status, 200, "{queued}");
-        let is_held = |a: &Value| {
-            a["refresh"]["state"] == "held" && a["refresh"]["snapshot_version"] == version
-        };
-        settled(&node, "buyers", is_held).await;
+        settled(&node, "buyers", |a| a["refresh"]["state"] == "held").await;
         let path = format!("/v1/bulk/{operation}");
         let page = client.request("GET", "/audiences?state=held").send().await.unwrap();
         assert!(page.text().await.unwrap().contains(&format!("data-post=\"{path}\"")), "{path}");
