@@ -226,9 +226,11 @@ pub const ROUTES: &[Entry] = &[
     in_workspace(post("/v1/runs/{id}/approve", OPERATE)),
     in_workspace(post("/v1/destinations/{name}/approve", OPERATE)),
     in_workspace(get("/v1/tasks", READ)),
+    in_workspace(get("/v1/tasks/summary", READ)),
     post("/v1/tasks/enqueue", OPERATE),
     in_workspace(get("/v1/tasks/{id}", READ)),
     in_workspace(post("/v1/tasks/{id}/requeue", OPERATE)),
+    in_workspace(post("/v1/bulk/{operation}", OPERATE)),
     in_workspace(get("/v1/alerts", READ)),
     in_workspace(get("/v1/alerts/deliveries", READ)),
     // It sends requests to the receivers.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use throng_model::{AudienceName, RefreshId, Timestamp};
 use utoipa::ToSchema;
 
+use crate::alerts::next_try;
+
 /// The audiences of the applied spec.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -102,6 +104,28 @@ impl AudienceSummary {
             secs => (secs / 86_400, "days"),
         };
         format!("{count} {unit} ago")
+    }
+
+    /// The state of the newest refresh, whether the audience is paused or pinned, and the refresh that waits, for people.
+    pub fn state_text(&self) -> String {
+        let newest = self.refresh.as_ref().map(|newest| &newest.refresh);
+        let mut state = match newest {
+            None => "–".to_owned(),
+            Some(newest) => match newest.ended_by_person() {
+                Some(word) => word.to_owned(),
+                None if newest.unchanged => "unchanged".to_owned(),
+                None => newest.state.to_string(),
+            },
+        };
+        for (since, word) in [(self.paused_at, ", paused"), (self.pinned_at, ", pinned")] {
+            if since.is_some() {
+                state.push_str(word);
+            }
+        }
+        if let Some(id) = self.waiting_refresh {
+            state.push_str(&format!(", refresh {id} waits"));
+        }
+        state
     }
 }
 
@@ -259,6 +283,15 @@ impl AudienceRefresh {
         match self.snapshot_version {
             Some(_) => Some("rejected"),
             None => reason.starts_with("cancelled by ").then_some("cancelled"),
+        }
+    }
+
+    /// The reason of its state, with the time of the next try if there is one, for people; empty if there is none.
+    pub fn reason_text(&self, now: Timestamp) -> String {
+        let why = self.reason.clone().unwrap_or_default();
+        match self.state == AudienceRefreshState::Scheduled && self.failures > 0 {
+            true => format!("{}; {why}", next_try(Some(self.not_before), now)),
+            false => why,
         }
     }
 

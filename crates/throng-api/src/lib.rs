@@ -10,6 +10,7 @@ mod alerts;
 mod audiences;
 mod budget_report;
 mod budgets;
+mod bulk;
 mod decisions;
 mod description;
 mod error;
@@ -51,6 +52,7 @@ pub use budget_report::{
 pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
 };
+pub use bulk::{BULK_ROWS, BulkAnswer, BulkOffer, BulkOperation, BulkRefusal, BulkRequest};
 pub use decisions::{
     DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, MAX_CANDIDATES,
     UserAudiences, candidates, refusals,
@@ -80,7 +82,7 @@ pub use runs::{
     ActivationBatch, ActivationBatchState, ActivationCheck, ActivationMode, ActivationOperation,
     ActivationOutcome, ActivationReceipt, ActivationRun, ActivationRunState, ActivationTask,
     ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RunList, RunsApproved,
-    TaskDetail, TaskList, TasksEnqueued,
+    TaskCounts, TaskDetail, TaskList, TaskSummary, TasksEnqueued, TasksOfDestination,
 };
 pub use sources::{
     SourceColumn, SourceFile, SourceList, SourcePassedOver, SourceRefusal, SourceTable,

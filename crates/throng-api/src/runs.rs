@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp};
+use throng_model::{AudienceName, DestinationName, SyncName, SyncRunId, TaskId, Timestamp, count};
 use utoipa::ToSchema;
+
+use crate::alerts::next_try;
 
 /// How an audience is synchronized to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -262,6 +264,17 @@ impl ActivationTask {
     }
 }
 
+impl ActivationTask {
+    /// Why the last try failed, with the time of the next one, for people; empty if none has failed.
+    pub fn last_error_text(&self, now: Timestamp) -> String {
+        let why = self.last_error.clone().unwrap_or_default();
+        match self.state == ActivationTaskState::Queued && !why.is_empty() {
+            true => format!("{why}; {}", next_try(Some(self.not_before), now)),
+            false => why,
+        }
+    }
+}
+
 /// A task with its progress.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActivationTaskProgress {
@@ -423,10 +436,138 @@ pub struct ActivationCheck {
     pub at: Timestamp,
 }
 
+/// The numbers of tasks by destination and state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "destinations": [
+        {
+            "destination": "meta", "batches_left": 8,
+            "tasks": { "queued": 2, "running": 1, "held": 0, "failed": 3, "done": 120 }
+        }
+    ],
+    "tasks": { "queued": 2, "running": 1, "held": 0, "failed": 3, "done": 120 },
+    "batches_left": 8
+}))]
+pub struct TaskSummary {
+    /// The destinations that have tasks, by name.
+    pub destinations: Vec<TasksOfDestination>,
+    /// The tasks of all of them.
+    pub tasks: TaskCounts,
+    /// The batches of all queued, running and held tasks that are not done.
+    pub batches_left: u64,
+}
+
+impl TaskSummary {
+    /// A table for people: a row for each destination, and the sums if there are several. The columns are the destination,
+    /// the queued, running, held, failed and done tasks, and the batches that are left.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |name: &str, tasks: TaskCounts, batches_left: u64| {
+            let TaskCounts { queued, running, held, failed, done } = tasks;
+            let numbers = [queued, running, held, failed, done, batches_left].map(count);
+            std::iter::once(name.to_owned()).chain(numbers).collect::<Vec<_>>()
+        };
+        let of = |of: &TasksOfDestination| row(of.destination.as_str(), of.tasks, of.batches_left);
+        let mut rows: Vec<Vec<String>> = self.destinations.iter().map(of).collect();
+        if rows.len() > 1 {
+            rows.push(row("all", self.tasks, self.batches_left));
+        }
+        rows
+    }
+}
+
+/// The numbers of tasks of a destination by state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TasksOfDestination {
+    /// The destination, which is an account on a platform.
+    #[schema(value_type = String)]
+    pub destination: DestinationName,
+    /// The tasks.
+    pub tasks: TaskCounts,
+    /// The batches of its queued, running and held tasks that are not done.
+    pub batches_left: u64,
+}
+
+/// Numbers of tasks by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskCounts {
+    /// Those that wait for a worker.
+    pub queued: u64,
+    /// Those whose batches a worker sends.
+    pub running: u64,
+    /// Those whose runs wait for approval.
+    pub held: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those of which all batches are done.
+    pub done: u64,
+}
+
+impl TaskCounts {
+    /// Adds tasks that are in a state.
+    pub fn add(&mut self, state: ActivationTaskState, tasks: u64) {
+        let count = match state {
+            ActivationTaskState::Queued => &mut self.queued,
+            ActivationTaskState::Running => &mut self.running,
+            ActivationTaskState::Held => &mut self.held,
+            ActivationTaskState::Failed => &mut self.failed,
+            ActivationTaskState::Done => &mut self.done,
+        };
+        *count = count.saturating_add(tasks);
+    }
+}
+
 /// Tasks that were enqueued again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({ "enqueued": 12 }))]
 pub struct TasksEnqueued {
     /// The number of tasks.
     pub enqueued: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_is_tried_again_shows_when() {
+        use ActivationTaskState::{Failed, Queued};
+        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
+        let task = |state, error: Option<&str>| ActivationTask {
+            id: TaskId(1),
+            run: SyncRunId(1),
+            sync: "s".parse().unwrap(),
+            audience: "a".parse().unwrap(),
+            destination: "d".parse().unwrap(),
+            state,
+            priority: 0,
+            failures: 1,
+            not_before: now.plus(Duration::from_secs(5)),
+            holder: None,
+            lease_until: None,
+            batches: 2,
+            batches_done: 1,
+            last_error: error.map(str::to_owned),
+            created_at: Timestamp(0),
+            finished_at: None,
+        };
+        let queued = task(Queued, Some("cut off")).last_error_text(now);
+        assert_eq!(queued, "cut off; next try 2026-11-25T18:40:05Z");
+        assert_eq!(task(Failed, Some("cut off")).last_error_text(now), "cut off");
+        assert_eq!(task(Queued, None).last_error_text(now), "");
+    }
+
+    #[test]
+    fn a_summary_of_several_destinations_has_the_sums() {
+        let tasks = TaskCounts { queued: 1, failed: 2_000, ..TaskCounts::default() };
+        let of = |name: &str| TasksOfDestination {
+            destination: name.parse().unwrap(),
+            tasks,
+            batches_left: 3,
+        };
+        let one = TaskSummary { destinations: vec![of("meta")], tasks, batches_left: 3 };
+        assert_eq!(one.rows(), [["meta", "1", "0", "0", "2,000", "0", "3"]]);
+        let destinations = vec![of("meta"), of("tiktok")];
+        let two = TaskSummary { destinations, ..one };
+        assert_eq!(two.rows()[2], ["all", "1", "0", "0", "2,000", "0", "3"]);
+    }
 }

@@ -173,6 +173,17 @@ pub struct SyncSizes {
     pub sizes: Vec<SyncSize>,
 }
 
+impl SyncSizes {
+    /// What the sizes say together, for people.
+    pub fn verdict_text(&self) -> String {
+        match (self.verdict, &self.reason) {
+            (Some(verdict), Some(reason)) => format!("{verdict}: {reason}"),
+            (Some(verdict), None) => verdict.to_string(),
+            (None, _) => "too little is known yet".to_owned(),
+        }
+    }
+}
+
 /// The size that the platform reported at one time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(example = json!({
@@ -384,6 +395,19 @@ mod tests {
         let list = list_of(destinations);
         let syncs = list.for_destination(name)?;
         Ok(syncs.iter().map(|sync| sync.destination.to_string()).collect())
+    }
+
+    #[test]
+    fn sizes_without_a_verdict_are_not_passed() {
+        let text = |verdict, reason: Option<&str>| {
+            let (sync, reason) = ("s".parse().unwrap(), reason.map(str::to_owned));
+            let (platform_id, sizes) = (None, Vec::new());
+            SyncSizes { sync, platform_id, verdict, reason, sizes }.verdict_text()
+        };
+        let failed = text(Some(ActivationVerdict::Failed), Some("it is empty"));
+        assert_eq!(failed, "failed: it is empty");
+        assert_eq!(text(Some(ActivationVerdict::Passed), None), "passed");
+        assert_eq!(text(None, None), "too little is known yet");
     }
 
     #[test]

@@ -43,6 +43,8 @@ fn examples_are_values_of_their_types() {
     example_of::<BudgetList>();
     example_of::<BudgetReport>();
     example_of::<BudgetState>();
+    example_of::<BulkAnswer>();
+    example_of::<BulkRequest>();
     example_of::<CreateToken>();
     example_of::<CurrentSpec>();
     example_of::<DecideRequest>();
@@ -88,6 +90,7 @@ fn examples_are_values_of_their_types() {
     example_of::<SyncSize>();
     example_of::<SyncSizes>();
     example_of::<TaskDetail>();
+    example_of::<TaskSummary>();
     example_of::<TaskList>();
     example_of::<TasksEnqueued>();
     example_of::<TokenCreated>();

@@ -8,7 +8,7 @@
 //! node, and compares shared ones with each other; [`check_spec_backends`] also tries the serving stores of a
 //! spec. Topics of another deployment are refused. [`LocalStores`] gives
 //! them to backups. [`BucketCopies`] has the local copies of sources in buckets, [`open_lake`] opens the bucket of
-//! ingested rows.
+//! ingested rows, [`IdentifierKeySource`] has the keys that delivered states are encrypted with.
 
 mod backup;
 mod connect;
@@ -16,6 +16,7 @@ mod consistency;
 mod data_directory;
 mod error;
 mod finding;
+mod identifier_keys;
 mod ingested;
 mod lock;
 mod open;
@@ -31,6 +32,7 @@ pub use connect::{check_backends, check_spec_backends, migrate};
 pub use data_directory::{DataDirectory, create_data_dir};
 pub use error::{BackendError, StampError};
 pub use finding::Finding;
+pub use identifier_keys::IdentifierKeySource;
 pub use ingested::{open_lake, sources_for_check};
 pub use lock::DataDirLock;
 pub use open::{BackendConfig, Backends, check_log_partitions, open, secret};

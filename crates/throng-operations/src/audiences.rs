@@ -258,6 +258,18 @@ pub async fn approve(
     version: u64,
     actor: &str,
 ) -> Result<AudienceSnapshot> {
+    let snapshot = publish_held(operations, name, version, actor).await?;
+    serve_current(operations).await?;
+    Ok(mapping::snapshot(snapshot))
+}
+
+/// As [`approve`], but lookups still serve the version before: [`serve_current`] has to follow.
+pub(crate) async fn publish_held(
+    operations: &Operations,
+    name: &AudienceName,
+    version: u64,
+    actor: &str,
+) -> Result<Snapshot> {
     check_has_query_of_spec(operations, name, version).await?;
     check_can_be_served(operations, name, version).await?;
     let approved = operations.ledger.approve(name, version, operations.clock.now()).await;
@@ -271,8 +283,7 @@ pub async fn approve(
         "the held snapshot was approved",
     )
     .await?;
-    serve_current(operations).await?;
-    Ok(mapping::snapshot(snapshot))
+    Ok(snapshot)
 }
 
 /// Rejects a held snapshot.
@@ -338,7 +349,7 @@ async fn record_snapshot(
 }
 
 /// After another snapshot became current: serves it, and lets activation deliver it.
-async fn serve_current(operations: &Operations) -> Result<()> {
+pub(crate) async fn serve_current(operations: &Operations) -> Result<()> {
     throng_refresh::reload_membership(&operations.refresh)
         .await
         .map_err(|error| OperationError::Component(error.into()))?;

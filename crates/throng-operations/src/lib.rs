@@ -11,6 +11,7 @@
 pub mod alerts;
 pub mod audiences;
 pub mod budget_report;
+pub mod bulk;
 mod check;
 mod error;
 pub mod history;

@@ -3,15 +3,18 @@
 mod cursor;
 mod listing;
 
+use std::collections::BTreeMap;
+
 use throng_api::{
     ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ActivationTask, AlertList,
     AudienceList, AudienceSummary, ListQuery, MAX_LIST_ROWS, REJECTED_RUNS, RUN_STATES, RunList,
-    SYNC_SORTS, SYNC_STATES, SyncList, TASK_STATES, TaskList, WORK_SORTS,
+    SYNC_SORTS, SYNC_STATES, SyncList, TASK_STATES, TaskCounts, TaskList, TaskSummary,
+    TasksOfDestination, WORK_SORTS,
 };
-use throng_model::{SyncRunId, WorkspaceName};
+use throng_model::{DestinationName, SyncRunId, WorkspaceName};
 use throng_store::{
-    AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunFilter, RunState, StoredEnum, TaskState,
-    WorkOrder,
+    AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunFilter, RunState, StoredEnum, Task,
+    TaskCount, TaskState, WorkOrder,
 };
 
 use crate::error::{OperationError, Result};
@@ -238,19 +241,21 @@ pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList>
     })
 }
 
+/// What a list of tasks can be sorted and filtered by.
+const TASK_FIELDS: Fields = Fields {
+    sorts: WORK_SORTS,
+    states: TASK_STATES,
+    default_sort: "-id",
+    default_limit: DEFAULT_TASKS,
+};
+
 /// The tasks. Without any parameter but a limit: running ones first, then queued ones, then ended ones; otherwise
 /// newest first by default.
 ///
 /// # Errors
 /// [`OperationError`].
 pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskList> {
-    let fields = Fields {
-        sorts: WORK_SORTS,
-        states: TASK_STATES,
-        default_sort: "-id",
-        default_limit: DEFAULT_TASKS,
-    };
-    let listing = Listing::of(query, &fields)?;
+    let listing = Listing::of(query, &TASK_FIELDS)?;
     let workspace = workspace_of(operations, query)?;
     if query.is_unfiltered() {
         return Ok(runs::tasks_of(operations, workspace.as_ref(), listing.limit).await?);
@@ -269,6 +274,56 @@ pub async fn tasks(operations: &Operations, query: &ListQuery) -> Result<TaskLis
         next_cursor: page.next_cursor,
         previous_cursor: page.previous_cursor,
     })
+}
+
+/// The failed tasks that can be queued again, in the order of ids, and the cursor of further ones. A state is not used.
+///
+/// # Errors
+/// [`OperationError`].
+pub(crate) async fn requeueable_tasks(
+    operations: &Operations,
+    query: &ListQuery,
+) -> Result<(Vec<Task>, Option<String>)> {
+    let listing = Listing::of(query, &TASK_FIELDS)?;
+    let workspace = workspace_of(operations, query)?;
+    let page = ledger_page(&listing, workspace, WorkOrder::Id, false, None)?;
+    let rows = operations.ledger.list_requeueable_tasks(&page).await?;
+    let page = listing.page(rows, |task| work_place("id", task.id.0, &task.sync, &task.audience));
+    Ok((page.rows, page.next_cursor))
+}
+
+/// The numbers of the tasks that match search, state and workspace, by destination and state.
+///
+/// # Errors
+/// [`OperationError`].
+pub async fn task_summary(operations: &Operations, query: &ListQuery) -> Result<TaskSummary> {
+    let listing = Listing::of(query, &TASK_FIELDS)?;
+    let workspace = workspace_of(operations, query)?;
+    let state = listing.state.and_then(TaskState::of_stored_name);
+    let page = ledger_page(&listing, workspace, WorkOrder::Id, false, state)?;
+    Ok(summary_of(operations.ledger.count_tasks(&page).await?))
+}
+
+/// Counts by destination and state as a summary, in the order of the names.
+fn summary_of(counts: Vec<TaskCount>) -> TaskSummary {
+    let mut by_destination: BTreeMap<DestinationName, (TaskCounts, u64)> = BTreeMap::new();
+    let mut summary = TaskSummary::default();
+    for TaskCount { destination, state, tasks, batches_left } in counts {
+        // Those of failed tasks are sent only if a person queues them again.
+        let is_open = matches!(state, TaskState::Queued | TaskState::Running | TaskState::Held);
+        let left = if is_open { batches_left } else { 0 };
+        let state = activation::task_state(state);
+        let (of_destination, left_of_destination) = by_destination.entry(destination).or_default();
+        of_destination.add(state, tasks);
+        *left_of_destination = left_of_destination.saturating_add(left);
+        summary.tasks.add(state, tasks);
+        summary.batches_left = summary.batches_left.saturating_add(left);
+    }
+    let destinations = by_destination.into_iter().map(|(destination, (tasks, batches_left))| {
+        TasksOfDestination { destination, tasks, batches_left }
+    });
+    summary.destinations = destinations.collect();
+    summary
 }
 
 /// The runs with their tasks.
@@ -334,4 +389,35 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
         // Totals and receivers.
         ..alerts::list(operations, workspace.as_ref(), 0, 0).await?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_sorted_and_has_no_batches_of_ended_tasks() {
+        let count = |destination: &str, state, tasks, batches_left| TaskCount {
+            destination: destination.parse().unwrap(),
+            state,
+            tasks,
+            batches_left,
+        };
+        let summary = summary_of(vec![
+            count("tiktok", TaskState::Failed, 3, 7),
+            count("meta", TaskState::Queued, 2, 8),
+            count("meta", TaskState::Done, 5, 0),
+            count("meta", TaskState::Held, 1, 4),
+        ]);
+        let names: Vec<&str> =
+            summary.destinations.iter().map(|of| of.destination.as_str()).collect();
+        assert_eq!(names, ["meta", "tiktok"]);
+        let meta = TaskCounts { queued: 2, held: 1, done: 5, ..TaskCounts::default() };
+        assert_eq!(
+            (summary.destinations[0].tasks, summary.destinations[0].batches_left),
+            (meta, 12)
+        );
+        assert_eq!(summary.destinations[1].batches_left, 0, "nobody sends them");
+        assert_eq!((summary.tasks, summary.batches_left), (TaskCounts { failed: 3, ..meta }, 12));
+    }
 }

@@ -31,8 +31,12 @@
     button.disabled = true;
     const headers = { "content-type": "application/json", accept: "application/json" };
     const response = await fetch(button.dataset.post, { method: "POST", headers, body: button.dataset.body || "{}" }).catch(() => null);
-    if (response && response.ok) { pending = true; return; }
     const body = response && await response.json().catch(() => null);
+    if (response && response.ok) {
+      if (body && body.refused && body.refused.length) window.alert(body.message); // what was not done, and why
+      pending = true;
+      return;
+    }
     button.textContent = (body && body.error && body.error.message) || "The request failed: try again";
     button.disabled = false;
   });

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use askama::Template;
 use throng_api::{
     AUDIENCE_STATES, AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState,
-    AudienceSnapshot, AudienceSnapshotState, AudienceSummary, HistoryItem, ListQuery,
+    AudienceSnapshot, AudienceSnapshotState, AudienceSummary, BulkOffer, HistoryItem, ListQuery,
 };
 use throng_model::{AudienceName, Timestamp};
 
@@ -33,6 +33,8 @@ pub struct AudienceView {
 #[template(path = "audiences.html")]
 struct List {
     controls: Controls,
+    /// What a person can do with all audiences that match the filter.
+    bulk: Vec<Action>,
     rows: Vec<Row>,
 }
 
@@ -57,7 +59,8 @@ impl List {
     }
 }
 
-/// A page of the audiences. `descriptions`: those that the spec has.
+/// A page of the audiences. `descriptions`: those that the spec has. `offers`: the operations on all audiences that match
+/// the query.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
@@ -65,6 +68,7 @@ pub fn list(
     list: AudienceList,
     descriptions: &HashMap<&AudienceName, &str>,
     query: ListQuery,
+    offers: &[BulkOffer],
     now: Timestamp,
 ) -> Rendered {
     let AudienceList { audiences, next_cursor, previous_cursor } = list;
@@ -72,7 +76,7 @@ pub fn list(
     let controls = Controls::new(path, query, AUDIENCE_STATES, next_cursor, previous_cursor);
     let described = |name: &AudienceName| descriptions.get(name).copied().unwrap_or_default();
     let rows = audiences.iter().map(|summary| row(summary, described(&summary.name), now));
-    List { controls, rows: rows.collect() }.render()
+    List { controls, bulk: show::bulk(offers), rows: rows.collect() }.render()
 }
 
 fn row(summary: &AudienceSummary, description: &str, now: Timestamp) -> Row {
@@ -383,7 +387,7 @@ mod tests {
         let audiences = vec![summary.clone()];
         let list_of = AudienceList { audiences, next_cursor: None, previous_cursor: None };
         let query = ListQuery::default();
-        let page = list(list_of, &HashMap::new(), query, Timestamp(0)).unwrap();
+        let page = list(list_of, &HashMap::new(), query, &[], Timestamp(0)).unwrap();
         assert!(page.contains("refresh 2 waits"), "{page}");
         let view = AudienceView {
             detail: AudienceDetail { audience: summary, snapshots: Vec::new(), sizes: Vec::new() },
@@ -410,7 +414,7 @@ mod tests {
         let render = |audiences, next_cursor| {
             let query = ListQuery { sort: Some("-members".to_owned()), ..ListQuery::default() };
             let page = AudienceList { audiences, next_cursor, previous_cursor: None };
-            list(page, &HashMap::new(), query, Timestamp(0)).unwrap()
+            list(page, &HashMap::new(), query, &[], Timestamp(0)).unwrap()
         };
         let html = render(vec![summary(None)], Some("0b".to_owned()));
         assert!(html.contains("data-name=\"buyers\""), "{html}");

@@ -2,7 +2,7 @@
 
 use throng_api::{
     ActivationRun, ActivationRunState, ActivationTaskState, ActivationVerdict,
-    AudienceRefreshState, AudienceSnapshotState, HistoryItem,
+    AudienceRefreshState, AudienceSnapshotState, BulkOffer, BulkOperation, HistoryItem,
 };
 pub(crate) use throng_model::count;
 use throng_model::{Micros, Timestamp};
@@ -40,6 +40,21 @@ pub(crate) struct Action {
     pub(crate) body: String,
     /// The question, with the numbers that the operation is about.
     pub(crate) confirm: String,
+}
+
+/// The buttons of operations on all objects of a filtered list.
+pub(crate) fn bulk(offers: &[BulkOffer]) -> Vec<Action> {
+    let action = |offer: &BulkOffer| Action {
+        label: match offer.operation {
+            BulkOperation::RequeueTasks => "Queue all again",
+            BulkOperation::ApproveRuns | BulkOperation::ApproveSnapshots => "Approve all",
+            BulkOperation::RejectSnapshots => "Reject all",
+        },
+        post: offer.operation.path(),
+        body: offer.request.to_json(),
+        confirm: offer.question.clone(),
+    };
+    offers.iter().map(action).collect()
 }
 
 /// A row of the history.

@@ -3,7 +3,8 @@
 use askama::Template;
 use throng_api::{
     ActivationMode, ActivationRun, ActivationRunState, ActivationTask, ActivationTaskState,
-    ListQuery, RUN_STATES, RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES, TaskList,
+    BulkOffer, ListQuery, RUN_STATES, RunList, SYNC_STATES, SyncList, SyncSummary, TASK_STATES,
+    TaskList,
 };
 use throng_model::Timestamp;
 
@@ -20,6 +21,8 @@ struct List {
     /// The id of the table.
     id: &'static str,
     controls: Controls,
+    /// What a person can do with all objects that match the filter.
+    bulk: Vec<Action>,
     columns: Vec<Column>,
     rows: Vec<Row>,
 }
@@ -107,6 +110,7 @@ pub fn syncs(list: SyncList, query: ListQuery, now: Timestamp) -> Rendered {
     let page = List {
         title: "Syncs",
         id: "syncs",
+        bulk: Vec::new(),
         columns: columns(&[
             ("Sync", "name"),
             ("Audience", "audience"),
@@ -122,11 +126,16 @@ pub fn syncs(list: SyncList, query: ListQuery, now: Timestamp) -> Rendered {
     page.render()
 }
 
-/// The page of the runs. `tasks`: those of the runs.
+/// The page of the runs. `tasks`: those of the runs. `offers`: the operations on all runs that match the query.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Rendered {
+pub fn runs(
+    list: RunList,
+    tasks: &[ActivationTask],
+    query: ListQuery,
+    offers: &[BulkOffer],
+) -> Rendered {
     let row = |run: &ActivationRun| {
         let task = tasks.iter().find(|task| task.run == run.id);
         let link = task.map_or_else(String::new, |task| format!("/activation/tasks/{}", task.id));
@@ -152,6 +161,7 @@ pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Render
     let page = List {
         title: "Sync runs",
         id: "runs",
+        bulk: show::bulk(offers),
         columns: columns(&[
             ("Run", "id"),
             ("Sync", "sync"),
@@ -171,11 +181,11 @@ pub fn runs(list: RunList, tasks: &[ActivationTask], query: ListQuery) -> Render
     page.render()
 }
 
-/// The page of the tasks.
+/// The page of the tasks. `offers`: the operations on all tasks that match the query.
 ///
 /// # Errors
 /// [`RenderError`](crate::RenderError).
-pub fn tasks(list: TaskList, query: ListQuery, now: Timestamp) -> Rendered {
+pub fn tasks(list: TaskList, query: ListQuery, offers: &[BulkOffer], now: Timestamp) -> Rendered {
     let row = |task: &ActivationTask| {
         let waits = task.state == ActivationTaskState::Queued && task.last_error.is_some();
         let note = waits.then(|| show::next_retry(task.not_before, now));
@@ -197,6 +207,7 @@ pub fn tasks(list: TaskList, query: ListQuery, now: Timestamp) -> Rendered {
     let page = List {
         title: "Tasks",
         id: "tasks",
+        bulk: show::bulk(offers),
         columns: columns(&[
             ("Task", "id"),
             ("Sync", "sync"),
@@ -257,7 +268,7 @@ pub(crate) fn requeue(task: &ActivationTask) -> Option<Action> {
 
 #[cfg(test)]
 mod tests {
-    use throng_api::{ActivationTaskProgress, ListQuery};
+    use throng_api::{ActivationTaskProgress, BulkAnswer, BulkOperation, BulkRequest, ListQuery};
     use throng_model::{SyncRunId, TaskId};
 
     use super::*;
@@ -294,7 +305,8 @@ mod tests {
         };
         let search = Some("\"x".to_owned());
         let query = ListQuery { search, ..ListQuery::default() };
-        let html = tasks(list, query, Timestamp(0)).unwrap();
+        let html = tasks(list, query, &[], Timestamp(0)).unwrap();
+        assert!(!html.contains("id=\"bulk\""), "{html}");
         assert!(html.contains("href=\"/activation/tasks/7\""), "{html}");
         assert!(html.contains("search=%22x") && html.contains("cursor=0b"), "{html}");
         assert!(html.contains("id=\"next\"") && !html.contains("id=\"previous\""), "{html}");
@@ -302,6 +314,35 @@ mod tests {
         assert!(!html.contains("/v1/tasks/8/requeue"), "{html}");
         assert!(html.contains("3 of its 4 batches are left to send"), "{html}");
         assert!(!html.contains("<b>") && !html.contains("value=\"\"x"), "escaped: {html}");
+    }
+
+    #[test]
+    fn a_filtered_list_has_a_button_for_all_that_match() {
+        let counted = BulkAnswer { matched: 300, digest: "1f".to_owned(), ..BulkAnswer::default() };
+        let query = ListQuery { search: Some("\"x".to_owned()), ..ListQuery::default() };
+        let operation = BulkOperation::RequeueTasks;
+        let offer = BulkOffer {
+            operation,
+            request: BulkRequest::of_list(&query).confirmed(&counted),
+            question: counted.question(operation),
+        };
+        let list = TaskList {
+            tasks: vec![task(7, ActivationTaskState::Failed)],
+            counts: Vec::new(),
+            next_cursor: None,
+            previous_cursor: None,
+        };
+        let html = tasks(list, query, &[offer], Timestamp(0)).unwrap();
+        let (_, button) = html.split_once("id=\"bulk\"").unwrap();
+        let (button, _) = button.split_once("</p>").unwrap();
+        assert!(button.contains("data-post=\"/v1/bulk/requeue-tasks\""), "{button}");
+        assert!(button.contains("Queue 300 failed tasks again?"), "{button}");
+        assert!(button.contains("Queue all again</button>"), "{button}");
+        // The body is escaped, so that it does not end the attribute.
+        let (_, body) = button.split_once("data-body=\"").unwrap();
+        let (body, _) = body.split_once('"').unwrap();
+        let body = body.replace("&#34;", "\"").replace("&quot;", "\"");
+        assert_eq!(body, r#"{"search":"\"x","expected":300,"digest":"1f"}"#);
     }
 
     fn held(mode: ActivationMode, adds: u64, removes: u64) -> ActivationRun {
@@ -363,10 +404,10 @@ mod tests {
     #[test]
     fn an_empty_list_says_why() {
         let list = || RunList { runs: Vec::new(), next_cursor: None, previous_cursor: None };
-        let html = runs(list(), &[], ListQuery::default()).unwrap();
+        let html = runs(list(), &[], ListQuery::default(), &[]).unwrap();
         assert!(html.contains("The list is empty."), "{html}");
         let query = ListQuery { state: Some("held".to_owned()), ..ListQuery::default() };
-        let html = runs(list(), &[], query).unwrap();
+        let html = runs(list(), &[], query, &[]).unwrap();
         assert!(html.contains("Nothing matches.") && html.contains("selected"), "{html}");
     }
 }

@@ -1,7 +1,7 @@
 //! Pages of long lists: which rows, in which order, and the row after which a page begins.
 
 use async_trait::async_trait;
-use throng_model::{SyncRunId, WorkspaceName};
+use throng_model::{DestinationName, SyncRunId, WorkspaceName};
 
 use crate::{
     Alert, AlertTotals, Check, Delivery, HistoryEntry, Result, RunState, SyncRun, Task, TaskState,
@@ -83,6 +83,19 @@ pub struct ListPage<O, S> {
     pub limit: u32,
 }
 
+/// How many tasks of a destination are in a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskCount {
+    /// The destination.
+    pub destination: DestinationName,
+    /// The state.
+    pub state: TaskState,
+    /// The number of tasks.
+    pub tasks: u64,
+    /// Their batches that are not done.
+    pub batches_left: u64,
+}
+
 /// Lists of which there may be many thousand rows.
 #[async_trait]
 pub trait ListLedger: Send + Sync {
@@ -91,6 +104,16 @@ pub trait ListLedger: Send + Sync {
 
     /// A page of the tasks. The search is in the names of sync, audience and destination.
     async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>>;
+
+    /// As [`ListLedger::list_tasks`], only failed tasks that can be queued again: their syncs have no newer run.
+    async fn list_requeueable_tasks(
+        &self,
+        page: &ListPage<WorkOrder, TaskState>,
+    ) -> Result<Vec<Task>>;
+
+    /// How many tasks a list has, by destination and state in any order; destinations and states without tasks are left
+    /// out. The order, the place and the limit of the page are not used. Reads all of these tasks.
+    async fn count_tasks(&self, of: &ListPage<WorkOrder, TaskState>) -> Result<Vec<TaskCount>>;
 
     /// The tasks of these runs, at most 1,000, in any order.
     async fn tasks_of_runs(&self, runs: &[SyncRunId]) -> Result<Vec<Task>>;

@@ -19,7 +19,7 @@ pub(crate) use alerts::AlertsCommand;
 pub(crate) use budget::{BudgetArgs, BudgetCommand, ReportArgs};
 pub(crate) use gate::GateArgs;
 pub(crate) use ingest::IngestArgs;
-pub(crate) use list::{FilterArgs, ListArgs};
+pub(crate) use list::{FilterArgs, HeldSnapshotArgs, ListArgs, ManyArgs};
 pub(crate) use sim::{BigquerySimArgs, NetworkSimArgs, SimCommand};
 pub(crate) use store::StoreCommand;
 pub(crate) use sync::{SyncCommand, TasksCommand};
@@ -471,24 +471,10 @@ pub(crate) enum AudienceCommand {
     Pause(OneAudience),
     /// Resume the refreshes of a paused audience
     Resume(OneAudience),
-    /// Publish a held snapshot
-    Approve {
-        name: String,
-        /// The version; the newest held one if left out
-        #[arg(long)]
-        version: Option<u64>,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Reject a held snapshot: it is not published, and what is served stays
-    Reject {
-        name: String,
-        /// The version; the newest held one if left out
-        #[arg(long)]
-        version: Option<u64>,
-        #[command(flatten)]
-        node: NodeArgs,
-    },
+    /// Publish a held snapshot, or all that match
+    Approve(HeldSnapshotArgs),
+    /// Reject a held snapshot, or all that match: they are not published, and what is served stays
+    Reject(HeldSnapshotArgs),
     /// Make an older snapshot current again and pin it: no other is served until it is released
     Rollback {
         name: String,

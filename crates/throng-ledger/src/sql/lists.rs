@@ -7,9 +7,10 @@ use throng_sql::statement::{Statement, StatementBuilder};
 use super::{alerts, history, runs, sync, tasks};
 use crate::backend::{Backend, SqlLedger, read_one};
 use crate::dialect::ROWS_PER_STATEMENT;
+use crate::rows::{Cells, DbRow};
 use crate::{
     Alert, AlertOrder, AlertState, AlertTotals, Check, Delivery, HistoryEntry, ListLedger,
-    ListPage, Result, RowKey, RunFilter, RunState, SyncRun, Task, TaskState, WorkOrder,
+    ListPage, Result, RowKey, RunFilter, RunState, SyncRun, Task, TaskCount, TaskState, WorkOrder,
 };
 
 /// The columns in which runs and tasks are searched.
@@ -89,24 +90,32 @@ fn alert_in(select: StatementBuilder, workspace: &WorkspaceName) -> StatementBui
     begins_in(select, "a.subject", "null_keys: ", workspace).push("))")
 }
 
+/// Appends the search to a SELECT that ends with a condition.
+fn searched_in<O, S>(
+    mut select: StatementBuilder,
+    page: &ListPage<O, S>,
+    searched: &[&str],
+) -> StatementBuilder {
+    let Some(search) = &page.search else { return select };
+    let pattern = contains(search);
+    for (number, text) in searched.iter().enumerate() {
+        let before = if number == 0 { " AND (lower(" } else { " OR lower(" };
+        // The database lowers both, so that both are lowered by the same rules.
+        select = select.push(before).push(text).push(") LIKE lower(").values(pattern.as_str());
+        select = select.push(") ESCAPE '!'");
+    }
+    select.push(")")
+}
+
 /// Completes a SELECT that ends with a condition: the search, the place where the page begins, the order and the
 /// limit. `column`: the one that the list is ordered by; `None`: the id.
 fn complete<O, S>(
-    mut select: StatementBuilder,
+    select: StatementBuilder,
     page: &ListPage<O, S>,
     searched: &[&str],
     column: Option<&str>,
 ) -> Statement {
-    if let Some(search) = &page.search {
-        let pattern = contains(search);
-        for (number, text) in searched.iter().enumerate() {
-            let before = if number == 0 { " AND (lower(" } else { " OR lower(" };
-            // The database lowers both, so that both are lowered by the same rules.
-            select = select.push(before).push(text).push(") LIKE lower(").values(pattern.as_str());
-            select = select.push(") ESCAPE '!'");
-        }
-        select = select.push(")");
-    }
+    let mut select = searched_in(select, page, searched);
     let (than, direction) = if page.descending { (" < ", " DESC") } else { (" > ", "") };
     if let Some(place) = &page.after {
         select = match (column, &place.key) {
@@ -129,6 +138,13 @@ fn complete<O, S>(
         select = select.push(column).push(direction).push(", ");
     }
     select.push("id").push(direction).push(" LIMIT ").values(page.limit).build(false)
+}
+
+fn task_count_of(row: &DbRow) -> Result<TaskCount> {
+    let (state, tasks) = sync::count_of(row)?;
+    let cells = Cells::new(row, "task");
+    let (destination, batches_left) = (cells.name("destination")?, cells.number("batches_left")?);
+    Ok(TaskCount { destination, state, tasks, batches_left })
 }
 
 #[async_trait]
@@ -162,6 +178,39 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
             let statement = complete(select, page, WORK_NAMES, work_column(page.order));
             let rows = tx.rows(statement).await?;
             rows.iter().map(tasks::task_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn list_requeueable_tasks(
+        &self,
+        page: &ListPage<WorkOrder, TaskState>,
+    ) -> Result<Vec<Task>> {
+        read_one!(self, "reading a page of the failed tasks", |tx| {
+            let select = tx.build("SELECT ").push(tasks::COLUMNS).push(
+                " FROM tasks WHERE state = 'failed' AND NOT EXISTS (SELECT 1 FROM sync_runs newer
+                    WHERE newer.sync = tasks.sync AND newer.id > tasks.run)",
+            );
+            let select = work_in(select, page);
+            let statement = complete(select, page, WORK_NAMES, work_column(page.order));
+            let rows = tx.rows(statement).await?;
+            rows.iter().map(tasks::task_of).collect::<Result<Vec<_>>>()?
+        })
+    }
+
+    async fn count_tasks(&self, of: &ListPage<WorkOrder, TaskState>) -> Result<Vec<TaskCount>> {
+        read_one!(self, "counting the tasks of destinations", |tx| {
+            let select = tx.build(
+                "SELECT destination, state, count(*) AS tasks,
+                    CAST(coalesce(sum(batches - batches_done), 0) AS BIGINT) AS batches_left
+                 FROM tasks WHERE TRUE",
+            );
+            let select = match of.state {
+                Some(state) => select.push(" AND state = ").values(state),
+                None => select,
+            };
+            let select = searched_in(work_in(select, of), of, WORK_NAMES);
+            let rows = tx.rows(select.push(" GROUP BY destination, state").build(false)).await?;
+            rows.iter().map(task_count_of).collect::<Result<Vec<_>>>()?
         })
     }
 

@@ -6,6 +6,7 @@ mod audiences;
 mod auth;
 mod body;
 mod budgets;
+mod bulk;
 pub(crate) mod decide;
 mod error;
 mod events;
@@ -246,9 +247,11 @@ fn objects() -> Router<Arc<NodeContext>> {
         .route("/v1/runs/{id}/approve", post(syncs::approve_run))
         .route("/v1/destinations/{name}/approve", post(syncs::approve_destination))
         .route("/v1/tasks", get(syncs::tasks))
+        .route("/v1/tasks/summary", get(syncs::task_summary))
         .route("/v1/tasks/enqueue", post(syncs::enqueue_due))
         .route("/v1/tasks/{id}", get(syncs::task))
         .route("/v1/tasks/{id}/requeue", post(syncs::requeue))
+        .route("/v1/bulk/{operation}", post(bulk::act))
         .route("/v1/alerts", get(alerts::list))
         .route("/v1/alerts/deliveries", get(alerts::deliveries))
         .route("/v1/alerts/test", post(alerts::test))

@@ -23,7 +23,7 @@ use utoipa::OpenApi;
         super::stores::list, super::stores::writes, super::stores::rewrite, super::stores::remove,
         super::stores::hash_seed,
         super::sizes::of_sync, super::syncs::list, super::syncs::runs, super::syncs::approve_run, super::syncs::tasks,
-        super::syncs::task, super::syncs::requeue, super::syncs::enqueue_due, super::syncs::approve_destination,
+        super::syncs::task_summary, super::bulk::act, super::syncs::task, super::syncs::requeue, super::syncs::enqueue_due, super::syncs::approve_destination,
         super::alerts::list, super::alerts::deliveries, super::alerts::test,
         super::events::accept, super::events::quarantine, super::budgets::list, super::budgets::report, super::budgets::one,
         super::feed::stream, super::feed::catalog, super::feed::gates, super::feed::applied,

@@ -6,7 +6,7 @@ use throng_access::Caller;
 use throng_activation::RunScope;
 use throng_api::{
     ActivationRun, ActivationTask, ListQuery, RunList, RunRequested, RunSync, RunsApproved,
-    SyncList, SyncNamed, TaskDetail, TaskList, TasksEnqueued,
+    SyncList, SyncNamed, TaskDetail, TaskList, TaskSummary, TasksEnqueued,
 };
 use throng_model::{SyncRunId, TaskId};
 use throng_operations::{lists, runs as run_operations, syncs as operations};
@@ -120,6 +120,15 @@ pub(crate) async fn tasks(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<TaskList>, ApiError> {
     Ok(Json(lists::tasks(&node, &query).await?))
+}
+
+/// The numbers of tasks by destination, which is an account on a platform, and by state.
+#[utoipa::path(get, path = "/v1/tasks/summary", params(("search" = Option<String>, Query, description = "only tasks whose names of sync, audience or destination contain this text"), ("state" = Option<String>, Query, description = "only tasks in this state: queued, running, done, failed or held"), ("workspace" = Option<String>, Query, description = "only tasks of this workspace")), responses((status = 200, body = TaskSummary, description = "`destinations`: destination, tasks by state, batches_left; `tasks` and `batches_left` of all of them")))]
+pub(crate) async fn task_summary(
+    OperationsOf(node): OperationsOf,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<TaskSummary>, ApiError> {
+    Ok(Json(lists::task_summary(&node, &query).await?))
 }
 
 /// One task with its run, batches, receipts and check.

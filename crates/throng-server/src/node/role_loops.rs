@@ -5,7 +5,7 @@ use std::sync::Arc;
 use throng_activation::{Activation, remove_stale_scans};
 use throng_aggregator::AggregatorDeps;
 use throng_apply::{GateSink, spill_dir};
-use throng_backends::{DataDirectory, Probes, probe_reads};
+use throng_backends::{DataDirectory, IdentifierKeySource, Probes, probe_reads};
 use throng_log::PartitionAssignment;
 use throng_platforms::{LakeQueries, OpenDestinations};
 use throng_serving_stores::{StoreConnector, StoresDeps};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::NodeContext;
 use crate::reporters::BackendProblems;
-use crate::roles::activate::{ActivationNode, IdentifierKeySource};
+use crate::roles::activate::ActivationNode;
 use crate::roles::aggregate::AggregatorHost;
 use crate::roles::cluster::{self, ClusterParts};
 

@@ -1,10 +1,10 @@
 //! Activation: syncs, runs and tasks; one task, and one sync.
 
 use axum::extract::{Path, Query, State};
-use throng_api::ListQuery;
+use throng_api::{BulkOperation, ListQuery};
 use throng_model::TaskId;
 use throng_operations::mapping::activation as mapping;
-use throng_operations::{alerts, history, lists, removals, runs, syncs};
+use throng_operations::{alerts, bulk, history, lists, removals, runs, syncs};
 use throng_page::activation::{ActivationView, MAX_RUNS, TaskView};
 use throng_page::alerts::OTHER_PAGES_ROWS;
 use throng_page::one_page;
@@ -44,7 +44,8 @@ pub(super) async fn syncs(
 
 pub(super) async fn runs(OperationsOf(node): OperationsOf, Query(query): Query<ListQuery>) -> Page {
     let (list, tasks) = lists::runs_with_tasks(&node, &one_page(&query)).await?;
-    html(throng_page::work::runs(list, &tasks, query))
+    let offers = bulk::offers(&node, &[BulkOperation::ApproveRuns], &query).await?;
+    html(throng_page::work::runs(list, &tasks, query, &offers))
 }
 
 pub(super) async fn tasks(
@@ -56,7 +57,8 @@ pub(super) async fn tasks(
     let sort = query.sort.clone().filter(|sort| !sort.is_empty());
     let query = ListQuery { sort: sort.or_else(|| Some("-id".to_owned())), ..query };
     let list = lists::tasks(&node, &one_page(&query)).await?;
-    html(throng_page::work::tasks(list, query, ctx.clock.now()))
+    let offers = bulk::offers(&node, &[BulkOperation::RequeueTasks], &query).await?;
+    html(throng_page::work::tasks(list, query, &offers, ctx.clock.now()))
 }
 
 pub(super) async fn task(

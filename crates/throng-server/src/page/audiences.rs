@@ -1,8 +1,8 @@
 //! Audiences: the list, and one audience.
 
 use axum::extract::{Path, Query, State};
-use throng_api::ListQuery;
-use throng_operations::{audiences, history, lists};
+use throng_api::{BulkOperation, ListQuery};
+use throng_operations::{audiences, bulk, history, lists};
 use throng_page::audiences::AudienceView;
 use throng_page::one_page;
 use throng_spec::{Audience, Schedule};
@@ -21,9 +21,12 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Page {
     let list = lists::audiences(&node, &one_page(&query)).await?;
+    let both = [BulkOperation::ApproveSnapshots, BulkOperation::RejectSnapshots];
+    let offers = bulk::offers(&node, &both, &query).await?;
     let all = node.spec.audiences.iter();
     let descriptions = all.filter_map(|one| Some((&one.name, one.description.as_deref()?)));
-    html(throng_page::audiences::list(list, &descriptions.collect(), query, ctx.clock.now()))
+    let (descriptions, now) = (descriptions.collect(), ctx.clock.now());
+    html(throng_page::audiences::list(list, &descriptions, query, &offers, now))
 }
 
 pub(super) async fn one(OperationsOf(node): OperationsOf, Path(name): Path<String>) -> Page {

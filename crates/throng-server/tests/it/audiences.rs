@@ -184,6 +184,45 @@ async fn an_audience_is_refreshed_held_approved_rolled_back_pinned_and_paused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_held_snapshots_that_match_are_rejected_or_approved() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("throng.yaml"), SPEC).unwrap();
+    purchases(dir.path(), 0..20);
+    let node = start(dir.path()).await;
+    let client = Client::of(&node);
+    served(&client, json!({ "big": 1, "buyers": 1 })).await;
+    purchases(dir.path(), 0..2);
+    for (operation, state, audiences) in [
+        ("reject-snapshots", "failed", json!(["buyers"])),
+        ("approve-snapshots", "completed", json!([])),
+    ] {
+        let (status, queued) = client.post("/v1/audiences/buyers/refresh", &json!({})).await;
+        assert_eq!(status, 200, "{queued}");
+        settled(&node, "buyers", |a| a["refresh"]["state"] == "held").await;
+        let path = format!("/v1/bulk/{operation}");
+        let page = client.request("GET", "/audiences?state=held").send().await.unwrap();
+        assert!(page.text().await.unwrap().contains(&format!("data-post=\"{path}\"")), "{path}");
+        let (status, counted) = client.post(&path, &json!({ "search": "buy" })).await;
+        assert_eq!((status, &counted["matched"]), (200, &json!(1)), "{counted}");
+        assert_eq!(counted["totals"], json!({ "members": 2, "members_served": 20 }));
+        assert_eq!(audiences_of(&client, "c5").await, json!(["buyers"]), "it is only counted");
+        let body = json!({ "search": "buy", "expected": 1, "digest": counted["digest"] });
+        let (status, done) = client.post(&path, &body).await;
+        assert_eq!(
+            (status, &done["done"], &done["refused"]),
+            (200, &json!(1), &json!([])),
+            "{done}"
+        );
+        assert_eq!(client.get("/v1/audiences/buyers").await["refresh"]["state"], state);
+        assert_eq!(audiences_of(&client, "c5").await, audiences);
+        let (status, said) = client.post(&path, &body).await;
+        assert_eq!((status, &said["error"]["code"]), (409, &json!("wrong_state")), "{said}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_audience_that_the_spec_does_not_declare_is_not_served() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("data")).unwrap();

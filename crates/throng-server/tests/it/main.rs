@@ -13,6 +13,7 @@ mod backup;
 mod budget_report;
 mod budgets;
 mod build;
+mod bulk;
 mod clock_steps;
 mod connections;
 mod damage;

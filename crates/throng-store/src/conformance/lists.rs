@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     AlertKind, AlertOrder, AlertState, AlertTotals, BatchOutcome, HistoryEntry, HistoryEvent, Hold,
     HoldCause, ListPage, NewAlert, ReasonCounts, RowKey, RowPlace, RunFilter, RunState,
-    SubjectKind, SyncRun, TaskState, WorkOrder,
+    SubjectKind, SyncRun, TaskCount, TaskState, WorkOrder,
 };
 
 /// Rows that are inserted while a list is read.
@@ -206,6 +206,41 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
         ledger.complete_task(task.id, "w", at(2)).await.unwrap();
     }
     assert_eq!(runs(None, Some(RunFilter::Rejected)).await, [other]);
+
+    let counts = async |search: Option<&str>, state: Option<TaskState>| {
+        let page =
+            ListPage { search: search.map(str::to_owned), ..page(WorkOrder::Id, false, 1, None) };
+        let mut counts = ledger.count_tasks(&ListPage { state, ..page }).await.unwrap();
+        counts.sort_by_key(|count| count.tasks);
+        counts.iter().map(|one| (one.state, one.tasks, one.batches_left)).collect::<Vec<_>>()
+    };
+    let (held, done) = ((TaskState::Held, 1, 1), (TaskState::Done, 2, 0));
+    assert_eq!(counts(None, None).await, [held, done], "whatever the limit is");
+    assert_eq!(counts(None, Some(TaskState::Held)).await, [held]);
+    assert_eq!(counts(Some("ON_"), None).await, [held]);
+    assert_eq!(counts(Some("none"), None).await, []);
+}
+
+/// A task of an earlier run is not queued again: its run would undo the newer one.
+pub(super) async fn failed_tasks_of_newest_runs_can_be_queued_again(ledger: &dyn Ledger) {
+    let mut failed = Vec::new();
+    for sync in ["acme:a", "acme:b", "c"] {
+        let task = running(ledger, &new_run(sync, 1, &[1]), "w").await;
+        ledger.fail_task(task.id, "w", "no", None, true, at(2)).await.unwrap();
+        failed.push(task.id);
+    }
+    ledger.plan_run(&new_run("acme:b", 2, &[1]), at(3)).await.unwrap().unwrap();
+    let listed = async |page: ListPage<WorkOrder, TaskState>| {
+        let tasks = ledger.list_requeueable_tasks(&page).await.unwrap();
+        tasks.iter().map(|task| task.id).collect::<Vec<_>>()
+    };
+    let all = || page(WorkOrder::Id, true, 9, None);
+    assert_eq!(listed(all()).await, [failed[2], failed[0]]);
+    let after = Some(RowPlace { key: RowKey::Number(failed[2].0), id: failed[2].0 });
+    assert_eq!(listed(ListPage { after, ..all() }).await, [failed[0]]);
+    assert_eq!(listed(ListPage { search: Some("ACME".to_owned()), ..all() }).await, [failed[0]]);
+    let acme: WorkspaceName = "acme".parse().unwrap();
+    assert_eq!(listed(own_tasks(WorkOrder::Id, &acme)).await, [failed[0]]);
 }
 
 pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
@@ -246,6 +281,9 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
         let tasks = ledger.list_tasks(&own_tasks(order, &acme)).await.unwrap();
         assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [planned[0], planned[3]]);
     }
+    let counted = ledger.count_tasks(&own_tasks(WorkOrder::Id, &acme)).await.unwrap();
+    let (destination, state) = (destination("shop"), TaskState::Queued);
+    assert_eq!(counted, [TaskCount { destination, state, tasks: 2, batches_left: 2 }]);
     let counts = ledger.workspace_task_counts(&acme).await.unwrap();
     let queued = counts.iter().find(|(state, _)| *state == TaskState::Queued);
     assert_eq!((counts.len(), queued), (5, Some(&(TaskState::Queued, 2))));

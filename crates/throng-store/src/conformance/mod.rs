@@ -187,6 +187,7 @@ cases! {
         pages_of_alerts_are_the_sorted_list_despite_inserts,
         lists_are_filtered_by_state_and_search,
         lists_are_limited_to_a_workspace,
+        failed_tasks_of_newest_runs_can_be_queued_again,
     }
     history {
         history_is_read_newest_first,

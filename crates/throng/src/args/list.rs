@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::NodeArgs;
+
 /// Which rows of a list, and in which order.
 #[derive(Debug, Args)]
 pub(crate) struct FilterArgs {
@@ -41,4 +43,36 @@ pub(crate) struct ListArgs {
     /// The largest number of rows
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: Option<u32>,
+}
+
+/// All objects that wait for a command, instead of one.
+#[derive(Debug, Args)]
+pub(crate) struct ManyArgs {
+    /// All that wait for it: failed tasks, held runs or held snapshots. Prints their number and asks
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// With --all: only those that contain this text in their names
+    #[arg(long, value_name = "TEXT", requires = "all")]
+    pub(crate) search: Option<String>,
+    /// With --all: only those of this workspace
+    #[arg(long, value_name = "NAME", requires = "all")]
+    pub(crate) workspace: Option<String>,
+    /// Do not ask
+    #[arg(long, requires = "all")]
+    pub(crate) yes: bool,
+}
+
+/// A held snapshot, or all of them.
+#[derive(Debug, Args)]
+pub(crate) struct HeldSnapshotArgs {
+    /// The audience
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) name: Option<String>,
+    /// The version; the newest held one if left out
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) version: Option<u64>,
+    #[command(flatten)]
+    pub(crate) many: ManyArgs,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::NodeArgs;
-use super::list::ListArgs;
+use super::list::{ListArgs, ManyArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
@@ -30,6 +30,9 @@ pub(crate) enum SyncCommand {
     },
     /// List the tasks
     Tasks {
+        /// Print the number of tasks by destination and state instead
+        #[arg(long, conflicts_with_all = ["sort", "limit", "cursor", "all"])]
+        summary: bool,
         #[command(flatten)]
         list: ListArgs,
         #[command(flatten)]
@@ -85,23 +88,28 @@ pub(crate) enum SyncCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Queue a failed task again
+    /// Queue a failed task again, or all that match
     Requeue {
-        id: i64,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        id: Option<i64>,
+        #[command(flatten)]
+        many: ManyArgs,
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Approve a held run, the runs that are held with their destination, or a removal
+    /// Approve a held run or all that match, the runs that are held with their destination, or a removal
     Approve {
         /// The run's number
-        #[arg(required_unless_present_any = ["destination", "removal"])]
+        #[arg(required_unless_present_any = ["destination", "removal", "all"], conflicts_with = "all")]
         run: Option<i64>,
         /// Every run that is held because checks of this destination failed
-        #[arg(long, conflicts_with = "run")]
+        #[arg(long, conflicts_with_all = ["run", "all"])]
         destination: Option<String>,
         /// Empty or delete the platform's audience of this sync, as its on_remove says
-        #[arg(long, value_name = "SYNC", conflicts_with_all = ["run", "destination"])]
+        #[arg(long, value_name = "SYNC", conflicts_with_all = ["run", "destination", "all"])]
         removal: Option<String>,
+        #[command(flatten)]
+        many: ManyArgs,
         #[command(flatten)]
         node: NodeArgs,
     },

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use throng_api::{
     AudienceDetail, AudienceList, AudienceRefresh, AudienceRefreshState, AudienceSnapshot,
-    AudienceSnapshotState, AudienceSummary, RefreshCancelled, RefreshQueued, SnapshotVersion,
-    next_try,
+    AudienceSnapshotState, AudienceSummary, BulkOperation, RefreshCancelled, RefreshQueued,
+    SnapshotVersion,
 };
-use throng_model::{Clock as _, RefreshId, SystemClock, Timestamp};
+use throng_model::{Clock as _, RefreshId, SystemClock};
 
-use super::lists;
-use crate::args::{AudienceCommand, ListArgs, NodeArgs, OneAudience};
+use super::{bulk, lists};
+use crate::args::{AudienceCommand, HeldSnapshotArgs, ListArgs, NodeArgs, OneAudience};
 use crate::client::{Answer, Client, segment};
 use crate::failure::Failure;
 use crate::out::{self, Output};
@@ -35,12 +35,14 @@ pub(crate) async fn run(command: AudienceCommand, output: Output) -> Result<Exit
         AudienceCommand::Release(OneAudience { name, node }) => {
             act(&name, "release", format!("{name} is no longer pinned"), &node, output).await
         }
-        AudienceCommand::Approve { name, version, node } => {
-            set_version(&name, "approve", version, &node, output).await
-        }
-        AudienceCommand::Reject { name, version, node } => {
-            set_version(&name, "reject", version, &node, output).await
-        }
+        AudienceCommand::Approve(HeldSnapshotArgs { name, version, many, node }) => match name {
+            Some(name) => set_version(&name, "approve", version, &node, output).await,
+            None => bulk::run(BulkOperation::ApproveSnapshots, many, &node, output).await,
+        },
+        AudienceCommand::Reject(HeldSnapshotArgs { name, version, many, node }) => match name {
+            Some(name) => set_version(&name, "reject", version, &node, output).await,
+            None => bulk::run(BulkOperation::RejectSnapshots, many, &node, output).await,
+        },
         AudienceCommand::Rollback { name, version, node } => {
             set_version(&name, "rollback", version, &node, output).await
         }
@@ -67,15 +69,6 @@ fn version(audience: &AudienceSummary) -> String {
     or_dash(audience.current.as_ref().map(|current| current.version.to_string()))
 }
 
-/// The reason of a refresh's state, with the time of the next try if there is one.
-fn reason(refresh: &AudienceRefresh, now: Timestamp) -> String {
-    let why = refresh.reason.clone().unwrap_or_default();
-    match refresh.state == AudienceRefreshState::Scheduled && refresh.failures > 0 {
-        true => format!("{}; {why}", next_try(Some(refresh.not_before), now)),
-        false => why,
-    }
-}
-
 async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let answer = lists::read(&lists::AUDIENCES, args.filter, args.limit, node).await?;
     let Some(AudienceList { audiences, next_cursor, .. }) = answer.for_people(output)? else {
@@ -84,33 +77,14 @@ async fn list(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCod
     let now = SystemClock.now();
     let rows = audiences.iter().map(|audience| {
         let refresh = audience.refresh.as_ref();
-        let reason = refresh.map_or_else(String::new, |newest| reason(&newest.refresh, now));
+        let reason = refresh.map_or_else(String::new, |newest| newest.refresh.reason_text(now));
         let (name, refreshed) = (audience.name.to_string(), audience.last_refresh(now));
-        vec![name, members(audience), state(audience), version(audience), refreshed, reason]
+        vec![name, members(audience), audience.state_text(), version(audience), refreshed, reason]
     });
     let header = ["AUDIENCE", "MEMBERS", "STATE", "VERSION", "LAST REFRESH", "REASON"];
     out::table(&header, rows.collect());
     lists::print_next(next_cursor.as_deref());
     Ok(ExitCode::SUCCESS)
-}
-
-/// The state of the newest refresh, whether the audience is paused or pinned, and the refresh that waits.
-fn state(audience: &AudienceSummary) -> String {
-    let newest = audience.refresh.as_ref();
-    let mut state = or_dash(newest.map(|newest| match newest.refresh.ended_by_person() {
-        Some(word) => word.to_owned(),
-        None if newest.refresh.unchanged => "unchanged".to_owned(),
-        None => newest.refresh.state.to_string(),
-    }));
-    for (since, word) in [(audience.paused_at, ", paused"), (audience.pinned_at, ", pinned")] {
-        if since.is_some() {
-            state.push_str(word);
-        }
-    }
-    if let Some(id) = audience.waiting_refresh {
-        state.push_str(&format!(", refresh {id} waits"));
-    }
-    state
 }
 
 async fn show(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -308,6 +282,7 @@ fn version_set(name: &str, verb: &str, version: u64) -> String {
 mod tests {
     use clap::Parser as _;
     use throng_api::{AudienceRefreshProgress, AudienceRefreshTrigger};
+    use throng_model::Timestamp;
 
     use super::*;
 
@@ -344,10 +319,10 @@ mod tests {
             reason: Some("disk full".to_owned()),
             ..refresh(AudienceRefreshState::Scheduled)
         };
-        assert_eq!(reason(&failed, now), "next try 2026-11-25T18:41:00Z; disk full");
+        assert_eq!(failed.reason_text(now), "next try 2026-11-25T18:41:00Z; disk full");
         failed.state = AudienceRefreshState::Failed;
-        assert_eq!(reason(&failed, now), "disk full");
-        assert_eq!(reason(&refresh(AudienceRefreshState::Scheduled), now), "");
+        assert_eq!(failed.reason_text(now), "disk full");
+        assert_eq!(refresh(AudienceRefreshState::Scheduled).reason_text(now), "");
     }
 
     fn snapshot((version, state): (u64, AudienceSnapshotState)) -> AudienceSnapshot {
@@ -390,8 +365,8 @@ mod tests {
                 serde_json::json!({ "name": "a", "refresh": newest, "waiting_refresh": waiting });
             serde_json::from_value(row).unwrap()
         };
-        assert_eq!(state(&audience(None)), "processing");
-        assert_eq!(state(&audience(Some(2))), "processing, refresh 2 waits");
+        assert_eq!(audience(None).state_text(), "processing");
+        assert_eq!(audience(Some(2)).state_text(), "processing, refresh 2 waits");
     }
 
     #[test]
@@ -403,7 +378,7 @@ mod tests {
             let newest = AudienceRefreshProgress { refresh, eta_seconds: None };
             let row = serde_json::json!({ "name": "a", "refresh": newest });
             let audience: AudienceSummary = serde_json::from_value(row).unwrap();
-            state(&audience)
+            audience.state_text()
         };
         assert_eq!(of("disk full", None), "failed");
         assert_eq!(of("cancelled by ann", None), "cancelled");
@@ -441,11 +416,10 @@ mod tests {
         assert_eq!(version_set("a", "rollback", 7), pinned);
         let line = ["throng", "audience", "reject", "a", "--version", "7"];
         let command = crate::args::Arguments::try_parse_from(line).unwrap().command;
-        let crate::args::Command::Audience(AudienceCommand::Reject { name, version, .. }) = command
-        else {
+        let crate::args::Command::Audience(AudienceCommand::Reject(rejected)) = command else {
             panic!("another command")
         };
-        assert_eq!((name.as_str(), version), ("a", Some(7)));
+        assert_eq!((rejected.name.as_deref(), rejected.version), (Some("a"), Some(7)));
     }
 
     #[test]

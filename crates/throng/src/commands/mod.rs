@@ -6,6 +6,7 @@ pub(crate) mod audience;
 pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod build;
+mod bulk;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod gate;

@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use throng_api::{
-    ActivationTask, ActivationTaskProgress, ActivationTaskState, ActivationVerdict, RemovalList,
-    RunList, RunRefused, RunRequested, RunSync, RunsRequested, SyncList, SyncSize, SyncSizes,
-    SyncSummary, TaskDetail, TaskList, TasksEnqueued, next_try,
+    ActivationTaskProgress, BulkOperation, ListQuery, RemovalList, RunList, RunRefused,
+    RunRequested, RunSync, RunsRequested, SyncList, SyncSize, SyncSizes, SyncSummary, TaskDetail,
+    TaskList, TaskSummary, TasksEnqueued, next_try,
 };
-use throng_model::{Clock as _, SystemClock, Timestamp, people_text};
+use throng_model::{Clock as _, SystemClock, people_text};
 
+use super::bulk::{self, confirmed};
 use super::lists;
-use crate::args::{ListArgs, NodeArgs, SyncCommand, TasksCommand};
+use crate::args::{FilterArgs, ListArgs, NodeArgs, SyncCommand, TasksCommand};
 use crate::client::{Client, RequestError, segment};
 use crate::failure::Failure;
 use crate::out::{self, Output};
@@ -83,22 +84,15 @@ async fn confirm_recreate(name: &str, node: &NodeArgs) -> Result<()> {
     }
 }
 
-/// Whether a person agrees to what a command does. `answer`: `None` if nobody can be asked.
-fn confirmed(what: &str, answer: Option<&str>) -> Result<()> {
-    let failure = match answer.map(|answer| answer.trim().to_lowercase()).as_deref() {
-        Some("y" | "yes") => return Ok(()),
-        Some(_) => Failure::new("it is not confirmed: nothing was changed"),
-        None => Failure::wrong_input(what).help("there is no terminal to ask: add --yes"),
-    };
-    Err(failure.into())
-}
-
 pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode> {
     match command {
         SyncCommand::List { list, node } => syncs(list, &node, output).await,
         SyncCommand::Sizes { name, node } => sizes(&name, &node, output).await,
         SyncCommand::Runs { list, node } => runs(list, &node, output).await,
-        SyncCommand::Tasks { list, node } => tasks(list, &node, output).await,
+        SyncCommand::Tasks { summary: true, list, node } => {
+            task_summary(list.filter, &node, output).await
+        }
+        SyncCommand::Tasks { list, node, .. } => tasks(list, &node, output).await,
         SyncCommand::Task { id, node } => task(id, &node, output).await,
         SyncCommand::Run { name: Some(name), full, forget_delivered, node, .. } => {
             let body = RunSync { full, forget_delivered };
@@ -129,11 +123,17 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
             let path = format!("/v1/syncs/{}/resume", segment(&name));
             act(&path, format!("{name} is resumed"), &node, output).await
         }
-        SyncCommand::Requeue { id, node } => {
+        SyncCommand::Requeue { id: None, many, node } => {
+            bulk::run(BulkOperation::RequeueTasks, many, &node, output).await
+        }
+        SyncCommand::Requeue { id: Some(id), node, .. } => {
             let path = format!("/v1/tasks/{id}/requeue");
             act(&path, format!("task {id} is queued again"), &node, output).await
         }
-        SyncCommand::Approve { run, destination, removal, node } => {
+        SyncCommand::Approve { many, node, .. } if many.all => {
+            bulk::run(BulkOperation::ApproveRuns, many, &node, output).await
+        }
+        SyncCommand::Approve { run, destination, removal, node, .. } => {
             let (path, done) = match (run, removal, destination) {
                 (Some(run), ..) => {
                     (format!("/v1/runs/{run}/approve"), format!("run {run} is approved"))
@@ -223,26 +223,18 @@ async fn syncs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
 async fn sizes(name: &str, node: &NodeArgs, output: Output) -> Result<ExitCode> {
     let path = format!("/v1/syncs/{}/sizes", segment(name));
     let answer = Client::new(node)?.get(&path).await?;
-    let Some(SyncSizes { verdict, reason, sizes, .. }) = answer.for_people(output)? else {
+    let Some(sizes): Option<SyncSizes> = answer.for_people(output)? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let rows = sizes.into_iter().map(|one| {
+    let verdict = sizes.verdict_text();
+    let rows = sizes.sizes.into_iter().map(|one| {
         let state = if one.settling { "processing an upload" } else { "" };
         let (delivered, shown) = (out::count(one.delivered), size(&one));
         vec![one.at.to_string(), one.platform_id, delivered, shown, state.to_owned()]
     });
     out::table(&["AT", "AUDIENCE", "DELIVERED", "ON PLATFORM", "PLATFORM"], rows.collect());
-    out::line(verdict_text(verdict, reason));
+    out::line(verdict);
     Ok(ExitCode::SUCCESS)
-}
-
-/// What the sizes of an audience say together.
-fn verdict_text(verdict: Option<ActivationVerdict>, reason: Option<String>) -> String {
-    match (verdict, reason) {
-        (Some(verdict), Some(reason)) => format!("{verdict}: {reason}"),
-        (Some(verdict), None) => verdict.to_string(),
-        (None, _) => "too little is known yet".to_owned(),
-    }
 }
 
 async fn runs(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -297,13 +289,17 @@ async fn removals(node: &NodeArgs, output: Output) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why the last try of a task failed, with the time of the next one.
-fn last_error(task: &ActivationTask, now: Timestamp) -> String {
-    let why = task.last_error.clone().unwrap_or_default();
-    match task.state == ActivationTaskState::Queued && !why.is_empty() {
-        true => format!("{why}; {}", next_try(Some(task.not_before), now)),
-        false => why,
+/// Prints the number of tasks by destination and state.
+async fn task_summary(filter: FilterArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
+    let FilterArgs { search, state, workspace, .. } = filter;
+    let query = ListQuery { search, state, workspace, ..ListQuery::default() };
+    let path = format!("/v1/tasks/summary{}", query.to_url());
+    let answer = Client::new(node)?.get(&path).await?;
+    if let Some(summary) = answer.for_people::<TaskSummary>(output)? {
+        let header = ["DESTINATION", "QUEUED", "RUNNING", "HELD", "FAILED", "DONE", "BATCHES LEFT"];
+        out::table(&header, summary.rows());
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -313,7 +309,7 @@ async fn tasks(args: ListArgs, node: &NodeArgs, output: Output) -> Result<ExitCo
     };
     let (shown, now) = (tasks.len() as u64, SystemClock.now());
     let rows = tasks.into_iter().map(|ActivationTaskProgress { task, .. }| {
-        let last_error = last_error(&task, now);
+        let last_error = task.last_error_text(now);
         vec![
             task.id.to_string(),
             task.sync.to_string(),
@@ -370,22 +366,9 @@ async fn act(path: &str, done: String, node: &NodeArgs, output: Output) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use throng_model::{SyncRunId, TaskId};
+    use throng_model::Timestamp;
 
     use super::*;
-
-    #[test]
-    fn only_yes_confirms() {
-        let confirmed = |answer| confirmed("all is sent again", answer);
-        for answer in ["y\n", "Yes\r\n", " YES "] {
-            assert!(confirmed(Some(answer)).is_ok(), "{answer}");
-        }
-        for answer in ["", "\n", "n", "yy", "no"] {
-            let refused = confirmed(Some(answer)).unwrap_err();
-            assert_eq!(refused.to_string(), "it is not confirmed: nothing was changed");
-        }
-        assert_eq!(confirmed(None).unwrap_err().to_string(), "all is sent again");
-    }
 
     #[test]
     fn sizes_have_separators() {
@@ -403,41 +386,5 @@ mod tests {
         };
         assert_eq!(shown(Some(1_000), Some(1_200)), "1,000 to 1,200 people");
         assert_eq!(shown(None, None), "no size");
-    }
-
-    #[test]
-    fn sizes_without_a_verdict_are_not_passed() {
-        let reason = || Some("it is empty".to_owned());
-        assert_eq!(verdict_text(Some(ActivationVerdict::Failed), reason()), "failed: it is empty");
-        assert_eq!(verdict_text(Some(ActivationVerdict::Passed), None), "passed");
-        assert_eq!(verdict_text(None, None), "too little is known yet");
-    }
-
-    #[test]
-    fn a_task_that_is_tried_again_shows_when() {
-        use ActivationTaskState::{Failed, Queued};
-        let now: Timestamp = "2026-11-25T18:40:00Z".parse().unwrap();
-        let task = |state, error: Option<&str>| ActivationTask {
-            id: TaskId(1),
-            run: SyncRunId(1),
-            sync: "s".parse().unwrap(),
-            audience: "a".parse().unwrap(),
-            destination: "d".parse().unwrap(),
-            state,
-            priority: 0,
-            failures: 1,
-            not_before: now.plus(std::time::Duration::from_secs(5)),
-            holder: None,
-            lease_until: None,
-            batches: 2,
-            batches_done: 1,
-            last_error: error.map(str::to_owned),
-            created_at: Timestamp(0),
-            finished_at: None,
-        };
-        let queued = last_error(&task(Queued, Some("cut off")), now);
-        assert_eq!(queued, "cut off; next try 2026-11-25T18:40:05Z");
-        assert_eq!(last_error(&task(Failed, Some("cut off")), now), "cut off");
-        assert_eq!(last_error(&task(Queued, None), now), "");
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use throng_activation::{DeliveredError, IdentifierKeys, NodeState};
 use throng_apply::RunningSpec;
+use throng_backends::IdentifierKeySource;
 use throng_membership::{MembershipIndex, SnapshotFile};
 use throng_model::{Clock, Retry};
 use throng_objects::{Objects, ObjectsError};
@@ -15,7 +16,6 @@ use throng_spec::Spec;
 use throng_store::Snapshot;
 use tokio::sync::{Notify, broadcast};
 
-use super::identifier_keys::IdentifierKeySource;
 use throng_apply::changes::{self, Change};
 
 /// The parts of a node that change while it runs.

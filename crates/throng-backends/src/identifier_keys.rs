@@ -10,24 +10,24 @@ use throng_spec::{Environment, NodeSettings};
 use throng_store::Ledger;
 
 /// Where a node has its keys.
-pub(crate) struct IdentifierKeySource {
+pub struct IdentifierKeySource {
     /// The file of the key, which is created at the first use if the spec names no key. `None` if other
     /// processes need the same key.
-    pub(crate) key_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
     /// Where secrets of the kind `env:NAME` come from.
-    pub(crate) env: Environment,
+    pub env: Environment,
     /// Says whether delivered state exists.
-    pub(crate) ledger: Arc<dyn Ledger>,
+    pub ledger: Arc<dyn Ledger>,
 }
 
 impl IdentifierKeySource {
     /// The keys of a node. One that works alone creates its own key at the first use. If delivered state exists
     /// and the key is missing, no new key is created: with a new key the old state could never be read, and the
     /// loss would not be noticed.
-    pub(super) async fn keys(
-        &self,
-        settings: &NodeSettings,
-    ) -> Result<IdentifierKeys, DeliveredError> {
+    ///
+    /// # Errors
+    /// [`DeliveredError`] if the key is missing, cannot be read or created, or is none, or if the ledger does not respond.
+    pub async fn keys(&self, settings: &NodeSettings) -> Result<IdentifierKeys, DeliveredError> {
         if let Some(reference) = &settings.identifiers_key {
             let secret = reference.resolve(&*self.env).map_err(|error| {
                 DeliveredError::Key(format!("node.identifiers_key cannot be read: {error}"))
