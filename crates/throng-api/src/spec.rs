@@ -131,6 +131,10 @@ pub struct SpecChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub currency_before: Option<Currency>,
+    /// The name pattern of the template whose row makes it, or has made it if it is removed; omitted if the spec has it
+    /// without a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// How it differs.
     pub action: SpecAction,
 }

@@ -13,7 +13,7 @@ use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
-use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Spec, SpecFiles, collapsed_warnings, read_files};
 use throng_templates::{ExpandError, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -164,7 +164,7 @@ pub(crate) async fn check(
         out::json(&CheckReport { success, models, backends: findings, warnings, landlock });
         return Ok(code);
     }
-    for warning in warnings {
+    for warning in collapsed_warnings(&warnings) {
         out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {
