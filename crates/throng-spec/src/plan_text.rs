@@ -125,7 +125,7 @@ pub fn collapsed_warnings(warnings: &[String]) -> Vec<String> {
         }
         let others = count(*number as u64 - 1);
         *number = 0;
-        Some(format!("{warning} ({others} more warnings like this one, which `--json` has)"))
+        Some(format!("{warning} ({others} more warnings like this one)"))
     });
     shown.collect()
 }
@@ -234,7 +234,7 @@ mod tests {
         let of = |number: u32| format!("sync `s{number}` is removed: {number} users stay");
         let mut warnings: Vec<String> = (0..1_200).map(of).collect();
         warnings.insert(1, "another one".to_owned());
-        let first = "sync `s0` is removed: 0 users stay (1,199 more warnings like this one, which `--json` has)";
+        let first = "sync `s0` is removed: 0 users stay (1,199 more warnings like this one)";
         assert_eq!(collapsed_warnings(&warnings), [first, "another one"]);
         let few: Vec<String> = (0..5).map(of).collect();
         assert_eq!(collapsed_warnings(&few), few);

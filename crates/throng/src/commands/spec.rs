@@ -146,6 +146,7 @@ pub(crate) async fn check(
         false => Vec::new(),
     };
     let mut warnings = throng_spec::warnings(&spec);
+    warnings.extend(throng_spec::unreadable_secrets(&spec, &*environment()));
     warnings.extend(sql.warnings());
     warnings.extend(unchecked);
     let not_checked = not_checked(sql.unanswered);
