@@ -90,7 +90,7 @@ pub use sources::{
 };
 pub use spec::{
     CurrentSpec, SentFile, SentSpec, SpecAction, SpecChange, SpecChanged, SpecFieldChange,
-    SpecModel, SpecObjectKind, SpecPlan, SpecPlanned,
+    SpecModel, SpecObjectKind, SpecPlan, SpecPlanned, SpecTemplate,
 };
 pub use stores::{
     RewriteStore, StoreAudience, StoreCheckFound, StoreHashSeed, StoreList, StoreRewrite,

@@ -78,6 +78,9 @@ pub struct SpecPlanned {
     pub plan: SpecPlan,
     /// The models of the audiences.
     pub models: Vec<SpecModel>,
+    /// How the audiences of each template are built; omitted if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<SpecTemplate>,
 }
 
 /// What applying a spec has changed.
@@ -131,6 +134,10 @@ pub struct SpecChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub currency_before: Option<Currency>,
+    /// The name pattern of the template whose row makes it, or has made it if it is removed; omitted if the spec has it
+    /// without a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// How it differs.
     pub action: SpecAction,
 }
@@ -182,6 +189,30 @@ pub struct SpecFieldChange {
     pub old: Value,
     /// The new value; null if it is not set. Amounts are micros.
     pub new: Value,
+}
+
+/// How the audiences of a template are built.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SpecTemplate {
+    /// The name pattern of the template.
+    pub name: String,
+    /// Its audiences.
+    pub audiences: u64,
+    /// Whether those that are due together are built in one scan, and not by a query each.
+    pub one_scan: bool,
+    /// Why they are not, without values of the data; omitted if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl std::fmt::Display for SpecTemplate {
+    /// One line, without a line break.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let audiences = throng_model::counted(self.audiences, "audience");
+        let how = if self.one_scan { "in one scan" } else { "by a query each" };
+        write!(f, "template {}: {audiences}, built {how}", self.name)?;
+        self.why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
+    }
 }
 
 /// The model of an audience.

@@ -208,3 +208,20 @@ fn a_run_tells_which_values_were_refused() {
     run.reason = Some("it has failed".to_owned());
     assert_eq!(run.remarks(), "it has failed; PHONE.refused_invalid 8");
 }
+
+#[test]
+fn how_the_audiences_of_a_template_are_built_is_one_line() {
+    let mut template = SpecTemplate {
+        name: "{region}-buyers".to_owned(),
+        audiences: 3_000,
+        one_scan: true,
+        why: None,
+    };
+    assert_eq!(
+        template.to_string(),
+        "template {region}-buyers: 3,000 audiences, built in one scan"
+    );
+    (template.audiences, template.one_scan, template.why) = (1, false, Some("no".to_owned()));
+    let expected = "template {region}-buyers: 1 audience, built by a query each: no";
+    assert_eq!(template.to_string(), expected);
+}

@@ -458,6 +458,7 @@ mod tests {
             name: name.to_owned(),
             currency: None,
             currency_before: None,
+            template: None,
             action: Action::Changed(vec![FieldChange {
                 field: field.to_owned(),
                 old: Value::Null,

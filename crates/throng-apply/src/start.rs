@@ -71,7 +71,8 @@ mod tests {
     use super::*;
 
     fn change(kind: ObjectKind, name: &str, action: Action) -> Change {
-        Change { kind, name: name.to_owned(), currency: None, currency_before: None, action }
+        let (currency, currency_before, template) = (None, None, None);
+        Change { kind, name: name.to_owned(), currency, currency_before, template, action }
     }
 
     fn written(previous: Option<u64>, changes: Vec<Change>) -> WrittenSpec {

@@ -305,6 +305,24 @@ impl Lake {
         }
     }
 
+    /// Why the models of some sets of parameters cannot be one scan, as the end of a sentence; `None` if they can. The
+    /// parameters of `model` do not count.
+    ///
+    /// # Errors
+    /// As [`Lake::plan_scan`].
+    pub async fn why_alone(
+        &self,
+        model: &Model,
+        sets: Vec<Vec<(String, ParameterValue)>>,
+    ) -> Result<Option<String>, LakeError> {
+        check_bounds(&model.sql)?;
+        let request = Request::WhyAlone { model: model.clone(), sets };
+        match self.execute(WorkerClass::Spilling, &request, &mut NoOutput).await? {
+            Reply::WhyAlone(why) => Ok(why),
+            _ => Err(protocol_error()),
+        }
+    }
+
     /// Runs one part of a scan for several models, as [`Lake::scan`].
     ///
     /// # Errors

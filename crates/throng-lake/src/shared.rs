@@ -42,6 +42,21 @@ use crate::tuples::{Comparison, KnownGroups, RowGroups, hull, tuples};
 /// the other end of the pipe is woken for each.
 const MAX_KEYS: usize = 1 << 15;
 
+/// Why models cannot be one scan, as the end of a sentence. Without names and values of the data.
+pub(crate) type Alone = &'static str;
+
+const NO_PLACE: Alone = "a parameter is in a place where no comparison can be, such as LIMIT";
+const OTHER_QUERY: Alone = "the SQL is not one SELECT with columns, WHERE, GROUP BY and HAVING";
+const OTHER_GROUPS: Alone =
+    "GROUP BY or HAVING has anything else than thresholds of count(*) or of one sum";
+const IN_AGGREGATE: Alone = "a parameter is in GROUP BY or in an aggregate such as sum";
+const OTHER_COMPARISON: Alone =
+    "a parameter is compared with a column of another type, or by another operator";
+const OTHER_USE: Alone = "a parameter is in a function or a subquery, or under OR or NOT";
+const OTHER_VALUE: Alone = "a value has another type than the column that it is compared with";
+const OTHER_THRESHOLD: Alone =
+    "HAVING has anything else than thresholds that are parameters of whole numbers";
+
 /// The models of some sets of parameters, as one scan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedPlan {
@@ -126,16 +141,39 @@ impl Engine {
         sets: &[Vec<(String, ParameterValue)>],
         served: &[Vec<TableFacts>],
     ) -> Result<Option<SharedPlan>, LakeError> {
-        let Some(first) = sets.first() else { return Ok(None) };
+        Ok(self.try_shared(model, sets, served).await?.ok())
+    }
+
+    /// Why the models of some sets of parameters cannot be one scan; `None` if they can.
+    pub(crate) async fn why_alone(
+        &self,
+        model: Model,
+        sets: &[Vec<(String, ParameterValue)>],
+    ) -> Result<Option<String>, LakeError> {
+        Ok(self.try_shared(model, sets, &[]).await?.err().map(str::to_owned))
+    }
+
+    async fn try_shared(
+        &self,
+        model: Model,
+        sets: &[Vec<(String, ParameterValue)>],
+        served: &[Vec<TableFacts>],
+    ) -> Result<Result<SharedPlan, Alone>, LakeError> {
+        let Some(first) = sets.first() else { return Ok(Err("there is no audience")) };
         let model = Model { parameters: first.clone(), ..model };
         let planned = self.planned(&model, None).await?;
         for served in served {
             self.check_unchanged(served, &planned.info.tables, &planned.opened).await?;
         }
-        let Some(rows) = self.shared_rows(&model, &planned).await? else { return Ok(None) };
+        let rows = match self.shared_rows(&model, &planned).await? {
+            Ok(rows) => rows,
+            Err(why) => return Ok(Err(why)),
+        };
         let (mut groups, mut numbers, mut values) = (Vec::new(), BTreeMap::new(), Vec::new());
         for set in sets {
-            let Some(of_set) = values_of(&rows.comparisons, set) else { return Ok(None) };
+            let Some(of_set) = values_of(&rows.comparisons, set) else {
+                return Ok(Err(OTHER_VALUE));
+            };
             let next = values.len() as u32;
             let group = *numbers.entry(of_set.clone()).or_insert_with(|| {
                 values.push(of_set);
@@ -143,9 +181,9 @@ impl Engine {
             });
             groups.push(group);
         }
-        let Some(rules) = rules(&rows, sets) else { return Ok(None) };
+        let Some(rules) = rules(&rows, sets) else { return Ok(Err(OTHER_THRESHOLD)) };
         if tuples(&rows.comparisons, &values).is_none() {
-            return Ok(None);
+            return Ok(Err(OTHER_VALUE));
         }
         let plan = rows.frame.logical_plan();
         let by_file = rules.iter().all(|rule| shape_of(plan, *rule) == Shape::FilterOnly);
@@ -153,7 +191,7 @@ impl Engine {
         let parts = parts(shape, &planned.opened);
         let overlapping = rows.comparisons.iter().any(Comparison::is_range);
         let scan = SharedScan { model, tuples: values, overlapping };
-        Ok(Some(SharedPlan { info: planned.info, parts, groups, rules, scan }))
+        Ok(Ok(SharedPlan { info: planned.info, parts, groups, rules, scan }))
     }
 
     /// Runs one part of a scan for several models.
@@ -166,7 +204,7 @@ impl Engine {
         sink: &mut (dyn FnMut(&SharedBatch) -> std::io::Result<()> + Send),
     ) -> Result<SharedStats, LakeError> {
         let planned = self.planned(&scan.model, Some(part)).await?;
-        let rows = self.shared_rows(&scan.model, &planned).await?;
+        let rows = self.shared_rows(&scan.model, &planned).await?.ok();
         let found = rows.and_then(|rows| Some((tuples(&rows.comparisons, &scan.tuples)?, rows)));
         let Some((tuples, rows)) = found else {
             return Err(LakeError::Sql {
@@ -208,10 +246,12 @@ impl Engine {
         &self,
         model: &Model,
         planned: &Planned,
-    ) -> Result<Option<Rows>, LakeError> {
+    ) -> Result<Result<Rows, Alone>, LakeError> {
         let opened = &planned.opened;
         // Some places of a statement take no parameter: such a model is scanned by itself.
-        let Ok(unbound) = self.plan_of(&model.sql, None, opened).await else { return Ok(None) };
+        let Ok(unbound) = self.plan_of(&model.sql, None, opened).await else {
+            return Ok(Err(NO_PLACE));
+        };
         let bound = self.plan_of(&model.sql, Some(model.parameters.as_slice()), opened).await?;
         let key = &planned.info.key_column;
         Ok(rows(without_distinct_and_order(unbound), bound, key, &model.parameters, opened))
@@ -333,8 +373,8 @@ fn rows(
     key: &str,
     parameters: &Parameters,
     opened: &Opened,
-) -> Option<Rows> {
-    let LogicalPlan::Projection(projection) = &unbound else { return None };
+) -> Result<Rows, Alone> {
+    let LogicalPlan::Projection(projection) = &unbound else { return Err(OTHER_QUERY) };
     let having = match projection.input.as_ref() {
         LogicalPlan::Filter(filter) => match filter.input.as_ref() {
             LogicalPlan::Aggregate(aggregate) => Some((filter, aggregate)),
@@ -345,16 +385,16 @@ fn rows(
     let grouped = having.map_or(projection.input.as_ref(), |(filter, _)| filter.input.as_ref());
     let (source, key, value) = match grouped {
         LogicalPlan::Aggregate(aggregate) => {
-            let DecomposedModel { key, value, .. } = decomposed(bound, key)?;
+            let DecomposedModel { key, value, .. } = decomposed(bound, key).ok_or(OTHER_GROUPS)?;
             let mut all = aggregate.group_expr.iter().chain(&aggregate.aggr_expr);
             if all.any(has_parameter) {
-                return None;
+                return Err(IN_AGGREGATE);
             }
             (aggregate.input.as_ref(), key, value)
         }
         source => {
-            let at = key_index(&unbound, key)?;
-            (source, without_alias(projection.expr.get(at)?).clone(), None)
+            let key = key_index(&unbound, key).and_then(|at| projection.expr.get(at));
+            (source, without_alias(key.ok_or(OTHER_QUERY)?).clone(), None)
         }
     };
     let (input, conditions) = match source {
@@ -363,25 +403,27 @@ fn rows(
         }
         other => (other, Vec::new()),
     };
-    let Compared { rest, comparisons, columns } = compared(&conditions, source, parameters)?;
+    let compared = compared(&conditions, source, parameters).ok_or(OTHER_COMPARISON)?;
+    let Compared { rest, comparisons, columns } = compared;
     let input = LogicalPlanBuilder::from(input.clone());
     let input = match conjunction(rest) {
-        Some(condition) => input.filter(condition).ok()?,
+        Some(condition) => input.filter(condition).map_err(|_| OTHER_USE)?,
         None => input,
     };
     let (value, values) = value.unzip();
     let value = value.map(|value| value.alias("value of the rule"));
-    let frame = DataFrame::new(opened.context.state(), input.build().ok()?);
+    let input = input.build().map_err(|_| OTHER_USE)?;
+    let frame = DataFrame::new(opened.context.state(), input);
     let name = |at: usize| format!("parameter {at}");
     let selected = columns.into_iter().enumerate().map(|(at, column)| column.alias(name(at)));
     let columns = (0..selected.len()).map(|at| Expr::Column(Column::from_name(name(at)))).collect();
     let selected = std::iter::once(key.alias("key")).chain(value).chain(selected);
-    let frame = frame.select(selected.collect::<Vec<_>>()).ok()?;
+    let frame = frame.select(selected.collect::<Vec<_>>()).map_err(|_| OTHER_USE)?;
     if plan_has_parameter(frame.logical_plan()) {
-        return None;
+        return Err(OTHER_USE);
     }
     let having = having.map(|(filter, groups)| (filter.predicate.clone(), groups.clone()));
-    Some(Rows { frame, values, comparisons, columns, having })
+    Ok(Rows { frame, values, comparisons, columns, having })
 }
 
 /// Conditions on rows, taken apart.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::Serialize;
+use throng_api::SpecTemplate;
 use throng_lake::{Inputs, Lake, LakeError, Model, ModelInfo, Rule, Shape, SourceListing};
 use throng_model::{AudienceName, Retry};
 use throng_refresh::{WarehouseError, Warehouses};
@@ -47,6 +48,8 @@ pub struct CheckedSql {
     pub identifier_doubts: Vec<String>,
     /// Doubts about the files of sources, whether SQL reads them or not, one line each.
     pub source_doubts: Vec<String>,
+    /// How the audiences of each template are built.
+    pub templates: Vec<SpecTemplate>,
 }
 
 impl CheckedSql {
@@ -157,7 +160,48 @@ pub async fn check_sql(
             Vec::new()
         }
     };
-    Ok(CheckedSql { models, unchecked, unanswered, identifier_doubts, source_doubts })
+    let templates = checked_templates(lake, spec, &mut unchecked).await;
+    Ok(CheckedSql { models, unchecked, unanswered, identifier_doubts, source_doubts, templates })
+}
+
+/// Audiences of a template whose values are compared with the types of columns. A refresh builds as many in one scan.
+const MAX_COMPARED: usize = 5_000;
+
+/// Plans the audiences of each template as one scan, as a refresh does.
+async fn checked_templates(
+    lake: &Lake,
+    spec: &Spec,
+    unchecked: &mut Vec<String>,
+) -> Vec<SpecTemplate> {
+    let mut made: BTreeMap<&Pattern, Vec<&Audience>> = BTreeMap::new();
+    for audience in &spec.audiences {
+        if let Some(made_from) = &audience.made_from {
+            made.entry(&made_from.template).or_default().push(audience);
+        }
+    }
+    let mut templates = Vec::new();
+    for (name, audiences) in made {
+        let is_held = |one: &&&Audience| one.made_from.as_ref().is_some_and(|of| of.held);
+        // One that is held may have earlier SQL, which is not built with that of the others.
+        let first = audiences.iter().find(|one| !is_held(one)).or(audiences.first());
+        let Some(first) = first.filter(|first| first.source.is_none()) else { continue };
+        let model = Model::of(first);
+        let alike = audiences.iter().filter(|one| one.sql == first.sql && one.key == first.key);
+        let sets = alike.take(MAX_COMPARED).map(|one| Model::of(one).parameters).collect();
+        match lake.in_workspace(name.workspace()).why_alone(&model, sets).await {
+            Ok(why) => templates.push(SpecTemplate {
+                name: name.to_string(),
+                audiences: audiences.len() as u64,
+                one_scan: why.is_none(),
+                why,
+            }),
+            // The spec may be right.
+            Err(error) => unchecked.push(format!(
+                "template {name}: it is not known whether its audiences are built in one scan: {error}"
+            )),
+        }
+    }
+    templates
 }
 
 /// Why the SQL of an audience is not checked.
@@ -326,6 +370,7 @@ mod tests {
         }
         let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (2, 1));
+        assert!(checked.templates.is_empty(), "a warehouse runs their SQL");
     }
 
     #[test]

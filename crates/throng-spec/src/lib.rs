@@ -10,14 +10,18 @@ mod files;
 pub mod fuzzing;
 mod limits;
 mod plan;
+mod plan_text;
 mod problem;
 mod read;
+mod secrets;
 
 pub use files::{MAX_SPEC_BYTES, MAX_SPEC_FILES, SpecFile, SpecFiles, read_files};
 pub use limits::{Limits, SpecOrigin, allowed_source};
 pub use plan::{Action, Change, FieldChange, Plan, plan, warnings};
-pub use problem::Problem;
+pub use plan_text::collapsed_warnings;
+pub use problem::{Problem, collapsed_problems};
 pub use read::{check, check_limits, default_limits_file, load, load_buckets};
+pub use secrets::unreadable_secrets;
 pub use throng_spec_schema::{self as raw, json_schema};
 pub use throng_spec_types::{
     AdGroup, Adopt, Advertiser, Audience, AudienceTemplate, BallistaSettings, BallistaTls,

@@ -1,7 +1,6 @@
 //! The differences between two checked specs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value};
 use throng_model::{Currency, Micros, ServingStoreName};
 
 use crate::limits::without_dots;
-use crate::{AdGroup, ObjectKind, Prediction, Pricing, Spec, Sync};
+use crate::{AdGroup, ObjectKind, Pattern, Prediction, Pricing, Spec, Sync};
 
 /// The differences, by kind in the order of a spec, then by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -102,7 +101,7 @@ fn quoted_parameter(sql: &str) -> Option<&str> {
     })
 }
 
-fn money(amount: Micros, currency: Option<Currency>) -> String {
+pub(crate) fn money(amount: Micros, currency: Option<Currency>) -> String {
     match currency {
         Some(currency) => format!("{amount} {currency}"),
         None => amount.to_string(),
@@ -122,6 +121,10 @@ pub struct Change {
     /// The currency in the old spec, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency_before: Option<Currency>,
+    /// The name pattern of the template whose row makes it, or has made it if it is removed. `None` if the spec has it
+    /// without a template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// The action on it.
     pub action: Action,
 }
@@ -154,24 +157,6 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
-
-    fn counts(&self) -> PlanCounts {
-        let count = |wanted: fn(&Action) -> bool| {
-            self.changes.iter().filter(|change| wanted(&change.action)).count()
-        };
-        PlanCounts {
-            added: count(|action| matches!(action, Action::Added)),
-            changed: count(|action| matches!(action, Action::Changed(_))),
-            removed: count(|action| matches!(action, Action::Removed)),
-        }
-    }
-}
-
-/// How many objects are added, changed and removed.
-struct PlanCounts {
-    added: usize,
-    changed: usize,
-    removed: usize,
 }
 
 /// Compares two specs by the names of their objects. `None` is the empty spec. The position of an
@@ -204,6 +189,7 @@ pub fn plan(old: Option<&Spec>, new: &Spec) -> Plan {
     let nodes: Vec<_> = old.iter().map(|spec| spec.node.clone()).collect();
     compare(ObjectKind::Node, &nodes, std::slice::from_ref(&new.node), |_| "node", &mut changes);
     name_currencies(&mut changes, old, new);
+    name_templates(&mut changes, old, new);
     let mut warnings = warnings(new);
     warnings.extend(changed_currencies(old, new));
     warnings.extend(moved_to_another_currency(old, new));
@@ -328,6 +314,29 @@ fn name_currencies(changes: &mut [Change], old: Option<&Spec>, new: &Spec) {
     }
 }
 
+/// Sets the templates of the objects that rows make.
+fn name_templates(changes: &mut [Change], old: Option<&Spec>, new: &Spec) {
+    let (before, now) = (old.map(templates_of).unwrap_or_default(), templates_of(new));
+    for change in changes {
+        let made = if change.action == Action::Removed { &before } else { &now };
+        let template = made.get(&(change.kind, change.name.as_str()));
+        change.template = template.map(|template| template.as_str().to_owned());
+    }
+}
+
+/// The template of each object that a row makes, by kind and name.
+fn templates_of(spec: &Spec) -> BTreeMap<(ObjectKind, &str), &Pattern> {
+    let audiences = spec.audiences.iter().filter_map(|audience| {
+        let made_from = audience.made_from.as_ref()?;
+        Some(((ObjectKind::Audience, audience.name.as_str()), &made_from.template))
+    });
+    let syncs = spec.syncs.iter().filter_map(|sync| {
+        let made_from = sync.made_from.as_ref()?;
+        Some(((ObjectKind::Sync, sync.name.as_str()), &made_from.template))
+    });
+    audiences.chain(syncs).collect()
+}
+
 fn compare<T: Serialize>(
     kind: ObjectKind,
     old: &[T],
@@ -359,6 +368,7 @@ fn compare<T: Serialize>(
             name: name.to_owned(),
             currency: None,
             currency_before: None,
+            template: None,
             action,
         });
     }
@@ -409,78 +419,5 @@ fn comparable(path: &str, value: Value) -> Value {
             without_dots(Path::new(&text)).to_string_lossy().into()
         }
         other => other,
-    }
-}
-
-impl fmt::Display for Plan {
-    /// One line per object, its changed fields below it, and the counts at the end.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let warn = |f: &mut fmt::Formatter<'_>| {
-            self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
-        };
-        if self.is_empty() {
-            f.write_str("Nothing to do: this spec is applied already.\n")?;
-            return warn(f);
-        }
-        for change in &self.changes {
-            let (mark, fields): (_, &[FieldChange]) = match &change.action {
-                Action::Added => ('+', &[]),
-                Action::Changed(fields) => ('~', fields),
-                Action::Removed => ('-', &[]),
-            };
-            match change.kind {
-                ObjectKind::Node => writeln!(f, "{mark} node settings (at the next start)")?,
-                kind => writeln!(f, "{mark} {kind} {}", change.name)?,
-            }
-            for field in fields {
-                write_field(f, field, change)?;
-            }
-        }
-        let PlanCounts { added, changed, removed } = self.counts();
-        writeln!(f, "\n{added} to add, {changed} to change, {removed} to remove.")?;
-        warn(f)
-    }
-}
-
-fn write_field(f: &mut fmt::Formatter<'_>, changed: &FieldChange, of: &Change) -> fmt::Result {
-    let FieldChange { field, old, new } = changed;
-    if let (Value::String(old), Value::String(new)) = (old, new)
-        && (old.contains('\n') || new.contains('\n'))
-    {
-        writeln!(f, "    {field}:")?;
-        return write_lines(f, old, new);
-    }
-    let old = shown(field, old, of.currency_before.or(of.currency));
-    writeln!(f, "    {field}: {old} → {}", shown(field, new, of.currency))
-}
-
-/// Writes the lines that differ, without the common ones at the beginning and the end.
-fn write_lines(f: &mut fmt::Formatter<'_>, old: &str, new: &str) -> fmt::Result {
-    let (old, new): (Vec<_>, Vec<_>) = (old.lines().collect(), new.lines().collect());
-    let shorter = old.len().min(new.len());
-    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
-    let head = old.iter().zip(&new).take_while(same).count();
-    let tail = old.iter().rev().zip(new.iter().rev()).take(shorter - head).take_while(same).count();
-    for line in &old[head..old.len() - tail] {
-        writeln!(f, "      - {line}")?;
-    }
-    for line in &new[head..new.len() - tail] {
-        writeln!(f, "      + {line}")?;
-    }
-    Ok(())
-}
-
-fn shown(field: &str, value: &Value, currency: Option<Currency>) -> String {
-    match value {
-        Value::Null => "not set".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Number(number) if matches!(field, "price" | "daily_budget") => {
-            number.as_i64().map_or(number.to_string(), |micros| money(Micros(micros), currency))
-        }
-        Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| shown("", item, None)).collect();
-            format!("[{}]", items.join(", "))
-        }
-        other => other.to_string(),
     }
 }

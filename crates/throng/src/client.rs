@@ -1,5 +1,6 @@
 //! The client of a node's HTTP API.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ impl Client {
             (None, None) => DEFAULT_URL.to_owned(),
         };
         let url = url.trim_end_matches('/').to_owned();
-        let token = match secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")? {
+        let given = secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")?;
+        let is_given = given.is_some();
+        let token = match given {
             Some(_) if node.url.is_some() && !node.insecure && is_plain_remote(&url) => {
                 let host = host_of(&url);
                 let message = format!("the token would be sent unencrypted to {host}");
@@ -70,6 +73,11 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none());
         if throng_access::is_loopback(&url) {
             builder = builder.no_proxy();
+        }
+        if token.is_some() && !is_given {
+            // A token is found for `localhost` only if its node listens on 127.0.0.1. The name may also be [::1], where
+            // another process can listen.
+            builder = builder.resolve("localhost", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         }
         if let Some(path) = &node.ca_file {
             builder = builder.tls_certs_merge(authorities(path)?);
@@ -325,6 +333,55 @@ pub(crate) fn segment(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with an empty object. Returns the request.
+    fn answer_one(listener: &TcpListener) -> String {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut request, mut byte) = (Vec::new(), [0]);
+        while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+            request.push(byte[0]);
+        }
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+        stream.write_all(head.as_bytes()).unwrap();
+        String::from_utf8(request).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_found_goes_to_the_address_of_its_node() {
+        // Fails if another test has installed it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let node = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = node.local_addr().unwrap().port();
+        // Another process; not where the machine has no IPv6.
+        let other = TcpListener::bind((std::net::Ipv6Addr::LOCALHOST, port)).ok();
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(throng_access::ADDRESS_FILE, &format!("http://127.0.0.1:{port}\n"));
+        write(throng_access::ADMIN_TOKEN_FILE, "throng_1\n");
+        write("lock", "1");
+        let lock = std::fs::File::open(dir.path().join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        let client = Client::new(&NodeArgs {
+            url: Some(format!("http://localhost:{port}")),
+            ca_file: None,
+            token_file: None,
+            insecure: false,
+            dir: Some(dir.path().to_owned()),
+        });
+        let answering = std::thread::spawn(move || answer_one(&node));
+        client.unwrap().get("/v1/x").await.map(|_| ()).unwrap();
+        let request = answering.join().unwrap();
+        assert!(request.contains("Bearer throng_1"), "{request}");
+        if let Some(other) = other {
+            other.set_nonblocking(true).unwrap();
+            assert!(other.accept().is_err(), "another process was asked");
+        }
+    }
+
     #[test]
     fn reserved_characters_are_escaped() {
         assert_eq!(super::segment("a b/ü"), "a%20b%2F%C3%BC");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use serde::Serialize;
 use throng_lake::LakeError;
-use throng_spec::Problem;
+use throng_spec::{Problem, collapsed_problems};
 
 use crate::answers::ErrorDetail;
 use crate::out::{self, Output};
@@ -181,7 +181,7 @@ fn report_text(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(exit_code)
 }
 
-/// Prints the problems of a spec, as [`report`] does.
+/// Prints the problems of a spec, as [`report`] does. For people, many that are alike are one.
 pub(crate) fn report_problems(problems: &[Problem], output: Output) -> ExitCode {
     let message = format!("{} in the spec", out::counted(problems.len() as u64, "problem"));
     if output.is_json() {
@@ -189,7 +189,7 @@ pub(crate) fn report_problems(problems: &[Problem], output: Output) -> ExitCode 
         let object = FailureObject::new(message.as_str(), Some(help)).with_code("invalid_spec");
         out::json(&FailureObject { problems: problems.to_vec(), ..object });
     }
-    for problem in problems {
+    for problem in collapsed_problems(problems) {
         out::message(problem);
     }
     out::message(message);

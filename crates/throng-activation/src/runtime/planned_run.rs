@@ -1,6 +1,6 @@
 //! Records planned runs, and failures of planning.
 
-use throng_model::{SyncName, Timestamp};
+use throng_model::{SyncName, SyncRunId, Timestamp};
 use throng_store::{
     AlertKind, HistoryEntry, HistoryEvent, HoldCause, LedgerError, NewAlert, NewRun, PlanBase,
     PlanOutcome,
@@ -37,7 +37,7 @@ pub(super) async fn record_run(
     };
     // One alert for the account is enough.
     if let Some(hold) = run.held.as_ref().filter(|hold| hold.cause != HoldCause::Account) {
-        let message = format!("{}. `throng sync approve {id}`", hold.reason);
+        let message = held_message(id, run, &hold.reason);
         let alert = NewAlert { kind: AlertKind::RunHeld, subject: subject.clone(), message };
         ctx.ledger.raise_alert(&alert, now).await?;
     }
@@ -51,6 +51,14 @@ pub(super) async fn record_run(
     };
     ctx.ledger.record_history(&[entry]).await?;
     Ok(true)
+}
+
+/// What to do with a run that a guard holds. Nothing rejects it: another version of its audience discards it.
+fn held_message(id: SyncRunId, run: &NewRun, reason: &str) -> String {
+    format!(
+        "{reason}. `throng sync approve {id}` sends it. If it should not be sent: it is discarded when the audience serves          another version, after a refresh or `throng audience rollback {}`",
+        run.audience
+    )
 }
 
 /// Raises an alert that a sync could not be planned. It is retried.

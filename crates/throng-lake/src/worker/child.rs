@@ -77,6 +77,9 @@ impl QueryHandler {
                 let plan = self.engine.plan_shared(model, &sets, &served).await?;
                 Ok(Reply::SharedPlan(plan.map(Box::new)))
             }
+            Request::WhyAlone { model, sets } => {
+                self.engine.why_alone(model, &sets).await.map(Reply::WhyAlone)
+            }
             Request::ScanShared { scan, part, seed, cluster } => {
                 let (pipe, mut out) = (&*out, &*out);
                 let report = |reason: &str| report_reason(pipe, reason);

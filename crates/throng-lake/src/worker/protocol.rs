@@ -30,6 +30,8 @@ pub(crate) enum Request {
         sets: Vec<Vec<(String, ParameterValue)>>,
         served: Vec<Vec<TableFacts>>,
     },
+    /// As [`Request::PlanShared`], without served versions; answered by [`Reply::WhyAlone`].
+    WhyAlone { model: Model, sets: Vec<Vec<(String, ParameterValue)>> },
     /// Run a part of a scan for several models, as [`Request::Scan`]; answered by shared keys and
     /// [`Reply::SharedScanned`].
     ScanShared { scan: SharedScan, part: ScanPart, seed: HashSeed, cluster: Option<FoundCluster> },
@@ -47,9 +49,10 @@ impl Request {
     /// The query whose sources it reads, with the part of it. `None` if it reads those of no query, or of several.
     pub(crate) fn query(&self) -> Option<(&str, Option<&ScanPart>)> {
         match self {
-            Self::Check { model } | Self::Plan { model, .. } | Self::PlanShared { model, .. } => {
-                Some((&model.sql, None))
-            }
+            Self::Check { model }
+            | Self::Plan { model, .. }
+            | Self::PlanShared { model, .. }
+            | Self::WhyAlone { model, .. } => Some((&model.sql, None)),
             Self::Scan { model, part, .. } => Some((&model.sql, Some(part))),
             Self::ScanShared { scan, part, .. } => Some((scan.sql(), Some(part))),
             Self::Identifiers { query, .. } => Some((&query.sql, None)),
@@ -70,6 +73,8 @@ pub(crate) enum Reply {
     Scanned(ScanStats),
     /// Several models are planned; `None` if they cannot be one scan.
     SharedPlan(Option<Box<SharedPlan>>),
+    /// Why several models cannot be one scan; `None` if they can.
+    WhyAlone(Option<String>),
     /// All keys of a scan for several models are sent.
     SharedScanned(SharedStats),
     /// The rows of a template.

@@ -237,6 +237,32 @@ async fn models_whose_parameters_are_used_otherwise_are_scanned_alone() {
 }
 
 #[tokio::test]
+async fn models_that_are_scanned_alone_say_why() {
+    let shop = shop();
+    let lake = shop.lake();
+    for (sql, why) in [
+        ("SELECT id FROM shop.orders WHERE region = $region", None),
+        ("SELECT id FROM shop.orders GROUP BY id HAVING count(*) >= $least", None),
+        ("SELECT id FROM shop.orders WHERE lower(region) = $region", Some("in a function")),
+        ("SELECT id FROM shop.orders WHERE region = $region OR tier = 1", Some("under OR or NOT")),
+        ("SELECT id FROM shop.orders WHERE region <> $region", Some("by another operator")),
+        ("SELECT id FROM shop.orders WHERE region > $region", Some("by another operator")),
+        (
+            "SELECT id FROM shop.orders WHERE region = $region GROUP BY id HAVING count(amount) > 1",
+            Some("GROUP BY or HAVING"),
+        ),
+    ] {
+        let found = lake.why_alone(&model(sql), sets()).await.unwrap();
+        match why {
+            None => assert_eq!(found, None, "{sql}"),
+            Some(part) => {
+                assert!(found.as_ref().is_some_and(|f| f.contains(part)), "{sql}: {found:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn dates_and_booleans_are_compared_as_in_a_scan_of_their_own() {
     let orders = "id,day,vip\na,2026-01-30,true\nb,2026-01-30,false\nc,2026-02-01,true\nd,,true\n";
     let shop =

@@ -52,6 +52,7 @@ fn change(change: Change) -> SpecChange {
         name: change.name,
         currency: change.currency,
         currency_before: change.currency_before,
+        template: change.template,
         action: match change.action {
             Action::Added => SpecAction::Added,
             Action::Removed => SpecAction::Removed,

@@ -6,7 +6,7 @@ use throng_access::Caller;
 use throng_api::{CurrentSpec, SentSpec, SpecChanged, SpecPlanned};
 use throng_apply::{Planned, Refusal};
 use throng_operations::mapping::spec as mapping;
-use throng_operations::{CheckError, CheckedModel, CheckedSql, check_sql};
+use throng_operations::{CheckError, CheckedSql, check_sql};
 use throng_spec::SpecFiles;
 
 use crate::api::state::SpecState;
@@ -31,10 +31,7 @@ impl From<Refusal> for ApiError {
 
 /// Checks a spec that was sent, as `throng check` does and against this node's limits, and compares it with the
 /// applied one.
-async fn plan_sent(
-    ctx: &SpecState,
-    files: SpecFiles,
-) -> Result<(Planned, Vec<CheckedModel>), Refusal> {
+async fn plan_sent(ctx: &SpecState, files: SpecFiles) -> Result<(Planned, CheckedSql), Refusal> {
     let mut checked = ctx.applier.check(files, ctx.limits.now()).await?;
     let warehouses = Some(ctx.refresh.warehouses());
     let applied = ctx.applier.running.load();
@@ -45,7 +42,7 @@ async fn plan_sent(
         Err(CheckError::Worker(error)) => return Err(Refusal::Failed(error.into())),
     };
     checked.warnings.extend(sql.warnings());
-    Ok((ctx.applier.plan(checked).await?, sql.models))
+    Ok((ctx.applier.plan(checked).await?, sql))
 }
 
 /// The applied spec; secrets are references in it.
@@ -55,17 +52,18 @@ pub(crate) async fn current(State(ctx): State<SpecState>) -> Result<Json<Current
 }
 
 /// Checks a spec and returns what applying it would change. Changes nothing.
-#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
+#[utoipa::path(post, path = "/v1/spec/plan", request_body = SentSpec, responses((status = 200, body = SpecPlanned, description = "`version`: the applied version; `plan`, `models`, `templates`"), (status = 400, description = "`invalid_spec`: `error.problems`: the problems of the spec, or limits of this node that it exceeds")))]
 pub(crate) async fn plan(
     State(ctx): State<SpecState>,
     Body(SentSpec { base, files, .. }): Body<SentSpec>,
 ) -> Result<Json<SpecPlanned>, ApiError> {
-    let (planned, models) = plan_sent(&ctx, mapping::files(base, files)).await?;
-    let models: Result<Vec<_>, _> = models.into_iter().map(mapping::model).collect();
+    let (planned, sql) = plan_sent(&ctx, mapping::files(base, files)).await?;
+    let models: Result<Vec<_>, _> = sql.models.into_iter().map(mapping::model).collect();
     Ok(Json(SpecPlanned {
         version: planned.version,
         plan: mapping::plan(planned.plan),
         models: models.map_err(|error| ApiError::internal(&error))?,
+        templates: sql.templates,
     }))
 }
 

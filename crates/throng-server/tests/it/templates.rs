@@ -98,6 +98,9 @@ async fn rows_become_audiences_and_are_held_when_they_vanish() {
     let changes = planned["plan"]["changes"].as_array().unwrap();
     let changed: Vec<&str> = changes.iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(changed, ["latam-buyers"], "{planned}");
+    assert_eq!(changes[0]["template"], "{slug}-buyers");
+    let one_scan = json!([{ "name": "{slug}-buyers", "audiences": 3, "one_scan": true }]);
+    assert_eq!(planned["templates"], one_scan);
     clock.advance(Duration::from_secs(3_700));
     built(&client, &[("latam-buyers", 7)]).await;
 

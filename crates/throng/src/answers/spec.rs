@@ -1,6 +1,7 @@
 //! Plans of specs. `throng_api::SpecPlan` has the same fields; [`Plan`] is the type that can be printed.
 
 use serde::Deserialize;
+use throng_api::SpecTemplate;
 use throng_spec::Plan;
 
 /// `POST /v1/spec/plan`.
@@ -11,6 +12,8 @@ pub(crate) struct PlannedSpec {
     pub(crate) plan: Plan,
     #[serde(default)]
     pub(crate) models: Vec<PlannedModel>,
+    #[serde(default)]
+    pub(crate) templates: Vec<SpecTemplate>,
 }
 
 impl PlannedSpec {
@@ -20,6 +23,7 @@ impl PlannedSpec {
         let before = self.plan.changes.len();
         self.plan.changes.retain(|change| is_own(&change.name));
         self.models.retain(|planned| is_own(&planned.audience));
+        self.templates.retain(|template| is_own(&template.name));
         before - self.plan.changes.len()
     }
 }

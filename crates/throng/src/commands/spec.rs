@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use throng_api::{SentFile, SentSpec};
+use throng_api::{SentFile, SentSpec, SpecTemplate};
 use throng_backends::{BucketCopies, Finding, check_spec_backends, sources_for_check};
 use throng_ingest::IngestError;
 use throng_lake::{Lake, LakeLimits, WorkerCommand};
 use throng_model::{SystemClock, with_causes};
 use throng_refresh::Warehouses;
 use throng_server::{CheckError, CheckedModel, CheckedSql, Environment, check_sql};
-use throng_spec::{Problem, Spec, SpecFiles, read_files};
+use throng_spec::{Problem, Spec, SpecFiles, collapsed_warnings, read_files};
 use throng_templates::{ExpandError, Queries};
 use throng_warehouse::OpenWarehouses;
 use throng_worker::Landlock;
@@ -124,6 +124,8 @@ struct CheckReport {
     #[serde(flatten)]
     success: Success,
     models: Vec<CheckedModel>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    templates: Vec<SpecTemplate>,
     backends: Vec<Finding>,
     warnings: Vec<String>,
     landlock: &'static str,
@@ -144,10 +146,11 @@ pub(crate) async fn check(
         false => Vec::new(),
     };
     let mut warnings = throng_spec::warnings(&spec);
+    warnings.extend(throng_spec::unreadable_secrets(&spec, &*environment()));
     warnings.extend(sql.warnings());
     warnings.extend(unchecked);
     let not_checked = not_checked(sql.unanswered);
-    let models = sql.models;
+    let CheckedSql { models, templates, .. } = sql;
     let landlock = Landlock::of_kernel();
     let works = findings.iter().all(|finding| finding.ok);
     let ok = works && not_checked.is_none();
@@ -161,10 +164,11 @@ pub(crate) async fn check(
             }
         };
         let landlock = landlock.name();
-        out::json(&CheckReport { success, models, backends: findings, warnings, landlock });
+        let backends = findings;
+        out::json(&CheckReport { success, models, templates, backends, warnings, landlock });
         return Ok(code);
     }
-    for warning in warnings {
+    for warning in collapsed_warnings(&warnings) {
         out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {
@@ -177,6 +181,7 @@ pub(crate) async fn check(
             out::line(format!("  help: {help}"));
         }
     }
+    templates.into_iter().for_each(out::line);
     if let Some(not_checked) = not_checked {
         out::line(not_checked);
     }
@@ -273,7 +278,7 @@ pub(crate) async fn plan(
     }
     let mut planned: PlannedSpec = answer.read()?;
     let hidden = workspace.map_or(0, |workspace| planned.keep_workspace(workspace));
-    let PlannedSpec { version, plan, models } = planned;
+    let PlannedSpec { version, plan, models, templates } = planned;
     match workspace {
         Some(workspace) if plan.is_empty() && plan.warnings.is_empty() => {
             out::line(format!("nothing changes in the workspace `{workspace}`"));
@@ -297,6 +302,7 @@ pub(crate) async fn plan(
     });
     out::table(&["AUDIENCE", "KEY", "KIND", "ABOUT ROWS"], rows.collect());
     reads.into_iter().for_each(out::line);
+    templates.into_iter().for_each(out::line);
     out::line(format!("to apply exactly this: {}", apply_command(arguments, version)));
     Ok(ExitCode::SUCCESS)
 }

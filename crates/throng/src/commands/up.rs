@@ -34,6 +34,11 @@ pub(crate) async fn run(arguments: UpArgs, output: Output) -> Result<ExitCode> {
         },
         None => last_applied_spec(&arguments).await?,
     };
+    // Each is read when it is needed, which may be days later.
+    let secrets = throng_spec::unreadable_secrets(&spec, &|name: &str| std::env::var(name).ok());
+    for warning in throng_spec::collapsed_warnings(&secrets) {
+        out::message(format_args!("warning: {warning}"));
+    }
     let recovery = arguments.recovery();
     // Installed first: the default action of SIGHUP ends the process.
     let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;

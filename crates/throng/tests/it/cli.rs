@@ -273,6 +273,8 @@ fn a_closed_pipe_is_not_an_error() {
         drop(reader);
         let output = throng()
             .args(*arguments)
+            // The example's secret: `check` warns if it is not set.
+            .env("THRONG_META_TOKEN", "t")
             .stdout(writer)
             .stderr(std::process::Stdio::piped())
             .spawn()
