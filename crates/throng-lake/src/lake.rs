@@ -183,6 +183,7 @@ impl Lake {
             Request::Scan { .. }
             | Request::Identifiers { .. }
             | Request::PlanShared { .. }
+            | Request::WhyAlone { .. }
             | Request::ScanShared { .. }
             | Request::TemplateRows { .. } => self.timeout,
             Request::Plan { .. }
