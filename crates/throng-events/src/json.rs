@@ -217,6 +217,9 @@ fn help_of(error: &str, is_object: bool, what: &str) -> &'static str {
     if is("lone leading surrogate") || is("unexpected end of hex escape") {
         return "write such characters in UTF-8, or as two \\u escapes";
     }
+    if is("invalid unicode code point") {
+        return "send the events in UTF-8";
+    }
     if what == "element" {
         return "send [{…}, {…}], with a comma between two objects";
     }
