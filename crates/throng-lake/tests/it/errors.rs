@@ -242,6 +242,10 @@ async fn differences_of_timestamps_are_compared_with_intervals_by_their_length()
     refused(&shop, &computed, &["by its length", "compare the timestamps"]).await;
     let between = of("seen - prev BETWEEN INTERVAL '1 day' AND INTERVAL '7 days'");
     refused(&shop, &between, &["BETWEEN has intervals", "two comparisons"]).await;
+    let of_two = of("coalesce(seen - prev, INTERVAL '0 days') > INTERVAL '30 days'");
+    refused(&shop, &of_two, &["two intervals are compared", "compare the timestamps"]).await;
+    let listed = of("seen - prev IN (INTERVAL '1 day', INTERVAL '7 days')");
+    refused(&shop, &listed, &["compared by IN", "by an operator"]).await;
 }
 
 #[tokio::test]
