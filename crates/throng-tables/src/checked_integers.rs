@@ -356,7 +356,7 @@ impl ScalarUDFImpl for Checked {
     }
 }
 
-/// A division in which zero is no divisor, but NULL.
+/// A division that is NULL for a divisor of zero.
 fn by_divisor(
     dividend: &dyn Datum,
     divisor: &dyn Datum,
