@@ -217,3 +217,13 @@ async fn a_floating_point_number_divided_by_zero_is_null() {
     let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["id", "shop.a.a / shop.a.b"]);
 }
+
+#[tokio::test]
+async fn an_integer_divided_by_zero_is_an_error_that_says_how_to_write_it() {
+    let shop = Shop::new().file("a.csv", "id,n,m\nu1,8,0\nu2,9,3\n");
+    let error = failure(&shop.lake(), "SELECT id FROM shop.a WHERE n / m > 2").await.unwrap();
+    assert!(with_causes(&error).contains("division by zero"), "{}", with_causes(&error));
+    assert!(error.help().unwrap().contains("nullif(b, 0)"), "{error:?}");
+    assert_eq!((error.fault(), error.retry()), (Fault::User, Retry::Never));
+    holds(&shop, "SELECT id FROM shop.a WHERE n / nullif(m, 0) > 2", &["u2"]).await;
+}
