@@ -17,16 +17,17 @@ use datafusion::arrow::compute::kernels::numeric::{add, div, mul, neg, rem, sub}
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
+    AggregateUDF, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -64,7 +65,7 @@ pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBu
     planners.push(Arc::new(Durations));
     // After the rules of the engine, which decide the types.
     let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers)]);
-    session.with_analyzer_rule(Arc::new(rule))
+    session.with_analyzer_rule(Arc::new(rule)).with_analyzer_rule(Arc::new(NullableQuotients))
 }
 
 /// The function of this name in plans, if it is one of [`with_checked_integers`].
@@ -157,6 +158,37 @@ impl FunctionRewrite for CheckedIntegers {
             }
             other => Transformed::no(other),
         })
+    }
+}
+
+/// Computes the schemas of a plan again in which a quotient may be NULL although its operands are not.
+#[derive(Debug)]
+struct NullableQuotients;
+
+impl AnalyzerRule for NullableQuotients {
+    fn name(&self) -> &str {
+        "nullable_quotients"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let names = [Operation::Quotient.name(), Operation::Remainder.name()];
+        let mut found = false;
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|inner| {
+                    if let Expr::ScalarFunction(function) = inner {
+                        found |= names.contains(&function.name());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
+        if !found {
+            return Ok(plan);
+        }
+        let computed =
+            plan.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes));
+        computed.map(|computed| computed.data)
     }
 }
 

@@ -212,6 +212,10 @@ async fn a_floating_point_number_divided_by_zero_is_null() {
     }
     let ratio = "SELECT id FROM shop.a GROUP BY id HAVING sum(a) / sum(b) > 2";
     holds(&shop, ratio, &["u4"]).await;
+    // The operands are never NULL.
+    let of_subquery = "SELECT id FROM (SELECT id, coalesce(a, 1.5) / coalesce(b, 1.5) AS r FROM shop.a) AS t \
+                       GROUP BY id HAVING max(r) > 2";
+    holds(&shop, of_subquery, &["u4"]).await;
     let named = "SELECT id, a / b FROM shop.a";
     let info = shop.lake().check_model(named, Some("id")).await.unwrap();
     let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
