@@ -355,6 +355,10 @@ impl ScalarUDFImpl for Checked {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let of = args.arg_fields.first().ok_or_else(|| self.wrong_operands())?;
+        if self.operation == Operation::Conversion {
+            // With its metadata: the schema of the plan has it.
+            return Ok(Arc::new(of.as_ref().clone().with_name(self.name())));
+        }
         let may_be_zero = matches!(self.operation, Operation::Quotient | Operation::Remainder);
         let nullable = may_be_zero || args.arg_fields.iter().any(|field| field.is_nullable());
         Ok(Arc::new(Field::new(self.name(), of.data_type().clone(), nullable)))

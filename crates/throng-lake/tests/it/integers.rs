@@ -183,6 +183,9 @@ async fn a_conversion_that_loses_digits_is_compared_as_converted() {
     holds(&shop, of_subquery, &["u4"]).await;
     let grouped = "SELECT id FROM shop.a GROUP BY id, CAST(x AS INT) HAVING CAST(x AS INT) > 2";
     holds(&shop, grouped, &["u4"]).await;
+    let of_groups = "SELECT id FROM (SELECT id, CAST(x AS INT) AS n FROM shop.a) AS t \
+                     GROUP BY id HAVING max(n) > 2";
+    holds(&shop, of_groups, &["u4"]).await;
     let joined =
         "SELECT a.id FROM shop.a AS a JOIN shop.p AS p ON CAST(a.x AS INT) = p.x AND p.x < 3";
     holds(&shop, joined, &["u1", "u3"]).await;
