@@ -99,7 +99,7 @@ impl EngineFailure {
         self.is_of_values()
             || self.is_formatted()
             || self.is_of_range()
-            || self.0 == DIVISION
+            || self.is_division()
             || self.0 == OVERFLOW
             || self.is_computation()
     }
@@ -122,6 +122,11 @@ impl EngineFailure {
     /// Whether a timestamp does not have the year of a date.
     pub(crate) fn is_of_range(&self) -> bool {
         self.0 == RANGE
+    }
+
+    /// Whether a number was divided by zero.
+    pub(crate) fn is_division(&self) -> bool {
+        self.0 == DIVISION
     }
 
     /// Whether a text could not be read as a date, a time or a number.

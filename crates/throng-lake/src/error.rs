@@ -21,6 +21,10 @@ pub(crate) const PARSE: &str = "dates are written as 2026-11-25 and times as 202
 const COMPUTE: &str = "compute it only for values that it accepts, such as CASE WHEN m BETWEEN 1 AND 12 THEN \
      make_date(y, m, 1) END, which is NULL for others, or leave their rows out in WHERE if the function is not there";
 
+/// The hint for a division by zero.
+const DIVIDE: &str = "write a / nullif(b, 0), which is NULL where b is 0; the engine may compute a quotient also for rows that \
+     another condition of WHERE leaves out";
+
 /// The hint for a date that a timestamp does not have.
 const RANGE: &str = "compare dates with dates, as in CAST(now() AS DATE) and DATE '9999-12-31', or write \
      CAST(… AS TIMESTAMP(6)), which has all years";
@@ -158,6 +162,7 @@ impl LakeError {
                 Some(PARSE.to_owned())
             }
             Self::Data { source, .. } if source.is_computation() => Some(COMPUTE.to_owned()),
+            Self::Data { source, .. } if source.is_division() => Some(DIVIDE.to_owned()),
             Self::Data { source, .. } if source.is_of_range() => Some(RANGE.to_owned()),
             Self::Worker(error) => error.help().map(str::to_owned),
             Self::Data { .. } | Self::Engine { .. } | Self::Sink(_) => None,

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use throng_model::{HashSeed, Personal, UserHash};
 use throng_query::keys::IdentifierBatch;
 use throng_query::model::{TableFacts, column_index};
-use throng_tables::{compared_columns, is_written, listed_column, refuse_other_texts};
+use throng_tables::{
+    compared_columns, is_written, listed_column, refuse_other_texts, unapplied_length,
+};
 
 use crate::conversions::explained;
 use crate::doubts;
@@ -51,6 +53,7 @@ impl Engine {
         let (plan, names) = (found.frame.logical_plan(), found.names());
         let user = plan.schema().fields()[found.user.at].name();
         let mut doubts = doubts::of_query(&found.opened.tables, plan, &names, user);
+        doubts.extend(unapplied_length(sql));
         doubts.extend(found.cells.iter().filter_map(|cell| {
             let field = plan.schema().field(cell.at);
             let is_bytes = matches!(

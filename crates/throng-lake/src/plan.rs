@@ -8,7 +8,9 @@ use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use throng_query::inputs::Inputs;
 use throng_query::model::{KeyKind, Model, ModelInfo, Shape, column_index};
 use throng_query::rule::Rule;
-use throng_tables::{compared_columns, is_written, listed_column, refuse_other_texts};
+use throng_tables::{
+    compared_columns, is_written, listed_column, refuse_other_texts, unapplied_length,
+};
 
 use crate::amount::NumberKind;
 use crate::decompose::{DecomposedModel, decompose};
@@ -85,7 +87,10 @@ impl Engine {
         }
         let tables = facts(frame.logical_plan(), &opened.tables, &[columns[at].0.as_str()]);
         let name = columns[at].0.as_str();
-        let warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[name], name);
+        let mut warnings = doubts::of_query(&opened.tables, frame.logical_plan(), &[name], name);
+        if part.is_none() {
+            warnings.extend(unapplied_length(&model.sql));
+        }
         let inputs = Inputs {
             fingerprint: match part {
                 None => self.inner.fingerprint(&opened)?,

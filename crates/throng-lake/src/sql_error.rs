@@ -113,6 +113,12 @@ fn no_column(sql: &str, name: &str, there: &[&str], tables: &[OpenTable]) -> Lak
                 quoted(near, tables)
             ),
         },
+        (_, [], _) if tables.is_empty() => {
+            "the SQL reads no table: add FROM, with the name of a source and a table".to_owned()
+        }
+        (_, [], _) if tables.iter().any(|table| !table.layout.columns.is_empty()) => {
+            "columns of tables cannot be used in this place of the SQL".to_owned()
+        }
         (_, [], _) => "the files of the table are empty: they have no columns".to_owned(),
         _ => format!("the columns are: {}", listed(there, tables)),
     };

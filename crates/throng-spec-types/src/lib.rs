@@ -32,7 +32,7 @@ pub use node::{
 pub use object_kind::ObjectKind;
 pub use recheck::InvalidSpec;
 pub use secret::{Environment, SecretError, SecretRef};
-pub use sql::{MAX_SQL_BYTES, SqlFault, one_query};
+pub use sql::{MAX_SQL_BYTES, SqlFault, line_comments, one_query};
 pub use stores::{MAX_WRITES_PER_SECOND, RedisSettings, ServingStore, StoreEngine};
 pub use throng_model::{
     ColumnType, HostPort, NotAColumnType, NotAHost, NotAPattern, ParameterValue, Pattern, Schedule,

@@ -62,6 +62,31 @@ pub fn one_query(sql: &str) -> Result<&str, SqlFault> {
     Ok(sql[..end.unwrap_or(sql.len())].trim_end())
 }
 
+/// The comments of an SQL text that end with their line, each from its `--` on. Those behind a quote that is not closed are
+/// left out.
+pub fn line_comments(sql: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < sql.len() {
+        let rest = &sql[at..];
+        let length = match gap(rest) {
+            Ok(Some(length)) => {
+                if rest.starts_with("--") {
+                    found.push(&rest[..length]);
+                }
+                length
+            }
+            Ok(None) => match token(rest) {
+                Ok(length) => length,
+                Err(_) => break,
+            },
+            Err(_) => break,
+        };
+        at += length;
+    }
+    found
+}
+
 /// The length of a blank or a comment at the beginning of `rest`.
 fn gap(rest: &str) -> Result<Option<usize>, SqlFault> {
     if let Some(blank) = rest.chars().next().filter(|c| c.is_whitespace()) {
@@ -111,6 +136,13 @@ mod tests {
             let kept = if kept.is_empty() { sql } else { kept };
             assert_eq!(one_query(sql), Ok(kept));
         }
+    }
+
+    #[test]
+    fn comments_end_with_their_line() {
+        let sql = "SELECT '--a' -- b\n, \"--c\" /* -- d\n */ FROM t --e";
+        assert_eq!(line_comments(sql), ["-- b", "--e"]);
+        assert_eq!(line_comments("SELECT 1 -- a\n'open -- b"), ["-- a"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod alerts;
 mod buckets;
 mod engine;
 mod fields;
+mod folded;
 mod hosts;
 mod limits;
 mod money;

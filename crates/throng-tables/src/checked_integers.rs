@@ -3,22 +3,31 @@
 //! Integers of less than 64 bits are computed in 64 bits. What does not fit then is an error: after the engine has
 //! decided the types of an expression, the operators of integers are replaced by functions that check their results.
 //! Comparisons stay as they are. `sum` is replaced by [`CheckedSum`]. Decimals are checked by the engine itself.
+//!
+//! Two more operations have another result in the engine than in SQL:
+//! * floating-point numbers divided by zero are infinite or NaN there, which are more or less than every number. They are
+//!   NULL here, as SQL has no such numbers. Integers and decimals divided by zero are an error of the engine;
+//! * of a comparison with a conversion that loses digits, such as `CAST(total AS INT) > 2`, the engine's optimizer removes
+//!   the conversion, as if it lost none: `2.50` would be more than 2. A function around the conversion prevents that.
 
 use std::sync::Arc;
 
-use datafusion::arrow::compute::kernels::numeric::{add, mul, neg, sub};
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Datum, Scalar};
+use datafusion::arrow::compute::kernels::numeric::{add, div, mul, neg, rem, sub};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type};
+use datafusion::arrow::error::ArrowError;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
-    AggregateUDF, BinaryExpr, ColumnarValue, Expr, ExprSchemable, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
+    AggregateUDF, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
 };
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
 use datafusion::physical_expr_common::datum::apply;
 use datafusion::sql::sqlparser::ast::BinaryOperator;
@@ -27,7 +36,7 @@ use crate::checked_sum::CheckedSum;
 use crate::durations::Durations;
 use crate::wide_dates::WideDates;
 
-/// Types of the operands of the functions.
+/// Types of the operands of functions of integers.
 const INTEGERS: [DataType; 8] = [
     DataType::Int8,
     DataType::Int16,
@@ -38,11 +47,14 @@ const INTEGERS: [DataType; 8] = [
     DataType::UInt32,
     DataType::UInt64,
 ];
+/// Types of the operands of divisions.
+const FLOATS: [DataType; 2] = [DataType::Float32, DataType::Float64];
 /// Has every integer of 64 bits, with and without a sign.
 const ALL_INTEGERS: DataType = DataType::Decimal128(20, 0);
 
-/// Makes a session in which integers do not wrap around, and which knows the functions for it. Dates are compared with
-/// timestamps over all years, and differences of timestamps with intervals by their length.
+/// Makes a session in which integers do not wrap around, and which knows the functions for it. Floating-point numbers
+/// divided by zero are NULL, and conversions that lose digits are compared as such. Dates are compared with timestamps over
+/// all years, and differences of timestamps with intervals by their length.
 pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBuilder {
     session.aggregate_functions().get_or_insert_default().push(checked_sum());
     let functions = Operation::ALL.map(Operation::function);
@@ -53,7 +65,7 @@ pub fn with_checked_integers(mut session: SessionStateBuilder) -> SessionStateBu
     planners.push(Arc::new(Durations));
     // After the rules of the engine, which decide the types.
     let rule = ApplyFunctionRewrites::new(vec![Arc::new(CheckedIntegers)]);
-    session.with_analyzer_rule(Arc::new(rule))
+    session.with_analyzer_rule(Arc::new(rule)).with_analyzer_rule(Arc::new(NullableQuotients))
 }
 
 /// The function of this name in plans, if it is one of [`with_checked_integers`].
@@ -105,7 +117,8 @@ fn wide(expr: &RawBinaryExpr, schema: &DFSchema) -> Option<DataType> {
     (is_minus && left.is_unsigned_integer() && right.is_unsigned_integer()).then_some(ALL_INTEGERS)
 }
 
-/// Replaces operators of integers by functions that check their results.
+/// Replaces operators of integers by functions that check their results, divisions of floating-point numbers by functions
+/// that are NULL for zero, and puts a function around conversions that lose digits.
 #[derive(Debug)]
 struct CheckedIntegers;
 
@@ -122,7 +135,10 @@ impl FunctionRewrite for CheckedIntegers {
     ) -> Result<Transformed<Expr>> {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Operation::of(op) {
-                Some(operation) if is_integer(&left, schema)? && is_integer(&right, schema)? => {
+                Some(operation)
+                    if operation.takes(&left.get_type(schema)?)
+                        && operation.takes(&right.get_type(schema)?) =>
+                {
                     Transformed::yes(operation.function().call(vec![*left, *right]))
                 }
                 _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
@@ -130,8 +146,84 @@ impl FunctionRewrite for CheckedIntegers {
             Expr::Negative(of) if is_integer(&of, schema)? => {
                 Transformed::yes(Operation::Negation.function().call(vec![*of]))
             }
+            Expr::Cast(cast)
+                if is_of_types(&cast.expr, cast.field.data_type(), schema, loses_digits) =>
+            {
+                Transformed::yes(Operation::Conversion.function().call(vec![Expr::Cast(cast)]))
+            }
+            Expr::TryCast(cast)
+                if is_of_types(&cast.expr, cast.field.data_type(), schema, may_have_no_value) =>
+            {
+                Transformed::yes(Operation::Conversion.function().call(vec![Expr::TryCast(cast)]))
+            }
             other => Transformed::no(other),
         })
+    }
+}
+
+/// Computes the schemas of a plan again in which a quotient may be NULL although its operands are not.
+#[derive(Debug)]
+struct NullableQuotients;
+
+impl AnalyzerRule for NullableQuotients {
+    fn name(&self) -> &str {
+        "nullable_quotients"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let names = [Operation::Quotient.name(), Operation::Remainder.name()];
+        let mut found = false;
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|inner| {
+                    if let Expr::ScalarFunction(function) = inner {
+                        found |= names.contains(&function.name());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
+        if !found {
+            return Ok(plan);
+        }
+        let computed =
+            plan.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes));
+        computed.map(|computed| computed.data)
+    }
+}
+
+/// Whether an expression is converted from such a type to such another one.
+fn is_of_types(
+    from: &Expr,
+    to: &DataType,
+    schema: &DFSchema,
+    are: fn(&DataType, &DataType) -> bool,
+) -> bool {
+    from.get_type(schema).is_ok_and(|from| are(&from, to))
+}
+
+/// Whether several numbers of a type are one number of another.
+fn loses_digits(from: &DataType, to: &DataType) -> bool {
+    match (scale(from), scale(to)) {
+        (Some(from), Some(to)) => from > to,
+        _ => false,
+    }
+}
+
+/// Whether a type may lack numbers of another, which `TRY_CAST` makes NULL, or loses their digits.
+fn may_have_no_value(from: &DataType, to: &DataType) -> bool {
+    from != to && scale(from).is_some() && scale(to).is_some()
+}
+
+/// The digits after the point of a type; `None` if it is not one of exact numbers.
+fn scale(of: &DataType) -> Option<i8> {
+    match of {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => Some(*scale),
+        integer if integer.is_integer() => Some(0),
+        _ => None,
     }
 }
 
@@ -146,17 +238,41 @@ enum Operation {
     Minus,
     Times,
     Negation,
+    /// Of floating-point numbers.
+    Quotient,
+    /// Of floating-point numbers.
+    Remainder,
+    /// A converted value, as it is.
+    Conversion,
 }
 
 impl Operation {
-    const ALL: [Self; 4] = [Self::Plus, Self::Minus, Self::Times, Self::Negation];
+    const ALL: [Self; 7] = [
+        Self::Plus,
+        Self::Minus,
+        Self::Times,
+        Self::Negation,
+        Self::Quotient,
+        Self::Remainder,
+        Self::Conversion,
+    ];
 
     fn of(op: Operator) -> Option<Self> {
         match op {
             Operator::Plus => Some(Self::Plus),
             Operator::Minus => Some(Self::Minus),
             Operator::Multiply => Some(Self::Times),
+            Operator::Divide => Some(Self::Quotient),
+            Operator::Modulo => Some(Self::Remainder),
             _ => None,
+        }
+    }
+
+    /// Whether an operand of an operator may be of this type.
+    fn takes(self, operand: &DataType) -> bool {
+        match self {
+            Self::Quotient | Self::Remainder => FLOATS.contains(operand),
+            _ => operand.is_integer(),
         }
     }
 
@@ -167,6 +283,9 @@ impl Operation {
             Self::Minus => "checked_minus",
             Self::Times => "checked_times",
             Self::Negation => "checked_negation",
+            Self::Quotient => "checked_quotient",
+            Self::Remainder => "checked_remainder",
+            Self::Conversion => "checked_conversion",
         }
     }
 
@@ -175,12 +294,24 @@ impl Operation {
             Self::Plus => "+",
             Self::Minus | Self::Negation => "-",
             Self::Times => "*",
+            Self::Quotient => "/",
+            Self::Remainder => "%",
+            // The engine names a conversion as what is converted.
+            Self::Conversion => "",
         }
     }
 
     fn function(self) -> Arc<ScalarUDF> {
-        let operands = if self == Self::Negation { 1 } else { 2 };
-        let signature = Signature::uniform(operands, INTEGERS.to_vec(), Volatility::Immutable);
+        let signature = match self {
+            Self::Conversion => Signature::any(1, Volatility::Immutable),
+            Self::Quotient | Self::Remainder => {
+                Signature::uniform(2, FLOATS.to_vec(), Volatility::Immutable)
+            }
+            Self::Negation => Signature::uniform(1, INTEGERS.to_vec(), Volatility::Immutable),
+            Self::Plus | Self::Minus | Self::Times => {
+                Signature::uniform(2, INTEGERS.to_vec(), Volatility::Immutable)
+            }
+        };
         Arc::new(ScalarUDF::from(Checked { operation: self, signature }))
     }
 }
@@ -207,6 +338,7 @@ impl ScalarUDFImpl for Checked {
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         let sign = self.operation.sign();
         match args {
+            [of] if sign.is_empty() => Ok(of.schema_name().to_string()),
             [of] => Ok(format!("({sign} {})", of.schema_name())),
             [left, right] => Ok(format!("{} {sign} {}", left.schema_name(), right.schema_name())),
             _ => Err(self.wrong_operands()),
@@ -223,7 +355,12 @@ impl ScalarUDFImpl for Checked {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let of = args.arg_fields.first().ok_or_else(|| self.wrong_operands())?;
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        if self.operation == Operation::Conversion {
+            // With its metadata: the schema of the plan has it.
+            return Ok(Arc::new(of.as_ref().clone().with_name(self.name())));
+        }
+        let may_be_zero = matches!(self.operation, Operation::Quotient | Operation::Remainder);
+        let nullable = may_be_zero || args.arg_fields.iter().any(|field| field.is_nullable());
         Ok(Arc::new(Field::new(self.name(), of.data_type().clone(), nullable)))
     }
 
@@ -236,6 +373,13 @@ impl ScalarUDFImpl for Checked {
             (Operation::Plus, [left, right]) => apply(left, right, add),
             (Operation::Minus, [left, right]) => apply(left, right, sub),
             (Operation::Times, [left, right]) => apply(left, right, mul),
+            (Operation::Quotient, [left, right]) => {
+                apply(left, right, |left, right| by_divisor(left, right, div))
+            }
+            (Operation::Remainder, [left, right]) => {
+                apply(left, right, |left, right| by_divisor(left, right, rem))
+            }
+            (Operation::Conversion, [of]) => Ok(of.clone()),
             (Operation::Negation, [ColumnarValue::Array(of)]) => {
                 Ok(ColumnarValue::Array(neg(of.as_ref())?))
             }
@@ -246,4 +390,26 @@ impl ScalarUDFImpl for Checked {
             _ => Err(self.wrong_operands()),
         }
     }
+}
+
+/// A division that is NULL for a divisor of zero.
+fn by_divisor(
+    dividend: &dyn Datum,
+    divisor: &dyn Datum,
+    divide: impl Fn(&dyn Datum, &dyn Datum) -> Result<ArrayRef, ArrowError>,
+) -> Result<ArrayRef, ArrowError> {
+    let (values, is_scalar) = divisor.get();
+    // Zero with a sign too.
+    let values: ArrayRef = match values.data_type() {
+        DataType::Float32 => {
+            let values = values.as_primitive::<Float32Type>();
+            Arc::new(values.unary_opt::<_, Float32Type>(|value| (value != 0.0).then_some(value)))
+        }
+        DataType::Float64 => {
+            let values = values.as_primitive::<Float64Type>();
+            Arc::new(values.unary_opt::<_, Float64Type>(|value| (value != 0.0).then_some(value)))
+        }
+        _ => return divide(dividend, divisor),
+    };
+    if is_scalar { divide(dividend, &Scalar::new(values)) } else { divide(dividend, &values) }
 }

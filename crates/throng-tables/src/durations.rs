@@ -2,6 +2,9 @@
 //! engine compares the months of both first, then their days, then their nanoseconds. A difference has nanoseconds only:
 //! it would be less than each interval of a day or more. Both are compared by their length, in which a day has 24 hours
 //! and a month 30 days, as in PostgreSQL.
+//!
+//! Two intervals are not compared: one may be a difference that the SQL has made an interval, as in
+//! `coalesce(seen - prev, INTERVAL '0 days') > INTERVAL '30 days'`.
 
 use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -15,6 +18,11 @@ const NANOSECONDS_OF_A_DAY: i128 = 86_400_000_000_000;
 /// The error of an interval of which the length is not known when the query is planned.
 const NOT_STATED: &str = "a difference of timestamps is compared with an interval that the SQL computes, which the engine \
      does not compare by its length: write it as one interval, as in now() - seen < INTERVAL '30 days', or compare the \
+     timestamps, as in seen > now() - …";
+
+/// The error of two intervals.
+const INTERVALS: &str = "two intervals are compared, of which the engine compares the months first, then the days, then the \
+     hours: compare a difference of timestamps with one interval, as in now() - seen < INTERVAL '30 days', or compare the \
      timestamps, as in seen > now() - …";
 
 /// Plans these comparisons.
@@ -40,6 +48,9 @@ impl ExprPlanner for Durations {
             (Ok(DataType::Interval(_)), Ok(DataType::Duration(unit))) => {
                 let (right, left) = by_length(expr.right, unit, &expr.left)?;
                 RawBinaryExpr { op: expr.op, left, right }
+            }
+            (Ok(DataType::Interval(_)), Ok(DataType::Interval(_))) => {
+                return Err(DataFusionError::Plan(INTERVALS.to_owned()));
             }
             _ => expr,
         }))

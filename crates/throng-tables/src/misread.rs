@@ -7,16 +7,18 @@
 //! * `FULL JOIN … USING (x)` and `RIGHT JOIN … USING (x)`: see [`merged_columns`](super::merged_columns).
 //! * `x SIMILAR TO 'a_c%'` searches for the pattern as a regular expression.
 //! * `EXCEPT ALL` and `INTERSECT ALL` do not count how often a row is there.
-//! * `x BETWEEN INTERVAL …` compares days before hours: see [`durations`](super::durations).
-//! * `FROM t TABLESAMPLE …` reads all rows.
+//! * `x BETWEEN INTERVAL …`, `x IN (INTERVAL …)` and the like compare days before hours: see [`durations`](super::durations).
+//! * `FROM t TABLESAMPLE …` reads all rows, and so do `PREWHERE`, `CONNECT BY` and `FROM t PARTITION (…)`. `WITH ROLLUP`
+//!   behind `GROUP BY a, b` is not applied.
 //! * `to_char(x, 'YYYY-MM')` is the text `YYYY-MM`.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select,
-    SetExpr, SetOperator, SetQuantifier, TableFactor, UnaryOperator, Value, Visit, Visitor,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr,
+    GroupByWithModifier, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor,
+    UnaryOperator, Value, Visit, Visitor,
 };
 
 use super::merged_columns::loses_rows;
@@ -72,6 +74,17 @@ fn explained(problem: Problem) -> Misread {
             "write two comparisons, as in now() - seen >= INTERVAL '7 days' AND now() - seen < INTERVAL '30 days', or \
              compare the timestamps: seen BETWEEN now() - INTERVAL '30 days' AND now() - INTERVAL '7 days'",
         ),
+        Problem::Intervals => (
+            "an interval is compared by IN, IS DISTINCT FROM, greatest, least or nullif, where the engine compares the days \
+             before the hours: a difference of timestamps has no days",
+            "INTERVAL",
+            "compare with one interval by an operator, as in now() - seen > INTERVAL '30 days', or compare the timestamps",
+        ),
+        Problem::Ignored(word, help) => (
+            "PREWHERE, CONNECT BY, PARTITION, and WITH ROLLUP or CUBE of GROUP BY are not applied by the engine",
+            word,
+            help,
+        ),
         Problem::Sample => (
             "TABLESAMPLE is not applied: the engine reads all rows",
             "TABLESAMPLE",
@@ -95,6 +108,10 @@ enum Problem {
     CountedSets(&'static str),
     /// An interval in BETWEEN.
     Lengths,
+    /// An interval in another comparison without an operator.
+    Intervals,
+    /// With the word of the SQL, and the help.
+    Ignored(&'static str, &'static str),
     Sample,
     /// With the name of the function.
     Format(&'static str),
@@ -129,6 +146,9 @@ impl Visitor for Finder {
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Problem> {
         let conditions = select.selection.iter().chain(select.having.iter());
         self.plain += conditions.map(supported_not_in).sum::<usize>();
+        if let Some((word, help)) = ignored(select) {
+            return ControlFlow::Break(Problem::Ignored(word, help));
+        }
         match loses_rows(select) {
             true => ControlFlow::Break(Problem::Merged),
             false => ControlFlow::Continue(()),
@@ -139,11 +159,18 @@ impl Visitor for Finder {
         match table {
             TableFactor::Table { sample: Some(_), .. }
             | TableFactor::Derived { sample: Some(_), .. } => ControlFlow::Break(Problem::Sample),
+            TableFactor::Table { partitions, .. } if !partitions.is_empty() => {
+                let help = "write a condition on the column of the folders, as in WHERE day = '2026-11-25'";
+                ControlFlow::Break(Problem::Ignored("PARTITION", help))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Problem> {
+        if compares_intervals(expr) {
+            return ControlFlow::Break(Problem::Intervals);
+        }
         match expr {
             Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right)
                 if is_logical(right) =>
@@ -238,9 +265,63 @@ fn is_interval(expr: &Expr) -> bool {
     }
 }
 
+/// Whether an interval that the SQL states is compared otherwise than by an operator, and than by BETWEEN.
+fn compares_intervals(expr: &Expr) -> bool {
+    match expr {
+        Expr::InList { expr, list, .. } => is_interval(expr) || list.iter().any(is_interval),
+        Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+            is_interval(left) || is_interval(right)
+        }
+        Expr::Function(call) => {
+            ["greatest", "least", "nullif"].contains(&called(call).as_str())
+                && arguments(call).any(is_interval)
+        }
+        _ => false,
+    }
+}
+
+/// The name of a function in lower case.
+fn called(call: &Function) -> String {
+    call.name.to_string().replace('"', "").to_lowercase()
+}
+
+/// The arguments of a function that have no names.
+fn arguments(call: &Function) -> impl Iterator<Item = &Expr> {
+    let arguments = match &call.args {
+        FunctionArguments::List(list) => list.args.as_slice(),
+        _ => &[],
+    };
+    arguments.iter().filter_map(|argument| match argument {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+        _ => None,
+    })
+}
+
+/// The word of a clause that the engine parses and leaves out, with the help.
+fn ignored(select: &Select) -> Option<(&'static str, &'static str)> {
+    if select.prewhere.is_some() {
+        return Some(("PREWHERE", "write the condition in WHERE"));
+    }
+    if !select.connect_by.is_empty() {
+        return Some(("CONNECT", "write WITH RECURSIVE …"));
+    }
+    let (keys, modifiers) = match &select.group_by {
+        GroupByExpr::All(modifiers) => (usize::MAX, modifiers),
+        GroupByExpr::Expressions(keys, modifiers) => (keys.len(), modifiers),
+    };
+    // For one key they would add a row without a key only, and so does WITH TOTALS.
+    let word = modifiers.iter().find_map(|modifier| match modifier {
+        GroupByWithModifier::Rollup if keys > 1 => Some("ROLLUP"),
+        GroupByWithModifier::Cube if keys > 1 => Some("CUBE"),
+        GroupByWithModifier::GroupingSets(_) => Some("GROUPING"),
+        _ => None,
+    });
+    Some((word?, "write GROUP BY ROLLUP (…), GROUP BY CUBE (…) or GROUP BY GROUPING SETS (…)"))
+}
+
 /// The name of a function that writes dates, if the SQL states a format in which nothing would be filled in.
 fn formats_nothing(call: &Function) -> Option<&'static str> {
-    let called = call.name.to_string().replace('"', "").to_lowercase();
+    let called = called(call);
     let name = ["to_char", "date_format"].into_iter().find(|name| *name == called)?;
     let FunctionArguments::List(list) = &call.args else { return None };
     let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(format)))) = list.args.get(1)
@@ -321,6 +402,14 @@ mod tests {
             ("SELECT id FROM s.a JOIN s.t AS t TABLESAMPLE SYSTEM (10) USING (id)", "TABLESAMPLE"),
             ("SELECT id FROM s.t WHERE a BETWEEN INTERVAL '1 day' AND INTERVAL '7 days'", "days"),
             ("SELECT id FROM s.t WHERE a - b NOT BETWEEN -INTERVAL '1 day' AND c", "BETWEEN"),
+            ("SELECT id FROM s.t WHERE a - b IN (INTERVAL '1 day', INTERVAL '7 days')", "IN,"),
+            ("SELECT id FROM s.t WHERE a - b IS DISTINCT FROM INTERVAL '1 day'", "IS DISTINCT"),
+            ("SELECT id FROM s.t WHERE GREATEST(a - b, INTERVAL '1 day') > c", "greatest"),
+            ("SELECT id FROM s.t PREWHERE a = 1", "PREWHERE"),
+            ("SELECT id FROM s.t WHERE b START WITH a = 1 CONNECT BY PRIOR id = a", "CONNECT BY"),
+            ("SELECT id FROM s.t PARTITION (p0) WHERE a", "PARTITION"),
+            ("SELECT id FROM s.t GROUP BY id, a WITH ROLLUP HAVING count(*) > 1", "ROLLUP"),
+            ("SELECT id FROM (SELECT id, a FROM s.t GROUP BY id, a WITH CUBE) AS x", "CUBE"),
             ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
             ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
         ] {
@@ -333,8 +422,17 @@ mod tests {
             "to_char(day, pattern) = '2026-06'",
             "to_char(now() - seen, 'pretty') = 'x'",
             "to_char(day) = 'YYYY-MM'",
+            "a IN (1, 2) AND greatest(a, b) > 1",
+            "coalesce(a - b, c) > INTERVAL '1 day'",
         ] {
             assert_eq!(refused(condition), None, "{condition}");
+        }
+        for sql in [
+            "SELECT id FROM s.t GROUP BY id WITH ROLLUP",
+            "SELECT id FROM s.t GROUP BY ROLLUP (id, a)",
+            "SELECT id, row_number() OVER (PARTITION BY a ORDER BY b) AS n FROM s.t",
+        ] {
+            assert_eq!(refused_query(sql), None, "{sql}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::files::{holds, refused};
 /// The SQL, the position of the error, and parts of message and help.
 type Case = (&'static str, Option<(u32, u32)>, &'static str, &'static str);
 
-const CASES: [Case; 9] = [
+const CASES: [Case; 11] = [
     ("SELECT id\nFROM shop.orders\nWHERE totl > 5", Some((3, 7)), "no column totl", "mean total"),
     ("SELECT id FROM shop.ordres", Some((1, 21)), "no table shop.ordres", "mean shop.orders"),
     ("SELECT id FROM shp.orders", Some((1, 16)), "no source shp", "mean shop"),
@@ -18,6 +18,8 @@ const CASES: [Case; 9] = [
     ("DROP TABLE shop.orders", None, "", ""),
     ("INSERT INTO shop.orders VALUES (1, 2)", None, "", ""),
     ("SELECT sqroot(total) FROM shop.orders", None, "sqroot", ""),
+    ("SELECT id -- FROM shop.orders", Some((1, 8)), "no column id", "reads no table: add FROM"),
+    ("SELECT id FROM shop.orders LIMIT 1 BY total", None, "no column total", "cannot be used in"),
 ];
 
 #[tokio::test]
@@ -242,6 +244,10 @@ async fn differences_of_timestamps_are_compared_with_intervals_by_their_length()
     refused(&shop, &computed, &["by its length", "compare the timestamps"]).await;
     let between = of("seen - prev BETWEEN INTERVAL '1 day' AND INTERVAL '7 days'");
     refused(&shop, &between, &["BETWEEN has intervals", "two comparisons"]).await;
+    let of_two = of("coalesce(seen - prev, INTERVAL '0 days') > INTERVAL '30 days'");
+    refused(&shop, &of_two, &["two intervals are compared", "compare the timestamps"]).await;
+    let listed = of("seen - prev IN (INTERVAL '1 day', INTERVAL '7 days')");
+    refused(&shop, &listed, &["compared by IN", "by an operator"]).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! Arithmetic of integers has the right result, or fails.
+//! Arithmetic of numbers has the right result, or fails.
 
 use throng_lake::{Lake, LakeError};
 use throng_model::{Fault, Retry, with_causes};
 
+use crate::files::holds;
 use crate::scans::members;
 use crate::{Shop, hashes, model, scan, users};
 
@@ -149,4 +150,87 @@ async fn what_fits_does_not_depend_on_the_order_of_the_rows() {
     // An unsigned sum of more than 63 bits.
     let sql = "SELECT id FROM shop.u WHERE u = (SELECT sum(u) FROM shop.u WHERE id = 'a')";
     assert_eq!(users(&lake, sql).await.0, hashes(["a", "b"]));
+}
+
+#[tokio::test]
+async fn a_conversion_that_loses_digits_is_compared_as_converted() {
+    let rows = "u1,2.50,300\nu2,-2.50,12\nu3,2.00,7\nu4,3.00,-1\n";
+    let shop = Shop::new().file("a.csv", &format!("id,x,n\n{rows}"));
+    let sql = "SELECT id, arrow_cast(x, 'Decimal128(9, 2)') AS x
+         FROM (VALUES ('u1', 2.5), ('u2', 2.0), ('u3', 3.0)) AS t (id, x)";
+    let shop = shop.query("p.parquet", "PARQUET", sql).await;
+    for (condition, keys) in [
+        ("CAST(x AS INT) = 2", &["u1", "u3"][..]),
+        ("CAST(x AS BIGINT) > 2", &["u4"]),
+        ("x::int <> 2", &["u2", "u4"]),
+        ("CAST(x AS INT) IN (2, 5)", &["u1", "u3"]),
+        ("CAST(x AS INT) NOT IN (2, 5)", &["u2", "u4"]),
+        ("CAST(x AS INT) BETWEEN 0 AND 2", &["u1", "u3"]),
+        ("CAST(CAST(x AS INT) AS BIGINT) = 2", &["u1", "u3"]),
+        ("CAST(x AS DECIMAL(10, 0)) = 3", &["u1", "u4"]),
+        ("CAST(x AS DECIMAL(10, 1)) = 2.5", &["u1"]),
+        ("TRY_CAST(x AS INT) > 2", &["u4"]),
+        ("TRY_CAST(n AS TINYINT) > 8", &["u2"]),
+        ("TRY_CAST(n AS TINYINT) IS NULL", &["u1"]),
+        ("CAST(n AS DECIMAL(9, 2)) = 7", &["u3"]),
+        ("CAST(n AS DOUBLE) > 11.5", &["u1", "u2"]),
+        ("id IN (SELECT id FROM shop.p WHERE CAST(x AS INT) = 2)", &["u1", "u2"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
+    }
+    let of_subquery =
+        "SELECT id FROM (SELECT id, CAST(x AS INT) AS n FROM shop.a) AS t WHERE n > 2";
+    holds(&shop, of_subquery, &["u4"]).await;
+    let grouped = "SELECT id FROM shop.a GROUP BY id, CAST(x AS INT) HAVING CAST(x AS INT) > 2";
+    holds(&shop, grouped, &["u4"]).await;
+    let of_groups = "SELECT id FROM (SELECT id, CAST(x AS INT) AS n FROM shop.a) AS t \
+                     GROUP BY id HAVING max(n) > 2";
+    holds(&shop, of_groups, &["u4"]).await;
+    let joined =
+        "SELECT a.id FROM shop.a AS a JOIN shop.p AS p ON CAST(a.x AS INT) = p.x AND p.x < 3";
+    holds(&shop, joined, &["u1", "u3"]).await;
+    let sql = "SELECT id, CAST(x AS INT) FROM shop.a";
+    let info = shop.lake().check_model(sql, Some("id")).await.unwrap();
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "shop.a.x"]);
+}
+
+#[tokio::test]
+async fn a_floating_point_number_divided_by_zero_is_null() {
+    let rows = "u1,1.5,0\nu2,0,0\nu3,-2,0\nu4,3.5,1.5\n";
+    let shop = Shop::new().file("a.csv", &format!("id,a,b\n{rows}"));
+    for (condition, keys) in [
+        ("a / b > 1", &["u4"][..]),
+        ("a / b < 1", &[]),
+        ("NOT (a / b > 1)", &[]),
+        ("a / b IS NULL", &["u1", "u2", "u3"]),
+        ("coalesce(a / b, 0) < 1", &["u1", "u2", "u3"]),
+        ("b > 0 AND a / b > 1", &["u4"]),
+        ("a / -b < 0", &["u4"]),
+        ("a % b >= 0", &["u4"]),
+        ("1 / b > 0.5", &["u4"]),
+        ("a / 0.5 >= 3", &["u1", "u4"]),
+    ] {
+        holds(&shop, &format!("SELECT id FROM shop.a WHERE {condition}"), keys).await;
+    }
+    let ratio = "SELECT id FROM shop.a GROUP BY id HAVING sum(a) / sum(b) > 2";
+    holds(&shop, ratio, &["u4"]).await;
+    // The operands are never NULL.
+    let of_subquery = "SELECT id FROM (SELECT id, coalesce(a, 1.5) / coalesce(b, 1.5) AS r FROM shop.a) AS t \
+                       GROUP BY id HAVING max(r) > 2";
+    holds(&shop, of_subquery, &["u4"]).await;
+    let named = "SELECT id, a / b FROM shop.a";
+    let info = shop.lake().check_model(named, Some("id")).await.unwrap();
+    let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["id", "shop.a.a / shop.a.b"]);
+}
+
+#[tokio::test]
+async fn an_integer_divided_by_zero_is_an_error_that_says_how_to_write_it() {
+    let shop = Shop::new().file("a.csv", "id,n,m\nu1,8,0\nu2,9,3\n");
+    let error = failure(&shop.lake(), "SELECT id FROM shop.a WHERE n / m > 2").await.unwrap();
+    assert!(with_causes(&error).contains("division by zero"), "{}", with_causes(&error));
+    assert!(error.help().unwrap().contains("nullif(b, 0)"), "{error:?}");
+    assert_eq!((error.fault(), error.retry()), (Fault::User, Retry::Never));
+    holds(&shop, "SELECT id FROM shop.a WHERE n / nullif(m, 0) > 2", &["u2"]).await;
 }

@@ -198,12 +198,21 @@ impl Reader {
     /// An SQL text, and its position.
     pub(super) fn sql_of(&mut self, node: &Node, at: &At) -> (String, Location) {
         let nowhere = Location { file: at.file.to_path_buf(), line: at.line };
-        let Value::Text { text, first_line } = &node.value else {
+        let Value::Text { text, first_line, in_comment } = &node.value else {
             let message = format!("expected SQL, found {}", node.value.kind());
             let help = "write `sql: |` and the SELECT below it, indented".to_owned();
             self.problem(at, message, Some(help));
             return (String::new(), nowhere);
         };
+        if let Some((line, word)) = in_comment {
+            let message = format!(
+                "YAML joins the lines of this SQL, so that `{word}` in line {line} is a part of the comment before it"
+            );
+            let help =
+                "write `sql: |` and the SELECT below it, indented: then its lines stay apart";
+            self.problem(at, message, Some(help.to_owned()));
+            return (String::new(), nowhere);
+        }
         let (message, help) = match one_query(text) {
             Ok(query) => {
                 return (query.to_owned(), Location { line: *first_line, ..nowhere });

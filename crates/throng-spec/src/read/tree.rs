@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
+use super::folded::line_in_comment;
+
 /// A value and its position (behind an alias: that of its definition).
 pub(super) struct Node {
     pub(super) value: Value,
@@ -23,6 +25,8 @@ pub(super) enum Value {
         text: String,
         /// The line of its first character; for a block, the line below the `|`.
         first_line: u32,
+        /// The first line of SQL that YAML has joined to the comment before it, with its first word.
+        in_comment: Option<(u32, &'static str)>,
     },
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -193,7 +197,9 @@ fn node(parsed: Spanned<Parsed>, source: &str) -> Node {
             let quoted = written().is_some_and(|written| written.starts_with(['"', '\'']));
             let blank = text.chars().take_while(|c| *c == '\n').count();
             let above = if quoted { 0 } else { u32::try_from(blank).unwrap_or(0) };
-            Value::Text { text, first_line: small(place.line()).saturating_sub(above) }
+            let line = small(place.line());
+            let in_comment = written().and_then(|written| line_in_comment(&text, written, line));
+            Value::Text { text, first_line: line.saturating_sub(above), in_comment }
         }
         Parsed::List(items) => {
             Value::List(items.into_iter().map(|item| node(item, source)).collect())
