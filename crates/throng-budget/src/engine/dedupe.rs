@@ -231,8 +231,9 @@ impl SeenIds {
             let mut ids = Vec::with_capacity(self.recent.len());
             ids.extend(self.recent.iter());
             let run = IdRun::new(ids);
-            match self.recent.len() >= RECENT_IDS {
-                // The next ids will probably be as many: the system would have to clear all of it again.
+            match self.recent.len() == RECENT_IDS {
+                // The next ids will probably be as many, and the system would have to clear all of the memory again. Earlier
+                // versions had more of them: theirs is released.
                 true => self.recent.clear(),
                 false => self.recent = empty(),
             }
