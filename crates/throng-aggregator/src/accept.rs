@@ -179,10 +179,10 @@ impl Budgets {
             events.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
         });
         for (number, event) in events {
-            let name = event.ad_group.as_str();
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
-            if !applied.zones.contains_key(name) {
+            if !applied.names.contains(event.ad_group.as_bytes()) {
+                let name = event.ad_group.as_str();
                 if !unknown.contains(name) {
                     unknown.extend(AdGroupName::new(name));
                 }
@@ -193,7 +193,8 @@ impl Budgets {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
-                    partitions[partition_of(name, self.count)].push(number, &event);
+                    partitions[partition_of(event.ad_group.as_bytes(), self.count)]
+                        .push(number, &event);
                 }
                 Err(problem) => answer.reject(number, || problem),
             }

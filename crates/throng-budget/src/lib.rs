@@ -32,7 +32,7 @@ pub use engine::{
 pub use throng_events::{
     EVENTS_PER_RECORD, Event, EventBuffer, EventKind, EventMoney, EventProblem, EventRecords,
     EventRef, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES,
-    MAX_PRICE_NANOS, MAX_PROBLEMS, ParsedEvents, ProtobufEvents, RATE_ONE, RecordError,
+    MAX_PRICE_NANOS, MAX_PROBLEMS, NameKey, ParsedEvents, ProtobufEvents, RATE_ONE, RecordError,
     RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event, events_to_record,
     parse_ndjson, read_record,
 };

@@ -7,8 +7,10 @@ mod encode;
 mod event;
 mod event_records;
 mod json;
+mod log_time;
 mod missing_id;
 mod money;
+mod name_key;
 mod protobuf;
 mod record;
 mod time_unit;
@@ -22,9 +24,11 @@ pub use event::{
 };
 pub use event_records::EventRecords;
 pub use json::parse_ndjson;
+pub use log_time::LogTime;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
+pub use name_key::NameKey;
 pub use protobuf::ProtobufEvents;
 pub use record::{EVENTS_PER_RECORD, EventRef, RecordError, RecordEvents, Text, read_record};
 pub use unknown_ad_groups::UnknownAdGroups;

@@ -212,25 +212,57 @@ impl<'a> Iterator for RecordEvents<'a> {
     }
 }
 
+/// Keys of fields with the type that they have, in one byte: eight times the number, and 2 for a text.
+const ID: u8 = 0x0a;
+const KIND: u8 = 0x10;
+const AD_GROUP: u8 = 0x1a;
+const INSERTION_ID: u8 = 0x22;
+const AT: u8 = 0x28;
+const INSERTED_AT: u8 = 0x30;
+
 #[inline]
 fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
     let (mut id, mut ad_group, mut insertion_id) = <(Text, Text, Text)>::default();
     let (mut kind_number, mut at, mut inserted_at) = (0, 0, 0);
     let (mut money, mut placement) = (EventMoney::NONE, Text::default());
     let mut fields = Fields { rest: bytes };
-    while let Some((number, value)) = fields.next()? {
+    while let Some((key, rest)) = fields.rest.split_first() {
+        // What nearly every event has: the key says field and type, and nothing else of it is checked.
+        match *key {
+            ID => {
+                id = fields.text_in(rest, 1)?;
+                continue;
+            }
+            KIND => {
+                kind_number = fields.number_in(rest)? as i32;
+                continue;
+            }
+            AD_GROUP => {
+                ad_group = fields.text_in(rest, 3)?;
+                continue;
+            }
+            INSERTION_ID => {
+                insertion_id = fields.text_in(rest, 4)?;
+                continue;
+            }
+            AT => {
+                at = fields.number_in(rest)?;
+                continue;
+            }
+            INSERTED_AT => {
+                inserted_at = fields.number_in(rest)?;
+                continue;
+            }
+            _ => {}
+        }
+        // Also those, with another type or a longer key.
+        let Some((number, value)) = fields.next()? else { break };
         match number {
             1 => id = value.text(number)?,
             // Protobuf decoders keep the low 32 bits of an enum.
             2 => kind_number = value.number(number)? as i32,
             3 => ad_group = value.text(number)?,
-            // One that stands for a missing value is none: all events that have it would be of one insertion.
-            4 => {
-                insertion_id = value.text(number)?;
-                if is_missing_id(insertion_id.0) {
-                    insertion_id = Text::default();
-                }
-            }
+            4 => insertion_id = value.text(number)?,
             5 => at = value.number(number)?,
             6 => inserted_at = value.number(number)?,
             7 => money = money.with_price_nanos(value.number(number)?),
@@ -240,6 +272,10 @@ fn read_event(bytes: &[u8]) -> Result<EventRef<'_>, RecordError> {
             10 => placement = value.text(number)?,
             _ => {}
         }
+    }
+    // One that stands for a missing value is none: all events that have it would be of one insertion.
+    if is_missing_id(insertion_id.0) {
+        insertion_id = Text::default();
     }
     let inserted_at = (inserted_at != 0).then_some(Timestamp(inserted_at));
     let at = Timestamp(at);
@@ -307,6 +343,21 @@ impl<'a> Fields<'a> {
             _ => return Err(RecordError::OtherType(field)),
         };
         Ok(Some((field, value)))
+    }
+
+    /// The text of a field after its key.
+    #[inline(always)]
+    fn text_in(&mut self, rest: &'a [u8], field: u64) -> Result<Text<'a>, RecordError> {
+        self.rest = rest;
+        let length = usize::try_from(self.varint()?).map_err(|_| RecordError::Cut)?;
+        Text::new(self.take(length)?).ok_or(RecordError::NotUtf8(field))
+    }
+
+    /// The number of a field after its key.
+    #[inline(always)]
+    fn number_in(&mut self, rest: &'a [u8]) -> Result<i64, RecordError> {
+        self.rest = rest;
+        Ok(self.varint()?.cast_signed())
     }
 
     #[inline(always)]
@@ -495,6 +546,15 @@ mod tests {
         let mut read = Vec::new();
         assert_eq!(read_record(&record, |event| read.push(event)), Ok(()));
         assert_eq!(read.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn a_key_of_two_bytes_is_read_and_one_of_another_type_refused() {
+        let mut ids = Vec::new();
+        let long_key = [0x0a, 4, 0x8a, 0, 1, b'a'];
+        assert_eq!(read_record(&long_key, |event| ids.push(event.id)), Ok(()));
+        assert_eq!(ids, [Text::from("a")]);
+        assert_eq!(read_record(&[0x0a, 2, 0x08, 1], |_| {}), Err(RecordError::OtherType(1)));
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! Values by number of window or interval. Nearly every event needs one of the newest, and there are nearly
 //! no gaps, so the position is guessed; if the guess fails, it is found by binary search.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use throng_model::Timestamp;
 
@@ -63,6 +64,25 @@ impl<T> Timeline<T> {
         self.0.back().map(|(_, value)| value)
     }
 
+    /// The values of a range of numbers, from the oldest to the newest.
+    pub fn range(&self, numbers: Range<i64>) -> impl Iterator<Item = (i64, &T)> {
+        let places = self.places(numbers);
+        self.0.range(places).map(|(number, value)| (*number, value))
+    }
+
+    /// The same, to change them.
+    pub fn range_mut(&mut self, numbers: Range<i64>) -> impl Iterator<Item = (i64, &mut T)> {
+        let places = self.places(numbers);
+        self.0.range_mut(places).map(|(number, value)| (*number, value))
+    }
+
+    /// The places of a range of numbers; none if it ends before it starts.
+    fn places(&self, numbers: Range<i64>) -> Range<usize> {
+        let place = |number: i64| self.0.partition_point(|(own, _)| *own < number);
+        let start = place(numbers.start);
+        start..place(numbers.end).max(start)
+    }
+
     /// Removes the value of the lowest number.
     pub fn pop_oldest(&mut self) -> Option<(i64, T)> {
         self.0.pop_front()
@@ -94,6 +114,12 @@ impl<T> Timeline<T> {
     }
 }
 
+impl<T> From<BTreeMap<i64, T>> for Timeline<T> {
+    fn from(values: BTreeMap<i64, T>) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
 impl<T: Default> Timeline<T> {
     /// The value of a number, which is the default if there was none.
     pub fn entry(&mut self, number: i64) -> &mut T {
@@ -107,8 +133,6 @@ impl<T: Default> Timeline<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use throng_model::{Entropy, SplitMix64};
 
     use super::*;
@@ -133,6 +157,18 @@ mod tests {
                 assert_eq!(ours.get_mut(number), map.get_mut(&number));
             }
             assert_eq!((ours.len(), ours.is_empty()), (map.len(), map.is_empty()));
+            assert_eq!(Timeline::from(map.clone()), ours);
+            let (start, end) = (random.below(100) as i64 - 30, random.below(100) as i64 - 30);
+            for range in [start..end, start..start, i64::MIN..end, start..i64::MAX] {
+                // A map panics if a range ends before it starts.
+                let wanted = if range.is_empty() { 0..0 } else { range.clone() };
+                let wanted: Vec<(i64, u32)> = map.range(wanted).map(|(n, it)| (*n, *it)).collect();
+                let found: Vec<(i64, u32)> =
+                    ours.range(range.clone()).map(|(n, it)| (n, *it)).collect();
+                let changed: Vec<(i64, u32)> =
+                    ours.range_mut(range).map(|(n, it)| (n, *it)).collect();
+                assert_eq!((&found, &changed), (&wanted, &wanted));
+            }
             let all: Vec<_> = ours.iter().map(|(number, n)| (number, *n)).collect();
             assert_eq!(all, map.into_iter().collect::<Vec<_>>());
         }

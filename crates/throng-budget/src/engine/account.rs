@@ -228,6 +228,7 @@ impl Account {
         self.prices.all().first().into_iter().for_each(prefetch_value);
         self.windows.newest().into_iter().for_each(prefetch_value);
         self.intervals.newest().into_iter().for_each(prefetch_value);
+        self.spend.prefetch_newest();
     }
 
     /// The declared rate of outcomes, in billionths.

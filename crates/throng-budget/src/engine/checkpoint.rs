@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use prost::Message;
+use throng_events::LogTime;
 use throng_model::{
     AdGroupIndex, Amount, BudgetDay, Micros, Timestamp, append_checksum, verify_checksum,
 };
@@ -20,7 +21,7 @@ use crate::{AdGroupConfig, BilledEvent, SpendPoint, wire};
 
 use super::account::{Account, price_of};
 use super::causes::Causes;
-use super::dedupe::{DEFAULT_DEDUPE_WINDOW, LogTime, SeenIds, ids_of};
+use super::dedupe::{DEFAULT_DEDUPE_WINDOW, SeenIds, ids_of};
 use super::ids::Id;
 use super::prices::{Price, Prices};
 use super::runs::IdRun;
@@ -97,8 +98,10 @@ impl Engine {
             placements,
             placements_block: Some(placements_block),
         };
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&message.encode_to_vec());
+        // At once: it is some megabytes for a million ids, and each copy would be as many that the system clears.
+        let mut bytes = Vec::with_capacity(MAGIC.len() + message.encoded_len() + size_of::<u64>());
+        bytes.extend_from_slice(MAGIC);
+        message.encode_raw(&mut bytes);
         append_checksum(&mut bytes);
         bytes
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use throng_events::LogTime;
 use throng_model::Timestamp;
 use xxhash_rust::const_xxh3::xxh3_64_with_seed;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
@@ -23,8 +24,6 @@ const RECENT_IDS: usize = 1_000_000;
 const SPANS_PER_WINDOW: i64 = 24;
 /// The shortest span of a run, in microseconds: with short windows there would be many small runs.
 const MIN_SPAN: i64 = 15 * 60 * 1_000_000;
-/// The most time that passes in the log from one record to the next newer one.
-const MAX_STEP: Duration = Duration::from_secs(600);
 /// Steps of the clock within the window that do not shorten it.
 const STEPS: u32 = 6;
 
@@ -87,33 +86,6 @@ pub(super) fn ad_group_seed(name: &[u8]) -> u64 {
 #[inline]
 pub(super) fn legacy_id_of(id: &[u8]) -> Id {
     Id::of_hash(xxh3_128(id))
-}
-
-/// How much time has passed in the log: the sum of the steps from one newest record time to the next, each
-/// of them at most [`MAX_STEP`]. Runs are forgotten by it.
-///
-/// So a clock that steps forward by days counts as ten minutes, and one that steps back does not advance
-/// until it is where it was: a wrong clock cannot make ids be forgotten too early. It is computed from the
-/// log's times alone, so that a replay has the same result. Where records are further apart than the
-/// longest step, runs are kept longer, and are small.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct LogTime {
-    /// The newest time of any record; zero: there is none yet.
-    pub(super) newest: Timestamp,
-    /// Microseconds.
-    pub(super) micros: i64,
-}
-
-impl LogTime {
-    fn advance(&mut self, logged_at: Timestamp) {
-        if self.newest == Timestamp(0) {
-            self.newest = logged_at;
-        }
-        const LONGEST: i64 = MAX_STEP.as_micros() as i64;
-        let step = logged_at.0.saturating_sub(self.newest.0).clamp(0, LONGEST);
-        self.micros = self.micros.saturating_add(step);
-        self.newest = self.newest.max(logged_at);
-    }
 }
 
 /// The time from which an id is remembered: the event's own, or, if it came late, that of its record. By the
@@ -259,10 +231,15 @@ impl SeenIds {
             let mut ids = Vec::with_capacity(self.recent.len());
             ids.extend(self.recent.iter());
             let run = IdRun::new(ids);
-            self.recent = empty();
+            match self.recent.len() == RECENT_IDS {
+                // The next ids will probably be as many, and the system would have to clear all of the memory again. Earlier
+                // versions had more of them: theirs is released.
+                true => self.recent.clear(),
+                false => self.recent = empty(),
+            }
             self.runs.push(TimedRun { run, oldest, newest, sealed: self.log_time.micros });
         }
-        let kept = self.dedupe_window.saturating_add(micros(STEPS * MAX_STEP));
+        let kept = self.dedupe_window.saturating_add(micros(STEPS * LogTime::MAX_STEP));
         let now = self.log_time.micros;
         let dropped = &mut self.dropped;
         self.runs.retain(|timed| {
@@ -359,7 +336,9 @@ impl SeenIds {
 
     /// The recent ids.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        self.recent.iter().flat_map(Id::to_bytes).collect()
+        let mut bytes = Vec::with_capacity(self.recent.len() * Id::WIDTH);
+        self.recent.iter().for_each(|id| bytes.extend_from_slice(&id.to_bytes()));
+        bytes
     }
 
     /// Restores what a checkpoint has. `None` if the bytes are not ids.

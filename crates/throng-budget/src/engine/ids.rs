@@ -138,7 +138,14 @@ impl IdSet {
     fn larger(&self, lines: usize) -> usize {
         let grown = (GROWTH * lines).max(MIN_LINES);
         let enough = Self::lines_for(self.expected);
-        if lines < enough { grown.min(enough) } else { grown }
+        // Also one that would have more than half of them: nearly as much memory would be cleared twice.
+        if lines < enough && grown > enough / 2 { enough } else { grown }
+    }
+
+    /// Removes all ids and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.lines.as_mut_slice().fill([0; LINE]);
+        self.len = 0;
     }
 
     /// Makes room for so many ids.
@@ -291,5 +298,31 @@ mod tests {
         }
         assert_eq!(ids.len(), 20_000);
         assert!(ids.contains(zero) && (1..20_000).all(|n| ids.contains(id(n))));
+    }
+
+    #[test]
+    fn the_last_table_before_the_expected_ids_is_skipped_if_it_has_more_than_half_of_their_lines() {
+        for (lines, wanted) in [(2 * MIN_LINES, 2 * MIN_LINES), (15 * MIN_LINES, 15 * MIN_LINES)] {
+            let ids = IdSet::with_expected(lines * ROOM.0 / ROOM.1);
+            assert_eq!(IdSet::lines_for(ids.expected), lines);
+            assert_eq!(ids.larger(MIN_LINES), wanted);
+        }
+        let ids = IdSet::with_expected(17 * MIN_LINES * ROOM.0 / ROOM.1);
+        assert_eq!(ids.larger(MIN_LINES), 8 * MIN_LINES);
+        assert_eq!(ids.larger(8 * MIN_LINES), 17 * MIN_LINES);
+        assert_eq!(ids.larger(17 * MIN_LINES), 136 * MIN_LINES);
+        assert_eq!(ids.larger(0), MIN_LINES);
+    }
+
+    #[test]
+    fn a_cleared_table_has_no_id_and_keeps_its_memory() {
+        let mut ids = IdSet::with_expected(5_000);
+        (0..5_000).for_each(|number| _ = ids.insert(id(number)));
+        let room = ids.room();
+        ids.clear();
+        assert_eq!((ids.len(), ids.iter().count(), ids.room()), (0, 0, room));
+        assert!((0..5_000).all(|number| !ids.contains(id(number))));
+        assert!((0..5_000).all(|number| ids.insert(id(number))));
+        assert_eq!((ids.len(), ids.room()), (5_000, room));
     }
 }

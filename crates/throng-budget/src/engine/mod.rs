@@ -30,7 +30,7 @@ use throng_model::{
 };
 use throng_rates::{Placements, Pooled};
 
-use crate::{AdGroupConfig, BilledEvent};
+use crate::{AdGroupConfig, BilledEvent, NameKey};
 
 pub use account::{AdGroupRates, PlacementFigures, RateFigures};
 pub use checkpoint::{CheckpointFiles, InvalidCheckpoint, NamedFiles};
@@ -159,7 +159,7 @@ pub struct Engine {
     catalog_version: u64,
     accounts: Vec<Account>,
     /// By the bytes of the name, as they are in records.
-    account_keys: hashbrown::HashMap<Box<[u8]>, AccountKey, FixedState>,
+    account_keys: hashbrown::HashMap<NameKey, AccountKey, FixedState>,
     /// Ad groups that were removed recently: they get their spend back if they are added again.
     removed: BTreeMap<AdGroupName, RemovedAdGroup>,
     /// Those that were added again in another currency, for the time when they get the earlier one again. No slice file
