@@ -181,7 +181,10 @@ pub enum CheckpointError {
         source: ObjectsError,
     },
     /// It is damaged, or of another partition or version.
-    #[error("the object {name} is not a checkpoint that this version can read: {why}")]
+    #[error(
+        "the object {name} is not a checkpoint that this version can read: {why}. If a newer version wrote \
+         it, run that one; if it is damaged, see docs/operate/durability.md#a-damaged-checkpoint"
+    )]
     Unreadable {
         /// The object.
         name: String,

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use throng_spec::{LedgerSettings, LogSettings, NodeSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BackendError;
@@ -44,12 +45,16 @@ pub fn create_data_dir(dir: &Path) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// The directory and its lock file as they were when the node took them.
+/// The directory and its lock file as they were when the node took them, and the files that stay open while it runs.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
     directory: FileId,
     lock: FileId,
+    /// The ledger and the lock of the event log, if they are in the directory: the node may have yet to create them.
+    kept: Vec<PathBuf>,
+    /// Those of them that exist since the directory is watched.
+    parts: Vec<(PathBuf, FileId)>,
 }
 
 /// The identity of a file, independent of its name.
@@ -82,20 +87,32 @@ enum DirectoryState {
 }
 
 impl DataDirectory {
-    /// Remembers the directory whose lock was just taken.
+    /// Remembers the directory whose lock was just taken. `node`: where its ledger and its event log are.
     ///
     /// # Errors
     /// [`BackendError::Io`].
-    pub fn opened(path: &Path) -> Result<Self, BackendError> {
+    pub fn opened(path: &Path, node: &NodeSettings) -> Result<Self, BackendError> {
         let failed = || BackendError::io("read the data directory", path.display());
         let directory = FileId::at(path).map_err(failed())?;
         let lock = FileId::at(&lock_file(path)).map_err(failed())?;
-        Ok(Self { path: path.to_owned(), directory, lock })
+        let ledger = (node.ledger == LedgerSettings::Sqlite).then(|| path.join("ledger.db"));
+        let log = (node.log == LogSettings::Files).then(|| lock_file(&path.join("log")));
+        let kept = ledger.into_iter().chain(log).collect();
+        Ok(Self { path: path.to_owned(), directory, lock, kept, parts: Vec::new() })
+    }
+
+    /// Remembers the files that the node has opened since.
+    fn remember_parts(&mut self) {
+        let found =
+            self.kept.iter().filter_map(|path| Some((path.clone(), FileId::at(path).ok()?)));
+        self.parts = found.collect();
     }
 
     fn inspect(&self) -> DirectoryState {
         let lock = lock_file(&self.path);
-        for (path, opened) in [(&self.path, self.directory), (&lock, self.lock)] {
+        let own = [(&self.path, self.directory), (&lock, self.lock)];
+        for (path, opened) in own.into_iter().chain(self.parts.iter().map(|(path, id)| (path, *id)))
+        {
             match FileId::at(path) {
                 Ok(found) if found == opened => {}
                 Ok(_) => return DirectoryState::Lost(format!("{} was replaced", path.display())),
@@ -112,13 +129,14 @@ impl DataDirectory {
     }
 
     /// Inspects the directory until `stop`, or until it is lost: then reports that and cancels
-    /// `lost`.
+    /// `lost`. Called when ledger and log are open.
     pub async fn watch(
-        self,
+        mut self,
         reporter: &dyn BackendReporter,
         lost: &CancellationToken,
         stop: &CancellationToken,
     ) {
+        self.remember_parts();
         loop {
             match self.inspect() {
                 DirectoryState::Same => reporter.clear(BackendProblem::DataDirectory, ""),
@@ -161,7 +179,8 @@ mod tests {
             std::fs::write(lock_file(&path), "").unwrap();
         };
         make();
-        let opened = DataDirectory::opened(&path).unwrap();
+        let node = NodeSettings::default();
+        let opened = DataDirectory::opened(&path, &node).unwrap();
         assert_eq!(opened.inspect(), DirectoryState::Same);
         std::fs::rename(&path, parent.path().join("aside")).unwrap();
         let lost = |state: DirectoryState, end: &str| match state {
@@ -172,8 +191,36 @@ mod tests {
         make();
         assert!(lost(opened.inspect(), "was replaced"));
 
-        let opened = DataDirectory::opened(&path).unwrap();
+        let opened = DataDirectory::opened(&path, &node).unwrap();
         std::fs::remove_file(lock_file(&path)).unwrap();
         assert!(matches!(opened.inspect(), DirectoryState::Lost(_)));
+    }
+
+    #[test]
+    fn a_ledger_or_a_log_that_is_removed_while_it_is_open_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, log) = (dir.path().join("ledger.db"), dir.path().join("log"));
+        std::fs::write(lock_file(dir.path()), "").unwrap();
+        let node = NodeSettings::default();
+        for removed in [&ledger, &log] {
+            let mut opened = DataDirectory::opened(dir.path(), &node).unwrap();
+            std::fs::create_dir_all(&log).unwrap();
+            std::fs::write(&ledger, "").unwrap();
+            std::fs::write(lock_file(&log), "").unwrap();
+            opened.remember_parts();
+            assert_eq!(opened.inspect(), DirectoryState::Same);
+            std::fs::rename(removed, dir.path().join("aside")).unwrap();
+            assert!(matches!(opened.inspect(), DirectoryState::Lost(_)), "{}", removed.display());
+            std::fs::rename(dir.path().join("aside"), removed).unwrap();
+            assert_eq!(opened.inspect(), DirectoryState::Same, "a rename and back loses nothing");
+        }
+        let secret = "env:LEDGER".parse().unwrap();
+        let ledger_settings =
+            LedgerSettings::Postgres { url: secret, connections: 1, insecure: false };
+        let shared = NodeSettings { ledger: ledger_settings, ..node };
+        let mut opened = DataDirectory::opened(dir.path(), &shared).unwrap();
+        opened.remember_parts();
+        std::fs::remove_file(&ledger).unwrap();
+        assert_eq!(opened.inspect(), DirectoryState::Same, "it is not the ledger of this node");
     }
 }

@@ -11,6 +11,7 @@ use crate::files::{LEDGER, Progress, blocking};
 use crate::manifest::Manifest;
 use crate::source::{self, CapturedFiles, CopiedFiles};
 use crate::stores::{LedgerFile, Stores};
+use crate::target::check_backup;
 
 /// Rounds before a backup fails. Another round is only needed if a snapshot was removed, or a spec
 /// applied, during the previous one.
@@ -34,6 +35,7 @@ pub async fn backup(
     if !path.is_file() {
         return Err(BackupError::NoLedger { path });
     }
+    check_backup(data_dir, to)?;
     let ledger = stores.attach_ledger(&path).await?;
     let written = write_backup(stores, &*ledger, data_dir, to, now, progress).await;
     // Closed without changes: the checksum file of a ledger that no node has open stays valid.

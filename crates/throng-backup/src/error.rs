@@ -33,6 +33,14 @@ pub enum BackupError {
         /// The target, or the temporary files of an interrupted backup.
         path: PathBuf,
     },
+    /// Nothing is written there.
+    #[error("cannot write to {}: {why}", path.display())]
+    Target {
+        /// The target of the backup, or the directory to restore to.
+        path: PathBuf,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
     /// The directory to restore to is in use.
     #[error("{} is not empty: a backup is restored to a new or empty directory", dir.display())]
     NotEmpty {

@@ -27,6 +27,7 @@ mod manifest;
 mod restore;
 mod source;
 mod stores;
+mod target;
 
 pub use backup::backup;
 pub use error::BackupError;

@@ -16,6 +16,7 @@ use crate::error::BackupError;
 use crate::files::{LEDGER, LOG, OBJECTS, Progress, blocking, failed};
 use crate::manifest::{FORMAT, MANIFEST, MANIFEST_SUM, Manifest};
 use crate::stores::Stores;
+use crate::target::check_restore;
 
 /// The largest manifest: one of ten million files is smaller.
 const MAX_MANIFEST_BYTES: u64 = 2 << 30;
@@ -42,6 +43,7 @@ pub async fn restore(
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed("list", &dir)(error)),
         }
+        check_restore(&from, &dir)?;
         let temporary = dir.with_added_extension("restoring");
         if fs::symlink_metadata(&temporary).is_ok() {
             return Err(BackupError::Exists { path: temporary });
@@ -69,6 +71,10 @@ fn restore_to(
     let mut unpacked =
         Unpacked { from, temporary, files: BTreeMap::new(), done: 0, total: 0, progress };
     match ArchiveFormat::of(from) {
+        ArchiveFormat::Folder if from.is_file() => {
+            let why = "it is a file whose name does not end in .tar or .tar.zst: rename it";
+            return Err(unpacked.not_a_backup(why));
+        }
         ArchiveFormat::Folder => unpacked.folder(from, from)?,
         format => unpacked.archive(format)?,
     }

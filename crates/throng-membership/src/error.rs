@@ -1,6 +1,6 @@
 //! Errors of dictionaries and snapshots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use throng_model::{AudienceName, Fault, Retry};
 
@@ -20,8 +20,9 @@ pub enum MembershipError {
     },
     /// The bytes of a file are not those that were written.
     #[error(
-        "`{path}` is damaged: {problem}; restore it from a backup, or refresh the audiences that use it",
-        path = path.display()
+        "`{path}` is damaged: {problem}; restore it from a backup{without}",
+        path = path.display(),
+        without = without_backup(path)
     )]
     Damaged {
         /// Which file.
@@ -68,6 +69,17 @@ pub enum MembershipError {
     },
 }
 
+/// What else than a backup helps. The ordinals of a segment of a dictionary are in the snapshots: no refresh makes it
+/// again.
+fn without_backup(path: &Path) -> &'static str {
+    match path.extension().is_some_and(|extension| extension == "dict") {
+        true => {
+            "; audiences with users of its shard can neither be served nor refreshed without it"
+        }
+        false => ", or refresh the audiences that use it",
+    }
+}
+
 impl MembershipError {
     /// Who has to act.
     pub fn fault(&self) -> Fault {
@@ -84,5 +96,20 @@ impl MembershipError {
             Self::Io { .. } | Self::DictionaryTooOld { .. } => Retry::Backoff,
             _ => Retry::Never,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refresh_is_a_hint_for_snapshots_only() {
+        let text = |path: &str| {
+            let problem = "its checksum does not match".to_owned();
+            MembershipError::Damaged { path: path.into(), problem }.to_string()
+        };
+        assert!(text("snapshots/a/1-0.throng").ends_with("or refresh the audiences that use it"));
+        assert!(!text("dictionary/00/00000000-00000001-0.dict").contains("or refresh"));
     }
 }

@@ -70,6 +70,7 @@ fn is_in(wanted: Option<&WorkspaceName>, workspace: Option<&str>) -> bool {
 /// [`OperationError`].
 pub async fn audiences(operations: &Operations, query: &ListQuery) -> Result<AudienceList> {
     let fields = Fields {
+        list: "audiences",
         sorts: AUDIENCE_SORTS,
         states: AUDIENCE_STATES,
         default_sort: "name",
@@ -122,6 +123,7 @@ fn is_in_state(audience: &AudienceSummary, state: &str) -> bool {
 /// [`OperationError`].
 pub async fn syncs(operations: &Operations, query: &ListQuery) -> Result<SyncList> {
     let fields = Fields {
+        list: "syncs",
         sorts: SYNC_SORTS,
         states: SYNC_STATES,
         default_sort: "name",
@@ -218,6 +220,7 @@ fn work_place(field: &str, id: i64, sync: impl ToString, audience: impl ToString
 /// [`OperationError`].
 pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList> {
     let fields = Fields {
+        list: "runs",
         sorts: WORK_SORTS,
         states: RUN_STATES,
         default_sort: "-id",
@@ -243,6 +246,7 @@ pub async fn runs(operations: &Operations, query: &ListQuery) -> Result<RunList>
 
 /// What a list of tasks can be sorted and filtered by.
 const TASK_FIELDS: Fields = Fields {
+    list: "tasks",
     sorts: WORK_SORTS,
     states: TASK_STATES,
     default_sort: "-id",
@@ -356,6 +360,7 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
         return Err(OperationError::invalid(message).help("send `next_cursor` as `cursor`"));
     }
     let fields = Fields {
+        list: "alerts",
         sorts: ALERT_SORTS,
         states: ALERT_STATES,
         default_sort: "-id",

@@ -107,7 +107,7 @@ impl Node {
         if !listen.ip().is_loopback() && tls.is_none() && !config.spec.node.insecure {
             return Err(NodeError::Unencrypted { listen });
         }
-        let opened = DataDirectory::opened(&dir)?;
+        let opened = DataDirectory::opened(&dir, &config.spec.node)?;
         let roles = config.roles.clone().unwrap_or_else(|| config.spec.node.roles.clone());
         let partial = !roles.is_empty() && Role::ALL.iter().any(|role| !roles.contains(role));
         if !config.spec.node.is_shared() && partial {

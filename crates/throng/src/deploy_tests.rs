@@ -165,3 +165,17 @@ fn prometheus_rules_use_metrics_that_exist() {
     }
     assert!(names.len() >= 10);
 }
+
+/// With the chart the job of Prometheus would be the name of a service, and the rule for a node that is down would find
+/// no node.
+#[test]
+fn the_job_of_the_rules_is_that_of_the_chart() {
+    let read = |path: &str| std::fs::read_to_string(deploy().join(path)).unwrap();
+    assert!(read("prometheus-rules.yaml").contains(r#"up{job="throng"}"#));
+    let label = "app.kubernetes.io/name";
+    let monitor = read("helm/throng/templates/servicemonitor.yaml");
+    assert!(monitor.contains(&format!("  jobLabel: {label}\n")));
+    let helpers = read("helm/throng/templates/_helpers.tpl");
+    assert!(helpers.contains(&format!("{label}: {{{{ include \"throng.name\" . }}}}")));
+    assert!(read("helm/throng/Chart.yaml").contains("name: throng\n"));
+}

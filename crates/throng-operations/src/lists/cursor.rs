@@ -19,6 +19,8 @@ pub(super) type Place = (Key, String);
 /// A place, and the rows that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
+    /// The name of the list: lists of different objects have the same orders.
+    pub(super) list: String,
     /// The order of the list, as in the parameter `sort`.
     pub(super) sort: String,
     /// The row.
@@ -30,7 +32,8 @@ pub(super) struct Cursor {
 impl Cursor {
     /// Lower-case hexadecimal digits, which need no escaping in a URL.
     pub(super) fn encode(&self) -> String {
-        let fields = (&self.sort, &self.place.0, &self.place.1, self.is_backward);
+        let (key, id) = &self.place;
+        let fields = (&self.list, &self.sort, key, id, self.is_backward);
         let text = serde_json::to_string(&fields).unwrap_or_default();
         to_hex(text.as_bytes())
     }
@@ -38,9 +41,9 @@ impl Cursor {
     /// `None` if it is not the text of a cursor.
     pub(super) fn decode(text: &str) -> Option<Self> {
         let bytes = from_hex_of_any_length(text)?;
-        let (sort, key, id, is_backward): (String, Key, String, bool) =
+        let (list, sort, key, id, is_backward): (String, String, Key, String, bool) =
             serde_json::from_slice(&bytes).ok()?;
-        Some(Self { sort, place: (key, id), is_backward })
+        Some(Self { list, sort, place: (key, id), is_backward })
     }
 }
 
@@ -52,7 +55,8 @@ mod tests {
     fn a_cursor_is_read_back() {
         for key in [Key::Number(-1), Key::Text("a\"ü".to_owned())] {
             let place = (key, "7".to_owned());
-            let cursor = Cursor { sort: "-id".to_owned(), place, is_backward: true };
+            let (list, sort) = ("runs".to_owned(), "-id".to_owned());
+            let cursor = Cursor { list, sort, place, is_backward: true };
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         }
         for text in ["", "0", "zz", "7b7d", "ü"] {

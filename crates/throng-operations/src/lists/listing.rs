@@ -10,6 +10,8 @@ const MAX_SEARCH: usize = 200;
 
 /// What a list can be sorted and filtered by.
 pub(super) struct Fields {
+    /// The name of the list, which is in its cursors.
+    pub(super) list: &'static str,
     pub(super) sorts: &'static [&'static str],
     pub(super) states: &'static [&'static str],
     /// The order if the request sets none, as in the parameter `sort`.
@@ -21,6 +23,7 @@ pub(super) struct Fields {
 /// A checked request for a page of a list.
 #[derive(Debug)]
 pub(super) struct Listing {
+    list: &'static str,
     pub(super) search: Option<String>,
     pub(super) state: Option<&'static str>,
     /// The field that the list is sorted by.
@@ -70,7 +73,10 @@ impl Listing {
         let state = set(query.state.as_deref());
         let state = state.map(|state| known("state", state, fields.states)).transpose()?;
         let from = match set(query.cursor.as_deref()) {
-            Some(text) => Some(Cursor::decode(text).ok_or_else(invalid_cursor)?),
+            Some(text) => {
+                let cursor = Cursor::decode(text).filter(|cursor| cursor.list == fields.list);
+                Some(cursor.ok_or_else(invalid_cursor)?)
+            }
             None => None,
         };
         let of_cursor = from.as_ref().map(|cursor| cursor.sort.as_str());
@@ -89,7 +95,8 @@ impl Listing {
             let message = format!("`limit` is not a number from 1 to {MAX_LIST_ROWS}");
             return Err(OperationError::invalid(message));
         }
-        Ok(Self { search: search.map(str::to_owned), state, field, descending, limit, from })
+        let (list, search) = (fields.list, search.map(str::to_owned));
+        Ok(Self { list, search, state, field, descending, limit, from })
     }
 
     fn is_backward(&self) -> bool {
@@ -117,7 +124,8 @@ impl Listing {
         }
         let sort = if self.descending { format!("-{}", self.field) } else { self.field.to_owned() };
         let cursor = |row: &T, is_backward| {
-            Cursor { sort: sort.clone(), place: place(row), is_backward }.encode()
+            let list = self.list.to_owned();
+            Cursor { list, sort: sort.clone(), place: place(row), is_backward }.encode()
         };
         let next_cursor = rows.last().filter(|_| has_next).map(|row| cursor(row, false));
         let previous_cursor = rows.first().filter(|_| has_previous).map(|row| cursor(row, true));
@@ -162,8 +170,13 @@ mod tests {
     use super::super::cursor::Key;
     use super::*;
 
-    const FIELDS: Fields =
-        Fields { sorts: &["name"], states: &["on"], default_sort: "name", default_limit: 3 };
+    const FIELDS: Fields = Fields {
+        list: "runs",
+        sorts: &["name"],
+        states: &["on"],
+        default_sort: "name",
+        default_limit: 3,
+    };
 
     fn place(row: &u32) -> Place {
         (Key::Number(i64::from(row / 2)), format!("{row:03}"))
@@ -215,11 +228,13 @@ mod tests {
     fn invalid_parameters_are_refused() {
         let text = |text: &str| Some(text.to_owned());
         let cursor = Cursor {
+            list: "runs".to_owned(),
             sort: "-name".to_owned(),
             place: (Key::Number(1), "1".to_owned()),
             is_backward: false,
         };
         let of_other_order = Some(cursor.encode());
+        let of_other_list = Some(Cursor { list: "tasks".to_owned(), ..cursor }.encode());
         let none = ListQuery::default;
         for query in [
             ListQuery { search: Some("a".repeat(201)), ..none() },
@@ -230,6 +245,7 @@ mod tests {
             ListQuery { limit: Some(0), ..none() },
             ListQuery { limit: Some(1_001), ..none() },
             ListQuery { cursor: text("next"), ..none() },
+            ListQuery { cursor: of_other_list, ..none() },
             ListQuery { cursor: of_other_order.clone(), sort: text("name"), ..none() },
         ] {
             let error = Listing::of(&query, &FIELDS).unwrap_err();

@@ -292,6 +292,7 @@ pub(super) fn into_api_error(response: Response) -> Response {
             ApiError::with_status(status, ErrorCode::Internal, "the request failed")
                 .help("the log of the node has the cause, with the request id")
         }
+        StatusCode::BAD_REQUEST => ApiError::bad_request("a part of the path is not of its type"),
         _ => {
             let message = status.canonical_reason().unwrap_or("refused").to_lowercase();
             ApiError::with_status(status, ErrorCode::BadRequest, message)

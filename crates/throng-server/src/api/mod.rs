@@ -137,8 +137,8 @@ pub(crate) fn router(
         .layer(RequestBodyLimitLayer::new(limits.max_request_bytes))
         .merge(large)
         .layer(CatchPanicLayer::new())
-        .layer(axum::middleware::from_fn(auth::secure))
         .layer(axum::middleware::from_fn(health::measure))
+        .layer(axum::middleware::from_fn(auth::secure)) // outside of `measure`, which replaces errors
         .with_state(ctx)
 }
 

@@ -284,6 +284,12 @@ async fn every_response_has_headers_against_other_sites() {
         let request = stranger.request("GET", page).header("accept", "text/html");
         answers.push((page, request.send().await.unwrap()));
     }
+    // Errors of the router.
+    for path in ["/v1/tasks/x", "/v1/users/%ff/audiences", "/audiences/%ff"] {
+        let response = admin.request("GET", path).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        answers.push((path, response));
+    }
     answers.push(("host", admin.request("GET", "/").header("host", "x").send().await.unwrap()));
     for (path, response) in answers {
         let headers = response.headers();

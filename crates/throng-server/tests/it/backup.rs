@@ -215,6 +215,27 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// A backup is not written to its own data directory, nor restored to where it would not become a data directory.
+async fn wrong_places_are_refused(top: &Path, live: &Path, tar: &Path) {
+    let before = files(live);
+    for inside in ["inside", "log/inside.tar", "objects/new/inside"] {
+        let refused = backup(live, &live.join(inside)).await.unwrap_err();
+        assert!(matches!(refused, BackupError::Target { .. }), "{inside}: {refused:?}");
+    }
+    assert_eq!(files(live), before);
+    let empty = top.join("empty");
+    fs::create_dir(&empty).unwrap();
+    std::os::unix::fs::symlink(&empty, top.join("link")).unwrap();
+    fs::copy(tar, top.join("file.bin")).unwrap();
+    for (from, to) in [("file.tar", "link"), ("folder", "folder/restored")] {
+        let refused = restore(&top.join(from), &top.join(to)).await.unwrap_err();
+        assert!(matches!(refused, BackupError::Target { .. }), "{to}: {refused:?}");
+    }
+    let refused = restore(&top.join("file.bin"), &empty).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NotABackup { .. }), "{refused:?}");
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_backup_is_refused_and_leaves_no_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -254,6 +275,7 @@ async fn a_damaged_backup_is_refused_and_leaves_no_files() {
         fs::write(path, bytes).unwrap();
         assert!(!target.exists());
     }
+    wrong_places_are_refused(top, &live, &tar).await;
     let archive = fs::read(&tar).unwrap();
     // Truncated anywhere but in the padding at the end.
     let end = archive.iter().rposition(|byte| *byte != 0).unwrap();
