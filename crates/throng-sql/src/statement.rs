@@ -209,6 +209,18 @@ impl StatementBuilder {
         self
     }
 
+    /// Appends a condition to a WHERE clause: one of the columns contains a text, whatever the case of the letters.
+    pub fn and_contains(mut self, columns: &[&str], text: &str) -> Self {
+        let pattern = contains(text);
+        for (number, column) in columns.iter().enumerate() {
+            let before = if number == 0 { " AND (lower(" } else { " OR lower(" };
+            // The database lowers both, so that both are lowered by the same rules.
+            self = self.push(before).push(column).push(") LIKE lower(").values(pattern.as_str());
+            self = self.push(") ESCAPE '!'");
+        }
+        self.push(")")
+    }
+
     /// The statement. `persistent`: whether the connection keeps it prepared, which is of use if the
     /// number of values is a common one.
     pub fn build(self, persistent: bool) -> Statement {
@@ -216,9 +228,35 @@ impl StatementBuilder {
     }
 }
 
+/// The pattern of LIKE for texts that contain this one.
+fn contains(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for character in text.chars() {
+        if matches!(character, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_is_not_a_pattern() {
+        assert_eq!(contains("a_b"), "%a!_b%");
+        assert_eq!(contains("50%!"), "%50!%!!%");
+        let select = StatementBuilder::new(Dialect::Postgres, "SELECT 1 FROM t WHERE TRUE");
+        let built = select.and_contains(&["a", "b"], "x").build(false);
+        assert_eq!(
+            built.text,
+            "SELECT 1 FROM t WHERE TRUE AND (lower(a) LIKE lower($1) ESCAPE '!' OR lower(b) LIKE lower($2) ESCAPE '!')"
+        );
+    }
 
     #[test]
     fn places_of_values_are_those_of_the_dialect() {

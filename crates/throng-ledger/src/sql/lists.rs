@@ -30,20 +30,6 @@ fn work_column(order: WorkOrder) -> Option<&'static str> {
     }
 }
 
-/// The pattern of LIKE for texts that contain this one.
-fn contains(text: &str) -> String {
-    let mut pattern = String::with_capacity(text.len() + 2);
-    pattern.push('%');
-    for character in text.chars() {
-        if matches!(character, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
-}
-
 /// Appends the condition that a text begins with a name of a workspace, after `before`. Compared by parts of the text,
 /// because an order of names depends on the collation of the database.
 fn begins_in(
@@ -92,19 +78,14 @@ fn alert_in(select: StatementBuilder, workspace: &WorkspaceName) -> StatementBui
 
 /// Appends the search to a SELECT that ends with a condition.
 fn searched_in<O, S>(
-    mut select: StatementBuilder,
+    select: StatementBuilder,
     page: &ListPage<O, S>,
     searched: &[&str],
 ) -> StatementBuilder {
-    let Some(search) = &page.search else { return select };
-    let pattern = contains(search);
-    for (number, text) in searched.iter().enumerate() {
-        let before = if number == 0 { " AND (lower(" } else { " OR lower(" };
-        // The database lowers both, so that both are lowered by the same rules.
-        select = select.push(before).push(text).push(") LIKE lower(").values(pattern.as_str());
-        select = select.push(") ESCAPE '!'");
+    match &page.search {
+        Some(search) => select.and_contains(searched, search),
+        None => select,
     }
-    select.push(")")
 }
 
 /// Completes a SELECT that ends with a condition: the search, the place where the page begins, the order and the
@@ -303,16 +284,5 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
             let rows = tx.rows(select.build(true)).await?;
             rows.iter().map(history::entry_of).collect::<Result<Vec<_>>>()?
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::contains;
-
-    #[test]
-    fn a_search_is_not_a_pattern() {
-        assert_eq!(contains("a_b"), "%a!_b%");
-        assert_eq!(contains("50%!"), "%50!%!!%");
     }
 }
