@@ -117,12 +117,22 @@ async fn wait_for_round(
     round: u64,
 ) -> Result<u64> {
     loop {
-        let AudienceList { audiences, .. } =
-            get(http, &format!("{}/v1/audiences", node.url)).await?;
-        for audience in &audiences {
-            completed(audience)?;
+        let (mut seen, mut are_served, mut cursor) = (0, true, String::new());
+        while are_served && seen < options.audiences {
+            // The most rows that a page of the list can have.
+            let url = format!("{}/v1/audiences?sort=name&limit=1000{cursor}", node.url);
+            let AudienceList { audiences, next_cursor, .. } = get(http, &url).await?;
+            for audience in &audiences {
+                completed(audience)?;
+            }
+            seen += audiences.len() as u64;
+            are_served = audiences.iter().all(|audience| served_version(audience) >= round);
+            match next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
         }
-        if audiences.iter().all(|audience| served_version(audience) >= round) {
+        if are_served && seen == options.audiences {
             return Ok(options.audiences * round);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
