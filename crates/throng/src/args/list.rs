@@ -45,6 +45,10 @@ pub(crate) struct ListArgs {
     pub(crate) limit: Option<u32>,
 }
 
+/// The arguments of [`ManyArgs`], with which an argument for one object conflicts: that they require `all` is not enough,
+/// because clap does not demand an argument that conflicts with one that is there.
+pub(super) const MANY: [&str; 4] = ["all", "search", "workspace", "yes"];
+
 /// All objects that wait for a command, instead of one.
 #[derive(Debug, Args)]
 pub(crate) struct ManyArgs {
@@ -66,10 +70,10 @@ pub(crate) struct ManyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct HeldSnapshotArgs {
     /// The audience
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present = "all", conflicts_with_all = MANY)]
     pub(crate) name: Option<String>,
     /// The version; the newest held one if left out
-    #[arg(long, conflicts_with = "all")]
+    #[arg(long, conflicts_with_all = MANY)]
     pub(crate) version: Option<u64>,
     #[command(flatten)]
     pub(crate) many: ManyArgs,

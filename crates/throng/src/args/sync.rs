@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::NodeArgs;
-use super::list::{ListArgs, ManyArgs};
+use super::list::{ListArgs, MANY, ManyArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SyncCommand {
@@ -90,7 +90,7 @@ pub(crate) enum SyncCommand {
     },
     /// Queue a failed task again, or all that match
     Requeue {
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with_all = MANY)]
         id: Option<i64>,
         #[command(flatten)]
         many: ManyArgs,
@@ -100,13 +100,16 @@ pub(crate) enum SyncCommand {
     /// Approve a held run or all that match, the runs that are held with their destination, or a removal
     Approve {
         /// The run's number
-        #[arg(required_unless_present_any = ["destination", "removal", "all"], conflicts_with = "all")]
+        #[arg(
+            required_unless_present_any = ["destination", "removal", "all"],
+            conflicts_with = "removal", conflicts_with_all = MANY
+        )]
         run: Option<i64>,
         /// Every run that is held because checks of this destination failed
-        #[arg(long, conflicts_with_all = ["run", "all"])]
+        #[arg(long, conflicts_with = "run", conflicts_with_all = MANY)]
         destination: Option<String>,
         /// Empty or delete the platform's audience of this sync, as its on_remove says
-        #[arg(long, value_name = "SYNC", conflicts_with_all = ["run", "destination", "all"])]
+        #[arg(long, value_name = "SYNC", conflicts_with = "destination", conflicts_with_all = MANY)]
         removal: Option<String>,
         #[command(flatten)]
         many: ManyArgs,
