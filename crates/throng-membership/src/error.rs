@@ -110,6 +110,6 @@ mod tests {
             MembershipError::Damaged { path: path.into(), problem }.to_string()
         };
         assert!(text("snapshots/a/1-0.throng").ends_with("or refresh the audiences that use it"));
-        assert!(!text("dictionary/00/00000000-00000001-0.dict").contains("or refresh"));
+        assert!(!text("dictionary/00/00000000-00000001-0.dict").contains(", or refresh"));
     }
 }
