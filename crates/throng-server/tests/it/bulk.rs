@@ -106,8 +106,10 @@ async fn failed_tasks_are_queued_again_together() {
     for (sync, entries) in [("shop-a", 1), ("shop-b", 0), ("shop-c", 1), ("other", 0)] {
         let history = ledger.history(Some((&SubjectKind::Sync, sync)), 9).await.unwrap();
         let requeued = history.iter().filter(|entry| entry.what == HistoryEvent::Requeued);
-        let actors: Vec<_> = requeued.map(|entry| entry.actor.as_deref()).collect();
-        assert_eq!(actors, vec![Some("admin"); entries], "{sync}");
+        let actors: Vec<_> = requeued.filter_map(|entry| entry.actor.as_deref()).collect();
+        // The first token of a shared deployment is named with a number.
+        assert_eq!(actors.len(), entries, "{sync}");
+        assert!(actors.iter().all(|actor| actor.starts_with("admin-")), "{sync}: {actors:?}");
     }
 
     let summary = client.get("/v1/tasks/summary").await;
