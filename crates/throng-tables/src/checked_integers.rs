@@ -25,7 +25,8 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{
     AggregateUDF, BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator,
-    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, cast,
+    ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Union, Volatility,
+    cast,
 };
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::function_rewrite::ApplyFunctionRewrites;
@@ -186,10 +187,27 @@ impl AnalyzerRule for NullableQuotients {
         if !found {
             return Ok(plan);
         }
-        let computed =
-            plan.transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes));
+        let computed = plan.transform_up_with_subqueries(|node| {
+            let computed = match node {
+                LogicalPlan::Union(union) => nullable_union(union).map(LogicalPlan::Union),
+                other => other.recompute_schema(),
+            };
+            computed.map(Transformed::yes)
+        });
         computed.map(|computed| computed.data)
     }
+}
+
+/// A union whose columns may be NULL if those of one of its inputs may be. The engine keeps the schema of a union.
+fn nullable_union(union: Union) -> Result<Union> {
+    let Union { inputs, schema } = union;
+    let fields = schema.iter().enumerate().map(|(at, (qualifier, field))| {
+        let mut columns = inputs.iter().filter_map(|input| input.schema().fields().get(at));
+        let nullable = field.is_nullable() || columns.any(|column| column.is_nullable());
+        (qualifier.cloned(), Arc::new(field.as_ref().clone().with_nullable(nullable)))
+    });
+    let schema = DFSchema::new_with_metadata(fields.collect(), schema.metadata().clone())?;
+    Ok(Union { inputs, schema: Arc::new(schema) })
 }
 
 /// Whether an expression is converted from such a type to such another one.

@@ -219,6 +219,17 @@ async fn a_floating_point_number_divided_by_zero_is_null() {
     let of_subquery = "SELECT id FROM (SELECT id, coalesce(a, 1.5) / coalesce(b, 1.5) AS r FROM shop.a) AS t \
                        GROUP BY id HAVING max(r) > 2";
     holds(&shop, of_subquery, &["u4"]).await;
+    let per_day = "SELECT id, count(*) * 3.0 / 2 AS r FROM shop.a GROUP BY id";
+    for union in ["UNION", "UNION ALL"] {
+        let of_union = format!(
+            "SELECT id FROM ({per_day} {union} {per_day}) AS t WHERE r IS NOT NULL AND id = 'u4' GROUP BY id \
+             HAVING max(r) > 1"
+        );
+        holds(&shop, &of_union, &["u4"]).await;
+    }
+    let of_zero = "SELECT id FROM (SELECT id, count(*) / 0.0 AS r FROM shop.a GROUP BY id UNION ALL \
+                   SELECT id, count(*) / 2.0 AS r FROM shop.a GROUP BY id) AS t WHERE r IS NULL AND id < 'u2'";
+    holds(&shop, of_zero, &["u1"]).await;
     let named = "SELECT id, a / b FROM shop.a";
     let info = shop.lake().check_model(named, Some("id")).await.unwrap();
     let names: Vec<&str> = info.columns.iter().map(|(name, _)| name.as_str()).collect();
