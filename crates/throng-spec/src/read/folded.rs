@@ -1,7 +1,9 @@
 //! Comments of SQL that YAML makes longer. YAML joins the lines of a text that does not begin with `|` by spaces: a comment
 //! `-- …` of SQL then ends after them, and a `WHERE` in the line below it is not applied. Pure.
 
-use throng_spec_types::line_comments;
+use std::collections::HashSet;
+
+use throng_spec_types::{MAX_SQL_BYTES, line_comments};
 
 /// Words with which the lines of an SQL text begin.
 const WORDS: [&str; 30] = [
@@ -37,14 +39,18 @@ const WORDS: [&str; 30] = [
     "END",
 ];
 
+/// Steps for each line: a text whose lines are nearly alike would otherwise need their number squared.
+const STEPS_PER_LINE: usize = 32;
+
 /// The first line of SQL that has become a part of the comment before it, with its first word. `text`: the SQL as YAML reads
-/// it; `written`: the file from the beginning of the text on, which is in line `first_line`.
+/// it; `written`: the file from the beginning of the text on, which is in line `first_line`. None is found in a text that is
+/// too long for SQL.
 pub(super) fn line_in_comment(
     text: &str,
     written: &str,
     first_line: u32,
 ) -> Option<(u32, &'static str)> {
-    if !text.contains("--") {
+    if text.len() > MAX_SQL_BYTES || !text.contains("--") {
         return None;
     }
     // The rest of a file may be long. In the file the text has indentation, quotes and escapes besides.
@@ -57,15 +63,25 @@ pub(super) fn line_in_comment(
             is_near
         })
         .collect();
+    // A line of the text that is also one of the file is not joined, such as each of a block that begins with `|`.
+    let in_file: HashSet<&str> = lines.iter().map(|line| line.trim()).collect();
+    let joined_lines: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !in_file.contains(line)).collect();
+    let mut steps = STEPS_PER_LINE * (lines.len() + 32);
     line_comments(text).into_iter().find_map(|comment| {
-        let (at, word) = joined(comment.trim_end(), &lines)?;
+        let comment = comment.trim_end();
+        if !joined_lines.iter().any(|line| line.ends_with(comment)) {
+            return None;
+        }
+        let (at, word) = joined(comment, &lines, &mut steps)?;
         Some((first_line.saturating_add(u32::try_from(at).ok()?), word))
     })
 }
 
-/// The line, from 0, that was joined to a comment.
-fn joined(comment: &str, lines: &[&str]) -> Option<(usize, &'static str)> {
+/// The line, from 0, that was joined to a comment. `None` also after so many `steps`.
+fn joined(comment: &str, lines: &[&str], steps: &mut usize) -> Option<(usize, &'static str)> {
     for (at, line) in lines.iter().enumerate() {
+        *steps = steps.checked_sub(1)?;
         let Some(start) = line.find("--") else { continue };
         let begun = line[start..].trim_end();
         if begun == comment {
@@ -73,6 +89,7 @@ fn joined(comment: &str, lines: &[&str]) -> Option<(usize, &'static str)> {
         }
         let Some(mut rest) = comment.strip_prefix(begun) else { continue };
         for (below, next) in lines.iter().enumerate().skip(at + 1) {
+            *steps = steps.checked_sub(1)?;
             let next = next.trim();
             rest = rest.trim_start();
             let is_next = |word: &&str| begins_with(next, word) && begins_with(rest, word);
@@ -114,11 +131,25 @@ mod tests {
             ("WHERE t = '-- a\n  AND b'", "WHERE t = '-- a AND b'", None),
             // The first line of the file that begins like the comment is another one.
             ("-- a\n  WHERE n > 5\n  -- a b", "-- a\nWHERE n > 5\n-- a b", None),
+            // A comment of a block that keeps its lines begins like an earlier one and the line below that.
+            ("-- of\n  WHERE n > 5 -- of where", "-- of\nWHERE n > 5 -- of where", None),
+            ("--\n  WHERE n > 5 -- where", "--\nWHERE n > 5 -- where", None),
         ] {
             // The file has the lines, and YAML makes the text of them.
             let (in_file, read) = (format!("{from}\n  {text}\nnext: x\n"), written);
             let read = format!("{from} {read}");
             assert_eq!(line_in_comment(&read, &in_file, 6), found, "{read}");
         }
+    }
+    #[test]
+    fn the_work_for_a_text_is_bounded() {
+        let lines = ["SELECT id FROM s.u", "-- a", "WHERE n > 5"];
+        let found = |mut steps: usize| joined("-- a WHERE n > 5", &lines, &mut steps);
+        assert_eq!(found(3), Some((2, "WHERE")));
+        assert_eq!(found(2), None);
+        let (read, in_file) = ("SELECT id FROM s.u -- a WHERE n > 5", lines.join("\n"));
+        assert_eq!(line_in_comment(read, &in_file, 1), Some((3, "WHERE")));
+        let too_long = format!("{read}{}", " ".repeat(MAX_SQL_BYTES));
+        assert_eq!(line_in_comment(&too_long, &in_file, 1), None);
     }
 }
