@@ -2,6 +2,7 @@
 //! them is changed as by the operation on one, with an entry of its own in the history.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use throng_api::{
     ActivationMode, AudienceSummary, BULK_ROWS, BulkAnswer, BulkOffer, BulkOperation, BulkRefusal,
@@ -12,6 +13,11 @@ use throng_store::{LedgerError, Snapshot, SnapshotState};
 
 use crate::error::{OperationError, Result};
 use crate::{Operations, audiences, lists, runs};
+
+/// Why the rest is refused after two thirds of the time of a request.
+const NO_TIME: &str = "the request has no time left for it: send it again";
+/// Why an object and the rest are refused after an error that is not about the object.
+const FAILED: &str = "the node cannot do it now, nor the rest: try again later";
 
 /// An object that waits for an operation.
 enum Target {
@@ -50,25 +56,34 @@ pub async fn act(
         let message = "there is no such operation on many objects".to_owned();
         return Err(OperationError::not_found(message).help(format!("the operations are {names}")));
     };
+    let begun = operations.clock.now();
     let Matching { targets, mut answer } = matching(operations, operation, request).await?;
     answer.message = answer.question(operation);
     let Some(expected) = request.expected else { return Ok(answer) };
     refuse_others(operation, &answer, expected, request.digest.as_deref())?;
-    for (name, target) in targets {
-        let Err(error) = change(operations, operation, &target, actor).await else {
-            answer.done += 1;
-            continue;
-        };
-        match refusal(error) {
-            Ok(error) => answer.refused.push(BulkRefusal { name, error }),
-            Err(error) if answer.done == 0 => return Err(error),
-            // The others would fail too. What is done has to be known all the same.
-            Err(_) => {
-                let error = "the node cannot do it now, nor the rest: try again later".to_owned();
-                answer.refused.push(BulkRefusal { name, error });
-                break;
-            }
+    let timeout = Duration::from_secs(u64::from(operations.spec.node.request_timeout_secs));
+    let mut stopped = None;
+    for (at, (name, target)) in targets.into_iter().enumerate() {
+        if at > 0 && stopped.is_none() && is_late(operations.clock.now().since(begun), timeout) {
+            stopped = Some(NO_TIME);
         }
+        let refused = match stopped {
+            Some(why) => why.to_owned(),
+            None => match change(operations, operation, &target, actor).await.map_err(refusal) {
+                Ok(()) => {
+                    answer.done += 1;
+                    continue;
+                }
+                Err(Ok(why)) => why,
+                Err(Err(error)) if answer.done == 0 => return Err(error),
+                // The others would fail too. What is done has to be known all the same.
+                Err(Err(_)) => {
+                    stopped = Some(FAILED);
+                    FAILED.to_owned()
+                }
+            },
+        };
+        answer.refused.push(BulkRefusal { name, error: refused });
     }
     if operation == BulkOperation::ApproveSnapshots && answer.done > 0 {
         audiences::serve_current(operations).await?;
@@ -210,6 +225,11 @@ fn refuse_others(
         .help("send the request without `expected` to count again"))
 }
 
+/// Whether no other object is changed in a request that has taken so long: at its timeout nobody would learn what was done.
+fn is_late(taken: Duration, timeout: Duration) -> bool {
+    taken > timeout * 2 / 3
+}
+
 /// Carries an operation out on one object.
 async fn change(
     operations: &Operations,
@@ -283,6 +303,12 @@ mod tests {
             assert!(refused(matching(&other, left), true).is_some(), "{other:?}");
             assert_eq!(refused(matching(&other, left), false), None, "the number is the same");
         }
+    }
+
+    #[test]
+    fn the_rest_is_left_before_the_timeout_of_the_request() {
+        let late = |taken| is_late(Duration::from_secs(taken), Duration::from_secs(30));
+        assert_eq!([0, 20, 21, 31].map(late), [false, false, true, true]);
     }
 
     #[test]
