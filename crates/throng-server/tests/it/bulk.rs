@@ -11,8 +11,8 @@ use throng_store::{
     TaskState,
 };
 
-use crate::Client;
 use crate::shared::Deployment;
+use crate::{Client, http};
 
 const REQUEUE: &str = "/v1/bulk/requeue-tasks";
 const APPROVE: &str = "/v1/bulk/approve-runs";
@@ -153,5 +153,46 @@ async fn more_objects_than_one_request_takes_are_in_further_ones() {
     assert!(runs.iter().all(|run| run.state == RunState::Active));
     let (status, unknown) = client.post("/v1/bulk/delete-runs", &json!({})).await;
     assert_eq!((status, &unknown["error"]["code"]), (404, &json!("not_found")), "{unknown}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_a_workspace_acts_on_its_objects_only() {
+    let deployment = Deployment::new();
+    let source = "sources: [{ name: shop, path: data }]";
+    deployment.declare(&format!(
+        "workspaces:\n  - {{ name: acme, {source} }}\n  - {{ name: other, {source} }}\n"
+    ));
+    let node = deployment.node("api", &[Role::Api]).await;
+    for sync in ["acme:a", "other:a", "a"] {
+        plan(&node, sync, Some(Hold::new(HoldCause::Guard, "too many removals"))).await;
+    }
+    let admin = Client::of(&node);
+    let limited = async |scope: &str| {
+        let wanted = json!({ "name": scope, "scopes": [scope], "workspace": "acme" });
+        let (status, made) = admin.post("/v1/tokens", &wanted).await;
+        assert_eq!(status, 200, "{made}");
+        Client { http: http(made["token"].as_str()), url: node.url() }
+    };
+    let (reader, operator) = (limited("read").await, limited("operate").await);
+    let (status, refused) = reader.post(APPROVE, &json!({})).await;
+    assert_eq!((status, &refused["error"]["code"]), (403, &json!("forbidden")), "{refused}");
+    let (status, unknown) = operator.post(APPROVE, &json!({ "workspace": "other" })).await;
+    assert_eq!((status, &unknown["error"]["code"]), (404, &json!("not_found")), "{unknown}");
+
+    let (_, all) = admin.post(APPROVE, &json!({})).await;
+    assert_eq!(all["matched"], json!(3), "{all}");
+    let of_all = json!({ "expected": 3, "digest": all["digest"] });
+    let (status, refused) = operator.post(APPROVE, &of_all).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("wrong_state")), "{refused}");
+    let (_, counted) = operator.post(APPROVE, &json!({})).await;
+    assert_eq!(counted["totals"], json!({ "adds": 5, "removes": 1 }), "{counted}");
+    let confirmed = json!({ "expected": 1, "digest": counted["digest"] });
+    let (status, done) = operator.post(APPROVE, &confirmed).await;
+    assert_eq!((status, &done["done"]), (200, &json!(1)), "{done}");
+    let runs = node.context().ledger.runs(None, 9).await.unwrap();
+    let approved = runs.iter().filter(|run| run.state == RunState::Active);
+    let approved: Vec<String> = approved.map(|run| run.sync.to_string()).collect();
+    assert_eq!(approved, ["acme:a"]);
     node.shutdown().await;
 }
