@@ -70,6 +70,7 @@ pub(super) fn line_in_comment(
     let mut steps = STEPS_PER_LINE * (lines.len() + 32);
     line_comments(text).into_iter().find_map(|comment| {
         let comment = comment.trim_end();
+        steps = steps.checked_sub(joined_lines.len())?;
         if !joined_lines.iter().any(|line| line.ends_with(comment)) {
             return None;
         }
