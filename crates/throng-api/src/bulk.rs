@@ -99,10 +99,16 @@ pub struct BulkRequest {
 }
 
 impl BulkRequest {
-    /// The request for the objects of a filtered list.
+    /// The request for the objects of a filtered list. An empty filter, as of a form, is none.
     pub fn of_list(query: &ListQuery) -> Self {
-        let (search, workspace) = (query.search.clone(), query.workspace.clone());
+        let set = |text: Option<&str>| text.filter(|text| !is_blank(text)).map(str::to_owned);
+        let (search, workspace) = (set(query.search.as_deref()), set(query.workspace.as_deref()));
         Self { search, workspace, ..Self::default() }
+    }
+
+    /// Whether it has a filter that is empty, as of a variable of a script that is not set: all objects would match.
+    pub fn has_empty_filter(&self) -> bool {
+        [&self.search, &self.workspace].into_iter().flatten().any(|text| is_blank(text))
     }
 
     /// The same request, with what an answer to it has counted as confirmed.
@@ -227,6 +233,10 @@ impl BulkAnswer {
     }
 }
 
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
 /// `1 batch`, `2 batches`.
 fn batches(number: u64) -> String {
     if number == 1 { "1 batch".to_owned() } else { format!("{} batches", count(number)) }
@@ -314,5 +324,18 @@ mod tests {
         let request = BulkRequest::of_list(&query).confirmed(&counted);
         assert_eq!(request.to_json(), r#"{"search":"a\"b","expected":7,"digest":"1f"}"#);
         assert_eq!(BulkRequest::default().to_json(), "{}");
+        assert!(!request.has_empty_filter() && !BulkRequest::default().has_empty_filter());
+    }
+
+    #[test]
+    fn an_empty_filter_of_a_form_is_none_and_one_of_a_request_is_told() {
+        for empty in ["", " "] {
+            let text = || Some(empty.to_owned());
+            let query = ListQuery { search: text(), workspace: text(), ..ListQuery::default() };
+            assert_eq!(BulkRequest::of_list(&query), BulkRequest::default());
+            assert!(BulkRequest { search: text(), ..BulkRequest::default() }.has_empty_filter());
+            let of_workspace = BulkRequest { workspace: text(), ..BulkRequest::default() };
+            assert!(of_workspace.has_empty_filter());
+        }
     }
 }

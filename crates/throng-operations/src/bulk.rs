@@ -56,6 +56,10 @@ pub async fn act(
         let message = "there is no such operation on many objects".to_owned();
         return Err(OperationError::not_found(message).help(format!("the operations are {names}")));
     };
+    if request.has_empty_filter() {
+        let message = "`search` or `workspace` is empty".to_owned();
+        return Err(OperationError::invalid(message).help("leave it out for all of them"));
+    }
     let begun = operations.clock.now();
     let Matching { targets, mut answer } = matching(operations, operation, request).await?;
     answer.message = answer.question(operation);

@@ -177,6 +177,8 @@ async fn a_caller_of_a_workspace_acts_on_its_objects_only() {
     let (reader, operator) = (limited("read").await, limited("operate").await);
     let (status, refused) = reader.post(APPROVE, &json!({})).await;
     assert_eq!((status, &refused["error"]["code"]), (403, &json!("forbidden")), "{refused}");
+    let (status, refused) = operator.post(APPROVE, &json!({ "search": "" })).await;
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("bad_request")), "{refused}");
     let (status, unknown) = operator.post(APPROVE, &json!({ "workspace": "other" })).await;
     assert_eq!((status, &unknown["error"]["code"]), (404, &json!("not_found")), "{unknown}");
 
