@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_filter_of_a_form_is_none_and_one_of_a_request_is_told() {
+    fn an_empty_filter_is_none_in_a_form_and_found_in_a_request() {
         for empty in ["", " "] {
             let text = || Some(empty.to_owned());
             let query = ListQuery { search: text(), workspace: text(), ..ListQuery::default() };
