@@ -45,8 +45,7 @@ pub(crate) struct ListArgs {
     pub(crate) limit: Option<u32>,
 }
 
-/// The arguments of [`ManyArgs`], with which an argument for one object conflicts: that they require `all` is not enough,
-/// because clap does not demand an argument that conflicts with one that is there.
+/// [`ManyArgs`], with which an argument for one object conflicts: clap does not demand their `all` beside that.
 pub(super) const MANY: [&str; 4] = ["all", "search", "workspace", "yes"];
 
 /// All objects that wait for a command, instead of one.

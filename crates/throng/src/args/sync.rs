@@ -100,10 +100,8 @@ pub(crate) enum SyncCommand {
     /// Approve a held run or all that match, the runs that are held with their destination, or a removal
     Approve {
         /// The run's number
-        #[arg(
-            required_unless_present_any = ["destination", "removal", "all"],
-            conflicts_with = "removal", conflicts_with_all = MANY
-        )]
+        #[arg(required_unless_present_any = ["destination", "removal", "all"])]
+        #[arg(conflicts_with = "removal", conflicts_with_all = MANY)]
         run: Option<i64>,
         /// Every run that is held because checks of this destination failed
         #[arg(long, conflicts_with = "run", conflicts_with_all = MANY)]
