@@ -38,8 +38,8 @@ use crate::session::Opened;
 use crate::stage_error::query_error;
 use crate::tuples::{Comparison, KnownGroups, RowGroups, hull, tuples};
 
-/// Keys in one batch, at least, before it goes to the sink, and hardly more: a row may be in every group. The process at
-/// the other end of the pipe is woken for each.
+/// Keys in one batch, at least, before it goes to the sink; more only by those of its last row, which may be in every
+/// group. The process at the other end of the pipe is woken for each.
 const MAX_KEYS: usize = 1 << 15;
 
 /// Why models cannot be one scan, as the end of a sentence. Without names and values of the data.

@@ -232,8 +232,7 @@ impl SeenIds {
             ids.extend(self.recent.iter());
             let run = IdRun::new(ids);
             match self.recent.len() == RECENT_IDS {
-                // The next ids will probably be as many, and the system would have to clear all of the memory again. Earlier
-                // versions had more of them: theirs is released.
+                // The next ids will probably be as many. The larger memory of earlier versions is released.
                 true => self.recent.clear(),
                 false => self.recent = empty(),
             }

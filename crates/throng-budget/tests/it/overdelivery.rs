@@ -239,3 +239,24 @@ fn causes_of_the_days_of_another_time_zone_are_forgotten_whenever_it_is_changed(
     engine.merge_causes(&bytes).expect("a checkpoint");
     assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 20 * CENTS));
 }
+
+#[test]
+fn causes_that_were_set_aside_with_another_currency_are_not_taken_over() {
+    let budget = 100 * CENTS;
+    let mut engine = Engine::new(3, 1, 1, configs(budget));
+    (0..=5).for_each(|second| tick(&mut engine, second * 1_000));
+    for n in 0..12 {
+        let id = format!("burst-{n}");
+        apply(&mut engine, &event(EventKind::Insertion, &id, 5_100, EventMoney::NONE));
+        apply(&mut engine, &event(EventKind::Impression, &id, 5_200, EventMoney::NONE));
+    }
+    assert_eq!(sums(&engine, budget, 5_300), ([0, 0, 0, 20 * CENTS, 0], 20 * CENTS));
+    engine.configure(2, Vec::new(), at(6_000));
+    let mut euros = configs(budget);
+    euros[0].currency = "EUR".parse().expect("a currency");
+    engine.configure(3, euros, at(7_000));
+    assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
+    let bytes = engine.checkpoint(1);
+    engine.merge_causes(&bytes).expect("a checkpoint");
+    assert_eq!(sums(&engine, budget, 7_000), ([0; 5], 0));
+}

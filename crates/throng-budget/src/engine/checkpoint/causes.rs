@@ -14,12 +14,13 @@ impl Engine {
         for mut saved in decode_of(bytes, self.partition)?.ad_groups {
             let Some(key) = self.account_keys.get(saved.name.as_bytes()).copied() else { continue };
             let account = &mut self.accounts[key.account];
-            // Days of another time zone are other days. Earlier versions stored none.
+            // Days of another time zone are other days; earlier versions stored none. What was set aside is in another currency.
             let zones = ["", account.config.zone.as_str()];
-            saved.over_days.retain(|_| zones.contains(&saved.zone.as_str()));
-            let of_other = Causes::load(saved.over_days);
-            let of_other = of_other.ok_or(InvalidCheckpoint::Damaged("an ad group is invalid"))?;
-            account.causes.merge(&of_other);
+            let is_aside =
+                saved.removed_since.is_some() && !saved.is_continued_in(account.config.currency);
+            saved.over_days.retain(|_| !is_aside && zones.contains(&saved.zone.as_str()));
+            let damaged = InvalidCheckpoint::Damaged("an ad group is invalid");
+            account.causes.merge(&Causes::load(saved.over_days).ok_or(damaged)?);
         }
         Ok(())
     }
