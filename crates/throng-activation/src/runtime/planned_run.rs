@@ -56,7 +56,7 @@ pub(super) async fn record_run(
 /// What to do with a run that a guard holds. Nothing rejects it: another version of its audience discards it.
 fn held_message(id: SyncRunId, run: &NewRun, reason: &str) -> String {
     format!(
-        "{reason}. `throng sync approve {id}` sends it. If it should not be sent: it is discarded when the audience serves          another version, after a refresh or `throng audience rollback {}`",
+        "{reason}. `throng sync approve {id}` sends it. If it should not be sent: it is discarded when the audience serves another version, after a refresh or `throng audience rollback {}`",
         run.audience
     )
 }
