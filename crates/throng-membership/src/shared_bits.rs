@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use roaring::RoaringBitmap;
-use throng_model::UserHash;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::MembershipError;
@@ -38,29 +37,31 @@ fn io_error(doing: &'static str, path: &Path, source: Error) -> MembershipError 
     MembershipError::Io { doing, path: path.to_owned(), source }
 }
 
-/// Writes the bitmaps of some audiences to a file without syncing it. `all`: the users of a shard, who are ascending, each
-/// once, and their ordinals; the users of each audience are among them. `out` is memory that is used again for the next
-/// shard: what it has is replaced.
+/// Writes the bitmaps of some audiences to a file without syncing it. `audiences`: the places in `ordinals` of the users
+/// of each, each once. `out` is memory that is used again for the next shard: what it has is replaced.
 ///
 /// # Errors
-/// [`MembershipError::Io`].
+/// [`MembershipError::Io`]; [`MembershipError::Misuse`] if there is no such place.
 pub fn write_bitmaps(
     path: &Path,
-    audiences: &[&[UserHash]],
-    (all, ordinals): (&[UserHash], &[u32]),
+    audiences: &[&[u32]],
+    ordinals: &[u32],
     dictionary_len: u32,
     out: &mut Vec<u8>,
 ) -> Result<ShardBitmaps, MembershipError> {
     out.clear();
     let mut entries = Vec::with_capacity(audiences.len());
-    let (places, mut found) = (Places::new(all), Vec::new());
-    for hashes in audiences {
-        if hashes.is_empty() {
+    let mut found = Vec::new();
+    for places in audiences {
+        if places.is_empty() {
             entries.push(Entry::default());
             continue;
         }
         found.clear();
-        found.extend(hashes.iter().filter_map(|hash| ordinals.get(places.of(*hash)).copied()));
+        found.extend(places.iter().filter_map(|place| ordinals.get(*place as usize).copied()));
+        if found.len() < places.len() {
+            return Err(MembershipError::Misuse("a user of a shard has no ordinal".to_owned()));
+        }
         let offset = out.len();
         serialize(&mut found, out);
         let bytes = &out[offset..];
@@ -80,46 +81,6 @@ fn serialize(ordinals: &mut [u32], to: &mut Vec<u8>) {
     let mut bitmap = sorted.unwrap_or_else(|_| ordinals.iter().copied().collect());
     bitmap.optimize();
     bitmap.serialize_into(to).expect("a Vec takes every write");
-}
-
-/// Users of one bucket of [`Places`], on average.
-const BUCKET: usize = 4;
-
-/// The places of users among all of a shard, who are ascending. Hashes are uniform, so those with the same top bits are
-/// few: a binary search among all would miss the cache at most of its steps, for every user of every audience.
-struct Places<'a> {
-    all: &'a [UserHash],
-    /// Bits that number a bucket.
-    bits: u32,
-    /// The first place of each bucket, and the end of the last one.
-    starts: Vec<u32>,
-}
-
-impl<'a> Places<'a> {
-    fn new(all: &'a [UserHash]) -> Self {
-        let bits = (all.len() / BUCKET).max(2).next_power_of_two().trailing_zeros();
-        let mut starts = vec![0; (1 << bits) + 1];
-        for hash in all {
-            starts[Self::bucket(bits, *hash) + 1] += 1;
-        }
-        let mut total = 0;
-        for start in &mut starts {
-            total += *start;
-            *start = total;
-        }
-        Self { all, bits, starts }
-    }
-
-    /// The first 8 bits of a hash are those of the shard.
-    fn bucket(bits: u32, hash: UserHash) -> usize {
-        ((hash.0 << 8) >> (u64::BITS - bits)) as usize
-    }
-
-    fn of(&self, hash: UserHash) -> usize {
-        let bucket = Self::bucket(self.bits, hash);
-        let (start, end) = (self.starts[bucket] as usize, self.starts[bucket + 1] as usize);
-        start + self.all[start..end].partition_point(|other| *other < hash)
-    }
 }
 
 /// The bitmaps of several audiences.
@@ -188,37 +149,17 @@ impl ShardBitmaps {
 
 #[cfg(test)]
 mod tests {
-    use throng_model::{Entropy as _, SplitMix64};
-
     use super::*;
-
-    #[test]
-    fn users_are_found_also_if_their_hashes_are_not_uniform() {
-        let mut random = SplitMix64::new(3);
-        let uniform = |random: &mut SplitMix64| (7 << 56) | (random.next_u64() >> 8);
-        let clustered = |random: &mut SplitMix64| (7 << 56) | (random.next_u64() >> 44);
-        for count in [1_usize, 2, 100, 20_000] {
-            let mut all: Vec<u64> = (0..count).map(|_| uniform(&mut random)).collect();
-            all.extend((0..count).map(|_| clustered(&mut random)));
-            all.extend([7 << 56, (8 << 56) - 1]);
-            all.sort_unstable();
-            all.dedup();
-            let all: Vec<UserHash> = all.into_iter().map(UserHash).collect();
-            let places = Places::new(&all);
-            assert!(all.iter().enumerate().all(|(at, hash)| places.of(*hash) == at));
-        }
-    }
 
     #[test]
     fn bitmaps_are_read_as_written_and_damage_is_detected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shared.bits");
-        let hashes = |all: &[u64]| all.iter().copied().map(UserHash).collect::<Vec<_>>();
-        let members = [hashes(&[1, 5]), Vec::new(), hashes(&[5, 9])];
-        let members: Vec<&[UserHash]> = members.iter().map(Vec::as_slice).collect();
-        let all = hashes(&[1, 5, 9]);
+        let members: [&[u32]; 3] = [&[0, 1], &[], &[1, 2]];
         let (ordinals, mut out) = ([30, 10, 20], vec![1; 999]);
-        let shard = write_bitmaps(&path, &members, (&all, &ordinals), 31, &mut out).unwrap();
+        let refused = write_bitmaps(&path, &[&[3]], &ordinals, 31, &mut out);
+        assert!(matches!(refused, Err(MembershipError::Misuse(_))), "{refused:?}");
+        let shard = write_bitmaps(&path, &members, &ordinals, 31, &mut out).unwrap();
         let bits = SharedBits::new(vec![shard, ShardBitmaps::default()]);
         let ordinals = |shards: &[ShardBitmap]| {
             assert_eq!(shards[1], (0, Vec::new()));

@@ -15,7 +15,7 @@ pub fn members(mut words: Vec<u64>, rule: Rule) -> Vec<UserHash> {
         return words.into_iter().map(UserHash).collect();
     }
     let mut members = Vec::new();
-    append_members(&words, rule, &mut members);
+    for_each_member(&words, rule, |hash| members.push(UserHash(hash)));
     members
 }
 
@@ -29,54 +29,24 @@ fn sort(words: &mut [u64], rule: Rule) {
     }
 }
 
-/// Appends the [`members`] of words that are sorted.
-fn append_members(words: &[u64], rule: Rule, to: &mut Vec<UserHash>) {
+/// Calls `found` with the user of each of the [`members`] of words that are sorted.
+fn for_each_member(words: &[u64], rule: Rule, mut found: impl FnMut(u64)) {
     match rule {
         Rule::Rows(occurs) => {
-            let runs = words.chunk_by(|a, b| a == b);
-            let kept = runs.filter(|run| occurs.allows(run.len() as u64));
-            to.extend(kept.filter_map(|run| run.first().copied().map(UserHash)));
+            for run in words.chunk_by(|a, b| a == b) {
+                if occurs.allows(run.len() as u64) {
+                    found(run[0]);
+                }
+            }
         }
         Rule::Sum(sum) => {
-            let runs = words.as_chunks::<2>().0.chunk_by(|a, b| a[0] == b[0]);
-            let kept = runs.filter(|run| sum.allows(run.iter().map(|pair| pair[1])));
-            to.extend(kept.filter_map(|run| run.first().map(|pair| UserHash(pair[0]))));
+            for run in words.as_chunks::<2>().0.chunk_by(|a, b| a[0] == b[0]) {
+                if sum.allows(run.iter().map(|pair| pair[1])) {
+                    found(run[0][0]);
+                }
+            }
         }
     }
-}
-
-/// Users of one bucket of [`sorted`], on average.
-const BUCKET: usize = 8;
-
-/// Sorts the users of a shard: first into buckets by the bits that follow those of the shard, which are uniform, and then
-/// each bucket. Faster than by comparisons alone where there are many.
-fn sorted(users: &[UserHash]) -> Vec<UserHash> {
-    let bits = (users.len() / BUCKET).max(2).next_power_of_two().trailing_zeros();
-    let bucket = |hash: &UserHash| ((hash.0 << 8) >> (u64::BITS - bits)) as usize;
-    let mut ends = vec![0_usize; 1 << bits];
-    for user in users {
-        ends[bucket(user)] += 1;
-    }
-    let mut total = 0;
-    for end in &mut ends {
-        total += *end;
-        *end = total;
-    }
-    let mut all = vec![UserHash(0); users.len()];
-    for user in users {
-        let end = &mut ends[bucket(user)];
-        *end -= 1;
-        all[*end] = *user;
-    }
-    // The ends have become the starts.
-    let mut rest = all.as_mut_slice();
-    for sizes in ends.windows(2) {
-        let (first, others) = rest.split_at_mut(sizes[1] - sizes[0]);
-        first.sort_unstable();
-        rest = others;
-    }
-    rest.sort_unstable();
-    all
 }
 
 /// How the words of a scan for several models belong to their members. A key is its hash, its value if the rules are
@@ -106,46 +76,44 @@ impl MemberLayout {
         Self { groups, rules, width }
     }
 
-    /// Finds the users of each member among the words of a user shard: ascending, each once. Two passes over the words, which
-    /// are put in the order of their groups and sorted once for all members of a group.
+    /// Finds the users of each member among the words of a user shard, which are lost. The keys are sorted once for all
+    /// groups: then each user has a number, and the numbers of a group are ascending without a sort of their own.
     pub fn find(&self, buffers: &mut MemberBuffers) {
         if self.width == 3 {
-            self.order::<3>(buffers);
+            sort_keys::<3>(buffers);
+            self.divide::<3, 2>(buffers);
         } else {
-            self.order::<2>(buffers);
+            sort_keys::<2>(buffers);
+            self.divide::<2, 1>(buffers);
         }
-        let MemberBuffers { ordered, starts, users, members, .. } = buffers;
-        users.clear();
+        let MemberBuffers { words, starts, places, members, .. } = buffers;
+        places.clear();
         members.clear();
         members.resize(self.rules.len(), 0..0);
         for (group, range) in self.groups.iter().zip(starts.windows(2)) {
-            let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
-            for (at, member) in group.iter().enumerate() {
+            let Some(words) = words.get(range[0]..range[1]) else { continue };
+            for member in group {
                 let Some(rule) = self.rules.get(*member).copied() else { continue };
-                // All rules of a scan are of one kind.
-                if at == 0 {
-                    sort(words, rule);
-                }
-                let start = users.len();
-                append_members(words, rule, users);
+                let start = places.len();
+                for_each_member(words, rule, |place| places.push(place as u32));
                 if let Some(found) = members.get_mut(*member) {
-                    *found = start..users.len();
+                    *found = start..places.len();
                 }
             }
         }
+        keep_members(buffers);
     }
 
-    /// Puts keys of so many words in the order of their groups, which they are without then. The number of words is a
-    /// constant, because this is done for every row of the scan.
-    fn order<const WIDTH: usize>(&self, buffers: &mut MemberBuffers) {
-        let MemberBuffers { words, ordered, starts, next, .. } = buffers;
-        let keys = words.as_chunks::<WIDTH>().0;
-        let (groups, width) = (self.groups.len(), WIDTH - 1);
+    /// Puts sorted keys of so many words in the order of their groups; in place of its hash each has the number of its
+    /// user, and its group is left out. The number of words is a constant, because this is done for every row of the scan.
+    fn divide<const WIDTH: usize, const LEFT: usize>(&self, buffers: &mut MemberBuffers) {
+        let MemberBuffers { words, sorted, users, starts, next, .. } = buffers;
+        let keys = sorted.as_chunks::<WIDTH>().0;
         next.clear();
-        next.resize(groups, 0);
+        next.resize(self.groups.len(), 0);
         for key in keys {
-            if let Some(words) = next.get_mut(key[width] as usize) {
-                *words += width;
+            if let Some(words) = next.get_mut(key[LEFT] as usize) {
+                *words += LEFT;
             }
         }
         let mut total = 0;
@@ -155,14 +123,85 @@ impl MemberLayout {
             total += std::mem::replace(words, total);
         }
         starts.push(total);
-        ordered.clear();
-        ordered.resize(total, 0);
-        for key in keys {
-            if let Some(place) = next.get_mut(key[width] as usize) {
-                ordered[*place..*place + width].copy_from_slice(&key[..width]);
-                *place += width;
+        // Those of the keys, which are in `sorted` now: there are fewer of them without the groups.
+        let to = words;
+        users.clear();
+        for run in keys.chunk_by(|a, b| a[0] == b[0]) {
+            let user = users.len() as u64;
+            users.push(UserHash(run[0][0]));
+            for key in run {
+                let Some(place) = next.get_mut(key[LEFT] as usize) else { continue };
+                if let Some(to) = to.get_mut(*place..*place + LEFT) {
+                    to.copy_from_slice(&key[..LEFT]);
+                    to[0] = user;
+                }
+                *place += LEFT;
             }
         }
+    }
+}
+
+/// Keys of one bucket of [`sort_keys`], on average.
+const BUCKET: usize = 8;
+
+/// Sorts the keys of a shard: first into buckets by the bits that follow those of the shard, which are uniform, and then
+/// each bucket. Faster than by comparisons alone where there are many. Keys of one user are in the order of their values,
+/// as [`sort`] has them.
+fn sort_keys<const WIDTH: usize>(buffers: &mut MemberBuffers) {
+    let MemberBuffers { words, sorted, next: ends, .. } = buffers;
+    let keys = words.as_chunks::<WIDTH>().0;
+    let bits = (keys.len() / BUCKET).max(2).next_power_of_two().trailing_zeros();
+    let bucket = |key: &[u64; WIDTH]| ((key[0] << 8) >> (u64::BITS - bits)) as usize;
+    ends.clear();
+    ends.resize(1 << bits, 0);
+    for key in keys {
+        ends[bucket(key)] += 1;
+    }
+    let mut total = 0;
+    for end in ends.iter_mut() {
+        total += *end;
+        *end = total;
+    }
+    // What it has is replaced.
+    sorted.resize(keys.len() * WIDTH, 0);
+    let all = sorted.as_chunks_mut::<WIDTH>().0;
+    for key in keys {
+        let end = &mut ends[bucket(key)];
+        *end -= 1;
+        all[*end] = *key;
+    }
+    // The ends have become the starts.
+    let mut rest = all;
+    for starts in ends.windows(2) {
+        let (first, others) = rest.split_at_mut(starts[1] - starts[0]);
+        first.sort_unstable();
+        rest = others;
+    }
+    rest.sort_unstable();
+}
+
+/// Leaves only those users who are in a member, and numbers them again.
+fn keep_members(buffers: &mut MemberBuffers) {
+    let MemberBuffers { users, places, next: numbers, .. } = buffers;
+    numbers.clear();
+    numbers.resize(users.len(), 0);
+    for place in places.iter() {
+        numbers[*place as usize] = 1;
+    }
+    let mut kept = 0;
+    for (user, number) in numbers.iter_mut().enumerate() {
+        if *number > 0 {
+            users[kept] = users[user];
+            *number = kept;
+            kept += 1;
+        }
+    }
+    if kept == users.len() {
+        return;
+    }
+    users.truncate(kept);
+    for place in places.iter_mut() {
+        *place = numbers[*place as usize] as u32;
     }
 }
 
@@ -172,14 +211,16 @@ impl MemberLayout {
 pub struct MemberBuffers {
     /// The words of the keys of a shard, in the order of the scan.
     pub words: Vec<u64>,
-    /// The same without their groups, in the order of these.
-    ordered: Vec<u64>,
+    /// The same, sorted.
+    sorted: Vec<u64>,
     /// Where the words of each group begin, and where the last ones end.
     starts: Vec<usize>,
-    /// Where the next word of each group is put.
+    /// Where the next word of each group or bucket is put; a number of each user.
     next: Vec<usize>,
-    /// The users of one member after another.
-    users: Vec<UserHash>,
+    /// The users of all members: ascending, each once.
+    pub users: Vec<UserHash>,
+    /// The places in `users` of those of one member after another: ascending, each once.
+    places: Vec<u32>,
     /// Which of them are those of each member.
     members: Vec<Range<usize>>,
     /// For what is written of a shard.
@@ -187,17 +228,11 @@ pub struct MemberBuffers {
 }
 
 impl MemberBuffers {
-    /// The users of each member, as [`MemberLayout::find`] has found them.
-    pub fn members(&self) -> Vec<&[UserHash]> {
-        let users = |range: &Range<usize>| self.users.get(range.clone()).unwrap_or_default();
-        self.members.iter().map(users).collect()
-    }
-
-    /// The users of all members: ascending, each once.
-    pub fn union(&self) -> Vec<UserHash> {
-        let mut all = sorted(&self.users);
-        all.dedup();
-        all
+    /// The places in [`users`](Self::users) of the users of each member, as [`MemberLayout::find`] has found them:
+    /// ascending, each once.
+    pub fn members(&self) -> Vec<&[u32]> {
+        let places = |range: &Range<usize>| self.places.get(range.clone()).unwrap_or_default();
+        self.members.iter().map(places).collect()
     }
 }
 
@@ -232,17 +267,20 @@ mod tests {
     }
 
     #[test]
-    fn the_users_of_a_shard_are_sorted_also_if_their_hashes_are_not_uniform() {
+    fn the_keys_of_a_shard_are_sorted_also_if_their_hashes_are_not_uniform() {
         let mut random = SplitMix64::new(3);
-        for count in [0, 1, 2, 40, 5_000] {
-            let mut users: Vec<UserHash> = Vec::new();
+        let mut buffers = MemberBuffers::default();
+        for count in [0, 1, 2, 5_000, 40] {
+            let mut keys: Vec<[u64; 2]> = Vec::new();
             for _ in 0..count {
-                let hash = random.next_u64() >> 8;
-                users.extend([UserHash(7 << 56 | hash), UserHash(7 << 56 | hash >> 40)]);
+                let (hash, value) = (random.next_u64() >> 8, random.next_u64() % 3);
+                keys.extend([[7 << 56 | hash, value], [7 << 56 | hash >> 40, value]]);
+                keys.push([7 << 56 | random.next_u64() % 9, value]);
             }
-            let mut expected = users.clone();
-            expected.sort_unstable();
-            assert_eq!(sorted(&users), expected);
+            buffers.words = keys.concat();
+            sort_keys::<2>(&mut buffers);
+            keys.sort_unstable();
+            assert_eq!(buffers.sorted, keys.concat());
         }
     }
 
@@ -264,10 +302,11 @@ mod tests {
             .map(|_| {
                 (random.next_u64() % 900, random.next_u64() % 9, (random.next_u64() % 40) as u32)
             })
+            .chain((900..950).map(|hash| (hash, 9, 3)))
             .collect();
         let at_least = |min| Rule::Rows(RowCountRange { min, max: None });
         let above = |min| Rule::Sum(SumRange::Whole { min, max: i64::MAX });
-        for (width, rules) in [(2, [at_least(1), at_least(2)]), (3, [above(20), above(60)])] {
+        for (width, rules) in [(2, [at_least(2), at_least(3)]), (3, [above(20), above(60)])] {
             // Two audiences of each group, with another threshold each.
             let groups: Vec<Vec<usize>> = (0..40).map(|group| vec![group, group + 40]).collect();
             let rules = (0..80).map(|member| rules[member / 40]).collect();
@@ -286,12 +325,18 @@ mod tests {
             layout.find(&mut buffers);
             let found = buffers.members();
             assert!(found.iter().any(|members| !members.is_empty()));
+            let users = |places: &[u32]| -> Vec<UserHash> {
+                places.iter().map(|place| buffers.users[*place as usize]).collect()
+            };
+            let mut all = std::collections::BTreeSet::new();
             for (at, found) in found.iter().enumerate() {
-                assert_eq!(*found, expected(&rows, &layout, at), "width {width}, member {at}");
+                let found = users(found);
+                assert_eq!(found, expected(&rows, &layout, at), "width {width}, member {at}");
+                all.extend(found);
             }
-            let all: std::collections::BTreeSet<UserHash> =
-                found.iter().copied().flatten().copied().collect();
-            assert!(buffers.union().into_iter().eq(all));
+            // Others have rows too, and are users of no member.
+            assert!(rows.iter().any(|(hash, ..)| !all.contains(&UserHash(*hash))));
+            assert!(buffers.users.iter().copied().eq(all));
         }
     }
 }

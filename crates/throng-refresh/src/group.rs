@@ -28,8 +28,8 @@ const GROUP_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 const PUBLISHED_TOGETHER: usize = 128;
 /// Bytes of the bitmaps of refreshes that are published together, at most, unless one has more: they are in memory.
 const MAX_BITMAP_BYTES: u64 = 32 << 20;
-/// Such ranges at the same time: the files of one are written while the ledger records another.
-const RANGES_AT_ONCE: usize = 2;
+/// Such ranges at the same time: the files of some are written while the ledger records another.
+const RANGES_AT_ONCE: usize = 3;
 /// Failures that are recorded at the same time.
 const FAILURES_AT_ONCE: usize = 8;
 

@@ -17,7 +17,7 @@ use throng_lake::{
     SharedStats, TableFacts,
 };
 use throng_membership::{ShardBitmaps, SharedBits, write_bitmaps};
-use throng_model::{AudienceName, Entropy as _, SystemEntropy};
+use throng_model::{AudienceName, Entropy as _, SHARD_COUNT, SystemEntropy};
 use throng_store::AudienceRow;
 
 use super::cleanup::log_failure;
@@ -31,6 +31,12 @@ use crate::RefreshContext;
 /// Keys of a build whose audiences overlap, at most: a user may be one of every audience. They take 16 or 24 bytes each
 /// on the disk, and those of a shard, a 256th of them, are in memory twice for each core.
 const MAX_OVERLAPPING_KEYS: u64 = 1 << 30;
+
+/// Bytes of a key: its hash, its value if the rules are sums, and its group.
+const MAX_KEY_BYTES: u64 = 24;
+/// Bytes of the keys of one user shard, up to which twice as many shards as there are cores are built at the same time:
+/// half of them wait for the disk, where their dictionaries grow. They are in memory twice for each.
+const SMALL_SHARD_BYTES: u64 = 16 << 20;
 
 /// The build of several audiences.
 pub(super) struct SharedBuild {
@@ -113,7 +119,7 @@ pub(super) async fn build(
             let path = folder.0.join(format!("{shard}.bits"));
             build_shard(ctx, Arc::clone(&files), shard, Arc::clone(&layout), path, &unused)
         })
-        .buffered(std::thread::available_parallelism().map_or(2, usize::from))
+        .buffered(shards_at_once(keys))
         .try_collect()
         .await?;
     // The files of the bitmaps are open, and are read without their names.
@@ -121,6 +127,13 @@ pub(super) async fn build(
     let SharedPlan { info, groups, .. } = plan;
     let bits = Arc::new(SharedBits::new(shards));
     Ok(Some(SharedBuild { tables: info.tables, inputs: info.inputs, groups, stats, bits }))
+}
+
+/// How many shards are built at the same time, if the scan has found so many keys.
+fn shards_at_once(keys: u64) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let bytes = keys.saturating_mul(MAX_KEY_BYTES) / SHARD_COUNT as u64;
+    if bytes <= SMALL_SHARD_BYTES { 2 * cores } else { cores }
 }
 
 /// The folder of a build, which is removed with its files when it is dropped. After a crash, recovery removes it: its
@@ -206,26 +219,26 @@ async fn build_shard(
     unused: &Mutex<Vec<MemberBuffers>>,
 ) -> Result<ShardBitmaps, RefreshError> {
     let mut buffers = unused.lock().pop().unwrap_or_default();
-    let (mut buffers, all) = blocking(move || {
+    let (mut buffers, users) = blocking(move || {
         buffers.words.clear();
         for file in files.iter() {
             file.read(shard, &mut buffers.words)?;
         }
         layout.find(&mut buffers);
-        let all = buffers.union();
-        Ok((buffers, all))
+        let users = std::mem::take(&mut buffers.users);
+        Ok((buffers, Arc::new(users)))
     })
     .await?;
-    if all.is_empty() {
+    if users.is_empty() {
         unused.lock().push(buffers);
         return Ok(ShardBitmaps::default());
     }
-    let all = Arc::new(all);
-    let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&all)).await?;
+    let (ordinals, dictionary_len) = assign_ordinals(ctx, shard, Arc::clone(&users)).await?;
+    buffers.users = Arc::try_unwrap(users).unwrap_or_default();
     let (buffers, bitmaps) = blocking(move || {
         let mut bytes = std::mem::take(&mut buffers.bytes);
-        let (members, users) = (buffers.members(), (all.as_slice(), ordinals.as_slice()));
-        let bitmaps = write_bitmaps(&path, &members, users, dictionary_len, &mut bytes);
+        let bitmaps =
+            write_bitmaps(&path, &buffers.members(), &ordinals, dictionary_len, &mut bytes);
         buffers.bytes = bytes;
         Ok((buffers, bitmaps?))
     })
