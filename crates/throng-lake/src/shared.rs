@@ -101,9 +101,9 @@ impl SharedScan {
     }
 }
 
-/// Receives the keys of a scan for several models.
+/// Receives the keys of a scan for several models, and may take them.
 pub type SharedSink<'a> =
-    dyn FnMut(&SharedBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
+    dyn FnMut(&mut SharedBatch) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send + 'a;
 
 /// Keys that are not in the sink yet.
 struct Unsent<'s> {

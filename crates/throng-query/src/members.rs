@@ -76,44 +76,49 @@ impl MemberLayout {
         Self { groups, rules, width }
     }
 
-    /// Finds the users of each member among the words of a user shard, which are lost. The keys are sorted once for all
-    /// groups: then each user has a number, and the numbers of a group are ascending without a sort of their own.
+    /// Finds the users of each member among the words of a user shard. Three passes over the words: they are put in the
+    /// order of their groups, sorted once for all members of a group, and those of members are numbered by user.
     pub fn find(&self, buffers: &mut MemberBuffers) {
         if self.width == 3 {
-            sort_keys::<3>(buffers);
-            self.divide::<3, 2>(buffers);
+            self.order::<3>(buffers);
         } else {
-            sort_keys::<2>(buffers);
-            self.divide::<2, 1>(buffers);
+            self.order::<2>(buffers);
         }
-        let MemberBuffers { words, starts, places, members, .. } = buffers;
-        places.clear();
+        let MemberBuffers { ordered, starts, found, members, sorter, pairs, .. } = buffers;
+        found.clear();
         members.clear();
         members.resize(self.rules.len(), 0..0);
         for (group, range) in self.groups.iter().zip(starts.windows(2)) {
-            let Some(words) = words.get(range[0]..range[1]) else { continue };
-            for member in group {
+            let Some(words) = ordered.get_mut(range[0]..range[1]) else { continue };
+            for (at, member) in group.iter().enumerate() {
                 let Some(rule) = self.rules.get(*member).copied() else { continue };
-                let start = places.len();
-                for_each_member(words, rule, |place| places.push(place as u32));
-                if let Some(found) = members.get_mut(*member) {
-                    *found = start..places.len();
+                // All rules of a scan are of one kind.
+                match rule {
+                    _ if at > 0 => {}
+                    Rule::Rows(_) => words.sort_unstable(),
+                    Rule::Sum(_) => sorter.sort_pairs(words.as_chunks_mut().0, pairs),
+                }
+                let start = found.len();
+                for_each_member(words, rule, |hash| found.push(hash));
+                if let Some(of_member) = members.get_mut(*member) {
+                    *of_member = start..found.len();
                 }
             }
         }
-        keep_members(buffers);
+        number(buffers);
     }
 
-    /// Puts sorted keys of so many words in the order of their groups; in place of its hash each has the number of its
-    /// user, and its group is left out. The number of words is a constant, because this is done for every row of the scan.
-    fn divide<const WIDTH: usize, const LEFT: usize>(&self, buffers: &mut MemberBuffers) {
-        let MemberBuffers { words, sorted, users, starts, next, .. } = buffers;
-        let keys = sorted.as_chunks::<WIDTH>().0;
+    /// Puts keys of so many words in the order of their groups, which they are without then. The number of words is a
+    /// constant, because this is done for every row of the scan.
+    fn order<const WIDTH: usize>(&self, buffers: &mut MemberBuffers) {
+        let MemberBuffers { words, ordered, starts, next, .. } = buffers;
+        let keys = words.as_chunks::<WIDTH>().0;
+        let (groups, width) = (self.groups.len(), WIDTH - 1);
         next.clear();
-        next.resize(self.groups.len(), 0);
+        next.resize(groups, 0);
         for key in keys {
-            if let Some(words) = next.get_mut(key[LEFT] as usize) {
-                *words += LEFT;
+            if let Some(words) = next.get_mut(key[width] as usize) {
+                *words += width;
             }
         }
         let mut total = 0;
@@ -123,85 +128,110 @@ impl MemberLayout {
             total += std::mem::replace(words, total);
         }
         starts.push(total);
-        // Those of the keys, which are in `sorted` now: there are fewer of them without the groups.
-        let to = words;
-        users.clear();
-        for run in keys.chunk_by(|a, b| a[0] == b[0]) {
-            let user = users.len() as u64;
-            users.push(UserHash(run[0][0]));
-            for key in run {
-                let Some(place) = next.get_mut(key[LEFT] as usize) else { continue };
-                if let Some(to) = to.get_mut(*place..*place + LEFT) {
-                    to.copy_from_slice(&key[..LEFT]);
-                    to[0] = user;
-                }
-                *place += LEFT;
+        // What it has is replaced.
+        ordered.resize(total, 0);
+        for key in keys {
+            if let Some(place) = next.get_mut(key[width] as usize) {
+                ordered[*place..*place + width].copy_from_slice(&key[..width]);
+                *place += width;
             }
         }
     }
 }
 
-/// Keys of one bucket of [`sort_keys`], on average.
-const BUCKET: usize = 8;
-
-/// Sorts the keys of a shard: first into buckets by the bits that follow those of the shard, which are uniform, and then
-/// each bucket. Faster than by comparisons alone where there are many. Keys of one user are in the order of their values,
-/// as [`sort`] has them.
-fn sort_keys<const WIDTH: usize>(buffers: &mut MemberBuffers) {
-    let MemberBuffers { words, sorted, next: ends, .. } = buffers;
-    let keys = words.as_chunks::<WIDTH>().0;
-    let bits = (keys.len() / BUCKET).max(2).next_power_of_two().trailing_zeros();
-    let bucket = |key: &[u64; WIDTH]| ((key[0] << 8) >> (u64::BITS - bits)) as usize;
-    ends.clear();
-    ends.resize(1 << bits, 0);
-    for key in keys {
-        ends[bucket(key)] += 1;
-    }
-    let mut total = 0;
-    for end in ends.iter_mut() {
-        total += *end;
-        *end = total;
-    }
-    // What it has is replaced.
-    sorted.resize(keys.len() * WIDTH, 0);
-    let all = sorted.as_chunks_mut::<WIDTH>().0;
-    for key in keys {
-        let end = &mut ends[bucket(key)];
-        *end -= 1;
-        all[*end] = *key;
-    }
-    // The ends have become the starts.
-    let mut rest = all;
-    for starts in ends.windows(2) {
-        let (first, others) = rest.split_at_mut(starts[1] - starts[0]);
-        first.sort_unstable();
-        rest = others;
-    }
-    rest.sort_unstable();
+/// Lists the users of all members, and numbers them in each member.
+fn number(buffers: &mut MemberBuffers) {
+    let MemberBuffers { found, users, places, sorter, .. } = buffers;
+    sorter.sort(found.iter().copied());
+    users.clear();
+    places.resize(found.len(), 0);
+    sorter.for_each(|place, hash| {
+        if users.last() != Some(&UserHash(hash)) {
+            users.push(UserHash(hash));
+        }
+        places[place] = users.len() as u32 - 1;
+    });
 }
 
-/// Leaves only those users who are in a member, and numbers them again.
-fn keep_members(buffers: &mut MemberBuffers) {
-    let MemberBuffers { users, places, next: numbers, .. } = buffers;
-    numbers.clear();
-    numbers.resize(users.len(), 0);
-    for place in places.iter() {
-        numbers[*place as usize] = 1;
+/// Hashes of one bucket of a [`Sorter`], on average: few enough for its bits to have room for their places.
+const BUCKET: usize = 64;
+/// The first bits of a hash, which are those of its shard.
+const SHARD_BITS: u32 = 8;
+
+/// Sorts hashes of one user shard, and remembers the place of each. They are divided into buckets by the bits that follow
+/// those of the shard, which are uniform. Bits that all hashes of a bucket have tell nothing: the place is written over
+/// them, so that what is sorted are words, which processors compare without branches. Memory is read and written in
+/// order but for that of the buckets, because a read of another place would take longer than the comparisons.
+#[derive(Debug, Default)]
+struct Sorter {
+    /// By bucket: the other bits of a hash, then its place.
+    sorted: Vec<u64>,
+    /// Where each bucket begins.
+    starts: Vec<usize>,
+    /// The bits that number a bucket.
+    bits: u32,
+    /// The bits of the shard.
+    shard: u64,
+}
+
+impl Sorter {
+    fn sort(&mut self, hashes: impl ExactSizeIterator<Item = u64> + Clone) {
+        let count = hashes.len();
+        let Self { sorted, starts, .. } = &mut *self;
+        let bits = (count / BUCKET).max(1).next_power_of_two().trailing_zeros();
+        let bucket = |hash: u64| ((hash << SHARD_BITS) >> 1 >> (u64::BITS - 1 - bits)) as usize;
+        let mut shard = 0;
+        starts.clear();
+        starts.resize(1 << bits, 0);
+        for hash in hashes.clone() {
+            starts[bucket(hash)] += 1;
+            shard = hash;
+        }
+        let mut total = 0;
+        for end in starts.iter_mut() {
+            total += *end;
+            *end = total;
+        }
+        // What it has is replaced.
+        sorted.resize(count, 0);
+        for (place, hash) in hashes.enumerate() {
+            let end = &mut starts[bucket(hash)];
+            *end -= 1;
+            sorted[*end] = (hash << (SHARD_BITS + bits)) | place as u64;
+        }
+        // The ends have become the starts.
+        let mut rest = sorted.as_mut_slice();
+        for starts in starts.windows(2) {
+            let (first, others) = rest.split_at_mut(starts[1] - starts[0]);
+            first.sort_unstable();
+            rest = others;
+        }
+        rest.sort_unstable();
+        let shard = shard >> (u64::BITS - SHARD_BITS) << (u64::BITS - SHARD_BITS);
+        (self.bits, self.shard) = (bits, shard);
     }
-    let mut kept = 0;
-    for (user, number) in numbers.iter_mut().enumerate() {
-        if *number > 0 {
-            users[kept] = users[user];
-            *number = kept;
-            kept += 1;
+
+    /// Calls `each` with the places and hashes, ascending by hash and place.
+    fn for_each(&self, mut each: impl FnMut(usize, u64)) {
+        let low = SHARD_BITS + self.bits;
+        let ends = self.starts.iter().skip(1).copied().chain([self.sorted.len()]);
+        for ((bucket, start), end) in self.starts.iter().enumerate().zip(ends) {
+            let first = self.shard | (bucket as u64) << (u64::BITS - low);
+            for word in &self.sorted[*start..end] {
+                each((word & ((1 << low) - 1)) as usize, first | word >> low);
+            }
         }
     }
-    if kept == users.len() {
-        return;
-    }
-    users.truncate(kept);
-    for place in places.iter_mut() {
-        *place = numbers[*place as usize] as u32;
+
+    /// Sorts pairs of a hash and a value, as [`sort`] does. `ordered` is memory that is used again.
+    fn sort_pairs(&mut self, pairs: &mut [[u64; 2]], ordered: &mut Vec<[u64; 2]>) {
+        self.sort(pairs.iter().map(|pair| pair[0]));
+        ordered.clear();
+        self.for_each(|place, _| ordered.push(pairs[place]));
+        pairs.copy_from_slice(ordered);
+        for run in pairs.chunk_by_mut(|a, b| a[0] == b[0]) {
+            run.sort_unstable();
+        }
     }
 }
 
@@ -211,18 +241,23 @@ fn keep_members(buffers: &mut MemberBuffers) {
 pub struct MemberBuffers {
     /// The words of the keys of a shard, in the order of the scan.
     pub words: Vec<u64>,
-    /// The same, sorted.
-    sorted: Vec<u64>,
+    /// The same without their groups, in the order of these.
+    ordered: Vec<u64>,
     /// Where the words of each group begin, and where the last ones end.
     starts: Vec<usize>,
-    /// Where the next word of each group or bucket is put; a number of each user.
+    /// Where the next word of each group is put.
     next: Vec<usize>,
-    /// The users of all members: ascending, each once.
-    pub users: Vec<UserHash>,
-    /// The places in `users` of those of one member after another: ascending, each once.
-    places: Vec<u32>,
+    /// The users of one member after another.
+    found: Vec<u64>,
     /// Which of them are those of each member.
     members: Vec<Range<usize>>,
+    /// The users of all members: ascending, each once.
+    pub users: Vec<UserHash>,
+    /// The place in `users` of each of `found`.
+    places: Vec<u32>,
+    sorter: Sorter,
+    /// For the sorter.
+    pairs: Vec<[u64; 2]>,
     /// For what is written of a shard.
     pub bytes: Vec<u8>,
 }
@@ -267,20 +302,31 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_of_a_shard_are_sorted_also_if_their_hashes_are_not_uniform() {
+    fn hashes_of_a_shard_are_sorted_with_their_places_also_if_they_are_not_uniform() {
         let mut random = SplitMix64::new(3);
-        let mut buffers = MemberBuffers::default();
-        for count in [0, 1, 2, 5_000, 40] {
-            let mut keys: Vec<[u64; 2]> = Vec::new();
-            for _ in 0..count {
-                let (hash, value) = (random.next_u64() >> 8, random.next_u64() % 3);
-                keys.extend([[7 << 56 | hash, value], [7 << 56 | hash >> 40, value]]);
-                keys.push([7 << 56 | random.next_u64() % 9, value]);
+        let (mut sorter, mut ordered) = (Sorter::default(), Vec::new());
+        for shard in [0, 7, 255_u64] {
+            for count in [0, 1, 2, 20, 85, 100, 300, 5_000, 40] {
+                let mut pairs: Vec<[u64; 2]> = Vec::new();
+                for _ in 0..count {
+                    let (hash, value) = (random.next_u64() >> 8, random.next_u64() % 3);
+                    let few = random.next_u64() % 9;
+                    for hash in [hash, hash >> 40, few, u64::MAX >> 8 ^ few] {
+                        pairs.push([shard << 56 | hash, value]);
+                    }
+                }
+                sorter.sort(pairs.iter().map(|pair| pair[0]));
+                let mut found = Vec::new();
+                sorter.for_each(|place, hash| found.push((hash, place)));
+                let mut expected: Vec<(u64, usize)> =
+                    pairs.iter().enumerate().map(|(place, pair)| (pair[0], place)).collect();
+                expected.sort_unstable();
+                assert_eq!(found, expected);
+                let mut expected = pairs.clone();
+                expected.sort_unstable();
+                sorter.sort_pairs(&mut pairs, &mut ordered);
+                assert_eq!(pairs, expected);
             }
-            buffers.words = keys.concat();
-            sort_keys::<2>(&mut buffers);
-            keys.sort_unstable();
-            assert_eq!(buffers.sorted, keys.concat());
         }
     }
 

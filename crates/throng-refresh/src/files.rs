@@ -140,6 +140,16 @@ impl KeyFileWriter {
         Ok(Self { out, offset: MAGIC.len() as u64, open, bytes, index, entries: 0 })
     }
 
+    /// A writer whose every write fails.
+    #[cfg(test)]
+    pub(super) fn to_full_device() -> Result<Self, RefreshError> {
+        let path = Path::new("/dev/full");
+        let mut writer = Self::create(&std::env::temp_dir().join("full-device.keys"))?;
+        writer.out.file =
+            OpenOptions::new().write(true).open(path).map_err(RefreshError::io("open", path))?;
+        Ok(writer)
+    }
+
     /// The file need not reach the disk: this process reads it, and none after it.
     pub(super) fn scratch(mut self) -> Self {
         self.out.durable = false;

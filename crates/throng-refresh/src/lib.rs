@@ -41,6 +41,7 @@ mod group;
 mod history;
 mod identifier_inputs;
 mod job;
+mod key_thread;
 mod key_types;
 mod membership;
 mod pages;

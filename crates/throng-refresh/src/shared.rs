@@ -24,6 +24,7 @@ use super::cleanup::log_failure;
 use super::error::RefreshError;
 use super::execute::{BuildOutput, Built, Progress, assign_ordinals};
 use super::files::{KeyFile, KeyFileWriter, create_folder};
+use super::key_thread::KeyThread;
 use super::pool::blocking;
 use super::siblings::Member;
 use crate::RefreshContext;
@@ -189,25 +190,26 @@ async fn scan(
 ) -> Result<Option<(SharedStats, KeyFile)>, RefreshError> {
     // Without overlaps there are not more keys than rows.
     let limit = if plan.scan.is_overlapping() { MAX_OVERLAPPING_KEYS } else { u64::MAX };
-    let mut writer = KeyFileWriter::create(&path)?.scratch();
-    let mut sink = |batch: &SharedBatch| {
+    let mut thread = KeyThread::start(KeyFileWriter::create(&path)?.scratch())?;
+    let mut sink = |batch: &mut SharedBatch| {
         *keys += batch.hashes.len() as u64;
         if *keys > limit {
             return Err("there are too many keys for one build".into());
         }
         progress.add(batch.hashes.len() as u64, 0);
-        writer.push_shared(batch).map_err(Into::into)
+        if thread.push(batch) { Ok(()) } else { Err("the keys cannot be written".into()) }
     };
     let scanned = lake.scan_shared(&plan.scan, part, ctx.seed, &mut sink).await;
     if *keys > limit {
         return Ok(None);
     }
-    let stats = scanned?;
+    // First the error of the thread, which is the cause of the other one.
     let file = blocking(move || {
-        let checksum = writer.finish()?;
+        let checksum = thread.finish()?.finish()?;
         KeyFile::open(&path, Some(checksum))
     });
-    Ok(Some((stats, file.await?)))
+    let file = file.await?;
+    Ok(Some((scanned?, file)))
 }
 
 async fn build_shard(

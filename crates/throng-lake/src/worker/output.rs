@@ -58,7 +58,7 @@ impl Output for SharedOutput<'_, '_> {
             return Ok(());
         }
         read_shared(payload, &mut self.batch)?;
-        (self.sink)(&self.batch).map_err(ExchangeError::Receiver)
+        (self.sink)(&mut self.batch).map_err(ExchangeError::Receiver)
     }
 }
 

@@ -107,7 +107,7 @@ impl Shared {
         let (mut read, mut null_keys) = (vec![0_u64; groups], vec![0_u64; groups]);
         let mut largest_batch = 0_usize;
         for part in &plan.parts {
-            let mut sink = |batch: &SharedBatch| {
+            let mut sink = |batch: &mut SharedBatch| {
                 largest_batch = largest_batch.max(batch.hashes.len());
                 for (at, hash) in batch.hashes.iter().enumerate() {
                     let value = batch.values.get(at).copied().unwrap_or(0);
