@@ -19,8 +19,8 @@ mod unknown_ad_groups;
 pub use buffer::EventBuffer;
 pub use encode::{append_event, events_to_record};
 pub use event::{
-    Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
+    BilledEvent, Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE,
+    MAX_LINE_BYTES, MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
 };
 pub use event_records::EventRecords;
 pub use json::parse_ndjson;

@@ -2,11 +2,11 @@
 
 use throng_events::plausible;
 use throng_model::{Amount, MoneyError, Timestamp};
-use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS, survival::bucket_of};
+use throng_rates::{NO_PLACEMENT, Pooled, Terms, WINDOW_MICROS, survival::bucket_of};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
-use super::account::{Insertion, Outcome, OutcomeLink, Terms};
+use super::account::{Insertion, Outcome, OutcomeLink};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
