@@ -210,10 +210,24 @@ impl Account {
     /// As [`prefetch`](Self::prefetch), for what it points to; reads itself.
     #[inline]
     pub(super) fn prefetch_newest(&self) {
-        self.prices.all().first().into_iter().for_each(prefetch_value);
+        self.prefetch_prices();
         self.windows.newest().into_iter().for_each(prefetch_value);
         self.intervals.newest().into_iter().for_each(prefetch_value);
         self.spend.prefetch_newest();
+    }
+
+    /// As [`prefetch`](Self::prefetch), for its prices; reads itself.
+    #[inline]
+    pub(super) fn prefetch_prices(&self) {
+        self.prices.all().first().into_iter().for_each(prefetch_value);
+    }
+
+    /// As [`prefetch`](Self::prefetch), for the window of an insertion and its outcomes; reads the newest window.
+    #[inline]
+    pub(super) fn prefetch_window(&self, inserted_at: Timestamp) {
+        let window = self.windows.get(inserted_at.0.div_euclid(WINDOW_MICROS));
+        window.into_iter().for_each(prefetch_value);
+        window.and_then(|it| it.outcomes.last()).into_iter().for_each(prefetch_value);
     }
 
     /// The declared rate of outcomes, in billionths.
