@@ -34,7 +34,7 @@ pub use throng_events::{
     EventRecords, EventRef, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
     MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS, NameKey, ParsedEvents, ProtobufEvents,
     RATE_ONE, RecordError, RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event,
-    events_to_record, parse_ndjson, read_record,
+    events_to_record, look_up_each, parse_ndjson, read_record,
 };
 pub use throng_model::series::{DayPrediction, DaySpend, Interval, Series, SpendPoint};
 pub use throng_rates::Rate;

@@ -8,6 +8,7 @@ mod event;
 mod event_records;
 mod json;
 mod log_time;
+mod look_up;
 mod missing_id;
 mod money;
 mod name_key;
@@ -25,6 +26,7 @@ pub use event::{
 pub use event_records::EventRecords;
 pub use json::parse_ndjson;
 pub use log_time::LogTime;
+pub use look_up::look_up_each;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };
