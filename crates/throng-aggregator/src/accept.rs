@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use throng_budget::{
     EVENTS_PER_RECORD, Event, EventKind, EventProblem, EventRecords, EventRef, MAX_AHEAD,
-    MAX_PROBLEMS, RecordEvents, UnknownAdGroups,
+    MAX_PROBLEMS, RecordEvents, UnknownAdGroups, look_up_each,
 };
 use throng_log::LogError;
 use throng_model::{AdGroupName, Clock as _, Timestamp};
@@ -178,27 +178,27 @@ impl Budgets {
         let now = self.clock.time_for(|now| {
             events.clone().all(|(_, event)| event.is_in_time(now, self.dedupe_window))
         });
-        for (number, event) in events {
+        let is_known = |name: &[u8]| applied.names.contains(name);
+        look_up_each(events, is_known, |number, event, is_known| {
             // Before the append: a record cannot be taken back, and each replica and each replay
             // would have to decode and reject the event again.
-            if !applied.names.contains(event.ad_group.as_bytes()) {
+            if !is_known {
                 let name = event.ad_group.as_str();
                 if !unknown.contains(name) {
                     unknown.extend(AdGroupName::new(name));
                 }
-                answer.reject(number, || problems.problem(name, applied.zones.keys()));
-                continue;
+                return answer.reject(number, || problems.problem(name, applied.zones.keys()));
             }
             match event.check_time(now, self.dedupe_window) {
                 Ok(()) => {
                     confirms_clock |= event.kind() != Some(EventKind::Insertion)
                         && now.since(event.at) <= MAX_AHEAD;
                     partitions[partition_of(event.ad_group.as_bytes(), self.count)]
-                        .push(number, &event);
+                        .push(number, event);
                 }
                 Err(problem) => answer.reject(number, || problem),
             }
-        }
+        });
         CheckedEvents { partitions, answer, unknown, applied, confirms_clock, now }
     }
 

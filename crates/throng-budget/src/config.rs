@@ -6,32 +6,7 @@ use throng_model::{
     AdGroupIndex, AdGroupName, CampaignName, Currency, Micros, Pacing, TimeZoneName,
 };
 
-use crate::EventKind;
-
-/// The event of an ad group that is billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BilledEvent {
-    /// Every impression.
-    Impression,
-    /// Every click.
-    Click,
-}
-
-impl BilledEvent {
-    /// The kind of the event.
-    pub fn kind(self) -> EventKind {
-        match self {
-            Self::Impression => EventKind::Impression,
-            Self::Click => EventKind::Click,
-        }
-    }
-
-    /// The one whose kind has a number.
-    #[inline]
-    pub(crate) fn of_number(number: i32) -> Option<Self> {
-        [Self::Impression, Self::Click].into_iter().find(|it| it.kind().number() == number)
-    }
-}
+use crate::BilledEvent;
 
 /// What the engine needs to know of an ad group.
 #[derive(Debug, Clone, PartialEq)]

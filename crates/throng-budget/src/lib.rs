@@ -23,18 +23,18 @@ mod engine;
 pub mod fuzzing;
 mod wire;
 
-pub use config::{AdGroupConfig, BilledEvent};
+pub use config::AdGroupConfig;
 pub use engine::{
     AdGroupRates, AdGroupState, CheckpointFiles, DEFAULT_DEDUPE_WINDOW, Engine, EventCounts,
     EventEffect, IdFile, IdRun, InvalidCheckpoint, LogPosition, NamedFiles, PlacementFigures,
     REMOVED_RETENTION, RateFigures, SLICE_SECS, SliceFile, Survival, WINDOW_SECS,
 };
 pub use throng_events::{
-    EVENTS_PER_RECORD, Event, EventBuffer, EventKind, EventMoney, EventProblem, EventRecords,
-    EventRef, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES, MAX_PLACEMENT_BYTES,
-    MAX_PRICE_NANOS, MAX_PROBLEMS, NameKey, ParsedEvents, ProtobufEvents, RATE_ONE, RecordError,
-    RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event, events_to_record,
-    parse_ndjson, read_record,
+    BilledEvent, EVENTS_PER_RECORD, Event, EventBuffer, EventKind, EventMoney, EventProblem,
+    EventRecords, EventRef, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
+    MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, MAX_PROBLEMS, NameKey, ParsedEvents, ProtobufEvents,
+    RATE_ONE, RecordError, RecordEvents, RefusedEvents, Text, UnknownAdGroups, append_event,
+    events_to_record, look_up_each, parse_ndjson, read_record,
 };
 pub use throng_model::series::{DayPrediction, DaySpend, Interval, Series, SpendPoint};
 pub use throng_rates::Rate;

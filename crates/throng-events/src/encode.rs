@@ -35,13 +35,11 @@ pub fn append_event(out: &mut Vec<u8>, event: &EventRef<'_>) {
         [(1, event.id), (3, event.ad_group), (4, event.insertion_id), (10, event.placement)];
     let length = texts.iter().map(|(_, text)| length_of(*text)).sum::<usize>() + numbers.length;
     out.reserve(1 + MAX_VARINT + length);
-    out.push(key(1, BYTES));
-    put_length(out, length);
+    put_head(out, 1, length);
     for (field, text) in texts {
         let text = text.as_bytes();
         if !text.is_empty() {
-            out.push(key(field, BYTES));
-            put_length(out, text.len());
+            put_head(out, field, text.len());
             out.extend_from_slice(text);
         }
     }
@@ -70,6 +68,7 @@ const fn key(field: u8, wire: u8) -> u8 {
 fn length_of(text: Text<'_>) -> usize {
     match text.as_bytes().len() {
         0 => 0,
+        length if length < 0x80 => 2 + length,
         length => 1 + bytes_of(length as u64) + length,
     }
 }
@@ -81,8 +80,18 @@ fn bytes_of(number: u64) -> usize {
     bits.div_ceil(7)
 }
 
+/// Writes the key of a field of bytes, and how many they are.
 #[inline]
-fn put_length(out: &mut Vec<u8>, mut length: usize) {
+fn put_head(out: &mut Vec<u8>, field: u8, length: usize) {
+    // Nearly all are shorter: both bytes are written at once.
+    match length < 0x80 {
+        true => out.extend_from_slice(&[key(field, BYTES), length as u8]),
+        false => put_long_head(out, field, length),
+    }
+}
+
+fn put_long_head(out: &mut Vec<u8>, field: u8, mut length: usize) {
+    out.push(key(field, BYTES));
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;

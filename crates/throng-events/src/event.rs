@@ -46,6 +46,32 @@ impl EventKind {
     }
 }
 
+/// The event of an ad group that is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BilledEvent {
+    /// Every impression.
+    Impression,
+    /// Every click.
+    Click,
+}
+
+impl BilledEvent {
+    /// The kind of the event.
+    #[inline]
+    pub fn kind(self) -> EventKind {
+        match self {
+            Self::Impression => EventKind::Impression,
+            Self::Click => EventKind::Click,
+        }
+    }
+
+    /// The one whose kind has a number in `throng.events.v1.Kind`.
+    #[inline]
+    pub fn of_number(number: i32) -> Option<Self> {
+        [Self::Impression, Self::Click].into_iter().find(|it| it.kind().number() == number)
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

@@ -8,6 +8,7 @@ mod event;
 mod event_records;
 mod json;
 mod log_time;
+mod look_up;
 mod missing_id;
 mod money;
 mod name_key;
@@ -19,12 +20,13 @@ mod unknown_ad_groups;
 pub use buffer::EventBuffer;
 pub use encode::{append_event, events_to_record};
 pub use event::{
-    Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE, MAX_LINE_BYTES,
-    MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
+    BilledEvent, Event, EventKind, EventProblem, MAX_AHEAD, MAX_ID_BYTES, MAX_INSERTION_AGE,
+    MAX_LINE_BYTES, MAX_PROBLEMS, ParsedEvents, RefusedEvents, plausible,
 };
 pub use event_records::EventRecords;
 pub use json::parse_ndjson;
 pub use log_time::LogTime;
+pub use look_up::look_up_each;
 pub use money::{
     EventMoney, MAX_PLACEMENT_BYTES, MAX_PRICE_NANOS, RATE_ONE, expected_micros, rate_in_billionths,
 };

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use throng_model::Timestamp;
 
+use crate::event::MAX_AHEAD;
+
 /// How much time has passed in the log: the sum of the steps from one newest record time to the next, each
 /// of them at most [`LogTime::MAX_STEP`]. Ids of events are forgotten by it.
 ///
@@ -23,6 +25,15 @@ impl LogTime {
     /// The most time that passes in the log from one record to the next newer one.
     pub const MAX_STEP: Duration = Duration::from_secs(600);
 
+    /// The time from which an id is remembered, in microseconds: the event's own, or, if it came late, that of its
+    /// record. By the event's own time the window is right for senders with a right clock, whatever the node's clock
+    /// does.
+    #[inline]
+    pub fn stamp(at: Timestamp, logged_at: Timestamp) -> i64 {
+        const LATE: i64 = MAX_AHEAD.as_micros() as i64;
+        if logged_at.0.saturating_sub(at.0) > LATE { logged_at.0 } else { at.0 }
+    }
+
     /// Adds a record.
     #[inline]
     pub fn advance(&mut self, logged_at: Timestamp) {
@@ -39,6 +50,15 @@ impl LogTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_late_event_is_remembered_from_its_record_on() {
+        let minute = 60_000_000;
+        for (minutes, wanted) in [(-9, 0), (0, 0), (5, 0), (6, 6)] {
+            let stamp = LogTime::stamp(Timestamp(0), Timestamp(minutes * minute));
+            assert_eq!(stamp, wanted * minute, "{minutes}");
+        }
+    }
 
     #[test]
     fn a_wrong_clock_advances_it_by_one_step_at_most() {

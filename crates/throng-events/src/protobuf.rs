@@ -106,7 +106,18 @@ fn is_single_event(mut body: &[u8]) -> bool {
     kind && ad_group
 }
 
+#[inline]
 fn check_event(event: &EventRef<'_>) -> Result<(), EventProblem> {
+    // Nearly all events: nothing has to be explained.
+    match is_name(event.ad_group.as_bytes()) && event.has_valid_fields() {
+        true => Ok(()),
+        false => problem_of(event),
+    }
+}
+
+/// The first problem of an event, if it has one.
+#[cold]
+fn problem_of(event: &EventRef<'_>) -> Result<(), EventProblem> {
     let kind = event.kind().ok_or_else(|| unknown_kind(Some(&event.kind_number.to_string())))?;
     if event.at.0 == 0 {
         return Err(missing("at_micros"));
@@ -225,6 +236,45 @@ mod tests {
             read_record(&record, |event| read.push(event)).unwrap();
             assert!(!read[0].is_valid(event.at, DAY), "{field}");
         }
+    }
+
+    /// Without an explanation an event is valid exactly if there is nothing to explain.
+    #[test]
+    fn an_event_is_valid_exactly_if_it_has_no_problem() {
+        let text = |length: usize| "i".repeat(length);
+        let none = EventMoney::NONE;
+        let money = [none, none.with_price_nanos(5), none.with_price_nanos(-1)];
+        let money = money.into_iter().chain([none.with_action_rate(RATE_ONE + 1)]);
+        let ids = [String::new(), text(1), text(128), text(129), "null".into()];
+        let mut valid = 0;
+        for money in money {
+            for (id, insertion_id) in ids.iter().flat_map(|a| ids.iter().map(move |b| (a, b))) {
+                for (name, kind_number, at) in [
+                    ("shoes", 1, 1),
+                    ("shoes", 3, 1),
+                    ("Shoes", 1, 1),
+                    ("", 1, 1),
+                    ("a", 4, 1),
+                    ("a", 1, 0),
+                ] {
+                    for placement in ["", "home", "Home"] {
+                        let event = EventRef {
+                            id: id.as_str().into(),
+                            kind_number,
+                            ad_group: name.into(),
+                            insertion_id: insertion_id.as_str().into(),
+                            at: Timestamp(at),
+                            inserted_at: None,
+                            money,
+                            placement: placement.into(),
+                        };
+                        assert_eq!(check_event(&event), problem_of(&event), "{event:?}");
+                        valid += usize::from(check_event(&event).is_ok());
+                    }
+                }
+            }
+        }
+        assert!(valid > 10, "{valid}");
     }
 
     #[test]

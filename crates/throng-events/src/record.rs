@@ -126,13 +126,18 @@ impl EventRef<'_> {
     /// [`check_time`](Self::check_time), without explanations.
     #[inline]
     pub fn is_valid(&self, now: Timestamp, dedupe_window: Duration) -> bool {
+        self.has_valid_fields() && self.is_in_time(now, dedupe_window)
+    }
+
+    /// The same, whatever its time is.
+    #[inline]
+    pub(crate) fn has_valid_fields(&self) -> bool {
         let id = 1..=MAX_ID_BYTES;
         self.kind().is_some()
             && self.at.0 != 0
             && id.contains(&self.id.0.len())
             && !is_missing_id(self.id.0)
             && self.insertion_id.0.len() <= MAX_ID_BYTES
-            && self.is_in_time(now, dedupe_window)
             && self.has_valid_money()
     }
 

@@ -26,6 +26,7 @@ mod placements;
 mod pooled;
 mod rates;
 pub mod survival;
+mod terms;
 mod timeline;
 mod traffic;
 mod window;
@@ -44,6 +45,7 @@ pub use pacing::{FEEDBACK, HORIZON, PacingInput, PlannedShares, pass_through_rat
 pub use placements::{NO_PLACEMENT, NamedPlacement, OTHER_PLACEMENT, Placements};
 pub use pooled::{DelayCounts, Pooled};
 pub use rates::{Prior, Rate, RateCounts};
+pub use terms::{Terms, times_rate};
 pub use timeline::{Timeline, WINDOW_MICROS, WINDOW_SECS, age_of};
 pub use traffic::{DayCurve, EXPOSURE_UNIT, SLICES, SliceTraffic, TrafficRate};
 pub use window::Window;

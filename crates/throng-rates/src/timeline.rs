@@ -59,9 +59,10 @@ impl<T> Timeline<T> {
         self.0.front().map(|(number, _)| *number)
     }
 
-    /// The value of the highest number.
-    pub fn newest(&self) -> Option<&T> {
-        self.0.back().map(|(_, value)| value)
+    /// The highest number and its value, as they are in memory.
+    #[inline]
+    pub fn newest(&self) -> Option<&(i64, T)> {
+        self.0.back()
     }
 
     /// The values of a range of numbers, from the oldest to the newest.
@@ -149,7 +150,7 @@ mod tests {
             }
             for _ in 0..random.below(20) {
                 assert_eq!(ours.oldest(), map.first_key_value().map(|(n, _)| *n));
-                assert_eq!(ours.newest(), map.last_key_value().map(|(_, value)| value));
+                assert_eq!(ours.newest().copied(), map.last_key_value().map(|(n, it)| (*n, *it)));
                 assert_eq!(ours.pop_oldest(), map.pop_first());
             }
             for number in -25..65 {

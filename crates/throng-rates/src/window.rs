@@ -32,6 +32,16 @@ impl Window {
         self.weighted = self.weighted.saturating_sub(weighted).clamp(0, self.expected);
     }
 
+    /// Adds an outcome with a delay of this bucket.
+    #[inline]
+    pub fn add_delay(&mut self, bucket: u32) {
+        // Outcomes of one window come with increasing delays: the bucket is among the last ones.
+        match self.outcomes.iter_mut().rev().find(|(known, _)| *known == bucket) {
+            Some((_, times)) => *times = times.saturating_add(1),
+            None => self.outcomes.push((bucket, 1)),
+        }
+    }
+
     /// The mean probability that its insertions have an outcome, weighted by what they earn.
     #[inline]
     pub fn rate(&self) -> f64 {

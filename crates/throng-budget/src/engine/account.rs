@@ -12,7 +12,8 @@ use throng_events::{expected_micros, rate_in_billionths};
 use throng_model::series::{DaySpend, SpendPoint};
 use throng_model::{Amount, BudgetDay, FirstDay, FormerCurrencies, Micros, MoneyError, Timestamp};
 use throng_rates::{
-    ApartRates, Learned, LearnedRates, Links, NO_PLACEMENT, Timeline, Trials, Window,
+    ApartRates, Learned, LearnedRates, Links, NO_PLACEMENT, Terms, Timeline, Trials, Window,
+    times_rate,
 };
 
 pub(super) use forecast::Figures;
@@ -35,22 +36,6 @@ const MATURE_MICROS: i64 = 15 * 60 * 1_000_000;
 const REPORTED_DAYS: i32 = 8;
 const KEPT_INTERVALS: usize = 480;
 const KEPT_POINTS: usize = 720;
-
-/// What an insertion is expected to earn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Terms {
-    pub(super) expected: i64,
-    /// Its price in billionths, if it carries a price or a rate itself.
-    pub(super) price_nanos: Option<i64>,
-}
-
-impl Terms {
-    /// The declared probability that it has an outcome; `None`: that of the ad group.
-    fn own_rate(self) -> Option<f64> {
-        let nanos = self.price_nanos.filter(|nanos| *nanos > 0)?;
-        Some((self.expected as f64 * 1_000.0 / nanos as f64).min(1.0))
-    }
-}
 
 /// An insertion that counts.
 #[derive(Debug, Clone, Copy)]
@@ -225,10 +210,24 @@ impl Account {
     /// As [`prefetch`](Self::prefetch), for what it points to; reads itself.
     #[inline]
     pub(super) fn prefetch_newest(&self) {
-        self.prices.all().first().into_iter().for_each(prefetch_value);
+        self.prefetch_prices();
         self.windows.newest().into_iter().for_each(prefetch_value);
         self.intervals.newest().into_iter().for_each(prefetch_value);
         self.spend.prefetch_newest();
+    }
+
+    /// As [`prefetch`](Self::prefetch), for its prices; reads itself.
+    #[inline]
+    pub(super) fn prefetch_prices(&self) {
+        self.prices.all().first().into_iter().for_each(prefetch_value);
+    }
+
+    /// As [`prefetch`](Self::prefetch), for the window of an insertion and its outcomes; reads the newest window.
+    #[inline]
+    pub(super) fn prefetch_window(&self, inserted_at: Timestamp) {
+        let window = self.windows.get(inserted_at.0.div_euclid(WINDOW_MICROS));
+        window.into_iter().for_each(prefetch_value);
+        window.and_then(|it| it.outcomes.last()).into_iter().for_each(prefetch_value);
     }
 
     /// The declared rate of outcomes, in billionths.
@@ -520,19 +519,7 @@ fn rate_of(config: &AdGroupConfig) -> f64 {
     (config.impression_rate * config.action_rate).clamp(0.0, 1.0)
 }
 
-fn times_rate(expected: i64, rate: f64) -> i64 {
-    (expected as f64 * rate).round() as i64
-}
-
 /// The price of one.
 pub(super) fn price_of(config: &AdGroupConfig) -> Amount {
     Amount { micros: config.price.0, nanos: config.price_nanos.min(999) }
-}
-
-fn count(outcomes: &mut Vec<(u32, u32)>, bucket: u32) {
-    // Outcomes of one window come with increasing delays: the bucket is among the last ones.
-    match outcomes.iter_mut().rev().find(|(b, _)| *b == bucket) {
-        Some((_, times)) => *times = times.saturating_add(1),
-        None => outcomes.push((bucket, 1)),
-    }
 }

@@ -2,11 +2,11 @@
 
 use throng_events::plausible;
 use throng_model::{Amount, MoneyError, Timestamp};
-use throng_rates::{NO_PLACEMENT, Pooled, WINDOW_MICROS, survival::bucket_of};
+use throng_rates::{NO_PLACEMENT, Pooled, Terms, WINDOW_MICROS, survival::bucket_of};
 
 use crate::{BilledEvent, EventKind, EventRef, MAX_PRICE_NANOS};
 
-use super::account::{Insertion, Outcome, OutcomeLink, Terms};
+use super::account::{Account, Insertion, Outcome, OutcomeLink};
 use super::dedupe::{IdKind, id_of, legacy_id_of};
 use super::ids::Id;
 use super::open::OpenInsertion;
@@ -15,9 +15,12 @@ use super::{AccountKey, Engine, EventCounts, EventEffect};
 
 /// How many events are looked up before the first of them is applied: enough to hide the latency of memory,
 /// few enough for the lines to stay in the first cache.
-const AHEAD: usize = 32;
-/// How many events before its own an ad group is loaded, and what it points to: later, as it has some twenty lines.
-const NEAR: [usize; 2] = [8, 4];
+const AHEAD: usize = 16;
+/// For how many events ad groups are looked up at once: what each waits for in memory is loaded at the same time.
+const GROUP: usize = 8;
+/// How many events before its own an ad group is loaded, what it points to, and the window of the insertion: later, as
+/// these have some thirty lines.
+const NEAR: [usize; 3] = [8, 4, 2];
 
 /// The hashes of an event's id and of its insertion's id.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,7 +47,44 @@ impl Engine {
     ) -> Result<EventEffect, MoneyError> {
         let event = event.into();
         let key = self.account_keys.get(event.ad_group.as_bytes()).copied();
-        self.apply_at(key, self.ids_of(key, &event), &event, logged_at)
+        let account = key.map(|key| &self.accounts[key.account]);
+        // All at once, before they are waited for one after the other.
+        account.into_iter().for_each(Account::prefetch);
+        let ids = self.ids_of(key, &event);
+        self.prefetch(ids);
+        account.into_iter().for_each(Account::prefetch_newest);
+        self.apply_at(key, ids, &event, logged_at)
+    }
+
+    /// Loads the table entries of an event's ids.
+    #[inline]
+    fn prefetch(&self, ids: EventIds) {
+        self.seen.prefetch(ids.event);
+        ids.link.into_iter().chain(ids.counted).for_each(|id| self.seen.prefetch(id));
+        if let Some(open) = ids.open {
+            self.open.prefetch(open);
+            if ids.link != ids.open {
+                self.seen.prefetch(open);
+            }
+        }
+    }
+
+    /// The ad groups of the next events.
+    fn keys_of(&self, events: &[(EventRef<'_>, Timestamp)]) -> [Option<AccountKey>; GROUP] {
+        // Events of a message are often of one ad group. None has an empty name.
+        let (mut name, mut key): (&[u8], _) = (&[], None);
+        let mut keys = [None; GROUP];
+        for (found, (event, _)) in keys.iter_mut().zip(events) {
+            if event.ad_group.as_bytes() != name {
+                name = event.ad_group.as_bytes();
+                key = self.account_keys.get(name).copied();
+            }
+            *found = key;
+        }
+        // Ids are hashed by them.
+        let found = keys.iter().flatten();
+        found.for_each(|key| self.accounts[key.account].prefetch_prices());
+        keys
     }
 
     /// Applies events in their order, each with its record's time in the log; the same as [`Engine::apply`] one by one,
@@ -63,33 +103,29 @@ impl Engine {
         let mut counts = EventCounts::default();
         let (evicted, before) = (self.open.evicted(), [self.not_joined, self.not_learned]);
         let mut ahead = [(None, EventIds::default()); AHEAD];
-        // Events of a message are often of one ad group. None has an empty name.
-        let (mut name, mut key): (&[u8], _) = (&[], None);
+        let mut keys = [None; GROUP];
         // In step `n` event `n` is looked up, and the one `AHEAD` places before it is applied.
         for step in 0..events.len() + AHEAD {
             let due = ahead[step % AHEAD];
             if let Some((event, _)) = events.get(step) {
-                if event.ad_group.as_bytes() != name {
-                    name = event.ad_group.as_bytes();
-                    key = self.account_keys.get(name).copied();
+                if step % GROUP == 0 {
+                    keys = self.keys_of(&events[step..]);
                 }
+                let key = keys[step % GROUP];
                 let ids = self.ids_of(key, event);
                 ahead[step % AHEAD] = (key, ids);
-                self.seen.prefetch(ids.event);
-                ids.link.into_iter().chain(ids.counted).for_each(|id| self.seen.prefetch(id));
-                if let Some(open) = ids.open {
-                    self.open.prefetch(open);
-                    if ids.link != ids.open {
-                        self.seen.prefetch(open);
-                    }
-                }
+                self.prefetch(ids);
             }
-            let [near, nearer] = NEAR.map(|near| {
-                let index = step.checked_sub(AHEAD - near).filter(|index| *index < events.len());
-                index.and_then(|index| ahead[index % AHEAD].0)
+            let [near, nearer, nearest] = NEAR.map(|near| {
+                let index = step.checked_sub(AHEAD - near)?;
+                let (event, _) = events.get(index)?;
+                Some((&self.accounts[ahead[index % AHEAD].0?.account], event))
             });
-            near.into_iter().for_each(|key| self.accounts[key.account].prefetch());
-            nearer.into_iter().for_each(|key| self.accounts[key.account].prefetch_newest());
+            near.into_iter().for_each(|(account, _)| account.prefetch());
+            nearer.into_iter().for_each(|(account, _)| account.prefetch_newest());
+            let nearest =
+                nearest.and_then(|(it, event)| Some((it, event.plausible_inserted_at()?)));
+            nearest.into_iter().for_each(|(account, at)| account.prefetch_window(at));
             let Some(index) = step.checked_sub(AHEAD) else { continue };
             let Some((event, logged_at)) = events.get(index) else { continue };
             let effect = self.apply_at(due.0, due.1, event, *logged_at);

@@ -9,8 +9,6 @@ use throng_model::Timestamp;
 use xxhash_rust::const_xxh3::xxh3_64_with_seed;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use crate::MAX_AHEAD;
-
 use super::ids::{Id, IdSet};
 use super::runs::{IdFile, IdRun};
 use super::timed_run::{TimedRun, to_merge};
@@ -86,13 +84,6 @@ pub(super) fn ad_group_seed(name: &[u8]) -> u64 {
 #[inline]
 pub(super) fn legacy_id_of(id: &[u8]) -> Id {
     Id::of_hash(xxh3_128(id))
-}
-
-/// The time from which an id is remembered: the event's own, or, if it came late, that of its record. By the
-/// event's own time the window is right for senders with a right clock, whatever the node's clock does.
-fn stamp(at: Timestamp, logged_at: Timestamp) -> i64 {
-    const LATE: i64 = MAX_AHEAD.as_micros() as i64;
-    if logged_at.0.saturating_sub(at.0) > LATE { logged_at.0 } else { at.0 }
 }
 
 #[derive(Debug)]
@@ -208,7 +199,7 @@ impl SeenIds {
     #[inline]
     pub(super) fn insert_new(&mut self, id: Id, at: Timestamp, logged_at: Timestamp) {
         self.log_time.advance(logged_at);
-        let stamp = stamp(at, logged_at);
+        let stamp = LogTime::stamp(at, logged_at);
         let (mut oldest, mut newest) = self.span.unwrap_or((stamp, stamp));
         (oldest, newest) = (oldest.min(stamp), newest.max(stamp));
         if self.recent.len() >= RECENT_IDS || newest.saturating_sub(oldest) > self.longest_span() {

@@ -61,8 +61,17 @@ pub(super) fn prefetch_bytes<const N: usize>(line: &[u8; N]) {
 /// As [`prefetch`], for all lines of a value. Only on x86-64.
 #[inline]
 pub(super) fn prefetch_value<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
     for offset in (0..size_of::<T>()).step_by(LINE) {
+        prefetch_at(value, offset);
+    }
+    // A value begins anywhere in a line, and ends in one more then.
+    prefetch_at(value, size_of::<T>().saturating_sub(1));
+}
+
+#[inline]
+fn prefetch_at<T>(value: &T, offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let line = std::ptr::from_ref(value).cast::<i8>().wrapping_add(offset);
         // SAFETY: the address is inside of a value that is borrowed, and a hint reads nothing that can be seen.
@@ -72,7 +81,7 @@ pub(super) fn prefetch_value<T>(value: &T) {
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = (value, offset);
 }
 
 /// Lines of memory, zero at first.

@@ -11,7 +11,7 @@ use throng_rates::{
 use crate::BilledEvent;
 use throng_rates::survival::{Delays, Survival, bucket_of};
 
-use super::{Account, Outcome, WINDOW_MICROS, age_of, count, rate_of};
+use super::{Account, Outcome, WINDOW_MICROS, age_of, rate_of};
 
 /// A rate of an ad group.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -90,7 +90,7 @@ impl Account {
                 window.breakdown.get_or_insert_with(Box::default).outcome(outcome.placement);
             }
             if let Some(bucket) = bucket {
-                count(&mut window.outcomes, bucket as u32);
+                window.add_delay(bucket as u32);
             }
             return;
         }
