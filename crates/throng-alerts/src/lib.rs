@@ -1,5 +1,5 @@
-//! Alerts to people: raised for lasting problems of a node, and delivered to the receivers of `node.alerts` as
-//! signed webhooks.
+//! Alerts to people: raised for lasting problems of a node, and for what the leader finds in the ledger and the reports
+//! of nodes; delivered to the receivers of `node.alerts` as signed webhooks.
 //!
 //! Alerts are rows of the ledger; whoever detects a cause raises them there. [`deliver`] runs on the leader: it
 //! turns raised and resolved alerts into events, which are rows too, so that a crash loses none, and sends each
