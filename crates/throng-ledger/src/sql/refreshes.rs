@@ -1,4 +1,4 @@
-//! The rows of refreshes: read, queued.
+//! The rows of refreshes: read, claimed, queued.
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 use throng_sql::statement::StatementBuilder;
