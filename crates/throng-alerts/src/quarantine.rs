@@ -21,7 +21,12 @@ const OPEN_FOR: Duration = Duration::from_secs(24 * 3_600);
 pub(crate) async fn raise_quarantine_alerts(deps: AlertsDeps, shutdown: CancellationToken) {
     let mut watch = QuarantineWatch::default();
     loop {
-        if let Err(error) = round(&deps, &mut watch).await {
+        let polled = tokio::select! {
+            // A bucket that does not answer takes longer than a process has to end.
+            () = shutdown.cancelled() => return,
+            polled = round(&deps, &mut watch) => polled,
+        };
+        if let Err(error) = polled {
             tracing::warn!(
                 error = &*error as &dyn std::error::Error,
                 "failed to write alerts of quarantined records, retrying"
