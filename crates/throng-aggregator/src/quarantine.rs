@@ -119,6 +119,7 @@ impl Quarantine {
         {
             let mut entries = self.entries.lock();
             let forgotten = entries.records.split_off(&offset);
+            entries.total = entries.total.saturating_sub(forgotten.len() as u64);
             entries.changed |= !forgotten.is_empty();
         }
         self.flush().await

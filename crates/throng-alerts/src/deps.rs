@@ -57,6 +57,30 @@ pub struct FeedReports {
     pub frames: Vec<NewestFrame>,
 }
 
+/// A record of the event log that is skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedRecord {
+    /// When it failed first.
+    pub at: Timestamp,
+    /// Why it cannot be applied: its class, and what differs from record to record after a colon. Nothing of its
+    /// contents.
+    pub reason: String,
+}
+
+/// The records of a partition that are skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionQuarantine {
+    /// The partition.
+    pub partition: u32,
+    /// How many there are.
+    pub total: u64,
+    /// The first 1,000 of them.
+    pub records: Vec<QuarantinedRecord>,
+}
+
+/// Why the process could not say what was asked of it.
+pub type HostError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The process that runs alerts.
 #[async_trait]
 pub trait Host: Send + Sync {
@@ -68,6 +92,9 @@ pub trait Host: Send + Sync {
 
     /// What gates have reported to any node since a moment, and the newest frames that nodes have applied since then.
     async fn feed_reports(&self, since: Timestamp) -> Result<FeedReports, LedgerError>;
+
+    /// The partitions that have quarantined records, whoever leads them.
+    async fn quarantines(&self) -> Result<Vec<PartitionQuarantine>, HostError>;
 
     /// A delivery has ended: whoever shows deliveries reads them again. Must not block.
     fn deliveries_changed(&self);

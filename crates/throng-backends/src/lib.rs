@@ -6,8 +6,8 @@
 //! that copies of different moments are refused. Probes report a ledger or a disk that fails before a request
 //! does ([`probe_writes`], [`probe_reads`]). [`check_backends`] connects to every backend without starting a
 //! node, and compares shared ones with each other; [`check_spec_backends`] also tries the serving stores of a
-//! spec. Topics of another deployment are refused. [`LocalStores`] gives
-//! them to backups. [`BucketCopies`] has the local copies of sources in buckets, [`open_lake`] opens the bucket of
+//! spec. Topics of another deployment are refused. [`LocalStores`] gives the stores of a data directory to
+//! backups. [`BucketCopies`] has the local copies of sources in buckets, [`open_lake`] opens the bucket of
 //! ingested rows, [`IdentifierKeySource`] has the keys that delivered states are encrypted with.
 
 mod backup;

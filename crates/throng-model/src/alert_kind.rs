@@ -25,7 +25,7 @@ pub enum AlertKind {
     StorageFailed,
     /// A file is damaged, or is not the one that the ledger names.
     Damaged,
-    /// A partition of the event log is not aggregated, or one of its records is quarantined.
+    /// A partition of the event log is not aggregated.
     PartitionFailed,
     /// Something else is wrong with a node: it cannot run queries, or use a certificate or a
     /// setting.
@@ -45,11 +45,13 @@ pub enum AlertKind {
     GateSilent,
     /// A partition of the feed has no new frames, or gates lack them.
     FeedStale,
+    /// Records of the event log cannot be applied and are skipped.
+    RecordsQuarantined,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RefreshFailed,
         Self::SnapshotHeld,
         Self::TaskFailed,
@@ -67,6 +69,7 @@ impl AlertKind {
         Self::Overdelivery,
         Self::GateSilent,
         Self::FeedStale,
+        Self::RecordsQuarantined,
     ];
 
     /// Its name in the ledger, APIs, metrics and events, such as `refresh_failed`.
@@ -89,6 +92,7 @@ impl AlertKind {
             Self::Overdelivery => "overdelivery",
             Self::GateSilent => "gate_silent",
             Self::FeedStale => "feed_stale",
+            Self::RecordsQuarantined => "records_quarantined",
         }
     }
 
@@ -112,7 +116,8 @@ impl AlertKind {
             | Self::StorageFailed
             | Self::Damaged
             | Self::PartitionFailed
-            | Self::FeedStale => Severity::Critical,
+            | Self::FeedStale
+            | Self::RecordsQuarantined => Severity::Critical,
         }
     }
 }

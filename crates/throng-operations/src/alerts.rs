@@ -2,7 +2,7 @@
 
 use throng_api::{AlertDelivery, AlertList};
 use throng_model::WorkspaceName;
-use throng_store::{Alert, AlertOrder, AlertState, AlertTotals, LedgerError, ListPage};
+use throng_store::{Alert, AlertSort, AlertState, AlertTotals, LedgerError, ListPage};
 
 use crate::Operations;
 use crate::mapping::alerts as mapping;
@@ -94,7 +94,7 @@ async fn open_first(
         workspace: Some(workspace.clone()),
         search: None,
         state: Some(state),
-        order: AlertOrder::Id,
+        order: AlertSort::Id,
         descending: true,
         after: None,
         limit,

@@ -13,8 +13,8 @@ use throng_api::{
 };
 use throng_model::{DestinationName, SyncRunId, WorkspaceName};
 use throng_store::{
-    AlertOrder, AlertState, ListPage, RowKey, RowPlace, RunFilter, RunState, StoredEnum, Task,
-    TaskCount, TaskState, WorkOrder,
+    AlertSort, AlertState, ListPage, RowKey, RowPlace, RunFilter, RunState, StoredEnum, Task,
+    TaskCount, TaskState, WorkSort,
 };
 
 use crate::error::{OperationError, Result};
@@ -196,11 +196,11 @@ fn ledger_page<O, S>(
 }
 
 /// The order of runs and tasks, and whether it is one of names.
-fn work_order(field: &str) -> (WorkOrder, bool) {
+fn work_order(field: &str) -> (WorkSort, bool) {
     match field {
-        "sync" => (WorkOrder::Sync, true),
-        "audience" => (WorkOrder::Audience, true),
-        _ => (WorkOrder::Id, false),
+        "sync" => (WorkSort::Sync, true),
+        "audience" => (WorkSort::Audience, true),
+        _ => (WorkSort::Id, false),
     }
 }
 
@@ -290,7 +290,7 @@ pub(crate) async fn requeueable_tasks(
 ) -> Result<(Vec<Task>, Option<String>)> {
     let listing = Listing::of(query, &TASK_FIELDS)?;
     let workspace = workspace_of(operations, query)?;
-    let page = ledger_page(&listing, workspace, WorkOrder::Id, false, None)?;
+    let page = ledger_page(&listing, workspace, WorkSort::Id, false, None)?;
     let rows = operations.ledger.list_requeueable_tasks(&page).await?;
     let page = listing.page(rows, |task| work_place("id", task.id.0, &task.sync, &task.audience));
     Ok((page.rows, page.next_cursor))
@@ -304,7 +304,7 @@ pub async fn task_summary(operations: &Operations, query: &ListQuery) -> Result<
     let listing = Listing::of(query, &TASK_FIELDS)?;
     let workspace = workspace_of(operations, query)?;
     let state = listing.state.and_then(TaskState::of_stored_name);
-    let page = ledger_page(&listing, workspace, WorkOrder::Id, false, state)?;
+    let page = ledger_page(&listing, workspace, WorkSort::Id, false, state)?;
     Ok(summary_of(operations.ledger.count_tasks(&page).await?))
 }
 
@@ -368,8 +368,8 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
     };
     let listing = Listing::of(query, &fields)?;
     let order = match listing.field {
-        "last_at" => AlertOrder::LastAt,
-        _ => AlertOrder::Id,
+        "last_at" => AlertSort::LastAt,
+        _ => AlertSort::Id,
     };
     let state = listing.state.map(|state| match state {
         "open" => AlertState::Open,
@@ -379,8 +379,8 @@ pub async fn alerts(operations: &Operations, query: &ListQuery, offset: u32) -> 
     let rows = operations.ledger.list_alerts(&page).await?;
     let page = listing.page(rows, |alert| {
         let key = match order {
-            AlertOrder::LastAt => alert.last_at.0,
-            AlertOrder::Id => alert.id,
+            AlertSort::LastAt => alert.last_at.0,
+            AlertSort::Id => alert.id,
         };
         (Key::Number(key), alert.id.to_string())
     });

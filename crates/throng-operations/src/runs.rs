@@ -7,7 +7,7 @@ use throng_api::{
 use throng_model::{SyncName, SyncRunId, TaskId, WorkspaceName};
 use throng_store::{
     AlertKind, Check, DeliveredRecord, HistoryEvent, LedgerError, ListPage, RunState, SubjectKind,
-    SyncRun, Task, TaskState, WorkOrder,
+    SyncRun, Task, TaskState, WorkSort,
 };
 
 use crate::error::{OperationError, Result};
@@ -28,12 +28,12 @@ pub async fn list(operations: &Operations, limit: u32) -> Result<Vec<ActivationR
 }
 
 /// The newest runs or tasks of a workspace.
-fn newest_of<S>(workspace: &WorkspaceName, state: Option<S>, limit: u32) -> ListPage<WorkOrder, S> {
+fn newest_of<S>(workspace: &WorkspaceName, state: Option<S>, limit: u32) -> ListPage<WorkSort, S> {
     ListPage {
         workspace: Some(workspace.clone()),
         search: None,
         state,
-        order: WorkOrder::Id,
+        order: WorkSort::Id,
         descending: true,
         after: None,
         limit,

@@ -22,7 +22,7 @@ pub fn from_parser(message: &str) -> (String, Option<Position>) {
     (message[..at].to_owned(), position)
 }
 
-/// The first position of `word` as a whole word in the SQL, outside of quotes and comments.
+/// The first position of `word` as a whole word in the SQL, outside of single quotes and of comments that begin with `--`.
 pub fn of_word(sql: &str, word: &str) -> Option<Position> {
     of_words(sql, word).first().copied()
 }

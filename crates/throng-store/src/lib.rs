@@ -43,7 +43,7 @@ pub use budgets::{AppliedSpec, BudgetDayRow, PredictedSpend, SpecLedger};
 pub use error::{DatabaseErrorClass, LedgerError};
 pub use history::{HistoryEntry, HistoryLedger, NodeRow};
 pub use lists::{
-    AlertOrder, AlertState, ListLedger, ListPage, RowKey, RowPlace, RunFilter, TaskCount, WorkOrder,
+    AlertSort, AlertState, ListLedger, ListPage, RowKey, RowPlace, RunFilter, TaskCount, WorkSort,
 };
 pub use maintenance::{MaintenanceLedger, ReferencedObject, ReferencedObjects, StoreStamp};
 pub use pauses::PauseLedger;

@@ -9,7 +9,7 @@ use crate::{
 
 /// The order of runs and of tasks. Rows with the same value are in the order of their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkOrder {
+pub enum WorkSort {
     /// By id: the order in which they were planned.
     Id,
     /// By the name of the sync.
@@ -20,7 +20,7 @@ pub enum WorkOrder {
 
 /// The order of alerts. Rows with the same value are in the order of their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AlertOrder {
+pub enum AlertSort {
     /// By id: the order in which they were raised for the first time.
     Id,
     /// By the time at which they were raised last.
@@ -100,26 +100,26 @@ pub struct TaskCount {
 #[async_trait]
 pub trait ListLedger: Send + Sync {
     /// A page of the runs. The search is in the names of sync, audience and destination.
-    async fn list_runs(&self, page: &ListPage<WorkOrder, RunFilter>) -> Result<Vec<SyncRun>>;
+    async fn list_runs(&self, page: &ListPage<WorkSort, RunFilter>) -> Result<Vec<SyncRun>>;
 
     /// A page of the tasks. The search is in the names of sync, audience and destination.
-    async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>>;
+    async fn list_tasks(&self, page: &ListPage<WorkSort, TaskState>) -> Result<Vec<Task>>;
 
     /// As [`ListLedger::list_tasks`], only failed tasks that can be queued again: their syncs have no newer run.
     async fn list_requeueable_tasks(
         &self,
-        page: &ListPage<WorkOrder, TaskState>,
+        page: &ListPage<WorkSort, TaskState>,
     ) -> Result<Vec<Task>>;
 
     /// How many tasks a list has, by destination and state in any order; destinations and states without tasks are left
     /// out. The order, the place and the limit of the page are not used. Reads all of these tasks.
-    async fn count_tasks(&self, of: &ListPage<WorkOrder, TaskState>) -> Result<Vec<TaskCount>>;
+    async fn count_tasks(&self, of: &ListPage<WorkSort, TaskState>) -> Result<Vec<TaskCount>>;
 
     /// The tasks of these runs, at most 1,000, in any order.
     async fn tasks_of_runs(&self, runs: &[SyncRunId]) -> Result<Vec<Task>>;
 
     /// A page of the alerts. The search is in kind, subject and message.
-    async fn list_alerts(&self, page: &ListPage<AlertOrder, AlertState>) -> Result<Vec<Alert>>;
+    async fn list_alerts(&self, page: &ListPage<AlertSort, AlertState>) -> Result<Vec<Alert>>;
 
     /// How many tasks of a workspace are in each state; every state is included, also with 0.
     async fn workspace_task_counts(&self, of: &WorkspaceName) -> Result<Vec<(TaskState, u64)>>;

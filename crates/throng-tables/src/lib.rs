@@ -1,7 +1,7 @@
 //! Tables over the files of sources: the columns of all files of a table, and their rows as the engine reads
-//! them. Also the arithmetic over them that never wraps around (`checked_integers`), which the processes of a cluster
-//! have too, and which queries the engine would run otherwise than they are meant (`misread`, `subqueries`,
-//! `key_text`, `comparisons`).
+//! them. Two parts are about the queries over them: arithmetic that never wraps around (`checked_integers`,
+//! `checked_sum`), which the processes of a cluster use too, and the detection of queries that the engine would run in
+//! another way than they are meant (`misread`, `subqueries`, `key_text`, `comparisons`).
 
 mod checked_integers;
 mod checked_sum;

@@ -1,6 +1,6 @@
-//! Warehouses that run the SQL of audiences: BigQuery and PostgreSQL. Implements the trait of
-//! `throng-refresh`, which records every page; this crate keeps no state but access tokens. In reading
-//! order:
+//! Warehouses that run the SQL of audiences: BigQuery and PostgreSQL. Implements the traits by which
+//! `throng-refresh` runs jobs and records every page ([`Warehouse`]); this crate keeps no state but access
+//! tokens. In reading order:
 //!
 //! 1. `bigquery`: a job, its pages, a dry run;
 //! 2. `request`, `response` and `columns`: ids and bodies, what answers and errors mean, keys. Pure;

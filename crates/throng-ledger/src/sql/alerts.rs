@@ -48,7 +48,8 @@ fn stored_kind(kind: AlertKind) -> AlertKind {
         | AlertKind::BudgetSpent
         | AlertKind::Overdelivery
         | AlertKind::GateSilent
-        | AlertKind::FeedStale => AlertKind::CheckFailed,
+        | AlertKind::FeedStale
+        | AlertKind::RecordsQuarantined => AlertKind::CheckFailed,
     }
 }
 

@@ -9,8 +9,8 @@ use crate::backend::{Backend, SqlLedger, read_one};
 use crate::dialect::ROWS_PER_STATEMENT;
 use crate::rows::{Cells, DbRow};
 use crate::{
-    Alert, AlertOrder, AlertState, AlertTotals, Check, Delivery, HistoryEntry, ListLedger,
-    ListPage, Result, RowKey, RunFilter, RunState, SyncRun, Task, TaskCount, TaskState, WorkOrder,
+    Alert, AlertSort, AlertState, AlertTotals, Check, Delivery, HistoryEntry, ListLedger, ListPage,
+    Result, RowKey, RunFilter, RunState, SyncRun, Task, TaskCount, TaskState, WorkSort,
 };
 
 /// The columns in which runs and tasks are searched.
@@ -22,11 +22,11 @@ const ALERT_TEXTS: &[&str] = &["coalesce(a.cause, a.kind)", "a.subject", "a.mess
 const ALERT_SUBJECTS: &[&str] = &["", "destination ", "removal ", "serving store "];
 
 /// The column of an order; `None`: the id.
-fn work_column(order: WorkOrder) -> Option<&'static str> {
+fn work_column(order: WorkSort) -> Option<&'static str> {
     match order {
-        WorkOrder::Id => None,
-        WorkOrder::Sync => Some("sync"),
-        WorkOrder::Audience => Some("audience"),
+        WorkSort::Id => None,
+        WorkSort::Sync => Some("sync"),
+        WorkSort::Audience => Some("audience"),
     }
 }
 
@@ -55,10 +55,10 @@ fn is_in(select: StatementBuilder, name: &str, workspace: &WorkspaceName) -> Sta
 }
 
 /// Appends the condition that a run or task is of the page's workspace, if it has one.
-fn work_in<S>(select: StatementBuilder, page: &ListPage<WorkOrder, S>) -> StatementBuilder {
+fn work_in<S>(select: StatementBuilder, page: &ListPage<WorkSort, S>) -> StatementBuilder {
     match (&page.workspace, page.order) {
         (None, _) => select,
-        (Some(workspace), WorkOrder::Id) => is_in(select.push(" AND "), "sync", workspace),
+        (Some(workspace), WorkSort::Id) => is_in(select.push(" AND "), "sync", workspace),
         // The index of the order is the better one: it ends with the page, and the other one's rows have to be sorted.
         (Some(workspace), _) => begins_in(select.push(" AND "), "sync", "", workspace),
     }
@@ -130,7 +130,7 @@ fn task_count_of(row: &DbRow) -> Result<TaskCount> {
 
 #[async_trait]
 impl<B: Backend> ListLedger for SqlLedger<B> {
-    async fn list_runs(&self, page: &ListPage<WorkOrder, RunFilter>) -> Result<Vec<SyncRun>> {
+    async fn list_runs(&self, page: &ListPage<WorkSort, RunFilter>) -> Result<Vec<SyncRun>> {
         read_one!(self, "reading a page of the runs", |tx| {
             let select = tx.build("SELECT ").push(runs::COLUMNS).push(" FROM sync_runs WHERE TRUE");
             let select = match page.state {
@@ -148,7 +148,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
         })
     }
 
-    async fn list_tasks(&self, page: &ListPage<WorkOrder, TaskState>) -> Result<Vec<Task>> {
+    async fn list_tasks(&self, page: &ListPage<WorkSort, TaskState>) -> Result<Vec<Task>> {
         read_one!(self, "reading a page of the tasks", |tx| {
             let select = tx.build("SELECT ").push(tasks::COLUMNS).push(" FROM tasks WHERE TRUE");
             let select = match page.state {
@@ -164,7 +164,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
 
     async fn list_requeueable_tasks(
         &self,
-        page: &ListPage<WorkOrder, TaskState>,
+        page: &ListPage<WorkSort, TaskState>,
     ) -> Result<Vec<Task>> {
         read_one!(self, "reading a page of the failed tasks", |tx| {
             let select = tx.build("SELECT ").push(tasks::COLUMNS).push(
@@ -178,7 +178,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
         })
     }
 
-    async fn count_tasks(&self, of: &ListPage<WorkOrder, TaskState>) -> Result<Vec<TaskCount>> {
+    async fn count_tasks(&self, of: &ListPage<WorkSort, TaskState>) -> Result<Vec<TaskCount>> {
         read_one!(self, "counting the tasks of destinations", |tx| {
             let select = tx.build(
                 "SELECT destination, state, count(*) AS tasks,
@@ -208,7 +208,7 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
         })
     }
 
-    async fn list_alerts(&self, page: &ListPage<AlertOrder, AlertState>) -> Result<Vec<Alert>> {
+    async fn list_alerts(&self, page: &ListPage<AlertSort, AlertState>) -> Result<Vec<Alert>> {
         read_one!(self, "reading a page of the alerts", |tx| {
             let select =
                 tx.build("SELECT ").push(alerts::COLUMNS).push(" FROM alerts a WHERE TRUE");
@@ -222,8 +222,8 @@ impl<B: Backend> ListLedger for SqlLedger<B> {
                 None => select,
             };
             let column = match page.order {
-                AlertOrder::Id => None,
-                AlertOrder::LastAt => Some("coalesce(a.last_at, a.raised_at)"),
+                AlertSort::Id => None,
+                AlertSort::LastAt => Some("coalesce(a.last_at, a.raised_at)"),
             };
             let rows = tx.rows(complete(select, page, ALERT_TEXTS, column)).await?;
             rows.iter().map(alerts::alert_of).collect::<Result<Vec<_>>>()?

@@ -84,16 +84,10 @@ async fn claim(
     lease_until: Timestamp,
 ) -> DbResult<Vec<Refresh>> {
     let lock = tx.dialect().lock_rows();
-    let update = tx
-        .build("UPDATE refreshes SET state = 'processing', holder = ")
-        .values(holder)
-        .push(", lease_until = ")
-        .values(lease_until)
-        .push(", claims = claims + 1, started_at = coalesce(started_at, ")
-        .values(now)
+    let update = refreshes::claiming(tx, holder, now, lease_until)
         // With the states, so that the index of open refreshes is used: that of audiences has all of them.
         .push(
-            ") WHERE id IN (SELECT id FROM refreshes
+            " WHERE id IN (SELECT id FROM refreshes
                 WHERE state IN ('scheduled', 'processing', 'halted') AND audience IN (",
         )
         .values(audiences)

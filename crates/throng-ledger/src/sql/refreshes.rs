@@ -1,4 +1,4 @@
-//! The rows of refreshes: read, queued.
+//! The rows of refreshes: read, claimed, queued.
 
 use throng_model::{AudienceName, RefreshId, Timestamp};
 use throng_sql::statement::StatementBuilder;
@@ -99,6 +99,20 @@ pub(super) fn filtered(
     Ok(statement.push(after).push(")"))
 }
 
+/// The UPDATE that claims refreshes for `holder`, without its WHERE clause.
+pub(super) fn claiming(
+    tx: &Conn,
+    holder: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+) -> StatementBuilder {
+    tx.build("UPDATE refreshes SET state = 'processing', (holder, lease_until) = (")
+        .values((holder, lease_until))
+        .push("), claims = claims + 1, started_at = coalesce(started_at, ")
+        .values(now)
+        .push(")")
+}
+
 /// The oldest refresh of the filter's audiences that is due, claimed for `holder`.
 pub(super) async fn claim(
     tx: &mut Conn,
@@ -108,14 +122,8 @@ pub(super) async fn claim(
     lease_until: Timestamp,
 ) -> DbResult<Option<Refresh>> {
     let lock = tx.dialect().lock_rows();
-    let update = tx
-        .build("UPDATE refreshes SET state = 'processing', holder = ")
-        .values(holder)
-        .push(", lease_until = ")
-        .values(lease_until)
-        .push(", claims = claims + 1, started_at = coalesce(started_at, ")
-        .values(now)
-        .push(") WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= ")
+    let update = claiming(tx, holder, now, lease_until)
+        .push(" WHERE id = (SELECT id FROM refreshes WHERE due_at IS NOT NULL AND due_at <= ")
         .values(now);
     let update = filtered(update, filter)?
         .push(" ORDER BY scheduled_at, id LIMIT 1")

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use throng_alerts::{AlertsDeps, FeedReports, GateVersions, Host, NewestFrame, NodeProblem};
+use throng_alerts::{
+    AlertsDeps, FeedReports, GateVersions, Host, HostError, NewestFrame, NodeProblem,
+    PartitionQuarantine, QuarantinedRecord,
+};
 use throng_model::Timestamp;
 use throng_operations::members::{FeedStatus, feed_status};
 use throng_store::{AlertKind, LedgerError};
@@ -21,7 +24,7 @@ pub(crate) async fn run_problems(ctx: Arc<NodeContext>, shutdown: CancellationTo
     throng_alerts::raise_node_problems(deps(&ctx), shutdown).await;
 }
 
-/// Raises alerts about budgets and late audiences until `shutdown`, while this process is the leader.
+/// Raises alerts about budgets, late audiences and quarantined records until `shutdown`, while this process is the leader.
 pub(crate) async fn run_budget_alerts(ctx: Arc<NodeContext>, shutdown: CancellationToken) {
     throng_alerts::raise_leader_alerts(deps(&ctx), shutdown).await;
 }
@@ -73,6 +76,16 @@ impl Host for NodeContext {
             at: position.at,
         });
         Ok(FeedReports { gates: gates.collect(), frames: frames.collect() })
+    }
+
+    async fn quarantines(&self) -> Result<Vec<PartitionQuarantine>, HostError> {
+        let lists = self.budgets.quarantine().await?.into_iter().map(|(partition, list)| {
+            let records = list.records.into_iter();
+            let records =
+                records.map(|record| QuarantinedRecord { at: record.at, reason: record.reason });
+            PartitionQuarantine { partition, total: list.total, records: records.collect() }
+        });
+        Ok(lists.collect())
     }
 
     fn deliveries_changed(&self) {

@@ -1,8 +1,9 @@
-//! Alerts about gates that are silent, and about a feed that is stale.
+//! Alerts about gates that are silent, about a feed that is stale, and about records of the event log that are skipped.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
 use throng_model::{Clock as _, ManualClock};
 use throng_server::Node;
@@ -118,5 +119,28 @@ async fn without_the_setting_open_ones_are_resolved() {
     let after = Deployment { client: Client::of(&node), clock: Arc::clone(&clock) };
     until("it is resolved", async || after.alerts("gate_silent", "gate shop-1").await == (1, 0))
         .await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_record_raises_an_alert_for_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = noon();
+    let node = start(dir.path(), spec(SPEC), &clock).await.unwrap();
+    let shop = Deployment { client: Client::of(&node), clock: Arc::clone(&clock) };
+    let invalid = vec![Bytes::from_static(b"not an event")];
+    node.context().log.append(2, clock.now(), invalid).await.unwrap();
+    until("the record raises an alert", async || {
+        // For the next checkpoint, with which the list is written. In small steps, so that a slow machine does not
+        // reach the next day.
+        shop.clock.advance(Duration::from_secs(1));
+        shop.alerts("records_quarantined", "partition 2").await == (1, 1)
+    })
+    .await;
+    shop.clock.advance(Duration::from_secs(25 * 3_600));
+    until("it is resolved", async || {
+        shop.alerts("records_quarantined", "partition 2").await == (1, 0)
+    })
+    .await;
     node.shutdown().await;
 }

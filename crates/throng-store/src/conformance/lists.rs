@@ -6,9 +6,9 @@ use throng_model::WorkspaceName;
 
 use super::*;
 use crate::{
-    AlertKind, AlertOrder, AlertState, AlertTotals, BatchOutcome, HistoryEntry, HistoryEvent, Hold,
+    AlertKind, AlertSort, AlertState, AlertTotals, BatchOutcome, HistoryEntry, HistoryEvent, Hold,
     HoldCause, ListPage, NewAlert, ReasonCounts, RowKey, RowPlace, RunFilter, RunState,
-    SubjectKind, SyncRun, TaskCount, TaskState, WorkOrder,
+    SubjectKind, SyncRun, TaskCount, TaskState, WorkSort,
 };
 
 /// Rows that are inserted while a list is read.
@@ -67,20 +67,20 @@ async fn plan(ledger: &dyn Ledger, names: &Cell<u64>, number: &Cell<u64>) {
     ledger.plan_run(&run, at(number.get())).await.unwrap().expect("its sync is new");
 }
 
-fn place(order: WorkOrder, id: i64, sync: &SyncName, audience: &AudienceName) -> RowPlace {
+fn place(order: WorkSort, id: i64, sync: &SyncName, audience: &AudienceName) -> RowPlace {
     let key = match order {
-        WorkOrder::Id => RowKey::Number(id),
-        WorkOrder::Sync => RowKey::Text(sync.to_string()),
-        WorkOrder::Audience => RowKey::Text(audience.to_string()),
+        WorkSort::Id => RowKey::Number(id),
+        WorkSort::Sync => RowKey::Text(sync.to_string()),
+        WorkSort::Audience => RowKey::Text(audience.to_string()),
     };
     RowPlace { key, id }
 }
 
-fn run_place(order: WorkOrder, run: &SyncRun) -> RowPlace {
+fn run_place(order: WorkSort, run: &SyncRun) -> RowPlace {
     place(order, run.id.0, &run.sync, &run.audience)
 }
 
-fn task_place(order: WorkOrder, task: &Task) -> RowPlace {
+fn task_place(order: WorkSort, task: &Task) -> RowPlace {
     place(order, task.id.0, &task.sync, &task.audience)
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn pages_of_runs_and_tasks_are_the_sorted_list_despite_inserts(
         plan(ledger, &names, &number).await;
     }
     let insert = async || plan(ledger, &names, &number).await;
-    for order in [WorkOrder::Id, WorkOrder::Sync, WorkOrder::Audience] {
+    for order in [WorkSort::Id, WorkSort::Sync, WorkSort::Audience] {
         for descending in [false, true] {
             let limit = 1 + u32::try_from(random(&names, 12)).unwrap();
             let what = format!("{order:?}, descending: {descending}, {limit} rows a page");
@@ -129,12 +129,12 @@ pub(super) async fn pages_of_alerts_are_the_sorted_list_despite_inserts(ledger: 
     for _ in 0..30 {
         insert().await;
     }
-    for order in [AlertOrder::Id, AlertOrder::LastAt] {
+    for order in [AlertSort::Id, AlertSort::LastAt] {
         for descending in [false, true] {
             let place = |alert: &crate::Alert| {
                 let key = match order {
-                    AlertOrder::Id => alert.id,
-                    AlertOrder::LastAt => alert.last_at.0,
+                    AlertSort::Id => alert.id,
+                    AlertSort::LastAt => alert.last_at.0,
                 };
                 RowPlace { key: RowKey::Number(key), id: alert.id }
             };
@@ -155,7 +155,7 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     held.held = Some(Hold::new(HoldCause::Guard, "guard"));
     let held = ledger.plan_run(&held, at(0)).await.unwrap().unwrap();
     let other = ledger.plan_run(&new_run("other", 1, &[1]), at(0)).await.unwrap().unwrap();
-    let all = || page::<_, RunFilter>(WorkOrder::Id, false, 9, None);
+    let all = || page::<_, RunFilter>(WorkSort::Id, false, 9, None);
     let runs = async |search: Option<&str>, state| {
         let page = ListPage { search: search.map(str::to_owned), state, ..all() };
         let runs = ledger.list_runs(&page).await.unwrap();
@@ -172,7 +172,7 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     assert_eq!(runs(Some("shop"), Some(active)).await, [other], "the destination");
     assert_eq!(runs(None, Some(RunFilter::Rejected)).await, []);
 
-    let queued = ListPage { state: Some(TaskState::Queued), ..page(WorkOrder::Id, false, 9, None) };
+    let queued = ListPage { state: Some(TaskState::Queued), ..page(WorkSort::Id, false, 9, None) };
     let tasks = ledger.list_tasks(&queued).await.unwrap();
     assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [other]);
     assert_eq!(ledger.tasks_of_runs(&[other]).await.unwrap(), tasks);
@@ -184,7 +184,7 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
     }
     ledger.resolve_alert(AlertKind::RunHeld, "ads", at(2)).await.unwrap();
     let alerts = async |search: Option<&str>, state| {
-        let page = page(AlertOrder::Id, false, 9, None);
+        let page = page(AlertSort::Id, false, 9, None);
         let page = ListPage { search: search.map(str::to_owned), state, ..page };
         let alerts = ledger.list_alerts(&page).await.unwrap();
         alerts.into_iter().map(|alert| alert.subject).collect::<Vec<_>>()
@@ -209,7 +209,7 @@ pub(super) async fn lists_are_filtered_by_state_and_search(ledger: &dyn Ledger) 
 
     let counts = async |search: Option<&str>, state: Option<TaskState>| {
         let page =
-            ListPage { search: search.map(str::to_owned), ..page(WorkOrder::Id, false, 1, None) };
+            ListPage { search: search.map(str::to_owned), ..page(WorkSort::Id, false, 1, None) };
         let mut counts = ledger.count_tasks(&ListPage { state, ..page }).await.unwrap();
         counts.sort_by_key(|count| count.tasks);
         counts.iter().map(|one| (one.state, one.tasks, one.batches_left)).collect::<Vec<_>>()
@@ -230,17 +230,17 @@ pub(super) async fn failed_tasks_of_newest_runs_can_be_queued_again(ledger: &dyn
         failed.push(task.id);
     }
     ledger.plan_run(&new_run("acme:b", 2, &[1]), at(3)).await.unwrap().unwrap();
-    let listed = async |page: ListPage<WorkOrder, TaskState>| {
+    let listed = async |page: ListPage<WorkSort, TaskState>| {
         let tasks = ledger.list_requeueable_tasks(&page).await.unwrap();
         tasks.iter().map(|task| task.id).collect::<Vec<_>>()
     };
-    let all = || page(WorkOrder::Id, true, 9, None);
+    let all = || page(WorkSort::Id, true, 9, None);
     assert_eq!(listed(all()).await, [failed[2], failed[0]]);
     let after = Some(RowPlace { key: RowKey::Number(failed[2].0), id: failed[2].0 });
     assert_eq!(listed(ListPage { after, ..all() }).await, [failed[0]]);
     assert_eq!(listed(ListPage { search: Some("ACME".to_owned()), ..all() }).await, [failed[0]]);
     let acme: WorkspaceName = "acme".parse().unwrap();
-    assert_eq!(listed(own_tasks(WorkOrder::Id, &acme)).await, [failed[0]]);
+    assert_eq!(listed(own_tasks(WorkSort::Id, &acme)).await, [failed[0]]);
 }
 
 pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
@@ -271,17 +271,17 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
     ledger.raise_alert(&node, at(2)).await.unwrap();
 
     let own =
-        |after| ListPage { workspace: Some(acme.clone()), ..page(WorkOrder::Id, false, 1, after) };
+        |after| ListPage { workspace: Some(acme.clone()), ..page(WorkSort::Id, false, 1, after) };
     let first = ledger.list_runs(&own(None)).await.unwrap();
-    let after = first.last().map(|run| run_place(WorkOrder::Id, run));
+    let after = first.last().map(|run| run_place(WorkSort::Id, run));
     let second = ledger.list_runs(&own(after)).await.unwrap();
     let ids: Vec<_> = first.iter().chain(&second).map(|run| run.id).collect();
     assert_eq!(ids, [planned[0], planned[3]]);
-    for order in [WorkOrder::Id, WorkOrder::Sync, WorkOrder::Audience] {
+    for order in [WorkSort::Id, WorkSort::Sync, WorkSort::Audience] {
         let tasks = ledger.list_tasks(&own_tasks(order, &acme)).await.unwrap();
         assert_eq!(tasks.iter().map(|task| task.run).collect::<Vec<_>>(), [planned[0], planned[3]]);
     }
-    let counted = ledger.count_tasks(&own_tasks(WorkOrder::Id, &acme)).await.unwrap();
+    let counted = ledger.count_tasks(&own_tasks(WorkSort::Id, &acme)).await.unwrap();
     let (destination, state) = (destination("shop"), TaskState::Queued);
     assert_eq!(counted, [TaskCount { destination, state, tasks: 2, batches_left: 2 }]);
     let counts = ledger.workspace_task_counts(&acme).await.unwrap();
@@ -289,7 +289,7 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
     assert_eq!((counts.len(), queued), (5, Some(&(TaskState::Queued, 2))));
     let alerts = ListPage {
         workspace: Some(acme.clone()),
-        ..page::<_, AlertState>(AlertOrder::Id, false, 9, None)
+        ..page::<_, AlertState>(AlertSort::Id, false, 9, None)
     };
     let alerts = ledger.list_alerts(&alerts).await.unwrap();
     let subjects: Vec<_> = alerts.iter().map(|alert| alert.subject.as_str()).collect();
@@ -303,6 +303,6 @@ pub(super) async fn lists_are_limited_to_a_workspace(ledger: &dyn Ledger) {
     assert_eq!(ledger.workspace_deliveries(&acme, 9).await.unwrap(), []);
 }
 
-fn own_tasks(order: WorkOrder, workspace: &WorkspaceName) -> ListPage<WorkOrder, TaskState> {
+fn own_tasks(order: WorkSort, workspace: &WorkspaceName) -> ListPage<WorkSort, TaskState> {
     ListPage { workspace: Some(workspace.clone()), ..page(order, false, 9, None) }
 }
