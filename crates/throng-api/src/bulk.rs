@@ -147,6 +147,9 @@ pub struct BulkAnswer {
     pub done: u64,
     /// The objects that were not changed, each with the reason.
     pub refused: Vec<BulkRefusal>,
+    /// What is not complete yet although the objects were changed; left out if all is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The question to confirm, or what was done, for people.
     pub message: String,
 }
@@ -175,6 +178,7 @@ impl BulkAnswer {
             self.count(total, *number);
         }
         self.refused.extend(other.refused);
+        self.warning = self.warning.take().or(other.warning);
     }
 
     /// The question that a person confirms, with the numbers.
@@ -228,6 +232,9 @@ impl BulkAnswer {
         }
         if self.refused.len() > SHOWN_REFUSALS {
             text.push_str(&format!("\nand {} more", self.refused.len() - SHOWN_REFUSALS));
+        }
+        if let Some(warning) = &self.warning {
+            text.push_str(&format!("\n{warning}"));
         }
         text
     }
@@ -310,6 +317,11 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("task 10: its sync is paused\nand 2 more"), "{text}");
+        let late = BulkAnswer { warning: Some("it is late".to_owned()), ..BulkAnswer::default() };
+        all.add(late);
+        all.add(BulkAnswer::default());
+        let text = all.result(BulkOperation::RequeueTasks);
+        assert!(text.ends_with("and 2 more\nit is late"), "{text}");
     }
 
     #[test]

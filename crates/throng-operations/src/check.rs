@@ -112,7 +112,7 @@ pub async fn check_sql(
                     audience.name
                 )),
                 Err(error) => {
-                    let path = path("audiences", at, audience.name.as_str(), "sql");
+                    let path = path("audiences", &audience.name, &audience.made_from, "sql");
                     problems.push(refused(&audience.sql_at, path, &error));
                 }
             }
@@ -124,7 +124,7 @@ pub async fn check_sql(
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
             }
             Err(error) => {
-                let path = path("audiences", at, audience.name.as_str(), "sql");
+                let path = path("audiences", &audience.name, &audience.made_from, "sql");
                 refuse(&mut problems, &audience.sql_at, path, error)?;
             }
         }
@@ -144,7 +144,7 @@ pub async fn check_sql(
             Ok(doubts) => identifier_doubts
                 .extend(doubts.into_iter().map(|doubt| format!("sync {}: {doubt}", sync.name))),
             Err(error) => {
-                let path = path("syncs", at, sync.name.as_str(), "identifiers.sql");
+                let path = path("syncs", &sync.name, &sync.made_from, "identifiers.sql");
                 refuse(&mut problems, &identifiers.sql_at, path, error)?;
             }
         }
@@ -247,11 +247,12 @@ async fn source_doubts(lake: &Lake, spec: &Spec) -> Result<Vec<String>, LakeErro
     Ok(doubts.collect())
 }
 
-/// The field of an object. One of a workspace is named: its number is that among the objects of all workspaces.
-fn path(section: &str, at: usize, name: &str, field: &str) -> String {
-    match name.contains(':') {
-        true => format!("{section}[{name}].{field}"),
-        false => format!("{section}[{at}].{field}"),
+/// The field of an object, which is named, or its template: its number among the objects of all files, workspaces and rows
+/// of templates is none that a file shows.
+fn path(section: &str, name: &impl Display, made_from: &Option<MadeFrom>, field: &str) -> String {
+    match made_from {
+        Some(MadeFrom { template, .. }) => format!("{section}[{template}].{field}"),
+        None => format!("{section}[{name}].{field}"),
     }
 }
 
@@ -390,6 +391,16 @@ mod tests {
         ];
         let checked = checked_of_templates(objects.iter().map(Option::as_ref));
         assert_eq!(checked, BTreeSet::from([2, 4]));
+    }
+
+    #[test]
+    fn a_field_names_what_the_file_has() {
+        assert_eq!(path("audiences", &"vip", &None, "sql"), "audiences[vip].sql");
+        assert_eq!(path("audiences", &"acme:vip", &None, "sql"), "audiences[acme:vip].sql");
+        let template = Pattern::try_from("{region}-buyers".to_owned()).unwrap();
+        let made_from = Some(MadeFrom { template, values: Vec::new(), held: false });
+        let of_template = path("syncs", &"emea-buyers", &made_from, "identifiers.sql");
+        assert_eq!(of_template, "syncs[{region}-buyers].identifiers.sql");
     }
 
     #[test]

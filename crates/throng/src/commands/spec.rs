@@ -168,7 +168,7 @@ pub(crate) async fn check(
         out::json(&CheckReport { success, models, templates, backends, warnings, landlock });
         return Ok(code);
     }
-    for warning in collapsed_warnings(&warnings) {
+    for warning in collapsed_warnings(&warnings, "--json") {
         out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {
