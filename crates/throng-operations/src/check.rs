@@ -53,6 +53,14 @@ pub struct CheckedSql {
 }
 
 impl CheckedSql {
+    /// That SQL is not checked because warehouses did not answer; `None` if all did.
+    pub fn not_answered(&self) -> Option<String> {
+        let audiences = throng_model::counted(self.unanswered as u64, "audience");
+        let text =
+            || format!("the SQL of {audiences} is not checked: the warehouse did not answer");
+        (self.unanswered > 0).then(text)
+    }
+
     /// What was not checked, and doubts about the files that the SQL reads.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let doubts = |model: &CheckedModel| {
@@ -358,11 +366,14 @@ mod tests {
         let lake = Lake::new(&spec.sources, limits, None).unwrap();
         let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
         assert_eq!((checked.unanswered, checked.models.len()), (2, 0));
+        let text = "the SQL of 2 audiences is not checked: the warehouse did not answer";
+        assert_eq!(checked.not_answered().as_deref(), Some(text));
         let expected = "audience a: its SQL is not checked: the connection failed";
         assert_eq!(checked.unchecked[0], expected);
         // Without `--connect` nothing is asked.
         let checked = check_sql(&lake, None, &spec, None).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (0, 2));
+        assert_eq!(checked.not_answered(), None);
         // The SQL of a template is asked for once, for all of its audiences.
         let template = Pattern::try_from("{a}".to_owned()).unwrap();
         for audience in &mut spec.audiences {

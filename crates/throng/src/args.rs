@@ -273,7 +273,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) ad_servers: u32,
     /// How many times faster than real time the ad traffic runs
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 40.0, value_parser = throng_demo::speed)]
     pub(crate) speed: f64,
     /// Run as thirteen processes on these engines instead of one process: `kafka,postgres,s3`.
     /// `cargo xtask services up` starts them
@@ -352,7 +352,7 @@ pub(crate) struct LimitsArgs {
     /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
     /// PORT it is 443
     #[arg(long, value_name = "REF@HOST[:PORT]")]
-    pub(crate) allow_secret: Vec<AllowedSecret>,
+    pub(crate) allow_secret: Vec<throng_access::AllowedSecret>,
     /// Let them have destinations, sources and serving stores on this server; repeatable. --allow-secret allows
     /// its server too
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -360,27 +360,6 @@ pub(crate) struct LimitsArgs {
     /// A file with more of these, reloaded on SIGHUP (limits.yaml in --dir by default, if it exists)
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
-}
-
-/// A secret and the server that it may be sent to.
-#[derive(Debug, Clone)]
-pub(crate) struct AllowedSecret {
-    secret: throng_spec::SecretRef,
-    host: throng_spec::HostPort,
-}
-
-impl std::str::FromStr for AllowedSecret {
-    type Err = &'static str;
-
-    /// The text is not repeated in errors: it may be the secret itself.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "write env:NAME@HOST or file:PATH@HOST, with :PORT if it is not 443";
-        // A path may hold an @, a server does not.
-        let (secret, host) = text.rsplit_once('@').ok_or(wrong)?;
-        let secret = secret.parse().map_err(|_| wrong)?;
-        let host = host.parse().map_err(|_| wrong)?;
-        Ok(Self { secret, host })
-    }
 }
 
 impl LimitsArgs {
@@ -393,7 +372,7 @@ impl LimitsArgs {
         for folder in &self.allow_destination_folder {
             flags.allow_destination_folder(folder);
         }
-        for AllowedSecret { secret, host } in &self.allow_secret {
+        for throng_access::AllowedSecret { secret, host } in &self.allow_secret {
             flags.allow_secret(secret.clone(), host.clone());
         }
         for host in &self.allow_host {
@@ -437,6 +416,7 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct OneAudience {
+    /// The audience
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -455,6 +435,7 @@ pub(crate) enum AudienceCommand {
     Show(OneAudience),
     /// Build a new snapshot now, unless neither the model nor its files have changed
     Refresh {
+        /// The audience
         name: String,
         /// Scan even if nothing has changed
         #[arg(long)]
@@ -477,6 +458,7 @@ pub(crate) enum AudienceCommand {
     Reject(HeldSnapshotArgs),
     /// Make an older snapshot current again and pin it: no other is served until it is released
     Rollback {
+        /// The audience
         name: String,
         /// The version; the one before the current one if left out
         #[arg(long)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["listen", "socket"]))]
 pub(crate) struct GateArgs {
     /// The URL of a node with the role api, or with the role lookup and --feed
     #[arg(long, value_name = "URL", env = "THRONG_URL")]
@@ -24,7 +25,7 @@ pub(crate) struct GateArgs {
     #[arg(long)]
     pub(crate) insecure: bool,
     /// The address to listen on
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "socket")]
+    #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
     /// The unix socket to listen on
     #[arg(long, value_name = "PATH")]

@@ -1,42 +1,14 @@
 //! Operations on all objects that match a filter: they are counted, confirmed, and then done in parts.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde::Serialize;
-use throng_api::{BulkAnswer, BulkOperation, BulkRefusal, BulkRequest};
+use throng_api::{BulkAnswer, BulkOperation, BulkReport, BulkRequest};
 
 use crate::args::{ManyArgs, NodeArgs};
 use crate::client::Client;
 use crate::failure::{Failure, report_partial};
 use crate::out::{self, Output};
-
-/// What `--json` prints. The digests of the parts are left out: each stands for the objects of one request.
-#[derive(Serialize)]
-struct BulkReport<'a> {
-    matched: u64,
-    totals: &'a BTreeMap<String, u64>,
-    done: u64,
-    refused: &'a [BulkRefusal],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<&'a str>,
-    message: &'a str,
-}
-
-impl<'a> BulkReport<'a> {
-    fn of(done: &'a BulkAnswer) -> Self {
-        let BulkAnswer { matched, totals, refused, warning, message, .. } = done;
-        Self {
-            matched: *matched,
-            totals,
-            done: done.done,
-            refused,
-            warning: warning.as_deref(),
-            message,
-        }
-    }
-}
 
 /// Counts what matches, asks unless `--yes` is set, and carries the operation out on exactly that.
 pub(super) async fn run(
@@ -72,7 +44,7 @@ pub(super) async fn run(
         match answer {
             Ok(answer) => done.add(answer),
             Err(error) if done.matched == 0 => return Err(error),
-            // What the requests before it have done has to be known all the same.
+            // What was done before it has to be known all the same.
             Err(error) => {
                 done.matched = all.matched;
                 return Ok(finish(operation, done, Some(error), output));
@@ -90,27 +62,17 @@ fn finish(
     output: Output,
 ) -> ExitCode {
     done.message = done.result(operation);
-    let failed = failed.or_else(|| incomplete(&done).map(anyhow::Error::new));
+    let incomplete = done.incomplete().map(|text| Failure::new(text).help(BulkReport::HELP).into());
     if output == Output::Text {
         out::line(&done.message);
     }
-    match failed {
-        Some(error) => report_partial(&error, &BulkReport::of(&done), output),
-        None => {
-            if output.is_json() {
-                out::json(&BulkReport::of(&done));
-            }
-            ExitCode::SUCCESS
-        }
+    let report = BulkReport::of(&done);
+    match failed.or(incomplete) {
+        Some(error) => return report_partial(&error, &report, output),
+        None if output.is_json() => out::json(&report),
+        None => {}
     }
-}
-
-/// The failure of a command that has not changed all objects; `None` if it has.
-fn incomplete(done: &BulkAnswer) -> Option<Failure> {
-    let left = done.matched.saturating_sub(done.done);
-    let text = format!("not done: {} of {}", out::count(left), out::count(done.matched));
-    let help = "each is printed with the reason; what is done stays so if the command is run again";
-    (left > 0).then(|| Failure::new(text).help(help))
+    ExitCode::SUCCESS
 }
 
 /// Whether a person agrees to what a command does. `answer`: `None` if nobody can be asked.
@@ -160,28 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_has_not_changed_all_objects_fails() {
-        let of = |matched: u64, done: u64| BulkAnswer { matched, done, ..BulkAnswer::default() };
-        let failure = |answer: &BulkAnswer| incomplete(answer).map(|failure| failure.to_string());
-        assert_eq!(failure(&of(0, 0)), None);
-        assert_eq!(failure(&of(3, 3)), None);
-        assert_eq!(failure(&of(3, 2)).unwrap(), "not done: 1 of 3");
-        assert_eq!(failure(&of(1_200, 0)).unwrap(), "not done: 1,200 of 1,200");
-    }
-
-    #[test]
-    fn the_report_has_the_objects_and_no_digest() {
-        let refused = BulkRefusal { name: "task 7".to_owned(), error: "it is paused".to_owned() };
-        let mut answer = BulkAnswer { matched: 2, done: 1, ..BulkAnswer::default() };
-        answer.refused.push(refused);
-        answer.message = answer.result(BulkOperation::RequeueTasks);
-        let report = serde_json::to_value(BulkReport::of(&answer)).unwrap();
-        let expected = serde_json::json!({
-            "matched": 2, "totals": {}, "done": 1,
-            "refused": [{ "name": "task 7", "error": "it is paused" }],
-            "message": "1 of 2 are queued again\ntask 7: it is paused",
-        });
-        assert_eq!(report, expected);
+    fn a_command_without_an_object_names_all_ways_to_give_one() {
+        for (line, ways) in [
+            ("throng sync run", &["NAME", "--destination", "--all"][..]),
+            ("throng sync requeue", &["ID", "--all"]),
+            ("throng sync approve", &["RUN", "--destination", "--removal", "--all"]),
+            ("throng tasks requeue", &["ID", "--missing"]),
+            ("throng audience reject", &["NAME", "--all"]),
+            ("throng gate --node http://a --cache-dir b", &["--listen", "--socket"]),
+        ] {
+            let parsed = crate::args::Arguments::try_parse_from(line.split(' '));
+            let error = parsed.unwrap_err().to_string();
+            assert!(ways.iter().all(|way| error.contains(way)), "{line}: {error}");
+        }
     }
 
     #[test]
