@@ -223,3 +223,19 @@ fn check_data_dir(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::AllowedSecret;
+
+    #[test]
+    fn a_secret_is_allowed_for_a_server_and_never_shown() {
+        for text in ["env:KEY@graph.example.com", "env:KEY@127.0.0.1:8443", "file:/a@b/key@c.de"] {
+            assert!(text.parse::<AllowedSecret>().is_ok(), "{text}");
+        }
+        for text in ["s3cret", "s3cret@graph.example.com", "env:KEY@", "@graph.example.com"] {
+            let refused = text.parse::<AllowedSecret>().unwrap_err();
+            assert!(refused.starts_with("write env:NAME@HOST"), "{text}: {refused}");
+        }
+    }
+}
