@@ -90,6 +90,8 @@ pub enum CheckError {
 /// unless `warehouses` is `None`. What a warehouse refuses is only a warning if the `applied` spec has the same SQL over
 /// the same source: its table may be late, and no change of the spec has to wait for it.
 ///
+/// `progress` gets the number of texts that are done, and of all.
+///
 /// # Errors
 /// [`CheckError`].
 pub async fn check_sql(
@@ -97,14 +99,16 @@ pub async fn check_sql(
     warehouses: Option<&dyn Warehouses>,
     spec: &Spec,
     applied: Option<&Spec>,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<CheckedSql, CheckError> {
     let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
-    let mut unanswered = 0;
-    let of_rows = checked_of_templates(spec.audiences.iter().map(|one| one.made_from.as_ref()));
-    for (at, audience) in spec.audiences.iter().enumerate() {
-        if audience.made_from.is_some() && !of_rows.contains(&at) {
-            continue;
-        }
+    let audiences = checked(spec.audiences.iter().map(|one| one.made_from.as_ref()));
+    let syncs = checked(spec.syncs.iter().map(|one| one.made_from.as_ref()));
+    let (mut unanswered, mut done, total) = (0, 0, (audiences.len() + syncs.len()) as u64);
+    for at in &audiences {
+        let Some(audience) = spec.audiences.get(*at) else { continue };
+        progress(done, total);
+        done += 1;
         if audience.source.is_some() {
             match dry_run(warehouses, spec, audience).await {
                 Ok(Some(model)) => models.push(model),
@@ -138,11 +142,10 @@ pub async fn check_sql(
         }
     }
     let mut identifier_doubts = Vec::new();
-    let of_rows = checked_of_templates(spec.syncs.iter().map(|one| one.made_from.as_ref()));
-    for (at, sync) in spec.syncs.iter().enumerate() {
-        if sync.made_from.is_some() && !of_rows.contains(&at) {
-            continue;
-        }
+    for at in &syncs {
+        let Some(sync) = spec.syncs.get(*at) else { continue };
+        progress(done, total);
+        done += 1;
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
@@ -279,6 +282,15 @@ fn checked_of_templates<'s>(
     first.into_values().map(|(_, at)| at).collect()
 }
 
+/// The numbers of the objects that are checked: all that are written, and of each template one.
+fn checked<'s>(objects: impl Iterator<Item = Option<&'s MadeFrom>> + Clone) -> Vec<usize> {
+    let of_rows = checked_of_templates(objects.clone());
+    let is_checked = |(at, made_from): (usize, Option<&MadeFrom>)| {
+        (made_from.is_none() || of_rows.contains(&at)).then_some(at)
+    };
+    objects.enumerate().filter_map(is_checked).collect()
+}
+
 /// Checks the SQL of an audience by its warehouse; `None` if no warehouse is asked.
 async fn dry_run(
     warehouses: Option<&dyn Warehouses>,
@@ -364,14 +376,17 @@ mod tests {
         let spill = dir.path().to_owned();
         let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::of("/none"));
         let lake = Lake::new(&spec.sources, limits, None).unwrap();
-        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        let reported = std::sync::Mutex::new(Vec::new());
+        let progress = |done: u64, total: u64| reported.lock().unwrap().push((done, total));
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None, &progress).await.unwrap();
+        assert_eq!(*reported.lock().unwrap(), [(0, 2), (1, 2)]);
         assert_eq!((checked.unanswered, checked.models.len()), (2, 0));
         let text = "the SQL of 2 audiences is not checked: the warehouse did not answer";
         assert_eq!(checked.not_answered().as_deref(), Some(text));
         let expected = "audience a: its SQL is not checked: the connection failed";
         assert_eq!(checked.unchecked[0], expected);
         // Without `--connect` nothing is asked.
-        let checked = check_sql(&lake, None, &spec, None).await.unwrap();
+        let checked = check_sql(&lake, None, &spec, None, &|_, _| {}).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (0, 2));
         assert_eq!(checked.not_answered(), None);
         // The SQL of a template is asked for once, for all of its audiences.
@@ -380,7 +395,7 @@ mod tests {
             let template = template.clone();
             audience.made_from = Some(MadeFrom { template, values: Vec::new(), held: false });
         }
-        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None, &|_, _| {}).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (2, 1));
         assert!(checked.templates.is_empty(), "a warehouse runs their SQL");
     }
@@ -400,8 +415,9 @@ mod tests {
             Some(of("{b}", true)),
             Some(of("{b}", true)),
         ];
-        let checked = checked_of_templates(objects.iter().map(Option::as_ref));
-        assert_eq!(checked, BTreeSet::from([2, 4]));
+        let of_rows = checked_of_templates(objects.iter().map(Option::as_ref));
+        assert_eq!(of_rows, BTreeSet::from([2, 4]));
+        assert_eq!(checked(objects.iter().map(Option::as_ref)), [1, 2, 4]);
     }
 
     #[test]

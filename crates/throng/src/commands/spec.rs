@@ -81,7 +81,14 @@ async fn load(
     };
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
-    match check_sql(&lake, asked, &spec, None).await {
+    let bar = out::bar(0, "checking the SQL");
+    let progress = |done: u64, total: u64| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let checked_sql = check_sql(&lake, asked, &spec, None, &progress).await;
+    bar.finish_and_clear();
+    match checked_sql {
         Ok(sql) => Ok((spec, sql, checked.warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
