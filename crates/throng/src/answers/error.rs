@@ -41,14 +41,14 @@ const UNKNOWN_REQUEST: [&str; 3] = [
 /// The error in a body; without any field if the body is not one of the API.
 pub(crate) fn error_of(body: &str) -> ErrorDetail {
     let error = serde_json::from_str::<ErrorBody>(body).unwrap_or_default().error;
-    match &error.message {
-        Some(text) if UNKNOWN_REQUEST.contains(&text.as_str()) => {
-            let message = "the node does not know this request: it is of another version than this command line";
-            let help = "upgrade the node, or use the command line of the node's version";
-            ErrorDetail { message: Some(message.to_owned()), help: Some(help.to_owned()), ..error }
-        }
-        _ => error,
+    let is_known = |text: &str| !UNKNOWN_REQUEST.contains(&text);
+    if error.message.as_deref().is_none_or(is_known) {
+        return error;
     }
+    let message =
+        "the node does not know this request: it is of another version than this command line";
+    let help = "upgrade the node, or use the command line of the node's version";
+    ErrorDetail { message: Some(message.to_owned()), help: Some(help.to_owned()), ..error }
 }
 
 /// The problems of a spec in a body. They are read apart from the error, which is shown even if problems of
