@@ -26,7 +26,7 @@ pub use access::{
 };
 pub use credentials::{Authentication, Credentials, SessionCookie, bearer_token};
 pub use hosts::{HostNames, HostRefusal};
-pub use limits::{LimitsChange, LimitsConfig, LimitsError, NodeLimits};
+pub use limits::{AllowedSecret, LimitsChange, LimitsConfig, LimitsError, NodeLimits};
 pub use local_nodes::{LocalNodeError, Registration, is_loopback, token_at, token_of, url_of};
 pub use origin::{RequestOrigin, is_opened_by_hand, own_path};
 pub use routes::{AcceptedBody, ROUTES, RouteRequirement, Rule, is_api_path, rule_of};

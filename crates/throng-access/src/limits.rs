@@ -9,10 +9,33 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustix::fs::OFlags;
-use throng_spec::{Limits, Problem, Spec};
+use throng_spec::{HostPort, Limits, Problem, SecretRef, Spec};
 
 /// The largest limits file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A secret and the server that it may be sent to: `env:NAME@HOST[:PORT]` or `file:PATH@HOST[:PORT]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedSecret {
+    /// The reference to the secret.
+    pub secret: SecretRef,
+    /// The server; port 443 unless the text has another one.
+    pub host: HostPort,
+}
+
+impl std::str::FromStr for AllowedSecret {
+    type Err = &'static str;
+
+    /// The text is not repeated in errors: it may be the secret itself.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "write env:NAME@HOST or file:PATH@HOST, with :PORT if it is not 443";
+        // A path may hold an @, a server does not.
+        let (secret, host) = text.rsplit_once('@').ok_or(wrong)?;
+        let secret = secret.parse().map_err(|_| wrong)?;
+        let host = host.parse().map_err(|_| wrong)?;
+        Ok(Self { secret, host })
+    }
+}
 
 /// The limits as the operator configures them.
 #[derive(Debug, Clone, Default)]
@@ -198,5 +221,21 @@ fn check_data_dir(limits: &Limits, data_dir: &Path) -> Result<(), LimitsError> {
     match limits.destination_folders().find(overlaps) {
         Some(path) => Err(LimitsError::WritesToDataDir { path: path.to_owned() }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AllowedSecret;
+
+    #[test]
+    fn a_secret_is_allowed_for_a_server_and_never_shown() {
+        for text in ["env:KEY@graph.example.com", "env:KEY@127.0.0.1:8443", "file:/a@b/key@c.de"] {
+            assert!(text.parse::<AllowedSecret>().is_ok(), "{text}");
+        }
+        for text in ["s3cret", "s3cret@graph.example.com", "env:KEY@", "@graph.example.com"] {
+            let refused = text.parse::<AllowedSecret>().unwrap_err();
+            assert!(refused.starts_with("write env:NAME@HOST"), "{text}: {refused}");
+        }
     }
 }

@@ -147,6 +147,9 @@ pub struct BulkAnswer {
     pub done: u64,
     /// The objects that were not changed, each with the reason.
     pub refused: Vec<BulkRefusal>,
+    /// What is not complete yet although the objects were changed; left out if all is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// The question to confirm, or what was done, for people.
     pub message: String,
 }
@@ -175,6 +178,13 @@ impl BulkAnswer {
             self.count(total, *number);
         }
         self.refused.extend(other.refused);
+        self.warning = self.warning.take().or(other.warning);
+    }
+
+    /// How many of the objects that match were not changed; `None` if all were.
+    pub fn incomplete(&self) -> Option<String> {
+        let left = self.matched.saturating_sub(self.done);
+        (left > 0).then(|| format!("not done: {} of {}", count(left), count(self.matched)))
     }
 
     /// The question that a person confirms, with the numbers.
@@ -229,7 +239,41 @@ impl BulkAnswer {
         if self.refused.len() > SHOWN_REFUSALS {
             text.push_str(&format!("\nand {} more", self.refused.len() - SHOWN_REFUSALS));
         }
+        if let Some(warning) = &self.warning {
+            text.push_str(&format!("\n{warning}"));
+        }
         text
+    }
+}
+
+/// The sum of the answers of several requests, as a command prints it: without their digests and cursors, each of which is
+/// for one request.
+#[derive(Debug, Serialize)]
+pub struct BulkReport<'a> {
+    matched: u64,
+    totals: &'a BTreeMap<String, u64>,
+    done: u64,
+    refused: &'a [BulkRefusal],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
+    message: &'a str,
+}
+
+impl<'a> BulkReport<'a> {
+    /// The hint if [`BulkAnswer::incomplete`] says that not all is done.
+    pub const HELP: &'static str =
+        "the reason of each is printed; what is done stays done if the command is run again";
+
+    /// The report of a sum.
+    pub fn of(answer: &'a BulkAnswer) -> Self {
+        Self {
+            matched: answer.matched,
+            totals: &answer.totals,
+            done: answer.done,
+            refused: &answer.refused,
+            warning: answer.warning.as_deref(),
+            message: &answer.message,
+        }
     }
 }
 
@@ -310,6 +354,34 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("task 10: its sync is paused\nand 2 more"), "{text}");
+        let late = BulkAnswer { warning: Some("it is late".to_owned()), ..BulkAnswer::default() };
+        all.add(late);
+        all.add(BulkAnswer::default());
+        let text = all.result(BulkOperation::RequeueTasks);
+        assert!(text.ends_with("and 2 more\nit is late"), "{text}");
+    }
+
+    #[test]
+    fn an_operation_that_was_refused_for_an_object_is_incomplete() {
+        let of = |matched: u64, done: u64| BulkAnswer { matched, done, ..BulkAnswer::default() };
+        assert_eq!(of(0, 0).incomplete(), None);
+        assert_eq!(of(3, 3).incomplete(), None);
+        assert_eq!(of(3, 2).incomplete().unwrap(), "not done: 1 of 3");
+        assert_eq!(of(1_200, 0).incomplete().unwrap(), "not done: 1,200 of 1,200");
+    }
+
+    #[test]
+    fn the_report_of_several_answers_has_no_digest() {
+        let refused = BulkRefusal { name: "task 7".to_owned(), error: "it is paused".to_owned() };
+        let mut all = BulkAnswer { matched: 2, done: 1, ..BulkAnswer::default() };
+        all.refused.push(refused);
+        all.message = all.result(BulkOperation::RequeueTasks);
+        let expected = serde_json::json!({
+            "matched": 2, "totals": {}, "done": 1,
+            "refused": [{ "name": "task 7", "error": "it is paused" }],
+            "message": "1 of 2 are queued again\ntask 7: it is paused",
+        });
+        assert_eq!(serde_json::to_value(BulkReport::of(&all)).unwrap(), expected);
     }
 
     #[test]

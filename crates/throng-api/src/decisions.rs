@@ -86,6 +86,17 @@ pub struct DecisionMade {
     pub insertion_id: Option<String>,
 }
 
+impl DecisionMade {
+    /// A line for each ad group, and one for the recorded insertion, with tabs between the columns.
+    pub fn into_lines(self) -> Vec<String> {
+        let allowed = self.allowed.into_iter().map(|ad_group| format!("allowed\t{ad_group}"));
+        let refused = self.refused.into_iter();
+        let refused = refused.map(|one| format!("refused\t{}\t{}", one.ad_group, one.why));
+        let insertion = self.insertion_id.map(|id| format!("insertion\t{id}"));
+        allowed.chain(refused).chain(insertion).collect()
+    }
+}
+
 /// Why an ad group may not be shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionRefusal {
@@ -153,5 +164,21 @@ mod tests {
             let why = format!("`{}` is not a name: ", one.ad_group);
             assert!(one.why.starts_with(&why) && one.why.len() < 600, "{}", one.why);
         }
+    }
+
+    #[test]
+    fn the_id_of_a_recorded_insertion_has_a_line() {
+        let refused = serde_json::json!([
+            { "ad_group": "gloves", "code": "out_of_budget", "why": "no money" }
+        ]);
+        let mut made = serde_json::json!({ "allowed": ["shoes"], "refused": refused });
+        let of = |made: &serde_json::Value| {
+            serde_json::from_value::<DecisionMade>(made.clone()).unwrap().into_lines()
+        };
+        let mut lines = vec!["allowed\tshoes", "refused\tgloves\tno money"];
+        assert_eq!(of(&made), lines);
+        made["insertion_id"] = serde_json::json!("decide-1");
+        lines.push("insertion\tdecide-1");
+        assert_eq!(of(&made), lines);
     }
 }

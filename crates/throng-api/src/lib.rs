@@ -52,7 +52,9 @@ pub use budget_report::{
 pub use budgets::{
     BudgetDetail, BudgetInterval, BudgetList, BudgetOfDay, BudgetPoint, BudgetState,
 };
-pub use bulk::{BULK_ROWS, BulkAnswer, BulkOffer, BulkOperation, BulkRefusal, BulkRequest};
+pub use bulk::{
+    BULK_ROWS, BulkAnswer, BulkOffer, BulkOperation, BulkRefusal, BulkReport, BulkRequest,
+};
 pub use decisions::{
     DecideRequest, DecisionMade, DecisionRefusal, LookupRequest, LookupResult, MAX_CANDIDATES,
     UserAudiences, candidates, refusals,
@@ -70,7 +72,8 @@ pub use history::{History, HistoryItem};
 pub use ingest::{IngestFault, IngestQuery, IngestReport, IngestTotals};
 pub use lists::{
     ALERT_SORTS, ALERT_STATES, AUDIENCE_SORTS, AUDIENCE_STATES, ListQuery, MAX_LIST_ROWS,
-    REJECTED_RUNS, RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS, push_escaped,
+    REJECTED_RUNS, RUN_STATES, SYNC_SORTS, SYNC_STATES, TASK_STATES, WORK_SORTS, escaped,
+    has_empty_name, push_escaped,
 };
 pub use membership::{PublishedDictionary, PublishedMembership, PublishedSnapshot};
 pub use node::{

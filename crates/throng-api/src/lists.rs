@@ -86,6 +86,14 @@ impl ListQuery {
     }
 }
 
+/// A segment of a path or a value of a query, as [`push_escaped`] appends it.
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    let mut url = String::with_capacity(value.len());
+    push_escaped(&mut url, value);
+    url
+}
+
 /// Appends a segment of a path or a value of a query, with all bytes escaped that have a meaning in URLs.
 pub fn push_escaped(url: &mut String, value: &str) {
     for byte in value.bytes() {
@@ -98,9 +106,26 @@ pub fn push_escaped(url: &mut String, value: &str) {
     }
 }
 
+/// Whether a path of the API, which may have a query, has an empty name: none of the paths has.
+#[must_use]
+pub fn has_empty_name(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or(path);
+    path.contains("//") || path.ends_with('/')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_name_in_a_path_is_found() {
+        for path in ["/v1/audiences/", "/v1/syncs//run", "/v1/why/audience/?limit=1"] {
+            assert!(has_empty_name(path), "{path}");
+        }
+        for path in ["/v1/audiences", "/v1/audiences/a", "/v1/runs?search=a//b/", "/v1/x/%2F/y"] {
+            assert!(!has_empty_name(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_query_is_escaped_in_a_url() {

@@ -250,6 +250,19 @@ pub struct RunRequested {
     pub blocked: Option<String>,
 }
 
+impl RunRequested {
+    /// What becomes of the run, for people. `name`: the sync, as the caller has named it.
+    pub fn text(&self, name: &str) -> String {
+        match &self.blocked {
+            None => format!("a run of {name} is being planned; see `throng sync runs`"),
+            Some(reason) => format!(
+                "{name} is blocked: {reason}\none run is planned for this request, and ends in the same way unless \
+                 that has changed; see `throng sync runs`"
+            ),
+        }
+    }
+}
+
 /// What became of the runs that were requested of several syncs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunsRequested {
@@ -436,5 +449,16 @@ mod tests {
         assert!(list("meta").for_destination("meta").unwrap().is_empty());
         assert_eq!(list("meta").for_destination("acme:meta").unwrap().len(), 1);
         assert_eq!(list("globex:meta").for_destination("meta").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_run_of_a_blocked_sync_says_why_and_what_becomes_of_it() {
+        let of = |blocked: Option<&str>| {
+            let blocked = blocked.map(str::to_owned);
+            RunRequested { sync: "acme:vip".parse().unwrap(), blocked }.text("vip")
+        };
+        assert_eq!(of(None), "a run of vip is being planned; see `throng sync runs`");
+        let text = of(Some("its account is held"));
+        assert!(text.starts_with("vip is blocked: its account is held\none run"), "{text}");
     }
 }

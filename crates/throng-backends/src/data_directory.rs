@@ -3,6 +3,7 @@
 //! when it stops. So it accepts no more work as soon as it detects this.
 
 use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub fn create_data_dir(dir: &Path) -> Result<(), BackendError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
+        .map_err(|error| match error.kind() {
+            // Of a file: the system says only that it exists.
+            ErrorKind::AlreadyExists => std::io::Error::from(ErrorKind::NotADirectory),
+            _ => error,
+        })
         .map_err(BackendError::io("create the data directory", dir.display()))?;
     let mode = std::fs::metadata(dir)
         .map_err(BackendError::io("read the mode of the data directory", dir.display()))?
@@ -169,6 +175,18 @@ fn lock_file(directory: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("throng.yaml");
+        std::fs::write(&file, "").unwrap();
+        let refused = create_data_dir(&file).unwrap_err();
+        let text = throng_model::with_causes(&refused);
+        assert!(text.ends_with("not a directory"), "{text}");
+        create_data_dir(&parent.path().join("data")).unwrap();
+        create_data_dir(&parent.path().join("data")).unwrap();
+    }
 
     #[test]
     fn a_directory_that_is_removed_or_replaced_is_lost() {

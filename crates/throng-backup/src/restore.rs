@@ -161,7 +161,8 @@ impl Unpacked<'_> {
             let text = match fs::read(&manifest) {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(self.not_a_backup("it has no manifest"));
+                    let why = if top.exists() { "it has no manifest" } else { "it does not exist" };
+                    return Err(self.not_a_backup(why));
                 }
                 Err(error) => return Err(failed("read", &manifest)(error)),
             };
@@ -268,6 +269,21 @@ impl Unpacked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_without_a_manifest_and_a_missing_one_are_different_errors() {
+        let progress: Progress = Arc::new(|_, _| {});
+        let reason = |from: &Path| {
+            let (files, progress) = (BTreeMap::new(), &progress);
+            let mut unpacked =
+                Unpacked { from, temporary: from, files, done: 0, total: 0, progress };
+            unpacked.folder(from, from).unwrap_err().to_string()
+        };
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(reason(sources).ends_with("it has no manifest"), "{}", reason(sources));
+        let missing = sources.join("none");
+        assert!(reason(&missing).ends_with("it does not exist"), "{}", reason(&missing));
+    }
 
     #[test]
     fn only_names_of_a_backup_are_allowed() {

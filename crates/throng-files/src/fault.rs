@@ -42,6 +42,9 @@ impl FileFault {
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         let (text, system) = match error.kind() {
+            ErrorKind::UnexpectedEof if path.extension().is_some_and(|ending| ending == "gz") => {
+                ("it ends too early, or other bytes follow its compressed content".to_owned(), None)
+            }
             ErrorKind::UnexpectedEof => ("it ends too early".to_owned(), None),
             ErrorKind::InvalidInput | ErrorKind::InvalidData => ("it is damaged".to_owned(), None),
             kind => (format!("it cannot be read: {kind}"), error.raw_os_error()),
@@ -81,5 +84,14 @@ mod tests {
         }
         let damaged = std::io::ErrorKind::InvalidData.into();
         assert_eq!(of(damaged), (Fault::User, Retry::Never));
+    }
+
+    #[test]
+    fn a_compressed_file_that_ends_early_may_have_other_bytes_behind_its_content() {
+        let end = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let text = |path: &str| FileError::from(FileFault::io(Path::new(path), &end)).to_string();
+        assert!(text("/lake/a.csv.gz").contains("other bytes follow"));
+        assert!(!text("/lake/a.parquet").contains("other bytes follow"));
+        assert!(text("/lake/a.parquet").contains("it ends too early"));
     }
 }

@@ -181,12 +181,12 @@ fn refused(error: io::Error) -> IngestError {
     }
     if error.kind() == io::ErrorKind::UnexpectedEof {
         return IngestError::refused(
-            "the compressed content ends early: the file is truncated",
-            "compress the file again, and send it whole",
+            "the compressed content ends early: the file is truncated, or other bytes follow its end",
+            "compress the file again, and send it whole; `gzip -t FILE` and `zstd -t FILE` say which it is",
         );
     }
     IngestError::refused(
-        "the content is not what its encoding says: it is damaged, or not compressed this way",
+        "the content is not what its encoding says: it is damaged or not compressed this way, or other bytes follow its end",
         "send it as it is, or as gzip or zstd with the matching `content-encoding`",
     )
 }
@@ -220,6 +220,17 @@ mod tests {
             assert!(error.to_string().contains("truncated"), "{encoding:?} {error}");
             let error = read(&text, encoding).unwrap_err();
             assert!(error.to_string().contains("encoding"), "{encoding:?} {error}");
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_end_of_a_gzip_stream_are_named() {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(b"a,b\n1,2\n").unwrap();
+        let gzip = gzip.finish().unwrap();
+        for junk in [&b"\n"[..], b"more bytes than a header has"] {
+            let error = read(&[gzip.as_slice(), junk].concat(), Encoding::Gzip).unwrap_err();
+            assert!(error.to_string().contains("other bytes follow its end"), "{error}");
         }
     }
 

@@ -49,6 +49,10 @@ const PARSING: &str = "a text cannot be read as a date, a time or a number";
 const FORMATTED: &str = "a text cannot be read as a date or a time of the format that is named";
 /// The text of every date that a timestamp of nanoseconds does not have.
 const RANGE: &str = "a date is before 1678 or after 2261, which a TIMESTAMP does not have";
+/// How the text of every error of a full disk begins: that of this node, or of an executor.
+const FULL_DISK: &str = "a disk is full: ";
+/// In the engine's errors of a full disk: as the system says it, and as Ballista prints it.
+const OF_FULL_DISK: [&str; 3] = ["StorageFull", "No space left on device", "no storage space"];
 /// In the engine's errors about such dates.
 const OF_RANGE: &str = "converted value exceeds the representable";
 /// How the engine's errors of those functions begin. A value that follows may have quotes itself, which end it too early
@@ -86,6 +90,11 @@ impl EngineFailure {
         if text.contains(OF_RANGE) {
             return Self(RANGE.to_owned());
         }
+        let is_full = OF_FULL_DISK.iter().any(|of| text.contains(of));
+        let text = match is_full && !text.starts_with(FULL_DISK) {
+            true => format!("{FULL_DISK}{text}"),
+            false => text,
+        };
         Self(text.chars().take(MAX_TEXT).collect())
     }
 
@@ -122,6 +131,11 @@ impl EngineFailure {
     /// Whether a timestamp does not have the year of a date.
     pub(crate) fn is_of_range(&self) -> bool {
         self.0 == RANGE
+    }
+
+    /// Whether a disk is full.
+    pub(crate) fn is_of_full_disk(&self) -> bool {
+        self.0.starts_with(FULL_DISK)
     }
 
     /// Whether a number was divided by zero.
@@ -262,6 +276,20 @@ mod tests {
         assert!(!EngineFailure::of(&sent).is_of_data());
         let file = DataFusionError::IoError(std::io::Error::other("input/output error"));
         assert!(!EngineFailure::of_execution(&file).is_of_data());
+    }
+
+    #[test]
+    fn a_full_disk_is_named() {
+        let sent = "the job failed: IoError(Os { code: 28, kind: StorageFull, message: .. })";
+        let found = EngineFailure::of(&DataFusionError::Execution(sent.to_owned()));
+        assert_eq!(found.to_string(), format!("a disk is full: {sent}"));
+        assert!(found.is_of_full_disk() && !found.is_of_data(), "{found}");
+        let again = EngineFailure::of(&DataFusionError::Execution(found.to_string()));
+        assert_eq!(again, found);
+        let system = DataFusionError::IoError(std::io::ErrorKind::StorageFull.into());
+        assert!(EngineFailure::of(&system).is_of_full_disk());
+        let other = EngineFailure::of(&DataFusionError::Execution("no connection".to_owned()));
+        assert!(!other.is_of_full_disk());
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod secret;
 pub mod series;
 mod storage;
 mod template;
+mod terminal;
 mod time;
 mod transport;
 
@@ -73,5 +74,6 @@ pub use schedule::{Schedule, ScheduleError, SourceTrigger};
 pub use secret::{NoRandomness, NotAHash, SecretHash, new_secret};
 pub use storage::StorageProblem;
 pub use template::{NotAPattern, ParameterValue, Pattern, TemplateRows, WhenRemoved};
+pub use terminal::{one_line, printable};
 pub use time::{BudgetDay, TimeZoneName, Timestamp, TimestampError};
 pub use transport::{host_of, is_loopback_host, is_plain_remote};

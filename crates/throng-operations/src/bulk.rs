@@ -18,6 +18,9 @@ use crate::{Operations, audiences, lists, runs};
 const NO_TIME: &str = "the request has no time left for it: send it again";
 /// Why an object and the rest are refused after an error that is not about the object.
 const FAILED: &str = "the node cannot do it now, nor the rest: try again later";
+/// The warning if snapshots are published that this node could not load.
+const NOT_SERVED: &str =
+    "they are published; this node serves the versions before them until it can load these";
 
 /// An object that waits for an operation.
 enum Target {
@@ -90,7 +93,9 @@ pub async fn act(
         answer.refused.push(BulkRefusal { name, error: refused });
     }
     if operation == BulkOperation::ApproveSnapshots && answer.done > 0 {
-        audiences::serve_current(operations).await?;
+        // No error of the request: nobody would learn what was published. The node tries again with its next poll.
+        let is_served = audiences::serve_current(operations).await.is_ok();
+        answer.warning = (!is_served).then(|| NOT_SERVED.to_owned());
     }
     answer.message = answer.result(operation);
     Ok(answer)

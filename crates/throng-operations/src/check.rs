@@ -53,6 +53,14 @@ pub struct CheckedSql {
 }
 
 impl CheckedSql {
+    /// That SQL is not checked because warehouses did not answer; `None` if all did.
+    pub fn not_answered(&self) -> Option<String> {
+        let audiences = throng_model::counted(self.unanswered as u64, "audience");
+        let text =
+            || format!("the SQL of {audiences} is not checked: the warehouse did not answer");
+        (self.unanswered > 0).then(text)
+    }
+
     /// What was not checked, and doubts about the files that the SQL reads.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let doubts = |model: &CheckedModel| {
@@ -82,6 +90,8 @@ pub enum CheckError {
 /// unless `warehouses` is `None`. What a warehouse refuses is only a warning if the `applied` spec has the same SQL over
 /// the same source: its table may be late, and no change of the spec has to wait for it.
 ///
+/// `progress` gets the number of texts that are done, and of all.
+///
 /// # Errors
 /// [`CheckError`].
 pub async fn check_sql(
@@ -89,14 +99,16 @@ pub async fn check_sql(
     warehouses: Option<&dyn Warehouses>,
     spec: &Spec,
     applied: Option<&Spec>,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<CheckedSql, CheckError> {
     let (mut models, mut problems, mut unchecked) = (Vec::new(), Vec::new(), Vec::new());
-    let mut unanswered = 0;
-    let of_rows = checked_of_templates(spec.audiences.iter().map(|one| one.made_from.as_ref()));
-    for (at, audience) in spec.audiences.iter().enumerate() {
-        if audience.made_from.is_some() && !of_rows.contains(&at) {
-            continue;
-        }
+    let audiences = checked(spec.audiences.iter().map(|one| one.made_from.as_ref()));
+    let syncs = checked(spec.syncs.iter().map(|one| one.made_from.as_ref()));
+    let (mut unanswered, mut done, total) = (0, 0, (audiences.len() + syncs.len()) as u64);
+    for at in &audiences {
+        let Some(audience) = spec.audiences.get(*at) else { continue };
+        progress(done, total);
+        done += 1;
         if audience.source.is_some() {
             match dry_run(warehouses, spec, audience).await {
                 Ok(Some(model)) => models.push(model),
@@ -112,7 +124,7 @@ pub async fn check_sql(
                     audience.name
                 )),
                 Err(error) => {
-                    let path = path("audiences", at, audience.name.as_str(), "sql");
+                    let path = path("audiences", &audience.name, &audience.made_from, "sql");
                     problems.push(refused(&audience.sql_at, path, &error));
                 }
             }
@@ -124,17 +136,16 @@ pub async fn check_sql(
                 models.push(CheckedModel { audience: audience.name.clone(), model, query: None });
             }
             Err(error) => {
-                let path = path("audiences", at, audience.name.as_str(), "sql");
+                let path = path("audiences", &audience.name, &audience.made_from, "sql");
                 refuse(&mut problems, &audience.sql_at, path, error)?;
             }
         }
     }
     let mut identifier_doubts = Vec::new();
-    let of_rows = checked_of_templates(spec.syncs.iter().map(|one| one.made_from.as_ref()));
-    for (at, sync) in spec.syncs.iter().enumerate() {
-        if sync.made_from.is_some() && !of_rows.contains(&at) {
-            continue;
-        }
+    for at in &syncs {
+        let Some(sync) = spec.syncs.get(*at) else { continue };
+        progress(done, total);
+        done += 1;
         let identifiers = &sync.identifiers;
         let columns: Vec<String> =
             identifiers.columns.iter().map(|(column, _)| column.clone()).collect();
@@ -144,7 +155,7 @@ pub async fn check_sql(
             Ok(doubts) => identifier_doubts
                 .extend(doubts.into_iter().map(|doubt| format!("sync {}: {doubt}", sync.name))),
             Err(error) => {
-                let path = path("syncs", at, sync.name.as_str(), "identifiers.sql");
+                let path = path("syncs", &sync.name, &sync.made_from, "identifiers.sql");
                 refuse(&mut problems, &identifiers.sql_at, path, error)?;
             }
         }
@@ -247,11 +258,12 @@ async fn source_doubts(lake: &Lake, spec: &Spec) -> Result<Vec<String>, LakeErro
     Ok(doubts.collect())
 }
 
-/// The field of an object. One of a workspace is named: its number is that among the objects of all workspaces.
-fn path(section: &str, at: usize, name: &str, field: &str) -> String {
-    match name.contains(':') {
-        true => format!("{section}[{name}].{field}"),
-        false => format!("{section}[{at}].{field}"),
+/// The field of an object, which is named, or its template: its number among the objects of all files, workspaces and rows
+/// of templates is none that a file shows.
+fn path(section: &str, name: &impl Display, made_from: &Option<MadeFrom>, field: &str) -> String {
+    match made_from {
+        Some(MadeFrom { template, .. }) => format!("{section}[{template}].{field}"),
+        None => format!("{section}[{name}].{field}"),
     }
 }
 
@@ -268,6 +280,15 @@ fn checked_of_templates<'s>(
         first.entry(&made_from.template).and_modify(|old| *old = found.min(*old)).or_insert(found);
     }
     first.into_values().map(|(_, at)| at).collect()
+}
+
+/// The numbers of the objects that are checked: all that are written, and of each template one.
+fn checked<'s>(objects: impl Iterator<Item = Option<&'s MadeFrom>> + Clone) -> Vec<usize> {
+    let of_rows = checked_of_templates(objects.clone());
+    let is_checked = |(at, made_from): (usize, Option<&MadeFrom>)| {
+        (made_from.is_none() || of_rows.contains(&at)).then_some(at)
+    };
+    objects.enumerate().filter_map(is_checked).collect()
 }
 
 /// Checks the SQL of an audience by its warehouse; `None` if no warehouse is asked.
@@ -355,20 +376,26 @@ mod tests {
         let spill = dir.path().to_owned();
         let limits = LakeLimits::of(&spec.node, spill, WorkerCommand::of("/none"));
         let lake = Lake::new(&spec.sources, limits, None).unwrap();
-        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        let reported = std::sync::Mutex::new(Vec::new());
+        let progress = |done: u64, total: u64| reported.lock().unwrap().push((done, total));
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None, &progress).await.unwrap();
+        assert_eq!(*reported.lock().unwrap(), [(0, 2), (1, 2)]);
         assert_eq!((checked.unanswered, checked.models.len()), (2, 0));
+        let text = "the SQL of 2 audiences is not checked: the warehouse did not answer";
+        assert_eq!(checked.not_answered().as_deref(), Some(text));
         let expected = "audience a: its SQL is not checked: the connection failed";
         assert_eq!(checked.unchecked[0], expected);
         // Without `--connect` nothing is asked.
-        let checked = check_sql(&lake, None, &spec, None).await.unwrap();
+        let checked = check_sql(&lake, None, &spec, None, &|_, _| {}).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (0, 2));
+        assert_eq!(checked.not_answered(), None);
         // The SQL of a template is asked for once, for all of its audiences.
         let template = Pattern::try_from("{a}".to_owned()).unwrap();
         for audience in &mut spec.audiences {
             let template = template.clone();
             audience.made_from = Some(MadeFrom { template, values: Vec::new(), held: false });
         }
-        let checked = check_sql(&lake, Some(&Unreachable), &spec, None).await.unwrap();
+        let checked = check_sql(&lake, Some(&Unreachable), &spec, None, &|_, _| {}).await.unwrap();
         assert_eq!((checked.unanswered, checked.unchecked.len()), (2, 1));
         assert!(checked.templates.is_empty(), "a warehouse runs their SQL");
     }
@@ -388,8 +415,19 @@ mod tests {
             Some(of("{b}", true)),
             Some(of("{b}", true)),
         ];
-        let checked = checked_of_templates(objects.iter().map(Option::as_ref));
-        assert_eq!(checked, BTreeSet::from([2, 4]));
+        let of_rows = checked_of_templates(objects.iter().map(Option::as_ref));
+        assert_eq!(of_rows, BTreeSet::from([2, 4]));
+        assert_eq!(checked(objects.iter().map(Option::as_ref)), [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_field_names_what_the_file_has() {
+        assert_eq!(path("audiences", &"vip", &None, "sql"), "audiences[vip].sql");
+        assert_eq!(path("audiences", &"acme:vip", &None, "sql"), "audiences[acme:vip].sql");
+        let template = Pattern::try_from("{region}-buyers".to_owned()).unwrap();
+        let made_from = Some(MadeFrom { template, values: Vec::new(), held: false });
+        let of_template = path("syncs", &"emea-buyers", &made_from, "identifiers.sql");
+        assert_eq!(of_template, "syncs[{region}-buyers].identifiers.sql");
     }
 
     #[test]

@@ -49,9 +49,19 @@ pub async fn of_object(
     let history = newest(operations, Some(subject), MAX_ENTRIES).await?;
     if history.is_empty() && !is_declared(operations, kind, &qualified) {
         let what = kind.replace('_', " ");
-        return Err(OperationError::not_found(format!("no {what} `{name}` in the applied spec")));
+        let message = format!("no {what} `{name}` in the applied spec, and no history of it");
+        return Err(OperationError::not_found(message).help(names_help(kind)));
     }
     Ok(history)
+}
+
+/// Which command shows the names.
+fn names_help(kind: &str) -> &'static str {
+    match kind {
+        "audience" => "`throng audience list` shows the names",
+        "sync" => "`throng sync list` shows the names",
+        _ => "`throng budget` shows the names",
+    }
 }
 
 fn is_declared(operations: &Operations, kind: &str, name: &str) -> bool {

@@ -201,7 +201,8 @@ pub async fn approve_destination(operations: &Operations, name: &str, actor: &st
     let found = spec.destinations.iter().find(|destination| destination.name.as_str() == wanted);
     let Some(destination) = found else {
         let message = format!("no destination `{name}` in the applied spec");
-        return Err(OperationError::not_found(message));
+        let help = "`throng sync list` shows the destinations of the syncs";
+        return Err(OperationError::not_found(message).help(help));
     };
     let name = &destination.name;
     let now = operations.clock.now();

@@ -137,9 +137,10 @@ fn size_limits(spec: &Spec, sync: &SyncName) -> Option<SizeLimits> {
 pub fn declared(operations: &Operations, name: &str) -> Result<SyncName> {
     let (spec, wanted) = (&operations.spec, operations.qualified(name));
     let found = spec.syncs.iter().find(|sync| sync.name.as_str() == wanted);
-    found
-        .map(|sync| sync.name.clone())
-        .ok_or_else(|| OperationError::not_found(format!("no sync `{name}` in the applied spec")))
+    found.map(|sync| sync.name.clone()).ok_or_else(|| {
+        OperationError::not_found(format!("no sync `{name}` in the applied spec"))
+            .help("`throng sync list` shows the names")
+    })
 }
 
 /// Plans a run of a sync at once if it has something to send. The answer says if it is blocked.

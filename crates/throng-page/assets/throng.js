@@ -33,7 +33,8 @@
     const response = await fetch(button.dataset.post, { method: "POST", headers, body: button.dataset.body || "{}" }).catch(() => null);
     const body = response && await response.json().catch(() => null);
     if (response && response.ok) {
-      if (body && body.refused && body.refused.length) window.alert(body.message); // what was not done, and why
+      const incomplete = body && ((body.refused && body.refused.length) || body.warning);
+      if (incomplete && body.message) window.alert(body.message); // what was not done, and why
       pending = true;
       return;
     }

@@ -29,3 +29,4 @@ pub use error::{SidecarError, SyncError};
 pub use follow::{FeedFollower, FeedObserver};
 pub use membership::{MembershipObserver, MembershipSync};
 pub use sidecar::{Sidecar, SidecarOptions};
+pub use socket::parse_mode;

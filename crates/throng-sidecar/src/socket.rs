@@ -164,6 +164,15 @@ pub(crate) fn listen(
     Ok((SocketListener { listener, free }, file))
 }
 
+/// The mode of a socket's file as a command line has it, in octal: `0660`.
+///
+/// # Errors
+/// If it is none, or has other bits than those of who may read, write and execute.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
+    let parsed = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    parsed.ok_or_else(|| format!("`{text}` is not a mode: write it in octal, as 0660"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,5 +223,14 @@ mod tests {
         assert!(futures::FutureExt::now_or_never(listener.accept()).is_none());
         drop(first);
         listener.accept().await;
+    }
+
+    #[test]
+    fn modes_are_octal() {
+        assert_eq!(parse_mode("0660"), Ok(0o660));
+        assert_eq!(parse_mode("600"), Ok(0o600));
+        for wrong in ["", "0990", "1777", "rw", "-1"] {
+            assert!(parse_mode(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -49,7 +49,7 @@ impl fmt::Display for Plan {
     /// template that change alike are one entry.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let warn = |f: &mut fmt::Formatter<'_>| {
-            let warnings = collapsed_warnings(&self.warnings);
+            let warnings = collapsed_warnings(&self.warnings, "--json");
             warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))
         };
         if self.changes.is_empty() {
@@ -111,8 +111,8 @@ fn write_group(f: &mut fmt::Formatter<'_>, first: &Change, group: &[&Change]) ->
 }
 
 /// Warnings as they are printed: more than five that differ in figures and in what is between backticks only are the
-/// first of them, with the number of the others.
-pub fn collapsed_warnings(warnings: &[String]) -> Vec<String> {
+/// first of them, with the number of the others and what prints all: `with`, such as `--json`.
+pub fn collapsed_warnings(warnings: &[String], with: &str) -> Vec<String> {
     let mut numbers: HashMap<String, usize> = HashMap::new();
     for warning in warnings {
         *numbers.entry(shape_of(warning)).or_default() += 1;
@@ -125,7 +125,7 @@ pub fn collapsed_warnings(warnings: &[String]) -> Vec<String> {
         }
         let others = count(*number as u64 - 1);
         *number = 0;
-        Some(format!("{warning} ({others} more warnings like this one)"))
+        Some(format!("{warning} (and {others} more like it: `{with}` prints all)"))
     });
     shown.collect()
 }
@@ -234,9 +234,10 @@ mod tests {
         let of = |number: u32| format!("sync `s{number}` is removed: {number} users stay");
         let mut warnings: Vec<String> = (0..1_200).map(of).collect();
         warnings.insert(1, "another one".to_owned());
-        let first = "sync `s0` is removed: 0 users stay (1,199 more warnings like this one)";
-        assert_eq!(collapsed_warnings(&warnings), [first, "another one"]);
+        let first =
+            "sync `s0` is removed: 0 users stay (and 1,199 more like it: `--json` prints all)";
+        assert_eq!(collapsed_warnings(&warnings, "--json"), [first, "another one"]);
         let few: Vec<String> = (0..5).map(of).collect();
-        assert_eq!(collapsed_warnings(&few), few);
+        assert_eq!(collapsed_warnings(&few, "--json"), few);
     }
 }

@@ -69,7 +69,9 @@ pub fn collapsed_problems(problems: &[Problem]) -> Vec<String> {
         let places: Vec<String> =
             others.iter().take(MAX_ALIKE).map(|other| other.place()).collect();
         let (total, places) = (count(others.len() as u64), places.join(", "));
-        Some(format!("{problem}\n  the same problem in {total} other places, such as {places}"))
+        Some(format!(
+            "{problem}\n  the same problem in {total} other places, such as {places}; `--json` prints all"
+        ))
     };
     problems.iter().filter_map(printed).collect()
 }
@@ -109,7 +111,7 @@ mod tests {
         let printed = collapsed_problems(&problems);
         let first = "error: refused\n  --> throng.yaml:1:5 at destinations[1].access_token\n  help: allow it\n  the same \
                      problem in 1,200 other places, such as throng.yaml:2:5, throng.yaml:3:5, throng.yaml:4:5, \
-                     throng.yaml:5:5, throng.yaml:6:5";
+                     throng.yaml:5:5, throng.yaml:6:5; `--json` prints all";
         assert_eq!(printed, [first.to_owned(), of(9, "another one").to_string()]);
         let few: Vec<Problem> = (1..=5).map(|line| of(line, "refused")).collect();
         assert_eq!(collapsed_problems(&few).len(), 5);

@@ -76,6 +76,7 @@ impl SqliteBackend {
     /// [`LedgerError::Damaged`], [`LedgerError::Database`] if the file cannot be opened or is not a
     /// ledger.
     pub async fn open(path: &Path, migrations: &'static [Migration]) -> Result<Self> {
+        integrity::make_writable_as_ledger(path);
         let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
         let file = path.to_owned();
         let compared = bytes > 0 && blocking(move || integrity::verify(&file)).await?;

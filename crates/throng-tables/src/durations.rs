@@ -4,13 +4,14 @@
 //! and a month 30 days, as in PostgreSQL.
 //!
 //! Two intervals are not compared: one may be a difference that the SQL has made an interval, as in
-//! `coalesce(seen - prev, INTERVAL '0 days') > INTERVAL '30 days'`.
+//! `coalesce(seen - prev, INTERVAL '0 days') > INTERVAL '30 days'`. The difference of two times of day is an interval of
+//! nanoseconds only, so that it is compared with an interval that is stated, of which the length is taken.
 
-use datafusion::arrow::datatypes::{DataType, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, cast, lit};
 
 use super::wide_dates::is_comparison;
 
@@ -49,9 +50,7 @@ impl ExprPlanner for Durations {
                 let (right, left) = by_length(expr.right, unit, &expr.left)?;
                 RawBinaryExpr { op: expr.op, left, right }
             }
-            (Ok(DataType::Interval(_)), Ok(DataType::Interval(_))) => {
-                return Err(DataFusionError::Plan(INTERVALS.to_owned()));
-            }
+            (Ok(DataType::Interval(_)), Ok(DataType::Interval(_))) => of_times(expr, schema)?,
             _ => expr,
         }))
     }
@@ -72,6 +71,38 @@ fn by_length(difference: Expr, unit: TimeUnit, interval: &Expr) -> Result<(Expr,
     let finest = TimeUnit::Nanosecond;
     let difference = cast(difference, DataType::Duration(finest));
     Ok((difference, lit(duration(length, finest))))
+}
+
+/// The comparison of a difference of times of day with another one, or with an interval as nanoseconds only.
+///
+/// # Errors
+/// If it is another comparison of two intervals.
+fn of_times(expr: RawBinaryExpr, schema: &DFSchema) -> Result<RawBinaryExpr> {
+    let RawBinaryExpr { op, left, right } = expr;
+    let in_nanoseconds = |of: Expr| {
+        if is_difference_of_times(&of, schema) {
+            return Ok(of);
+        }
+        let stated = nanoseconds(&of).and_then(|length| i64::try_from(length).ok());
+        let interval = stated.map(|length| IntervalMonthDayNano::new(0, 0, length));
+        let interval = interval.map(|of| lit(ScalarValue::IntervalMonthDayNano(Some(of))));
+        interval.ok_or_else(|| DataFusionError::Plan(INTERVALS.to_owned()))
+    };
+    if !is_difference_of_times(&left, schema) && !is_difference_of_times(&right, schema) {
+        return Err(DataFusionError::Plan(INTERVALS.to_owned()));
+    }
+    Ok(RawBinaryExpr { op, left: in_nanoseconds(left)?, right: in_nanoseconds(right)? })
+}
+
+/// Whether an expression is the difference of two times of day, which has no months and no days.
+fn is_difference_of_times(of: &Expr, schema: &DFSchema) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) = of else {
+        return false;
+    };
+    let is_time = |side: &Expr| {
+        matches!(side.get_type(schema), Ok(DataType::Time32(_) | DataType::Time64(_)))
+    };
+    is_time(left) && is_time(right)
 }
 
 /// The length of an interval that the SQL states.
@@ -108,8 +139,8 @@ fn duration(count: i128, unit: TimeUnit) -> ScalarValue {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::datatypes::IntervalMonthDayNano;
     use datafusion::logical_expr::col;
+    use datafusion::sql::sqlparser::ast::BinaryOperator;
 
     use super::*;
 
@@ -125,6 +156,26 @@ mod tests {
         assert_eq!(of(0, 1, 0), Some(86_400_000_000_000));
         assert_eq!(of(0, -1, 5), Some(5 - 86_400_000_000_000));
         assert_eq!(nanoseconds(&col("x")), None);
+    }
+
+    #[test]
+    fn a_difference_of_times_is_compared_with_the_length_of_an_interval() {
+        let schema = DFSchema::empty();
+        let time = |hour: i64| lit(ScalarValue::Time64Nanosecond(Some(hour * 3_600_000_000_000)));
+        let compared = |left: Expr, right: Expr| {
+            of_times(RawBinaryExpr { op: BinaryOperator::Gt, left, right }, &schema)
+        };
+        let difference = time(10) - time(8);
+        let hour = interval(0, 0, 3_600_000_000_000);
+        let planned = compared(difference.clone(), interval(0, 1, -82_800_000_000_000)).unwrap();
+        assert_eq!((planned.left, planned.right), (difference.clone(), hour.clone()));
+        let planned = compared(hour.clone(), difference.clone()).unwrap();
+        assert_eq!((planned.left, planned.right), (hour.clone(), difference.clone()));
+        let planned = compared(difference.clone(), difference.clone()).unwrap();
+        assert_eq!(planned.right, difference);
+        assert!(compared(hour.clone(), hour.clone()).is_err());
+        assert!(compared(difference.clone(), hour.clone() + hour).is_err());
+        assert!(compared(difference, interval(i32::MAX, 0, 0)).is_err(), "it has no nanoseconds");
     }
 
     #[test]

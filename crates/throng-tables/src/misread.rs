@@ -307,7 +307,9 @@ fn ignored(select: &Select) -> Option<(&'static str, &'static str)> {
     }
     let (keys, modifiers) = match &select.group_by {
         GroupByExpr::All(modifiers) => (usize::MAX, modifiers),
-        GroupByExpr::Expressions(keys, modifiers) => (keys.len(), modifiers),
+        GroupByExpr::Expressions(keys, modifiers) => {
+            (keys.iter().map(number_of_keys).sum::<usize>(), modifiers)
+        }
     };
     // For one key they would add a row without a key only, and so does WITH TOTALS.
     let word = modifiers.iter().find_map(|modifier| match modifier {
@@ -317,6 +319,15 @@ fn ignored(select: &Select) -> Option<(&'static str, &'static str)> {
         _ => None,
     });
     Some((word?, "write GROUP BY ROLLUP (…), GROUP BY CUBE (…) or GROUP BY GROUPING SETS (…)"))
+}
+
+/// `(a, b)` are two keys.
+fn number_of_keys(key: &Expr) -> usize {
+    match key {
+        Expr::Tuple(keys) => keys.iter().map(number_of_keys).sum(),
+        Expr::Nested(key) => number_of_keys(key),
+        _ => 1,
+    }
 }
 
 /// The name of a function that writes dates, if the SQL states a format in which nothing would be filled in.
@@ -410,6 +421,7 @@ mod tests {
             ("SELECT id FROM s.t PARTITION (p0) WHERE a", "PARTITION"),
             ("SELECT id FROM s.t GROUP BY id, a WITH ROLLUP HAVING count(*) > 1", "ROLLUP"),
             ("SELECT id FROM (SELECT id, a FROM s.t GROUP BY id, a WITH CUBE) AS x", "CUBE"),
+            ("SELECT id FROM s.t GROUP BY (id, a) WITH ROLLUP", "ROLLUP"),
             ("SELECT id FROM s.t WHERE to_char(day, 'YYYY-MM') = '2026-06'", "format"),
             ("SELECT id FROM s.t WHERE DATE_FORMAT(day, 'yyyy') = '2026'", "format"),
         ] {
@@ -429,6 +441,7 @@ mod tests {
         }
         for sql in [
             "SELECT id FROM s.t GROUP BY id WITH ROLLUP",
+            "SELECT id FROM s.t GROUP BY (id) WITH ROLLUP",
             "SELECT id FROM s.t GROUP BY ROLLUP (id, a)",
             "SELECT id, row_number() OVER (PARTITION BY a ORDER BY b) AS n FROM s.t",
         ] {

@@ -69,10 +69,13 @@ pub(crate) enum Command {
     /// Run all of it on the included example: audiences, activation, ad traffic, budgets
     Demo(DemoArgs),
     /// Start a node
+    #[command(after_help = include_str!("../help/up.txt"))]
     Up(UpArgs),
     /// Build audiences and exit: for jobs, where each pod can build a share of them
+    #[command(after_help = include_str!("../help/build.txt"))]
     Build(BuildArgs),
     /// Check a spec and report every problem in it
+    #[command(after_help = include_str!("../help/check.txt"))]
     Check {
         /// A spec file, or a folder of them
         spec: PathBuf,
@@ -94,6 +97,7 @@ pub(crate) enum Command {
         dir: Option<PathBuf>,
     },
     /// Back up a data directory with ledger, objects and event log, also while its node runs
+    #[command(after_help = include_str!("../help/backup.txt"))]
     Backup {
         /// The data directory
         #[arg(long)]
@@ -112,6 +116,7 @@ pub(crate) enum Command {
         dir: PathBuf,
     },
     /// Show what a spec would change
+    #[command(after_help = include_str!("../help/plan.txt"))]
     Plan {
         #[command(flatten)]
         apply: ApplyArgs,
@@ -120,6 +125,7 @@ pub(crate) enum Command {
         workspace: Option<String>,
     },
     /// Apply a spec to a running node
+    #[command(after_help = include_str!("../help/plan.txt"))]
     Apply {
         #[command(flatten)]
         apply: ApplyArgs,
@@ -128,6 +134,7 @@ pub(crate) enum Command {
         base_version: Option<u64>,
     },
     /// Which audiences is a user in?
+    #[command(after_help = include_str!("../help/lookup.txt"))]
     Lookup {
         /// The user's key; several are looked up in one request. Give a key that begins with a hyphen and
         /// is not a number as --key, or after `--` and all options
@@ -148,12 +155,13 @@ pub(crate) enum Command {
         node: NodeArgs,
     },
     /// Send files of records to a node: checked, anonymised, and added to the table of their schema
+    #[command(after_help = include_str!("../help/ingest.txt"))]
     Ingest(IngestArgs),
     /// Audiences: list, refresh, cancel, pause, approve, roll back
-    #[command(subcommand)]
+    #[command(subcommand, after_help = include_str!("../help/audience.txt"))]
     Audience(AudienceCommand),
     /// Activation: runs, tasks, alerts
-    #[command(subcommand)]
+    #[command(subcommand, after_help = include_str!("../help/sync.txt"))]
     Sync(SyncCommand),
     /// Serving stores: what they have, write it again
     #[command(subcommand)]
@@ -171,8 +179,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Alerts(AlertsCommand),
     /// Budgets of the ad groups, and the report of the last days
+    #[command(after_help = include_str!("../help/budget.txt"))]
     Budget(BudgetArgs),
     /// Which of these ad groups may be shown to this user now?
+    #[command(after_help = include_str!("../help/decide.txt"))]
     Decide {
         /// The user's key
         #[arg(allow_negative_numbers = true)]
@@ -187,8 +197,10 @@ pub(crate) enum Command {
         node: NodeArgs,
     },
     /// Start a gate beside an ad server: it follows a node and answers decisions
+    #[command(after_help = include_str!("../help/gate.txt"))]
     Gate(GateArgs),
     /// The history of one object, with the reason of each change
+    #[command(after_help = include_str!("../help/why.txt"))]
     Why {
         /// The kind of object
         kind: WhyKind,
@@ -198,7 +210,7 @@ pub(crate) enum Command {
         node: NodeArgs,
     },
     /// Tokens: who may call a node, and what each caller may do
-    #[command(subcommand)]
+    #[command(subcommand, after_help = include_str!("../help/token.txt"))]
     Token(TokenCommand),
     /// Sessions of browsers
     #[command(subcommand)]
@@ -214,6 +226,7 @@ pub(crate) enum Command {
     /// Print the JSON schema of the spec, for editors
     Schema,
     /// Print completions for a shell
+    #[command(after_help = include_str!("../help/completions.txt"))]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -273,7 +286,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) ad_servers: u32,
     /// How many times faster than real time the ad traffic runs
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 40.0, value_parser = throng_demo::speed)]
     pub(crate) speed: f64,
     /// Run as thirteen processes on these engines instead of one process: `kafka,postgres,s3`.
     /// `cargo xtask services up` starts them
@@ -352,7 +365,7 @@ pub(crate) struct LimitsArgs {
     /// Let them send this secret to this server; repeatable. REF is env:NAME or file:PATH, without
     /// PORT it is 443
     #[arg(long, value_name = "REF@HOST[:PORT]")]
-    pub(crate) allow_secret: Vec<AllowedSecret>,
+    pub(crate) allow_secret: Vec<throng_access::AllowedSecret>,
     /// Let them have destinations, sources and serving stores on this server; repeatable. --allow-secret allows
     /// its server too
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -360,27 +373,6 @@ pub(crate) struct LimitsArgs {
     /// A file with more of these, reloaded on SIGHUP (limits.yaml in --dir by default, if it exists)
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
-}
-
-/// A secret and the server that it may be sent to.
-#[derive(Debug, Clone)]
-pub(crate) struct AllowedSecret {
-    secret: throng_spec::SecretRef,
-    host: throng_spec::HostPort,
-}
-
-impl std::str::FromStr for AllowedSecret {
-    type Err = &'static str;
-
-    /// The text is not repeated in errors: it may be the secret itself.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "write env:NAME@HOST or file:PATH@HOST, with :PORT if it is not 443";
-        // A path may hold an @, a server does not.
-        let (secret, host) = text.rsplit_once('@').ok_or(wrong)?;
-        let secret = secret.parse().map_err(|_| wrong)?;
-        let host = host.parse().map_err(|_| wrong)?;
-        Ok(Self { secret, host })
-    }
 }
 
 impl LimitsArgs {
@@ -393,7 +385,7 @@ impl LimitsArgs {
         for folder in &self.allow_destination_folder {
             flags.allow_destination_folder(folder);
         }
-        for AllowedSecret { secret, host } in &self.allow_secret {
+        for throng_access::AllowedSecret { secret, host } in &self.allow_secret {
             flags.allow_secret(secret.clone(), host.clone());
         }
         for host in &self.allow_host {
@@ -437,6 +429,7 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct OneAudience {
+    /// The audience
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -455,6 +448,7 @@ pub(crate) enum AudienceCommand {
     Show(OneAudience),
     /// Build a new snapshot now, unless neither the model nor its files have changed
     Refresh {
+        /// The audience
         name: String,
         /// Scan even if nothing has changed
         #[arg(long)]
@@ -477,6 +471,7 @@ pub(crate) enum AudienceCommand {
     Reject(HeldSnapshotArgs),
     /// Make an older snapshot current again and pin it: no other is served until it is released
     Rollback {
+        /// The audience
         name: String,
         /// The version; the one before the current one if left out
         #[arg(long)]
@@ -537,46 +532,4 @@ pub(crate) enum SessionCommand {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser as _};
-
-    #[test]
-    fn every_subcommand_is_well_formed() {
-        super::Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn an_ad_group_is_named_as_in_the_output() {
-        for kind in ["ad-group", super::WhyKind::AdGroup.as_str()] {
-            let arguments = super::Arguments::try_parse_from(["throng", "why", kind, "shoes"]);
-            let command = arguments.unwrap().command;
-            let is_ad_group =
-                matches!(command, super::Command::Why { kind: super::WhyKind::AdGroup, .. });
-            assert!(is_ad_group, "{kind}");
-        }
-    }
-
-    fn parse_lookup(line: &[&str]) -> (Vec<String>, Vec<String>) {
-        let arguments = super::Arguments::try_parse_from(line).unwrap();
-        match arguments.command {
-            super::Command::Lookup { users, keys, node } => {
-                assert_eq!(node.url.as_deref(), Some("http://x"), "{line:?}");
-                (users, keys)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn keys_may_begin_with_a_hyphen() {
-        let (users, keys) = parse_lookup(&["throng", "lookup", "-7", "-8.5", "--url", "http://x"]);
-        assert_eq!((users, keys.len()), (vec!["-7".to_owned(), "-8.5".to_owned()], 0));
-        let line = ["throng", "lookup", "--key", "-a", "--key=", "--key=--b", "--url", "http://x"];
-        assert_eq!(parse_lookup(&line), (vec![], vec!["-a".into(), String::new(), "--b".into()]));
-        let (users, _) =
-            parse_lookup(&["throng", "lookup", "--url", "http://x", "--", "-a", "id="]);
-        assert_eq!(users, ["-a", "id="]);
-        let (users, _) = parse_lookup(&["throng", "lookup", "a b", "", "--url", "http://x"]);
-        assert_eq!(users, ["a b", ""]);
-    }
-}
+mod tests;

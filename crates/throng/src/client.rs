@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+pub(crate) use throng_api::escaped as segment;
 use throng_model::{Secret, host_of, is_plain_remote};
 use throng_spec::Problem;
 
@@ -50,6 +51,11 @@ impl Client {
             (None, None) => DEFAULT_URL.to_owned(),
         };
         let url = url.trim_end_matches('/').to_owned();
+        if !url.contains("://") {
+            let message = format!("`{url}` is not the URL of a node");
+            let help = "write http://HOST:PORT, or https:// where the node has a certificate";
+            return Err(Failure::wrong_input(message).help(help).into());
+        }
         let given = secret_input::read(node.token_file.as_deref(), "THRONG_TOKEN")?;
         let is_given = given.is_some();
         let token = match given {
@@ -167,6 +173,11 @@ impl Client {
         mut request: reqwest::RequestBuilder,
         path: &str,
     ) -> Result<Answer, RequestError> {
+        if throng_api::has_empty_name(path) {
+            let failure =
+                Failure::wrong_input("a name is empty").help("give the name of the object");
+            return Err(RequestError::Failed(failure.into()));
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -324,13 +335,6 @@ fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>> {
     Ok(found)
 }
 
-/// A name, escaped as one segment of a path.
-pub(crate) fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    throng_api::push_escaped(&mut out, text);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -385,5 +389,18 @@ mod tests {
     #[test]
     fn reserved_characters_are_escaped() {
         assert_eq!(super::segment("a b/ü"), "a%20b%2F%C3%BC");
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_no_url() {
+        let node = NodeArgs {
+            url: Some("127.0.0.1:7077".to_owned()),
+            ca_file: None,
+            token_file: None,
+            insecure: false,
+            dir: None,
+        };
+        let refused = Client::new(&node).map(|_| ()).unwrap_err();
+        assert_eq!(refused.to_string(), "`127.0.0.1:7077` is not the URL of a node");
     }
 }

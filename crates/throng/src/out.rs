@@ -11,7 +11,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use serde::Serialize;
-pub(crate) use throng_model::{count, counted};
+use throng_model::one_line;
+pub(crate) use throng_model::{count, counted, printable};
 
 /// The form of what a command prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,18 +111,6 @@ pub(crate) fn ask(what: &str) -> std::io::Result<Option<String>> {
     Ok(Some(answer))
 }
 
-/// Text for a terminal: control characters are escaped, also line breaks and tabs unless they are to be `kept`.
-pub(crate) fn printable(text: &str, kept: &[char]) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() && !kept.contains(&character) {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
-
 /// Prints a table. Each row is one line: the message of an alert may have several.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) {
     line(table_of(header, rows));
@@ -136,20 +125,6 @@ fn table_of(header: &[&str], rows: Vec<Vec<String>>) -> Table {
         table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     table
-}
-
-/// The lines of a text as one.
-fn one_line(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
-        if shown.ends_with([':', ';']) {
-            shown.push(' ');
-        } else if !shown.is_empty() {
-            shown.push_str("; ");
-        }
-        shown.push_str(part);
-    }
-    shown
 }
 
 /// A progress bar with an ETA on the standard error; hidden if that is not a terminal.
@@ -188,17 +163,5 @@ mod tests {
         let shown = super::table_of(&["MESSAGE"], rows.to_vec()).to_string();
         let shown: Vec<&str> = shown.lines().map(str::trim).collect();
         assert_eq!(shown, ["MESSAGE", "errors: a.yaml:3: no a; b.yaml:9: no b", "held"]);
-    }
-
-    #[test]
-    fn line_breaks_and_tabs_of_a_line_are_kept() {
-        let shown = super::printable("a\tb\nc\r\u{1b}[2J\u{9b}1m", &['\n', '\t']);
-        assert_eq!(shown, "a\tb\nc\\r\\u{1b}[2J\\u{9b}1m");
-    }
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(super::printable("a\tb\u{1b}[2J\n", &[]), "a\\tb\\u{1b}[2J\\n");
-        assert_eq!(super::printable("Zo\u{eb} 50%", &[]), "Zo\u{eb} 50%");
     }
 }

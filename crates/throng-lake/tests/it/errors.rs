@@ -251,6 +251,23 @@ async fn differences_of_timestamps_are_compared_with_intervals_by_their_length()
 }
 
 #[tokio::test]
+async fn differences_of_times_of_day_are_compared_with_intervals() {
+    let rows = "u1,08:00:00,10:00:00\nu2,09:30:00,10:00:00\n";
+    let shop = Shop::new().file("v.csv", &format!("user_id,opened,closed\n{rows}"));
+    let (opened, closed) = ("CAST(opened AS TIME)", "CAST(closed AS TIME)");
+    for (condition, keys) in [
+        (format!("{closed} - {opened} > INTERVAL '1 hour'"), &["u1"][..]),
+        (format!("({closed} - {opened}) = INTERVAL '30 minutes'"), &["u2"]),
+        (format!("INTERVAL '1 day' > {closed} - {opened}"), &["u1", "u2"]),
+        (format!("{opened} - {closed} < INTERVAL '-1 hour'"), &["u1"]),
+    ] {
+        holds(&shop, &format!("SELECT user_id FROM shop.v WHERE {condition}"), keys).await;
+    }
+    let of_two = "SELECT user_id FROM shop.v WHERE INTERVAL '1 day' > INTERVAL '1 hour'";
+    refused(&shop, of_two, &["two intervals are compared"]).await;
+}
+
+#[tokio::test]
 async fn dates_are_not_compared_with_timestamps_of_another_time_zone_than_utc() {
     let shop = Shop::new().file("v.csv", "user_id,seen\nu1,2021-03-01T10:00:00\n");
     let of = |condition: &str| format!("SELECT user_id FROM shop.v WHERE {condition}");

@@ -51,7 +51,10 @@ pub(crate) async fn one(
     State(ctx): State<BudgetsState>,
     Path(name): Path<String>,
 ) -> Result<Json<BudgetDetail>, ApiError> {
-    let missing = || ApiError::not_found(format!("no ad group `{name}` in the applied spec"));
+    let missing = || {
+        ApiError::not_found(format!("no ad group `{name}` in the applied spec"))
+            .help("`throng budget` shows the names")
+    };
     let checked = AdGroupName::new(name.as_str()).map_err(|_| missing())?;
     let states = ctx.budgets.states();
     let state = states.iter().find(|s| s.name == checked).ok_or_else(missing)?;

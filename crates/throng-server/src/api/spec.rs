@@ -35,7 +35,7 @@ async fn plan_sent(ctx: &SpecState, files: SpecFiles) -> Result<(Planned, Checke
     let mut checked = ctx.applier.check(files, ctx.limits.now()).await?;
     let warehouses = Some(ctx.refresh.warehouses());
     let applied = ctx.applier.running.load();
-    let sql = check_sql(&checked.lake, warehouses, &checked.spec, Some(&applied)).await;
+    let sql = check_sql(&checked.lake, warehouses, &checked.spec, Some(&applied), &|_, _| {}).await;
     let sql: CheckedSql = match sql {
         Ok(sql) => sql,
         Err(CheckError::Problems(problems)) => return Err(Refusal::Problems(problems)),

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,29 @@ fn checksum_file(ledger: &Path) -> PathBuf {
 
 /// SQLite's write-ahead log, which exists while a ledger is open, and after its process died.
 fn wal_file(ledger: &Path) -> PathBuf {
+    beside(ledger, "-wal")
+}
+
+fn beside(ledger: &Path, ending: &str) -> PathBuf {
     let mut name = ledger.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(ending);
     name.into()
+}
+
+/// SQLite makes its files beside a ledger with the mode of the ledger. Those of a ledger that was read-only stay so, and
+/// the ledger could not be opened after it was made writable again: they get its mode. What cannot be changed is left to
+/// the error of opening.
+pub(super) fn make_writable_as_ledger(ledger: &Path) {
+    const OWNER_WRITES: u32 = 0o200;
+    let Ok(facts) = fs::metadata(ledger) else { return };
+    let wanted = facts.permissions();
+    for path in [wal_file(ledger), beside(ledger, "-shm")] {
+        let Ok(facts) = fs::symlink_metadata(&path) else { continue };
+        let is_read_only = facts.is_file() && facts.permissions().mode() & OWNER_WRITES == 0;
+        if is_read_only && wanted.mode() & OWNER_WRITES != 0 {
+            let _ = fs::set_permissions(&path, wanted.clone());
+        }
+    }
 }
 
 fn checksum_of(ledger: &Path) -> io::Result<Checksum> {
@@ -157,5 +178,31 @@ pub(super) async fn check_structure(ledger: &Path) -> Result<()> {
             Err(damaged(error.to_string()))
         }
         Err(failure) => Err(failure.while_doing("checking the ledger's structure")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_beside_a_ledger_that_was_read_only_get_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = folder.path().join("ledger.db");
+        let shared = beside(&ledger, "-shm");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let set = |path: &Path, mode: u32| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for path in [&ledger, &shared] {
+            File::create(path).unwrap();
+            set(path, 0o400);
+        }
+        make_writable_as_ledger(&ledger);
+        assert_eq!(mode(&shared), 0o400, "the ledger is read-only");
+        set(&ledger, 0o600);
+        make_writable_as_ledger(&ledger);
+        assert_eq!((mode(&ledger), mode(&shared)), (0o600, 0o600));
+        assert!(!wal_file(&ledger).exists(), "no file is made");
     }
 }

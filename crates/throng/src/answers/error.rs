@@ -30,9 +30,25 @@ struct ProblemList {
     problems: Vec<Problem>,
 }
 
+/// What nodes of all versions answer to a request that they do not know.
+const UNKNOWN_REQUEST: [&str; 3] = [
+    "this path does not exist",
+    "this path does not support this method",
+    // `/v1/tasks/summary`, where only `/v1/tasks/{id}` is known.
+    "a part of the path is not of its type",
+];
+
 /// The error in a body; without any field if the body is not one of the API.
 pub(crate) fn error_of(body: &str) -> ErrorDetail {
-    serde_json::from_str::<ErrorBody>(body).unwrap_or_default().error
+    let error = serde_json::from_str::<ErrorBody>(body).unwrap_or_default().error;
+    let is_known = |text: &str| !UNKNOWN_REQUEST.contains(&text);
+    if error.message.as_deref().is_none_or(is_known) {
+        return error;
+    }
+    let message =
+        "the node does not know this request: it is of another version than this command line";
+    let help = "upgrade the node, or use the command line of the node's version";
+    ErrorDetail { message: Some(message.to_owned()), help: Some(help.to_owned()), ..error }
 }
 
 /// The problems of a spec in a body. They are read apart from the error, which is shown even if problems of
@@ -53,6 +69,20 @@ mod tests {
         assert_eq!(error.code.as_deref(), Some("invalid_spec"));
         assert_eq!(error.message.as_deref(), Some("1 problem"));
         assert!(problems_of(body).is_empty());
+    }
+
+    #[test]
+    fn a_request_that_the_node_does_not_know_is_of_another_version() {
+        for message in UNKNOWN_REQUEST {
+            let body = format!(r#"{{"error": {{"code": "bad_request", "message": "{message}"}}}}"#);
+            let error = error_of(&body);
+            assert!(error.message.unwrap().contains("another version"), "{message}");
+            assert!(error.help.unwrap().contains("upgrade the node"), "{message}");
+            assert_eq!(error.code.as_deref(), Some("bad_request"));
+        }
+        let other = error_of(r#"{"error": {"message": "no audience `a`", "help": "list them"}}"#);
+        assert_eq!(other.message.as_deref(), Some("no audience `a`"));
+        assert_eq!(other.help.as_deref(), Some("list them"));
     }
 
     #[test]

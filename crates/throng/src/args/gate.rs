@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["listen", "socket"]))]
 pub(crate) struct GateArgs {
     /// The URL of a node with the role api, or with the role lookup and --feed
     #[arg(long, value_name = "URL", env = "THRONG_URL")]
@@ -24,13 +25,13 @@ pub(crate) struct GateArgs {
     #[arg(long)]
     pub(crate) insecure: bool,
     /// The address to listen on
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "socket")]
+    #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
     /// The unix socket to listen on
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     /// The mode of the socket: who may connect to it
-    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = mode)]
+    #[arg(long, value_name = "MODE", default_value = "0660", value_parser = throng_sidecar::parse_mode)]
     pub(crate) socket_mode: u32,
     /// The folder for copies of dictionaries and snapshots, of this gate alone
     #[arg(long, value_name = "DIR")]
@@ -49,22 +50,4 @@ pub(crate) struct GateArgs {
     /// A host name that requests to --listen may have, besides its address; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allowed_host: Vec<String>,
-}
-
-/// The mode of a file, in octal.
-fn mode(text: &str) -> Result<u32, String> {
-    let parsed = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    parsed.ok_or_else(|| format!("`{text}` is not a mode: write it in octal, as 0660"))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn modes_are_octal() {
-        assert_eq!(super::mode("0660"), Ok(0o660));
-        assert_eq!(super::mode("600"), Ok(0o600));
-        for wrong in ["", "0990", "1777", "rw", "-1"] {
-            assert!(super::mode(wrong).is_err(), "{wrong}");
-        }
-    }
 }

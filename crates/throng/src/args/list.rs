@@ -67,9 +67,10 @@ pub(crate) struct ManyArgs {
 
 /// A held snapshot, or all of them.
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["name", "all"]))]
 pub(crate) struct HeldSnapshotArgs {
     /// The audience
-    #[arg(required_unless_present = "all", conflicts_with_all = MANY)]
+    #[arg(conflicts_with_all = MANY)]
     pub(crate) name: Option<String>,
     /// The version; the newest held one if left out
     #[arg(long, conflicts_with_all = MANY)]

@@ -40,14 +40,15 @@ pub(crate) enum SyncCommand {
     },
     /// Show one task with its receipts and its check
     Task {
+        /// The task's number
         id: i64,
         #[command(flatten)]
         node: NodeArgs,
     },
     /// Plan a run of a sync now if it has anything to send, also after refused removals or a failed run
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["name", "destination", "all"]))]
     Run {
         /// The sync
-        #[arg(required_unless_present_any = ["destination", "all"])]
         name: Option<String>,
         /// Every sync of this destination that is not paused
         #[arg(long, conflicts_with = "name")]
@@ -89,8 +90,10 @@ pub(crate) enum SyncCommand {
         node: NodeArgs,
     },
     /// Queue a failed task again, or all that match
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "all"]))]
     Requeue {
-        #[arg(required_unless_present = "all", conflicts_with_all = MANY)]
+        /// The task's number
+        #[arg(conflicts_with_all = MANY)]
         id: Option<i64>,
         #[command(flatten)]
         many: ManyArgs,
@@ -98,9 +101,9 @@ pub(crate) enum SyncCommand {
         node: NodeArgs,
     },
     /// Approve a held run or all that match, the runs that are held with their destination, or a removal
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["run", "destination", "removal", "all"]))]
     Approve {
         /// The run's number
-        #[arg(required_unless_present_any = ["destination", "removal", "all"])]
         #[arg(conflicts_with = "removal", conflicts_with_all = MANY)]
         run: Option<i64>,
         /// Every run that is held because checks of this destination failed
@@ -136,9 +139,9 @@ pub(crate) enum SyncCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TasksCommand {
     /// Queue a failed task again, or every task whose message was lost
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["id", "missing"]))]
     Requeue {
         /// The task's number
-        #[arg(required_unless_present = "missing")]
         id: Option<i64>,
         /// Queue all due tasks again (of each account the 200 most urgent); safe at any time
         #[arg(long, conflicts_with = "id")]

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use throng_api::{BulkAnswer, BulkOperation, BulkRequest};
+use throng_api::{BulkAnswer, BulkOperation, BulkReport, BulkRequest};
 
 use crate::args::{ManyArgs, NodeArgs};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, report_partial};
 use crate::out::{self, Output};
 
 /// Counts what matches, asks unless `--yes` is set, and carries the operation out on exactly that.
@@ -41,20 +41,38 @@ pub(super) async fn run(
     for part in &parts {
         let answer: Result<BulkAnswer> =
             client.post(&path, part).await.and_then(|answer| answer.read());
-        if answer.is_err() && done.done > 0 {
-            out::message(done.result(operation));
+        match answer {
+            Ok(answer) => done.add(answer),
+            Err(error) if done.matched == 0 => return Err(error),
+            // What was done before it has to be known all the same.
+            Err(error) => {
+                done.matched = all.matched;
+                return Ok(finish(operation, done, Some(error), output));
+            }
         }
-        done.add(answer?);
     }
+    Ok(finish(operation, done, None, output))
+}
+
+/// Prints what was done, and returns the exit code. `failed`: why the rest was not tried.
+fn finish(
+    operation: BulkOperation,
+    mut done: BulkAnswer,
+    failed: Option<anyhow::Error>,
+    output: Output,
+) -> ExitCode {
     done.message = done.result(operation);
-    if done.done == 0 && done.matched > 0 {
-        return Err(Failure::new(done.message).into());
+    let incomplete = done.incomplete().map(|text| Failure::new(text).help(BulkReport::HELP).into());
+    if output == Output::Text {
+        out::line(&done.message);
     }
-    match output {
-        Output::Json => out::json(&done),
-        Output::Text => out::line(done.message),
+    let report = BulkReport::of(&done);
+    match failed.or(incomplete) {
+        Some(error) => return report_partial(&error, &report, output),
+        None if output.is_json() => out::json(&report),
+        None => {}
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Whether a person agrees to what a command does. `answer`: `None` if nobody can be asked.
@@ -100,6 +118,22 @@ mod tests {
             "throng sync tasks --summary --sort id",
         ] {
             assert!(!parses(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_without_an_object_names_all_ways_to_give_one() {
+        for (line, ways) in [
+            ("throng sync run", &["NAME", "--destination", "--all"][..]),
+            ("throng sync requeue", &["ID", "--all"]),
+            ("throng sync approve", &["RUN", "--destination", "--removal", "--all"]),
+            ("throng tasks requeue", &["ID", "--missing"]),
+            ("throng audience reject", &["NAME", "--all"]),
+            ("throng gate --node http://a --cache-dir b", &["--listen", "--socket"]),
+        ] {
+            let parsed = crate::args::Arguments::try_parse_from(line.split(' '));
+            let error = parsed.unwrap_err().to_string();
+            assert!(ways.iter().all(|way| error.contains(way)), "{line}: {error}");
         }
     }
 

@@ -67,17 +67,8 @@ pub(crate) async fn decide(
         answer.print();
         return Ok(ExitCode::SUCCESS);
     }
-    decision_lines(answer.read()?).into_iter().for_each(out::line);
+    answer.read::<DecisionMade>()?.into_lines().into_iter().for_each(out::line);
     Ok(ExitCode::SUCCESS)
-}
-
-/// A line for each ad group, and one for the recorded insertion.
-fn decision_lines(made: DecisionMade) -> Vec<String> {
-    let allowed = made.allowed.into_iter().map(|ad_group| format!("allowed\t{ad_group}"));
-    let refused = made.refused.into_iter();
-    let refused = refused.map(|one| format!("refused\t{}\t{}", one.ad_group, one.why));
-    let insertion = made.insertion_id.map(|id| format!("insertion\t{id}"));
-    allowed.chain(refused).chain(insertion).collect()
 }
 
 pub(crate) async fn why(
@@ -118,23 +109,7 @@ pub(crate) fn print_rates(rates: &BudgetRates) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::{decision_lines, refuse_options};
-
-    #[test]
-    fn the_id_of_a_recorded_insertion_is_printed() {
-        let refused = json!([{ "ad_group": "gloves", "code": "out_of_budget", "why": "no money" }]);
-        let mut made = json!({ "allowed": ["shoes"], "refused": refused });
-        let of = |made: &serde_json::Value| {
-            decision_lines(serde_json::from_value(made.clone()).unwrap())
-        };
-        let mut lines = vec!["allowed\tshoes", "refused\tgloves\tno money"];
-        assert_eq!(of(&made), lines);
-        made["insertion_id"] = json!("decide-1");
-        lines.push("insertion\tdecide-1");
-        assert_eq!(of(&made), lines);
-    }
+    use super::refuse_options;
 
     #[test]
     fn options_after_the_hyphens_are_not_keys() {

@@ -23,6 +23,9 @@ pub(crate) async fn sources(
     let SourceList { mut sources } = answer.read()?;
     if let Some(own) = workspace {
         sources.retain(|source| source.name.split_once(':').is_some_and(|(of, _)| of == own));
+        if sources.is_empty() {
+            out::message(format!("the applied spec has no source of a workspace `{own}`"));
+        }
     }
     if output.is_json() {
         out::json(&SourceList { sources });

@@ -81,7 +81,14 @@ async fn load(
     };
     let warehouses = OpenWarehouses::new(environment(), Arc::new(SystemClock));
     let asked = connect.then_some(&warehouses as &dyn Warehouses);
-    match check_sql(&lake, asked, &spec, None).await {
+    let bar = out::bar(0, "checking the SQL");
+    let progress = |done: u64, total: u64| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let checked_sql = check_sql(&lake, asked, &spec, None, &progress).await;
+    bar.finish_and_clear();
+    match checked_sql {
         Ok(sql) => Ok((spec, sql, checked.warning)),
         Err(CheckError::Problems(problems)) => Err(problems.into()),
         Err(CheckError::Worker(error)) => {
@@ -149,7 +156,7 @@ pub(crate) async fn check(
     warnings.extend(throng_spec::unreadable_secrets(&spec, &*environment()));
     warnings.extend(sql.warnings());
     warnings.extend(unchecked);
-    let not_checked = not_checked(sql.unanswered);
+    let not_checked = sql.not_answered();
     let CheckedSql { models, templates, .. } = sql;
     let landlock = Landlock::of_kernel();
     let works = findings.iter().all(|finding| finding.ok);
@@ -168,7 +175,7 @@ pub(crate) async fn check(
         out::json(&CheckReport { success, models, templates, backends, warnings, landlock });
         return Ok(code);
     }
-    for warning in collapsed_warnings(&warnings) {
+    for warning in collapsed_warnings(&warnings, "--json") {
         out::message(format!("warning: {warning}"));
     }
     if let Some(warning) = landlock.warning() {
@@ -194,13 +201,6 @@ pub(crate) async fn check(
         ));
     }
     Ok(code)
-}
-
-/// What is not checked if the warehouses of so many audiences did not answer; `None` if all did.
-fn not_checked(unanswered: usize) -> Option<String> {
-    let audiences = out::counted(unanswered as u64, "audience");
-    let text = || format!("the SQL of {audiences} is not checked: the warehouse did not answer");
-    (unanswered > 0).then(text)
 }
 
 /// What `throng migrate` prints with `--json`.
@@ -335,13 +335,6 @@ pub(crate) async fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn audiences_whose_warehouse_did_not_answer_are_not_checked() {
-        assert_eq!(not_checked(0), None);
-        let expected = "the SQL of 2 audiences is not checked: the warehouse did not answer";
-        assert_eq!(not_checked(2).as_deref(), Some(expected));
-    }
 
     #[test]
     fn a_check_of_a_workspace_leaves_out_the_sql_of_others() {

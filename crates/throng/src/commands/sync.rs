@@ -17,18 +17,6 @@ use crate::client::{Client, RequestError, segment};
 use crate::failure::Failure;
 use crate::out::{self, Output};
 
-/// Prints what becomes of a requested run.
-fn run_requested(name: &str, RunRequested { blocked, .. }: RunRequested) {
-    let Some(reason) = blocked else {
-        out::line(format!("a run of {name} is being planned; see `throng sync runs`"));
-        return;
-    };
-    out::line(format!("{name} is blocked: {reason}"));
-    out::line(
-        "one run is planned for this request, and ends in the same way unless that has changed; see `throng sync runs`",
-    );
-}
-
 /// Requests a run of each sync that is not paused, of a destination or of all. A sync that is refused, as one that is
 /// running, does not stop the others.
 async fn run_many(destination: Option<&str>, node: &NodeArgs, output: Output) -> Result<ExitCode> {
@@ -98,8 +86,8 @@ pub(crate) async fn run(command: SyncCommand, output: Output) -> Result<ExitCode
             let body = RunSync { full, forget_delivered };
             let path = format!("/v1/syncs/{}/run", segment(&name));
             let answer = Client::new(&node)?.post(&path, &body).await?;
-            if let Some(requested) = answer.for_people(output)? {
-                run_requested(&name, requested);
+            if let Some(requested) = answer.for_people::<RunRequested>(output)? {
+                out::line(requested.text(&name));
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: UpArgs, output: Output) -> Result<ExitCode> {
     };
     // Each is read when it is needed, which may be days later.
     let secrets = throng_spec::unreadable_secrets(&spec, &|name: &str| std::env::var(name).ok());
-    for warning in throng_spec::collapsed_warnings(&secrets) {
+    for warning in throng_spec::collapsed_warnings(&secrets, "throng check --json") {
         out::message(format_args!("warning: {warning}"));
     }
     let recovery = arguments.recovery();
