@@ -5,7 +5,7 @@ use throng_api::{
     ALERT_STATES, AlertDelivery, AlertDeliveryState, AlertEventName, AlertItem, AlertList,
     AlertReceiver, ListQuery,
 };
-use throng_model::Timestamp;
+use throng_model::{Timestamp, counted};
 
 use crate::Rendered;
 use crate::lists::Controls;
@@ -83,7 +83,8 @@ fn line(alert: &AlertItem) -> AlertLine {
     let times =
         if alert.count > 1 { format!(" ({} times)", count(alert.count)) } else { String::new() };
     AlertLine {
-        message: format!("{}{times}", alert.message),
+        // Most messages do not name it: `version 2 is held: …`.
+        message: format!("{}: {}{times}", alert.subject, alert.message),
         when: show::when(alert.last_at),
         is_resolved: alert.resolved_at.is_some(),
     }
@@ -96,14 +97,16 @@ fn line(alert: &AlertItem) -> AlertLine {
 /// [`RenderError`](crate::RenderError).
 pub fn page(list: AlertList, from: u32, query: ListQuery, now: Timestamp) -> Rendered {
     let shown = u64::from(from) + list.alerts.len() as u64;
-    let (total, open) = (count(list.total), count(list.open));
+    let open = count(list.open);
     let (mut newer, mut older) = (None, None);
-    let mut summary = format!("{total} alerts, {open} open");
-    if query.is_unfiltered() {
+    let mut summary = format!("{}, {open} open", counted(list.total, "alert"));
+    if query.is_unfiltered() && !list.alerts.is_empty() {
         let first = count(u64::from(from).saturating_add(1).min(shown));
         summary = format!("{first} to {} of {summary}", count(shown));
-        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
         older = (shown < list.total).then(|| from.saturating_add(PAGE_ROWS));
+    }
+    if query.is_unfiltered() {
+        newer = (from > 0).then(|| from.saturating_sub(PAGE_ROWS));
     }
     let path = "/alerts";
     let page = List {
@@ -152,7 +155,8 @@ fn receiver_row(receiver: AlertReceiver, now: Timestamp) -> ReceiverRow {
         last_error: match receiver.failures {
             0 => String::new(),
             failures => format!(
-                "{failures} failed attempts, last error: {}{}",
+                "{}, last error: {}{}",
+                counted(u64::from(failures), "failed attempt"),
                 receiver.last_error.unwrap_or_default(),
                 next.unwrap_or_default()
             ),
@@ -203,12 +207,26 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_on_another_page_names_its_object() {
+        let mut list = list(1, 1, 1, 1);
+        list.alerts[0].subject = "buyers-on-meta".to_owned();
+        assert_eq!(lines(&list, false)[0].message, "buyers-on-meta: held");
+        list.alerts[0].count = 3;
+        assert_eq!(lines(&list, false)[0].message, "buyers-on-meta: held (3 times)");
+    }
+
+    #[test]
     fn a_page_links_to_its_neighbours() {
         let html = page(list(50, 3, 3, 120), 50, ListQuery::default(), Timestamp(0)).unwrap();
         assert!(html.contains("51 to 100 of 120 alerts, 3 open"), "{html}");
         assert!(html.contains("/alerts?from=0\"") && html.contains("/alerts?from=100\""), "{html}");
         let html = page(list(0, 0, 0, 0), 0, ListQuery::default(), Timestamp(0)).unwrap();
-        assert!(html.contains("0 to 0 of 0 alerts, 0 open"), "{html}");
+        assert!(html.contains(">0 alerts, 0 open<"), "{html}");
+        let html = page(list(1, 1, 1, 1), 0, ListQuery::default(), Timestamp(0)).unwrap();
+        assert!(html.contains(">1 to 1 of 1 alert, 1 open<"), "{html}");
+        // Alerts were deleted meanwhile, or the address is made up.
+        let html = page(list(0, 0, 3, 15), 100, ListQuery::default(), Timestamp(0)).unwrap();
+        assert!(html.contains(">15 alerts, 3 open<") && html.contains("id=\"newer\""), "{html}");
     }
 
     #[test]

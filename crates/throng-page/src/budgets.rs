@@ -80,8 +80,8 @@ fn with_currency(state: &BudgetState, amount: Micros) -> String {
     format!("{} {}", money(amount), state.currency)
 }
 
-/// Sums of amounts by currency. Amounts of different currencies are never added. A sum that does not fit is shown as at
-/// least the largest amount.
+/// Sums of amounts by currency, `–` without ad groups. Amounts of different currencies are never added. A sum that does
+/// not fit is shown as at least the largest amount.
 pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> String {
     let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
     for state in states {
@@ -90,7 +90,8 @@ pub(crate) fn sums(states: &[BudgetState], of: &dyn Fn(&BudgetState) -> i64) -> 
     }
     let shown =
         |(currency, sum): (&Currency, &i64)| format!("{} {currency}", sum_of_money(Micros(*sum)));
-    sums.iter().map(shown).collect::<Vec<_>>().join(" · ")
+    let texts: Vec<String> = sums.iter().map(shown).collect();
+    if texts.is_empty() { "–".to_owned() } else { texts.join(" · ") }
 }
 
 /// The share of the budgets: computed by currency, then averaged over the currencies.
@@ -223,8 +224,8 @@ pub fn one(view: &AdGroupView) -> Rendered {
             card("in-flight", with_currency(state, state.in_flight_micros), "in flight"),
             card("projected", with_currency(state, state.projected_micros), "projected"),
         ],
-        live: chart::lines(&lines, &show::clock, &amount),
-        predicted: chart::bar_pairs(&pairs, ("b", "a"), &amount),
+        live: chart::lines("Spend today", &lines, &show::clock, &amount),
+        predicted: chart::bar_pairs("Predicted and actual spend", &pairs, ("b", "a"), &amount),
         rates: rate_rows(rates),
         history: show::entries(history),
     };
@@ -273,7 +274,7 @@ mod tests {
             state("c", "USD", 1_000_000),
         ];
         assert_eq!(sums(&states, &|s| s.actual_micros.0), "2.00 EUR · 2.00 USD");
-        assert_eq!(sums(&[], &|s| s.actual_micros.0), "");
+        assert_eq!(sums(&[], &|s| s.actual_micros.0), "–");
         let largest = [state("a", "USD", i64::MAX), state("b", "USD", 1)];
         assert_eq!(sums(&largest, &|s| s.actual_micros.0), "at least 9223372036854.78 USD");
         assert_eq!(share_of_budgets(&states, &|s| s.actual_micros.0), 0.375);
